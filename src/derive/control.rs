@@ -1,0 +1,58 @@
+//! The record of one control.
+
+use crate::{
+    derive::Entry,
+    model::{ControlFacts, ControlRecord, ControlScore, MaxScoreSource, Number, ProfileSlot},
+};
+
+pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> ControlRecord<'a> {
+    let profile = entry.catalogue.find(&control.name);
+    ControlRecord {
+        id: &control.name,
+        category: control.category.as_deref().or_else(|| profile?.profile.category.as_deref()),
+        description: control.description.as_deref(),
+        score: control.score,
+        max_score: max_score(control, profile, entry.snapshot.backfilled),
+        percentage: control.percentage,
+        implementation_status: control.implementation_status.as_deref().filter(|s| !s.is_empty()),
+        count: control.count,
+        total: control.total,
+        on: control.on,
+        last_synced: control.last_synced.as_deref(),
+        catalogue: entry.catalogue.version,
+        profile,
+        decision: profile.and_then(ProfileSlot::decision),
+        additional: &control.additional,
+    }
+}
+
+/// The facts of a control that stands alone; the name is not compared and stays out.
+pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
+    ControlFacts {
+        name: String::new(),
+        score: control.score,
+        percentage: control.percentage,
+        count: control.count,
+        total: control.total,
+        on: control.on,
+    }
+}
+
+/// The maximum of the day. Today's catalogue speaks for today; of a day long past the score and
+/// its percentage know better, where they say anything.
+fn max_score(
+    control: &ControlScore<'_>,
+    profile: Option<&ProfileSlot>,
+    backfilled: bool,
+) -> Option<(Number, MaxScoreSource)> {
+    let stated = profile.and_then(|p| p.profile.max_score).map(|max| (max, MaxScoreSource::Catalogue));
+    let derived = || from_percentage(control).map(|max| (max, MaxScoreSource::Percentage));
+    if backfilled { derived().or(stated) } else { stated.or_else(derived) }
+}
+
+/// `score x 100 / percentage`, to the hundredth. Nothing can be had from a percentage of 0.
+fn from_percentage(control: &ControlScore<'_>) -> Option<Number> {
+    let percentage = control.percentage.filter(|p| *p > Number::ZERO)?;
+    let max = control.score?.get() * 100.0 / percentage.get();
+    Number::new((max * 100.0).round() / 100.0)
+}

@@ -1,0 +1,142 @@
+//! An entry, with its catalogue, becomes records. Pure, and the only way records come to be, so
+//! that every sink, replay and report tells the same story.
+
+mod control;
+mod summary;
+
+use crate::model::{
+    Body, Catalogue, ControlFacts, DayFacts, EventId, Kind, Record, Snapshot, SnapshotRef, Subject, Tenant,
+    control_subject, summary_subject,
+};
+
+/// A snapshot entry of the log, without its body.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    pub tenant: &'a Tenant,
+    pub snapshot: &'a SnapshotRef,
+    /// When the poll read it: RFC 3339 in UTC, and in milliseconds since 1970-01-01.
+    pub observed_time: &'a str,
+    pub observed_ms: i64,
+    /// The facts of the day's earlier revisions, oldest first; empty for the first.
+    pub history: &'a [DayFacts],
+    pub catalogue: &'a Catalogue,
+}
+
+/// Which kinds of record are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    pub controls: bool,
+    pub summary: bool,
+}
+
+/// The records of one entry, made one at a time. A record's place is its index here: controls by
+/// id, then the summary. It does not depend on the selection, so a cursor stays true when the
+/// configuration changes.
+#[derive(Debug)]
+pub struct Records<'a> {
+    entry: &'a Entry<'a>,
+    snapshot: &'a Snapshot<'a>,
+    selection: Selection,
+    /// Indices into the snapshot's controls: sorted by id, each id once, and of a revision only
+    /// those that differ from the one before.
+    controls: Vec<u32>,
+    /// Different controls in the day.
+    controls_total: u32,
+}
+
+impl<'a> Records<'a> {
+    pub fn new(entry: &'a Entry<'a>, snapshot: &'a Snapshot<'a>, selection: Selection) -> Self {
+        let mut controls: Vec<u32> = (0_u32..).take(snapshot.controls.len()).collect();
+        let name = |index: &u32| snapshot.controls[*index as usize].name.as_ref();
+        controls.sort_by(|a, b| name(a).cmp(name(b)));
+        controls.dedup_by(|later, first| name(later) == name(first));
+        let controls_total = u32::try_from(controls.len()).unwrap_or(u32::MAX);
+        if let Some(previous) = entry.history.last() {
+            controls.retain(|&index| {
+                let control = &snapshot.controls[index as usize];
+                let kept = previous.control(&control.name);
+                kept.is_none_or(|kept| kept.differs(&control::facts(control)))
+            });
+        }
+        Self { entry, snapshot, selection, controls, controls_total }
+    }
+
+    /// One past the last place.
+    pub fn end(&self) -> u32 {
+        u32::try_from(self.controls.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// How many records the selection leaves.
+    pub fn selected(&self) -> u32 {
+        let controls = if self.selection.controls { self.end() - 1 } else { 0 };
+        controls + u32::from(self.selection.summary)
+    }
+
+    /// The record at a place; `None` past the end and where the selection leaves one out.
+    pub fn at(&self, place: u32) -> Option<Record<'a>> {
+        match self.controls.get(place as usize) {
+            Some(&index) => self.selection.controls.then(|| self.control(index)),
+            None if place + 1 == self.end() => self.selection.summary.then(|| self.summary()),
+            None => None,
+        }
+    }
+
+    fn control(&self, index: u32) -> Record<'a> {
+        let control = &self.snapshot.controls[index as usize];
+        let entry = self.entry;
+        let subject = self.subject(Kind::Control, &control.name);
+        let previous = previous_control_id(&subject, entry.history);
+        let event_id = EventId::new(&subject, &control_subject(control.score, control.percentage), previous);
+        self.record(event_id, Body::Control(control::record(control, entry)))
+    }
+
+    fn summary(&self) -> Record<'a> {
+        let subject = self.subject(Kind::Summary, "");
+        let previous = entry_summaries(&subject, self.entry.history);
+        let facts = summary_subject(self.snapshot.current_score, self.snapshot.max_score);
+        let event_id = EventId::new(&subject, &facts, previous);
+        let body = summary::record(self.snapshot, self.controls_total, self.selected());
+        self.record(event_id, Body::Summary(body))
+    }
+
+    fn subject<'b>(&self, kind: Kind, control: &'b str) -> Subject<'b> {
+        Subject { tenant: self.entry.tenant.id, day: self.entry.snapshot.day, kind, what: "", control }
+    }
+
+    fn record(&self, event_id: EventId, body: Body<'a>) -> Record<'a> {
+        let entry = self.entry;
+        Record {
+            event_id,
+            observed_time: entry.observed_time,
+            observed_ms: entry.observed_ms,
+            tenant: entry.tenant,
+            snapshot: entry.snapshot,
+            body,
+        }
+    }
+}
+
+/// The id under which a control was last streamed by an earlier revision of the day.
+fn previous_control_id(subject: &Subject<'_>, history: &[DayFacts]) -> Option<EventId> {
+    let mut id = None;
+    let mut last: Option<&ControlFacts> = None;
+    for facts in history {
+        let now = facts.control(subject.control);
+        if let Some(now) = now.filter(|now| last.is_none_or(|last| last.differs(now))) {
+            id = Some(EventId::new(subject, &control_subject(now.score, now.percentage), id));
+        }
+        last = now;
+    }
+    id
+}
+
+/// The id of the last summary of the day; every revision streams one.
+fn entry_summaries(subject: &Subject<'_>, history: &[DayFacts]) -> Option<EventId> {
+    let chain = |id, facts: &DayFacts| {
+        Some(EventId::new(subject, &summary_subject(facts.current_score, facts.max_score), id))
+    };
+    history.iter().fold(None, chain)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! The record of a whole day.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use crate::model::{Number, Snapshot, SummaryRecord};
+
+pub(super) fn record<'a>(snapshot: &'a Snapshot<'a>, controls_total: u32, records_sent: u32) -> SummaryRecord<'a> {
+    let mut categories: BTreeMap<&str, f64> = BTreeMap::new();
+    let mut sum = 0.0;
+    for control in &snapshot.controls {
+        let score = control.score.map_or(0.0, Number::get);
+        sum += score;
+        if let Some(category) = &control.category {
+            *categories.entry(category).or_default() += score;
+        }
+    }
+    let percentage = match (snapshot.current_score, snapshot.max_score) {
+        (Some(current), Some(max)) if max > Number::ZERO => tidy(current.get() * 100.0 / max.get()),
+        _ => None,
+    };
+    SummaryRecord {
+        current: snapshot.current_score,
+        max: snapshot.max_score,
+        percentage,
+        sum_of_controls: tidy(sum).unwrap_or(Number::ZERO),
+        categories: categories.into_iter().filter_map(|(name, sum)| Some((Cow::Borrowed(name), tidy(sum)?))).collect(),
+        active_users: snapshot.active_users,
+        licensed_users: snapshot.licensed_users,
+        enabled_services: &snapshot.enabled_services,
+        // -1 has stood for "none" since 2019.
+        averages: snapshot.averages.iter().filter(|a| a.score.is_some_and(|s| !s.is_negative())).collect(),
+        controls_total,
+        records_sent,
+        additional: &snapshot.additional,
+    }
+}
+
+/// To the hundredth: sums of floats carry noise that no score has.
+fn tidy(value: f64) -> Option<Number> {
+    Number::new((value * 100.0).round() / 100.0)
+}

@@ -1,0 +1,345 @@
+//! ArcSight Common Event Format, header version 0: the version that every reader knows.
+//!
+//! Source: ArcSight CEF Implementation Standard, document version 27. Seven pipes always; in the
+//! header `\` and `|` are escaped and line ends become a blank; in a value `\`, `=` and line ends
+//! are escaped. A label stands only beside its value, both or neither. Limits count characters of
+//! the value before escaping; what is longer is cut and ends in `…`.
+
+use super::{
+    Options, SHORT_TEXT, Texts,
+    cache::{ByEntry, ByProfile},
+    json::{boolean, close, text as json_text, write_additional},
+    severity::cef_severity,
+    text::{cut, is_plain, is_unsafe, plain, stand_in},
+};
+use crate::model::{Body, ControlRecord, Number, Outcome, Profile, Record, StateUpdate, SummaryRecord};
+
+/// The six fields between `CEF:0` and the extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Header<'a> {
+    pub vendor: &'a str,
+    pub product: &'a str,
+    pub version: &'a str,
+    pub class: &'a str,
+    pub name: &'a str,
+    pub severity: &'a str,
+}
+
+/// CEF lines, one a record.
+#[derive(Debug)]
+pub struct Cef {
+    options: Options,
+    entry: ByEntry,
+    /// The start of `cs6`: what it says is the same for all records of an entry.
+    rest: ByEntry,
+    profiles: ByProfile<Rendered>,
+    scratch: Vec<u8>,
+}
+
+/// What a control's profile alone decides.
+#[derive(Debug)]
+struct Rendered {
+    /// Whole `key=value` pairs, each with a blank before it.
+    pairs: Vec<u8>,
+    /// Members of the JSON object in `cs6`, each with a comma after it.
+    rest: Vec<u8>,
+}
+
+/// Limits of the dictionary, in characters.
+const LONG: usize = 1_023;
+const CUSTOM_STRING: usize = 4_000;
+/// Enough for any title, and it keeps `msg` within its limit.
+const TITLE: usize = 512;
+
+impl Cef {
+    pub fn new(options: Options) -> Self {
+        let (entry, rest) = (ByEntry::default(), ByEntry::default());
+        Self { options, entry, rest, profiles: ByProfile::default(), scratch: Vec::new() }
+    }
+
+    pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let head: &[u8] = match record.body {
+            Body::Control(_) => b"CEF:0|Microsoft|Secure Score|1.0|ControlSnapshot|Secure Score control snapshot|",
+            Body::Summary(_) => b"CEF:0|Microsoft|Secure Score|1.0|TenantScore|Secure Score of a tenant|",
+        };
+        out.extend_from_slice(head);
+        crate::model::write_integer(cef_severity(record).into(), out);
+        out.push(b'|');
+        let host = &self.options.host;
+        out.extend_from_slice(self.entry.get(record, |out| write_entry_pairs(record, host, out)));
+        out.extend_from_slice(b" externalId=");
+        out.extend_from_slice(&record.event_id.hex());
+        out.extend_from_slice(b" act=snapshot");
+        self.scratch.clear();
+        self.scratch.extend_from_slice(self.rest.get(record, |out| write_entry_rest(record, out)));
+        match &record.body {
+            Body::Control(control) => self.control(control, out),
+            Body::Summary(summary) => write_summary(summary, &mut self.scratch, out),
+        }
+        write_rest(&mut self.scratch, out);
+    }
+
+    fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
+        pair("cat", control.category, LONG, out);
+        pair("outcome", control.outcome().map(Outcome::as_str), LONG, out);
+        pair("reason", control.implementation_status.map(plain).as_deref(), LONG, out);
+        write_sentence(control, out);
+        labelled("cs1", "controlName", Some(control.id), out);
+        let texts = self.options.texts;
+        let rendered = control.profile.map(|profile| {
+            self.profiles.get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+        });
+        if let Some(rendered) = rendered {
+            out.extend_from_slice(&rendered.pairs);
+        }
+        if let Some(decision) = control.decision {
+            labelled("cs3", "controlState", decision.state.as_deref(), out);
+            pair("suser", decision.updated_by.as_deref(), LONG, out);
+        }
+        number("cfp1", "score", control.score, out);
+        number("cfp2", "maxScore", control.max_score.map(|(max, _)| max), out);
+        number("cfp3", "scorePercent", control.percentage, out);
+        integer("cn2", "implementedCount", control.count, out);
+        integer("cn3", "totalCount", control.total, out);
+        date("deviceCustomDate2", "lastSynced", control.last_synced, out);
+        let rest = &mut self.scratch;
+        if let Some(rendered) = rendered {
+            rest.extend_from_slice(&rendered.rest);
+        }
+        json_text("max_score_source", control.max_score.map(|(_, source)| source.as_str()), rest);
+        boolean("on", control.on, rest);
+        if let Some(decision) = control.decision {
+            write_decision_rest(decision, rest);
+        }
+        if texts != Texts::None {
+            let description = control.description.map(|d| cut(&plain(d), SHORT_TEXT).into_owned());
+            json_text("description", description.as_deref(), rest);
+        }
+        write_additional_rest(control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), rest);
+    }
+}
+
+impl Rendered {
+    fn new(profile: &Profile, texts: Texts) -> Self {
+        let (mut pairs, mut rest) = (Vec::new(), Vec::new());
+        labelled("cs2", "controlTitle", profile.title.as_deref(), &mut pairs);
+        labelled("cs4", "threats", Some(&profile.threats.join(",")), &mut pairs);
+        if texts != Texts::None {
+            let max = if texts == Texts::Short { SHORT_TEXT } else { CUSTOM_STRING };
+            let remediation = profile.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned());
+            labelled("cs5", "remediation", remediation.as_deref(), &mut pairs);
+        }
+        pair("request", profile.action_url.as_deref(), LONG, &mut pairs);
+        pair("destinationServiceName", profile.service.as_deref(), LONG, &mut pairs);
+        integer("cn1", "rank", profile.rank, &mut pairs);
+        json_text("tier", profile.tier.as_deref(), &mut rest);
+        json_text("user_impact", profile.user_impact.as_deref(), &mut rest);
+        json_text("implementation_cost", profile.implementation_cost.as_deref(), &mut rest);
+        json_text("action_type", profile.action_type.as_deref(), &mut rest);
+        boolean("deprecated", profile.deprecated, &mut rest);
+        Self { pairs, rest }
+    }
+}
+
+/// Appends `CEF:<version>|…|`, all seven pipes.
+pub fn write_header(version: u8, header: &Header<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"CEF:");
+    crate::model::write_integer(version.into(), out);
+    out.push(b'|');
+    let Header { vendor, product, version, class, name, severity } = *header;
+    for field in [vendor, product, version, class, name, severity] {
+        write_header_field(field, out);
+        out.push(b'|');
+    }
+}
+
+/// Appends `key=value key=value`. Keys are constants of ours; values may be anything.
+pub fn write_extension(pairs: &[(&str, &str)], out: &mut Vec<u8>) {
+    for (index, (key, text)) in pairs.iter().enumerate() {
+        if index > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        write_value(text, usize::MAX, out);
+    }
+}
+
+fn write_header_field(field: &str, out: &mut Vec<u8>) {
+    let mut chars = field.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' if chars.peek() == Some(&'\n') => {}
+            '\\' | '|' => out.extend_from_slice(&[b'\\', c as u8]),
+            c => push(if is_unsafe(c) { stand_in(c) } else { c }, out),
+        }
+    }
+}
+
+/// Appends a value: at most `max` characters, escaped, its outer blanks trimmed.
+fn write_value(text: &str, max: usize, out: &mut Vec<u8>) {
+    let text = text.trim();
+    let clean = !text.bytes().fold(false, |found, b| found | !is_plain(b) | (b == b'='));
+    if clean && text.len() <= max {
+        out.extend_from_slice(text.as_bytes());
+        return;
+    }
+    let text = cut(text, max);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' if chars.peek() == Some(&'\n') => {}
+            '\n' | '\r' => out.extend_from_slice(b"\\n"),
+            '\\' | '=' => out.extend_from_slice(&[b'\\', c as u8]),
+            c => push(if is_unsafe(c) { stand_in(c) } else { c }, out),
+        }
+    }
+}
+
+fn push(c: char, out: &mut Vec<u8>) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// The pairs that all records of an entry share. `rt` comes first.
+fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
+    let at = record.snapshot;
+    let (observed, day) = (record.observed_ms, at.day.epoch_ms());
+    out.extend_from_slice(format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}").as_bytes());
+    pair("deviceExternalId", Some(&record.tenant.id.to_string()), 255, out);
+    pair("dvchost", Some(host), 100, out);
+    out.extend_from_slice(b" flexString1Label=snapshotId");
+    pair("flexString1", Some(&at.id), LONG, out);
+}
+
+/// The start of `cs6`: an open JSON object.
+fn write_entry_rest(record: &Record<'_>, out: &mut Vec<u8>) {
+    let at = record.snapshot;
+    out.push(b'{');
+    json_text("tenant", Some(&record.tenant.name), out);
+    out.extend_from_slice(b"\"labels\":{");
+    for (label, value) in &record.tenant.labels {
+        json_text(label, Some(value), out);
+    }
+    close(b'}', out);
+    out.extend_from_slice(format!(",\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
+    boolean("late", Some(at.late), out);
+    boolean("backfilled", Some(at.backfilled), out);
+    boolean("partial", Some(at.partial), out);
+}
+
+/// `msg`: one sentence for people.
+fn write_sentence(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" msg=");
+    write_value(control.title(), TITLE, out);
+    if let Some(score) = control.score {
+        out.extend_from_slice(b": ");
+        score.write_plain(out);
+        if let Some((max, _)) = control.max_score {
+            out.extend_from_slice(b" of ");
+            max.write_plain(out);
+        }
+        out.extend_from_slice(b" points");
+    }
+}
+
+fn write_decision_rest(decision: &StateUpdate, rest: &mut Vec<u8>) {
+    json_text("state_assigned_to", decision.assigned_to.as_deref(), rest);
+    json_text("state_updated", decision.updated.as_deref(), rest);
+    json_text("state_comment", decision.comment.as_deref(), rest);
+}
+
+fn write_summary(summary: &SummaryRecord<'_>, rest: &mut Vec<u8>, out: &mut Vec<u8>) {
+    let points = |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let sentence = format!("Secure Score {} of {} points", points(summary.current), points(summary.max));
+    pair("msg", Some(&sentence), LONG, out);
+    number("cfp1", "score", summary.current, out);
+    number("cfp2", "maxScore", summary.max, out);
+    number("cfp3", "scorePercent", summary.percentage, out);
+    number("cfp4", "sumOfControls", Some(summary.sum_of_controls), out);
+    integer("cn1", "controlsTotal", Some(summary.controls_total.into()), out);
+    integer("cn2", "recordsSent", Some(summary.records_sent.into()), out);
+    integer("cn3", "licensedUsers", summary.licensed_users, out);
+    let services: Vec<&str> = summary.enabled_services.iter().map(AsRef::as_ref).collect();
+    labelled("cs1", "enabledServices", Some(&services.join(",")), out);
+    let scores = summary.categories.iter().map(|(name, points)| (name.as_ref(), points.to_string()));
+    write_scores_rest("categories", scores, rest);
+    let averages = summary.averages.iter().filter_map(|a| Some((a.basis.as_ref(), a.score?.to_string())));
+    write_scores_rest("averages", averages, rest);
+    write_additional_rest(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), rest);
+}
+
+fn write_scores_rest<'a>(key: &str, scores: impl Iterator<Item = (&'a str, String)>, rest: &mut Vec<u8>) {
+    rest.extend_from_slice(format!("\"{key}\":").as_bytes());
+    let scores: Vec<(&str, String)> = scores.collect();
+    write_additional(scores.iter().map(|(name, points)| (*name, points.as_str())), rest);
+    rest.push(b',');
+}
+
+/// The unknown fields go along where they fit; where they do not, `additional` is left out and
+/// said to be.
+fn write_additional_rest<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, rest: &mut Vec<u8>) {
+    let before = rest.len();
+    rest.extend_from_slice(b"\"additional\":");
+    write_additional(fields, rest);
+    if rest.ends_with(b":{}") {
+        rest.truncate(before);
+    } else if rest.len() >= CUSTOM_STRING {
+        rest.truncate(before);
+        rest.extend_from_slice(b"\"truncated\":true");
+    }
+}
+
+/// `cs6`: the rest, as compact JSON.
+fn write_rest(rest: &mut Vec<u8>, out: &mut Vec<u8>) {
+    close(b'}', rest);
+    out.extend_from_slice(b" cs6Label=rest cs6=");
+    // What we wrote ourselves is UTF-8; the escapes of CEF come on top of those of JSON.
+    write_value(&String::from_utf8_lossy(rest), usize::MAX, out);
+}
+
+fn pair(key: &str, value: Option<&str>, max: usize, out: &mut Vec<u8>) {
+    if let Some(value) = value.filter(|v| !v.trim().is_empty()) {
+        out.push(b' ');
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        write_value(value, max, out);
+    }
+}
+
+fn label(key: &str, name: &str, out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"Label=");
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn labelled(key: &str, name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    if value.is_some_and(|v| !v.trim().is_empty()) {
+        label(key, name, out);
+        pair(key, value, CUSTOM_STRING, out);
+    }
+}
+
+fn number(key: &str, name: &str, value: Option<Number>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        label(key, name, out);
+        out.push(b' ');
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        value.write_plain(out);
+    }
+}
+
+/// `cn` fields take whole numbers only.
+fn integer(key: &str, name: &str, value: Option<Number>, out: &mut Vec<u8>) {
+    number(key, name, value.filter(|v| v.as_integer().is_some()), out);
+}
+
+/// CEF knows no RFC 3339: epoch milliseconds.
+fn date(key: &str, name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    let parsed = value.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    if let Some(time) = parsed {
+        label(key, name, out);
+        pair(key, Some(&time.as_millisecond().to_string()), LONG, out);
+    }
+}

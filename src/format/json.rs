@@ -1,0 +1,301 @@
+//! The canonical JSON, of which every other format is a mapping. Its JSON Schema is
+//! `src/model/record.schema.json`.
+//!
+//! Absent stays absent: a field that Microsoft did not send is left out, never 0 or "". Of a
+//! decision all five fields stand, null where Microsoft sent null.
+
+use super::{
+    Options, SHORT_TEXT, Texts,
+    cache::{ByEntry, ByProfile},
+    text::{cut, json_string, plain},
+};
+use crate::model::{
+    Body, ControlRecord, Number, Profile, Record, SCHEMA, StateUpdate, SummaryRecord,
+};
+
+/// The canonical JSON of a record, on one line.
+#[derive(Debug)]
+pub struct Json {
+    options: Options,
+    entry: ByEntry,
+    profiles: ByProfile<Rendered>,
+}
+
+/// The pieces of a control's record that its profile alone decides. Each ends in a comma.
+#[derive(Debug)]
+struct Rendered {
+    title: Vec<u8>,
+    service: Vec<u8>,
+    tail: Vec<u8>,
+    additional: Vec<u8>,
+}
+
+impl Json {
+    pub fn new(options: Options) -> Self {
+        Self { options, entry: ByEntry::default(), profiles: ByProfile::default() }
+    }
+
+    pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"schema\":\"");
+        out.extend_from_slice(SCHEMA.as_bytes());
+        out.extend_from_slice(b"\",\"kind\":\"");
+        out.extend_from_slice(record.kind().as_str().as_bytes());
+        out.extend_from_slice(b"\",\"event_id\":\"");
+        out.extend_from_slice(&record.event_id.hex());
+        out.extend_from_slice(b"\",");
+        out.extend_from_slice(self.entry.get(record, |out| write_head(record, out)));
+        match &record.body {
+            Body::Control(control) => self.control(control, out),
+            Body::Summary(summary) => write_summary(summary, out),
+        }
+        out.push(b'}');
+    }
+
+    fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
+        let texts = self.options.texts;
+        let rendered = control.profile.map(|profile| {
+            self.profiles.get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+        });
+        out.extend_from_slice(b"\"control\":{");
+        text("id", Some(control.id), out);
+        extend(out, rendered.map(|r| &r.title));
+        text("category", control.category, out);
+        extend(out, rendered.map(|r| &r.service));
+        write_scores(control, out);
+        if let Some(decision) = control.decision {
+            write_decision(decision, out);
+        }
+        extend(out, rendered.map(|r| &r.tail));
+        write_prose("description", control.description, texts, out);
+        close(b'}', out);
+        out.extend_from_slice(b",\"additional\":");
+        write_additional(control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
+        out.extend_from_slice(b",\"additional_profile\":");
+        match rendered {
+            Some(rendered) => out.extend_from_slice(&rendered.additional),
+            None => out.extend_from_slice(b"{}"),
+        }
+    }
+}
+
+impl Rendered {
+    fn new(profile: &Profile, texts: Texts) -> Self {
+        let (mut title, mut service, mut tail, mut additional) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        text("title", profile.title.as_deref().map(str::trim), &mut title);
+        text("service", profile.service.as_deref(), &mut service);
+        text("tier", profile.tier.as_deref(), &mut service);
+        text("action_type", profile.action_type.as_deref(), &mut tail);
+        boolean("deprecated", profile.deprecated, &mut tail);
+        plain_number("rank", profile.rank, &mut tail);
+        text("user_impact", profile.user_impact.as_deref(), &mut tail);
+        text("implementation_cost", profile.implementation_cost.as_deref(), &mut tail);
+        list("threats", profile.threats.iter().map(String::as_str), &mut tail);
+        text("action_url", profile.action_url.as_deref(), &mut tail);
+        write_prose("remediation", profile.remediation.as_deref(), texts, &mut tail);
+        write_prose("remediation_impact", profile.remediation_impact.as_deref(), texts, &mut tail);
+        write_additional(profile.additional.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut additional);
+        Self { title, service, tail, additional }
+    }
+}
+
+/// `time` to `snapshot`: the same for all records of an entry.
+fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
+    let at = record.snapshot;
+    text("time", Some(&format!("{}T00:00:00Z", at.day)), out);
+    text("observed_time", Some(record.observed_time), out);
+    out.extend_from_slice(b"\"tenant\":{");
+    text("id", Some(&record.tenant.id.to_string()), out);
+    text("name", Some(&record.tenant.name), out);
+    out.extend_from_slice(b"\"labels\":{");
+    for (label, value) in &record.tenant.labels {
+        text(label, Some(value), out);
+    }
+    close(b'}', out);
+    out.extend_from_slice(b"},\"snapshot\":{");
+    text("id", Some(&at.id), out);
+    text("date", Some(&at.day.to_string()), out);
+    out.extend_from_slice(format!("\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
+    boolean("late", Some(at.late), out);
+    boolean("backfilled", Some(at.backfilled), out);
+    boolean("partial", Some(at.partial), out);
+    close(b'}', out);
+    out.push(b',');
+}
+
+fn write_scores(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
+    float("score", control.score, out);
+    float("max_score", control.max_score.map(|(max, _)| max), out);
+    float("percentage", control.percentage, out);
+    text("implementation_status", control.implementation_status, out);
+    plain_number("count", control.count, out);
+    plain_number("total", control.total, out);
+    boolean("on", control.on, out);
+    text("last_synced", control.last_synced, out);
+    text("max_score_source", control.max_score.map(|(_, source)| source.as_str()), out);
+    text("outcome", control.outcome().map(crate::model::Outcome::as_str), out);
+}
+
+fn write_decision(decision: &StateUpdate, out: &mut Vec<u8>) {
+    let fields = [
+        ("state", &decision.state),
+        ("state_assigned_to", &decision.assigned_to),
+        ("state_updated_by", &decision.updated_by),
+        ("state_updated", &decision.updated),
+        ("state_comment", &decision.comment),
+    ];
+    for (key, value) in fields {
+        match value {
+            Some(value) => text(key, Some(value), out),
+            None => {
+                write_key(key, out);
+                out.extend_from_slice(b"null,");
+            }
+        }
+    }
+}
+
+fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"score\":{");
+    float("current", summary.current, out);
+    float("max", summary.max, out);
+    float("percentage", summary.percentage, out);
+    float("sum_of_controls", Some(summary.sum_of_controls), out);
+    out.extend_from_slice(b"\"categories\":{");
+    for (category, points) in &summary.categories {
+        float(category, Some(*points), out);
+    }
+    close(b'}', out);
+    out.push(b',');
+    plain_number("active_users", summary.active_users, out);
+    plain_number("licensed_users", summary.licensed_users, out);
+    list("enabled_services", summary.enabled_services.iter().map(AsRef::as_ref), out);
+    out.extend_from_slice(b"\"averages\":[");
+    for average in &summary.averages {
+        out.push(b'{');
+        text("basis", Some(&average.basis), out);
+        float("score", average.score, out);
+        for (key, value) in &average.additional {
+            // -1 means none, as number or as text.
+            if !matches!(value.as_ref(), "-1" | "-1.0" | "\"-1\"" | "null") {
+                raw(key, value, out);
+            }
+        }
+        close(b'}', out);
+        out.push(b',');
+    }
+    close(b']', out);
+    out.push(b',');
+    plain_number("controls_total", Some(summary.controls_total.into()), out);
+    plain_number("records_sent", Some(summary.records_sent.into()), out);
+    close(b'}', out);
+    out.extend_from_slice(b",\"additional\":");
+    write_additional(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
+}
+
+/// Fields kept as they were sent: the same JSON, on one line, with nothing in it that could be
+/// taken for a line end.
+pub(super) fn write_additional<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (key, value) in fields {
+        raw(key, value, out);
+    }
+    close(b'}', out);
+}
+
+/// The texts of `description`, `remediation`: as `texts` wants them.
+fn write_prose(key: &str, prose: Option<&str>, texts: Texts, out: &mut Vec<u8>) {
+    match (texts, prose) {
+        (Texts::None, _) | (_, None) => {}
+        (Texts::Short, Some(prose)) => text(key, Some(&cut(&plain(prose), SHORT_TEXT)), out),
+        (Texts::Full, Some(prose)) => text(key, Some(prose), out),
+    }
+}
+
+fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
+    json_string(key, out);
+    out.push(b':');
+    if value.bytes().any(|b| !super::text::is_plain(b) && b != b'\\') {
+        write_tamed(value, out);
+    } else {
+        out.extend_from_slice(value.as_bytes());
+    }
+    out.push(b',');
+}
+
+/// JSON text that holds white space between its tokens, or suspicious characters in its strings.
+fn write_tamed(value: &str, out: &mut Vec<u8>) {
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in value.chars() {
+        if super::text::is_unsafe(c) {
+            if in_string {
+                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+            }
+        } else {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            in_string ^= c == '"' && !escaped;
+        }
+        escaped = c == '\\' && !escaped;
+    }
+}
+
+pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        write_key(key, out);
+        json_string(value, out);
+        out.push(b',');
+    }
+}
+
+fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    write_key(key, out);
+    out.push(b'[');
+    for value in values {
+        json_string(value, out);
+        out.push(b',');
+    }
+    close(b']', out);
+    out.push(b',');
+}
+
+fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        write_key(key, out);
+        value.write_float(out);
+        out.push(b',');
+    }
+}
+
+fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        write_key(key, out);
+        value.write_plain(out);
+        out.push(b',');
+    }
+}
+
+pub(super) fn boolean(key: &str, value: Option<bool>, out: &mut Vec<u8>) {
+    if let Some(value) = value {
+        write_key(key, out);
+        out.extend_from_slice(if value { b"true," } else { b"false," });
+    }
+}
+
+fn write_key(key: &str, out: &mut Vec<u8>) {
+    json_string(key, out);
+    out.push(b':');
+}
+
+/// Ends an object or a list whose members each left a comma.
+pub(super) fn close(bracket: u8, out: &mut Vec<u8>) {
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
+    out.push(bracket);
+}
+
+fn extend(out: &mut Vec<u8>, piece: Option<&Vec<u8>>) {
+    if let Some(piece) = piece {
+        out.extend_from_slice(piece);
+    }
+}

@@ -1,0 +1,57 @@
+//! One severity for a record, the same in every format.
+
+use crate::model::{Body, ControlRecord, Number, Outcome, Record};
+
+/// 0 to 10, as CEF counts.
+///
+/// | record | severity |
+/// |---|---|
+/// | summary | 1 |
+/// | not applicable, deprecated, risk accepted, points through a third party | 1 |
+/// | full score, or facts that do not say | 2 |
+/// | partial score | 3 + round(3 x missing share) |
+/// | no score | 6, from 5 points attainable on 7, from 10 on 8 |
+pub fn cef_severity(record: &Record<'_>) -> u8 {
+    match &record.body {
+        Body::Summary(_) => 1,
+        Body::Control(control) => of_control(control),
+    }
+}
+
+/// RFC 5424 severity (0 emergency to 7 debug) of a CEF severity. A posture is never an emergency.
+pub fn syslog_severity(cef: u8) -> u8 {
+    match cef {
+        0..=2 => 6,
+        3 => 5,
+        4..=6 => 4,
+        7..=8 => 3,
+        _ => 2,
+    }
+}
+
+fn of_control(control: &ControlRecord<'_>) -> u8 {
+    if control.deprecated() || control.state() == Some("ThirdParty") {
+        return 1;
+    }
+    match control.outcome() {
+        Some(Outcome::NotApplicable | Outcome::Accepted) => 1,
+        Some(Outcome::Pass) | None => 2,
+        Some(Outcome::Partial) => 3 + missing_thirds(control),
+        Some(Outcome::Fail) => match control.max_score.map_or(0.0, |(max, _)| max.get()) {
+            max if max >= 10.0 => 8,
+            max if max >= 5.0 => 7,
+            _ => 6,
+        },
+    }
+}
+
+/// `round(3 x (1 - score / max))`, 0 to 3.
+fn missing_thirds(control: &ControlRecord<'_>) -> u8 {
+    let score = control.score.map_or(0.0, Number::get);
+    let max = control.max_score.map_or(1.0, |(max, _)| max.get());
+    let thirds = (3.0 * (1.0 - score / max)).round().clamp(0.0, 3.0);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=3")]
+    {
+        thirds as u8
+    }
+}

@@ -1,0 +1,199 @@
+//! Microsoft's text is somebody else's input: it may hold HTML, and whatever a tenant's
+//! administrators, or worse, could write into a comment.
+
+use std::borrow::Cow;
+
+/// Appends a JSON string. Beside what JSON demands, every character that could end a line,
+/// hide or reorder text on the reader's side is escaped: nothing is lost, nothing can split or
+/// disguise a record.
+pub fn json_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    if text.bytes().fold(false, |found, b| found | !is_plain(b) | (b == b'"')) {
+        json_escaped(text, out);
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// Bytes that no format escapes and that start no suspicious character. 0xC2 leads the C1
+/// controls, 0xD8 and 0xE2 the marks that reorder or break lines.
+pub(super) const fn is_plain(byte: u8) -> bool {
+    (byte >= 0x20) & (byte != b'\\') & (byte != 0x7f) & (byte != 0xc2) & (byte != 0xd8) & (byte != 0xe2)
+}
+
+/// Characters that no record may carry as they are: controls, line and paragraph separators, and
+/// marks that reorder text.
+pub(super) fn is_unsafe(c: char) -> bool {
+    matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}'
+        | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What stands in for an unsafe character where a format has no escape for it.
+pub(super) fn stand_in(c: char) -> char {
+    match c {
+        '\t' | '\u{b}' | '\u{c}' | '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
+        _ => char::REPLACEMENT_CHARACTER,
+    }
+}
+
+fn json_escaped(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_unsafe(c) => {
+                // Every unsafe character lies in the first plane: four digits are enough.
+                let code = u32::from(c);
+                out.extend_from_slice(b"\\u");
+                for shift in [12, 8, 4, 0] {
+                    let digit = (code >> shift & 15) as usize;
+                    out.push(b"0123456789abcdef"[digit]);
+                }
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// The first `max` characters. A text that was cut ends in `…` and is `max` characters long.
+pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max || text.chars().nth(max).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut kept: String = text.chars().take(max.saturating_sub(1)).collect();
+    kept.push('…');
+    Cow::Owned(kept)
+}
+
+/// HTML as plain text: tags dropped, entities read, blanks joined. Text without markup passes
+/// through. What looks like a tag but never closes is text.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let text = text.trim();
+    if !text.contains(['<', '&']) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['<', '&']) {
+        let (before, special) = rest.split_at(at);
+        push_words(&mut out, before);
+        rest = if special.starts_with('<') { skip_tag(special, &mut out) } else { read_entity(special, &mut out) };
+    }
+    push_words(&mut out, rest);
+    out.truncate(out.trim_end().len());
+    Cow::Owned(out)
+}
+
+/// Appends text, every run of white space as one blank.
+fn push_words(out: &mut String, text: &str) {
+    for c in text.chars() {
+        if !c.is_whitespace() {
+            out.push(c);
+        } else if !out.is_empty() && !out.ends_with(' ') {
+            out.push(' ');
+        }
+    }
+}
+
+/// Skips `<…>`; block ends leave a blank, so that words do not run together.
+fn skip_tag<'a>(text: &'a str, out: &mut String) -> &'a str {
+    let is_tag = text[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!');
+    match text.split_once('>') {
+        Some((tag, rest)) if is_tag => {
+            let name = tag.trim_start_matches(['<', '/']).to_ascii_lowercase();
+            let block = ["p", "li", "ol", "ul", "br", "div", "tr", "td", "h"];
+            if block.iter().any(|b| name.starts_with(b)) {
+                push_words(out, " ");
+            }
+            rest
+        }
+        _ => {
+            out.push('<');
+            &text[1..]
+        }
+    }
+}
+
+/// Reads `&name;` or `&#n;`; anything else is an ampersand.
+fn read_entity<'a>(text: &'a str, out: &mut String) -> &'a str {
+    let entity = text[1..].split_once(';').filter(|(name, _)| name.len() <= 8);
+    if let Some((name, rest)) = entity
+        && let Some(c) = entity_char(name)
+    {
+        push_words(out, c.encode_utf8(&mut [0; 4]));
+        return rest;
+    }
+    out.push('&');
+    &text[1..]
+}
+
+fn entity_char(name: &str) -> Option<char> {
+    Some(match name {
+        "amp" => '&',
+        "lt" => '<',
+        "gt" => '>',
+        "quot" => '"',
+        "apos" => '\'',
+        "nbsp" => ' ',
+        "rsquo" => '’',
+        "lsquo" => '‘',
+        "ldquo" => '“',
+        "rdquo" => '”',
+        "ndash" => '–',
+        "mdash" => '—',
+        "hellip" => '…',
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let hex = number.strip_prefix(['x', 'X']).map(|digits| u32::from_str_radix(digits, 16));
+            return char::from_u32(hex.unwrap_or_else(|| number.parse()).ok()?);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn html_becomes_text() {
+        for (html, text) in [
+            ("no markup", "no markup"),
+            (" <p>1. Go</p><p>2. Click <b>OK</b>&nbsp;now</p> ", "1. Go 2. Click OK now"),
+            ("<ol> <li>a</li> <li>b &gt; c</li> </ol>", "a b > c"),
+            ("5 < 6 & 7 > 3", "5 < 6 & 7 > 3"),
+            ("&#8217;&#x2019;&bogus;&", "’’&bogus;&"),
+            ("<script>alert(1)</script>", "alert(1)"),
+            ("<unclosed", "<unclosed"),
+        ] {
+            assert_eq!(plain(html), text, "{html}");
+        }
+    }
+
+    #[test]
+    fn cuts_on_characters_and_says_so() {
+        assert_eq!(cut("東京", 2), "東京");
+        assert_eq!(cut("東京都", 2), "東…");
+        assert_eq!(cut("abc", 3), "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn json_strings_read_back_and_carry_nothing_unsafe(text in ".*") {
+            let mut out = Vec::new();
+            json_string(&text, &mut out);
+            let written = String::from_utf8(out).unwrap();
+            prop_assert!(!written.chars().any(is_unsafe));
+            prop_assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+
+        #[test]
+        fn plain_text_never_panics_and_never_grows(text in ".*") {
+            prop_assert!(plain(&text).chars().count() <= text.chars().count());
+        }
+    }
+}

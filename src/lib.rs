@@ -1,0 +1,6 @@
+//! The library behind the `secure-score-forwarder` binary. Its map is `ARCHITECTURE.md`.
+
+pub mod derive;
+pub mod format;
+pub mod model;
+pub mod wire;

@@ -1,0 +1,125 @@
+//! All of a tenant's profiles, with the tenant's own decisions.
+
+use std::collections::HashMap;
+
+use super::Number;
+
+/// The description of a control. The same for every tenant that has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    pub id: String,
+    pub title: Option<String>,
+    pub category: Option<String>,
+    /// The owning product, e.g. `AzureAD`, `MS Teams`.
+    pub service: Option<String>,
+    pub tier: Option<String>,
+    /// Points attainable.
+    pub max_score: Option<Number>,
+    pub rank: Option<Number>,
+    pub user_impact: Option<String>,
+    pub implementation_cost: Option<String>,
+    pub threats: Vec<String>,
+    pub action_type: Option<String>,
+    /// May not be an http URL.
+    pub action_url: Option<String>,
+    pub deprecated: Option<bool>,
+    /// HTML.
+    pub remediation: Option<String>,
+    pub remediation_impact: Option<String>,
+    /// Fields that no documentation names: key, value as JSON text.
+    pub additional: Vec<(String, String)>,
+}
+
+/// One decision of the tenant on a control.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateUpdate {
+    /// `Default`, `Ignored` (risk accepted), `ThirdParty` (points without evidence), `Reviewed`.
+    pub state: Option<String>,
+    pub assigned_to: Option<String>,
+    pub comment: Option<String>,
+    pub updated_by: Option<String>,
+    pub updated: Option<String>,
+}
+
+/// A profile and the decisions taken on it. `slot` is its place in the catalogue, by which a
+/// formatter keeps what it has already rendered.
+#[derive(Clone, Debug)]
+pub struct ProfileSlot {
+    pub slot: usize,
+    pub profile: Profile,
+    pub decisions: Vec<StateUpdate>,
+}
+
+impl ProfileSlot {
+    /// The decision in force: the one with the greatest time, for the order of the list is not
+    /// promised. The times are RFC 3339 in UTC, so text order is time order.
+    pub fn decision(&self) -> Option<&StateUpdate> {
+        self.decisions.iter().max_by(|a, b| a.updated.cmp(&b.updated))
+    }
+}
+
+/// One version of a tenant's catalogue.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// Differs between any two catalogues that one process holds.
+    pub version: u64,
+    slots: Vec<ProfileSlot>,
+    by_id: HashMap<String, usize>,
+    by_folded_id: HashMap<String, usize>,
+}
+
+impl Catalogue {
+    pub fn new(version: u64, profiles: Vec<(Profile, Vec<StateUpdate>)>) -> Self {
+        let mut catalogue = Self { version, ..Self::default() };
+        for (slot, (profile, decisions)) in profiles.into_iter().enumerate() {
+            catalogue.by_folded_id.entry(profile.id.to_ascii_lowercase()).or_insert(slot);
+            catalogue.by_id.entry(profile.id.clone()).or_insert(slot);
+            catalogue.slots.push(ProfileSlot { slot, profile, decisions });
+        }
+        catalogue
+    }
+
+    /// The profile of a control: by its exact id, else whatever its case.
+    pub fn find(&self, control: &str) -> Option<&ProfileSlot> {
+        let exact = self.by_id.get(control);
+        let slot = exact.or_else(|| self.by_folded_id.get(&control.to_ascii_lowercase()))?;
+        self.slots.get(*slot)
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(state: &str, updated: Option<&str>) -> StateUpdate {
+        StateUpdate { state: Some(state.into()), updated: updated.map(Into::into), ..StateUpdate::default() }
+    }
+
+    #[test]
+    fn the_newest_decision_is_in_force_whatever_the_order() {
+        let decisions = vec![
+            update("Ignored", Some("2026-03-02T10:00:00Z")),
+            update("Default", None),
+            update("ThirdParty", Some("2026-01-02T10:00:00Z")),
+        ];
+        let slot = ProfileSlot { slot: 0, profile: Profile::default(), decisions };
+        assert_eq!(slot.decision().unwrap().state.as_deref(), Some("Ignored"));
+    }
+
+    #[test]
+    fn finds_exactly_before_it_folds_case() {
+        let named = |id: &str| (Profile { id: id.into(), ..Profile::default() }, vec![]);
+        let catalogue = Catalogue::new(1, vec![named("adminMFAV2"), named("AdminMFAV2")]);
+        assert_eq!(catalogue.find("AdminMFAV2").unwrap().slot, 1);
+        assert_eq!(catalogue.find("ADMINMFAV2").unwrap().slot, 0);
+        assert!(catalogue.find("OneAdmin").is_none());
+    }
+}

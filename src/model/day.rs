@@ -1,0 +1,99 @@
+//! A day is the UTC date of a snapshot.
+
+use std::fmt;
+
+use jiff::{ToSpan, civil::Date, tz::TimeZone};
+
+/// A UTC calendar date.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(Date);
+
+impl Day {
+    /// The day on which an instant falls.
+    pub fn of(instant: jiff::Timestamp) -> Self {
+        Self(instant.to_zoned(TimeZone::UTC).date())
+    }
+
+    /// Reads `YYYY-MM-DD`.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 10).then(|| text.parse().ok().map(Self)).flatten()
+    }
+
+    /// The day of a `createdDateTime`: its date in UTC. Midnight is what Microsoft sends; any
+    /// RFC 3339 instant is taken. The null date of 2018 (`0001-01-01`) is no day.
+    pub fn of_instant_text(text: &str) -> Option<Self> {
+        let day = match text.strip_suffix("T00:00:00Z") {
+            Some(date) => Self::parse(date)?,
+            None => Self::of(text.parse().ok()?),
+        };
+        (day.0.year() >= 2000).then_some(day)
+    }
+
+    /// Whole days since 1970-01-01.
+    pub fn number(self) -> i32 {
+        self.0.since(EPOCH).map_or(0, |span| span.get_days())
+    }
+
+    pub fn from_number(days: i32) -> Option<Self> {
+        EPOCH.checked_add(days.days()).ok().map(Self)
+    }
+
+    /// Midnight UTC at the start of the day, in milliseconds since 1970-01-01.
+    pub fn epoch_ms(self) -> i64 {
+        i64::from(self.number()) * 86_400_000
+    }
+
+    #[must_use]
+    pub fn plus(self, days: i32) -> Self {
+        Self::from_number(self.number().saturating_add(days)).unwrap_or(self)
+    }
+
+    pub fn at(self, hour: i8) -> jiff::Timestamp {
+        self.0.at(hour, 0, 0, 0).to_zoned(TimeZone::UTC).map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp())
+    }
+}
+
+const EPOCH: Date = Date::constant(1970, 1, 1);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn created_date_times() {
+        for (text, day) in [
+            ("2026-07-17T00:00:00Z", Some("2026-07-17")),
+            ("2019-03-19T15:21:00Z", Some("2019-03-19")),
+            ("2019-03-19T22:37:14.628799Z", Some("2019-03-19")),
+            ("2026-07-17T23:30:00-05:00", Some("2026-07-18")),
+            ("0001-01-01T00:00:00Z", None),
+            ("2026-02-30T00:00:00Z", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(Day::of_instant_text(text), day.map(|d| Day::parse(d).unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_go_there_and_back() {
+        for text in ["1970-01-01", "2024-02-29", "2026-11-22", "2100-12-31"] {
+            let day = Day::parse(text).unwrap();
+            assert_eq!(Day::from_number(day.number()), Some(day));
+        }
+        assert_eq!(Day::parse("1970-01-02").unwrap().epoch_ms(), 86_400_000);
+        assert_eq!(Day::parse("2026-03-01").unwrap().plus(-1).to_string(), "2026-02-28");
+    }
+}

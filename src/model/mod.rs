@@ -1,0 +1,27 @@
+//! The words of the house as types: tenant, snapshot, control, catalogue, facts, record.
+//!
+//! Pure. No I/O, no clock, no tokio, and no knowledge of anybody's JSON: [`crate::wire`] fills
+//! these types, [`crate::format`] writes them.
+
+mod catalogue;
+mod day;
+mod facts;
+mod identity;
+mod number;
+mod observation;
+mod record;
+mod snapshot;
+mod tenant;
+
+pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
+pub use day::Day;
+pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, compare};
+pub use identity::{EventId, Subject, control_subject, summary_subject};
+pub use number::Number;
+pub(crate) use number::write_integer;
+pub use observation::{Observation, Phase, What};
+pub use record::{
+    Body, ControlRecord, Kind, MaxScoreSource, Outcome, Record, SCHEMA, SnapshotRef, SummaryRecord,
+};
+pub use snapshot::{Additional, Average, ControlScore, Snapshot};
+pub use tenant::{Tenant, TenantId, TenantIdError};

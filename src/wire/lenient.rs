@@ -1,0 +1,237 @@
+//! Values as they come: a number or its text, a switch or its text, a string or null.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
+    value::{MapAccessDeserializer, SeqAccessDeserializer},
+};
+use serde_json::{Value, value::RawValue};
+
+use crate::model::{Additional, Number};
+
+/// Any scalar, borrowed; anything else as JSON text.
+pub(super) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Cow<'a, str>),
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl<'de> Visitor<'de> for ScalarVisitor {
+            type Value = Scalar<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Scalar::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+                Ok(Scalar::Bool(value))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+                Number::new(value).map(Scalar::Number).ok_or_else(|| E::custom("number out of range"))
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+                self.visit_f64(value as f64)
+            }
+
+            #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+                self.visit_f64(value as f64)
+            }
+
+            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Cow::Borrowed(value)))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+                Ok(Scalar::Text(Cow::Owned(value.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                let value = Value::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Scalar::Other(value.to_string()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                let value = Value::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(Scalar::Other(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl Scalar<'_> {
+    /// The value as JSON text, to be kept beside the known fields.
+    fn into_json(self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Bool(value) => Some(value.to_string()),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Text(text) => serde_json::to_string(&text).ok(),
+            Self::Other(json) => Some(json),
+        }
+    }
+}
+
+/// Fills known fields from a JSON object, one method a shape. A value of another shape than a
+/// field takes is neither lost nor believed: it goes to `additional`.
+pub(super) struct Fields<'a, 'de> {
+    pub additional: &'a mut Additional<'de>,
+}
+
+impl<'de> Fields<'_, 'de> {
+    pub(super) fn number<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        slot: &mut Option<Number>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        once(&key, slot.is_some())?;
+        match map.next_value()? {
+            Scalar::Number(number) => *slot = Some(number),
+            Scalar::Text(text) => match Number::parse(&text) {
+                Some(number) => *slot = Some(number),
+                None => self.keep(key, Scalar::Text(text)),
+            },
+            other => self.keep(key, other),
+        }
+        Ok(())
+    }
+
+    pub(super) fn switch<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        slot: &mut Option<bool>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        once(&key, slot.is_some())?;
+        match map.next_value()? {
+            Scalar::Bool(value) => *slot = Some(value),
+            Scalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
+            Scalar::Text(text) if text.eq_ignore_ascii_case("false") => *slot = Some(false),
+            other => self.keep(key, other),
+        }
+        Ok(())
+    }
+
+    pub(super) fn text<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        slot: &mut Option<Cow<'de, str>>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        once(&key, slot.is_some())?;
+        match map.next_value()? {
+            Scalar::Text(text) => *slot = Some(text),
+            other => self.keep(key, other),
+        }
+        Ok(())
+    }
+
+    /// A field nobody documented: its JSON text, as sent.
+    pub(super) fn unknown<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+        let raw: &'de RawValue = map.next_value()?;
+        if too_deep(raw.get()) {
+            return Err(A::Error::custom(format_args!("`{key}` is nested too deep")));
+        }
+        self.additional.push((key, Cow::Borrowed(raw.get())));
+        Ok(())
+    }
+
+    fn keep(&mut self, key: Cow<'de, str>, value: Scalar<'de>) {
+        if let Some(json) = value.into_json() {
+            self.additional.push((key, Cow::Owned(json)));
+        }
+    }
+}
+
+/// Whether a value nests deeper than any receiver should have to follow. Brackets inside strings
+/// count too: that errs on the safe side, and no field known comes near the limit.
+fn too_deep(raw: &str) -> bool {
+    const MAX_DEPTH: usize = 64;
+    raw.starts_with(['[', '{']) && raw.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > MAX_DEPTH && {
+        let mut depth = 0_usize;
+        raw.bytes().any(|byte| {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            depth > MAX_DEPTH
+        })
+    }
+}
+
+/// Refuses a known field that stands twice: which of the two is true cannot be known.
+pub(super) fn once<E: Error>(key: &str, seen: bool) -> Result<(), E> {
+    if seen { Err(E::custom(format_args!("`{key}` stands twice"))) } else { Ok(()) }
+}
+
+/// A key or a string, borrowed where the text has no escapes.
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(value)))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(value.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// A list whose elements are read by `seed`; null is an empty list.
+pub(super) struct List<S>(pub S);
+
+impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for List<S> {
+    type Value = Vec<S::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de> + Copy> Visitor<'de> for List<S> {
+    type Value = Vec<S::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(self.0)? {
+            items.push(item);
+        }
+        Ok(items)
+    }
+}

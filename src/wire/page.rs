@@ -1,0 +1,53 @@
+//! A page of a collection: `value`, and where the next page is.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::WireError;
+
+/// One page. The items are cut out, not yet read, so that each can be kept as it was sent.
+#[derive(Debug)]
+pub struct Page<'a> {
+    pub items: Vec<&'a str>,
+    /// An opaque URL, to be followed as it is or not at all.
+    pub next_link: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    value: Vec<&'a RawValue>,
+    #[serde(borrow, rename = "@odata.nextLink")]
+    next_link: Option<Cow<'a, str>>,
+}
+
+/// Reads the envelope of a page. A page may have no items and still have a next one.
+pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
+    let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(WireError::NotJson)?;
+    let items = envelope.value.into_iter().map(RawValue::get).collect();
+    Ok(Page { items, next_link: envelope.next_link.filter(|link| !link.is_empty()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_cut_out_as_sent() {
+        let read = page(br#"{"@odata.context":"x","value":[ {"a" : 1.50}, {"b":"\u0041"} ],"@odata.nextLink":"https:\/\/h\/p"}"#).unwrap();
+        assert_eq!(read.items, [r#"{"a" : 1.50}"#, r#"{"b":"\u0041"}"#]);
+        assert_eq!(read.next_link.as_deref(), Some("https://h/p"));
+        let empty = page(br#"{"value":[]}"#).unwrap();
+        assert!(empty.items.is_empty() && empty.next_link.is_none());
+    }
+
+    #[test]
+    fn what_is_no_page_is_refused() {
+        for bad in [&b"<!doctype html><title>Sign in</title>"[..], b"", b"{}", b"{\"value\":{}}", b"{\"value\":[1", b"\xff\xfe"] {
+            assert!(page(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `secureScore`: one tenant, one day.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use super::{
+    MAX_CONTROLS, WireError,
+    lenient::{Fields, List, Text, once},
+};
+use crate::model::{Average, ControlScore, Snapshot};
+
+/// Reads one snapshot, as it stands in a page or in the checkpoint.
+pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let snapshot = Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
+    deserializer.end().map_err(WireError::NotJson)?;
+    if snapshot.controls.len() > MAX_CONTROLS {
+        return Err(WireError::TooManyControls(snapshot.controls.len()));
+    }
+    Ok(snapshot)
+}
+
+/// A type that reads itself from a JSON object, one field at a time.
+trait FromFields<'de>: Default {
+    const NAME: &'static str;
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error>;
+}
+
+impl<'de> FromFields<'de> for Snapshot<'de> {
+    const NAME: &'static str = "a snapshot";
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+        let mut fields = Fields { additional: &mut self.additional };
+        match key.as_ref() {
+            "id" => {
+                let mut id = None;
+                once(&key, !self.id.is_empty())?;
+                fields.text(key, &mut id, map)?;
+                self.id = id.unwrap_or_default();
+            }
+            "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
+            "createdDateTime" => fields.text(key, &mut self.created, map)?,
+            "currentScore" => fields.number(key, &mut self.current_score, map)?,
+            "maxScore" => fields.number(key, &mut self.max_score, map)?,
+            "activeUserCount" => fields.number(key, &mut self.active_users, map)?,
+            "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
+            "enabledServices" => {
+                once(&key, !self.enabled_services.is_empty())?;
+                let texts = map.next_value_seed(List(PhantomData::<Text<'de>>))?;
+                self.enabled_services = texts.into_iter().map(|text| text.0).collect();
+            }
+            "averageComparativeScores" => {
+                once(&key, !self.averages.is_empty())?;
+                self.averages = map.next_value_seed(List(Object::new()))?;
+            }
+            "controlScores" => {
+                once(&key, !self.controls.is_empty())?;
+                self.controls = map.next_value_seed(List(Object::new()))?;
+            }
+            // Always Microsoft's SecureScore, says every answer seen.
+            "vendorInformation" => drop(map.next_value::<IgnoredAny>()?),
+            _ => fields.unknown(key, map)?,
+        }
+        Ok(())
+    }
+}
+
+impl<'de> FromFields<'de> for ControlScore<'de> {
+    const NAME: &'static str = "a control score";
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+        let mut fields = Fields { additional: &mut self.additional };
+        match key.as_ref() {
+            "controlName" => {
+                once(&key, !self.name.is_empty())?;
+                self.name = map.next_value::<Text<'de>>()?.0;
+                Ok(())
+            }
+            "controlCategory" => fields.text(key, &mut self.category, map),
+            "description" => fields.text(key, &mut self.description, map),
+            "score" => fields.number(key, &mut self.score, map),
+            "scoreInPercentage" => fields.number(key, &mut self.percentage, map),
+            "implementationStatus" => fields.text(key, &mut self.implementation_status, map),
+            "lastSynced" => fields.text(key, &mut self.last_synced, map),
+            "count" => fields.number(key, &mut self.count, map),
+            "total" => fields.number(key, &mut self.total, map),
+            "on" => fields.switch(key, &mut self.on, map),
+            _ => fields.unknown(key, map),
+        }
+    }
+}
+
+impl<'de> FromFields<'de> for Average<'de> {
+    const NAME: &'static str = "a comparative score";
+
+    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+        let mut fields = Fields { additional: &mut self.additional };
+        match key.as_ref() {
+            // `scope` in 2018.
+            "basis" | "scope" => {
+                once(&key, !self.basis.is_empty())?;
+                self.basis = map.next_value::<Text<'de>>()?.0;
+                Ok(())
+            }
+            "averageScore" => fields.number(key, &mut self.score, map),
+            _ => fields.unknown(key, map),
+        }
+    }
+}
+
+/// Reads a `T` from an object.
+struct Object<T>(PhantomData<T>);
+
+impl<T> Object<T> {
+    fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> Clone for Object<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Object<T> {}
+
+impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for Object<T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, T: FromFields<'de>> Visitor<'de> for Object<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::NAME)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut object = T::default();
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            object.field(key.0, &mut map)?;
+        }
+        Ok(object)
+    }
+}
+
+/// `IgnoredAny` and friends need no type of their own here.
+impl<'de> Deserialize<'de> for Snapshot<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Object::new().deserialize(deserializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Day, Number};
+
+    const RICH: &str = r#"{"id":"3f5c1d2e-0000-4000-8000-00000000c0de_2026-07-17","azureTenantId":"3f5c1d2e-0000-4000-8000-00000000c0de",
+        "createdDateTime":"2026-07-17T00:00:00Z","currentScore":815.22,"maxScore":"1376","activeUserCount":3,
+        "enabledServices":["HasAADP1"],"averageComparativeScores":[{"basis":"AllTenants","averageScore":52.86,"SeatSizeRangeLowerValue":"1"}],
+        "controlScores":[{"controlName":"MFARegistrationV2","controlCategory":"Identity","score":9,"scoreInPercentage":100.0,
+          "count":"3","total":3,"on":"true","lastSynced":"2026-07-15T13:04:06Z","description":"a \"quoted\" text","expiry":"never"}],
+        "vendorInformation":{"vendor":"Microsoft"},"newField":{"a":[1,2.50]}}"#;
+
+    #[test]
+    fn open_types_are_read_and_kept() {
+        let snapshot = snapshot(RICH).unwrap();
+        assert_eq!(snapshot.day(), Day::parse("2026-07-17"));
+        assert_eq!(snapshot.max_score, Number::new(1376.0));
+        assert_eq!(snapshot.additional, [("newField".into(), r#"{"a":[1,2.50]}"#.into())]);
+        let control = &snapshot.controls[0];
+        assert_eq!((control.count, control.total, control.on), (Number::new(3.0), Number::new(3.0), Some(true)));
+        assert_eq!(control.description.as_deref(), Some(r#"a "quoted" text"#));
+        assert_eq!(control.additional, [("expiry".into(), "\"never\"".into())]);
+        assert_eq!(snapshot.averages[0].additional.len(), 1);
+        assert!(snapshot.is_rich());
+    }
+
+    #[test]
+    fn null_and_absent_are_the_same() {
+        let read = snapshot(r#"{"controlScores":[{"controlName":"A","description":null,"score":null}],"enabledServices":null}"#).unwrap();
+        assert_eq!(read.controls[0].score, None);
+        assert!(read.enabled_services.is_empty());
+        assert!(!read.is_rich());
+    }
+
+    #[test]
+    fn a_value_of_another_shape_is_kept_not_believed() {
+        let read = snapshot(r#"{"controlScores":[{"controlName":"A","count":"many","on":[1],"score":{"x":1}}]}"#).unwrap();
+        let control = &read.controls[0];
+        assert_eq!((control.count, control.on, control.score), (None, None, None));
+        let kept: Vec<_> = control.additional.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(kept, [r#"count="many""#, "on=[1]", r#"score={"x":1}"#]);
+    }
+
+    #[test]
+    fn refused_whole() {
+        for bad in [
+            "", "[]", "<html></html>", r#"{"id":"a""#, r#"{"currentScore":NaN}"#, r#"{"currentScore":1e999}"#,
+            r#"{"currentScore":1,"currentScore":2}"#, r#"{"controlScores":[{"controlName":"A","controlName":"B"}]}"#,
+            r#"{"controlScores":[1]}"#, r#"{"id":"a"} {"#,
+        ] {
+            assert!(snapshot(bad).is_err(), "{bad}");
+        }
+        let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
+        assert!(snapshot(&deep).is_err());
+    }
+}

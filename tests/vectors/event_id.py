@@ -1,0 +1,20 @@
+"""Recomputes the published event_id vectors from the rule alone; prints the file beside it."""
+import hashlib
+
+
+def lp(*fields):
+    return b"".join(len(f).to_bytes(4, "big") + f for f in fields)
+
+
+def event_id(day, kind, control, facts, previous=b""):
+    digest = hashlib.sha256(lp(*(f.encode() for f in facts))).digest()
+    message = lp(b"ssf1", b"3f5c1d2e-0000-4000-8000-00000000c0de", day.encode(), kind.encode(), b"", control.encode(), digest, previous)
+    return hashlib.sha256(message).hexdigest()[:40]
+
+
+first = event_id("2026-11-22", "control", "AdminMFAV2", ("10", "100"))
+print("# event_id  what it identifies (tenant 3f5c1d2e-0000-4000-8000-00000000c0de, day 2026-11-22)")
+print(first, "control AdminMFAV2, score 10, percentage 100")
+print(event_id("2026-11-22", "control", "AdminMFAV2", ("7.83", "-")), "control AdminMFAV2, score 7.83, percentage absent")
+print(event_id("2026-11-22", "control", "AdminMFAV2", ("7.83", "-"), first.encode()), "the same as a revision of the first")
+print(event_id("2026-11-22", "summary", "", ("815.22", "1376")), "summary, current 815.22, maximum 1376")
