@@ -3,4 +3,7 @@
 pub mod derive;
 pub mod format;
 pub mod model;
+pub mod net;
+pub mod settings;
+pub mod sink;
 pub mod wire;

@@ -1,0 +1,146 @@
+//! What every HTTP client here must have: time limits, size limits, no redirects, and https
+//! unless the peer is this host.
+
+use std::{path::Path, time::Duration};
+
+use reqwest::header::HeaderMap;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence in the middle of an answer.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(120);
+/// No server's word makes us wait longer than this.
+const MAX_WAIT: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("cannot read the certificates in `{0}`")]
+    Certificates(String, #[source] rustls::pki_types::pem::Error),
+    #[error("`{0}` holds no certificate")]
+    NoCertificate(String),
+    #[error("cannot set up the HTTP client")]
+    Build(#[source] reqwest::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the answer is larger than {0} octets")]
+    TooLarge(usize),
+    #[error("the answer broke off")]
+    Broken(#[source] reqwest::Error),
+}
+
+/// A client that sends a credential nowhere but where it is told to.
+pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+    install_crypto_provider();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("secure-score-forwarder/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .pool_idle_timeout(Duration::from_secs(30))
+        .tls_version_min(reqwest::tls::Version::TLS_1_2);
+    if let Some(path) = ca_file {
+        let certificates = read_certificates(path)?;
+        let certificates = certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
+        builder = builder.tls_certs_only(certificates);
+    }
+    builder.build().map_err(ClientError::Build)
+}
+
+/// rustls wants to be told once which cryptography it uses.
+pub fn install_crypto_provider() {
+    // Fails only if somebody was first, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let name = path.display().to_string();
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| ClientError::Certificates(name.clone(), error))?;
+    if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
+}
+
+/// Whether a credential may be sent there: https, or http that never leaves this host.
+pub fn is_safe_url(url: &url::Url) -> bool {
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    let named = url.username().is_empty() && url.password().is_none();
+    named && (url.scheme() == "https" || (url.scheme() == "http" && loopback))
+}
+
+/// Reads a body up to a limit, whatever its `Content-Length` claims.
+pub async fn read_body(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let claimed = response.content_length().and_then(|length| usize::try_from(length).ok());
+    if claimed.is_some_and(|length| length > limit) {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let mut body = Vec::with_capacity(claimed.unwrap_or(16 << 10));
+    while let Some(chunk) = response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))? {
+        if body.len() + chunk.len() > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `Retry-After` as seconds, or as an HTTP date measured against the answer's own `Date`.
+/// At most an hour; a date past is no wait.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("Retry-After")?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds).min(MAX_WAIT));
+    }
+    let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    let now = headers.get("Date").and_then(|date| date.to_str().ok());
+    let now = jiff::fmt::rfc2822::parse(now?).ok()?.timestamp();
+    let seconds = until.duration_since(now).as_secs();
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stay_on_https_or_on_this_host() {
+        for (url, safe) in [
+            ("https://graph.microsoft.com", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("http://localhost:1", true),
+            ("http://graph.microsoft.com", false),
+            ("http://127.0.0.1.example.com", false),
+            ("http://localhost.example.com", false),
+            ("https://user@graph.microsoft.com", false),
+            ("ftp://127.0.0.1", false),
+        ] {
+            assert_eq!(is_safe_url(&url.parse().unwrap()), safe, "{url}");
+        }
+    }
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let check = |value: &str, want: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Retry-After", value.parse().unwrap());
+            headers.insert("Date", "Sun, 22 Nov 2026 10:00:00 GMT".parse().unwrap());
+            assert_eq!(retry_after(&headers), want.map(Duration::from_secs), "{value}");
+        };
+        check("17", Some(17));
+        check("0", Some(0));
+        check("1000000000", Some(3_600));
+        check("Sun, 22 Nov 2026 10:00:41 GMT", Some(41));
+        check("Sun, 22 Nov 2026 09:00:00 GMT", Some(0));
+        check("soon", None);
+        check("-5", None);
+    }
+}

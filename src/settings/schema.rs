@@ -1,0 +1,62 @@
+//! The JSON Schema of a table of keys, for editors.
+
+use serde_json::{Map, Value, json};
+
+use super::{Choice, Key, Shape, Variant};
+
+/// A JSON Schema (2020-12) object for these keys.
+pub fn schema(keys: &[Key]) -> Value {
+    object(&keys.iter().collect::<Vec<_>>())
+}
+
+fn object(keys: &[&Key]) -> Value {
+    let known = keys.iter().filter(|key| !matches!(key.shape, Shape::Later));
+    let properties: Map<String, Value> = known.map(|key| (key.name.to_owned(), described(key))).collect();
+    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn described(key: &Key) -> Value {
+    let mut schema = of_shape(key.shape);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("description".to_owned(), key.doc.into());
+    }
+    schema
+}
+
+fn of_shape(shape: Shape) -> Value {
+    match shape {
+        Shape::Text => json!({ "type": "string", "minLength": 1 }),
+        Shape::Bool => json!({ "type": "boolean" }),
+        Shape::OffOnly => json!({ "const": false }),
+        Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
+        Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
+        Shape::Day => json!({ "type": "string", "format": "date" }),
+        Shape::OneOf(choices) => json!({ "enum": names(choices) }),
+        Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": names(choices) } }),
+        Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
+        Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Secret => json!({
+            "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
+            "properties": { "credential": { "type": "string" }, "file": { "type": "string" }, "env": { "type": "string" } }
+        }),
+        Shape::Table(keys) => schema(keys),
+        Shape::Tables(keys) => json!({ "type": "array", "items": schema(keys) }),
+        Shape::Tagged { tag, list, keys, variants } => {
+            let one = json!({ "oneOf": variants().iter().filter_map(|v| variant(tag, keys, v)).collect::<Vec<_>>() });
+            if list { json!({ "type": "array", "items": one }) } else { one }
+        }
+        Shape::Later => json!(false),
+    }
+}
+
+fn variant(tag: &str, keys: &[Key], variant: &Variant) -> Option<Value> {
+    let mut schema = object(&keys.iter().chain(variant.keys?).collect::<Vec<_>>());
+    schema["properties"][tag] = json!({ "const": variant.name });
+    Some(schema)
+}
+
+fn names(choices: &[Choice]) -> Vec<&str> {
+    choices.iter().filter(|choice| !choice.later).map(|choice| choice.name).collect()
+}

@@ -1,0 +1,130 @@
+//! Reading the values of a section that [`super::check`] has looked at. A value of the wrong
+//! shape reads as absent here: its fault is already noted.
+
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{Faults, SecretRef, parse_duration, parse_size};
+use crate::model::Day;
+
+/// A parsed file.
+#[derive(Debug)]
+pub struct Document<'a> {
+    root: Spanned<DeTable<'a>>,
+}
+
+/// One table of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Section<'a> {
+    pub(super) table: &'a DeTable<'a>,
+    span: (usize, usize),
+    faults: &'a Faults,
+}
+
+impl<'a> Document<'a> {
+    /// `None`, with the fault noted, if the text is not TOML.
+    pub fn parse(text: &'a str, faults: &Faults) -> Option<Self> {
+        match DeTable::parse(text) {
+            Ok(root) => Some(Self { root }),
+            Err(error) => {
+                let span = error.span().unwrap_or(0..0);
+                faults.at(span, error.message().replace('\n', ", "), None);
+                None
+            }
+        }
+    }
+
+    pub fn section(&'a self, faults: &'a Faults) -> Section<'a> {
+        Section { table: self.root.get_ref(), span: (0, 0), faults }
+    }
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(value: &'a Spanned<DeValue<'a>>, faults: &'a Faults) -> Option<Self> {
+        let Range { start, end } = value.span();
+        Some(Self { table: value.get_ref().as_table()?, span: (start, end), faults })
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub fn text(&self, key: &str) -> Option<&'a str> {
+        self.get(key)?.get_ref().as_str()
+    }
+
+    pub fn path(&self, key: &str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
+    pub fn bool(&self, key: &str) -> Option<bool> {
+        self.get(key)?.get_ref().as_bool()
+    }
+
+    pub fn integer(&self, key: &str) -> Option<i64> {
+        integer(self.get(key)?.get_ref())
+    }
+
+    pub fn duration(&self, key: &str) -> Option<Duration> {
+        parse_duration(self.text(key)?)
+    }
+
+    pub fn size(&self, key: &str) -> Option<u64> {
+        parse_size(self.text(key)?)
+    }
+
+    pub fn day(&self, key: &str) -> Option<Day> {
+        Day::parse(self.text(key)?)
+    }
+
+    pub fn texts(&self, key: &str) -> Option<Vec<&'a str>> {
+        let values = self.get(key)?.get_ref().as_array()?;
+        Some(values.iter().filter_map(|value| value.get_ref().as_str()).collect())
+    }
+
+    pub fn map(&self, key: &str) -> BTreeMap<String, String> {
+        let table = self.get(key).and_then(|value| value.get_ref().as_table());
+        let pairs = table.into_iter().flat_map(DeTable::iter);
+        pairs.filter_map(|(k, v)| Some((k.get_ref().to_string(), v.get_ref().as_str()?.to_owned()))).collect()
+    }
+
+    pub fn secret(&self, key: &str) -> Option<SecretRef> {
+        let reference = self.section(key)?;
+        let credential = reference.text("credential").map(|name| SecretRef::Credential(name.to_owned()));
+        let file = reference.path("file").map(SecretRef::File);
+        let env = reference.text("env").map(|name| SecretRef::Env(name.to_owned()));
+        credential.or(file).or(env)
+    }
+
+    pub fn section(&self, key: &str) -> Option<Self> {
+        Self::new(self.get(key)?, self.faults)
+    }
+
+    pub fn sections(&self, key: &str) -> Vec<Self> {
+        let list = self.get(key).and_then(|value| value.get_ref().as_array());
+        list.into_iter().flat_map(|list| list.iter()).filter_map(|value| Self::new(value, self.faults)).collect()
+    }
+
+    /// Notes a fault at a key's value, or at the section if the key is absent.
+    pub fn fault(&self, key: &str, message: impl Into<String>) {
+        self.fault_with(key, message.into(), None);
+    }
+
+    pub fn fault_with(&self, key: &str, message: String, hint: Option<String>) {
+        let span = self.get(key).map_or(self.span.0..self.span.1, Spanned::span);
+        self.faults.at(span, message, hint);
+    }
+}
+
+pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let written = value.as_integer()?;
+    i64::from_str_radix(written.as_str(), written.radix()).ok()
+}

@@ -1,0 +1,87 @@
+//! Encoded records, side by side in one buffer that is used again and again.
+
+use std::ops::Range;
+
+use crate::model::{EventId, Record};
+
+#[derive(Debug, Default)]
+pub struct Batch {
+    octets: Vec<u8>,
+    items: Vec<Item>,
+}
+
+/// One encoded record. What comes before `split` is the sink's own (a key, say), the rest is what
+/// the receiver gets.
+#[derive(Clone, Debug)]
+pub struct Item {
+    pub event_id: EventId,
+    start: usize,
+    split: usize,
+    end: usize,
+}
+
+impl Batch {
+    /// Appends one record: `write` gets the buffer and returns where the payload starts.
+    pub fn push<E>(&mut self, record: &Record<'_>, write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>) -> Result<(), E> {
+        let start = self.octets.len();
+        match write(&mut self.octets) {
+            Ok(split) => {
+                self.items.push(Item { event_id: record.event_id, start, split, end: self.octets.len() });
+                Ok(())
+            }
+            Err(refusal) => {
+                self.octets.truncate(start);
+                Err(refusal)
+            }
+        }
+    }
+
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// All that was appended, in order: for sinks whose records follow one another on the wire.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    pub fn key(&self, item: &Item) -> &[u8] {
+        &self.octets[item.start..item.split]
+    }
+
+    pub fn payload(&self, item: &Item) -> &[u8] {
+        &self.octets[item.split..item.end]
+    }
+
+    pub fn clear(&mut self) {
+        self.octets.clear();
+        self.items.clear();
+    }
+
+    /// A batch of some of these records.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        self.without(|index| !range.contains(&index))
+    }
+
+    /// A batch without the records whose index `left_out` names.
+    #[must_use]
+    pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Self {
+        let mut part = Self::default();
+        for (_, item) in self.items.iter().enumerate().filter(|(index, _)| !left_out(*index)) {
+            let start = part.octets.len();
+            part.octets.extend_from_slice(&self.octets[item.start..item.end]);
+            let split = start + (item.split - item.start);
+            part.items.push(Item { event_id: item.event_id, start, split, end: part.octets.len() });
+        }
+        part
+    }
+}

@@ -1,0 +1,199 @@
+//! A file of lines. Proof: `fdatasync` returned. The length up to which records are confirmed is
+//! kept with the cursor, and the file is cut back to it when it is opened, so that a crash leaves
+//! neither a torn line nor a record twice.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, chain, formatter, read_format,
+};
+use crate::{
+    format::{FormatName, Formatter},
+    model::Record,
+    settings::{Key, Section, Shape, later, required},
+};
+
+pub(super) const KEYS: &[Key] =
+    &[required("path", Shape::Text, "The file to append to."), FORMAT, later("rotate_size"), later("rotate_every")];
+
+#[derive(Debug)]
+struct FilePlan {
+    path: PathBuf,
+    format: FormatName,
+}
+
+struct FileSink {
+    path: PathBuf,
+    file: File,
+    /// Octets up to which everything is confirmed.
+    length: u64,
+    inode: u64,
+    formatter: Formatter,
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let path = section.path("path")?;
+    if !path.is_absolute() {
+        section.fault("path", "`path` must be absolute: the service does not run where you do");
+        return None;
+    }
+    Some(Box::new(FilePlan { path, format: read_format(section, FormatName::Json) }))
+}
+
+impl Plan for FilePlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 5_000, octets: 4 << 20 }
+    }
+
+    fn claims(&self) -> Option<String> {
+        Some(self.path.display().to_string())
+    }
+
+    fn open<'a>(&'a self, context: &'a Context, mark: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        let opened = tokio::task::block_in_place(|| open(&self.path, mark.and_then(Mark::read)));
+        let sink = opened.map(|(file, length, inode)| -> Box<dyn Sink> {
+            Box::new(FileSink { path: self.path.clone(), file, length, inode, formatter: formatter(self.format, context) })
+        });
+        Box::pin(std::future::ready(sink.map_err(|error| io_failure(&self.path, &error))))
+    }
+}
+
+impl Sink for FileSink {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        batch.push(record, |out| {
+            let start = out.len();
+            self.formatter.write(record, out);
+            out.push(b'\n');
+            Ok(start)
+        })
+    }
+
+    fn mark(&self) -> Option<Vec<u8>> {
+        Some(Mark { inode: self.inode, length: self.length }.write())
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+        let appended = tokio::task::block_in_place(|| self.append(batch.octets()));
+        let path = self.path.clone();
+        Box::pin(std::future::ready(appended.map_err(|error| match io_failure(&path, &error) {
+            // After a failed write or sync nobody knows what the disk holds: open it anew.
+            Failure::Retry { reason, .. } => Failure::Broken { reason },
+            other => other,
+        })))
+    }
+}
+
+impl FileSink {
+    fn append(&mut self, octets: &[u8]) -> std::io::Result<Receipt> {
+        if std::fs::metadata(&self.path).map(|at| at.ino()).ok() != Some(self.inode) {
+            // Opened anew, so that the new file's mark is kept before anything is written to it.
+            return Err(std::io::Error::other("it was moved aside; going on in a new one"));
+        }
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.write_all(octets)?;
+        self.file.sync_data()?;
+        self.length += octets.len() as u64;
+        Ok(Receipt { mark: Some(Mark { inode: self.inode, length: self.length }.write()) })
+    }
+}
+
+/// What is kept with the cursor.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    inode: u64,
+    length: u64,
+}
+
+impl Mark {
+    fn write(&self) -> Vec<u8> {
+        [self.inode.to_le_bytes(), self.length.to_le_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (inode, length) = bytes.split_first_chunk::<8>()?;
+        Some(Self { inode: u64::from_le_bytes(*inode), length: u64::from_le_bytes(length.try_into().ok()?) })
+    }
+}
+
+/// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
+fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
+    let is_new = !path.exists();
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
+    file.try_lock().map_err(|_| std::io::Error::other("another process has it open as a sink"))?;
+    if is_new && let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    let (mut length, inode) = (file.metadata()?.len(), file.metadata()?.ino());
+    match mark {
+        Some(mark) if mark.inode == inode && mark.length <= length => {
+            length = mark.length;
+            file.set_len(length)?;
+        }
+        // Not a file of ours so far: what stands in it stays, on lines of its own.
+        _ => length = end_last_line(&mut file, length)?,
+    }
+    Ok((file, length, inode))
+}
+
+/// Ends the last line if it has no end; gives the length then.
+fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
+    if length == 0 {
+        return Ok(0);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(length - 1))?;
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        return Ok(length);
+    }
+    file.write_all(b"\n")?;
+    Ok(length + 1)
+}
+
+fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind as Kind;
+    let reason = format!("cannot write `{}`: {}", path.display(), chain(error));
+    match error.kind() {
+        Kind::NotFound | Kind::PermissionDenied | Kind::IsADirectory | Kind::ReadOnlyFilesystem => {
+            Failure::Misconfigured { reason }
+        }
+        _ => Failure::retry(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opening_cuts_back_to_the_mark() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        let content = |path: &Path| std::fs::read_to_string(path).unwrap();
+        std::fs::write(&path, "one\ntwo\nthr").unwrap();
+        let inode = std::fs::metadata(&path).unwrap().ino();
+        drop(open(&path, Some(Mark { inode, length: 4 })).unwrap());
+        assert_eq!(content(&path), "one\n");
+        std::fs::write(&path, "somebody else's\ntor").unwrap();
+        drop(open(&path, Some(Mark { inode: inode + 1, length: 4 })).unwrap());
+        assert_eq!(content(&path), "somebody else's\ntor\n");
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        let _first = open(&path, None).unwrap();
+        assert!(open(&path, None).is_err());
+    }
+}

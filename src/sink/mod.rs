@@ -1,0 +1,188 @@
+//! Where records go, and the protocol that proves they arrived.
+//!
+//! A sink knows the record, the formats and its own protocol; nothing of the checkpoint. It
+//! promises one thing: `Ok` from [`Sink::deliver`] means that every record of the batch has
+//! arrived, by the strongest proof its protocol has. Unknown is not delivered.
+//!
+//! A new sink is one folder and one line in [`KINDS`].
+
+mod batch;
+mod file;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod splunk_hec;
+mod stdout;
+mod syslog;
+
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+pub use batch::{Batch, Item};
+
+use crate::{
+    format::{FormatName, Formatter, Options, Texts},
+    model::Record,
+    settings::{Choice, Key, Section, SecretRef, Shape, Variant, optional},
+};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A type of sink: its name in the configuration, its keys, and how they are read.
+#[derive(Clone, Copy)]
+pub struct SinkKind {
+    pub name: &'static str,
+    pub keys: &'static [Key],
+    /// `None` with the faults noted, if the section makes no sense.
+    pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
+}
+
+/// Every sink of this version.
+pub const KINDS: &[SinkKind] = &[
+    SinkKind { name: "stdout", keys: stdout::KEYS, read: stdout::read },
+    SinkKind { name: "file", keys: file::KEYS, read: file::read },
+    SinkKind { name: "syslog", keys: syslog::KEYS, read: syslog::read },
+    SinkKind { name: "splunk_hec", keys: splunk_hec::KEYS, read: splunk_hec::read },
+    #[cfg(feature = "kafka")]
+    SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read },
+];
+
+/// Sinks of the contract that later versions bring, or that this build was made without.
+const LATER: &[&str] =
+    &["http", "elasticsearch", "sentinel", "otlp", "object_store", #[cfg(not(feature = "kafka"))] "kafka"];
+
+/// A sink as configured: validated, and nothing opened yet.
+pub trait Plan: Send + Sync + fmt::Debug {
+    /// The format that the records are written in.
+    fn format(&self) -> FormatName;
+    /// How much goes into a batch.
+    fn limits(&self) -> Limits;
+    /// What must not be shared with another sink, such as a file.
+    fn claims(&self) -> Option<String> {
+        None
+    }
+    fn secrets(&self) -> Vec<&SecretRef> {
+        Vec::new()
+    }
+    /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
+    fn open<'a>(&'a self, context: &'a Context, mark: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
+}
+
+/// An open sink. One task owns it; it never sees two batches at once.
+pub trait Sink: Send {
+    /// Appends one record to a batch, as it will go over the wire.
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
+    /// Delivers a batch and waits for the proof.
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>>;
+    /// What to keep before the first batch, so that a crash in it can be undone.
+    fn mark(&self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Says goodbye to the receiver, as far as its protocol has a word for it.
+    fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// What a sink is told of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub name: String,
+    /// The collector host.
+    pub host: String,
+    pub texts: Texts,
+}
+
+/// A batch is full when either is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub records: usize,
+    pub octets: usize,
+}
+
+/// The proof. What `mark` holds is kept with the cursor, in the same transaction, and handed back
+/// on the next start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    pub mark: Option<Vec<u8>>,
+}
+
+/// A record that this sink can never take.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// Why a batch was not delivered, by what is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Passes by itself: try again, not before `after` if the receiver said so.
+    Retry { reason: String, after: Option<Duration> },
+    /// Wants a person: the backlog is kept, and the sink tried again from time to time.
+    Misconfigured { reason: String },
+    /// Records that the receiver will never take, by index, with its words. `rest_delivered` says
+    /// whether all others have arrived, or must be sent again.
+    Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
+    /// The receiver wants smaller batches.
+    TooLarge { reason: String },
+    /// The client is beyond use: close it, open a new one, then as `Retry`.
+    Broken { reason: String },
+}
+
+/// The variants of `[[sinks]]` by `type`.
+pub fn variants() -> Vec<Variant> {
+    let now = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
+    now.chain(LATER.iter().map(|name| Variant { name, keys: None })).collect()
+}
+
+impl Failure {
+    pub fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { reason: reason.into(), after: None }
+    }
+
+    pub fn misconfigured(reason: impl Into<String>) -> Self {
+        Self::Misconfigured { reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry { reason, .. } | Self::Misconfigured { reason } => f.write_str(reason),
+            Self::TooLarge { reason } | Self::Broken { reason } => f.write_str(reason),
+            Self::Poison { refused, .. } => write!(f, "the receiver refused {} records", refused.len()),
+        }
+    }
+}
+
+/// An error with its causes, on one line: `failed to connect: connection refused`.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// `format`, for sinks that let one choose.
+const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is written.");
+
+const FORMATS: &[Choice] = &[
+    Choice::now("json"),
+    Choice::now("cef"),
+    Choice::later("leef"),
+    Choice::later("ocsf"),
+    Choice::later("ecs"),
+    Choice::later("csv"),
+];
+
+fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
+    section.text("format").and_then(FormatName::parse).unwrap_or(default)
+}
+
+fn formatter(format: FormatName, context: &Context) -> Formatter {
+    Formatter::new(format, Options { texts: context.texts, host: context.host.clone() })
+}

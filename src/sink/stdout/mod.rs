@@ -1,0 +1,68 @@
+//! Standard output, one record a line. Proof: the write returned. What the reader of the pipe
+//! does with it is out of our hands.
+
+use std::io::Write;
+
+use super::{
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, formatter, read_format,
+};
+use crate::{
+    format::{FormatName, Formatter},
+    model::Record,
+    settings::{Key, Section},
+};
+
+pub(super) const KEYS: &[Key] = &[FORMAT];
+
+#[derive(Debug)]
+struct StdoutPlan {
+    format: FormatName,
+}
+
+struct Stdout {
+    formatter: Formatter,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of every sink's reader")]
+pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))
+}
+
+impl Plan for StdoutPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 1_000, octets: 256 << 10 }
+    }
+
+    fn claims(&self) -> Option<String> {
+        Some("stdout".to_owned())
+    }
+
+    fn open<'a>(&'a self, context: &'a Context, _: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        let sink: Box<dyn Sink> = Box::new(Stdout { formatter: formatter(self.format, context) });
+        Box::pin(std::future::ready(Ok(sink)))
+    }
+}
+
+impl Sink for Stdout {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        batch.push(record, |out| {
+            let start = out.len();
+            self.formatter.write(record, out);
+            out.push(b'\n');
+            Ok(start)
+        })
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+        let written = tokio::task::block_in_place(|| {
+            let mut stdout = std::io::stdout().lock();
+            stdout.write_all(batch.octets()).and_then(|()| stdout.flush())
+        });
+        let receipt = written.map(|()| Receipt::default());
+        Box::pin(std::future::ready(receipt.map_err(|error| Failure::misconfigured(format!("cannot write to standard output: {error}")))))
+    }
+}
