@@ -29,6 +29,10 @@ pub enum BodyError {
     TooLarge(usize),
     #[error("the answer broke off")]
     Broken(#[source] reqwest::Error),
+    #[error("the answer cannot be unpacked")]
+    Packed(#[source] std::io::Error),
+    #[error("the answer is encoded as `{0}`, which was not asked for")]
+    Encoding(String),
 }
 
 /// A client that sends a credential nowhere but where it is told to.
@@ -92,6 +96,22 @@ pub async fn read_body(mut response: reqwest::Response, limit: usize) -> Result<
     Ok(body)
 }
 
+/// Unpacks a body sent with `Content-Encoding: gzip`, up to a limit.
+pub fn inflate(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, BodyError> {
+    use std::io::Read;
+    let encoding = headers.get("Content-Encoding").map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    match encoding.as_deref() {
+        None | Some("" | "identity") => Ok(body),
+        Some("gzip") => {
+            let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
+            let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice()).take(limit as u64 + 1);
+            reader.read_to_end(&mut plain).map_err(BodyError::Packed)?;
+            if plain.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(plain) }
+        }
+        Some(other) => Err(BodyError::Encoding(other.to_owned())),
+    }
+}
+
 /// `Retry-After` as seconds, or as an HTTP date measured against the answer's own `Date`.
 /// At most an hour; a date past is no wait.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
@@ -125,6 +145,20 @@ mod tests {
         ] {
             assert_eq!(is_safe_url(&url.parse().unwrap()), safe, "{url}");
         }
+    }
+
+    #[test]
+    fn a_bomb_is_not_unpacked() {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
+        let packed = encoder.finish().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("Content-Encoding", "gzip".parse().unwrap());
+        assert_eq!(inflate(&headers, packed.clone(), 1 << 20).unwrap().len(), 1 << 20);
+        assert!(matches!(inflate(&headers, packed, 1000), Err(BodyError::TooLarge(1000))));
+        headers.insert("Content-Encoding", "br".parse().unwrap());
+        assert!(matches!(inflate(&headers, vec![], 1000), Err(BodyError::Encoding(_))));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::{Day, Kind, Number, TenantId};
+use super::{Day, DayFacts, Kind, Number, TenantId};
 
 /// Twenty bytes, printed as 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,6 +93,20 @@ pub fn control_subject(score: Option<Number>, percentage: Option<Number>) -> [u8
 /// The subject digest of a day's summary.
 pub fn summary_subject(current: Option<Number>, max: Option<Number>) -> [u8; 32] {
     pair_digest(current, max)
+}
+
+/// The digest of a whole day: its totals, then every control's name, score and percentage, in the
+/// order of the names. Tells two hosts, or two checkpoints, that they saw the same day.
+pub fn day_digest(facts: &DayFacts) -> [u8; 32] {
+    let mut message = Message::default();
+    message.number(facts.current_score);
+    message.number(facts.max_score);
+    for control in &facts.controls {
+        message.field(control.name.as_bytes());
+        message.number(control.score);
+        message.number(control.percentage);
+    }
+    message.digest()
 }
 
 fn pair_digest(first: Option<Number>, second: Option<Number>) -> [u8; 32] {

@@ -13,11 +13,13 @@ mod lenient;
 mod page;
 mod profile;
 mod snapshot;
+mod token;
 
 pub use error::{EntraError, GraphError};
 pub use page::{Page, page};
 pub use profile::{ProfileParts, profile, split_profile, state_updates};
 pub use snapshot::snapshot;
+pub use token::{Token, issuer_tenant, token};
 
 /// Why a body was refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,8 @@ pub enum WireError {
     NotJson(#[source] serde_json::Error),
     #[error("a snapshot has {0} controls, more than {MAX_CONTROLS}")]
     TooManyControls(usize),
+    #[error("the answer holds no token")]
+    NoToken,
     #[error("a control profile has no id")]
     NoProfileId,
 }

@@ -26,7 +26,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_millis(150);
 const GOODBYE: Duration = Duration::from_secs(2);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 pub(super) enum Connection {

@@ -1,0 +1,106 @@
+//! Catalogue versions: a list of (profile, decisions); profiles once by content for all tenants.
+
+use aws_lc_rs::digest::{Context, SHA256, digest};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{CatalogueMember, Checkpoint, CheckpointError};
+
+const MAX_MEMBERS: usize = 16 << 20;
+
+/// The version that these members make: the tenant's newest if nothing changed, else a new one.
+/// An empty catalogue was not read, and leaves the newest in place.
+pub(super) fn store(
+    connection: &Connection,
+    tenant: i64,
+    members: &[CatalogueMember<'_>],
+    observed_ms: i64,
+) -> Result<Option<i64>, CheckpointError> {
+    let newest: Option<(i64, Vec<u8>)> = connection
+        .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalogue c ON c.id = t.catalogue WHERE t.id = ?1")?
+        .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if members.is_empty() {
+        return Ok(newest.map(|(id, _)| id));
+    }
+    let mut ordered: Vec<(Vec<u8>, &CatalogueMember<'_>)> =
+        members.iter().map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member)).collect();
+    ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let version = version_digest(&ordered);
+    if let Some((id, digest)) = newest
+        && digest == version
+    {
+        return Ok(Some(id));
+    }
+    let mut packed = Vec::new();
+    for (digest, member) in &ordered {
+        let profile = store_profile(connection, digest, member.shared)?;
+        write_field(&profile.to_le_bytes(), &mut packed);
+        write_field(member.decisions.as_bytes(), &mut packed);
+    }
+    let packed = zstd::bulk::compress(&packed, 3)?;
+    connection.execute(
+        "INSERT INTO catalogue (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
+        params![tenant, version, observed_ms, packed],
+    )?;
+    let id = connection.last_insert_rowid();
+    connection.execute("UPDATE tenant SET catalogue = ?2 WHERE id = ?1", params![tenant, id])?;
+    Ok(Some(id))
+}
+
+impl Checkpoint {
+    /// The members of a catalogue version: each profile's shared part, and the decisions.
+    pub fn catalogue(&self, version: i64) -> Result<Vec<(String, String)>, CheckpointError> {
+        let connection = self.connection();
+        let damaged = || CheckpointError::Damaged(format!("catalogue {version} cannot be read"));
+        let packed: Vec<u8> =
+            connection.query_row("SELECT members FROM catalogue WHERE id = ?1", [version], |row| row.get(0))?;
+        let packed = zstd::bulk::decompress(&packed, MAX_MEMBERS).map_err(|_| damaged())?;
+        let mut statement = connection.prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?;
+        let mut members = Vec::new();
+        let mut rest = packed.as_slice();
+        while !rest.is_empty() {
+            let profile = read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
+            let decisions = read_field(&mut rest).ok_or_else(damaged)?;
+            let bytes: Vec<u8> = statement.query_row([profile.ok_or_else(damaged)?], |row| row.get(0))?;
+            let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
+            members.push((text(shared)?, text(decisions.to_vec())?));
+        }
+        Ok(members)
+    }
+}
+
+fn version_digest(ordered: &[(Vec<u8>, &CatalogueMember<'_>)]) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    for (digest, member) in ordered {
+        context.update(digest);
+        context.update(&(member.decisions.len() as u64).to_be_bytes());
+        context.update(member.decisions.as_bytes());
+    }
+    context.finish().as_ref().to_vec()
+}
+
+fn store_profile(connection: &Connection, digest: &[u8], shared: &str) -> Result<i64, CheckpointError> {
+    let known = connection
+        .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
+        .query_row([digest], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        return Ok(id);
+    }
+    let bytes = zstd::bulk::compress(shared.as_bytes(), 9)?;
+    connection.prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?.execute(params![digest, bytes])?;
+    Ok(connection.last_insert_rowid())
+}
+
+fn write_field(field: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(field);
+}
+
+fn read_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, tail) = rest.split_first_chunk::<4>()?;
+    let (field, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *rest = tail;
+    Some(field)
+}

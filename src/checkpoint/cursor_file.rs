@@ -1,0 +1,80 @@
+//! The last cursors once more, in a small file of their own: if the database is lost, what was
+//! sent need not be sent again. Replaced as a whole (write, fsync, rename, fsync the directory),
+//! and checked by a digest.
+
+use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Day, TenantId};
+
+const FILE: &str = "cursors.json";
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorFile {
+    pub checkpoint_id: String,
+    pub cursors: Vec<KeptCursor>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCursor {
+    pub sink: String,
+    pub tenant: String,
+    pub seq: u64,
+    pub place: u32,
+    /// The newest day up to the cursor; whole if `place` is 0.
+    pub day: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CursorFileError {
+    #[error("cannot read the cursor file")]
+    Read(#[source] std::io::Error),
+    #[error("the cursor file is damaged")]
+    Damaged,
+}
+
+impl CursorFile {
+    /// `None` if there is none yet.
+    pub fn read(directory: &Path) -> Result<Option<Self>, CursorFileError> {
+        let text = match fs_err::read_to_string(directory.join(FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(CursorFileError::Damaged),
+            Err(error) => return Err(CursorFileError::Read(error)),
+        };
+        let (body, sum) = text.trim_end().rsplit_once('\n').ok_or(CursorFileError::Damaged)?;
+        if sum != checksum(body) {
+            return Err(CursorFileError::Damaged);
+        }
+        serde_json::from_str(body).map(Some).map_err(|_| CursorFileError::Damaged)
+    }
+
+    pub fn write(&self, directory: &Path) -> std::io::Result<()> {
+        let body = serde_json::to_string(self)?;
+        let temporary = directory.join("cursors.json.new");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;
+        file.sync_all()?;
+        fs_err::rename(&temporary, directory.join(FILE))?;
+        fs_err::File::open(directory)?.sync_all()
+    }
+
+    /// The first day that a sink may still lack, if another checkpoint's file knows of it.
+    pub(super) fn sent_before_loss(&self, checkpoint_id: &str, sink: &str, tenant: TenantId) -> Option<Day> {
+        if self.checkpoint_id == checkpoint_id {
+            return None;
+        }
+        let tenant = tenant.to_string();
+        let kept = self.cursors.iter().find(|c| c.sink == sink && c.tenant == tenant)?;
+        let day = Day::parse(kept.day.as_deref()?)?;
+        // A day that was under way is sent again as a whole.
+        Some(if kept.place == 0 { day.plus(1) } else { day })
+    }
+}
+
+fn checksum(body: &str) -> String {
+    digest(&SHA256, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

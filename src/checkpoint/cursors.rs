@@ -1,0 +1,214 @@
+//! How far each sink has got with each tenant, and what it could not deliver.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Checkpoint, CheckpointError, CursorFile, KeptCursor, take::observe, tenant_id, tenant_row};
+use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
+
+/// One host writes with epoch 0.
+const EPOCH: i64 = 0;
+
+/// A place in a tenant's log: the next record that is not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub seq: u64,
+    /// The record's place within the entry.
+    pub place: u32,
+}
+
+/// A tenant of whose log a sink has not had everything.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    pub tenant: TenantId,
+    pub at: Position,
+    pub floor: Day,
+    /// Snapshots not yet confirmed to the end.
+    pub entries: u64,
+    /// The next of them was read back from history.
+    pub backfilled: bool,
+}
+
+/// A move of a cursor. It names where it starts: a move from anywhere else changes nothing.
+#[derive(Debug)]
+pub struct Advance<'a> {
+    pub sink: &'a str,
+    pub tenant: TenantId,
+    pub from: Position,
+    pub to: Position,
+    /// What the sink wants kept, if it said anything.
+    pub mark: Option<&'a [u8]>,
+    pub sent: u64,
+    pub dead_letters: &'a [DeadLetter],
+    pub now_ms: i64,
+}
+
+/// A record that the receiver will not take, with its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    pub at: Position,
+    pub event_id: EventId,
+    pub reason: String,
+}
+
+impl Checkpoint {
+    /// Makes a sink known, with a cursor for each of these tenants. A new cursor starts at the
+    /// beginning of the log and sends no day before `start_from`; if the database was lost, no
+    /// day that the second cursor file says was sent.
+    pub fn register_sink(&self, sink: &str, tenants: &[TenantId], start_from: Day) -> Result<(), CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        transaction.execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
+        for tenant in tenants {
+            let row = tenant_row(&transaction, &tenant.to_string())?;
+            let sent = self.remembered.sent_before_loss(&self.id, sink, *tenant);
+            let floor = sent.map_or(start_from, |day| day.max(start_from));
+            transaction.execute(
+                "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4 FROM sink WHERE name = ?1 ON CONFLICT DO NOTHING",
+                params![sink, row, EPOCH, floor.number()],
+            )?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// What the sink left with its last receipt.
+    pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
+        let mark = self.connection().query_row("SELECT mark FROM sink WHERE name = ?1", [sink], |row| row.get(0));
+        Ok(mark.optional()?.flatten())
+    }
+
+    pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
+        self.connection().execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
+        Ok(())
+    }
+
+    /// Why the sink does not get on, for `status`; `None` when it does again.
+    pub fn set_sink_error(&self, sink: &str, error: Option<&str>) -> Result<(), CheckpointError> {
+        self.connection().execute(
+            "UPDATE sink SET last_error = ?2 WHERE name = ?1 AND last_error IS NOT ?2",
+            params![sink, error],
+        )?;
+        Ok(())
+    }
+
+    /// The tenants that this sink has something to get of.
+    pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT t.guid, c.seq, c.place, c.floor, count(*), min(e.seq * 2 + ((e.flags & 2) <> 0)) & 1
+             FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
+             JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
+             WHERE s.name = ?1 AND c.epoch = ?2 GROUP BY c.tenant ORDER BY c.tenant",
+        )?;
+        let mut rows = statement.query(params![sink, EPOCH])?;
+        let mut pending = Vec::new();
+        while let Some(row) = rows.next()? {
+            pending.push(Pending {
+                tenant: tenant_id(&row.get::<_, String>(0)?)?,
+                at: Position { seq: row.get::<_, i64>(1)?.cast_unsigned(), place: row.get(2)? },
+                floor: Day::from_number(row.get(3)?).unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+                entries: row.get::<_, i64>(4)?.cast_unsigned(),
+                backfilled: row.get::<_, i64>(5)? == 1,
+            });
+        }
+        Ok(pending)
+    }
+
+    /// Moves a cursor, with all that belongs to the move, in one transaction.
+    pub fn advance(&self, advance: &Advance<'_>) -> Result<(), CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let (from, to) = (advance.from, advance.to);
+        let moved = transaction
+            .prepare_cached(
+                "UPDATE cursor SET seq = ?5, place = ?6
+                 WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
+                   AND epoch = ?7 AND seq = ?3 AND place = ?4",
+            )?
+            .execute(params![
+                advance.sink,
+                advance.tenant.to_string(),
+                from.seq.cast_signed(),
+                from.place,
+                to.seq.cast_signed(),
+                to.place,
+                EPOCH
+            ])?;
+        if moved != 1 {
+            return Err(CheckpointError::CursorMoved(advance.sink.to_owned()));
+        }
+        transaction
+            .prepare_cached(
+                "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, mark = coalesce(?4, mark), last_proof = ?5,
+                    last_error = NULL WHERE name = ?1",
+            )?
+            .execute(params![
+                advance.sink,
+                advance.sent.cast_signed(),
+                advance.dead_letters.len() as i64,
+                advance.mark,
+                advance.now_ms
+            ])?;
+        for letter in advance.dead_letters {
+            bury(&transaction, advance, letter)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The cursors as they stand, for the second file.
+    pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT s.name, t.guid, c.seq, c.place,
+                (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq <= c.seq - (c.place = 0))
+             FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
+        )?;
+        let mut rows = statement.query([EPOCH])?;
+        let mut cursors = Vec::new();
+        while let Some(row) = rows.next()? {
+            let day = row.get::<_, Option<i32>>(4)?.and_then(Day::from_number);
+            cursors.push(KeptCursor {
+                sink: row.get(0)?,
+                tenant: row.get(1)?,
+                seq: row.get::<_, i64>(2)?.cast_unsigned(),
+                place: row.get(3)?,
+                day: day.map(|day| day.to_string()),
+            });
+        }
+        Ok(CursorFile { checkpoint_id: self.id.clone(), cursors })
+    }
+
+    /// Writes the second cursor file.
+    pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
+        let file = self.cursors()?;
+        Ok(file.write(&self.directory)?)
+    }
+}
+
+/// Puts a record on the dead-letter list; the first of a sink is an observation about it.
+fn bury(connection: &Connection, advance: &Advance<'_>, letter: &DeadLetter) -> Result<(), CheckpointError> {
+    let tenant = tenant_row(connection, &advance.tenant.to_string())?;
+    connection
+        .prepare_cached(
+            "INSERT INTO dead_letter (sink, tenant, seq, place, event_id, reason, rejected)
+             SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM sink WHERE name = ?1",
+        )?
+        .execute(params![
+            advance.sink,
+            tenant,
+            letter.at.seq.cast_signed(),
+            letter.at.place,
+            letter.event_id.to_string(),
+            letter.reason,
+            advance.now_ms
+        ])?;
+    let today = Day::from_number(i32::try_from(advance.now_ms.div_euclid(86_400_000)).unwrap_or(0));
+    let observation = Observation {
+        what: What::DeadLetter,
+        subject: advance.sink.to_owned(),
+        first_day: today.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+        phase: Phase::Begin,
+        details: letter.reason.clone(),
+    };
+    let host = tenant_row(connection, "-")?;
+    observe(connection, host, &observation, advance.now_ms)
+}

@@ -1,0 +1,49 @@
+//! What can go wrong with the store, by what is to be done.
+
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+use super::lock::Holder;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("cannot make the state directory `{}`", .0.display())]
+    Directory(PathBuf, #[source] std::io::Error),
+    #[error("the checkpoint is held by another process{}", .0.as_ref().map(|h| format!(" (pid {})", h.pid)).unwrap_or_default())]
+    Locked(Option<Holder>),
+    #[error("there is no checkpoint at `{}`", .0.display())]
+    Absent(PathBuf),
+    #[error("`{}` is not a checkpoint of this program", .0.display())]
+    Foreign(PathBuf),
+    #[error("the checkpoint is of version {0}, which only a newer release can read")]
+    Newer(i32),
+    #[error("the checkpoint is damaged: {0}")]
+    Damaged(String),
+    #[error("the cursor of sink `{0}` is not where it was thought to be")]
+    CursorMoved(String),
+    #[error("the disk is full")]
+    Full(#[source] rusqlite::Error),
+    #[error("the database failed")]
+    Database(#[source] rusqlite::Error),
+    #[error("a file of the checkpoint failed")]
+    File(#[from] std::io::Error),
+}
+
+impl CheckpointError {
+    /// The store cannot be used until somebody has looked at it.
+    pub fn is_unusable(&self) -> bool {
+        matches!(self, Self::Damaged(_) | Self::Newer(_) | Self::Foreign(_) | Self::Locked(_) | Self::Directory(..) | Self::File(_))
+            || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
+    }
+}
+
+impl From<rusqlite::Error> for CheckpointError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            _ => Self::Database(error),
+        }
+    }
+}

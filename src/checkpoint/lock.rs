@@ -1,0 +1,76 @@
+//! One holder at a time: a kernel lock on an open file, which no crash can leave behind.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::CheckpointError;
+
+const FILE: &str = "lock";
+
+/// Held for as long as the value lives.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+}
+
+/// The process that holds a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: u32,
+    /// Where it listens for commands, once it does.
+    pub socket: Option<PathBuf>,
+}
+
+impl Lock {
+    pub(super) fn take(directory: &Path) -> Result<Self, CheckpointError> {
+        let file = open(directory)?;
+        match file.try_lock() {
+            Ok(()) => {
+                let lock = Self { file };
+                lock.write(None)?;
+                Ok(lock)
+            }
+            Err(TryLockError::WouldBlock) => Err(CheckpointError::Locked(read(&file))),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
+        Ok(self.write(Some(socket))?)
+    }
+
+    fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
+        write!(file, "{}\n{socket}\n", std::process::id())
+    }
+}
+
+/// Reads who holds the lock; `None` if nobody does.
+pub(super) fn holder(directory: &Path) -> Option<Holder> {
+    let file = File::open(directory.join(FILE)).ok()?;
+    match file.try_lock_shared() {
+        Ok(()) => None,
+        Err(_) => read(&file),
+    }
+}
+
+fn open(directory: &Path) -> std::io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join(FILE))
+}
+
+fn read(mut file: &File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    let pid = lines.next()?.parse().ok()?;
+    let socket = lines.next().filter(|path| !path.is_empty()).map(PathBuf::from);
+    Some(Holder { pid, socket })
+}

@@ -1,0 +1,69 @@
+//! How a tenant's polls have gone.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Checkpoint, CheckpointError, take::observe, tenant_id, tenant_row};
+use crate::model::{Day, Observation, TenantId};
+
+/// Times are in milliseconds since 1970-01-01.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollState {
+    pub last_attempt_ms: Option<i64>,
+    pub last_success_ms: Option<i64>,
+    pub last_error: Option<String>,
+    /// Polls failed since the last that did not.
+    pub failures: u32,
+    pub asked_back_to: Option<Day>,
+    pub newest_day: Option<Day>,
+    /// When the newest day was read last.
+    pub newest_read_ms: Option<i64>,
+}
+
+impl Checkpoint {
+    pub fn poll_state(&self, tenant: TenantId) -> Result<PollState, CheckpointError> {
+        let newest_day = self.newest_day(tenant)?;
+        let connection = self.connection();
+        let state = connection
+            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, asked_back_to FROM tenant WHERE guid = ?1")?
+            .query_row([tenant.to_string()], |row| {
+                Ok(PollState {
+                    last_attempt_ms: row.get(0)?,
+                    last_success_ms: row.get(1)?,
+                    last_error: row.get(2)?,
+                    failures: row.get(3)?,
+                    asked_back_to: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                    newest_day,
+                    newest_read_ms: row.get(1)?,
+                })
+            })
+            .optional()?;
+        Ok(state.unwrap_or_default())
+    }
+
+    /// Notes that a poll brought nothing, and why.
+    pub fn poll_failed(&self, tenant: TenantId, now_ms: i64, reason: &str, observation: &Observation) -> Result<(), CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let id = tenant_row(&transaction, &tenant.to_string())?;
+        transaction.execute(
+            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1 WHERE id = ?1",
+            params![id, now_ms, reason],
+        )?;
+        observe(&transaction, id, observation, now_ms)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The tenant that a configured domain was found to be.
+    pub fn resolved(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
+        let guid: Option<String> = self
+            .connection()
+            .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get(0))
+            .optional()?;
+        guid.as_deref().map(tenant_id).transpose()
+    }
+
+    pub fn keep_resolved(&self, domain: &str, tenant: TenantId) -> Result<(), CheckpointError> {
+        self.connection().execute("INSERT INTO domain VALUES (?1, ?2)", params![domain, tenant.to_string()])?;
+        Ok(())
+    }
+}

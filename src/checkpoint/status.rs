@@ -1,0 +1,106 @@
+//! What `status` shows.
+
+use rusqlite::params;
+
+use super::{Checkpoint, CheckpointError};
+use crate::model::Day;
+
+#[derive(Debug)]
+pub struct Status {
+    pub checkpoint_id: String,
+    /// Octets of the database.
+    pub size: u64,
+    pub tenants: Vec<TenantStatus>,
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// Times are in milliseconds since 1970-01-01.
+#[derive(Debug)]
+pub struct TenantStatus {
+    pub guid: String,
+    pub newest_day: Option<Day>,
+    pub days: u64,
+    pub owed: u64,
+    pub last_success_ms: Option<i64>,
+    pub last_attempt_ms: Option<i64>,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct SinkStatus {
+    pub name: String,
+    pub sent: u64,
+    pub rejected: u64,
+    /// Snapshots not confirmed to the end, over all tenants.
+    pub backlog: u64,
+    /// The oldest day among them.
+    pub oldest: Option<Day>,
+    pub last_proof_ms: Option<i64>,
+    pub last_error: Option<String>,
+    pub cursors: Vec<(String, u64, u32)>,
+}
+
+impl Checkpoint {
+    pub fn status(&self) -> Result<Status, CheckpointError> {
+        Ok(Status {
+            checkpoint_id: self.id.clone(),
+            size: fs_err::metadata(self.directory.join(super::DATABASE)).map_or(0, |file| file.len()),
+            tenants: self.tenant_status()?,
+            sinks: self.sink_status()?,
+        })
+    }
+
+    fn tenant_status(&self) -> Result<Vec<TenantStatus>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1),
+                (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1),
+                (SELECT count(*) FROM owed WHERE tenant = t.id AND absent = 0),
+                t.last_success, t.last_attempt, t.last_error
+             FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok(TenantStatus {
+                guid: row.get(0)?,
+                newest_day: row.get::<_, Option<i32>>(1)?.and_then(Day::from_number),
+                days: row.get::<_, i64>(2)?.cast_unsigned(),
+                owed: row.get::<_, i64>(3)?.cast_unsigned(),
+                last_success_ms: row.get(4)?,
+                last_attempt_ms: row.get(5)?,
+                last_error: row.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id
+             FROM sink s LEFT JOIN cursor c ON c.sink = s.id
+             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
+             GROUP BY s.id ORDER BY s.id",
+        )?;
+        let mut of_sink = connection.prepare_cached(
+            "SELECT t.guid, c.seq, c.place FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut sinks = Vec::new();
+        while let Some(row) = rows.next()? {
+            let cursors = of_sink.query_map(params![row.get::<_, i64>(7)?], |row| {
+                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
+            })?;
+            sinks.push(SinkStatus {
+                name: row.get(0)?,
+                sent: row.get::<_, i64>(1)?.cast_unsigned(),
+                rejected: row.get::<_, i64>(2)?.cast_unsigned(),
+                last_proof_ms: row.get(3)?,
+                last_error: row.get(4)?,
+                backlog: row.get::<_, i64>(5)?.cast_unsigned(),
+                oldest: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
+                cursors: cursors.collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(sinks)
+    }
+}

@@ -1,0 +1,281 @@
+//! Taking in what a poll has read: one transaction, all of it or nothing.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::{
+    Checkpoint, CheckpointError, Names,
+    body::{self, KeyFrame},
+    catalogue, pack, tenant_row,
+};
+use crate::model::{Day, DayFacts, Observation, Phase, TenantId, day_digest};
+
+/// What is kept of a day: its latest revision.
+#[derive(Debug)]
+pub struct KeptDay {
+    pub revision: u32,
+    pub facts: DayFacts,
+}
+
+/// A snapshot to be appended to the log.
+#[derive(Debug)]
+pub struct NewEntry<'a> {
+    pub snapshot_id: &'a str,
+    pub revision: u32,
+    pub facts: &'a DayFacts,
+    /// As sent.
+    pub body: &'a str,
+    /// The day and revision that changes are measured from.
+    pub base: Option<(Day, u32)>,
+    pub late: bool,
+    pub backfilled: bool,
+}
+
+/// A rich copy of a day that is kept poor: no news, but the texts.
+#[derive(Debug)]
+pub struct Enriched<'a> {
+    pub revision: u32,
+    pub facts: &'a DayFacts,
+    pub body: &'a str,
+}
+
+/// One profile of a catalogue: what all tenants share, and what this one decided.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogueMember<'a> {
+    pub shared: &'a str,
+    pub decisions: &'a str,
+}
+
+/// Everything that one poll of one tenant brings.
+#[derive(Debug)]
+pub struct Taking<'a> {
+    /// When the poll read it, in milliseconds since 1970-01-01.
+    pub observed_ms: i64,
+    /// In the order of release.
+    pub entries: Vec<NewEntry<'a>>,
+    pub enriched: Vec<Enriched<'a>>,
+    pub catalogue: Vec<CatalogueMember<'a>>,
+    pub observations: Vec<Observation>,
+    /// Days asked for and not listed.
+    pub missing: Vec<Day>,
+    /// The earliest day that this poll asked for, if it saw all there was.
+    pub asked_back_to: Option<Day>,
+}
+
+const LATE: i64 = 1;
+const BACKFILLED: i64 = 2;
+const PARTIAL: i64 = 4;
+
+/// A missing day is asked for at this many polls, and weekly from then on.
+const DAILY_ASKS: u32 = 7;
+
+impl Checkpoint {
+    /// The days kept from `from` on, each at its latest revision.
+    pub fn ledger(&self, tenant: TenantId, from: Day) -> Result<BTreeMap<Day, KeptDay>, CheckpointError> {
+        let connection = self.connection();
+        let names = self.names();
+        let mut statement = connection.prepare_cached(
+            "SELECT e.day, e.revision, e.facts FROM entry e JOIN tenant t ON t.id = e.tenant
+             WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",
+        )?;
+        let mut rows = statement.query(params![tenant.to_string(), from.number()])?;
+        let mut ledger = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let facts = read_facts(row, 0, 2, &names)?;
+            ledger.insert(facts.day, KeptDay { revision: row.get(1)?, facts });
+        }
+        Ok(ledger)
+    }
+
+    /// The newest day kept, if any is.
+    pub fn newest_day(&self, tenant: TenantId) -> Result<Option<Day>, CheckpointError> {
+        let day: Option<i32> = self
+            .connection()
+            .prepare_cached("SELECT max(e.day) FROM entry e JOIN tenant t ON t.id = e.tenant WHERE t.guid = ?1 AND e.kind = 1")?
+            .query_row([tenant.to_string()], |row| row.get(0))?;
+        Ok(day.and_then(Day::from_number))
+    }
+
+    /// Days that are owed and due to be asked for again: at seven polls, then weekly.
+    pub fn owed(&self, tenant: TenantId, now_ms: i64) -> Result<Vec<Day>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT o.day FROM owed o JOIN tenant t ON t.id = o.tenant
+             WHERE t.guid = ?1 AND o.absent = 0 AND (o.asks < ?2 OR o.last_asked <= ?3) ORDER BY o.day",
+        )?;
+        let week_ago = now_ms - 7 * 86_400_000;
+        let rows = statement.query_map(params![tenant.to_string(), DAILY_ASKS, week_ago], |row| row.get::<_, i32>(0))?;
+        let days = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(days.into_iter().filter_map(Day::from_number).collect())
+    }
+
+    /// Commits a poll. When this returns, all of it is on the disk.
+    pub fn take(&self, tenant: TenantId, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        let mut connection = self.connection();
+        let mut names = self.names();
+        let transaction = connection.transaction()?;
+        let id = tenant_row(&transaction, &tenant.to_string())?;
+        let taken = Take { transaction: &transaction, tenant: id, names: &mut names }.all(taking);
+        if let Err(error) = taken.and_then(|()| transaction.commit().map_err(Into::into)) {
+            // Names that were rolled back must not be remembered.
+            *names = Names::load(&connection)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+struct Take<'a> {
+    transaction: &'a Transaction<'a>,
+    tenant: i64,
+    names: &'a mut Names,
+}
+
+impl Take<'_> {
+    fn all(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        let catalogue = catalogue::store(self.transaction, self.tenant, &taking.catalogue, taking.observed_ms)?;
+        let mut key = KeyFrame::newest(self.transaction, self.tenant)?;
+        for enriched in &taking.enriched {
+            self.enrich(enriched, &mut key)?;
+        }
+        for entry in &taking.entries {
+            self.append(entry, taking.observed_ms, catalogue, &mut key)?;
+        }
+        for observation in &taking.observations {
+            observe(self.transaction, self.tenant, observation, taking.observed_ms)?;
+        }
+        self.owe(taking)?;
+        self.transaction.execute(
+            "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, failures = 0,
+                asked_back_to = CASE WHEN ?3 IS NULL THEN asked_back_to
+                                     ELSE min(coalesce(asked_back_to, ?3), ?3) END
+             WHERE id = ?1",
+            params![self.tenant, taking.observed_ms, taking.asked_back_to.map(Day::number)],
+        )?;
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &NewEntry<'_>, observed_ms: i64, catalogue: Option<i64>, key: &mut Option<KeyFrame>) -> Result<(), CheckpointError> {
+        let facts = self.pack(entry.facts)?;
+        let body = body::store(self.transaction, entry.body, key)?;
+        let flags = if entry.late { LATE } else { 0 } | if entry.backfilled { BACKFILLED } else { 0 };
+        let seq = next_seq(self.transaction, self.tenant)?;
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO entry (tenant, seq, kind, day, observed, revision, snapshot_id, facts, digest, flags,
+                                    catalogue, base_day, base_revision, body)
+                 VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            )?
+            .execute(params![
+                self.tenant,
+                seq,
+                entry.facts.day.number(),
+                observed_ms,
+                entry.revision,
+                entry.snapshot_id,
+                facts,
+                day_digest(entry.facts),
+                flags,
+                catalogue,
+                entry.base.map(|(day, _)| day.number()),
+                entry.base.map(|(_, revision)| revision),
+                body,
+            ])?;
+        self.transaction
+            .prepare_cached("DELETE FROM owed WHERE tenant = ?1 AND day = ?2")?
+            .execute(params![self.tenant, entry.facts.day.number()])?;
+        Ok(())
+    }
+
+    fn enrich(&mut self, enriched: &Enriched<'_>, key: &mut Option<KeyFrame>) -> Result<(), CheckpointError> {
+        let facts = self.pack(enriched.facts)?;
+        let body = body::store(self.transaction, enriched.body, key)?;
+        // The poor body stays for as long as others lean on it.
+        self.transaction.execute(
+            "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
+            params![self.tenant, enriched.facts.day.number(), enriched.revision, facts, body],
+        )?;
+        Ok(())
+    }
+
+    fn owe(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        for day in &taking.missing {
+            self.transaction.execute(
+                "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 1, ?3)
+                 ON CONFLICT DO UPDATE SET asks = asks + 1, last_asked = ?3",
+                params![self.tenant, day.number(), taking.observed_ms],
+            )?;
+        }
+        // Microsoft keeps 90 days: what is older cannot be had any more.
+        let horizon = taking.observed_ms.div_euclid(86_400_000) - 90;
+        self.transaction.execute("UPDATE owed SET absent = 1 WHERE tenant = ?1 AND day < ?2", params![self.tenant, horizon])?;
+        Ok(())
+    }
+
+    fn pack(&mut self, facts: &DayFacts) -> Result<Vec<u8>, CheckpointError> {
+        let transaction = self.transaction;
+        pack::pack(facts, |name| {
+            if let Some(id) = self.names.by_name.get(name) {
+                return Ok(*id);
+            }
+            transaction.prepare_cached("INSERT INTO control (name) VALUES (?1)")?.execute([name])?;
+            let id = u32::try_from(transaction.last_insert_rowid());
+            let id = id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
+            self.names.add(id, name.to_owned());
+            Ok(id)
+        })
+    }
+}
+
+/// Appends an observation if it is news: a begin that has not begun, an end of what has.
+pub(super) fn observe(connection: &Connection, tenant: i64, observation: &Observation, observed_ms: i64) -> Result<(), CheckpointError> {
+    let Observation { what, subject, first_day, phase, details } = observation;
+    let key = params![tenant, what.as_str(), subject];
+    let open: Option<i32> = connection
+        .prepare_cached("SELECT first_day FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3")?
+        .query_row(key, |row| row.get(0))
+        .optional()?;
+    let first_day = match (phase, open) {
+        (Phase::Begin, None) => {
+            connection
+                .prepare_cached("INSERT INTO open_observation VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![tenant, what.as_str(), subject, first_day.number()])?;
+            first_day.number()
+        }
+        (Phase::End, Some(begun)) => {
+            connection
+                .prepare_cached("DELETE FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3")?
+                .execute(key)?;
+            begun
+        }
+        _ => return Ok(()),
+    };
+    let seq = next_seq(connection, tenant)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO entry (tenant, seq, kind, day, observed, what, subject, phase, details)
+             VALUES (?1, ?2, 2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![tenant, seq, first_day, observed_ms, what.as_str(), subject, phase.as_str(), details])?;
+    Ok(())
+}
+
+fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError> {
+    let seq = connection
+        .prepare_cached("UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1")?
+        .query_row([tenant], |row| row.get(0))?;
+    Ok(seq)
+}
+
+/// The facts in a row, by the columns of the day and of the packed facts.
+pub(super) fn read_facts(row: &Row<'_>, day: usize, facts: usize, names: &Names) -> Result<DayFacts, CheckpointError> {
+    let day = Day::from_number(row.get(day)?).ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
+    let bytes: Vec<u8> = row.get(facts)?;
+    pack::unpack(&bytes, day, |id| names.by_id.get(&id).cloned())
+}
+
+/// The flags of an entry: late, backfilled, partial.
+pub(super) fn read_flags(flags: i64) -> (bool, bool, bool) {
+    (flags & LATE != 0, flags & BACKFILLED != 0, flags & PARTIAL != 0)
+}

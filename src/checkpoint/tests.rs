@@ -1,0 +1,276 @@
+use super::*;
+use crate::model::{Day, DayFacts, EventId, Observation, Phase, What};
+use crate::wire;
+
+fn tenant() -> TenantId {
+    TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
+}
+
+fn day(text: &str) -> Day {
+    Day::parse(text).unwrap()
+}
+
+fn body(day: &str, score: u32) -> String {
+    let controls: Vec<String> = (0..50)
+        .map(|i| format!(r#"{{"controlName":"c{i}","score":{score},"scoreInPercentage":{i},"description":"A control of the tenant, number {i}, described at some length."}}"#))
+        .collect();
+    format!(r#"{{"id":"x_{day}","createdDateTime":"{day}T00:00:00Z","currentScore":{score},"controlScores":[{}]}}"#, controls.join(","))
+}
+
+fn facts(body: &str) -> DayFacts {
+    DayFacts::of(&wire::snapshot(body).unwrap()).unwrap()
+}
+
+fn nothing() -> Taking<'static> {
+    Taking {
+        observed_ms: 1_795_341_600_000,
+        entries: vec![],
+        enriched: vec![],
+        catalogue: vec![],
+        observations: vec![],
+        missing: vec![],
+        asked_back_to: None,
+    }
+}
+
+fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
+    let body = body(text, score);
+    let facts = facts(&body);
+    let entry = NewEntry { snapshot_id: "x", revision, facts: &facts, body: &body, base: None, late: false, backfilled: false };
+    checkpoint.take(tenant(), &Taking { entries: vec![entry], ..nothing() }).unwrap();
+}
+
+#[test]
+fn what_was_taken_is_read_back_as_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        for (index, text) in ["2026-11-19", "2026-11-20", "2026-11-21"].into_iter().enumerate() {
+            take_day(&checkpoint, text, u32::try_from(index).unwrap(), 1);
+        }
+    }
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let entries = checkpoint.read(tenant(), 1, day("2026-11-20"), usize::MAX).unwrap();
+    assert_eq!(entries.iter().map(|e| (e.snapshot.seq, e.snapshot.day)).collect::<Vec<_>>(), [(2, day("2026-11-20")), (3, day("2026-11-21"))]);
+    assert_eq!(entries[1].body, body("2026-11-21", 2));
+    let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
+    assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
+}
+
+#[test]
+fn days_alike_cost_little() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    for number in 0..40 {
+        take_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
+    }
+    let connection = checkpoint.connection();
+    let keys: i64 = connection.query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0)).unwrap();
+    let octets: i64 = connection.query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0)).unwrap();
+    assert_eq!(keys, 2, "a key frame serves 31 others");
+    assert!(octets / 38 < 200, "{octets}");
+}
+
+#[test]
+fn a_revision_brings_its_history() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    take_day(&checkpoint, "2026-11-21", 1, 1);
+    take_day(&checkpoint, "2026-11-21", 2, 2);
+    let entries = checkpoint.read(tenant(), 2, day("2026-11-01"), usize::MAX).unwrap();
+    assert_eq!(entries[0].history, [facts(&body("2026-11-21", 1))]);
+}
+
+#[test]
+fn a_rich_copy_replaces_the_poor_body_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    take_day(&checkpoint, "2026-11-21", 1, 1);
+    let rich = body("2026-11-21", 1).replace("described", "now described");
+    let rich_facts = facts(&rich);
+    let enriched = Enriched { revision: 1, facts: &rich_facts, body: &rich };
+    checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
+    let entries = checkpoint.read(tenant(), 1, day("2026-11-01"), usize::MAX).unwrap();
+    assert_eq!((entries.len(), entries[0].body.as_str()), (1, rich.as_str()));
+}
+
+#[test]
+fn profiles_are_kept_once_and_versions_only_when_something_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
+    let member = |shared, decisions| CatalogueMember { shared, decisions };
+    let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
+    checkpoint.take(tenant(), &Taking { catalogue: both.clone(), ..nothing() }).unwrap();
+    checkpoint.take(tenant(), &Taking { catalogue: both.iter().rev().copied().collect(), ..nothing() }).unwrap();
+    checkpoint.take(tenant(), &Taking { catalogue: vec![], ..nothing() }).unwrap();
+    checkpoint.take(other, &Taking { catalogue: both, ..nothing() }).unwrap();
+    checkpoint.take(tenant(), &Taking { catalogue: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() }).unwrap();
+    let count = |table: &str| -> i64 { checkpoint.connection().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    assert_eq!((count("profile"), count("catalogue")), (2, 3));
+    assert_eq!(checkpoint.catalogue(3).unwrap(), [(r#"{"id":"A"}"#.to_owned(), "[2]".to_owned())]);
+}
+
+#[test]
+fn a_cursor_moves_only_from_where_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    take_day(&checkpoint, "2026-11-20", 1, 1);
+    take_day(&checkpoint, "2026-11-21", 1, 1);
+    checkpoint.register_sink("s", &[tenant()], day("2026-11-01")).unwrap();
+    let (start, middle, end) = (Position { seq: 1, place: 0 }, Position { seq: 2, place: 7 }, Position { seq: 3, place: 0 });
+    let letter = DeadLetter { at: start, event_id: EventId::from_bytes([7; 20]), reason: "no".into() };
+    let advance = |from, to, letters: &[DeadLetter]| {
+        let tenant = tenant();
+        checkpoint.advance(&Advance { sink: "s", tenant, from, to, mark: Some(b"m"), sent: 10, dead_letters: letters, now_ms: 0 })
+    };
+    advance(start, middle, &[letter]).unwrap();
+    assert!(matches!(advance(start, end, &[]), Err(CheckpointError::CursorMoved(_))));
+    assert_eq!(checkpoint.pending("s").unwrap()[0].at, middle);
+    assert_eq!(checkpoint.pending("s").unwrap()[0].entries, 1);
+    advance(middle, end, &[]).unwrap();
+    assert!(checkpoint.pending("s").unwrap().is_empty());
+    let status = checkpoint.status().unwrap();
+    assert_eq!((status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog), (20, 1, 0));
+    assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
+}
+
+#[test]
+fn an_observation_begins_once_and_ends_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let observe = |phase, first: &str| {
+        let observation = Observation { what: What::Gap, subject: "g".into(), first_day: day(first), phase, details: String::new() };
+        checkpoint.take(tenant(), &Taking { observations: vec![observation], ..nothing() }).unwrap();
+    };
+    observe(Phase::End, "2026-11-01");
+    observe(Phase::Begin, "2026-11-02");
+    observe(Phase::Begin, "2026-11-03");
+    observe(Phase::End, "2026-11-04");
+    let connection = checkpoint.connection();
+    let mut statement = connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
+    let rows: Vec<(String, i32)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let first = day("2026-11-02").number();
+    assert_eq!(rows, [("begin".to_owned(), first), ("end".to_owned(), first)]);
+}
+
+#[test]
+fn owed_days_are_asked_for_seven_times_then_weekly() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let now = nothing().observed_ms;
+    let missing = Day::from_number(i32::try_from(now / 86_400_000).unwrap()).unwrap().plus(-5);
+    for _ in 0..7 {
+        checkpoint.take(tenant(), &Taking { missing: vec![missing], ..nothing() }).unwrap();
+    }
+    assert!(checkpoint.owed(tenant(), now + 86_400_000).unwrap().is_empty());
+    assert_eq!(checkpoint.owed(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+    checkpoint.take(tenant(), &Taking { observed_ms: now + 90 * 86_400_000, ..nothing() }).unwrap();
+    assert!(checkpoint.owed(tenant(), now + 100 * 86_400_000).unwrap().is_empty(), "absent at the source");
+}
+
+#[test]
+fn two_holders_never_share_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Checkpoint::open(directory.path()).unwrap();
+    first.announce(Path::new("/run/x.sock")).unwrap();
+    let Err(CheckpointError::Locked(Some(holder))) = Checkpoint::open(directory.path()) else { panic!("locked") };
+    assert_eq!(holder, Holder { pid: std::process::id(), socket: Some("/run/x.sock".into()) });
+    drop(first);
+    assert!(Checkpoint::holder(directory.path()).is_none());
+    Checkpoint::open(directory.path()).unwrap();
+}
+
+#[test]
+fn files_are_private() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let checkpoint = Checkpoint::open(&state).unwrap();
+    take_day(&checkpoint, "2026-11-21", 1, 1);
+    checkpoint.write_cursor_file().unwrap();
+    let mode = |path: &Path| fs_err::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for entry in fs_err::read_dir(&state).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused_and_left_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        for number in 0..20 {
+            take_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
+        }
+    }
+    let path = directory.path().join(DATABASE);
+    let whole = fs_err::read(&path).unwrap();
+    let mut damaged = Vec::new();
+    damaged.push(b"not a database at all, but long enough to be one".repeat(40));
+    damaged.push(whole[..whole.len() / 2].to_vec());
+    let mut overwritten = whole.clone();
+    overwritten[4096..12_288].fill(0xAA);
+    damaged.push(overwritten);
+    for bytes in damaged {
+        fs_err::write(&path, &bytes).unwrap();
+        let error = Checkpoint::open(directory.path()).unwrap_err();
+        assert!(error.is_unusable(), "{error}");
+        assert_eq!(fs_err::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_newer_file_is_refused_politely() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    checkpoint.connection().pragma_update(None, "user_version", 99).unwrap();
+    drop(checkpoint);
+    assert!(matches!(Checkpoint::open(directory.path()), Err(CheckpointError::Newer(99))));
+}
+
+#[test]
+fn the_second_cursor_file_saves_sending_all_again() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        take_day(&checkpoint, "2026-11-20", 1, 1);
+        take_day(&checkpoint, "2026-11-21", 1, 1);
+        checkpoint.register_sink("whole", &[tenant()], day("2026-11-01")).unwrap();
+        checkpoint.register_sink("part", &[tenant()], day("2026-11-01")).unwrap();
+        for (sink, to) in [("whole", Position { seq: 3, place: 0 }), ("part", Position { seq: 2, place: 5 })] {
+            let from = Position { seq: 1, place: 0 };
+            checkpoint.advance(&Advance { sink, tenant: tenant(), from, to, mark: None, sent: 1, dead_letters: &[], now_ms: 0 }).unwrap();
+        }
+        checkpoint.write_cursor_file().unwrap();
+    }
+    for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
+        let _ = fs_err::remove_file(directory.path().join(file));
+    }
+    let rebuilt = Checkpoint::open(directory.path()).unwrap();
+    for sink in ["whole", "part", "new"] {
+        rebuilt.register_sink(sink, &[tenant()], day("2026-11-01")).unwrap();
+    }
+    for text in ["2026-11-20", "2026-11-21", "2026-11-22"] {
+        take_day(&rebuilt, text, 1, 1);
+    }
+    let left = |sink: &str| rebuilt.pending(sink).unwrap().first().map_or(0, |p| p.entries);
+    assert_eq!((left("whole"), left("part"), left("new")), (1, 2, 3));
+}
+
+#[test]
+fn a_damaged_cursor_file_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = CursorFile { checkpoint_id: "x".into(), cursors: vec![] };
+    file.write(directory.path()).unwrap();
+    assert_eq!(CursorFile::read(directory.path()).unwrap(), Some(file));
+    let path = directory.path().join("cursors.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    for at in 0..text.len() - 1 {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1;
+        fs_err::write(&path, &bytes).unwrap();
+        assert!(CursorFile::read(directory.path()).is_err(), "octet {at}");
+    }
+}

@@ -1,0 +1,210 @@
+//! When a tenant is to be polled. Pure: cron, zone, what has happened and what time it is, to due
+//! or not. Asked every minute and remade each time, so that neither a change of zone rules, nor a
+//! clock that is set, nor a host that slept can make it miss or repeat a day.
+
+use std::time::Duration;
+
+use croner::{Cron, parser::CronParser};
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::model::{Day, TenantId};
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    cron: Cron,
+    zone: TimeZone,
+    /// Polls of different tenants are spread over this span.
+    jitter: Duration,
+    /// How long after a poll that did not find today's snapshot it is looked for again.
+    look_again: Duration,
+}
+
+/// What is known of a tenant's polls.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Polled {
+    pub last_attempt: Option<Timestamp>,
+    pub last_success: Option<Timestamp>,
+    /// Polls failed since the last success.
+    pub failures: u32,
+    pub newest_day: Option<Day>,
+}
+
+/// Why a poll is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The tenant has never been polled.
+    First,
+    /// The time of the daily poll has come, or passed while nobody was there.
+    Daily,
+    /// Today's snapshot had not appeared.
+    LookAgain,
+    /// Today's snapshot is read once more, late in its day, for it may have been revised.
+    Late,
+    /// The last poll failed.
+    Retry,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ScheduleError {
+    #[error("`{0}` is not a cron expression of five fields")]
+    Cron(String),
+    #[error("`{0}` is not a time zone")]
+    Zone(String),
+}
+
+/// The hour (UTC) from which today's snapshot is read once more.
+const LATE_HOUR: i8 = 22;
+/// The first wait after a failure; it doubles up to `look_again`.
+const FIRST_RETRY: Duration = Duration::from_mins(5);
+
+impl Schedule {
+    pub fn new(cron: &str, zone: &str, jitter: Duration, look_again: Duration) -> Result<Self, ScheduleError> {
+        let five = cron.split_whitespace().count() == 5;
+        let parsed = CronParser::new().parse(cron).ok().filter(|_| five);
+        let zone = TimeZone::get(zone).map_err(|_| ScheduleError::Zone(zone.to_owned()))?;
+        Ok(Self { cron: parsed.ok_or_else(|| ScheduleError::Cron(cron.to_owned()))?, zone, jitter, look_again })
+    }
+
+    /// Whether a poll of this tenant is due, and why.
+    pub fn due(&self, tenant: TenantId, polled: &Polled, now: Timestamp) -> Option<Due> {
+        let Some(last_attempt) = polled.last_attempt else { return Some(Due::First) };
+        // A clock that was set back must not silence the schedule until it has caught up.
+        let last_attempt = last_attempt.min(now);
+        if polled.failures > 0 {
+            return since(last_attempt, now, self.retry_wait(polled.failures)).then_some(Due::Retry);
+        }
+        let jitter = self.jitter_of(tenant);
+        let last_success = polled.last_success.unwrap_or(last_attempt).min(now);
+        if self.last_time(now, jitter).is_some_and(|time| time > last_success) {
+            return Some(Due::Daily);
+        }
+        let today = Day::of(now);
+        if polled.newest_day < Some(today) {
+            let asked_today = self.last_time(now, jitter).is_some_and(|time| Day::of(time) == today);
+            return (asked_today && since(last_success, now, self.look_again)).then_some(Due::LookAgain);
+        }
+        let late = today.at(LATE_HOUR).checked_add(jitter).unwrap_or(now);
+        (now >= late && last_success < late).then_some(Due::Late)
+    }
+
+    /// The last time before now at which the daily poll of a tenant was set.
+    fn last_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
+        let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
+        let time = self.cron.find_previous_occurrence(&shifted, true).ok()?;
+        time.timestamp().checked_add(jitter).ok()
+    }
+
+    /// The same for a tenant at each start, and different between tenants.
+    fn jitter_of(&self, tenant: TenantId) -> Duration {
+        let seconds = self.jitter.as_secs();
+        let hash = tenant.as_bytes().iter().fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        Duration::from_secs(hash.checked_rem(seconds + 1).unwrap_or(0))
+    }
+
+    fn retry_wait(&self, failures: u32) -> Duration {
+        let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
+        doubled.min(self.look_again)
+    }
+}
+
+fn since(then: Timestamp, now: Timestamp, wait: Duration) -> bool {
+    then.checked_add(wait).is_ok_and(|until| now >= until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn schedule(cron: &str, zone: &str) -> Schedule {
+        Schedule::new(cron, zone, Duration::ZERO, 2 * HOUR).unwrap()
+    }
+
+    fn tenant() -> TenantId {
+        TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn polled(success: &str, newest: &str) -> Polled {
+        let time = Some(at(success));
+        Polled { last_attempt: time, last_success: time, failures: 0, newest_day: Day::parse(newest) }
+    }
+
+    #[test]
+    fn table() {
+        let daily = schedule("15 6 * * *", "UTC");
+        let check = |polled: Polled, now: &str, want: Option<Due>| assert_eq!(daily.due(tenant(), &polled, at(now)), want, "{now} {polled:?}");
+        check(Polled::default(), "2026-11-22T00:00:00Z", Some(Due::First));
+        check(polled("2026-11-21T06:16:00Z", "2026-11-21"), "2026-11-22T06:14:59Z", None);
+        check(polled("2026-11-21T23:00:00Z", "2026-11-21"), "2026-11-22T06:15:00Z", Some(Due::Daily));
+        // Down over the due time, even for days: made up once.
+        check(polled("2026-11-18T06:16:00Z", "2026-11-18"), "2026-11-22T11:00:00Z", Some(Due::Daily));
+        check(polled("2026-11-22T11:00:00Z", "2026-11-22"), "2026-11-22T11:01:00Z", None);
+        // Not yet published.
+        check(polled("2026-11-22T06:15:30Z", "2026-11-21"), "2026-11-22T08:15:00Z", None);
+        check(polled("2026-11-22T06:15:30Z", "2026-11-21"), "2026-11-22T08:15:30Z", Some(Due::LookAgain));
+        // After midnight, before the daily poll, nobody is expected to have published.
+        check(polled("2026-11-21T23:00:00Z", "2026-11-21"), "2026-11-22T03:00:00Z", None);
+        // Once more late in the day.
+        check(polled("2026-11-22T06:15:30Z", "2026-11-22"), "2026-11-22T22:00:00Z", Some(Due::Late));
+        check(polled("2026-11-22T22:00:10Z", "2026-11-22"), "2026-11-22T23:00:00Z", None);
+        // A clock that ran ahead and was set back.
+        check(polled("2027-11-22T06:15:30Z", "2026-11-22"), "2026-11-23T06:14:00Z", None);
+    }
+
+    #[test]
+    fn failures_are_tried_again_ever_more_rarely() {
+        let daily = schedule("15 6 * * *", "UTC");
+        let failed = |failures| Polled { failures, ..polled("2026-11-22T06:15:00Z", "2026-11-21") };
+        let due = |failures, now: &str| daily.due(tenant(), &failed(failures), at(now)).is_some();
+        assert!(!due(1, "2026-11-22T06:19:59Z") && due(1, "2026-11-22T06:20:00Z"));
+        assert!(!due(3, "2026-11-22T06:34:59Z") && due(3, "2026-11-22T06:35:00Z"));
+        assert!(!due(50, "2026-11-22T08:14:59Z") && due(50, "2026-11-22T08:15:00Z"));
+    }
+
+    /// Every minute of the days around a change of summer time: one daily poll a day, at the
+    /// wall-clock time asked for.
+    #[test]
+    fn summer_time_neither_misses_nor_repeats_a_day() {
+        for (zone, cron, from, days) in [
+            ("Europe/Dublin", "0 18 * * *", "2026-03-27T00:00:00Z", 4),
+            ("Europe/Dublin", "0 18 * * *", "2026-10-23T00:00:00Z", 4),
+            ("Europe/London", "0 0 * * *", "2026-03-27T12:00:00Z", 4),
+            ("Europe/Berlin", "30 2 * * *", "2026-03-27T12:00:00Z", 4),
+            ("Europe/Berlin", "30 2 * * *", "2026-10-23T12:00:00Z", 4),
+        ] {
+            let schedule = schedule(cron, zone);
+            let mut polled = polled(from, "2030-01-01");
+            let start = at(from);
+            let mut times = Vec::new();
+            for minute in 1..=days * 24 * 60 {
+                let now = start.checked_add(jiff::SignedDuration::from_mins(minute)).unwrap();
+                if schedule.due(tenant(), &polled, now) == Some(Due::Daily) {
+                    (polled.last_attempt, polled.last_success) = (Some(now), Some(now));
+                    times.push(now.to_zoned(TimeZone::get(zone).unwrap()));
+                }
+            }
+            assert_eq!(i64::try_from(times.len()).unwrap(), days, "{zone} {cron} {times:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_is_stable_and_bounded() {
+        let schedule = Schedule::new("0 6 * * *", "UTC", 10 * HOUR, HOUR).unwrap();
+        let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
+        assert_ne!(schedule.jitter_of(tenant()), schedule.jitter_of(other));
+        assert!(schedule.jitter_of(tenant()) <= 10 * HOUR);
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        for cron in ["", "15 6 * *", "0 15 6 * * *", "99 6 * * *", "@daily"] {
+            assert!(Schedule::new(cron, "UTC", HOUR, HOUR).is_err(), "{cron}");
+        }
+        assert!(Schedule::new("15 6 * * *", "Mars/Olympus", HOUR, HOUR).is_err());
+    }
+}

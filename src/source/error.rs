@@ -1,0 +1,98 @@
+//! Why a poll brought nothing.
+
+use std::time::Duration;
+
+use super::remedy;
+use crate::{
+    net::BodyError,
+    settings::SecretError,
+    wire::{EntraError, GraphError, WireError},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error("cannot set up the HTTP client")]
+    Client(#[from] crate::net::ClientError),
+    #[error("cannot read the client secret")]
+    Secret(#[from] SecretError),
+    #[error("no token: {}", describe_entra(.0))]
+    Refused(EntraError),
+    #[error("{what} did not answer")]
+    Transport { what: &'static str, source: reqwest::Error },
+    #[error("{what} answered HTTP {status}")]
+    Status { what: &'static str, status: u16 },
+    #[error("Graph is throttling this app{}", .after.map(|d| format!(" for {} s", d.as_secs())).unwrap_or_default())]
+    Throttled { after: Option<Duration> },
+    #[error("Graph answered HTTP {status}: {}{}", describe_graph(.error), graph_hint(*.status))]
+    Graph { status: u16, error: GraphError, request_id: String },
+    #[error("part of the answer is missing at Microsoft: {warning}")]
+    Partial { warning: String },
+    #[error("{what}: the body cannot be used")]
+    Body { what: &'static str, source: BodyError },
+    #[error("{what}: the answer is not what was asked for")]
+    Wire { what: &'static str, source: WireError },
+    #[error("{what} sent `{content_type}` instead of JSON: a proxy or a sign-in page is in the way")]
+    NotJson { what: &'static str, content_type: String },
+    #[error("the next page is refused: {0}")]
+    NextLink(&'static str),
+    #[error("domain `{0}` belongs to no tenant of this cloud")]
+    UnknownDomain(String),
+}
+
+impl SourceError {
+    /// Whether the same request may well succeed in a moment.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Throttled { .. } | Self::Partial { .. } => true,
+            Self::Status { status, .. } | Self::Graph { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Body { source, .. } => matches!(source, BodyError::Broken(_)),
+            Self::Refused(error) => error.error == "temporarily_unavailable",
+            _ => false,
+        }
+    }
+
+    /// How long the server wants to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Throttled { after } => *after,
+            _ => None,
+        }
+    }
+
+    /// One word for metrics and observations.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Client(_) | Self::Secret(_) => "configuration",
+            Self::Refused(_) | Self::UnknownDomain(_) => "credential",
+            Self::Graph { status: 401 | 403, .. } => "permission",
+            Self::Transport { .. } | Self::Status { .. } | Self::Graph { .. } => "unavailable",
+            Self::Throttled { .. } => "throttled",
+            Self::Partial { .. } => "partial",
+            Self::Body { .. } | Self::Wire { .. } | Self::NotJson { .. } | Self::NextLink(_) => "answer",
+        }
+    }
+}
+
+fn describe_entra(error: &EntraError) -> String {
+    let said = if error.description.is_empty() { &error.error } else { &error.description };
+    match error.codes.iter().find_map(|code| remedy(*code)) {
+        Some(remedy) => format!("{said}\n  hint: {remedy}"),
+        None => said.clone(),
+    }
+}
+
+fn describe_graph(error: &GraphError) -> String {
+    match (error.code.is_empty(), error.message.is_empty()) {
+        (true, _) => "no reason given".to_owned(),
+        (false, true) => error.code.clone(),
+        (false, false) => format!("{}: {}", error.code, error.message),
+    }
+}
+
+fn graph_hint(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent",
+        404 => "\n  hint: the tenant has no Secure Score, or `cloud` is wrong",
+        _ => "",
+    }
+}

@@ -1,0 +1,91 @@
+//! A tenant that never was: token endpoint and both collections over loopback HTTP, as faithful
+//! to the wire as the facts go. For `demo`, for tests and for benchmarks.
+//!
+//! Faithful in what has bitten others: `$top` is a page size, nextLink is opaque, counts and
+//! switches are text, every day but the newest has lost its texts, some controls have no profile
+//! and most profiles no score, and the score lives.
+
+mod day;
+mod profiles;
+mod server;
+
+pub use server::{Simulation, start};
+
+use crate::model::Day;
+
+/// A control that the simulated tenant may have.
+#[derive(Clone, Copy, Debug)]
+struct Control {
+    id: &'static str,
+    service: &'static str,
+    tier: &'static str,
+    /// Scored in the snapshots, not only listed in the catalogue.
+    scored: bool,
+    /// Present only in every other span of 60 days, so that any 90 days see controls come and go.
+    comes_and_goes: bool,
+}
+
+/// Ids of real controls.
+const CONTROLS: &str = include_str!("controls.txt");
+/// Different controls scored, of those in the list.
+const SCORED: usize = 232;
+const COMING_AND_GOING: usize = 4;
+
+fn controls() -> Vec<Control> {
+    let lines = CONTROLS.lines().filter(|line| !line.starts_with('#'));
+    let mut controls: Vec<Control> = lines
+        .filter_map(|line| {
+            let mut fields = line.split('|');
+            let (id, service, tier) = (fields.next()?, fields.next()?, fields.next()?);
+            Some(Control { id, service, tier, scored: false, comes_and_goes: false })
+        })
+        .collect();
+    // Those that every tenant has come first, then whatever chance brings.
+    controls.sort_by_key(|c| (c.service != "AzureAD", hash(&[c.id])));
+    for (index, control) in controls.iter_mut().enumerate() {
+        control.scored = index < SCORED;
+        control.comes_and_goes = (SCORED - COMING_AND_GOING..SCORED).contains(&index);
+    }
+    controls
+}
+
+impl Control {
+    fn present(&self, day: Day) -> bool {
+        let span = (i64::from(day.number()) + i64::try_from(hash(&[self.id, "span"]) % 60).unwrap_or(0)) / 60;
+        !self.comes_and_goes || (span + i64::from(hash(&[self.id]) & 1 == 0)) % 2 == 0
+    }
+
+    /// Points attainable.
+    fn max_score(&self) -> f64 {
+        match self.id {
+            "AdminMFAV2" => 10.0,
+            "MFARegistrationV2" => 9.0,
+            "BlockLegacyAuthentication" | "PWAgePolicyNew" => 8.0,
+            "SigninRiskPolicy" | "UserRiskPolicy" => 7.0,
+            "IntegratedApps" => 4.0,
+            "SelfServicePasswordReset" | "OneAdmin" | "RoleOverlap" => 1.0,
+            id => [1.0, 2.0, 3.0, 5.0, 5.0, 8.0, 9.0, 10.0][(hash(&[id, "max"]) % 8) as usize],
+        }
+    }
+
+    fn category(&self) -> &'static str {
+        match self.service {
+            "AzureAD" | "Azure ATP" | "Admincenter" => "Identity",
+            "MDATP" => "Device",
+            "MIP" | "SPO" => "Data",
+            _ => "Apps",
+        }
+    }
+}
+
+/// The same for the same words, on every host and for ever: what stands in for chance.
+fn hash(words: &[&str]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in words.join("\u{1f}").bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    // FNV's low bits are poor; mix them.
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^ (hash >> 32)
+}
