@@ -1,9 +1,14 @@
 //! The library behind the `secure-score-forwarder` binary. Its map is `ARCHITECTURE.md`.
 
 pub mod checkpoint;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod daemon;
 pub mod derive;
+pub mod error;
 pub mod format;
+pub mod ledger;
 pub mod model;
 pub mod net;
 pub mod schedule;

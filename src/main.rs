@@ -1,1 +1,14 @@
-fn main() {}
+//! Arguments, telemetry, configuration, build, run, exit code: see `cli`.
+
+fn main() {
+    // A task that panics must not leave a daemon half alive: the whole process goes, and systemd
+    // starts a new one from the checkpoint.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    let exit = secure_score_forwarder::cli::main();
+    #[expect(clippy::exit, reason = "the one place")]
+    std::process::exit(exit as i32);
+}

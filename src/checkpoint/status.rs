@@ -8,7 +8,7 @@ use crate::model::Day;
 #[derive(Debug)]
 pub struct Status {
     pub checkpoint_id: String,
-    /// Octets of the database.
+    /// Octets of the database and its write-ahead log.
     pub size: u64,
     pub tenants: Vec<TenantStatus>,
     pub sinks: Vec<SinkStatus>,
@@ -44,10 +44,14 @@ impl Checkpoint {
     pub fn status(&self) -> Result<Status, CheckpointError> {
         Ok(Status {
             checkpoint_id: self.id.clone(),
-            size: fs_err::metadata(self.directory.join(super::DATABASE)).map_or(0, |file| file.len()),
+            size: ["", "-wal"].iter().map(|end| self.file_size(end)).sum(),
             tenants: self.tenant_status()?,
             sinks: self.sink_status()?,
         })
+    }
+
+    fn file_size(&self, end: &str) -> u64 {
+        fs_err::metadata(self.directory.join(format!("{}{end}", super::DATABASE))).map_or(0, |file| file.len())
     }
 
     fn tenant_status(&self) -> Result<Vec<TenantStatus>, CheckpointError> {

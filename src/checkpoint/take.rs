@@ -9,14 +9,7 @@ use super::{
     body::{self, KeyFrame},
     catalogue, pack, tenant_row,
 };
-use crate::model::{Day, DayFacts, Observation, Phase, TenantId, day_digest};
-
-/// What is kept of a day: its latest revision.
-#[derive(Debug)]
-pub struct KeptDay {
-    pub revision: u32,
-    pub facts: DayFacts,
-}
+use crate::model::{Day, DayFacts, KeptDay, Observation, Phase, TenantId, day_digest};
 
 /// A snapshot to be appended to the log.
 #[derive(Debug)]

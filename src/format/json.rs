@@ -132,7 +132,6 @@ fn write_scores(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     boolean("on", control.on, out);
     text("last_synced", control.last_synced, out);
     text("max_score_source", control.max_score.map(|(_, source)| source.as_str()), out);
-    text("outcome", control.outcome().map(crate::model::Outcome::as_str), out);
 }
 
 fn write_decision(decision: &StateUpdate, out: &mut Vec<u8>) {

@@ -36,6 +36,13 @@ pub struct AverageFacts {
     pub score: Number,
 }
 
+/// What is kept of a day: its latest revision.
+#[derive(Clone, Debug)]
+pub struct KeptDay {
+    pub revision: u32,
+    pub facts: DayFacts,
+}
+
 /// What a copy just read is, beside the copy that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {

@@ -15,7 +15,7 @@ mod tenant;
 
 pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
 pub use day::Day;
-pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, compare};
+pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};
 pub use identity::{EventId, Subject, control_subject, day_digest, summary_subject};
 pub use number::Number;
 pub(crate) use number::write_integer;

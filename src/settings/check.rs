@@ -61,7 +61,8 @@ impl At<'_> {
                 if list { self.each(value, check) } else { check(self, value) }
             }
             Shape::Secret => self.secret(value),
-            Shape::OneOf(choices) => self.choice(value, choices),
+            Shape::OneOfOrTable(_, keys) if read.is_table() => self.value(value, name, Shape::Table(keys)),
+            Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
             Shape::ManyOf(choices) => self.each(value, |at, item| at.choice(item, choices)),
             Shape::Map => self.with_table(value, |at, table| {
                 for (name, value) in table {

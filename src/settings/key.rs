@@ -23,6 +23,8 @@ pub enum Shape {
     /// `"2026-09-01"`.
     Day,
     OneOf(&'static [Choice]),
+    /// One of these names, or a table of these keys instead.
+    OneOfOrTable(&'static [Choice], &'static [Key]),
     ManyOf(&'static [Choice]),
     Texts,
     /// A table of names and texts of the operator's own.

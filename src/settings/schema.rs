@@ -34,6 +34,7 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
         Shape::Day => json!({ "type": "string", "format": "date" }),
         Shape::OneOf(choices) => json!({ "enum": names(choices) }),
+        Shape::OneOfOrTable(choices, keys) => json!({ "oneOf": [{ "enum": names(choices) }, schema(keys)] }),
         Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": names(choices) } }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),

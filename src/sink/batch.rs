@@ -15,6 +15,8 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub event_id: EventId,
+    /// Its index in the batch that it was first put in; parts of a batch keep it.
+    pub index: usize,
     start: usize,
     split: usize,
     end: usize,
@@ -26,7 +28,8 @@ impl Batch {
         let start = self.octets.len();
         match write(&mut self.octets) {
             Ok(split) => {
-                self.items.push(Item { event_id: record.event_id, start, split, end: self.octets.len() });
+                let index = self.items.len();
+                self.items.push(Item { event_id: record.event_id, index, start, split, end: self.octets.len() });
                 Ok(())
             }
             Err(refusal) => {
@@ -80,7 +83,7 @@ impl Batch {
             let start = part.octets.len();
             part.octets.extend_from_slice(&self.octets[item.start..item.end]);
             let split = start + (item.split - item.start);
-            part.items.push(Item { event_id: item.event_id, start, split, end: part.octets.len() });
+            part.items.push(Item { event_id: item.event_id, index: item.index, start, split, end: part.octets.len() });
         }
         part
     }

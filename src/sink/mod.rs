@@ -19,6 +19,7 @@ use std::{fmt, future::Future, pin::Pin, time::Duration};
 pub use batch::{Batch, Item};
 
 use crate::{
+    error::chain,
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
     settings::{Choice, Key, Section, SecretRef, Shape, Variant, optional},
@@ -67,7 +68,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
 }
 
 /// An open sink. One task owns it; it never sees two batches at once.
-pub trait Sink: Send {
+pub trait Sink: Send + Sync {
     /// Appends one record to a batch, as it will go over the wire.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
     /// Delivers a batch and waits for the proof.
@@ -150,21 +151,6 @@ impl fmt::Display for Failure {
             Self::Poison { refused, .. } => write!(f, "the receiver refused {} records", refused.len()),
         }
     }
-}
-
-/// An error with its causes, on one line: `failed to connect: connection refused`.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// `format`, for sinks that let one choose.

@@ -25,7 +25,7 @@ pub struct ProfileParts {
 pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
     let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_str(json).map_err(WireError::NotJson)?;
     fields.remove("azureTenantId");
-    let decisions = fields.remove("controlStateUpdates").map_or("", RawValue::get);
+    let decisions = fields.remove("controlStateUpdates").map_or("[]", RawValue::get);
     let id: Option<String> = fields.get("id").and_then(|raw| serde_json::from_str(raw.get()).ok());
     let id = id.filter(|id| !id.is_empty()).ok_or(WireError::NoProfileId)?;
     let undecided = state_updates(decisions).iter().all(|update| *update == untouched());
@@ -46,8 +46,12 @@ pub fn profile(shared: &str) -> Result<Profile, WireError> {
     Ok(profile)
 }
 
-/// The decisions on a control; entries that cannot be read are left out.
+/// The decisions on a control; entries that cannot be read are left out. No decisions at all are
+/// the one that an untouched control is sent with.
 pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
+    if decisions.is_empty() {
+        return vec![untouched()];
+    }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Update {

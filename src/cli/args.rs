@@ -1,0 +1,116 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Streams Microsoft Secure Score, one record per control, to the SIEM you already have.
+#[derive(Debug, Parser)]
+#[command(name = "secure-score-forwarder", version, max_term_width = 100)]
+pub struct Args {
+    /// The configuration [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How much to log to standard error: error, warn, info, debug
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    pub(super) log: Option<String>,
+    /// Log as JSON, one event a line
+    #[arg(long, global = true)]
+    pub(super) log_json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Poll every day and deliver, until told to stop
+    Run,
+    /// Poll all tenants, deliver everything, and exit
+    Once,
+    /// Print days straight from the API; no sink, no checkpoint
+    Fetch(Fetch),
+    /// Validate the configuration, the secrets and the state directory
+    Check,
+    /// Show how far everything has got
+    Status(Status),
+    /// Read days back from the API into the checkpoint
+    Backfill(Backfill),
+    /// Try everything against a simulated tenant: no account, no configuration
+    Demo(Demo),
+    /// Print a JSON Schema: of the record, or of the configuration
+    Schema(Schema),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Fetch {
+    /// Days to print, newest first: 1 to 90
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=90))]
+    pub days: i32,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// The tenant to read [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Table,
+    /// One JSON list
+    Json,
+    /// One JSON record a line
+    Jsonl,
+    Csv,
+    /// The snapshots as Microsoft sent them, one a line
+    Raw,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// As JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Backfill {
+    /// Days to read back, today included: 1 to 90
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
+    pub days: i32,
+    /// The tenant to read [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// Keep the simulated tenant up, and print how to reach it
+    #[arg(long)]
+    pub serve: bool,
+    /// The port for --serve; 0 takes any that is free
+    #[arg(long, default_value_t = 0, requires = "serve")]
+    pub port: u16,
+    /// Days of history to stream: 1 to 90
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
+    pub days: i32,
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Schema {
+    /// Which schema
+    #[arg(value_enum, default_value_t = SchemaOf::Record)]
+    pub of: SchemaOf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemaOf {
+    Record,
+    Configuration,
+}
+
+impl Args {
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(super::default_config)
+    }
+}

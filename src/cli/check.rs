@@ -1,0 +1,34 @@
+//! `check`: everything that can be found out without asking anybody.
+
+use std::path::Path;
+
+use super::{Exit, Failed, count, print, say};
+use crate::{checkpoint::Checkpoint, config::Configuration};
+
+pub(super) fn check(config: &Path) -> Result<Exit, Failed> {
+    let configuration = super::load(config)?;
+    check_state(&configuration)?;
+    let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
+    print(&format!("{} is valid: {}, {}\n", config.display(), count(tenants, "tenant"), count(sinks, "sink")))?;
+    Ok(Exit::Done)
+}
+
+/// The state directory can be used: by us, or by the daemon that uses it now.
+fn check_state(configuration: &Configuration) -> Result<(), Failed> {
+    let directory = &configuration.state_directory;
+    if let Some(holder) = Checkpoint::holder(directory) {
+        say(&format!("the checkpoint is in use by process {}", holder.pid));
+        Checkpoint::inspect(directory)?;
+    } else if directory.join("checkpoint.db").exists() {
+        super::act_as_owner(directory)?;
+        Checkpoint::open(directory)?;
+    } else {
+        // Nothing is made by looking: the nearest directory that exists must let us write.
+        let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+        if rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_err() {
+            let message = format!("the state directory `{}` cannot be made: no right to write to `{}`", directory.display(), nearest.display());
+            return Err(Failed { exit: Exit::Unusable, message });
+        }
+    }
+    Ok(())
+}

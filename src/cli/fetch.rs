@@ -1,0 +1,197 @@
+//! `fetch`: days straight from the API, on the screen or into a pipe.
+
+use std::{fmt::Write as _, path::Path};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+
+use super::{Exit, Failed, args, args::Output, block_on, print, say};
+use crate::{
+    clock,
+    config::Configuration,
+    daemon::{Fetched, fetch_tenant},
+    derive::{Entry, Records, Selection},
+    error::chain,
+    format::{FormatName, Formatter, Options, Texts, plain},
+    model::{Body, Day, Record, SnapshotRef},
+    wire,
+};
+
+pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
+    let configuration = super::load(config)?;
+    let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
+    if !configuration.tenants.iter().any(|tenant| wanted(&tenant.name)) {
+        return Err(Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{}`", args.tenant.as_deref().unwrap_or_default()) });
+    }
+    let mut printer = Printer::new(args.output);
+    let mut exit = Exit::Done;
+    let fetched = block_on(fetch_all(&configuration, args))?;
+    for (name, result) in fetched {
+        match result {
+            Ok(fetched) => printer.tenant(&fetched)?,
+            Err(error) => {
+                say(&format!("tenant {name}: {}", chain(&error)));
+                exit = Exit::Owed;
+            }
+        }
+    }
+    print(&printer.finish())?;
+    Ok(exit)
+}
+
+async fn fetch_all(configuration: &Configuration, args: &args::Fetch) -> Vec<(String, Result<Fetched, crate::daemon::PollError>)> {
+    let plans: Vec<_> = configuration.tenants.iter().filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name)).collect();
+    let bar = super::backfill::progress(plans.len() as u64);
+    let mut results = Vec::new();
+    for plan in plans {
+        let today = Day::of(clock::now());
+        results.push((plan.name.clone(), fetch_tenant(plan, today.plus(1 - args.days)).await));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    results
+}
+
+/// Gathers what is to be printed.
+struct Printer {
+    output: Output,
+    text: String,
+    rows: u64,
+    json: Formatter,
+    table: Table,
+}
+
+const COLUMNS: [&str; 10] = ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
+
+impl Printer {
+    fn new(output: Output) -> Self {
+        let options = Options { texts: Texts::Full, host: String::new() };
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(&COLUMNS[..9]);
+        let mut text = String::new();
+        match output {
+            Output::Csv => text += &format!("{}\n", COLUMNS.join(",")),
+            Output::Json => text += "[",
+            _ => {}
+        }
+        Self { output, text, rows: 0, json: Formatter::new(FormatName::Json, options), table }
+    }
+
+    fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
+        for seen in &fetched.days {
+            if self.output == Output::Raw {
+                let value: &serde_json::value::RawValue = serde_json::from_str(&seen.body).map_err(std::io::Error::from)?;
+                self.text += &value.get().replace(['\n', '\r'], " ");
+                self.text.push('\n');
+                continue;
+            }
+            let snapshot = wire::snapshot(&seen.body).map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
+            let at = SnapshotRef {
+                id: seen.snapshot_id.clone(),
+                day: seen.facts.day,
+                revision: 1,
+                seq: 0,
+                late: false,
+                backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::WINDOW),
+                partial: false,
+            };
+            let (observed_time, observed_ms) = (fetched.observed.to_string(), fetched.observed.as_millisecond());
+            let entry = Entry { tenant: &fetched.tenant, snapshot: &at, observed_time: &observed_time, observed_ms, history: &[], catalogue: &fetched.catalogue };
+            let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            (0..records.end()).filter_map(|place| records.at(place)).for_each(|record| self.record(&record));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record<'_>) {
+        match self.output {
+            Output::Json | Output::Jsonl => {
+                let mut line = Vec::new();
+                self.json.write(record, &mut line);
+                let separator = match self.output {
+                    Output::Json if self.rows > 0 => ",\n",
+                    Output::Json => "\n",
+                    _ => "",
+                };
+                self.text += separator;
+                self.text += &String::from_utf8_lossy(&line);
+                if self.output == Output::Jsonl {
+                    self.text.push('\n');
+                }
+            }
+            _ => self.row(record),
+        }
+        self.rows += 1;
+    }
+
+    fn row(&mut self, record: &Record<'_>) {
+        let cells = cells(record);
+        if self.output == Output::Csv {
+            let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
+            let _ = writeln!(self.text, "{}", cells.join(","));
+        } else {
+            self.table.add_row(&cells[..9]);
+        }
+    }
+
+    fn finish(mut self) -> String {
+        match self.output {
+            Output::Table => format!("{}\n", self.table),
+            Output::Json => {
+                self.text += "\n]\n";
+                self.text
+            }
+            _ => self.text,
+        }
+    }
+}
+
+fn cells(record: &Record<'_>) -> [String; 10] {
+    let number = |n: Option<crate::model::Number>| n.map(|n| n.to_string()).unwrap_or_default();
+    let text = |t: Option<&str>| t.map(|t| plain(t).into_owned()).unwrap_or_default();
+    let (tenant, day) = (record.tenant.name.clone(), record.snapshot.day.to_string());
+    match &record.body {
+        Body::Control(c) => [
+            tenant,
+            day,
+            c.id.to_owned(),
+            text(c.category),
+            number(c.score),
+            number(c.max_score.map(|(max, _)| max)),
+            number(c.percentage),
+            text(c.state()),
+            text(Some(c.title())),
+            text(c.implementation_status),
+        ],
+        Body::Summary(s) => {
+            let title = format!("{} controls", s.controls_total);
+            [tenant, day, "(total)".into(), String::new(), number(s.current), number(s.max), number(s.percentage), String::new(), title, String::new()]
+        }
+    }
+}
+
+/// A CSV cell after RFC 4180 that no spreadsheet takes for a formula.
+fn csv_cell(cell: &str) -> String {
+    let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let number = crate::model::Number::parse(&clean).is_some();
+    let clean = if !number && clean.starts_with(['=', '+', '-', '@']) { format!("'{clean}") } else { clean };
+    if clean.contains(['"', ',']) { format!("\"{}\"", clean.replace('"', "\"\"")) } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::csv_cell;
+
+    #[test]
+    fn no_cell_is_a_formula_or_ends_its_row() {
+        for (cell, csv) in [
+            ("plain", "plain"),
+            ("-1.5", "-1.5"),
+            ("=1+1", "'=1+1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("a\nb\u{1b}[31m", "a b [31m"),
+        ] {
+            assert_eq!(csv_cell(cell), csv);
+        }
+    }
+}

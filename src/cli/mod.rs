@@ -1,0 +1,200 @@
+//! The command line: one file a command. Data goes to standard output, messages to standard error.
+
+mod args;
+mod backfill;
+mod check;
+mod demo;
+mod fetch;
+mod once;
+mod run;
+mod schema;
+mod status;
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+pub use args::Args;
+use args::Command;
+use clap::Parser;
+
+use crate::{
+    checkpoint::CheckpointError,
+    config::{ConfigError, Configuration},
+    daemon::{BuildError, RunError},
+    error::chain,
+};
+
+/// How a command ends. The numbers are part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    /// Something is still owed, and stays queued.
+    Owed = 1,
+    /// The configuration or the command line is wrong.
+    Usage = 2,
+    /// The checkpoint is unusable.
+    Unusable = 3,
+    Interrupted = 130,
+}
+
+/// A command that failed: what is printed, and how it ends.
+#[derive(Debug)]
+pub struct Failed {
+    exit: Exit,
+    message: String,
+}
+
+impl From<ConfigError> for Failed {
+    fn from(error: ConfigError) -> Self {
+        Self { exit: Exit::Usage, message: error.to_string() }
+    }
+}
+
+impl From<CheckpointError> for Failed {
+    fn from(error: CheckpointError) -> Self {
+        let hint = match &error {
+            CheckpointError::Damaged(_) | CheckpointError::Foreign(_) => {
+                "\n  hint: the file was left as it is; move it aside and start again: what Microsoft still holds is read anew, and `cursors.json` keeps it from being sent again"
+            }
+            CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
+            CheckpointError::Locked(_) => "\n  hint: stop that process first; commands that need the checkpoint talk to a running daemon by themselves",
+            _ => "",
+        };
+        let exit = if error.is_unusable() { Exit::Unusable } else { Exit::Owed };
+        Self { exit, message: format!("{}{hint}", chain(&error)) }
+    }
+}
+
+impl From<BuildError> for Failed {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Checkpoint(error) => error.into(),
+            other => Self { exit: Exit::Usage, message: chain(&other) },
+        }
+    }
+}
+
+impl From<RunError> for Failed {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Checkpoint(error) => error.into(),
+            other => Self { exit: Exit::Owed, message: chain(&other) },
+        }
+    }
+}
+
+impl From<std::io::Error> for Failed {
+    fn from(error: std::io::Error) -> Self {
+        // A reader that has seen enough is no failure of ours.
+        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::Owed };
+        Self { exit, message: chain(&error) }
+    }
+}
+
+/// Runs a command and says how it ended.
+pub fn main() -> Exit {
+    let args = Args::parse();
+    harden();
+    telemetry(&args);
+    match dispatch(args) {
+        Ok(exit) => exit,
+        Err(failed) if failed.exit == Exit::Done => Exit::Done,
+        Err(failed) => {
+            say(&format!("error: {}", failed.message));
+            failed.exit
+        }
+    }
+}
+
+fn dispatch(args: Args) -> Result<Exit, Failed> {
+    let config = args.config_path();
+    match args.command {
+        Command::Run => run::run(&config),
+        Command::Once => once::once(&config),
+        Command::Fetch(fetch) => fetch::fetch(&config, &fetch),
+        Command::Check => check::check(&config),
+        Command::Status(status) => status::status(&config, &status),
+        Command::Backfill(backfill) => backfill::backfill(&config, &backfill),
+        Command::Demo(demo) => demo::demo(&demo),
+        Command::Schema(what) => schema::schema(what),
+    }
+}
+
+/// A configuration whose secrets can all be read.
+fn load(path: &Path) -> Result<Configuration, Failed> {
+    let configuration = Configuration::load(path)?;
+    configuration.check_secrets(&path.display().to_string())?;
+    for warning in configuration.warnings() {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(configuration)
+}
+
+/// The runtime of every command that talks to anybody. An interrupt ends it with 130.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => Ok(result),
+            _ = tokio::signal::ctrl_c() => Err(Failed { exit: Exit::Interrupted, message: "interrupted; nothing is lost".to_owned() }),
+        }
+    })
+}
+
+/// Writes to a checkpoint are its owner's: root becomes the owner of the state directory, so that
+/// no file is left that the daemon could not open.
+fn act_as_owner(directory: &Path) -> Result<(), Failed> {
+    use std::os::unix::{fs::MetadataExt, process::CommandExt};
+    let Ok(metadata) = std::fs::metadata(directory) else { return Ok(()) };
+    if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    let program = std::env::current_exe()?;
+    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).uid(metadata.uid()).gid(metadata.gid()).exec();
+    Err(Failed { exit: Exit::Owed, message: format!("cannot act as the owner of `{}`: {error}", directory.display()) })
+}
+
+/// No other user reads what we write, and no core file holds a secret.
+fn harden() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+fn telemetry(args: &Args) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let default = if matches!(args.command, Command::Run) { "info" } else { "error" };
+    let filter = args.log.as_deref().unwrap_or(default);
+    let filter = EnvFilter::builder().parse_lossy(format!("secure_score_forwarder={filter},warn"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+    if args.log_json { subscriber.json().init() } else { subscriber.init() }
+}
+
+/// A message for people.
+fn say(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Data, to standard output.
+fn print(data: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(data.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// `1 record`, `2 records`.
+fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// An instant for people: UTC, to the second.
+fn instant(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1_000)).map_or_else(|_| ms.to_string(), |time| time.to_string())
+}
+
+fn default_config() -> PathBuf {
+    std::env::var_os("SECURE_SCORE_FORWARDER_CONFIG").map_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH), PathBuf::from)
+}

@@ -1,0 +1,44 @@
+//! `once`: poll, deliver, exit. For cron, CI and Kubernetes CronJobs.
+
+use std::path::Path;
+
+use super::{Exit, Failed, act_as_owner, block_on, count, load, say};
+use crate::{
+    daemon::{Engine, OnceReport, once as run_once},
+    error::chain,
+};
+
+pub(super) fn once(config: &Path) -> Result<Exit, Failed> {
+    let configuration = load(config)?;
+    act_as_owner(&configuration.state_directory)?;
+    let engine = Engine::build(configuration)?;
+    let report = block_on(run_once(&engine))?;
+    say_report(&report);
+    Ok(if report.is_complete() { Exit::Done } else { Exit::Owed })
+}
+
+pub(super) fn say_report(report: &OnceReport) {
+    for (name, poll) in &report.polls {
+        match poll {
+            Ok(poll) => {
+                let newest = poll.newest.map_or_else(|| "no day yet".to_owned(), |day| format!("newest {day}"));
+                let mut line = format!("tenant {name}: {}, {newest}", count(poll.days as u64, "new day"));
+                if poll.revisions > 0 {
+                    line += &format!(", {}", count(poll.revisions as u64, "revision"));
+                }
+                if poll.refused > 0 {
+                    line += &format!(", {} refused", count(poll.refused as u64, "snapshot"));
+                }
+                say(&line);
+            }
+            Err(error) => say(&format!("tenant {name}: {}", chain(error))),
+        }
+    }
+    for (name, delivered, stopped) in &report.sinks {
+        let delivered = count(*delivered, "record");
+        match stopped {
+            None => say(&format!("sink {name}: {delivered} delivered")),
+            Some(stopped) => say(&format!("sink {name}: {delivered} delivered, then: {}", chain(stopped))),
+        }
+    }
+}

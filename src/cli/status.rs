@@ -1,0 +1,103 @@
+//! `status`: how far everything has got. Only reads, also beside a running daemon.
+
+use std::{collections::HashMap, path::Path};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde_json::json;
+
+use super::{Exit, Failed, args, instant, print};
+use crate::{
+    checkpoint::{Checkpoint, SinkStatus, Status, TenantStatus},
+    config::{Configuration, TenantName},
+};
+
+pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed> {
+    let configuration = Configuration::load(config)?;
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let status = checkpoint.status()?;
+    let names = names(&configuration, &checkpoint);
+    if args.json {
+        print(&format!("{:#}\n", as_json(&status, &names)))?;
+    } else {
+        let holder = Checkpoint::holder(&configuration.state_directory);
+        let daemon = holder.map_or_else(|| "no daemon is running".to_owned(), |h| format!("the daemon runs as process {}", h.pid));
+        print(&format!("{}\n{}\n{daemon}; the checkpoint has {:.1} MB\n", tenant_table(&status, &names), sink_table(&status), as_megabytes(status.size)))?;
+    }
+    let owed = status.tenants.iter().any(|t| t.last_error.is_some()) || status.sinks.iter().any(|s| s.backlog > 0);
+    Ok(if owed { Exit::Owed } else { Exit::Done })
+}
+
+/// The configured names, by GUID.
+fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<String, String> {
+    let guid = |id: &TenantName| match id {
+        TenantName::Guid(id) => Some(id.to_string()),
+        TenantName::Domain(domain) => checkpoint.resolved(domain).ok().flatten().map(|id| id.to_string()),
+    };
+    configuration.tenants.iter().filter_map(|t| Some((guid(&t.id)?, t.name.clone()))).collect()
+}
+
+fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
+    let mut table = table(["tenant", "newest day", "days", "owed", "last poll", "last error"]);
+    for tenant in &status.tenants {
+        let TenantStatus { guid, newest_day, days, owed, last_success_ms, last_error, .. } = tenant;
+        table.add_row([
+            names.get(guid).unwrap_or(guid).clone(),
+            newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
+            days.to_string(),
+            owed.to_string(),
+            last_success_ms.map_or_else(|| "never".to_owned(), instant),
+            last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn sink_table(status: &Status) -> Table {
+    let mut table = table(["sink", "sent", "rejected", "backlog", "oldest", "last proof", "last error"]);
+    for sink in &status.sinks {
+        let SinkStatus { name, sent, rejected, backlog, oldest, last_proof_ms, last_error, .. } = sink;
+        table.add_row([
+            name.clone(),
+            sent.to_string(),
+            rejected.to_string(),
+            super::count(*backlog, "day"),
+            oldest.map_or_else(String::new, |day| day.to_string()),
+            last_proof_ms.map_or_else(|| "never".to_owned(), instant),
+            last_error.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+}
+
+fn as_json(status: &Status, names: &HashMap<String, String>) -> serde_json::Value {
+    let tenants = status.tenants.iter().map(|t| {
+        json!({
+            "id": t.guid, "name": names.get(&t.guid), "newest_day": t.newest_day.map(|d| d.to_string()), "days": t.days,
+            "owed_days": t.owed, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
+            "last_error": t.last_error,
+        })
+    });
+    let sinks = status.sinks.iter().map(|s| {
+        let cursors = s.cursors.iter().map(|(tenant, seq, place)| json!({ "tenant": tenant, "seq": seq, "place": place }));
+        json!({
+            "name": s.name, "sent": s.sent, "rejected": s.rejected, "backlog_days": s.backlog,
+            "oldest_day": s.oldest.map(|d| d.to_string()), "last_proof": s.last_proof_ms.map(instant), "last_error": s.last_error,
+            "cursors": cursors.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "checkpoint_id": status.checkpoint_id, "size": status.size,
+        "tenants": tenants.collect::<Vec<_>>(), "sinks": sinks.collect::<Vec<_>>(),
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn as_megabytes(octets: u64) -> f64 {
+    octets as f64 / 1e6
+}

@@ -1,0 +1,139 @@
+//! The control socket: commands that write talk to the daemon that holds the checkpoint.
+//!
+//! A Unix socket, mode 0600, in the runtime directory. One JSON line asks, JSON lines answer; the
+//! last one is `done` or `error`. Only the daemon's own user and root are heard.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader},
+    net::{UnixListener, UnixStream},
+};
+
+use super::{Engine, backfill};
+use crate::{clock, error::chain, model::Day};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    Backfill { days: i32, tenant: Option<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// One tenant is through: days taken, or the error.
+    Tenant { name: String, days: usize, error: Option<String> },
+    Done { failed: usize },
+    Error { message: String },
+}
+
+const MAX_REQUEST: u64 = 64 << 10;
+const FILE: &str = "control.sock";
+
+/// Where the socket is: systemd's runtime directory, else beside the checkpoint.
+pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
+    match std::env::var_os("RUNTIME_DIRECTORY") {
+        Some(directory) => Path::new(&directory).join(FILE),
+        None => state_directory.join(FILE),
+    }
+}
+
+/// Binds the socket. One left over by a process that was killed is in nobody's use: its lock is ours.
+pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers one caller after the other.
+pub(super) async fn serve(engine: Arc<Engine>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Err(error) = answer(&engine, stream).await {
+                    tracing::debug!(%error, "a caller of the control socket went away");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the control socket failed");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result<()> {
+    let caller = stream.peer_cred()?.uid();
+    if caller != 0 && caller != rustix::process::geteuid().as_raw() {
+        return send(&mut stream, &Event::Error { message: "only root and the daemon's own user may ask".to_owned() }).await;
+    }
+    let mut line = String::new();
+    let (reader, mut writer) = stream.split();
+    AsyncReader::new(reader.take(MAX_REQUEST)).read_line(&mut line).await?;
+    match serde_json::from_str(&line) {
+        Ok(Request::Backfill { days, tenant }) => answer_backfill(engine, days, tenant, &mut writer).await,
+        Err(error) => send(&mut writer, &Event::Error { message: format!("not understood: {error}") }).await,
+    }
+}
+
+async fn answer_backfill(engine: &Arc<Engine>, days: i32, tenant: Option<String>, stream: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+    if !(1..=90).contains(&days) {
+        return send(stream, &Event::Error { message: "Microsoft keeps 90 days: ask for 1 to 90".to_owned() }).await;
+    }
+    if let Some(name) = &tenant
+        && !engine.tenants.iter().any(|state| state.plan.name == *name)
+    {
+        return send(stream, &Event::Error { message: format!("the daemon reads no tenant `{name}`") }).await;
+    }
+    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let back_to = Day::of(clock::now()).plus(1 - days);
+    let work = backfill(engine, Some(back_to), tenant.as_deref(), |name, result| {
+        let days = result.as_ref().map_or(0, |report| report.days);
+        let error = result.as_ref().err().map(|error| chain(error));
+        // The receiver lives as long as the work does.
+        let _ = sender.send(Event::Tenant { name: name.to_owned(), days, error });
+    });
+    let mut work = std::pin::pin!(work);
+    let results = loop {
+        tokio::select! {
+            Some(event) = events.recv() => send(stream, &event).await?,
+            results = &mut work => break results,
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        send(stream, &event).await?;
+    }
+    let failed = results.iter().filter(|(_, result)| result.is_err()).count();
+    send(stream, &Event::Done { failed }).await
+}
+
+async fn send(stream: &mut (impl AsyncWriteExt + Unpin), event: &Event) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+/// Asks the daemon behind a socket, and hands on each event until the last.
+pub fn ask(socket: &Path, request: &Request, mut each: impl FnMut(&Event)) -> std::io::Result<Event> {
+    let mut stream = StdStream::connect(socket)?;
+    stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+    for line in BufReader::new(stream).lines() {
+        let event: Event = serde_json::from_str(&line?)?;
+        if !matches!(event, Event::Tenant { .. }) {
+            return Ok(event);
+        }
+        each(&event);
+    }
+    Err(std::io::Error::other("the daemon went away before it was done"))
+}

@@ -1,0 +1,137 @@
+//! The two loops that meet in the checkpoint: the collector appends entries, each sink's deliverer
+//! reads on from its own cursors. Neither knows of the other; a bell tells deliverers that there
+//! is something to read.
+
+mod collector;
+mod control;
+mod deliverer;
+mod fetch;
+mod lifecycle;
+mod once;
+mod tenants;
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use tokio::sync::watch;
+
+pub use collector::{PollError, PollReport};
+pub use control::{Event, Request, ask};
+pub use deliverer::{Deliverer, Stopped};
+pub use fetch::{Fetched, fetch_tenant};
+pub use lifecycle::{RunError, run};
+pub use once::{OnceReport, backfill, once};
+pub use tenants::TenantState;
+
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError},
+    clock,
+    config::{Configuration, TenantName, TenantPlan},
+    model::{Day, Tenant},
+    net::{self, ClientError},
+    source::Graph,
+};
+
+/// Everything that a run needs, built and not yet moving.
+#[derive(Debug)]
+pub struct Engine {
+    pub configuration: Configuration,
+    pub checkpoint: Checkpoint,
+    pub tenants: Vec<TenantState>,
+    /// Rung when the log has grown.
+    bell: watch::Sender<u64>,
+    /// Cursors have moved since the second cursor file was written.
+    cursors_moved: AtomicBool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("tenants `{0}` and `{1}` are one and the same: {2}")]
+    SameTenant(String, String, String),
+}
+
+impl Engine {
+    /// Opens the checkpoint and makes ready. Nothing is asked of anybody yet.
+    pub fn build(configuration: Configuration) -> Result<Arc<Self>, BuildError> {
+        let checkpoint = Checkpoint::open(&configuration.state_directory)?;
+        let http = net::client(None)?;
+        let mut tenants: Vec<TenantState> = Vec::new();
+        for plan in &configuration.tenants {
+            let id = match &plan.id {
+                TenantName::Guid(id) => Some(*id),
+                TenantName::Domain(domain) => checkpoint.resolved(domain)?,
+            };
+            if let Some(id) = id
+                && let Some(other) = tenants.iter().find(|t| t.known().is_some_and(|known| known.id == id))
+            {
+                return Err(BuildError::SameTenant(other.plan.name.clone(), plan.name.clone(), id.to_string()));
+            }
+            tenants.push(TenantState::new(plan.clone(), id, Graph::new(http.clone(), plan.access.clone())));
+        }
+        let engine = Self {
+            configuration,
+            checkpoint,
+            tenants,
+            bell: watch::Sender::new(0),
+            cursors_moved: AtomicBool::new(false),
+        };
+        for tenant in engine.tenants.iter().filter_map(TenantState::known) {
+            engine.register(&tenant)?;
+        }
+        Ok(Arc::new(engine))
+    }
+
+    /// Gives every sink a cursor for a tenant.
+    fn register(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
+        for sink in &self.configuration.sinks {
+            let back = Day::of(clock::now()).plus(-90);
+            self.checkpoint.register_sink(&sink.name, &[tenant.id], sink.start_from.unwrap_or(back))?;
+        }
+        Ok(())
+    }
+
+    fn ring(&self) {
+        self.bell.send_modify(|rings| *rings += 1);
+    }
+
+    /// Writes the second cursor file, if there is anything new to write.
+    pub fn keep_cursors(&self) {
+        use std::sync::atomic::Ordering;
+        if self.cursors_moved.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.checkpoint.write_cursor_file()
+        {
+            self.cursors_moved.store(true, Ordering::Relaxed);
+            tracing::warn!(error = crate::error::chain(&error), "the second cursor file could not be written");
+        }
+    }
+}
+
+/// Octets that must be free for polling to go on. Cursors need room too, and come first: a poll
+/// can be made up for 90 days, a cursor that cannot be written is a record sent twice.
+const RESERVE: u64 = 16 << 20;
+
+/// Whether there is room for another poll.
+fn has_room(directory: &Path) -> bool {
+    match rustix::fs::statvfs(directory) {
+        Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVE,
+        // Whatever is wrong with it will show in the write.
+        Err(_) => true,
+    }
+}
+
+/// The name of this host, as receivers should see it.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// A tenant, once its id is known, as records name it.
+fn tenant_of(plan: &TenantPlan, id: crate::model::TenantId) -> Tenant {
+    Tenant { id, name: plan.name.clone(), labels: plan.labels.clone() }
+}

@@ -1,0 +1,82 @@
+//! One round and an end: poll all tenants, deliver everything.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Deliverer, Engine, PollError, PollReport, Stopped};
+use crate::model::Day;
+
+/// Tenants polled at the same time.
+const POLLS_AT_ONCE: usize = 8;
+
+/// What a round came to, by the name of the tenant or sink, in the order of the configuration.
+#[derive(Debug, Default)]
+pub struct OnceReport {
+    pub polls: Vec<(String, Result<PollReport, PollError>)>,
+    /// Records delivered, and what stopped it, if anything did.
+    pub sinks: Vec<(String, u64, Option<Stopped>)>,
+}
+
+impl OnceReport {
+    /// Nothing is owed to anybody.
+    pub fn is_complete(&self) -> bool {
+        self.polls.iter().all(|(_, poll)| poll.is_ok()) && self.sinks.iter().all(|(.., stopped)| stopped.is_none())
+    }
+}
+
+/// Polls every tenant once and delivers all there is.
+pub async fn once(engine: &Arc<Engine>) -> OnceReport {
+    let polls = backfill(engine, None, None, |_, _| {}).await;
+    let sinks = deliver(engine).await;
+    engine.keep_cursors();
+    OnceReport { polls, sinks }
+}
+
+/// Polls every tenant, or the one named, back to a day. `done` is told of each as it ends.
+pub async fn backfill(
+    engine: &Arc<Engine>,
+    back_to: Option<Day>,
+    tenant: Option<&str>,
+    mut done: impl FnMut(&str, &Result<PollReport, PollError>),
+) -> Vec<(String, Result<PollReport, PollError>)> {
+    let wanted = |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
+    let mut waiting: Vec<usize> = (0..engine.tenants.len()).filter(wanted).rev().collect();
+    let mut running = JoinSet::new();
+    let mut results = Vec::new();
+    loop {
+        while running.len() < POLLS_AT_ONCE
+            && let Some(index) = waiting.pop()
+        {
+            let engine = engine.clone();
+            running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
+        }
+        match running.join_next().await {
+            Some(Ok((index, result))) => {
+                done(&engine.tenants[index].plan.name, &result);
+                results.push((index, result));
+            }
+            // A task that panicked has ended the process.
+            Some(Err(_)) => {}
+            None => break,
+        }
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(index, result)| (engine.tenants[index].plan.name.clone(), result)).collect()
+}
+
+async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
+    let mut running = JoinSet::new();
+    for (index, plan) in engine.configuration.sinks.iter().enumerate() {
+        let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
+        running.spawn(async move {
+            let result = deliverer.run_once(&CancellationToken::new()).await;
+            deliverer.close().await;
+            (index, deliverer.name().to_owned(), deliverer.delivered, result.err())
+        });
+    }
+    let mut results = running.join_all().await;
+    results.sort_by_key(|(index, ..)| *index);
+    results.into_iter().map(|(_, name, delivered, stopped)| (name, delivered, stopped)).collect()
+}
