@@ -13,6 +13,16 @@ pub use server::{Simulation, start};
 
 use crate::model::Day;
 
+/// The `secureScore` of a day as JSON text; `rich` as the newest day is, with its texts.
+pub fn snapshot_json(tenant: &str, day: Day, rich: bool) -> String {
+    day::snapshot(tenant, &controls(), day, rich).to_string()
+}
+
+/// The catalogue, one `secureScoreControlProfile` as JSON text each.
+pub fn profiles_json(tenant: &str) -> Vec<String> {
+    profiles::profiles(tenant, &controls()).iter().map(ToString::to_string).collect()
+}
+
 /// A control that the simulated tenant may have.
 #[derive(Clone, Copy, Debug)]
 struct Control {

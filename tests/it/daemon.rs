@@ -1,0 +1,127 @@
+//! `run`: ready, at work, and gone when told.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Workspace, eventually, records};
+
+fn days(file: &std::path::Path) -> usize {
+    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
+}
+
+#[test]
+fn polls_at_once_says_ready_and_stops_when_told() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let file = workspace.file_sink("local");
+    let notify = workspace.path("notify.sock");
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut command = workspace.command(&["run"]);
+    let daemon = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert!(String::from_utf8_lossy(&buffer[..length]).starts_with("READY=1\nSTATUS=reading 1 tenants for 1 sinks"));
+    eventually("five days are there", || days(&file) == 5);
+    let told = Instant::now();
+    assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
+    let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(told.elapsed() < Duration::from_secs(5));
+    assert!(run.stderr.contains("polled") && run.stderr.contains("stopping"), "{}", run.stderr);
+    records(&file);
+}
+
+#[test]
+fn a_sink_that_hangs_does_not_keep_it_from_stopping() {
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 90".to_owned();
+    let token = workspace.secret("hec-secret", "CANARY-5ecr3t");
+    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"http://{}\"\ntoken = {token}", hanging.local_addr().unwrap()));
+    let daemon = workspace.spawn(&["run"]);
+    // It has connected, and will never get an answer.
+    let _stream = hanging.accept().unwrap();
+    let told = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+    assert!(told.elapsed() < Duration::from_secs(10));
+    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 90);
+}
+
+#[test]
+fn backfill_goes_through_the_daemon() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("five days are there", || days(&file) == 5);
+    let run = workspace.run_ok(&["backfill", "--days", "20"]);
+    assert!(run.stderr.contains("tenant contoso: 15 new days"), "{}", run.stderr);
+    eventually("twenty days are there", || days(&file) == 20);
+    assert!(workspace.run_ok(&["status"]).stdout.contains(&format!("the daemon runs as process {}", daemon.id())));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let mut daemon = workspace.spawn(&["run"]);
+    eventually("three days are there", || days(&file) == 3);
+    for command in ["run", "once"] {
+        let second = workspace.run(&[command]);
+        assert_eq!(second.code, 3);
+        assert!(second.stderr.contains(&format!("held by another process (pid {})", daemon.id())), "{}", second.stderr);
+    }
+    workspace.run_ok(&["check"]);
+    assert!(daemon.is_running());
+    // A killed daemon leaves no lock behind.
+    daemon.kill();
+    workspace.run_ok(&["once"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_left_as_it_is() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let database = workspace.state().join("checkpoint.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[4096..20_000].fill(0xAA);
+    std::fs::write(&database, &bytes).unwrap();
+    for command in ["run", "once", "check"] {
+        let run = workspace.run(&[command]);
+        assert_eq!(run.code, 3, "{command}: {}", run.stderr);
+        assert!(run.stderr.contains("the checkpoint is damaged") && run.stderr.contains("hint: the file was left as it was"), "{}", run.stderr);
+    }
+    assert_eq!(std::fs::read(&database).unwrap(), bytes);
+}
+
+/// The state lies on a small file system of its own, which a ballast fills: polling waits, and
+/// goes on by itself when there is room.
+#[test]
+fn a_full_disk_stops_polling_and_nothing_else() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.command(&["check"]).output().unwrap();
+    std::fs::create_dir(workspace.state()).unwrap();
+    let script = format!(
+        "set -e; mount -t tmpfs -o size=40m tmpfs {state}; chmod 700 {state}; dd if=/dev/zero of={state}/ballast bs=1M count=30 2>/dev/null
+         \"$0\" once --config {config} && exit 90; rm {state}/ballast; exec \"$0\" once --config {config}",
+        state = workspace.state().display(),
+        config = workspace.path("config.toml").display(),
+    );
+    let output = Command::new("unshare").args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_secure-score-forwarder")]).output().unwrap();
+    let run = crate::support::Run::of(output);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("the disk is nearly full: polling waits, delivery goes on"), "{}", run.stderr);
+    assert_eq!(days(&file), 10);
+}

@@ -1,0 +1,102 @@
+//! The formats, against vectors and against a plain formatter that keeps nothing.
+
+use secure_score_forwarder::{
+    derive::{Entry, Records, Selection},
+    format::{CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension, write_header, write_message},
+    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
+    source::simulated,
+    wire,
+};
+use serde_json::Value;
+
+use crate::{reference, support::TENANT};
+
+fn rows(text: &str) -> impl Iterator<Item = Value> + '_ {
+    text.lines().map(|line| serde_json::from_str(line).unwrap())
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+fn pairs(value: &Value) -> Vec<(&str, &str)> {
+    value.as_array().unwrap().iter().map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap())).collect()
+}
+
+#[test]
+fn cef_vectors() {
+    let mut checked = 0;
+    for row in rows(include_str!("../vectors/cef-encode.jsonl")) {
+        let header = texts(&row["header"]);
+        let [vendor, product, version, class, name, severity] = header[..] else { panic!("six fields") };
+        let mut out = Vec::new();
+        let number = u8::try_from(row["version"].as_u64().unwrap()).unwrap();
+        write_header(number, &CefHeader { vendor, product, version, class, name, severity }, &mut out);
+        write_extension(&pairs(&row["extension"]), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), row["expect"].as_str().unwrap(), "{}", row["name"]);
+        checked += 1;
+    }
+    assert_eq!(checked, 14);
+}
+
+#[test]
+fn rfc5424_vectors() {
+    let mut checked = 0;
+    for row in rows(include_str!("../vectors/rfc5424-encode.jsonl")) {
+        let text = |key: &str| row[key].as_str().unwrap();
+        let header = SyslogHeader {
+            pri: u8::try_from(row["pri"].as_u64().unwrap()).unwrap(),
+            timestamp: text("timestamp"),
+            hostname: text("hostname"),
+            app_name: text("appname"),
+            procid: text("procid"),
+            msgid: text("msgid"),
+        };
+        let elements: Vec<(&str, Vec<(&str, &str)>)> =
+            row["sd"].as_array().unwrap().iter().map(|sd| (sd[0].as_str().unwrap(), pairs(&sd[1]))).collect();
+        let sd: Vec<(&str, &[(&str, &str)])> = elements.iter().map(|(id, params)| (*id, params.as_slice())).collect();
+        let mut out = Vec::new();
+        write_message(&header, &sd, row["msg"].as_str().map(str::as_bytes), &mut out);
+        assert_eq!(format!("{} ", out.len()), text("octet_counted_prefix"));
+        assert_eq!(String::from_utf8(out).unwrap(), text("expect"), "{}", row["name"]);
+        checked += 1;
+    }
+    assert_eq!(checked, 9);
+}
+
+/// 230 different controls, 90 days: what the formatters have kept changes nothing.
+#[test]
+fn equal_to_the_plain_formatter_octet_for_octet() {
+    let today = Day::parse("2026-11-22").unwrap();
+    let tenant = Tenant { id: TenantId::parse(TENANT).unwrap(), name: "contoso".into(), labels: [("customer".into(), "c=17|\\".into())].into() };
+    let parts: Vec<_> = simulated::profiles_json(TENANT).iter().map(|json| wire::split_profile(json).unwrap()).collect();
+    let catalogue = |version| {
+        let profiles = parts.iter().map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)));
+        Catalogue::new(version, profiles.collect())
+    };
+    // The catalogue changes on the way, which must drop what was kept.
+    let catalogues = [catalogue(1), catalogue(2)];
+    for (format, texts) in [(FormatName::Json, Texts::None), (FormatName::Json, Texts::Short), (FormatName::Json, Texts::Full), (FormatName::Cef, Texts::None), (FormatName::Cef, Texts::Full)] {
+        let options = Options { texts, host: "collector".into() };
+        let mut formatter = Formatter::new(format, options.clone());
+        let mut controls = std::collections::HashSet::new();
+        for back in 0..90 {
+            let day = today.plus(-back);
+            let json = simulated::snapshot_json(TENANT, day, back % 30 == 0).replace("\"on\":\"true\"", "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}");
+            let snapshot = wire::snapshot(&json).unwrap();
+            let at = SnapshotRef { id: snapshot.id.to_string(), day, revision: 1, seq: u64::from(back.unsigned_abs()), late: back == 7, backfilled: back > 3, partial: false };
+            let observed_time = format!("{day}T06:15:00.25Z");
+            let observed_ms = day.epoch_ms() + 22_500_250;
+            let entry = Entry { tenant: &tenant, snapshot: &at, observed_time: &observed_time, observed_ms, history: &[], catalogue: &catalogues[usize::from(back > 40)] };
+            let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            for record in (0..records.end()).filter_map(|place| records.at(place)) {
+                let mut out = Vec::new();
+                formatter.write(&record, &mut out);
+                let plain = if format == FormatName::Json { reference::json(&record, texts) } else { reference::cef(&record, &options) };
+                assert_eq!(String::from_utf8(out).unwrap(), plain);
+                controls.insert(record.control_id().to_owned());
+            }
+        }
+        assert!(controls.len() >= 230);
+    }
+}

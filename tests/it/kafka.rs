@@ -1,0 +1,101 @@
+//! Kafka, against a real broker.
+
+use crate::support::{
+    Workspace,
+    broker::broker,
+    counts,
+    faults::{Fault, FaultyApi},
+    hec::{Hec, TOKEN},
+    ids, records,
+    rsyslog::Rsyslog,
+};
+
+fn section(topic: &str) -> String {
+    format!("type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"", broker().address)
+}
+
+#[test]
+fn every_record_once_with_key_and_headers() {
+    broker().create_topic("plain", 1 << 20);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    workspace.sink("lake", &section("plain"));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let consumed = broker().consume("plain");
+    let expected = records(&file);
+    assert_eq!(consumed.len(), expected.len());
+    for message in &consumed {
+        let record: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (tenant, kind, id) = (text(&record["tenant"]["id"]), text(&record["kind"]), text(&record["event_id"]));
+        assert_eq!(message.key, format!("{tenant}/{kind}/{}", text(&record["control"]["id"])));
+        assert_eq!(message.headers, [format!("event_id={id}"), format!("kind={kind}"), format!("tenant={tenant}"), "schema=secure-score-forwarder/1".to_owned()]);
+    }
+}
+
+#[test]
+fn a_topic_that_does_not_exist_parks_the_sink() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.sink("lake", &section("nowhere"));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("topic `nowhere` does not exist: create it"), "{}", run.stderr);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 3);
+    broker().create_topic("nowhere", 1 << 20);
+    workspace.run_ok(&["once"]);
+}
+
+/// The topic takes small messages only: the others are dead letters, and all the rest arrives.
+#[test]
+fn a_record_that_the_broker_refuses_is_a_dead_letter() {
+    broker().create_topic("small", 1_900);
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    // Two controls grow beyond what the topic takes, whatever zstd makes of them.
+    api.fail("/secureScores", Fault::Change(|text| {
+        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for at in [3, 90] {
+            let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(6_000).collect();
+            page["value"][0]["controlScores"][at]["implementationStatus"] = noise.into();
+        }
+        page.to_string()
+    }));
+    workspace.sink("lake", &section("small"));
+    let file = workspace.file_sink("local");
+    let run = workspace.run(&["once"]);
+    let status = workspace.status();
+    assert_eq!(run.code, 0, "{} {status}", run.stderr);
+    assert_eq!(status["sinks"][0]["rejected"], 2);
+    assert_eq!(broker().consume("small").len(), records(&file).len() - 2);
+}
+
+/// One tenant, four sinks, ninety days; and, run again, nothing.
+#[test]
+fn file_syslog_hec_and_kafka_together() {
+    broker().create_topic("together", 1 << 20);
+    let (rsyslog, hec) = (Rsyslog::new(), Hec::new());
+    let mut workspace = Workspace::new();
+    let file = workspace.file_sink("local");
+    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", rsyslog.tcp));
+    let token = workspace.secret("hec-secret", TOKEN);
+    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    workspace.sink("lake", &section("together"));
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let wanted = counts(ids(&expected));
+    assert!(wanted.len() == expected.len() && expected.len() > 20_000);
+    let arrived = || {
+        let kafka = broker().consume("together");
+        let payloads: Vec<serde_json::Value> = kafka.iter().map(|m| serde_json::from_slice(&m.payload).unwrap()).collect();
+        (rsyslog.expect(expected.len()).len(), counts(hec.ids().iter().map(String::as_str)), counts(ids(&payloads)))
+    };
+    assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted.clone()));
+    let again = workspace.run_ok(&["once"]);
+    for sink in ["local", "siem", "splunk", "lake"] {
+        assert!(again.stderr.contains(&format!("sink {sink}: 0 records delivered")), "{}", again.stderr);
+    }
+    assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted));
+}

@@ -1,0 +1,214 @@
+//! From the API to a file, and what the other commands say of it.
+
+use std::collections::HashSet;
+
+use crate::support::{TENANT, Workspace, counts, ids, records};
+
+#[test]
+fn ninety_days_once_and_then_nothing() {
+    let mut workspace = Workspace::new();
+    let file = workspace.file_sink("local");
+    let first = workspace.run_ok(&["once"]);
+    assert!(first.stderr.contains("tenant contoso: 90 new days"), "{}", first.stderr);
+    let streamed = records(&file);
+    assert!(counts(ids(&streamed)).values().all(|count| *count == 1));
+    let days: Vec<&str> = summaries(&streamed).map(|r| r["snapshot"]["date"].as_str().unwrap()).collect();
+    assert_eq!(days.len(), 90);
+    assert!(days.is_sorted(), "oldest first");
+
+    let second = workspace.run_ok(&["once"]);
+    assert!(second.stderr.contains("tenant contoso: 0 new days"), "{}", second.stderr);
+    assert!(second.stderr.contains("sink local: 0 records delivered"), "{}", second.stderr);
+    assert_eq!(records(&file).len(), streamed.len());
+}
+
+#[test]
+fn summaries_prove_that_a_day_is_complete() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let streamed = records(&file);
+    for summary in summaries(&streamed) {
+        let day = &summary["snapshot"]["date"];
+        let of_day = streamed.iter().filter(|r| r["snapshot"]["date"] == *day).count();
+        assert_eq!(summary["score"]["records_sent"].as_u64().unwrap() as usize, of_day);
+        let controls = streamed.iter().filter(|r| r["snapshot"]["date"] == *day && r["kind"] == "control");
+        let sum: f64 = controls.map(|r| r["control"]["score"].as_f64().unwrap()).sum();
+        assert!((summary["score"]["sum_of_controls"].as_f64().unwrap() - sum).abs() < 0.01);
+    }
+}
+
+#[test]
+fn every_record_keeps_to_the_schema() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5\n[tenants.labels]\ncustomer = \"c-17\"".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.sink("full", &format!("type = \"file\"\npath = \"{}\"\ntexts = \"full\"", workspace.path("full.jsonl").display()));
+    workspace.run_ok(&["once"]);
+    let schema = serde_json::from_str(&workspace.run_ok(&["schema"]).stdout).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let streamed = [records(&file), records(&workspace.path("full.jsonl"))].concat();
+    for record in &streamed {
+        validator.validate(record).unwrap_or_else(|error| panic!("{error}: {record}"));
+        assert_eq!(record["tenant"]["labels"]["customer"], "c-17");
+    }
+    let newest = streamed.iter().rev().find(|r| r["kind"] == "control").unwrap();
+    assert!(newest["control"]["description"].is_string() && newest["control"]["state"].is_string());
+}
+
+#[test]
+fn a_lost_checkpoint_gives_the_same_ids() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let before: HashSet<String> = ids(&records(&file)).map(str::to_owned).collect();
+    std::fs::remove_dir_all(workspace.state()).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    workspace.run_ok(&["once"]);
+    let after: HashSet<String> = ids(&records(&file)).map(str::to_owned).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_lost_database_is_not_sent_again() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let before = records(&file).len();
+    for name in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
+        let _ = std::fs::remove_file(workspace.state().join(name));
+    }
+    let run = workspace.run_ok(&["once"]);
+    assert!(run.stderr.contains("10 new days"), "{}", run.stderr);
+    assert_eq!(records(&file).len(), before);
+}
+
+#[test]
+fn a_new_sink_is_given_history_and_start_from_bounds_it() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    let old = workspace.file_sink("old");
+    workspace.run_ok(&["once"]);
+    let days: Vec<String> = summaries(&records(&old)).map(|r| r["snapshot"]["date"].as_str().unwrap().to_owned()).collect();
+    let new = workspace.file_sink("new");
+    workspace.sink("bounded", &format!("type = \"file\"\npath = \"{}\"\nstart_from = \"{}\"", workspace.path("b.jsonl").display(), days[7]));
+    workspace.run_ok(&["once"]);
+    assert_eq!(records(&new), records(&old));
+    assert_eq!(summaries(&records(&workspace.path("b.jsonl"))).count(), 3);
+}
+
+#[test]
+fn a_selection_of_kinds() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let path = workspace.path("s.jsonl");
+    workspace.sink("s", &format!("type = \"file\"\npath = \"{}\"\nrecords = [\"summary\"]", path.display()));
+    workspace.run_ok(&["once"]);
+    let streamed = records(&path);
+    assert_eq!(streamed.len(), 3);
+    assert!(streamed.iter().all(|r| r["score"]["records_sent"] == 1));
+}
+
+#[test]
+fn stdout_is_data_and_nothing_else() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.sink("pipe", "type = \"stdout\"");
+    let run = workspace.run_ok(&["once"]);
+    assert!(run.stdout.lines().count() > 600);
+    assert!(run.stdout.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+}
+
+#[test]
+fn backfill_reaches_back_later() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let run = workspace.run_ok(&["backfill", "--days", "30"]);
+    assert!(run.stderr.contains("tenant contoso: 25 new days"), "{}", run.stderr);
+    workspace.run_ok(&["once"]);
+    let streamed = records(&file);
+    let late = summaries(&streamed).filter(|r| r["snapshot"]["late"] == true && r["snapshot"]["backfilled"] == true).count();
+    assert_eq!((summaries(&streamed).count(), late), (30, 25));
+    assert_eq!(workspace.run(&["backfill", "--days", "91"]).code, 2);
+    assert_eq!(workspace.run(&["backfill", "--days", "3", "--tenant", "nobody"]).code, 2);
+}
+
+#[test]
+fn status_tells_people_and_programs() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.file_sink("local");
+    assert_eq!(workspace.run(&["status"]).code, 3, "there is no checkpoint yet");
+    workspace.run_ok(&["once"]);
+    let status = workspace.status();
+    assert_eq!(status["tenants"][0]["days"], 3);
+    assert_eq!(status["sinks"][0]["backlog_days"], 0);
+    let text = workspace.run_ok(&["status"]).stdout;
+    assert!(text.contains("contoso") && text.contains("local") && text.contains("no daemon is running"), "{text}");
+}
+
+#[test]
+fn fetch_prints_every_form() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    let fetch = |output: &str, days: &str| workspace.run_ok(&["fetch", "--days", days, "--output", output]).stdout;
+    let jsonl = fetch("jsonl", "2");
+    assert_eq!(summaries(&jsonl.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<_>>()).count(), 2);
+    let list: Vec<serde_json::Value> = serde_json::from_str(&fetch("json", "1")).unwrap();
+    assert_eq!(summaries(&list).count(), 1);
+    let raw = fetch("raw", "9");
+    assert_eq!(raw.lines().count(), 9);
+    let newest: serde_json::Value = serde_json::from_str(raw.lines().next().unwrap()).unwrap();
+    assert_eq!(newest["azureTenantId"], TENANT);
+    let csv = fetch("csv", "1");
+    assert!(csv.starts_with("tenant,day,control,") && csv.lines().count() == list.len() + 1);
+    assert!(fetch("table", "1").contains("AdminMFAV2"));
+    assert!(!workspace.state().exists(), "fetch keeps nothing");
+    assert_eq!(workspace.run(&["fetch", "--days", "0"]).code, 2);
+}
+
+#[test]
+fn a_domain_is_resolved_once_and_kept() {
+    let mut workspace = Workspace::new();
+    let file = workspace.file_sink("local");
+    let configuration = workspace.configuration().replace(&format!("id = \"{TENANT}\""), "id = \"contoso.example\"\ninitial_backfill_days = 3");
+    let run = |configuration: &str| {
+        let mut command = workspace.command(&["once"]);
+        std::fs::write(workspace.path("config.toml"), configuration).unwrap();
+        crate::support::Run::of(command.output().unwrap())
+    };
+    assert_eq!(run(&configuration).code, 0);
+    assert!(records(&file).iter().all(|r| r["tenant"]["id"] == TENANT));
+    let twice = format!("{configuration}\n{}", tenant_section(&configuration));
+    let run = run(&twice);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("one and the same"), "{}", run.stderr);
+}
+
+#[test]
+fn the_demo_shows_the_way_and_leaves_nothing_behind() {
+    let scratch = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder")).arg("demo").env("TMPDIR", scratch.path()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for part in ["CEF:0|Microsoft|Secure Score|", "\"schema\":\"secure-score-forwarder/1\"", "90 days read", "asked again: nothing new, 0 records delivered"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+/// The tenant of a configuration once more, under another name and by its GUID.
+fn tenant_section(configuration: &str) -> String {
+    let from = configuration.find("[[tenants]]").unwrap();
+    let to = configuration.find("[[sinks]]").unwrap();
+    configuration[from..to].replace("\"contoso\"", "\"again\"").replace("contoso.example", TENANT)
+}
+
+fn summaries(records: &[serde_json::Value]) -> impl Iterator<Item = &serde_json::Value> {
+    records.iter().filter(|record| record["kind"] == "summary")
+}

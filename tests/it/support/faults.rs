@@ -1,0 +1,144 @@
+//! An API that misbehaves as it is told. Before and after that it is the simulated tenant's proxy.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use secure_score_forwarder::{
+    clock,
+    model::Day,
+    source::simulated::{Simulation, start},
+};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+/// What to answer instead of the truth.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Status, headers, body.
+    Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// The true answer, changed.
+    Change(fn(String) -> String),
+    /// 500 MB of JSON that never ends.
+    Flood,
+    /// The connection breaks in the middle of the body.
+    Cut,
+}
+
+/// The faults to come, by a part of the path that they wait for.
+type Script = Arc<Mutex<VecDeque<(&'static str, Fault)>>>;
+
+pub struct FaultyApi {
+    pub url: String,
+    script: Script,
+    seen: Arc<Mutex<Vec<String>>>,
+    _runtime: Runtime,
+}
+
+#[derive(Clone)]
+struct Shared {
+    target: SocketAddr,
+    address: SocketAddr,
+    script: Script,
+    seen: Arc<Mutex<Vec<String>>>,
+    client: reqwest::Client,
+}
+
+impl FaultyApi {
+    pub fn new() -> Self {
+        let runtime = super::runtime();
+        let (script, seen) = (Script::default(), Arc::default());
+        let secret = format!("{}-client", super::CANARY);
+        let today = Some(Day::of(clock::now()));
+        let simulation = Simulation { client_secret: secret, today, ..Simulation::contoso() };
+        let (target, serving) = runtime.block_on(start(simulation, 0)).unwrap();
+        runtime.spawn(serving);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = secure_score_forwarder::net::client(None).unwrap();
+        let shared = Shared { target, address, script: Arc::clone(&script), seen: Arc::clone(&seen), client };
+        let router = Router::new().fallback(answer).with_state(shared);
+        runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+        Self { url: format!("http://{address}"), script, seen, _runtime: runtime }
+    }
+
+    /// The next request whose path holds `path` gets this.
+    pub fn fail(&self, path: &'static str, fault: Fault) -> &Self {
+        self.script.lock().unwrap().push_back((path, fault));
+        self
+    }
+
+    pub fn clear(&self) {
+        self.script.lock().unwrap().clear();
+        self.seen.lock().unwrap().clear();
+    }
+
+    /// Paths asked for so far.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    shared.seen.lock().unwrap().push(path.clone());
+    let fault = {
+        let mut script = shared.script.lock().unwrap();
+        let at = script.iter().position(|(waits_for, _)| path.contains(waits_for));
+        at.and_then(|at| script.remove(at)).map(|(_, fault)| fault)
+    };
+    match fault {
+        Some(Fault::Answer(status, headers, body)) => plain(status, &headers, body),
+        Some(Fault::Flood) => flood(),
+        Some(Fault::Cut) => cut(),
+        Some(Fault::Change(change)) => forward(&shared, request, &path, change).await,
+        None => forward(&shared, request, &path, |text| text).await,
+    }
+}
+
+async fn forward(shared: &Shared, request: Request, path: &str, change: fn(String) -> String) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let mut headers = parts.headers;
+    headers.remove("host");
+    headers.remove("accept-encoding");
+    headers.remove("content-length");
+    // The scope names the API as the caller knows it.
+    let body = String::from_utf8_lossy(&body).replace(&encoded(shared.address), &encoded(shared.target));
+    let url = format!("http://{}{path}", shared.target);
+    let answer = shared.client.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    let text = answer.text().await.unwrap().replace(&shared.target.to_string(), &shared.address.to_string());
+    plain(status, &[("content-type", "application/json".to_owned())], change(text).into_bytes())
+}
+
+fn encoded(address: SocketAddr) -> String {
+    address.to_string().replace(':', "%3A")
+}
+
+fn plain(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.insert(*name, value.parse().unwrap());
+    }
+    (StatusCode::from_u16(status).unwrap(), map, body).into_response()
+}
+
+fn flood() -> Response {
+    let chunk = axum::body::Bytes::from(vec![b' '; 1 << 20]);
+    let chunks = (0..500).map(move |_| Ok::<_, std::io::Error>(chunk.clone()));
+    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(chunks))).into_response()
+}
+
+fn cut() -> Response {
+    let parts = [Ok(axum::body::Bytes::from_static(b"{\"value\":[")), Err(std::io::Error::other("cut"))];
+    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(parts))).into_response()
+}

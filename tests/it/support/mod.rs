@@ -1,0 +1,255 @@
+//! What every test needs: a scratch directory with a configuration, the simulated tenant, and the
+//! binary run as a process whose every output is searched for the canaries.
+
+pub mod broker;
+pub mod faults;
+pub mod hec;
+pub mod rsyslog;
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use secure_score_forwarder::{
+    clock,
+    model::Day,
+    source::simulated::{Simulation, start},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// In every secret of every test; and in no output of any.
+pub const CANARY: &str = "CANARY-5ecr3t";
+pub const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+
+/// A scratch directory: configuration, secrets, state.
+pub struct Workspace {
+    directory: TempDir,
+    url: String,
+    sinks: String,
+    pub extra: String,
+    // Keeps the simulated tenant up.
+    _runtime: Option<Runtime>,
+}
+
+impl Workspace {
+    /// With a simulated tenant of its own.
+    pub fn new() -> Self {
+        let runtime = runtime();
+        let secret = format!("{CANARY}-client");
+        let today = Some(Day::of(clock::now()));
+        let simulation = Simulation { client_secret: secret, today, ..Simulation::contoso() };
+        let (address, serving) = runtime.block_on(start(simulation, 0)).unwrap();
+        runtime.spawn(serving);
+        let mut workspace = Self::against(&format!("http://{address}"));
+        workspace._runtime = Some(runtime);
+        workspace
+    }
+
+    /// Against an API that somebody else serves.
+    pub fn against(url: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs(directory.path().join("secret"), &format!("{CANARY}-client\n"));
+        Self { directory, url: url.to_owned(), sinks: String::new(), extra: String::new(), _runtime: None }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// Adds a sink: its name, and the rest of its section.
+    pub fn sink(&mut self, name: &str, section: &str) -> &mut Self {
+        let _ = write!(self.sinks, "\n[[sinks]]\nname = \"{name}\"\n{section}\n");
+        self
+    }
+
+    /// Adds a file sink; gives the path of its file.
+    pub fn file_sink(&mut self, name: &str) -> PathBuf {
+        let path = self.path(&format!("{name}.jsonl"));
+        self.sink(name, &format!("type = \"file\"\npath = \"{}\"", path.display()));
+        path
+    }
+
+    /// A file with a secret; gives the reference to it.
+    pub fn secret(&self, name: &str, text: &str) -> String {
+        fs(self.path(name), text);
+        format!("{{ file = \"{}\" }}", self.path(name).display())
+    }
+
+    pub fn configuration(&self) -> String {
+        format!(
+            "[state]\ndirectory = \"{state}\"\n\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n\
+             cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n{extra}\n[tenants.credential]\nkind = \"client_secret\"\n\
+             client_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = {{ file = \"{secret}\" }}\n{sinks}",
+            state = self.state().display(),
+            url = self.url,
+            extra = self.extra,
+            secret = self.path("secret").display(),
+            sinks = self.sinks,
+        )
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        fs(self.path("config.toml"), &self.configuration());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
+        command.args(args).arg("--config").arg(self.path("config.toml"));
+        command.env_remove("RUNTIME_DIRECTORY").env_remove("CREDENTIALS_DIRECTORY").env_remove("NOTIFY_SOCKET").env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs to the end.
+    pub fn run(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args).output().unwrap())
+    }
+
+    /// Runs to the end and expects everything to be done.
+    pub fn run_ok(&self, args: &[&str]) -> Run {
+        let run = self.run(args);
+        assert_eq!(run.code, 0, "{args:?}\n{}{}", run.stdout, run.stderr);
+        run
+    }
+
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        Process(Some(self.command(args).spawn().unwrap()))
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.run(&["status", "--json"]).stdout).unwrap()
+    }
+}
+
+impl Drop for Workspace {
+    /// The checkpoint and all that the sinks wrote hold no secret.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut directories = vec![self.directory.path().to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if !name.contains("secret") && path.is_file() {
+                    let content = std::fs::read(&path).unwrap();
+                    assert!(!contains(&content, CANARY), "a secret stands in {}", path.display());
+                }
+            }
+        }
+    }
+}
+
+/// A process that ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    pub fn of(output: Output) -> Self {
+        let run = Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        assert!(!run.stdout.contains(CANARY) && !run.stderr.contains(CANARY), "a secret was printed:\n{}{}", run.stdout, run.stderr);
+        run
+    }
+}
+
+/// A process that runs; killed at the latest when the test is through with it.
+pub struct Process(Option<Child>);
+
+impl Process {
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end.
+    pub fn end(mut self) -> Run {
+        Run::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+
+    pub fn kill(mut self) -> Run {
+        let mut child = self.0.take().unwrap();
+        child.kill().unwrap();
+        Run::of(child.wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = self.0.as_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Waits until something holds; fails with `what` if it never does.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < until, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+pub fn fs(path: impl AsRef<Path>, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+pub fn contains(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
+
+/// The records of a file of canonical JSON; fails on a line that is none.
+pub fn records(path: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(text.is_empty() || text.ends_with('\n'), "{} ends in a torn line", path.display());
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+/// How often each event id stands.
+pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for id in ids {
+        *counts.entry(id.to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+pub fn ids(records: &[serde_json::Value]) -> impl Iterator<Item = &str> {
+    records.iter().map(|record| record["event_id"].as_str().unwrap())
+}

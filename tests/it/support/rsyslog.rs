@@ -1,0 +1,117 @@
+//! A real rsyslog: TCP, TLS with client certificates, UDP and a local socket, all on loopback.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+use super::{eventually, free_port, fs};
+
+pub struct Rsyslog {
+    directory: tempfile::TempDir,
+    child: Child,
+    pub tcp: u16,
+    pub tls: u16,
+    pub udp: u16,
+}
+
+impl Rsyslog {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        write_pki(directory.path());
+        let (tcp, tls, udp) = (free_port(), free_port(), free_port());
+        let d = directory.path().display();
+        fs(directory.path().join("rsyslog.conf"), &configuration(&d.to_string(), tcp, tls, udp));
+        let log = std::fs::File::create(directory.path().join("rsyslog.log")).unwrap();
+        let program = ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
+        let child = Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
+            .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { directory, child, tcp, tls, udp };
+        for port in [tcp, tls] {
+            eventually("rsyslog listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        }
+        eventually("rsyslog has its local socket", || server.unix().exists());
+        server
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn unix(&self) -> PathBuf {
+        self.file("log.sock")
+    }
+
+    /// What has arrived so far, as rsyslog understood it: input, pri, host, app, msgid, msg.
+    pub fn messages(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.file("out.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |at| &text[..=at]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// Waits for this many messages.
+    pub fn expect(&self, count: usize) -> Vec<serde_json::Value> {
+        eventually(&format!("rsyslog has {count} messages"), || self.messages().len() >= count);
+        self.messages()
+    }
+}
+
+impl Drop for Rsyslog {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn configuration(d: &str, tcp: u16, tls: u16, udp: u16) -> String {
+    format!(
+        r#"global(workDirectory="{d}" maxMessageSize="64k"
+  defaultNetstreamDriverCAFile="{d}/ca.pem" defaultNetstreamDriverCertFile="{d}/server.pem" defaultNetstreamDriverKeyFile="{d}/server.key")
+main_queue(queue.size="200000")
+template(name="j" type="list" option.jsonf="on") {{
+  property(outname="input" name="inputname" format="jsonf") property(outname="pri" name="pri" format="jsonf")
+  property(outname="ts" name="timereported" dateFormat="rfc3339" format="jsonf") property(outname="host" name="hostname" format="jsonf")
+  property(outname="app" name="app-name" format="jsonf") property(outname="msgid" name="msgid" format="jsonf")
+  property(outname="msg" name="msg" format="jsonf") }}
+module(load="imudp") module(load="imtcp")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{d}/log.sock" CreatePath="on" RateLimit.Interval="0" ruleset="all")
+ruleset(name="all") {{ action(type="omfile" file="{d}/out.jsonl" template="j") }}
+input(type="imudp" address="127.0.0.1" port="{udp}" ruleset="all" name="udp")
+input(type="imtcp" address="127.0.0.1" port="{tcp}" ruleset="all" name="tcp" maxframesize="200000")
+input(type="imtcp" address="127.0.0.1" port="{tls}" ruleset="all" name="tls" streamDriver.name="ossl" streamDriver.mode="1"
+  streamDriver.authMode="x509/name" permittedPeer=["client.test"])
+"#
+    )
+}
+
+/// `ca.pem`, and certificate and key for `server`, `client`, and `rogue`, whom another CA vouches for.
+fn write_pki(directory: &Path) {
+    let ca = authority();
+    let other = authority();
+    fs(directory.join("ca.pem"), &ca.0);
+    for (name, issuer) in [("server", &ca.1), ("client", &ca.1), ("rogue", &other.1)] {
+        let mut params = CertificateParams::new(vec![format!("{name}.test"), "localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, issuer).unwrap();
+        fs(directory.join(format!("{name}.pem")), &certificate.pem());
+        fs(directory.join(format!("{name}.key")), &key.serialize_pem());
+    }
+}
+
+fn authority() -> (String, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), Issuer::new(params, key))
+}

@@ -1,0 +1,155 @@
+//! Syslog, against a real rsyslog.
+
+use crate::support::{Workspace, eventually, ids, records, rsyslog::Rsyslog};
+
+fn workspace(section: &str) -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    workspace.sink("siem", &format!("type = \"syslog\"\n{section}"));
+    workspace
+}
+
+fn tls(rsyslog: &Rsyslog, certificate: &str) -> String {
+    let file = |name: &str| rsyslog.file(name).display().to_string();
+    format!(
+        "address = \"tls://127.0.0.1:{}\"\nserver_name = \"server.test\"\nca_file = \"{}\"\nclient_certificate = \"{}\"\nclient_key = \"{}\"",
+        rsyslog.tls,
+        file("ca.pem"),
+        file(&format!("{certificate}.pem")),
+        file(&format!("{certificate}.key")),
+    )
+}
+
+/// The `externalId` of every CEF message, in order.
+fn cef_ids(messages: &[serde_json::Value]) -> Vec<String> {
+    let id = |message: &serde_json::Value| {
+        let text = message["msg"].as_str().unwrap();
+        assert!(text.trim_start().starts_with("CEF:0|Microsoft|Secure Score|1.0|"), "{text}");
+        text.split(" externalId=").nth(1).unwrap()[..40].to_owned()
+    };
+    messages.iter().map(id).collect()
+}
+
+#[test]
+fn tcp_delivers_every_record_in_order() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nfacility = \"local3\"", rsyslog.tcp));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = rsyslog.expect(expected.len());
+    assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
+    let message = &messages[0];
+    assert_eq!((&message["app"], &message["msgid"]), (&"secure-score".into(), &"control".into()));
+    let pri: u32 = message["pri"].as_str().unwrap().parse().unwrap();
+    assert_eq!(pri / 8, 19, "local3");
+    let observed = expected[0]["observed_time"].as_str().unwrap();
+    assert_eq!(message["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), observed.parse::<jiff::Timestamp>().unwrap());
+}
+
+#[test]
+fn newline_framing_and_json() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nformat = \"json\"", rsyslog.tcp));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = rsyslog.expect(expected.len());
+    let got: Vec<serde_json::Value> = messages.iter().map(|m| serde_json::from_str(m["msg"].as_str().unwrap().trim_start()).unwrap()).collect();
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn tls_with_a_client_certificate() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&tls(&rsyslog, "client"));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
+}
+
+/// A TLS 1.3 server refuses a certificate after the client's handshake has succeeded and its
+/// first write has gone out: that must not count as delivered.
+#[test]
+fn a_client_certificate_that_is_refused_delivers_nothing() {
+    let rsyslog = Rsyslog::new();
+    let workspace = workspace(&tls(&rsyslog, "rogue"));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("sink siem: 0 records delivered, then:"), "{}", run.stderr);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
+    assert!(rsyslog.messages().is_empty());
+}
+
+#[test]
+fn a_server_that_is_not_the_one_named_is_refused() {
+    let rsyslog = Rsyslog::new();
+    let workspace = workspace(&tls(&rsyslog, "client").replace("server.test", "other.test"));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("certificate not valid for name \"other.test\""), "{}", run.stderr);
+}
+
+#[test]
+fn udp_where_loss_is_accepted() {
+    let rsyslog = Rsyslog::new();
+    let section = format!("address = \"udp://127.0.0.1:{}\"\nlossy = true\nmax_message = \"8KiB\"\nrecords = [\"summary\"]", rsyslog.udp);
+    let workspace = workspace(&section);
+    workspace.run_ok(&["once"]);
+    assert_eq!(cef_ids(&rsyslog.expect(5)).len(), 5);
+}
+
+#[test]
+fn the_local_daemon() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&format!("address = \"unix://{}\"\nfacility = \"local1\"", rsyslog.unix().display()));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = rsyslog.expect(expected.len());
+    assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
+    assert_eq!(messages[0]["pri"].as_str().unwrap().parse::<u32>().unwrap() / 8, 17);
+    assert_eq!(messages[0]["app"], "secure-score");
+}
+
+#[test]
+fn a_message_too_long_is_a_dead_letter_not_cut() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nmax_message = \"1660B\"", rsyslog.tcp));
+    let file = workspace.file_sink("local");
+    let run = workspace.run(&["once"]);
+    let status = workspace.status();
+    let sink = status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == "siem").unwrap();
+    let (sent, rejected) = (sink["sent"].as_u64().unwrap(), sink["rejected"].as_u64().unwrap());
+    if run.code == 0 {
+        assert_eq!(sent + rejected, records(&file).len() as u64);
+        assert!(rejected > 0);
+    } else {
+        assert!(run.stderr.contains("the message has"), "{}", run.stderr);
+    }
+    assert!(rsyslog.messages().iter().all(|m| m["msg"].as_str().unwrap().ends_with('}')));
+}
+
+#[test]
+fn a_receiver_that_comes_back_gets_the_backlog() {
+    let rsyslog = Rsyslog::new();
+    let port = crate::support::free_port();
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{port}\""));
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the file has everything", || std::fs::read_to_string(&file).is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 5));
+    // The receiver appears: a relay in front of the real one.
+    let relay = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let target = rsyslog.tcp;
+    std::thread::spawn(move || {
+        for stream in relay.incoming().flatten() {
+            let mut upstream = std::net::TcpStream::connect(("127.0.0.1", target)).unwrap();
+            std::thread::spawn(move || std::io::copy(&mut { stream }, &mut upstream));
+        }
+    });
+    let expected = records(&file);
+    assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
