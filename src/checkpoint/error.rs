@@ -33,7 +33,7 @@ pub enum CheckpointError {
 impl CheckpointError {
     /// The store cannot be used until somebody has looked at it.
     pub fn is_unusable(&self) -> bool {
-        matches!(self, Self::Damaged(_) | Self::Newer(_) | Self::Foreign(_) | Self::Locked(_) | Self::Directory(..) | Self::File(_))
+        matches!(self, Self::Absent(_) | Self::Damaged(_) | Self::Newer(_) | Self::Foreign(_) | Self::Locked(_) | Self::Directory(..) | Self::File(_))
             || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
     }
 }

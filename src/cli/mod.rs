@@ -58,6 +58,7 @@ impl From<CheckpointError> for Failed {
             CheckpointError::Damaged(_) | CheckpointError::Foreign(_) => {
                 "\n  hint: the file was left as it is; move it aside and start again: what Microsoft still holds is read anew, and `cursors.json` keeps it from being sent again"
             }
+            CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
             CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
             CheckpointError::Locked(_) => "\n  hint: stop that process first; commands that need the checkpoint talk to a running daemon by themselves",
             _ => "",

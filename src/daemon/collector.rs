@@ -190,7 +190,10 @@ impl Answer {
             match ledger::accept(&snapshot, item, tenant.id, today) {
                 Ok(seen) => {
                     reached = Some(seen.facts.day);
-                    self.seen.push(seen);
+                    // A page may reach back further than was asked.
+                    if seen.facts.day >= oldest {
+                        self.seen.push(seen);
+                    }
                 }
                 Err(observation) => {
                     tracing::warn!(tenant = tenant.name, what = observation.what.as_str(), details = observation.details, "a snapshot is refused");

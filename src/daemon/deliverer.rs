@@ -293,11 +293,12 @@ impl Deliverer {
                         parts.push(rest);
                     }
                 }
-                Err(Failure::TooLarge { reason }) if batch.len() == 1 => refused.push(letter(0, reason)),
-                Err(Failure::TooLarge { .. }) => {
-                    let middle = batch.len() / 2;
-                    let (first, second) = (batch.part(0..middle), batch.part(middle..batch.len()));
-                    parts.extend([second, first]);
+                Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => refused.push(letter(0, reason)),
+                Err(Failure::TooLarge { arrived, .. }) => {
+                    let rest = batch.without(|index| arrived.contains(&index));
+                    let middle = rest.len().div_ceil(2);
+                    let halves = [rest.part(middle..rest.len()), rest.part(0..middle)];
+                    parts.extend(halves.into_iter().filter(|half| !half.is_empty()));
                 }
                 Err(failure) => {
                     if matches!(failure, Failure::Broken { .. }) {

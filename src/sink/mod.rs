@@ -121,8 +121,8 @@ pub enum Failure {
     /// Records that the receiver will never take, by index, with its words. `rest_delivered` says
     /// whether all others have arrived, or must be sent again.
     Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
-    /// The receiver wants smaller batches.
-    TooLarge { reason: String },
+    /// The receiver wants smaller batches. `arrived` names the records that have arrived all the same.
+    TooLarge { reason: String, arrived: Vec<usize> },
     /// The client is beyond use: close it, open a new one, then as `Retry`.
     Broken { reason: String },
 }
@@ -147,7 +147,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry { reason, .. } | Self::Misconfigured { reason } => f.write_str(reason),
-            Self::TooLarge { reason } | Self::Broken { reason } => f.write_str(reason),
+            Self::TooLarge { reason, .. } | Self::Broken { reason } => f.write_str(reason),
             Self::Poison { refused, .. } => write!(f, "the receiver refused {} records", refused.len()),
         }
     }

@@ -240,6 +240,6 @@ fn hostile_text_stays_within_its_record() {
         assert!(!text.contains(is_break));
         assert_eq!(text.lines().count(), expected);
         assert!(text.lines().all(|line| line.starts_with("CEF:0|Microsoft|Secure Score|") || line.starts_with("{\"schema\"")));
-        assert!(!text.contains(" act=forged") && !text.contains(" cs1=evil"));
+        assert!(!text.starts_with("CEF") || !(text.contains(" act=forged") || text.contains(" cs1=evil")));
     }
 }

@@ -16,9 +16,10 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     let mut workspace = Workspace::new();
     workspace.extra = "retries = 3".to_owned();
     workspace.sink("a", "type = \"syslog\"\naddress = \"relp://127.0.0.1:2514\"");
-    workspace.sink("b", "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"CANARY-5ecr3t\"");
+    workspace.sink("b", "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"in-the-open\"");
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
+    assert!(!run.stderr.contains("in-the-open"));
     for (place, fault) in [
         (":8:1: ", "unknown key `tenants[0].retries`"),
         (":17:11: ", "`relp://` is not in this version"),

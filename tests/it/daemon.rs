@@ -99,7 +99,7 @@ fn a_damaged_checkpoint_is_left_as_it_is() {
     for command in ["run", "once", "check"] {
         let run = workspace.run(&[command]);
         assert_eq!(run.code, 3, "{command}: {}", run.stderr);
-        assert!(run.stderr.contains("the checkpoint is damaged") && run.stderr.contains("hint: the file was left as it was"), "{}", run.stderr);
+        assert!(run.stderr.contains("the checkpoint is damaged") && run.stderr.contains("hint: the file was left as it is"), "{}", run.stderr);
     }
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
 }

@@ -50,7 +50,7 @@ fn a_topic_that_does_not_exist_parks_the_sink() {
 /// The topic takes small messages only: the others are dead letters, and all the rest arrives.
 #[test]
 fn a_record_that_the_broker_refuses_is_a_dead_letter() {
-    broker().create_topic("small", 1_900);
+    broker().create_topic("small", 4_000);
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();

@@ -1,5 +1,8 @@
 //! The real binary as a process, against the simulated tenant and real receivers.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait for processes, bounded by the wall clock")]
+#![allow(unreachable_pub, clippy::pedantic, clippy::print_stderr)]
+
 mod api;
 mod check;
 mod crash;

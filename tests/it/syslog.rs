@@ -1,6 +1,11 @@
 //! Syslog, against a real rsyslog.
 
-use crate::support::{Workspace, eventually, ids, records, rsyslog::Rsyslog};
+use crate::support::{
+    Workspace, eventually,
+    faults::{Fault, FaultyApi},
+    ids, records,
+    rsyslog::Rsyslog,
+};
 
 fn workspace(section: &str) -> Workspace {
     let mut workspace = Workspace::new();
@@ -114,21 +119,22 @@ fn the_local_daemon() {
 }
 
 #[test]
-fn a_message_too_long_is_a_dead_letter_not_cut() {
+fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
     let rsyslog = Rsyslog::new();
-    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nmax_message = \"1660B\"", rsyslog.tcp));
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"", rsyslog.tcp));
     let file = workspace.file_sink("local");
-    let run = workspace.run(&["once"]);
-    let status = workspace.status();
-    let sink = status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == "siem").unwrap();
-    let (sent, rejected) = (sink["sent"].as_u64().unwrap(), sink["rejected"].as_u64().unwrap());
-    if run.code == 0 {
-        assert_eq!(sent + rejected, records(&file).len() as u64);
-        assert!(rejected > 0);
-    } else {
-        assert!(run.stderr.contains("the message has"), "{}", run.stderr);
-    }
-    assert!(rsyslog.messages().iter().all(|m| m["msg"].as_str().unwrap().ends_with('}')));
+    api.fail("/secureScores", Fault::Change(|text| {
+        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+        page["value"][0]["controlScores"][3]["implementationStatus"] = "long ".repeat(2_000).into();
+        page.to_string()
+    }));
+    workspace.run_ok(&["once"]);
+    let expected = records(&file).len() - 1;
+    assert_eq!(rsyslog.expect(expected).len(), expected);
+    assert_eq!(workspace.status()["sinks"][0]["rejected"], 1);
 }
 
 #[test]

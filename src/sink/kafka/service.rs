@@ -80,23 +80,30 @@ impl Sink for Kafka {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
         Box::pin(async move {
             let mut reports = Vec::with_capacity(batch.len());
-            for item in batch.items() {
-                reports.push(self.send(batch, item).await?);
-            }
             let mut refused = Vec::new();
-            let mut worst = None;
-            for (index, report) in reports.into_iter().enumerate() {
+            for (index, item) in batch.items().iter().enumerate() {
+                match self.send(batch, item).await {
+                    Ok(report) => reports.push((index, report)),
+                    // Larger than the producer itself will take: this record and no other.
+                    Err(error) if is_poison(&error) => refused.push((index, chain(&error))),
+                    Err(error) => return Err(self.failure(&error)),
+                }
+            }
+            let (mut arrived, mut worst, mut unwanted) = (Vec::new(), None, None);
+            for (index, report) in reports {
                 match report.await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err((error, _))) if is_poison(&error) => refused.push((index, chain(&error))),
+                    Ok(Ok(_)) => arrived.push(index),
+                    Ok(Err((error, _))) if is_poison(&error) => unwanted = Some(chain(&error)),
                     Ok(Err((error, _))) => worst = Some(self.failure(&error)),
                     Err(_) => worst = Some(Failure::retry("the producer gave no delivery report")),
                 }
             }
-            match worst {
-                Some(failure) => Err(failure),
-                None if refused.is_empty() => Ok(Receipt::default()),
-                None => Err(Failure::Poison { refused, rest_delivered: true }),
+            match (worst, unwanted) {
+                (Some(failure), _) => Err(failure),
+                (None, None) if refused.is_empty() => Ok(Receipt::default()),
+                (None, None) => Err(Failure::Poison { refused, rest_delivered: true }),
+                // The broker judges what librdkafka packed together as one: find out which it was.
+                (None, Some(reason)) => Err(Failure::TooLarge { reason, arrived }),
             }
         })
     }
@@ -113,7 +120,7 @@ impl Sink for Kafka {
 
 impl Kafka {
     /// Hands one record to librdkafka, waiting while its queue is full.
-    async fn send(&self, batch: &Batch, item: &Item) -> Result<DeliveryFuture, Failure> {
+    async fn send(&self, batch: &Batch, item: &Item) -> Result<DeliveryFuture, KafkaError> {
         let key = batch.key(item);
         let event_id = item.event_id.hex();
         let mut parts = key.splitn(3, |b| *b == b'/');
@@ -131,7 +138,7 @@ impl Kafka {
                     record = back;
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
-                Err((error, _)) => return Err(self.failure(&error)),
+                Err((error, _)) => return Err(error),
             }
         }
     }
@@ -152,7 +159,7 @@ impl Kafka {
     }
 }
 
-/// Errors that this one record would meet for ever.
+/// Errors that some record would meet for ever.
 fn is_poison(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),

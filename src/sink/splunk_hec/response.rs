@@ -24,7 +24,7 @@ pub(super) fn read(status: u16, body: &[u8], retry_after: Option<Duration>, even
         (_, Some(8 | 9 | 18 | 19 | 20 | 23 | 26 | 27)) | (408 | 429 | 500..=599, _) => {
             Err(Failure::Retry { reason, after: retry_after })
         }
-        (413, _) => Err(Failure::TooLarge { reason }),
+        (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
         (_, Some(5 | 6 | 12 | 13 | 15)) => Err(poison(&answer, reason, events)),
         // Whatever else it may be, it is no proof: a proxy's page, or a code that nobody has
         // published. Somebody has to look.
@@ -45,7 +45,7 @@ struct Answer {
 fn poison(answer: &Answer, reason: String, events: usize) -> Failure {
     match answer.invalid_event.filter(|index| *index < events) {
         Some(index) => Failure::Poison { refused: vec![(index, reason)], rest_delivered: false },
-        None => Failure::TooLarge { reason },
+        None => Failure::TooLarge { reason, arrived: Vec::new() },
     }
 }
 

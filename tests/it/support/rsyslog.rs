@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::{eventually, free_port, fs};
 
@@ -99,6 +99,8 @@ fn write_pki(directory: &Path) {
     fs(directory.join("ca.pem"), &ca.0);
     for (name, issuer) in [("server", &ca.1), ("client", &ca.1), ("rogue", &other.1)] {
         let mut params = CertificateParams::new(vec![format!("{name}.test"), "localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        // Without a name of its own a certificate has its issuer's, and passes for self-signed.
+        params.distinguished_name.push(DnType::CommonName, format!("{name}.test"));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
