@@ -1,1 +1,160 @@
-fn main(){}
+//! The pure core on one core: decode, derive, format. `cargo bench --bench pure`.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
+
+use divan::{
+    Bencher,
+    counter::{BytesCount, ItemsCount},
+};
+use secure_score_forwarder::{
+    derive::{Entry, Records, Selection},
+    format::{FormatName, Formatter, Options, Texts},
+    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
+    source::simulated,
+    wire,
+};
+
+const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+const DAYS: i32 = 10;
+
+fn main() {
+    divan::main();
+}
+
+fn day(back: i32) -> Day {
+    Day::parse("2026-11-22").unwrap().plus(-back)
+}
+
+/// Ten days as a page of Graph holds them; all rich, as daily polls read them.
+fn page() -> Vec<u8> {
+    let days: Vec<String> =
+        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), true)).collect();
+    format!(r#"{{"@odata.context":"x","value":[{}]}}"#, days.join(",")).into_bytes()
+}
+
+fn catalogue() -> Catalogue {
+    let parts = simulated::profiles_json(TENANT)
+        .into_iter()
+        .map(|json| wire::split_profile(&json).unwrap());
+    Catalogue::new(
+        1,
+        parts
+            .map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)))
+            .collect(),
+    )
+}
+
+/// Cuts a page into its snapshots and reads them all.
+#[divan::bench]
+fn decode_page(bencher: Bencher<'_, '_>) {
+    let page = page();
+    bencher.counter(BytesCount::new(page.len())).bench_local(|| {
+        let read = wire::page(&page).unwrap();
+        read.items.iter().map(|item| wire::snapshot(item).unwrap().controls.len()).sum::<usize>()
+    });
+}
+
+/// Reads snapshots as the deliverer reads them from the checkpoint.
+#[divan::bench]
+fn decode_snapshot(bencher: Bencher<'_, '_>) {
+    let json = simulated::snapshot_json(TENANT, day(0), true);
+    bencher
+        .counter(BytesCount::new(json.len()))
+        .bench_local(|| wire::snapshot(&json).unwrap().controls.len());
+}
+
+/// Decode, join with the catalogue, identify, and write: all that a record costs before its sink.
+#[divan::bench(args = ["cef", "json"])]
+fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
+    let days: Vec<String> =
+        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), true)).collect();
+    let tenant = Tenant {
+        id: TenantId::parse(TENANT).unwrap(),
+        name: "contoso".into(),
+        labels: [("customer".into(), "c-17".into())].into(),
+    };
+    let catalogue = catalogue();
+    let format = FormatName::parse(format).unwrap();
+    let mut formatter =
+        Formatter::new(format, Options { texts: format.default_texts(), host: "collector".into() });
+    let mut out = Vec::new();
+    let mut run = || {
+        out.clear();
+        let mut written = 0_usize;
+        for (seq, json) in (1..).zip(&days) {
+            let snapshot = wire::snapshot(json).unwrap();
+            let at = SnapshotRef {
+                id: snapshot.id.to_string(),
+                day: snapshot.day().unwrap(),
+                revision: 1,
+                seq,
+                late: false,
+                backfilled: false,
+                partial: false,
+            };
+            let entry = Entry {
+                tenant: &tenant,
+                snapshot: &at,
+                observed_time: "2026-11-22T06:15:00Z",
+                observed_ms: 1_795_341_600_000,
+                history: &[],
+                catalogue: &catalogue,
+            };
+            let records =
+                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            for record in (0..records.end()).filter_map(|place| records.at(place)) {
+                formatter.write(&record, &mut out);
+                out.push(b'\n');
+                written += 1;
+            }
+        }
+        written
+    };
+    let records = run();
+    bencher.counter(ItemsCount::new(records)).bench_local(run);
+}
+
+/// Writing alone, with all prose: the derived records at hand.
+#[divan::bench(args = [Texts::None, Texts::Short, Texts::Full])]
+fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
+    let json = simulated::snapshot_json(TENANT, day(0), true);
+    let snapshot = wire::snapshot(&json).unwrap();
+    let tenant = Tenant {
+        id: TenantId::parse(TENANT).unwrap(),
+        name: "contoso".into(),
+        labels: std::collections::BTreeMap::new(),
+    };
+    let catalogue = catalogue();
+    let at = SnapshotRef {
+        id: snapshot.id.to_string(),
+        day: day(0),
+        revision: 1,
+        seq: 1,
+        late: false,
+        backfilled: false,
+        partial: false,
+    };
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: &at,
+        observed_time: "2026-11-22T06:15:00Z",
+        observed_ms: 0,
+        history: &[],
+        catalogue: &catalogue,
+    };
+    let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+    let records: Vec<_> = (0..records.end()).filter_map(|place| records.at(place)).collect();
+    let mut formatter =
+        Formatter::new(FormatName::Json, Options { texts, host: "collector".into() });
+    let mut out = Vec::new();
+    let mut run = || {
+        out.clear();
+        records.iter().for_each(|record| formatter.write(record, &mut out));
+        out.len()
+    };
+    let octets = run();
+    bencher
+        .counter(ItemsCount::new(records.len()))
+        .counter(BytesCount::new(octets))
+        .bench_local(run);
+}

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Comparison, Day, DayFacts, KeptDay, Observation, Phase, Snapshot, TenantId, What, compare};
+use crate::model::{
+    Comparison, Day, DayFacts, KeptDay, Observation, Phase, Snapshot, TenantId, What, compare,
+};
 
 /// A snapshot just read, decoded, and found to be this tenant's.
 #[derive(Debug)]
@@ -42,33 +44,57 @@ pub const WINDOW: i32 = 3;
 const STALE_DAYS: i32 = 3;
 
 /// Accepts a snapshot, or says why it is not believed.
-pub fn accept(snapshot: &Snapshot<'_>, body: &str, tenant: TenantId, today: Day) -> Result<Seen, Observation> {
+pub fn accept(
+    snapshot: &Snapshot<'_>,
+    body: &str,
+    tenant: TenantId,
+    today: Day,
+) -> Result<Seen, Observation> {
     let refuse = |what: What, details: String| {
         let subject = snapshot.day().or_else(|| snapshot.id_day());
-        let subject = subject.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
-        Observation { what, subject, first_day: snapshot.day().unwrap_or(today), phase: Phase::Begin, details }
+        let subject =
+            subject.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
+        Observation {
+            what,
+            subject,
+            first_day: snapshot.day().unwrap_or(today),
+            phase: Phase::Begin,
+            details,
+        }
     };
     if !snapshot.belongs_to(tenant) {
         let named = snapshot.tenant_id.as_deref().unwrap_or("nobody");
         let named: String = named.chars().filter(|c| !c.is_control()).take(64).collect();
-        return Err(refuse(What::ForeignTenant, format!("the snapshot names {named} as its tenant")));
+        return Err(refuse(
+            What::ForeignTenant,
+            format!("the snapshot names {named} as its tenant"),
+        ));
     }
     let Some(day) = snapshot.day() else {
         return Err(refuse(What::Implausible, "the snapshot names no day".to_owned()));
     };
     if snapshot.id_day() != Some(day) {
-        return Err(refuse(What::Implausible, "the id of the snapshot names another day".to_owned()));
+        return Err(refuse(
+            What::Implausible,
+            "the id of the snapshot names another day".to_owned(),
+        ));
     }
     // A day ahead can be true where this clock is slow; more than one cannot.
     if day > today.plus(1) {
         return Err(refuse(What::Implausible, "the snapshot is of a day to come".to_owned()));
     }
-    let facts = DayFacts::of(snapshot).ok_or_else(|| refuse(What::Implausible, "the snapshot names no day".to_owned()))?;
+    let facts = DayFacts::of(snapshot)
+        .ok_or_else(|| refuse(What::Implausible, "the snapshot names no day".to_owned()))?;
     Ok(Seen { snapshot_id: snapshot.id.as_ref().to_owned(), facts, body: body.to_owned() })
 }
 
 /// Compares what was seen with what is kept. `newest_kept` is the newest day in the log.
-pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, newest_kept: Option<Day>, today: Day) -> Plan {
+pub fn plan(
+    seen: &[Seen],
+    kept: &BTreeMap<Day, KeptDay>,
+    newest_kept: Option<Day>,
+    today: Day,
+) -> Plan {
     let mut plan = Plan::default();
     // Of a day that stands twice in an answer the first counts.
     let mut by_day: BTreeMap<Day, usize> = BTreeMap::new();
@@ -76,7 +102,8 @@ pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, newest_kept: Option<Da
         by_day.entry(seen.facts.day).or_insert(index);
     }
     let mut newest = newest_kept;
-    let mut newest_revision = newest_kept.and_then(|day| kept.get(&day)).map_or(1, |kept| kept.revision);
+    let mut newest_revision =
+        newest_kept.and_then(|day| kept.get(&day)).map_or(1, |kept| kept.revision);
     for (&day, &index) in &by_day {
         let facts = &seen[index].facts;
         let backfilled = day < today.plus(1 - WINDOW);
@@ -94,7 +121,13 @@ pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, newest_kept: Option<Da
                 Comparison::Enriches => plan.enriched.push((index, old.revision)),
                 Comparison::Revision => {
                     let revision = old.revision + 1;
-                    plan.releases.push(Release { index, revision, base: Some((day, old.revision)), late: false, backfilled });
+                    plan.releases.push(Release {
+                        index,
+                        revision,
+                        base: Some((day, old.revision)),
+                        late: false,
+                        backfilled,
+                    });
                     if newest == Some(day) {
                         newest_revision = revision;
                     }
@@ -108,7 +141,9 @@ pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, newest_kept: Option<Da
 
 /// Days that lie between days known and that this answer reached back over without listing them.
 fn missing(by_day: &BTreeMap<Day, usize>, kept: &BTreeMap<Day, KeptDay>, today: Day) -> Vec<Day> {
-    let (Some((&reached, _)), Some((&last, _))) = (by_day.first_key_value(), by_day.last_key_value()) else {
+    let (Some((&reached, _)), Some((&last, _))) =
+        (by_day.first_key_value(), by_day.last_key_value())
+    else {
         return Vec::new();
     };
     let earliest = kept.first_key_value().map_or(reached, |(day, _)| (*day).min(reached));
@@ -119,13 +154,28 @@ fn missing(by_day: &BTreeMap<Day, usize>, kept: &BTreeMap<Day, KeptDay>, today: 
 
 /// What a poll has noticed: gaps that open and close, a score that has gone stale, days refused
 /// that have come after all.
-pub fn observations(seen: &[Seen], plan: &Plan, newest: Option<Day>, today: Day) -> Vec<Observation> {
-    let observation = |what, subject: String, first_day, phase, details: &str| {
-        Observation { what, subject, first_day, phase, details: details.to_owned() }
+pub fn observations(
+    seen: &[Seen],
+    plan: &Plan,
+    newest: Option<Day>,
+    today: Day,
+) -> Vec<Observation> {
+    let observation = |what, subject: String, first_day, phase, details: &str| Observation {
+        what,
+        subject,
+        first_day,
+        phase,
+        details: details.to_owned(),
     };
     let mut noticed = Vec::new();
     for day in &plan.missing {
-        noticed.push(observation(What::Gap, day.to_string(), *day, Phase::Begin, "Microsoft does not list this day"));
+        noticed.push(observation(
+            What::Gap,
+            day.to_string(),
+            *day,
+            Phase::Begin,
+            "Microsoft does not list this day",
+        ));
     }
     for release in plan.releases.iter().filter(|release| release.revision == 1) {
         let day = seen[release.index].facts.day;
@@ -133,10 +183,22 @@ pub fn observations(seen: &[Seen], plan: &Plan, newest: Option<Day>, today: Day)
             noticed.push(observation(what, day.to_string(), day, Phase::End, "the day has come"));
         }
     }
-    noticed.push(observation(What::PollFailed, "poll".to_owned(), today, Phase::End, "a poll succeeded"));
+    noticed.push(observation(
+        What::PollFailed,
+        "poll".to_owned(),
+        today,
+        Phase::End,
+        "a poll succeeded",
+    ));
     if let Some(newest) = newest {
         let phase = if newest < today.plus(-STALE_DAYS) { Phase::Begin } else { Phase::End };
-        noticed.push(observation(What::Stale, "newest".to_owned(), newest, phase, "the newest day is older than it should be"));
+        noticed.push(observation(
+            What::Stale,
+            "newest".to_owned(),
+            newest,
+            phase,
+            "the newest day is older than it should be",
+        ));
     }
     noticed
 }
@@ -157,16 +219,23 @@ mod tests {
     }
 
     fn json(date: &str, score: u32) -> String {
-        format!(r#"{{"id":"{TENANT}_{date}","azureTenantId":"{TENANT}","createdDateTime":"{date}T00:00:00Z","currentScore":{score}}}"#)
+        format!(
+            r#"{{"id":"{TENANT}_{date}","azureTenantId":"{TENANT}","createdDateTime":"{date}T00:00:00Z","currentScore":{score}}}"#
+        )
     }
 
     fn seen(date: &str, score: u32) -> Seen {
         let json = json(date, score);
-        accept(&wire::snapshot(&json).unwrap(), &json, TenantId::parse(TENANT).unwrap(), today()).unwrap()
+        accept(&wire::snapshot(&json).unwrap(), &json, TenantId::parse(TENANT).unwrap(), today())
+            .unwrap()
     }
 
     fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
-        days.iter().map(|(date, score, revision)| (day(date), KeptDay { revision: *revision, facts: seen(date, *score).facts })).collect()
+        days.iter()
+            .map(|(date, score, revision)| {
+                (day(date), KeptDay { revision: *revision, facts: seen(date, *score).facts })
+            })
+            .collect()
     }
 
     /// `day rN base late backfilled`, one a release.
@@ -185,9 +254,14 @@ mod tests {
     #[test]
     fn a_first_poll_releases_oldest_first_each_from_the_one_before() {
         let seen = [seen("2026-11-22", 3), seen("2026-11-21", 2), seen("2026-11-18", 1)];
-        assert_eq!(releases(&seen, &kept(&[])), [
-            "2026-11-18 r1 from - backfilled", "2026-11-21 r1 from 2026-11-18r1", "2026-11-22 r1 from 2026-11-21r1",
-        ]);
+        assert_eq!(
+            releases(&seen, &kept(&[])),
+            [
+                "2026-11-18 r1 from - backfilled",
+                "2026-11-21 r1 from 2026-11-18r1",
+                "2026-11-22 r1 from 2026-11-21r1",
+            ]
+        );
     }
 
     #[test]
@@ -199,17 +273,19 @@ mod tests {
     #[test]
     fn a_late_day_has_no_base_and_changes_nobodys() {
         let seen = [seen("2026-11-22", 3), seen("2026-11-20", 1)];
-        assert_eq!(releases(&seen, &kept(&[("2026-11-19", 1, 1), ("2026-11-21", 2, 2)])), [
-            "2026-11-20 r1 from - late", "2026-11-22 r1 from 2026-11-21r2",
-        ]);
+        assert_eq!(
+            releases(&seen, &kept(&[("2026-11-19", 1, 1), ("2026-11-21", 2, 2)])),
+            ["2026-11-20 r1 from - late", "2026-11-22 r1 from 2026-11-21r2",]
+        );
     }
 
     #[test]
     fn a_revision_is_measured_from_what_was_told_before() {
         let seen = [seen("2026-11-22", 9), seen("2026-11-21", 7)];
-        assert_eq!(releases(&seen, &kept(&[("2026-11-21", 2, 3)])), [
-            "2026-11-21 r4 from 2026-11-21r3", "2026-11-22 r1 from 2026-11-21r4",
-        ]);
+        assert_eq!(
+            releases(&seen, &kept(&[("2026-11-21", 2, 3)])),
+            ["2026-11-21 r4 from 2026-11-21r3", "2026-11-22 r1 from 2026-11-21r4",]
+        );
     }
 
     #[test]
@@ -226,16 +302,30 @@ mod tests {
     fn what_is_not_believed() {
         let check = |from: &str, to: &str, what: What| {
             let json = json("2026-11-22", 1).replacen(from, to, 1);
-            let refused = accept(&wire::snapshot(&json).unwrap(), &json, TenantId::parse(TENANT).unwrap(), today());
+            let refused = accept(
+                &wire::snapshot(&json).unwrap(),
+                &json,
+                TenantId::parse(TENANT).unwrap(),
+                today(),
+            );
             assert_eq!(refused.unwrap_err().what, what, "{json}");
         };
-        check(&format!(r#""azureTenantId":"{TENANT}""#), r#""azureTenantId":"NA""#, What::ForeignTenant);
+        check(
+            &format!(r#""azureTenantId":"{TENANT}""#),
+            r#""azureTenantId":"NA""#,
+            What::ForeignTenant,
+        );
         check(&format!(r#""id":"{TENANT}_2026-11-22""#), r#""id":"NA""#, What::ForeignTenant);
         check(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de", What::ForeignTenant);
         check("_2026-11-22", "_2026-11-21", What::Implausible);
         check("2026-11-22T", "2026-13-22T", What::Implausible);
         let ahead = json("2026-11-24", 1);
-        let refused = accept(&wire::snapshot(&ahead).unwrap(), &ahead, TenantId::parse(TENANT).unwrap(), today());
+        let refused = accept(
+            &wire::snapshot(&ahead).unwrap(),
+            &ahead,
+            TenantId::parse(TENANT).unwrap(),
+            today(),
+        );
         assert_eq!(refused.unwrap_err().what, What::Implausible);
     }
 }

@@ -9,6 +9,5 @@ fn main() {
         std::process::abort();
     }));
     let exit = secure_score_forwarder::cli::main();
-    #[expect(clippy::exit, reason = "the one place")]
     std::process::exit(exit as i32);
 }

@@ -9,9 +9,9 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence in the middle of an answer.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
-pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_mins(2);
 /// No server's word makes us wait longer than this.
-const MAX_WAIT: Duration = Duration::from_secs(3_600);
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -49,7 +49,8 @@ pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
         .tls_version_min(reqwest::tls::Version::TLS_1_2);
     if let Some(path) = ca_file {
         let certificates = read_certificates(path)?;
-        let certificates = certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
+        let certificates =
+            certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
         builder = builder.tls_certs_only(certificates);
     }
     builder.build().map_err(ClientError::Build)
@@ -81,13 +82,18 @@ pub fn is_safe_url(url: &url::Url) -> bool {
 }
 
 /// Reads a body up to a limit, whatever its `Content-Length` claims.
-pub async fn read_body(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+pub async fn read_body(
+    mut response: reqwest::Response,
+    limit: usize,
+) -> Result<Vec<u8>, BodyError> {
     let claimed = response.content_length().and_then(|length| usize::try_from(length).ok());
     if claimed.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge(limit));
     }
     let mut body = Vec::with_capacity(claimed.unwrap_or(16 << 10));
-    while let Some(chunk) = response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))? {
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))?
+    {
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
@@ -99,12 +105,15 @@ pub async fn read_body(mut response: reqwest::Response, limit: usize) -> Result<
 /// Unpacks a body sent with `Content-Encoding: gzip`, up to a limit.
 pub fn inflate(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, BodyError> {
     use std::io::Read;
-    let encoding = headers.get("Content-Encoding").map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
+    let encoding = headers
+        .get("Content-Encoding")
+        .map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     match encoding.as_deref() {
         None | Some("" | "identity") => Ok(body),
         Some("gzip") => {
             let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
-            let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice()).take(limit as u64 + 1);
+            let mut reader =
+                flate2::read::MultiGzDecoder::new(body.as_slice()).take(limit as u64 + 1);
             reader.read_to_end(&mut plain).map_err(BodyError::Packed)?;
             if plain.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(plain) }
         }

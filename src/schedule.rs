@@ -58,11 +58,21 @@ const LATE_HOUR: i8 = 22;
 const FIRST_RETRY: Duration = Duration::from_mins(5);
 
 impl Schedule {
-    pub fn new(cron: &str, zone: &str, jitter: Duration, look_again: Duration) -> Result<Self, ScheduleError> {
+    pub fn new(
+        cron: &str,
+        zone: &str,
+        jitter: Duration,
+        look_again: Duration,
+    ) -> Result<Self, ScheduleError> {
         let five = cron.split_whitespace().count() == 5;
         let parsed = CronParser::new().parse(cron).ok().filter(|_| five);
         let zone = TimeZone::get(zone).map_err(|_| ScheduleError::Zone(zone.to_owned()))?;
-        Ok(Self { cron: parsed.ok_or_else(|| ScheduleError::Cron(cron.to_owned()))?, zone, jitter, look_again })
+        Ok(Self {
+            cron: parsed.ok_or_else(|| ScheduleError::Cron(cron.to_owned()))?,
+            zone,
+            jitter,
+            look_again,
+        })
     }
 
     /// Whether a poll of this tenant is due, and why.
@@ -71,7 +81,8 @@ impl Schedule {
         // A clock that was set back must not silence the schedule until it has caught up.
         let last_attempt = last_attempt.min(now);
         if polled.failures > 0 {
-            return since(last_attempt, now, self.retry_wait(polled.failures)).then_some(Due::Retry);
+            return since(last_attempt, now, self.retry_wait(polled.failures))
+                .then_some(Due::Retry);
         }
         let jitter = self.jitter_of(tenant);
         let last_success = polled.last_success.unwrap_or(last_attempt).min(now);
@@ -80,8 +91,10 @@ impl Schedule {
         }
         let today = Day::of(now);
         if polled.newest_day < Some(today) {
-            let asked_today = self.last_time(now, jitter).is_some_and(|time| Day::of(time) == today);
-            return (asked_today && since(last_success, now, self.look_again)).then_some(Due::LookAgain);
+            let asked_today =
+                self.last_time(now, jitter).is_some_and(|time| Day::of(time) == today);
+            return (asked_today && since(last_success, now, self.look_again))
+                .then_some(Due::LookAgain);
         }
         let late = today.at(LATE_HOUR).checked_add(jitter).unwrap_or(now);
         (now >= late && last_success < late).then_some(Due::Late)
@@ -97,7 +110,10 @@ impl Schedule {
     /// The same for a tenant at each start, and different between tenants.
     fn jitter_of(&self, tenant: TenantId) -> Duration {
         let seconds = self.jitter.as_secs();
-        let hash = tenant.as_bytes().iter().fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        let hash = tenant
+            .as_bytes()
+            .iter()
+            .fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
         Duration::from_secs(hash.checked_rem(seconds + 1).unwrap_or(0))
     }
 
@@ -131,26 +147,49 @@ mod tests {
 
     fn polled(success: &str, newest: &str) -> Polled {
         let time = Some(at(success));
-        Polled { last_attempt: time, last_success: time, failures: 0, newest_day: Day::parse(newest) }
+        Polled {
+            last_attempt: time,
+            last_success: time,
+            failures: 0,
+            newest_day: Day::parse(newest),
+        }
     }
 
     #[test]
     fn table() {
         let daily = schedule("15 6 * * *", "UTC");
-        let check = |polled: Polled, now: &str, want: Option<Due>| assert_eq!(daily.due(tenant(), &polled, at(now)), want, "{now} {polled:?}");
+        let check = |polled: Polled, now: &str, want: Option<Due>| {
+            assert_eq!(daily.due(tenant(), &polled, at(now)), want, "{now} {polled:?}");
+        };
         check(Polled::default(), "2026-11-22T00:00:00Z", Some(Due::First));
         check(polled("2026-11-21T06:16:00Z", "2026-11-21"), "2026-11-22T06:14:59Z", None);
-        check(polled("2026-11-21T23:00:00Z", "2026-11-21"), "2026-11-22T06:15:00Z", Some(Due::Daily));
+        check(
+            polled("2026-11-21T23:00:00Z", "2026-11-21"),
+            "2026-11-22T06:15:00Z",
+            Some(Due::Daily),
+        );
         // Down over the due time, even for days: made up once.
-        check(polled("2026-11-18T06:16:00Z", "2026-11-18"), "2026-11-22T11:00:00Z", Some(Due::Daily));
+        check(
+            polled("2026-11-18T06:16:00Z", "2026-11-18"),
+            "2026-11-22T11:00:00Z",
+            Some(Due::Daily),
+        );
         check(polled("2026-11-22T11:00:00Z", "2026-11-22"), "2026-11-22T11:01:00Z", None);
         // Not yet published.
         check(polled("2026-11-22T06:15:30Z", "2026-11-21"), "2026-11-22T08:15:00Z", None);
-        check(polled("2026-11-22T06:15:30Z", "2026-11-21"), "2026-11-22T08:15:30Z", Some(Due::LookAgain));
+        check(
+            polled("2026-11-22T06:15:30Z", "2026-11-21"),
+            "2026-11-22T08:15:30Z",
+            Some(Due::LookAgain),
+        );
         // After midnight, before the daily poll, nobody is expected to have published.
         check(polled("2026-11-21T23:00:00Z", "2026-11-21"), "2026-11-22T03:00:00Z", None);
         // Once more late in the day.
-        check(polled("2026-11-22T06:15:30Z", "2026-11-22"), "2026-11-22T22:00:00Z", Some(Due::Late));
+        check(
+            polled("2026-11-22T06:15:30Z", "2026-11-22"),
+            "2026-11-22T22:00:00Z",
+            Some(Due::Late),
+        );
         check(polled("2026-11-22T22:00:10Z", "2026-11-22"), "2026-11-22T23:00:00Z", None);
         // A clock that ran ahead and was set back.
         check(polled("2027-11-22T06:15:30Z", "2026-11-22"), "2026-11-23T06:14:00Z", None);

@@ -26,7 +26,10 @@ pub(super) struct KeyFrame {
 
 impl KeyFrame {
     /// The tenant's newest.
-    pub(super) fn newest(connection: &Connection, tenant: i64) -> Result<Option<Self>, CheckpointError> {
+    pub(super) fn newest(
+        connection: &Connection,
+        tenant: i64,
+    ) -> Result<Option<Self>, CheckpointError> {
         let row: Option<(i64, Vec<u8>)> = connection
             .prepare_cached(
                 "SELECT b.id, b.bytes FROM entry e JOIN body b ON b.id = e.body
@@ -35,14 +38,22 @@ impl KeyFrame {
             .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((id, bytes)) = row else { return Ok(None) };
-        let uses = connection.query_row("SELECT count(*) FROM body WHERE key_frame = ?1", [id], |row| row.get(0))?;
+        let uses = connection.query_row(
+            "SELECT count(*) FROM body WHERE key_frame = ?1",
+            [id],
+            |row| row.get(0),
+        )?;
         let body = decompress(PLAIN, &bytes, None)?;
         Ok(Some(Self { id, body, stored: bytes.len(), uses }))
     }
 }
 
 /// Stores a body; `key` is the key frame to lean on, and becomes this one if it serves better alone.
-pub(super) fn store(connection: &Connection, body: &str, key: &mut Option<KeyFrame>) -> Result<i64, CheckpointError> {
+pub(super) fn store(
+    connection: &Connection,
+    body: &str,
+    key: &mut Option<KeyFrame>,
+) -> Result<i64, CheckpointError> {
     if let Some(frame) = key.as_mut().filter(|frame| frame.uses < MAX_USES) {
         let bytes = compress(body, Some(&frame.body))?;
         // A body unlike its key frame is a better key frame for those to come.
@@ -64,7 +75,11 @@ pub(super) struct Bodies {
 }
 
 impl Bodies {
-    pub(super) fn read(&mut self, connection: &Connection, id: i64) -> Result<String, CheckpointError> {
+    pub(super) fn read(
+        &mut self,
+        connection: &Connection,
+        id: i64,
+    ) -> Result<String, CheckpointError> {
         let (codec, key_frame, bytes): (i64, Option<i64>, Vec<u8>) = connection
             .prepare_cached("SELECT codec, key_frame, bytes FROM body WHERE id = ?1")?
             .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -72,7 +87,8 @@ impl Bodies {
             None => decompress(codec, &bytes, None)?,
             Some(key) => decompress(codec, &bytes, Some(self.key(connection, key)?))?,
         };
-        String::from_utf8(body).map_err(|_| CheckpointError::Damaged(format!("body {id} is not text")))
+        String::from_utf8(body)
+            .map_err(|_| CheckpointError::Damaged(format!("body {id} is not text")))
     }
 
     fn key(&mut self, connection: &Connection, id: i64) -> Result<&[u8], CheckpointError> {
@@ -86,7 +102,12 @@ impl Bodies {
     }
 }
 
-fn insert(connection: &Connection, codec: i64, key: Option<i64>, bytes: &[u8]) -> Result<i64, CheckpointError> {
+fn insert(
+    connection: &Connection,
+    codec: i64,
+    key: Option<i64>,
+    bytes: &[u8],
+) -> Result<i64, CheckpointError> {
     connection
         .prepare_cached("INSERT INTO body (codec, key_frame, bytes) VALUES (?1, ?2, ?3)")?
         .execute(params![codec, key, bytes])?;
@@ -95,18 +116,24 @@ fn insert(connection: &Connection, codec: i64, key: Option<i64>, bytes: &[u8]) -
 
 fn compress(body: &str, dictionary: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
     use zstd::zstd_safe::CParameter;
-    let mut compressor = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary.unwrap_or_default())?;
+    let mut compressor =
+        zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary.unwrap_or_default())?;
     // The frame proves on reading that it is what was written.
     compressor.set_parameter(CParameter::ChecksumFlag(true))?;
     Ok(compressor.compress(body.as_bytes())?)
 }
 
-fn decompress(codec: i64, bytes: &[u8], dictionary: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
+fn decompress(
+    codec: i64,
+    bytes: &[u8],
+    dictionary: Option<&[u8]>,
+) -> Result<Vec<u8>, CheckpointError> {
     let damaged = || CheckpointError::Damaged("a stored body cannot be read".to_owned());
     if !matches!((codec, dictionary), (PLAIN, None) | (WITH_KEY_FRAME, Some(_))) {
         return Err(damaged());
     }
-    let mut decompressor = zstd::bulk::Decompressor::with_dictionary(dictionary.unwrap_or_default())?;
+    let mut decompressor =
+        zstd::bulk::Decompressor::with_dictionary(dictionary.unwrap_or_default())?;
     let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().ok_or_else(damaged)?;
     let size = usize::try_from(size).ok().filter(|size| *size <= MAX_BODY).ok_or_else(damaged)?;
     decompressor.decompress(bytes, size).map_err(|_| damaged())

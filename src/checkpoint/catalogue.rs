@@ -22,8 +22,10 @@ pub(super) fn store(
     if members.is_empty() {
         return Ok(newest.map(|(id, _)| id));
     }
-    let mut ordered: Vec<(Vec<u8>, &CatalogueMember<'_>)> =
-        members.iter().map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member)).collect();
+    let mut ordered: Vec<(Vec<u8>, &CatalogueMember<'_>)> = members
+        .iter()
+        .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
+        .collect();
     ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
     let version = version_digest(&ordered);
     if let Some((id, digest)) = newest
@@ -52,16 +54,21 @@ impl Checkpoint {
     pub fn catalogue(&self, version: i64) -> Result<Vec<(String, String)>, CheckpointError> {
         let connection = self.connection();
         let damaged = || CheckpointError::Damaged(format!("catalogue {version} cannot be read"));
-        let packed: Vec<u8> =
-            connection.query_row("SELECT members FROM catalogue WHERE id = ?1", [version], |row| row.get(0))?;
+        let packed: Vec<u8> = connection.query_row(
+            "SELECT members FROM catalogue WHERE id = ?1",
+            [version],
+            |row| row.get(0),
+        )?;
         let packed = zstd::bulk::decompress(&packed, MAX_MEMBERS).map_err(|_| damaged())?;
         let mut statement = connection.prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?;
         let mut members = Vec::new();
         let mut rest = packed.as_slice();
         while !rest.is_empty() {
-            let profile = read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
+            let profile =
+                read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
             let decisions = read_field(&mut rest).ok_or_else(damaged)?;
-            let bytes: Vec<u8> = statement.query_row([profile.ok_or_else(damaged)?], |row| row.get(0))?;
+            let bytes: Vec<u8> =
+                statement.query_row([profile.ok_or_else(damaged)?], |row| row.get(0))?;
             let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
             let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
             members.push((text(shared)?, text(decisions.to_vec())?));
@@ -80,7 +87,11 @@ fn version_digest(ordered: &[(Vec<u8>, &CatalogueMember<'_>)]) -> Vec<u8> {
     context.finish().as_ref().to_vec()
 }
 
-fn store_profile(connection: &Connection, digest: &[u8], shared: &str) -> Result<i64, CheckpointError> {
+fn store_profile(
+    connection: &Connection,
+    digest: &[u8],
+    shared: &str,
+) -> Result<i64, CheckpointError> {
     let known = connection
         .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
         .query_row([digest], |row| row.get(0))
@@ -89,7 +100,9 @@ fn store_profile(connection: &Connection, digest: &[u8], shared: &str) -> Result
         return Ok(id);
     }
     let bytes = zstd::bulk::compress(shared.as_bytes(), 9)?;
-    connection.prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?.execute(params![digest, bytes])?;
+    connection
+        .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
+        .execute(params![digest, bytes])?;
     Ok(connection.last_insert_rowid())
 }
 

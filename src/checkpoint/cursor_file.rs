@@ -2,7 +2,7 @@
 //! sent need not be sent again. Replaced as a whole (write, fsync, rename, fsync the directory),
 //! and checked by a digest.
 
-use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fmt::Write as _, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,9 @@ impl CursorFile {
         let text = match fs_err::read_to_string(directory.join(FILE)) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => return Err(CursorFileError::Damaged),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(CursorFileError::Damaged);
+            }
             Err(error) => return Err(CursorFileError::Read(error)),
         };
         let (body, sum) = text.trim_end().rsplit_once('\n').ok_or(CursorFileError::Damaged)?;
@@ -55,7 +57,8 @@ impl CursorFile {
         let body = serde_json::to_string(self)?;
         let temporary = directory.join("cursors.json.new");
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;
         file.sync_all()?;
         fs_err::rename(&temporary, directory.join(FILE))?;
@@ -63,7 +66,12 @@ impl CursorFile {
     }
 
     /// The first day that a sink may still lack, if another checkpoint's file knows of it.
-    pub(super) fn sent_before_loss(&self, checkpoint_id: &str, sink: &str, tenant: TenantId) -> Option<Day> {
+    pub(super) fn sent_before_loss(
+        &self,
+        checkpoint_id: &str,
+        sink: &str,
+        tenant: TenantId,
+    ) -> Option<Day> {
         if self.checkpoint_id == checkpoint_id {
             return None;
         }
@@ -76,5 +84,10 @@ impl CursorFile {
 }
 
 fn checksum(body: &str) -> String {
-    digest(&SHA256, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hex = String::with_capacity(64);
+    for byte in digest(&SHA256, body.as_bytes()).as_ref() {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }

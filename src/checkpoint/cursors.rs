@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, CursorFile, KeptCursor, take::observe, tenant_id, tenant_row};
+use super::{
+    Checkpoint, CheckpointError, CursorFile, KeptCursor, take::observe, tenant_id, tenant_row,
+};
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
 
 /// One host writes with epoch 0.
@@ -54,10 +56,16 @@ impl Checkpoint {
     /// Makes a sink known, with a cursor for each of these tenants. A new cursor starts at the
     /// beginning of the log and sends no day before `start_from`; if the database was lost, no
     /// day that the second cursor file says was sent.
-    pub fn register_sink(&self, sink: &str, tenants: &[TenantId], start_from: Day) -> Result<(), CheckpointError> {
+    pub fn register_sink(
+        &self,
+        sink: &str,
+        tenants: &[TenantId],
+        start_from: Day,
+    ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        transaction.execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
+        transaction
+            .execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
             let sent = self.remembered.sent_before_loss(&self.id, sink, *tenant);
@@ -72,12 +80,15 @@ impl Checkpoint {
 
     /// What the sink left with its last receipt.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let mark = self.connection().query_row("SELECT mark FROM sink WHERE name = ?1", [sink], |row| row.get(0));
+        let mark =
+            self.connection()
+                .query_row("SELECT mark FROM sink WHERE name = ?1", [sink], |row| row.get(0));
         Ok(mark.optional()?.flatten())
     }
 
     pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
-        self.connection().execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
+        self.connection()
+            .execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
         Ok(())
     }
 
@@ -105,7 +116,8 @@ impl Checkpoint {
             pending.push(Pending {
                 tenant: tenant_id(&row.get::<_, String>(0)?)?,
                 at: Position { seq: row.get::<_, i64>(1)?.cast_unsigned(), place: row.get(2)? },
-                floor: Day::from_number(row.get(3)?).unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+                floor: Day::from_number(row.get(3)?)
+                    .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
                 entries: row.get::<_, i64>(4)?.cast_unsigned(),
                 backfilled: row.get::<_, i64>(5)? == 1,
             });
@@ -144,7 +156,7 @@ impl Checkpoint {
             .execute(params![
                 advance.sink,
                 advance.sent.cast_signed(),
-                advance.dead_letters.len() as i64,
+                (advance.dead_letters.len() as u64).cast_signed(),
                 advance.mark,
                 advance.now_ms
             ])?;
@@ -185,7 +197,11 @@ impl Checkpoint {
 }
 
 /// Puts a record on the dead-letter list; the first of a sink is an observation about it.
-fn bury(connection: &Connection, advance: &Advance<'_>, letter: &DeadLetter) -> Result<(), CheckpointError> {
+fn bury(
+    connection: &Connection,
+    advance: &Advance<'_>,
+    letter: &DeadLetter,
+) -> Result<(), CheckpointError> {
     let tenant = tenant_row(connection, &advance.tenant.to_string())?;
     connection
         .prepare_cached(

@@ -33,8 +33,16 @@ pub enum CheckpointError {
 impl CheckpointError {
     /// The store cannot be used until somebody has looked at it.
     pub fn is_unusable(&self) -> bool {
-        matches!(self, Self::Absent(_) | Self::Damaged(_) | Self::Newer(_) | Self::Foreign(_) | Self::Locked(_) | Self::Directory(..) | Self::File(_))
-            || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
+        matches!(
+            self,
+            Self::Absent(_)
+                | Self::Damaged(_)
+                | Self::Newer(_)
+                | Self::Foreign(_)
+                | Self::Locked(_)
+                | Self::Directory(..)
+                | Self::File(_)
+        ) || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
     }
 }
 
@@ -42,7 +50,9 @@ impl From<rusqlite::Error> for CheckpointError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error.to_string()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
             _ => Self::Database(error),
         }
     }

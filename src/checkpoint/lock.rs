@@ -63,7 +63,13 @@ pub(super) fn holder(directory: &Path) -> Option<Holder> {
 
 fn open(directory: &Path) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join(FILE))
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join(FILE))
 }
 
 fn read(mut file: &File) -> Option<Holder> {

@@ -75,7 +75,11 @@ impl Checkpoint {
         let mut connection = Connection::open(&path)?;
         configure(&connection)?;
         migrate(&mut connection)?;
-        for file in [path, directory.join(format!("{DATABASE}-wal")), directory.join(format!("{DATABASE}-shm"))] {
+        for file in [
+            path,
+            directory.join(format!("{DATABASE}-wal")),
+            directory.join(format!("{DATABASE}-shm")),
+        ] {
             set_private(&file)?;
         }
         if !existed {
@@ -95,8 +99,16 @@ impl Checkpoint {
         Self::with(directory, connection, None)
     }
 
-    fn with(directory: &Path, connection: Connection, lock: Option<lock::Lock>) -> Result<Self, CheckpointError> {
-        let id = connection.query_row("SELECT value FROM meta WHERE key = 'checkpoint_id'", [], |row| row.get(0))?;
+    fn with(
+        directory: &Path,
+        connection: Connection,
+        lock: Option<lock::Lock>,
+    ) -> Result<Self, CheckpointError> {
+        let id = connection.query_row(
+            "SELECT value FROM meta WHERE key = 'checkpoint_id'",
+            [],
+            |row| row.get(0),
+        )?;
         let remembered = match CursorFile::read(directory) {
             Ok(file) => file.unwrap_or_default(),
             Err(error) => {
@@ -105,7 +117,14 @@ impl Checkpoint {
             }
         };
         let names = Mutex::new(Names::load(&connection)?);
-        Ok(Self { directory: directory.to_owned(), connection: Mutex::new(connection), names, lock, id, remembered })
+        Ok(Self {
+            directory: directory.to_owned(),
+            connection: Mutex::new(connection),
+            names,
+            lock,
+            id,
+            remembered,
+        })
     }
 
     /// Differs between any two checkpoints.
@@ -183,7 +202,9 @@ fn prepare(directory: &Path) -> Result<(), CheckpointError> {
             .map_err(|error| CheckpointError::Directory(directory.to_owned(), error))?;
     }
     let metadata = fs_err::metadata(directory)?;
-    if metadata.uid() == rustix::process::geteuid().as_raw() && metadata.permissions().mode() & 0o077 != 0 {
+    if metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.permissions().mode() & 0o077 != 0
+    {
         set_mode(directory, 0o700)?;
     }
     Ok(())
@@ -224,7 +245,8 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), Checkpoint
 }
 
 fn is_blank(connection: &Connection) -> bool {
-    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let tables =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
     tables.is_ok_and(|count| count == 0)
 }
 
@@ -246,7 +268,10 @@ fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
     }
     let transaction = connection.transaction()?;
     transaction.execute_batch(include_str!("schema.sql"))?;
-    transaction.execute("INSERT INTO meta VALUES ('checkpoint_id', ?1)", params![uuid::Uuid::new_v4().to_string()])?;
+    transaction.execute(
+        "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
+        params![uuid::Uuid::new_v4().to_string()],
+    )?;
     transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;

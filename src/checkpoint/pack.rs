@@ -12,7 +12,10 @@ const VERSION: u8 = 1;
 /// Far beyond the facts of the largest day.
 const MAX_UNPACKED: usize = 4 << 20;
 
-pub(super) fn pack(facts: &DayFacts, mut name_id: impl FnMut(&str) -> Result<u32, CheckpointError>) -> Result<Vec<u8>, CheckpointError> {
+pub(super) fn pack(
+    facts: &DayFacts,
+    mut name_id: impl FnMut(&str) -> Result<u32, CheckpointError>,
+) -> Result<Vec<u8>, CheckpointError> {
     let mut out = vec![VERSION];
     let fields = [facts.current_score, facts.max_score, facts.active_users, facts.licensed_users];
     out.push(presence(&fields) | u8::from(facts.rich) << 4);
@@ -33,14 +36,21 @@ pub(super) fn pack(facts: &DayFacts, mut name_id: impl FnMut(&str) -> Result<u32
     zstd::bulk::compress(&out, 3).map_err(CheckpointError::File)
 }
 
-pub(super) fn unpack(bytes: &[u8], day: Day, name: impl Fn(u32) -> Option<String>) -> Result<DayFacts, CheckpointError> {
+pub(super) fn unpack(
+    bytes: &[u8],
+    day: Day,
+    name: impl Fn(u32) -> Option<String>,
+) -> Result<DayFacts, CheckpointError> {
     let damaged = || CheckpointError::Damaged(format!("the facts of {day} cannot be read"));
     let plain = zstd::bulk::decompress(bytes, MAX_UNPACKED).map_err(|_| damaged())?;
     Reader { rest: &plain }.facts(day, name).ok_or_else(damaged)
 }
 
 fn presence(fields: &[Option<Number>; 4]) -> u8 {
-    fields.iter().enumerate().fold(0, |bits, (index, field)| bits | u8::from(field.is_some()) << index)
+    fields
+        .iter()
+        .enumerate()
+        .fold(0, |bits, (index, field)| bits | u8::from(field.is_some()) << index)
 }
 
 fn on_bits(on: Option<bool>) -> u8 {
@@ -52,16 +62,13 @@ fn on_bits(on: Option<bool>) -> u8 {
 }
 
 fn write_number(number: Number, out: &mut Vec<u8>) {
-    match hundredths(number) {
-        Some(hundredths) => {
-            #[expect(clippy::cast_sign_loss, reason = "zig-zag makes it non-negative")]
-            let zigzag = ((hundredths << 1) ^ (hundredths >> 63)) as u64;
-            write_count(zigzag << 1, out);
-        }
-        None => {
-            write_count(1, out);
-            out.extend_from_slice(&number.get().to_le_bytes());
-        }
+    if let Some(hundredths) = hundredths(number) {
+        #[expect(clippy::cast_sign_loss, reason = "zig-zag makes it non-negative")]
+        let zigzag = ((hundredths << 1) ^ (hundredths >> 63)) as u64;
+        write_count(zigzag << 1, out);
+    } else {
+        write_count(1, out);
+        out.extend_from_slice(&number.get().to_le_bytes());
     }
 }
 
@@ -112,7 +119,16 @@ impl Reader<'_> {
             controls.push(ControlFacts { name, score, percentage, count, total, on });
         }
         let rich = bits & 1 << 4 != 0;
-        Some(DayFacts { day, current_score, max_score, active_users, licensed_users, averages, controls, rich })
+        Some(DayFacts {
+            day,
+            current_score,
+            max_score,
+            active_users,
+            licensed_users,
+            averages,
+            controls,
+            rich,
+        })
     }
 
     fn fields(&mut self, bits: u8) -> Option<[Option<Number>; 4]> {
@@ -177,10 +193,18 @@ mod tests {
 
     fn control() -> impl Strategy<Value = ControlFacts> {
         (0_u32..500, number(), number(), number(), number(), any::<Option<bool>>()).prop_map(
-            |(id, score, percentage, count, total, on)| ControlFacts { name: format!("c{id}"), score, percentage, count, total, on },
+            |(id, score, percentage, count, total, on)| ControlFacts {
+                name: format!("c{id}"),
+                score,
+                percentage,
+                count,
+                total,
+                on,
+            },
         )
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the shape that `pack` wants")]
     fn id_of(name: &str) -> Result<u32, CheckpointError> {
         Ok(name[1..].parse().unwrap())
     }

@@ -41,7 +41,13 @@ impl Checkpoint {
     }
 
     /// Notes that a poll brought nothing, and why.
-    pub fn poll_failed(&self, tenant: TenantId, now_ms: i64, reason: &str, observation: &Observation) -> Result<(), CheckpointError> {
+    pub fn poll_failed(
+        &self,
+        tenant: TenantId,
+        now_ms: i64,
+        reason: &str,
+        observation: &Observation,
+    ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let id = tenant_row(&transaction, &tenant.to_string())?;
@@ -63,7 +69,8 @@ impl Checkpoint {
     }
 
     pub fn keep_resolved(&self, domain: &str, tenant: TenantId) -> Result<(), CheckpointError> {
-        self.connection().execute("INSERT INTO domain VALUES (?1, ?2)", params![domain, tenant.to_string()])?;
+        self.connection()
+            .execute("INSERT INTO domain VALUES (?1, ?2)", params![domain, tenant.to_string()])?;
         Ok(())
     }
 }

@@ -24,7 +24,13 @@ pub struct StoredEntry {
 impl Checkpoint {
     /// The next snapshots of a tenant's log from `seq` on, of days not before `floor`, until they
     /// hold `octets` of body or the log ends. Observations stream nothing yet and are passed over.
-    pub fn read(&self, tenant: TenantId, seq: u64, floor: Day, octets: usize) -> Result<Vec<StoredEntry>, CheckpointError> {
+    pub fn read(
+        &self,
+        tenant: TenantId,
+        seq: u64,
+        floor: Day,
+        octets: usize,
+    ) -> Result<Vec<StoredEntry>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
         let guid = tenant.to_string();
@@ -51,12 +57,21 @@ impl Checkpoint {
                     history.push(read_facts(row, 0, 1, &names)?);
                 }
             }
-            let day = Day::from_number(day).ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
+            let day = Day::from_number(day)
+                .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
             let seq = row.get::<_, i64>(0)?.cast_unsigned();
             let body = bodies.read(&connection, row.get(7)?)?;
             read += body.len();
             entries.push(StoredEntry {
-                snapshot: SnapshotRef { id: row.get(4)?, day, revision, seq, late, backfilled, partial },
+                snapshot: SnapshotRef {
+                    id: row.get(4)?,
+                    day,
+                    revision,
+                    seq,
+                    late,
+                    backfilled,
+                    partial,
+                },
                 observed_ms: row.get(2)?,
                 body,
                 catalogue: row.get(6)?,

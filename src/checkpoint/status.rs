@@ -51,7 +51,8 @@ impl Checkpoint {
     }
 
     fn file_size(&self, end: &str) -> u64 {
-        fs_err::metadata(self.directory.join(format!("{}{end}", super::DATABASE))).map_or(0, |file| file.len())
+        fs_err::metadata(self.directory.join(format!("{}{end}", super::DATABASE)))
+            .map_or(0, |file| file.len())
     }
 
     fn tenant_status(&self) -> Result<Vec<TenantStatus>, CheckpointError> {

@@ -65,7 +65,11 @@ const DAILY_ASKS: u32 = 7;
 
 impl Checkpoint {
     /// The days kept from `from` on, each at its latest revision.
-    pub fn ledger(&self, tenant: TenantId, from: Day) -> Result<BTreeMap<Day, KeptDay>, CheckpointError> {
+    pub fn ledger(
+        &self,
+        tenant: TenantId,
+        from: Day,
+    ) -> Result<BTreeMap<Day, KeptDay>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
         let mut statement = connection.prepare_cached(
@@ -98,7 +102,10 @@ impl Checkpoint {
              WHERE t.guid = ?1 AND o.absent = 0 AND (o.asks < ?2 OR o.last_asked <= ?3) ORDER BY o.day",
         )?;
         let week_ago = now_ms - 7 * 86_400_000;
-        let rows = statement.query_map(params![tenant.to_string(), DAILY_ASKS, week_ago], |row| row.get::<_, i32>(0))?;
+        let rows = statement
+            .query_map(params![tenant.to_string(), DAILY_ASKS, week_ago], |row| {
+                row.get::<_, i32>(0)
+            })?;
         let days = rows.collect::<Result<Vec<_>, _>>()?;
         Ok(days.into_iter().filter_map(Day::from_number).collect())
     }
@@ -127,7 +134,8 @@ struct Take<'a> {
 
 impl Take<'_> {
     fn all(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
-        let catalogue = catalogue::store(self.transaction, self.tenant, &taking.catalogue, taking.observed_ms)?;
+        let catalogue =
+            catalogue::store(self.transaction, self.tenant, &taking.catalogue, taking.observed_ms)?;
         let mut key = KeyFrame::newest(self.transaction, self.tenant)?;
         for enriched in &taking.enriched {
             self.enrich(enriched, &mut key)?;
@@ -149,10 +157,17 @@ impl Take<'_> {
         Ok(())
     }
 
-    fn append(&mut self, entry: &NewEntry<'_>, observed_ms: i64, catalogue: Option<i64>, key: &mut Option<KeyFrame>) -> Result<(), CheckpointError> {
+    fn append(
+        &mut self,
+        entry: &NewEntry<'_>,
+        observed_ms: i64,
+        catalogue: Option<i64>,
+        key: &mut Option<KeyFrame>,
+    ) -> Result<(), CheckpointError> {
         let facts = self.pack(entry.facts)?;
         let body = body::store(self.transaction, entry.body, key)?;
-        let flags = if entry.late { LATE } else { 0 } | if entry.backfilled { BACKFILLED } else { 0 };
+        let flags =
+            if entry.late { LATE } else { 0 } | if entry.backfilled { BACKFILLED } else { 0 };
         let seq = next_seq(self.transaction, self.tenant)?;
         self.transaction
             .prepare_cached(
@@ -181,7 +196,11 @@ impl Take<'_> {
         Ok(())
     }
 
-    fn enrich(&mut self, enriched: &Enriched<'_>, key: &mut Option<KeyFrame>) -> Result<(), CheckpointError> {
+    fn enrich(
+        &mut self,
+        enriched: &Enriched<'_>,
+        key: &mut Option<KeyFrame>,
+    ) -> Result<(), CheckpointError> {
         let facts = self.pack(enriched.facts)?;
         let body = body::store(self.transaction, enriched.body, key)?;
         // The poor body stays for as long as others lean on it.
@@ -202,7 +221,10 @@ impl Take<'_> {
         }
         // Microsoft keeps 90 days: what is older cannot be had any more.
         let horizon = taking.observed_ms.div_euclid(86_400_000) - 90;
-        self.transaction.execute("UPDATE owed SET absent = 1 WHERE tenant = ?1 AND day < ?2", params![self.tenant, horizon])?;
+        self.transaction.execute(
+            "UPDATE owed SET absent = 1 WHERE tenant = ?1 AND day < ?2",
+            params![self.tenant, horizon],
+        )?;
         Ok(())
     }
 
@@ -212,9 +234,12 @@ impl Take<'_> {
             if let Some(id) = self.names.by_name.get(name) {
                 return Ok(*id);
             }
-            transaction.prepare_cached("INSERT INTO control (name) VALUES (?1)")?.execute([name])?;
+            transaction
+                .prepare_cached("INSERT INTO control (name) VALUES (?1)")?
+                .execute([name])?;
             let id = u32::try_from(transaction.last_insert_rowid());
-            let id = id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
+            let id =
+                id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
             self.names.add(id, name.to_owned());
             Ok(id)
         })
@@ -222,7 +247,12 @@ impl Take<'_> {
 }
 
 /// Appends an observation if it is news: a begin that has not begun, an end of what has.
-pub(super) fn observe(connection: &Connection, tenant: i64, observation: &Observation, observed_ms: i64) -> Result<(), CheckpointError> {
+pub(super) fn observe(
+    connection: &Connection,
+    tenant: i64,
+    observation: &Observation,
+    observed_ms: i64,
+) -> Result<(), CheckpointError> {
     let Observation { what, subject, first_day, phase, details } = observation;
     let key = params![tenant, what.as_str(), subject];
     let open: Option<i32> = connection
@@ -238,7 +268,9 @@ pub(super) fn observe(connection: &Connection, tenant: i64, observation: &Observ
         }
         (Phase::End, Some(begun)) => {
             connection
-                .prepare_cached("DELETE FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3")?
+                .prepare_cached(
+                    "DELETE FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3",
+                )?
                 .execute(key)?;
             begun
         }
@@ -250,20 +282,37 @@ pub(super) fn observe(connection: &Connection, tenant: i64, observation: &Observ
             "INSERT INTO entry (tenant, seq, kind, day, observed, what, subject, phase, details)
              VALUES (?1, ?2, 2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![tenant, seq, first_day, observed_ms, what.as_str(), subject, phase.as_str(), details])?;
+        .execute(params![
+            tenant,
+            seq,
+            first_day,
+            observed_ms,
+            what.as_str(),
+            subject,
+            phase.as_str(),
+            details
+        ])?;
     Ok(())
 }
 
 fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError> {
     let seq = connection
-        .prepare_cached("UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1")?
+        .prepare_cached(
+            "UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1",
+        )?
         .query_row([tenant], |row| row.get(0))?;
     Ok(seq)
 }
 
 /// The facts in a row, by the columns of the day and of the packed facts.
-pub(super) fn read_facts(row: &Row<'_>, day: usize, facts: usize, names: &Names) -> Result<DayFacts, CheckpointError> {
-    let day = Day::from_number(row.get(day)?).ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
+pub(super) fn read_facts(
+    row: &Row<'_>,
+    day: usize,
+    facts: usize,
+    names: &Names,
+) -> Result<DayFacts, CheckpointError> {
+    let day = Day::from_number(row.get(day)?)
+        .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
     let bytes: Vec<u8> = row.get(facts)?;
     pack::unpack(&bytes, day, |id| names.by_id.get(&id).cloned())
 }

@@ -14,7 +14,10 @@ fn body(day: &str, score: u32) -> String {
     let controls: Vec<String> = (0..50)
         .map(|i| format!(r#"{{"controlName":"c{i}","score":{score},"scoreInPercentage":{i},"description":"A control of the tenant, number {i}, described at some length."}}"#))
         .collect();
-    format!(r#"{{"id":"x_{day}","createdDateTime":"{day}T00:00:00Z","currentScore":{score},"controlScores":[{}]}}"#, controls.join(","))
+    format!(
+        r#"{{"id":"x_{day}","createdDateTime":"{day}T00:00:00Z","currentScore":{score},"controlScores":[{}]}}"#,
+        controls.join(",")
+    )
 }
 
 fn facts(body: &str) -> DayFacts {
@@ -36,7 +39,15 @@ fn nothing() -> Taking<'static> {
 fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
     let body = body(text, score);
     let facts = facts(&body);
-    let entry = NewEntry { snapshot_id: "x", revision, facts: &facts, body: &body, base: None, late: false, backfilled: false };
+    let entry = NewEntry {
+        snapshot_id: "x",
+        revision,
+        facts: &facts,
+        body: &body,
+        base: None,
+        late: false,
+        backfilled: false,
+    };
     checkpoint.take(tenant(), &Taking { entries: vec![entry], ..nothing() }).unwrap();
 }
 
@@ -51,7 +62,10 @@ fn what_was_taken_is_read_back_as_sent() {
     }
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let entries = checkpoint.read(tenant(), 1, day("2026-11-20"), usize::MAX).unwrap();
-    assert_eq!(entries.iter().map(|e| (e.snapshot.seq, e.snapshot.day)).collect::<Vec<_>>(), [(2, day("2026-11-20")), (3, day("2026-11-21"))]);
+    assert_eq!(
+        entries.iter().map(|e| (e.snapshot.seq, e.snapshot.day)).collect::<Vec<_>>(),
+        [(2, day("2026-11-20")), (3, day("2026-11-21"))]
+    );
     assert_eq!(entries[1].body, body("2026-11-21", 2));
     let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
     assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
@@ -65,8 +79,12 @@ fn days_alike_cost_little() {
         take_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
     }
     let connection = checkpoint.connection();
-    let keys: i64 = connection.query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0)).unwrap();
-    let octets: i64 = connection.query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0)).unwrap();
+    let keys: i64 = connection
+        .query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0))
+        .unwrap();
+    let octets: i64 = connection
+        .query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(keys, 2, "a key frame serves 31 others");
     assert!(octets / 38 < 200, "{octets}");
 }
@@ -102,11 +120,20 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
     let member = |shared, decisions| CatalogueMember { shared, decisions };
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
     checkpoint.take(tenant(), &Taking { catalogue: both.clone(), ..nothing() }).unwrap();
-    checkpoint.take(tenant(), &Taking { catalogue: both.iter().rev().copied().collect(), ..nothing() }).unwrap();
+    checkpoint
+        .take(tenant(), &Taking { catalogue: both.iter().rev().copied().collect(), ..nothing() })
+        .unwrap();
     checkpoint.take(tenant(), &Taking { catalogue: vec![], ..nothing() }).unwrap();
     checkpoint.take(other, &Taking { catalogue: both, ..nothing() }).unwrap();
-    checkpoint.take(tenant(), &Taking { catalogue: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() }).unwrap();
-    let count = |table: &str| -> i64 { checkpoint.connection().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    checkpoint
+        .take(tenant(), &Taking { catalogue: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
+        .unwrap();
+    let count = |table: &str| -> i64 {
+        checkpoint
+            .connection()
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+            .unwrap()
+    };
     assert_eq!((count("profile"), count("catalogue")), (2, 3));
     assert_eq!(checkpoint.catalogue(3).unwrap(), [(r#"{"id":"A"}"#.to_owned(), "[2]".to_owned())]);
 }
@@ -118,11 +145,25 @@ fn a_cursor_moves_only_from_where_it_is() {
     take_day(&checkpoint, "2026-11-20", 1, 1);
     take_day(&checkpoint, "2026-11-21", 1, 1);
     checkpoint.register_sink("s", &[tenant()], day("2026-11-01")).unwrap();
-    let (start, middle, end) = (Position { seq: 1, place: 0 }, Position { seq: 2, place: 7 }, Position { seq: 3, place: 0 });
-    let letter = DeadLetter { at: start, event_id: EventId::from_bytes([7; 20]), reason: "no".into() };
+    let (start, middle, end) = (
+        Position { seq: 1, place: 0 },
+        Position { seq: 2, place: 7 },
+        Position { seq: 3, place: 0 },
+    );
+    let letter =
+        DeadLetter { at: start, event_id: EventId::from_bytes([7; 20]), reason: "no".into() };
     let advance = |from, to, letters: &[DeadLetter]| {
         let tenant = tenant();
-        checkpoint.advance(&Advance { sink: "s", tenant, from, to, mark: Some(b"m"), sent: 10, dead_letters: letters, now_ms: 0 })
+        checkpoint.advance(&Advance {
+            sink: "s",
+            tenant,
+            from,
+            to,
+            mark: Some(b"m"),
+            sent: 10,
+            dead_letters: letters,
+            now_ms: 0,
+        })
     };
     advance(start, middle, &[letter]).unwrap();
     assert!(matches!(advance(start, end, &[]), Err(CheckpointError::CursorMoved(_))));
@@ -131,7 +172,10 @@ fn a_cursor_moves_only_from_where_it_is() {
     advance(middle, end, &[]).unwrap();
     assert!(checkpoint.pending("s").unwrap().is_empty());
     let status = checkpoint.status().unwrap();
-    assert_eq!((status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog), (20, 1, 0));
+    assert_eq!(
+        (status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog),
+        (20, 1, 0)
+    );
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
 }
 
@@ -140,16 +184,29 @@ fn an_observation_begins_once_and_ends_once() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let observe = |phase, first: &str| {
-        let observation = Observation { what: What::Gap, subject: "g".into(), first_day: day(first), phase, details: String::new() };
-        checkpoint.take(tenant(), &Taking { observations: vec![observation], ..nothing() }).unwrap();
+        let observation = Observation {
+            what: What::Gap,
+            subject: "g".into(),
+            first_day: day(first),
+            phase,
+            details: String::new(),
+        };
+        checkpoint
+            .take(tenant(), &Taking { observations: vec![observation], ..nothing() })
+            .unwrap();
     };
     observe(Phase::End, "2026-11-01");
     observe(Phase::Begin, "2026-11-02");
     observe(Phase::Begin, "2026-11-03");
     observe(Phase::End, "2026-11-04");
     let connection = checkpoint.connection();
-    let mut statement = connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
-    let rows: Vec<(String, i32)> = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let mut statement =
+        connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
+    let rows: Vec<(String, i32)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     let first = day("2026-11-02").number();
     assert_eq!(rows, [("begin".to_owned(), first), ("end".to_owned(), first)]);
 }
@@ -166,7 +223,10 @@ fn owed_days_are_asked_for_seven_times_then_weekly() {
     assert!(checkpoint.owed(tenant(), now + 86_400_000).unwrap().is_empty());
     assert_eq!(checkpoint.owed(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
     checkpoint.take(tenant(), &Taking { observed_ms: now + 90 * 86_400_000, ..nothing() }).unwrap();
-    assert!(checkpoint.owed(tenant(), now + 100 * 86_400_000).unwrap().is_empty(), "absent at the source");
+    assert!(
+        checkpoint.owed(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
+        "absent at the source"
+    );
 }
 
 #[test]
@@ -174,7 +234,9 @@ fn two_holders_never_share_it() {
     let directory = tempfile::tempdir().unwrap();
     let first = Checkpoint::open(directory.path()).unwrap();
     first.announce(Path::new("/run/x.sock")).unwrap();
-    let Err(CheckpointError::Locked(Some(holder))) = Checkpoint::open(directory.path()) else { panic!("locked") };
+    let Err(CheckpointError::Locked(Some(holder))) = Checkpoint::open(directory.path()) else {
+        panic!("locked")
+    };
     assert_eq!(holder, Holder { pid: std::process::id(), socket: Some("/run/x.sock".into()) });
     drop(first);
     assert!(Checkpoint::holder(directory.path()).is_none());
@@ -239,9 +301,22 @@ fn the_second_cursor_file_saves_sending_all_again() {
         take_day(&checkpoint, "2026-11-21", 1, 1);
         checkpoint.register_sink("whole", &[tenant()], day("2026-11-01")).unwrap();
         checkpoint.register_sink("part", &[tenant()], day("2026-11-01")).unwrap();
-        for (sink, to) in [("whole", Position { seq: 3, place: 0 }), ("part", Position { seq: 2, place: 5 })] {
+        for (sink, to) in
+            [("whole", Position { seq: 3, place: 0 }), ("part", Position { seq: 2, place: 5 })]
+        {
             let from = Position { seq: 1, place: 0 };
-            checkpoint.advance(&Advance { sink, tenant: tenant(), from, to, mark: None, sent: 1, dead_letters: &[], now_ms: 0 }).unwrap();
+            checkpoint
+                .advance(&Advance {
+                    sink,
+                    tenant: tenant(),
+                    from,
+                    to,
+                    mark: None,
+                    sent: 1,
+                    dead_letters: &[],
+                    now_ms: 0,
+                })
+                .unwrap();
         }
         checkpoint.write_cursor_file().unwrap();
     }

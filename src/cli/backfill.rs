@@ -19,7 +19,10 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<Exit, Fai
     if let Some(name) = &args.tenant
         && !configuration.tenants.iter().any(|tenant| tenant.name == *name)
     {
-        return Err(Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{name}`") });
+        return Err(Failed {
+            exit: Exit::Usage,
+            message: format!("the configuration has no tenant `{name}`"),
+        });
     }
     match Checkpoint::holder(&configuration.state_directory) {
         Some(holder) => through_daemon(&configuration, &holder, args),
@@ -28,7 +31,11 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<Exit, Fai
 }
 
 /// The daemon does the work, and delivers what it brings by itself.
-fn through_daemon(configuration: &Configuration, holder: &crate::checkpoint::Holder, args: &args::Backfill) -> Result<Exit, Failed> {
+fn through_daemon(
+    configuration: &Configuration,
+    holder: &crate::checkpoint::Holder,
+    args: &args::Backfill,
+) -> Result<Exit, Failed> {
     let Some(socket) = &holder.socket else {
         let message = format!("process {} holds the checkpoint and takes no commands", holder.pid);
         return Err(Failed { exit: Exit::Unusable, message });
@@ -49,7 +56,10 @@ fn through_daemon(configuration: &Configuration, holder: &crate::checkpoint::Hol
         Ok(Event::Done { failed: 0 }) => Ok(Exit::Done),
         Ok(Event::Error { message }) => Err(Failed { exit: Exit::Usage, message }),
         Ok(_) => Ok(Exit::Owed),
-        Err(error) => Err(Failed { exit: Exit::Owed, message: format!("the daemon does not answer: {}", chain(&error)) }),
+        Err(error) => Err(Failed {
+            exit: Exit::Owed,
+            message: format!("the daemon does not answer: {}", chain(&error)),
+        }),
     }
 }
 
@@ -59,7 +69,10 @@ fn alone(config: &Path, args: &args::Backfill) -> Result<Exit, Failed> {
     let engine = Engine::build(configuration)?;
     let bar = progress(if args.tenant.is_some() { 1 } else { engine.tenants.len() as u64 });
     let back_to = Day::of(clock::now()).plus(1 - args.days);
-    let polls = block_on(daemon::backfill(&engine, Some(back_to), args.tenant.as_deref(), |_, _| bar.inc(1)))?;
+    let polls =
+        block_on(daemon::backfill(&engine, Some(back_to), args.tenant.as_deref(), |_, _| {
+            bar.inc(1);
+        }))?;
     bar.finish_and_clear();
     let report = OnceReport { polls, sinks: Vec::new() };
     say_report(&report);
@@ -72,7 +85,8 @@ pub(super) fn progress(tenants: u64) -> ProgressBar {
         return ProgressBar::with_draw_target(Some(tenants), ProgressDrawTarget::hidden());
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} tenants, {elapsed}");
-    let bar = ProgressBar::new(tenants).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = ProgressBar::new(tenants)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(std::time::Duration::from_millis(200));
     bar
 }

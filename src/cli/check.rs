@@ -9,7 +9,12 @@ pub(super) fn check(config: &Path) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
     check_state(&configuration)?;
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
-    print(&format!("{} is valid: {}, {}\n", config.display(), count(tenants, "tenant"), count(sinks, "sink")))?;
+    print(&format!(
+        "{} is valid: {}, {}\n",
+        config.display(),
+        count(tenants, "tenant"),
+        count(sinks, "sink")
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -26,7 +31,11 @@ fn check_state(configuration: &Configuration) -> Result<(), Failed> {
         // Nothing is made by looking: the nearest directory that exists must let us write.
         let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
         if rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_err() {
-            let message = format!("the state directory `{}` cannot be made: no right to write to `{}`", directory.display(), nearest.display());
+            let message = format!(
+                "the state directory `{}` cannot be made: no right to write to `{}`",
+                directory.display(),
+                nearest.display()
+            );
             return Err(Failed { exit: Exit::Unusable, message });
         }
     }

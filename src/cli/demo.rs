@@ -19,7 +19,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("secure-score-forwarder-demo-{}", uuid::Uuid::new_v4().simple()));
+        let path = std::env::temp_dir()
+            .join(format!("secure-score-forwarder-demo-{}", uuid::Uuid::new_v4().simple()));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }
@@ -85,7 +86,12 @@ fn began() -> Instant {
 }
 
 /// The same configuration that an operator would write, against the simulated cloud.
-fn configuration(scratch: &Path, simulation: &Simulation, url: &str, days: i32) -> Result<Configuration, Failed> {
+fn configuration(
+    scratch: &Path,
+    simulation: &Simulation,
+    url: &str,
+    days: i32,
+) -> Result<Configuration, Failed> {
     let directory = scratch.display();
     std::fs::write(scratch.join("secret"), &simulation.client_secret)?;
     let text = format!(
@@ -123,20 +129,33 @@ fn configuration(scratch: &Path, simulation: &Simulation, url: &str, days: i32) 
 }
 
 /// What the SIEM would have seen, and the numbers.
-fn story(scratch: &Path, engine: &Arc<Engine>, first: &OnceReport, second: &OnceReport, seconds: f64) -> Result<String, Failed> {
+fn story(
+    scratch: &Path,
+    engine: &Arc<Engine>,
+    first: &OnceReport,
+    second: &OnceReport,
+    seconds: f64,
+) -> Result<String, Failed> {
     let cef = std::fs::read_to_string(scratch.join("records.cef"))?;
     let json = std::fs::read_to_string(scratch.join("records.jsonl"))?;
-    let mut out = String::from("What a SIEM sees, as CEF: a control of the newest day, and the tenant's total\n\n");
+    let mut out = String::from(
+        "What a SIEM sees, as CEF: a control of the newest day, and the tenant's total\n\n",
+    );
     let newest: Vec<&str> = cef.lines().rev().take(2).collect();
     for line in newest.iter().rev() {
         let _ = writeln!(out, "  {line}\n");
     }
-    let _ = writeln!(out, "The same control as canonical JSON\n\n  {}\n", json.lines().rev().nth(1).unwrap_or_default());
+    let _ = writeln!(
+        out,
+        "The same control as canonical JSON\n\n  {}\n",
+        json.lines().rev().nth(1).unwrap_or_default()
+    );
     let _ = writeln!(out, "In numbers\n");
     for (name, poll) in &first.polls {
         let poll = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
         let newest = poll.1.map(|day| day.to_string()).unwrap_or_default();
-        let _ = writeln!(out, "  tenant {name}: {} read, newest {newest}", count(poll.0 as u64, "day"));
+        let _ =
+            writeln!(out, "  tenant {name}: {} read, newest {newest}", count(poll.0 as u64, "day"));
     }
     for (name, delivered, _) in &first.sinks {
         let _ = writeln!(out, "  sink {name}: {} delivered", count(*delivered, "record"));
@@ -149,7 +168,10 @@ fn story(scratch: &Path, engine: &Arc<Engine>, first: &OnceReport, second: &Once
     }
     let again: u64 = second.sinks.iter().map(|(_, delivered, _)| delivered).sum();
     let _ = writeln!(out, "  asked again: nothing new, {} delivered", count(again, "record"));
-    let _ = writeln!(out, "\nNothing is left behind. Next: write a configuration for your own tenant (see the README).");
+    let _ = writeln!(
+        out,
+        "\nNothing is left behind. Next: write a configuration for your own tenant (see the README)."
+    );
     Ok(out)
 }
 
@@ -162,7 +184,9 @@ fn score_lines(json: &str) -> Vec<String> {
         Some((day, record["score"]["current"].as_f64()?, record["score"]["max"].as_f64()?))
     };
     let scores: Vec<(String, f64, f64)> = summaries.filter_map(score).collect();
-    let line = |word: &str, (day, current, max): &(String, f64, f64)| format!("{word} {day}: {current} of {max} points");
+    let line = |word: &str, (day, current, max): &(String, f64, f64)| {
+        format!("{word} {day}: {current} of {max} points")
+    };
     let lowest = scores.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     let ends = [("score on", scores.first()), ("lowest on", lowest), ("score on", scores.last())];
     ends.into_iter().filter_map(|(word, score)| Some(line(word, score?))).collect()

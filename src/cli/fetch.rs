@@ -20,7 +20,13 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
     let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
     if !configuration.tenants.iter().any(|tenant| wanted(&tenant.name)) {
-        return Err(Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{}`", args.tenant.as_deref().unwrap_or_default()) });
+        return Err(Failed {
+            exit: Exit::Usage,
+            message: format!(
+                "the configuration has no tenant `{}`",
+                args.tenant.as_deref().unwrap_or_default()
+            ),
+        });
     }
     let mut printer = Printer::new(args.output);
     let mut exit = Exit::Done;
@@ -38,8 +44,15 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
-async fn fetch_all(configuration: &Configuration, args: &args::Fetch) -> Vec<(String, Result<Fetched, crate::daemon::PollError>)> {
-    let plans: Vec<_> = configuration.tenants.iter().filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name)).collect();
+async fn fetch_all(
+    configuration: &Configuration,
+    args: &args::Fetch,
+) -> Vec<(String, Result<Fetched, crate::daemon::PollError>)> {
+    let plans: Vec<_> = configuration
+        .tenants
+        .iter()
+        .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
+        .collect();
     let bar = super::backfill::progress(plans.len() as u64);
     let mut results = Vec::new();
     for plan in plans {
@@ -60,16 +73,20 @@ struct Printer {
     table: Table,
 }
 
-const COLUMNS: [&str; 10] = ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
+const COLUMNS: [&str; 10] =
+    ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
 
 impl Printer {
     fn new(output: Output) -> Self {
         let options = Options { texts: Texts::Full, host: String::new() };
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(&COLUMNS[..9]);
+        table
+            .load_style(UTF8_HORIZONTAL_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(&COLUMNS[..9]);
         let mut text = String::new();
         match output {
-            Output::Csv => text += &format!("{}\n", COLUMNS.join(",")),
+            Output::Csv => text = COLUMNS.join(",") + "\n",
             Output::Json => text += "[",
             _ => {}
         }
@@ -79,12 +96,14 @@ impl Printer {
     fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
         for seen in &fetched.days {
             if self.output == Output::Raw {
-                let value: &serde_json::value::RawValue = serde_json::from_str(&seen.body).map_err(std::io::Error::from)?;
+                let value: &serde_json::value::RawValue =
+                    serde_json::from_str(&seen.body).map_err(std::io::Error::from)?;
                 self.text += &value.get().replace(['\n', '\r'], " ");
                 self.text.push('\n');
                 continue;
             }
-            let snapshot = wire::snapshot(&seen.body).map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
+            let snapshot = wire::snapshot(&seen.body)
+                .map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
             let at = SnapshotRef {
                 id: seen.snapshot_id.clone(),
                 day: seen.facts.day,
@@ -94,10 +113,21 @@ impl Printer {
                 backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::WINDOW),
                 partial: false,
             };
-            let (observed_time, observed_ms) = (fetched.observed.to_string(), fetched.observed.as_millisecond());
-            let entry = Entry { tenant: &fetched.tenant, snapshot: &at, observed_time: &observed_time, observed_ms, history: &[], catalogue: &fetched.catalogue };
-            let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
-            (0..records.end()).filter_map(|place| records.at(place)).for_each(|record| self.record(&record));
+            let (observed_time, observed_ms) =
+                (fetched.observed.to_string(), fetched.observed.as_millisecond());
+            let entry = Entry {
+                tenant: &fetched.tenant,
+                snapshot: &at,
+                observed_time: &observed_time,
+                observed_ms,
+                history: &[],
+                catalogue: &fetched.catalogue,
+            };
+            let records =
+                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            (0..records.end())
+                .filter_map(|place| records.at(place))
+                .for_each(|record| self.record(&record));
         }
         Ok(())
     }
@@ -164,7 +194,18 @@ fn cells(record: &Record<'_>) -> [String; 10] {
         ],
         Body::Summary(s) => {
             let title = format!("{} controls", s.controls_total);
-            [tenant, day, "(total)".into(), String::new(), number(s.current), number(s.max), number(s.percentage), String::new(), title, String::new()]
+            [
+                tenant,
+                day,
+                "(total)".into(),
+                String::new(),
+                number(s.current),
+                number(s.max),
+                number(s.percentage),
+                String::new(),
+                title,
+                String::new(),
+            ]
         }
     }
 }
@@ -173,7 +214,11 @@ fn cells(record: &Record<'_>) -> [String; 10] {
 fn csv_cell(cell: &str) -> String {
     let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let number = crate::model::Number::parse(&clean).is_some();
-    let clean = if !number && clean.starts_with(['=', '+', '-', '@']) { format!("'{clean}") } else { clean };
+    let clean = if !number && clean.starts_with(['=', '+', '-', '@']) {
+        format!("'{clean}")
+    } else {
+        clean
+    };
     if clean.contains(['"', ',']) { format!("\"{}\"", clean.replace('"', "\"\"")) } else { clean }
 }
 

@@ -60,7 +60,9 @@ impl From<CheckpointError> for Failed {
             }
             CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
             CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
-            CheckpointError::Locked(_) => "\n  hint: stop that process first; commands that need the checkpoint talk to a running daemon by themselves",
+            CheckpointError::Locked(_) => {
+                "\n  hint: stop that process first; commands that need the checkpoint talk to a running daemon by themselves"
+            }
             _ => "",
         };
         let exit = if error.is_unusable() { Exit::Unusable } else { Exit::Owed };
@@ -89,7 +91,8 @@ impl From<RunError> for Failed {
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         // A reader that has seen enough is no failure of ours.
-        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::Owed };
+        let exit =
+            if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::Owed };
         Self { exit, message: chain(&error) }
     }
 }
@@ -135,7 +138,8 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
 
 /// The runtime of every command that talks to anybody. An interrupt ends it with 130.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {
             result = work => Ok(result),
@@ -153,8 +157,15 @@ fn act_as_owner(directory: &Path) -> Result<(), Failed> {
         return Ok(());
     }
     let program = std::env::current_exe()?;
-    let error = std::process::Command::new(program).args(std::env::args_os().skip(1)).uid(metadata.uid()).gid(metadata.gid()).exec();
-    Err(Failed { exit: Exit::Owed, message: format!("cannot act as the owner of `{}`: {error}", directory.display()) })
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .uid(metadata.uid())
+        .gid(metadata.gid())
+        .exec();
+    Err(Failed {
+        exit: Exit::Owed,
+        message: format!("cannot act as the owner of `{}`: {error}", directory.display()),
+    })
 }
 
 /// No other user reads what we write, and no core file holds a secret.
@@ -169,7 +180,11 @@ fn telemetry(args: &Args) {
     let filter = args.log.as_deref().unwrap_or(default);
     let filter = EnvFilter::builder().parse_lossy(format!("secure_score_forwarder={filter},warn"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+    let subscriber = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false);
     if args.log_json { subscriber.json().init() } else { subscriber.init() }
 }
 
@@ -193,9 +208,11 @@ fn count(number: u64, noun: &str) -> String {
 
 /// An instant for people: UTC, to the second.
 fn instant(ms: i64) -> String {
-    jiff::Timestamp::from_second(ms.div_euclid(1_000)).map_or_else(|_| ms.to_string(), |time| time.to_string())
+    jiff::Timestamp::from_second(ms.div_euclid(1_000))
+        .map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
 fn default_config() -> PathBuf {
-    std::env::var_os("SECURE_SCORE_FORWARDER_CONFIG").map_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH), PathBuf::from)
+    std::env::var_os("SECURE_SCORE_FORWARDER_CONFIG")
+        .map_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH), PathBuf::from)
 }

@@ -21,13 +21,16 @@ pub(super) fn say_report(report: &OnceReport) {
     for (name, poll) in &report.polls {
         match poll {
             Ok(poll) => {
-                let newest = poll.newest.map_or_else(|| "no day yet".to_owned(), |day| format!("newest {day}"));
-                let mut line = format!("tenant {name}: {}, {newest}", count(poll.days as u64, "new day"));
+                let newest = poll
+                    .newest
+                    .map_or_else(|| "no day yet".to_owned(), |day| format!("newest {day}"));
+                let mut line =
+                    format!("tenant {name}: {}, {newest}", count(poll.days as u64, "new day"));
                 if poll.revisions > 0 {
-                    line += &format!(", {}", count(poll.revisions as u64, "revision"));
+                    line = format!("{line}, {}", count(poll.revisions as u64, "revision"));
                 }
                 if poll.refused > 0 {
-                    line += &format!(", {} refused", count(poll.refused as u64, "snapshot"));
+                    line = format!("{line}, {} refused", count(poll.refused as u64, "snapshot"));
                 }
                 say(&line);
             }
@@ -38,7 +41,9 @@ pub(super) fn say_report(report: &OnceReport) {
         let delivered = count(*delivered, "record");
         match stopped {
             None => say(&format!("sink {name}: {delivered} delivered")),
-            Some(stopped) => say(&format!("sink {name}: {delivered} delivered, then: {}", chain(stopped))),
+            Some(stopped) => {
+                say(&format!("sink {name}: {delivered} delivered, then: {}", chain(stopped)));
+            }
         }
     }
 }

@@ -20,10 +20,19 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
         print(&format!("{:#}\n", as_json(&status, &names)))?;
     } else {
         let holder = Checkpoint::holder(&configuration.state_directory);
-        let daemon = holder.map_or_else(|| "no daemon is running".to_owned(), |h| format!("the daemon runs as process {}", h.pid));
-        print(&format!("{}\n{}\n{daemon}; the checkpoint has {:.1} MB\n", tenant_table(&status, &names), sink_table(&status), as_megabytes(status.size)))?;
+        let daemon = holder.map_or_else(
+            || "no daemon is running".to_owned(),
+            |h| format!("the daemon runs as process {}", h.pid),
+        );
+        print(&format!(
+            "{}\n{}\n{daemon}; the checkpoint has {:.1} MB\n",
+            tenant_table(&status, &names),
+            sink_table(&status),
+            as_megabytes(status.size)
+        ))?;
     }
-    let owed = status.tenants.iter().any(|t| t.last_error.is_some()) || status.sinks.iter().any(|s| s.backlog > 0);
+    let owed = status.tenants.iter().any(|t| t.last_error.is_some())
+        || status.sinks.iter().any(|s| s.backlog > 0);
     Ok(if owed { Exit::Owed } else { Exit::Done })
 }
 
@@ -31,7 +40,9 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
 fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<String, String> {
     let guid = |id: &TenantName| match id {
         TenantName::Guid(id) => Some(id.to_string()),
-        TenantName::Domain(domain) => checkpoint.resolved(domain).ok().flatten().map(|id| id.to_string()),
+        TenantName::Domain(domain) => {
+            checkpoint.resolved(domain).ok().flatten().map(|id| id.to_string())
+        }
     };
     configuration.tenants.iter().filter_map(|t| Some((guid(&t.id)?, t.name.clone()))).collect()
 }
@@ -53,9 +64,11 @@ fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
 }
 
 fn sink_table(status: &Status) -> Table {
-    let mut table = table(["sink", "sent", "rejected", "backlog", "oldest", "last proof", "last error"]);
+    let mut table =
+        table(["sink", "sent", "rejected", "backlog", "oldest", "last proof", "last error"]);
     for sink in &status.sinks {
-        let SinkStatus { name, sent, rejected, backlog, oldest, last_proof_ms, last_error, .. } = sink;
+        let SinkStatus { name, sent, rejected, backlog, oldest, last_proof_ms, last_error, .. } =
+            sink;
         table.add_row([
             name.clone(),
             sent.to_string(),
@@ -71,7 +84,10 @@ fn sink_table(status: &Status) -> Table {
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
     table
 }
 

@@ -32,8 +32,16 @@ const STATE: &[Key] = &[
 const SCHEDULE: &[Key] = &[
     optional("cron", Shape::Text, "The daily poll, five fields; default `15 6 * * *`."),
     optional("timezone", Shape::Text, "The zone of `cron`, such as Europe/Berlin; default UTC."),
-    optional("jitter", Shape::Duration, "The polls of different tenants are spread over this span; default 10m."),
-    optional("look_again", Shape::Duration, "How long until a snapshot that has not appeared is looked for again; default 2h."),
+    optional(
+        "jitter",
+        Shape::Duration,
+        "The polls of different tenants are spread over this span; default 10m.",
+    ),
+    optional(
+        "look_again",
+        Shape::Duration,
+        "How long until a snapshot that has not appeared is looked for again; default 2h.",
+    ),
     later("partial_hold"),
 ];
 
@@ -42,13 +50,28 @@ const TENANT: &[Key] = &[
     required("id", Shape::Text, "The tenant's GUID, or a verified domain of it."),
     optional(
         "cloud",
-        Shape::OneOfOrTable(&[Choice::now("global"), Choice::now("us-gov-high"), Choice::now("us-gov-dod")], CLOUD),
+        Shape::OneOfOrTable(
+            &[Choice::now("global"), Choice::now("us-gov-high"), Choice::now("us-gov-dod")],
+            CLOUD,
+        ),
         "The Microsoft cloud; default global.",
     ),
-    optional("api", Shape::OneOf(&[Choice::now("secure_scores"), Choice::later("legacy_reports")]), "The API to read."),
-    optional("initial_backfill_days", Shape::Integer { min: 1, max: 90 }, "Days that the first poll reads back; default 90."),
+    optional(
+        "api",
+        Shape::OneOf(&[Choice::now("secure_scores"), Choice::later("legacy_reports")]),
+        "The API to read.",
+    ),
+    optional(
+        "initial_backfill_days",
+        Shape::Integer { min: 1, max: 90 },
+        "Days that the first poll reads back; default 90.",
+    ),
     optional("labels", Shape::Map, "Names and texts of your own that stand in every record."),
-    required("credential", Shape::Tagged { tag: "kind", list: false, keys: CREDENTIAL, variants: credentials }, "How to sign in: [tenants.credential]."),
+    required(
+        "credential",
+        Shape::Tagged { tag: "kind", list: false, keys: CREDENTIAL, variants: credentials },
+        "How to sign in: [tenants.credential].",
+    ),
 ];
 
 const CLOUD: &[Key] = &[
@@ -66,10 +89,26 @@ const CLIENT_SECRET: &[Key] = &[
 const SINK: &[Key] = &[
     required("name", Shape::Text, "The sink's identity: its cursors are kept under this name."),
     required("type", Shape::Text, "The type of sink."),
-    optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default control and summary."),
-    optional("controls", Shape::OneOf(&[Choice::now("all"), Choice::later("changed")]), "Which controls of a day are sent."),
-    optional("start_from", Shape::Day, "No day before this one is sent; default: 90 days before the sink was new."),
-    optional("texts", Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]), "How much of Microsoft's prose goes along."),
+    optional(
+        "records",
+        Shape::ManyOf(RECORDS),
+        "The kinds of record to send; default control and summary.",
+    ),
+    optional(
+        "controls",
+        Shape::OneOf(&[Choice::now("all"), Choice::later("changed")]),
+        "Which controls of a day are sent.",
+    ),
+    optional(
+        "start_from",
+        Shape::Day,
+        "No day before this one is sent; default: 90 days before the sink was new.",
+    ),
+    optional(
+        "texts",
+        Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]),
+        "How much of Microsoft's prose goes along.",
+    ),
     later("max_rate"),
     later("tenants"),
     later("full_every"),
@@ -78,11 +117,17 @@ const SINK: &[Key] = &[
     later("discard_backlog"),
 ];
 
-const RECORDS: &[Choice] =
-    &[Choice::now("control"), Choice::now("summary"), Choice::later("change"), Choice::later("quality")];
+const RECORDS: &[Choice] = &[
+    Choice::now("control"),
+    Choice::now("summary"),
+    Choice::later("change"),
+    Choice::later("quality"),
+];
 
 fn credentials() -> Vec<Variant> {
     let later = ["certificate", "managed_identity", "workload_identity", "user", "environment"];
     let later = later.into_iter().map(|name| Variant { name, keys: None });
-    std::iter::once(Variant { name: "client_secret", keys: Some(CLIENT_SECRET) }).chain(later).collect()
+    std::iter::once(Variant { name: "client_secret", keys: Some(CLIENT_SECRET) })
+        .chain(later)
+        .collect()
 }

@@ -72,8 +72,15 @@ impl Configuration {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let hint = "name a file with --config, or write one; the README has a first configuration".to_owned();
-            ConfigError(vec![Fault { file: file.clone(), place: None, message: format!("cannot be read: {error}"), hint: Some(hint) }])
+            let hint =
+                "name a file with --config, or write one; the README has a first configuration"
+                    .to_owned();
+            ConfigError(vec![Fault {
+                file: file.clone(),
+                place: None,
+                message: format!("cannot be read: {error}"),
+                hint: Some(hint),
+            }])
         })?;
         Self::parse(&file, &text)
     }
@@ -85,8 +92,12 @@ impl Configuration {
 
     /// Reads every secret once, to find those that cannot be had before anything starts.
     pub fn check_secrets(&self, file: &str) -> Result<(), ConfigError> {
-        let tenants = self.tenants.iter().map(|t| (format!("tenant `{}`", t.name), &t.access.client_secret));
-        let sinks = self.sinks.iter().flat_map(|s| s.plan.secrets().into_iter().map(|r| (format!("sink `{}`", s.name), r)));
+        let tenants =
+            self.tenants.iter().map(|t| (format!("tenant `{}`", t.name), &t.access.client_secret));
+        let sinks = self
+            .sinks
+            .iter()
+            .flat_map(|s| s.plan.secrets().into_iter().map(|r| (format!("sink `{}`", s.name), r)));
         let faults: Vec<Fault> = tenants
             .chain(sinks)
             .filter_map(|(whose, secret)| {

@@ -37,7 +37,10 @@ fn configuration(root: &Section<'_>) -> Option<Configuration> {
     let state_directory = root.section("state").and_then(|state| {
         let directory = state.path("directory")?;
         if directory.is_relative() {
-            state.fault("directory", "`state.directory` must be absolute: the service does not run where you do");
+            state.fault(
+                "directory",
+                "`state.directory` must be absolute: the service does not run where you do",
+            );
         }
         Some(directory)
     });
@@ -45,13 +48,21 @@ fn configuration(root: &Section<'_>) -> Option<Configuration> {
 }
 
 fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
-    let text = |key: &str, default: &'static str| section.and_then(|s| s.text(key)).unwrap_or(default).to_owned();
-    let duration = |key: &str, default: &str| section.and_then(|s| s.duration(key)).or_else(|| parse_duration(default));
+    let text = |key: &str, default: &'static str| {
+        section.and_then(|s| s.text(key)).unwrap_or(default).to_owned()
+    };
+    let duration = |key: &str, default: &str| {
+        section.and_then(|s| s.duration(key)).or_else(|| parse_duration(default))
+    };
     let (cron, zone) = (text("cron", "15 6 * * *"), text("timezone", "UTC"));
     match Schedule::new(&cron, &zone, duration("jitter", "10m")?, duration("look_again", "2h")?) {
         Ok(schedule) => Some(schedule),
         Err(error) => {
-            let key = if matches!(error, crate::schedule::ScheduleError::Cron(_)) { "cron" } else { "timezone" };
+            let key = if matches!(error, crate::schedule::ScheduleError::Cron(_)) {
+                "cron"
+            } else {
+                "timezone"
+            };
             section?.fault(key, format!("`schedule.{key}`: {error}"));
             None
         }
@@ -63,7 +74,8 @@ fn tenants(root: &Section<'_>) -> Vec<TenantPlan> {
     if sections.is_empty() && root.has("tenants") {
         root.fault("tenants", "there is no tenant to read");
     }
-    let plans = sections.iter().filter_map(|section| Some((section, tenant(section)?))).collect::<Vec<_>>();
+    let plans =
+        sections.iter().filter_map(|section| Some((section, tenant(section)?))).collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
     unique(&plans, "id", |plan| match &plan.id {
         TenantName::Guid(guid) => guid.to_string(),
@@ -76,9 +88,13 @@ fn tenant(section: &Section<'_>) -> Option<TenantPlan> {
     let id = section.text("id").and_then(|id| tenant_name(section, id));
     let cloud = cloud(section);
     let labels = section.map("labels");
-    let bounded = |text: &String| text.chars().count() <= 128 && !text.chars().any(char::is_control);
+    let bounded =
+        |text: &String| text.chars().count() <= 128 && !text.chars().any(char::is_control);
     if labels.len() > 16 || !labels.iter().all(|(name, value)| bounded(name) && bounded(value)) {
-        section.fault("labels", "there may be 16 labels, each name and text of at most 128 characters on one line");
+        section.fault(
+            "labels",
+            "there may be 16 labels, each name and text of at most 128 characters on one line",
+        );
     }
     let name = section.text("name")?.to_owned();
     if !bounded(&name) {
@@ -87,7 +103,10 @@ fn tenant(section: &Section<'_>) -> Option<TenantPlan> {
     let credential = section.section("credential")?;
     let client_id = credential.text("client_id")?;
     if TenantId::parse(client_id).is_err() {
-        credential.fault("client_id", "`client_id` must be the GUID that Entra calls \"Application (client) ID\"");
+        credential.fault(
+            "client_id",
+            "`client_id` must be the GUID that Entra calls \"Application (client) ID\"",
+        );
     }
     let id = id?;
     let tenant = match &id {
@@ -98,8 +117,16 @@ fn tenant(section: &Section<'_>) -> Option<TenantPlan> {
         name,
         id,
         labels,
-        access: Access { cloud: cloud?, tenant, client_id: client_id.to_owned(), client_secret: credential.secret("client_secret")? },
-        initial_backfill_days: section.integer("initial_backfill_days").and_then(|days| i32::try_from(days).ok()).unwrap_or(90),
+        access: Access {
+            cloud: cloud?,
+            tenant,
+            client_id: client_id.to_owned(),
+            client_secret: credential.secret("client_secret")?,
+        },
+        initial_backfill_days: section
+            .integer("initial_backfill_days")
+            .and_then(|days| i32::try_from(days).ok())
+            .unwrap_or(90),
     })
 }
 
@@ -107,7 +134,9 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
     if let Ok(guid) = TenantId::parse(id) {
         return Some(TenantName::Guid(guid));
     }
-    let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
     let domain = id.to_ascii_lowercase();
     // `common` and `organizations` are no tenant.
     if domain.contains('.') && domain.len() <= 253 && domain.split('.').all(label) {
@@ -122,9 +151,14 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
         return Cloud::named(section.text("cloud").unwrap_or("global"));
     };
     let url = |key: &str| {
-        let url = Url::parse(custom.text(key)?).ok().filter(|url| net::is_safe_url(url) && url.path() == "/" && url.query().is_none());
+        let url = Url::parse(custom.text(key)?)
+            .ok()
+            .filter(|url| net::is_safe_url(url) && url.path() == "/" && url.query().is_none());
         if url.is_none() {
-            custom.fault(key, format!("`cloud.{key}` must be https://host, or http to a loopback address"));
+            custom.fault(
+                key,
+                format!("`cloud.{key}` must be https://host, or http to a loopback address"),
+            );
         }
         url
     };
@@ -137,14 +171,20 @@ fn sinks(root: &Section<'_>) -> Vec<SinkPlan> {
     if sections.is_empty() && root.has("sinks") {
         root.fault("sinks", "there is no sink to send to");
     }
-    let plans = sections.iter().filter_map(|section| Some((section, sink_plan(section)?))).collect::<Vec<_>>();
+    let plans = sections
+        .iter()
+        .filter_map(|section| Some((section, sink_plan(section)?)))
+        .collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
     let mut claimed: HashMap<String, &str> = HashMap::new();
     for (section, plan) in &plans {
         if let Some(claim) = plan.plan.claims()
             && let Some(other) = claimed.insert(claim.clone(), &plan.name)
         {
-            section.fault("name", format!("sinks `{other}` and `{}` both write to {claim}", plan.name));
+            section.fault(
+                "name",
+                format!("sinks `{other}` and `{}` both write to {claim}", plan.name),
+            );
         }
     }
     plans.into_iter().map(|(_, plan)| plan).collect()
@@ -158,7 +198,8 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
     let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.text("type"))?;
     let plan: Arc<dyn sink::Plan> = (kind.read)(section)?.into();
     let records = section.texts("records").unwrap_or(vec!["control", "summary"]);
-    let selection = Selection { controls: records.contains(&"control"), summary: records.contains(&"summary") };
+    let selection =
+        Selection { controls: records.contains(&"control"), summary: records.contains(&"summary") };
     if records.is_empty() {
         section.fault("records", "`records` names nothing to send");
     }
@@ -166,14 +207,21 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
         name: name.to_owned(),
         kind: kind.name,
         selection,
-        texts: section.text("texts").and_then(Texts::parse).unwrap_or(plan.format().default_texts()),
+        texts: section
+            .text("texts")
+            .and_then(Texts::parse)
+            .unwrap_or(plan.format().default_texts()),
         start_from: section.day("start_from"),
         plan,
     })
 }
 
 /// Notes every plan that shares its `key` with an earlier one.
-fn unique<P, K: Hash + Eq + std::fmt::Display>(plans: &[(&Section<'_>, P)], key: &str, of: impl Fn(&P) -> K) {
+fn unique<P, K: Hash + Eq + std::fmt::Display>(
+    plans: &[(&Section<'_>, P)],
+    key: &str,
+    of: impl Fn(&P) -> K,
+) {
     let mut seen = std::collections::HashSet::new();
     for (section, plan) in plans {
         let value = of(plan);

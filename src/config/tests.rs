@@ -42,28 +42,59 @@ fn check(from: &str, to: &str, want: &str) {
 fn a_good_one_means_what_it_says() {
     let configuration = Configuration::parse("c.toml", GOOD).unwrap();
     assert_eq!(configuration.tenants[0].labels["customer"], "c-17");
-    assert_eq!(configuration.tenants[0].access.cloud, crate::source::Cloud::named("global").unwrap());
+    assert_eq!(
+        configuration.tenants[0].access.cloud,
+        crate::source::Cloud::named("global").unwrap()
+    );
     assert_eq!(configuration.sinks[0].texts, Texts::None);
     assert_eq!(configuration.sinks[1].texts, Texts::Short);
 }
 
 #[test]
 fn unknown_keys_name_the_nearest_known_one_and_the_place() {
-    check("address = ", "adress = ", "c.toml:15:1: `sinks[0].address` is missing\n  hint: tcp://host:port, tls://host:port, udp://host:port or unix:///path.\nc.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?");
-    check("[tenants.labels]", "[tenants.lables]", "c.toml:8:10: unknown key `tenants[0].lables`\n  hint: did you mean `labels`?");
-    check("type = \"file\"", "type = \"fil\"", "c.toml:22:8: `sinks[1].type` must be one of: stdout, file, syslog, splunk_hec, kafka\n  hint: did you mean `file`?");
+    check(
+        "address = ",
+        "adress = ",
+        "c.toml:15:1: `sinks[0].address` is missing\n  hint: tcp://host:port, tls://host:port, udp://host:port or unix:///path.\nc.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?",
+    );
+    check(
+        "[tenants.labels]",
+        "[tenants.lables]",
+        "c.toml:8:10: unknown key `tenants[0].lables`\n  hint: did you mean `labels`?",
+    );
+    check(
+        "type = \"file\"",
+        "type = \"fil\"",
+        "c.toml:22:8: `sinks[1].type` must be one of: stdout, file, syslog, splunk_hec, kafka\n  hint: did you mean `file`?",
+    );
 }
 
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
     for (from, to, path) in [
         ("name = \"arcsight\"", "name = \"arcsight\"\nmax_rate = 5", "`sinks[0].max_rate`"),
-        ("address = \"tls", "message = \"rfc3164\"\naddress = \"tls", "`sinks[0].message = \"rfc3164\"`"),
+        (
+            "address = \"tls",
+            "message = \"rfc3164\"\naddress = \"tls",
+            "`sinks[0].message = \"rfc3164\"`",
+        ),
         ("tls://", "relp://", "`relp://`"),
-        ("kind = \"client_secret\"", "kind = \"certificate\"", "`tenants[0].credential.kind = \"certificate\"`"),
+        (
+            "kind = \"client_secret\"",
+            "kind = \"certificate\"",
+            "`tenants[0].credential.kind = \"certificate\"`",
+        ),
         ("type = \"file\"", "type = \"http\"", "`sinks[1].type = \"http\"`"),
-        ("type = \"file\"", "type = \"file\"\ncontrols = \"changed\"", "`sinks[1].controls = \"changed\"`"),
-        ("type = \"file\"", "type = \"file\"\nrecords = [\"change\"]", "`sinks[1].records[0] = \"change\"`"),
+        (
+            "type = \"file\"",
+            "type = \"file\"\ncontrols = \"changed\"",
+            "`sinks[1].controls = \"changed\"`",
+        ),
+        (
+            "type = \"file\"",
+            "type = \"file\"\nrecords = [\"change\"]",
+            "`sinks[1].records[0] = \"change\"`",
+        ),
         ("[state]", "[admin]\nlisten = \"x\"\n[state]", "`admin`"),
         ("[state]", "[state]\nretention_days = 400", "`state.retention_days`"),
     ] {
@@ -74,8 +105,14 @@ fn what_is_not_in_this_version_is_refused_by_name() {
 
 #[test]
 fn a_secret_is_never_the_text_itself_and_never_printed() {
-    let found = faults(|text| text.replacen("{ credential = \"graph-secret\" }", "\"canary-7a\"", 1));
-    assert!(found.starts_with("c.toml:13:17: `tenants[0].credential.client_secret` must not hold the secret itself"), "{found}");
+    let found =
+        faults(|text| text.replacen("{ credential = \"graph-secret\" }", "\"canary-7a\"", 1));
+    assert!(
+        found.starts_with(
+            "c.toml:13:17: `tenants[0].credential.client_secret` must not hold the secret itself"
+        ),
+        "{found}"
+    );
     assert!(!found.contains("canary"));
 }
 
@@ -87,17 +124,50 @@ fn every_fault_at_once() {
             .replacen("tls://siem.example.com:6514", "udp://siem.example.com:514", 1)
             + "retries = 3\n[schedule]\ncron = \"never\"\ntimezone = 7\njitter = \"ten minutes\"\n"
     });
-    let places: Vec<&str> = found.lines().filter_map(|line| line.split(": ").next().filter(|p| p.starts_with("c.toml"))).collect();
-    assert_eq!(places, ["c.toml:3:13", "c.toml:11:8", "c.toml:18:11", "c.toml:24:1", "c.toml:26:8", "c.toml:27:12", "c.toml:28:10"], "{found}");
+    let places: Vec<&str> = found
+        .lines()
+        .filter_map(|line| line.split(": ").next().filter(|p| p.starts_with("c.toml")))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "c.toml:3:13",
+            "c.toml:11:8",
+            "c.toml:18:11",
+            "c.toml:24:1",
+            "c.toml:26:8",
+            "c.toml:27:12",
+            "c.toml:28:10"
+        ],
+        "{found}"
+    );
 }
 
 #[test]
 fn what_contradicts_itself() {
     let twice = GOOD.replace("\"local\"", "\"arcsight\"");
-    assert!(Configuration::parse("c.toml", &twice).unwrap_err().to_string().contains("`name = \"arcsight\"` stands twice"));
-    let shared = format!("{GOOD}\n[[sinks]]\nname = \"again\"\ntype = \"file\"\npath = \"/var/log/secure-score/records.jsonl\"\n");
-    assert!(Configuration::parse("c.toml", &shared).unwrap_err().to_string().contains("both write to /var/log"));
-    for (id, good) in [("contoso.onmicrosoft.com", true), ("common", false), ("organizations", false), ("a b.c", false), ("", false)] {
+    assert!(
+        Configuration::parse("c.toml", &twice)
+            .unwrap_err()
+            .to_string()
+            .contains("`name = \"arcsight\"` stands twice")
+    );
+    let shared = format!(
+        "{GOOD}\n[[sinks]]\nname = \"again\"\ntype = \"file\"\npath = \"/var/log/secure-score/records.jsonl\"\n"
+    );
+    assert!(
+        Configuration::parse("c.toml", &shared)
+            .unwrap_err()
+            .to_string()
+            .contains("both write to /var/log")
+    );
+    for (id, good) in [
+        ("contoso.onmicrosoft.com", true),
+        ("common", false),
+        ("organizations", false),
+        ("a b.c", false),
+        ("", false),
+    ] {
         let found = faults(|text| text.replacen("3f5c1d2e-0000-4000-8000-00000000c0de", id, 1));
         assert_eq!(found.is_empty(), good, "{id}: {found}");
     }
@@ -107,4 +177,21 @@ fn what_contradicts_itself() {
 fn what_is_not_toml_says_where() {
     let found = faults(|text| text.replacen("[state]", "[state", 1));
     assert!(found.starts_with("c.toml:2:7: "), "{found}");
+}
+
+/// The configurations that the manual shows are good ones, also with every default written out.
+#[test]
+#[cfg(feature = "kafka")]
+fn what_the_manual_shows() {
+    let readme = include_str!("../../README.md");
+    let shown: Vec<&str> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(shown.len(), 1);
+    let example = include_str!("../../deploy/config.example.toml");
+    // Behind the two lines of its head, every comment at the start of a line is a default.
+    let defaults = example.splitn(3, '\n').nth(2).unwrap().replace("\n# ", "\n");
+    assert_ne!(example.len(), defaults.len());
+    for text in [shown[0], example, &defaults] {
+        Configuration::parse("shown", text).unwrap();
+    }
 }

@@ -50,32 +50,46 @@ pub(super) struct Answer {
 
 impl Engine {
     /// Polls a tenant: the newest days, the days owed, and back to `back_to` if that is asked.
-    pub(super) async fn poll(&self, state: &TenantState, back_to: Option<Day>) -> Result<PollReport, PollError> {
+    pub(super) async fn poll(
+        &self,
+        state: &TenantState,
+        back_to: Option<Day>,
+    ) -> Result<PollReport, PollError> {
         let _alone = state.polling.lock().await;
         let result = self.poll_alone(state, back_to).await;
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(&tenant, error),
             (Err(error), None) => {
                 let error = crate::error::chain(error);
-                tracing::warn!(tenant = state.plan.name, error, "the tenant could not be found out");
+                tracing::warn!(
+                    tenant = state.plan.name,
+                    error,
+                    "the tenant could not be found out"
+                );
             }
             (Ok(_), _) => {}
         }
         result
     }
 
-    async fn poll_alone(&self, state: &TenantState, back_to: Option<Day>) -> Result<PollReport, PollError> {
+    async fn poll_alone(
+        &self,
+        state: &TenantState,
+        back_to: Option<Day>,
+    ) -> Result<PollReport, PollError> {
         if !has_room(self.checkpoint.directory()) {
             return Err(PollError::NoRoom);
         }
         let tenant = self.tenant(state).await?;
         let started = clock::now();
         let today = Day::of(started);
-        let (oldest, reaches_back) = block_in_place(|| self.oldest_wanted(state, &tenant, back_to, started))?;
+        let (oldest, reaches_back) =
+            block_in_place(|| self.oldest_wanted(state, &tenant, back_to, started))?;
         let answer = read(state, &tenant, oldest, today).await?;
         let observed = clock::now();
         let asked_back_to = (reaches_back && answer.complete).then_some(oldest);
-        let report = block_in_place(|| self.take(&tenant, &answer, oldest, asked_back_to, observed))?;
+        let report =
+            block_in_place(|| self.take(&tenant, &answer, oldest, asked_back_to, observed))?;
         self.ring();
         Ok(report)
     }
@@ -100,7 +114,13 @@ impl Engine {
 
     /// The oldest day that this poll wants, and whether it reaches back beyond what polls have
     /// asked for so far.
-    fn oldest_wanted(&self, state: &TenantState, tenant: &Tenant, back_to: Option<Day>, now: Timestamp) -> Result<(Day, bool), CheckpointError> {
+    fn oldest_wanted(
+        &self,
+        state: &TenantState,
+        tenant: &Tenant,
+        back_to: Option<Day>,
+        now: Timestamp,
+    ) -> Result<(Day, bool), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::WINDOW);
         let owed = self.checkpoint.owed(tenant.id, now.as_millisecond())?;
@@ -110,12 +130,20 @@ impl Engine {
         // A daemon that was down reads on from the last day it has.
         let after_newest = poll_state.newest_day.map(|day| day.min(window));
         let back = [initial, back_to].into_iter().flatten().min();
-        let wanted = [Some(window), back, after_newest].into_iter().flatten().chain(owed.first().copied());
+        let wanted =
+            [Some(window), back, after_newest].into_iter().flatten().chain(owed.first().copied());
         let oldest = wanted.min().unwrap_or(window).max(today.plus(-89));
         Ok((oldest, back.is_some()))
     }
 
-    fn take(&self, tenant: &Tenant, answer: &Answer, oldest: Day, asked_back_to: Option<Day>, observed: Timestamp) -> Result<PollReport, CheckpointError> {
+    fn take(
+        &self,
+        tenant: &Tenant,
+        answer: &Answer,
+        oldest: Day,
+        asked_back_to: Option<Day>,
+        observed: Timestamp,
+    ) -> Result<PollReport, CheckpointError> {
         let Answer { seen, refused, catalogue, .. } = answer;
         let today = Day::of(observed);
         let newest_kept = self.checkpoint.newest_day(tenant.id)?;
@@ -130,23 +158,41 @@ impl Engine {
         let entry = |release: &ledger::Release| {
             let seen = &seen[release.index];
             let ledger::Release { revision, base, late, backfilled, .. } = *release;
-            NewEntry { snapshot_id: &seen.snapshot_id, revision, facts: &seen.facts, body: &seen.body, base, late, backfilled }
+            NewEntry {
+                snapshot_id: &seen.snapshot_id,
+                revision,
+                facts: &seen.facts,
+                body: &seen.body,
+                base,
+                late,
+                backfilled,
+            }
         };
-        let enriched = plan.enriched.iter().map(|(index, revision)| {
-            Enriched { revision: *revision, facts: &seen[*index].facts, body: &seen[*index].body }
+        let enriched = plan.enriched.iter().map(|(index, revision)| Enriched {
+            revision: *revision,
+            facts: &seen[*index].facts,
+            body: &seen[*index].body,
         });
         let taking = Taking {
             observed_ms: observed.as_millisecond(),
             entries: plan.releases.iter().map(entry).collect(),
             enriched: enriched.collect(),
-            catalogue: catalogue.iter().map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions }).collect(),
+            catalogue: catalogue
+                .iter()
+                .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
+                .collect(),
             observations,
             missing: plan.missing.clone(),
             asked_back_to,
         };
         self.checkpoint.take(tenant.id, &taking)?;
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
-        let report = PollReport { days, revisions: plan.releases.len() - days, refused: refused.len(), newest };
+        let report = PollReport {
+            days,
+            revisions: plan.releases.len() - days,
+            refused: refused.len(),
+            newest,
+        };
         let PollReport { revisions, refused, .. } = report;
         tracing::info!(tenant = tenant.name, days, revisions, refused, newest = ?report.newest, "polled");
         Ok(report)
@@ -163,7 +209,9 @@ impl Engine {
             phase: Phase::Begin,
             details: reason.clone(),
         };
-        let noted = block_in_place(|| self.checkpoint.poll_failed(tenant.id, now.as_millisecond(), &reason, &observation));
+        let noted = block_in_place(|| {
+            self.checkpoint.poll_failed(tenant.id, now.as_millisecond(), &reason, &observation)
+        });
         if let Err(error) = noted {
             tracing::warn!(error = crate::error::chain(&error), "the failure could not be kept");
         }
@@ -171,17 +219,32 @@ impl Engine {
 }
 
 /// Reads both collections of a tenant.
-pub(super) async fn read(state: &TenantState, tenant: &Tenant, oldest: Day, today: Day) -> Result<Answer, SourceError> {
-    let mut answer = Answer { seen: Vec::new(), refused: Vec::new(), catalogue: Vec::new(), complete: false };
+pub(super) async fn read(
+    state: &TenantState,
+    tenant: &Tenant,
+    oldest: Day,
+    today: Day,
+) -> Result<Answer, SourceError> {
+    let mut answer =
+        Answer { seen: Vec::new(), refused: Vec::new(), catalogue: Vec::new(), complete: false };
     // A page for the window; ten days a page when reading back, so that no body gets large.
     let top = if oldest < today.plus(1 - ledger::WINDOW) { 10 } else { 3 };
-    state.graph.read(Collection::Scores { top }, |body| answer.scores_page(body, tenant, oldest, today)).await?;
+    state
+        .graph
+        .read(Collection::Scores { top }, |body| answer.scores_page(body, tenant, oldest, today))
+        .await?;
     state.graph.read(Collection::Profiles, |body| answer.profiles_page(body)).await?;
     Ok(answer)
 }
 
 impl Answer {
-    fn scores_page(&mut self, body: &[u8], tenant: &Tenant, oldest: Day, today: Day) -> Result<Next, SourceError> {
+    fn scores_page(
+        &mut self,
+        body: &[u8],
+        tenant: &Tenant,
+        oldest: Day,
+        today: Day,
+    ) -> Result<Next, SourceError> {
         let wire_error = |source| SourceError::Wire { what: "secureScores", source };
         let page = wire::page(body).map_err(wire_error)?;
         let mut reached = None;
@@ -196,7 +259,12 @@ impl Answer {
                     }
                 }
                 Err(observation) => {
-                    tracing::warn!(tenant = tenant.name, what = observation.what.as_str(), details = observation.details, "a snapshot is refused");
+                    tracing::warn!(
+                        tenant = tenant.name,
+                        what = observation.what.as_str(),
+                        details = observation.details,
+                        "a snapshot is refused"
+                    );
                     self.refused.push(observation);
                 }
             }

@@ -29,9 +29,17 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// One tenant is through: days taken, or the error.
-    Tenant { name: String, days: usize, error: Option<String> },
-    Done { failed: usize },
-    Error { message: String },
+    Tenant {
+        name: String,
+        days: usize,
+        error: Option<String>,
+    },
+    Done {
+        failed: usize,
+    },
+    Error {
+        message: String,
+    },
 }
 
 const MAX_REQUEST: u64 = 64 << 10;
@@ -76,25 +84,46 @@ pub(super) async fn serve(engine: Arc<Engine>, listener: UnixListener) {
 async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
-        return send(&mut stream, &Event::Error { message: "only root and the daemon's own user may ask".to_owned() }).await;
+        return send(
+            &mut stream,
+            &Event::Error { message: "only root and the daemon's own user may ask".to_owned() },
+        )
+        .await;
     }
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     AsyncReader::new(reader.take(MAX_REQUEST)).read_line(&mut line).await?;
     match serde_json::from_str(&line) {
-        Ok(Request::Backfill { days, tenant }) => answer_backfill(engine, days, tenant, &mut writer).await,
-        Err(error) => send(&mut writer, &Event::Error { message: format!("not understood: {error}") }).await,
+        Ok(Request::Backfill { days, tenant }) => {
+            answer_backfill(engine, days, tenant, &mut writer).await
+        }
+        Err(error) => {
+            send(&mut writer, &Event::Error { message: format!("not understood: {error}") }).await
+        }
     }
 }
 
-async fn answer_backfill(engine: &Arc<Engine>, days: i32, tenant: Option<String>, stream: &mut (impl AsyncWriteExt + Unpin)) -> std::io::Result<()> {
+async fn answer_backfill(
+    engine: &Arc<Engine>,
+    days: i32,
+    tenant: Option<String>,
+    stream: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<()> {
     if !(1..=90).contains(&days) {
-        return send(stream, &Event::Error { message: "Microsoft keeps 90 days: ask for 1 to 90".to_owned() }).await;
+        return send(
+            stream,
+            &Event::Error { message: "Microsoft keeps 90 days: ask for 1 to 90".to_owned() },
+        )
+        .await;
     }
     if let Some(name) = &tenant
         && !engine.tenants.iter().any(|state| state.plan.name == *name)
     {
-        return send(stream, &Event::Error { message: format!("the daemon reads no tenant `{name}`") }).await;
+        return send(
+            stream,
+            &Event::Error { message: format!("the daemon reads no tenant `{name}`") },
+        )
+        .await;
     }
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let back_to = Day::of(clock::now()).plus(1 - days);
@@ -125,7 +154,11 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), event: &Event) -> std::
 }
 
 /// Asks the daemon behind a socket, and hands on each event until the last.
-pub fn ask(socket: &Path, request: &Request, mut each: impl FnMut(&Event)) -> std::io::Result<Event> {
+pub fn ask(
+    socket: &Path,
+    request: &Request,
+    mut each: impl FnMut(&Event),
+) -> std::io::Result<Event> {
     let mut stream = StdStream::connect(socket)?;
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
     for line in BufReader::new(stream).lines() {

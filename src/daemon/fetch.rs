@@ -38,9 +38,13 @@ pub async fn fetch_tenant(plan: &TenantPlan, oldest: Day) -> Result<Fetched, Pol
     let observed = clock::now();
     let today = Day::of(observed);
     let answer = collector::read(&state, &tenant, oldest, today).await?;
-    let profiles = answer.catalogue.iter().filter_map(|p| Some((wire::profile(&p.shared).ok()?, wire::state_updates(&p.decisions))));
+    let profiles = answer
+        .catalogue
+        .iter()
+        .filter_map(|p| Some((wire::profile(&p.shared).ok()?, wire::state_updates(&p.decisions))));
     let catalogue = Catalogue::new(1, profiles.collect());
-    let mut days: Vec<Seen> = answer.seen.into_iter().filter(|seen| seen.facts.day >= oldest).collect();
-    days.sort_by(|a, b| b.facts.day.cmp(&a.facts.day));
+    let mut days: Vec<Seen> =
+        answer.seen.into_iter().filter(|seen| seen.facts.day >= oldest).collect();
+    days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
     Ok(Fetched { tenant, today, observed, days, catalogue })
 }

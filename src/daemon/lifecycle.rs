@@ -39,7 +39,8 @@ pub async fn run(engine: Arc<Engine>) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let socket = control::socket_path(engine.checkpoint.directory());
-    let listener = control::bind(&socket).map_err(|error| RunError::Control(socket.display().to_string(), error))?;
+    let listener = control::bind(&socket)
+        .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
     engine.checkpoint.announce(&socket)?;
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
@@ -53,7 +54,10 @@ pub async fn run(engine: Arc<Engine>) -> Result<(), RunError> {
     let serving = tokio::spawn(control::serve(engine.clone(), listener));
     let (tenants, sinks) = (engine.tenants.len(), engine.configuration.sinks.len());
     tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "running");
-    notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&format!("reading {tenants} tenants for {sinks} sinks"))]);
+    notify(&[
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status(&format!("reading {tenants} tenants for {sinks} sinks")),
+    ]);
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -65,7 +69,8 @@ pub async fn run(engine: Arc<Engine>) -> Result<(), RunError> {
     // A poll keeps nothing until it commits, and a commit cannot be cut in two.
     polls.abort();
     serving.abort();
-    let drained = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    let drained =
+        tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         tracing::warn!("a sink did not answer in time; what it did not confirm will be sent again");
     }
@@ -114,9 +119,17 @@ fn is_due(engine: &Engine, state: &TenantState) -> bool {
     // A tenant whose domain is not resolved yet has never been polled.
     let Some(tenant) = state.known() else { return true };
     match tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id)) {
-        Ok(poll_state) => engine.configuration.schedule.due(tenant.id, &polled(&poll_state), clock::now()).is_some(),
+        Ok(poll_state) => engine
+            .configuration
+            .schedule
+            .due(tenant.id, &polled(&poll_state), clock::now())
+            .is_some(),
         Err(error) => {
-            tracing::error!(tenant = tenant.name, error = crate::error::chain(&error), "the checkpoint cannot be read");
+            tracing::error!(
+                tenant = tenant.name,
+                error = crate::error::chain(&error),
+                "the checkpoint cannot be read"
+            );
             false
         }
     }

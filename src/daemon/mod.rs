@@ -68,11 +68,20 @@ impl Engine {
                 TenantName::Domain(domain) => checkpoint.resolved(domain)?,
             };
             if let Some(id) = id
-                && let Some(other) = tenants.iter().find(|t| t.known().is_some_and(|known| known.id == id))
+                && let Some(other) =
+                    tenants.iter().find(|t| t.known().is_some_and(|known| known.id == id))
             {
-                return Err(BuildError::SameTenant(other.plan.name.clone(), plan.name.clone(), id.to_string()));
+                return Err(BuildError::SameTenant(
+                    other.plan.name.clone(),
+                    plan.name.clone(),
+                    id.to_string(),
+                ));
             }
-            tenants.push(TenantState::new(plan.clone(), id, Graph::new(http.clone(), plan.access.clone())));
+            tenants.push(TenantState::new(
+                plan.clone(),
+                id,
+                Graph::new(http.clone(), plan.access.clone()),
+            ));
         }
         let engine = Self {
             configuration,
@@ -91,7 +100,11 @@ impl Engine {
     fn register(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
         for sink in &self.configuration.sinks {
             let back = Day::of(clock::now()).plus(-90);
-            self.checkpoint.register_sink(&sink.name, &[tenant.id], sink.start_from.unwrap_or(back))?;
+            self.checkpoint.register_sink(
+                &sink.name,
+                &[tenant.id],
+                sink.start_from.unwrap_or(back),
+            )?;
         }
         Ok(())
     }
@@ -107,7 +120,10 @@ impl Engine {
             && let Err(error) = self.checkpoint.write_cursor_file()
         {
             self.cursors_moved.store(true, Ordering::Relaxed);
-            tracing::warn!(error = crate::error::chain(&error), "the second cursor file could not be written");
+            tracing::warn!(
+                error = crate::error::chain(&error),
+                "the second cursor file could not be written"
+            );
         }
     }
 }

@@ -22,7 +22,8 @@ pub struct OnceReport {
 impl OnceReport {
     /// Nothing is owed to anybody.
     pub fn is_complete(&self) -> bool {
-        self.polls.iter().all(|(_, poll)| poll.is_ok()) && self.sinks.iter().all(|(.., stopped)| stopped.is_none())
+        self.polls.iter().all(|(_, poll)| poll.is_ok())
+            && self.sinks.iter().all(|(.., stopped)| stopped.is_none())
     }
 }
 
@@ -50,7 +51,8 @@ pub async fn backfill(
             && let Some(index) = waiting.pop()
         {
             let engine = engine.clone();
-            running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
+            running
+                .spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
         }
         match running.join_next().await {
             Some(Ok((index, result))) => {
@@ -63,7 +65,10 @@ pub async fn backfill(
         }
     }
     results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(index, result)| (engine.tenants[index].plan.name.clone(), result)).collect()
+    results
+        .into_iter()
+        .map(|(index, result)| (engine.tenants[index].plan.name.clone(), result))
+        .collect()
 }
 
 async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {

@@ -45,7 +45,8 @@ fn max_score(
     profile: Option<&ProfileSlot>,
     backfilled: bool,
 ) -> Option<(Number, MaxScoreSource)> {
-    let stated = profile.and_then(|p| p.profile.max_score).map(|max| (max, MaxScoreSource::Catalogue));
+    let stated =
+        profile.and_then(|p| p.profile.max_score).map(|max| (max, MaxScoreSource::Catalogue));
     let derived = || from_percentage(control).map(|max| (max, MaxScoreSource::Percentage));
     if backfilled { derived().or(stated) } else { stated.or_else(derived) }
 }

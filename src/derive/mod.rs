@@ -5,8 +5,8 @@ mod control;
 mod summary;
 
 use crate::model::{
-    Body, Catalogue, ControlFacts, DayFacts, EventId, Kind, Record, Snapshot, SnapshotRef, Subject, Tenant,
-    control_subject, summary_subject,
+    Body, Catalogue, ControlFacts, DayFacts, EventId, Kind, Record, Snapshot, SnapshotRef, Subject,
+    Tenant, control_subject, summary_subject,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -86,7 +86,8 @@ impl<'a> Records<'a> {
         let entry = self.entry;
         let subject = self.subject(Kind::Control, &control.name);
         let previous = previous_control_id(&subject, entry.history);
-        let event_id = EventId::new(&subject, &control_subject(control.score, control.percentage), previous);
+        let event_id =
+            EventId::new(&subject, &control_subject(control.score, control.percentage), previous);
         self.record(event_id, Body::Control(control::record(control, entry)))
     }
 
@@ -100,7 +101,13 @@ impl<'a> Records<'a> {
     }
 
     fn subject<'b>(&self, kind: Kind, control: &'b str) -> Subject<'b> {
-        Subject { tenant: self.entry.tenant.id, day: self.entry.snapshot.day, kind, what: "", control }
+        Subject {
+            tenant: self.entry.tenant.id,
+            day: self.entry.snapshot.day,
+            kind,
+            what: "",
+            control,
+        }
     }
 
     fn record(&self, event_id: EventId, body: Body<'a>) -> Record<'a> {

@@ -4,7 +4,11 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::model::{Number, Snapshot, SummaryRecord};
 
-pub(super) fn record<'a>(snapshot: &'a Snapshot<'a>, controls_total: u32, records_sent: u32) -> SummaryRecord<'a> {
+pub(super) fn record<'a>(
+    snapshot: &'a Snapshot<'a>,
+    controls_total: u32,
+    records_sent: u32,
+) -> SummaryRecord<'a> {
     let mut categories: BTreeMap<&str, f64> = BTreeMap::new();
     let mut sum = 0.0;
     for control in &snapshot.controls {
@@ -23,12 +27,19 @@ pub(super) fn record<'a>(snapshot: &'a Snapshot<'a>, controls_total: u32, record
         max: snapshot.max_score,
         percentage,
         sum_of_controls: tidy(sum).unwrap_or(Number::ZERO),
-        categories: categories.into_iter().filter_map(|(name, sum)| Some((Cow::Borrowed(name), tidy(sum)?))).collect(),
+        categories: categories
+            .into_iter()
+            .filter_map(|(name, sum)| Some((Cow::Borrowed(name), tidy(sum)?)))
+            .collect(),
         active_users: snapshot.active_users,
         licensed_users: snapshot.licensed_users,
         enabled_services: &snapshot.enabled_services,
         // -1 has stood for "none" since 2019.
-        averages: snapshot.averages.iter().filter(|a| a.score.is_some_and(|s| !s.is_negative())).collect(),
+        averages: snapshot
+            .averages
+            .iter()
+            .filter(|a| a.score.is_some_and(|s| !s.is_negative()))
+            .collect(),
         controls_total,
         records_sent,
         additional: &snapshot.additional,

@@ -12,24 +12,48 @@ fn tenant() -> Tenant {
 }
 
 fn reference(revision: u32, backfilled: bool) -> SnapshotRef {
-    SnapshotRef { id: "x_2026-11-22".into(), day: Day::parse("2026-11-22").unwrap(), revision, seq: 7, late: false, backfilled, partial: false }
+    SnapshotRef {
+        id: "x_2026-11-22".into(),
+        day: Day::parse("2026-11-22").unwrap(),
+        revision,
+        seq: 7,
+        late: false,
+        backfilled,
+        partial: false,
+    }
 }
 
 fn profile(id: &str, max: f64) -> (Profile, Vec<StateUpdate>) {
     (Profile { id: id.into(), max_score: Number::new(max), ..Profile::default() }, vec![])
 }
 
-fn with_records<T>(json: &str, at: &SnapshotRef, history: &[DayFacts], selection: Selection, f: impl FnOnce(&Records<'_>) -> T) -> T {
+fn with_records<T>(
+    json: &str,
+    at: &SnapshotRef,
+    history: &[DayFacts],
+    selection: Selection,
+    f: impl FnOnce(&Records<'_>) -> T,
+) -> T {
     let tenant = tenant();
     let catalogue = Catalogue::new(1, vec![profile("A", 10.0), profile("B", 5.0)]);
     let snapshot = wire::snapshot(json).unwrap();
-    let entry = Entry { tenant: &tenant, snapshot: at, observed_time: "2026-11-22T06:15:00Z", observed_ms: 0, history, catalogue: &catalogue };
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: at,
+        observed_time: "2026-11-22T06:15:00Z",
+        observed_ms: 0,
+        history,
+        catalogue: &catalogue,
+    };
     f(&Records::new(&entry, &snapshot, selection))
 }
 
 fn ids(json: &str, revision: u32, history: &[DayFacts]) -> Vec<(String, EventId)> {
     with_records(json, &reference(revision, false), history, BOTH, |records| {
-        (0..records.end()).filter_map(|p| records.at(p)).map(|r| (r.control_id().to_owned(), r.event_id)).collect()
+        (0..records.end())
+            .filter_map(|p| records.at(p))
+            .map(|r| (r.control_id().to_owned(), r.event_id))
+            .collect()
     })
 }
 
@@ -38,8 +62,12 @@ fn facts(json: &str) -> DayFacts {
 }
 
 fn day(a: f64, b: Option<f64>) -> String {
-    let b = b.map_or(String::new(), |b| format!(r#",{{"controlName":"B","score":{b},"scoreInPercentage":50}}"#));
-    format!(r#"{{"createdDateTime":"2026-11-22T00:00:00Z","currentScore":{a},"controlScores":[{{"controlName":"A","score":{a}}}{b}]}}"#)
+    let b = b.map_or(String::new(), |b| {
+        format!(r#",{{"controlName":"B","score":{b},"scoreInPercentage":50}}"#)
+    });
+    format!(
+        r#"{{"createdDateTime":"2026-11-22T00:00:00Z","currentScore":{a},"controlScores":[{{"controlName":"A","score":{a}}}{b}]}}"#
+    )
 }
 
 #[test]
@@ -47,10 +75,13 @@ fn places_are_by_control_id_then_the_summary() {
     let json = r#"{"currentScore":3,"maxScore":15,"controlScores":[{"controlName":"B","score":1,"controlCategory":"Apps"},
         {"controlName":"A","score":0.1,"controlCategory":"Identity"},{"controlName":"C","score":0.2,"controlCategory":"Identity"},{"controlName":"B","score":9}]}"#;
     with_records(json, &reference(1, false), &[], BOTH, |records| {
-        let names: Vec<_> = (0..records.end()).map(|p| records.at(p).unwrap().control_id().to_owned()).collect();
+        let names: Vec<_> =
+            (0..records.end()).map(|p| records.at(p).unwrap().control_id().to_owned()).collect();
         assert_eq!(names, ["A", "B", "C", ""]);
         assert!(records.at(4).is_none());
-        let Body::Summary(summary) = records.at(3).unwrap().body else { panic!("the last place is the summary") };
+        let Body::Summary(summary) = records.at(3).unwrap().body else {
+            panic!("the last place is the summary")
+        };
         assert_eq!((summary.controls_total, summary.records_sent), (3, 4));
         assert_eq!(summary.percentage, Number::new(20.0));
         assert_eq!(summary.categories[1], ("Identity".into(), Number::new(0.3).unwrap()));
@@ -103,11 +134,36 @@ fn maximum_and_outcome() {
         });
     };
     use crate::model::MaxScoreSource::{Catalogue as C, Percentage as P};
-    check(false, r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#, Some((10.0, C)), Some(Outcome::Partial));
-    check(true, r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#, Some((8.0, P)), Some(Outcome::Partial));
-    check(true, r#"{"controlName":"A","score":7.83,"scoreInPercentage":97.88}"#, Some((8.0, P)), Some(Outcome::Partial));
-    check(true, r#"{"controlName":"A","score":0,"scoreInPercentage":0}"#, Some((10.0, C)), Some(Outcome::Fail));
-    check(false, r#"{"controlName":"Z","score":3,"scoreInPercentage":100}"#, Some((3.0, P)), Some(Outcome::Pass));
+    check(
+        false,
+        r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
+        Some((10.0, C)),
+        Some(Outcome::Partial),
+    );
+    check(
+        true,
+        r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
+        Some((8.0, P)),
+        Some(Outcome::Partial),
+    );
+    check(
+        true,
+        r#"{"controlName":"A","score":7.83,"scoreInPercentage":97.88}"#,
+        Some((8.0, P)),
+        Some(Outcome::Partial),
+    );
+    check(
+        true,
+        r#"{"controlName":"A","score":0,"scoreInPercentage":0}"#,
+        Some((10.0, C)),
+        Some(Outcome::Fail),
+    );
+    check(
+        false,
+        r#"{"controlName":"Z","score":3,"scoreInPercentage":100}"#,
+        Some((3.0, P)),
+        Some(Outcome::Pass),
+    );
     check(false, r#"{"controlName":"Z","score":0,"scoreInPercentage":0}"#, None, None);
     check(false, r#"{"controlName":"A"}"#, Some((10.0, C)), None);
 }

@@ -12,7 +12,9 @@ use super::{
     severity::cef_severity,
     text::{cut, is_plain, is_unsafe, plain, stand_in},
 };
-use crate::model::{Body, ControlRecord, Number, Outcome, Profile, Record, StateUpdate, SummaryRecord};
+use crate::model::{
+    Body, ControlRecord, Number, Outcome, Profile, Record, StateUpdate, SummaryRecord,
+};
 
 /// The six fields between `CEF:0` and the extension.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +61,12 @@ impl Cef {
 
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let head: &[u8] = match record.body {
-            Body::Control(_) => b"CEF:0|Microsoft|Secure Score|1.0|ControlSnapshot|Secure Score control snapshot|",
-            Body::Summary(_) => b"CEF:0|Microsoft|Secure Score|1.0|TenantScore|Secure Score of a tenant|",
+            Body::Control(_) => {
+                b"CEF:0|Microsoft|Secure Score|1.0|ControlSnapshot|Secure Score control snapshot|"
+            }
+            Body::Summary(_) => {
+                b"CEF:0|Microsoft|Secure Score|1.0|TenantScore|Secure Score of a tenant|"
+            }
         };
         out.extend_from_slice(head);
         crate::model::write_integer(cef_severity(record).into(), out);
@@ -87,7 +93,8 @@ impl Cef {
         labelled("cs1", "controlName", Some(control.id), out);
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
-            self.profiles.get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+            self.profiles
+                .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
         });
         if let Some(rendered) = rendered {
             out.extend_from_slice(&rendered.pairs);
@@ -115,7 +122,10 @@ impl Cef {
             let description = control.description.map(|d| cut(&plain(d), SHORT_TEXT).into_owned());
             json_text("description", description.as_deref(), rest);
         }
-        write_additional_rest(control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), rest);
+        write_additional_rest(
+            control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())),
+            rest,
+        );
     }
 }
 
@@ -126,7 +136,8 @@ impl Rendered {
         labelled("cs4", "threats", Some(&profile.threats.join(",")), &mut pairs);
         if texts != Texts::None {
             let max = if texts == Texts::Short { SHORT_TEXT } else { CUSTOM_STRING };
-            let remediation = profile.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned());
+            let remediation =
+                profile.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned());
             labelled("cs5", "remediation", remediation.as_deref(), &mut pairs);
         }
         pair("request", profile.action_url.as_deref(), LONG, &mut pairs);
@@ -204,7 +215,10 @@ fn push(c: char, out: &mut Vec<u8>) {
 fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
     let at = record.snapshot;
     let (observed, day) = (record.observed_ms, at.day.epoch_ms());
-    out.extend_from_slice(format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}").as_bytes());
+    out.extend_from_slice(
+        format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}")
+            .as_bytes(),
+    );
     pair("deviceExternalId", Some(&record.tenant.id.to_string()), 255, out);
     pair("dvchost", Some(host), 100, out);
     out.extend_from_slice(b" flexString1Label=snapshotId");
@@ -249,8 +263,10 @@ fn write_decision_rest(decision: &StateUpdate, rest: &mut Vec<u8>) {
 }
 
 fn write_summary(summary: &SummaryRecord<'_>, rest: &mut Vec<u8>, out: &mut Vec<u8>) {
-    let points = |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    let sentence = format!("Secure Score {} of {} points", points(summary.current), points(summary.max));
+    let points =
+        |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let sentence =
+        format!("Secure Score {} of {} points", points(summary.current), points(summary.max));
     pair("msg", Some(&sentence), LONG, out);
     number("cfp1", "score", summary.current, out);
     number("cfp2", "maxScore", summary.max, out);
@@ -261,14 +277,20 @@ fn write_summary(summary: &SummaryRecord<'_>, rest: &mut Vec<u8>, out: &mut Vec<
     integer("cn3", "licensedUsers", summary.licensed_users, out);
     let services: Vec<&str> = summary.enabled_services.iter().map(AsRef::as_ref).collect();
     labelled("cs1", "enabledServices", Some(&services.join(",")), out);
-    let scores = summary.categories.iter().map(|(name, points)| (name.as_ref(), points.to_string()));
+    let scores =
+        summary.categories.iter().map(|(name, points)| (name.as_ref(), points.to_string()));
     write_scores_rest("categories", scores, rest);
-    let averages = summary.averages.iter().filter_map(|a| Some((a.basis.as_ref(), a.score?.to_string())));
+    let averages =
+        summary.averages.iter().filter_map(|a| Some((a.basis.as_ref(), a.score?.to_string())));
     write_scores_rest("averages", averages, rest);
     write_additional_rest(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), rest);
 }
 
-fn write_scores_rest<'a>(key: &str, scores: impl Iterator<Item = (&'a str, String)>, rest: &mut Vec<u8>) {
+fn write_scores_rest<'a>(
+    key: &str,
+    scores: impl Iterator<Item = (&'a str, String)>,
+    rest: &mut Vec<u8>,
+) {
     rest.extend_from_slice(format!("\"{key}\":").as_bytes());
     let scores: Vec<(&str, String)> = scores.collect();
     write_additional(scores.iter().map(|(name, points)| (*name, points.as_str())), rest);

@@ -54,7 +54,8 @@ impl Json {
     fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
-            self.profiles.get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+            self.profiles
+                .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
         });
         out.extend_from_slice(b"\"control\":{");
         text("id", Some(control.id), out);
@@ -80,7 +81,8 @@ impl Json {
 
 impl Rendered {
     fn new(profile: &Profile, texts: Texts) -> Self {
-        let (mut title, mut service, mut tail, mut additional) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut title, mut service, mut tail, mut additional) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         text("title", profile.title.as_deref().map(str::trim), &mut title);
         text("service", profile.service.as_deref(), &mut service);
         text("tier", profile.tier.as_deref(), &mut service);
@@ -93,7 +95,10 @@ impl Rendered {
         text("action_url", profile.action_url.as_deref(), &mut tail);
         write_prose("remediation", profile.remediation.as_deref(), texts, &mut tail);
         write_prose("remediation_impact", profile.remediation_impact.as_deref(), texts, &mut tail);
-        write_additional(profile.additional.iter().map(|(k, v)| (k.as_str(), v.as_str())), &mut additional);
+        write_additional(
+            profile.additional.iter().map(|(k, v)| (k.as_str(), v.as_str())),
+            &mut additional,
+        );
         Self { title, service, tail, additional }
     }
 }
@@ -143,12 +148,11 @@ fn write_decision(decision: &StateUpdate, out: &mut Vec<u8>) {
         ("state_comment", &decision.comment),
     ];
     for (key, value) in fields {
-        match value {
-            Some(value) => text(key, Some(value), out),
-            None => {
-                write_key(key, out);
-                out.extend_from_slice(b"null,");
-            }
+        if let Some(value) = value {
+            text(key, Some(value), out);
+        } else {
+            write_key(key, out);
+            out.extend_from_slice(b"null,");
         }
     }
 }
@@ -193,7 +197,10 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
 
 /// Fields kept as they were sent: the same JSON, on one line, with nothing in it that could be
 /// taken for a line end.
-pub(super) fn write_additional<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, out: &mut Vec<u8>) {
+pub(super) fn write_additional<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+    out: &mut Vec<u8>,
+) {
     out.push(b'{');
     for (key, value) in fields {
         raw(key, value, out);

@@ -27,7 +27,9 @@ pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out
     crate::model::write_integer(header.pri.into(), out);
     out.extend_from_slice(b">1 ");
     out.extend_from_slice(header.timestamp.as_bytes());
-    for (field, max) in [(header.hostname, 255), (header.app_name, 48), (header.procid, 128), (header.msgid, 32)] {
+    for (field, max) in
+        [(header.hostname, 255), (header.app_name, 48), (header.procid, 128), (header.msgid, 32)]
+    {
         out.push(b' ');
         write_field(field, max, out);
     }
@@ -75,9 +77,19 @@ mod tests {
 
     #[test]
     fn header_fields_can_shift_nothing() {
-        let header = Header { pri: 134, timestamp: "-", hostname: "my host", app_name: "é", procid: "", msgid: &"m".repeat(40) };
+        let header = Header {
+            pri: 134,
+            timestamp: "-",
+            hostname: "my host",
+            app_name: "é",
+            procid: "",
+            msgid: &"m".repeat(40),
+        };
         let mut out = Vec::new();
         write_message(&header, &[], None, &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), format!("<134>1 - my_host __ - {} -", "m".repeat(32)));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!("<134>1 - my_host __ - {} -", "m".repeat(32))
+        );
     }
 }

@@ -19,7 +19,12 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
 /// Bytes that no format escapes and that start no suspicious character. 0xC2 leads the C1
 /// controls, 0xD8 and 0xE2 the marks that reorder or break lines.
 pub(super) const fn is_plain(byte: u8) -> bool {
-    (byte >= 0x20) & (byte != b'\\') & (byte != 0x7f) & (byte != 0xc2) & (byte != 0xd8) & (byte != 0xe2)
+    (byte >= 0x20)
+        & (byte != b'\\')
+        & (byte != 0x7f)
+        & (byte != 0xc2)
+        & (byte != 0xd8)
+        & (byte != 0xe2)
 }
 
 /// Characters that no record may carry as they are: controls, line and paragraph separators, and
@@ -81,7 +86,11 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find(['<', '&']) {
         let (before, special) = rest.split_at(at);
         push_words(&mut out, before);
-        rest = if special.starts_with('<') { skip_tag(special, &mut out) } else { read_entity(special, &mut out) };
+        rest = if special.starts_with('<') {
+            skip_tag(special, &mut out)
+        } else {
+            read_entity(special, &mut out)
+        };
     }
     push_words(&mut out, rest);
     out.truncate(out.trim_end().len());

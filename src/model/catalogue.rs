@@ -100,7 +100,11 @@ mod tests {
     use super::*;
 
     fn update(state: &str, updated: Option<&str>) -> StateUpdate {
-        StateUpdate { state: Some(state.into()), updated: updated.map(Into::into), ..StateUpdate::default() }
+        StateUpdate {
+            state: Some(state.into()),
+            updated: updated.map(Into::into),
+            ..StateUpdate::default()
+        }
     }
 
     #[test]

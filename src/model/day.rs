@@ -49,7 +49,10 @@ impl Day {
     }
 
     pub fn at(self, hour: i8) -> jiff::Timestamp {
-        self.0.at(hour, 0, 0, 0).to_zoned(TimeZone::UTC).map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp())
+        self.0
+            .at(hour, 0, 0, 0)
+            .to_zoned(TimeZone::UTC)
+            .map_or(jiff::Timestamp::UNIX_EPOCH, |z| z.timestamp())
     }
 }
 

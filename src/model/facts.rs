@@ -132,7 +132,14 @@ mod tests {
 
     fn control(name: &str, score: f64, count: Option<f64>) -> ControlFacts {
         let count = count.and_then(Number::new);
-        ControlFacts { name: name.into(), score: number(score), percentage: None, count, total: None, on: None }
+        ControlFacts {
+            name: name.into(),
+            score: number(score),
+            percentage: None,
+            count,
+            total: None,
+            on: None,
+        }
     }
 
     fn day(current: f64, rich: bool, controls: Vec<ControlFacts>) -> DayFacts {

@@ -181,7 +181,11 @@ mod tests {
         let first = EventId::new(&control, &control_subject(number(10.0), number(100.0)), None);
         let fraction = EventId::new(&control, &control_subject(number(7.83), None), None);
         let second = EventId::new(&control, &control_subject(number(7.83), None), Some(first));
-        let summary = EventId::new(&subject(Kind::Summary, ""), &summary_subject(number(815.22), number(1376.0)), None);
+        let summary = EventId::new(
+            &subject(Kind::Summary, ""),
+            &summary_subject(number(815.22), number(1376.0)),
+            None,
+        );
         let got = [first, fraction, second, summary].map(|id| id.to_string());
         let published: Vec<String> = include_str!("../../tests/vectors/event_id.txt")
             .lines()
@@ -199,8 +203,16 @@ mod tests {
             EventId::new(&subject(Kind::Control, "B"), &facts, None),
             EventId::new(&subject(Kind::Summary, "A"), &facts, None),
             EventId::new(&Subject { what: "x", ..subject(Kind::Control, "A") }, &facts, None),
-            EventId::new(&Subject { day: Day::parse("2026-11-21").unwrap(), ..subject(Kind::Control, "A") }, &facts, None),
-            EventId::new(&subject(Kind::Control, "A"), &control_subject(number(50.0), number(1.0)), None),
+            EventId::new(
+                &Subject { day: Day::parse("2026-11-21").unwrap(), ..subject(Kind::Control, "A") },
+                &facts,
+                None,
+            ),
+            EventId::new(
+                &subject(Kind::Control, "A"),
+                &control_subject(number(50.0), number(1.0)),
+                None,
+            ),
             EventId::new(&subject(Kind::Control, "A"), &facts, Some(id)),
         ];
         for other in others {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Average, Additional, Day, EventId, Number, ProfileSlot, StateUpdate, Tenant};
+use super::{Additional, Average, Day, EventId, Number, ProfileSlot, StateUpdate, Tenant};
 
 /// The name and version of the canonical record, as its `schema` field says it.
 pub const SCHEMA: &str = "secure-score-forwarder/1";

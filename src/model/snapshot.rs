@@ -74,6 +74,8 @@ impl Snapshot<'_> {
 
     /// Yesterday's copy of a day has lost its texts and counts; a rich copy still has them.
     pub fn is_rich(&self) -> bool {
-        self.controls.iter().any(|c| c.last_synced.is_some() || c.description.is_some() || c.count.is_some())
+        self.controls
+            .iter()
+            .any(|c| c.last_synced.is_some() || c.description.is_some() || c.count.is_some())
     }
 }

@@ -53,7 +53,9 @@ mod tests {
     fn only_the_hyphenated_form_is_a_guid() {
         let id = TenantId::parse("3F5C1D2E-0000-4000-8000-00000000C0DE").unwrap();
         assert_eq!(id.to_string(), "3f5c1d2e-0000-4000-8000-00000000c0de");
-        for text in ["NA", "", "{3f5c1d2e-0000-4000-8000-00000000c0de}", "3f5c1d2e00004000800000000000c0de"] {
+        for text in
+            ["NA", "", "{3f5c1d2e-0000-4000-8000-00000000c0de}", "3f5c1d2e00004000800000000000c0de"]
+        {
             assert!(TenantId::parse(text).is_err(), "{text}");
         }
     }

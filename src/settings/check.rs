@@ -1,6 +1,9 @@
 //! Every key and value against its table, before anything is believed.
 
-use toml::{Spanned, de::{DeTable, DeValue}};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     Choice, Faults, Key, Section, Shape, Variant, parse_duration, parse_size, section::integer,
@@ -31,7 +34,11 @@ impl At<'_> {
         for key in keys.iter().filter(|key| key.required) {
             if !table.iter().any(|(name, _)| name.get_ref() == key.name) {
                 let path = self.inside(key.name).path;
-                self.faults.at(span.clone(), format!("`{path}` is missing"), Some(key.doc.to_owned()));
+                self.faults.at(
+                    span.clone(),
+                    format!("`{path}` is missing"),
+                    Some(key.doc.to_owned()),
+                );
             }
         }
     }
@@ -43,25 +50,46 @@ impl At<'_> {
         self.faults.at(name.span(), format!("unknown key `{path}`"), hint);
     }
 
-    fn value(&self, value: &Spanned<DeValue<'_>>, name: &Spanned<std::borrow::Cow<'_, str>>, shape: Shape) {
+    fn value(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        shape: Shape,
+    ) {
         let read = value.get_ref();
         match shape {
-            Shape::Later => self.faults.at(name.span(), format!("`{}` is not in this version", self.path), None),
-            Shape::OffOnly if read.as_bool() == Some(true) => {
-                self.faults.at(value.span(), format!("`{} = true` is not in this version", self.path), None);
+            Shape::Later => {
+                self.faults.at(
+                    name.span(),
+                    format!("`{}` is not in this version", self.path),
+                    None,
+                );
             }
-            Shape::Table(keys) => self.with_table(value, |at, table| at.table(table, value.span(), &refs(keys))),
+            Shape::OffOnly if read.as_bool() == Some(true) => {
+                self.faults.at(
+                    value.span(),
+                    format!("`{} = true` is not in this version", self.path),
+                    None,
+                );
+            }
+            Shape::Table(keys) => {
+                self.with_table(value, |at, table| at.table(table, value.span(), &refs(keys)));
+            }
             Shape::Tables(keys) => self.each(value, |at, item| {
                 at.with_table(item, |at, table| at.table(table, item.span(), &refs(keys)));
             }),
             Shape::Tagged { tag, list, keys, variants } => {
                 let check = |at: &Self, item: &Spanned<DeValue<'_>>| {
-                    at.with_table(item, |at, table| at.tagged(table, item.span(), tag, keys, &variants()));
+                    at.with_table(item, |at, table| {
+                        at.tagged(table, item.span(), tag, keys, &variants());
+                    });
                 };
                 if list { self.each(value, check) } else { check(self, value) }
             }
             Shape::Secret => self.secret(value),
-            Shape::OneOfOrTable(_, keys) if read.is_table() => self.value(value, name, Shape::Table(keys)),
+            Shape::OneOfOrTable(_, keys) if read.is_table() => {
+                self.value(value, name, Shape::Table(keys));
+            }
             Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
             Shape::ManyOf(choices) => self.each(value, |at, item| at.choice(item, choices)),
             Shape::Map => self.with_table(value, |at, table| {
@@ -79,12 +107,20 @@ impl At<'_> {
         let text = read.as_str();
         let (good, wanted) = match shape {
             Shape::Bool | Shape::OffOnly => (read.is_bool(), "true or false".to_owned()),
-            Shape::Integer { min, max } => {
-                (integer(read).is_some_and(|i| (min..=max).contains(&i)), format!("a whole number from {min} to {max}"))
+            Shape::Integer { min, max } => (
+                integer(read).is_some_and(|i| (min..=max).contains(&i)),
+                format!("a whole number from {min} to {max}"),
+            ),
+            Shape::Duration => (
+                text.and_then(parse_duration).is_some(),
+                "a duration such as \"10m\" or \"6h\"".to_owned(),
+            ),
+            Shape::Size => {
+                (text.and_then(parse_size).is_some(), "a size such as \"32MiB\"".to_owned())
             }
-            Shape::Duration => (text.and_then(parse_duration).is_some(), "a duration such as \"10m\" or \"6h\"".to_owned()),
-            Shape::Size => (text.and_then(parse_size).is_some(), "a size such as \"32MiB\"".to_owned()),
-            Shape::Day => (text.and_then(Day::parse).is_some(), "a day such as \"2026-09-01\"".to_owned()),
+            Shape::Day => {
+                (text.and_then(Day::parse).is_some(), "a day such as \"2026-09-01\"".to_owned())
+            }
             _ => (text.is_some_and(|t| !t.is_empty()), "a text".to_owned()),
         };
         if !good {
@@ -98,11 +134,24 @@ impl At<'_> {
         match known {
             Some(choice) if choice.later => self.not_yet(value, text),
             Some(_) => {}
-            None => self.unknown_value(value, text, choices.iter().filter(|c| !c.later).map(|c| c.name)),
+            None => {
+                self.unknown_value(
+                    value,
+                    text,
+                    choices.iter().filter(|c| !c.later).map(|c| c.name),
+                );
+            }
         }
     }
 
-    fn tagged(&self, table: &DeTable<'_>, span: std::ops::Range<usize>, tag: &str, keys: &[Key], variants: &[Variant]) {
+    fn tagged(
+        &self,
+        table: &DeTable<'_>,
+        span: std::ops::Range<usize>,
+        tag: &str,
+        keys: &[Key],
+        variants: &[Variant],
+    ) {
         let tagged = table.iter().find(|(name, _)| name.get_ref() == tag).map(|(_, value)| value);
         let name = tagged.and_then(|value| value.get_ref().as_str());
         let variant = name.and_then(|name| variants.iter().find(|variant| variant.name == name));
@@ -115,10 +164,15 @@ impl At<'_> {
                 self.table(table, span, &keys.iter().chain(own.iter()).collect::<Vec<_>>());
             }
             (Some(value), None) => {
-                let known = variants.iter().filter(|variant| variant.keys.is_some()).map(|variant| variant.name);
+                let known = variants
+                    .iter()
+                    .filter(|variant| variant.keys.is_some())
+                    .map(|variant| variant.name);
                 self.inside(tag).unknown_value(value, name.unwrap_or_default(), known);
             }
-            (None, _) => self.faults.at(span, format!("`{}` is missing", self.inside(tag).path), None),
+            (None, _) => {
+                self.faults.at(span, format!("`{}` is missing", self.inside(tag).path), None);
+            }
         }
     }
 
@@ -128,7 +182,8 @@ impl At<'_> {
         let table = value.get_ref().as_table();
         let one = table.filter(|table| table.len() == 1).and_then(|table| table.iter().next());
         let good = one.is_some_and(|(way, to)| {
-            WAYS.contains(&way.get_ref().as_ref()) && to.get_ref().as_str().is_some_and(|to| !to.is_empty())
+            WAYS.contains(&way.get_ref().as_ref())
+                && to.get_ref().as_str().is_some_and(|to| !to.is_empty())
         });
         if !good {
             // The value is not printed: it may be the secret itself.
@@ -142,10 +197,19 @@ impl At<'_> {
     }
 
     fn not_yet(&self, value: &Spanned<DeValue<'_>>, text: &str) {
-        self.faults.at(value.span(), format!("`{} = \"{text}\"` is not in this version", self.path), None);
+        self.faults.at(
+            value.span(),
+            format!("`{} = \"{text}\"` is not in this version", self.path),
+            None,
+        );
     }
 
-    fn unknown_value<'b>(&self, value: &Spanned<DeValue<'_>>, text: &str, known: impl Iterator<Item = &'b str>) {
+    fn unknown_value<'b>(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+        known: impl Iterator<Item = &'b str>,
+    ) {
         let known: Vec<&str> = known.collect();
         let message = format!("`{}` must be one of: {}", self.path, known.join(", "));
         let hint = nearest(text, known.into_iter()).map(|near| format!("did you mean `{near}`?"));
@@ -169,7 +233,8 @@ impl At<'_> {
     }
 
     fn inside(&self, key: &str) -> Self {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        let path =
+            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Self { faults: self.faults, path }
     }
 }

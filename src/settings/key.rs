@@ -15,7 +15,10 @@ pub struct Key {
 pub enum Shape {
     Text,
     Bool,
-    Integer { min: i64, max: i64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
     /// `"10m"`: see [`super::parse_duration`].
     Duration,
     /// `"32MiB"`: see [`super::parse_size`].
@@ -34,7 +37,12 @@ pub enum Shape {
     Table(&'static [Key]),
     Tables(&'static [Key]),
     /// A table, or a list of them, whose further keys depend on the value of one: its tag.
-    Tagged { tag: &'static str, list: bool, keys: &'static [Key], variants: fn() -> Vec<Variant> },
+    Tagged {
+        tag: &'static str,
+        list: bool,
+        keys: &'static [Key],
+        variants: fn() -> Vec<Variant>,
+    },
     /// A switch that only `false` is honoured for in this version.
     OffOnly,
     /// Part of the contract, not in this version.

@@ -11,7 +11,8 @@ pub fn schema(keys: &[Key]) -> Value {
 
 fn object(keys: &[&Key]) -> Value {
     let known = keys.iter().filter(|key| !matches!(key.shape, Shape::Later));
-    let properties: Map<String, Value> = known.map(|key| (key.name.to_owned(), described(key))).collect();
+    let properties: Map<String, Value> =
+        known.map(|key| (key.name.to_owned(), described(key))).collect();
     let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
@@ -34,7 +35,9 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
         Shape::Day => json!({ "type": "string", "format": "date" }),
         Shape::OneOf(choices) => json!({ "enum": names(choices) }),
-        Shape::OneOfOrTable(choices, keys) => json!({ "oneOf": [{ "enum": names(choices) }, schema(keys)] }),
+        Shape::OneOfOrTable(choices, keys) => {
+            json!({ "oneOf": [{ "enum": names(choices) }, schema(keys)] })
+        }
         Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": names(choices) } }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),

@@ -35,11 +35,14 @@ impl SecretRef {
         let text = match self {
             Self::Credential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
-                let directory = directory.ok_or_else(|| SecretError::NoCredentialsDirectory(name.clone()))?;
+                let directory =
+                    directory.ok_or_else(|| SecretError::NoCredentialsDirectory(name.clone()))?;
                 read_file(&Path::new(&directory).join(name))?
             }
             Self::File(path) => read_file(path)?,
-            Self::Env(name) => std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?,
+            Self::Env(name) => {
+                std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?
+            }
         };
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);

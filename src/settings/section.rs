@@ -93,12 +93,15 @@ impl<'a> Section<'a> {
     pub fn map(&self, key: &str) -> BTreeMap<String, String> {
         let table = self.get(key).and_then(|value| value.get_ref().as_table());
         let pairs = table.into_iter().flat_map(DeTable::iter);
-        pairs.filter_map(|(k, v)| Some((k.get_ref().to_string(), v.get_ref().as_str()?.to_owned()))).collect()
+        pairs
+            .filter_map(|(k, v)| Some((k.get_ref().to_string(), v.get_ref().as_str()?.to_owned())))
+            .collect()
     }
 
     pub fn secret(&self, key: &str) -> Option<SecretRef> {
         let reference = self.section(key)?;
-        let credential = reference.text("credential").map(|name| SecretRef::Credential(name.to_owned()));
+        let credential =
+            reference.text("credential").map(|name| SecretRef::Credential(name.to_owned()));
         let file = reference.path("file").map(SecretRef::File);
         let env = reference.text("env").map(|name| SecretRef::Env(name.to_owned()));
         credential.or(file).or(env)
@@ -110,7 +113,10 @@ impl<'a> Section<'a> {
 
     pub fn sections(&self, key: &str) -> Vec<Self> {
         let list = self.get(key).and_then(|value| value.get_ref().as_array());
-        list.into_iter().flat_map(|list| list.iter()).filter_map(|value| Self::new(value, self.faults)).collect()
+        list.into_iter()
+            .flat_map(|list| list.iter())
+            .filter_map(|value| Self::new(value, self.faults))
+            .collect()
     }
 
     /// Notes a fault at a key's value, or at the section if the key is absent.

@@ -24,12 +24,22 @@ pub struct Item {
 
 impl Batch {
     /// Appends one record: `write` gets the buffer and returns where the payload starts.
-    pub fn push<E>(&mut self, record: &Record<'_>, write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>) -> Result<(), E> {
+    pub fn push<E>(
+        &mut self,
+        record: &Record<'_>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let start = self.octets.len();
         match write(&mut self.octets) {
             Ok(split) => {
                 let index = self.items.len();
-                self.items.push(Item { event_id: record.event_id, index, start, split, end: self.octets.len() });
+                self.items.push(Item {
+                    event_id: record.event_id,
+                    index,
+                    start,
+                    split,
+                    end: self.octets.len(),
+                });
                 Ok(())
             }
             Err(refusal) => {
@@ -83,7 +93,13 @@ impl Batch {
             let start = part.octets.len();
             part.octets.extend_from_slice(&self.octets[item.start..item.end]);
             let split = start + (item.split - item.start);
-            part.items.push(Item { event_id: item.event_id, index: item.index, start, split, end: part.octets.len() });
+            part.items.push(Item {
+                event_id: item.event_id,
+                index: item.index,
+                start,
+                split,
+                end: part.octets.len(),
+            });
         }
         part
     }

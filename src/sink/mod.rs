@@ -22,7 +22,7 @@ use crate::{
     error::chain,
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
-    settings::{Choice, Key, Section, SecretRef, Shape, Variant, optional},
+    settings::{Choice, Key, SecretRef, Section, Shape, Variant, optional},
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -47,8 +47,15 @@ pub const KINDS: &[SinkKind] = &[
 ];
 
 /// Sinks of the contract that later versions bring, or that this build was made without.
-const LATER: &[&str] =
-    &["http", "elasticsearch", "sentinel", "otlp", "object_store", #[cfg(not(feature = "kafka"))] "kafka"];
+const LATER: &[&str] = &[
+    "http",
+    "elasticsearch",
+    "sentinel",
+    "otlp",
+    "object_store",
+    #[cfg(not(feature = "kafka"))]
+    "kafka",
+];
 
 /// A sink as configured: validated, and nothing opened yet.
 pub trait Plan: Send + Sync + fmt::Debug {
@@ -64,7 +71,11 @@ pub trait Plan: Send + Sync + fmt::Debug {
         Vec::new()
     }
     /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
-    fn open<'a>(&'a self, context: &'a Context, mark: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        mark: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
 }
 
 /// An open sink. One task owns it; it never sees two batches at once.
@@ -146,9 +157,13 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Retry { reason, .. } | Self::Misconfigured { reason } => f.write_str(reason),
-            Self::TooLarge { reason, .. } | Self::Broken { reason } => f.write_str(reason),
-            Self::Poison { refused, .. } => write!(f, "the receiver refused {} records", refused.len()),
+            Self::Retry { reason, .. }
+            | Self::Misconfigured { reason }
+            | Self::TooLarge { reason, .. }
+            | Self::Broken { reason } => f.write_str(reason),
+            Self::Poison { refused, .. } => {
+                write!(f, "the receiver refused {} records", refused.len())
+            }
         }
     }
 }

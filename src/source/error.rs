@@ -31,7 +31,9 @@ pub enum SourceError {
     Body { what: &'static str, source: BodyError },
     #[error("{what}: the answer is not what was asked for")]
     Wire { what: &'static str, source: WireError },
-    #[error("{what} sent `{content_type}` instead of JSON: a proxy or a sign-in page is in the way")]
+    #[error(
+        "{what} sent `{content_type}` instead of JSON: a proxy or a sign-in page is in the way"
+    )]
     NotJson { what: &'static str, content_type: String },
     #[error("the next page is refused: {0}")]
     NextLink(&'static str),
@@ -44,7 +46,9 @@ impl SourceError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Throttled { .. } | Self::Partial { .. } => true,
-            Self::Status { status, .. } | Self::Graph { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Status { status, .. } | Self::Graph { status, .. } => {
+                matches!(status, 408 | 429 | 500..=599)
+            }
             Self::Body { source, .. } => matches!(source, BodyError::Broken(_)),
             Self::Refused(error) => error.error == "temporarily_unavailable",
             _ => false,
@@ -68,7 +72,9 @@ impl SourceError {
             Self::Transport { .. } | Self::Status { .. } | Self::Graph { .. } => "unavailable",
             Self::Throttled { .. } => "throttled",
             Self::Partial { .. } => "partial",
-            Self::Body { .. } | Self::Wire { .. } | Self::NotJson { .. } | Self::NextLink(_) => "answer",
+            Self::Body { .. } | Self::Wire { .. } | Self::NotJson { .. } | Self::NextLink(_) => {
+                "answer"
+            }
         }
     }
 }
@@ -91,7 +97,9 @@ fn describe_graph(error: &GraphError) -> String {
 
 fn graph_hint(status: u16) -> &'static str {
     match status {
-        401 | 403 => "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent",
+        401 | 403 => {
+            "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent"
+        }
         404 => "\n  hint: the tenant has no Secure Score, or `cloud` is wrong",
         _ => "",
     }

@@ -15,7 +15,7 @@ const MAX_BODY: usize = 64 << 20;
 const MAX_PAGES: usize = 200;
 const MAX_LINK: usize = 8 << 10;
 /// Waits of the server's own wish that are sat out within a poll; longer ones end the poll.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const ATTEMPTS: usize = 3;
 
 /// What is needed to read one tenant.
@@ -31,7 +31,9 @@ pub struct Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collection {
     /// Daily snapshots, newest first; `top` is the size of a page, not a limit.
-    Scores { top: u32 },
+    Scores {
+        top: u32,
+    },
     Profiles,
 }
 
@@ -57,7 +59,11 @@ impl Graph {
     }
 
     /// Reads a collection, handing each body to `page` until it has enough.
-    pub async fn read(&self, collection: Collection, mut page: impl FnMut(&[u8]) -> Result<Next, SourceError>) -> Result<(), SourceError> {
+    pub async fn read(
+        &self,
+        collection: Collection,
+        mut page: impl FnMut(&[u8]) -> Result<Next, SourceError>,
+    ) -> Result<(), SourceError> {
         let first = self.first_page(collection);
         let mut url = first.clone();
         let mut visited = HashSet::new();
@@ -77,13 +83,18 @@ impl Graph {
         let mut url = self.access.cloud.login_url.clone();
         url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
         let sent = self.http.get(url).send().await;
-        let response = sent.map_err(|error| SourceError::Transport { what: "the sign-in service", source: error.without_url() })?;
+        let response = sent.map_err(|error| SourceError::Transport {
+            what: "the sign-in service",
+            source: error.without_url(),
+        })?;
         if response.status().is_client_error() {
             return Err(SourceError::UnknownDomain(self.access.tenant.clone()));
         }
         let body = net::read_body(response, 1 << 20).await;
-        let body = body.map_err(|source| SourceError::Body { what: "the sign-in service", source })?;
-        wire::issuer_tenant(&body).ok_or_else(|| SourceError::UnknownDomain(self.access.tenant.clone()))
+        let body =
+            body.map_err(|source| SourceError::Body { what: "the sign-in service", source })?;
+        wire::issuer_tenant(&body)
+            .ok_or_else(|| SourceError::UnknownDomain(self.access.tenant.clone()))
     }
 
     fn first_page(&self, collection: Collection) -> Url {
@@ -107,8 +118,12 @@ impl Graph {
             .with_max_times(ATTEMPTS);
         (|| self.fetch_with_fresh_token(url))
             .retry(policy)
-            .when(|error| error.is_transient() && error.retry_after().is_none_or(|wait| wait <= PATIENCE))
-            .adjust(|error, delay| delay.map(|delay| error.retry_after().map_or(delay, |wait| wait.max(delay))))
+            .when(|error| {
+                error.is_transient() && error.retry_after().is_none_or(|wait| wait <= PATIENCE)
+            })
+            .adjust(|error, delay| {
+                delay.map(|delay| error.retry_after().map_or(delay, |wait| wait.max(delay)))
+            })
             .notify(|error, wait| tracing::debug!(%error, ?wait, "trying again"))
             .await
     }
@@ -131,14 +146,21 @@ impl Graph {
         let client_request_id = uuid::Uuid::new_v4().to_string();
         let request = self.http.get(url.clone()).headers(headers(token, &client_request_id)?);
         let sent = request.send().await;
-        let response = sent.map_err(|error| SourceError::Transport { what: WHAT, source: error.without_url() })?;
+        let response = sent
+            .map_err(|error| SourceError::Transport { what: WHAT, source: error.without_url() })?;
         let status = response.status().as_u16();
         let said = response.headers().clone();
-        let body = net::read_body(response, MAX_BODY).await.map_err(|source| SourceError::Body { what: WHAT, source })?;
-        let body = net::inflate(&said, body, MAX_BODY).map_err(|source| SourceError::Body { what: WHAT, source })?;
+        let body = net::read_body(response, MAX_BODY)
+            .await
+            .map_err(|source| SourceError::Body { what: WHAT, source })?;
+        let body = net::inflate(&said, body, MAX_BODY)
+            .map_err(|source| SourceError::Body { what: WHAT, source })?;
         match status {
             200 if is_json(&said) => Ok(body),
-            200 => Err(SourceError::NotJson { what: WHAT, content_type: header(&said, "Content-Type") }),
+            200 => Err(SourceError::NotJson {
+                what: WHAT,
+                content_type: header(&said, "Content-Type"),
+            }),
             // A success in which a provider behind Graph did not answer: a hole, not an answer.
             206 => Err(SourceError::Partial { warning: header(&said, "Warning") }),
             _ => Err(failure(status, &said, &body, &client_request_id)),
@@ -151,20 +173,35 @@ fn failure(status: u16, headers: &HeaderMap, body: &[u8], client_request_id: &st
     tracing::warn!(status, request_id, client_request_id, "Graph refused a request");
     match status {
         429 | 503 | 504 | 509 => SourceError::Throttled { after: net::retry_after(headers) },
-        300..=399 => SourceError::Status { what: "Graph, with a redirect that is not followed,", status },
-        _ => SourceError::Graph { status, error: wire::GraphError::read(body).unwrap_or_default(), request_id },
+        300..=399 => {
+            SourceError::Status { what: "Graph, with a redirect that is not followed,", status }
+        }
+        _ => SourceError::Graph {
+            status,
+            error: wire::GraphError::read(body).unwrap_or_default(),
+            request_id,
+        },
     }
 }
 
 fn headers(token: &SecretString, client_request_id: &str) -> Result<HeaderMap, SourceError> {
-    let not_a_header = |_| SourceError::Refused(wire::EntraError { error: "the token is not text for a header".into(), ..Default::default() });
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(not_a_header)?;
+    let not_a_header = |_| {
+        SourceError::Refused(wire::EntraError {
+            error: "the token is not text for a header".into(),
+            ..Default::default()
+        })
+    };
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+        .map_err(not_a_header)?;
     bearer.set_sensitive(true);
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, bearer);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert("client-request-id", HeaderValue::from_str(client_request_id).map_err(not_a_header)?);
+    headers.insert(
+        "client-request-id",
+        HeaderValue::from_str(client_request_id).map_err(not_a_header)?,
+    );
     Ok(headers)
 }
 
@@ -198,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_link_never_leads_the_token_away() {
-        let first: Url = "https://graph.microsoft.com/v1.0/security/secureScores?$top=3".parse().unwrap();
+        let first: Url =
+            "https://graph.microsoft.com/v1.0/security/secureScores?$top=3".parse().unwrap();
         let ok = "https://graph.microsoft.com/v1.0/security/secureScores?$top=3&$skiptoken=1a";
         assert_eq!(next_page(&first, ok).unwrap().as_str(), ok);
         let long = format!("{ok}{}", "x".repeat(MAX_LINK));

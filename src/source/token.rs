@@ -29,7 +29,11 @@ struct Token {
 
 impl TokenCache {
     /// A token that is good for some time yet.
-    pub(super) async fn get(&self, http: &reqwest::Client, access: &Access) -> Result<SecretString, SourceError> {
+    pub(super) async fn get(
+        &self,
+        http: &reqwest::Client,
+        access: &Access,
+    ) -> Result<SecretString, SourceError> {
         let mut held = self.token.lock().await;
         if let Some(token) = held.as_ref().filter(|token| token.renew_at > Instant::now()) {
             return Ok(token.text.clone());
@@ -43,7 +47,8 @@ impl TokenCache {
     /// Forgets a token that the API did not take, unless it has been renewed meanwhile.
     pub(super) async fn reject(&self, rejected: &SecretString) {
         let mut held = self.token.lock().await;
-        if held.as_ref().is_some_and(|token| token.text.expose_secret() == rejected.expose_secret()) {
+        if held.as_ref().is_some_and(|token| token.text.expose_secret() == rejected.expose_secret())
+        {
             *held = None;
         }
     }
@@ -61,10 +66,13 @@ async fn request(http: &reqwest::Client, access: &Access) -> Result<Token, Sourc
     ];
     let url = token_url(&access.cloud.login_url, &access.tenant);
     let response = http.post(url).form(&form).send().await;
-    let response = response.map_err(|error| SourceError::Transport { what: WHAT, source: error.without_url() })?;
+    let response = response
+        .map_err(|error| SourceError::Transport { what: WHAT, source: error.without_url() })?;
     let status = response.status().as_u16();
     let wait = net::retry_after(response.headers());
-    let body = net::read_body(response, MAX_ANSWER).await.map_err(|source| SourceError::Body { what: WHAT, source })?;
+    let body = net::read_body(response, MAX_ANSWER)
+        .await
+        .map_err(|source| SourceError::Body { what: WHAT, source })?;
     if status == 429 {
         return Err(SourceError::Throttled { after: wait });
     }

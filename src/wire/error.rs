@@ -34,7 +34,10 @@ impl GraphError {
             message: Option<String>,
         }
         let Envelope { error } = serde_json::from_slice(body).ok()?;
-        Some(Self { code: error.code.unwrap_or_default(), message: first_line(&error.message.unwrap_or_default()) })
+        Some(Self {
+            code: error.code.unwrap_or_default(),
+            message: first_line(&error.message.unwrap_or_default()),
+        })
     }
 }
 
@@ -80,8 +83,13 @@ mod tests {
 
     #[test]
     fn graph_and_entra_bodies() {
-        let graph = GraphError::read(br#"{"error":{"code":"AccessDenied","message":"No access.\nMore","innerError":{}}}"#);
-        assert_eq!(graph, Some(GraphError { code: "AccessDenied".into(), message: "No access.".into() }));
+        let graph = GraphError::read(
+            br#"{"error":{"code":"AccessDenied","message":"No access.\nMore","innerError":{}}}"#,
+        );
+        assert_eq!(
+            graph,
+            Some(GraphError { code: "AccessDenied".into(), message: "No access.".into() })
+        );
         let entra = EntraError::read(
             br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","trace_id":"t"}"#,
         )

@@ -38,7 +38,9 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-                Number::new(value).map(Scalar::Number).ok_or_else(|| E::custom("number out of range"))
+                Number::new(value)
+                    .map(Scalar::Number)
+                    .ok_or_else(|| E::custom("number out of range"))
             }
 
             #[expect(clippy::cast_precision_loss, reason = "counts and scores are far below 2^53")]
@@ -142,7 +144,11 @@ impl<'de> Fields<'_, 'de> {
     }
 
     /// A field nobody documented: its JSON text, as sent.
-    pub(super) fn unknown<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+    pub(super) fn unknown<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let raw: &'de RawValue = map.next_value()?;
         if too_deep(raw.get()) {
             return Err(A::Error::custom(format_args!("`{key}` is nested too deep")));
@@ -162,17 +168,19 @@ impl<'de> Fields<'_, 'de> {
 /// count too: that errs on the safe side, and no field known comes near the limit.
 fn too_deep(raw: &str) -> bool {
     const MAX_DEPTH: usize = 64;
-    raw.starts_with(['[', '{']) && raw.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > MAX_DEPTH && {
-        let mut depth = 0_usize;
-        raw.bytes().any(|byte| {
-            match byte {
-                b'[' | b'{' => depth += 1,
-                b']' | b'}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            depth > MAX_DEPTH
-        })
-    }
+    raw.starts_with(['[', '{'])
+        && raw.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > MAX_DEPTH
+        && {
+            let mut depth = 0_usize;
+            raw.bytes().any(|byte| {
+                match byte {
+                    b'[' | b'{' => depth += 1,
+                    b']' | b'}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                depth > MAX_DEPTH
+            })
+        }
 }
 
 /// Refuses a known field that stands twice: which of the two is true cannot be known.

@@ -46,7 +46,14 @@ mod tests {
 
     #[test]
     fn what_is_no_page_is_refused() {
-        for bad in [&b"<!doctype html><title>Sign in</title>"[..], b"", b"{}", b"{\"value\":{}}", b"{\"value\":[1", b"\xff\xfe"] {
+        for bad in [
+            &b"<!doctype html><title>Sign in</title>"[..],
+            b"",
+            b"{}",
+            b"{\"value\":{}}",
+            b"{\"value\":[1",
+            b"\xff\xfe",
+        ] {
             assert!(page(bad).is_err(), "{bad:?}");
         }
     }

@@ -23,7 +23,8 @@ pub struct ProfileParts {
 
 /// Cuts one item of a catalogue page. Nothing that was sent is lost but the tenant's own GUID.
 pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
-    let mut fields: BTreeMap<&str, &RawValue> = serde_json::from_str(json).map_err(WireError::NotJson)?;
+    let mut fields: BTreeMap<&str, &RawValue> =
+        serde_json::from_str(json).map_err(WireError::NotJson)?;
     fields.remove("azureTenantId");
     let decisions = fields.remove("controlStateUpdates").map_or("[]", RawValue::get);
     let id: Option<String> = fields.get("id").and_then(|raw| serde_json::from_str(raw.get()).ok());
@@ -38,7 +39,8 @@ pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
 
 /// Reads the shared part back.
 pub fn profile(shared: &str) -> Result<Profile, WireError> {
-    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(shared).map_err(WireError::NotJson)?;
+    let fields: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(shared).map_err(WireError::NotJson)?;
     let mut profile = Profile::default();
     for (key, raw) in fields {
         take_field(&mut profile, key, raw.get());

@@ -13,7 +13,8 @@ use crate::model::{Average, ControlScore, Snapshot};
 /// Reads one snapshot, as it stands in a page or in the checkpoint.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let snapshot = Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
+    let snapshot =
+        Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
     deserializer.end().map_err(WireError::NotJson)?;
     if snapshot.controls.len() > MAX_CONTROLS {
         return Err(WireError::TooManyControls(snapshot.controls.len()));
@@ -25,13 +26,18 @@ pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
 trait FromFields<'de>: Default {
     const NAME: &'static str;
 
-    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error>;
+    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A)
+    -> Result<(), A::Error>;
 }
 
 impl<'de> FromFields<'de> for Snapshot<'de> {
     const NAME: &'static str = "a snapshot";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
             "id" => {
@@ -70,7 +76,11 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
 impl<'de> FromFields<'de> for ControlScore<'de> {
     const NAME: &'static str = "a control score";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
             "controlName" => {
@@ -95,7 +105,11 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
 impl<'de> FromFields<'de> for Average<'de> {
     const NAME: &'static str = "a comparative score";
 
-    fn field<A: MapAccess<'de>>(&mut self, key: Cow<'de, str>, map: &mut A) -> Result<(), A::Error> {
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
             // `scope` in 2018.
@@ -177,7 +191,10 @@ mod tests {
         assert_eq!(snapshot.max_score, Number::new(1376.0));
         assert_eq!(snapshot.additional, [("newField".into(), r#"{"a":[1,2.50]}"#.into())]);
         let control = &snapshot.controls[0];
-        assert_eq!((control.count, control.total, control.on), (Number::new(3.0), Number::new(3.0), Some(true)));
+        assert_eq!(
+            (control.count, control.total, control.on),
+            (Number::new(3.0), Number::new(3.0), Some(true))
+        );
         assert_eq!(control.description.as_deref(), Some(r#"a "quoted" text"#));
         assert_eq!(control.additional, [("expiry".into(), "\"never\"".into())]);
         assert_eq!(snapshot.averages[0].additional.len(), 1);
@@ -194,7 +211,10 @@ mod tests {
 
     #[test]
     fn a_value_of_another_shape_is_kept_not_believed() {
-        let read = snapshot(r#"{"controlScores":[{"controlName":"A","count":"many","on":[1],"score":{"x":1}}]}"#).unwrap();
+        let read = snapshot(
+            r#"{"controlScores":[{"controlName":"A","count":"many","on":[1],"score":{"x":1}}]}"#,
+        )
+        .unwrap();
         let control = &read.controls[0];
         assert_eq!((control.count, control.on, control.score), (None, None, None));
         let kept: Vec<_> = control.additional.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -204,9 +224,16 @@ mod tests {
     #[test]
     fn refused_whole() {
         for bad in [
-            "", "[]", "<html></html>", r#"{"id":"a""#, r#"{"currentScore":NaN}"#, r#"{"currentScore":1e999}"#,
-            r#"{"currentScore":1,"currentScore":2}"#, r#"{"controlScores":[{"controlName":"A","controlName":"B"}]}"#,
-            r#"{"controlScores":[1]}"#, r#"{"id":"a"} {"#,
+            "",
+            "[]",
+            "<html></html>",
+            r#"{"id":"a""#,
+            r#"{"currentScore":NaN}"#,
+            r#"{"currentScore":1e999}"#,
+            r#"{"currentScore":1,"currentScore":2}"#,
+            r#"{"controlScores":[{"controlName":"A","controlName":"B"}]}"#,
+            r#"{"controlScores":[1]}"#,
+            r#"{"id":"a"} {"#,
         ] {
             assert!(snapshot(bad).is_err(), "{bad}");
         }

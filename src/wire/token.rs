@@ -41,11 +41,19 @@ mod tests {
 
     #[test]
     fn tokens_and_issuers() {
-        assert_eq!(token(br#"{"token_type":"Bearer","expires_in":3599,"access_token":"a"}"#).unwrap().expires_in, 3599);
+        assert_eq!(
+            token(br#"{"token_type":"Bearer","expires_in":3599,"access_token":"a"}"#)
+                .unwrap()
+                .expires_in,
+            3599
+        );
         assert_eq!(token(br#"{"expires_in":"60","access_token":"a"}"#).unwrap().expires_in, 60);
         assert!(token(br#"{"access_token":"a"}"#).is_err());
         let issuer = br#"{"issuer":"https://login.microsoftonline.com/3f5c1d2e-0000-4000-8000-00000000c0de/v2.0"}"#;
-        assert_eq!(issuer_tenant(issuer).unwrap().to_string(), "3f5c1d2e-0000-4000-8000-00000000c0de");
+        assert_eq!(
+            issuer_tenant(issuer).unwrap().to_string(),
+            "3f5c1d2e-0000-4000-8000-00000000c0de"
+        );
         assert!(issuer_tenant(br#"{"issuer":"https://login.example/{tenantid}/v2.0"}"#).is_none());
     }
 }

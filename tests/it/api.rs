@@ -1,7 +1,8 @@
 //! An API that misbehaves: refused whole, nothing kept, said in `status`, and made up for later.
 
 use crate::support::{
-    CANARY, TENANT, Workspace, faults::{Fault, FaultyApi},
+    CANARY, TENANT, Workspace,
+    faults::{Fault, FaultyApi},
     fs, records,
 };
 
@@ -39,7 +40,11 @@ fn answer(status: u16, body: &str) -> Fault {
 
 #[test]
 fn html_with_status_200() {
-    let page = Fault::Answer(200, vec![("content-type", "text/html".to_owned())], b"<html>Sign in</html>".to_vec());
+    let page = Fault::Answer(
+        200,
+        vec![("content-type", "text/html".to_owned())],
+        b"<html>Sign in</html>".to_vec(),
+    );
     refused(&[(SCORES, page)], "a proxy or a sign-in page is in the way");
 }
 
@@ -50,8 +55,14 @@ fn html_that_calls_itself_json() {
 
 #[test]
 fn truncated_json_in_either_collection() {
-    refused(&[(SCORES, Fault::Change(|text| text[..text.len() / 2].to_owned()))], "secureScores: the answer is not what was asked for");
-    refused(&[(PROFILES, Fault::Change(|text| text[..text.len() / 2].to_owned()))], "secureScoreControlProfiles: the answer");
+    refused(
+        &[(SCORES, Fault::Change(|text| text[..text.len() / 2].to_owned()))],
+        "secureScores: the answer is not what was asked for",
+    );
+    refused(
+        &[(PROFILES, Fault::Change(|text| text[..text.len() / 2].to_owned()))],
+        "secureScoreControlProfiles: the answer",
+    );
 }
 
 #[test]
@@ -67,13 +78,24 @@ fn a_gzip_bomb() {
         encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
     let headers = vec![json(), ("content-encoding", "gzip".to_owned())];
-    refused(&[(SCORES, Fault::Answer(200, headers, encoder.finish().unwrap()))], "the answer is larger than");
+    refused(
+        &[(SCORES, Fault::Answer(200, headers, encoder.finish().unwrap()))],
+        "the answer is larger than",
+    );
 }
 
 #[test]
 fn a_next_page_on_another_server() {
     refused(
-        &[(SCORES, Fault::Change(|text| text.replace("\"@odata.nextLink\":\"http://127.0.0.1", "\"@odata.nextLink\":\"http://127.0.0.2")))],
+        &[(
+            SCORES,
+            Fault::Change(|text| {
+                text.replace(
+                    "\"@odata.nextLink\":\"http://127.0.0.1",
+                    "\"@odata.nextLink\":\"http://127.0.0.2",
+                )
+            }),
+        )],
         "the next page is refused: it leads to another server",
     );
 }
@@ -82,12 +104,21 @@ fn a_next_page_on_another_server() {
 fn pages_that_lead_in_a_circle() {
     let circle = |text: String| {
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let link = page["@odata.nextLink"].as_str().unwrap().split("$skiptoken").next().unwrap().to_owned();
+        let link = page["@odata.nextLink"]
+            .as_str()
+            .unwrap()
+            .split("$skiptoken")
+            .next()
+            .unwrap()
+            .to_owned();
         page["@odata.nextLink"] = format!("{link}$skiptoken=again").into();
         page["value"].as_array_mut().unwrap().truncate(1);
         page.to_string()
     };
-    refused(&[(SCORES, Fault::Change(circle)), (SCORES, Fault::Change(circle))], "it has been read already");
+    refused(
+        &[(SCORES, Fault::Change(circle)), (SCORES, Fault::Change(circle))],
+        "it has been read already",
+    );
 }
 
 #[test]
@@ -99,12 +130,16 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn missing_consent_is_named_with_its_remedy() {
     let body = r#"{"error":{"code":"AccessDenied","message":"Your account does not have access to this data.","innerError":{}}}"#;
-    refused(&[(SCORES, answer(403, body))], "grant the app the application permission SecurityEvents.Read.All");
+    refused(
+        &[(SCORES, answer(403, body))],
+        "grant the app the application permission SecurityEvents.Read.All",
+    );
 }
 
 #[test]
 fn throttling_beyond_our_patience_ends_the_poll() {
-    let throttled = Fault::Answer(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
+    let throttled =
+        Fault::Answer(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
     refused(&[(SCORES, throttled)], "Graph is throttling this app for 3000 s");
 }
 
@@ -118,9 +153,12 @@ fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
     let configuration = workspace.configuration();
     let from = configuration.find("[[tenants]]").unwrap();
     let to = configuration.find("[[sinks]]").unwrap();
-    let other = configuration[from..to].replace("\"contoso\"", "\"fabrikam\"").replace(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de");
+    let other = configuration[from..to]
+        .replace("\"contoso\"", "\"fabrikam\"")
+        .replace(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de");
     let right = format!("{{ file = \"{}\" }}", workspace.path("secret").display());
-    let both = configuration.replace("[[sinks]]", &format!("{}\n[[sinks]]", other.replace(&right, &wrong)));
+    let both = configuration
+        .replace("[[sinks]]", &format!("{}\n[[sinks]]", other.replace(&right, &wrong)));
     let mut command = workspace.command(&["once"]);
     fs(workspace.path("config.toml"), &both);
     api.fail("/aaaaaaaa", answer(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","error_codes":[7000215]}"#));
@@ -139,27 +177,47 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 3".to_owned();
     // The second of three days names another tenant, as happened in 2020.
-    api.fail(SCORES, Fault::Change(|text| {
-        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-        page["value"][1]["azureTenantId"] = "NA".into();
-        page["value"][1]["id"] = "NA".into();
-        page.to_string()
-    }));
+    api.fail(
+        SCORES,
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            page["value"][1]["azureTenantId"] = "NA".into();
+            page["value"][1]["id"] = "NA".into();
+            page.to_string()
+        }),
+    );
     let run = workspace.run_ok(&["once"]);
-    assert!(run.stderr.contains("2 new days") && run.stderr.contains("1 snapshot refused"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("2 new days") && run.stderr.contains("1 snapshot refused"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1);
     // The day stays owed and comes, late.
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     let streamed = records(&file);
-    assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary" && r["snapshot"]["late"] == true).count(), 1);
+    assert_eq!(
+        streamed.iter().filter(|r| r["kind"] == "summary" && r["snapshot"]["late"] == true).count(),
+        1
+    );
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
 }
 
 #[test]
 fn what_passes_by_itself_is_tried_again_within_the_poll() {
-    let partial = Fault::Answer(206, vec![json(), ("warning", "199 - \"Microsoft/SecureScore/504/10000\"".to_owned())], br#"{"value":[]}"#.to_vec());
-    let unauthorized = answer(401, r#"{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}"#);
-    for (path, fault) in [(SCORES, answer(503, "{}")), (SCORES, Fault::Cut), (SCORES, partial), ("skiptoken", unauthorized)] {
+    let partial = Fault::Answer(
+        206,
+        vec![json(), ("warning", "199 - \"Microsoft/SecureScore/504/10000\"".to_owned())],
+        br#"{"value":[]}"#.to_vec(),
+    );
+    let unauthorized =
+        answer(401, r#"{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}"#);
+    for (path, fault) in [
+        (SCORES, answer(503, "{}")),
+        (SCORES, Fault::Cut),
+        (SCORES, partial),
+        ("skiptoken", unauthorized),
+    ] {
         let api = FaultyApi::new();
         let mut workspace = Workspace::against(&api.url);
         workspace.extra = "initial_backfill_days = 20".to_owned();
@@ -180,7 +238,8 @@ fn a_poll_asks_for_no_more_than_it_wants() {
     workspace.run_ok(&["once"]);
     api.clear();
     workspace.run_ok(&["once"]);
-    let asked: Vec<String> = api.seen().iter().filter(|path| path.contains("secureScores")).cloned().collect();
+    let asked: Vec<String> =
+        api.seen().iter().filter(|path| path.contains("secureScores")).cloned().collect();
     assert_eq!(asked, ["/v1.0/security/secureScores?$top=3"]);
 }
 
@@ -192,14 +251,20 @@ fn a_revised_day_streams_what_differs() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.run_ok(&["once"]);
     let before = records(&file).len();
-    api.fail(SCORES, Fault::Change(|text| {
-        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-        page["value"][1]["controlScores"][0]["score"] = 0.37.into();
-        page.to_string()
-    }));
+    api.fail(
+        SCORES,
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            page["value"][1]["controlScores"][0]["score"] = 0.37.into();
+            page.to_string()
+        }),
+    );
     assert!(workspace.run_ok(&["once"]).stderr.contains("0 new days, newest"));
     let streamed = records(&file);
-    let revised: Vec<_> = streamed[before..].iter().map(|r| (r["kind"].as_str().unwrap(), r["snapshot"]["revision"].as_u64().unwrap())).collect();
+    let revised: Vec<_> = streamed[before..]
+        .iter()
+        .map(|r| (r["kind"].as_str().unwrap(), r["snapshot"]["revision"].as_u64().unwrap()))
+        .collect();
     assert_eq!(revised, [("control", 2), ("summary", 2)]);
     assert_eq!(streamed[before]["control"]["score"], 0.37);
 }
@@ -211,7 +276,13 @@ fn hostile_text_stays_within_its_record() {
     workspace.extra = "initial_backfill_days = 1".to_owned();
     let file = workspace.file_sink("local");
     let cef = workspace.path("local.cef");
-    workspace.sink("cef", &format!("type = \"file\"\npath = \"{}\"\nformat = \"cef\"\ntexts = \"full\"", cef.display()));
+    workspace.sink(
+        "cef",
+        &format!(
+            "type = \"file\"\npath = \"{}\"\nformat = \"cef\"\ntexts = \"full\"",
+            cef.display()
+        ),
+    );
     let hostile = |text: String| {
         let poison = "x\r\n<134>1 - - - - - - CEF:0|V|P|1|forged|n|9|act=forged\u{2028}\u{202e}\u{0}\u{1b}[31m cs1=evil \\| | \\";
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -221,7 +292,9 @@ fn hostile_text_stays_within_its_record() {
                     item[key] = poison.into();
                 }
             }
-            for score in item.get_mut("controlScores").and_then(|s| s.as_array_mut()).into_iter().flatten() {
+            for score in
+                item.get_mut("controlScores").and_then(|s| s.as_array_mut()).into_iter().flatten()
+            {
                 score["implementationStatus"] = poison.into();
                 score["description"] = poison.into();
                 score["brandNew"] = poison.into();
@@ -236,10 +309,27 @@ fn hostile_text_stays_within_its_record() {
     let expected = records(&file).len();
     for path in [file, cef] {
         let text = std::fs::read_to_string(path).unwrap();
-        let is_break = |c: char| matches!(c, '\u{b}' | '\u{c}' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{202e}' | '\0' | '\u{1b}');
+        let is_break = |c: char| {
+            matches!(
+                c,
+                '\u{b}'
+                    | '\u{c}'
+                    | '\r'
+                    | '\u{85}'
+                    | '\u{2028}'
+                    | '\u{2029}'
+                    | '\u{202e}'
+                    | '\0'
+                    | '\u{1b}'
+            )
+        };
         assert!(!text.contains(is_break));
         assert_eq!(text.lines().count(), expected);
-        assert!(text.lines().all(|line| line.starts_with("CEF:0|Microsoft|Secure Score|") || line.starts_with("{\"schema\"")));
-        assert!(!text.starts_with("CEF") || !(text.contains(" act=forged") || text.contains(" cs1=evil")));
+        assert!(text.lines().all(|line| line.starts_with("CEF:0|Microsoft|Secure Score|")
+            || line.starts_with("{\"schema\"")));
+        assert!(
+            !text.starts_with("CEF")
+                || !(text.contains(" act=forged") || text.contains(" cs1=evil"))
+        );
     }
 }

@@ -16,7 +16,10 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     let mut workspace = Workspace::new();
     workspace.extra = "retries = 3".to_owned();
     workspace.sink("a", "type = \"syslog\"\naddress = \"relp://127.0.0.1:2514\"");
-    workspace.sink("b", "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"in-the-open\"");
+    workspace.sink(
+        "b",
+        "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"in-the-open\"",
+    );
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
     assert!(!run.stderr.contains("in-the-open"));
@@ -26,7 +29,11 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
         (":22:7: ", "`url` must be https, or http to a loopback address"),
         (":23:9: ", "`sinks[1].token` must not hold the secret itself"),
     ] {
-        let line = run.stderr.lines().find(|line| line.contains(fault)).unwrap_or_else(|| panic!("{fault}: {}", run.stderr));
+        let line = run
+            .stderr
+            .lines()
+            .find(|line| line.contains(fault))
+            .unwrap_or_else(|| panic!("{fault}: {}", run.stderr));
         assert!(line.contains(place), "{line}");
     }
     // The other commands say the same.
@@ -38,12 +45,21 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
 fn secrets_that_cannot_be_read_are_faults_too() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
-    workspace.sink("splunk", "type = \"splunk_hec\"\nurl = \"https://127.0.0.1:8088\"\ntoken = { credential = \"hec\" }");
+    workspace.sink(
+        "splunk",
+        "type = \"splunk_hec\"\nurl = \"https://127.0.0.1:8088\"\ntoken = { credential = \"hec\" }",
+    );
     std::fs::remove_file(workspace.path("secret")).unwrap();
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("tenant `contoso`: cannot read the secret"), "{}", run.stderr);
-    assert!(run.stderr.contains("sink `splunk`: credential `hec` is asked for, but $CREDENTIALS_DIRECTORY is not set"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains(
+            "sink `splunk`: credential `hec` is asked for, but $CREDENTIALS_DIRECTORY is not set"
+        ),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -80,10 +96,13 @@ fn the_schema_of_the_configuration_takes_what_check_takes() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     workspace.sink("k", "type = \"syslog\"\naddress = \"tcp://127.0.0.1:514\"\nformat = \"json\"");
-    let schema = serde_json::from_str(&workspace.run_ok(&["schema", "configuration"]).stdout).unwrap();
+    let schema =
+        serde_json::from_str(&workspace.run_ok(&["schema", "configuration"]).stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let written: toml::Table = workspace.configuration().parse().unwrap();
     validator.validate(&serde_json::to_value(&written).unwrap()).unwrap();
     let wrong = workspace.configuration().replace("address", "adress");
-    assert!(!validator.is_valid(&serde_json::to_value(wrong.parse::<toml::Table>().unwrap()).unwrap()));
+    assert!(
+        !validator.is_valid(&serde_json::to_value(wrong.parse::<toml::Table>().unwrap()).unwrap())
+    );
 }

@@ -15,7 +15,8 @@ use crate::support::{
 const KILLS: u32 = 100;
 
 /// Records in the largest batch of each sink: the limits that its plan states.
-const BATCHES: [(&str, usize); 4] = [("local", 0), ("siem", 2_000), ("splunk", 1_000), ("lake", 5_000)];
+const BATCHES: [(&str, usize); 4] =
+    [("local", 0), ("siem", 2_000), ("splunk", 1_000), ("lake", 5_000)];
 
 #[test]
 fn killed_at_random_nothing_is_lost() {
@@ -34,10 +35,15 @@ fn one_round(round: u32) -> u32 {
     let (rsyslog, hec) = (Rsyslog::new(), Hec::new());
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
-    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", rsyslog.tcp));
+    workspace
+        .sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", rsyslog.tcp));
     let token = workspace.secret("hec-secret", TOKEN);
-    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
-    workspace.sink("lake", &format!("type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"", broker().address));
+    workspace
+        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    workspace.sink(
+        "lake",
+        &format!("type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"", broker().address),
+    );
     let mut kills = 0;
     loop {
         let mut process = workspace.spawn(&["once"]);
@@ -57,8 +63,14 @@ fn one_round(round: u32) -> u32 {
     let wanted = counts(ids(&expected));
     assert!(expected.len() > 20_000);
     let messages = rsyslog.expect(expected.len());
-    let syslog_ids = messages.iter().map(|m| m["msg"].as_str().unwrap().split(" externalId=").nth(1).unwrap().get(..40).unwrap());
-    let kafka: Vec<serde_json::Value> = broker().consume(&topic).iter().map(|m| serde_json::from_slice(&m.payload).unwrap()).collect();
+    let syslog_ids = messages.iter().map(|m| {
+        m["msg"].as_str().unwrap().split(" externalId=").nth(1).unwrap().get(..40).unwrap()
+    });
+    let kafka: Vec<serde_json::Value> = broker()
+        .consume(&topic)
+        .iter()
+        .map(|m| serde_json::from_slice(&m.payload).unwrap())
+        .collect();
     let arrived = HashMap::from([
         ("local", wanted.clone()),
         ("siem", counts(syslog_ids)),
@@ -68,9 +80,16 @@ fn one_round(round: u32) -> u32 {
     for (sink, batch) in BATCHES {
         let got = &arrived[sink];
         let missing: Vec<&String> = wanted.keys().filter(|id| !got.contains_key(*id)).collect();
-        assert!(missing.is_empty(), "round {round}: {sink} lacks {} records after {kills} kills", missing.len());
+        assert!(
+            missing.is_empty(),
+            "round {round}: {sink} lacks {} records after {kills} kills",
+            missing.len()
+        );
         let repeats: usize = got.values().map(|count| count - 1).sum();
-        assert!(repeats <= batch * kills as usize, "round {round}: {sink} has {repeats} repeats after {kills} kills");
+        assert!(
+            repeats <= batch * kills as usize,
+            "round {round}: {sink} has {repeats} repeats after {kills} kills"
+        );
         assert_eq!(got.len(), wanted.len(), "{sink} has records that were never issued");
     }
     kills

@@ -24,7 +24,10 @@ fn polls_at_once_says_ready_and_stops_when_told() {
     let daemon = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
     let mut buffer = [0; 512];
     let length = socket.recv(&mut buffer).unwrap();
-    assert!(String::from_utf8_lossy(&buffer[..length]).starts_with("READY=1\nSTATUS=reading 1 tenants for 1 sinks"));
+    assert!(
+        String::from_utf8_lossy(&buffer[..length])
+            .starts_with("READY=1\nSTATUS=reading 1 tenants for 1 sinks")
+    );
     eventually("five days are there", || days(&file) == 5);
     let told = Instant::now();
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
@@ -41,7 +44,13 @@ fn a_sink_that_hangs_does_not_keep_it_from_stopping() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 90".to_owned();
     let token = workspace.secret("hec-secret", "CANARY-5ecr3t");
-    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"http://{}\"\ntoken = {token}", hanging.local_addr().unwrap()));
+    workspace.sink(
+        "splunk",
+        &format!(
+            "type = \"splunk_hec\"\nurl = \"http://{}\"\ntoken = {token}",
+            hanging.local_addr().unwrap()
+        ),
+    );
     let daemon = workspace.spawn(&["run"]);
     // It has connected, and will never get an answer.
     let _stream = hanging.accept().unwrap();
@@ -62,7 +71,12 @@ fn backfill_goes_through_the_daemon() {
     let run = workspace.run_ok(&["backfill", "--days", "20"]);
     assert!(run.stderr.contains("tenant contoso: 15 new days"), "{}", run.stderr);
     eventually("twenty days are there", || days(&file) == 20);
-    assert!(workspace.run_ok(&["status"]).stdout.contains(&format!("the daemon runs as process {}", daemon.id())));
+    assert!(
+        workspace
+            .run_ok(&["status"])
+            .stdout
+            .contains(&format!("the daemon runs as process {}", daemon.id()))
+    );
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }
@@ -77,7 +91,11 @@ fn a_second_daemon_is_refused() {
     for command in ["run", "once"] {
         let second = workspace.run(&[command]);
         assert_eq!(second.code, 3);
-        assert!(second.stderr.contains(&format!("held by another process (pid {})", daemon.id())), "{}", second.stderr);
+        assert!(
+            second.stderr.contains(&format!("held by another process (pid {})", daemon.id())),
+            "{}",
+            second.stderr
+        );
     }
     workspace.run_ok(&["check"]);
     assert!(daemon.is_running());
@@ -99,7 +117,12 @@ fn a_damaged_checkpoint_is_left_as_it_is() {
     for command in ["run", "once", "check"] {
         let run = workspace.run(&[command]);
         assert_eq!(run.code, 3, "{command}: {}", run.stderr);
-        assert!(run.stderr.contains("the checkpoint is damaged") && run.stderr.contains("hint: the file was left as it is"), "{}", run.stderr);
+        assert!(
+            run.stderr.contains("the checkpoint is damaged")
+                && run.stderr.contains("hint: the file was left as it is"),
+            "{}",
+            run.stderr
+        );
     }
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
 }
@@ -119,9 +142,16 @@ fn a_full_disk_stops_polling_and_nothing_else() {
         state = workspace.state().display(),
         config = workspace.path("config.toml").display(),
     );
-    let output = Command::new("unshare").args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_secure-score-forwarder")]).output().unwrap();
+    let output = Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_secure-score-forwarder")])
+        .output()
+        .unwrap();
     let run = crate::support::Run::of(output);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("the disk is nearly full: polling waits, delivery goes on"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the disk is nearly full: polling waits, delivery goes on"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(days(&file), 10);
 }

@@ -2,7 +2,10 @@
 
 use secure_score_forwarder::{
     derive::{Entry, Records, Selection},
-    format::{CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension, write_header, write_message},
+    format::{
+        CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension,
+        write_header, write_message,
+    },
     model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
@@ -20,7 +23,12 @@ fn texts(value: &Value) -> Vec<&str> {
 }
 
 fn pairs(value: &Value) -> Vec<(&str, &str)> {
-    value.as_array().unwrap().iter().map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap())).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -28,12 +36,23 @@ fn cef_vectors() {
     let mut checked = 0;
     for row in rows(include_str!("../vectors/cef-encode.jsonl")) {
         let header = texts(&row["header"]);
-        let [vendor, product, version, class, name, severity] = header[..] else { panic!("six fields") };
+        let [vendor, product, version, class, name, severity] = header[..] else {
+            panic!("six fields")
+        };
         let mut out = Vec::new();
         let number = u8::try_from(row["version"].as_u64().unwrap()).unwrap();
-        write_header(number, &CefHeader { vendor, product, version, class, name, severity }, &mut out);
+        write_header(
+            number,
+            &CefHeader { vendor, product, version, class, name, severity },
+            &mut out,
+        );
         write_extension(&pairs(&row["extension"]), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), row["expect"].as_str().unwrap(), "{}", row["name"]);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            row["expect"].as_str().unwrap(),
+            "{}",
+            row["name"]
+        );
         checked += 1;
     }
     assert_eq!(checked, 14);
@@ -52,9 +71,14 @@ fn rfc5424_vectors() {
             procid: text("procid"),
             msgid: text("msgid"),
         };
-        let elements: Vec<(&str, Vec<(&str, &str)>)> =
-            row["sd"].as_array().unwrap().iter().map(|sd| (sd[0].as_str().unwrap(), pairs(&sd[1]))).collect();
-        let sd: Vec<(&str, &[(&str, &str)])> = elements.iter().map(|(id, params)| (*id, params.as_slice())).collect();
+        let elements: Vec<(&str, Vec<(&str, &str)>)> = row["sd"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|sd| (sd[0].as_str().unwrap(), pairs(&sd[1])))
+            .collect();
+        let sd: Vec<(&str, &[(&str, &str)])> =
+            elements.iter().map(|(id, params)| (*id, params.as_slice())).collect();
         let mut out = Vec::new();
         write_message(&header, &sd, row["msg"].as_str().map(str::as_bytes), &mut out);
         assert_eq!(format!("{} ", out.len()), text("octet_counted_prefix"));
@@ -68,31 +92,69 @@ fn rfc5424_vectors() {
 #[test]
 fn equal_to_the_plain_formatter_octet_for_octet() {
     let today = Day::parse("2026-11-22").unwrap();
-    let tenant = Tenant { id: TenantId::parse(TENANT).unwrap(), name: "contoso".into(), labels: [("customer".into(), "c=17|\\".into())].into() };
-    let parts: Vec<_> = simulated::profiles_json(TENANT).iter().map(|json| wire::split_profile(json).unwrap()).collect();
+    let tenant = Tenant {
+        id: TenantId::parse(TENANT).unwrap(),
+        name: "contoso".into(),
+        labels: [("customer".into(), "c=17|\\".into())].into(),
+    };
+    let parts: Vec<_> = simulated::profiles_json(TENANT)
+        .iter()
+        .map(|json| wire::split_profile(json).unwrap())
+        .collect();
     let catalogue = |version| {
-        let profiles = parts.iter().map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)));
+        let profiles = parts
+            .iter()
+            .map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)));
         Catalogue::new(version, profiles.collect())
     };
     // The catalogue changes on the way, which must drop what was kept.
     let catalogues = [catalogue(1), catalogue(2)];
-    for (format, texts) in [(FormatName::Json, Texts::None), (FormatName::Json, Texts::Short), (FormatName::Json, Texts::Full), (FormatName::Cef, Texts::None), (FormatName::Cef, Texts::Full)] {
+    for (format, texts) in [
+        (FormatName::Json, Texts::None),
+        (FormatName::Json, Texts::Short),
+        (FormatName::Json, Texts::Full),
+        (FormatName::Cef, Texts::None),
+        (FormatName::Cef, Texts::Full),
+    ] {
         let options = Options { texts, host: "collector".into() };
         let mut formatter = Formatter::new(format, options.clone());
         let mut controls = std::collections::HashSet::new();
         for back in 0..90 {
             let day = today.plus(-back);
-            let json = simulated::snapshot_json(TENANT, day, back % 30 == 0).replace("\"on\":\"true\"", "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}");
+            let json = simulated::snapshot_json(TENANT, day, back % 30 == 0).replace(
+                "\"on\":\"true\"",
+                "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}",
+            );
             let snapshot = wire::snapshot(&json).unwrap();
-            let at = SnapshotRef { id: snapshot.id.to_string(), day, revision: 1, seq: u64::from(back.unsigned_abs()), late: back == 7, backfilled: back > 3, partial: false };
+            let at = SnapshotRef {
+                id: snapshot.id.to_string(),
+                day,
+                revision: 1,
+                seq: u64::from(back.unsigned_abs()),
+                late: back == 7,
+                backfilled: back > 3,
+                partial: false,
+            };
             let observed_time = format!("{day}T06:15:00.25Z");
             let observed_ms = day.epoch_ms() + 22_500_250;
-            let entry = Entry { tenant: &tenant, snapshot: &at, observed_time: &observed_time, observed_ms, history: &[], catalogue: &catalogues[usize::from(back > 40)] };
-            let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            let entry = Entry {
+                tenant: &tenant,
+                snapshot: &at,
+                observed_time: &observed_time,
+                observed_ms,
+                history: &[],
+                catalogue: &catalogues[usize::from(back > 40)],
+            };
+            let records =
+                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
             for record in (0..records.end()).filter_map(|place| records.at(place)) {
                 let mut out = Vec::new();
                 formatter.write(&record, &mut out);
-                let plain = if format == FormatName::Json { reference::json(&record, texts) } else { reference::cef(&record, &options) };
+                let plain = if format == FormatName::Json {
+                    reference::json(&record, texts)
+                } else {
+                    reference::cef(&record, &options)
+                };
                 assert_eq!(String::from_utf8(out).unwrap(), plain);
                 controls.insert(record.control_id().to_owned());
             }

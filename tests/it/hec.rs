@@ -10,7 +10,10 @@ fn workspace(hec: &Hec, extra: &str) -> Workspace {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let token = workspace.secret("hec-secret", TOKEN);
-    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\n{extra}", hec.url));
+    workspace.sink(
+        "splunk",
+        &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\n{extra}", hec.url),
+    );
     workspace
 }
 
@@ -90,7 +93,10 @@ fn too_many_refusals_are_no_dead_letters_but_a_fault() {
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("the receiver refuses too many records"), "{}", run.stderr);
     let status = workspace.status();
-    assert_eq!((&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_days"]), (&0.into(), &10.into()));
+    assert_eq!(
+        (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_days"]),
+        (&0.into(), &10.into())
+    );
 }
 
 #[test]
@@ -108,11 +114,23 @@ fn a_batch_too_large_is_halved() {
 fn a_collector_that_is_down_keeps_the_backlog() {
     let hec = Hec::new();
     let mut workspace = workspace(&hec, "");
-    workspace.sink("down", &format!("type = \"splunk_hec\"\nurl = \"http://127.0.0.1:{}\"\ntoken = {{ file = \"{}\" }}", crate::support::free_port(), workspace.path("hec-secret").display()));
+    workspace.sink(
+        "down",
+        &format!(
+            "type = \"splunk_hec\"\nurl = \"http://127.0.0.1:{}\"\ntoken = {{ file = \"{}\" }}",
+            crate::support::free_port(),
+            workspace.path("hec-secret").display()
+        ),
+    );
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
     let status = workspace.status();
-    let of = |name: &str| status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone();
-    assert_eq!((of("splunk")["backlog_days"].as_u64(), of("down")["backlog_days"].as_u64()), (Some(0), Some(10)));
+    let of = |name: &str| {
+        status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone()
+    };
+    assert_eq!(
+        (of("splunk")["backlog_days"].as_u64(), of("down")["backlog_days"].as_u64()),
+        (Some(0), Some(10))
+    );
     assert!(of("down")["last_error"].is_string());
 }

@@ -28,9 +28,18 @@ fn every_record_once_with_key_and_headers() {
     for message in &consumed {
         let record: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let (tenant, kind, id) = (text(&record["tenant"]["id"]), text(&record["kind"]), text(&record["event_id"]));
+        let (tenant, kind, id) =
+            (text(&record["tenant"]["id"]), text(&record["kind"]), text(&record["event_id"]));
         assert_eq!(message.key, format!("{tenant}/{kind}/{}", text(&record["control"]["id"])));
-        assert_eq!(message.headers, [format!("event_id={id}"), format!("kind={kind}"), format!("tenant={tenant}"), "schema=secure-score-forwarder/1".to_owned()]);
+        assert_eq!(
+            message.headers,
+            [
+                format!("event_id={id}"),
+                format!("kind={kind}"),
+                format!("tenant={tenant}"),
+                "schema=secure-score-forwarder/1".to_owned()
+            ]
+        );
     }
 }
 
@@ -55,14 +64,18 @@ fn a_record_that_the_broker_refuses_is_a_dead_letter() {
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
     // Two controls grow beyond what the topic takes, whatever zstd makes of them.
-    api.fail("/secureScores", Fault::Change(|text| {
-        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-        for at in [3, 90] {
-            let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(6_000).collect();
-            page["value"][0]["controlScores"][at]["implementationStatus"] = noise.into();
-        }
-        page.to_string()
-    }));
+    api.fail(
+        "/secureScores",
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for at in [3, 90] {
+                let noise: String =
+                    std::iter::repeat_with(fastrand::alphanumeric).take(6_000).collect();
+                page["value"][0]["controlScores"][at]["implementationStatus"] = noise.into();
+            }
+            page.to_string()
+        }),
+    );
     workspace.sink("lake", &section("small"));
     let file = workspace.file_sink("local");
     let run = workspace.run(&["once"]);
@@ -79,9 +92,11 @@ fn file_syslog_hec_and_kafka_together() {
     let (rsyslog, hec) = (Rsyslog::new(), Hec::new());
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
-    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", rsyslog.tcp));
+    workspace
+        .sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", rsyslog.tcp));
     let token = workspace.secret("hec-secret", TOKEN);
-    workspace.sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    workspace
+        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
     workspace.sink("lake", &section("together"));
     workspace.run_ok(&["once"]);
     let expected = records(&file);
@@ -89,13 +104,22 @@ fn file_syslog_hec_and_kafka_together() {
     assert!(wanted.len() == expected.len() && expected.len() > 20_000);
     let arrived = || {
         let kafka = broker().consume("together");
-        let payloads: Vec<serde_json::Value> = kafka.iter().map(|m| serde_json::from_slice(&m.payload).unwrap()).collect();
-        (rsyslog.expect(expected.len()).len(), counts(hec.ids().iter().map(String::as_str)), counts(ids(&payloads)))
+        let payloads: Vec<serde_json::Value> =
+            kafka.iter().map(|m| serde_json::from_slice(&m.payload).unwrap()).collect();
+        (
+            rsyslog.expect(expected.len()).len(),
+            counts(hec.ids().iter().map(String::as_str)),
+            counts(ids(&payloads)),
+        )
     };
     assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted.clone()));
     let again = workspace.run_ok(&["once"]);
     for sink in ["local", "siem", "splunk", "lake"] {
-        assert!(again.stderr.contains(&format!("sink {sink}: 0 records delivered")), "{}", again.stderr);
+        assert!(
+            again.stderr.contains(&format!("sink {sink}: 0 records delivered")),
+            "{}",
+            again.stderr
+        );
     }
     assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted));
 }

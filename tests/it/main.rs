@@ -1,7 +1,16 @@
 //! The real binary as a process, against the simulated tenant and real receivers.
 
-#![expect(clippy::disallowed_methods, reason = "tests wait for processes, bounded by the wall clock")]
-#![allow(unreachable_pub, clippy::pedantic, clippy::print_stderr)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait for processes, bounded by the wall clock"
+)]
+#![allow(
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 
 mod api;
 mod check;

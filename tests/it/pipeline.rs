@@ -12,7 +12,8 @@ fn ninety_days_once_and_then_nothing() {
     assert!(first.stderr.contains("tenant contoso: 90 new days"), "{}", first.stderr);
     let streamed = records(&file);
     assert!(counts(ids(&streamed)).values().all(|count| *count == 1));
-    let days: Vec<&str> = summaries(&streamed).map(|r| r["snapshot"]["date"].as_str().unwrap()).collect();
+    let days: Vec<&str> =
+        summaries(&streamed).map(|r| r["snapshot"]["date"].as_str().unwrap()).collect();
     assert_eq!(days.len(), 90);
     assert!(days.is_sorted(), "oldest first");
 
@@ -33,7 +34,8 @@ fn summaries_prove_that_a_day_is_complete() {
         let day = &summary["snapshot"]["date"];
         let of_day = streamed.iter().filter(|r| r["snapshot"]["date"] == *day).count();
         assert_eq!(summary["score"]["records_sent"].as_u64().unwrap() as usize, of_day);
-        let controls = streamed.iter().filter(|r| r["snapshot"]["date"] == *day && r["kind"] == "control");
+        let controls =
+            streamed.iter().filter(|r| r["snapshot"]["date"] == *day && r["kind"] == "control");
         let sum: f64 = controls.map(|r| r["control"]["score"].as_f64().unwrap()).sum();
         assert!((summary["score"]["sum_of_controls"].as_f64().unwrap() - sum).abs() < 0.01);
     }
@@ -44,7 +46,13 @@ fn every_record_keeps_to_the_schema() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5\n[tenants.labels]\ncustomer = \"c-17\"".to_owned();
     let file = workspace.file_sink("local");
-    workspace.sink("full", &format!("type = \"file\"\npath = \"{}\"\ntexts = \"full\"", workspace.path("full.jsonl").display()));
+    workspace.sink(
+        "full",
+        &format!(
+            "type = \"file\"\npath = \"{}\"\ntexts = \"full\"",
+            workspace.path("full.jsonl").display()
+        ),
+    );
     workspace.run_ok(&["once"]);
     let schema = serde_json::from_str(&workspace.run_ok(&["schema"]).stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
@@ -92,9 +100,18 @@ fn a_new_sink_is_given_history_and_start_from_bounds_it() {
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let old = workspace.file_sink("old");
     workspace.run_ok(&["once"]);
-    let days: Vec<String> = summaries(&records(&old)).map(|r| r["snapshot"]["date"].as_str().unwrap().to_owned()).collect();
+    let days: Vec<String> = summaries(&records(&old))
+        .map(|r| r["snapshot"]["date"].as_str().unwrap().to_owned())
+        .collect();
     let new = workspace.file_sink("new");
-    workspace.sink("bounded", &format!("type = \"file\"\npath = \"{}\"\nstart_from = \"{}\"", workspace.path("b.jsonl").display(), days[7]));
+    workspace.sink(
+        "bounded",
+        &format!(
+            "type = \"file\"\npath = \"{}\"\nstart_from = \"{}\"",
+            workspace.path("b.jsonl").display(),
+            days[7]
+        ),
+    );
     workspace.run_ok(&["once"]);
     assert_eq!(records(&new), records(&old));
     assert_eq!(summaries(&records(&workspace.path("b.jsonl"))).count(), 3);
@@ -105,7 +122,10 @@ fn a_selection_of_kinds() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let path = workspace.path("s.jsonl");
-    workspace.sink("s", &format!("type = \"file\"\npath = \"{}\"\nrecords = [\"summary\"]", path.display()));
+    workspace.sink(
+        "s",
+        &format!("type = \"file\"\npath = \"{}\"\nrecords = [\"summary\"]", path.display()),
+    );
     workspace.run_ok(&["once"]);
     let streamed = records(&path);
     assert_eq!(streamed.len(), 3);
@@ -132,7 +152,9 @@ fn backfill_reaches_back_later() {
     assert!(run.stderr.contains("tenant contoso: 25 new days"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
     let streamed = records(&file);
-    let late = summaries(&streamed).filter(|r| r["snapshot"]["late"] == true && r["snapshot"]["backfilled"] == true).count();
+    let late = summaries(&streamed)
+        .filter(|r| r["snapshot"]["late"] == true && r["snapshot"]["backfilled"] == true)
+        .count();
     assert_eq!((summaries(&streamed).count(), late), (30, 25));
     assert_eq!(workspace.run(&["backfill", "--days", "91"]).code, 2);
     assert_eq!(workspace.run(&["backfill", "--days", "3", "--tenant", "nobody"]).code, 2);
@@ -149,16 +171,25 @@ fn status_tells_people_and_programs() {
     assert_eq!(status["tenants"][0]["days"], 3);
     assert_eq!(status["sinks"][0]["backlog_days"], 0);
     let text = workspace.run_ok(&["status"]).stdout;
-    assert!(text.contains("contoso") && text.contains("local") && text.contains("no daemon is running"), "{text}");
+    assert!(
+        text.contains("contoso") && text.contains("local") && text.contains("no daemon is running"),
+        "{text}"
+    );
 }
 
 #[test]
 fn fetch_prints_every_form() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
-    let fetch = |output: &str, days: &str| workspace.run_ok(&["fetch", "--days", days, "--output", output]).stdout;
+    let fetch = |output: &str, days: &str| {
+        workspace.run_ok(&["fetch", "--days", days, "--output", output]).stdout
+    };
     let jsonl = fetch("jsonl", "2");
-    assert_eq!(summaries(&jsonl.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<_>>()).count(), 2);
+    assert_eq!(
+        summaries(&jsonl.lines().map(|l| serde_json::from_str(l).unwrap()).collect::<Vec<_>>())
+            .count(),
+        2
+    );
     let list: Vec<serde_json::Value> = serde_json::from_str(&fetch("json", "1")).unwrap();
     assert_eq!(summaries(&list).count(), 1);
     let raw = fetch("raw", "9");
@@ -176,7 +207,10 @@ fn fetch_prints_every_form() {
 fn a_domain_is_resolved_once_and_kept() {
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
-    let configuration = workspace.configuration().replace(&format!("id = \"{TENANT}\""), "id = \"contoso.example\"\ninitial_backfill_days = 3");
+    let configuration = workspace.configuration().replace(
+        &format!("id = \"{TENANT}\""),
+        "id = \"contoso.example\"\ninitial_backfill_days = 3",
+    );
     let run = |configuration: &str| {
         let mut command = workspace.command(&["once"]);
         std::fs::write(workspace.path("config.toml"), configuration).unwrap();
@@ -193,10 +227,19 @@ fn a_domain_is_resolved_once_and_kept() {
 #[test]
 fn the_demo_shows_the_way_and_leaves_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder")).arg("demo").env("TMPDIR", scratch.path()).output().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"))
+        .arg("demo")
+        .env("TMPDIR", scratch.path())
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    for part in ["CEF:0|Microsoft|Secure Score|", "\"schema\":\"secure-score-forwarder/1\"", "90 days read", "asked again: nothing new, 0 records delivered"] {
+    for part in [
+        "CEF:0|Microsoft|Secure Score|",
+        "\"schema\":\"secure-score-forwarder/1\"",
+        "90 days read",
+        "asked again: nothing new, 0 records delivered",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);

@@ -62,10 +62,17 @@ fn string(text: &str) -> String {
 fn escape(text: &str) -> String {
     let suspicious = |c: char| {
         let code = u32::from(c);
-        code == 0x7f || (0x80..=0x9f).contains(&code) || code == 0x61c || code == 0x200e || code == 0x200f
-            || (0x2028..=0x202e).contains(&code) || (0x2066..=0x2069).contains(&code)
+        code == 0x7f
+            || (0x80..=0x9f).contains(&code)
+            || code == 0x61c
+            || code == 0x200e
+            || code == 0x200f
+            || (0x2028..=0x202e).contains(&code)
+            || (0x2066..=0x2069).contains(&code)
     };
-    text.chars().map(|c| if suspicious(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| if suspicious(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
+        .collect()
 }
 
 fn float(number: Number) -> String {
@@ -96,25 +103,42 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
     for (label, value) in &record.tenant.labels {
         labels.text(label, Some(value));
     }
-    tenant.text("id", Some(&record.tenant.id.to_string())).text("name", Some(&record.tenant.name)).raw("labels", labels.object());
+    tenant
+        .text("id", Some(&record.tenant.id.to_string()))
+        .text("name", Some(&record.tenant.name))
+        .raw("labels", labels.object());
     let mut snapshot = Members::default();
-    snapshot.text("id", Some(&at.id)).text("date", Some(&at.day.to_string())).raw("revision", at.revision.to_string()).raw("seq", at.seq.to_string());
-    snapshot.boolean("late", Some(at.late)).boolean("backfilled", Some(at.backfilled)).boolean("partial", Some(at.partial));
+    snapshot
+        .text("id", Some(&at.id))
+        .text("date", Some(&at.day.to_string()))
+        .raw("revision", at.revision.to_string())
+        .raw("seq", at.seq.to_string());
+    snapshot
+        .boolean("late", Some(at.late))
+        .boolean("backfilled", Some(at.backfilled))
+        .boolean("partial", Some(at.partial));
     let mut out = Members::default();
     out.text("schema", Some("secure-score-forwarder/1")).text("kind", Some(record.kind().as_str()));
-    out.text("event_id", Some(&record.event_id.to_string())).text("time", Some(&format!("{}T00:00:00Z", at.day)));
-    out.text("observed_time", Some(record.observed_time)).raw("tenant", tenant.object()).raw("snapshot", snapshot.object());
+    out.text("event_id", Some(&record.event_id.to_string()))
+        .text("time", Some(&format!("{}T00:00:00Z", at.day)));
+    out.text("observed_time", Some(record.observed_time))
+        .raw("tenant", tenant.object())
+        .raw("snapshot", snapshot.object());
     match &record.body {
         Body::Control(control) => {
-            out.raw("control", control_json(control, texts)).raw("additional", additional(control.additional));
+            out.raw("control", control_json(control, texts))
+                .raw("additional", additional(control.additional));
             let mut unknown = Members::default();
-            for (key, value) in control.profile.map(|p| p.profile.additional.as_slice()).unwrap_or_default() {
+            for (key, value) in
+                control.profile.map(|p| p.profile.additional.as_slice()).unwrap_or_default()
+            {
                 unknown.raw(key, escape(value));
             }
             out.raw("additional_profile", unknown.object());
         }
         Body::Summary(summary) => {
-            out.raw("score", summary_json(summary)).raw("additional", additional(summary.additional));
+            out.raw("score", summary_json(summary))
+                .raw("additional", additional(summary.additional));
         }
     }
     out.object()
@@ -123,21 +147,40 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
 fn control_json(c: &ControlRecord<'_>, texts: Texts) -> String {
     let profile = c.profile.map(|p| &p.profile);
     let mut out = Members::default();
-    out.text("id", Some(c.id)).text("title", profile.and_then(|p| p.title.as_deref()).map(str::trim)).text("category", c.category);
-    out.text("service", profile.and_then(|p| p.service.as_deref())).text("tier", profile.and_then(|p| p.tier.as_deref()));
-    out.float("score", c.score).float("max_score", c.max_score.map(|m| m.0)).float("percentage", c.percentage);
-    out.text("implementation_status", c.implementation_status).number("count", c.count).number("total", c.total).boolean("on", c.on);
-    out.text("last_synced", c.last_synced).text("max_score_source", c.max_score.map(|m| m.1.as_str()));
+    out.text("id", Some(c.id))
+        .text("title", profile.and_then(|p| p.title.as_deref()).map(str::trim))
+        .text("category", c.category);
+    out.text("service", profile.and_then(|p| p.service.as_deref()))
+        .text("tier", profile.and_then(|p| p.tier.as_deref()));
+    out.float("score", c.score)
+        .float("max_score", c.max_score.map(|m| m.0))
+        .float("percentage", c.percentage);
+    out.text("implementation_status", c.implementation_status)
+        .number("count", c.count)
+        .number("total", c.total)
+        .boolean("on", c.on);
+    out.text("last_synced", c.last_synced)
+        .text("max_score_source", c.max_score.map(|m| m.1.as_str()));
     if let Some(d) = c.decision {
-        let nullable = [("state", &d.state), ("state_assigned_to", &d.assigned_to), ("state_updated_by", &d.updated_by), ("state_updated", &d.updated), ("state_comment", &d.comment)];
+        let nullable = [
+            ("state", &d.state),
+            ("state_assigned_to", &d.assigned_to),
+            ("state_updated_by", &d.updated_by),
+            ("state_updated", &d.updated),
+            ("state_comment", &d.comment),
+        ];
         for (key, value) in nullable {
             out.raw(key, value.as_deref().map_or("null".to_owned(), string));
         }
     }
     if let Some(p) = profile {
-        out.text("action_type", p.action_type.as_deref()).boolean("deprecated", p.deprecated).number("rank", p.rank);
-        out.text("user_impact", p.user_impact.as_deref()).text("implementation_cost", p.implementation_cost.as_deref());
-        out.list("threats", p.threats.iter().map(String::as_str)).text("action_url", p.action_url.as_deref());
+        out.text("action_type", p.action_type.as_deref())
+            .boolean("deprecated", p.deprecated)
+            .number("rank", p.rank);
+        out.text("user_impact", p.user_impact.as_deref())
+            .text("implementation_cost", p.implementation_cost.as_deref());
+        out.list("threats", p.threats.iter().map(String::as_str))
+            .text("action_url", p.action_url.as_deref());
         out.text("remediation", prose(p.remediation.as_deref(), texts).as_deref());
         out.text("remediation_impact", prose(p.remediation_impact.as_deref(), texts).as_deref());
     }
@@ -153,17 +196,27 @@ fn summary_json(s: &SummaryRecord<'_>) -> String {
     let averages = s.averages.iter().map(|a| {
         let mut out = Members::default();
         out.text("basis", Some(&a.basis)).float("score", a.score);
-        for (key, value) in a.additional.iter().filter(|(_, value)| !["-1", "-1.0", "\"-1\"", "null"].contains(&value.as_ref())) {
+        for (key, value) in a
+            .additional
+            .iter()
+            .filter(|(_, value)| !["-1", "-1.0", "\"-1\"", "null"].contains(&value.as_ref()))
+        {
             out.raw(key, escape(value));
         }
         out.object()
     });
     let mut out = Members::default();
-    out.float("current", s.current).float("max", s.max).float("percentage", s.percentage).float("sum_of_controls", Some(s.sum_of_controls));
-    out.raw("categories", categories.object()).number("active_users", s.active_users).number("licensed_users", s.licensed_users);
+    out.float("current", s.current)
+        .float("max", s.max)
+        .float("percentage", s.percentage)
+        .float("sum_of_controls", Some(s.sum_of_controls));
+    out.raw("categories", categories.object())
+        .number("active_users", s.active_users)
+        .number("licensed_users", s.licensed_users);
     out.list("enabled_services", s.enabled_services.iter().map(AsRef::as_ref));
     out.raw("averages", format!("[{}]", averages.collect::<Vec<_>>().join(",")));
-    out.raw("controls_total", s.controls_total.to_string()).raw("records_sent", s.records_sent.to_string());
+    out.raw("controls_total", s.controls_total.to_string())
+        .raw("records_sent", s.records_sent.to_string());
     out.object()
 }
 
@@ -229,7 +282,8 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
     let mut out = Pairs::default();
     out.pair("rt", Some(&record.observed_ms.to_string()));
     out.labelled("deviceCustomDate1", "snapshotTime", Some(&at.day.epoch_ms().to_string()));
-    out.pair("deviceExternalId", Some(&record.tenant.id.to_string())).pair("dvchost", Some(&options.host));
+    out.pair("deviceExternalId", Some(&record.tenant.id.to_string()))
+        .pair("dvchost", Some(&options.host));
     out.labelled("flexString1", "snapshotId", Some(&at.id));
     out.pair("externalId", Some(&record.event_id.to_string())).pair("act", Some("snapshot"));
     let mut labels = Members::default();
@@ -237,14 +291,23 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
         labels.text(label, Some(value));
     }
     let mut rest = Members::default();
-    rest.text("tenant", Some(&record.tenant.name)).raw("labels", labels.object()).raw("revision", at.revision.to_string());
-    rest.raw("seq", at.seq.to_string()).boolean("late", Some(at.late)).boolean("backfilled", Some(at.backfilled)).boolean("partial", Some(at.partial));
+    rest.text("tenant", Some(&record.tenant.name))
+        .raw("labels", labels.object())
+        .raw("revision", at.revision.to_string());
+    rest.raw("seq", at.seq.to_string())
+        .boolean("late", Some(at.late))
+        .boolean("backfilled", Some(at.backfilled))
+        .boolean("partial", Some(at.partial));
     match &record.body {
         Body::Control(control) => control_cef(control, options.texts, &mut out, &mut rest),
         Body::Summary(summary) => summary_cef(summary, &mut out, &mut rest),
     }
     out.labelled("cs6", "rest", Some(&rest.object()));
-    format!("CEF:0|Microsoft|Secure Score|1.0|{class}|{name}|{}|{}", cef_severity(record), out.0.join(" "))
+    format!(
+        "CEF:0|Microsoft|Secure Score|1.0|{class}|{name}|{}|{}",
+        cef_severity(record),
+        out.0.join(" ")
+    )
 }
 
 fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut Members) {
@@ -258,28 +321,51 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
     out.pair("msg", Some(&format!("{}{}", cut(c.title(), 512), score.unwrap_or_default())));
     out.labelled("cs1", "controlName", Some(c.id));
     if let Some(p) = profile {
-        out.labelled("cs2", "controlTitle", p.title.as_deref()).labelled("cs4", "threats", Some(&p.threats.join(",")));
+        out.labelled("cs2", "controlTitle", p.title.as_deref()).labelled(
+            "cs4",
+            "threats",
+            Some(&p.threats.join(",")),
+        );
         if texts != Texts::None {
             let max = if texts == Texts::Short { SHORT_TEXT } else { 4_000 };
-            out.labelled("cs5", "remediation", p.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned()).as_deref());
+            out.labelled(
+                "cs5",
+                "remediation",
+                p.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned()).as_deref(),
+            );
         }
-        out.pair("request", p.action_url.as_deref()).pair("destinationServiceName", p.service.as_deref()).integer("cn1", "rank", p.rank);
-        rest.text("tier", p.tier.as_deref()).text("user_impact", p.user_impact.as_deref()).text("implementation_cost", p.implementation_cost.as_deref());
+        out.pair("request", p.action_url.as_deref())
+            .pair("destinationServiceName", p.service.as_deref())
+            .integer("cn1", "rank", p.rank);
+        rest.text("tier", p.tier.as_deref())
+            .text("user_impact", p.user_impact.as_deref())
+            .text("implementation_cost", p.implementation_cost.as_deref());
         rest.text("action_type", p.action_type.as_deref()).boolean("deprecated", p.deprecated);
     }
     if let Some(d) = c.decision {
-        out.labelled("cs3", "controlState", d.state.as_deref()).pair("suser", d.updated_by.as_deref());
+        out.labelled("cs3", "controlState", d.state.as_deref())
+            .pair("suser", d.updated_by.as_deref());
     }
-    out.number("cfp1", "score", c.score).number("cfp2", "maxScore", c.max_score.map(|m| m.0)).number("cfp3", "scorePercent", c.percentage);
+    out.number("cfp1", "score", c.score)
+        .number("cfp2", "maxScore", c.max_score.map(|m| m.0))
+        .number("cfp3", "scorePercent", c.percentage);
     out.integer("cn2", "implementedCount", c.count).integer("cn3", "totalCount", c.total);
-    let synced = c.last_synced.and_then(|t| t.parse::<jiff::Timestamp>().ok()).map(|t| t.as_millisecond().to_string());
+    let synced = c
+        .last_synced
+        .and_then(|t| t.parse::<jiff::Timestamp>().ok())
+        .map(|t| t.as_millisecond().to_string());
     out.labelled("deviceCustomDate2", "lastSynced", synced.as_deref());
     rest.text("max_score_source", c.max_score.map(|m| m.1.as_str())).boolean("on", c.on);
     if let Some(d) = c.decision {
-        rest.text("state_assigned_to", d.assigned_to.as_deref()).text("state_updated", d.updated.as_deref()).text("state_comment", d.comment.as_deref());
+        rest.text("state_assigned_to", d.assigned_to.as_deref())
+            .text("state_updated", d.updated.as_deref())
+            .text("state_comment", d.comment.as_deref());
     }
     if texts != Texts::None {
-        rest.text("description", c.description.map(|d| cut(&plain(d), SHORT_TEXT).into_owned()).as_deref());
+        rest.text(
+            "description",
+            c.description.map(|d| cut(&plain(d), SHORT_TEXT).into_owned()).as_deref(),
+        );
     }
     if !c.additional.is_empty() {
         rest.raw("additional", additional(c.additional));
@@ -288,10 +374,25 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
 
 fn summary_cef(s: &SummaryRecord<'_>, out: &mut Pairs, rest: &mut Members) {
     let points = |n: Option<Number>| n.map_or("unknown".to_owned(), |n| n.to_string());
-    out.pair("msg", Some(&format!("Secure Score {} of {} points", points(s.current), points(s.max))));
-    out.number("cfp1", "score", s.current).number("cfp2", "maxScore", s.max).number("cfp3", "scorePercent", s.percentage);
-    out.number("cfp4", "sumOfControls", Some(s.sum_of_controls)).integer("cn1", "controlsTotal", Some(s.controls_total.into()));
-    out.integer("cn2", "recordsSent", Some(s.records_sent.into())).integer("cn3", "licensedUsers", s.licensed_users);
+    out.pair(
+        "msg",
+        Some(&format!("Secure Score {} of {} points", points(s.current), points(s.max))),
+    );
+    out.number("cfp1", "score", s.current).number("cfp2", "maxScore", s.max).number(
+        "cfp3",
+        "scorePercent",
+        s.percentage,
+    );
+    out.number("cfp4", "sumOfControls", Some(s.sum_of_controls)).integer(
+        "cn1",
+        "controlsTotal",
+        Some(s.controls_total.into()),
+    );
+    out.integer("cn2", "recordsSent", Some(s.records_sent.into())).integer(
+        "cn3",
+        "licensedUsers",
+        s.licensed_users,
+    );
     out.labelled("cs1", "enabledServices", Some(&s.enabled_services.join(",")));
     let mut categories = Members::default();
     for (name, points) in &s.categories {

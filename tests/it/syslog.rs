@@ -38,7 +38,8 @@ fn cef_ids(messages: &[serde_json::Value]) -> Vec<String> {
 #[test]
 fn tcp_delivers_every_record_in_order() {
     let rsyslog = Rsyslog::new();
-    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nfacility = \"local3\"", rsyslog.tcp));
+    let mut workspace =
+        workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nfacility = \"local3\"", rsyslog.tcp));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let expected = records(&file);
@@ -49,18 +50,27 @@ fn tcp_delivers_every_record_in_order() {
     let pri: u32 = message["pri"].as_str().unwrap().parse().unwrap();
     assert_eq!(pri / 8, 19, "local3");
     let observed = expected[0]["observed_time"].as_str().unwrap();
-    assert_eq!(message["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(), observed.parse::<jiff::Timestamp>().unwrap());
+    assert_eq!(
+        message["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(),
+        observed.parse::<jiff::Timestamp>().unwrap()
+    );
 }
 
 #[test]
 fn newline_framing_and_json() {
     let rsyslog = Rsyslog::new();
-    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nformat = \"json\"", rsyslog.tcp));
+    let mut workspace = workspace(&format!(
+        "address = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nformat = \"json\"",
+        rsyslog.tcp
+    ));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let expected = records(&file);
     let messages = rsyslog.expect(expected.len());
-    let got: Vec<serde_json::Value> = messages.iter().map(|m| serde_json::from_str(m["msg"].as_str().unwrap().trim_start()).unwrap()).collect();
+    let got: Vec<serde_json::Value> = messages
+        .iter()
+        .map(|m| serde_json::from_str(m["msg"].as_str().unwrap().trim_start()).unwrap())
+        .collect();
     assert_eq!(got, expected);
 }
 
@@ -99,7 +109,10 @@ fn a_server_that_is_not_the_one_named_is_refused() {
 #[test]
 fn udp_where_loss_is_accepted() {
     let rsyslog = Rsyslog::new();
-    let section = format!("address = \"udp://127.0.0.1:{}\"\nlossy = true\nmax_message = \"8KiB\"\nrecords = [\"summary\"]", rsyslog.udp);
+    let section = format!(
+        "address = \"udp://127.0.0.1:{}\"\nlossy = true\nmax_message = \"8KiB\"\nrecords = [\"summary\"]",
+        rsyslog.udp
+    );
     let workspace = workspace(&section);
     workspace.run_ok(&["once"]);
     assert_eq!(cef_ids(&rsyslog.expect(5)).len(), 5);
@@ -108,7 +121,10 @@ fn udp_where_loss_is_accepted() {
 #[test]
 fn the_local_daemon() {
     let rsyslog = Rsyslog::new();
-    let mut workspace = workspace(&format!("address = \"unix://{}\"\nfacility = \"local1\"", rsyslog.unix().display()));
+    let mut workspace = workspace(&format!(
+        "address = \"unix://{}\"\nfacility = \"local1\"",
+        rsyslog.unix().display()
+    ));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let expected = records(&file);
@@ -124,13 +140,23 @@ fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
-    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"", rsyslog.tcp));
+    workspace.sink(
+        "siem",
+        &format!(
+            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"",
+            rsyslog.tcp
+        ),
+    );
     let file = workspace.file_sink("local");
-    api.fail("/secureScores", Fault::Change(|text| {
-        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-        page["value"][0]["controlScores"][3]["implementationStatus"] = "long ".repeat(2_000).into();
-        page.to_string()
-    }));
+    api.fail(
+        "/secureScores",
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            page["value"][0]["controlScores"][3]["implementationStatus"] =
+                "long ".repeat(2_000).into();
+            page.to_string()
+        }),
+    );
     workspace.run_ok(&["once"]);
     let expected = records(&file).len() - 1;
     assert_eq!(rsyslog.expect(expected).len(), expected);
@@ -144,7 +170,10 @@ fn a_receiver_that_comes_back_gets_the_backlog() {
     let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{port}\""));
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("the file has everything", || std::fs::read_to_string(&file).is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 5));
+    eventually("the file has everything", || {
+        std::fs::read_to_string(&file)
+            .is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 5)
+    });
     // The receiver appears: a relay in front of the real one.
     let relay = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let target = rsyslog.tcp;

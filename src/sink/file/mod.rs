@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, chain, formatter, read_format,
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, chain,
+    formatter, read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -18,8 +19,12 @@ use crate::{
     settings::{Key, Section, Shape, later, required},
 };
 
-pub(super) const KEYS: &[Key] =
-    &[required("path", Shape::Text, "The file to append to."), FORMAT, later("rotate_size"), later("rotate_every")];
+pub(super) const KEYS: &[Key] = &[
+    required("path", Shape::Text, "The file to append to."),
+    FORMAT,
+    later("rotate_size"),
+    later("rotate_every"),
+];
 
 #[derive(Debug)]
 struct FilePlan {
@@ -51,17 +56,27 @@ impl Plan for FilePlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 4 << 20 }
+        Limits { records: 5_000, octets: 1 << 20 }
     }
 
     fn claims(&self) -> Option<String> {
         Some(self.path.display().to_string())
     }
 
-    fn open<'a>(&'a self, context: &'a Context, mark: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        mark: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let opened = tokio::task::block_in_place(|| open(&self.path, mark.and_then(Mark::read)));
         let sink = opened.map(|(file, length, inode)| -> Box<dyn Sink> {
-            Box::new(FileSink { path: self.path.clone(), file, length, inode, formatter: formatter(self.format, context) })
+            Box::new(FileSink {
+                path: self.path.clone(),
+                file,
+                length,
+                inode,
+                formatter: formatter(self.format, context),
+            })
         });
         Box::pin(std::future::ready(sink.map_err(|error| io_failure(&self.path, &error))))
     }
@@ -120,7 +135,10 @@ impl Mark {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (inode, length) = bytes.split_first_chunk::<8>()?;
-        Some(Self { inode: u64::from_le_bytes(*inode), length: u64::from_le_bytes(length.try_into().ok()?) })
+        Some(Self {
+            inode: u64::from_le_bytes(*inode),
+            length: u64::from_le_bytes(length.try_into().ok()?),
+        })
     }
 }
 
@@ -128,7 +146,8 @@ impl Mark {
 fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
     let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
     file.try_lock().map_err(|_| std::io::Error::other("another process has it open as a sink"))?;
     if is_new && let Some(directory) = path.parent() {
         File::open(directory)?.sync_all()?;

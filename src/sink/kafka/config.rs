@@ -9,15 +9,24 @@ use crate::{
 
 pub(in crate::sink) const KEYS: &[Key] = &[
     required("brokers", Shape::Texts, "Brokers to ask first, each `host:port`."),
-    required("topic", Shape::Text, "The topic; it must exist, unless the cluster makes topics by itself."),
+    required(
+        "topic",
+        Shape::Text,
+        "The topic; it must exist, unless the cluster makes topics by itself.",
+    ),
     optional("format", Shape::OneOf(FORMATS), "How a record is written."),
-    optional("exactly_once", Shape::OffOnly, "Transactions, with the progress in the same transaction."),
+    optional(
+        "exactly_once",
+        Shape::OffOnly,
+        "Transactions, with the progress in the same transaction.",
+    ),
     later("tls"),
     later("sasl"),
     later("progress_topic"),
 ];
 
-const FORMATS: &[Choice] = &[Choice::now("json"), Choice::now("cef"), Choice::later("ocsf"), Choice::later("ecs")];
+const FORMATS: &[Choice] =
+    &[Choice::now("json"), Choice::now("cef"), Choice::later("ocsf"), Choice::later("ecs")];
 
 #[derive(Debug)]
 pub(super) struct KafkaPlan {
@@ -28,13 +37,21 @@ pub(super) struct KafkaPlan {
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let brokers = section.texts("brokers")?;
-    let has_port = |broker: &&str| broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if brokers.is_empty() || !brokers.iter().all(has_port) || brokers.iter().any(|b| b.contains(',')) {
+    let has_port = |broker: &&str| {
+        broker
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    if brokers.is_empty()
+        || !brokers.iter().all(has_port)
+        || brokers.iter().any(|b| b.contains(','))
+    {
         section.fault("brokers", "`brokers` must be a list of `host:port`");
         return None;
     }
     let topic = section.text("topic")?;
-    if topic.len() > 249 || !topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+    if topic.len() > 249 || !topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    {
         section.fault("topic", "`topic` must be at most 249 letters, digits, `.`, `_` and `-`");
         return None;
     }
@@ -48,10 +65,14 @@ impl Plan for KafkaPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 8 << 20 }
+        Limits { records: 5_000, octets: 4 << 20 }
     }
 
-    fn open<'a>(&'a self, context: &'a Context, _: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         Box::pin(std::future::ready(open(self, context)))
     }
 }

@@ -61,7 +61,11 @@ pub(super) fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>,
         .set_log_level(RDKafkaLogLevel::Warning)
         .create_with_context(Log)
         .map_err(|error| Failure::misconfigured(chain(&error)))?;
-    Ok(Box::new(Kafka { producer, topic: plan.topic.clone(), formatter: formatter(plan.format, context) }))
+    Ok(Box::new(Kafka {
+        producer,
+        topic: plan.topic.clone(),
+        formatter: formatter(plan.format, context),
+    }))
 }
 
 impl Sink for Kafka {
@@ -69,7 +73,8 @@ impl Sink for Kafka {
     /// read back from it for the headers.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         batch.push(record, |out| {
-            let key = format!("{}/{}/{}", record.tenant.id, record.kind().as_str(), record.control_id());
+            let key =
+                format!("{}/{}/{}", record.tenant.id, record.kind().as_str(), record.control_id());
             out.extend_from_slice(key.as_bytes());
             let split = out.len();
             self.formatter.write(record, out);
@@ -130,7 +135,8 @@ impl Kafka {
             .insert(Header { key: "kind", value: Some(kind) })
             .insert(Header { key: "tenant", value: Some(tenant) })
             .insert(Header { key: "schema", value: Some(SCHEMA.as_bytes()) });
-        let mut record = FutureRecord::to(&self.topic).key(key).payload(batch.payload(item)).headers(headers);
+        let mut record =
+            FutureRecord::to(&self.topic).key(key).payload(batch.payload(item)).headers(headers);
         loop {
             match self.producer.send_result(record) {
                 Ok(report) => return Ok(report),
@@ -146,13 +152,20 @@ impl Kafka {
     fn failure(&self, error: &KafkaError) -> Failure {
         let said = chain(error);
         match error.rdkafka_error_code() {
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                Failure::misconfigured(format!("topic `{}` does not exist: create it ({said})", self.topic))
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Failure::misconfigured(
+                format!("topic `{}` does not exist: create it ({said})", self.topic),
+            ),
+            Some(
+                Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::InvalidTopic,
+            ) => Failure::misconfigured(format!(
+                "the cluster refuses topic `{}`: {said}",
+                self.topic
+            )),
+            Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
+                Failure::misconfigured(said)
             }
-            Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::InvalidTopic) => {
-                Failure::misconfigured(format!("the cluster refuses topic `{}`: {said}", self.topic))
-            }
-            Some(Code::Authentication | Code::SaslAuthenticationFailed) => Failure::misconfigured(said),
             _ if self.producer.client().fatal_error().is_some() => Failure::Broken { reason: said },
             _ => Failure::retry(said),
         }
@@ -163,6 +176,11 @@ impl Kafka {
 fn is_poison(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessage | Code::InvalidMessageSize | Code::InvalidRecord)
+        Some(
+            Code::MessageSizeTooLarge
+                | Code::InvalidMessage
+                | Code::InvalidMessageSize
+                | Code::InvalidRecord
+        )
     )
 }

@@ -3,7 +3,7 @@
 use super::service::open;
 use crate::{
     format::FormatName,
-    settings::{Key, Section, SecretRef, Shape, later, optional, required},
+    settings::{Key, SecretRef, Section, Shape, later, optional, required},
     sink::{BoxFuture, Context, Failure, Limits, Plan, Sink},
 };
 
@@ -13,8 +13,16 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional("index", Shape::Text, "The index to write to; else the token's own."),
     optional("sourcetype", Shape::Text, "Default `microsoft:securescore:<kind>`."),
     optional("gzip", Shape::Bool, "Compress the requests; default true."),
-    optional("ca_file", Shape::Text, "PEM file of the certificate authorities to trust instead of the system's."),
-    optional("acknowledgement", Shape::OffOnly, "Wait until the indexer says that events are stored."),
+    optional(
+        "ca_file",
+        Shape::Text,
+        "PEM file of the certificate authorities to trust instead of the system's.",
+    ),
+    optional(
+        "acknowledgement",
+        Shape::OffOnly,
+        "Wait until the indexer says that events are stored.",
+    ),
     later("acknowledgement_timeout"),
     later("urls"),
 ];
@@ -76,7 +84,11 @@ impl Plan for HecPlan {
         vec![&self.token]
     }
 
-    fn open<'a>(&'a self, context: &'a Context, _: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         Box::pin(std::future::ready(open(self, context)))
     }
 }

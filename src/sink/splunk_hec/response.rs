@@ -16,7 +16,12 @@ use crate::sink::Failure;
 /// | 5, 6, 12, 13, 15 with `invalid-event-number` | that event is a dead letter |
 /// | 5, 6, 12, 13, 15 without | the batch is halved until one event stands alone |
 /// | 413 | the batch is halved |
-pub(super) fn read(status: u16, body: &[u8], retry_after: Option<Duration>, events: usize) -> Result<(), Failure> {
+pub(super) fn read(
+    status: u16,
+    body: &[u8],
+    retry_after: Option<Duration>,
+    events: usize,
+) -> Result<(), Failure> {
     let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
     let reason = describe(status, &answer);
     match (status, answer.code) {
@@ -51,7 +56,9 @@ fn poison(answer: &Answer, reason: String, events: usize) -> Failure {
 
 fn describe(status: u16, answer: &Answer) -> String {
     let Some(code) = answer.code else {
-        return format!("the collector answered HTTP {status} without a code: a proxy, or not a collector");
+        return format!(
+            "the collector answered HTTP {status} without a code: a proxy, or not a collector"
+        );
     };
     let text: String = answer.text.chars().filter(|c| !c.is_control()).take(200).collect();
     let remedy = match code {
@@ -102,7 +109,12 @@ mod tests {
                 "config" | "downgrade-ack" | "healthy" => "config",
                 other => panic!("unknown action {other}"),
             };
-            assert_eq!(class(&read(row.http, body.as_bytes(), None, 10)), want, "{row_code}", row_code = row.code);
+            assert_eq!(
+                class(&read(row.http, body.as_bytes(), None, 10)),
+                want,
+                "{row_code}",
+                row_code = row.code
+            );
             rows += 1;
         }
         assert_eq!(rows, 28);
@@ -111,7 +123,15 @@ mod tests {
     #[test]
     fn status_decides_where_there_is_no_code() {
         let html = b"<html><body>Request Entity Too Large</body></html>";
-        for (status, want) in [(413, "halve"), (415, "config"), (503, "retry"), (429, "retry"), (404, "config"), (200, "config"), (302, "config")] {
+        for (status, want) in [
+            (413, "halve"),
+            (415, "config"),
+            (503, "retry"),
+            (429, "retry"),
+            (404, "config"),
+            (200, "config"),
+            (302, "config"),
+        ] {
             assert_eq!(class(&read(status, html, None, 1)), want, "{status}");
         }
     }
@@ -119,7 +139,10 @@ mod tests {
     #[test]
     fn the_named_event_is_isolated() {
         let body = br#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
-        let Err(Failure::Poison { refused, rest_delivered: false }) = read(400, body, None, 10) else { panic!("poison") };
+        let Err(Failure::Poison { refused, rest_delivered: false }) = read(400, body, None, 10)
+        else {
+            panic!("poison")
+        };
         assert_eq!(refused[0].0, 3);
         assert_eq!(class(&read(400, body, None, 2)), "halve");
     }
@@ -128,6 +151,8 @@ mod tests {
     fn retry_after_is_kept() {
         let body = br#"{"text":"Server is busy","code":9}"#;
         let wait = Some(Duration::from_secs(7));
-        assert!(matches!(read(503, body, wait, 1), Err(Failure::Retry { after, .. }) if after == wait));
+        assert!(
+            matches!(read(503, body, wait, 1), Err(Failure::Retry { after, .. }) if after == wait)
+        );
     }
 }

@@ -30,7 +30,8 @@ struct Hec {
 }
 
 pub(super) fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
-    let client = net::client(plan.ca_file.as_deref()).map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let client = net::client(plan.ca_file.as_deref())
+        .map_err(|error| Failure::misconfigured(chain(&error)))?;
     // Read now, so that a missing token parks the sink before the first batch.
     plan.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
     let mut metadata = Vec::new();
@@ -57,13 +58,12 @@ impl Sink for Hec {
             write_time(record.snapshot.day, out);
             out.extend_from_slice(&self.metadata);
             write_member("source", &format!("secure-score:{}", record.tenant.name), out);
-            match &self.sourcetype {
-                Some(sourcetype) => write_member("sourcetype", sourcetype, out),
-                None => {
-                    out.extend_from_slice(b"\"sourcetype\":\"microsoft:securescore:");
-                    out.extend_from_slice(record.kind().as_str().as_bytes());
-                    out.extend_from_slice(b"\",");
-                }
+            if let Some(sourcetype) = &self.sourcetype {
+                write_member("sourcetype", sourcetype, out);
+            } else {
+                out.extend_from_slice(b"\"sourcetype\":\"microsoft:securescore:");
+                out.extend_from_slice(record.kind().as_str().as_bytes());
+                out.extend_from_slice(b"\",");
             }
             out.extend_from_slice(b"\"fields\":{\"event_id\":\"");
             out.extend_from_slice(&record.event_id.hex());
@@ -79,8 +79,11 @@ impl Sink for Hec {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
         Box::pin(async move {
             let token = self.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-            let mut authorization = reqwest::header::HeaderValue::from_str(&format!("Splunk {}", token.expose_secret()))
-                .map_err(|_| Failure::misconfigured("the token is not text for a header"))?;
+            let mut authorization = reqwest::header::HeaderValue::from_str(&format!(
+                "Splunk {}",
+                token.expose_secret()
+            ))
+            .map_err(|_| Failure::misconfigured("the token is not text for a header"))?;
             authorization.set_sensitive(true);
             let mut request = self
                 .client
@@ -93,7 +96,10 @@ impl Sink for Hec {
             } else {
                 request.body(batch.octets().to_vec())
             };
-            let response = request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+            let response = request
+                .send()
+                .await
+                .map_err(|error| Failure::retry(chain(&error.without_url())))?;
             let status = response.status().as_u16();
             let wait = net::retry_after(response.headers());
             let body = net::read_body(response, MAX_ANSWER).await.unwrap_or_default();
@@ -122,4 +128,3 @@ fn compress(octets: &[u8]) -> Vec<u8> {
     let _ = encoder.write_all(octets);
     encoder.finish().unwrap_or_default()
 }
-

@@ -4,7 +4,8 @@
 use std::io::Write;
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, formatter, read_format,
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, formatter,
+    read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -41,7 +42,11 @@ impl Plan for StdoutPlan {
         Some("stdout".to_owned())
     }
 
-    fn open<'a>(&'a self, context: &'a Context, _: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let sink: Box<dyn Sink> = Box::new(Stdout { formatter: formatter(self.format, context) });
         Box::pin(std::future::ready(Ok(sink)))
     }
@@ -63,6 +68,8 @@ impl Sink for Stdout {
             stdout.write_all(batch.octets()).and_then(|()| stdout.flush())
         });
         let receipt = written.map(|()| Receipt::default());
-        Box::pin(std::future::ready(receipt.map_err(|error| Failure::misconfigured(format!("cannot write to standard output: {error}")))))
+        Box::pin(std::future::ready(receipt.map_err(|error| {
+            Failure::misconfigured(format!("cannot write to standard output: {error}"))
+        })))
     }
 }

@@ -12,17 +12,45 @@ use crate::{
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
-    required("address", Shape::Text, "tcp://host:port, tls://host:port, udp://host:port or unix:///path."),
+    required(
+        "address",
+        Shape::Text,
+        "tcp://host:port, tls://host:port, udp://host:port or unix:///path.",
+    ),
     FORMAT,
-    optional("message", Shape::OneOf(&[Choice::now("rfc5424"), Choice::later("rfc3164")]), "The form of the header."),
-    optional("framing", Shape::OneOf(&[Choice::now("octet-counting"), Choice::now("newline")]), "How TCP and TLS tell messages apart."),
+    optional(
+        "message",
+        Shape::OneOf(&[Choice::now("rfc5424"), Choice::later("rfc3164")]),
+        "The form of the header.",
+    ),
+    optional(
+        "framing",
+        Shape::OneOf(&[Choice::now("octet-counting"), Choice::now("newline")]),
+        "How TCP and TLS tell messages apart.",
+    ),
     optional("facility", Shape::Text, "`local0` (default) to `local7`, `daemon`, `audit`, …"),
     optional("app_name", Shape::Text, "APP-NAME of every message; default `secure-score`."),
-    optional("max_message", Shape::Size, "Largest message that the receiver takes; default 8KiB, over UDP 1400B."),
+    optional(
+        "max_message",
+        Shape::Size,
+        "Largest message that the receiver takes; default 8KiB, over UDP 1400B.",
+    ),
     optional("lossy", Shape::Bool, "UDP loses messages and nobody notices: say that you know."),
-    optional("server_name", Shape::Text, "The name in the server's certificate, if it is not the address."),
-    optional("ca_file", Shape::Text, "PEM file of the certificate authorities to trust instead of the system's."),
-    optional("client_certificate", Shape::Text, "PEM file of our certificate chain, for mutual TLS."),
+    optional(
+        "server_name",
+        Shape::Text,
+        "The name in the server's certificate, if it is not the address.",
+    ),
+    optional(
+        "ca_file",
+        Shape::Text,
+        "PEM file of the certificate authorities to trust instead of the system's.",
+    ),
+    optional(
+        "client_certificate",
+        Shape::Text,
+        "PEM file of our certificate chain, for mutual TLS.",
+    ),
     optional("client_key", Shape::Text, "PEM file of its private key."),
 ];
 
@@ -60,9 +88,11 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         return None;
     }
     let default_size = if is_udp { 1_400 } else { 8 << 10 };
-    let max_message = usize::try_from(section.size("max_message").unwrap_or(default_size)).unwrap_or(usize::MAX);
+    let max_message =
+        usize::try_from(section.size("max_message").unwrap_or(default_size)).unwrap_or(usize::MAX);
     if !(480..=16 << 20).contains(&max_message) || (is_udp && max_message > 65_507) {
-        section.fault("max_message", "`max_message` must be from 480B to 16MiB, over UDP to 65507B");
+        section
+            .fault("max_message", "`max_message` must be from 480B to 16MiB, over UDP to 65507B");
         return None;
     }
     Some(Box::new(SyslogPlan {
@@ -88,7 +118,9 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
     if scheme == "unix" {
         return Some(Target::Unix { path: rest.into() });
     }
-    let host_and_port = rest.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let host_and_port = rest
+        .rsplit_once(':')
+        .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let Some((host, _)) = host_and_port else {
         section.fault("address", format!("`{address}` must be {scheme}://host:port"));
         return None;
@@ -99,7 +131,8 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         "tcp" => Some(Target::Tcp { address }),
         "tls" => Some(Target::Tls { address, tls: read_tls(section, host)? }),
         _ => {
-            section.fault("address", format!("unknown scheme `{scheme}`: use tcp, tls, udp or unix"));
+            section
+                .fault("address", format!("unknown scheme `{scheme}`: use tcp, tls, udp or unix"));
             None
         }
     }
@@ -110,11 +143,13 @@ fn read_tls(section: &Section<'_>, host: &str) -> Option<Tls> {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
-            section.fault("client_certificate", "`client_certificate` and `client_key` go together");
+            section
+                .fault("client_certificate", "`client_certificate` and `client_key` go together");
             return None;
         }
     };
-    let server_name = section.text("server_name").unwrap_or(host.trim_matches(['[', ']'])).to_owned();
+    let server_name =
+        section.text("server_name").unwrap_or(host.trim_matches(['[', ']'])).to_owned();
     Some(Tls { server_name, ca_file: section.path("ca_file"), client })
 }
 
@@ -122,7 +157,10 @@ fn read_facility(section: &Section<'_>) -> Option<Facility> {
     let name = section.text("facility").unwrap_or("local0");
     let facility = Facility::from_str(name).ok();
     if facility.is_none() {
-        section.fault("facility", format!("`{name}` is no syslog facility; `local0` to `local7` are free to use"));
+        section.fault(
+            "facility",
+            format!("`{name}` is no syslog facility; `local0` to `local7` are free to use"),
+        );
     }
     facility
 }
@@ -136,7 +174,11 @@ impl Plan for SyslogPlan {
         Limits { records: 2_000, octets: 1 << 20 }
     }
 
-    fn open<'a>(&'a self, context: &'a Context, _: Option<&'a [u8]>) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(Ok(open(self, context))))
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, RootCertStore, pki_types::{PrivateKeyDer, ServerName, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
+};
 use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -43,23 +46,33 @@ pub(super) async fn connect(target: &Target) -> Result<Connection, Failure> {
         }
         Target::Tls { address, tls } => {
             let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
-            let name = ServerName::try_from(tls.server_name.clone())
-                .map_err(|_| Failure::misconfigured(format!("`{}` is no server name", tls.server_name)))?;
+            let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
+                Failure::misconfigured(format!("`{}` is no server name", tls.server_name))
+            })?;
             let handshake = connector.connect(name, tcp(address).await?);
             let stream = match timeout(net::CONNECT_TIMEOUT, handshake).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return Err(refused_tls(address, &error)),
-                Err(_) => return Err(Failure::retry(format!("{address} did not finish the TLS handshake"))),
+                Err(_) => {
+                    return Err(Failure::retry(format!(
+                        "{address} did not finish the TLS handshake"
+                    )));
+                }
             };
             Ok(Connection::Stream { stream: Box::new(stream), proven: false })
         }
         Target::Udp { address } => {
-            let socket = udp(address).await.map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))?;
+            let socket = udp(address)
+                .await
+                .map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))?;
             Ok(Connection::Udp(socket))
         }
         Target::Unix { path } => {
-            let socket = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
-            socket.map(Connection::Unix).map_err(|error| Failure::retry(format!("cannot reach {}: {error}", path.display())))
+            let socket =
+                UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
+            socket.map(Connection::Unix).map_err(|error| {
+                Failure::retry(format!("cannot reach {}: {error}", path.display()))
+            })
         }
     }
 }
@@ -67,7 +80,9 @@ pub(super) async fn connect(target: &Target) -> Result<Connection, Failure> {
 impl Connection {
     /// Sends whole frames, and looks whether the connection outlived them.
     pub(super) async fn send_stream(&mut self, octets: &[u8]) -> io::Result<()> {
-        let Self::Stream { stream, proven } = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        let Self::Stream { stream, proven } = self else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         still_open(stream, Duration::ZERO).await?;
         let written = timeout(WRITE_TIMEOUT, async {
             stream.write_all(octets).await?;
@@ -104,9 +119,8 @@ impl Connection {
 /// An error if the receiver has hung up. Anything that it says is beside the point.
 async fn still_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
     match timeout(wait, stream.read(&mut [0; 256])).await {
-        Err(_) => Ok(()),
         Ok(Ok(0)) => Err(io::Error::other("the receiver closed the connection")),
-        Ok(Ok(_)) => Ok(()),
+        Err(_) | Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error),
     }
 }
@@ -114,14 +128,19 @@ async fn still_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<
 async fn tcp(address: &str) -> Result<TcpStream, Failure> {
     let stream = match timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(Failure::retry(format!("cannot connect to {address}: {error}"))),
+        Ok(Err(error)) => {
+            return Err(Failure::retry(format!("cannot connect to {address}: {error}")));
+        }
         Err(_) => return Err(Failure::retry(format!("{address} does not answer"))),
     };
     let socket = socket2::SockRef::from(&stream);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(10));
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_mins(1))
+        .with_interval(Duration::from_secs(10));
     let set = socket.set_tcp_keepalive(&keepalive);
     let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
-    set.and_then(|()| socket.set_tcp_nodelay(true)).map_err(|error| Failure::retry(error.to_string()))?;
+    set.and_then(|()| socket.set_tcp_nodelay(true))
+        .map_err(|error| Failure::retry(error.to_string()))?;
     Ok(stream)
 }
 
@@ -142,22 +161,32 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
     let builder = match &tls.ca_file {
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for certificate in net::read_certificates(path).map_err(|error| misconfigured(&error))? {
+            for certificate in
+                net::read_certificates(path).map_err(|error| misconfigured(&error))?
+            {
                 roots.add(certificate).map_err(|error| misconfigured(&error))?;
             }
             builder.with_root_certificates(roots)
         }
-        None if tls.client.is_none() => return ClientConfig::with_platform_verifier().map_err(|error| misconfigured(&error)),
+        None if tls.client.is_none() => {
+            return ClientConfig::with_platform_verifier().map_err(|error| misconfigured(&error));
+        }
         None => {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| misconfigured(&error))?;
+            let verifier = rustls_platform_verifier::Verifier::new(provider)
+                .map_err(|error| misconfigured(&error))?;
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
     let Some((certificate, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
-    let chain_of_ours = net::read_certificates(certificate).map_err(|error| misconfigured(&error))?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| Failure::misconfigured(format!("cannot read the private key in `{}`: {error}", key.display())))?;
+    let chain_of_ours =
+        net::read_certificates(certificate).map_err(|error| misconfigured(&error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        Failure::misconfigured(format!(
+            "cannot read the private key in `{}`: {error}",
+            key.display()
+        ))
+    })?;
     builder.with_client_auth_cert(chain_of_ours, key).map_err(|error| misconfigured(&error))
 }
 
@@ -166,7 +195,9 @@ fn refused_tls(address: &str, error: &io::Error) -> Failure {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = format!("TLS with {address} failed: {}", chain(error));
     match cause {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason },
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
+            Failure::Misconfigured { reason }
+        }
         _ => Failure::retry(reason),
     }
 }

@@ -21,15 +21,15 @@ struct SyslogSink {
     message: Vec<u8>,
 }
 
-pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
-    Ok(Box::new(SyslogSink {
+pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
+    Box::new(SyslogSink {
         plan: plan.clone(),
         host: context.host.clone(),
         formatter: formatter(plan.format, context),
         connection: None,
         payload: Vec::new(),
         message: Vec::new(),
-    }))
+    })
 }
 
 impl Sink for SyslogSink {
@@ -40,7 +40,9 @@ impl Sink for SyslogSink {
         self.write_message(record)?;
         let (length, max) = (self.message.len(), self.plan.max_message);
         if length > max {
-            return Err(Refusal(format!("the message has {length} octets, `max_message` is {max}")));
+            return Err(Refusal(format!(
+                "the message has {length} octets, `max_message` is {max}"
+            )));
         }
         let stream = matches!(self.plan.target, Target::Tcp { .. } | Target::Tls { .. });
         batch.push(record, |out| {
@@ -113,10 +115,11 @@ impl SyslogSink {
             pid: std::process::id(),
         };
         let payload = String::from_utf8_lossy(&self.payload);
-        format.format(&mut self.message, local_severity(severity), payload).map_err(|error| Refusal(error.to_string()))
+        format
+            .format(&mut self.message, local_severity(severity), payload)
+            .map_err(|error| Refusal(error.to_string()))
     }
 }
-
 
 fn local_severity(severity: u8) -> Severity {
     match severity {
@@ -136,7 +139,8 @@ async fn send_datagrams(connection: &Connection, batch: &Batch) -> std::io::Resu
 }
 
 fn lost(target: &Target, error: &std::io::Error) -> Failure {
-    let (Target::Udp { address } | Target::Tcp { address } | Target::Tls { address, .. }) = target else {
+    let (Target::Udp { address } | Target::Tcp { address } | Target::Tls { address, .. }) = target
+    else {
         return Failure::retry(format!("the local syslog daemon did not take a message: {error}"));
     };
     let reason = format!("the connection to {address} was lost: {error}");

@@ -74,7 +74,11 @@ fn level(tenant: &str, control: &Control, day: Day) -> Level {
     let span = ((day.number() + offset) / 45).to_string();
     let moved = hash(&[tenant, control.id, &span, "moved"]).is_multiple_of(6);
     let seed = if moved { hash(&[tenant, control.id, &span]) } else { hash(&[tenant, control.id]) };
-    let total = if hash(&[control.id, "switch"]).is_multiple_of(4) { 1 } else { 20 + hash(&[tenant, control.id, "total"]) % 200 };
+    let total = if hash(&[control.id, "switch"]).is_multiple_of(4) {
+        1
+    } else {
+        20 + hash(&[tenant, control.id, "total"]) % 200
+    };
     let count = match seed % 5 {
         0 | 1 => total,
         2 => 0,
@@ -82,7 +86,12 @@ fn level(tenant: &str, control: &Control, day: Day) -> Level {
     };
     #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
     let share = count as f64 / total as f64;
-    Level { count, total, score: round(control.max_score() * share), percentage: round(share * 100.0) }
+    Level {
+        count,
+        total,
+        score: round(control.max_score() * share),
+        percentage: round(share * 100.0),
+    }
 }
 
 fn averages(day: Day) -> Value {
@@ -105,7 +114,9 @@ fn description(control: &Control) -> String {
     ];
     format!(
         "This control looks at {} in {}. {} It is met when every object in its scope has the recommended setting &amp; keeps it.",
-        control.id, control.service, reason[(hash(&[control.id, "why"]) % 3) as usize]
+        control.id,
+        control.service,
+        reason[(hash(&[control.id, "why"]) % 3) as usize]
     )
 }
 

@@ -61,7 +61,9 @@ fn controls() -> Vec<Control> {
 
 impl Control {
     fn present(&self, day: Day) -> bool {
-        let span = (i64::from(day.number()) + i64::try_from(hash(&[self.id, "span"]) % 60).unwrap_or(0)) / 60;
+        let span = (i64::from(day.number())
+            + i64::try_from(hash(&[self.id, "span"]) % 60).unwrap_or(0))
+            / 60;
         !self.comes_and_goes || (span + i64::from(hash(&[self.id]) & 1 == 0)) % 2 == 0
     }
 

@@ -8,11 +8,18 @@ use super::{Control, hash};
 const WITHOUT_PROFILE: u64 = 97;
 
 pub(super) fn profiles(tenant: &str, controls: &[Control]) -> Vec<Value> {
-    controls.iter().filter(|c| !hash(&[c.id, "profile"]).is_multiple_of(WITHOUT_PROFILE)).map(|c| profile(tenant, c)).collect()
+    controls
+        .iter()
+        .filter(|c| !hash(&[c.id, "profile"]).is_multiple_of(WITHOUT_PROFILE))
+        .map(|c| profile(tenant, c))
+        .collect()
 }
 
 fn profile(tenant: &str, control: &Control) -> Value {
-    let pick = |what: &str, from: &[&'static str]| from[(hash(&[control.id, what]) % from.len() as u64) as usize];
+    let pick = |what: &str, from: &[&'static str]| {
+        let chance = usize::try_from(hash(&[control.id, what]) >> 32).unwrap_or(0);
+        from[chance % from.len()]
+    };
     json!({
         "actionType": pick("action", &["Config", "Config", "Review", "Behavior"]),
         "actionUrl": format!("https://security.microsoft.com/securescore?viewid=actions&actionid={}", control.id),
@@ -39,11 +46,17 @@ fn profile(tenant: &str, control: &Control) -> Value {
 
 fn decision(tenant: &str, control: &Control) -> Value {
     match hash(&[tenant, control.id, "decision"]) % 40 {
-        0 => json!({ "assignedTo": "it-operations@contoso.example", "comment": "Accepted until the old ERP is gone", "state": "Ignored",
-                     "updatedBy": "ciso@contoso.example", "updatedDateTime": "2026-03-02T09:30:00Z" }),
-        1 => json!({ "assignedTo": null, "comment": "Covered by the endpoint product of another vendor", "state": "ThirdParty",
-                     "updatedBy": "secops@contoso.example", "updatedDateTime": "2026-05-18T14:05:00Z" }),
-        _ => json!({ "assignedTo": null, "comment": null, "state": "Default", "updatedBy": null, "updatedDateTime": null }),
+        0 => {
+            json!({ "assignedTo": "it-operations@contoso.example", "comment": "Accepted until the old ERP is gone", "state": "Ignored",
+                     "updatedBy": "ciso@contoso.example", "updatedDateTime": "2026-03-02T09:30:00Z" })
+        }
+        1 => {
+            json!({ "assignedTo": null, "comment": "Covered by the endpoint product of another vendor", "state": "ThirdParty",
+                     "updatedBy": "secops@contoso.example", "updatedDateTime": "2026-05-18T14:05:00Z" })
+        }
+        _ => {
+            json!({ "assignedTo": null, "comment": null, "state": "Default", "updatedBy": null, "updatedDateTime": null })
+        }
     }
 }
 
@@ -61,7 +74,8 @@ fn title(control: &Control) -> String {
     }
     let mut words = String::new();
     for c in control.id.chars() {
-        let boundary = c.is_uppercase() && !words.ends_with(|last: char| last.is_uppercase() || last == ' ');
+        let boundary =
+            c.is_uppercase() && !words.ends_with(|last: char| last.is_uppercase() || last == ' ');
         if boundary && !words.is_empty() {
             words.push(' ');
         }
@@ -73,7 +87,13 @@ fn title(control: &Control) -> String {
 fn remediation(control: &Control) -> String {
     let steps = 3 + hash(&[control.id, "steps"]) % 5;
     let item = |step: u64| {
-        format!("<li>Open <em>{}</em> in the admin center &gt; <em>Settings</em>&nbsp;and check point {step} of the policy.</li>", control.service)
+        format!(
+            "<li>Open <em>{}</em> in the admin center &gt; <em>Settings</em>&nbsp;and check point {step} of the policy.</li>",
+            control.service
+        )
     };
-    format!("<p>To put this in order:</p> <ol> {} </ol>", (1..=steps).map(item).collect::<Vec<_>>().join(" "))
+    format!(
+        "<p>To put this in order:</p> <ol> {} </ol>",
+        (1..=steps).map(item).collect::<Vec<_>>().join(" ")
+    )
 }

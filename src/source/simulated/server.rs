@@ -62,7 +62,10 @@ struct Shared {
 type Parameters = HashMap<String, String>;
 
 /// Serves until the future is dropped. Gives the address at once.
-pub async fn start(simulation: Simulation, port: u16) -> std::io::Result<(SocketAddr, impl Future<Output = std::io::Result<()>>)> {
+pub async fn start(
+    simulation: Simulation,
+    port: u16,
+) -> std::io::Result<(SocketAddr, impl Future<Output = std::io::Result<()>>)> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let (tokens, skips) = (Mutex::default(), Mutex::default());
@@ -76,61 +79,101 @@ pub async fn start(simulation: Simulation, port: u16) -> std::io::Result<(Socket
     Ok((address, std::future::IntoFuture::into_future(axum::serve(listener, router))))
 }
 
-async fn token(State(shared): State<Arc<Shared>>, Path(tenant): Path<String>, Form(form): Form<Parameters>) -> Response {
+async fn token(
+    State(shared): State<Arc<Shared>>,
+    Path(tenant): Path<String>,
+    Form(form): Form<Parameters>,
+) -> Response {
     let simulation = &shared.simulation;
     let is = |key: &str, value: &str| form.get(key).is_some_and(|sent| sent == value);
     let Some(guid) = guid_of(simulation, &tenant) else {
         return refused("invalid_request", 90_002, "Tenant not found.");
     };
     if !is("client_id", &simulation.client_id) {
-        return refused("unauthorized_client", 700_016, "Application was not found in the directory.");
+        return refused(
+            "unauthorized_client",
+            700_016,
+            "Application was not found in the directory.",
+        );
     }
     if !is("client_secret", &simulation.client_secret) {
         return refused("invalid_client", 7_000_215, "Invalid client secret provided.");
     }
-    if !is("grant_type", "client_credentials") || !is("scope", &format!("http://{}/.default", shared.address)) {
-        return refused("invalid_scope", 70_011, "The provided value for the input parameter 'scope' isn't valid.");
+    if !is("grant_type", "client_credentials")
+        || !is("scope", &format!("http://{}/.default", shared.address))
+    {
+        return refused(
+            "invalid_scope",
+            70_011,
+            "The provided value for the input parameter 'scope' isn't valid.",
+        );
     }
     let token = format!("simulated.{}", uuid::Uuid::new_v4().simple());
     lock(&shared.tokens).insert(token.clone(), guid.to_owned());
-    json_answer(StatusCode::OK, &json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }))
+    json_answer(
+        StatusCode::OK,
+        &json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }),
+    )
 }
 
-async fn openid_configuration(State(shared): State<Arc<Shared>>, Path(tenant): Path<String>) -> Response {
+async fn openid_configuration(
+    State(shared): State<Arc<Shared>>,
+    Path(tenant): Path<String>,
+) -> Response {
     match guid_of(&shared.simulation, &tenant) {
-        Some(guid) => json_answer(StatusCode::OK, &json!({ "issuer": format!("http://{}/{guid}/v2.0", shared.address) })),
+        Some(guid) => json_answer(
+            StatusCode::OK,
+            &json!({ "issuer": format!("http://{}/{guid}/v2.0", shared.address) }),
+        ),
         None => refused("invalid_tenant", 90_002, "Tenant not found."),
     }
 }
 
-async fn scores(State(shared): State<Arc<Shared>>, Query(query): Query<Parameters>, headers: HeaderMap) -> Response {
+async fn scores(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
     let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
     let top = query.get("$top").and_then(|top| top.parse().ok()).unwrap_or(RETENTION as usize);
     let today = shared.simulation.today.unwrap_or_else(|| Day::of(crate::clock::now()));
     let first = skipped(&shared, &query);
     let last = (first + top).min(RETENTION as usize);
     let days = (first..last).filter_map(|back| i32::try_from(back).ok());
-    let value = days.map(|back| snapshot(&tenant, &shared.controls, today.plus(-back), back == 0)).collect();
-    page(&shared, "secureScores", &query, value, (last < RETENTION as usize).then_some(last))
+    let value: Vec<Value> = days
+        .map(|back| snapshot(&tenant, &shared.controls, today.plus(-back), back == 0))
+        .collect();
+    page(&shared, "secureScores", &query, &value, (last < RETENTION as usize).then_some(last))
 }
 
-async fn catalogue(State(shared): State<Arc<Shared>>, Query(query): Query<Parameters>, headers: HeaderMap) -> Response {
+async fn catalogue(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<Parameters>,
+    headers: HeaderMap,
+) -> Response {
     let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
     let all = profiles(&tenant, &shared.controls);
     let first = skipped(&shared, &query);
     let value: Vec<Value> = all.iter().skip(first).take(PROFILES_A_PAGE).cloned().collect();
     let last = first + value.len();
-    page(&shared, "secureScoreControlProfiles", &query, value, (last < all.len()).then_some(last))
+    page(&shared, "secureScoreControlProfiles", &query, &value, (last < all.len()).then_some(last))
 }
 
 /// A page of a collection; its nextLink says nothing about where it leads.
-fn page(shared: &Shared, collection: &str, query: &Parameters, value: Vec<Value>, next: Option<usize>) -> Response {
+fn page(
+    shared: &Shared,
+    collection: &str,
+    query: &Parameters,
+    value: &[Value],
+    next: Option<usize>,
+) -> Response {
     let base = format!("http://{}/v1.0", shared.address);
     let mut body = json!({ "@odata.context": format!("{base}/$metadata#security/{collection}"), "value": value });
     if let Some(next) = next {
         let skip = uuid::Uuid::new_v4().to_string();
         let top = query.get("$top").map(|top| format!("$top={top}&")).unwrap_or_default();
-        body["@odata.nextLink"] = format!("{base}/security/{collection}?{top}$skiptoken={skip}").into();
+        body["@odata.nextLink"] =
+            format!("{base}/security/{collection}?{top}$skiptoken={skip}").into();
         lock(&shared.skips).insert(skip, next);
     }
     json_answer(StatusCode::OK, &body)
@@ -153,19 +196,26 @@ fn guid_of<'a>(simulation: &'a Simulation, tenant: &str) -> Option<&'a str> {
 }
 
 fn refused(error: &str, code: u32, text: &str) -> Response {
-    let description = format!("AADSTS{code}: {text}\r\nTrace ID: 0\r\nCorrelation ID: 0\r\nTimestamp: 2026-01-01 00:00:00Z");
+    let description = format!(
+        "AADSTS{code}: {text}\r\nTrace ID: 0\r\nCorrelation ID: 0\r\nTimestamp: 2026-01-01 00:00:00Z"
+    );
     let body = json!({ "error": error, "error_description": description, "error_codes": [code], "trace_id": "0", "correlation_id": "0" });
-    json_answer(if code == 7_000_215 { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST }, &body)
+    json_answer(
+        if code == 7_000_215 { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST },
+        &body,
+    )
 }
 
 fn unauthorized() -> Response {
-    let inner = json!({ "date": "2026-01-01T00:00:00", "request-id": "0", "client-request-id": "0" });
+    let inner =
+        json!({ "date": "2026-01-01T00:00:00", "request-id": "0", "client-request-id": "0" });
     let error = json!({ "code": "InvalidAuthenticationToken", "message": "Access token is empty or unknown.", "innerError": inner });
     json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error }))
 }
 
 fn json_answer(status: StatusCode, body: &Value) -> Response {
-    let content_type = [(header::CONTENT_TYPE, "application/json;odata.metadata=minimal;charset=utf-8")];
+    let content_type =
+        [(header::CONTENT_TYPE, "application/json;odata.metadata=minimal;charset=utf-8")];
     (status, content_type, Body::from(body.to_string())).into_response()
 }
 

@@ -40,11 +40,18 @@ pub fn broker() -> &'static Broker {
 
 fn jars() -> PathBuf {
     let default = || {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"), PathBuf::from);
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+            || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
+            PathBuf::from,
+        );
         cache.join("secure-score-forwarder/kafka")
     };
     let jars = std::env::var_os("KAFKA_JARS").map_or_else(default, PathBuf::from);
-    assert!(jars.join(".complete").exists(), "there is no Kafka in {}: `tests/run` fetches it", jars.display());
+    assert!(
+        jars.join(".complete").exists(),
+        "there is no Kafka in {}: `tests/run` fetches it",
+        jars.display()
+    );
     jars
 }
 
@@ -55,26 +62,51 @@ impl Broker {
         let d = directory.path().display().to_string();
         fs(directory.path().join("server.properties"), &properties(&d, port, controller));
         let classes = format!("{}/*", jars().display());
-        let tool = |args: &[&str]| Command::new("java").args(["-cp", &classes]).args(args).output().unwrap();
+        let tool = |args: &[&str]| {
+            Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
+        };
         let uuid = tool(&["kafka.tools.StorageTool", "random-uuid"]);
         let uuid = String::from_utf8(uuid.stdout).unwrap();
-        let format = ["kafka.tools.StorageTool", "format", "-t", uuid.trim(), "-c", &format!("{d}/server.properties"), "--standalone"];
+        let format = [
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            uuid.trim(),
+            "-c",
+            &format!("{d}/server.properties"),
+            "--standalone",
+        ];
         let formatted = tool(&format);
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
         let log = std::fs::File::create(directory.path().join("broker.log")).unwrap();
         // The shell ends the broker when the tests' end closes its standard input, however they end.
-        let script = format!("java -Xmx400m -cp '{classes}' kafka.Kafka {d}/server.properties & broker=$!; cat >/dev/null; kill -9 $broker");
-        let child = Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let script = format!(
+            "java -Xmx400m -cp '{classes}' kafka.Kafka {d}/server.properties & broker=$!; cat >/dev/null; kill -9 $broker"
+        );
+        let child = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
         *CHILD.lock().unwrap() = Some(child);
         let broker = Self { address: format!("127.0.0.1:{port}"), _directory: directory };
         let consumer: BaseConsumer = broker.config().create().unwrap();
-        eventually("the broker answers", || consumer.fetch_metadata(None, Duration::from_secs(2)).is_ok_and(|m| !m.brokers().is_empty()));
+        eventually("the broker answers", || {
+            consumer
+                .fetch_metadata(None, Duration::from_secs(2))
+                .is_ok_and(|m| !m.brokers().is_empty())
+        });
         broker
     }
 
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.address).set("group.id", "tests").set("enable.auto.commit", "false");
+        config
+            .set("bootstrap.servers", &self.address)
+            .set("group.id", "tests")
+            .set("enable.auto.commit", "false");
         config.set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg);
         config
     }
@@ -82,8 +114,10 @@ impl Broker {
     pub fn create_topic(&self, name: &str, max_message: usize) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let max_message = max_message.to_string();
-        let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1)).set("max.message.bytes", &max_message);
-        let created = super::runtime().block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
+        let topic = NewTopic::new(name, 3, TopicReplication::Fixed(1))
+            .set("max.message.bytes", &max_message);
+        let created =
+            super::runtime().block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
         created[0].as_ref().unwrap();
     }
 
@@ -93,16 +127,24 @@ impl Broker {
         let mut assignment = TopicPartitionList::new();
         let mut left = 0;
         for partition in 0..3 {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, Duration::from_secs(20)).unwrap();
+            let (low, high) =
+                consumer.fetch_watermarks(topic, partition, Duration::from_secs(20)).unwrap();
             left += high - low;
             assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&assignment).unwrap();
         let mut consumed = Vec::new();
         while (consumed.len() as i64) < left {
-            let message = consumer.poll(Duration::from_secs(20)).expect("the broker has more").unwrap();
-            let headers = message.headers().map(|h| h.iter().map(|h| format!("{}={}", h.key, text(h.value))).collect());
-            consumed.push(Consumed { key: text(message.key()), payload: message.payload().unwrap().to_vec(), headers: headers.unwrap_or_default() });
+            let message =
+                consumer.poll(Duration::from_secs(20)).expect("the broker has more").unwrap();
+            let headers = message
+                .headers()
+                .map(|h| h.iter().map(|h| format!("{}={}", h.key, text(h.value))).collect());
+            consumed.push(Consumed {
+                key: text(message.key()),
+                payload: message.payload().unwrap().to_vec(),
+                headers: headers.unwrap_or_default(),
+            });
         }
         consumed
     }

@@ -64,7 +64,13 @@ impl FaultyApi {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let client = secure_score_forwarder::net::client(None).unwrap();
-        let shared = Shared { target, address, script: Arc::clone(&script), seen: Arc::clone(&seen), client };
+        let shared = Shared {
+            target,
+            address,
+            script: Arc::clone(&script),
+            seen: Arc::clone(&seen),
+            client,
+        };
         let router = Router::new().fallback(answer).with_state(shared);
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         Self { url: format!("http://{address}"), script, seen, _runtime: runtime }
@@ -104,7 +110,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     }
 }
 
-async fn forward(shared: &Shared, request: Request, path: &str, change: fn(String) -> String) -> Response {
+async fn forward(
+    shared: &Shared,
+    request: Request,
+    path: &str,
+    change: fn(String) -> String,
+) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let mut headers = parts.headers;
@@ -112,11 +123,17 @@ async fn forward(shared: &Shared, request: Request, path: &str, change: fn(Strin
     headers.remove("accept-encoding");
     headers.remove("content-length");
     // The scope names the API as the caller knows it.
-    let body = String::from_utf8_lossy(&body).replace(&encoded(shared.address), &encoded(shared.target));
+    let body =
+        String::from_utf8_lossy(&body).replace(&encoded(shared.address), &encoded(shared.target));
     let url = format!("http://{}{path}", shared.target);
-    let answer = shared.client.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
+    let answer =
+        shared.client.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
     let status = answer.status().as_u16();
-    let text = answer.text().await.unwrap().replace(&shared.target.to_string(), &shared.address.to_string());
+    let text = answer
+        .text()
+        .await
+        .unwrap()
+        .replace(&shared.target.to_string(), &shared.address.to_string());
     plain(status, &[("content-type", "application/json".to_owned())], change(text).into_bytes())
 }
 
@@ -135,10 +152,13 @@ fn plain(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Resp
 fn flood() -> Response {
     let chunk = axum::body::Bytes::from(vec![b' '; 1 << 20]);
     let chunks = (0..500).map(move |_| Ok::<_, std::io::Error>(chunk.clone()));
-    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(chunks))).into_response()
+    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(chunks)))
+        .into_response()
 }
 
 fn cut() -> Response {
-    let parts = [Ok(axum::body::Bytes::from_static(b"{\"value\":[")), Err(std::io::Error::other("cut"))];
-    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(parts))).into_response()
+    let parts =
+        [Ok(axum::body::Bytes::from_static(b"{\"value\":[")), Err(std::io::Error::other("cut"))];
+    ([("content-type", "application/json")], Body::from_stream(futures_util::stream::iter(parts)))
+        .into_response()
 }

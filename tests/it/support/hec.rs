@@ -81,7 +81,11 @@ impl Hec {
     /// The `event_id` of everything taken, in order.
     pub fn ids(&self) -> Vec<String> {
         let taken = self.taken();
-        taken.events.iter().map(|event| event["event"]["event_id"].as_str().unwrap().to_owned()).collect()
+        taken
+            .events
+            .iter()
+            .map(|event| event["event"]["event_id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -94,7 +98,9 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
     }
     match headers.get("authorization").map(|value| value.to_str().unwrap()) {
         None => return code(401, 2, "Token is required"),
-        Some(value) if !value.starts_with("Splunk ") => return code(401, 3, "Invalid authorization"),
+        Some(value) if !value.starts_with("Splunk ") => {
+            return code(401, 3, "Invalid authorization");
+        }
         Some(value) if value != format!("Splunk {TOKEN}") => return code(403, 4, "Invalid token"),
         Some(_) => {}
     }
@@ -102,22 +108,30 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
     match headers.get("content-encoding").map(|value| value.to_str().unwrap()) {
         None => plain.extend_from_slice(&body),
         Some("gzip") => drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap()),
-        Some(_) => return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "<html>Unsupported</html>").into_response(),
+        Some(_) => {
+            return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "<html>Unsupported</html>")
+                .into_response();
+        }
     }
     if rules.max_body.is_some_and(|max| plain.len() > max) {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "<html>Request Entity Too Large</html>").into_response();
+        return (StatusCode::PAYLOAD_TOO_LARGE, "<html>Request Entity Too Large</html>")
+            .into_response();
     }
     let mut events = Vec::new();
-    for (index, event) in serde_json::Deserializer::from_slice(&plain).into_iter::<Value>().enumerate() {
+    for (index, event) in
+        serde_json::Deserializer::from_slice(&plain).into_iter::<Value>().enumerate()
+    {
         let Ok(event) = event else { return invalid(6, "Invalid data format", index) };
-        let poisoned = rules.poison.as_ref().is_some_and(|poison| event.to_string().contains(poison));
+        let poisoned =
+            rules.poison.as_ref().is_some_and(|poison| event.to_string().contains(poison));
         if poisoned || !event["time"].is_number() {
             return invalid(6, "Invalid data format", index);
         }
         if event["event"].is_null() {
             return invalid(12, "Event field is required", index);
         }
-        let flat = event["fields"].as_object().is_some_and(|fields| fields.values().all(Value::is_string));
+        let flat =
+            event["fields"].as_object().is_some_and(|fields| fields.values().all(Value::is_string));
         if !flat {
             return invalid(15, "Error in handling indexed fields", index);
         }
@@ -132,9 +146,14 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
 }
 
 fn code(status: u16, code: u32, text: &str) -> Response {
-    (StatusCode::from_u16(status).unwrap(), json!({ "text": text, "code": code }).to_string()).into_response()
+    (StatusCode::from_u16(status).unwrap(), json!({ "text": text, "code": code }).to_string())
+        .into_response()
 }
 
 fn invalid(code: u32, text: &str, index: usize) -> Response {
-    (StatusCode::BAD_REQUEST, json!({ "text": text, "code": code, "invalid-event-number": index }).to_string()).into_response()
+    (
+        StatusCode::BAD_REQUEST,
+        json!({ "text": text, "code": code, "invalid-event-number": index }).to_string(),
+    )
+        .into_response()
 }

@@ -55,7 +55,13 @@ impl Workspace {
     pub fn against(url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs(directory.path().join("secret"), &format!("{CANARY}-client\n"));
-        Self { directory, url: url.to_owned(), sinks: String::new(), extra: String::new(), _runtime: None }
+        Self {
+            directory,
+            url: url.to_owned(),
+            sinks: String::new(),
+            extra: String::new(),
+            _runtime: None,
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -102,7 +108,11 @@ impl Workspace {
         fs(self.path("config.toml"), &self.configuration());
         let mut command = Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
         command.args(args).arg("--config").arg(self.path("config.toml"));
-        command.env_remove("RUNTIME_DIRECTORY").env_remove("CREDENTIALS_DIRECTORY").env_remove("NOTIFY_SOCKET").env("NO_COLOR", "1");
+        command
+            .env_remove("RUNTIME_DIRECTORY")
+            .env_remove("CREDENTIALS_DIRECTORY")
+            .env_remove("NOTIFY_SOCKET")
+            .env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -165,7 +175,12 @@ impl Run {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         };
-        assert!(!run.stdout.contains(CANARY) && !run.stderr.contains(CANARY), "a secret was printed:\n{}{}", run.stdout, run.stderr);
+        assert!(
+            !run.stdout.contains(CANARY) && !run.stderr.contains(CANARY),
+            "a secret was printed:\n{}{}",
+            run.stdout,
+            run.stderr
+        );
         run
     }
 }
@@ -179,7 +194,8 @@ impl Process {
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -238,7 +254,9 @@ pub fn contains(haystack: &[u8], needle: &str) -> bool {
 pub fn records(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     assert!(text.is_empty() || text.ends_with('\n'), "{} ends in a torn line", path.display());
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// How often each event id stands.

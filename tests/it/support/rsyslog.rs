@@ -5,7 +5,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 use super::{eventually, free_port, fs};
 
@@ -25,17 +28,21 @@ impl Rsyslog {
         let d = directory.path().display();
         fs(directory.path().join("rsyslog.conf"), &configuration(&d.to_string(), tcp, tls, udp));
         let log = std::fs::File::create(directory.path().join("rsyslog.log")).unwrap();
-        let program = ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
-        let child = Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
-            .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let program =
+            ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
+        let child =
+            Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
+                .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+                .unwrap();
         let server = Self { directory, child, tcp, tls, udp };
         for port in [tcp, tls] {
-            eventually("rsyslog listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+            eventually("rsyslog listens", || {
+                std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
         }
         eventually("rsyslog has its local socket", || server.unix().exists());
         server
@@ -53,7 +60,12 @@ impl Rsyslog {
     pub fn messages(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.file("out.jsonl")).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |at| &text[..=at]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        whole
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
     }
 
     /// Waits for this many messages.
@@ -98,10 +110,16 @@ fn write_pki(directory: &Path) {
     let other = authority();
     fs(directory.join("ca.pem"), &ca.0);
     for (name, issuer) in [("server", &ca.1), ("client", &ca.1), ("rogue", &other.1)] {
-        let mut params = CertificateParams::new(vec![format!("{name}.test"), "localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![
+            format!("{name}.test"),
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+        ])
+        .unwrap();
         // Without a name of its own a certificate has its issuer's, and passes for self-signed.
         params.distinguished_name.push(DnType::CommonName, format!("{name}.test"));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
         fs(directory.join(format!("{name}.pem")), &certificate.pem());

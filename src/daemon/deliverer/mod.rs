@@ -1,11 +1,18 @@
 //! One sink's loop: read on from its cursors, derive, encode, deliver, and move the cursor when
 //! the sink has its proof.
 
+mod refusals;
+mod turns;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    refusals::{MAX_REFUSED_IN_A_ROW, Refusals, too_many},
+    turns::next_in_turn,
+};
 use super::{Engine, host_name};
 use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Pending, Position, StoredEntry},
@@ -13,22 +20,21 @@ use crate::{
     config::SinkPlan,
     derive::{Entry, Records},
     error::chain,
-    model::{Catalogue, EventId, Tenant, TenantId},
+    model::{Catalogue, Tenant, TenantId},
     sink::{Batch, Context, Failure, Limits, Sink},
     wire,
 };
 
 /// Octets of bodies read from the log at a time.
 const READ_AHEAD: usize = 2 << 20;
-/// Refusals in a row that say: it is not the records.
-const MAX_REFUSED_IN_A_ROW: usize = 20;
-/// Of the last thousand records, so many refused say the same.
-const MAX_REFUSED_IN_A_THOUSAND: usize = 50;
 /// Waits between attempts that failed by themselves: doubling between these.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// How often a sink that wants a person is tried all the same: tokens get fixed, topics made.
 const PARKED_WAIT: Duration = Duration::from_mins(5);
+
+/// A sink that had nothing to do for so long is closed until it has.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +73,6 @@ struct Load {
     unsendable: Vec<DeadLetter>,
 }
 
-/// How the last records have fared.
-#[derive(Debug, Default)]
-struct Refusals {
-    in_a_row: usize,
-    window: std::collections::VecDeque<bool>,
-}
-
 impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
         let context = Context { name: plan.name.clone(), host: host_name(), texts: plan.texts };
@@ -108,6 +107,10 @@ impl Deliverer {
                     self.engine.keep_cursors();
                     tokio::select! {
                         _ = bell.changed() => continue,
+                        () = tokio::time::sleep(IDLE), if self.sink.is_some() => {
+                            self.rest().await;
+                            continue;
+                        }
                         () = cancel.cancelled() => break,
                     }
                 }
@@ -133,15 +136,26 @@ impl Deliverer {
                 Ok(()) => break,
                 Err(stopped) => {
                     self.note(&stopped);
-                    let passes = matches!(&stopped, Stopped::Sink(Failure::Retry { .. } | Failure::Broken { .. }));
+                    let passes = matches!(
+                        &stopped,
+                        Stopped::Sink(Failure::Retry { .. } | Failure::Broken { .. })
+                    );
                     if !passes || attempt == 4 {
                         return Err(stopped);
                     }
-                    tokio::time::sleep(wait_after(&stopped, attempt).min(Duration::from_secs(30))).await;
+                    tokio::time::sleep(wait_after(&stopped, attempt).min(Duration::from_secs(30)))
+                        .await;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Until tomorrow nothing is needed: neither the connection nor what was rendered.
+    async fn rest(&mut self) {
+        self.close().await;
+        self.batch = Batch::default();
+        self.catalogues.clear();
     }
 
     /// Says goodbye to the receiver.
@@ -166,30 +180,56 @@ impl Deliverer {
     }
 
     fn tenant(&self, id: TenantId) -> Option<Arc<Tenant>> {
-        self.engine.tenants.iter().filter_map(super::TenantState::known).find(|tenant| tenant.id == id)
+        self.engine
+            .tenants
+            .iter()
+            .filter_map(super::TenantState::known)
+            .find(|tenant| tenant.id == id)
     }
 
     /// Delivers some of a tenant's log.
-    async fn serve(&mut self, pending: &Pending, tenant: &Tenant, cancel: &CancellationToken) -> Result<(), Stopped> {
-        let read = || self.engine.checkpoint.read(pending.tenant, pending.at.seq, pending.floor, READ_AHEAD);
+    async fn serve(
+        &mut self,
+        pending: &Pending,
+        tenant: &Tenant,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let read = || {
+            self.engine.checkpoint.read(pending.tenant, pending.at.seq, pending.floor, READ_AHEAD)
+        };
         let entries = block_in_place(read)?;
-        let mut load = Load { tenant: pending.tenant, from: pending.at, places: Vec::new(), unsendable: Vec::new() };
+        let mut load = Load {
+            tenant: pending.tenant,
+            from: pending.at,
+            places: Vec::new(),
+            unsendable: Vec::new(),
+        };
         self.batch.clear();
         for entry in &entries {
             self.serve_entry(entry, tenant, pending.at, &mut load, cancel).await?;
         }
         match entries.last() {
-            Some(last) => self.flush(&mut load, Position { seq: last.snapshot.seq + 1, place: 0 }).await,
+            Some(last) => {
+                self.flush(&mut load, Position { seq: last.snapshot.seq + 1, place: 0 }).await
+            }
             None => Ok(()),
         }
     }
 
-    async fn serve_entry(&mut self, entry: &StoredEntry, tenant: &Tenant, at: Position, load: &mut Load, cancel: &CancellationToken) -> Result<(), Stopped> {
+    async fn serve_entry(
+        &mut self,
+        entry: &StoredEntry,
+        tenant: &Tenant,
+        at: Position,
+        load: &mut Load,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let catalogue = self.catalogue(entry.catalogue)?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
-        let observed = jiff::Timestamp::from_millisecond(entry.observed_ms).map_err(|error| unreadable(error.to_string()))?;
+        let observed = jiff::Timestamp::from_millisecond(entry.observed_ms)
+            .map_err(|error| unreadable(error.to_string()))?;
         let observed_time = observed.to_string();
         let entry = Entry {
             tenant,
@@ -208,10 +248,16 @@ impl Deliverer {
                 let Some(sink) = self.sink.as_mut() else { continue };
                 match sink.encode(&record, &mut self.batch) {
                     Ok(()) => load.places.push(position),
-                    Err(refusal) => load.unsendable.push(DeadLetter { at: position, event_id: record.event_id, reason: refusal.0 }),
+                    Err(refusal) => load.unsendable.push(DeadLetter {
+                        at: position,
+                        event_id: record.event_id,
+                        reason: refusal.0,
+                    }),
                 }
             }
-            if self.batch.len() >= self.limits.records || self.batch.octets().len() >= self.limits.octets {
+            if self.batch.len() >= self.limits.records
+                || self.batch.octets().len() >= self.limits.octets
+            {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }
@@ -224,7 +270,8 @@ impl Deliverer {
     /// Delivers the batch and moves the cursor to `to`, dead letters and mark in the same
     /// transaction. On any failure nothing has moved.
     async fn flush(&mut self, load: &mut Load, to: Position) -> Result<(), Stopped> {
-        let (refused, mark) = if self.batch.is_empty() { (Vec::new(), None) } else { self.deliver(load).await? };
+        let (refused, mark) =
+            if self.batch.is_empty() { (Vec::new(), None) } else { self.deliver(load).await? };
         let sent = (self.batch.len() - refused.len()) as u64;
         let mut letters = std::mem::take(&mut load.unsendable);
         letters.extend(refused);
@@ -256,7 +303,10 @@ impl Deliverer {
         loop {
             match block_in_place(|| self.engine.checkpoint.advance(advance)) {
                 Err(CheckpointError::Full(_)) => {
-                    tracing::error!(sink = self.plan.name, "the disk is full: the cursor waits for room");
+                    tracing::error!(
+                        sink = self.plan.name,
+                        "the disk is full: the cursor waits for room"
+                    );
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
                 Err(error) => return Err(error),
@@ -270,7 +320,10 @@ impl Deliverer {
 
     /// Delivers the batch in as many parts as the receiver wants. Gives what it refused, and the
     /// sink's mark.
-    async fn deliver(&mut self, load: &Load) -> Result<(Vec<DeadLetter>, Option<Vec<u8>>), Stopped> {
+    async fn deliver(
+        &mut self,
+        load: &Load,
+    ) -> Result<(Vec<DeadLetter>, Option<Vec<u8>>), Stopped> {
         let mut refused: Vec<DeadLetter> = Vec::new();
         let mut mark = None;
         let mut parts: Vec<Batch> = Vec::new();
@@ -288,12 +341,19 @@ impl Deliverer {
                 Ok(receipt) => mark = receipt.mark.or(mark),
                 Err(Failure::Poison { refused: poison, rest_delivered }) => {
                     let rest = batch.without(|index| poison.iter().any(|(p, _)| *p == index));
-                    refused.extend(poison.into_iter().filter(|(index, _)| *index < batch.len()).map(|(index, reason)| letter(index, reason)));
+                    refused.extend(
+                        poison
+                            .into_iter()
+                            .filter(|(index, _)| *index < batch.len())
+                            .map(|(index, reason)| letter(index, reason)),
+                    );
                     if !rest_delivered && !rest.is_empty() {
                         parts.push(rest);
                     }
                 }
-                Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => refused.push(letter(0, reason)),
+                Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => {
+                    refused.push(letter(0, reason));
+                }
                 Err(Failure::TooLarge { arrived, .. }) => {
                     let rest = batch.without(|index| arrived.contains(&index));
                     let middle = rest.len().div_ceil(2);
@@ -319,7 +379,8 @@ impl Deliverer {
             return Ok(());
         }
         let kept = block_in_place(|| self.engine.checkpoint.mark(&self.plan.name))?;
-        let sink = self.plan.plan.open(&self.context, kept.as_deref()).await.map_err(Stopped::Sink)?;
+        let sink =
+            self.plan.plan.open(&self.context, kept.as_deref()).await.map_err(Stopped::Sink)?;
         if let Some(mark) = sink.mark()
             && kept.as_ref() != Some(&mark)
         {
@@ -352,53 +413,25 @@ impl Deliverer {
         let reason = chain(stopped);
         let parked = matches!(stopped, Stopped::Sink(Failure::Misconfigured { .. }));
         if parked {
-            tracing::error!(sink = self.plan.name, error = reason, "the sink is parked; its backlog stays");
+            tracing::error!(
+                sink = self.plan.name,
+                error = reason,
+                "the sink is parked; its backlog stays"
+            );
         } else {
-            tracing::warn!(sink = self.plan.name, error = reason, "delivery failed and will be tried again");
+            tracing::warn!(
+                sink = self.plan.name,
+                error = reason,
+                "delivery failed and will be tried again"
+            );
         }
-        let noted = block_in_place(|| self.engine.checkpoint.set_sink_error(&self.plan.name, Some(&reason)));
+        let noted = block_in_place(|| {
+            self.engine.checkpoint.set_sink_error(&self.plan.name, Some(&reason))
+        });
         if let Err(error) = noted {
             tracing::warn!(error = chain(&error), "the failure could not be kept");
         }
     }
-}
-
-impl Refusals {
-    /// Counts what became of a batch, oldest first. Too many refusals stop the sink before they
-    /// are committed: then it is not the records that are wrong.
-    fn count(&mut self, sent: impl Iterator<Item = EventId>, letters: &[DeadLetter]) -> Result<(), Stopped> {
-        let refused: std::collections::HashSet<EventId> = letters.iter().map(|letter| letter.event_id).collect();
-        let unsent = letters.len();
-        let mut outcomes: Vec<bool> = sent.map(|id| refused.contains(&id)).collect();
-        let counted = outcomes.iter().filter(|refused| **refused).count();
-        outcomes.extend(std::iter::repeat_n(true, unsent - counted.min(unsent)));
-        let (mut in_a_row, mut window) = (self.in_a_row, self.window.clone());
-        for refused in outcomes {
-            in_a_row = if refused { in_a_row + 1 } else { 0 };
-            window.push_back(refused);
-            if window.len() > 1_000 {
-                window.pop_front();
-            }
-            let in_window = window.iter().filter(|refused| **refused).count();
-            if in_a_row > MAX_REFUSED_IN_A_ROW || in_window > MAX_REFUSED_IN_A_THOUSAND {
-                *self = Self::default();
-                return Err(too_many(letters));
-            }
-        }
-        (self.in_a_row, self.window) = (in_a_row, window);
-        Ok(())
-    }
-}
-
-fn too_many(letters: &[DeadLetter]) -> Stopped {
-    let said = letters.first().map(|letter| letter.reason.as_str()).unwrap_or_default();
-    Stopped::Sink(Failure::misconfigured(format!("the receiver refuses too many records, the first with: {said}")))
-}
-
-/// Fresh days before those read back, and then round the tenants.
-fn next_in_turn(pending: &mut [Pending], last: Option<TenantId>) -> Option<Pending> {
-    pending.sort_by_key(|p| (p.backfilled, last.is_some_and(|last| p.tenant <= last), p.tenant));
-    pending.first().cloned()
 }
 
 /// How long to wait after the `failures`-th failure in a row.
@@ -411,55 +444,5 @@ fn wait_after(stopped: &Stopped, failures: u32) -> Duration {
             // Half of it by chance, so that many forwarders do not come back all at once.
             doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Day;
-
-    fn letter(n: u8) -> DeadLetter {
-        DeadLetter { at: Position { seq: 1, place: 0 }, event_id: EventId::from_bytes([n; 20]), reason: "no".into() }
-    }
-
-    #[test]
-    fn more_than_twenty_in_a_row_park_the_sink() {
-        let mut refusals = Refusals::default();
-        let letters: Vec<DeadLetter> = (0..20).map(letter).collect();
-        let ids = || letters.iter().map(|l| l.event_id);
-        refusals.count(ids(), &letters).unwrap();
-        assert!(refusals.count(ids(), &letters[..1]).is_err());
-        // After that the count begins anew.
-        refusals.count(ids(), &letters).unwrap();
-    }
-
-    #[test]
-    fn five_in_a_hundred_of_a_thousand_park_the_sink() {
-        let mut refusals = Refusals::default();
-        let ids: Vec<EventId> = (0..20).map(|n| EventId::from_bytes([n; 20])).collect();
-        let rounds = (0..200).take_while(|_| refusals.count(ids.iter().copied(), &[letter(3)]).is_ok()).count();
-        assert_eq!(rounds, 200, "one in twenty is five in a hundred, and not more");
-        assert!(refusals.count(ids.iter().copied(), &[letter(3), letter(7)]).is_err());
-    }
-
-    #[test]
-    fn tenants_take_turns_and_fresh_days_come_first() {
-        let tenant = |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
-        let pending = |n: u8, backfilled: bool| Pending {
-            tenant: tenant(n),
-            at: Position { seq: 1, place: 0 },
-            floor: Day::parse("2026-01-01").unwrap(),
-            entries: 1,
-            backfilled,
-        };
-        let mut all = [pending(1, false), pending(2, false), pending(3, true), pending(4, false)];
-        let mut turns = Vec::new();
-        let mut last = None;
-        for _ in 0..4 {
-            last = next_in_turn(&mut all, last).map(|p| p.tenant);
-            turns.push(last);
-        }
-        assert_eq!(turns, [1, 2, 4, 1].map(|n| Some(tenant(n))));
     }
 }

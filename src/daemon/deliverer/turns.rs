@@ -1,0 +1,36 @@
+//! Which tenant is served next.
+
+use crate::{checkpoint::Pending, model::TenantId};
+
+/// Fresh days before those read back, and then round the tenants.
+pub(super) fn next_in_turn(pending: &mut [Pending], last: Option<TenantId>) -> Option<Pending> {
+    pending.sort_by_key(|p| (p.backfilled, last.is_some_and(|last| p.tenant <= last), p.tenant));
+    pending.first().cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{checkpoint::Position, model::Day};
+
+    #[test]
+    fn tenants_take_turns_and_fresh_days_come_first() {
+        let tenant =
+            |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
+        let pending = |n: u8, backfilled: bool| Pending {
+            tenant: tenant(n),
+            at: Position { seq: 1, place: 0 },
+            floor: Day::parse("2026-01-01").unwrap(),
+            entries: 1,
+            backfilled,
+        };
+        let mut all = [pending(1, false), pending(2, false), pending(3, true), pending(4, false)];
+        let mut turns = Vec::new();
+        let mut last = None;
+        for _ in 0..4 {
+            last = next_in_turn(&mut all, last).map(|p| p.tenant);
+            turns.push(last);
+        }
+        assert_eq!(turns, [1, 2, 4, 1].map(|n| Some(tenant(n))));
+    }
+}
