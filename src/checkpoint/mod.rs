@@ -149,6 +149,15 @@ impl Checkpoint {
         lock::holder(directory)
     }
 
+    /// Gives back what was kept at hand for the next statement, and folds the write-ahead log into
+    /// the database: for the long quiet between two polls.
+    pub fn rest(&self) -> Result<(), CheckpointError> {
+        let connection = self.connection();
+        connection.flush_prepared_statement_cache();
+        connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;")?;
+        Ok(())
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic ends the process; until then a transaction that it cut short is rolled back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -254,7 +263,7 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -2000;",
+         PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -1000;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())

@@ -138,14 +138,18 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
 
 /// The runtime of every command that talks to anybody. An interrupt ends it with 130.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         tokio::select! {
             result = work => Ok(result),
             _ = tokio::signal::ctrl_c() => Err(Failed { exit: Exit::Interrupted, message: "interrupted; nothing is lost".to_owned() }),
         }
     })
+}
+
+/// One worker: what waits for the disk gets a thread of its own while it waits.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
 }
 
 /// Writes to a checkpoint are its owner's: root becomes the owner of the state directory, so that

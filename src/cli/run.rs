@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Exit, Failed, act_as_owner, load};
+use super::{Exit, Failed, act_as_owner, load, runtime};
 use crate::daemon::{self, Engine};
 
 pub(super) fn run(config: &Path) -> Result<Exit, Failed> {
@@ -10,8 +10,7 @@ pub(super) fn run(config: &Path) -> Result<Exit, Failed> {
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     // The daemon minds the signals itself.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = runtime()?;
     let result = runtime.block_on(daemon::run(engine));
     // Nothing that is still in the air is waited for: it is not confirmed, and will be sent again.
     runtime.shutdown_background();

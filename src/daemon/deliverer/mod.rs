@@ -156,6 +156,9 @@ impl Deliverer {
         self.close().await;
         self.batch = Batch::default();
         self.catalogues.clear();
+        if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
+            tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
+        }
     }
 
     /// Says goodbye to the receiver.
