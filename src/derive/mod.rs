@@ -4,9 +4,11 @@
 mod control;
 mod summary;
 
+use std::cell::RefCell;
+
 use crate::model::{
-    Body, Catalogue, ControlFacts, DayFacts, EventId, Kind, Record, Snapshot, SnapshotRef, Subject,
-    Tenant, control_subject, summary_subject,
+    Body, Catalogue, ControlFacts, DayFacts, EventId, EventIds, Kind, Record, Snapshot,
+    SnapshotRef, Subject, Tenant,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -42,6 +44,7 @@ pub struct Records<'a> {
     controls: Vec<u32>,
     /// Different controls in the day.
     controls_total: u32,
+    ids: RefCell<EventIds>,
 }
 
 impl<'a> Records<'a> {
@@ -58,7 +61,8 @@ impl<'a> Records<'a> {
                 kept.is_none_or(|kept| kept.differs(&control::facts(control)))
             });
         }
-        Self { entry, snapshot, selection, controls, controls_total }
+        let ids = RefCell::new(EventIds::new(entry.tenant.id, entry.snapshot.day));
+        Self { entry, snapshot, selection, controls, controls_total, ids }
     }
 
     /// One past the last place.
@@ -83,31 +87,22 @@ impl<'a> Records<'a> {
 
     fn control(&self, index: u32) -> Record<'a> {
         let control = &self.snapshot.controls[index as usize];
-        let entry = self.entry;
-        let subject = self.subject(Kind::Control, &control.name);
-        let previous = previous_control_id(&subject, entry.history);
-        let event_id =
-            EventId::new(&subject, &control_subject(control.score, control.percentage), previous);
-        self.record(event_id, Body::Control(control::record(control, entry)))
+        let subject = Subject { kind: Kind::Control, what: "", control: &control.name };
+        let ids = &mut self.ids.borrow_mut();
+        let previous = previous_control_id(ids, &subject, self.entry.history);
+        let facts = ids.facts(control.score, control.percentage);
+        let event_id = ids.make(&subject, &facts, previous);
+        self.record(event_id, Body::Control(control::record(control, self.entry)))
     }
 
     fn summary(&self) -> Record<'a> {
-        let subject = self.subject(Kind::Summary, "");
-        let previous = entry_summaries(&subject, self.entry.history);
-        let facts = summary_subject(self.snapshot.current_score, self.snapshot.max_score);
-        let event_id = EventId::new(&subject, &facts, previous);
+        let subject = Subject { kind: Kind::Summary, what: "", control: "" };
+        let ids = &mut self.ids.borrow_mut();
+        let previous = previous_summary_id(ids, &subject, self.entry.history);
+        let facts = ids.facts(self.snapshot.current_score, self.snapshot.max_score);
+        let event_id = ids.make(&subject, &facts, previous);
         let body = summary::record(self.snapshot, self.controls_total, self.selected());
         self.record(event_id, Body::Summary(body))
-    }
-
-    fn subject<'b>(&self, kind: Kind, control: &'b str) -> Subject<'b> {
-        Subject {
-            tenant: self.entry.tenant.id,
-            day: self.entry.snapshot.day,
-            kind,
-            what: "",
-            control,
-        }
     }
 
     fn record(&self, event_id: EventId, body: Body<'a>) -> Record<'a> {
@@ -124,13 +119,18 @@ impl<'a> Records<'a> {
 }
 
 /// The id under which a control was last streamed by an earlier revision of the day.
-fn previous_control_id(subject: &Subject<'_>, history: &[DayFacts]) -> Option<EventId> {
+fn previous_control_id(
+    ids: &mut EventIds,
+    subject: &Subject<'_>,
+    history: &[DayFacts],
+) -> Option<EventId> {
     let mut id = None;
     let mut last: Option<&ControlFacts> = None;
     for facts in history {
         let now = facts.control(subject.control);
         if let Some(now) = now.filter(|now| last.is_none_or(|last| last.differs(now))) {
-            id = Some(EventId::new(subject, &control_subject(now.score, now.percentage), id));
+            let facts = ids.facts(now.score, now.percentage);
+            id = Some(ids.make(subject, &facts, id));
         }
         last = now;
     }
@@ -138,11 +138,15 @@ fn previous_control_id(subject: &Subject<'_>, history: &[DayFacts]) -> Option<Ev
 }
 
 /// The id of the last summary of the day; every revision streams one.
-fn entry_summaries(subject: &Subject<'_>, history: &[DayFacts]) -> Option<EventId> {
-    let chain = |id, facts: &DayFacts| {
-        Some(EventId::new(subject, &summary_subject(facts.current_score, facts.max_score), id))
-    };
-    history.iter().fold(None, chain)
+fn previous_summary_id(
+    ids: &mut EventIds,
+    subject: &Subject<'_>,
+    history: &[DayFacts],
+) -> Option<EventId> {
+    history.iter().fold(None, |previous, day| {
+        let facts = ids.facts(day.current_score, day.max_score);
+        Some(ids.make(subject, &facts, previous))
+    })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl<T> Default for ByProfile<T> {
 }
 
 impl<T> ByProfile<T> {
-    pub(super) fn get(&mut self, version: u64, slot: usize, render: impl FnOnce() -> T) -> &T {
+    pub(super) fn get(&mut self, version: u64, slot: usize, render: impl FnOnce() -> T) -> &mut T {
         if self.version != version {
             self.version = version;
             self.slots.clear();

@@ -35,6 +35,8 @@ pub struct Cef {
     /// The start of `cs6`: what it says is the same for all records of an entry.
     rest: ByEntry,
     profiles: ByProfile<Rendered>,
+    /// The last time that was read: most controls of a day were synced at the same.
+    synced: (String, Option<i64>),
     scratch: Vec<u8>,
 }
 
@@ -56,7 +58,14 @@ const TITLE: usize = 512;
 impl Cef {
     pub fn new(options: Options) -> Self {
         let (entry, rest) = (ByEntry::default(), ByEntry::default());
-        Self { options, entry, rest, profiles: ByProfile::default(), scratch: Vec::new() }
+        Self {
+            options,
+            entry,
+            rest,
+            profiles: ByProfile::default(),
+            synced: (String::new(), None),
+            scratch: Vec::new(),
+        }
     }
 
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
@@ -93,7 +102,8 @@ impl Cef {
         labelled("cs1", "controlName", Some(control.id), out);
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
-            self.profiles
+            &*self
+                .profiles
                 .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
         });
         if let Some(rendered) = rendered {
@@ -108,7 +118,12 @@ impl Cef {
         number("cfp3", "scorePercent", control.percentage, out);
         integer("cn2", "implementedCount", control.count, out);
         integer("cn3", "totalCount", control.total, out);
-        date("deviceCustomDate2", "lastSynced", control.last_synced, out);
+        if let Some(text) = control.last_synced {
+            if self.synced.0 != text {
+                self.synced = (text.to_owned(), epoch_ms(text));
+            }
+            write_date("deviceCustomDate2", "lastSynced", self.synced.1, out);
+        }
         let rest = &mut self.scratch;
         if let Some(rendered) = rendered {
             rest.extend_from_slice(&rendered.rest);
@@ -358,10 +373,16 @@ fn integer(key: &str, name: &str, value: Option<Number>, out: &mut Vec<u8>) {
 }
 
 /// CEF knows no RFC 3339: epoch milliseconds.
-fn date(key: &str, name: &str, value: Option<&str>, out: &mut Vec<u8>) {
-    let parsed = value.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-    if let Some(time) = parsed {
+fn epoch_ms(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
+fn write_date(key: &str, name: &str, ms: Option<i64>, out: &mut Vec<u8>) {
+    if let Some(ms) = ms.and_then(|ms| u64::try_from(ms).ok()) {
         label(key, name, out);
-        pair(key, Some(&time.as_millisecond().to_string()), LONG, out);
+        out.push(b' ');
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        crate::model::write_integer(ms, out);
     }
 }

@@ -28,6 +28,8 @@ struct Rendered {
     service: Vec<u8>,
     tail: Vec<u8>,
     additional: Vec<u8>,
+    /// The description that came last, and how it is written: it seldom changes from day to day.
+    description: (String, Vec<u8>),
 }
 
 impl Json {
@@ -53,21 +55,24 @@ impl Json {
 
     fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         let texts = self.options.texts;
-        let rendered = control.profile.map(|profile| {
+        let mut rendered = control.profile.map(|profile| {
             self.profiles
                 .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
         });
         out.extend_from_slice(b"\"control\":{");
         text("id", Some(control.id), out);
-        extend(out, rendered.map(|r| &r.title));
+        extend(out, rendered.as_ref().map(|r| &r.title));
         text("category", control.category, out);
-        extend(out, rendered.map(|r| &r.service));
+        extend(out, rendered.as_ref().map(|r| &r.service));
         write_scores(control, out);
         if let Some(decision) = control.decision {
             write_decision(decision, out);
         }
-        extend(out, rendered.map(|r| &r.tail));
-        write_prose("description", control.description, texts, out);
+        extend(out, rendered.as_ref().map(|r| &r.tail));
+        match &mut rendered {
+            Some(rendered) => rendered.write_description(control.description, texts, out),
+            None => write_prose("description", control.description, texts, out),
+        }
         close(b'}', out);
         out.extend_from_slice(b",\"additional\":");
         write_additional(control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
@@ -99,7 +104,24 @@ impl Rendered {
             profile.additional.iter().map(|(k, v)| (k.as_str(), v.as_str())),
             &mut additional,
         );
-        Self { title, service, tail, additional }
+        Self { title, service, tail, additional, description: Default::default() }
+    }
+}
+
+impl Rendered {
+    fn write_description(&mut self, description: Option<&str>, texts: Texts, out: &mut Vec<u8>) {
+        let (last, written) = &mut self.description;
+        match description {
+            Some(description) if texts == Texts::Short => {
+                if last != description {
+                    description.clone_into(last);
+                    written.clear();
+                    write_prose("description", Some(description), texts, written);
+                }
+                out.extend_from_slice(written);
+            }
+            other => write_prose("description", other, texts, out),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ mod tenant;
 pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
 pub use day::Day;
 pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};
-pub use identity::{EventId, Subject, control_subject, day_digest, summary_subject};
+pub use identity::{EventId, EventIds, Subject, day_digest};
 pub use number::Number;
 pub(crate) use number::write_integer;
 pub use observation::{Observation, Phase, What};
