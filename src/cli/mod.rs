@@ -179,17 +179,22 @@ fn harden() {
 }
 
 fn telemetry(args: &Args) {
-    use tracing_subscriber::{EnvFilter, fmt};
+    use tracing_subscriber::{
+        filter::{LevelFilter, Targets},
+        fmt,
+        layer::SubscriberExt,
+        util::SubscriberInitExt,
+    };
     let default = if matches!(args.command, Command::Run) { "info" } else { "error" };
-    let filter = args.log.as_deref().unwrap_or(default);
-    let filter = EnvFilter::builder().parse_lossy(format!("secure_score_forwarder={filter},warn"));
+    let level = args.log.as_deref().unwrap_or(default).parse().unwrap_or(LevelFilter::INFO);
+    // Of the libraries only what is wrong.
+    let filter = Targets::new()
+        .with_target("secure_score_forwarder", level)
+        .with_default(LevelFilter::WARN.min(level));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false);
-    if args.log_json { subscriber.json().init() } else { subscriber.init() }
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    if args.log_json { registry.with(layer.json()).init() } else { registry.with(layer).init() }
 }
 
 /// A message for people.

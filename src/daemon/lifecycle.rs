@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// From the signal to the end. What is under way then is not confirmed, and sent again.
-const GRACE: Duration = Duration::from_millis(4_500);
+const GRACE: Duration = Duration::from_secs(4);
 /// Tenants polled at the same time.
 const POLLS_AT_ONCE: usize = 8;
 

@@ -101,3 +101,64 @@ fn hash(words: &[&str]) -> u64 {
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::wire;
+
+    const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+
+    fn scores(day: Day) -> BTreeMap<String, f64> {
+        let json = snapshot_json(TENANT, day, false);
+        let snapshot = wire::snapshot(&json).unwrap();
+        snapshot.controls.iter().map(|c| (c.name.to_string(), c.score.unwrap().get())).collect()
+    }
+
+    #[test]
+    fn the_score_lives_in_any_ninety_days() {
+        for today in ["2026-11-22", "2027-03-01", "2030-12-31"] {
+            let today = Day::parse(today).unwrap();
+            let (mut up, mut down, mut added, mut removed) = (0, 0, 0, 0);
+            for back in 0..89 {
+                let (now, before) = (scores(today.plus(-back)), scores(today.plus(-back - 1)));
+                assert!((225..=240).contains(&now.len()));
+                added += now.keys().filter(|name| !before.contains_key(*name)).count();
+                removed += before.keys().filter(|name| !now.contains_key(*name)).count();
+                let both = now.iter().filter_map(|(name, score)| Some((score, before.get(name)?)));
+                for (now, before) in both {
+                    up += u32::from(now > before);
+                    down += u32::from(now < before);
+                }
+            }
+            assert!(
+                up > 5 && down > 5 && added > 0 && removed > 0,
+                "{up} {down} {added} {removed}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_catalogue_and_the_scores_do_not_quite_match() {
+        let listed: BTreeSet<String> = profiles_json(TENANT)
+            .iter()
+            .map(|json| wire::split_profile(json).unwrap().id)
+            .collect();
+        assert!((430..=460).contains(&listed.len()), "{}", listed.len());
+        let scored = scores(Day::parse("2026-11-22").unwrap());
+        assert!(scored.keys().any(|name| !listed.contains(name)), "scored without a profile");
+    }
+
+    #[test]
+    fn older_days_have_lost_their_texts() {
+        let day = Day::parse("2026-11-22").unwrap();
+        let (rich, poor) = (snapshot_json(TENANT, day, true), snapshot_json(TENANT, day, false));
+        assert!(
+            wire::snapshot(&rich).unwrap().is_rich() && !wire::snapshot(&poor).unwrap().is_rich()
+        );
+        assert!(rich.len() > 120_000, "{}", rich.len());
+        assert!(rich.contains("\"count\":\"") && rich.contains("\"on\":\""));
+    }
+}
