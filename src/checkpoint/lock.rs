@@ -62,14 +62,13 @@ pub(super) fn holder(directory: &Path) -> Option<Holder> {
 }
 
 fn open(directory: &Path) -> std::io::Result<File> {
+    let path = directory.join(FILE);
     let mut options = std::fs::OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(directory.join(FILE))
+    let opened =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    opened.map_err(|error| {
+        std::io::Error::new(error.kind(), format!("cannot open `{}`: {error}", path.display()))
+    })
 }
 
 fn read(mut file: &File) -> Option<Holder> {

@@ -92,8 +92,13 @@ impl Checkpoint {
     /// Opens an existing checkpoint to look at it, beside a daemon that may be using it.
     pub fn inspect(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
-        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .map_err(|_| CheckpointError::Absent(path.clone()))?;
+        match fs_err::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(CheckpointError::Absent(path));
+            }
+            other => other?,
+        };
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         check_identity(&connection, &path)?;
         Self::with(directory, connection, None)
@@ -203,6 +208,10 @@ fn tenant_id(guid: &str) -> Result<TenantId, CheckpointError> {
 }
 
 fn prepare(directory: &Path) -> Result<(), CheckpointError> {
+    if directory.exists() && !directory.is_dir() {
+        let error = std::io::ErrorKind::NotADirectory.into();
+        return Err(CheckpointError::Directory(directory.to_owned(), error));
+    }
     if !directory.exists() {
         std::fs::DirBuilder::new()
             .recursive(true)

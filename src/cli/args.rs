@@ -8,10 +8,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "secure-score-forwarder", version, max_term_width = 100)]
 pub struct Args {
-    /// The configuration [default: $`SECURE_SCORE_FORWARDER_CONFIG`, else /etc/secure-score-forwarder/config.toml]
+    /// The configuration [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How much to log to standard error: error, warn, info, debug
+    /// How much to log to standard error: error, warn, info, debug, trace
     #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub(super) log: Option<String>,
     /// Log as JSON, one event a line

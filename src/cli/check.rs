@@ -30,9 +30,11 @@ fn check_state(configuration: &Configuration) -> Result<(), Failed> {
     } else {
         // Nothing is made by looking: the nearest directory that exists must let us write.
         let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
-        if rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_err() {
+        let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
+        if !nearest.is_dir() || !writable {
+            let why = if nearest.is_dir() { "cannot be written to" } else { "is no directory" };
             let message = format!(
-                "the state directory `{}` cannot be made: no right to write to `{}`",
+                "the state directory `{}` cannot be used: `{}` {why}",
                 directory.display(),
                 nearest.display()
             );

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
 use super::{Exit, Failed, args, args::Output, block_on, print, say};
 use crate::{
@@ -81,7 +81,7 @@ impl Printer {
         let options = Options { texts: Texts::Full, host: String::new() };
         let mut table = Table::new();
         table
-            .load_style(UTF8_HORIZONTAL_ONLY)
+            .load_style(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(&COLUMNS[..9]);
         let mut text = String::new();
@@ -165,6 +165,7 @@ impl Printer {
 
     fn finish(mut self) -> String {
         match self.output {
+            Output::Table if self.rows == 0 => String::new(),
             Output::Table => format!("{}\n", self.table),
             Output::Json => {
                 self.text += "\n]\n";

@@ -61,7 +61,12 @@ impl From<CheckpointError> for Failed {
             CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
             CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
             CheckpointError::Locked(_) => {
-                "\n  hint: stop that process first; commands that need the checkpoint talk to a running daemon by themselves"
+                "\n  hint: a daemon polls and delivers by itself; `status` and `backfill` work beside it, everything else wants it stopped"
+            }
+            CheckpointError::File(cause)
+                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                "\n  hint: run it as root or as the service's own user"
             }
             _ => "",
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
 use super::{Exit, Failed, args, instant, print};
@@ -48,7 +48,7 @@ fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<Stri
 }
 
 fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
-    let mut table = table(["tenant", "newest day", "days", "owed", "last poll", "last error"]);
+    let mut table = table(["tenant", "newest day", "days", "owed", "last success", "last error"]);
     for tenant in &status.tenants {
         let TenantStatus { guid, newest_day, days, owed, last_success_ms, last_error, .. } = tenant;
         table.add_row([
@@ -85,7 +85,7 @@ fn sink_table(status: &Status) -> Table {
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
-        .load_style(UTF8_HORIZONTAL_ONLY)
+        .load_style(NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
     table

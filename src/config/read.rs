@@ -48,26 +48,28 @@ fn configuration(root: &Section<'_>) -> Option<Configuration> {
 }
 
 fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
-    let text = |key: &str, default: &'static str| {
-        section.and_then(|s| s.text(key)).unwrap_or(default).to_owned()
-    };
+    let text =
+        |key: &str, default: &str| section.and_then(|s| s.text(key)).unwrap_or(default).to_owned();
     let duration = |key: &str, default: &str| {
-        section.and_then(|s| s.duration(key)).or_else(|| parse_duration(default))
+        let set = section.and_then(|s| s.duration(key));
+        set.or_else(|| parse_duration(default)).unwrap_or_default()
     };
-    let (cron, zone) = (text("cron", "15 6 * * *"), text("timezone", "UTC"));
-    match Schedule::new(&cron, &zone, duration("jitter", "10m")?, duration("look_again", "2h")?) {
-        Ok(schedule) => Some(schedule),
-        Err(error) => {
-            let key = if matches!(error, crate::schedule::ScheduleError::Cron(_)) {
-                "cron"
-            } else {
-                "timezone"
-            };
-            section?.fault(key, format!("`schedule.{key}`: {error}"));
-            None
+    let (jitter, look_again) = (duration("jitter", "10m"), duration("look_again", "2h"));
+    let (cron, zone) = (text("cron", DAILY), text("timezone", "UTC"));
+    // Each alone, so that a fault of one does not hide that of the other.
+    for (key, tried) in [
+        ("cron", Schedule::new(&cron, "UTC", jitter, look_again)),
+        ("timezone", Schedule::new(DAILY, &zone, jitter, look_again)),
+    ] {
+        if let (Err(error), Some(section)) = (tried, section) {
+            section.fault(key, format!("`schedule.{key}`: {error}"));
         }
     }
+    Schedule::new(&cron, &zone, jitter, look_again).ok()
 }
+
+/// The daily poll, where nothing else is said.
+const DAILY: &str = "15 6 * * *";
 
 fn tenants(root: &Section<'_>) -> Vec<TenantPlan> {
     let sections = root.sections("tenants");

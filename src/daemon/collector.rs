@@ -57,6 +57,11 @@ impl Engine {
     ) -> Result<PollReport, PollError> {
         let _alone = state.polling.lock().await;
         let result = self.poll_alone(state, back_to).await;
+        if let Err(PollError::Source(error)) = &result
+            && let Some(wait) = error.retry_after()
+        {
+            state.leave_alone(clock::now(), wait);
+        }
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(&tenant, error),
             (Err(error), None) => {
@@ -194,12 +199,19 @@ impl Engine {
             newest,
         };
         let PollReport { revisions, refused, .. } = report;
-        tracing::info!(tenant = tenant.name, days, revisions, refused, newest = ?report.newest, "polled");
+        tracing::info!(
+            tenant = tenant.name,
+            days,
+            revisions,
+            refused,
+            newest = report.newest.map(tracing::field::display),
+            "polled"
+        );
         Ok(report)
     }
 
     fn note_failure(&self, tenant: &Tenant, error: &PollError) {
-        let reason = crate::error::chain(error);
+        let reason = crate::error::chain(error).replace("\n  hint: ", "; ");
         tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
         let now = clock::now();
         let observation = Observation {

@@ -35,7 +35,9 @@ pub async fn fetch_tenant(plan: &TenantPlan, oldest: Day) -> Result<Fetched, Pol
     };
     let state = TenantState::new(plan.clone(), Some(id), graph);
     let tenant = state.learn(id);
-    let observed = clock::now();
+    // To the millisecond, as the checkpoint keeps it.
+    let now = clock::now();
+    let observed = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let today = Day::of(observed);
     let answer = collector::read(&state, &tenant, oldest, today).await?;
     let profiles = answer

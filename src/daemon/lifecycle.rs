@@ -116,6 +116,9 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
 }
 
 fn is_due(engine: &Engine, state: &TenantState) -> bool {
+    if state.is_left_alone(clock::now()) {
+        return false;
+    }
     // A tenant whose domain is not resolved yet has never been polled.
     let Some(tenant) = state.known() else { return true };
     match tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id)) {

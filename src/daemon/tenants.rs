@@ -1,7 +1,11 @@
 //! A tenant at run time.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock, PoisonError},
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::tenant_of;
@@ -19,15 +23,35 @@ pub struct TenantState {
     tenant: OnceLock<Arc<Tenant>>,
     /// Held through a poll: a tenant is never polled twice at once.
     pub(super) polling: Mutex<()>,
+    /// The server's own word: no request before this.
+    not_before: std::sync::Mutex<Option<Timestamp>>,
 }
 
 impl TenantState {
     pub(super) fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
-        let state = Self { plan, graph, tenant: OnceLock::new(), polling: Mutex::new(()) };
+        let state = Self {
+            plan,
+            graph,
+            tenant: OnceLock::new(),
+            polling: Mutex::new(()),
+            not_before: std::sync::Mutex::default(),
+        };
         if let Some(id) = id {
             state.learn(id);
         }
         state
+    }
+
+    /// Keeps a server's wish to be left alone for so long.
+    pub(super) fn leave_alone(&self, now: Timestamp, wait: Duration) {
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
+            now.checked_add(wait).ok();
+    }
+
+    /// Whether a server still wants to be left alone.
+    pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
+        let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
+        not_before.is_some_and(|time| now < time)
     }
 
     /// The tenant, if its id is known yet.

@@ -121,7 +121,7 @@ impl At<'_> {
             Shape::Day => {
                 (text.and_then(Day::parse).is_some(), "a day such as \"2026-09-01\"".to_owned())
             }
-            _ => (text.is_some_and(|t| !t.is_empty()), "a text".to_owned()),
+            _ => (text.is_some_and(|t| !t.is_empty()), "a text, and not empty".to_owned()),
         };
         if !good {
             self.faults.at(value.span(), format!("`{}` must be {wanted}", self.path), None);

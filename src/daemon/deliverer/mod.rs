@@ -101,7 +101,16 @@ impl Deliverer {
         let mut failures = 0;
         loop {
             bell.mark_unchanged();
-            let wait = match self.drain(&cancel).await {
+            let before = self.delivered;
+            let drained = self.drain(&cancel).await;
+            if self.delivered > before {
+                tracing::info!(
+                    sink = self.plan.name,
+                    records = self.delivered - before,
+                    "delivered"
+                );
+            }
+            let wait = match drained {
                 Ok(()) => {
                     failures = 0;
                     self.engine.keep_cursors();

@@ -159,7 +159,16 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
             file.set_len(length)?;
         }
         // Not a file of ours so far: what stands in it stays, on lines of its own.
-        _ => length = end_last_line(&mut file, length)?,
+        other => {
+            if other.is_some() {
+                let path = path.display().to_string();
+                tracing::warn!(
+                    path,
+                    "the file is not the one that was written to, or was cut; going on at its end"
+                );
+            }
+            length = end_last_line(&mut file, length)?;
+        }
     }
     Ok((file, length, inode))
 }
