@@ -10,7 +10,7 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    refusals::{MAX_REFUSED_IN_A_ROW, Refusals, too_many},
+    refusals::{Refusals, too_many},
     turns::next_in_turn,
 };
 use super::{Engine, host_name};
@@ -379,7 +379,7 @@ impl Deliverer {
                     return Err(Stopped::Sink(failure));
                 }
             }
-            if refused.len() > MAX_REFUSED_IN_A_ROW && refused.len() > self.batch.len() / 2 {
+            if refusals::are_too_many(refused.len(), self.batch.len()) {
                 return Err(too_many(&refused));
             }
         }

@@ -7,7 +7,7 @@ use super::Stopped;
 use crate::{checkpoint::DeadLetter, model::EventId, sink::Failure};
 
 /// Refusals in a row that say: it is not the records.
-pub(super) const MAX_REFUSED_IN_A_ROW: usize = 20;
+const MAX_REFUSED_IN_A_ROW: usize = 20;
 /// Of the last thousand records, so many refused say the same.
 const MAX_REFUSED_IN_A_THOUSAND: usize = 50;
 /// How the last records have fared.
@@ -46,6 +46,13 @@ impl Refusals {
         (self.in_a_row, self.window) = (in_a_row, window);
         Ok(())
     }
+}
+
+/// Whether so many refusals in one batch already say that it is not the records: each of them may
+/// cost sending the rest again.
+pub(super) fn are_too_many(refused: usize, batch: usize) -> bool {
+    (refused > MAX_REFUSED_IN_A_ROW && refused > batch / 2)
+        || refused > MAX_REFUSED_IN_A_THOUSAND.max(batch / 20)
 }
 
 /// The fault that too many refusals are.
