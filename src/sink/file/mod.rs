@@ -37,8 +37,21 @@ struct FileSink {
     file: File,
     /// Octets up to which everything is confirmed.
     length: u64,
-    inode: u64,
+    identity: Identity,
     formatter: Formatter,
+}
+
+/// Which file it is: the same path may be another one after a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(metadata: &std::fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
@@ -69,12 +82,12 @@ impl Plan for FilePlan {
         mark: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let opened = tokio::task::block_in_place(|| open(&self.path, mark.and_then(Mark::read)));
-        let sink = opened.map(|(file, length, inode)| -> Box<dyn Sink> {
+        let sink = opened.map(|(file, length, identity)| -> Box<dyn Sink> {
             Box::new(FileSink {
                 path: self.path.clone(),
                 file,
                 length,
-                inode,
+                identity,
                 formatter: formatter(self.format, context),
             })
         });
@@ -93,7 +106,7 @@ impl Sink for FileSink {
     }
 
     fn mark(&self) -> Option<Vec<u8>> {
-        Some(Mark { inode: self.inode, length: self.length }.write())
+        Some(Mark { identity: self.identity, length: self.length }.write())
     }
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
@@ -109,41 +122,47 @@ impl Sink for FileSink {
 
 impl FileSink {
     fn append(&mut self, octets: &[u8]) -> std::io::Result<Receipt> {
-        if std::fs::metadata(&self.path).map(|at| at.ino()).ok() != Some(self.inode) {
-            // Opened anew, so that the new file's mark is kept before anything is written to it.
-            return Err(std::io::Error::other("it was moved aside; going on in a new one"));
+        let now = std::fs::metadata(&self.path).ok();
+        // Opened anew, so that the mark of what is there now is kept before anything is written.
+        match now.map(|now| (Identity::of(&now), now.len())) {
+            Some((identity, length)) if identity == self.identity && length == self.length => {}
+            Some((identity, _)) if identity == self.identity => {
+                return Err(std::io::Error::other("its length was changed by somebody else"));
+            }
+            _ => return Err(std::io::Error::other("it was moved aside; going on in a new one")),
         }
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(octets)?;
         self.file.sync_data()?;
         self.length += octets.len() as u64;
-        Ok(Receipt { mark: Some(Mark { inode: self.inode, length: self.length }.write()) })
+        Ok(Receipt { mark: Some(Mark { identity: self.identity, length: self.length }.write()) })
     }
 }
 
 /// What is kept with the cursor.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
-    inode: u64,
+    identity: Identity,
     length: u64,
 }
 
 impl Mark {
     fn write(&self) -> Vec<u8> {
-        [self.inode.to_le_bytes(), self.length.to_le_bytes()].concat()
+        let Identity { device, inode } = self.identity;
+        [device, inode, self.length].map(u64::to_le_bytes).concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (inode, length) = bytes.split_first_chunk::<8>()?;
-        Some(Self {
-            inode: u64::from_le_bytes(*inode),
-            length: u64::from_le_bytes(length.try_into().ok()?),
-        })
+        let (fields, rest) = bytes.as_chunks::<8>();
+        let [device, inode, length] = fields else { return None };
+        let identity =
+            Identity { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode) };
+        rest.is_empty().then_some(Self { identity, length: u64::from_le_bytes(*length) })
     }
 }
 
 /// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
-fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
+fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
     let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();
     let mut file =
@@ -152,9 +171,10 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
     if is_new && let Some(directory) = path.parent() {
         File::open(directory)?.sync_all()?;
     }
-    let (mut length, inode) = (file.metadata()?.len(), file.metadata()?.ino());
+    let metadata = file.metadata()?;
+    let (mut length, identity) = (metadata.len(), Identity::of(&metadata));
     match mark {
-        Some(mark) if mark.inode == inode && mark.length <= length => {
+        Some(mark) if mark.identity == identity && mark.length <= length => {
             length = mark.length;
             file.set_len(length)?;
         }
@@ -170,7 +190,7 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, u64)> {
             length = end_last_line(&mut file, length)?;
         }
     }
-    Ok((file, length, inode))
+    Ok((file, length, identity))
 }
 
 /// Ends the last line if it has no end; gives the length then.
@@ -209,12 +229,34 @@ mod tests {
         let path = directory.path().join("records.jsonl");
         let content = |path: &Path| std::fs::read_to_string(path).unwrap();
         std::fs::write(&path, "one\ntwo\nthr").unwrap();
-        let inode = std::fs::metadata(&path).unwrap().ino();
-        drop(open(&path, Some(Mark { inode, length: 4 })).unwrap());
+        let identity = Identity::of(&std::fs::metadata(&path).unwrap());
+        drop(open(&path, Some(Mark { identity, length: 4 })).unwrap());
         assert_eq!(content(&path), "one\n");
         std::fs::write(&path, "somebody else's\ntor").unwrap();
-        drop(open(&path, Some(Mark { inode: inode + 1, length: 4 })).unwrap());
+        let other = Identity { device: identity.device + 1, ..identity };
+        drop(open(&path, Some(Mark { identity: other, length: 4 })).unwrap());
         assert_eq!(content(&path), "somebody else's\ntor\n");
+    }
+
+    /// Rotation by copy and truncate made the next write start with a hole of zeroes.
+    #[test]
+    fn a_file_that_was_truncated_is_gone_on_with_at_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("records.jsonl");
+        let context =
+            Context { name: "local".into(), host: "h".into(), texts: crate::format::Texts::None };
+        let sink = |mark: Option<Mark>| {
+            let (file, length, identity) = open(&path, mark).unwrap();
+            let formatter = formatter(FormatName::Json, &context);
+            FileSink { path: path.clone(), file, length, identity, formatter }
+        };
+        let mut before = sink(None);
+        let receipt = before.append(b"one\n").unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert!(before.append(b"two\n").is_err());
+        drop(before);
+        sink(Mark::read(&receipt.mark.unwrap())).append(b"two\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
     }
 
     #[test]
