@@ -49,6 +49,15 @@ impl Batch {
         }
     }
 
+    /// A record that is encoded already.
+    #[cfg(test)]
+    pub(crate) fn push_encoded(&mut self, event_id: EventId, octets: &[u8]) {
+        let start = self.octets.len();
+        self.octets.extend_from_slice(octets);
+        let (index, end) = (self.items.len(), self.octets.len());
+        self.items.push(Item { event_id, index, start, split: start, end });
+    }
+
     pub fn items(&self) -> &[Item] {
         &self.items
     }

@@ -1,16 +1,22 @@
 //! One sink's loop: read on from its cursors, derive, encode, deliver, and move the cursor when
 //! the sink has its proof.
 
+mod delivery;
 mod refusals;
 mod turns;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    refusals::{Refusals, too_many},
+    delivery::Delivery,
+    refusals::{Fate, Outcome, Refusals},
     turns::next_in_turn,
 };
 use super::{Engine, host_name};
@@ -49,6 +55,17 @@ pub enum Stopped {
     Cancelled,
 }
 
+impl Stopped {
+    /// The other tenants' logs can be read all the same.
+    fn is_of_one_tenant(&self) -> bool {
+        matches!(self, Self::Entry { .. } | Self::Checkpoint(CheckpointError::Damaged(_)))
+    }
+
+    fn is_misconfigured(&self) -> bool {
+        matches!(self, Self::Sink(Failure::Misconfigured { .. }))
+    }
+}
+
 pub struct Deliverer {
     engine: Arc<Engine>,
     plan: SinkPlan,
@@ -70,7 +87,24 @@ struct Load {
     from: Position,
     places: Vec<Position>,
     /// Refused before they were sent.
-    unsendable: Vec<DeadLetter>,
+    unsendable: Vec<Fate>,
+}
+
+impl Load {
+    /// What became of each record, sent or not, in the order of the log.
+    fn fates(&mut self, batch: &Batch, outcomes: Vec<Outcome>) -> Vec<Fate> {
+        let sent = batch.items().iter().zip(outcomes);
+        let mut fates: Vec<Fate> = sent
+            .map(|(item, outcome)| Fate {
+                at: self.places[item.index],
+                event_id: item.event_id,
+                outcome,
+            })
+            .collect();
+        fates.append(&mut self.unsendable);
+        fates.sort_by_key(|fate| fate.at);
+        fates
+    }
 }
 
 impl Deliverer {
@@ -177,16 +211,35 @@ impl Deliverer {
         }
     }
 
+    /// Delivers until nothing is left. A tenant whose log cannot be read is set aside, and the
+    /// others are served.
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+        let mut set_aside: HashSet<TenantId> = HashSet::new();
+        let mut unreadable = None;
         loop {
             let mut pending = block_in_place(|| self.engine.checkpoint.pending(&self.plan.name))?;
-            let Some(next) = next_in_turn(&mut pending, self.last) else { return Ok(()) };
+            // Of a tenant that is no longer configured the log stays, and nothing is sent.
+            pending.retain(|p| self.tenant(p.tenant).is_some() && !set_aside.contains(&p.tenant));
+            let next = next_in_turn(&mut pending, self.last);
+            let Some((next, tenant)) = next.and_then(|next| {
+                let tenant = self.tenant(next.tenant)?;
+                Some((next, tenant))
+            }) else {
+                return unreadable.map_or(Ok(()), Err);
+            };
             self.last = Some(next.tenant);
-            match self.tenant(next.tenant) {
-                Some(tenant) => self.serve(&next, &tenant, cancel).await?,
-                // No longer configured: its log stays, and nothing is sent of it.
-                None if pending.iter().all(|p| self.tenant(p.tenant).is_none()) => return Ok(()),
-                None => {}
+            match self.serve(&next, &tenant, cancel).await {
+                Err(stopped) if stopped.is_of_one_tenant() => {
+                    tracing::error!(
+                        sink = self.plan.name,
+                        tenant = tenant.name,
+                        error = chain(&stopped),
+                        "the tenant's log cannot be read; it is set aside"
+                    );
+                    set_aside.insert(next.tenant);
+                    unreadable = Some(stopped);
+                }
+                served => served?,
             }
         }
     }
@@ -260,14 +313,15 @@ impl Deliverer {
                 let Some(sink) = self.sink.as_mut() else { continue };
                 match sink.encode(&record, &mut self.batch) {
                     Ok(()) => load.places.push(position),
-                    Err(refusal) => load.unsendable.push(DeadLetter {
+                    Err(refusal) => load.unsendable.push(Fate {
                         at: position,
                         event_id: record.event_id,
-                        reason: refusal.0,
+                        outcome: Outcome::Refused(refusal.0),
                     }),
                 }
             }
-            if self.batch.len() >= self.limits.records
+            // Records that cannot be encoded fill a batch too, or they would be remembered without end.
+            if self.batch.len() + load.unsendable.len() >= self.limits.records
                 || self.batch.octets().len() >= self.limits.octets
             {
                 if cancel.is_cancelled() {
@@ -279,26 +333,31 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Delivers the batch and moves the cursor to `to`, dead letters and mark in the same
-    /// transaction. On any failure nothing has moved.
+    /// Delivers the batch and moves the cursor as far as every record's fate is known, dead letters
+    /// and mark in the same transaction. What has arrived is confirmed before anything stops the
+    /// sink, so that it is not sent again.
     async fn flush(&mut self, load: &mut Load, to: Position) -> Result<(), Stopped> {
-        let (refused, mark) =
-            if self.batch.is_empty() { (Vec::new(), None) } else { self.deliver(load).await? };
-        let sent = (self.batch.len() - refused.len()) as u64;
-        let mut letters = std::mem::take(&mut load.unsendable);
-        letters.extend(refused);
-        self.refusals.count(self.batch.items().iter().map(|item| item.event_id), &letters)?;
-        let advance = Advance {
-            sink: &self.plan.name,
-            tenant: load.tenant,
-            from: load.from,
-            to,
-            mark: mark.as_deref(),
-            sent,
-            dead_letters: &letters,
-            now_ms: clock::now().as_millisecond(),
-        };
-        self.commit(&advance).await?;
+        let delivery =
+            if self.batch.is_empty() { Delivery::default() } else { self.deliver().await };
+        let fates = load.fates(&self.batch, delivery.outcomes);
+        let verdict = self.refusals.judge(&fates, delivery.stopped);
+        let settled = &fates[..verdict.settled];
+        let letters: Vec<DeadLetter> = settled.iter().filter_map(Fate::letter).collect();
+        let sent = (settled.len() - letters.len()) as u64;
+        let to = fates.get(verdict.settled).map_or(to, |unsettled| unsettled.at);
+        if to != load.from {
+            self.commit(&Advance {
+                sink: &self.plan.name,
+                tenant: load.tenant,
+                from: load.from,
+                to,
+                mark: delivery.mark.as_deref(),
+                sent,
+                dead_letters: &letters,
+                now_ms: clock::now().as_millisecond(),
+            })
+            .await?;
+        }
         for letter in &letters {
             tracing::warn!(sink = self.plan.name, event_id = %letter.event_id, reason = letter.reason, "a record is on the dead-letter list");
         }
@@ -306,7 +365,7 @@ impl Deliverer {
         load.from = to;
         load.places.clear();
         self.batch.clear();
-        Ok(())
+        verdict.stopped.map_or(Ok(()), Err)
     }
 
     /// What has arrived must not be sent again because a disk is full: the commit is tried until
@@ -330,60 +389,25 @@ impl Deliverer {
         }
     }
 
-    /// Delivers the batch in as many parts as the receiver wants. Gives what it refused, and the
-    /// sink's mark.
-    async fn deliver(
-        &mut self,
-        load: &Load,
-    ) -> Result<(Vec<DeadLetter>, Option<Vec<u8>>), Stopped> {
-        let mut refused: Vec<DeadLetter> = Vec::new();
-        let mut mark = None;
-        let mut parts: Vec<Batch> = Vec::new();
-        let mut whole = true;
-        while whole || !parts.is_empty() {
-            let part = parts.pop();
+    /// Delivers the batch until it is through or something stops it.
+    async fn deliver(&mut self) -> Delivery {
+        let mut delivery = Delivery::of(self.batch.len());
+        let mut part: Option<Batch> = None;
+        loop {
             let batch = part.as_ref().unwrap_or(&self.batch);
-            whole = false;
-            let Some(sink) = self.sink.as_mut() else { return Err(Stopped::Cancelled) };
-            let letter = |index: usize, reason: String| {
-                let item = &batch.items()[index];
-                DeadLetter { at: load.places[item.index], event_id: item.event_id, reason }
-            };
-            match sink.deliver(batch).await {
-                Ok(receipt) => mark = receipt.mark.or(mark),
-                Err(Failure::Poison { refused: poison, rest_delivered }) => {
-                    let rest = batch.without(|index| poison.iter().any(|(p, _)| *p == index));
-                    refused.extend(
-                        poison
-                            .into_iter()
-                            .filter(|(index, _)| *index < batch.len())
-                            .map(|(index, reason)| letter(index, reason)),
-                    );
-                    if !rest_delivered && !rest.is_empty() {
-                        parts.push(rest);
-                    }
-                }
-                Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => {
-                    refused.push(letter(0, reason));
-                }
-                Err(Failure::TooLarge { arrived, .. }) => {
-                    let rest = batch.without(|index| arrived.contains(&index));
-                    let middle = rest.len().div_ceil(2);
-                    let halves = [rest.part(middle..rest.len()), rest.part(0..middle)];
-                    parts.extend(halves.into_iter().filter(|half| !half.is_empty()));
-                }
-                Err(failure) => {
-                    if matches!(failure, Failure::Broken { .. }) {
-                        self.close().await;
-                    }
-                    return Err(Stopped::Sink(failure));
-                }
+            let Some(sink) = self.sink.as_mut() else { break };
+            let result = sink.deliver(batch).await;
+            let is_broken = matches!(result, Err(Failure::Broken { .. }));
+            delivery.take(batch, result);
+            if is_broken {
+                self.close().await;
             }
-            if refusals::are_too_many(refused.len(), self.batch.len()) {
-                return Err(too_many(&refused));
+            part = delivery.next();
+            if part.is_none() {
+                break;
             }
         }
-        Ok((refused, mark))
+        delivery
     }
 
     async fn ensure_open(&mut self) -> Result<(), Stopped> {
@@ -423,8 +447,7 @@ impl Deliverer {
 
     fn note(&self, stopped: &Stopped) {
         let reason = chain(stopped);
-        let parked = matches!(stopped, Stopped::Sink(Failure::Misconfigured { .. }));
-        if parked {
+        if stopped.is_misconfigured() {
             tracing::error!(
                 sink = self.plan.name,
                 error = reason,

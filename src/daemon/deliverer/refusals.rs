@@ -1,15 +1,44 @@
 //! When refusals say that it is not the records: more than twenty in a row, or one in twenty of
-//! the last thousand. Then the sink parks before they are committed.
+//! the last thousand. Then the sink parks. What has arrived is settled first, and a run of
+//! refusals that nothing accepted has followed yet stays in the backlog.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::Stopped;
-use crate::{checkpoint::DeadLetter, model::EventId, sink::Failure};
+use crate::{
+    checkpoint::{DeadLetter, Position},
+    model::EventId,
+    sink::Failure,
+};
 
 /// Refusals in a row that say: it is not the records.
 const MAX_REFUSED_IN_A_ROW: usize = 20;
 /// Of the last thousand records, so many refused say the same.
 const MAX_REFUSED_IN_A_THOUSAND: usize = 50;
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Unknown,
+    Arrived,
+    /// With the receiver's words, or the encoder's.
+    Refused(String),
+}
+
+/// One record, and what became of it.
+#[derive(Clone, Debug)]
+pub(super) struct Fate {
+    pub at: Position,
+    pub event_id: EventId,
+    pub outcome: Outcome,
+}
+
+/// How many records, from the first on, are settled, and what stops the sink then.
+pub(super) struct Verdict {
+    pub settled: usize,
+    pub stopped: Option<Stopped>,
+}
+
 /// How the last records have fared.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
@@ -17,34 +46,58 @@ pub(super) struct Refusals {
     window: VecDeque<bool>,
 }
 
-impl Refusals {
-    /// Counts what became of a batch, oldest first. Too many refusals stop the sink before they
-    /// are committed: then it is not the records that are wrong.
-    pub(super) fn count(
-        &mut self,
-        sent: impl Iterator<Item = EventId>,
-        letters: &[DeadLetter],
-    ) -> Result<(), Stopped> {
-        let refused: HashSet<EventId> = letters.iter().map(|letter| letter.event_id).collect();
-        let unsent = letters.len();
-        let mut outcomes: Vec<bool> = sent.map(|id| refused.contains(&id)).collect();
-        let counted = outcomes.iter().filter(|refused| **refused).count();
-        outcomes.extend(std::iter::repeat_n(true, unsent - counted.min(unsent)));
-        let (mut in_a_row, mut window) = (self.in_a_row, self.window.clone());
-        for refused in outcomes {
-            in_a_row = if refused { in_a_row + 1 } else { 0 };
-            window.push_back(refused);
-            if window.len() > 1_000 {
-                window.pop_front();
+impl Fate {
+    pub(super) fn letter(&self) -> Option<DeadLetter> {
+        match &self.outcome {
+            Outcome::Refused(reason) => {
+                Some(DeadLetter { at: self.at, event_id: self.event_id, reason: reason.clone() })
             }
-            let in_window = window.iter().filter(|refused| **refused).count();
-            if in_a_row > MAX_REFUSED_IN_A_ROW || in_window > MAX_REFUSED_IN_A_THOUSAND {
-                *self = Self::default();
-                return Err(too_many(letters));
-            }
+            _ => None,
         }
-        (self.in_a_row, self.window) = (in_a_row, window);
-        Ok(())
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.outcome, Outcome::Refused(_))
+    }
+}
+
+impl Refusals {
+    /// Judges the fates of a batch, oldest first. `stopped` is what has stopped its delivery.
+    pub(super) fn judge(&mut self, fates: &[Fate], stopped: Option<Stopped>) -> Verdict {
+        let known = fates.iter().position(|fate| fate.outcome == Outcome::Unknown);
+        let known = &fates[..known.unwrap_or(fates.len())];
+        let too_many = self.count(known) || stopped.as_ref().is_some_and(Stopped::is_misconfigured);
+        if !too_many {
+            return Verdict { settled: known.len(), stopped };
+        }
+        *self = Self::default();
+        let run = known.iter().rev().take_while(|fate| fate.is_refused()).count();
+        // A short run at the end is of the records' own making.
+        let kept_back =
+            if run > MAX_REFUSED_IN_A_ROW || known.len() < fates.len() { run } else { 0 };
+        let outcomes: Vec<Outcome> = known.iter().map(|fate| fate.outcome.clone()).collect();
+        Verdict {
+            settled: known.len() - kept_back,
+            stopped: Some(stopped.unwrap_or_else(|| self::too_many(&outcomes))),
+        }
+    }
+
+    /// Whether these make it too many.
+    fn count(&mut self, fates: &[Fate]) -> bool {
+        let mut too_many = false;
+        for refused in fates.iter().map(Fate::is_refused) {
+            self.in_a_row = if refused { self.in_a_row + 1 } else { 0 };
+            self.window.push_back(refused);
+            if self.window.len() > 1_000 {
+                self.window.pop_front();
+            }
+            // Counting is only of interest where the count can have grown.
+            too_many |= refused
+                && (self.in_a_row > MAX_REFUSED_IN_A_ROW
+                    || self.window.iter().filter(|refused| **refused).count()
+                        > MAX_REFUSED_IN_A_THOUSAND);
+        }
+        too_many
     }
 }
 
@@ -56,45 +109,79 @@ pub(super) fn are_too_many(refused: usize, batch: usize) -> bool {
 }
 
 /// The fault that too many refusals are.
-pub(super) fn too_many(letters: &[DeadLetter]) -> Stopped {
-    let said = letters.first().map(|letter| letter.reason.as_str()).unwrap_or_default();
+pub(super) fn too_many(outcomes: &[Outcome]) -> Stopped {
+    let said = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Refused(reason) => Some(reason.as_str()),
+        _ => None,
+    });
     Stopped::Sink(Failure::misconfigured(format!(
-        "the receiver refuses too many records, the first with: {said}"
+        "the receiver refuses too many records, the first with: {}",
+        said.unwrap_or_default()
     )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Position;
 
-    fn letter(n: u8) -> DeadLetter {
-        DeadLetter {
-            at: Position { seq: 1, place: 0 },
-            event_id: EventId::from_bytes([n; 20]),
-            reason: "no".into(),
-        }
+    /// One fate a letter: `a` arrived, `r` refused, `?` unknown.
+    fn fates(text: &str) -> Vec<Fate> {
+        let fate = |(place, letter)| Fate {
+            at: Position { seq: 1, place },
+            event_id: EventId::from_bytes([u8::try_from(place % 256).unwrap(); 20]),
+            outcome: match letter {
+                'a' => Outcome::Arrived,
+                'r' => Outcome::Refused("no".into()),
+                _ => Outcome::Unknown,
+            },
+        };
+        (0..).zip(text.chars()).map(fate).collect()
+    }
+
+    fn judge(refusals: &mut Refusals, text: &str) -> (usize, bool) {
+        let verdict = refusals.judge(&fates(text), None);
+        (verdict.settled, verdict.stopped.is_some())
     }
 
     #[test]
-    fn more_than_twenty_in_a_row_park_the_sink() {
+    fn more_than_twenty_in_a_row_park_the_sink_and_stay_in_the_backlog() {
         let mut refusals = Refusals::default();
-        let letters: Vec<DeadLetter> = (0..20).map(letter).collect();
-        let ids = || letters.iter().map(|l| l.event_id);
-        refusals.count(ids(), &letters).unwrap();
-        assert!(refusals.count(ids(), &letters[..1]).is_err());
+        assert_eq!(judge(&mut refusals, &"r".repeat(20)), (20, false));
+        // The twenty-first: it alone was not followed by anything yet.
+        assert_eq!(judge(&mut refusals, "r"), (1, true));
         // After that the count begins anew.
-        refusals.count(ids(), &letters).unwrap();
+        assert_eq!(judge(&mut refusals, &"r".repeat(20)), (20, false));
+        let mut refusals = Refusals::default();
+        assert_eq!(judge(&mut refusals, &format!("aaa{}", "r".repeat(30))), (3, true));
+        assert_eq!(judge(&mut refusals, &"r".repeat(30)), (0, true));
+    }
+
+    /// What arrived behind a run of refusals was sent again every five minutes, for ever.
+    #[test]
+    fn what_arrived_is_settled_before_the_sink_parks() {
+        let mut refusals = Refusals::default();
+        let text = format!("{}aaa", "r".repeat(30));
+        assert_eq!(judge(&mut refusals, &text), (33, true));
+        assert_eq!(judge(&mut refusals, "aaa"), (3, false));
+    }
+
+    #[test]
+    fn nothing_behind_an_unknown_record_is_settled() {
+        let mut refusals = Refusals::default();
+        assert_eq!(judge(&mut refusals, "aar?ara"), (3, false));
+        let stopped = Some(Stopped::Sink(Failure::misconfigured("no")));
+        let verdict = refusals.judge(&fates("aarr?a"), stopped);
+        assert_eq!((verdict.settled, verdict.stopped.is_some()), (2, true));
     }
 
     #[test]
     fn five_in_a_hundred_of_a_thousand_park_the_sink() {
         let mut refusals = Refusals::default();
-        let ids: Vec<EventId> = (0..20).map(|n| EventId::from_bytes([n; 20])).collect();
-        let rounds = (0..200)
-            .take_while(|_| refusals.count(ids.iter().copied(), &[letter(3)]).is_ok())
-            .count();
-        assert_eq!(rounds, 200, "one in twenty is five in a hundred, and not more");
-        assert!(refusals.count(ids.iter().copied(), &[letter(3), letter(7)]).is_err());
+        let round = format!("aaar{}", "a".repeat(16));
+        for _ in 0..200 {
+            let judged = judge(&mut refusals, &round);
+            assert_eq!(judged, (20, false), "one in twenty is five in a hundred, and not more");
+        }
+        assert_eq!(judge(&mut refusals, &format!("rr{}", "a".repeat(18))), (20, true));
     }
 }
