@@ -175,6 +175,7 @@ fn tenant_year() -> f64 {
                     .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
                 observations: vec![],
+                asked_from: Day::of(jiff::Timestamp::UNIX_EPOCH),
                 missing: vec![],
                 asked_back_to: None,
             };

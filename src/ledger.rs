@@ -38,6 +38,24 @@ pub struct Plan {
     pub missing: Vec<Day>,
 }
 
+/// A snapshot that was not believed.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub observation: Observation,
+    /// The day it is of, if it names one that can be: it stays owed.
+    pub day: Option<Day>,
+}
+
+/// What a poll asked for and knew before.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The answer lists every day from this one on, as far as Microsoft has it.
+    pub from: Day,
+    pub earliest_kept: Option<Day>,
+    pub newest_kept: Option<Day>,
+    pub today: Day,
+}
+
 /// The days that every poll looks at again, for they may be late or revised.
 pub const WINDOW: i32 = 3;
 /// A newest day older than this is stale.
@@ -49,18 +67,14 @@ pub fn accept(
     body: &str,
     tenant: TenantId,
     today: Day,
-) -> Result<Seen, Observation> {
+) -> Result<Seen, Refused> {
     let refuse = |what: What, details: String| {
-        let subject = snapshot.day().or_else(|| snapshot.id_day());
+        let named = snapshot.day().or_else(|| snapshot.id_day());
         let subject =
-            subject.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
-        Observation {
-            what,
-            subject,
-            first_day: snapshot.day().unwrap_or(today),
-            phase: Phase::Begin,
-            details,
-        }
+            named.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
+        let first_day = snapshot.day().unwrap_or(today);
+        let observation = Observation { what, subject, first_day, phase: Phase::Begin, details };
+        Refused { observation, day: named.filter(|day| *day <= today) }
     };
     if !snapshot.belongs_to(tenant) {
         let named = snapshot.tenant_id.as_deref().unwrap_or("nobody");
@@ -88,13 +102,22 @@ pub fn accept(
     Ok(Seen { snapshot_id: snapshot.id.as_ref().to_owned(), facts, body: body.to_owned() })
 }
 
-/// Compares what was seen with what is kept. `newest_kept` is the newest day in the log.
-pub fn plan(
-    seen: &[Seen],
-    kept: &BTreeMap<Day, KeptDay>,
-    newest_kept: Option<Day>,
-    today: Day,
-) -> Plan {
+/// A snapshot that cannot even be decoded. `body` tells it from others.
+pub fn unreadable(body: &str, reason: &str, today: Day) -> Refused {
+    let observation = Observation {
+        what: What::Implausible,
+        subject: format!("unreadable, {} octets", body.len()),
+        first_day: today,
+        phase: Phase::Begin,
+        details: format!("a snapshot cannot be read: {reason}"),
+    };
+    Refused { observation, day: None }
+}
+
+/// Compares what was seen with what is kept, which must hold the newest day and all from
+/// [`Asked::from`] on.
+pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, asked: Asked) -> Plan {
+    let Asked { newest_kept, today, .. } = asked;
     let mut plan = Plan::default();
     // Of a day that stands twice in an answer the first counts.
     let mut by_day: BTreeMap<Day, usize> = BTreeMap::new();
@@ -135,19 +158,19 @@ pub fn plan(
             },
         }
     }
-    plan.missing = missing(&by_day, kept, today);
+    plan.missing = missing(&by_day, kept, asked);
     plan
 }
 
 /// Days that lie between days known and that this answer reached back over without listing them.
-fn missing(by_day: &BTreeMap<Day, usize>, kept: &BTreeMap<Day, KeptDay>, today: Day) -> Vec<Day> {
-    let (Some((&reached, _)), Some((&last, _))) =
-        (by_day.first_key_value(), by_day.last_key_value())
-    else {
-        return Vec::new();
-    };
-    let earliest = kept.first_key_value().map_or(reached, |(day, _)| (*day).min(reached));
-    let from = reached.max(earliest).max(today.plus(-89));
+fn missing(by_day: &BTreeMap<Day, usize>, kept: &BTreeMap<Day, KeptDay>, asked: Asked) -> Vec<Day> {
+    let first_seen = by_day.first_key_value().map(|(day, _)| *day);
+    let last_seen = by_day.last_key_value().map(|(day, _)| *day);
+    // A tenant's first day is the first there is.
+    let earliest = [asked.earliest_kept, first_seen].into_iter().flatten().min();
+    let last = [asked.newest_kept, last_seen].into_iter().flatten().max();
+    let (Some(earliest), Some(last)) = (earliest, last) else { return Vec::new() };
+    let from = asked.from.max(earliest).max(asked.today.plus(-89));
     let days = (from.number()..last.number()).filter_map(Day::from_number);
     days.filter(|day| !by_day.contains_key(day) && !kept.contains_key(day)).collect()
 }
@@ -238,10 +261,18 @@ mod tests {
             .collect()
     }
 
+    fn asked(kept: &BTreeMap<Day, KeptDay>, from: &str) -> Asked {
+        Asked {
+            from: day(from),
+            earliest_kept: kept.keys().next().copied(),
+            newest_kept: kept.keys().next_back().copied(),
+            today: today(),
+        }
+    }
+
     /// `day rN base late backfilled`, one a release.
     fn releases(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>) -> Vec<String> {
-        let newest = kept.keys().next_back().copied();
-        let plan = plan(seen, kept, newest, today());
+        let plan = plan(seen, kept, asked(kept, "2026-11-18"));
         let line = |r: &Release| {
             let base = r.base.map_or("-".to_owned(), |(day, revision)| format!("{day}r{revision}"));
             let flags = [(r.late, " late"), (r.backfilled, " backfilled")];
@@ -291,11 +322,32 @@ mod tests {
     #[test]
     fn days_between_days_known_are_missing() {
         let seen = [seen("2026-11-22", 3), seen("2026-11-19", 2)];
-        let missing = |kept: &BTreeMap<Day, KeptDay>| plan(&seen, kept, None, today()).missing;
-        assert_eq!(missing(&kept(&[])), [day("2026-11-20"), day("2026-11-21")]);
-        assert_eq!(missing(&kept(&[("2026-11-20", 1, 1)])), [day("2026-11-21")]);
+        let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
+            let kept = self::kept(kept);
+            let missing = plan(seen, &kept, asked(&kept, from)).missing;
+            missing.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&seen, &[], "2026-11-18"), ["2026-11-20", "2026-11-21"]);
+        assert_eq!(missing(&seen, &[("2026-11-20", 1, 1)], "2026-11-18"), ["2026-11-21"]);
         // A tenant's first day is the first there is.
-        assert!(plan(&[], &kept(&[("2026-11-01", 1, 1)]), None, today()).missing.is_empty());
+        assert!(missing(&[], &[("2026-11-18", 1, 1)], "2026-11-01").is_empty());
+    }
+
+    /// An owed day older than all that an answer lists was not counted as asked for, and asked for
+    /// at every poll for three months.
+    #[test]
+    fn a_day_missing_at_the_edge_of_an_answer_counts_as_asked_for() {
+        let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
+            let kept = self::kept(kept);
+            plan(seen, &kept, asked(&kept, from)).missing
+        };
+        let kept = [("2026-11-10", 1, 1), ("2026-11-12", 1, 1), ("2026-11-13", 1, 1)];
+        assert_eq!(missing(&[seen("2026-11-12", 1)], &kept, "2026-11-11"), [day("2026-11-11")]);
+        // Above the newest day kept, with the newest day kept not listed any more.
+        let missed = missing(&[seen("2026-11-15", 1)], &kept, "2026-11-13");
+        assert_eq!(missed, [day("2026-11-14")]);
+        // What was not asked for is not missing.
+        assert!(missing(&[seen("2026-11-13", 1)], &kept, "2026-11-12").is_empty());
     }
 
     #[test]
@@ -308,7 +360,7 @@ mod tests {
                 TenantId::parse(TENANT).unwrap(),
                 today(),
             );
-            assert_eq!(refused.unwrap_err().what, what, "{json}");
+            assert_eq!(refused.unwrap_err().observation.what, what, "{json}");
         };
         check(
             &format!(r#""azureTenantId":"{TENANT}""#),
@@ -326,6 +378,7 @@ mod tests {
             TenantId::parse(TENANT).unwrap(),
             today(),
         );
-        assert_eq!(refused.unwrap_err().what, What::Implausible);
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.observation.what, refused.day), (What::Implausible, None));
     }
 }

@@ -14,7 +14,7 @@ const LEVEL: i32 = 9;
 /// Bodies that lean on one key frame, at most.
 const MAX_USES: u32 = 31;
 /// As large as the source lets a body be.
-const MAX_BODY: usize = 64 << 20;
+pub(super) const MAX_BODY: usize = 64 << 20;
 
 /// The key frame that a tenant's next body may lean on.
 pub(super) struct KeyFrame {

@@ -5,7 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{CatalogueMember, Checkpoint, CheckpointError};
 
-const MAX_MEMBERS: usize = 16 << 20;
+/// Of a catalogue as packed, decisions and all; a larger one is refused before it is written.
+const MAX_MEMBERS: usize = super::body::MAX_BODY;
 
 /// The version that these members make: the tenant's newest if nothing changed, else a new one.
 /// An empty catalogue was not read, and leaves the newest in place.
@@ -38,6 +39,9 @@ pub(super) fn store(
         let profile = store_profile(connection, digest, member.shared)?;
         write_field(&profile.to_le_bytes(), &mut packed);
         write_field(member.decisions.as_bytes(), &mut packed);
+    }
+    if packed.len() > MAX_MEMBERS {
+        return Err(CheckpointError::TooLarge("catalogue"));
     }
     let packed = zstd::bulk::compress(&packed, 3)?;
     connection.execute(

@@ -15,6 +15,9 @@ const FILE: &str = "cursors.json";
 pub struct CursorFile {
     pub checkpoint_id: String,
     pub cursors: Vec<KeptCursor>,
+    /// Of a checkpoint lost before this one, for tenants that have not been met again yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carried: Vec<KeptCursor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +26,8 @@ pub struct KeptCursor {
     pub tenant: String,
     pub seq: u64,
     pub place: u32,
-    /// The newest day up to the cursor; whole if `place` is 0.
-    pub day: Option<String>,
+    /// The first day that the sink may lack; it needs none of those before.
+    pub sent_before: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,21 +68,23 @@ impl CursorFile {
         fs_err::File::open(directory)?.sync_all()
     }
 
-    /// The first day that a sink may still lack, if another checkpoint's file knows of it.
+    /// The first day that a sink may still lack, if the file of a checkpoint that was lost knows.
     pub(super) fn sent_before_loss(
         &self,
         checkpoint_id: &str,
         sink: &str,
         tenant: TenantId,
     ) -> Option<Day> {
-        if self.checkpoint_id == checkpoint_id {
-            return None;
-        }
         let tenant = tenant.to_string();
-        let kept = self.cursors.iter().find(|c| c.sink == sink && c.tenant == tenant)?;
-        let day = Day::parse(kept.day.as_deref()?)?;
-        // A day that was under way is sent again as a whole.
-        Some(if kept.place == 0 { day.plus(1) } else { day })
+        let of_lost = self.of_lost(checkpoint_id);
+        let kept = of_lost.into_iter().find(|c| c.sink == sink && c.tenant == tenant)?;
+        Day::parse(&kept.sent_before)
+    }
+
+    /// What is remembered of checkpoints that were lost.
+    pub(super) fn of_lost(&self, checkpoint_id: &str) -> Vec<&KeptCursor> {
+        let own = self.checkpoint_id == checkpoint_id;
+        self.cursors.iter().filter(|_| !own).chain(&self.carried).collect()
     }
 }
 

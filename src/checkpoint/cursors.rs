@@ -169,24 +169,39 @@ impl Checkpoint {
     /// The cursors as they stand, for the second file.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
+        // The newest day sent, and the oldest that is still to be sent or to come.
         let mut statement = connection.prepare_cached(
             "SELECT s.name, t.guid, c.seq, c.place,
-                (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq <= c.seq - (c.place = 0))
+                (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq),
+                (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor),
+                (SELECT min(o.day) FROM owed o WHERE o.tenant = c.tenant AND o.absent = 0 AND o.day >= c.floor), c.floor
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
         )?;
         let mut rows = statement.query([EPOCH])?;
-        let mut cursors = Vec::new();
+        let mut cursors: Vec<KeptCursor> = Vec::new();
         while let Some(row) = rows.next()? {
-            let day = row.get::<_, Option<i32>>(4)?.and_then(Day::from_number);
+            let day = |column: usize| -> Result<Option<Day>, rusqlite::Error> {
+                Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
+            };
+            let after_newest_sent = day(4)?.map(|day| day.plus(1));
+            let needed_before = after_newest_sent.max(day(7)?);
+            let sent_before = [needed_before, day(5)?, day(6)?].into_iter().flatten().min();
+            let sent_before = sent_before
+                .ok_or_else(|| CheckpointError::Damaged("a cursor has no floor".into()))?;
             cursors.push(KeptCursor {
                 sink: row.get(0)?,
                 tenant: row.get(1)?,
                 seq: row.get::<_, i64>(2)?.cast_unsigned(),
                 place: row.get(3)?,
-                day: day.map(|day| day.to_string()),
+                sent_before: sent_before.to_string(),
             });
         }
-        Ok(CursorFile { checkpoint_id: self.id.clone(), cursors })
+        let is_met = |old: &&KeptCursor| {
+            !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
+        };
+        let carried = self.remembered.of_lost(&self.id).into_iter().filter(is_met).cloned();
+        let carried = carried.collect();
+        Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
 
     /// Writes the second cursor file.

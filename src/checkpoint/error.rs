@@ -22,6 +22,8 @@ pub enum CheckpointError {
     Damaged(String),
     #[error("the cursor of sink `{0}` is not where it was thought to be")]
     CursorMoved(String),
+    #[error("the {0} is too large to be kept")]
+    TooLarge(&'static str),
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     #[error("the database failed")]

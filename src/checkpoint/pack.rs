@@ -9,8 +9,8 @@ use super::CheckpointError;
 use crate::model::{AverageFacts, ControlFacts, Day, DayFacts, Number};
 
 const VERSION: u8 = 1;
-/// Far beyond the facts of the largest day.
-const MAX_UNPACKED: usize = 4 << 20;
+/// As large as a body may be: facts are smaller than what they were read from.
+const MAX_UNPACKED: usize = super::body::MAX_BODY;
 
 pub(super) fn pack(
     facts: &DayFacts,

@@ -69,8 +69,10 @@ impl Checkpoint {
     }
 
     pub fn keep_resolved(&self, domain: &str, tenant: TenantId) -> Result<(), CheckpointError> {
-        self.connection()
-            .execute("INSERT INTO domain VALUES (?1, ?2)", params![domain, tenant.to_string()])?;
+        self.connection().execute(
+            "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT DO UPDATE SET guid = ?2",
+            params![domain, tenant.to_string()],
+        )?;
         Ok(())
     }
 }

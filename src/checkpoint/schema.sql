@@ -57,6 +57,8 @@ CREATE TABLE body (
     bytes BLOB NOT NULL
 ) STRICT;
 
+CREATE INDEX body_key_frame ON body (key_frame) WHERE key_frame IS NOT NULL;
+
 -- Names of controls, so that facts are a few octets each.
 CREATE TABLE control (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 

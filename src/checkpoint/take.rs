@@ -1,6 +1,6 @@
 //! Taking in what a poll has read: one transaction, all of it or nothing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -50,7 +50,9 @@ pub struct Taking<'a> {
     pub enriched: Vec<Enriched<'a>>,
     pub catalogue: Vec<CatalogueMember<'a>>,
     pub observations: Vec<Observation>,
-    /// Days asked for and not listed.
+    /// The poll asked for the days from here on.
+    pub asked_from: Day,
+    /// Days asked for and not had.
     pub missing: Vec<Day>,
     /// The earliest day that this poll asked for, if it saw all there was.
     pub asked_back_to: Option<Day>,
@@ -87,11 +89,28 @@ impl Checkpoint {
 
     /// The newest day kept, if any is.
     pub fn newest_day(&self, tenant: TenantId) -> Result<Option<Day>, CheckpointError> {
-        let day: Option<i32> = self
+        Ok(self.kept_days(tenant)?.map(|days| *days.end()))
+    }
+
+    /// The earliest and the newest day kept, if any is.
+    pub fn kept_days(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Option<RangeInclusive<Day>>, CheckpointError> {
+        // Two looks at an index are cheaper than one over all of it.
+        let days: (Option<i32>, Option<i32>) = self
             .connection()
-            .prepare_cached("SELECT max(e.day) FROM entry e JOIN tenant t ON t.id = e.tenant WHERE t.guid = ?1 AND e.kind = 1")?
-            .query_row([tenant.to_string()], |row| row.get(0))?;
-        Ok(day.and_then(Day::from_number))
+            .prepare_cached(
+                "SELECT (SELECT min(day) FROM entry WHERE tenant = t.id AND kind = 1),
+                        (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)
+                 FROM tenant t WHERE t.guid = ?1",
+            )?
+            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?
+            .unwrap_or_default();
+        let earliest = days.0.and_then(Day::from_number);
+        let newest = days.1.and_then(Day::from_number);
+        Ok(earliest.zip(newest).map(|(earliest, newest)| earliest..=newest))
     }
 
     /// Days that are owed and due to be asked for again: at seven polls, then weekly.
@@ -136,7 +155,8 @@ impl Take<'_> {
     fn all(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
         let catalogue =
             catalogue::store(self.transaction, self.tenant, &taking.catalogue, taking.observed_ms)?;
-        let mut key = KeyFrame::newest(self.transaction, self.tenant)?;
+        let stores = !(taking.enriched.is_empty() && taking.entries.is_empty());
+        let mut key = if stores { KeyFrame::newest(self.transaction, self.tenant)? } else { None };
         for enriched in &taking.enriched {
             self.enrich(enriched, &mut key)?;
         }
@@ -214,11 +234,16 @@ impl Take<'_> {
     fn owe(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
         for day in &taking.missing {
             self.transaction.execute(
-                "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 1, ?3)
-                 ON CONFLICT DO UPDATE SET asks = asks + 1, last_asked = ?3",
+                "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 0, ?3)
+                 ON CONFLICT DO NOTHING",
                 params![self.tenant, day.number(), taking.observed_ms],
             )?;
         }
+        // Those that came are owed no more; the rest has been asked for once more.
+        self.transaction.execute(
+            "UPDATE owed SET asks = asks + 1, last_asked = ?3 WHERE tenant = ?1 AND day >= ?2",
+            params![self.tenant, taking.asked_from.number(), taking.observed_ms],
+        )?;
         // Microsoft keeps 90 days: what is older cannot be had any more.
         let horizon = taking.observed_ms.div_euclid(86_400_000) - 90;
         self.transaction.execute(

@@ -31,6 +31,7 @@ fn nothing() -> Taking<'static> {
         enriched: vec![],
         catalogue: vec![],
         observations: vec![],
+        asked_from: Day::of(jiff::Timestamp::UNIX_EPOCH),
         missing: vec![],
         asked_back_to: None,
     }
@@ -334,10 +335,61 @@ fn the_second_cursor_file_saves_sending_all_again() {
     assert_eq!((left("whole"), left("part"), left("new")), (1, 2, 3));
 }
 
+/// Days older than the newest one sent were taken for sent after a loss, though they never were.
+#[test]
+fn what_was_not_sent_before_a_loss_is_sent_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
+    {
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        take_day(&checkpoint, "2026-11-20", 1, 1);
+        take_day(&checkpoint, "2026-11-21", 1, 1);
+        // A late one, not sent yet; and one owed, that may come.
+        take_day(&checkpoint, "2026-11-15", 1, 1);
+        checkpoint.register_sink("s", &[tenant(), other], day("2026-11-01")).unwrap();
+        let advance = Advance {
+            sink: "s",
+            tenant: tenant(),
+            from: Position { seq: 1, place: 0 },
+            to: Position { seq: 3, place: 0 },
+            mark: None,
+            sent: 2,
+            dead_letters: &[],
+            now_ms: 0,
+        };
+        checkpoint.advance(&advance).unwrap();
+        checkpoint.write_cursor_file().unwrap();
+        let sent_before = |checkpoint: &Checkpoint| {
+            let file = checkpoint.cursors().unwrap();
+            let of_tenant = file.cursors.iter().find(|c| c.tenant == tenant().to_string());
+            of_tenant.unwrap().sent_before.clone()
+        };
+        assert_eq!(sent_before(&checkpoint), "2026-11-15");
+        let missing = vec![day("2026-11-12")];
+        checkpoint.take(tenant(), &Taking { missing, ..nothing() }).unwrap();
+        assert_eq!(sent_before(&checkpoint), "2026-11-12");
+    }
+    let lose = || {
+        for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
+            let _ = fs_err::remove_file(directory.path().join(file));
+        }
+        Checkpoint::open(directory.path()).unwrap()
+    };
+    // Lost twice before the tenant is met again.
+    lose().write_cursor_file().unwrap();
+    let rebuilt = lose();
+    rebuilt.register_sink("s", &[tenant()], day("2026-11-01")).unwrap();
+    for text in ["2026-11-10", "2026-11-15", "2026-11-20"] {
+        take_day(&rebuilt, text, 1, 1);
+    }
+    let pending = &rebuilt.pending("s").unwrap()[0];
+    assert_eq!((pending.entries, pending.floor), (2, day("2026-11-15")));
+}
+
 #[test]
 fn a_damaged_cursor_file_is_noticed() {
     let directory = tempfile::tempdir().unwrap();
-    let file = CursorFile { checkpoint_id: "x".into(), cursors: vec![] };
+    let file = CursorFile { checkpoint_id: "x".into(), ..CursorFile::default() };
     file.write(directory.path()).unwrap();
     assert_eq!(CursorFile::read(directory.path()).unwrap(), Some(file));
     let path = directory.path().join("cursors.json");

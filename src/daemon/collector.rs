@@ -10,7 +10,8 @@ use crate::{
     checkpoint::{CatalogueMember, CheckpointError, Enriched, NewEntry, Taking},
     clock,
     config::TenantName,
-    ledger::{self, Seen},
+    error::chain,
+    ledger::{self, Refused, Seen},
     model::{Day, Observation, Phase, Tenant, What},
     source::{Collection, Next, SourceError},
     wire,
@@ -42,7 +43,7 @@ pub enum PollError {
 /// Everything read in a poll, before it is judged against the log.
 pub(super) struct Answer {
     pub seen: Vec<Seen>,
-    refused: Vec<Observation>,
+    refused: Vec<Refused>,
     pub catalogue: Vec<wire::ProfileParts>,
     /// The collection was read to its end, or past the oldest day asked for.
     complete: bool,
@@ -65,7 +66,8 @@ impl Engine {
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(&tenant, error),
             (Err(error), None) => {
-                let error = crate::error::chain(error);
+                state.back_off(clock::now());
+                let error = chain(error);
                 tracing::warn!(
                     tenant = state.plan.name,
                     error,
@@ -91,10 +93,8 @@ impl Engine {
         let (oldest, reaches_back) =
             block_in_place(|| self.oldest_wanted(state, &tenant, back_to, started))?;
         let answer = read(state, &tenant, oldest, today).await?;
-        let observed = clock::now();
-        let asked_back_to = (reaches_back && answer.complete).then_some(oldest);
         let report =
-            block_in_place(|| self.take(&tenant, &answer, oldest, asked_back_to, observed))?;
+            block_in_place(|| self.take(&tenant, &answer, oldest, reaches_back, clock::now()))?;
         self.ring();
         Ok(report)
     }
@@ -109,12 +109,14 @@ impl Engine {
         if known.into_iter().any(|other| other.id == id) {
             return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
         }
-        let tenant = state.learn(id);
-        if let TenantName::Domain(domain) = &state.plan.id {
-            block_in_place(|| self.checkpoint.keep_resolved(domain, id))?;
-        }
-        block_in_place(|| self.register(&tenant))?;
-        Ok(tenant)
+        block_in_place(|| {
+            if let TenantName::Domain(domain) = &state.plan.id {
+                self.checkpoint.keep_resolved(domain, id)?;
+            }
+            self.register(id)
+        })?;
+        // Known to the others only when its cursors are on the disk.
+        Ok(state.learn(id))
     }
 
     /// The oldest day that this poll wants, and whether it reaches back beyond what polls have
@@ -146,20 +148,21 @@ impl Engine {
         tenant: &Tenant,
         answer: &Answer,
         oldest: Day,
-        asked_back_to: Option<Day>,
+        reaches_back: bool,
         observed: Timestamp,
     ) -> Result<PollReport, CheckpointError> {
-        let Answer { seen, refused, catalogue, .. } = answer;
         let today = Day::of(observed);
-        let newest_kept = self.checkpoint.newest_day(tenant.id)?;
-        let reached = seen.iter().map(|s| s.facts.day).min().unwrap_or(oldest);
-        // The newest day kept is the base of the next, however old it is.
-        let from = newest_kept.map_or(reached, |newest| newest.min(reached));
-        let kept = self.checkpoint.ledger(tenant.id, from)?;
-        let plan = ledger::plan(seen, &kept, newest_kept, today);
-        let newest = seen.iter().map(|s| s.facts.day).chain(newest_kept).max();
+        let Answer { seen, refused, catalogue, .. } = answer;
+        let plan = self.plan(tenant, seen, oldest, today)?;
+        let newest = seen.iter().map(|s| s.facts.day).chain(self.checkpoint.newest_day(tenant.id)?);
+        let newest = newest.max();
         let mut observations = ledger::observations(seen, &plan, newest, today);
-        observations.extend(refused.iter().cloned());
+        observations.extend(refused.iter().map(|refused| refused.observation.clone()));
+        let mut missing = plan.missing.clone();
+        missing.extend(refused.iter().filter_map(|r| r.day).filter(|day| *day >= oldest));
+        // An answer with nothing in it, or with days nobody can name, does not end a backfill.
+        let all_named = refused.iter().all(|refused| refused.day.is_some());
+        let reached = reaches_back && answer.complete && !seen.is_empty() && all_named;
         let entry = |release: &ledger::Release| {
             let seen = &seen[release.index];
             let ledger::Release { revision, base, late, backfilled, .. } = *release;
@@ -187,8 +190,9 @@ impl Engine {
                 .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations,
-            missing: plan.missing.clone(),
-            asked_back_to,
+            asked_from: oldest,
+            missing,
+            asked_back_to: reached.then_some(oldest),
         };
         self.checkpoint.take(tenant.id, &taking)?;
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
@@ -210,8 +214,25 @@ impl Engine {
         Ok(report)
     }
 
+    fn plan(
+        &self,
+        tenant: &Tenant,
+        seen: &[Seen],
+        oldest: Day,
+        today: Day,
+    ) -> Result<ledger::Plan, CheckpointError> {
+        let kept_days = self.checkpoint.kept_days(tenant.id)?;
+        let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
+        // The newest day kept is the base of the next, however old it is.
+        let from = newest_kept.map_or(oldest, |newest| newest.min(oldest));
+        let kept = self.checkpoint.ledger(tenant.id, from)?;
+        let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
+        let asked = ledger::Asked { from: oldest, earliest_kept, newest_kept, today };
+        Ok(ledger::plan(seen, &kept, asked))
+    }
+
     fn note_failure(&self, tenant: &Tenant, error: &PollError) {
-        let reason = crate::error::chain(error).replace("\n  hint: ", "; ");
+        let reason = chain(error).replace("\n  hint: ", "; ");
         tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
         let now = clock::now();
         let observation = Observation {
@@ -225,7 +246,7 @@ impl Engine {
             self.checkpoint.poll_failed(tenant.id, now.as_millisecond(), &reason, &observation)
         });
         if let Err(error) = noted {
-            tracing::warn!(error = crate::error::chain(&error), "the failure could not be kept");
+            tracing::warn!(error = chain(&error), "the failure could not be kept");
         }
     }
 }
@@ -261,8 +282,9 @@ impl Answer {
         let page = wire::page(body).map_err(wire_error)?;
         let mut reached = None;
         for item in &page.items {
-            let snapshot = wire::snapshot(item).map_err(wire_error)?;
-            match ledger::accept(&snapshot, item, tenant.id, today) {
+            let read = wire::snapshot(item)
+                .map_err(|error| ledger::unreadable(item, &chain(&error), today));
+            match read.and_then(|snapshot| ledger::accept(&snapshot, item, tenant.id, today)) {
                 Ok(seen) => {
                     reached = Some(seen.facts.day);
                     // A page may reach back further than was asked.
@@ -270,14 +292,14 @@ impl Answer {
                         self.seen.push(seen);
                     }
                 }
-                Err(observation) => {
+                Err(refused) => {
                     tracing::warn!(
                         tenant = tenant.name,
-                        what = observation.what.as_str(),
-                        details = observation.details,
+                        what = refused.observation.what.as_str(),
+                        details = refused.observation.details,
                         "a snapshot is refused"
                     );
-                    self.refused.push(observation);
+                    self.refused.push(refused);
                 }
             }
         }

@@ -1,6 +1,9 @@
 //! The daemon's life: built, ready, running, drained, gone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -19,6 +22,8 @@ use crate::{
 
 /// From the signal to the end. What is under way then is not confirmed, and sent again.
 const GRACE: Duration = Duration::from_secs(4);
+/// How often it is asked what is due.
+const TICK: Duration = Duration::from_mins(1);
 /// Tenants polled at the same time.
 const POLLS_AT_ONCE: usize = 8;
 
@@ -97,12 +102,17 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
     loop {
         for index in 0..engine.tenants.len() {
             let state = &engine.tenants[index];
-            if state.polling.try_lock().is_ok() && is_due(&engine, state) {
+            if is_due(&engine, state) && !state.queued.swap(true, Ordering::Relaxed) {
                 let (engine, at_once) = (engine.clone(), at_once.clone());
                 running.spawn(async move {
                     let _turn = at_once.acquire_owned().await;
-                    // The reason is in the log and in the checkpoint.
-                    let _ = engine.poll(&engine.tenants[index], None).await;
+                    let state = &engine.tenants[index];
+                    // Much may have happened while it waited.
+                    if is_due(&engine, state) {
+                        // The reason is in the log and in the checkpoint.
+                        let _ = engine.poll(state, None).await;
+                    }
+                    state.queued.store(false, Ordering::Relaxed);
                 });
             }
         }
@@ -110,6 +120,8 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
         engine.keep_cursors();
         tokio::select! {
             () = tick.notified() => {}
+            // The ticker goes by the clock on the wall, and is silent when that is set back.
+            () = tokio::time::sleep(TICK) => {}
             () = cancel.cancelled() => return,
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
     config::{Configuration, TenantName, TenantPlan},
-    model::{Day, Tenant},
+    model::{Day, Tenant, TenantId},
     net::{self, ClientError},
     source::Graph,
 };
@@ -91,18 +91,18 @@ impl Engine {
             cursors_moved: AtomicBool::new(false),
         };
         for tenant in engine.tenants.iter().filter_map(TenantState::known) {
-            engine.register(&tenant)?;
+            engine.register(tenant.id)?;
         }
         Ok(Arc::new(engine))
     }
 
     /// Gives every sink a cursor for a tenant.
-    fn register(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
+    fn register(&self, tenant: TenantId) -> Result<(), CheckpointError> {
         for sink in &self.configuration.sinks {
             let back = Day::of(clock::now()).plus(-90);
             self.checkpoint.register_sink(
                 &sink.name,
-                &[tenant.id],
+                &[tenant],
                 sink.start_from.unwrap_or(back),
             )?;
         }
@@ -148,6 +148,6 @@ fn host_name() -> String {
 }
 
 /// A tenant, once its id is known, as records name it.
-fn tenant_of(plan: &TenantPlan, id: crate::model::TenantId) -> Tenant {
+fn tenant_of(plan: &TenantPlan, id: TenantId) -> Tenant {
     Tenant { id, name: plan.name.clone(), labels: plan.labels.clone() }
 }

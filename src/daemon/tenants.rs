@@ -1,7 +1,10 @@
 //! A tenant at run time.
 
 use std::{
-    sync::{Arc, OnceLock, PoisonError},
+    sync::{
+        Arc, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,14 @@ pub struct TenantState {
     pub(super) polling: Mutex<()>,
     /// The server's own word: no request before this.
     not_before: std::sync::Mutex<Option<Timestamp>>,
+    /// How often it could not be found out who the tenant is.
+    unresolved: AtomicU32,
+    /// A poll waits for its turn.
+    pub(super) queued: AtomicBool,
 }
+
+/// The first wait after a tenant could not be found out; it doubles up to 32 times.
+const UNRESOLVED_WAIT: Duration = Duration::from_mins(5);
 
 impl TenantState {
     pub(super) fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
@@ -35,6 +45,8 @@ impl TenantState {
             tenant: OnceLock::new(),
             polling: Mutex::new(()),
             not_before: std::sync::Mutex::default(),
+            unresolved: AtomicU32::new(0),
+            queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
             state.learn(id);
@@ -46,6 +58,12 @@ impl TenantState {
     pub(super) fn leave_alone(&self, now: Timestamp, wait: Duration) {
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
             now.checked_add(wait).ok();
+    }
+
+    /// Waits before the tenant is asked for again, longer each time.
+    pub(super) fn back_off(&self, now: Timestamp) {
+        let times = self.unresolved.fetch_add(1, Ordering::Relaxed).min(5);
+        self.leave_alone(now, UNRESOLVED_WAIT * (1 << times));
     }
 
     /// Whether a server still wants to be left alone.

@@ -1,7 +1,7 @@
 //! An API that misbehaves: refused whole, nothing kept, said in `status`, and made up for later.
 
 use crate::support::{
-    CANARY, TENANT, Workspace,
+    CANARY, OTHER, TENANT, Workspace,
     faults::{Fault, FaultyApi},
     fs, records,
 };
@@ -153,9 +153,8 @@ fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
     let configuration = workspace.configuration();
     let from = configuration.find("[[tenants]]").unwrap();
     let to = configuration.find("[[sinks]]").unwrap();
-    let other = configuration[from..to]
-        .replace("\"contoso\"", "\"fabrikam\"")
-        .replace(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de");
+    let other =
+        configuration[from..to].replace("\"contoso\"", "\"fabrikam\"").replace(TENANT, OTHER);
     let right = format!("{{ file = \"{}\" }}", workspace.path("secret").display());
     let both = configuration
         .replace("[[sinks]]", &format!("{}\n[[sinks]]", other.replace(&right, &wrong)));
@@ -332,4 +331,56 @@ fn hostile_text_stays_within_its_record() {
                 || !(text.contains(" act=forged") || text.contains(" cs1=evil"))
         );
     }
+}
+
+/// One snapshot that could not be read failed every poll for as long as Microsoft listed it.
+#[test]
+fn a_snapshot_that_cannot_be_read_stops_no_other() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    let file = workspace.file_sink("local");
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let broken = |text: String| {
+        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+        page["value"][2] = serde_json::json!("not a snapshot at all");
+        page.to_string()
+    };
+    api.fail(SCORES, Fault::Change(broken));
+    let run = workspace.run_ok(&["once"]);
+    assert!(run.stderr.contains("1 snapshot refused"), "{}", run.stderr);
+    assert_eq!(workspace.status()["tenants"][0]["days"], 4);
+    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1, "its day is missed");
+    assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
+    assert_eq!(records(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
+}
+
+/// An empty first answer counted as the whole history, and ninety days were never asked for.
+#[test]
+fn an_empty_first_answer_does_not_end_the_backfill() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.file_sink("local");
+    api.fail(SCORES, answer(200, r#"{"value":[]}"#));
+    assert!(workspace.run_ok(&["once"]).stderr.contains("0 new days"));
+    assert!(workspace.run_ok(&["once"]).stderr.contains("90 new days"));
+}
+
+/// Refused days older than the oldest one taken were never asked for again.
+#[test]
+fn a_refused_day_at_the_far_end_stays_owed() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.file_sink("local");
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let foreign = |text: String| {
+        let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+        page["value"][4]["azureTenantId"] = OTHER.into();
+        page.to_string()
+    };
+    api.fail(SCORES, Fault::Change(foreign));
+    assert!(workspace.run_ok(&["once"]).stderr.contains("1 snapshot refused"));
+    assert_eq!(workspace.status()["tenants"][0]["days"], 4);
+    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1);
+    assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
+    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{TENANT, Workspace, counts, ids, records};
+use crate::support::{OTHER, TENANT, Workspace, counts, ids, records};
 
 #[test]
 fn ninety_days_once_and_then_nothing() {
@@ -254,4 +254,50 @@ fn tenant_section(configuration: &str) -> String {
 
 fn summaries(records: &[serde_json::Value]) -> impl Iterator<Item = &serde_json::Value> {
     records.iter().filter(|record| record["kind"] == "summary")
+}
+
+/// The log of a tenant taken out of the configuration was looked at again and again, and the
+/// tenants behind it were never served.
+#[test]
+fn a_tenant_taken_out_holds_up_no_other() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.tenants.push(("fabrikam", OTHER));
+    let file = workspace.file_sink("local");
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(workspace.run(&["once"]).code, 1, "nothing can be written yet");
+    std::fs::remove_dir(&file).unwrap();
+    for (name, id) in [("fabrikam", OTHER), ("contoso", TENANT)] {
+        workspace.tenants = vec![(name, id)];
+        workspace.run_ok(&["once"]);
+        let streamed = records(&file);
+        let of_tenant: Vec<_> =
+            summaries(&streamed).filter(|r| r["tenant"]["name"] == name).collect();
+        assert_eq!(of_tenant.len(), 3);
+    }
+}
+
+/// One entry that could not be read kept a sink from every tenant.
+#[test]
+fn an_unreadable_entry_holds_up_its_own_tenant_only() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.tenants.push(("fabrikam", OTHER));
+    let file = workspace.file_sink("local");
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(workspace.run(&["once"]).code, 1, "nothing can be written yet");
+    std::fs::remove_dir(&file).unwrap();
+    let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
+    let damaged = database.execute(
+        "UPDATE body SET bytes = x'00' WHERE id IN (SELECT body FROM entry e JOIN tenant t ON t.id = e.tenant WHERE guid = ?1)",
+        [TENANT],
+    );
+    assert!(damaged.unwrap() > 0);
+    drop(database);
+    let run = workspace.run(&["once"]);
+    assert_ne!(run.code, 0);
+    assert!(run.stderr.contains("a stored body cannot be read"), "{}", run.stderr);
+    let streamed = records(&file);
+    assert_eq!(summaries(&streamed).count(), 3);
+    assert!(streamed.iter().all(|r| r["tenant"]["name"] == "fabrikam"));
 }

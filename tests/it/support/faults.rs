@@ -13,11 +13,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use secure_score_forwarder::{
-    clock,
-    model::Day,
-    source::simulated::{Simulation, start},
-};
+use secure_score_forwarder::source::simulated::start;
 use tokio::{net::TcpListener, runtime::Runtime};
 
 /// What to answer instead of the truth.
@@ -56,10 +52,7 @@ impl FaultyApi {
     pub fn new() -> Self {
         let runtime = super::runtime();
         let (script, seen) = (Script::default(), Arc::default());
-        let secret = format!("{}-client", super::CANARY);
-        let today = Some(Day::of(clock::now()));
-        let simulation = Simulation { client_secret: secret, today, ..Simulation::contoso() };
-        let (target, serving) = runtime.block_on(start(simulation, 0)).unwrap();
+        let (target, serving) = runtime.block_on(start(super::simulation(), 0)).unwrap();
         runtime.spawn(serving);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();

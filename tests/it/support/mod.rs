@@ -26,12 +26,17 @@ use tokio::runtime::Runtime;
 /// In every secret of every test; and in no output of any.
 pub const CANARY: &str = "CANARY-5ecr3t";
 pub const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
+/// A second tenant, that the simulated API knows too.
+pub const OTHER: &str = "aaaaaaaa-0000-4000-8000-00000000c0de";
 
 /// A scratch directory: configuration, secrets, state.
 pub struct Workspace {
     directory: TempDir,
     url: String,
     sinks: String,
+    /// Name and id of each tenant.
+    pub tenants: Vec<(&'static str, &'static str)>,
+    /// More keys for every tenant.
     pub extra: String,
     // Keeps the simulated tenant up.
     _runtime: Option<Runtime>,
@@ -41,9 +46,7 @@ impl Workspace {
     /// With a simulated tenant of its own.
     pub fn new() -> Self {
         let runtime = runtime();
-        let secret = format!("{CANARY}-client");
-        let today = Some(Day::of(clock::now()));
-        let simulation = Simulation { client_secret: secret, today, ..Simulation::contoso() };
+        let simulation = simulation();
         let (address, serving) = runtime.block_on(start(simulation, 0)).unwrap();
         runtime.spawn(serving);
         let mut workspace = Self::against(&format!("http://{address}"));
@@ -59,6 +62,7 @@ impl Workspace {
             directory,
             url: url.to_owned(),
             sinks: String::new(),
+            tenants: vec![("contoso", TENANT)],
             extra: String::new(),
             _runtime: None,
         }
@@ -92,16 +96,21 @@ impl Workspace {
     }
 
     pub fn configuration(&self) -> String {
-        format!(
-            "[state]\ndirectory = \"{state}\"\n\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n\
-             cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n{extra}\n[tenants.credential]\nkind = \"client_secret\"\n\
-             client_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = {{ file = \"{secret}\" }}\n{sinks}",
-            state = self.state().display(),
-            url = self.url,
-            extra = self.extra,
-            secret = self.path("secret").display(),
-            sinks = self.sinks,
-        )
+        let mut text = format!("[state]\ndirectory = \"{}\"\n", self.state().display());
+        for (name, id) in &self.tenants {
+            let _ = write!(
+                text,
+                "\n[[tenants]]\nname = \"{name}\"\nid = \"{id}\"\n\
+                 cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n{extra}\n\
+                 [tenants.credential]\nkind = \"client_secret\"\n\
+                 client_id = \"11111111-2222-4333-8444-555555555555\"\n\
+                 client_secret = {{ file = \"{secret}\" }}\n",
+                url = self.url,
+                extra = self.extra,
+                secret = self.path("secret").display(),
+            );
+        }
+        text + &self.sinks
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -221,6 +230,17 @@ impl Drop for Process {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// The simulated tenants, with the secret of the tests.
+pub fn simulation() -> Simulation {
+    Simulation {
+        tenants: vec![TENANT.to_owned(), OTHER.to_owned()],
+        client_secret: format!("{CANARY}-client"),
+        // A day that does not end in the middle of a test.
+        today: Some(Day::of(clock::now())),
+        ..Simulation::contoso()
     }
 }
 
