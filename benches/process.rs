@@ -11,8 +11,9 @@ use std::{
 };
 
 use secure_score_forwarder::{
-    checkpoint::{CatalogueMember, Checkpoint, NewEntry, Taking},
+    checkpoint::{CatalogueMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
     model::{Day, DayFacts, TenantId},
+    packed::Packed,
     source::simulated,
     wire,
 };
@@ -161,10 +162,10 @@ fn tenant_year() -> f64 {
                 snapshot_id: &id,
                 revision: 1,
                 facts: &facts,
-                body: &body,
+                body: &Packed::of(&body).unwrap(),
+                observed_ms: day.epoch_ms(),
                 base: None,
-                late: false,
-                backfilled: false,
+                flags: EntryFlags::default(),
             };
             let taking = Taking {
                 observed_ms: day.epoch_ms(),
@@ -175,7 +176,9 @@ fn tenant_year() -> f64 {
                     .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
                 observations: vec![],
-                asked_from: Day::of(jiff::Timestamp::UNIX_EPOCH),
+                asked_from: None,
+                held: vec![],
+                end: PollEnd::Complete,
                 missing: vec![],
                 asked_back_to: None,
             };

@@ -11,6 +11,7 @@ pub mod format;
 pub mod ledger;
 pub mod model;
 pub mod net;
+pub mod packed;
 pub mod schedule;
 pub mod settings;
 pub mod sink;

@@ -1,7 +1,7 @@
 //! What every HTTP client here must have: time limits, size limits, no redirects, and https
 //! unless the peer is this host.
 
-use std::{path::Path, time::Duration};
+use std::{io::Read, path::Path, time::Duration};
 
 use reqwest::header::HeaderMap;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -27,6 +27,10 @@ pub enum ClientError {
 pub enum BodyError {
     #[error("the answer is larger than {0} octets")]
     TooLarge(usize),
+    #[error("the answer comes too slowly: less than {SLOWEST} octets a second")]
+    TooSlow,
+    #[error("the answer unpacks to more than {MAX_RATIO} times its size")]
+    Bomb,
     #[error("the answer broke off")]
     Broken(#[source] reqwest::Error),
     #[error("the answer cannot be unpacked")]
@@ -37,6 +41,11 @@ pub enum BodyError {
 
 /// A client that sends a credential nowhere but where it is told to.
 pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+    builder(ca_file)?.build().map_err(ClientError::Build)
+}
+
+/// What every client here starts from. `ca_file` replaces the system's authorities.
+pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, ClientError> {
     install_crypto_provider();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("secure-score-forwarder/", env!("CARGO_PKG_VERSION")))
@@ -53,7 +62,7 @@ pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
             certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
         builder = builder.tls_certs_only(certificates);
     }
-    builder.build().map_err(ClientError::Build)
+    Ok(builder)
 }
 
 /// rustls wants to be told once which cryptography it uses.
@@ -82,42 +91,112 @@ pub fn is_safe_url(url: &url::Url) -> bool {
 }
 
 /// Reads a body up to a limit, whatever its `Content-Length` claims.
-pub async fn read_body(
+pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, BodyError> {
+    read_growing(response, limit, &mut ()).await
+}
+
+/// Where a growing answer finds its room.
+pub(crate) trait Grow: Send {
+    /// Makes room for so many octets in all, and may take its time.
+    fn grow(&mut self, octets: usize) -> impl Future<Output = ()> + Send;
+}
+
+/// Room without end, up to a limit.
+impl Grow for () {
+    async fn grow(&mut self, _: usize) {}
+}
+
+/// As [`read_body`]; `room` is made before each chunk is kept.
+pub(crate) async fn read_growing(
     mut response: reqwest::Response,
     limit: usize,
+    room: &mut impl Grow,
 ) -> Result<Vec<u8>, BodyError> {
     let claimed = response.content_length().and_then(|length| usize::try_from(length).ok());
     if claimed.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge(limit));
     }
     let mut body = Vec::with_capacity(claimed.unwrap_or(16 << 10));
+    let mut speed = Speed::default();
     while let Some(chunk) =
         response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))?
     {
+        speed.count(chunk.len())?;
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
+        room.grow(body.len() + chunk.len()).await;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
 }
 
-/// Unpacks a body sent with `Content-Encoding: gzip`, up to a limit.
-pub fn inflate(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Result<Vec<u8>, BodyError> {
-    use std::io::Read;
+/// Watches that an answer gets on.
+struct Speed {
+    since: tokio::time::Instant,
+    octets: usize,
+}
+
+/// Octets a second, over a span of [`SPEED_SPAN`].
+const SLOWEST: usize = 1 << 10;
+const SPEED_SPAN: Duration = Duration::from_secs(30);
+
+impl Default for Speed {
+    fn default() -> Self {
+        Self { since: tokio::time::Instant::now(), octets: 0 }
+    }
+}
+
+impl Speed {
+    fn count(&mut self, octets: usize) -> Result<(), BodyError> {
+        self.octets += octets;
+        if self.since.elapsed() < SPEED_SPAN {
+            return Ok(());
+        }
+        let wanted = SLOWEST * usize::try_from(SPEED_SPAN.as_secs()).unwrap_or(0);
+        if self.octets < wanted {
+            return Err(BodyError::TooSlow);
+        }
+        *self = Self::default();
+        Ok(())
+    }
+}
+
+/// No honest answer packs better; a text of one letter may, below [`SMALL`].
+const MAX_RATIO: usize = 100;
+const SMALL: usize = 1 << 20;
+
+/// Unpacks a body sent with `Content-Encoding: gzip`, up to a limit; `room` as in
+/// [`read_growing`].
+pub(crate) async fn inflate(
+    headers: &HeaderMap,
+    body: Vec<u8>,
+    limit: usize,
+    room: &mut impl Grow,
+) -> Result<Vec<u8>, BodyError> {
     let encoding = headers
         .get("Content-Encoding")
         .map(|value| value.to_str().unwrap_or("?").trim().to_ascii_lowercase());
     match encoding.as_deref() {
-        None | Some("" | "identity") => Ok(body),
-        Some("gzip") => {
-            let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
-            let mut reader =
-                flate2::read::MultiGzDecoder::new(body.as_slice()).take(limit as u64 + 1);
-            reader.read_to_end(&mut plain).map_err(BodyError::Packed)?;
-            if plain.len() > limit { Err(BodyError::TooLarge(limit)) } else { Ok(plain) }
+        None | Some("" | "identity") => return Ok(body),
+        Some("gzip") => {}
+        Some(other) => return Err(BodyError::Encoding(other.to_owned())),
+    }
+    let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
+    let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice());
+    loop {
+        let part = u64::try_from(SMALL).unwrap_or(u64::MAX);
+        let read = reader.by_ref().take(part).read_to_end(&mut plain).map_err(BodyError::Packed)?;
+        if plain.len() > limit {
+            return Err(BodyError::TooLarge(limit));
         }
-        Some(other) => Err(BodyError::Encoding(other.to_owned())),
+        if plain.len() > body.len() * MAX_RATIO + SMALL {
+            return Err(BodyError::Bomb);
+        }
+        if read == 0 {
+            return Ok(plain);
+        }
+        room.grow(body.len() + plain.len()).await;
     }
 }
 
@@ -156,18 +235,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_bomb_is_not_unpacked() {
+    #[tokio::test]
+    async fn a_bomb_is_not_unpacked() {
         use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
+        encoder.write_all(&vec![b' '; 4 << 20]).unwrap();
         let packed = encoder.finish().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("Content-Encoding", "gzip".parse().unwrap());
-        assert_eq!(inflate(&headers, packed.clone(), 1 << 20).unwrap().len(), 1 << 20);
-        assert!(matches!(inflate(&headers, packed, 1000), Err(BodyError::TooLarge(1000))));
+        let bomb = inflate(&headers, packed.clone(), 64 << 20, &mut ()).await;
+        assert!(matches!(bomb, Err(BodyError::Bomb)));
+        let large = inflate(&headers, packed, 1_000, &mut ()).await;
+        assert!(matches!(large, Err(BodyError::TooLarge(1_000))));
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(b"an honest answer").unwrap();
+        let packed = encoder.finish().unwrap();
+        let plain = inflate(&headers, packed, 1_000, &mut ()).await.unwrap();
+        assert_eq!(plain, b"an honest answer");
         headers.insert("Content-Encoding", "br".parse().unwrap());
-        assert!(matches!(inflate(&headers, vec![], 1000), Err(BodyError::Encoding(_))));
+        let other = inflate(&headers, vec![], 1_000, &mut ()).await;
+        assert!(matches!(other, Err(BodyError::Encoding(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_trickles_is_given_up() {
+        let mut speed = Speed::default();
+        for _ in 0..29 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            speed.count(100).unwrap();
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(matches!(speed.count(100), Err(BodyError::TooSlow)));
+        let mut speed = Speed::default();
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            speed.count(1_024).unwrap();
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use lock::Holder;
 pub use polls::PollState;
 pub use read::StoredEntry;
 pub use status::{SinkStatus, Status, TenantStatus};
-pub use take::{CatalogueMember, Enriched, NewEntry, Taking};
+pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
 
 use crate::model::TenantId;
 

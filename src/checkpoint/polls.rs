@@ -15,8 +15,8 @@ pub struct PollState {
     pub failures: u32,
     pub asked_back_to: Option<Day>,
     pub newest_day: Option<Day>,
-    /// When the newest day was read last.
-    pub newest_read_ms: Option<i64>,
+    /// The server's own word: no request before this.
+    pub not_before_ms: Option<i64>,
 }
 
 impl Checkpoint {
@@ -24,7 +24,7 @@ impl Checkpoint {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
         let state = connection
-            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, asked_back_to FROM tenant WHERE guid = ?1")?
+            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, asked_back_to, not_before FROM tenant WHERE guid = ?1")?
             .query_row([tenant.to_string()], |row| {
                 Ok(PollState {
                     last_attempt_ms: row.get(0)?,
@@ -33,7 +33,7 @@ impl Checkpoint {
                     failures: row.get(3)?,
                     asked_back_to: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
                     newest_day,
-                    newest_read_ms: row.get(1)?,
+                    not_before_ms: row.get(5)?,
                 })
             })
             .optional()?;
@@ -47,13 +47,14 @@ impl Checkpoint {
         now_ms: i64,
         reason: &str,
         observation: &Observation,
+        not_before_ms: Option<i64>,
     ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let id = tenant_row(&transaction, &tenant.to_string())?;
         transaction.execute(
-            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1 WHERE id = ?1",
-            params![id, now_ms, reason],
+            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1, not_before = ?4 WHERE id = ?1",
+            params![id, now_ms, reason, not_before_ms],
         )?;
         observe(&transaction, id, observation, now_ms)?;
         Ok(transaction.commit()?)

@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::{
     Checkpoint, CheckpointError,
     body::Bodies,
-    take::{read_facts, read_flags},
+    take::{EntryFlags, read_facts},
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 
@@ -49,7 +49,7 @@ impl Checkpoint {
         while let Some(row) = rows.next()? {
             let day: i32 = row.get(1)?;
             let revision: u32 = row.get(3)?;
-            let (late, backfilled, partial) = read_flags(row.get(5)?);
+            let EntryFlags { late, backfilled, partial, .. } = EntryFlags::of(row.get(5)?);
             let mut history = Vec::new();
             if revision > 1 {
                 let mut rows = earlier.query(params![guid, day, revision])?;

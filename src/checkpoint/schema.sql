@@ -13,7 +13,9 @@ CREATE TABLE tenant (
     last_attempt INTEGER,
     last_success INTEGER,
     last_error TEXT,
-    failures INTEGER NOT NULL DEFAULT 0
+    failures INTEGER NOT NULL DEFAULT 0,
+    -- The server's own word: no request before this, in milliseconds since 1970-01-01.
+    not_before INTEGER
 ) STRICT;
 
 -- A configured domain, resolved once.
@@ -82,6 +84,18 @@ CREATE TABLE owed (
     last_asked INTEGER NOT NULL,
     -- Given up: absent at the source.
     absent INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, day)
+) STRICT, WITHOUT ROWID;
+
+-- Days taken and not released: something is missing in them. Times in milliseconds since 1970-01-01.
+CREATE TABLE held (
+    tenant INTEGER NOT NULL REFERENCES tenant,
+    day INTEGER NOT NULL,
+    -- When the day was held first, and when this copy was read.
+    since INTEGER NOT NULL,
+    observed INTEGER NOT NULL,
+    -- As sent, compressed with zstd.
+    body BLOB NOT NULL,
     PRIMARY KEY (tenant, day)
 ) STRICT, WITHOUT ROWID;
 

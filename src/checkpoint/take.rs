@@ -9,7 +9,10 @@ use super::{
     body::{self, KeyFrame},
     catalogue, pack, tenant_row,
 };
-use crate::model::{Day, DayFacts, KeptDay, Observation, Phase, TenantId, day_digest};
+use crate::{
+    model::{Day, DayFacts, KeptDay, Observation, Phase, TenantId, day_digest},
+    packed::Packed,
+};
 
 /// A snapshot to be appended to the log.
 #[derive(Debug)]
@@ -18,11 +21,48 @@ pub struct NewEntry<'a> {
     pub revision: u32,
     pub facts: &'a DayFacts,
     /// As sent.
-    pub body: &'a str,
+    pub body: &'a Packed,
+    /// When it was read, in milliseconds since 1970-01-01.
+    pub observed_ms: i64,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
+    pub flags: EntryFlags,
+}
+
+/// What is said of a day beside its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own in the log")]
+pub struct EntryFlags {
     pub late: bool,
     pub backfilled: bool,
+    pub partial: bool,
+    pub imported: bool,
+}
+
+impl EntryFlags {
+    fn bits(self) -> i64 {
+        let Self { late, backfilled, partial, imported } = self;
+        i64::from(late)
+            | i64::from(backfilled) << 1
+            | i64::from(partial) << 2
+            | i64::from(imported) << 3
+    }
+
+    pub(super) fn of(bits: i64) -> Self {
+        let is = |bit: i64| bits & bit != 0;
+        Self { late: is(1), backfilled: is(2), partial: is(4), imported: is(8) }
+    }
+}
+
+/// A day taken and not released.
+#[derive(Clone, Debug)]
+pub struct HeldDay {
+    pub day: Day,
+    /// When the day was held first, and when this copy was read; milliseconds since 1970-01-01.
+    pub since_ms: i64,
+    pub observed_ms: i64,
+    /// As sent.
+    pub body: String,
 }
 
 /// A rich copy of a day that is kept poor: no news, but the texts.
@@ -30,7 +70,7 @@ pub struct NewEntry<'a> {
 pub struct Enriched<'a> {
     pub revision: u32,
     pub facts: &'a DayFacts,
-    pub body: &'a str,
+    pub body: &'a Packed,
 }
 
 /// One profile of a catalogue: what all tenants share, and what this one decided.
@@ -48,19 +88,28 @@ pub struct Taking<'a> {
     /// In the order of release.
     pub entries: Vec<NewEntry<'a>>,
     pub enriched: Vec<Enriched<'a>>,
+    /// Days to be held back: the day, and the copy.
+    pub held: Vec<(Day, &'a Packed)>,
     pub catalogue: Vec<CatalogueMember<'a>>,
     pub observations: Vec<Observation>,
-    /// The poll asked for the days from here on.
-    pub asked_from: Day,
+    /// The poll asked for the days from here on; `None` where nobody was asked.
+    pub asked_from: Option<Day>,
     /// Days asked for and not had.
     pub missing: Vec<Day>,
     /// The earliest day that this poll asked for, if it saw all there was.
     pub asked_back_to: Option<Day>,
+    pub end: PollEnd,
 }
 
-const LATE: i64 = 1;
-const BACKFILLED: i64 = 2;
-const PARTIAL: i64 = 4;
+/// How the poll that brought this has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    Complete,
+    /// Something is missing, and wanted soon.
+    Incomplete(String),
+    /// There was none: an import, or days released that were held.
+    NoPoll,
+}
 
 /// A missing day is asked for at this many polls, and weekly from then on.
 const DAILY_ASKS: u32 = 7;
@@ -75,14 +124,15 @@ impl Checkpoint {
         let connection = self.connection();
         let names = self.names();
         let mut statement = connection.prepare_cached(
-            "SELECT e.day, e.revision, e.facts FROM entry e JOIN tenant t ON t.id = e.tenant
+            "SELECT e.day, e.revision, e.facts, e.flags FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",
         )?;
         let mut rows = statement.query(params![tenant.to_string(), from.number()])?;
         let mut ledger = BTreeMap::new();
         while let Some(row) = rows.next()? {
             let facts = read_facts(row, 0, 2, &names)?;
-            ledger.insert(facts.day, KeptDay { revision: row.get(1)?, facts });
+            let partial = EntryFlags::of(row.get(3)?).partial;
+            ledger.insert(facts.day, KeptDay { revision: row.get(1)?, partial, facts });
         }
         Ok(ledger)
     }
@@ -111,6 +161,42 @@ impl Checkpoint {
         let earliest = days.0.and_then(Day::from_number);
         let newest = days.1.and_then(Day::from_number);
         Ok(earliest.zip(newest).map(|(earliest, newest)| earliest..=newest))
+    }
+
+    /// The newest day of which nothing is missing, with its revision.
+    pub fn newest_whole(&self, tenant: TenantId) -> Result<Option<(Day, u32)>, CheckpointError> {
+        let whole: Option<(i32, u32)> = self
+            .connection()
+            .prepare_cached(
+                "SELECT e.day, e.revision FROM entry e JOIN tenant t ON t.id = e.tenant
+                 WHERE t.guid = ?1 AND e.kind = 1 AND e.flags & 4 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1",
+            )?
+            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(whole.and_then(|(day, revision)| Some((Day::from_number(day)?, revision))))
+    }
+
+    /// The days that are held back, oldest first.
+    pub fn held(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT h.day, h.since, h.observed, h.body FROM held h JOIN tenant t ON t.id = h.tenant
+             WHERE t.guid = ?1 ORDER BY h.day",
+        )?;
+        let mut rows = statement.query([tenant.to_string()])?;
+        let mut held = Vec::new();
+        while let Some(row) = rows.next()? {
+            let damaged = || CheckpointError::Damaged("a held day cannot be read".to_owned());
+            let bytes: Vec<u8> = row.get(3)?;
+            let body = zstd::bulk::decompress(&bytes, body::MAX_BODY).map_err(|_| damaged())?;
+            held.push(HeldDay {
+                day: Day::from_number(row.get(0)?).ok_or_else(damaged)?,
+                since_ms: row.get(1)?,
+                observed_ms: row.get(2)?,
+                body: String::from_utf8(body).map_err(|_| damaged())?,
+            });
+        }
+        Ok(held)
     }
 
     /// Days that are owed and due to be asked for again: at seven polls, then weekly.
@@ -161,33 +247,60 @@ impl Take<'_> {
             self.enrich(enriched, &mut key)?;
         }
         for entry in &taking.entries {
-            self.append(entry, taking.observed_ms, catalogue, &mut key)?;
+            self.append(entry, catalogue, &mut key)?;
         }
+        self.hold(taking)?;
         for observation in &taking.observations {
             observe(self.transaction, self.tenant, observation, taking.observed_ms)?;
         }
         self.owe(taking)?;
-        self.transaction.execute(
-            "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, failures = 0,
-                asked_back_to = CASE WHEN ?3 IS NULL THEN asked_back_to
-                                     ELSE min(coalesce(asked_back_to, ?3), ?3) END
-             WHERE id = ?1",
-            params![self.tenant, taking.observed_ms, taking.asked_back_to.map(Day::number)],
-        )?;
+        self.end(taking)
+    }
+
+    fn end(&self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        let observed = taking.observed_ms;
+        match &taking.end {
+            PollEnd::Complete => self.transaction.execute(
+                "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, failures = 0, not_before = NULL
+                 WHERE id = ?1",
+                params![self.tenant, observed],
+            )?,
+            PollEnd::Incomplete(reason) => self.transaction.execute(
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1 WHERE id = ?1",
+                params![self.tenant, observed, reason],
+            )?,
+            PollEnd::NoPoll => 0,
+        };
+        if let Some(back_to) = taking.asked_back_to {
+            self.transaction.execute(
+                "UPDATE tenant SET asked_back_to = min(coalesce(asked_back_to, ?2), ?2) WHERE id = ?1",
+                params![self.tenant, back_to.number()],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Keeps copies of days that are not to be released yet; a later copy replaces an earlier one.
+    fn hold(&self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        for (day, body) in &taking.held {
+            let bytes = zstd::bulk::compress(body.text()?.as_bytes(), 9)?;
+            self.transaction.execute(
+                "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
+                 ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
+                params![self.tenant, day.number(), taking.observed_ms, bytes],
+            )?;
+        }
         Ok(())
     }
 
     fn append(
         &mut self,
         entry: &NewEntry<'_>,
-        observed_ms: i64,
         catalogue: Option<i64>,
         key: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(entry.facts)?;
-        let body = body::store(self.transaction, entry.body, key)?;
-        let flags =
-            if entry.late { LATE } else { 0 } | if entry.backfilled { BACKFILLED } else { 0 };
+        let body = body::store(self.transaction, &entry.body.text()?, key)?;
         let seq = next_seq(self.transaction, self.tenant)?;
         self.transaction
             .prepare_cached(
@@ -199,20 +312,22 @@ impl Take<'_> {
                 self.tenant,
                 seq,
                 entry.facts.day.number(),
-                observed_ms,
+                entry.observed_ms,
                 entry.revision,
                 entry.snapshot_id,
                 facts,
                 day_digest(entry.facts),
-                flags,
+                entry.flags.bits(),
                 catalogue,
                 entry.base.map(|(day, _)| day.number()),
                 entry.base.map(|(_, revision)| revision),
                 body,
             ])?;
-        self.transaction
-            .prepare_cached("DELETE FROM owed WHERE tenant = ?1 AND day = ?2")?
-            .execute(params![self.tenant, entry.facts.day.number()])?;
+        for no_longer in ["owed", "held"] {
+            self.transaction
+                .prepare_cached(&format!("DELETE FROM {no_longer} WHERE tenant = ?1 AND day = ?2"))?
+                .execute(params![self.tenant, entry.facts.day.number()])?;
+        }
         Ok(())
     }
 
@@ -222,7 +337,7 @@ impl Take<'_> {
         key: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(enriched.facts)?;
-        let body = body::store(self.transaction, enriched.body, key)?;
+        let body = body::store(self.transaction, &enriched.body.text()?, key)?;
         // The poor body stays for as long as others lean on it.
         self.transaction.execute(
             "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
@@ -240,10 +355,12 @@ impl Take<'_> {
             )?;
         }
         // Those that came are owed no more; the rest has been asked for once more.
-        self.transaction.execute(
-            "UPDATE owed SET asks = asks + 1, last_asked = ?3 WHERE tenant = ?1 AND day >= ?2",
-            params![self.tenant, taking.asked_from.number(), taking.observed_ms],
-        )?;
+        if let Some(from) = taking.asked_from {
+            self.transaction.execute(
+                "UPDATE owed SET asks = asks + 1, last_asked = ?3 WHERE tenant = ?1 AND day >= ?2",
+                params![self.tenant, from.number(), taking.observed_ms],
+            )?;
+        }
         // Microsoft keeps 90 days: what is older cannot be had any more.
         let horizon = taking.observed_ms.div_euclid(86_400_000) - 90;
         self.transaction.execute(
@@ -340,9 +457,4 @@ pub(super) fn read_facts(
         .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
     let bytes: Vec<u8> = row.get(facts)?;
     pack::unpack(&bytes, day, |id| names.by_id.get(&id).cloned())
-}
-
-/// The flags of an entry: late, backfilled, partial.
-pub(super) fn read_flags(flags: i64) -> (bool, bool, bool) {
-    (flags & LATE != 0, flags & BACKFILLED != 0, flags & PARTIAL != 0)
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{Day, DayFacts, EventId, Observation, Phase, What};
-use crate::wire;
+use crate::{packed::Packed, wire};
 
 fn tenant() -> TenantId {
     TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
@@ -31,9 +31,11 @@ fn nothing() -> Taking<'static> {
         enriched: vec![],
         catalogue: vec![],
         observations: vec![],
-        asked_from: Day::of(jiff::Timestamp::UNIX_EPOCH),
+        held: vec![],
+        asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
         asked_back_to: None,
+        end: PollEnd::Complete,
     }
 }
 
@@ -44,10 +46,10 @@ fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
         snapshot_id: "x",
         revision,
         facts: &facts,
-        body: &body,
+        body: &Packed::of(&body).unwrap(),
+        observed_ms: 0,
         base: None,
-        late: false,
-        backfilled: false,
+        flags: EntryFlags::default(),
     };
     checkpoint.take(tenant(), &Taking { entries: vec![entry], ..nothing() }).unwrap();
 }
@@ -107,7 +109,7 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
     take_day(&checkpoint, "2026-11-21", 1, 1);
     let rich = body("2026-11-21", 1).replace("described", "now described");
     let rich_facts = facts(&rich);
-    let enriched = Enriched { revision: 1, facts: &rich_facts, body: &rich };
+    let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
     checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
     let entries = checkpoint.read(tenant(), 1, day("2026-11-01"), usize::MAX).unwrap();
     assert_eq!((entries.len(), entries[0].body.as_str()), (1, rich.as_str()));

@@ -30,11 +30,19 @@ pub(super) enum Command {
     /// Print days straight from the API; no sink, no checkpoint
     Fetch(Fetch),
     /// Validate the configuration, the secrets and the state directory
-    Check,
+    Check(Check),
     /// Show how far everything has got
     Status(Status),
     /// Read days back from the API into the checkpoint
     Backfill(Backfill),
+    /// Sign in as a user, for credentials of kind = "user"
+    Login(Login),
+    /// Print the link by which an administrator grants what the app needs
+    ConsentUrl(ConsentUrl),
+    /// Take saved answers of either API into the checkpoint, as history
+    Import(Import),
+    /// Turn the original script's JSON configuration into one for this program
+    ImportConfig(ImportConfig),
     /// Try everything against a simulated tenant: no account, no configuration
     Demo(Demo),
     /// Print a JSON Schema: of the record, or of the configuration
@@ -81,6 +89,56 @@ pub(super) struct Backfill {
     /// The tenant to read [default: all]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    /// Ask Microsoft too: sign in, read once, compare what is granted with what is needed
+    #[arg(long)]
+    pub online: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Login {
+    /// The shared credential to sign in for
+    #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
+    pub credential: Option<String>,
+    /// The tenant whose own credential it is
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// With a code to type on another device, instead of a browser on this one
+    #[arg(long)]
+    pub device_code: bool,
+    /// Keep the refresh token unsealed, where no `token_key` is configured
+    #[arg(long)]
+    pub plaintext: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ConsentUrl {
+    /// The tenant to consent in [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// Files of saved answers: pages, lists or single days, as JSON or JSON lines
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportConfig {
+    /// The original script's ConfigForSecureScoreAPI.json
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to write the configuration [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Where to write the app's secret, which never goes into the configuration
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

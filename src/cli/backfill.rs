@@ -19,10 +19,7 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<Exit, Fai
     if let Some(name) = &args.tenant
         && !configuration.tenants.iter().any(|tenant| tenant.name == *name)
     {
-        return Err(Failed {
-            exit: Exit::Usage,
-            message: format!("the configuration has no tenant `{name}`"),
-        });
+        return Err(super::no_tenant(name));
     }
     match Checkpoint::holder(&configuration.state_directory) {
         Some(holder) => through_daemon(&configuration, &holder, args),
@@ -36,10 +33,7 @@ fn through_daemon(
     holder: &crate::checkpoint::Holder,
     args: &args::Backfill,
 ) -> Result<Exit, Failed> {
-    let Some(socket) = &holder.socket else {
-        let message = format!("process {} holds the checkpoint and takes no commands", holder.pid);
-        return Err(Failed { exit: Exit::Unusable, message });
-    };
+    let socket = super::socket_of(holder)?;
     let bar = progress(if args.tenant.is_some() { 1 } else { configuration.tenants.len() as u64 });
     let request = Request::Backfill { days: args.days, tenant: args.tenant.clone() };
     let end = daemon::ask(socket, &request, |event| {

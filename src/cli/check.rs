@@ -1,11 +1,11 @@
-//! `check`: everything that can be found out without asking anybody.
+//! `check`: everything that can be found out without asking anybody; with `--online`, the rest.
 
 use std::path::Path;
 
-use super::{Exit, Failed, count, print, say};
+use super::{Exit, Failed, args, count, print, say};
 use crate::{checkpoint::Checkpoint, config::Configuration};
 
-pub(super) fn check(config: &Path) -> Result<Exit, Failed> {
+pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
     check_state(&configuration)?;
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
@@ -15,7 +15,14 @@ pub(super) fn check(config: &Path) -> Result<Exit, Failed> {
         count(tenants, "tenant"),
         count(sinks, "sink")
     ))?;
-    Ok(Exit::Done)
+    if !args.online {
+        return Ok(Exit::Done);
+    }
+    if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
+        // A refresh token is replaced at each use.
+        super::act_as_owner(&configuration.state_directory)?;
+    }
+    super::online::check_online(&configuration)
 }
 
 /// The state directory can be used: by us, or by the daemon that uses it now.

@@ -1,6 +1,6 @@
 //! `fetch`: days straight from the API, on the screen or into a pipe.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
@@ -8,29 +8,28 @@ use super::{Exit, Failed, args, args::Output, block_on, print, say};
 use crate::{
     clock,
     config::Configuration,
-    daemon::{Fetched, fetch_tenant},
+    daemon::{Fetched, PollError, fetch_tenant},
     derive::{Entry, Records, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, plain},
     model::{Body, Day, Record, SnapshotRef},
+    source::{Clients, SourceError},
     wire,
 };
 
 pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
+    if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
+        // A refresh token is replaced at each use.
+        super::act_as_owner(&configuration.state_directory)?;
+    }
     let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
     if !configuration.tenants.iter().any(|tenant| wanted(&tenant.name)) {
-        return Err(Failed {
-            exit: Exit::Usage,
-            message: format!(
-                "the configuration has no tenant `{}`",
-                args.tenant.as_deref().unwrap_or_default()
-            ),
-        });
+        return Err(super::no_tenant(args.tenant.as_deref().unwrap_or_default()));
     }
     let mut printer = Printer::new(args.output);
     let mut exit = Exit::Done;
-    let fetched = block_on(fetch_all(&configuration, args))?;
+    let fetched = block_on(fetch_all(&configuration, args))??;
     for (name, result) in fetched {
         match result {
             Ok(fetched) => printer.tenant(&fetched)?,
@@ -47,21 +46,25 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
 async fn fetch_all(
     configuration: &Configuration,
     args: &args::Fetch,
-) -> Vec<(String, Result<Fetched, crate::daemon::PollError>)> {
+) -> Result<Vec<(String, Result<Fetched, PollError>)>, SourceError> {
     let plans: Vec<_> = configuration
         .tenants
         .iter()
         .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
         .collect();
     let bar = super::backfill::progress(plans.len() as u64);
+    let clients = Arc::new(Clients::new(&configuration.reach)?);
     let mut results = Vec::new();
     for plan in plans {
         let today = Day::of(clock::now());
-        results.push((plan.name.clone(), fetch_tenant(plan, today.plus(1 - args.days)).await));
+        results.push((
+            plan.name.clone(),
+            fetch_tenant(&clients, plan, today.plus(1 - args.days)).await,
+        ));
         bar.inc(1);
     }
     bar.finish_and_clear();
-    results
+    Ok(results)
 }
 
 /// Gathers what is to be printed.
@@ -95,14 +98,13 @@ impl Printer {
 
     fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
         for seen in &fetched.days {
+            let body = seen.body.text()?;
             if self.output == Output::Raw {
-                let value: &serde_json::value::RawValue =
-                    serde_json::from_str(&seen.body).map_err(std::io::Error::from)?;
-                self.text += &value.get().replace(['\n', '\r'], " ");
+                self.text += &body.replace(['\n', '\r'], " ");
                 self.text.push('\n');
                 continue;
             }
-            let snapshot = wire::snapshot(&seen.body)
+            let snapshot = wire::snapshot(&body)
                 .map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
             let at = SnapshotRef {
                 id: seen.snapshot_id.clone(),

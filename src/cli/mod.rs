@@ -3,9 +3,14 @@
 mod args;
 mod backfill;
 mod check;
+mod consent_url;
 mod demo;
 mod fetch;
+mod import;
+mod import_config;
+mod login;
 mod once;
+mod online;
 mod run;
 mod schema;
 mod status;
@@ -20,10 +25,11 @@ use args::Command;
 use clap::Parser;
 
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, Holder},
     config::{ConfigError, Configuration},
     daemon::{BuildError, RunError},
     error::chain,
+    source::SourceError,
 };
 
 /// How a command ends. The numbers are part of the contract.
@@ -93,6 +99,12 @@ impl From<RunError> for Failed {
     }
 }
 
+impl From<SourceError> for Failed {
+    fn from(error: SourceError) -> Self {
+        Self { exit: Exit::Usage, message: chain(&error) }
+    }
+}
+
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         // A reader that has seen enough is no failure of ours.
@@ -123,7 +135,11 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
         Command::Run => run::run(&config),
         Command::Once => once::once(&config),
         Command::Fetch(fetch) => fetch::fetch(&config, &fetch),
-        Command::Check => check::check(&config),
+        Command::Check(check) => check::check(&config, &check),
+        Command::Login(login) => login::login(&config, &login),
+        Command::ConsentUrl(consent) => consent_url::consent_url(&config, &consent),
+        Command::Import(import) => import::import(&config, &import),
+        Command::ImportConfig(import) => import_config::import_config(&import),
         Command::Status(status) => status::status(&config, &status),
         Command::Backfill(backfill) => backfill::backfill(&config, &backfill),
         Command::Demo(demo) => demo::demo(&demo),
@@ -134,11 +150,23 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
 /// A configuration whose secrets can all be read.
 fn load(path: &Path) -> Result<Configuration, Failed> {
     let configuration = Configuration::load(path)?;
-    configuration.check_secrets(&path.display().to_string())?;
+    configuration.check_secrets()?;
     for warning in configuration.warnings() {
         say(&format!("warning: {warning}"));
     }
     Ok(configuration)
+}
+
+fn no_tenant(name: &str) -> Failed {
+    Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{name}`") }
+}
+
+/// Where the daemon that holds a checkpoint can be talked to.
+fn socket_of(holder: &Holder) -> Result<&Path, Failed> {
+    holder.socket.as_deref().ok_or_else(|| Failed {
+        exit: Exit::Unusable,
+        message: format!("process {} holds the checkpoint and takes no commands", holder.pid),
+    })
 }
 
 /// The runtime of every command that talks to anybody. An interrupt ends it with 130.

@@ -32,6 +32,12 @@ pub(super) fn say_report(report: &OnceReport) {
                 if poll.refused > 0 {
                     line = format!("{line}, {} refused", count(poll.refused as u64, "snapshot"));
                 }
+                if poll.held > 0 {
+                    line = format!("{line}, {} held back", count(poll.held as u64, "day"));
+                }
+                if let Some(reason) = &poll.incomplete {
+                    line = format!("{line}; {reason}");
+                }
                 say(&line);
             }
             Err(error) => say(&format!("tenant {name}: {}", chain(error))),

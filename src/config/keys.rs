@@ -2,24 +2,63 @@
 //! Schema come. What a sink takes beyond the common keys stands in its own folder.
 
 use crate::{
-    settings::{Choice, Key, Shape, Variant, later, optional, required},
+    settings::{Choice, Key, Many, Shape, Variant, later, optional, required},
     sink,
 };
 
 pub const KEYS: &[Key] = &[
     required("state", Shape::Table(STATE), "Where the checkpoint is kept."),
     optional("schedule", Shape::Table(SCHEDULE), "When the API is polled."),
-    required("tenants", Shape::Tables(TENANT), "The tenants to read."),
+    optional("source", Shape::Table(SOURCE), "How Microsoft is reached."),
+    optional("credentials", CREDENTIALS, "Credentials that tenants share: [credentials.NAME]."),
+    optional("tenants", Shape::Tables(TENANT), "The tenants to read."),
+    optional(
+        "tenants_file",
+        Shape::Text,
+        "More tenants: a CSV with a header of `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
+    ),
     required(
         "sinks",
-        Shape::Tagged { tag: "type", list: true, keys: SINK, variants: sink::variants },
+        Shape::Tagged { tag: "type", many: Many::List, keys: SINK, variants: sink::variants },
         "Where the records go.",
     ),
     later("admin"),
-    later("credentials"),
-    later("tenants_file"),
     later("severity"),
     later("baseline"),
+];
+
+/// What a file in `tenants.d` may hold, and a CSV comes to.
+pub(super) const TENANT_KEYS: &[Key] = &[
+    optional("credentials", CREDENTIALS, "Credentials that tenants share: [credentials.NAME]."),
+    required("tenants", Shape::Tables(TENANT), "The tenants to read."),
+];
+
+const CREDENTIALS: Shape =
+    Shape::Tagged { tag: "kind", many: Many::Named, keys: CREDENTIAL, variants: credentials };
+
+const SOURCE: &[Key] = &[
+    optional(
+        "proxy",
+        Shape::Text,
+        "http://host:port of a proxy; a machine's metadata service is never asked through it.",
+    ),
+    optional("proxy_user", Shape::Text, "Its user, with `proxy_password`."),
+    optional("proxy_password", Shape::Secret, "The password of `proxy_user`."),
+    optional(
+        "ca_file",
+        Shape::Text,
+        "Certificate authorities in PEM, trusted instead of the system's.",
+    ),
+    optional(
+        "requests_per_second",
+        Shape::Integer { min: 1, max: 1_000 },
+        "Requests to Graph over all tenants; default 50.",
+    ),
+    optional(
+        "bytes_in_flight",
+        Shape::Size,
+        "Memory for answers over all tenants, at least 8MiB; default 32MiB. No answer may be larger than half of it.",
+    ),
 ];
 
 const STATE: &[Key] = &[
@@ -42,7 +81,11 @@ const SCHEDULE: &[Key] = &[
         Shape::Duration,
         "How long until a snapshot that has not appeared is looked for again; default 2h.",
     ),
-    later("partial_hold"),
+    optional(
+        "partial_hold",
+        Shape::Duration,
+        "How long a day is held back of which Microsoft gave only a part; default 6h.",
+    ),
 ];
 
 const TENANT: &[Key] = &[
@@ -51,15 +94,23 @@ const TENANT: &[Key] = &[
     optional(
         "cloud",
         Shape::OneOfOrTable(
-            &[Choice::now("global"), Choice::now("us-gov-high"), Choice::now("us-gov-dod")],
+            &[
+                Choice::now("global"),
+                Choice::now("us-gov-high"),
+                Choice::now("us-gov-dod"),
+                Choice::now("china"),
+                Choice::now("bleu"),
+                Choice::now("delos"),
+                Choice::now("govsg"),
+            ],
             CLOUD,
         ),
         "The Microsoft cloud; default global.",
     ),
     optional(
         "api",
-        Shape::OneOf(&[Choice::now("secure_scores"), Choice::later("legacy_reports")]),
-        "The API to read.",
+        Shape::OneOf(&[Choice::now("secure_scores"), Choice::now("legacy_reports")]),
+        "The API to read; `legacy_reports` is the original getTenantSecureScores.",
     ),
     optional(
         "initial_backfill_days",
@@ -69,8 +120,13 @@ const TENANT: &[Key] = &[
     optional("labels", Shape::Map, "Names and texts of your own that stand in every record."),
     required(
         "credential",
-        Shape::Tagged { tag: "kind", list: false, keys: CREDENTIAL, variants: credentials },
-        "How to sign in: [tenants.credential].",
+        Shape::NameOr(&Shape::Tagged {
+            tag: "kind",
+            many: Many::One,
+            keys: CREDENTIAL,
+            variants: credentials,
+        }),
+        "How to sign in: the name of one of [credentials], or [tenants.credential].",
     ),
 ];
 
@@ -81,9 +137,61 @@ const CLOUD: &[Key] = &[
 
 const CREDENTIAL: &[Key] = &[required("kind", Shape::Text, "The kind of credential.")];
 
-const CLIENT_SECRET: &[Key] = &[
-    required("client_id", Shape::Text, "The application (client) id of the app registration."),
-    required("client_secret", Shape::Secret, "The client secret's value."),
+const CLIENT_ID: Key =
+    required("client_id", Shape::Text, "The application (client) id of the app registration.");
+
+const CLIENT_SECRET: &[Key] =
+    &[CLIENT_ID, required("client_secret", Shape::Secret, "The client secret's value.")];
+
+const CERTIFICATE: &[Key] = &[
+    CLIENT_ID,
+    required("certificate", Shape::Text, "PEM with certificate and key, or PFX."),
+    optional("private_key", Shape::Text, "The key, where it has a PEM file of its own."),
+    optional("password", Shape::Secret, "The password of the PFX."),
+    optional(
+        "send_chain",
+        Shape::Bool,
+        "Sends the certificate's chain, for apps that trust a subject and an issuer.",
+    ),
+];
+
+const WORKLOAD_IDENTITY: &[Key] = &[
+    optional("client_id", Shape::Text, "The application's id; default $AZURE_CLIENT_ID."),
+    optional(
+        "token_file",
+        Shape::Text,
+        "Where the other issuer leaves its token; default $AZURE_FEDERATED_TOKEN_FILE.",
+    ),
+];
+
+const MANAGED_IDENTITY: &[Key] = &[
+    optional("client_id", Shape::Text, "Of a user-assigned identity, by client id,"),
+    optional("object_id", Shape::Text, "or by object id,"),
+    optional("resource_id", Shape::Text, "or by its resource id in Azure."),
+];
+
+const USER: &[Key] = &[
+    CLIENT_ID,
+    optional(
+        "home_tenant",
+        Shape::Text,
+        "Where that person signs in, by GUID or domain; default: the tenant, or `organizations` if shared.",
+    ),
+    optional(
+        "token_key",
+        Shape::Secret,
+        "What the refresh token is sealed with: any long random text.",
+    ),
+];
+
+/// The kinds of credential, and their keys.
+const CREDENTIAL_KINDS: &[(&str, &[Key])] = &[
+    ("client_secret", CLIENT_SECRET),
+    ("certificate", CERTIFICATE),
+    ("managed_identity", MANAGED_IDENTITY),
+    ("workload_identity", WORKLOAD_IDENTITY),
+    ("user", USER),
+    ("environment", &[]),
 ];
 
 const SINK: &[Key] = &[
@@ -125,9 +233,5 @@ const RECORDS: &[Choice] = &[
 ];
 
 fn credentials() -> Vec<Variant> {
-    let later = ["certificate", "managed_identity", "workload_identity", "user", "environment"];
-    let later = later.into_iter().map(|name| Variant { name, keys: None });
-    std::iter::once(Variant { name: "client_secret", keys: Some(CLIENT_SECRET) })
-        .chain(later)
-        .collect()
+    CREDENTIAL_KINDS.iter().map(|(name, keys)| Variant { name, keys: Some(keys) }).collect()
 }

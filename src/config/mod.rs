@@ -1,5 +1,6 @@
 //! The configuration: as written (TOML against tables of keys) and as meant (this).
 
+mod files;
 mod keys;
 mod read;
 
@@ -7,6 +8,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 pub use keys::KEYS;
@@ -16,9 +18,9 @@ use crate::{
     format::Texts,
     model::{Day, TenantId},
     schedule::Schedule,
-    settings::Fault,
+    settings::{Fault, Faults, Place, SecretRef, SecretUse},
     sink::Plan,
-    source::Access,
+    source::{Access, Credential, Reach},
 };
 
 /// Where it is looked for when nothing else is said.
@@ -29,8 +31,24 @@ pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 pub struct Configuration {
     pub state_directory: PathBuf,
     pub schedule: Schedule,
+    /// How long a day is held back of which only a part could be had.
+    pub partial_hold: Duration,
+    pub reach: Reach,
     pub tenants: Vec<TenantPlan>,
+    /// Each once, shared or not, by name.
+    pub credentials: Vec<NamedCredential>,
     pub sinks: Vec<SinkPlan>,
+    secrets: Vec<SecretUse>,
+}
+
+/// A credential, and where the configuration says it.
+#[derive(Clone, Debug)]
+pub struct NamedCredential {
+    /// `tenant NAME` for one that a tenant has for itself.
+    pub name: String,
+    pub credential: Arc<dyn Credential>,
+    file: String,
+    place: Place,
 }
 
 #[derive(Clone, Debug)]
@@ -68,59 +86,67 @@ pub struct SinkPlan {
 pub struct ConfigError(pub Vec<Fault>);
 
 impl Configuration {
-    /// Reads and validates a file; no secret is read and nothing is opened.
+    /// Reads and validates a file, and those beside it that hold tenants; no secret is read and
+    /// nothing is opened.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let hint =
-                "name a file with --config, or write one; the README has a first configuration"
-                    .to_owned();
-            ConfigError(vec![Fault {
-                file: file.clone(),
-                place: None,
-                message: format!("cannot be read: {error}"),
-                hint: Some(hint),
-            }])
-        })?;
-        Self::parse(&file, &text)
+        let hint = "name a file with --config, or write one; the README has a first configuration";
+        let main = files::read(path, hint)?;
+        let more = files::more_tenants(path, &main.text)?;
+        read::parse(&main, &more).map_err(ConfigError)
     }
 
     /// As [`Self::load`], from the text of a file.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        read::parse(file, text).map_err(ConfigError)
+        let main = read::Text { faults: Faults::new(file, text), text: text.to_owned() };
+        read::parse(&main, &[]).map_err(ConfigError)
     }
 
-    /// Reads every secret once, to find those that cannot be had before anything starts.
-    pub fn check_secrets(&self, file: &str) -> Result<(), ConfigError> {
-        let tenants =
-            self.tenants.iter().map(|t| (format!("tenant `{}`", t.name), &t.access.client_secret));
-        let sinks = self
-            .sinks
-            .iter()
-            .flat_map(|s| s.plan.secrets().into_iter().map(|r| (format!("sink `{}`", s.name), r)));
-        let faults: Vec<Fault> = tenants
-            .chain(sinks)
-            .filter_map(|(whose, secret)| {
-                let error = secret.read().err()?;
-                let message = format!("{whose}: {}", crate::error::chain(&error));
-                Some(Fault { file: file.to_owned(), place: None, message, hint: None })
-            })
-            .collect();
+    /// Looks at every secret and key once, to find those that cannot be had before anything
+    /// starts.
+    pub fn check_secrets(&self) -> Result<(), ConfigError> {
+        let fault = |file: &String, place: Place, message: String| {
+            let (message, hint) = match message.split_once("\n  hint: ") {
+                Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+                None => (message, None),
+            };
+            Fault { file: file.clone(), place: Some(place), message, hint }
+        };
+        let secrets = self.secrets.iter().filter_map(|secret| {
+            let error = secret.reference.read().err()?;
+            Some(fault(&secret.file, secret.place, crate::error::chain(&error)))
+        });
+        let credentials = self.credentials.iter().filter_map(|named| {
+            let error = named.credential.check().err()?;
+            Some(fault(&named.file, named.place, crate::error::chain(&error)))
+        });
+        let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
+        faults.sort_by_key(|fault| (fault.file.clone(), fault.place));
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 
-    /// What works but should not stay: secrets in the environment of a service.
+    /// What works but should not stay: secrets in the environment of a service, a certificate in
+    /// its last days.
     pub fn warnings(&self) -> Vec<String> {
-        if std::env::var_os("INVOCATION_ID").is_none() {
-            return Vec::new();
+        let now = crate::clock::now();
+        let mut warnings: Vec<String> = self
+            .credentials
+            .iter()
+            .filter_map(|named| {
+                let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
+                Some(format!("the certificate of `{}` is good until {end} only", named.name))
+            })
+            .collect();
+        if std::env::var_os("INVOCATION_ID").is_some() {
+            let in_environment =
+                self.secrets.iter().filter(|secret| matches!(secret.reference, SecretRef::Env(_)));
+            warnings.extend(in_environment.map(|secret| {
+                format!(
+                    "{} holds a secret: under systemd use LoadCredential= and {{ credential = … }}",
+                    secret.reference
+                )
+            }));
         }
-        let tenants = self.tenants.iter().map(|t| &t.access.client_secret);
-        let sinks = self.sinks.iter().flat_map(|s| s.plan.secrets());
-        tenants
-            .chain(sinks)
-            .filter(|secret| matches!(secret, crate::settings::SecretRef::Env(_)))
-            .map(|secret| format!("{secret} holds a secret: under systemd use LoadCredential= and {{ credential = … }}"))
-            .collect()
+        warnings
     }
 }
 

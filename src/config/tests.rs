@@ -79,11 +79,6 @@ fn what_is_not_in_this_version_is_refused_by_name() {
             "`sinks[0].message = \"rfc3164\"`",
         ),
         ("tls://", "relp://", "`relp://`"),
-        (
-            "kind = \"client_secret\"",
-            "kind = \"certificate\"",
-            "`tenants[0].credential.kind = \"certificate\"`",
-        ),
         ("type = \"file\"", "type = \"http\"", "`sinks[1].type = \"http\"`"),
         (
             "type = \"file\"",
@@ -193,5 +188,104 @@ fn what_the_manual_shows() {
     assert_ne!(example.len(), defaults.len());
     for text in [shown[0], example, &defaults] {
         Configuration::parse("shown", text).unwrap();
+    }
+}
+
+#[test]
+fn clouds_without_the_api_are_refused_with_the_reason() {
+    check(
+        "id = \"3f5c1d2e-0000-4000-8000-00000000c0de\"",
+        "id = \"3f5c1d2e-0000-4000-8000-00000000c0de\"\ncloud = \"china\"",
+        "c.toml:8:9: the cloud `china` has no Secure Score\n  hint: Microsoft's Graph has this API in global, us-gov-high and us-gov-dod only",
+    );
+    let found = faults(|text| {
+        text.replacen(
+            "[tenants.labels]",
+            "cloud = { login_url = \"https://login.chinacloudapi.cn\", graph_url = \"http://graph.microsoft.com\" }\n[tenants.labels]",
+            1,
+        )
+    });
+    assert!(found.contains("the cloud `china` has no Secure Score"), "{found}");
+    assert!(found.contains("`cloud.graph_url` must be https://host"), "{found}");
+}
+
+#[test]
+fn every_kind_of_credential_is_read() {
+    let kind = |section: &str| {
+        let found = faults(|text| {
+            let from = text.find("kind = ").unwrap();
+            let to = text.find("[[sinks]]").unwrap();
+            format!("{}{section}\n{}", &text[..from], &text[to..])
+        });
+        found.lines().next().unwrap_or_default().to_owned()
+    };
+    let id = "client_id = \"11111111-2222-4333-8444-555555555555\"";
+    for good in [
+        format!("kind = \"certificate\"\n{id}\ncertificate = \"/c.pem\"\nsend_chain = true"),
+        format!(
+            "kind = \"certificate\"\n{id}\ncertificate = \"/c.pfx\"\npassword = {{ file = \"/p\" }}"
+        ),
+        "kind = \"managed_identity\"".to_owned(),
+        "kind = \"managed_identity\"\nobject_id = \"x\"".to_owned(),
+        format!("kind = \"workload_identity\"\n{id}\ntoken_file = \"/t\""),
+        format!("kind = \"user\"\n{id}\ntoken_key = {{ credential = \"k\" }}"),
+    ] {
+        assert_eq!(kind(&good), "");
+    }
+    for (bad, want) in [
+        (
+            format!("kind = \"certificate\"\n{id}\ncertificate = \"c.pem\""),
+            "c.toml:13:15: `certificate` must be absolute: the service does not run where you do",
+        ),
+        (
+            "kind = \"managed_identity\"\nobject_id = \"x\"\nclient_id = \"y\"".to_owned(),
+            "c.toml:11:8: name one of `client_id`, `object_id` and `resource_id`",
+        ),
+        (
+            "kind = \"user\"\nclient_id = \"me\"".to_owned(),
+            "c.toml:12:13: `client_id` must be the GUID that Entra calls \"Application (client) ID\"",
+        ),
+        (
+            "kind = \"password\"".to_owned(),
+            "c.toml:11:8: `tenants[0].credential.kind` must be one of: client_secret, certificate, managed_identity, workload_identity, user, environment",
+        ),
+    ] {
+        assert_eq!(kind(&bad), want);
+    }
+}
+
+#[test]
+fn a_credential_may_be_shared_by_name() {
+    let shared = |name: &str| {
+        GOOD.replacen(
+            "[tenants.credential]",
+            &format!("[[tenants]]\nname = \"b\"\nid = \"b.example\"\ncredential = \"{name}\"\n[tenants.labels]\n[credentials.app]"),
+            1,
+        )
+        .replacen("[tenants.labels]", "credential = \"app\"\n[tenants.labels]", 1)
+    };
+    let configuration = Configuration::parse("c.toml", &shared("app")).unwrap();
+    let credential = |index: usize| &configuration.tenants[index].access.credential;
+    assert!(Arc::ptr_eq(credential(0), credential(1)));
+    let error = Configuration::parse("c.toml", &shared("ap")).unwrap_err().to_string();
+    assert_eq!(error, "c.toml:14:14: there is no credential `ap`\n  hint: there are: app");
+}
+
+#[test]
+fn slips_of_the_pen_get_a_hint() {
+    for (from, to, hint) in [
+        ("[[tenants]]", "[tenants]", "write [[tenants]], with two brackets"),
+        (
+            "type = \"file\"",
+            "type = \"file\"\nstart_from = 2026-01-01",
+            "put the date between quotes",
+        ),
+        ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is a day to come"),
+        ("[state]", "[schedule]\nlook_again = \"0s\"\n[state]", "must be at least 1m"),
+        // A missing tag hides nothing else.
+        ("type = \"file\"", "texts = \"many\"", "`sinks[1].texts` must be one of"),
+    ] {
+        let found = faults(|text| text.replacen(from, to, 1));
+        assert!(found.contains(hint), "{to}: {found}");
     }
 }

@@ -16,13 +16,30 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-use super::{Engine, backfill};
+use secrecy::SecretString;
+
+use super::{Engine, backfill, once::is_complete};
 use crate::{clock, error::chain, model::Day};
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Not `Debug`: one of them carries a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    Backfill { days: i32, tenant: Option<String> },
+    Backfill {
+        days: i32,
+        tenant: Option<String>,
+    },
+    /// Saved answers of one tenant, one item each.
+    Import {
+        tenant: String,
+        items: Vec<String>,
+    },
+    /// Somebody has signed in.
+    SignedIn {
+        credential: String,
+        refresh_token: String,
+        plaintext: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +51,11 @@ pub enum Event {
         days: usize,
         error: Option<String>,
     },
+    /// One part of an import is in.
+    Imported {
+        days: usize,
+        refused: usize,
+    },
     Done {
         failed: usize,
     },
@@ -42,7 +64,8 @@ pub enum Event {
     },
 }
 
-const MAX_REQUEST: u64 = 64 << 10;
+/// Years of saved answers come in parts of this size at most.
+const MAX_REQUEST: u64 = 32 << 20;
 const FILE: &str = "control.sock";
 
 /// Where the socket is: systemd's runtime directory, else beside the checkpoint.
@@ -92,14 +115,51 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
     }
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
+    // A request without an end is cut off, and then not understood.
     AsyncReader::new(reader.take(MAX_REQUEST)).read_line(&mut line).await?;
     match serde_json::from_str(&line) {
         Ok(Request::Backfill { days, tenant }) => {
             answer_backfill(engine, days, tenant, &mut writer).await
         }
-        Err(error) => {
-            send(&mut writer, &Event::Error { message: format!("not understood: {error}") }).await
+        Ok(Request::Import { tenant, items }) => {
+            send(&mut writer, &answer_import(engine, &tenant, &items)).await
         }
+        Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
+            let token = SecretString::from(refresh_token);
+            send(&mut writer, &answer_signed_in(engine, &credential, token, plaintext).await).await
+        }
+        // The parser's words may quote what was asked.
+        Err(_) => {
+            send(&mut writer, &Event::Error { message: "the request is not understood".to_owned() })
+                .await
+        }
+    }
+}
+
+fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
+    let Some(known) = engine.tenant_named(tenant).and_then(super::TenantState::known) else {
+        return Event::Error { message: format!("the daemon does not know tenant `{tenant}` yet") };
+    };
+    let items: Vec<&str> = items.iter().map(String::as_str).collect();
+    match engine.import(&known, &items) {
+        Ok(report) => Event::Imported { days: report.days, refused: report.refused },
+        Err(error) => Event::Error { message: chain(&error) },
+    }
+}
+
+async fn answer_signed_in(
+    engine: &Engine,
+    credential: &str,
+    token: SecretString,
+    plaintext: bool,
+) -> Event {
+    let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
+    let Some(user) = named.and_then(|named| named.credential.user()) else {
+        return Event::Error { message: format!("the daemon has no user `{credential}`") };
+    };
+    match user.accept(token, plaintext).await {
+        Ok(()) => Event::Done { failed: 0 },
+        Err(error) => Event::Error { message: chain(&error) },
     }
 }
 
@@ -129,7 +189,10 @@ async fn answer_backfill(
     let back_to = Day::of(clock::now()).plus(1 - days);
     let work = backfill(engine, Some(back_to), tenant.as_deref(), |name, result| {
         let days = result.as_ref().map_or(0, |report| report.days);
-        let error = result.as_ref().err().map(|error| chain(error));
+        let error = match result {
+            Ok(report) => report.incomplete.clone(),
+            Err(error) => Some(chain(error)),
+        };
         // The receiver lives as long as the work does.
         let _ = sender.send(Event::Tenant { name: name.to_owned(), days, error });
     });
@@ -143,7 +206,7 @@ async fn answer_backfill(
     while let Ok(event) = events.try_recv() {
         send(stream, &event).await?;
     }
-    let failed = results.iter().filter(|(_, result)| result.is_err()).count();
+    let failed = results.iter().filter(|(_, result)| !is_complete(result)).count();
     send(stream, &Event::Done { failed }).await
 }
 

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{PollError, TenantState, collector};
+use super::{
+    PollError,
+    collector::{self, CatalogueRead},
+    tenant_of,
+};
 use crate::{
     clock,
     config::{TenantName, TenantPlan},
     ledger::Seen,
     model::{Catalogue, Day, Tenant},
-    net,
-    source::{Graph, SourceError},
+    source::{Clients, Graph},
     wire,
 };
 
@@ -26,27 +29,31 @@ pub struct Fetched {
 }
 
 /// Reads a tenant back to a day.
-pub async fn fetch_tenant(plan: &TenantPlan, oldest: Day) -> Result<Fetched, PollError> {
-    let http = net::client(None).map_err(SourceError::Client)?;
-    let graph = Graph::new(http, plan.access.clone());
+pub async fn fetch_tenant(
+    clients: &Arc<Clients>,
+    plan: &TenantPlan,
+    oldest: Day,
+) -> Result<Fetched, PollError> {
+    let graph = Graph::new(clients.clone(), plan.access.clone());
     let id = match &plan.id {
         TenantName::Guid(id) => *id,
         TenantName::Domain(_) => graph.resolve().await?,
     };
-    let state = TenantState::new(plan.clone(), Some(id), graph);
-    let tenant = state.learn(id);
+    let tenant = Arc::new(tenant_of(plan, id));
     // To the millisecond, as the checkpoint keeps it.
     let now = clock::now();
     let observed = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
-    let today = Day::of(observed);
-    let answer = collector::read(&state, &tenant, oldest, today).await?;
-    let profiles = answer
-        .catalogue
+    let answer = collector::read(&graph, &tenant, oldest, observed).await?;
+    let parts = match answer.catalogue {
+        CatalogueRead::Whole(parts) => parts,
+        CatalogueRead::NotNeeded => Vec::new(),
+        CatalogueRead::Failed(error) => return Err(error.into()),
+    };
+    let profiles = parts
         .iter()
         .filter_map(|p| Some((wire::profile(&p.shared).ok()?, wire::state_updates(&p.decisions))));
     let catalogue = Catalogue::new(1, profiles.collect());
-    let mut days: Vec<Seen> =
-        answer.seen.into_iter().filter(|seen| seen.facts.day >= oldest).collect();
+    let mut days = answer.seen;
     days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
-    Ok(Fetched { tenant, today, observed, days, catalogue })
+    Ok(Fetched { tenant, today: Day::of(observed), observed, days, catalogue })
 }

@@ -30,8 +30,7 @@ use crate::{
     clock,
     config::{Configuration, TenantName, TenantPlan},
     model::{Day, Tenant, TenantId},
-    net::{self, ClientError},
-    source::Graph,
+    source::{Clients, Graph, SourceError},
 };
 
 /// Everything that a run needs, built and not yet moving.
@@ -51,7 +50,7 @@ pub enum BuildError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Source(#[from] SourceError),
     #[error("tenants `{0}` and `{1}` are one and the same: {2}")]
     SameTenant(String, String, String),
 }
@@ -60,7 +59,7 @@ impl Engine {
     /// Opens the checkpoint and makes ready. Nothing is asked of anybody yet.
     pub fn build(configuration: Configuration) -> Result<Arc<Self>, BuildError> {
         let checkpoint = Checkpoint::open(&configuration.state_directory)?;
-        let http = net::client(None)?;
+        let clients = Arc::new(Clients::new(&configuration.reach)?);
         let mut tenants: Vec<TenantState> = Vec::new();
         for plan in &configuration.tenants {
             let id = match &plan.id {
@@ -80,7 +79,7 @@ impl Engine {
             tenants.push(TenantState::new(
                 plan.clone(),
                 id,
-                Graph::new(http.clone(), plan.access.clone()),
+                Graph::new(clients.clone(), plan.access.clone()),
             ));
         }
         let engine = Self {
@@ -90,27 +89,41 @@ impl Engine {
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
-        for tenant in engine.tenants.iter().filter_map(TenantState::known) {
-            engine.register(tenant.id)?;
-        }
+        let known: Vec<_> = engine.tenants.iter().filter_map(TenantState::known).collect();
+        engine.register(&known.iter().map(|tenant| tenant.id).collect::<Vec<_>>())?;
+        engine.keep_promises()?;
         Ok(Arc::new(engine))
     }
 
-    /// Gives every sink a cursor for a tenant.
-    fn register(&self, tenant: TenantId) -> Result<(), CheckpointError> {
+    /// Gives every sink a cursor for these tenants.
+    fn register(&self, tenants: &[TenantId]) -> Result<(), CheckpointError> {
         for sink in &self.configuration.sinks {
             let back = Day::of(clock::now()).plus(-90);
-            self.checkpoint.register_sink(
-                &sink.name,
-                &[tenant],
-                sink.start_from.unwrap_or(back),
-            )?;
+            self.checkpoint.register_sink(&sink.name, tenants, sink.start_from.unwrap_or(back))?;
+        }
+        Ok(())
+    }
+
+    /// What servers demanded before this process began holds on.
+    fn keep_promises(&self) -> Result<(), CheckpointError> {
+        let now = clock::now().as_millisecond();
+        for state in &self.tenants {
+            let Some(tenant) = state.known() else { continue };
+            let left = self.checkpoint.poll_state(tenant.id)?.not_before_ms.map(|ms| ms - now);
+            if let Some(left) = left.and_then(|ms| u64::try_from(ms).ok()) {
+                state.graph.leave_alone_for(std::time::Duration::from_millis(left));
+            }
         }
         Ok(())
     }
 
     fn ring(&self) {
         self.bell.send_modify(|rings| *rings += 1);
+    }
+
+    /// The tenant of a name in the configuration.
+    pub fn tenant_named(&self, name: &str) -> Option<&TenantState> {
+        self.tenants.iter().find(|state| state.plan.name == name)
     }
 
     /// Writes the second cursor file, if there is anything new to write.

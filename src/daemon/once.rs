@@ -22,9 +22,14 @@ pub struct OnceReport {
 impl OnceReport {
     /// Nothing is owed to anybody.
     pub fn is_complete(&self) -> bool {
-        self.polls.iter().all(|(_, poll)| poll.is_ok())
+        self.polls.iter().all(|(_, poll)| is_complete(poll))
             && self.sinks.iter().all(|(.., stopped)| stopped.is_none())
     }
+}
+
+/// Nothing is missing in what a poll brought.
+pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
+    poll.as_ref().is_ok_and(|report| report.incomplete.is_none())
 }
 
 /// Polls every tenant once and delivers all there is.

@@ -26,7 +26,7 @@ pub struct TenantState {
     tenant: OnceLock<Arc<Tenant>>,
     /// Held through a poll: a tenant is never polled twice at once.
     pub(super) polling: Mutex<()>,
-    /// The server's own word: no request before this.
+    /// Nobody knows yet who the tenant is: not asked again before this.
     not_before: std::sync::Mutex<Option<Timestamp>>,
     /// How often it could not be found out who the tenant is.
     unresolved: AtomicU32,
@@ -54,8 +54,7 @@ impl TenantState {
         state
     }
 
-    /// Keeps a server's wish to be left alone for so long.
-    pub(super) fn leave_alone(&self, now: Timestamp, wait: Duration) {
+    fn leave_alone(&self, now: Timestamp, wait: Duration) {
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
             now.checked_add(wait).ok();
     }
@@ -66,10 +65,10 @@ impl TenantState {
         self.leave_alone(now, UNRESOLVED_WAIT * (1 << times));
     }
 
-    /// Whether a server still wants to be left alone.
+    /// Whether a poll would come too early: by our own patience, or by the server's word.
     pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        not_before.is_some_and(|time| now < time)
+        not_before.is_some_and(|time| now < time) || !self.graph.closed_for().is_zero()
     }
 
     /// The tenant, if its id is known yet.

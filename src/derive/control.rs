@@ -45,6 +45,9 @@ fn max_score(
     profile: Option<&ProfileSlot>,
     backfilled: bool,
 ) -> Option<(Number, MaxScoreSource)> {
+    if let Some(max) = control.max_score {
+        return Some((max, MaxScoreSource::Snapshot));
+    }
     let stated =
         profile.and_then(|p| p.profile.max_score).map(|max| (max, MaxScoreSource::Catalogue));
     let derived = || from_percentage(control).map(|max| (max, MaxScoreSource::Percentage));

@@ -40,6 +40,8 @@ pub struct AverageFacts {
 #[derive(Clone, Debug)]
 pub struct KeptDay {
     pub revision: u32,
+    /// Something is missing in it.
+    pub partial: bool,
     pub facts: DayFacts,
 }
 

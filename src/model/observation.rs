@@ -14,6 +14,12 @@ pub enum What {
     /// A snapshot that names another tenant.
     ForeignTenant,
     PollFailed,
+    /// A day of which only a part could be had.
+    Partial,
+    /// The catalogue could not be read whole.
+    CatalogueStale,
+    /// The credential's last day is near.
+    CredentialExpiring,
     /// A receiver refuses records of this sink.
     DeadLetter,
 }
@@ -43,6 +49,9 @@ impl What {
             Self::Implausible => "implausible",
             Self::ForeignTenant => "foreign_tenant",
             Self::PollFailed => "poll_failed",
+            Self::Partial => "partial",
+            Self::CatalogueStale => "catalogue_stale",
+            Self::CredentialExpiring => "credential_expiring",
             Self::DeadLetter => "dead_letter",
         }
     }

@@ -71,6 +71,8 @@ pub struct ControlRecord<'a> {
 /// Where a control's maximum comes from, for scores carry none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxScoreSource {
+    /// The score itself, as the original API sends it.
+    Snapshot,
     /// Read with the day.
     Catalogue,
     /// Score x 100 / percentage, for a day whose catalogue nobody kept.
@@ -170,6 +172,7 @@ impl ControlRecord<'_> {
 impl MaxScoreSource {
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Snapshot => "snapshot",
             Self::Catalogue => "catalogue",
             Self::Percentage => "percentage",
         }

@@ -23,6 +23,8 @@ pub struct Snapshot<'a> {
     pub averages: Vec<Average<'a>>,
     pub controls: Vec<ControlScore<'a>>,
     pub additional: Additional<'a>,
+    /// In the form of the original API, which gives days no id.
+    pub legacy: bool,
 }
 
 /// One control's score of the day.
@@ -34,6 +36,8 @@ pub struct ControlScore<'a> {
     pub description: Option<Cow<'a, str>>,
     /// Points.
     pub score: Option<Number>,
+    /// Points attainable; the original API alone says so here.
+    pub max_score: Option<Number>,
     /// 0 to 100.
     pub percentage: Option<Number>,
     /// An English sentence that may contradict the numbers; never to be parsed.

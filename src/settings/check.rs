@@ -6,7 +6,8 @@ use toml::{
 };
 
 use super::{
-    Choice, Faults, Key, Section, Shape, Variant, parse_duration, parse_size, section::integer,
+    Choice, Faults, Key, Many, Section, Shape, Variant, parse_duration, parse_size,
+    section::integer,
 };
 use crate::model::Day;
 
@@ -78,13 +79,23 @@ impl At<'_> {
             Shape::Tables(keys) => self.each(value, |at, item| {
                 at.with_table(item, |at, table| at.table(table, item.span(), &refs(keys)));
             }),
-            Shape::Tagged { tag, list, keys, variants } => {
+            Shape::NameOr(_) if read.is_str() => self.scalar(value, Shape::Text),
+            Shape::NameOr(shape) => self.value(value, name, *shape),
+            Shape::Tagged { tag, many, keys, variants } => {
                 let check = |at: &Self, item: &Spanned<DeValue<'_>>| {
                     at.with_table(item, |at, table| {
                         at.tagged(table, item.span(), tag, keys, &variants());
                     });
                 };
-                if list { self.each(value, check) } else { check(self, value) }
+                match many {
+                    Many::One => check(self, value),
+                    Many::List => self.each(value, check),
+                    Many::Named => self.with_table(value, |at, table| {
+                        table
+                            .iter()
+                            .for_each(|(name, item)| check(&at.inside(name.get_ref()), item));
+                    }),
+                }
             }
             Shape::Secret => self.secret(value),
             Shape::OneOfOrTable(_, keys) if read.is_table() => {
@@ -124,7 +135,9 @@ impl At<'_> {
             _ => (text.is_some_and(|t| !t.is_empty()), "a text, and not empty".to_owned()),
         };
         if !good {
-            self.faults.at(value.span(), format!("`{}` must be {wanted}", self.path), None);
+            let dated = read.is_datetime();
+            let hint = dated.then(|| "put the date between quotes".to_owned());
+            self.faults.at(value.span(), format!("`{}` must be {wanted}", self.path), hint);
         }
     }
 
@@ -169,9 +182,20 @@ impl At<'_> {
                     .filter(|variant| variant.keys.is_some())
                     .map(|variant| variant.name);
                 self.inside(tag).unknown_value(value, name.unwrap_or_default(), known);
+                self.common(table, keys);
             }
             (None, _) => {
                 self.faults.at(span, format!("`{}` is missing", self.inside(tag).path), None);
+                self.common(table, keys);
+            }
+        }
+    }
+
+    /// What can be judged of a table whose tag says nothing.
+    fn common(&self, table: &DeTable<'_>, keys: &[Key]) {
+        for (name, value) in table {
+            if let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) {
+                self.inside(key.name).value(value, name, key.shape);
             }
         }
     }
@@ -218,7 +242,9 @@ impl At<'_> {
 
     fn each(&self, value: &Spanned<DeValue<'_>>, check: impl Fn(&Self, &Spanned<DeValue<'_>>)) {
         let Some(list) = value.get_ref().as_array() else {
-            return self.faults.at(value.span(), format!("`{}` must be a list", self.path), None);
+            let table = value.get_ref().is_table();
+            let hint = table.then(|| format!("write [[{0}]], with two brackets", self.path));
+            return self.faults.at(value.span(), format!("`{}` must be a list", self.path), hint);
         };
         for (index, item) in list.iter().enumerate() {
             check(&At { faults: self.faults, path: format!("{}[{index}]", self.path) }, item);

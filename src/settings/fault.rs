@@ -6,10 +6,17 @@ use std::{cell::RefCell, fmt, ops::Range};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub file: String,
-    /// One-based; `None` for what has no place in the file.
-    pub place: Option<(usize, usize)>,
+    /// `None` for what has no place in the file.
+    pub place: Option<Place>,
     pub message: String,
     pub hint: Option<String>,
+}
+
+/// A place in a file, one-based; a column of 0 is a whole line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
 }
 
 /// The faults found so far in one file.
@@ -17,20 +24,45 @@ pub struct Fault {
 pub struct Faults {
     file: String,
     text: String,
+    /// Where the lines of the text come from, if it was made from another one.
+    lines: Option<Vec<usize>>,
     found: RefCell<Vec<(usize, Fault)>>,
 }
 
 impl Faults {
     pub fn new(file: &str, text: &str) -> Self {
-        Self { file: file.to_owned(), text: text.to_owned(), found: RefCell::default() }
+        Self {
+            file: file.to_owned(),
+            text: text.to_owned(),
+            lines: None,
+            found: RefCell::default(),
+        }
+    }
+
+    /// For a text whose n-th line stands for line `lines[n]` of the file.
+    pub fn of_lines(file: &str, text: &str, lines: Vec<usize>) -> Self {
+        Self { lines: Some(lines), ..Self::new(file, text) }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The place of a byte of the text.
+    pub fn place(&self, at: usize) -> Place {
+        let before = self.text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count();
+        if let Some(lines) = &self.lines {
+            return Place { line: lines.get(line).copied().unwrap_or(1), column: 0 };
+        }
+        let last = before.rsplit('\n').next().unwrap_or_default();
+        Place { line: line + 1, column: last.chars().count() + 1 }
     }
 
     /// Notes a fault at a range of bytes of the text.
     pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
-        let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        let fault = Fault { file: self.file.clone(), place: Some((line, column)), message, hint };
+        let place = Some(self.place(span.start));
+        let fault = Fault { file: self.file.clone(), place, message, hint };
         let mut found = self.found.borrow_mut();
         if !found.iter().any(|(_, known)| *known == fault) {
             found.push((span.start, fault));
@@ -42,8 +74,8 @@ impl Faults {
     }
 
     /// All faults, in the order of the file.
-    pub fn into_sorted(self) -> Vec<Fault> {
-        let mut found = self.found.into_inner();
+    pub fn sorted(&self) -> Vec<Fault> {
+        let mut found = self.found.borrow().clone();
         found.sort_by_key(|(start, _)| *start);
         found.into_iter().map(|(_, fault)| fault).collect()
     }
@@ -52,8 +84,10 @@ impl Faults {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
-        if let Some((line, column)) = self.place {
-            write!(f, ":{line}:{column}")?;
+        match self.place {
+            Some(Place { line, column: 0 }) => write!(f, ":{line}")?,
+            Some(Place { line, column }) => write!(f, ":{line}:{column}")?,
+            None => {}
         }
         write!(f, ": {}", self.message)?;
         match &self.hint {

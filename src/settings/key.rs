@@ -36,17 +36,28 @@ pub enum Shape {
     Secret,
     Table(&'static [Key]),
     Tables(&'static [Key]),
-    /// A table, or a list of them, whose further keys depend on the value of one: its tag.
+    /// Tables whose further keys depend on the value of one: its tag.
     Tagged {
         tag: &'static str,
-        list: bool,
+        many: Many,
         keys: &'static [Key],
         variants: fn() -> Vec<Variant>,
     },
+    /// The name of something said elsewhere, or what this shape is.
+    NameOr(&'static Shape),
     /// A switch that only `false` is honoured for in this version.
     OffOnly,
     /// Part of the contract, not in this version.
     Later,
+}
+
+/// How many tables stand under a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Many {
+    One,
+    List,
+    /// One a name of the operator's own.
+    Named,
 }
 
 /// One value of a key that takes few.

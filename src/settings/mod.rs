@@ -14,9 +14,9 @@ mod section;
 mod units;
 
 pub use check::check;
-pub use fault::{Fault, Faults};
-pub use key::{Choice, Key, Shape, Variant, later, optional, required};
+pub use fault::{Fault, Faults, Place};
+pub use key::{Choice, Key, Many, Shape, Variant, later, optional, required};
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
-pub use section::{Document, Section};
+pub use section::{Document, SecretUse, Section};
 pub use units::{parse_duration, parse_size};

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Choice, Key, Shape, Variant};
+use super::{Choice, Key, Many, Shape, Variant};
 
 /// A JSON Schema (2020-12) object for these keys.
 pub fn schema(keys: &[Key]) -> Value {
@@ -47,9 +47,14 @@ fn of_shape(shape: Shape) -> Value {
         }),
         Shape::Table(keys) => schema(keys),
         Shape::Tables(keys) => json!({ "type": "array", "items": schema(keys) }),
-        Shape::Tagged { tag, list, keys, variants } => {
+        Shape::NameOr(shape) => json!({ "oneOf": [{ "type": "string" }, of_shape(*shape)] }),
+        Shape::Tagged { tag, many, keys, variants } => {
             let one = json!({ "oneOf": variants().iter().filter_map(|v| variant(tag, keys, v)).collect::<Vec<_>>() });
-            if list { json!({ "type": "array", "items": one }) } else { one }
+            match many {
+                Many::One => one,
+                Many::List => json!({ "type": "array", "items": one }),
+                Many::Named => json!({ "type": "object", "additionalProperties": one }),
+            }
         }
         Shape::Later => json!(false),
     }

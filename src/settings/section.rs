@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Faults, SecretRef, parse_duration, parse_size};
+use super::{Faults, Place, SecretRef, parse_duration, parse_size};
 use crate::model::Day;
 
 /// A parsed file.
@@ -23,6 +23,14 @@ pub struct Section<'a> {
     pub(super) table: &'a DeTable<'a>,
     span: (usize, usize),
     faults: &'a Faults,
+}
+
+/// A reference to a secret, and where it stands.
+#[derive(Clone, Debug)]
+pub struct SecretUse {
+    pub reference: SecretRef,
+    pub file: String,
+    pub place: Place,
 }
 
 impl<'a> Document<'a> {
@@ -105,6 +113,52 @@ impl<'a> Section<'a> {
         let file = reference.path("file").map(SecretRef::File);
         let env = reference.text("env").map(|name| SecretRef::Env(name.to_owned()));
         credential.or(file).or(env)
+    }
+
+    /// Every secret that this section and those within it refer to.
+    pub fn secrets(&self) -> Vec<SecretUse> {
+        let mut uses = Vec::new();
+        for (name, value) in self.table {
+            let key = name.get_ref();
+            // The operator's own words, whatever they look like.
+            if key == "labels" {
+                continue;
+            }
+            if let Some(reference) = self.secret(key)
+                && value.get_ref().as_table().is_some_and(|table| table.len() == 1)
+            {
+                uses.push(SecretUse {
+                    reference,
+                    file: self.faults.file().to_owned(),
+                    place: self.place(key),
+                });
+            } else if let Some(inner) = self.section(key) {
+                uses.extend(inner.secrets());
+            } else {
+                uses.extend(self.sections(key).iter().flat_map(Self::secrets));
+            }
+        }
+        uses
+    }
+
+    /// Where a key's value stands, or the section if the key is absent.
+    pub fn place(&self, key: &str) -> Place {
+        self.faults.place(self.get(key).map_or(self.span.0, |value| value.span().start))
+    }
+
+    /// The tables under a key, by the operator's names.
+    pub fn named(&self, key: &str) -> Vec<(&'a str, Self)> {
+        let table = self.get(key).and_then(|value| value.get_ref().as_table());
+        let items = table.into_iter().flat_map(DeTable::iter);
+        items
+            .filter_map(|(name, value)| {
+                Some((name.get_ref().as_ref(), Self::new(value, self.faults)?))
+            })
+            .collect()
+    }
+
+    pub fn faults(&self) -> &'a Faults {
+        self.faults
     }
 
     pub fn section(&self, key: &str) -> Option<Self> {

@@ -22,7 +22,7 @@ use crate::{
     error::chain,
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
-    settings::{Choice, Key, SecretRef, Section, Shape, Variant, optional},
+    settings::{Choice, Key, Section, Shape, Variant, optional},
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,9 +66,6 @@ pub trait Plan: Send + Sync + fmt::Debug {
     /// What must not be shared with another sink, such as a file.
     fn claims(&self) -> Option<String> {
         None
-    }
-    fn secrets(&self) -> Vec<&SecretRef> {
-        Vec::new()
     }
     /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
     fn open<'a>(

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::remedy;
+use super::{CredentialError, auth::is_passing, remedy};
 use crate::{
     net::BodyError,
-    settings::SecretError,
     wire::{EntraError, GraphError, WireError},
 };
 
@@ -13,20 +12,20 @@ use crate::{
 pub enum SourceError {
     #[error("cannot set up the HTTP client")]
     Client(#[from] crate::net::ClientError),
-    #[error("cannot read the client secret")]
-    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     #[error("no token: {}", describe_entra(.0))]
     Refused(EntraError),
     #[error("{what} did not answer")]
     Transport { what: &'static str, source: reqwest::Error },
     #[error("{what} answered HTTP {status}")]
     Status { what: &'static str, status: u16 },
-    #[error("Graph is throttling this app{}", .after.map(|d| format!(" for {} s", d.as_secs())).unwrap_or_default())]
-    Throttled { after: Option<Duration> },
-    #[error("Graph answered HTTP {status}: {}{}", describe_graph(.error), graph_hint(*.status))]
-    Graph { status: u16, error: GraphError, request_id: String },
+    #[error("{}", describe_throttled(.what, *.status, *.after))]
+    Throttled { what: &'static str, status: u16, after: Option<Duration> },
+    #[error("Graph answered HTTP {status}: {}{}{}", describe_graph(.error), describe_request(.request_id), graph_hint(*.status, .error))]
+    Graph { status: u16, error: GraphError, request_id: String, claims: Option<String> },
     #[error("part of the answer is missing at Microsoft: {warning}")]
-    Partial { warning: String },
+    Partial { warning: String, body: Vec<u8> },
     #[error("{what}: the body cannot be used")]
     Body { what: &'static str, source: BodyError },
     #[error("{what}: the answer is not what was asked for")]
@@ -37,6 +36,8 @@ pub enum SourceError {
     NotJson { what: &'static str, content_type: String },
     #[error("the next page is refused: {0}")]
     NextLink(&'static str),
+    #[error("Graph does not follow its own link to the next page: {}", describe_graph(.0))]
+    BrokenLink(GraphError),
     #[error("domain `{0}` belongs to no tenant of this cloud")]
     UnknownDomain(String),
 }
@@ -50,7 +51,10 @@ impl SourceError {
                 matches!(status, 408 | 429 | 500..=599)
             }
             Self::Body { source, .. } => matches!(source, BodyError::Broken(_)),
-            Self::Refused(error) => error.error == "temporarily_unavailable",
+            Self::Refused(error) => {
+                error.error == "temporarily_unavailable"
+                    || error.codes.iter().any(|code| is_passing(*code))
+            }
             _ => false,
         }
     }
@@ -58,7 +62,7 @@ impl SourceError {
     /// How long the server wants to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Throttled { after } => *after,
+            Self::Throttled { after, .. } => *after,
             _ => None,
         }
     }
@@ -66,20 +70,22 @@ impl SourceError {
     /// One word for metrics and observations.
     pub fn class(&self) -> &'static str {
         match self {
-            Self::Client(_) | Self::Secret(_) => "configuration",
-            Self::Refused(_) | Self::UnknownDomain(_) => "credential",
+            Self::Client(_) => "configuration",
+            Self::Credential(_) | Self::Refused(_) | Self::UnknownDomain(_) => "credential",
             Self::Graph { status: 401 | 403, .. } => "permission",
             Self::Transport { .. } | Self::Status { .. } | Self::Graph { .. } => "unavailable",
             Self::Throttled { .. } => "throttled",
             Self::Partial { .. } => "partial",
-            Self::Body { .. } | Self::Wire { .. } | Self::NotJson { .. } | Self::NextLink(_) => {
-                "answer"
-            }
+            Self::Body { .. }
+            | Self::Wire { .. }
+            | Self::NotJson { .. }
+            | Self::NextLink(_)
+            | Self::BrokenLink(_) => "answer",
         }
     }
 }
 
-fn describe_entra(error: &EntraError) -> String {
+pub(super) fn describe_entra(error: &EntraError) -> String {
     let said = if error.description.is_empty() { &error.error } else { &error.description };
     match error.codes.iter().find_map(|code| remedy(*code)) {
         Some(remedy) => format!("{said}\n  hint: {remedy}"),
@@ -95,10 +101,30 @@ fn describe_graph(error: &GraphError) -> String {
     }
 }
 
-fn graph_hint(status: u16) -> &'static str {
+/// The id by which Microsoft's support finds the request.
+fn describe_request(id: &str) -> String {
+    if id.is_empty() { String::new() } else { format!(" (request-id {id})") }
+}
+
+fn describe_throttled(what: &str, status: u16, after: Option<Duration>) -> String {
+    let busy = if matches!(status, 429 | 509) {
+        format!("{what} is throttling this app")
+    } else {
+        format!("{what} answered HTTP {status}")
+    };
+    match after {
+        Some(after) => format!("{busy}, and wants to be left alone for {} s", after.as_secs()),
+        None => busy,
+    }
+}
+
+fn graph_hint(status: u16, error: &GraphError) -> &'static str {
     match status {
+        _ if error.code == "Authorization_IdentityNotFound" => {
+            "\n  hint: the app is not known in this tenant: an administrator of the tenant must consent (`consent-url` prints the link)"
+        }
         401 | 403 => {
-            "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent"
+            "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent (`consent-url` prints the link)"
         }
         404 => "\n  hint: the tenant has no Secure Score, or `cloud` is wrong",
         _ => "",

@@ -10,7 +10,7 @@ pub struct GraphError {
 }
 
 /// What the token endpoint says of a request that failed.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntraError {
     /// `invalid_client`, `invalid_scope`, …
     pub error: String,
@@ -55,12 +55,19 @@ impl EntraError {
             trace_id: String,
         }
         let body: Body = serde_json::from_slice(body).ok()?;
-        let mut codes = body.error_codes;
-        if codes.is_empty() {
-            codes.extend(code_in(&body.error_description));
+        let told = Self::of(&body.error, &body.error_description);
+        let codes = if body.error_codes.is_empty() { told.codes } else { body.error_codes };
+        Some(Self { codes, trace_id: first_line(&body.trace_id), ..told })
+    }
+
+    /// From the two texts that every OAuth error has.
+    pub fn of(error: &str, description: &str) -> Self {
+        Self {
+            error: first_line(error),
+            codes: code_in(description).into_iter().collect(),
+            description: first_line(description),
+            trace_id: String::new(),
         }
-        let description = first_line(&body.error_description);
-        Some(Self { error: body.error, codes, description, trace_id: first_line(&body.trace_id) })
     }
 }
 

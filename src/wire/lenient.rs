@@ -53,11 +53,13 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
                 self.visit_f64(value as f64)
             }
 
-            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+            fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
+                bounded(value)?;
                 Ok(Scalar::Text(Cow::Borrowed(value)))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+                bounded(value)?;
                 Ok(Scalar::Text(Cow::Owned(value.to_owned())))
             }
 
@@ -143,6 +145,28 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
+    /// A date as text, with or without a time, or as `{"Year":…,"Month":…,"Day":…}`.
+    pub(super) fn date<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        slot: &mut Option<Cow<'de, str>>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        once(&key, slot.is_some())?;
+        match map.next_value()? {
+            Scalar::Text(text) if text.len() == 10 => {
+                *slot = Some(Cow::Owned(format!("{text}T00:00:00Z")));
+            }
+            Scalar::Text(text) => *slot = Some(text),
+            Scalar::Other(json) => match date_of(&json) {
+                Some(date) => *slot = Some(Cow::Owned(date)),
+                None => self.keep(key, Scalar::Other(json)),
+            },
+            other => self.keep(key, other),
+        }
+        Ok(())
+    }
+
     /// A field nobody documented: its JSON text, as sent.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
@@ -164,6 +188,13 @@ impl<'de> Fields<'_, 'de> {
     }
 }
 
+fn date_of(json: &str) -> Option<String> {
+    let date: Value = serde_json::from_str(json).ok()?;
+    let part = |name: &str| date.get(name)?.as_i64();
+    let (year, month, day) = (part("Year")?, part("Month")?, part("Day")?);
+    Some(format!("{year:04}-{month:02}-{day:02}T00:00:00Z"))
+}
+
 /// Whether a value nests deeper than any receiver should have to follow. Brackets inside strings
 /// count too: that errs on the safe side, and no field known comes near the limit.
 fn too_deep(raw: &str) -> bool {
@@ -181,6 +212,12 @@ fn too_deep(raw: &str) -> bool {
                 depth > MAX_DEPTH
             })
         }
+}
+
+/// Refuses a text longer than any receiver should have to take.
+fn bounded<E: Error>(text: &str) -> Result<(), E> {
+    const MAX_TEXT: usize = 1 << 20;
+    if text.len() > MAX_TEXT { Err(E::custom("a text is longer than 1 MiB")) } else { Ok(()) }
 }
 
 /// Refuses a known field that stands twice: which of the two is true cannot be known.
@@ -201,11 +238,13 @@ impl<'de> Deserialize<'de> for Text<'de> {
                 f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Self::Value, E> {
+            fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
+                bounded(value)?;
                 Ok(Text(Cow::Borrowed(value)))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+            fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+                bounded(value)?;
                 Ok(Text(Cow::Owned(value.to_owned())))
             }
         }

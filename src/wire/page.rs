@@ -31,6 +31,28 @@ pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
     Ok(Page { items, next_link: envelope.next_link.filter(|link| !link.is_empty()) })
 }
 
+/// Reads a bare list, as the original API answers; it has no further pages.
+pub fn bare_list(body: &[u8]) -> Result<Page<'_>, WireError> {
+    let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(WireError::NotJson)?;
+    Ok(Page { items: items.into_iter().map(RawValue::get).collect(), next_link: None })
+}
+
+/// Cuts the items out of answers that somebody saved: pages, bare lists, single items, or many of
+/// these after one another.
+pub fn saved(text: &str) -> Result<Vec<&str>, WireError> {
+    let mut items = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
+        let json = value.map_err(WireError::NotJson)?.get();
+        match serde_json::from_str::<Envelope<'_>>(json) {
+            Ok(envelope) => items.extend(envelope.value.into_iter().map(RawValue::get)),
+            Err(_) if json.starts_with('[') => items.extend(bare_list(json.as_bytes())?.items),
+            Err(_) => items.push(json),
+        }
+    }
+    Ok(items)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +64,18 @@ mod tests {
         assert_eq!(read.next_link.as_deref(), Some("https://h/p"));
         let empty = page(br#"{"value":[]}"#).unwrap();
         assert!(empty.items.is_empty() && empty.next_link.is_none());
+    }
+
+    #[test]
+    fn saved_answers_of_every_shape() {
+        let text = "{\"value\":[{\"id\":1},{\"id\":2}]}\n[{\"id\":3}] {\"id\":4}\n";
+        assert_eq!(
+            saved(text).unwrap(),
+            [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":4}"#]
+        );
+        assert!(saved("").unwrap().is_empty());
+        assert!(saved("{\"id\":1} {").is_err());
+        assert!(bare_list(b"{}").is_err());
     }
 
     #[test]

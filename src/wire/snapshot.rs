@@ -1,21 +1,31 @@
-//! `secureScore`: one tenant, one day.
+//! `secureScore`: one tenant, one day; in today's form, or in that of the original API of 2017
+//! (`getTenantSecureScores`), whose fields have other names and no id.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor,
+};
+use serde_json::value::RawValue;
 
 use super::{
     MAX_CONTROLS, WireError,
     lenient::{Fields, List, Text, once},
 };
-use crate::model::{Average, ControlScore, Snapshot};
+use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 
 /// Reads one snapshot, as it stands in a page or in the checkpoint.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let snapshot =
+    let mut snapshot =
         Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
     deserializer.end().map_err(WireError::NotJson)?;
+    if snapshot.legacy
+        && snapshot.id.is_empty()
+        && let (Some(tenant), Some(day)) = (&snapshot.tenant_id, snapshot.day())
+    {
+        snapshot.id = Cow::Owned(format!("{tenant}_{day}"));
+    }
     if snapshot.controls.len() > MAX_CONTROLS {
         return Err(WireError::TooManyControls(snapshot.controls.len()));
     }
@@ -46,10 +56,19 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 fields.text(key, &mut id, map)?;
                 self.id = id.unwrap_or_default();
             }
-            "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
+            "azureTenantId" | "tenantId" => fields.text(key, &mut self.tenant_id, map)?,
             "createdDateTime" => fields.text(key, &mut self.created, map)?,
-            "currentScore" => fields.number(key, &mut self.current_score, map)?,
-            "maxScore" => fields.number(key, &mut self.max_score, map)?,
+            "createdDate" => {
+                self.legacy = true;
+                fields.date(key, &mut self.created, map)?;
+            }
+            "currentScore" | "secureScore" => fields.number(key, &mut self.current_score, map)?,
+            "maxScore" | "maxSecureScore" => fields.number(key, &mut self.max_score, map)?,
+            "averageSecureScore" => {
+                let mut all = Average { basis: "AllTenants".into(), ..Average::default() };
+                fields.number(key, &mut all.score, map)?;
+                self.averages.push(all);
+            }
             "activeUserCount" => fields.number(key, &mut self.active_users, map)?,
             "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
             "enabledServices" => {
@@ -83,7 +102,7 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
     ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
-            "controlName" => {
+            "controlName" | "referenceId" => {
                 once(&key, !self.name.is_empty())?;
                 self.name = map.next_value::<Text<'de>>()?.0;
                 Ok(())
@@ -91,9 +110,52 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
             "controlCategory" => fields.text(key, &mut self.category, map),
             "description" => fields.text(key, &mut self.description, map),
             "score" => fields.number(key, &mut self.score, map),
+            "maxScore" => fields.number(key, &mut self.max_score, map),
+            "controlDetails" => self.details(map.next_value()?),
             "scoreInPercentage" => fields.number(key, &mut self.percentage, map),
             "implementationStatus" => fields.text(key, &mut self.implementation_status, map),
             "lastSynced" => fields.text(key, &mut self.last_synced, map),
+            "count" => fields.number(key, &mut self.count, map),
+            "total" => fields.number(key, &mut self.total, map),
+            "on" => fields.switch(key, &mut self.on, map),
+            _ => fields.unknown(key, map),
+        }
+    }
+}
+
+impl<'de> ControlScore<'de> {
+    /// Of the original API: null, or an object with what differs from control to control.
+    fn details<E: Error>(&mut self, raw: &'de RawValue) -> Result<(), E> {
+        if raw.get() == "null" {
+            return Ok(());
+        }
+        let read = Object::<Details<'de>>::new();
+        let details = read.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
+        let details = details.map_err(E::custom)?;
+        (self.count, self.total, self.on) = (details.count, details.total, details.on);
+        self.additional.extend(details.additional);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Details<'a> {
+    count: Option<Number>,
+    total: Option<Number>,
+    on: Option<bool>,
+    additional: Additional<'a>,
+}
+
+impl<'de> FromFields<'de> for Details<'de> {
+    const NAME: &'static str = "the details of a control";
+
+    fn field<A: MapAccess<'de>>(
+        &mut self,
+        key: Cow<'de, str>,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        let mut fields = Fields { additional: &mut self.additional };
+        match key.as_ref() {
             "count" => fields.number(key, &mut self.count, map),
             "total" => fields.number(key, &mut self.total, map),
             "on" => fields.switch(key, &mut self.on, map),
@@ -175,7 +237,7 @@ impl<'de> Deserialize<'de> for Snapshot<'de> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Day, Number};
+    use crate::model::Day;
 
     const RICH: &str = r#"{"id":"3f5c1d2e-0000-4000-8000-00000000c0de_2026-07-17","azureTenantId":"3f5c1d2e-0000-4000-8000-00000000c0de",
         "createdDateTime":"2026-07-17T00:00:00Z","currentScore":815.22,"maxScore":"1376","activeUserCount":3,
@@ -222,6 +284,43 @@ mod tests {
     }
 
     #[test]
+    fn the_original_api_means_the_same() {
+        let json = |date: &str| {
+            format!(
+                r#"{{"tenantId":"3f5c1d2e-0000-4000-8000-000000001e6a","createdDate":{date},"licensedUserCount":28,"secureScore":92,
+                "maxSecureScore":271,"accountScore":39,"averageSecureScore":19.13,"averageMaxSecureScore":261.9,"controlScores":[
+                {{"referenceId":"AdminMFA","score":8,"maxScore":50,"controlDetails":null}},
+                {{"referenceId":"OneAdmin","score":1,"maxScore":"1","controlDetails":{{"count":2,"on":true,"expiry":90}}}}]}}"#
+            )
+        };
+        for date in
+            [r#""2017-01-31""#, r#"{"Year":2017,"Month":1,"Day":31}"#, r#""2017-01-31T00:00:00Z""#]
+        {
+            let json = json(date);
+            let read = snapshot(&json).unwrap();
+            assert_eq!(read.day(), Day::parse("2017-01-31"), "{date}");
+            assert_eq!(read.id, "3f5c1d2e-0000-4000-8000-000000001e6a_2017-01-31");
+            assert_eq!(
+                (read.current_score, read.max_score),
+                (Number::new(92.0), Number::new(271.0))
+            );
+            let averages: Vec<_> = read.averages.iter().map(|a| (&*a.basis, a.score)).collect();
+            assert_eq!(averages, [("AllTenants", Number::new(19.13))]);
+            let [mfa, admin] = &read.controls[..] else { panic!() };
+            assert_eq!(
+                (&*mfa.name, mfa.max_score, mfa.count),
+                ("AdminMFA", Number::new(50.0), None)
+            );
+            assert_eq!((admin.count, admin.on), (Number::new(2.0), Some(true)));
+            assert_eq!(admin.additional, [("expiry".into(), "90".into())]);
+        }
+        for bad in [r#"{"Year":2017,"Month":13,"Day":1}"#, "17", "null"] {
+            let json = json(bad);
+            assert_eq!(snapshot(&json).unwrap().day(), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn refused_whole() {
         for bad in [
             "",
@@ -239,5 +338,7 @@ mod tests {
         }
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
         assert!(snapshot(&deep).is_err());
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat((1 << 20) + 1));
+        assert!(snapshot(&long).is_err());
     }
 }

@@ -67,7 +67,7 @@ fn truncated_json_in_either_collection() {
 
 #[test]
 fn a_body_of_500_megabytes() {
-    refused(&[(SCORES, Fault::Flood)], "the answer is larger than 67108864 octets");
+    refused(&[(SCORES, Fault::Flood)], "the answer is larger than 16777216 octets");
 }
 
 #[test]
@@ -136,11 +136,24 @@ fn missing_consent_is_named_with_its_remedy() {
     );
 }
 
+/// The server's word holds for the runs to come, too.
 #[test]
 fn throttling_beyond_our_patience_ends_the_poll() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.file_sink("local");
     let throttled =
         Fault::Answer(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
-    refused(&[(SCORES, throttled)], "Graph is throttling this app for 3000 s");
+    api.fail(SCORES, throttled);
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    let word = "Graph is throttling this app, and wants to be left alone for";
+    assert!(run.stderr.contains(word), "{}", run.stderr);
+    api.clear();
+    let run = workspace.run(&["once"]);
+    assert!(run.stderr.contains(word), "{}", run.stderr);
+    let asked = api.seen().iter().filter(|path| path.contains("/security/")).count();
+    assert_eq!(asked, 0, "it was left alone");
 }
 
 #[test]

@@ -52,10 +52,11 @@ fn secrets_that_cannot_be_read_are_faults_too() {
     std::fs::remove_file(workspace.path("secret")).unwrap();
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("tenant `contoso`: cannot read the secret"), "{}", run.stderr);
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert!(lines[0].contains("config.toml:12:17: cannot read the secret"), "{}", run.stderr);
     assert!(
-        run.stderr.contains(
-            "sink `splunk`: credential `hec` is asked for, but $CREDENTIALS_DIRECTORY is not set"
+        lines[1].contains(
+            "config.toml:23:9: credential `hec` is asked for, but $CREDENTIALS_DIRECTORY is not set"
         ),
         "{}",
         run.stderr

@@ -80,10 +80,6 @@ impl Plan for HecPlan {
         Limits { records: 1_000, octets: 512 << 10 }
     }
 
-    fn secrets(&self) -> Vec<&SecretRef> {
-        vec![&self.token]
-    }
-
     fn open<'a>(
         &'a self,
         context: &'a Context,

@@ -1,0 +1,155 @@
+//! Credentials: a tenant's own, or shared by name.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    config::NamedCredential,
+    model::TenantId,
+    settings::Section,
+    source::{
+        Certificate, ClientSecret, Credential, Identity, ManagedIdentity, Sealed, User,
+        WorkloadIdentity, from_environment,
+    },
+};
+
+/// By name.
+pub(super) type Shared = HashMap<String, NamedCredential>;
+
+/// The credentials that tenants may share.
+pub(super) fn shared(roots: &[Section<'_>], state_directory: Option<&Path>) -> Shared {
+    let mut shared = Shared::new();
+    for root in roots {
+        let Some(section) = root.section("credentials") else { continue };
+        for (name, own) in root.named("credentials") {
+            if let Some(read) = read(&own, name, "organizations", state_directory)
+                && shared.insert(name.to_owned(), read).is_some()
+            {
+                section.fault(name, format!("`credentials.{name}` stands in two files"));
+            }
+        }
+    }
+    shared
+}
+
+/// A shared credential; the fault is noted if there is none of this name.
+pub(super) fn named(
+    section: &Section<'_>,
+    name: &str,
+    shared: &Shared,
+) -> Option<Arc<dyn Credential>> {
+    let found = shared.get(name).map(|shared| shared.credential.clone());
+    if found.is_none() {
+        let mut known: Vec<&str> = shared.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let hint = match known.as_slice() {
+            [] => format!("write a section [credentials.{name}]"),
+            known => format!("there are: {}", known.join(", ")),
+        };
+        section.fault_with("credential", format!("there is no credential `{name}`"), Some(hint));
+    }
+    found
+}
+
+/// One credential; `None` with the faults noted, if the section makes no sense.
+pub(super) fn read(
+    section: &Section<'_>,
+    name: &str,
+    home: &str,
+    state_directory: Option<&Path>,
+) -> Option<NamedCredential> {
+    let credential: Arc<dyn Credential> = match section.text("kind")? {
+        "client_secret" => {
+            let secret = section.secret("client_secret");
+            Arc::new(ClientSecret { client_id: client_id(section)?, secret: secret? })
+        }
+        "certificate" => {
+            let file = absolute(section, "certificate");
+            let key = absolute(section, "private_key");
+            let (password, chain) = (section.secret("password"), section.bool("send_chain"));
+            let client_id = client_id(section)?;
+            Arc::new(Certificate::new(client_id, file?, key, password, chain.unwrap_or(false)))
+        }
+        "workload_identity" => Arc::new(workload_identity(section)?),
+        "managed_identity" => Arc::new(managed_identity(section)?),
+        "user" => {
+            let directory = state_directory?.join("tokens");
+            let store = Sealed::new(&directory, name, section.secret("token_key"));
+            let home = section.text("home_tenant").unwrap_or(home).to_owned();
+            Arc::new(User::new(name.to_owned(), client_id(section)?, home, store))
+        }
+        "environment" => match from_environment(variable) {
+            Ok(credential) => credential,
+            Err(error) => {
+                section.fault("kind", error.to_string());
+                return None;
+            }
+        },
+        _ => return None,
+    };
+    let (file, place) = (section.faults().file().to_owned(), section.place("kind"));
+    Some(NamedCredential { name: name.to_owned(), credential, file, place })
+}
+
+fn client_id(section: &Section<'_>) -> Option<String> {
+    let id = section.text("client_id")?;
+    if TenantId::parse(id).is_err() {
+        section.fault(
+            "client_id",
+            "`client_id` must be the GUID that Entra calls \"Application (client) ID\"",
+        );
+    }
+    Some(id.to_owned())
+}
+
+fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
+    let or_variable = |key: &str, name: &str, given: Option<String>| {
+        let found = given.or_else(|| variable(name));
+        if found.is_none() {
+            section.fault(key, format!("neither `{key}` nor ${name} is set"));
+        }
+        found
+    };
+    let given = if section.has("client_id") { client_id(section) } else { None };
+    let client_id = or_variable("client_id", "AZURE_CLIENT_ID", given);
+    let given = absolute(section, "token_file").map(|path| path.display().to_string());
+    let token_file = or_variable("token_file", "AZURE_FEDERATED_TOKEN_FILE", given);
+    Some(WorkloadIdentity { client_id: client_id?, token_file: PathBuf::from(token_file?) })
+}
+
+fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
+    let text = |key: &str| section.text(key).map(str::to_owned);
+    let identity = match (text("client_id"), text("object_id"), text("resource_id")) {
+        (None, None, None) => Identity::System,
+        (Some(id), None, None) => Identity::Client(id),
+        (None, Some(id), None) => Identity::Object(id),
+        (None, None, Some(id)) => Identity::Resource(id),
+        _ => {
+            section.fault("kind", "name one of `client_id`, `object_id` and `resource_id`");
+            return None;
+        }
+    };
+    match ManagedIdentity::detect(identity, variable) {
+        Ok(identity) => Some(identity),
+        Err(error) => {
+            section.fault("kind", error.to_string());
+            None
+        }
+    }
+}
+
+fn absolute(section: &Section<'_>, key: &str) -> Option<PathBuf> {
+    let path = section.path(key)?;
+    if path.is_relative() {
+        section
+            .fault(key, format!("`{key}` must be absolute: the service does not run where you do"));
+    }
+    Some(path)
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

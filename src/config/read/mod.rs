@@ -1,0 +1,218 @@
+//! From what is written to what is meant. Every fault is noted; nothing stops at the first.
+
+mod credentials;
+mod tenants;
+
+use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::{Configuration, KEYS, SinkPlan, keys::TENANT_KEYS};
+use crate::{
+    derive::Selection,
+    format::Texts,
+    schedule::Schedule,
+    settings::{Document, Fault, Faults, Section, check, parse_duration},
+    sink,
+    source::Reach,
+};
+
+/// A text to be read, and what it may hold.
+pub(super) struct Text {
+    pub faults: Faults,
+    pub text: String,
+}
+
+/// Reads the main file, and those that hold only tenants.
+pub(super) fn parse(main: &Text, more: &[Text]) -> Result<Configuration, Vec<Fault>> {
+    let documents: Vec<Option<Document<'_>>> = std::iter::once(main)
+        .chain(more)
+        .map(|text| Document::parse(&text.text, &text.faults))
+        .collect();
+    let all: Vec<&Faults> = std::iter::once(main).chain(more).map(|text| &text.faults).collect();
+    let roots: Vec<Section<'_>> = documents
+        .iter()
+        .zip(&all)
+        .filter_map(|(document, faults)| Some(document.as_ref()?.section(faults)))
+        .collect();
+    for (index, root) in roots.iter().enumerate() {
+        check(root, if index == 0 { KEYS } else { TENANT_KEYS }, root.faults());
+    }
+    let whole = documents.first().is_some_and(Option::is_some);
+    let configuration = if whole { configuration(&roots) } else { None };
+    match configuration {
+        Some(configuration) if all.iter().all(|faults| faults.is_empty()) => Ok(configuration),
+        _ => Err(all.iter().flat_map(|faults| faults.sorted()).collect()),
+    }
+}
+
+fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
+    let root = roots.first()?;
+    // All parts are read before any of them is missed.
+    let schedule_section = root.section("schedule");
+    let schedule = schedule(schedule_section.as_ref());
+    let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
+    let state_directory = state_directory(root);
+    let read = tenants::read(roots, state_directory.as_deref());
+    let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
+    let sinks = sinks(root);
+    Some(Configuration {
+        state_directory: state_directory?,
+        schedule: schedule?,
+        partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
+        reach,
+        tenants: read.tenants,
+        credentials: read.credentials,
+        sinks,
+        secrets: roots.iter().flat_map(Section::secrets).collect(),
+    })
+}
+
+/// How long a day that is not whole is held back, where nothing else is said.
+const PARTIAL_HOLD: Duration = Duration::from_hours(6);
+
+fn state_directory(root: &Section<'_>) -> Option<PathBuf> {
+    let state = root.section("state")?;
+    let directory = state.path("directory")?;
+    if directory.is_relative() {
+        state.fault(
+            "directory",
+            "`state.directory` must be absolute: the service does not run where you do",
+        );
+    }
+    Some(directory)
+}
+
+fn reach(section: &Section<'_>) -> Reach {
+    let default = Reach::default();
+    let proxy = section.text("proxy").map(|text| {
+        let url = Url::parse(text).ok().filter(|url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.username().is_empty()
+                && url.password().is_none()
+        });
+        if url.is_none() {
+            section.fault("proxy", "`source.proxy` must be http://host:port, without a password");
+        }
+        url
+    });
+    if section.has("proxy_user") != section.has("proxy_password") {
+        section.fault("proxy_user", "`proxy_user` and `proxy_password` go together");
+    }
+    let bytes_in_flight = section.size("bytes_in_flight").unwrap_or(default.bytes_in_flight);
+    if !(8 << 20..=4 << 30).contains(&bytes_in_flight) {
+        section.fault("bytes_in_flight", "`bytes_in_flight` must be from 8MiB to 4GiB");
+    }
+    Reach {
+        proxy: proxy.flatten(),
+        proxy_user: section.text("proxy_user").map(str::to_owned),
+        proxy_password: section.secret("proxy_password"),
+        ca_file: section.path("ca_file"),
+        requests_per_second: section
+            .integer("requests_per_second")
+            .and_then(|rate| u32::try_from(rate).ok())
+            .unwrap_or(default.requests_per_second),
+        bytes_in_flight,
+    }
+}
+
+fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
+    let text =
+        |key: &str, default: &str| section.and_then(|s| s.text(key)).unwrap_or(default).to_owned();
+    let duration = |key: &str, default: &str| {
+        let set = section.and_then(|s| s.duration(key));
+        set.or_else(|| parse_duration(default)).unwrap_or_default()
+    };
+    let (jitter, look_again) = (duration("jitter", "10m"), duration("look_again", "2h"));
+    if let Some(section) = section.filter(|_| look_again < SOONEST) {
+        section.fault("look_again", "`schedule.look_again` must be at least 1m");
+    }
+    let (cron, zone) = (text("cron", DAILY), text("timezone", "UTC"));
+    // Each alone, so that a fault of one does not hide that of the other.
+    for (key, tried) in [
+        ("cron", Schedule::new(&cron, "UTC", jitter, look_again)),
+        ("timezone", Schedule::new(DAILY, &zone, jitter, look_again)),
+    ] {
+        if let (Err(error), Some(section)) = (tried, section) {
+            section.fault(key, format!("`schedule.{key}`: {error}"));
+        }
+    }
+    Schedule::new(&cron, &zone, jitter, look_again).ok()
+}
+
+/// Looking again more often than this would be a burden.
+const SOONEST: Duration = Duration::from_mins(1);
+
+/// The daily poll, where nothing else is said.
+const DAILY: &str = "15 6 * * *";
+
+fn sinks(root: &Section<'_>) -> Vec<SinkPlan> {
+    let sections = root.sections("sinks");
+    if sections.is_empty() && root.has("sinks") {
+        root.fault("sinks", "there is no sink to send to");
+    }
+    let plans = sections
+        .iter()
+        .filter_map(|section| Some((section, sink_plan(section)?)))
+        .collect::<Vec<_>>();
+    unique(&plans, "name", |plan| plan.name.clone());
+    let mut claimed: HashMap<String, &str> = HashMap::new();
+    for (section, plan) in &plans {
+        if let Some(claim) = plan.plan.claims()
+            && let Some(other) = claimed.insert(claim.clone(), &plan.name)
+        {
+            section.fault(
+                "name",
+                format!("sinks `{other}` and `{}` both write to {claim}", plan.name),
+            );
+        }
+    }
+    plans.into_iter().map(|(_, plan)| plan).collect()
+}
+
+fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
+    let name = section.text("name")?;
+    if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        section.fault("name", "a sink's name has at most 64 letters, digits, `.`, `_` and `-`");
+    }
+    let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.text("type"))?;
+    if section.day("start_from").is_some_and(|day| day > crate::model::Day::of(crate::clock::now()))
+    {
+        section.fault("start_from", "`start_from` is a day to come: nothing would be sent");
+    }
+    let plan: Arc<dyn sink::Plan> = (kind.read)(section)?.into();
+    let records = section.texts("records").unwrap_or(vec!["control", "summary"]);
+    let selection =
+        Selection { controls: records.contains(&"control"), summary: records.contains(&"summary") };
+    if records.is_empty() {
+        section.fault("records", "`records` names nothing to send");
+    }
+    Some(SinkPlan {
+        name: name.to_owned(),
+        kind: kind.name,
+        selection,
+        texts: section
+            .text("texts")
+            .and_then(Texts::parse)
+            .unwrap_or(plan.format().default_texts()),
+        start_from: section.day("start_from"),
+        plan,
+    })
+}
+
+/// Notes every plan that shares its `key` with an earlier one.
+pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
+    plans: &[(&Section<'_>, P)],
+    key: &str,
+    of: impl Fn(&P) -> K,
+) {
+    let mut seen = std::collections::HashSet::new();
+    for (section, plan) in plans {
+        let value = of(plan);
+        let shown = value.to_string();
+        if !seen.insert(value) {
+            section.fault(key, format!("`{key} = \"{shown}\"` stands twice"));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One poll of one tenant: read, judge, take.
+
+mod answer;
+mod take;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::block_in_place;
+
+pub(super) use self::answer::{Answer, CatalogueRead, read};
+use super::{Engine, TenantState, has_room};
+use crate::{
+    checkpoint::CheckpointError,
+    clock,
+    config::TenantName,
+    error::chain,
+    ledger,
+    model::{Day, Observation, Phase, Tenant, What},
+    source::SourceError,
+};
+
+/// What a poll brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PollReport {
+    /// Days taken for the first time.
+    pub days: usize,
+    pub revisions: usize,
+    /// Snapshots that were not believed.
+    pub refused: usize,
+    /// Days held back, because something is missing in them.
+    pub held: usize,
+    pub newest: Option<Day>,
+    /// What is missing, if anything is.
+    pub incomplete: Option<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("cannot keep what was read")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the disk is nearly full: polling waits, delivery goes on")]
+    NoRoom,
+    #[error("`{0}` is tenant {1}, which the configuration names a second time")]
+    SameTenant(String, String),
+}
+
+impl Engine {
+    /// Polls a tenant: the newest days, the days owed, and back to `back_to` if that is asked.
+    pub(super) async fn poll(
+        &self,
+        state: &TenantState,
+        back_to: Option<Day>,
+    ) -> Result<PollReport, PollError> {
+        let _alone = state.polling.lock().await;
+        let result = self.poll_alone(state, back_to).await;
+        match (&result, state.known()) {
+            (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
+            (Err(error), None) => {
+                state.back_off(clock::now());
+                let error = chain(error);
+                tracing::warn!(
+                    tenant = state.plan.name,
+                    error,
+                    "the tenant could not be found out"
+                );
+            }
+            (Ok(report), _) => note(&state.plan.name, report),
+        }
+        result
+    }
+
+    async fn poll_alone(
+        &self,
+        state: &TenantState,
+        back_to: Option<Day>,
+    ) -> Result<PollReport, PollError> {
+        if !has_room(self.checkpoint.directory()) {
+            return Err(PollError::NoRoom);
+        }
+        let tenant = self.tenant(state).await?;
+        let started = clock::now();
+        let (oldest, reaches_back) =
+            block_in_place(|| self.oldest_wanted(state, &tenant, back_to, started))?;
+        let answer = read(&state.graph, &tenant, oldest, started).await?;
+        let report =
+            block_in_place(|| self.take_answer(state, &tenant, answer, oldest, reaches_back))?;
+        self.ring();
+        Ok(report)
+    }
+
+    /// The tenant; a domain is resolved on the first poll, and kept.
+    async fn tenant(&self, state: &TenantState) -> Result<Arc<Tenant>, PollError> {
+        if let Some(tenant) = state.known() {
+            return Ok(tenant);
+        }
+        let id = state.graph.resolve().await?;
+        let known = self.tenants.iter().filter_map(TenantState::known);
+        if known.into_iter().any(|other| other.id == id) {
+            return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
+        }
+        block_in_place(|| {
+            if let TenantName::Domain(domain) = &state.plan.id {
+                self.checkpoint.keep_resolved(domain, id)?;
+            }
+            self.register(&[id])
+        })?;
+        // Known to the others only when its cursors are on the disk.
+        Ok(state.learn(id))
+    }
+
+    /// The oldest day that this poll wants, and whether it reaches back beyond what polls have
+    /// asked for so far.
+    fn oldest_wanted(
+        &self,
+        state: &TenantState,
+        tenant: &Tenant,
+        back_to: Option<Day>,
+        now: Timestamp,
+    ) -> Result<(Day, bool), CheckpointError> {
+        let today = Day::of(now);
+        let window = today.plus(1 - ledger::WINDOW);
+        let owed = self.checkpoint.owed(tenant.id, now.as_millisecond())?;
+        let poll_state = self.checkpoint.poll_state(tenant.id)?;
+        let initial = today.plus(1 - state.plan.initial_backfill_days);
+        let initial = poll_state.asked_back_to.is_none().then_some(initial);
+        // A daemon that was down reads on from the last day it has.
+        let after_newest = poll_state.newest_day.map(|day| day.min(window));
+        let back = [initial, back_to].into_iter().flatten().min();
+        let wanted =
+            [Some(window), back, after_newest].into_iter().flatten().chain(owed.first().copied());
+        let oldest = wanted.min().unwrap_or(window).max(today.plus(-89));
+        Ok((oldest, back.is_some()))
+    }
+
+    fn note_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
+        let reason = chain(error).replace("\n  hint: ", "; ");
+        tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
+        let now = clock::now();
+        let observation = Observation {
+            what: What::PollFailed,
+            subject: "poll".to_owned(),
+            first_day: Day::of(now),
+            phase: Phase::Begin,
+            details: reason.clone(),
+        };
+        // The server's word outlives this process.
+        let closed = i64::try_from(state.graph.closed_for().as_millis()).unwrap_or(0);
+        let not_before = (closed > 0).then(|| now.as_millisecond() + closed);
+        let noted = block_in_place(|| {
+            let now = now.as_millisecond();
+            self.checkpoint.poll_failed(tenant.id, now, &reason, &observation, not_before)?;
+            self.release_held(tenant)
+        });
+        if let Err(error) = noted {
+            tracing::warn!(error = chain(&error), "the failure could not be kept");
+        }
+    }
+}
+
+fn note(tenant: &str, report: &PollReport) {
+    let PollReport { days, revisions, refused, held, newest, incomplete } = report;
+    let newest = newest.map(tracing::field::display);
+    match incomplete {
+        None => tracing::info!(tenant, days, revisions, refused, newest, "polled"),
+        Some(reason) => {
+            tracing::warn!(
+                tenant,
+                days,
+                revisions,
+                refused,
+                held,
+                newest,
+                reason,
+                "polled in part"
+            );
+        }
+    }
+}
