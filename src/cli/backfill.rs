@@ -6,7 +6,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Exit, Failed, act_as_owner, args, block_on, count, load, once::say_report, say};
 use crate::{
-    checkpoint::Checkpoint,
     clock,
     config::Configuration,
     daemon::{self, Engine, Event, OnceReport, Request},
@@ -21,7 +20,7 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<Exit, Fai
     {
         return Err(super::no_tenant(name));
     }
-    match Checkpoint::holder(&configuration.state_directory) {
+    match super::holder_of(&configuration.state_directory) {
         Some(holder) => through_daemon(&configuration, &holder, args),
         None => alone(config, args),
     }

@@ -29,7 +29,7 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<Exit, Failed>
         say(&format!("{} are no snapshots of a day, and are left out", count(skipped, "item")));
     }
     let known = by_name(&configuration, &found)?;
-    let holder = Checkpoint::holder(&configuration.state_directory);
+    let holder = super::holder_of(&configuration.state_directory);
     let exit = match holder {
         Some(holder) => through_daemon(&holder, &known)?,
         None => alone(configuration, &known)?,

@@ -6,7 +6,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Exit, Failed, act_as_owner, args, block_on, print, say};
 use crate::{
-    checkpoint::Checkpoint,
     config::{Configuration, NamedCredential},
     daemon::{self, Event, Request},
     error::chain,
@@ -29,7 +28,7 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
     }
     // Before anybody takes the trouble to sign in.
     configuration.check_secrets()?;
-    let holder = Checkpoint::holder(&configuration.state_directory);
+    let holder = super::holder_of(&configuration.state_directory);
     if holder.is_none() {
         act_as_owner(&configuration.state_directory)?;
     }

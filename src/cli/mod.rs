@@ -25,7 +25,7 @@ use args::Command;
 use clap::Parser;
 
 use crate::{
-    checkpoint::{CheckpointError, Holder},
+    checkpoint::{Checkpoint, CheckpointError, Holder},
     config::{ConfigError, Configuration},
     daemon::{BuildError, RunError},
     error::chain,
@@ -159,6 +159,20 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
 
 fn no_tenant(name: &str) -> Failed {
     Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{name}`") }
+}
+
+/// Who holds the checkpoint, if anybody does. A daemon says where it can be talked to a moment after
+/// it has taken the checkpoint.
+#[expect(clippy::disallowed_methods, reason = "no runtime is up that could be blocked")]
+fn holder_of(directory: &Path) -> Option<Holder> {
+    for _ in 0..20 {
+        let holder = Checkpoint::holder(directory)?;
+        if holder.socket.is_some() {
+            return Some(holder);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    Checkpoint::holder(directory)
 }
 
 /// Where the daemon that holds a checkpoint can be talked to.

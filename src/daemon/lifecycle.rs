@@ -97,14 +97,41 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 
 /// Polls what is due, each minute and at once on start.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
-    let at_once = Arc::new(Semaphore::new(POLLS_AT_ONCE));
-    let mut running = JoinSet::new();
+    let mut poller = Poller::new(engine.clone());
     loop {
-        for index in 0..engine.tenants.len() {
-            let state = &engine.tenants[index];
-            if is_due(&engine, state) && !state.queued.swap(true, Ordering::Relaxed) {
-                let (engine, at_once) = (engine.clone(), at_once.clone());
-                running.spawn(async move {
+        poller.start_due();
+        engine.keep_cursors();
+        tokio::select! {
+            () = tick.notified() => {}
+            // The ticker goes by the clock on the wall, and is silent when that is set back.
+            () = tokio::time::sleep(TICK) => {}
+            () = cancel.cancelled() => return,
+        }
+    }
+}
+
+/// Starts polls that are due, so many at a time, and none of a tenant that has one under way.
+#[derive(Debug)]
+pub struct Poller {
+    engine: Arc<Engine>,
+    at_once: Arc<Semaphore>,
+    running: JoinSet<()>,
+}
+
+impl Poller {
+    pub fn new(engine: Arc<Engine>) -> Self {
+        let at_once = Arc::new(Semaphore::new(POLLS_AT_ONCE));
+        Self { engine, at_once, running: JoinSet::new() }
+    }
+
+    /// Starts what is due now.
+    pub fn start_due(&mut self) {
+        while self.running.try_join_next().is_some() {}
+        for index in 0..self.engine.tenants.len() {
+            let state = &self.engine.tenants[index];
+            if is_due(&self.engine, state) && !state.queued.swap(true, Ordering::Relaxed) {
+                let (engine, at_once) = (self.engine.clone(), self.at_once.clone());
+                self.running.spawn(async move {
                     let _turn = at_once.acquire_owned().await;
                     let state = &engine.tenants[index];
                     // Much may have happened while it waited.
@@ -116,14 +143,11 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
                 });
             }
         }
-        while running.try_join_next().is_some() {}
-        engine.keep_cursors();
-        tokio::select! {
-            () = tick.notified() => {}
-            // The ticker goes by the clock on the wall, and is silent when that is set back.
-            () = tokio::time::sleep(TICK) => {}
-            () = cancel.cancelled() => return,
-        }
+    }
+
+    /// Waits until nothing is under way.
+    pub async fn idle(&mut self) {
+        while self.running.join_next().await.is_some() {}
     }
 }
 

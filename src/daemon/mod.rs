@@ -21,7 +21,7 @@ pub use collector::{PollError, PollReport};
 pub use control::{Event, Request, ask};
 pub use deliverer::{Deliverer, Stopped};
 pub use fetch::{Fetched, fetch_tenant};
-pub use lifecycle::{RunError, run};
+pub use lifecycle::{Poller, RunError, run};
 pub use once::{OnceReport, backfill, once};
 pub use tenants::TenantState;
 

@@ -12,9 +12,9 @@ mod room;
 pub mod simulated;
 
 pub use auth::{
-    Ask, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin, Identity, LoginError,
-    LoopbackLogin, ManagedIdentity, Prompt, Sealed, SealedError, User, WorkloadIdentity,
-    from_environment, remedy,
+    Ask, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin, Host, Identity,
+    LoginError, LoopbackLogin, ManagedIdentity, Prompt, Sealed, SealedError, User,
+    WorkloadIdentity, from_environment, remedy,
 };
 pub use clients::{Clients, Reach};
 pub use cloud::{Cloud, WITHOUT_THE_API};

@@ -13,12 +13,15 @@
 )]
 
 mod api;
+mod auth;
 mod check;
 mod crash;
 mod daemon;
 mod formats;
 mod hec;
 mod kafka;
+mod manners;
+mod partial;
 mod pipeline;
 mod reference;
 mod support;

@@ -22,7 +22,7 @@ pub use client_secret::ClientSecret;
 pub use environment::from_environment;
 use jiff::Timestamp;
 pub use login::{DeviceLogin, LoginError, LoopbackLogin, Prompt};
-pub use managed_identity::{Identity, ManagedIdentity};
+pub use managed_identity::{Host, Identity, ManagedIdentity};
 use reqwest::header::HeaderMap;
 pub use sealed::{Sealed, SealedError};
 pub use user::User;

@@ -9,11 +9,11 @@ use std::{
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use secure_score_forwarder::source::simulated::start;
+use secure_score_forwarder::source::simulated::{Simulation, start};
 use tokio::{net::TcpListener, runtime::Runtime};
 
 /// What to answer instead of the truth.
@@ -32,10 +32,13 @@ pub enum Fault {
 /// The faults to come, by a part of the path that they wait for.
 type Script = Arc<Mutex<VecDeque<(&'static str, Fault)>>>;
 
+/// What was asked for, and from which port.
+type Seen = Arc<Mutex<Vec<(String, u16)>>>;
+
 pub struct FaultyApi {
     pub url: String,
     script: Script,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Seen,
     _runtime: Runtime,
 }
 
@@ -44,15 +47,19 @@ struct Shared {
     target: SocketAddr,
     address: SocketAddr,
     script: Script,
-    seen: Arc<Mutex<Vec<String>>>,
+    seen: Seen,
     client: reqwest::Client,
 }
 
 impl FaultyApi {
     pub fn new() -> Self {
+        Self::before(super::simulation())
+    }
+
+    pub fn before(simulation: Simulation) -> Self {
         let runtime = super::runtime();
-        let (script, seen) = (Script::default(), Arc::default());
-        let (target, serving) = runtime.block_on(start(super::simulation(), 0)).unwrap();
+        let (script, seen) = (Script::default(), Seen::default());
+        let (target, serving) = runtime.block_on(start(simulation, 0)).unwrap();
         runtime.spawn(serving);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -65,6 +72,7 @@ impl FaultyApi {
             client,
         };
         let router = Router::new().fallback(answer).with_state(shared);
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         Self { url: format!("http://{address}"), script, seen, _runtime: runtime }
     }
@@ -82,13 +90,22 @@ impl FaultyApi {
 
     /// Paths asked for so far.
     pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The same with the port that each came from.
+    pub fn seen_from(&self) -> Vec<(String, u16)> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+async fn answer(
+    State(shared): State<Shared>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    shared.seen.lock().unwrap().push(path.clone());
+    shared.seen.lock().unwrap().push((path.clone(), from.port()));
     let fault = {
         let mut script = shared.script.lock().unwrap();
         let at = script.iter().position(|(waits_for, _)| path.contains(waits_for));

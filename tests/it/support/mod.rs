@@ -2,8 +2,10 @@
 //! binary run as a process whose every output is searched for the canaries.
 
 pub mod broker;
+pub mod entra;
 pub mod faults;
 pub mod hec;
+pub mod provider;
 pub mod rsyslog;
 
 use std::{
@@ -38,6 +40,10 @@ pub struct Workspace {
     pub tenants: Vec<(&'static str, &'static str)>,
     /// More keys for every tenant.
     pub extra: String,
+    /// Instead of `[tenants.credential]`: a key, or a section of that name.
+    pub credential: Option<String>,
+    /// Sections of the whole.
+    pub head: String,
     // Keeps the simulated tenant up.
     _runtime: Option<Runtime>,
 }
@@ -64,6 +70,8 @@ impl Workspace {
             sinks: String::new(),
             tenants: vec![("contoso", TENANT)],
             extra: String::new(),
+            credential: None,
+            head: String::new(),
             _runtime: None,
         }
     }
@@ -96,18 +104,23 @@ impl Workspace {
     }
 
     pub fn configuration(&self) -> String {
-        let mut text = format!("[state]\ndirectory = \"{}\"\n", self.state().display());
+        let state = self.state().display().to_string();
+        let mut text = format!("[state]\ndirectory = \"{state}\"\n{}\n", self.head);
+        let secret = format!(
+            "[tenants.credential]\nkind = \"client_secret\"\n\
+             client_id = \"11111111-2222-4333-8444-555555555555\"\n\
+             client_secret = {{ file = \"{}\" }}",
+            self.path("secret").display()
+        );
+        let credential = self.credential.as_ref().unwrap_or(&secret);
         for (name, id) in &self.tenants {
             let _ = write!(
                 text,
                 "\n[[tenants]]\nname = \"{name}\"\nid = \"{id}\"\n\
                  cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n{extra}\n\
-                 [tenants.credential]\nkind = \"client_secret\"\n\
-                 client_id = \"11111111-2222-4333-8444-555555555555\"\n\
-                 client_secret = {{ file = \"{secret}\" }}\n",
+                 {credential}\n",
                 url = self.url,
                 extra = self.extra,
-                secret = self.path("secret").display(),
             );
         }
         text + &self.sinks

@@ -1,0 +1,656 @@
+//! Every way to a token, against services as strict as the real ones.
+
+use std::{path::Path, process::Command, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::ExposeSecret;
+use secure_score_forwarder::{
+    settings::SecretRef,
+    source::{
+        Ask, Certificate, ClientSecret, Clients, Cloud, Credential, Host, Identity,
+        ManagedIdentity, Reach, SourceError, WorkloadIdentity,
+    },
+};
+
+use crate::support::{
+    CANARY, OTHER, Run, TENANT, Workspace, entra::Entra, eventually, fs, records,
+};
+
+const APP: &str = "11111111-2222-4333-8444-555555555555";
+
+/// A self-signed RSA certificate for so many days: PEM with its key, and the certificate alone.
+fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
+    let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("cert.pem"));
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=forwarder",
+        "-days",
+        &days.to_string(),
+        "-keyout",
+        path(&key),
+        "-out",
+        path(&cert),
+    ]);
+    let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
+    let file = workspace.path(name);
+    fs(&file, &both);
+    file
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn openssl(args: &[&str]) {
+    let output = Command::new("openssl").args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Uploads a certificate to the app registration.
+fn register(entra: &Entra, pem: &Path) {
+    let der = CertificateDer::from_pem_slice(&std::fs::read(pem).unwrap()).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    let key = parsed.public_key().subject_public_key.data.to_vec();
+    let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, &der));
+    entra.book.lock().unwrap().certificates.insert(thumbprint, key);
+}
+
+fn against(entra: &Entra) -> Workspace {
+    let mut workspace = Workspace::against(&entra.url);
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.file_sink("local");
+    workspace
+}
+
+fn ask<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
+    let clients = Clients::new(&Reach::default()).unwrap();
+    crate::support::runtime().block_on(async { work(&clients).await })
+}
+
+fn cloud(url: &str) -> Cloud {
+    Cloud { login_url: url.parse().unwrap(), graph_url: url.parse().unwrap() }
+}
+
+#[test]
+fn a_certificate_as_pem_and_as_pfx() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    register(&entra, &pem);
+    let section = |file: &Path, more: &str| {
+        Some(format!(
+            "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"\n{more}",
+            file.display()
+        ))
+    };
+    workspace.credential = section(&pem, "");
+    workspace.run_ok(&["once"]);
+    // The key in a file of its own, and both in a PFX of today's and of yesterday's kind.
+    let key = format!("private_key = \"{}\"", workspace.path("key-secret.pem").display());
+    workspace.credential = section(&workspace.path("cert.pem"), &key);
+    workspace.run_ok(&["once"]);
+    for kind in [
+        &["-certpbe", "AES-256-CBC", "-keypbe", "AES-256-CBC"][..],
+        &["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"],
+    ] {
+        let pfx = workspace.path("app-secret.pfx");
+        let password = format!("pass:{CANARY}");
+        openssl(
+            &[
+                &[
+                    "pkcs12",
+                    "-export",
+                    "-in",
+                    path(&pem),
+                    "-out",
+                    path(&pfx),
+                    "-passout",
+                    &password,
+                ],
+                kind,
+            ]
+            .concat(),
+        );
+        let reference = workspace.secret("pfx-secret", CANARY);
+        workspace.credential = section(&pfx, &format!("password = {reference}\nsend_chain = true"));
+        workspace.run_ok(&["once"]);
+        let wrong = workspace.secret("wrong-secret", "wrong");
+        workspace.credential = section(&pfx, &format!("password = {wrong}"));
+        let run = workspace.run(&["check"]);
+        assert_eq!(run.code, 2);
+        assert!(
+            run.stderr.contains("neither PEM nor a PFX that this password opens"),
+            "{}",
+            run.stderr
+        );
+    }
+    let last = entra.asked().pop().unwrap().1;
+    let header =
+        URL_SAFE_NO_PAD.decode(last["client_assertion"].split('.').next().unwrap()).unwrap();
+    assert!(String::from_utf8(header).unwrap().contains("\"x5c\":["));
+}
+
+#[test]
+fn a_certificate_that_nobody_uploaded_is_told_with_its_remedy() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    workspace.credential = Some(format!(
+        "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
+        pem.display()
+    ));
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.contains("AADSTS700027"), "{}", run.stdout);
+    assert!(run.stdout.contains("upload this certificate"), "{}", run.stdout);
+}
+
+#[test]
+fn a_certificate_in_its_last_days_is_said_and_noted() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 10);
+    register(&entra, &pem);
+    workspace.credential = Some(format!(
+        "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
+        pem.display()
+    ));
+    let run = workspace.run_ok(&["check"]);
+    assert!(
+        run.stderr.contains("warning: the certificate of `tenant contoso` is good until"),
+        "{}",
+        run.stderr
+    );
+    workspace.run_ok(&["once"]);
+    let noted = |phase: &str| -> i64 {
+        rusqlite::Connection::open(workspace.state().join("checkpoint.db"))
+            .unwrap()
+            .query_row(
+                "SELECT count(*) FROM entry WHERE kind = 2 AND what = 'credential_expiring' AND phase = ?1",
+                [phase],
+                |row| row.get(0),
+            )
+            .unwrap()
+    };
+    assert_eq!((noted("begin"), noted("end")), (1, 0));
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    register(&entra, &pem);
+    workspace.run_ok(&["once"]);
+    assert_eq!((noted("begin"), noted("end")), (1, 1));
+}
+
+#[test]
+fn a_certificate_is_read_again_when_its_file_changes() {
+    let entra = Entra::new();
+    let workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    register(&entra, &pem);
+    let credential = Certificate::new(APP.into(), pem.clone(), None, None, false);
+    let cloud = cloud(&entra.url);
+    let token = || {
+        ask(async |clients| {
+            credential.token(Ask { clients, cloud: &cloud, tenant: TENANT, claims: None }).await
+        })
+    };
+    token().unwrap();
+    let first = entra.asked().len();
+    certificate(&workspace, "app-secret.pem", 300);
+    assert!(matches!(token(), Err(SourceError::Refused(_))), "it is not registered yet");
+    register(&entra, &pem);
+    token().unwrap();
+    let header = |index: usize| {
+        entra.asked()[index].1["client_assertion"].split('.').next().unwrap().to_owned()
+    };
+    assert_ne!(header(first - 1), header(first + 1));
+}
+
+#[test]
+fn certificates_that_cannot_serve_are_refused_at_check() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    let ec = workspace.path("ec-secret.pem");
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=x",
+        "-keyout",
+        path(&ec),
+        "-out",
+        path(&workspace.path("ec.pem")),
+    ]);
+    let whole = std::fs::read_to_string(&pem).unwrap();
+    let key_end = whole.find("-----BEGIN CERTIFICATE").unwrap();
+    let other = certificate(&workspace, "other-secret.pem", 365);
+    let other = std::fs::read_to_string(other).unwrap();
+    let other_certificate = &other[other.find("-----BEGIN CERTIFICATE").unwrap()..];
+    for (content, word) in [
+        (whole[..key_end].to_owned(), "it holds no certificate"),
+        (whole[key_end..].to_owned(), "it holds no private key"),
+        (
+            whole[..key_end].to_owned() + other_certificate,
+            "the key does not belong to the certificate",
+        ),
+        (std::fs::read_to_string(&ec).unwrap() + &whole[key_end..], "its key is no RSA key"),
+        ("nonsense".to_owned(), "neither PEM nor a PFX"),
+    ] {
+        let file = workspace.path("bad-secret.pem");
+        fs(&file, &content);
+        workspace.credential = Some(format!(
+            "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
+            file.display()
+        ));
+        let run = workspace.run(&["check"]);
+        assert_eq!(run.code, 2);
+        assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_federated_token_is_read_at_each_request() {
+    let entra = Entra::new();
+    let workspace = against(&entra);
+    let file = workspace.path("federated-secret");
+    let credential = WorkloadIdentity { client_id: APP.into(), token_file: file.clone() };
+    let cloud = cloud(&entra.url);
+    let token = || {
+        ask(async |clients| {
+            credential.token(Ask { clients, cloud: &cloud, tenant: TENANT, claims: None }).await
+        })
+    };
+    for text in ["federated.1.x\n", "federated.2.x"] {
+        fs(&file, text);
+        token().unwrap();
+        assert_eq!(entra.asked().pop().unwrap().1["client_assertion"], text.trim());
+    }
+    for bad in ["", "two words.a.b", "not-a-token"] {
+        fs(&file, bad);
+        assert!(token().unwrap_err().to_string().contains("holds no token"), "{bad}");
+    }
+}
+
+#[test]
+fn the_standard_variables() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.credential = Some("[tenants.credential]\nkind = \"environment\"".to_owned());
+    let run = Run::of(workspace.command(&["once"]).output().unwrap());
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("$AZURE_CLIENT_ID is not set"), "{}", run.stderr);
+    let mut command = workspace.command(&["once"]);
+    command.env("AZURE_CLIENT_ID", APP).env("AZURE_CLIENT_SECRET", format!("{CANARY}-client"));
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    fs(workspace.path("federated-secret"), "federated.1.x");
+    let mut command = workspace.command(&["once"]);
+    command
+        .env("AZURE_CLIENT_ID", APP)
+        .env("AZURE_FEDERATED_TOKEN_FILE", workspace.path("federated-secret"));
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(entra.asked().pop().unwrap().1.contains_key("client_assertion"));
+}
+
+#[test]
+fn a_host_vouches_for_itself_in_three_ways() {
+    use axum::{Router, extract::Request, http::StatusCode, response::IntoResponse, routing::get};
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("0a.key");
+    fs(&key, "a2V5");
+    let realm = format!("Basic realm={}", key.display());
+    let token = |end: &str| format!(r#"{{"access_token":"{CANARY}","token_type":"Bearer",{end}}}"#);
+    let soon = secure_score_forwarder::clock::now().as_second() + 3_600;
+    let in_seconds = token(&format!(r#""expires_on":"{soon}""#));
+    let as_date = token(r#""expires_on":"2099-01-01 00:00:00""#);
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    let imds = move |request: Request| {
+        let good = request.headers().get("metadata").is_some_and(|v| v == "true")
+            && request
+                .uri()
+                .query()
+                .unwrap()
+                .contains("api-version=2018-02-01&resource=http%3A%2F%2F")
+            && request.uri().query().unwrap().ends_with("&client_id=me");
+        // As while a machine starts.
+        let answer = if busy.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            (StatusCode::GONE, String::new())
+        } else if good {
+            (StatusCode::OK, in_seconds.clone())
+        } else {
+            (StatusCode::BAD_REQUEST, String::new())
+        };
+        std::future::ready(answer)
+    };
+    let app_service = move |request: Request| {
+        let good = request.headers().get("x-identity-header").is_some_and(|v| v == CANARY)
+            && request.uri().query().unwrap().contains("api-version=2019-08-01");
+        std::future::ready((
+            if good { StatusCode::OK } else { StatusCode::UNAUTHORIZED },
+            as_date.clone(),
+        ))
+    };
+    let arc_token = token(r#""expires_in":"3600""#);
+    let arc = move |request: Request| {
+        let authorized = request.headers().get("authorization").is_some_and(|v| v == "Basic a2V5");
+        std::future::ready(if authorized {
+            (StatusCode::OK, arc_token.clone()).into_response()
+        } else {
+            (StatusCode::UNAUTHORIZED, [("www-authenticate", realm.clone())]).into_response()
+        })
+    };
+    let imds = Arc::new(imds);
+    let router = Router::new()
+        .route(
+            "/metadata/identity/oauth2/token",
+            get(move |r: Request| {
+                let imds = imds.clone();
+                async move { imds(r).await }
+            }),
+        )
+        .route("/msi/token", get(app_service))
+        .route("/arc", get(arc));
+    let clients = Clients::new(&Reach {
+        // Nobody listens there: a metadata service is never asked through a proxy.
+        proxy: Some("http://127.0.0.1:9".parse().unwrap()),
+        ..Reach::default()
+    })
+    .unwrap();
+    crate::support::runtime().block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+        let at = |path: &str| format!("{url}{path}").parse().unwrap();
+        let cloud = cloud(&url);
+        for (host, identity) in [
+            (Host::Imds(at("")), Identity::Client("me".into())),
+            (
+                Host::AppService { endpoint: at("/msi/token"), header: CANARY.into() },
+                Identity::System,
+            ),
+            (Host::Arc(at("/arc")), Identity::System),
+        ] {
+            let shown = format!("{host:?}");
+            let key_directory = directory.path().to_owned();
+            let identity = ManagedIdentity { identity, host, key_directory };
+            let ask = Ask { clients: &clients, cloud: &cloud, tenant: TENANT, claims: None };
+            let token = identity.token(ask).await.unwrap();
+            assert_eq!(token.access_token.expose_secret(), CANARY, "{shown}");
+            assert!(token.expires_in > 3_000 && !shown.contains(CANARY), "{shown}");
+        }
+    });
+}
+
+fn user(workspace: &Workspace, key: bool) -> String {
+    let key = if key {
+        format!("token_key = {}", workspace.secret("token-secret", "correct horse battery staple"))
+    } else {
+        String::new()
+    };
+    format!("[credentials.me]\nkind = \"user\"\nclient_id = \"{APP}\"\n{key}")
+}
+
+/// Signs in as a browser would; gives what the forwarder said, and the page that the person sees.
+fn sign_in(workspace: &Workspace, args: &[&str]) -> (Run, String) {
+    use std::io::{BufRead, BufReader};
+    let mut child = workspace.command(&[&["login"], args].concat()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = lines.next().unwrap().unwrap();
+    let page = crate::support::runtime().block_on(async {
+        let browser = reqwest::Client::builder().no_proxy().build().unwrap();
+        browser.get(url).send().await.unwrap().text().await.unwrap()
+    });
+    (Run::of(child.wait_with_output().unwrap()), page)
+}
+
+#[test]
+fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    // One user, redeemed at each customer's tenant.
+    workspace.tenants.push(("fabrikam", OTHER));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("nobody has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+    let (run, page) = sign_in(&workspace, &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
+    let (home, form) = entra.asked().pop().unwrap();
+    assert_eq!(
+        (home.as_str(), form["grant_type"].as_str()),
+        ("organizations", "authorization_code")
+    );
+    let run = workspace.run_ok(&["once"]);
+    assert!(
+        run.stderr.contains("tenant contoso: 3 new days")
+            && run.stderr.contains("tenant fabrikam: 3 new days"),
+        "{}",
+        run.stderr
+    );
+    workspace.run_ok(&["once"]);
+    let redeemed: Vec<(String, String)> = entra
+        .asked()
+        .into_iter()
+        .filter(|(_, form)| form["grant_type"] == "refresh_token")
+        .map(|(tenant, form)| (tenant, form["refresh_token"].clone()))
+        .collect();
+    assert_eq!(redeemed.len(), 4);
+    let mut tokens: Vec<&String> = redeemed.iter().map(|(_, token)| token).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each use replaced it");
+    assert!(redeemed.iter().any(|(tenant, _)| tenant == OTHER));
+    let kept = std::fs::read_to_string(workspace.state().join("tokens/me.token")).unwrap();
+    assert!(kept.starts_with("secure-score-forwarder sealed token 1\n"));
+}
+
+#[test]
+fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the daemon holds the checkpoint", || {
+        workspace.run(&["status"]).stdout.contains("the daemon runs")
+    });
+    let run = workspace.run_ok(&["login", "--device-code"]);
+    assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
+    assert_eq!(entra.book.lock().unwrap().device_polls, 3);
+    let run = workspace.run_ok(&["backfill", "--days", "5"]);
+    assert!(run.stderr.contains("tenant contoso: 5 new days"), "{}", run.stderr);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+    workspace.run_ok(&["once"]);
+}
+
+#[test]
+fn a_sign_in_that_is_refused_says_why() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    entra.book.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
+    let (run, page) = sign_in(&workspace, &["--credential", "me"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access refuses it"),
+        "{}",
+        run.stderr
+    );
+    assert!(page.contains("You are not signed in") && page.contains("&lt;b&gt;Access"), "{page}");
+}
+
+#[test]
+fn no_token_is_kept_in_the_open_unless_that_is_asked() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, false);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let run = workspace.run(&["login"]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.contains("no `token_key` is configured for `me`")
+            && run.stderr.contains("--plaintext"),
+        "{}",
+        run.stderr
+    );
+    let (run, _) = sign_in(&workspace, &["--plaintext"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    workspace.run_ok(&["once"]);
+    let kept = workspace.state().join("tokens/me.token");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&kept).unwrap().contains(CANARY), "as was asked");
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_sign_in_that_has_expired_wants_another() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    assert_eq!(sign_in(&workspace, &[]).0.code, 0);
+    // The other side forgets.
+    let later = Entra::new();
+    let moved = workspace.configuration().replace(&entra.url, &later.url);
+    let mut command = workspace.command(&["once"]);
+    fs(workspace.path("config.toml"), &moved);
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("AADSTS700082") && run.stderr.contains("run `login` again"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_claims_challenge_is_answered_with_a_new_token() {
+    use base64::engine::general_purpose::STANDARD;
+    let entra = Entra::new();
+    let workspace = against(&entra);
+    let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1795341600"}}}"#;
+    for status in [401, 403] {
+        let challenge = format!(
+            "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"{}\"",
+            STANDARD.encode(claims)
+        );
+        entra.book.lock().unwrap().challenge = Some((status, challenge));
+        workspace.run_ok(&["once"]);
+        let forms = entra.asked();
+        assert_eq!(forms.last().unwrap().1.get("claims").map(String::as_str), Some(claims));
+    }
+    assert_eq!(
+        records(&workspace.path("local.jsonl")).iter().filter(|r| r["kind"] == "summary").count(),
+        3
+    );
+}
+
+#[test]
+fn the_credential_is_asked_once_for_many_requests() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.extra = "initial_backfill_days = 90".to_owned();
+    workspace.run_ok(&["once"]);
+    assert_eq!(entra.asked().len(), 1);
+}
+
+#[test]
+fn check_online_names_what_is_wrong_and_what_is_too_much() {
+    let entra = Entra::new();
+    let workspace = against(&entra);
+    let run = workspace.run_ok(&["check", "--online"]);
+    assert!(
+        run.stdout.contains("tenant contoso: signed in, and read; the newest day is"),
+        "{}",
+        run.stdout
+    );
+    entra.book.lock().unwrap().roles = vec!["SecurityEvents.Read.All", "Directory.ReadWrite.All"];
+    let run = workspace.run_ok(&["check", "--online"]);
+    assert!(
+        run.stdout.contains("more is granted than is needed: Directory.ReadWrite.All"),
+        "{}",
+        run.stdout
+    );
+    entra.book.lock().unwrap().roles = vec![];
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stdout.contains("does not grant SecurityEvents.Read.All\n  hint: `consent-url`"),
+        "{}",
+        run.stdout
+    );
+    entra.book.lock().unwrap().roles = vec!["SecurityEvents.Read.All"];
+    entra.book.lock().unwrap().skew = 600;
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stdout.contains("s behind of Microsoft's\n  hint: set it by NTP"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn the_consent_link_names_tenant_and_app() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let run = workspace.run_ok(&["consent-url"]);
+    assert_eq!(
+        run.stdout,
+        format!(
+            "{}/{TENANT}/adminconsent?client_id={APP}&redirect_uri=http%3A%2F%2Flocalhost\n",
+            entra.url
+        )
+    );
+    workspace.credential = Some("[tenants.credential]\nkind = \"managed_identity\"".to_owned());
+    let run = workspace.run(&["consent-url", "--tenant", "contoso"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("bf394140-e372-4bf9-a898-299cfc7564e5"), "{}", run.stderr);
+}
+
+/// A certified OpenID provider, which checks what RFC 7523 says of an assertion.
+#[test]
+fn a_certified_provider_takes_secret_and_assertion() {
+    let entra = Entra::new();
+    let workspace = against(&entra);
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    let provider = crate::support::provider::Provider::start(
+        &workspace.path("cert.pem"),
+        &format!("{CANARY}-client"),
+    );
+    let cloud = cloud(&provider.url);
+    let cloud = Cloud { graph_url: "https://graph.microsoft.com".parse().unwrap(), ..cloud };
+    let tenant = crate::support::provider::TENANT;
+    let good = SecretRef::File(workspace.path("secret"));
+    fs(workspace.path("wrong-secret"), "wrong");
+    let wrong = SecretRef::File(workspace.path("wrong-secret"));
+    let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret };
+    let certificate = |id: &str| Certificate::new(id.into(), pem.clone(), None, None, false);
+    ask(async |clients| {
+        let ask = Ask { clients, cloud: &cloud, tenant, claims: None };
+        assert!(secret(good).token(ask).await.unwrap().expires_in > 3_000);
+        assert!(matches!(secret(wrong).token(ask).await, Err(SourceError::Refused(_))));
+        // Twice: each assertion is new.
+        for _ in 0..2 {
+            certificate("certificate-app").token(ask).await.unwrap();
+        }
+        assert!(matches!(certificate("secret-app").token(ask).await, Err(SourceError::Refused(_))));
+    });
+}

@@ -1,0 +1,284 @@
+//! A sign-in service as strict as Entra where it matters: secrets, assertions, PKCE, device codes,
+//! refresh tokens that are replaced at each use. Behind it stands the simulated tenant's Graph.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey},
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secure_score_forwarder::source::simulated::start;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use super::CANARY;
+
+pub type Form = HashMap<String, String>;
+
+#[derive(Default)]
+pub struct Book {
+    /// Every request for a token: the tenant, and the form.
+    pub asked: Vec<(String, Form)>,
+    /// Permissions that tokens grant, and whether a user's or an app's.
+    pub roles: Vec<&'static str>,
+    pub scopes: Vec<&'static str>,
+    /// Public keys (DER of RSAPublicKey) by thumbprint, as an app registration has them.
+    pub certificates: HashMap<String, Vec<u8>>,
+    /// Codes given out: challenge and redirect.
+    codes: HashMap<String, (String, String)>,
+    refresh: Vec<String>,
+    used_assertions: Vec<String>,
+    pub device_polls: usize,
+    /// What the authorization page answers instead of a code.
+    pub denied: Option<&'static str>,
+    /// Answered once to the next request for Graph, by status and `WWW-Authenticate`.
+    pub challenge: Option<(u16, String)>,
+    /// Seconds by which the server's clock is off.
+    pub skew: i64,
+    next: usize,
+}
+
+pub struct Entra {
+    pub url: String,
+    pub book: Arc<Mutex<Book>>,
+    _runtime: Runtime,
+}
+
+#[derive(Clone)]
+struct Shared {
+    address: SocketAddr,
+    target: SocketAddr,
+    book: Arc<Mutex<Book>>,
+    client: reqwest::Client,
+}
+
+impl Entra {
+    pub fn new() -> Self {
+        let runtime = super::runtime();
+        let (target, serving) = runtime.block_on(start(super::simulation(), 0)).unwrap();
+        runtime.spawn(serving);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let book = Arc::new(Mutex::new(Book {
+            roles: vec!["SecurityEvents.Read.All"],
+            scopes: vec!["SecurityEvents.Read.All"],
+            ..Book::default()
+        }));
+        let client = secure_score_forwarder::net::client(None).unwrap();
+        let shared = Shared { address, target, book: book.clone(), client };
+        let router = Router::new().fallback(answer).with_state(shared);
+        runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+        Self { url: format!("http://{address}"), book, _runtime: runtime }
+    }
+
+    pub fn asked(&self) -> Vec<(String, Form)> {
+        self.book.lock().unwrap().asked.clone()
+    }
+}
+
+async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let query: Form = request
+        .uri()
+        .query()
+        .map(|query| url::form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+        .unwrap_or_default();
+    let tenant = path.split('/').nth(1).unwrap_or_default().to_owned();
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let form: Form = url::form_urlencoded::parse(&body).into_owned().collect();
+    if path.ends_with("/oauth2/v2.0/token") {
+        let mut book = shared.book.lock().unwrap();
+        book.asked.push((tenant.clone(), form.clone()));
+        return grant(&mut book, &tenant, &form, &format!("http://{}{path}", shared.address));
+    }
+    if path.ends_with("/oauth2/v2.0/authorize") {
+        return authorize(&mut shared.book.lock().unwrap(), &query);
+    }
+    if path.ends_with("/oauth2/v2.0/devicecode") {
+        let body = json!({ "device_code": "device-1", "user_code": "ABCD-EFGH", "verification_uri": "http://localhost/device", "expires_in": 900, "interval": 1, "message": "x" });
+        return (StatusCode::OK, body.to_string()).into_response();
+    }
+    graph(&shared, &parts, &path).await
+}
+
+fn grant(book: &mut Book, tenant: &str, form: &Form, audience: &str) -> Response {
+    let get = |key: &str| form.get(key).map(String::as_str).unwrap_or_default();
+    let user = match get("grant_type") {
+        "client_credentials" => {
+            let known = match form.get("client_assertion") {
+                Some(jwt) => check_assertion(book, jwt, get("client_id"), audience),
+                None => (get("client_secret") == format!("{CANARY}-client"))
+                    .then_some(())
+                    .ok_or("AADSTS7000215: Invalid client secret provided."),
+            };
+            if let Err(why) = known {
+                return refused("invalid_client", why);
+            }
+            false
+        }
+        "authorization_code" => {
+            let Some((challenge, redirect)) = book.codes.remove(get("code")) else {
+                return refused("invalid_grant", "AADSTS54005: the code was redeemed already.");
+            };
+            let verifier = digest(&SHA256, get("code_verifier").as_bytes());
+            if URL_SAFE_NO_PAD.encode(verifier) != challenge || get("redirect_uri") != redirect {
+                return refused("invalid_grant", "AADSTS501481: the verifier does not match.");
+            }
+            true
+        }
+        "urn:ietf:params:oauth:grant-type:device_code" => {
+            book.device_polls += 1;
+            if book.device_polls < 3 {
+                return refused("authorization_pending", "AADSTS70016: pending.");
+            }
+            true
+        }
+        "refresh_token" => {
+            if !book.refresh.iter().any(|known| known == get("refresh_token")) {
+                return refused("invalid_grant", "AADSTS700082: The refresh token has expired.");
+            }
+            true
+        }
+        _ => return refused("unsupported_grant_type", "AADSTS70003: no."),
+    };
+    book.next += 1;
+    let claims = if user {
+        json!({ "tid": tenant, "scp": book.scopes.join(" "), "n": book.next })
+    } else {
+        json!({ "tid": tenant, "roles": book.roles, "n": book.next })
+    };
+    let token = format!("{CANARY}.{}.x", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let mut body = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": token });
+    if user {
+        let refresh = format!("{CANARY}-refresh-{}", book.next);
+        body["refresh_token"] = refresh.clone().into();
+        book.refresh.push(refresh);
+    }
+    (StatusCode::OK, body.to_string()).into_response()
+}
+
+/// As Entra does: PS256, the thumbprint of a known certificate, its own address, and no replay.
+fn check_assertion(
+    book: &mut Book,
+    jwt: &str,
+    client_id: &str,
+    audience: &str,
+) -> Result<(), &'static str> {
+    let parts: Vec<&str> = jwt.split('.').collect();
+    let part = |index: usize| URL_SAFE_NO_PAD.decode(parts[index]).unwrap();
+    if parts[0] == "federated" {
+        return Ok(());
+    }
+    let header: Value = serde_json::from_slice(&part(0)).unwrap();
+    let claims: Value = serde_json::from_slice(&part(1)).unwrap();
+    let key = header["x5t#S256"].as_str().and_then(|print| book.certificates.get(print));
+    let key = key.ok_or("AADSTS700027: the certificate is not registered.")?;
+    let signed = &jwt[..parts[0].len() + 1 + parts[1].len()];
+    if header["alg"] != "PS256"
+        || UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key)
+            .verify(signed.as_bytes(), &part(2))
+            .is_err()
+    {
+        return Err("AADSTS700027: the signature is invalid.");
+    }
+    let now = secure_score_forwarder::clock::now().as_second();
+    let time = |claim: &str| claims[claim].as_i64().unwrap();
+    let (not_before, expires) = (time("nbf"), time("exp"));
+    // A minute behind is no harm: it is back-dated; and it is short-lived.
+    if !(not_before <= now - 60 && now < expires && expires - not_before <= 600) {
+        return Err("AADSTS700024: the assertion is not within its valid time range.");
+    }
+    if claims["aud"] != audience || claims["iss"] != client_id || claims["sub"] != client_id {
+        return Err("AADSTS700023: the audience is wrong.");
+    }
+    let id = claims["jti"].as_str().unwrap().to_owned();
+    if book.used_assertions.contains(&id) {
+        return Err("AADSTS50013: the assertion was used already.");
+    }
+    book.used_assertions.push(id);
+    Ok(())
+}
+
+fn authorize(book: &mut Book, query: &Form) -> Response {
+    let state = &query["state"];
+    let redirect = query["redirect_uri"].clone();
+    // Registered are loopback redirects, and all but the port is compared.
+    assert!(redirect.starts_with("http://localhost:"), "{redirect}");
+    assert_eq!(query["code_challenge_method"], "S256");
+    let mut to = url::Url::parse(&redirect).unwrap();
+    let mut answer = vec![("state", state.clone())];
+    if let Some(why) = book.denied {
+        answer.push(("error", "access_denied".to_owned()));
+        answer.push(("error_description", why.to_owned()));
+    } else {
+        book.next += 1;
+        let code = format!("{CANARY}-code-{}", book.next);
+        book.codes.insert(code.clone(), (query["code_challenge"].clone(), redirect));
+        answer.push(("code", code));
+    }
+    to.query_pairs_mut().extend_pairs(answer);
+    (StatusCode::FOUND, [("location", to.to_string())]).into_response()
+}
+
+/// The simulated tenant's Graph, by the tenant that the token is for.
+async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) -> Response {
+    let (challenge, skew) = {
+        let mut book = shared.book.lock().unwrap();
+        (book.challenge.take(), book.skew)
+    };
+    if let Some((status, challenge)) = challenge {
+        let body =
+            r#"{"error":{"code":"InvalidAuthenticationToken","message":"insufficient claims"}}"#;
+        let status = StatusCode::from_u16(status).unwrap();
+        let headers =
+            [("www-authenticate", challenge), ("content-type", "application/json".into())];
+        return (status, headers, body).into_response();
+    }
+    let bearer = parts.headers["authorization"].to_str().unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let tenant = claims["tid"].as_str().unwrap();
+    let target = format!("http://{}", shared.target);
+    let form = [
+        ("grant_type", "client_credentials".to_owned()),
+        ("client_id", "11111111-2222-4333-8444-555555555555".to_owned()),
+        ("client_secret", format!("{CANARY}-client")),
+        ("scope", format!("{target}/.default")),
+    ];
+    let token = shared.client.post(format!("{target}/{tenant}/oauth2/v2.0/token")).form(&form);
+    let token: Value =
+        serde_json::from_str(&token.send().await.unwrap().text().await.unwrap()).unwrap();
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let read = shared
+        .client
+        .get(format!("{target}{path}{query}"))
+        .bearer_auth(token["access_token"].as_str().unwrap_or_default());
+    let read = read.send().await.unwrap();
+    let status = StatusCode::from_u16(read.status().as_u16()).unwrap();
+    let text = read.text().await.unwrap();
+    let text = text.replace(&shared.target.to_string(), &shared.address.to_string());
+    let date = secure_score_forwarder::clock::now()
+        .checked_add(jiff::SignedDuration::from_secs(skew))
+        .unwrap();
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date);
+    let headers = [("content-type", "application/json".to_owned()), ("date", date.unwrap())];
+    (status, headers, Body::from(text)).into_response()
+}
+
+fn refused(error: &str, description: &str) -> Response {
+    let body = json!({ "error": error, "error_description": description });
+    (StatusCode::BAD_REQUEST, body.to_string()).into_response()
+}

@@ -1,0 +1,54 @@
+//! `oidc-provider`, the certified OpenID provider from npm, as a token endpoint.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+pub const TENANT: &str = "tenant";
+
+pub struct Provider {
+    pub url: String,
+    child: Child,
+}
+
+impl Provider {
+    /// With one app that has a secret, and one that has a certificate.
+    pub fn start(certificate: &Path, secret: &str) -> Self {
+        let modules = std::env::var_os("OIDC_PROVIDER").map_or_else(
+            || {
+                let home = std::env::var_os("HOME").unwrap();
+                PathBuf::from(home).join(".cache/secure-score-forwarder/oidc-provider")
+            },
+            PathBuf::from,
+        );
+        assert!(
+            modules.join("node_modules/oidc-provider").exists(),
+            "oidc-provider is not installed: tests/run does that"
+        );
+        // Modules are found from where the script lies.
+        let script = modules.join("provider.mjs");
+        std::fs::copy("tests/oidc-provider/provider.mjs", &script).unwrap();
+        let mut child = Command::new("node")
+            .arg(script)
+            .arg(certificate)
+            .env("TEST_SECRET", secret)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("node runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("http://127.0.0.1:"), "{line}");
+        Self { url: line.trim().to_owned(), child }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
