@@ -458,6 +458,42 @@ fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
     assert!(kept.starts_with("secure-score-forwarder sealed token 1\n"));
 }
 
+/// What a real browser makes of the way there and back.
+#[test]
+fn the_page_in_a_real_browser() {
+    use std::io::{BufRead, BufReader};
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let mut child = workspace.command(&["login"]).spawn().unwrap();
+    let url = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let browser = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        .args([
+            "--no-first-run",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-proxy-server",
+        ])
+        // Nothing leaves this host.
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
+        .arg(format!("--user-data-dir={}", workspace.path("chromium-secret").display()))
+        .args(["--dump-dom", &url])
+        .output()
+        .expect("chromium runs: tests/run installs it");
+    let page = String::from_utf8_lossy(&browser.stdout);
+    assert!(
+        page.contains("<h1>You are signed in</h1>"),
+        "{page}{}",
+        String::from_utf8_lossy(&browser.stderr)
+    );
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // The browser's own history holds the code; it is not ours to keep.
+    std::fs::remove_dir_all(workspace.path("chromium-secret")).unwrap();
+}
+
 #[test]
 fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
     let entra = Entra::new();

@@ -17,6 +17,7 @@ mod auth;
 mod check;
 mod crash;
 mod daemon;
+mod data;
 mod formats;
 mod hec;
 mod kafka;

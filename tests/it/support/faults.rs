@@ -23,6 +23,8 @@ pub enum Fault {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// The true answer, changed.
     Change(fn(String) -> String),
+    /// The true answer, edited as JSON.
+    Edit(fn(&mut serde_json::Value)),
     /// 500 MB of JSON that never ends.
     Flood,
     /// The connection breaks in the middle of the body.
@@ -116,6 +118,14 @@ async fn answer(
         Some(Fault::Flood) => flood(),
         Some(Fault::Cut) => cut(),
         Some(Fault::Change(change)) => forward(&shared, request, &path, change).await,
+        Some(Fault::Edit(edit)) => {
+            let change = |text: String| {
+                let mut page = serde_json::from_str(&text).unwrap();
+                edit(&mut page);
+                page.to_string()
+            };
+            forward(&shared, request, &path, change).await
+        }
         None => forward(&shared, request, &path, |text| text).await,
     }
 }
@@ -124,7 +134,7 @@ async fn forward(
     shared: &Shared,
     request: Request,
     path: &str,
-    change: fn(String) -> String,
+    change: impl Fn(String) -> String,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
