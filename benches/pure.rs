@@ -9,7 +9,7 @@ use divan::{
 use secure_score_forwarder::{
     derive::{Entry, Records, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
+    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -36,12 +36,12 @@ fn catalogue() -> Catalogue {
     let parts = simulated::profiles_json(TENANT)
         .into_iter()
         .map(|json| wire::split_profile(&json).unwrap());
-    Catalogue::new(
-        1,
-        parts
-            .map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)))
-            .collect(),
-    )
+    let slots = (0..).zip(parts).map(|(key, p)| ProfileSlot {
+        key,
+        profile: wire::profile(&p.shared).unwrap().into(),
+        decisions: wire::state_updates(&p.decisions),
+    });
+    Catalogue::new(slots.collect())
 }
 
 /// Cuts a page into its snapshots and reads them all.

@@ -53,31 +53,45 @@ pub(super) fn store(
     Ok(Some(id))
 }
 
+/// One profile of a stored catalogue: which it is, and the decisions as sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMember {
+    pub profile: i64,
+    pub decisions: String,
+}
+
 impl Checkpoint {
-    /// The members of a catalogue version: each profile's shared part, and the decisions.
-    pub fn catalogue(&self, version: i64) -> Result<Vec<(String, String)>, CheckpointError> {
-        let connection = self.connection();
+    /// The members of a catalogue version.
+    pub fn catalogue(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
         let damaged = || CheckpointError::Damaged(format!("catalogue {version} cannot be read"));
-        let packed: Vec<u8> = connection.query_row(
-            "SELECT members FROM catalogue WHERE id = ?1",
-            [version],
-            |row| row.get(0),
-        )?;
+        let packed: Vec<u8> = self
+            .connection()
+            .prepare_cached("SELECT members FROM catalogue WHERE id = ?1")?
+            .query_row([version], |row| row.get(0))?;
         let packed = zstd::bulk::decompress(&packed, MAX_MEMBERS).map_err(|_| damaged())?;
-        let mut statement = connection.prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?;
         let mut members = Vec::new();
         let mut rest = packed.as_slice();
         while !rest.is_empty() {
             let profile =
                 read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
-            let decisions = read_field(&mut rest).ok_or_else(damaged)?;
-            let bytes: Vec<u8> =
-                statement.query_row([profile.ok_or_else(damaged)?], |row| row.get(0))?;
-            let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
-            let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
-            members.push((text(shared)?, text(decisions.to_vec())?));
+            let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
+            members.push(StoredMember {
+                profile: profile.ok_or_else(damaged)?,
+                decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
+            });
         }
         Ok(members)
+    }
+
+    /// The shared part of a profile, as sent. A number stands for one content for ever.
+    pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
+        let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
+        let bytes: Vec<u8> = self
+            .connection()
+            .prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))?;
+        let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
+        String::from_utf8(shared).map_err(|_| damaged())
     }
 }
 

@@ -23,8 +23,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
+pub use catalogue::StoredMember;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Pending, Position};
 pub use error::CheckpointError;
@@ -236,20 +237,45 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), CheckpointError> {
     Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }
 
-/// Looks at the whole file without writing to it.
+/// Looks at the whole file without writing to it, unless a process that was killed left something to
+/// be rolled back: then that is done first, as it must be.
 fn verify(path: &Path) -> Result<(), CheckpointError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    check_identity(&connection, path)?;
-    let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| CheckpointError::Damaged(error.to_string()))?;
+    match examine(&connection, path) {
+        Err(CheckpointError::Database(error)) if is_read_only(&error) => {}
+        other => return other,
+    }
+    drop(connection);
+    let connection = Connection::open(path)?;
+    // What is wrong with it must not get worse by closing it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    examine(&connection, path)
+}
+
+fn examine(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
+    check_identity(connection, path)?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(unreadable)?;
     if verdict == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(verdict)) }
+}
+
+fn is_read_only(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
+}
+
+/// A file that cannot even be looked at is damaged, unless it only wants to be written to.
+fn unreadable(error: rusqlite::Error) -> CheckpointError {
+    if is_read_only(&error) {
+        CheckpointError::Database(error)
+    } else {
+        CheckpointError::Damaged(error.to_string())
+    }
 }
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     let pragma = |name: &str| {
         let read = connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
-        read.map_err(|error| CheckpointError::Damaged(error.to_string()))
+        read.map_err(unreadable)
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     match (application, version) {

@@ -138,7 +138,9 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
             .unwrap()
     };
     assert_eq!((count("profile"), count("catalogue")), (2, 3));
-    assert_eq!(checkpoint.catalogue(3).unwrap(), [(r#"{"id":"A"}"#.to_owned(), "[2]".to_owned())]);
+    let members = checkpoint.catalogue(3).unwrap();
+    assert_eq!((members.len(), members[0].decisions.as_str()), (1, "[2]"));
+    assert_eq!(checkpoint.profile(members[0].profile).unwrap(), r#"{"id":"A"}"#);
 }
 
 #[test]
@@ -284,6 +286,39 @@ fn a_damaged_file_is_refused_and_left_as_it_was() {
         assert!(error.is_unusable(), "{error}");
         assert_eq!(fs_err::read(&path).unwrap(), bytes);
     }
+}
+
+/// A process killed in its first moments left a journal to roll back, and the file was called
+/// damaged.
+#[test]
+fn what_a_killed_process_left_is_rolled_back() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Checkpoint::open(directory.path()).unwrap());
+    let connection = Connection::open(directory.path().join(DATABASE)).unwrap();
+    // As while the file is made, before it is in WAL mode; and written out before it is committed.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN IMMEDIATE;",
+        )
+        .unwrap();
+    for key in 0..500 {
+        connection
+            .execute(
+                "INSERT INTO meta VALUES (?1, ?2)",
+                params![key.to_string(), "x".repeat(2_000)],
+            )
+            .unwrap();
+    }
+    let killed = tempfile::tempdir().unwrap();
+    for file in [DATABASE.to_owned(), format!("{DATABASE}-journal")] {
+        fs_err::copy(directory.path().join(&file), killed.path().join(&file)).unwrap();
+    }
+    let checkpoint = Checkpoint::open(killed.path()).unwrap();
+    let rows: i64 = checkpoint
+        .connection()
+        .query_row("SELECT count(*) FROM meta", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 1, "only what was committed");
 }
 
 #[test]

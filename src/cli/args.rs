@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::{model::Day, settings::parse_duration};
+
 /// Streams Microsoft Secure Score, one record per control, to the SIEM you already have.
 #[derive(Debug, Parser)]
 #[command(name = "secure-score-forwarder", version, max_term_width = 100)]
@@ -149,6 +151,15 @@ pub(super) struct Demo {
     /// The port for --serve; 0 takes any that is free
     #[arg(long, default_value_t = 0, requires = "serve")]
     pub port: u16,
+    /// Tenants to simulate beside the first, for --serve
+    #[arg(long, default_value_t = 0, requires = "serve", value_name = "N")]
+    pub tenants: usize,
+    /// How long each answer takes, for --serve: such as 50ms
+    #[arg(long, default_value = "0s", requires = "serve", value_name = "TIME", value_parser = duration)]
+    pub latency: std::time::Duration,
+    /// The newest day that is told, for --serve [default: today]
+    #[arg(long, requires = "serve", value_name = "DAY", value_parser = day)]
+    pub today: Option<Day>,
     /// Days of history to stream: 1 to 90
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
     pub days: i32,
@@ -165,6 +176,14 @@ pub(super) struct Schema {
 pub(super) enum SchemaOf {
     Record,
     Configuration,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    parse_duration(text).ok_or_else(|| "a time is a number and ms, s, m or h".to_owned())
+}
+
+fn day(text: &str) -> Result<Day, String> {
+    Day::parse(text).ok_or_else(|| "a day is written 2026-11-22".to_owned())
 }
 
 impl Args {

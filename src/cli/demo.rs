@@ -34,19 +34,23 @@ impl Drop for Scratch {
 
 pub(super) fn demo(args: &args::Demo) -> Result<Exit, Failed> {
     if args.serve {
-        return serve(args.port);
+        return serve(args);
     }
     let scratch = Scratch::new()?;
     block_on(show(&scratch.0, args.days))?
 }
 
 /// Keeps the simulated tenant up until interrupted.
-fn serve(port: u16) -> Result<Exit, Failed> {
-    let simulation = Simulation::contoso();
+fn serve(args: &args::Demo) -> Result<Exit, Failed> {
+    let port = args.port;
+    let simulation =
+        Simulation { today: args.today, latency: args.latency, ..Simulation::contoso() }
+            .with_tenants(args.tenants);
     let served = block_on(async {
         let (address, serving) = start(simulation.clone(), port).await?;
         let shown = serde_json::json!({
             "login_url": format!("http://{address}"), "graph_url": format!("http://{address}"), "tenant": simulation.tenants[0],
+            "more_tenants": simulation.tenants[1..],
             "domain": simulation.domain, "client_id": simulation.client_id, "client_secret": simulation.client_secret,
         });
         print(&format!("{shown}\n"))?;

@@ -194,9 +194,15 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
     })
 }
 
-/// One worker: what waits for the disk gets a thread of its own while it waits.
+/// One worker: what waits for the disk gets a thread of its own while it waits. They are few, for
+/// all wait for the same disk, and each has a stack.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .enable_all()
+        .build()
 }
 
 /// Writes to a checkpoint are its owner's: root becomes the owner of the state directory, so that

@@ -13,7 +13,7 @@ use crate::{
     clock,
     config::{TenantName, TenantPlan},
     ledger::Seen,
-    model::{Catalogue, Day, Tenant},
+    model::{Catalogue, Day, ProfileSlot, Tenant},
     source::{Clients, Graph},
     wire,
 };
@@ -49,10 +49,11 @@ pub async fn fetch_tenant(
         CatalogueRead::NotNeeded => Vec::new(),
         CatalogueRead::Failed(error) => return Err(error.into()),
     };
-    let profiles = parts
-        .iter()
-        .filter_map(|p| Some((wire::profile(&p.shared).ok()?, wire::state_updates(&p.decisions))));
-    let catalogue = Catalogue::new(1, profiles.collect());
+    let slots = (0..).zip(&parts).filter_map(|(key, p)| {
+        let profile = Arc::new(wire::profile(&p.shared).ok()?);
+        Some(ProfileSlot { key, profile, decisions: wire::state_updates(&p.decisions) })
+    });
+    let catalogue = Catalogue::new(slots.collect());
     let mut days = answer.seen;
     days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
     Ok(Fetched { tenant, today: Day::of(observed), observed, days, catalogue })

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, Semaphore},
+    sync::Notify,
     task::JoinSet,
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -24,8 +24,6 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(4);
 /// How often it is asked what is due.
 const TICK: Duration = Duration::from_mins(1);
-/// Tenants polled at the same time.
-const POLLS_AT_ONCE: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -110,18 +108,16 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
     }
 }
 
-/// Starts polls that are due, so many at a time, and none of a tenant that has one under way.
+/// Starts polls that are due, and none of a tenant that has one under way or in line.
 #[derive(Debug)]
 pub struct Poller {
     engine: Arc<Engine>,
-    at_once: Arc<Semaphore>,
     running: JoinSet<()>,
 }
 
 impl Poller {
     pub fn new(engine: Arc<Engine>) -> Self {
-        let at_once = Arc::new(Semaphore::new(POLLS_AT_ONCE));
-        Self { engine, at_once, running: JoinSet::new() }
+        Self { engine, running: JoinSet::new() }
     }
 
     /// Starts what is due now.
@@ -130,15 +126,11 @@ impl Poller {
         for index in 0..self.engine.tenants.len() {
             let state = &self.engine.tenants[index];
             if is_due(&self.engine, state) && !state.queued.swap(true, Ordering::Relaxed) {
-                let (engine, at_once) = (self.engine.clone(), self.at_once.clone());
+                let engine = self.engine.clone();
                 self.running.spawn(async move {
-                    let _turn = at_once.acquire_owned().await;
                     let state = &engine.tenants[index];
-                    // Much may have happened while it waited.
-                    if is_due(&engine, state) {
-                        // The reason is in the log and in the checkpoint.
-                        let _ = engine.poll(state, None).await;
-                    }
+                    // The reason is in the log and in the checkpoint.
+                    let _ = engine.poll(state, None).await;
                     state.queued.store(false, Ordering::Relaxed);
                 });
             }

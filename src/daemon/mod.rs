@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use collector::{PollError, PollReport};
 pub use control::{Event, Request, ask};
@@ -39,11 +39,18 @@ pub struct Engine {
     pub configuration: Configuration,
     pub checkpoint: Checkpoint,
     pub tenants: Vec<TenantState>,
+    /// What bounds the memory of polls.
+    turns: Semaphore,
     /// Rung when the log has grown.
     bell: watch::Sender<u64>,
     /// Cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
 }
+
+/// A poll of the newest days takes one turn of these, one that reads back takes more: its days wait
+/// in memory until the oldest is there.
+const TURNS: usize = 8;
+const TURNS_OF_A_BACKFILL: u32 = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -86,6 +93,7 @@ impl Engine {
             configuration,
             checkpoint,
             tenants,
+            turns: Semaphore::new(TURNS),
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };

@@ -8,9 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Deliverer, Engine, PollError, PollReport, Stopped};
 use crate::model::Day;
 
-/// Tenants polled at the same time.
-const POLLS_AT_ONCE: usize = 8;
-
 /// What a round came to, by the name of the tenant or sink, in the order of the configuration.
 #[derive(Debug, Default)]
 pub struct OnceReport {
@@ -48,26 +45,16 @@ pub async fn backfill(
     mut done: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
     let wanted = |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
-    let mut waiting: Vec<usize> = (0..engine.tenants.len()).filter(wanted).rev().collect();
     let mut running = JoinSet::new();
+    for index in (0..engine.tenants.len()).filter(wanted) {
+        let engine = engine.clone();
+        running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
+    }
     let mut results = Vec::new();
-    loop {
-        while running.len() < POLLS_AT_ONCE
-            && let Some(index) = waiting.pop()
-        {
-            let engine = engine.clone();
-            running
-                .spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
-        }
-        match running.join_next().await {
-            Some(Ok((index, result))) => {
-                done(&engine.tenants[index].plan.name, &result);
-                results.push((index, result));
-            }
-            // A task that panicked has ended the process.
-            Some(Err(_)) => {}
-            None => break,
-        }
+    // A task that panicked has ended the process.
+    while let Some(Ok((index, result))) = running.join_next().await {
+        done(&engine.tenants[index].plan.name, &result);
+        results.push((index, result));
     }
     results.sort_by_key(|(index, _)| *index);
     results

@@ -19,7 +19,6 @@ pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> Co
         total: control.total,
         on: control.on,
         last_synced: control.last_synced.as_deref(),
-        catalogue: entry.catalogue.version,
         profile,
         decision: profile.and_then(ProfileSlot::decision),
         additional: &control.additional,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{Day, MaxScoreSource, Number, Outcome, Profile, StateUpdate, TenantId},
+    model::{Day, MaxScoreSource, Number, Outcome, Profile, ProfileSlot, TenantId},
     wire,
 };
 
@@ -23,8 +23,9 @@ fn reference(revision: u32, backfilled: bool) -> SnapshotRef {
     }
 }
 
-fn profile(id: &str, max: f64) -> (Profile, Vec<StateUpdate>) {
-    (Profile { id: id.into(), max_score: Number::new(max), ..Profile::default() }, vec![])
+fn profile(key: u64, id: &str, max: f64) -> ProfileSlot {
+    let profile = Profile { id: id.into(), max_score: Number::new(max), ..Profile::default() };
+    ProfileSlot { key, profile: profile.into(), decisions: vec![] }
 }
 
 fn with_records<T>(
@@ -35,7 +36,7 @@ fn with_records<T>(
     f: impl FnOnce(&Records<'_>) -> T,
 ) -> T {
     let tenant = tenant();
-    let catalogue = Catalogue::new(1, vec![profile("A", 10.0), profile("B", 5.0)]);
+    let catalogue = Catalogue::new(vec![profile(0, "A", 10.0), profile(1, "B", 5.0)]);
     let snapshot = wire::snapshot(json).unwrap();
     let entry = Entry {
         tenant: &tenant,

@@ -1,13 +1,15 @@
 //! What a formatter has rendered and will write again.
 
+use std::collections::HashMap;
+
 use crate::model::{Day, Record, TenantId};
 
-/// Rendered pieces by the catalogue's version and the profile's place in it.
+/// Rendered pieces by the profile's content, so that tenants with the same profiles share them.
 #[derive(Debug)]
-pub(super) struct ByProfile<T> {
-    version: u64,
-    slots: Vec<Option<T>>,
-}
+pub(super) struct ByProfile<T>(HashMap<u64, T>);
+
+/// Several times the profiles there are; old ones go when there are more.
+const MAX_PROFILES: usize = 4_096;
 
 /// The piece that all records of one entry share.
 #[derive(Debug, Default)]
@@ -18,20 +20,16 @@ pub(super) struct ByEntry {
 
 impl<T> Default for ByProfile<T> {
     fn default() -> Self {
-        Self { version: 0, slots: Vec::new() }
+        Self(HashMap::new())
     }
 }
 
 impl<T> ByProfile<T> {
-    pub(super) fn get(&mut self, version: u64, slot: usize, render: impl FnOnce() -> T) -> &mut T {
-        if self.version != version {
-            self.version = version;
-            self.slots.clear();
+    pub(super) fn get(&mut self, key: u64, render: impl FnOnce() -> T) -> &mut T {
+        if self.0.len() >= MAX_PROFILES && !self.0.contains_key(&key) {
+            self.0.clear();
         }
-        if self.slots.len() <= slot {
-            self.slots.resize_with(slot + 1, || None);
-        }
-        self.slots[slot].get_or_insert_with(render)
+        self.0.entry(key).or_insert_with(render)
     }
 }
 

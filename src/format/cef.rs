@@ -102,9 +102,7 @@ impl Cef {
         labelled("cs1", "controlName", Some(control.id), out);
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
-            &*self
-                .profiles
-                .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+            &*self.profiles.get(profile.key, || Rendered::new(&profile.profile, texts))
         });
         if let Some(rendered) = rendered {
             out.extend_from_slice(&rendered.pairs);

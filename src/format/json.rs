@@ -56,8 +56,7 @@ impl Json {
     fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         let texts = self.options.texts;
         let mut rendered = control.profile.map(|profile| {
-            self.profiles
-                .get(control.catalogue, profile.slot, || Rendered::new(&profile.profile, texts))
+            self.profiles.get(profile.key, || Rendered::new(&profile.profile, texts))
         });
         out.extend_from_slice(b"\"control\":{");
         text("id", Some(control.id), out);

@@ -1,6 +1,6 @@
 //! All of a tenant's profiles, with the tenant's own decisions.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::Number;
 
@@ -41,12 +41,12 @@ pub struct StateUpdate {
     pub updated: Option<String>,
 }
 
-/// A profile and the decisions taken on it. `slot` is its place in the catalogue, by which a
-/// formatter keeps what it has already rendered.
+/// A profile and the decisions taken on it. `key` stands for the profile's content, whichever
+/// catalogue it is in: a formatter keeps by it what it has already rendered.
 #[derive(Clone, Debug)]
 pub struct ProfileSlot {
-    pub slot: usize,
-    pub profile: Profile,
+    pub key: u64,
+    pub profile: Arc<Profile>,
     pub decisions: Vec<StateUpdate>,
 }
 
@@ -61,20 +61,17 @@ impl ProfileSlot {
 /// One version of a tenant's catalogue.
 #[derive(Debug, Default)]
 pub struct Catalogue {
-    /// Differs between any two catalogues that one process holds.
-    pub version: u64,
     slots: Vec<ProfileSlot>,
     by_id: HashMap<String, usize>,
     by_folded_id: HashMap<String, usize>,
 }
 
 impl Catalogue {
-    pub fn new(version: u64, profiles: Vec<(Profile, Vec<StateUpdate>)>) -> Self {
-        let mut catalogue = Self { version, ..Self::default() };
-        for (slot, (profile, decisions)) in profiles.into_iter().enumerate() {
+    pub fn new(slots: Vec<ProfileSlot>) -> Self {
+        let mut catalogue = Self { slots, ..Self::default() };
+        for (slot, ProfileSlot { profile, .. }) in catalogue.slots.iter().enumerate() {
             catalogue.by_folded_id.entry(profile.id.to_ascii_lowercase()).or_insert(slot);
             catalogue.by_id.entry(profile.id.clone()).or_insert(slot);
-            catalogue.slots.push(ProfileSlot { slot, profile, decisions });
         }
         catalogue
     }
@@ -114,16 +111,20 @@ mod tests {
             update("Default", None),
             update("ThirdParty", Some("2026-01-02T10:00:00Z")),
         ];
-        let slot = ProfileSlot { slot: 0, profile: Profile::default(), decisions };
+        let slot = ProfileSlot { key: 0, profile: Arc::default(), decisions };
         assert_eq!(slot.decision().unwrap().state.as_deref(), Some("Ignored"));
     }
 
     #[test]
     fn finds_exactly_before_it_folds_case() {
-        let named = |id: &str| (Profile { id: id.into(), ..Profile::default() }, vec![]);
-        let catalogue = Catalogue::new(1, vec![named("adminMFAV2"), named("AdminMFAV2")]);
-        assert_eq!(catalogue.find("AdminMFAV2").unwrap().slot, 1);
-        assert_eq!(catalogue.find("ADMINMFAV2").unwrap().slot, 0);
+        let named = |key: u64, id: &str| ProfileSlot {
+            key,
+            profile: Arc::new(Profile { id: id.into(), ..Profile::default() }),
+            decisions: vec![],
+        };
+        let catalogue = Catalogue::new(vec![named(0, "adminMFAV2"), named(1, "AdminMFAV2")]);
+        assert_eq!(catalogue.find("AdminMFAV2").unwrap().key, 1);
+        assert_eq!(catalogue.find("ADMINMFAV2").unwrap().key, 0);
         assert!(catalogue.find("OneAdmin").is_none());
     }
 }

@@ -61,8 +61,6 @@ pub struct ControlRecord<'a> {
     pub total: Option<Number>,
     pub on: Option<bool>,
     pub last_synced: Option<&'a str>,
-    /// The catalogue that `profile` belongs to, so that a formatter may keep what it rendered.
-    pub catalogue: u64,
     pub profile: Option<&'a ProfileSlot>,
     pub decision: Option<&'a StateUpdate>,
     pub additional: &'a Additional<'a>,

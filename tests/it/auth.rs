@@ -690,3 +690,28 @@ fn a_certified_provider_takes_secret_and_assertion() {
         assert!(matches!(certificate("secret-app").token(ask).await, Err(SourceError::Refused(_))));
     });
 }
+
+/// At the most talkative level, neither secret nor token nor assertion is in any log.
+#[test]
+fn the_most_talkative_log_holds_no_credential() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    let run = workspace.run_ok(&["once", "--log", "trace"]);
+    assert!(run.stderr.contains("TRACE") || run.stderr.contains("DEBUG"), "it talks");
+    let pem = certificate(&workspace, "app-secret.pem", 365);
+    register(&entra, &pem);
+    workspace.credential = Some(format!(
+        "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
+        pem.display()
+    ));
+    let run = workspace.run_ok(&["once", "--log", "trace"]);
+    let assertion = &entra.asked().pop().unwrap().1["client_assertion"];
+    for part in assertion.split('.').skip(1) {
+        assert!(!run.stderr.contains(part));
+    }
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    assert_eq!(sign_in(&workspace, &["--log", "trace"]).0.code, 0);
+    workspace.run_ok(&["once", "--log", "trace"]);
+    workspace.run_ok(&["check", "--online", "--log", "trace"]);
+}

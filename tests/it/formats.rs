@@ -6,7 +6,7 @@ use secure_score_forwarder::{
         CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension,
         write_header, write_message,
     },
-    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
+    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -101,14 +101,16 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
         .iter()
         .map(|json| wire::split_profile(json).unwrap())
         .collect();
-    let catalogue = |version| {
-        let profiles = parts
-            .iter()
-            .map(|p| (wire::profile(&p.shared).unwrap(), wire::state_updates(&p.decisions)));
-        Catalogue::new(version, profiles.collect())
+    let catalogue = |first: u64, title: &str| {
+        let slots = (first..).zip(&parts).map(|(key, p)| ProfileSlot {
+            key,
+            profile: wire::profile(&p.shared.replace("\"title\":\"", title)).unwrap().into(),
+            decisions: wire::state_updates(&p.decisions),
+        });
+        Catalogue::new(slots.collect())
     };
-    // The catalogue changes on the way, which must drop what was kept.
-    let catalogues = [catalogue(1), catalogue(2)];
+    // Other profiles come on the way, and nothing that was kept may stand for them.
+    let catalogues = [catalogue(0, "\"title\":\""), catalogue(1_000, "\"title\":\"New: ")];
     for (format, texts) in [
         (FormatName::Json, Texts::None),
         (FormatName::Json, Texts::Short),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     delivery::Delivery,
     refusals::{Fate, Outcome, Refusals},
-    turns::next_in_turn,
+    turns::in_turn,
 };
 use super::{Engine, host_name};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     config::SinkPlan,
     derive::{Entry, Records},
     error::chain,
-    model::{Catalogue, Tenant, TenantId},
+    model::{Catalogue, Profile, ProfileSlot, Tenant, TenantId},
     sink::{Batch, Context, Failure, Limits, Sink},
     wire,
 };
@@ -41,6 +41,11 @@ const PARKED_WAIT: Duration = Duration::from_mins(5);
 
 /// A sink that had nothing to do for so long is closed until it has.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// Several times the profiles there are.
+const MAX_PROFILES: usize = 4_096;
+/// Tenants served before it is looked again who is next.
+const ROUND: usize = 64;
 
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +78,10 @@ pub struct Deliverer {
     limits: Limits,
     sink: Option<Box<dyn Sink>>,
     batch: Batch,
-    catalogues: HashMap<i64, Arc<Catalogue>>,
+    /// The one used last, by its version.
+    catalogue: Option<(i64, Arc<Catalogue>)>,
+    /// Parsed, by their number in the checkpoint.
+    profiles: HashMap<i64, Arc<Profile>>,
     refusals: Refusals,
     /// The tenant served last; the next in turn comes after it.
     last: Option<TenantId>,
@@ -118,7 +126,8 @@ impl Deliverer {
             limits,
             sink: None,
             batch: Batch::default(),
-            catalogues: HashMap::new(),
+            catalogue: None,
+            profiles: HashMap::new(),
             refusals: Refusals::default(),
             last: None,
             delivered: 0,
@@ -198,7 +207,8 @@ impl Deliverer {
     async fn rest(&mut self) {
         self.close().await;
         self.batch = Batch::default();
-        self.catalogues.clear();
+        self.catalogue = None;
+        self.profiles.clear();
         if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
             tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
         }
@@ -217,39 +227,37 @@ impl Deliverer {
         let mut set_aside: HashSet<TenantId> = HashSet::new();
         let mut unreadable = None;
         loop {
+            let known: HashMap<TenantId, Arc<Tenant>> = self
+                .engine
+                .tenants
+                .iter()
+                .filter_map(|state| state.known().map(|tenant| (tenant.id, tenant)))
+                .collect();
             let mut pending = block_in_place(|| self.engine.checkpoint.pending(&self.plan.name))?;
             // Of a tenant that is no longer configured the log stays, and nothing is sent.
-            pending.retain(|p| self.tenant(p.tenant).is_some() && !set_aside.contains(&p.tenant));
-            let next = next_in_turn(&mut pending, self.last);
-            let Some((next, tenant)) = next.and_then(|next| {
-                let tenant = self.tenant(next.tenant)?;
-                Some((next, tenant))
-            }) else {
+            pending.retain(|p| known.contains_key(&p.tenant) && !set_aside.contains(&p.tenant));
+            in_turn(&mut pending, self.last);
+            if pending.is_empty() {
                 return unreadable.map_or(Ok(()), Err);
-            };
-            self.last = Some(next.tenant);
-            match self.serve(&next, &tenant, cancel).await {
-                Err(stopped) if stopped.is_of_one_tenant() => {
-                    tracing::error!(
-                        sink = self.plan.name,
-                        tenant = tenant.name,
-                        error = chain(&stopped),
-                        "the tenant's log cannot be read; it is set aside"
-                    );
-                    set_aside.insert(next.tenant);
-                    unreadable = Some(stopped);
+            }
+            for next in pending.iter().take(ROUND) {
+                let Some(tenant) = known.get(&next.tenant) else { continue };
+                self.last = Some(next.tenant);
+                match self.serve(next, tenant, cancel).await {
+                    Err(stopped) if stopped.is_of_one_tenant() => {
+                        tracing::error!(
+                            sink = self.plan.name,
+                            tenant = tenant.name,
+                            error = chain(&stopped),
+                            "the tenant's log cannot be read; it is set aside"
+                        );
+                        set_aside.insert(next.tenant);
+                        unreadable = Some(stopped);
+                    }
+                    served => served?,
                 }
-                served => served?,
             }
         }
-    }
-
-    fn tenant(&self, id: TenantId) -> Option<Arc<Tenant>> {
-        self.engine
-            .tenants
-            .iter()
-            .filter_map(super::TenantState::known)
-            .find(|tenant| tenant.id == id)
     }
 
     /// Delivers some of a tenant's log.
@@ -427,22 +435,38 @@ impl Deliverer {
     }
 
     fn catalogue(&mut self, version: Option<i64>) -> Result<Arc<Catalogue>, Stopped> {
-        let key = version.unwrap_or(0);
-        if let Some(known) = self.catalogues.get(&key) {
-            return Ok(known.clone());
+        let Some(version) = version else { return Ok(Arc::default()) };
+        if let Some((known, catalogue)) = &self.catalogue
+            && *known == version
+        {
+            return Ok(catalogue.clone());
         }
-        let members = match version {
-            Some(version) => block_in_place(|| self.engine.checkpoint.catalogue(version))?,
-            None => Vec::new(),
-        };
-        let profiles = members.iter().filter_map(|(shared, decisions)| {
-            Some((wire::profile(shared).ok()?, wire::state_updates(decisions)))
-        });
-        let catalogue = Arc::new(Catalogue::new(key.cast_unsigned(), profiles.collect()));
+        let members = block_in_place(|| self.engine.checkpoint.catalogue(version))?;
+        let mut slots = Vec::with_capacity(members.len());
+        for member in members {
+            if let Some(profile) = self.profile(member.profile)? {
+                let decisions = wire::state_updates(&member.decisions);
+                slots.push(ProfileSlot { key: member.profile.cast_unsigned(), profile, decisions });
+            }
+        }
+        let catalogue = Arc::new(Catalogue::new(slots));
         // Neighbouring entries share a version; one at hand is enough, and stays small with many tenants.
-        self.catalogues.clear();
-        self.catalogues.insert(key, catalogue.clone());
+        self.catalogue = Some((version, catalogue.clone()));
         Ok(catalogue)
+    }
+
+    /// A profile, which tenants share; `None` if nobody can read it.
+    fn profile(&mut self, id: i64) -> Result<Option<Arc<Profile>>, Stopped> {
+        if let Some(known) = self.profiles.get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let shared = block_in_place(|| self.engine.checkpoint.profile(id))?;
+        let Ok(profile) = wire::profile(&shared).map(Arc::new) else { return Ok(None) };
+        if self.profiles.len() >= MAX_PROFILES {
+            self.profiles.clear();
+        }
+        self.profiles.insert(id, profile.clone());
+        Ok(Some(profile))
     }
 
     fn note(&self, stopped: &Stopped) {

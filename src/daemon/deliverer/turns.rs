@@ -1,11 +1,10 @@
-//! Which tenant is served next.
+//! In which order tenants are served.
 
 use crate::{checkpoint::Pending, model::TenantId};
 
-/// Fresh days before those read back, and then round the tenants.
-pub(super) fn next_in_turn(pending: &mut [Pending], last: Option<TenantId>) -> Option<Pending> {
+/// Fresh days before those read back, and then round the tenants, from the one after `last`.
+pub(super) fn in_turn(pending: &mut [Pending], last: Option<TenantId>) {
     pending.sort_by_key(|p| (p.backfilled, last.is_some_and(|last| p.tenant <= last), p.tenant));
-    pending.first().cloned()
 }
 
 #[cfg(test)]
@@ -28,7 +27,8 @@ mod tests {
         let mut turns = Vec::new();
         let mut last = None;
         for _ in 0..4 {
-            last = next_in_turn(&mut all, last).map(|p| p.tenant);
+            in_turn(&mut all, last);
+            last = Some(all[0].tenant);
             turns.push(last);
         }
         assert_eq!(turns, [1, 2, 4, 1].map(|n| Some(tenant(n))));

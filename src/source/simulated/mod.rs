@@ -6,6 +6,7 @@
 //! and most profiles no score, and the score lives.
 
 mod day;
+mod load;
 mod profiles;
 mod server;
 

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -17,7 +18,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Control, controls, day::snapshot, profiles::profiles};
+use super::{Control, controls, day::snapshot, load::Load, profiles::profiles};
 use crate::model::Day;
 
 /// What the simulation answers to.
@@ -30,6 +31,8 @@ pub struct Simulation {
     pub client_secret: String,
     /// The newest day; `None` is the UTC date at each request.
     pub today: Option<Day>,
+    /// How long each answer of Graph takes.
+    pub latency: Duration,
 }
 
 /// Days that Microsoft keeps.
@@ -45,11 +48,21 @@ impl Simulation {
             client_id: "11111111-2222-4333-8444-555555555555".to_owned(),
             client_secret: uuid::Uuid::new_v4().simple().to_string(),
             today: None,
+            latency: Duration::ZERO,
         }
+    }
+
+    /// So many tenants more.
+    #[must_use]
+    pub fn with_tenants(mut self, more: usize) -> Self {
+        let ids = (1..=more).map(|n| format!("{n:08x}-0000-4000-8000-00000000c0de"));
+        self.tenants.extend(ids);
+        self
     }
 }
 
 struct Shared {
+    load: Load,
     simulation: Simulation,
     controls: Vec<Control>,
     address: SocketAddr,
@@ -69,12 +82,15 @@ pub async fn start(
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let (tokens, skips) = (Mutex::default(), Mutex::default());
-    let shared = Arc::new(Shared { simulation, controls: controls(), address, tokens, skips });
+    let load = Load::default();
+    let shared =
+        Arc::new(Shared { load, simulation, controls: controls(), address, tokens, skips });
     let router = Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))
         .route("/v1.0/security/secureScores", get(scores))
         .route("/v1.0/security/secureScoreControlProfiles", get(catalogue))
+        .route("/simulation/load", get(load_shown))
         .with_state(shared);
     Ok((address, std::future::IntoFuture::into_future(axum::serve(listener, router))))
 }
@@ -135,6 +151,8 @@ async fn scores(
     headers: HeaderMap,
 ) -> Response {
     let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
+    let _request = shared.load.begin(&tenant);
+    tokio::time::sleep(shared.simulation.latency).await;
     let top = query.get("$top").and_then(|top| top.parse().ok()).unwrap_or(RETENTION as usize);
     let today = shared.simulation.today.unwrap_or_else(|| Day::of(crate::clock::now()));
     let first = skipped(&shared, &query);
@@ -152,11 +170,18 @@ async fn catalogue(
     headers: HeaderMap,
 ) -> Response {
     let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
+    let _request = shared.load.begin(&tenant);
+    tokio::time::sleep(shared.simulation.latency).await;
     let all = profiles(&tenant, &shared.controls);
     let first = skipped(&shared, &query);
     let value: Vec<Value> = all.iter().skip(first).take(PROFILES_A_PAGE).cloned().collect();
     let last = first + value.len();
     page(&shared, "secureScoreControlProfiles", &query, &value, (last < all.len()).then_some(last))
+}
+
+/// What was asked of the simulation, as its limits would see it.
+async fn load_shown(State(shared): State<Arc<Shared>>) -> Response {
+    json_answer(StatusCode::OK, &shared.load.shown())
 }
 
 /// A page of a collection; its nextLink says nothing about where it leads.

@@ -105,7 +105,7 @@ impl Workspace {
 
     pub fn configuration(&self) -> String {
         let state = self.state().display().to_string();
-        let mut text = format!("[state]\ndirectory = \"{state}\"\n{}\n", self.head);
+        let mut text = format!("[state]\ndirectory = \"{state}\"\n{}", self.head);
         let secret = format!(
             "[tenants.credential]\nkind = \"client_secret\"\n\
              client_id = \"11111111-2222-4333-8444-555555555555\"\n\
@@ -113,6 +113,9 @@ impl Workspace {
             self.path("secret").display()
         );
         let credential = self.credential.as_ref().unwrap_or(&secret);
+        if !self.head.is_empty() {
+            text.push('\n');
+        }
         for (name, id) in &self.tenants {
             let _ = write!(
                 text,

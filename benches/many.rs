@@ -1,0 +1,172 @@
+//! Many tenants, against a simulated API in a process of its own that takes 50 ms for each answer.
+//! `cargo bench --bench many`. Prints what the forwarder needed, and what the API saw of it.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use secure_score_forwarder::{clock, model::Day};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
+
+fn main() {
+    // `cargo test --benches` passes this: the figures are not a test.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    let today = Day::of(clock::now());
+    one_new_day(1_000, today);
+    backfill(100, today);
+}
+
+/// Each of so many tenants has one new day.
+fn one_new_day(tenants: usize, today: Day) {
+    let directory = tempfile::tempdir().unwrap();
+    let port = {
+        let api = Api::start(tenants - 1, 0, today.plus(-1));
+        api.configure(directory.path(), 3);
+        assert!(command(directory.path()).status().unwrap().success());
+        api.port
+    };
+    let api = Api::start(tenants - 1, port, today);
+    api.configure(directory.path(), 3);
+    let before = summaries(directory.path());
+    let cost = measure(command(directory.path()));
+    let new = summaries(directory.path()) - before;
+    assert_eq!(new, tenants, "every tenant's new day was delivered");
+    println!("{tenants} tenants, one new day each: {cost}");
+    println!("  the API saw {}", api.load());
+}
+
+/// The first start of so many tenants, with all their history.
+fn backfill(tenants: usize, today: Day) {
+    let directory = tempfile::tempdir().unwrap();
+    let api = Api::start(tenants - 1, 0, today);
+    api.configure(directory.path(), 90);
+    let cost = measure(command(directory.path()));
+    assert_eq!(summaries(directory.path()), tenants * 90);
+    println!("{tenants} tenants, ninety days each: {cost}");
+    println!("  the API saw {}", api.load());
+}
+
+struct Api {
+    child: Child,
+    port: u16,
+    shown: serde_json::Value,
+}
+
+impl Api {
+    fn start(more: usize, port: u16, today: Day) -> Self {
+        let mut child = Command::new(BINARY)
+            .args(["demo", "--serve", "--latency", "50ms"])
+            .args(["--tenants", &more.to_string(), "--port", &port.to_string()])
+            .args(["--today", &today.to_string()])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let port =
+            shown["graph_url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        Self { child, port, shown }
+    }
+
+    fn configure(&self, directory: &Path, days: u32) {
+        let d = directory.display();
+        let url = self.shown["graph_url"].as_str().unwrap();
+        let text = |key: &str| self.shown[key].as_str().unwrap();
+        std::fs::write(directory.join("secret"), text("client_secret")).unwrap();
+        let mut config = format!(
+            "[state]\ndirectory = \"{d}/state\"\n[source]\nrequests_per_second = 200\n\
+             [credentials.app]\nkind = \"client_secret\"\nclient_id = \"{}\"\nclient_secret = {{ file = \"{d}/secret\" }}\n\
+             [[sinks]]\nname = \"local\"\ntype = \"file\"\npath = \"{d}/records.jsonl\"\n",
+            text("client_id")
+        );
+        let more = self.shown["more_tenants"].as_array().unwrap().iter();
+        for (index, id) in std::iter::once(&self.shown["tenant"]).chain(more).enumerate() {
+            let _ = write!(
+                config,
+                "[[tenants]]\nname = \"t{index}\"\nid = {id}\ncredential = \"app\"\ninitial_backfill_days = {days}\n\
+                 cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n"
+            );
+        }
+        std::fs::write(directory.join("config.toml"), config).unwrap();
+    }
+
+    fn load(&self) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream
+            .write_all(
+                b"GET /simulation/load HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.rsplit("\r\n\r\n").next().unwrap().to_owned()
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("once").arg("--config").arg(directory.join("config.toml"));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Wall time, time of the processor, and memory at most, of a process that must succeed.
+fn measure(mut command: Command) -> String {
+    let began = now();
+    let mut child = command.spawn().unwrap();
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id()));
+    let mut peak = 0.0;
+    let ticks = loop {
+        let stat = read("stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        if fields[0] == "Z" {
+            break fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        }
+        if let Some(line) = read("status").unwrap().lines().find(|line| line.starts_with("VmHWM")) {
+            peak = line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0;
+        }
+        pause(10);
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(child.wait().unwrap().success());
+    // A tick is a hundredth of a second on every Linux that Rust runs on.
+    format!(
+        "{seconds:.1} s, {:.1} s of processor, {peak:.1} MiB resident at most",
+        ticks as f64 / 100.0
+    )
+}
+
+fn summaries(directory: &Path) -> usize {
+    let Ok(file) = std::fs::File::open(directory.join("records.jsonl")) else { return 0 };
+    let lines = BufReader::new(file).lines();
+    lines.filter(|line| line.as_ref().unwrap().contains("\"kind\":\"summary\"")).count()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "nothing else runs here")]
+fn pause(milliseconds: u64) {
+    std::thread::sleep(Duration::from_millis(milliseconds));
+}
