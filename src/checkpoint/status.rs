@@ -15,7 +15,7 @@ pub struct Status {
 }
 
 /// Times are in milliseconds since 1970-01-01.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct TenantStatus {
     pub guid: String,
     pub newest_day: Option<Day>,

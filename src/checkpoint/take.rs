@@ -323,9 +323,11 @@ impl Take<'_> {
                 entry.base.map(|(_, revision)| revision),
                 body,
             ])?;
-        for no_longer in ["owed", "held"] {
+        // A day told in part stays owed.
+        let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "owed"] };
+        for table in no_longer {
             self.transaction
-                .prepare_cached(&format!("DELETE FROM {no_longer} WHERE tenant = ?1 AND day = ?2"))?
+                .prepare_cached(&format!("DELETE FROM {table} WHERE tenant = ?1 AND day = ?2"))?
                 .execute(params![self.tenant, entry.facts.day.number()])?;
         }
         Ok(())

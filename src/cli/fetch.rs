@@ -32,7 +32,13 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     let fetched = block_on(fetch_all(&configuration, args))??;
     for (name, result) in fetched {
         match result {
-            Ok(fetched) => printer.tenant(&fetched)?,
+            Ok(fetched) => {
+                if let Some(warning) = &fetched.warning {
+                    say(&format!("tenant {name}: part of the answer is missing: {warning}"));
+                    exit = Exit::Owed;
+                }
+                printer.tenant(&fetched)?;
+            }
             Err(error) => {
                 say(&format!("tenant {name}: {}", chain(&error)));
                 exit = Exit::Owed;

@@ -14,8 +14,16 @@ use crate::{
 pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed> {
     let configuration = Configuration::load(config)?;
     let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
-    let status = checkpoint.status()?;
-    let names = names(&configuration, &checkpoint);
+    let mut status = checkpoint.status()?;
+    let mut names = names(&configuration, &checkpoint);
+    for (domain, name) in unmet(&configuration, &names) {
+        status.tenants.push(TenantStatus {
+            guid: domain.clone(),
+            last_error: Some("who it is could not be found out yet; the log says why".to_owned()),
+            ..TenantStatus::default()
+        });
+        names.insert(domain, name);
+    }
     if args.json {
         print(&format!("{:#}\n", as_json(&status, &names)))?;
     } else {
@@ -45,6 +53,18 @@ fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<Stri
         }
     };
     configuration.tenants.iter().filter_map(|t| Some((guid(&t.id)?, t.name.clone()))).collect()
+}
+
+/// Tenants named by a domain that has never been resolved: domain and name.
+fn unmet(configuration: &Configuration, names: &HashMap<String, String>) -> Vec<(String, String)> {
+    let known = |name: &String| names.values().any(|known| known == name);
+    let unmet = configuration.tenants.iter().filter(|tenant| !known(&tenant.name));
+    unmet
+        .filter_map(|tenant| match &tenant.id {
+            TenantName::Domain(domain) => Some((domain.clone(), tenant.name.clone())),
+            TenantName::Guid(_) => None,
+        })
+        .collect()
 }
 
 fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {

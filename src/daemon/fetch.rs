@@ -26,6 +26,8 @@ pub struct Fetched {
     pub observed: Timestamp,
     pub days: Vec<Seen>,
     pub catalogue: Catalogue,
+    /// What Microsoft said is missing in it.
+    pub warning: Option<String>,
 }
 
 /// Reads a tenant back to a day.
@@ -56,5 +58,12 @@ pub async fn fetch_tenant(
     let catalogue = Catalogue::new(slots.collect());
     let mut days = answer.seen;
     days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
-    Ok(Fetched { tenant, today: Day::of(observed), observed, days, catalogue })
+    Ok(Fetched {
+        tenant,
+        today: Day::of(observed),
+        observed,
+        days,
+        catalogue,
+        warning: answer.warning,
+    })
 }

@@ -141,4 +141,9 @@ fn a_held_day_goes_out_though_the_api_is_gone() {
     let streamed = records(&file);
     assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 3);
     assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == true));
+    // And they are wanted whole, still.
+    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 3);
+    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(records(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
 }

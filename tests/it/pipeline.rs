@@ -301,3 +301,15 @@ fn an_unreadable_entry_holds_up_its_own_tenant_only() {
     assert_eq!(summaries(&streamed).count(), 3);
     assert!(streamed.iter().all(|r| r["tenant"]["name"] == "fabrikam"));
 }
+
+/// A tenant whose domain was never resolved did not stand in `status` at all.
+#[test]
+fn a_tenant_that_could_not_be_found_out_stands_in_status() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.tenants = vec![("nowhere", "nowhere.example")];
+    assert_eq!(workspace.run(&["once"]).code, 1);
+    let tenant = &workspace.status()["tenants"][0];
+    assert_eq!((&tenant["name"], &tenant["id"]), (&"nowhere".into(), &"nowhere.example".into()));
+    assert!(tenant["last_error"].as_str().unwrap().contains("could not be found out"));
+}
