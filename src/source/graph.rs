@@ -27,7 +27,7 @@ use crate::{clock, model::TenantId, net, wire};
 const WHAT: &str = "Graph";
 const MAX_PAGES: usize = 200;
 /// Waits of the server's own wish that are sat out within a poll; longer ones end the poll.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const ATTEMPTS: usize = 3;
 
 /// What is needed to read one tenant.
@@ -260,7 +260,7 @@ impl Graph {
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
         let Access { cloud, tenant, credential, .. } = &self.access;
         let ask = Ask { clients: &self.clients, cloud, tenant, claims };
-        self.token.get(credential.as_ref(), ask).await
+        self.token.get(credential.as_ref(), ask, &self.gate).await
     }
 
     async fn fetch_once(
@@ -270,11 +270,7 @@ impl Graph {
         fresh: bool,
     ) -> Result<(Answer, HeaderMap), SourceError> {
         let entered = self.gate.enter(PATIENCE).await;
-        let _turn = entered.map_err(|wait| SourceError::Throttled {
-            what: WHAT,
-            status: 429,
-            after: Some(wait),
-        })?;
+        let _turn = entered.map_err(left_alone)?;
         self.clients.pace.take().await;
         let mut share = self.clients.room.share().await;
         let client_request_id = uuid::Uuid::new_v4().to_string();
@@ -337,6 +333,11 @@ impl Graph {
             },
         }
     }
+}
+
+/// Nobody was asked, for the server wants none of it for so long.
+pub(super) fn left_alone(wait: Duration) -> SourceError {
+    SourceError::Throttled { what: WHAT, status: 429, after: Some(wait) }
 }
 
 /// What Microsoft's support wants to know of a failure.

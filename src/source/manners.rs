@@ -72,10 +72,16 @@ impl Gate {
         // Closed only when the tenant is dropped, and then nobody waits.
         let permit = self.at_once.acquire().await.map_err(|_| Duration::ZERO)?;
         self.bucket.take().await;
+        self.open(patience).await?;
+        Ok(permit)
+    }
+
+    /// Waits until the server wants to be asked again, as [`Self::enter`] does.
+    pub(super) async fn open(&self, patience: Duration) -> Result<(), Duration> {
         loop {
             let wait = self.wait();
             if wait.is_zero() {
-                return Ok(permit);
+                return Ok(());
             }
             if wait > patience {
                 return Err(wait);

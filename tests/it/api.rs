@@ -156,6 +156,30 @@ fn throttling_beyond_our_patience_ends_the_poll() {
     assert_eq!(asked, 0, "it was left alone");
 }
 
+/// The token endpoint's wish was passed over: it was asked again within seconds.
+#[test]
+fn the_token_endpoint_is_left_alone_too() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.file_sink("local");
+    for retry_after in ["3000", "2"] {
+        let header = ("retry-after", retry_after.to_owned());
+        api.clear();
+        api.fail("/token", Fault::Answer(429, vec![json(), header], b"{}".to_vec()));
+        let began = std::time::Instant::now();
+        let run = workspace.run(&["once"]);
+        let asked = api.seen().iter().filter(|path| path.ends_with("/token")).count();
+        if retry_after == "2" {
+            assert_eq!((run.code, asked), (0, 2), "{}", run.stderr);
+            assert!(began.elapsed().as_secs() >= 2);
+        } else {
+            assert_eq!((run.code, asked), (1, 1), "{}", run.stderr);
+            // As another checkpoint would know nothing of it.
+            std::fs::remove_dir_all(workspace.state()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
     let api = FaultyApi::new();

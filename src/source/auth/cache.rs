@@ -6,7 +6,11 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{Ask, Credential};
-use crate::source::SourceError;
+use crate::source::{
+    SourceError,
+    graph::{PATIENCE, left_alone},
+    manners::Gate,
+};
 
 /// A token is renewed this long before it expires.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -29,13 +33,20 @@ impl TokenCache {
         &self,
         credential: &dyn Credential,
         ask: Ask<'_>,
+        gate: &Gate,
     ) -> Result<SecretString, SourceError> {
         let mut held = self.token.lock().await;
         if let Some(kept) = held.as_ref().filter(|kept| kept.renew_at > Instant::now()) {
             return Ok(kept.text.clone());
         }
+        // The word of the token endpoint counts like that of Graph, for all who wait here too.
+        gate.open(PATIENCE).await.map_err(left_alone)?;
         let _turn = ask.clients.tokens.acquire().await;
-        let token = credential.token(ask).await?;
+        let token = credential.token(ask).await.inspect_err(|error| {
+            if let Some(wait) = error.retry_after() {
+                gate.close_for(wait);
+            }
+        })?;
         let life = Duration::from_secs(token.expires_in);
         let renew_in = life.saturating_sub(MARGIN).max(life / 2);
         let kept = Kept { text: token.access_token, renew_at: Instant::now() + renew_in };
