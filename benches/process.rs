@@ -180,6 +180,7 @@ fn tenant_year() -> f64 {
                 held: vec![],
                 end: PollEnd::Complete,
                 missing: vec![],
+                settled: vec![],
                 asked_back_to: None,
             };
             checkpoint.take(tenant, &taking).unwrap();

@@ -60,7 +60,11 @@ impl Checkpoint {
             let day = Day::from_number(day)
                 .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
             let seq = row.get::<_, i64>(0)?.cast_unsigned();
-            let body = bodies.read(&connection, row.get(7)?)?;
+            let body = match bodies.read(&connection, row.get(7)?) {
+                // What comes before it can go out all the same.
+                Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
+                other => other?,
+            };
             read += body.len();
             entries.push(StoredEntry {
                 snapshot: SnapshotRef {

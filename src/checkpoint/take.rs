@@ -96,6 +96,8 @@ pub struct Taking<'a> {
     pub asked_from: Option<Day>,
     /// Days asked for and not had.
     pub missing: Vec<Day>,
+    /// Days seen again, whole and as they are kept: owed no more.
+    pub settled: Vec<Day>,
     /// The earliest day that this poll asked for, if it saw all there was.
     pub asked_back_to: Option<Day>,
     pub end: PollEnd,
@@ -106,7 +108,11 @@ pub struct Taking<'a> {
 pub enum PollEnd {
     Complete,
     /// Something is missing, and wanted soon.
-    Incomplete(String),
+    Incomplete {
+        reason: String,
+        /// The server's own word, in milliseconds since 1970-01-01.
+        not_before_ms: Option<i64>,
+    },
     /// There was none: an import, or days released that were held.
     NoPoll,
 }
@@ -161,6 +167,25 @@ impl Checkpoint {
         let earliest = days.0.and_then(Day::from_number);
         let newest = days.1.and_then(Day::from_number);
         Ok(earliest.zip(newest).map(|(earliest, newest)| earliest..=newest))
+    }
+
+    /// Where polls have to go on from: the newest day that a poll brought, and the oldest that is
+    /// held back. What was imported says nothing about the days before it.
+    pub fn reading_on(
+        &self,
+        tenant: TenantId,
+    ) -> Result<(Option<Day>, Option<Day>), CheckpointError> {
+        let days: Option<(Option<i32>, Option<i32>)> = self
+            .connection()
+            .prepare_cached(
+                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & 8 = 0 ORDER BY day DESC LIMIT 1),
+                        (SELECT min(day) FROM held WHERE tenant = t.id)
+                 FROM tenant t WHERE t.guid = ?1",
+            )?
+            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (newest, held) = days.unwrap_or_default();
+        Ok((newest.and_then(Day::from_number), held.and_then(Day::from_number)))
     }
 
     /// The newest day of which nothing is missing, with its revision.
@@ -265,9 +290,9 @@ impl Take<'_> {
                  WHERE id = ?1",
                 params![self.tenant, observed],
             )?,
-            PollEnd::Incomplete(reason) => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1 WHERE id = ?1",
-                params![self.tenant, observed, reason],
+            PollEnd::Incomplete { reason, not_before_ms } => self.transaction.execute(
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1, not_before = ?4 WHERE id = ?1",
+                params![self.tenant, observed, reason, not_before_ms],
             )?,
             PollEnd::NoPoll => 0,
         };
@@ -323,7 +348,13 @@ impl Take<'_> {
                 entry.base.map(|(_, revision)| revision),
                 body,
             ])?;
-        // A day told in part stays owed.
+        // A day told in part stays owed, as one that has just been missed.
+        if entry.flags.partial {
+            self.transaction.execute(
+                "UPDATE owed SET asks = 0 WHERE tenant = ?1 AND day = ?2",
+                params![self.tenant, entry.facts.day.number()],
+            )?;
+        }
         let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "owed"] };
         for table in no_longer {
             self.transaction
@@ -349,6 +380,11 @@ impl Take<'_> {
     }
 
     fn owe(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+        for day in &taking.settled {
+            self.transaction
+                .prepare_cached("DELETE FROM owed WHERE tenant = ?1 AND day = ?2")?
+                .execute(params![self.tenant, day.number()])?;
+        }
         for day in &taking.missing {
             self.transaction.execute(
                 "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 0, ?3)

@@ -34,6 +34,7 @@ fn nothing() -> Taking<'static> {
         held: vec![],
         asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
+        settled: vec![],
         asked_back_to: None,
         end: PollEnd::Complete,
     }

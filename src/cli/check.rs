@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::{Exit, Failed, args, count, print, say};
-use crate::{checkpoint::Checkpoint, config::Configuration};
+use crate::{checkpoint::Checkpoint, config::Configuration, source::Clients};
 
 pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
     check_state(&configuration)?;
+    // Certificates that are named must be there.
+    Clients::new(&configuration.reach)?;
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
     print(&format!(
         "{} is valid: {}, {}\n",

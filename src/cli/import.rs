@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, load, say};
+use super::{Exit, Failed, act_as_owner, args, block_on, count, say};
 use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, TenantName},
@@ -19,7 +19,8 @@ const PART: usize = 8 << 20;
 type Found = BTreeMap<String, Vec<(Day, String)>>;
 
 pub(super) fn import(config: &Path, args: &args::Import) -> Result<Exit, Failed> {
-    let configuration = load(config)?;
+    // No secret is needed for it: beside a daemon none may be at hand.
+    let configuration = Configuration::load(config)?;
     let mut found = Found::new();
     let mut skipped = 0;
     for file in &args.files {
@@ -43,7 +44,11 @@ fn read(file: &Path, found: &mut Found) -> Result<u64, Failed> {
         exit: Exit::Usage,
         message: format!("`{}`: {reason}", file.display()),
     };
-    let text = std::fs::read_to_string(file).map_err(|error| refuse(error.to_string()))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let hint = "\n  hint: without a daemon the owner of the state directory reads it";
+        refuse(format!("{error}{}", if denied { hint } else { "" }))
+    })?;
     let text = text.trim_start_matches('\u{feff}');
     let mut skipped = 0;
     for item in wire::saved(text).map_err(|error| refuse(chain(&error)))? {

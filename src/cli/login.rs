@@ -26,10 +26,10 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
             ),
         });
     }
-    // Before anybody takes the trouble to sign in.
-    configuration.check_secrets()?;
     let holder = super::holder_of(&configuration.state_directory);
     if holder.is_none() {
+        // Before anybody takes the trouble to sign in. A daemon has its key itself.
+        configuration.check_secrets()?;
         act_as_owner(&configuration.state_directory)?;
     }
     let clients = Clients::new(&configuration.reach)?;

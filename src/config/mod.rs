@@ -116,7 +116,7 @@ impl Configuration {
             Some(fault(&secret.file, secret.place, crate::error::chain(&error)))
         });
         let credentials = self.credentials.iter().filter_map(|named| {
-            let error = named.credential.check().err()?;
+            let error = named.credential.check().err().filter(|error| !error.is_passing())?;
             Some(fault(&named.file, named.place, crate::error::chain(&error)))
         });
         let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
@@ -124,14 +124,17 @@ impl Configuration {
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 
-    /// What works but should not stay: secrets in the environment of a service, a certificate in
-    /// its last days.
+    /// What should not stay: a certificate that has expired or soon will, a token file that is not
+    /// there, which stop no other tenant; secrets in the environment of a service.
     pub fn warnings(&self) -> Vec<String> {
         let now = crate::clock::now();
         let mut warnings: Vec<String> = self
             .credentials
             .iter()
             .filter_map(|named| {
+                if let Err(error) = named.credential.check() {
+                    return Some(format!("`{}`: {}", named.name, crate::error::chain(&error)));
+                }
                 let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
                 Some(format!("the certificate of `{}` is good until {end} only", named.name))
             })

@@ -122,7 +122,7 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
             answer_backfill(engine, days, tenant, &mut writer).await
         }
         Ok(Request::Import { tenant, items }) => {
-            send(&mut writer, &answer_import(engine, &tenant, &items)).await
+            send(&mut writer, &answer_import(engine, &tenant, &items).await).await
         }
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
@@ -136,11 +136,14 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
     }
 }
 
-fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
-    let Some(known) = engine.tenant_named(tenant).and_then(super::TenantState::known) else {
+async fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
+    let state = engine.tenant_named(tenant);
+    let Some((state, known)) = state.and_then(|state| Some((state, state.known()?))) else {
         return Event::Error { message: format!("the daemon does not know tenant `{tenant}` yet") };
     };
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
+    // Not in the middle of a poll, which compares with the same log.
+    let _alone = state.polling.lock().await;
     match engine.import(&known, &items) {
         Ok(report) => Event::Imported { days: report.days, refused: report.refused },
         Err(error) => Event::Error { message: chain(&error) },

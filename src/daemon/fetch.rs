@@ -1,6 +1,9 @@
 //! Reading a tenant without keeping anything.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -51,9 +54,16 @@ pub async fn fetch_tenant(
         CatalogueRead::NotNeeded => Vec::new(),
         CatalogueRead::Failed(error) => return Err(error.into()),
     };
-    let slots = (0..).zip(&parts).filter_map(|(key, p)| {
+    let slots = parts.iter().filter_map(|p| {
         let profile = Arc::new(wire::profile(&p.shared).ok()?);
-        Some(ProfileSlot { key, profile, decisions: wire::state_updates(&p.decisions) })
+        // One formatter writes the records of all tenants: a key stands for a content.
+        let mut hasher = DefaultHasher::new();
+        p.shared.hash(&mut hasher);
+        Some(ProfileSlot {
+            key: hasher.finish(),
+            profile,
+            decisions: wire::state_updates(&p.decisions),
+        })
     });
     let catalogue = Catalogue::new(slots.collect());
     let mut days = answer.seen;

@@ -39,6 +39,8 @@ pub struct Engine {
     pub configuration: Configuration,
     pub checkpoint: Checkpoint,
     pub tenants: Vec<TenantState>,
+    /// Held while it is found out who a tenant is.
+    meeting: tokio::sync::Mutex<()>,
     /// What bounds the memory of polls.
     turns: Semaphore,
     /// Rung when the log has grown.
@@ -46,6 +48,9 @@ pub struct Engine {
     /// Cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
 }
+
+/// An hour and a fifth: see `net::retry_after` and the gate.
+const LONGEST_PROMISE_MS: i64 = 72 * 60 * 1_000;
 
 /// A poll of the newest days takes one turn of these, one that reads back takes more: its days wait
 /// in memory until the oldest is there.
@@ -93,6 +98,7 @@ impl Engine {
             configuration,
             checkpoint,
             tenants,
+            meeting: tokio::sync::Mutex::default(),
             turns: Semaphore::new(TURNS),
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
@@ -118,6 +124,8 @@ impl Engine {
         for state in &self.tenants {
             let Some(tenant) = state.known() else { continue };
             let left = self.checkpoint.poll_state(tenant.id)?.not_before_ms.map(|ms| ms - now);
+            // More than this no server is granted; the clock has been set back since.
+            let left = left.filter(|left| *left <= LONGEST_PROMISE_MS);
             if let Some(left) = left.and_then(|ms| u64::try_from(ms).ok()) {
                 state.graph.leave_alone_for(std::time::Duration::from_millis(left));
             }

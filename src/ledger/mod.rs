@@ -64,6 +64,8 @@ pub struct Plan {
     pub held: Vec<usize>,
     /// Days between two days known that the answer should have listed and did not.
     pub missing: Vec<Day>,
+    /// Days seen again, whole and as they are kept.
+    pub settled: Vec<Day>,
     /// Days of which a better copy is still wanted.
     pub unfinished: Vec<Day>,
 }

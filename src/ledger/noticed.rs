@@ -40,8 +40,9 @@ pub fn observations(
             "only a part of this day could be had",
         ));
     }
-    for release in plan.releases.iter().filter(|release| !release.partial) {
-        let day = seen[release.index].facts.day;
+    let whole = plan.releases.iter().filter(|release| !release.partial);
+    let whole = whole.map(|release| seen[release.index].facts.day);
+    for day in whole.chain(plan.settled.iter().copied()) {
         for what in [What::Gap, What::ForeignTenant, What::Implausible, What::Partial] {
             noticed.push(observation(what, day.to_string(), day, Phase::End, "the day has come"));
         }

@@ -85,8 +85,11 @@ impl Planning<'_> {
         }
         let day = copy.facts.day;
         match compare(&old.facts, &copy.facts) {
-            Comparison::Same => {}
-            Comparison::Enriches => self.plan.enriched.push((index, old.revision)),
+            Comparison::Same => self.plan.settled.push(day),
+            Comparison::Enriches => {
+                self.plan.enriched.push((index, old.revision));
+                self.plan.settled.push(day);
+            }
             // A saved answer adds to history, and does not change what was told.
             Comparison::Revision if copy.origin == Origin::Import => {}
             // Wanted with the catalogue that belongs to it.

@@ -188,8 +188,10 @@ impl Graph {
         let sent = self.clients.pooled.get(url).send().await;
         let response =
             sent.map_err(|error| SourceError::Transport { what, source: error.without_url() })?;
-        if response.status().is_client_error() {
-            return Err(SourceError::UnknownDomain(self.access.tenant.clone()));
+        match response.status().as_u16() {
+            200 => {}
+            400 | 404 => return Err(SourceError::UnknownDomain(self.access.tenant.clone())),
+            status => return Err(SourceError::Status { what, status }),
         }
         let body = net::read_body(response, 1 << 20).await;
         let body = body.map_err(|source| SourceError::Body { what, source })?;

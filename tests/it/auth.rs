@@ -715,3 +715,64 @@ fn the_most_talkative_log_holds_no_credential() {
     workspace.run_ok(&["once", "--log", "trace"]);
     workspace.run_ok(&["check", "--online", "--log", "trace"]);
 }
+
+/// One tenant's expired certificate kept the whole daemon from starting.
+#[test]
+fn an_expired_certificate_stops_no_other_tenant() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    certificate(&workspace, "old-secret.pem", 1);
+    // Signed for the past.
+    let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("expired.pem"));
+    let (ca, serial) = (workspace.path("ca.cnf"), workspace.path("serial"));
+    fs(workspace.path("index.txt"), "");
+    fs(&serial, "01\n");
+    let directory = workspace.path("").display().to_string();
+    fs(
+        &ca,
+        &format!(
+            "[ca]\ndefault_ca = c\n[c]\ndatabase = {directory}/index.txt\nserial = {directory}/serial\nnew_certs_dir = {directory}\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
+        ),
+    );
+    let request = workspace.path("request.pem");
+    openssl(&["req", "-new", "-key", path(&key), "-subj", "/CN=x", "-out", path(&request)]);
+    openssl(&[
+        "ca",
+        "-batch",
+        "-config",
+        path(&ca),
+        "-selfsign",
+        "-keyfile",
+        path(&key),
+        "-in",
+        path(&request),
+        "-startdate",
+        "20200101000000Z",
+        "-enddate",
+        "20210101000000Z",
+        "-out",
+        path(&cert),
+        "-notext",
+    ]);
+    let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
+    fs(workspace.path("expired-secret.pem"), &both);
+    let configuration = workspace.configuration();
+    let other = format!(
+        "\n[[tenants]]\nname = \"fabrikam\"\nid = \"{OTHER}\"\ncloud = {{ login_url = \"{0}\", graph_url = \"{0}\" }}\n\
+         [tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{1}\"\n",
+        entra.url,
+        workspace.path("expired-secret.pem").display()
+    );
+    let mut command = workspace.command(&["once"]);
+    fs(workspace.path("config.toml"), &(configuration + &other));
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("warning: `tenant fabrikam`: the certificate in"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("has expired on 2021-01-01"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
+    workspace.extra.clear();
+}

@@ -427,3 +427,58 @@ fn tenants_from_a_directory_and_a_csv_share_a_credential() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("tenant contoso: 4 new days"), "{}", run.stderr);
 }
+
+/// After an import of a newer day the days between it and the last poll were never asked for.
+#[test]
+fn an_import_hides_no_gap() {
+    use secure_score_forwarder::{clock, model::Day, source::simulated::snapshot_json};
+    let mut odd = Odd::new();
+    odd.workspace.extra = "initial_backfill_days = 14".to_owned();
+    // The last poll was nine days ago, as the API then was.
+    odd.scores(|page| {
+        let today = Day::of(secure_score_forwarder::clock::now());
+        let days = page["value"].as_array_mut().unwrap();
+        for (back, day) in days.iter_mut().enumerate() {
+            let json = snapshot_json(TENANT, today.plus(-9 - i32::try_from(back).unwrap()), false);
+            *day = serde_json::from_str(&json).unwrap();
+        }
+    });
+    odd.once();
+    let yesterday = Day::of(clock::now()).plus(-1);
+    fs(odd.workspace.path("day.json"), &snapshot_json(TENANT, yesterday, false));
+    odd.workspace.run_ok(&["import", &odd.workspace.path("day.json").display().to_string()]);
+    assert_eq!(odd.workspace.status()["tenants"][0]["days"], 6);
+    odd.once();
+    assert_eq!(odd.workspace.status()["tenants"][0]["days"], 14, "all days up to today");
+}
+
+/// A copy that was refused once left the day owed, though it was known to its end.
+#[test]
+fn a_refused_copy_of_a_day_known_leaves_nothing_owed() {
+    let odd = Odd::new();
+    odd.once();
+    odd.scores(|page| page["value"][0]["azureTenantId"] = json!("NA"));
+    odd.once();
+    assert_eq!(odd.workspace.status()["tenants"][0]["owed_days"], 1);
+    odd.once();
+    assert_eq!(odd.workspace.status()["tenants"][0]["owed_days"], 0);
+    assert!(odd.observations().contains(&"foreign_tenant end".to_owned()));
+}
+
+/// With several tenants, the second one's controls were printed with the first one's titles.
+#[test]
+fn fetch_tells_each_tenants_own_titles() {
+    let odd = Odd::new();
+    let mut workspace = odd.workspace;
+    workspace.tenants.push(("fabrikam", OTHER));
+    // The first catalogue that is told is told backwards.
+    odd.api.fail(PROFILES, Fault::Edit(|page| page["value"].as_array_mut().unwrap().reverse()));
+    let fetched = workspace.run_ok(&["fetch", "--output", "jsonl"]).stdout;
+    let records: Vec<Value> =
+        fetched.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut titles = std::collections::HashMap::new();
+    for record in records.iter().filter(|r| r["kind"] == "control") {
+        let (id, title) = (record["control"]["id"].as_str().unwrap(), &record["control"]["title"]);
+        assert_eq!(*titles.entry(id).or_insert(title), title, "{id}");
+    }
+}

@@ -104,11 +104,16 @@ fn reach(section: &Section<'_>) -> Reach {
     if !(8 << 20..=4 << 30).contains(&bytes_in_flight) {
         section.fault("bytes_in_flight", "`bytes_in_flight` must be from 8MiB to 4GiB");
     }
+    let ca_file = section.path("ca_file");
+    if ca_file.as_ref().is_some_and(|path| path.is_relative()) {
+        section
+            .fault("ca_file", "`ca_file` must be absolute: the service does not run where you do");
+    }
     Reach {
         proxy: proxy.flatten(),
         proxy_user: section.text("proxy_user").map(str::to_owned),
         proxy_password: section.secret("proxy_password"),
-        ca_file: section.path("ca_file"),
+        ca_file,
         requests_per_second: section
             .integer("requests_per_second")
             .and_then(|rate| u32::try_from(rate).ok())

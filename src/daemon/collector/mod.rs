@@ -91,8 +91,9 @@ impl Engine {
         let turns = if reads_back { TURNS_OF_A_BACKFILL } else { 1 };
         // Closed only when the engine goes, and then nobody waits.
         let _turns = self.turns.acquire_many(turns).await.ok();
+        let began = clock::now();
         // In a box of its own: a thousand tenants wait in line, and eight read.
-        let answer = Box::pin(read(&state.graph, &tenant, oldest, started)).await?;
+        let answer = Box::pin(read(&state.graph, &tenant, oldest, began)).await?;
         let report =
             block_in_place(|| self.take_answer(state, &tenant, answer, oldest, reaches_back))?;
         self.ring();
@@ -105,6 +106,8 @@ impl Engine {
             return Ok(tenant);
         }
         let id = Box::pin(state.graph.resolve()).await?;
+        // One after the other, so that two names of one tenant are found out.
+        let _meeting = self.meeting.lock().await;
         let known = self.tenants.iter().filter_map(TenantState::known);
         if known.into_iter().any(|other| other.id == id) {
             return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
@@ -135,10 +138,12 @@ impl Engine {
         let initial = today.plus(1 - state.plan.initial_backfill_days);
         let initial = poll_state.asked_back_to.is_none().then_some(initial);
         // A daemon that was down reads on from the last day it has.
-        let after_newest = poll_state.newest_day.map(|day| day.min(window));
+        let (newest_polled, oldest_held) = self.checkpoint.reading_on(tenant.id)?;
+        let after_newest = newest_polled.map(|day| day.min(window));
         let back = [initial, back_to].into_iter().flatten().min();
-        let wanted =
-            [Some(window), back, after_newest].into_iter().flatten().chain(owed.first().copied());
+        let wanted = [Some(window), back, after_newest, oldest_held, owed.first().copied()]
+            .into_iter()
+            .flatten();
         let oldest = wanted.min().unwrap_or(window).max(today.plus(-89));
         Ok((oldest, back.is_some()))
     }
@@ -155,8 +160,7 @@ impl Engine {
             details: reason.clone(),
         };
         // The server's word outlives this process.
-        let closed = i64::try_from(state.graph.closed_for().as_millis()).unwrap_or(0);
-        let not_before = (closed > 0).then(|| now.as_millisecond() + closed);
+        let not_before = not_before(state, now);
         let noted = block_in_place(|| {
             let now = now.as_millisecond();
             self.checkpoint.poll_failed(tenant.id, now, &reason, &observation, not_before)?;
@@ -166,6 +170,12 @@ impl Engine {
             tracing::warn!(error = chain(&error), "the failure could not be kept");
         }
     }
+}
+
+/// Until when the server wants to be left alone, in milliseconds since 1970-01-01.
+fn not_before(state: &TenantState, now: Timestamp) -> Option<i64> {
+    let closed = i64::try_from(state.graph.closed_for().as_millis()).unwrap_or(0);
+    (closed > 0).then(|| now.as_millisecond() + closed)
 }
 
 fn note(tenant: &str, report: &PollReport) {

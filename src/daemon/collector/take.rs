@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::{Answer, CatalogueRead, PollError, PollReport};
+use super::{Answer, CatalogueRead, PollError, PollReport, not_before};
 use crate::{
     checkpoint::{
         CatalogueMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking,
@@ -31,6 +31,7 @@ struct Case<'a> {
     observations: Vec<Observation>,
     /// Why a poll was not complete; `None` if nobody was asked.
     end: Option<Result<(), String>>,
+    not_before_ms: Option<i64>,
 }
 
 impl Engine {
@@ -75,6 +76,7 @@ impl Engine {
             asked_back_to: reached.then_some(oldest),
             observations,
             end: Some(end),
+            not_before_ms: not_before(state, now),
         };
         self.take(tenant, case, now)
     }
@@ -156,11 +158,15 @@ impl Engine {
             observations,
             asked_from: case.asked_from,
             missing: owed(&plan, &case),
+            settled: plan.settled.clone(),
             asked_back_to: case.asked_back_to,
             end: match &case.end {
                 None => PollEnd::NoPoll,
                 Some(Ok(())) => PollEnd::Complete,
-                Some(Err(reason)) => PollEnd::Incomplete(reason.clone()),
+                Some(Err(reason)) => PollEnd::Incomplete {
+                    reason: reason.clone(),
+                    not_before_ms: case.not_before_ms,
+                },
             },
         };
         self.checkpoint.take(tenant.id, &taking)?;
@@ -243,7 +249,9 @@ fn owed(plan: &Plan, case: &Case<'_>) -> Vec<Day> {
     let Some(from) = case.asked_from else { return Vec::new() };
     let refused = case.refused.iter().filter_map(|refused| refused.day);
     let days = plan.missing.iter().chain(&plan.unfinished).copied().chain(refused);
-    days.filter(|day| *day >= from).collect()
+    let whole = plan.releases.iter().filter(|r| !r.partial).map(|r| case.seen[r.index].facts.day);
+    let had: HashSet<Day> = whole.chain(plan.settled.iter().copied()).collect();
+    days.filter(|day| *day >= from && !had.contains(day)).collect()
 }
 
 fn noticed(what: What, details: Option<&str>, now: Timestamp) -> Observation {

@@ -26,7 +26,7 @@ use crate::{
     config::SinkPlan,
     derive::{Entry, Records},
     error::chain,
-    model::{Catalogue, Profile, ProfileSlot, Tenant, TenantId},
+    model::{Catalogue, Profile, ProfileSlot, Snapshot, Tenant, TenantId},
     sink::{Batch, Context, Failure, Limits, Sink},
     wire,
 };
@@ -96,6 +96,13 @@ struct Load {
     places: Vec<Position>,
     /// Refused before they were sent.
     unsendable: Vec<Fate>,
+}
+
+/// An entry, read.
+struct Decoded<'a> {
+    catalogue: Arc<Catalogue>,
+    snapshot: Snapshot<'a>,
+    observed_time: String,
 }
 
 impl Load {
@@ -279,7 +286,19 @@ impl Deliverer {
         };
         self.batch.clear();
         for entry in &entries {
-            self.serve_entry(entry, tenant, pending.at, &mut load, cancel).await?;
+            match self.decode(entry) {
+                Ok(decoded) => {
+                    self.serve_entry(entry, decoded, tenant, pending.at, &mut load, cancel).await?;
+                }
+                Err(stopped) => {
+                    // What comes before it can go out all the same.
+                    let here = Position { seq: entry.snapshot.seq, place: 0 };
+                    if here > load.from {
+                        self.flush(&mut load, here).await?;
+                    }
+                    return Err(stopped);
+                }
+            }
         }
         match entries.last() {
             Some(last) => {
@@ -289,21 +308,27 @@ impl Deliverer {
         }
     }
 
-    async fn serve_entry(
-        &mut self,
-        entry: &StoredEntry,
-        tenant: &Tenant,
-        at: Position,
-        load: &mut Load,
-        cancel: &CancellationToken,
-    ) -> Result<(), Stopped> {
+    fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let catalogue = self.catalogue(entry.catalogue)?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed = jiff::Timestamp::from_millisecond(entry.observed_ms)
             .map_err(|error| unreadable(error.to_string()))?;
-        let observed_time = observed.to_string();
+        Ok(Decoded { catalogue, snapshot, observed_time: observed.to_string() })
+    }
+
+    async fn serve_entry(
+        &mut self,
+        entry: &StoredEntry,
+        decoded: Decoded<'_>,
+        tenant: &Tenant,
+        at: Position,
+        load: &mut Load,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let seq = entry.snapshot.seq;
+        let Decoded { catalogue, snapshot, observed_time } = decoded;
         let entry = Entry {
             tenant,
             snapshot: &entry.snapshot,

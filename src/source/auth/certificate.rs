@@ -86,7 +86,7 @@ impl Credential for Certificate {
     fn check(&self) -> Result<(), CredentialError> {
         let pair = self.key_pair()?;
         if pair.not_after <= clock::now() {
-            return Err(self.fault(format!("it has expired on {}", pair.not_after)));
+            return Err(CredentialError::Expired(self.file.display().to_string(), pair.not_after));
         }
         Ok(())
     }

@@ -83,6 +83,8 @@ pub enum CredentialError {
     Read(String, #[source] std::io::Error),
     #[error("the certificate in `{0}`: {1}")]
     Certificate(String, String),
+    #[error("the certificate in `{0}` has expired on {1}")]
+    Expired(String, Timestamp),
     #[error("the token file `{0}` holds no token")]
     TokenFile(String),
     #[error("{0}")]
@@ -95,6 +97,13 @@ pub enum CredentialError {
         "nobody has signed in as `{0}` yet\n  hint: run `secure-score-forwarder login --credential {0}`"
     )]
     NotSignedIn(String),
+}
+
+impl CredentialError {
+    /// It is so now, and may be otherwise in an hour: no fault of the configuration.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Expired(..) | Self::TokenFile(_) | Self::Read(..))
+    }
 }
 
 const WHAT: &str = "the token endpoint";
