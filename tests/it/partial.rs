@@ -147,3 +147,21 @@ fn a_held_day_goes_out_though_the_api_is_gone() {
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
     assert_eq!(records(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
 }
+
+/// Once asked for seven times, held days went out in part though a whole copy was to be had.
+#[test]
+fn held_days_are_asked_for_at_every_poll() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.extra = "initial_backfill_days = 20".to_owned();
+    let file = workspace.file_sink("local");
+    api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
+    assert_eq!(workspace.run(&["once"]).code, 1);
+    let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
+    assert_eq!(database.execute("UPDATE owed SET asks = 7", []).unwrap(), 20);
+    drop(database);
+    workspace.run_ok(&["once"]);
+    let streamed = records(&file);
+    assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 20);
+    assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == false));
+}
