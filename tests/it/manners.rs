@@ -103,6 +103,56 @@ fn nobody_at_the_other_end() {
     assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
 }
 
+#[test]
+fn a_server_that_takes_the_connection_and_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut workspace = Workspace::against(&format!("http://{}", silent.local_addr().unwrap()));
+    workspace.file_sink("local");
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(run.stdout.contains("timed out"), "{}", run.stdout);
+}
+
+#[test]
+fn a_server_that_does_not_take_the_connection() {
+    use socket2::{Domain, Socket, Type};
+    let hole = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    hole.bind(&any.into()).unwrap();
+    hole.listen(0).unwrap();
+    let address = hole.local_addr().unwrap();
+    // Its line is full, and who comes next is dropped without a word.
+    let waiting: Vec<Socket> = (0..4)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address);
+            socket
+        })
+        .collect();
+    let url = format!("http://{}", address.as_socket().unwrap());
+    let mut workspace = Workspace::against(&url);
+    workspace.file_sink("local");
+    let began = std::time::Instant::now();
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(began.elapsed().as_secs() >= 9, "it was given its time: {}", run.stdout);
+    drop(waiting);
+}
+
+#[test]
+fn a_name_that_nobody_has() {
+    // Too long a label for any resolver to ask about: nothing leaves this host.
+    let mut workspace = Workspace::against(&format!("https://{}.example", "x".repeat(64)));
+    workspace.file_sink("local");
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(run.stdout.contains("dns") || run.stdout.contains("lookup"), "{}", run.stdout);
+}
+
 /// A TLS server before the API, with a certificate for a name, valid until then or not.
 fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
