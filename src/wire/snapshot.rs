@@ -56,14 +56,22 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 fields.text(key, &mut id, map)?;
                 self.id = id.unwrap_or_default();
             }
-            "azureTenantId" | "tenantId" => fields.text(key, &mut self.tenant_id, map)?,
+            "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
+            // The old names, unless today's have spoken: the type is open, and may grow one.
+            "tenantId" if self.tenant_id.is_none() => fields.text(key, &mut self.tenant_id, map)?,
             "createdDateTime" => fields.text(key, &mut self.created, map)?,
             "createdDate" => {
                 self.legacy = true;
                 fields.date(key, &mut self.created, map)?;
             }
-            "currentScore" | "secureScore" => fields.number(key, &mut self.current_score, map)?,
-            "maxScore" | "maxSecureScore" => fields.number(key, &mut self.max_score, map)?,
+            "currentScore" => fields.number(key, &mut self.current_score, map)?,
+            "secureScore" if self.current_score.is_none() => {
+                fields.number(key, &mut self.current_score, map)?;
+            }
+            "maxScore" => fields.number(key, &mut self.max_score, map)?,
+            "maxSecureScore" if self.max_score.is_none() => {
+                fields.number(key, &mut self.max_score, map)?;
+            }
             "averageSecureScore" => {
                 let mut all = Average { basis: "AllTenants".into(), ..Average::default() };
                 fields.number(key, &mut all.score, map)?;
@@ -318,6 +326,15 @@ mod tests {
             let json = json(bad);
             assert_eq!(snapshot(&json).unwrap().day(), None, "{bad}");
         }
+    }
+
+    /// A day of today's form with a field of an old name was refused whole.
+    #[test]
+    fn an_old_name_beside_todays_is_kept_and_not_believed() {
+        let json = r#"{"azureTenantId":"a","currentScore":5,"maxScore":9,"maxSecureScore":1,"secureScore":1,"tenantId":"b"}"#;
+        let read = snapshot(json).unwrap();
+        assert_eq!((read.current_score, read.max_score), (Number::new(5.0), Number::new(9.0)));
+        assert_eq!((read.tenant_id.as_deref(), read.additional.len()), (Some("a"), 3));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod data;
 mod formats;
 mod hec;
 mod kafka;
+mod login;
 mod manners;
 mod partial;
 mod pipeline;

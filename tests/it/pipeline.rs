@@ -256,10 +256,9 @@ fn summaries(records: &[serde_json::Value]) -> impl Iterator<Item = &serde_json:
     records.iter().filter(|record| record["kind"] == "summary")
 }
 
-/// The log of a tenant taken out of the configuration was looked at again and again, and the
-/// tenants behind it were never served.
-#[test]
-fn a_tenant_taken_out_holds_up_no_other() {
+/// Two tenants, read for three days, and nothing delivered: the file of the sink that could not be
+/// written.
+fn two_tenants_undelivered() -> (Workspace, std::path::PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.tenants.push(("fabrikam", OTHER));
@@ -267,6 +266,14 @@ fn a_tenant_taken_out_holds_up_no_other() {
     std::fs::create_dir(&file).unwrap();
     assert_eq!(workspace.run(&["once"]).code, 1, "nothing can be written yet");
     std::fs::remove_dir(&file).unwrap();
+    (workspace, file)
+}
+
+/// The log of a tenant taken out of the configuration was looked at again and again, and the
+/// tenants behind it were never served.
+#[test]
+fn a_tenant_taken_out_holds_up_no_other() {
+    let (mut workspace, file) = two_tenants_undelivered();
     for (name, id) in [("fabrikam", OTHER), ("contoso", TENANT)] {
         workspace.tenants = vec![(name, id)];
         workspace.run_ok(&["once"]);
@@ -280,13 +287,7 @@ fn a_tenant_taken_out_holds_up_no_other() {
 /// One entry that could not be read kept a sink from every tenant.
 #[test]
 fn an_unreadable_entry_holds_up_its_own_tenant_only() {
-    let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 3".to_owned();
-    workspace.tenants.push(("fabrikam", OTHER));
-    let file = workspace.file_sink("local");
-    std::fs::create_dir(&file).unwrap();
-    assert_eq!(workspace.run(&["once"]).code, 1, "nothing can be written yet");
-    std::fs::remove_dir(&file).unwrap();
+    let (workspace, file) = two_tenants_undelivered();
     let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     let damaged = database.execute(
         "UPDATE body SET bytes = x'00' WHERE id IN (SELECT body FROM entry e JOIN tenant t ON t.id = e.tenant WHERE guid = ?1)",

@@ -1,6 +1,7 @@
 //! One sink's loop: read on from its cursors, derive, encode, deliver, and move the cursor when
 //! the sink has its proof.
 
+mod catalogues;
 mod delivery;
 mod refusals;
 mod turns;
@@ -15,6 +16,7 @@ use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    catalogues::Catalogues,
     delivery::Delivery,
     refusals::{Fate, Outcome, Refusals},
     turns::in_turn,
@@ -26,7 +28,7 @@ use crate::{
     config::SinkPlan,
     derive::{Entry, Records},
     error::chain,
-    model::{Catalogue, Profile, ProfileSlot, Snapshot, Tenant, TenantId},
+    model::{Catalogue, Snapshot, Tenant, TenantId},
     sink::{Batch, Context, Failure, Limits, Sink},
     wire,
 };
@@ -42,8 +44,6 @@ const PARKED_WAIT: Duration = Duration::from_mins(5);
 /// A sink that had nothing to do for so long is closed until it has.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Several times the profiles there are.
-const MAX_PROFILES: usize = 4_096;
 /// Tenants served before it is looked again who is next.
 const ROUND: usize = 64;
 
@@ -78,10 +78,7 @@ pub struct Deliverer {
     limits: Limits,
     sink: Option<Box<dyn Sink>>,
     batch: Batch,
-    /// The one used last, by its version.
-    catalogue: Option<(i64, Arc<Catalogue>)>,
-    /// Parsed, by their number in the checkpoint.
-    profiles: HashMap<i64, Arc<Profile>>,
+    catalogues: Catalogues,
     refusals: Refusals,
     /// The tenant served last; the next in turn comes after it.
     last: Option<TenantId>,
@@ -133,8 +130,7 @@ impl Deliverer {
             limits,
             sink: None,
             batch: Batch::default(),
-            catalogue: None,
-            profiles: HashMap::new(),
+            catalogues: Catalogues::default(),
             refusals: Refusals::default(),
             last: None,
             delivered: 0,
@@ -214,8 +210,7 @@ impl Deliverer {
     async fn rest(&mut self) {
         self.close().await;
         self.batch = Batch::default();
-        self.catalogue = None;
-        self.profiles.clear();
+        self.catalogues = Catalogues::default();
         if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
             tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
         }
@@ -311,7 +306,8 @@ impl Deliverer {
     fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
-        let catalogue = self.catalogue(entry.catalogue)?;
+        let checkpoint = &self.engine.checkpoint;
+        let catalogue = block_in_place(|| self.catalogues.get(checkpoint, entry.catalogue))?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed = jiff::Timestamp::from_millisecond(entry.observed_ms)
             .map_err(|error| unreadable(error.to_string()))?;
@@ -457,41 +453,6 @@ impl Deliverer {
         }
         self.sink = Some(sink);
         Ok(())
-    }
-
-    fn catalogue(&mut self, version: Option<i64>) -> Result<Arc<Catalogue>, Stopped> {
-        let Some(version) = version else { return Ok(Arc::default()) };
-        if let Some((known, catalogue)) = &self.catalogue
-            && *known == version
-        {
-            return Ok(catalogue.clone());
-        }
-        let members = block_in_place(|| self.engine.checkpoint.catalogue(version))?;
-        let mut slots = Vec::with_capacity(members.len());
-        for member in members {
-            if let Some(profile) = self.profile(member.profile)? {
-                let decisions = wire::state_updates(&member.decisions);
-                slots.push(ProfileSlot { key: member.profile.cast_unsigned(), profile, decisions });
-            }
-        }
-        let catalogue = Arc::new(Catalogue::new(slots));
-        // Neighbouring entries share a version; one at hand is enough, and stays small with many tenants.
-        self.catalogue = Some((version, catalogue.clone()));
-        Ok(catalogue)
-    }
-
-    /// A profile, which tenants share; `None` if nobody can read it.
-    fn profile(&mut self, id: i64) -> Result<Option<Arc<Profile>>, Stopped> {
-        if let Some(known) = self.profiles.get(&id) {
-            return Ok(Some(known.clone()));
-        }
-        let shared = block_in_place(|| self.engine.checkpoint.profile(id))?;
-        let Ok(profile) = wire::profile(&shared).map(Arc::new) else { return Ok(None) };
-        if self.profiles.len() >= MAX_PROFILES {
-            self.profiles.clear();
-        }
-        self.profiles.insert(id, profile.clone());
-        Ok(Some(profile))
     }
 
     fn note(&self, stopped: &Stopped) {

@@ -1,0 +1,191 @@
+//! Somebody signs in, by browser or by device code, and the refresh token is kept.
+
+use std::process::Command;
+
+use crate::{
+    auth::{APP, against},
+    support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, fs},
+};
+
+pub fn user(workspace: &Workspace, key: bool) -> String {
+    let key = if key {
+        format!("token_key = {}", workspace.secret("token-secret", "correct horse battery staple"))
+    } else {
+        String::new()
+    };
+    format!("[credentials.me]\nkind = \"user\"\nclient_id = \"{APP}\"\n{key}")
+}
+
+/// Signs in as a browser would; gives what the forwarder said, and the page that the person sees.
+pub fn sign_in(workspace: &Workspace, args: &[&str]) -> (Run, String) {
+    use std::io::{BufRead, BufReader};
+    let mut child = workspace.command(&[&["login"], args].concat()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = lines.next().unwrap().unwrap();
+    let page = crate::support::runtime().block_on(async {
+        let browser = reqwest::Client::builder().no_proxy().build().unwrap();
+        browser.get(url).send().await.unwrap().text().await.unwrap()
+    });
+    (Run::of(child.wait_with_output().unwrap()), page)
+}
+
+#[test]
+fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    // One user, redeemed at each customer's tenant.
+    workspace.tenants.push(("fabrikam", OTHER));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("nobody has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+    let (run, page) = sign_in(&workspace, &[]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
+    let (home, form) = entra.asked().pop().unwrap();
+    assert_eq!(
+        (home.as_str(), form["grant_type"].as_str()),
+        ("organizations", "authorization_code")
+    );
+    let run = workspace.run_ok(&["once"]);
+    assert!(
+        run.stderr.contains("tenant contoso: 3 new days")
+            && run.stderr.contains("tenant fabrikam: 3 new days"),
+        "{}",
+        run.stderr
+    );
+    workspace.run_ok(&["once"]);
+    let redeemed: Vec<(String, String)> = entra
+        .asked()
+        .into_iter()
+        .filter(|(_, form)| form["grant_type"] == "refresh_token")
+        .map(|(tenant, form)| (tenant, form["refresh_token"].clone()))
+        .collect();
+    assert_eq!(redeemed.len(), 4);
+    let mut tokens: Vec<&String> = redeemed.iter().map(|(_, token)| token).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each use replaced it");
+    assert!(redeemed.iter().any(|(tenant, _)| tenant == OTHER));
+    let kept = std::fs::read_to_string(workspace.state().join("tokens/me.token")).unwrap();
+    assert!(kept.starts_with("secure-score-forwarder sealed token 1\n"));
+}
+
+/// What a real browser makes of the way there and back.
+#[test]
+fn the_page_in_a_real_browser() {
+    use std::io::{BufRead, BufReader};
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let mut child = workspace.command(&["login"]).spawn().unwrap();
+    let url = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let browser = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        .args([
+            "--no-first-run",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-proxy-server",
+        ])
+        // Nothing leaves this host.
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
+        .arg(format!("--user-data-dir={}", workspace.path("chromium-secret").display()))
+        .args(["--dump-dom", &url])
+        .output()
+        .expect("chromium runs: tests/run installs it");
+    let page = String::from_utf8_lossy(&browser.stdout);
+    assert!(
+        page.contains("<h1>You are signed in</h1>"),
+        "{page}{}",
+        String::from_utf8_lossy(&browser.stderr)
+    );
+    let run = Run::of(child.wait_with_output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // The browser's own history holds the code; it is not ours to keep.
+    std::fs::remove_dir_all(workspace.path("chromium-secret")).unwrap();
+}
+
+#[test]
+fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the daemon holds the checkpoint", || {
+        workspace.run(&["status"]).stdout.contains("the daemon runs")
+    });
+    let run = workspace.run_ok(&["login", "--device-code"]);
+    assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
+    assert_eq!(entra.book.lock().unwrap().device_polls, 3);
+    let run = workspace.run_ok(&["backfill", "--days", "5"]);
+    assert!(run.stderr.contains("tenant contoso: 5 new days"), "{}", run.stderr);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+    workspace.run_ok(&["once"]);
+}
+
+#[test]
+fn a_sign_in_that_is_refused_says_why() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    entra.book.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
+    let (run, page) = sign_in(&workspace, &["--credential", "me"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access refuses it"),
+        "{}",
+        run.stderr
+    );
+    assert!(page.contains("You are not signed in") && page.contains("&lt;b&gt;Access"), "{page}");
+}
+
+#[test]
+fn no_token_is_kept_in_the_open_unless_that_is_asked() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, false);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    let run = workspace.run(&["login"]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.contains("no `token_key` is configured for `me`")
+            && run.stderr.contains("--plaintext"),
+        "{}",
+        run.stderr
+    );
+    let (run, _) = sign_in(&workspace, &["--plaintext"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    workspace.run_ok(&["once"]);
+    let kept = workspace.state().join("tokens/me.token");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&kept).unwrap().contains(CANARY), "as was asked");
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_sign_in_that_has_expired_wants_another() {
+    let entra = Entra::new();
+    let mut workspace = against(&entra);
+    workspace.head = user(&workspace, true);
+    workspace.credential = Some("credential = \"me\"".to_owned());
+    assert_eq!(sign_in(&workspace, &[]).0.code, 0);
+    // The other side forgets.
+    let later = Entra::new();
+    let moved = workspace.configuration().replace(&entra.url, &later.url);
+    let mut command = workspace.command(&["once"]);
+    fs(workspace.path("config.toml"), &moved);
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("AADSTS700082") && run.stderr.contains("run `login` again"),
+        "{}",
+        run.stderr
+    );
+}
