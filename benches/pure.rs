@@ -77,7 +77,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     let format = FormatName::parse(format).unwrap();
     let mut formatter =
         Formatter::new(format, Options { texts: format.default_texts(), host: "collector".into() });
-    let mut out = Vec::new();
+    let (mut out, selection) = (Vec::new(), Selection::all());
     let mut run = || {
         out.clear();
         let mut written = 0_usize;
@@ -99,9 +99,10 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 observed_ms: 1_795_341_600_000,
                 history: &[],
                 catalogue: &catalogue,
+                base: None,
+                replayed: false,
             };
-            let records =
-                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            let records = Records::new(&entry, &snapshot, &selection);
             for record in (0..records.end()).filter_map(|place| records.at(place)) {
                 formatter.write(&record, &mut out);
                 out.push(b'\n');
@@ -124,7 +125,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         name: "contoso".into(),
         labels: std::collections::BTreeMap::new(),
     };
-    let catalogue = catalogue();
+    let (catalogue, selection) = (catalogue(), Selection::all());
     let at = SnapshotRef {
         id: snapshot.id.to_string(),
         day: day(0),
@@ -141,8 +142,10 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         observed_ms: 0,
         history: &[],
         catalogue: &catalogue,
+        base: None,
+        replayed: false,
     };
-    let records = Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+    let records = Records::new(&entry, &snapshot, &selection);
     let records: Vec<_> = (0..records.end()).filter_map(|place| records.at(place)).collect();
     let mut formatter =
         Formatter::new(FormatName::Json, Options { texts, host: "collector".into() });

@@ -18,60 +18,95 @@ pub struct Position {
     pub place: u32,
 }
 
+/// Which of a sink's places in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// What is new.
+    Live,
+    /// Days once more: the job of this number.
+    Replay(i64),
+    /// Dead letters once more; they have no cursor.
+    Rejected,
+}
+
 /// A tenant of whose log a sink has not had everything.
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub tenant: TenantId,
     pub at: Position,
+    /// The first day that is wanted, and the last if there is one.
     pub floor: Day,
+    pub ceiling: Option<Day>,
+    /// The last entry that is wanted.
+    pub last: u64,
     /// Snapshots not yet confirmed to the end.
     pub entries: u64,
     /// The next of them was read back from history.
     pub backfilled: bool,
 }
 
-/// A move of a cursor. It names where it starts: a move from anywhere else changes nothing.
-#[derive(Debug)]
-pub struct Advance<'a> {
-    pub sink: &'a str,
+/// How far one tenant's cursor moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
     pub tenant: TenantId,
     pub from: Position,
     pub to: Position,
+}
+
+/// A move of cursors. Each names where it starts: if one is anywhere else, none moves.
+#[derive(Debug)]
+pub struct Advance<'a> {
+    pub sink: &'a str,
+    pub lane: Lane,
+    pub moves: &'a [Move],
     /// What the sink wants kept, if it said anything.
     pub mark: Option<&'a [u8]>,
     pub sent: u64,
+    /// Of the records sent, how many were cut.
+    pub truncated: u64,
     pub dead_letters: &'a [DeadLetter],
+    /// Dead letters that have arrived now.
+    pub delivered_letters: &'a [i64],
     pub now_ms: i64,
 }
 
 /// A record that the receiver will not take, with its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    pub tenant: TenantId,
     pub at: Position,
     pub event_id: EventId,
     pub reason: String,
 }
 
 impl Checkpoint {
-    /// Makes a sink known, with a cursor for each of these tenants. A new cursor starts at the
+    /// Makes a sink known, with a cursor for each of these tenants, which are `all` that it gets
+    /// or some more. A new cursor starts at the
     /// beginning of the log and sends no day before `start_from`; if the database was lost, no
     /// day that the second cursor file says was sent.
     pub fn register_sink(
         &self,
         sink: &str,
         tenants: &[TenantId],
+        all: bool,
         start_from: Day,
     ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         transaction
             .execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
+        // Only of those that the configuration still gives it is anything waiting.
+        transaction.execute(
+            "UPDATE cursor SET active = 0 WHERE ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
+            params![sink, all],
+        )?;
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
             let sent = self.remembered.sent_before_loss(&self.id, sink, *tenant);
             let floor = sent.map_or(start_from, |day| day.max(start_from));
             transaction.execute(
-                "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4 FROM sink WHERE name = ?1 ON CONFLICT DO NOTHING",
+                "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4, 1 FROM sink WHERE name = ?1
+                 ON CONFLICT DO UPDATE SET active = 1",
                 params![sink, row, EPOCH, floor.number()],
             )?;
         }
@@ -103,14 +138,24 @@ impl Checkpoint {
 
     /// The tenants that this sink has something to get of.
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT t.guid, c.seq, c.place, c.floor, count(*), min(e.seq * 2 + ((e.flags & 2) <> 0)) & 1
+        self.pending_of(
+            "SELECT t.guid, c.seq, c.place, c.floor, NULL, max(e.seq), count(*), min(e.seq * 2 + ((e.flags & 2) <> 0)) & 1
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
              JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
-             WHERE s.name = ?1 AND c.epoch = ?2 GROUP BY c.tenant ORDER BY c.tenant",
-        )?;
-        let mut rows = statement.query(params![sink, EPOCH])?;
+             WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant",
+            params![sink, EPOCH],
+        )
+    }
+
+    /// Runs a query that gives the columns of a [`Pending`].
+    pub(super) fn pending_of(
+        &self,
+        sql: &str,
+        params: impl rusqlite::Params,
+    ) -> Result<Vec<Pending>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
         let mut pending = Vec::new();
         while let Some(row) = rows.next()? {
             pending.push(Pending {
@@ -118,50 +163,42 @@ impl Checkpoint {
                 at: Position { seq: row.get::<_, i64>(1)?.cast_unsigned(), place: row.get(2)? },
                 floor: Day::from_number(row.get(3)?)
                     .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-                entries: row.get::<_, i64>(4)?.cast_unsigned(),
-                backfilled: row.get::<_, i64>(5)? == 1,
+                ceiling: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                last: row.get::<_, i64>(5)?.cast_unsigned(),
+                entries: row.get::<_, i64>(6)?.cast_unsigned(),
+                backfilled: row.get::<_, i64>(7)? == 1,
             });
         }
         Ok(pending)
     }
 
-    /// Moves a cursor, with all that belongs to the move, in one transaction.
+    /// Moves cursors, with all that belongs to the move, in one transaction.
     pub fn advance(&self, advance: &Advance<'_>) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let (from, to) = (advance.from, advance.to);
-        let moved = transaction
-            .prepare_cached(
-                "UPDATE cursor SET seq = ?5, place = ?6
-                 WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
-                   AND epoch = ?7 AND seq = ?3 AND place = ?4",
-            )?
-            .execute(params![
-                advance.sink,
-                advance.tenant.to_string(),
-                from.seq.cast_signed(),
-                from.place,
-                to.seq.cast_signed(),
-                to.place,
-                EPOCH
-            ])?;
-        if moved != 1 {
-            return Err(CheckpointError::CursorMoved(advance.sink.to_owned()));
+        for step in advance.moves {
+            move_cursor(&transaction, advance, step)?;
         }
         transaction
             .prepare_cached(
-                "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, mark = coalesce(?4, mark), last_proof = ?5,
-                    last_error = NULL WHERE name = ?1",
+                "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
+                    last_proof = ?5, last_error = NULL WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
                 advance.sent.cast_signed(),
                 (advance.dead_letters.len() as u64).cast_signed(),
                 advance.mark,
-                advance.now_ms
+                advance.now_ms,
+                advance.truncated.cast_signed()
             ])?;
         for letter in advance.dead_letters {
             bury(&transaction, advance, letter)?;
+        }
+        for letter in advance.delivered_letters {
+            transaction
+                .prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?
+                .execute([letter])?;
         }
         Ok(transaction.commit()?)
     }
@@ -211,13 +248,59 @@ impl Checkpoint {
     }
 }
 
+fn move_cursor(
+    connection: &Connection,
+    advance: &Advance<'_>,
+    step: &Move,
+) -> Result<(), CheckpointError> {
+    let (from, to) = (step.from, step.to);
+    let moved = match advance.lane {
+        Lane::Live => connection
+            .prepare_cached(
+                "UPDATE cursor SET seq = ?5, place = ?6
+                 WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
+                   AND epoch = ?7 AND seq = ?3 AND place = ?4",
+            )?
+            .execute(params![
+                advance.sink,
+                step.tenant.to_string(),
+                from.seq.cast_signed(),
+                from.place,
+                to.seq.cast_signed(),
+                to.place,
+                EPOCH
+            ])?,
+        Lane::Replay(job) => connection
+            .prepare_cached(
+                "UPDATE replay_cursor SET seq = ?5, place = ?6
+                 WHERE replay = ?1 AND tenant = (SELECT id FROM tenant WHERE guid = ?2) AND seq = ?3 AND place = ?4",
+            )?
+            .execute(params![
+                job,
+                step.tenant.to_string(),
+                from.seq.cast_signed(),
+                from.place,
+                to.seq.cast_signed(),
+                to.place
+            ])?,
+        Lane::Rejected => 1,
+    };
+    if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.to_owned())) }
+}
+
 /// Puts a record on the dead-letter list; the first of a sink is an observation about it.
 fn bury(
     connection: &Connection,
     advance: &Advance<'_>,
     letter: &DeadLetter,
 ) -> Result<(), CheckpointError> {
-    let tenant = tenant_row(connection, &advance.tenant.to_string())?;
+    let tenant = tenant_row(connection, &letter.tenant.to_string())?;
+    // One that was sent again and refused again is still one.
+    connection
+        .prepare_cached(
+            "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND seq = ?3 AND place = ?4",
+        )?
+        .execute(params![advance.sink, tenant, letter.at.seq.cast_signed(), letter.at.place])?;
     connection
         .prepare_cached(
             "INSERT INTO dead_letter (sink, tenant, seq, place, event_id, reason, rejected)

@@ -18,6 +18,10 @@ pub enum CheckpointError {
     Foreign(PathBuf),
     #[error("the checkpoint is of version {0}, which only a newer release can read")]
     Newer(i32),
+    #[error(
+        "the checkpoint is of version {0}: it will be brought to today's when `run` or `once` opens it next"
+    )]
+    Older(i32),
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
     #[error("the cursor of sink `{0}` is not where it was thought to be")]
@@ -40,6 +44,7 @@ impl CheckpointError {
             Self::Absent(_)
                 | Self::Damaged(_)
                 | Self::Newer(_)
+                | Self::Older(_)
                 | Self::Foreign(_)
                 | Self::Locked(_)
                 | Self::Directory(..)

@@ -13,6 +13,7 @@ mod lock;
 mod pack;
 mod polls;
 mod read;
+mod replay;
 mod status;
 mod take;
 
@@ -27,11 +28,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, param
 
 pub use catalogue::StoredMember;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
-pub use cursors::{Advance, DeadLetter, Pending, Position};
+pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
 pub use error::CheckpointError;
 pub use lock::Holder;
 pub use polls::PollState;
-pub use read::StoredEntry;
+pub use read::{StoredBase, StoredEntry, Wanted};
+pub use replay::{Letter, ReplayStatus};
 pub use status::{SinkStatus, Status, TenantStatus};
 pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
 
@@ -39,7 +41,10 @@ use crate::model::TenantId;
 
 /// `ssf1`, so that `file` and a second program know whose database it is.
 const APPLICATION_ID: i32 = 0x7373_6631;
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
+/// What each version adds to the one before.
+const SCHEMAS: [&str; VERSION as usize] =
+    [include_str!("schema.sql"), include_str!("schema-2.sql")];
 const DATABASE: &str = "checkpoint.db";
 
 /// An open checkpoint.
@@ -102,7 +107,10 @@ impl Checkpoint {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         check_identity(&connection, &path)?;
-        Self::with(directory, connection, None)
+        match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
+            VERSION => Self::with(directory, connection, None),
+            older => Err(CheckpointError::Older(older)),
+        }
     }
 
     fn with(
@@ -279,7 +287,7 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), Checkpoint
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     match (application, version) {
-        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, 1..=VERSION) => Ok(()),
         (APPLICATION_ID, newer) if newer > VERSION => Err(CheckpointError::Newer(newer)),
         // Made, and killed before its first commit.
         (0, 0) if fs_err::metadata(path)?.len() == 0 => Ok(()),
@@ -307,18 +315,19 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
 /// Brings an older file to this version, whole or not at all.
 fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
     let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version >= VERSION {
-        return Ok(());
-    }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(include_str!("schema.sql"))?;
-    transaction.execute(
-        "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
-        params![uuid::Uuid::new_v4().to_string()],
-    )?;
-    transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    for (schema, makes) in SCHEMAS.iter().zip(1..).filter(|(_, makes)| *makes > version) {
+        transaction.execute_batch(schema)?;
+        if makes == 1 {
+            transaction.execute(
+                "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
+                params![uuid::Uuid::new_v4().to_string()],
+            )?;
+            transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        transaction.pragma_update(None, "user_version", makes)?;
+    }
     transaction.commit()?;
     Ok(())
 }

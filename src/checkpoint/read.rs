@@ -9,6 +9,29 @@ use super::{
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 
+/// What is to be read of a tenant's log.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub tenant: TenantId,
+    /// From this entry on, up to and with that one.
+    pub seq: u64,
+    pub last: u64,
+    /// Days not before this, and not after that.
+    pub floor: Day,
+    pub ceiling: Option<Day>,
+    /// Until the bodies come to so many octets.
+    pub octets: usize,
+    /// The bases are wanted too.
+    pub bases: bool,
+}
+
+/// What an entry is measured against.
+#[derive(Debug)]
+pub struct StoredBase {
+    pub facts: DayFacts,
+    pub catalogue: Option<i64>,
+}
+
 /// An entry of the log as a sink needs it.
 #[derive(Debug)]
 pub struct StoredEntry {
@@ -19,31 +42,35 @@ pub struct StoredEntry {
     pub catalogue: Option<i64>,
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
+    /// `None` where there is none, or where it was not asked for.
+    pub base: Option<StoredBase>,
 }
 
 impl Checkpoint {
-    /// The next snapshots of a tenant's log from `seq` on, of days not before `floor`, until they
-    /// hold `octets` of body or the log ends. Observations stream nothing yet and are passed over.
-    pub fn read(
-        &self,
-        tenant: TenantId,
-        seq: u64,
-        floor: Day,
-        octets: usize,
-    ) -> Result<Vec<StoredEntry>, CheckpointError> {
+    /// The next snapshots of a tenant's log. Observations stream nothing yet and are passed over.
+    pub fn read(&self, wanted: &Wanted) -> Result<Vec<StoredEntry>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
-        let guid = tenant.to_string();
+        let guid = wanted.tenant.to_string();
         let mut statement = connection.prepare_cached(
-            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body
+            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body, b.day, b.facts, b.catalogue
              FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.seq >= ?2 AND e.kind = 1 AND e.day >= ?3 AND e.body IS NOT NULL ORDER BY e.seq",
+             LEFT JOIN entry b ON ?6 AND b.tenant = e.tenant AND b.kind = 1 AND b.day = e.base_day AND b.revision = e.base_revision
+             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND e.kind = 1 AND e.day >= ?3 AND (?4 IS NULL OR e.day <= ?4)
+               AND e.body IS NOT NULL ORDER BY e.seq",
         )?;
         let mut earlier = connection.prepare_cached(
             "SELECT e.day, e.facts FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day = ?2 AND e.revision < ?3 ORDER BY e.revision",
         )?;
-        let mut rows = statement.query(params![guid, seq.cast_signed(), floor.number()])?;
+        let mut rows = statement.query(params![
+            guid,
+            wanted.seq.cast_signed(),
+            wanted.floor.number(),
+            wanted.ceiling.map(Day::number),
+            i64::try_from(wanted.last).unwrap_or(i64::MAX),
+            wanted.bases
+        ])?;
         let mut bodies = Bodies::default();
         let (mut entries, mut read) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
@@ -66,6 +93,13 @@ impl Checkpoint {
                 other => other?,
             };
             read += body.len();
+            let base = match row.get_ref(9)? {
+                rusqlite::types::ValueRef::Null => None,
+                _ => Some(StoredBase {
+                    facts: read_facts(row, 8, 9, &names)?,
+                    catalogue: row.get(10)?,
+                }),
+            };
             entries.push(StoredEntry {
                 snapshot: SnapshotRef {
                     id: row.get(4)?,
@@ -80,8 +114,9 @@ impl Checkpoint {
                 body,
                 catalogue: row.get(6)?,
                 history,
+                base,
             });
-            if read >= octets {
+            if read >= wanted.octets {
                 break;
             }
         }

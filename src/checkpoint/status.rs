@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, Letter, ReplayStatus};
 use crate::model::Day;
 
 #[derive(Debug)]
@@ -12,7 +12,13 @@ pub struct Status {
     pub size: u64,
     pub tenants: Vec<TenantStatus>,
     pub sinks: Vec<SinkStatus>,
+    pub replays: Vec<ReplayStatus>,
+    /// The newest dead letters.
+    pub letters: Vec<Letter>,
 }
+
+/// Dead letters that a status lists.
+const LETTERS: u32 = 50;
 
 /// Times are in milliseconds since 1970-01-01.
 #[derive(Debug, Default)]
@@ -31,6 +37,10 @@ pub struct SinkStatus {
     pub name: String,
     pub sent: u64,
     pub rejected: u64,
+    /// Of the records sent, those that were cut.
+    pub truncated: u64,
+    /// Dead letters on the list.
+    pub letters: u64,
     /// Snapshots not confirmed to the end, over all tenants.
     pub backlog: u64,
     /// The oldest day among them.
@@ -47,6 +57,8 @@ impl Checkpoint {
             size: ["", "-wal"].iter().map(|end| self.file_size(end)).sum(),
             tenants: self.tenant_status()?,
             sinks: self.sink_status()?,
+            replays: self.replays()?,
+            letters: self.letters(LETTERS)?,
         })
     }
 
@@ -81,8 +93,9 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id
-             FROM sink s LEFT JOIN cursor c ON c.sink = s.id
+            "SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id, s.truncated,
+                (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
+             FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
              LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
              GROUP BY s.id ORDER BY s.id",
         )?;
@@ -99,6 +112,8 @@ impl Checkpoint {
                 name: row.get(0)?,
                 sent: row.get::<_, i64>(1)?.cast_unsigned(),
                 rejected: row.get::<_, i64>(2)?.cast_unsigned(),
+                truncated: row.get::<_, i64>(8)?.cast_unsigned(),
+                letters: row.get::<_, i64>(9)?.cast_unsigned(),
                 last_proof_ms: row.get(3)?,
                 last_error: row.get(4)?,
                 backlog: row.get::<_, i64>(5)?.cast_unsigned(),

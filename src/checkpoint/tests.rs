@@ -65,7 +65,7 @@ fn what_was_taken_is_read_back_as_sent() {
         }
     }
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let entries = checkpoint.read(tenant(), 1, day("2026-11-20"), usize::MAX).unwrap();
+    let entries = checkpoint.read(&wanted(1, "2026-11-20")).unwrap();
     assert_eq!(
         entries.iter().map(|e| (e.snapshot.seq, e.snapshot.day)).collect::<Vec<_>>(),
         [(2, day("2026-11-20")), (3, day("2026-11-21"))]
@@ -73,6 +73,18 @@ fn what_was_taken_is_read_back_as_sent() {
     assert_eq!(entries[1].body, body("2026-11-21", 2));
     let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
     assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
+}
+
+fn wanted(seq: u64, floor: &str) -> Wanted {
+    Wanted {
+        tenant: tenant(),
+        seq,
+        last: u64::MAX,
+        floor: day(floor),
+        ceiling: None,
+        octets: usize::MAX,
+        bases: true,
+    }
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn a_revision_brings_its_history() {
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     take_day(&checkpoint, "2026-11-21", 1, 1);
     take_day(&checkpoint, "2026-11-21", 2, 2);
-    let entries = checkpoint.read(tenant(), 2, day("2026-11-01"), usize::MAX).unwrap();
+    let entries = checkpoint.read(&wanted(2, "2026-11-01")).unwrap();
     assert_eq!(entries[0].history, [facts(&body("2026-11-21", 1))]);
 }
 
@@ -112,7 +124,7 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
     let rich_facts = facts(&rich);
     let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
     checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
-    let entries = checkpoint.read(tenant(), 1, day("2026-11-01"), usize::MAX).unwrap();
+    let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
     assert_eq!((entries.len(), entries[0].body.as_str()), (1, rich.as_str()));
 }
 
@@ -150,24 +162,28 @@ fn a_cursor_moves_only_from_where_it_is() {
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     take_day(&checkpoint, "2026-11-20", 1, 1);
     take_day(&checkpoint, "2026-11-21", 1, 1);
-    checkpoint.register_sink("s", &[tenant()], day("2026-11-01")).unwrap();
+    checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
     let (start, middle, end) = (
         Position { seq: 1, place: 0 },
         Position { seq: 2, place: 7 },
         Position { seq: 3, place: 0 },
     );
-    let letter =
-        DeadLetter { at: start, event_id: EventId::from_bytes([7; 20]), reason: "no".into() };
+    let letter = DeadLetter {
+        tenant: tenant(),
+        at: start,
+        event_id: EventId::from_bytes([7; 20]),
+        reason: "no".into(),
+    };
     let advance = |from, to, letters: &[DeadLetter]| {
-        let tenant = tenant();
         checkpoint.advance(&Advance {
             sink: "s",
-            tenant,
-            from,
-            to,
+            lane: Lane::Live,
+            moves: &[Move { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
+            truncated: 0,
             dead_letters: letters,
+            delivered_letters: &[],
             now_ms: 0,
         })
     };
@@ -338,8 +354,8 @@ fn the_second_cursor_file_saves_sending_all_again() {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         take_day(&checkpoint, "2026-11-20", 1, 1);
         take_day(&checkpoint, "2026-11-21", 1, 1);
-        checkpoint.register_sink("whole", &[tenant()], day("2026-11-01")).unwrap();
-        checkpoint.register_sink("part", &[tenant()], day("2026-11-01")).unwrap();
+        checkpoint.register_sink("whole", &[tenant()], true, day("2026-11-01")).unwrap();
+        checkpoint.register_sink("part", &[tenant()], true, day("2026-11-01")).unwrap();
         for (sink, to) in
             [("whole", Position { seq: 3, place: 0 }), ("part", Position { seq: 2, place: 5 })]
         {
@@ -347,9 +363,10 @@ fn the_second_cursor_file_saves_sending_all_again() {
             checkpoint
                 .advance(&Advance {
                     sink,
-                    tenant: tenant(),
-                    from,
-                    to,
+                    lane: Lane::Live,
+                    moves: &[Move { tenant: tenant(), from, to }],
+                    truncated: 0,
+                    delivered_letters: &[],
                     mark: None,
                     sent: 1,
                     dead_letters: &[],
@@ -364,7 +381,7 @@ fn the_second_cursor_file_saves_sending_all_again() {
     }
     let rebuilt = Checkpoint::open(directory.path()).unwrap();
     for sink in ["whole", "part", "new"] {
-        rebuilt.register_sink(sink, &[tenant()], day("2026-11-01")).unwrap();
+        rebuilt.register_sink(sink, &[tenant()], true, day("2026-11-01")).unwrap();
     }
     for text in ["2026-11-20", "2026-11-21", "2026-11-22"] {
         take_day(&rebuilt, text, 1, 1);
@@ -384,12 +401,17 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         take_day(&checkpoint, "2026-11-21", 1, 1);
         // A late one, not sent yet; and one owed, that may come.
         take_day(&checkpoint, "2026-11-15", 1, 1);
-        checkpoint.register_sink("s", &[tenant(), other], day("2026-11-01")).unwrap();
+        checkpoint.register_sink("s", &[tenant(), other], true, day("2026-11-01")).unwrap();
         let advance = Advance {
             sink: "s",
-            tenant: tenant(),
-            from: Position { seq: 1, place: 0 },
-            to: Position { seq: 3, place: 0 },
+            lane: Lane::Live,
+            moves: &[Move {
+                tenant: tenant(),
+                from: Position { seq: 1, place: 0 },
+                to: Position { seq: 3, place: 0 },
+            }],
+            truncated: 0,
+            delivered_letters: &[],
             mark: None,
             sent: 2,
             dead_letters: &[],
@@ -416,7 +438,7 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
     // Lost twice before the tenant is met again.
     lose().write_cursor_file().unwrap();
     let rebuilt = lose();
-    rebuilt.register_sink("s", &[tenant()], day("2026-11-01")).unwrap();
+    rebuilt.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
     for text in ["2026-11-10", "2026-11-15", "2026-11-20"] {
         take_day(&rebuilt, text, 1, 1);
     }

@@ -130,9 +130,11 @@ impl Printer {
                 observed_ms,
                 history: &[],
                 catalogue: &fetched.catalogue,
+                base: None,
+                replayed: false,
             };
-            let records =
-                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            let selection = Selection::all();
+            let records = Records::new(&entry, &snapshot, &selection);
             (0..records.end())
                 .filter_map(|place| records.at(place))
                 .for_each(|record| self.record(&record));

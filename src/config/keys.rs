@@ -204,8 +204,30 @@ const SINK: &[Key] = &[
     ),
     optional(
         "controls",
-        Shape::OneOf(&[Choice::now("all"), Choice::later("changed")]),
-        "Which controls of a day are sent.",
+        Shape::OneOf(&[Choice::now("all"), Choice::now("changed")]),
+        "Which controls of a day are sent: `changed` are those that differ from the day before.",
+    ),
+    optional(
+        "full_every",
+        Shape::Duration,
+        "With `controls = \"changed\"`, how often all of them are sent; default 7d.",
+    ),
+    optional(
+        "tenants",
+        Shape::Texts,
+        "Only these tenants: names or ids, where `*` and `?` stand for others, or `label=pattern`.",
+    ),
+    optional("control_ids", Shape::Texts, "Only controls whose id fits one of these patterns."),
+    optional("services", Shape::Texts, "Only controls of services that fit one of these patterns."),
+    optional(
+        "categories",
+        Shape::Texts,
+        "Only controls of categories that fit one of these patterns.",
+    ),
+    optional(
+        "max_rate",
+        Shape::Integer { min: 1, max: 10_000_000 },
+        "Records a second, at most; default: no limit.",
     ),
     optional(
         "start_from",
@@ -217,9 +239,6 @@ const SINK: &[Key] = &[
         Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]),
         "How much of Microsoft's prose goes along.",
     ),
-    later("max_rate"),
-    later("tenants"),
-    later("full_every"),
     later("historical_changes"),
     later("renamed_from"),
     later("discard_backlog"),

@@ -14,7 +14,7 @@ use std::{
 pub use keys::KEYS;
 
 use crate::{
-    derive::Selection,
+    derive::{Glob, Selection},
     format::Texts,
     model::{Day, TenantId},
     schedule::Schedule,
@@ -69,12 +69,27 @@ pub enum TenantName {
     Domain(String),
 }
 
+/// Tenants by name, id or label; no pattern means all.
+#[derive(Clone, Debug, Default)]
+pub struct TenantFilter(pub Vec<TenantPattern>);
+
+#[derive(Clone, Debug)]
+pub enum TenantPattern {
+    /// Of the name, or the id as configured.
+    Name(Glob),
+    Label(String, Glob),
+}
+
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
     pub name: String,
     /// The value of `type`.
     pub kind: &'static str,
-    pub selection: Selection,
+    pub selection: Arc<Selection>,
+    /// Which tenants it gets.
+    pub tenants: TenantFilter,
+    /// Records a second, at most.
+    pub max_rate: Option<u32>,
     pub texts: Texts,
     /// No day before this one is sent; `None`: 90 days back when the sink is new.
     pub start_from: Option<Day>,
@@ -84,6 +99,22 @@ pub struct SinkPlan {
 /// All that is wrong with a configuration.
 #[derive(Debug)]
 pub struct ConfigError(pub Vec<Fault>);
+
+impl TenantFilter {
+    pub fn matches(&self, tenant: &TenantPlan) -> bool {
+        let id = match &tenant.id {
+            TenantName::Guid(id) => id.to_string(),
+            TenantName::Domain(domain) => domain.clone(),
+        };
+        let is_it = |pattern: &TenantPattern| match pattern {
+            TenantPattern::Name(glob) => glob.matches(&tenant.name) || glob.matches(&id),
+            TenantPattern::Label(label, glob) => {
+                tenant.labels.get(label).is_some_and(|value| glob.matches(value))
+            }
+        };
+        self.0.is_empty() || self.0.iter().any(is_it)
+    }
+}
 
 impl Configuration {
     /// Reads and validates a file, and those beside it that hold tenants; no secret is read and

@@ -72,7 +72,6 @@ fn unknown_keys_name_the_nearest_known_one_and_the_place() {
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
     for (from, to, path) in [
-        ("name = \"arcsight\"", "name = \"arcsight\"\nmax_rate = 5", "`sinks[0].max_rate`"),
         (
             "address = \"tls",
             "message = \"rfc3164\"\naddress = \"tls",
@@ -80,11 +79,6 @@ fn what_is_not_in_this_version_is_refused_by_name() {
         ),
         ("tls://", "relp://", "`relp://`"),
         ("type = \"file\"", "type = \"http\"", "`sinks[1].type = \"http\"`"),
-        (
-            "type = \"file\"",
-            "type = \"file\"\ncontrols = \"changed\"",
-            "`sinks[1].controls = \"changed\"`",
-        ),
         (
             "type = \"file\"",
             "type = \"file\"\nrecords = [\"change\"]",

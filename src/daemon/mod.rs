@@ -28,7 +28,7 @@ pub use tenants::TenantState;
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
-    config::{Configuration, TenantName, TenantPlan},
+    config::{Configuration, SinkPlan, TenantName, TenantPlan},
     model::{Day, Tenant, TenantId},
     source::{Clients, Graph, SourceError},
 };
@@ -103,17 +103,26 @@ impl Engine {
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
-        let known: Vec<_> = engine.tenants.iter().filter_map(TenantState::known).collect();
-        engine.register(&known.iter().map(|tenant| tenant.id).collect::<Vec<_>>())?;
+        engine.register_all()?;
         engine.keep_promises()?;
         Ok(Arc::new(engine))
     }
 
-    /// Gives every sink a cursor for these tenants.
-    fn register(&self, tenants: &[TenantId]) -> Result<(), CheckpointError> {
+    /// Gives every sink a cursor for each of the tenants that it gets, and takes none of the others'
+    /// into account.
+    fn register_all(&self) -> Result<(), CheckpointError> {
         for sink in &self.configuration.sinks {
-            let back = Day::of(clock::now()).plus(-90);
-            self.checkpoint.register_sink(&sink.name, tenants, sink.start_from.unwrap_or(back))?;
+            let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
+            let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
+            self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a cursor for this tenant to every sink that gets it.
+    fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
+        for sink in self.configuration.sinks.iter().filter(|sink| sink.tenants.matches(plan)) {
+            self.checkpoint.register_sink(&sink.name, &[id], false, first_day(sink))?;
         }
         Ok(())
     }
@@ -168,6 +177,11 @@ fn has_room(directory: &Path) -> bool {
         // Whatever is wrong with it will show in the write.
         Err(_) => true,
     }
+}
+
+/// The first day that a new sink is sent.
+fn first_day(sink: &SinkPlan) -> Day {
+    sink.start_from.unwrap_or_else(|| Day::of(clock::now()).plus(-90))
 }
 
 /// The name of this host, as receivers should see it.

@@ -2,9 +2,12 @@
 //! that every sink, replay and report tells the same story.
 
 mod control;
+mod selection;
 mod summary;
 
 use std::cell::RefCell;
+
+pub use selection::{FullEvery, Glob, Selection, Which};
 
 use crate::model::{
     Body, Catalogue, ControlFacts, DayFacts, EventId, EventIds, Kind, Record, Snapshot,
@@ -22,13 +25,17 @@ pub struct Entry<'a> {
     /// The facts of the day's earlier revisions, oldest first; empty for the first.
     pub history: &'a [DayFacts],
     pub catalogue: &'a Catalogue,
+    /// What changes are measured from; `None` where there is none, or nobody asks for changes.
+    pub base: Option<Base<'a>>,
+    /// It is sent once more, because somebody asked.
+    pub replayed: bool,
 }
 
-/// Which kinds of record are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Selection {
-    pub controls: bool,
-    pub summary: bool,
+/// The day, or the revision, that an entry is measured from.
+#[derive(Debug)]
+pub struct Base<'a> {
+    pub facts: &'a DayFacts,
+    pub catalogue: Option<&'a Catalogue>,
 }
 
 /// The records of one entry, made one at a time. A record's place is its index here: controls by
@@ -38,17 +45,18 @@ pub struct Selection {
 pub struct Records<'a> {
     entry: &'a Entry<'a>,
     snapshot: &'a Snapshot<'a>,
-    selection: Selection,
+    selection: &'a Selection,
     /// Indices into the snapshot's controls: sorted by id, each id once, and of a revision only
-    /// those that differ from the one before.
-    controls: Vec<u32>,
+    /// those that differ from the one before; and whether the selection wants it.
+    controls: Vec<(u32, bool)>,
+    selected: u32,
     /// Different controls in the day.
     controls_total: u32,
     ids: RefCell<EventIds>,
 }
 
 impl<'a> Records<'a> {
-    pub fn new(entry: &'a Entry<'a>, snapshot: &'a Snapshot<'a>, selection: Selection) -> Self {
+    pub fn new(entry: &'a Entry<'a>, snapshot: &'a Snapshot<'a>, selection: &'a Selection) -> Self {
         let mut controls: Vec<u32> = (0_u32..).take(snapshot.controls.len()).collect();
         let name = |index: &u32| snapshot.controls[*index as usize].name.as_ref();
         controls.sort_by(|a, b| name(a).cmp(name(b)));
@@ -62,7 +70,14 @@ impl<'a> Records<'a> {
             });
         }
         let ids = RefCell::new(EventIds::new(entry.tenant.id, entry.snapshot.day));
-        Self { entry, snapshot, selection, controls, controls_total, ids }
+        let wanted = |index: u32| {
+            let control = &snapshot.controls[index as usize];
+            (index, selection.controls && selection.which.wants(control, entry))
+        };
+        let controls: Vec<(u32, bool)> = controls.into_iter().map(wanted).collect();
+        let selected = controls.iter().map(|(_, wanted)| u32::from(*wanted)).sum::<u32>()
+            + u32::from(selection.summary);
+        Self { entry, snapshot, selection, controls, selected, controls_total, ids }
     }
 
     /// One past the last place.
@@ -72,14 +87,13 @@ impl<'a> Records<'a> {
 
     /// How many records the selection leaves.
     pub fn selected(&self) -> u32 {
-        let controls = if self.selection.controls { self.end() - 1 } else { 0 };
-        controls + u32::from(self.selection.summary)
+        self.selected
     }
 
     /// The record at a place; `None` past the end and where the selection leaves one out.
     pub fn at(&self, place: u32) -> Option<Record<'a>> {
         match self.controls.get(place as usize) {
-            Some(&index) => self.selection.controls.then(|| self.control(index)),
+            Some(&(index, wanted)) => wanted.then(|| self.control(index)),
             None if place + 1 == self.end() => self.selection.summary.then(|| self.summary()),
             None => None,
         }
@@ -113,6 +127,7 @@ impl<'a> Records<'a> {
             observed_ms: entry.observed_ms,
             tenant: entry.tenant,
             snapshot: entry.snapshot,
+            replayed: entry.replayed,
             body,
         }
     }

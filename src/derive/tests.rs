@@ -4,8 +4,6 @@ use crate::{
     wire,
 };
 
-const BOTH: Selection = Selection { controls: true, summary: true };
-
 fn tenant() -> Tenant {
     let id = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
     Tenant { id, name: "contoso".into(), labels: std::collections::BTreeMap::default() }
@@ -32,7 +30,7 @@ fn with_records<T>(
     json: &str,
     at: &SnapshotRef,
     history: &[DayFacts],
-    selection: Selection,
+    selection: &Selection,
     f: impl FnOnce(&Records<'_>) -> T,
 ) -> T {
     let tenant = tenant();
@@ -45,12 +43,14 @@ fn with_records<T>(
         observed_ms: 0,
         history,
         catalogue: &catalogue,
+        base: None,
+        replayed: false,
     };
     f(&Records::new(&entry, &snapshot, selection))
 }
 
 fn ids(json: &str, revision: u32, history: &[DayFacts]) -> Vec<(String, EventId)> {
-    with_records(json, &reference(revision, false), history, BOTH, |records| {
+    with_records(json, &reference(revision, false), history, &Selection::all(), |records| {
         (0..records.end())
             .filter_map(|p| records.at(p))
             .map(|r| (r.control_id().to_owned(), r.event_id))
@@ -75,7 +75,7 @@ fn day(a: f64, b: Option<f64>) -> String {
 fn places_are_by_control_id_then_the_summary() {
     let json = r#"{"currentScore":3,"maxScore":15,"controlScores":[{"controlName":"B","score":1,"controlCategory":"Apps"},
         {"controlName":"A","score":0.1,"controlCategory":"Identity"},{"controlName":"C","score":0.2,"controlCategory":"Identity"},{"controlName":"B","score":9}]}"#;
-    with_records(json, &reference(1, false), &[], BOTH, |records| {
+    with_records(json, &reference(1, false), &[], &Selection::all(), |records| {
         let names: Vec<_> =
             (0..records.end()).map(|p| records.at(p).unwrap().control_id().to_owned()).collect();
         assert_eq!(names, ["A", "B", "C", ""]);
@@ -91,7 +91,7 @@ fn places_are_by_control_id_then_the_summary() {
 
 #[test]
 fn a_selection_moves_no_place() {
-    let only_summary = Selection { controls: false, summary: true };
+    let only_summary = &Selection { controls: false, ..Selection::all() };
     with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], only_summary, |records| {
         assert!(records.at(0).is_none() && records.at(1).is_none());
         assert!(records.at(2).is_some());
@@ -128,7 +128,7 @@ fn a_control_that_comes_back_is_streamed_again() {
 fn maximum_and_outcome() {
     let check = |backfilled, json: &str, want: Option<(f64, MaxScoreSource)>, outcome| {
         let json = format!(r#"{{"controlScores":[{json}]}}"#);
-        with_records(&json, &reference(1, backfilled), &[], BOTH, |records| {
+        with_records(&json, &reference(1, backfilled), &[], &Selection::all(), |records| {
             let Body::Control(control) = records.at(0).unwrap().body else { panic!("a control") };
             let max = want.map(|(max, source)| (Number::new(max).unwrap(), source));
             assert_eq!((control.max_score, control.outcome()), (max, outcome), "{json}");

@@ -86,6 +86,19 @@ impl EventId {
         Self(bytes)
     }
 
+    /// From 40 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 20];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     pub fn as_bytes(&self) -> &[u8; 20] {
         &self.0
     }

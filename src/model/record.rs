@@ -25,6 +25,8 @@ pub struct Record<'a> {
     pub observed_ms: i64,
     pub tenant: &'a Tenant,
     pub snapshot: &'a SnapshotRef,
+    /// Sent once more, because somebody asked.
+    pub replayed: bool,
     pub body: Body<'a>,
 }
 

@@ -8,6 +8,7 @@ use crate::model::{EventId, Record};
 pub struct Batch {
     octets: Vec<u8>,
     items: Vec<Item>,
+    truncated: u64,
 }
 
 /// One encoded record. What comes before `split` is the sink's own (a key, say), the rest is what
@@ -49,6 +50,16 @@ impl Batch {
         }
     }
 
+    /// The record pushed last had to be cut.
+    pub fn note_truncated(&mut self) {
+        self.truncated += 1;
+    }
+
+    /// How many records had to be cut.
+    pub fn truncated(&self) -> u64 {
+        self.truncated
+    }
+
     /// A record that is encoded already.
     #[cfg(test)]
     pub(crate) fn push_encoded(&mut self, event_id: EventId, octets: &[u8]) {
@@ -86,6 +97,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.octets.clear();
         self.items.clear();
+        self.truncated = 0;
     }
 
     /// A batch of some of these records.

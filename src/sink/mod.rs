@@ -1,8 +1,8 @@
 //! Where records go, and the protocol that proves they arrived.
 //!
 //! A sink knows the record, the formats and its own protocol; nothing of the checkpoint. It
-//! promises one thing: `Ok` from [`Sink::deliver`] means that every record of the batch has
-//! arrived, by the strongest proof its protocol has. Unknown is not delivered.
+//! promises one thing: a [`Receipt`] means that every record of the batch has arrived, by the
+//! strongest proof its protocol has. Unknown is not delivered.
 //!
 //! A new sink is one folder and one line in [`KINDS`].
 
@@ -75,12 +75,13 @@ pub trait Plan: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
 }
 
-/// An open sink. One task owns it; it never sees two batches at once.
+/// An open sink. One task owns it, and hands it one batch after the other.
 pub trait Sink: Send + Sync {
     /// Appends one record to a batch, as it will go over the wire.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
-    /// Delivers a batch and waits for the proof.
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>>;
+    /// Gives a batch to the receiver. The proof comes with it, or is still to come: then the next
+    /// batch may follow before it is there, up to [`Limits::in_flight`].
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>>;
     /// What to keep before the first batch, so that a crash in it can be undone.
     fn mark(&self) -> Option<Vec<u8>> {
         None
@@ -100,14 +101,23 @@ pub struct Context {
     pub texts: Texts,
 }
 
-/// A batch is full when either is reached.
+/// A batch is full when `records` or `octets` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub records: usize,
     pub octets: usize,
+    /// Batches that may wait for their proof at the same time; at least 1.
+    pub in_flight: usize,
 }
 
-/// The proof. What `mark` holds is kept with the cursor, in the same transaction, and handed back
+/// That a batch has arrived: known, or on its way.
+pub enum Proof {
+    Given(Receipt),
+    /// Waits for nothing but the receiver's word. The batch is kept until then.
+    Awaited(BoxFuture<'static, Result<Receipt, Failure>>),
+}
+
+/// What a proof leaves. What `mark` holds is kept with the cursor, in the same transaction, and handed back
 /// on the next start.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
@@ -139,6 +149,20 @@ pub enum Failure {
 pub fn variants() -> Vec<Variant> {
     let now = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
     now.chain(LATER.iter().map(|name| Variant { name, keys: None })).collect()
+}
+
+impl Proof {
+    /// Arrived, and nothing to remember.
+    pub fn given() -> Self {
+        Self::Given(Receipt::default())
+    }
+
+    pub async fn wait(self) -> Result<Receipt, Failure> {
+        match self {
+            Self::Given(receipt) => Ok(receipt),
+            Self::Awaited(receipt) => receipt.await,
+        }
+    }
 }
 
 impl Failure {

@@ -146,9 +146,11 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 observed_ms,
                 history: &[],
                 catalogue: &catalogues[usize::from(back > 40)],
+                base: None,
+                replayed: false,
             };
-            let records =
-                Records::new(&entry, &snapshot, Selection { controls: true, summary: true });
+            let selection = Selection::all();
+            let records = Records::new(&entry, &snapshot, &selection);
             for record in (0..records.end()).filter_map(|place| records.at(place)) {
                 let mut out = Vec::new();
                 formatter.write(&record, &mut out);

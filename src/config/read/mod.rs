@@ -1,6 +1,7 @@
 //! From what is written to what is meant. Every fault is noted; nothing stops at the first.
 
 mod credentials;
+mod selection;
 mod tenants;
 
 use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
@@ -9,7 +10,6 @@ use url::Url;
 
 use super::{Configuration, KEYS, SinkPlan, keys::TENANT_KEYS};
 use crate::{
-    derive::Selection,
     format::Texts,
     schedule::Schedule,
     settings::{Document, Fault, Faults, Section, check, parse_duration},
@@ -187,16 +187,12 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
         section.fault("start_from", "`start_from` is a day to come: nothing would be sent");
     }
     let plan: Arc<dyn sink::Plan> = (kind.read)(section)?.into();
-    let records = section.texts("records").unwrap_or(vec!["control", "summary"]);
-    let selection =
-        Selection { controls: records.contains(&"control"), summary: records.contains(&"summary") };
-    if records.is_empty() {
-        section.fault("records", "`records` names nothing to send");
-    }
     Some(SinkPlan {
         name: name.to_owned(),
         kind: kind.name,
-        selection,
+        selection: Arc::new(selection::read(section)),
+        tenants: selection::tenants(section),
+        max_rate: section.integer("max_rate").and_then(|rate| u32::try_from(rate).ok()),
         texts: section
             .text("texts")
             .and_then(Texts::parse)

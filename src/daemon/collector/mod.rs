@@ -116,7 +116,7 @@ impl Engine {
             if let TenantName::Domain(domain) = &state.plan.id {
                 self.checkpoint.keep_resolved(domain, id)?;
             }
-            self.register(&[id])
+            self.register(&state.plan, id)
         })?;
         // Known to the others only when its cursors are on the disk.
         Ok(state.learn(id))

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::Stopped;
 use crate::{
     checkpoint::{DeadLetter, Position},
-    model::EventId,
+    model::{EventId, TenantId},
     sink::Failure,
 };
 
@@ -28,6 +28,7 @@ pub(super) enum Outcome {
 /// One record, and what became of it.
 #[derive(Clone, Debug)]
 pub(super) struct Fate {
+    pub tenant: TenantId,
     pub at: Position,
     pub event_id: EventId,
     pub outcome: Outcome,
@@ -49,9 +50,12 @@ pub(super) struct Refusals {
 impl Fate {
     pub(super) fn letter(&self) -> Option<DeadLetter> {
         match &self.outcome {
-            Outcome::Refused(reason) => {
-                Some(DeadLetter { at: self.at, event_id: self.event_id, reason: reason.clone() })
-            }
+            Outcome::Refused(reason) => Some(DeadLetter {
+                tenant: self.tenant,
+                at: self.at,
+                event_id: self.event_id,
+                reason: reason.clone(),
+            }),
             _ => None,
         }
     }
@@ -126,7 +130,9 @@ mod tests {
 
     /// One fate a letter: `a` arrived, `r` refused, `?` unknown.
     fn fates(text: &str) -> Vec<Fate> {
+        let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
         let fate = |(place, letter)| Fate {
+            tenant,
             at: Position { seq: 1, place },
             event_id: EventId::from_bytes([u8::try_from(place % 256).unwrap(); 20]),
             outcome: match letter {

@@ -20,6 +20,8 @@ mod tests {
             tenant: tenant(n),
             at: Position { seq: 1, place: 0 },
             floor: Day::parse("2026-01-01").unwrap(),
+            ceiling: None,
+            last: 1,
             entries: 1,
             backfilled,
         };

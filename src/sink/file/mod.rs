@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, chain,
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Proof, Receipt, Refusal, Sink, chain,
     formatter, read_format,
 };
 use crate::{
@@ -69,7 +69,7 @@ impl Plan for FilePlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 1 << 20 }
+        Limits { records: 5_000, octets: 1 << 20, in_flight: 1 }
     }
 
     fn claims(&self) -> Option<String> {
@@ -109,13 +109,15 @@ impl Sink for FileSink {
         Some(Mark { identity: self.identity, length: self.length }.write())
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         let appended = tokio::task::block_in_place(|| self.append(batch.octets()));
         let path = self.path.clone();
-        Box::pin(std::future::ready(appended.map_err(|error| match io_failure(&path, &error) {
-            // After a failed write or sync nobody knows what the disk holds: open it anew.
-            Failure::Retry { reason, .. } => Failure::Broken { reason },
-            other => other,
+        Box::pin(std::future::ready(appended.map(Proof::Given).map_err(|error| {
+            match io_failure(&path, &error) {
+                // After a failed write or sync nobody knows what the disk holds: open it anew.
+                Failure::Retry { reason, .. } => Failure::Broken { reason },
+                other => other,
+            }
         })))
     }
 }

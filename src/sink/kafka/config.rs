@@ -65,7 +65,7 @@ impl Plan for KafkaPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 4 << 20 }
+        Limits { records: 5_000, octets: 4 << 20, in_flight: 1 }
     }
 
     fn open<'a>(

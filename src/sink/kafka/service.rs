@@ -14,7 +14,7 @@ use super::config::KafkaPlan;
 use crate::{
     format::Formatter,
     model::{Record, SCHEMA},
-    sink::{Batch, BoxFuture, Context, Failure, Item, Receipt, Refusal, Sink, chain, formatter},
+    sink::{Batch, BoxFuture, Context, Failure, Item, Proof, Refusal, Sink, chain, formatter},
 };
 
 /// How long librdkafka tries by itself before the batch is ours to try again.
@@ -82,7 +82,7 @@ impl Sink for Kafka {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         Box::pin(async move {
             let mut reports = Vec::with_capacity(batch.len());
             let mut refused = Vec::new();
@@ -105,7 +105,7 @@ impl Sink for Kafka {
             }
             match (worst, unwanted) {
                 (Some(failure), _) => Err(failure),
-                (None, None) if refused.is_empty() => Ok(Receipt::default()),
+                (None, None) if refused.is_empty() => Ok(Proof::given()),
                 (None, None) => Err(Failure::Poison { refused, rest_delivered: true }),
                 // The broker judges what librdkafka packed together as one: find out which it was.
                 (None, Some(reason)) => Err(Failure::TooLarge { reason, arrived }),

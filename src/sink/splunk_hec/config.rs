@@ -77,7 +77,7 @@ impl Plan for HecPlan {
 
     fn limits(&self) -> Limits {
         // 1 MB is what Splunk Cloud documents as the size to respect, before compression.
-        Limits { records: 1_000, octets: 512 << 10 }
+        Limits { records: 1_000, octets: 512 << 10, in_flight: 1 }
     }
 
     fn open<'a>(

@@ -11,7 +11,7 @@ use crate::{
     model::{Day, Record},
     net,
     settings::SecretRef,
-    sink::{Batch, BoxFuture, Context, Failure, Receipt, Refusal, Sink, chain, formatter},
+    sink::{Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter},
 };
 
 /// Largest answer worth reading: a code and a sentence.
@@ -76,7 +76,7 @@ impl Sink for Hec {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         Box::pin(async move {
             let token = self.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
             let mut authorization = reqwest::header::HeaderValue::from_str(&format!(
@@ -104,7 +104,7 @@ impl Sink for Hec {
             let wait = net::retry_after(response.headers());
             let body = net::read_body(response, MAX_ANSWER).await.unwrap_or_default();
             response::read(status, &body, wait, batch.len())?;
-            Ok(Receipt::default())
+            Ok(Proof::given())
         })
     }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Receipt, Refusal, Sink, formatter,
+    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Proof, Refusal, Sink, formatter,
     read_format,
 };
 use crate::{
@@ -35,7 +35,7 @@ impl Plan for StdoutPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 1_000, octets: 256 << 10 }
+        Limits { records: 1_000, octets: 256 << 10, in_flight: 1 }
     }
 
     fn claims(&self) -> Option<String> {
@@ -62,13 +62,13 @@ impl Sink for Stdout {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         let written = tokio::task::block_in_place(|| {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(batch.octets()).and_then(|()| stdout.flush())
         });
-        let receipt = written.map(|()| Receipt::default());
-        Box::pin(std::future::ready(receipt.map_err(|error| {
+        let proof = written.map(|()| Proof::given());
+        Box::pin(std::future::ready(proof.map_err(|error| {
             Failure::misconfigured(format!("cannot write to standard output: {error}"))
         })))
     }

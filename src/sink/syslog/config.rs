@@ -171,7 +171,7 @@ impl Plan for SyslogPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 2_000, octets: 1 << 20 }
+        Limits { records: 2_000, octets: 1 << 20, in_flight: 1 }
     }
 
     fn open<'a>(

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     format::{Formatter, SyslogHeader, cef_severity, syslog_severity, write_message},
     model::Record,
-    sink::{Batch, BoxFuture, Context, Failure, Receipt, Refusal, Sink, formatter},
+    sink::{Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, formatter},
 };
 
 struct SyslogSink {
@@ -58,7 +58,7 @@ impl Sink for SyslogSink {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Receipt, Failure>> {
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         Box::pin(async move {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
@@ -72,7 +72,7 @@ impl Sink for SyslogSink {
                 Ok(()) => {
                     // Kept only while it is known to be good.
                     self.connection = Some(connection);
-                    Ok(Receipt::default())
+                    Ok(Proof::given())
                 }
                 Err(error) => Err(lost(&self.plan.target, &error)),
             }

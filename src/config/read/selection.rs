@@ -1,0 +1,67 @@
+//! What a sink is given: tenants, kinds, controls.
+
+use crate::{
+    config::{TenantFilter, TenantPattern},
+    derive::{FullEvery, Glob, Selection, Which},
+    settings::Section,
+};
+
+/// Days between two full days of `controls = "changed"`, where nothing else is said.
+const FULL_EVERY: i32 = 7;
+
+pub(super) fn read(section: &Section<'_>) -> Selection {
+    let records = section.texts("records").unwrap_or(vec!["control", "summary"]);
+    if records.is_empty() {
+        section.fault("records", "`records` names nothing to send");
+    }
+    let changed = section.text("controls") == Some("changed");
+    if section.has("full_every") && !changed {
+        section.fault("full_every", "`full_every` goes with `controls = \"changed\"`");
+    }
+    Selection {
+        controls: records.contains(&"control"),
+        summary: records.contains(&"summary"),
+        which: Which {
+            ids: globs(section, "control_ids"),
+            services: globs(section, "services"),
+            categories: globs(section, "categories"),
+            changed: changed.then(|| full_every(section)),
+        },
+    }
+}
+
+pub(super) fn tenants(section: &Section<'_>) -> TenantFilter {
+    let patterns = patterns(section, "tenants").into_iter();
+    TenantFilter(
+        patterns
+            .map(|text| match text.split_once('=') {
+                Some((label, value)) => {
+                    TenantPattern::Label(label.trim().to_owned(), Glob::new(value.trim()))
+                }
+                None => TenantPattern::Name(Glob::new(text)),
+            })
+            .collect(),
+    )
+}
+
+fn full_every(section: &Section<'_>) -> FullEvery {
+    let Some(duration) = section.duration("full_every") else { return FullEvery(FULL_EVERY) };
+    let days = duration.as_secs() / 86_400;
+    if !duration.as_secs().is_multiple_of(86_400) || !(1..=366).contains(&days) {
+        section.fault("full_every", "`full_every` must be whole days, from 1d to 366d");
+    }
+    FullEvery(i32::try_from(days).unwrap_or(FULL_EVERY))
+}
+
+fn globs(section: &Section<'_>, key: &str) -> Vec<Glob> {
+    patterns(section, key).into_iter().map(Glob::new).collect()
+}
+
+/// A list that is there and empty would want nothing at all: nobody means that.
+fn patterns<'a>(section: &Section<'a>, key: &str) -> Vec<&'a str> {
+    let patterns = section.texts(key).unwrap_or_default();
+    if patterns.is_empty() && section.has(key) {
+        section.fault(key, format!("`{key}` names nothing to send"));
+    }
+    patterns
+}

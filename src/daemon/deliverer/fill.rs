@@ -1,0 +1,306 @@
+//! From the log to loads: whose turn it is, what is read, what becomes records.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::task::block_in_place;
+use tokio_util::sync::CancellationToken;
+
+use super::{Deliverer, Stopped, turns::in_turn};
+use crate::{
+    checkpoint::{Lane, Letter, Pending, Position, StoredEntry, Wanted},
+    derive::{Base, Entry, Records},
+    error::chain,
+    model::{Catalogue, Record, Snapshot, Tenant, TenantId},
+    wire,
+};
+
+/// Octets of bodies read from the log at a time.
+const READ_AHEAD: usize = 2 << 20;
+/// Tenants served before it is looked again who is next.
+const ROUND: usize = 64;
+/// A load goes out after so long, full or not.
+const OLDEST_LOAD: Duration = Duration::from_secs(1);
+/// Dead letters sent again at a time.
+const LETTERS: u32 = 500;
+
+/// An entry, read.
+struct Decoded<'a> {
+    catalogue: Arc<Catalogue>,
+    base_catalogue: Option<Arc<Catalogue>>,
+    snapshot: Snapshot<'a>,
+    observed_time: String,
+}
+
+type Tenants = HashMap<TenantId, Arc<Tenant>>;
+
+impl Deliverer {
+    /// Reads and sends until nothing is left: what is new first, then days to be sent once more,
+    /// then dead letters. A tenant whose log cannot be read is set aside, and the others are
+    /// served.
+    pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+        let mut set_aside: HashSet<TenantId> = HashSet::new();
+        let mut unreadable = None;
+        loop {
+            let known: Tenants = self
+                .engine
+                .tenants
+                .iter()
+                .filter_map(|state| state.known().map(|tenant| (tenant.id, tenant)))
+                .collect();
+            let (lane, pending) = self.next(&known, &set_aside)?;
+            if pending.is_empty() {
+                self.submit().await?;
+                self.settle_all().await?;
+                // Seen with the cursors as they are now, there may be more after all.
+                if !std::mem::take(&mut self.ahead).is_empty() || self.serve_letters(&known).await?
+                {
+                    continue;
+                }
+                return unreadable.map_or(Ok(()), Err);
+            }
+            self.change_lane(lane).await?;
+            for next in pending.iter().take(ROUND) {
+                if cancel.is_cancelled() {
+                    return Err(Stopped::Cancelled);
+                }
+                let Some(tenant) = known.get(&next.tenant) else { continue };
+                self.last = Some(next.tenant);
+                match self.serve(next, tenant, cancel).await {
+                    Err(stopped) if stopped.is_of_one_tenant() => {
+                        tracing::error!(
+                            sink = self.plan.name,
+                            tenant = tenant.name,
+                            error = chain(&stopped),
+                            "the tenant's log cannot be read; it is set aside"
+                        );
+                        set_aside.insert(next.tenant);
+                        unreadable = Some(stopped);
+                    }
+                    served => served?,
+                }
+            }
+        }
+    }
+
+    /// What is to be read next, in turn, from where it has been read to.
+    fn next(
+        &self,
+        known: &Tenants,
+        set_aside: &HashSet<TenantId>,
+    ) -> Result<(Lane, Vec<Pending>), Stopped> {
+        let checkpoint = &self.engine.checkpoint;
+        let unread = |lane: Lane, mut pending: Vec<Pending>| {
+            for next in &mut pending {
+                next.at = *self.ahead.get(&(lane, next.tenant)).unwrap_or(&next.at);
+            }
+            // Of a tenant that is no longer configured the log stays, and nothing is sent.
+            pending.retain(|p| {
+                p.at.seq <= p.last
+                    && known.contains_key(&p.tenant)
+                    && !set_aside.contains(&p.tenant)
+            });
+            in_turn(&mut pending, self.last);
+            pending
+        };
+        let name = &self.plan.name;
+        let live = unread(Lane::Live, block_in_place(|| checkpoint.pending(name))?);
+        if live.is_empty()
+            && let Some((lane, pending)) = block_in_place(|| checkpoint.pending_replay(name))?
+        {
+            return Ok((lane, unread(lane, pending)));
+        }
+        Ok((Lane::Live, live))
+    }
+
+    /// A load is of one lane.
+    async fn change_lane(&mut self, lane: Lane) -> Result<(), Stopped> {
+        if self.load.lane != lane {
+            self.submit().await?;
+            self.load.lane = lane;
+        }
+        Ok(())
+    }
+
+    /// Loads some of a tenant's log.
+    async fn serve(
+        &mut self,
+        pending: &Pending,
+        tenant: &Tenant,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let wanted = Wanted {
+            tenant: pending.tenant,
+            seq: pending.at.seq,
+            last: pending.last,
+            floor: pending.floor,
+            ceiling: pending.ceiling,
+            octets: READ_AHEAD,
+            bases: self.plan.selection.needs_base(),
+        };
+        let entries = block_in_place(|| self.engine.checkpoint.read(&wanted))?;
+        self.load.begin(pending.tenant, pending.at);
+        for entry in &entries {
+            let decoded = self.decode(entry)?;
+            self.serve_entry(entry, decoded, tenant, pending.at, cancel).await?;
+            self.reached(pending.tenant, Position { seq: entry.snapshot.seq + 1, place: 0 });
+        }
+        if entries.is_empty() {
+            self.reached(pending.tenant, Position { seq: pending.last + 1, place: 0 });
+        }
+        if self.load.age() > OLDEST_LOAD {
+            self.submit().await?;
+        }
+        Ok(())
+    }
+
+    fn reached(&mut self, tenant: TenantId, to: Position) {
+        self.load.reached(to);
+        self.ahead.insert((self.load.lane, tenant), to);
+    }
+
+    fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
+        let seq = entry.snapshot.seq;
+        let unreadable = |reason: String| Stopped::Entry { seq, reason };
+        let checkpoint = &self.engine.checkpoint;
+        let base_version = entry.base.as_ref().and_then(|base| base.catalogue);
+        let (catalogue, base_catalogue) = block_in_place(|| {
+            let base = match base_version {
+                Some(_) if base_version == entry.catalogue => None,
+                Some(_) => Some(self.catalogues.get(checkpoint, base_version)?),
+                None => None,
+            };
+            let own = self.catalogues.get(checkpoint, entry.catalogue)?;
+            let base = base.or_else(|| base_version.map(|_| own.clone()));
+            Ok::<_, Stopped>((own, base))
+        })?;
+        let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
+        let observed = jiff::Timestamp::from_millisecond(entry.observed_ms)
+            .map_err(|error| unreadable(error.to_string()))?;
+        Ok(Decoded { catalogue, base_catalogue, snapshot, observed_time: observed.to_string() })
+    }
+
+    async fn serve_entry(
+        &mut self,
+        entry: &StoredEntry,
+        decoded: Decoded<'_>,
+        tenant: &Tenant,
+        at: Position,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let seq = entry.snapshot.seq;
+        let selection = Arc::clone(&self.plan.selection);
+        let entry = decoded.entry(entry, tenant, self.load.lane != Lane::Live);
+        let records = Records::new(&entry, &decoded.snapshot, &selection);
+        let first = if seq == at.seq { at.place } else { 0 };
+        for place in first..records.end() {
+            if let Some(record) = records.at(place) {
+                self.encode(&record, Position { seq, place }).await?;
+            }
+            if self.load.is_full(self.limits) {
+                if cancel.is_cancelled() {
+                    return Err(Stopped::Cancelled);
+                }
+                let next = Position { seq, place: place + 1 };
+                self.reached(tenant.id, next);
+                self.submit().await?;
+                self.load.begin(tenant.id, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a record into the load.
+    async fn encode(&mut self, record: &Record<'_>, at: Position) -> Result<(), Stopped> {
+        self.ensure_open().await?;
+        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+        let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
+        self.load.put(at, record.event_id, refused);
+        Ok(())
+    }
+
+    /// Sends dead letters again, if any are wanted to be. Says whether there were some.
+    async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, Stopped> {
+        let checkpoint = &self.engine.checkpoint;
+        let letters = block_in_place(|| checkpoint.pending_letters(&self.plan.name, LETTERS))?;
+        let letters: Vec<Letter> =
+            letters.into_iter().filter(|l| known.contains_key(&l.tenant)).collect();
+        if letters.is_empty() {
+            return Ok(false);
+        }
+        self.load.lane = Lane::Rejected;
+        for letter in &letters {
+            self.serve_letter(letter, &known[&letter.tenant]).await?;
+        }
+        self.submit().await?;
+        self.settle_all().await?;
+        self.load.lane = Lane::Live;
+        Ok(true)
+    }
+
+    async fn serve_letter(&mut self, letter: &Letter, tenant: &Tenant) -> Result<(), Stopped> {
+        let Letter { at, .. } = *letter;
+        let wanted = Wanted {
+            tenant: letter.tenant,
+            seq: at.seq,
+            last: at.seq,
+            floor: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
+            ceiling: None,
+            octets: READ_AHEAD,
+            bases: self.plan.selection.needs_base(),
+        };
+        let entries = block_in_place(|| self.engine.checkpoint.read(&wanted))?;
+        self.load.begin(letter.tenant, at);
+        self.load.reached(Position { place: at.place + 1, ..at });
+        let refuse = |reason: &str| Some(reason.to_owned());
+        let Some(entry) = entries.first() else {
+            self.load.put_letter(letter, refuse("its day is no longer in the checkpoint"));
+            return Ok(());
+        };
+        let decoded = self.decode(entry)?;
+        // What was refused once is wanted, whatever the configuration has come to select since.
+        let selection = crate::derive::Selection::all();
+        let derived = decoded.entry(entry, tenant, true);
+        let records = Records::new(&derived, &decoded.snapshot, &selection);
+        let Some(record) = records.at(at.place) else {
+            self.load.put_letter(letter, refuse("its day has no such record"));
+            return Ok(());
+        };
+        self.ensure_open().await?;
+        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+        let refused = sink.encode(&record, &mut self.load.batch).err().map(|refusal| refusal.0);
+        self.load.put_letter(letter, refused);
+        if self.load.is_full(self.limits) {
+            self.submit().await?;
+            self.load.lane = Lane::Rejected;
+        }
+        Ok(())
+    }
+}
+
+impl Decoded<'_> {
+    fn entry<'e>(
+        &'e self,
+        stored: &'e StoredEntry,
+        tenant: &'e Tenant,
+        replayed: bool,
+    ) -> Entry<'e> {
+        let base = stored
+            .base
+            .as_ref()
+            .map(|base| Base { facts: &base.facts, catalogue: self.base_catalogue.as_deref() });
+        Entry {
+            tenant,
+            snapshot: &stored.snapshot,
+            observed_time: &self.observed_time,
+            observed_ms: stored.observed_ms,
+            history: &stored.history,
+            catalogue: &self.catalogue,
+            base,
+            replayed,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What goes out as one batch: records of one tenant or of many, and how far each tenant's log is
+//! through with them.
+
+use tokio::time::Instant;
+
+use super::refusals::{Fate, Outcome};
+use crate::{
+    checkpoint::{Lane, Letter, Move, Position},
+    model::{EventId, TenantId},
+    sink::{Batch, Limits},
+};
+
+/// A batch that is being filled, or on its way.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub batch: Batch,
+    pub lane: Lane,
+    slots: Vec<Slot>,
+    spans: Vec<Move>,
+    /// When the first record went in.
+    since: Option<Instant>,
+}
+
+/// A record of the load. Those not refused stand in the batch, in the same order.
+#[derive(Debug)]
+struct Slot {
+    tenant: TenantId,
+    at: Position,
+    event_id: EventId,
+    /// Refused before it was sent, with the reason.
+    refused: Option<String>,
+    /// The dead letter that it is on the list as.
+    letter: Option<i64>,
+}
+
+impl Load {
+    pub(super) fn new(lane: Lane, mut batch: Batch) -> Self {
+        batch.clear();
+        Self { batch, lane, slots: Vec::new(), spans: Vec::new(), since: None }
+    }
+
+    /// What follows is of this tenant, from this place on.
+    pub(super) fn begin(&mut self, tenant: TenantId, from: Position) {
+        let goes_on = self.spans.last().is_some_and(|s| s.tenant == tenant && s.to == from);
+        if !goes_on {
+            self.spans.push(Move { tenant, from, to: from });
+        }
+    }
+
+    /// The tenant begun last is through up to here.
+    pub(super) fn reached(&mut self, to: Position) {
+        if let Some(span) = self.spans.last_mut() {
+            span.to = to;
+        }
+    }
+
+    /// The tenant's record at this place is in the batch, or was refused.
+    pub(super) fn put(&mut self, at: Position, event_id: EventId, refused: Option<String>) {
+        if let Some(span) = self.spans.last() {
+            self.slots.push(Slot { tenant: span.tenant, at, event_id, refused, letter: None });
+            self.since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// As [`Self::put`], of a record that is on the dead-letter list.
+    pub(super) fn put_letter(&mut self, letter: &Letter, refused: Option<String>) {
+        self.put(letter.at, letter.event_id, refused);
+        if let Some(slot) = self.slots.last_mut() {
+            slot.letter = Some(letter.id);
+        }
+    }
+
+    /// Records that cannot be encoded fill a batch too, or they would be remembered without end.
+    pub(super) fn is_full(&self, limits: Limits) -> bool {
+        self.slots.len() >= limits.records || self.batch.octets().len() >= limits.octets
+    }
+
+    pub(super) fn age(&self) -> std::time::Duration {
+        self.since.map_or_else(Default::default, |since| since.elapsed())
+    }
+
+    /// Nothing to send and no cursor to move.
+    pub(super) fn is_void(&self) -> bool {
+        self.slots.is_empty() && self.spans.iter().all(|span| span.from == span.to)
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// What became of each record, sent or not, in the order of the load. `outcomes` are of the
+    /// batch.
+    pub(super) fn fates(&self, outcomes: Vec<Outcome>) -> Vec<Fate> {
+        let mut sent = outcomes.into_iter();
+        let fate = |slot: &Slot| Fate {
+            tenant: slot.tenant,
+            at: slot.at,
+            event_id: slot.event_id,
+            outcome: match &slot.refused {
+                Some(reason) => Outcome::Refused(reason.clone()),
+                None => sent.next().unwrap_or(Outcome::Unknown),
+            },
+        };
+        self.slots.iter().map(fate).collect()
+    }
+
+    /// The dead letters among the settled that have arrived now.
+    pub(super) fn delivered_letters(&self, settled: &[Fate]) -> Vec<i64> {
+        let of_settled = self.slots.iter().zip(settled);
+        of_settled
+            .filter(|(_, fate)| fate.outcome == Outcome::Arrived)
+            .filter_map(|(slot, _)| slot.letter)
+            .collect()
+    }
+
+    /// How far each tenant's cursor may move when the first `settled` fates are.
+    pub(super) fn moves(&self, fates: &[Fate], settled: usize) -> Vec<Move> {
+        let open = &fates[settled..];
+        let reached = |span: &Move| {
+            let first_open = open.iter().find(|fate| {
+                fate.tenant == span.tenant && fate.at >= span.from && fate.at < span.to
+            });
+            Move { to: first_open.map_or(span.to, |fate| fate.at), ..*span }
+        };
+        self.spans.iter().map(reached).filter(|span| span.from != span.to).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(n: u8) -> TenantId {
+        TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap()
+    }
+
+    fn at(seq: u64, place: u32) -> Position {
+        Position { seq, place }
+    }
+
+    fn id(n: u8) -> EventId {
+        EventId::from_bytes([n; 20])
+    }
+
+    /// Two tenants, one record refused before it was sent.
+    fn load() -> Load {
+        let mut load = Load::new(Lane::Live, Batch::default());
+        load.begin(tenant(1), at(1, 0));
+        load.put(at(1, 0), id(1), None);
+        load.put(at(1, 1), id(2), Some("too long".into()));
+        load.reached(at(2, 0));
+        load.begin(tenant(1), at(2, 0));
+        load.put(at(2, 5), id(3), None);
+        load.reached(at(3, 0));
+        load.begin(tenant(2), at(9, 0));
+        load.put(at(9, 7), id(4), None);
+        load.reached(at(10, 0));
+        load
+    }
+
+    fn shown(moves: &[Move]) -> Vec<((u64, u32), (u64, u32))> {
+        moves.iter().map(|m| ((m.from.seq, m.from.place), (m.to.seq, m.to.place))).collect()
+    }
+
+    #[test]
+    fn fates_stand_in_order_whether_sent_or_not() {
+        let load = load();
+        let fates = load.fates(vec![Outcome::Arrived, Outcome::Arrived]);
+        let letters: String = fates
+            .iter()
+            .map(|fate| match fate.outcome {
+                Outcome::Arrived => 'a',
+                Outcome::Refused(_) => 'r',
+                Outcome::Unknown => '?',
+            })
+            .collect();
+        assert_eq!(letters, "ara?");
+    }
+
+    #[test]
+    fn each_tenant_moves_as_far_as_its_own_records_are_settled() {
+        let load = load();
+        let fates = load.fates(vec![Outcome::Arrived; 3]);
+        assert_eq!(shown(&load.moves(&fates, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
+        assert_eq!(shown(&load.moves(&fates, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
+        assert_eq!(shown(&load.moves(&fates, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
+        assert_eq!(shown(&load.moves(&fates, 0)), [((9, 0), (9, 7))]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Which of an entry's records a sink is given.
+
+use wildmatch::WildMatch;
+
+use super::{Base, Entry, control};
+use crate::model::{ControlScore, ProfileSlot};
+
+/// What a sink wants of an entry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    pub controls: bool,
+    pub summary: bool,
+    pub which: Which,
+}
+
+/// Which controls. An empty list of patterns wants everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Which {
+    pub ids: Vec<Glob>,
+    pub services: Vec<Glob>,
+    pub categories: Vec<Glob>,
+    /// Only controls that differ from their base, and all of them once in so many days.
+    pub changed: Option<FullEvery>,
+}
+
+/// Days, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullEvery(pub i32);
+
+/// A pattern for a name: `*` for any characters, `?` for one, whatever the case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Glob(WildMatch);
+
+impl Selection {
+    /// Every record.
+    pub fn all() -> Self {
+        Self { controls: true, summary: true, which: Which::default() }
+    }
+
+    /// Bases have to be at hand.
+    pub fn needs_base(&self) -> bool {
+        self.controls && self.which.changed.is_some()
+    }
+}
+
+impl Which {
+    pub(super) fn wants(&self, score: &ControlScore<'_>, entry: &Entry<'_>) -> bool {
+        if self == &Self::default() {
+            return true;
+        }
+        let profile = entry.catalogue.find(&score.name);
+        let of_profile = |field: fn(&crate::model::Profile) -> &Option<String>| {
+            profile.and_then(|slot| field(&slot.profile).as_deref())
+        };
+        let category = score.category.as_deref().or_else(|| of_profile(|p| &p.category));
+        matches(&self.ids, Some(&score.name))
+            && matches(&self.services, of_profile(|p| &p.service))
+            && matches(&self.categories, category)
+            && self
+                .changed
+                .is_none_or(|every| every.is_full(entry) || differs(score, profile, entry))
+    }
+}
+
+impl FullEvery {
+    /// The first day after its base in a new span of so many days, counted from 1970-01-01: it
+    /// depends on the days alone, and a gap postpones nothing.
+    fn is_full(self, entry: &Entry<'_>) -> bool {
+        let span = |day: crate::model::Day| day.number().div_euclid(self.0.max(1));
+        entry.base.as_ref().is_none_or(|base| span(base.facts.day) != span(entry.snapshot.day))
+    }
+}
+
+impl Glob {
+    pub fn new(pattern: &str) -> Self {
+        Self(WildMatch::new_case_insensitive(pattern))
+    }
+
+    pub fn matches(&self, text: &str) -> bool {
+        self.0.matches(text)
+    }
+}
+
+fn matches(patterns: &[Glob], text: Option<&str>) -> bool {
+    patterns.is_empty() || patterns.iter().any(|p| p.matches(text.unwrap_or_default()))
+}
+
+/// Whether a control differs from its base in facts, attainable points, decision or deprecation.
+fn differs(score: &ControlScore<'_>, now: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
+    let Some(Base { facts, catalogue }) = &entry.base else { return true };
+    let Some(before) = facts.control(&score.name) else { return true };
+    if before.differs(&control::facts(score)) {
+        return true;
+    }
+    // Without a catalogue of that day there is nothing to compare with.
+    let Some(catalogue) = catalogue else { return false };
+    match (catalogue.find(&score.name), now) {
+        (Some(before), Some(now)) => {
+            before.profile.max_score != now.profile.max_score
+                || before.profile.deprecated != now.profile.deprecated
+                || before.decision() != now.decision()
+        }
+        (before, now) => before.is_some() != now.is_some(),
+    }
+}
