@@ -1,9 +1,9 @@
 //! Reading the log on from a cursor.
 
-use rusqlite::params;
+use rusqlite::{Row, params, types::ValueRef};
 
 use super::{
-    Checkpoint, CheckpointError,
+    Checkpoint, CheckpointError, Names,
     body::Bodies,
     take::{EntryFlags, read_facts},
 };
@@ -74,9 +74,13 @@ impl Checkpoint {
         let mut bodies = Bodies::default();
         let (mut entries, mut read) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            let day: i32 = row.get(1)?;
-            let revision: u32 = row.get(3)?;
-            let EntryFlags { late, backfilled, partial, .. } = EntryFlags::of(row.get(5)?);
+            let body = match bodies.read(&connection, row.get(7)?) {
+                // What comes before it can go out all the same.
+                Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
+                other => other?,
+            };
+            read += body.len();
+            let (day, revision): (i32, u32) = (row.get(1)?, row.get(3)?);
             let mut history = Vec::new();
             if revision > 1 {
                 let mut rows = earlier.query(params![guid, day, revision])?;
@@ -84,42 +88,43 @@ impl Checkpoint {
                     history.push(read_facts(row, 0, 1, &names)?);
                 }
             }
-            let day = Day::from_number(day)
-                .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
-            let seq = row.get::<_, i64>(0)?.cast_unsigned();
-            let body = match bodies.read(&connection, row.get(7)?) {
-                // What comes before it can go out all the same.
-                Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
-                other => other?,
-            };
-            read += body.len();
-            let base = match row.get_ref(9)? {
-                rusqlite::types::ValueRef::Null => None,
-                _ => Some(StoredBase {
-                    facts: read_facts(row, 8, 9, &names)?,
-                    catalogue: row.get(10)?,
-                }),
-            };
-            entries.push(StoredEntry {
-                snapshot: SnapshotRef {
-                    id: row.get(4)?,
-                    day,
-                    revision,
-                    seq,
-                    late,
-                    backfilled,
-                    partial,
-                },
-                observed_ms: row.get(2)?,
-                body,
-                catalogue: row.get(6)?,
-                history,
-                base,
-            });
+            entries.push(stored(row, body, history, &names)?);
             if read >= wanted.octets {
                 break;
             }
         }
         Ok(entries)
     }
+}
+
+/// An entry from its row.
+fn stored(
+    row: &Row<'_>,
+    body: String,
+    history: Vec<DayFacts>,
+    names: &Names,
+) -> Result<StoredEntry, CheckpointError> {
+    let EntryFlags { late, backfilled, partial, .. } = EntryFlags::of(row.get(5)?);
+    let day = Day::from_number(row.get(1)?)
+        .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
+    let base = match row.get_ref(9)? {
+        ValueRef::Null => None,
+        _ => Some(StoredBase { facts: read_facts(row, 8, 9, names)?, catalogue: row.get(10)? }),
+    };
+    Ok(StoredEntry {
+        snapshot: SnapshotRef {
+            id: row.get(4)?,
+            day,
+            revision: row.get(3)?,
+            seq: row.get::<_, i64>(0)?.cast_unsigned(),
+            late,
+            backfilled,
+            partial,
+        },
+        observed_ms: row.get(2)?,
+        body,
+        catalogue: row.get(6)?,
+        history,
+        base,
+    })
 }

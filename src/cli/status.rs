@@ -122,7 +122,7 @@ fn as_json(status: &Status, names: &HashMap<String, String>) -> serde_json::Valu
     let sinks = status.sinks.iter().map(|s| {
         let cursors = s.cursors.iter().map(|(tenant, seq, place)| json!({ "tenant": tenant, "seq": seq, "place": place }));
         json!({
-            "name": s.name, "sent": s.sent, "rejected": s.rejected, "backlog_days": s.backlog,
+            "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
             "oldest_day": s.oldest.map(|d| d.to_string()), "last_proof": s.last_proof_ms.map(instant), "last_error": s.last_error,
             "cursors": cursors.collect::<Vec<_>>(),
         })

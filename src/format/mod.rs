@@ -19,12 +19,14 @@ mod cef;
 mod json;
 mod rfc5424;
 mod severity;
+mod shorten;
 mod text;
 
 pub use cef::{Cef, Header as CefHeader, write_extension, write_header};
 pub use json::Json;
-pub use rfc5424::{Header as SyslogHeader, Sd, write_message};
+pub use rfc5424::{Header as SyslogHeader, Sd, write_message, write_message_3164};
 pub use severity::{cef_severity, syslog_severity};
+pub use shorten::shorten;
 pub use text::{cut, json_string, plain};
 
 use crate::model::Record;
@@ -70,6 +72,11 @@ impl FormatName {
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
+    }
+
+    /// Whether a record can lose its end and still be read.
+    pub fn can_be_shortened(self) -> bool {
+        matches!(self, Self::Cef)
     }
 
     /// CEF has little room, and few SIEMs keep what goes beyond it.

@@ -71,6 +71,25 @@ fn write_param(value: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a message after RFC 3164 up to MSG: `<PRI>TIMESTAMP SP HOSTNAME SP [TAG: SP]`. Without
+/// a tag MSG follows the host, as ArcSight's collectors expect CEF. A tag has 32 letters, digits,
+/// `-` and `_` at most.
+pub fn write_message_3164(header: &Header<'_>, tagged: bool, out: &mut Vec<u8>) {
+    out.push(b'<');
+    crate::model::write_integer(header.pri.into(), out);
+    out.push(b'>');
+    out.extend_from_slice(header.timestamp.as_bytes());
+    out.push(b' ');
+    write_field(header.hostname, 255, out);
+    out.push(b' ');
+    if tagged {
+        let is_tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let tag = header.app_name.bytes().take(32);
+        out.extend(tag.map(|b| if is_tag(b) { b } else { b'_' }));
+        out.extend_from_slice(b": ");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +110,14 @@ mod tests {
             String::from_utf8(out).unwrap(),
             format!("<134>1 - my_host __ - {} -", "m".repeat(32))
         );
+        let header = Header { timestamp: "Nov  5 06:15:00", app_name: "secure score:x", ..header };
+        for (tagged, want) in [
+            (true, "<134>Nov  5 06:15:00 my_host secure_score_x: "),
+            (false, "<134>Nov  5 06:15:00 my_host "),
+        ] {
+            let mut out = Vec::new();
+            write_message_3164(&header, tagged, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
     }
 }

@@ -86,6 +86,11 @@ impl Batch {
         &self.octets
     }
 
+    /// All from one record on.
+    pub fn from(&self, first: &Item) -> &[u8] {
+        &self.octets[first.start..]
+    }
+
     pub fn key(&self, item: &Item) -> &[u8] {
         &self.octets[item.start..item.split]
     }

@@ -141,6 +141,8 @@ pub enum Failure {
     Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
     /// The receiver wants smaller batches. `arrived` names the records that have arrived all the same.
     TooLarge { reason: String, arrived: Vec<usize> },
+    /// The first `arrived` records have arrived; what comes after them failed like this.
+    Partly { arrived: usize, failure: Box<Failure> },
     /// The client is beyond use: close it, open a new one, then as `Retry`.
     Broken { reason: String },
 }
@@ -182,6 +184,7 @@ impl fmt::Display for Failure {
             | Self::Misconfigured { reason }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
+            Self::Partly { failure, .. } => failure.fmt(f),
             Self::Poison { refused, .. } => {
                 write!(f, "the receiver refused {} records", refused.len())
             }

@@ -26,5 +26,6 @@ mod manners;
 mod partial;
 mod pipeline;
 mod reference;
+mod relp;
 mod support;
 mod syslog;

@@ -5,6 +5,7 @@ use crate::support::{
     faults::{Fault, FaultyApi},
     ids, records,
     rsyslog::Rsyslog,
+    syslog_ng::SyslogNg,
 };
 
 fn workspace(section: &str) -> Workspace {
@@ -15,10 +16,13 @@ fn workspace(section: &str) -> Workspace {
 }
 
 fn tls(rsyslog: &Rsyslog, certificate: &str) -> String {
+    format!("address = \"tls://127.0.0.1:{}\"\n{}", rsyslog.tls, tls_keys(rsyslog, certificate))
+}
+
+pub fn tls_keys(rsyslog: &Rsyslog, certificate: &str) -> String {
     let file = |name: &str| rsyslog.file(name).display().to_string();
     format!(
-        "address = \"tls://127.0.0.1:{}\"\nserver_name = \"server.test\"\nca_file = \"{}\"\nclient_certificate = \"{}\"\nclient_key = \"{}\"",
-        rsyslog.tls,
+        "server_name = \"server.test\"\nca_file = \"{}\"\nclient_certificate = \"{}\"\nclient_key = \"{}\"",
         file("ca.pem"),
         file(&format!("{certificate}.pem")),
         file(&format!("{certificate}.key")),
@@ -26,7 +30,7 @@ fn tls(rsyslog: &Rsyslog, certificate: &str) -> String {
 }
 
 /// The `externalId` of every CEF message, in order.
-fn cef_ids(messages: &[serde_json::Value]) -> Vec<String> {
+pub fn cef_ids(messages: &[serde_json::Value]) -> Vec<String> {
     let id = |message: &serde_json::Value| {
         let text = message["msg"].as_str().unwrap();
         assert!(text.trim_start().starts_with("CEF:0|Microsoft|Secure Score|1.0|"), "{text}");
@@ -187,4 +191,102 @@ fn a_receiver_that_comes_back_gets_the_backlog() {
     assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
+}
+
+#[test]
+fn rfc3164_with_a_tag_and_without() {
+    let rsyslog = Rsyslog::new();
+    let address = format!("address = \"tcp://127.0.0.1:{}\"\nmessage = \"rfc3164\"", rsyslog.tcp);
+    let mut workspace = workspace(&format!("{address}\ntimestamp = \"rfc3339\""));
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = rsyslog.expect(expected.len());
+    assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
+    assert_eq!(messages[0]["app"], "secure-score");
+    let observed = expected[0]["observed_time"].as_str().unwrap();
+    assert_eq!(
+        messages[0]["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(),
+        observed.parse::<jiff::Timestamp>().unwrap()
+    );
+    // Without a tag rsyslog takes `CEF` for one, as collectors of CEF expect.
+    workspace.sink("bare", &format!("type = \"syslog\"\n{address}\ntag = false"));
+    workspace.run_ok(&["once"]);
+    let messages = rsyslog.expect(2 * expected.len());
+    let bare = messages.last().unwrap();
+    assert_eq!(bare["app"], "CEF");
+    assert!(bare["msg"].as_str().unwrap().starts_with("0|Microsoft|Secure Score|1.0|"));
+}
+
+#[test]
+fn a_second_daemon_takes_octet_counting_and_lines() {
+    let server = SyslogNg::new();
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"", server.octets));
+    workspace.sink(
+        "lines",
+        &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nmessage = \"rfc3164\"", server.lines),
+    );
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = server.expect(2 * expected.len());
+    let of_octets: Vec<_> = messages.iter().filter(|m| m["msgid"] != "").cloned().collect();
+    let of_lines: Vec<_> = messages.iter().filter(|m| m["msgid"] == "").cloned().collect();
+    assert_eq!(cef_ids(&of_octets), ids(&expected).collect::<Vec<_>>());
+    assert_eq!(cef_ids(&of_lines), ids(&expected).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_message_too_long_is_shortened_by_rule_where_that_is_wanted() {
+    let rsyslog = Rsyslog::new();
+    let mut workspace = workspace(&format!(
+        "address = \"tcp://127.0.0.1:{}\"\nmax_message = \"700B\"\noversize = \"truncate\"\ntexts = \"full\"",
+        rsyslog.tcp
+    ));
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let messages = rsyslog.expect(expected.len());
+    assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
+    let cut = messages
+        .iter()
+        .filter(|m| m["msg"].as_str().unwrap().ends_with(" secureScoreTruncated=true"))
+        .count();
+    assert!(cut > 200);
+    let status = workspace.status();
+    let sink = status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == "siem").unwrap();
+    assert_eq!((&sink["truncated"], &sink["rejected"]), (&cut.into(), &0.into()));
+}
+
+/// What a receiver's kernel had acknowledged and its process never read is lost, and no sender can
+/// see it: the last confirmed records go out again on the next connection.
+#[test]
+fn what_a_receiver_never_read_is_replayed_after_it_died() {
+    let rsyslog = Rsyslog::new();
+    let relay = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = relay.local_addr().unwrap().port();
+    let target = rsyslog.tcp;
+    std::thread::spawn(move || {
+        for (connection, mut stream) in relay.incoming().flatten().enumerate() {
+            let mut upstream = std::net::TcpStream::connect(("127.0.0.1", target)).unwrap();
+            if connection == 0 {
+                // Reads some frames and dies with the rest unread.
+                std::thread::sleep(std::time::Duration::from_millis(300));
+                continue;
+            }
+            std::thread::spawn(move || std::io::copy(&mut stream, &mut upstream));
+        }
+    });
+    let mut workspace =
+        workspace(&format!("address = \"tcp://127.0.0.1:{port}\"\nreplay_on_reconnect = 20000"));
+    workspace.extra = "initial_backfill_days = 60".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let got = cef_ids(&rsyslog.expect(expected.len()));
+    let distinct: std::collections::HashSet<&String> = got.iter().collect();
+    let missing = ids(&expected).filter(|id| !distinct.contains(&(*id).to_owned())).count();
+    assert_eq!(missing, 0);
 }

@@ -57,6 +57,10 @@ impl Delivery {
                 self.send_later(rest.part(0..middle));
                 self.settle_all(batch, arrived.into_iter());
             }
+            Err(Failure::Partly { arrived, failure }) => {
+                self.settle_all(batch, 0..arrived);
+                self.stopped = Some(Stopped::Sink(*failure));
+            }
             Err(failure) => self.stopped = Some(Stopped::Sink(failure)),
         }
         if self.stopped.is_none() && are_too_many(self.refused, self.outcomes.len()) {
@@ -137,8 +141,9 @@ mod tests {
         let first = delivery.next().unwrap();
         delivery.take(&first, Ok(Receipt::default()));
         let second = delivery.next().unwrap();
-        delivery.take(&second, Err(Failure::retry("gone")));
-        assert_eq!(shown(&delivery), "aa??");
+        let gone = Failure::Partly { arrived: 1, failure: Box::new(Failure::retry("gone")) };
+        delivery.take(&second, Err(gone));
+        assert_eq!(shown(&delivery), "aaa?");
         assert!(delivery.next().is_none() && delivery.stopped.is_some());
     }
 }

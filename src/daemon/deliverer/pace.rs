@@ -21,7 +21,8 @@ impl Pace {
     pub(super) async fn wait(&mut self, records: usize) {
         let Some(rate) = self.per_second else { return };
         tokio::time::sleep_until(self.next).await;
-        let cost = Duration::from_secs_f64(records as f64 / f64::from(rate));
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        let cost = Duration::from_secs_f64(f64::from(records) / f64::from(rate));
         self.next = self.next.max(Instant::now()) + cost;
     }
 }

@@ -83,7 +83,7 @@ mod tests {
             Err(Failure::Misconfigured { .. }) => "config",
             Err(Failure::Poison { .. }) => "poison",
             Err(Failure::TooLarge { .. }) => "halve",
-            Err(Failure::Broken { .. }) => "broken",
+            Err(Failure::Broken { .. } | Failure::Partly { .. }) => "other",
         }
     }
 

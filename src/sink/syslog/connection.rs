@@ -1,7 +1,17 @@
-//! A connection to a receiver that never says a word: everything it would tell us, it tells by
-//! hanging up. So the reading side is looked at before and after every batch.
+//! Connections: TCP, TLS over it, datagrams. The certificates are read at each connection, so
+//! that renewed ones are picked up.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -9,119 +19,64 @@ use rustls::{
 };
 use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UdpSocket, UnixDatagram},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
 
-use super::config::{Target, Tls};
+use super::{config::Tls, outq::SendQueue};
 use crate::{
     net,
     sink::{Failure, chain},
 };
 
 /// How long data may stay unacknowledged before the kernel gives the connection up.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A TLS 1.3 server refuses a client's certificate after the client's handshake has succeeded:
-/// the refusal is a round trip away. So the first batch waits this long for it.
-const GRACE: Duration = Duration::from_millis(150);
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-pub(super) enum Connection {
-    Stream { stream: Box<dyn Stream>, proven: bool },
-    Udp(UdpSocket),
-    Unix(UnixDatagram),
+/// An open connection, in the clear or not.
+pub(super) struct Connected {
+    pub stream: Box<dyn Stream>,
+    pub queue: SendQueue,
+    /// Octets given to the kernel so far, TLS included.
+    pub written: Arc<AtomicU64>,
+    /// Whether the peer's refusal of our certificate may still be on its way.
+    pub is_tls: bool,
 }
 
-pub(super) async fn connect(target: &Target) -> Result<Connection, Failure> {
-    match target {
-        Target::Tcp { address } => {
-            let stream = Box::new(tcp(address).await?);
-            Ok(Connection::Stream { stream, proven: false })
-        }
-        Target::Tls { address, tls } => {
-            let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
-            let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
-                Failure::misconfigured(format!("`{}` is no server name", tls.server_name))
-            })?;
-            let handshake = connector.connect(name, tcp(address).await?);
-            let stream = match timeout(net::CONNECT_TIMEOUT, handshake).await {
-                Ok(Ok(stream)) => stream,
-                Ok(Err(error)) => return Err(refused_tls(address, &error)),
-                Err(_) => {
-                    return Err(Failure::retry(format!(
-                        "{address} did not finish the TLS handshake"
-                    )));
-                }
-            };
-            Ok(Connection::Stream { stream: Box::new(stream), proven: false })
-        }
-        Target::Udp { address } => {
-            let socket = udp(address)
-                .await
-                .map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))?;
-            Ok(Connection::Udp(socket))
-        }
-        Target::Unix { path } => {
-            let socket =
-                UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
-            socket.map(Connection::Unix).map_err(|error| {
-                Failure::retry(format!("cannot reach {}: {error}", path.display()))
-            })
-        }
-    }
+/// Counts what goes to the kernel.
+struct Counted {
+    stream: TcpStream,
+    written: Arc<AtomicU64>,
 }
 
-impl Connection {
-    /// Sends whole frames, and looks whether the connection outlived them.
-    pub(super) async fn send_stream(&mut self, octets: &[u8]) -> io::Result<()> {
-        let Self::Stream { stream, proven } = self else {
-            return Err(io::ErrorKind::Unsupported.into());
-        };
-        still_open(stream, Duration::ZERO).await?;
-        let written = timeout(WRITE_TIMEOUT, async {
-            stream.write_all(octets).await?;
-            stream.flush().await
-        });
-        written.await.map_err(|_| io::Error::other("the receiver takes nothing more"))??;
-        still_open(stream, if *proven { Duration::ZERO } else { GRACE }).await?;
-        *proven = true;
-        Ok(())
-    }
-
-    pub(super) async fn send_datagram(&self, datagram: &[u8]) -> io::Result<()> {
-        let sent = match self {
-            Self::Udp(socket) => timeout(WRITE_TIMEOUT, socket.send(datagram)).await,
-            Self::Unix(socket) => timeout(WRITE_TIMEOUT, socket.send(datagram)).await,
-            Self::Stream { .. } => return Err(io::ErrorKind::Unsupported.into()),
-        };
-        sent.map_err(|_| io::Error::other("the receiver takes nothing more"))?.map(drop)
-    }
-
-    /// Ends the stream in good order and waits for the receiver to have read to the end.
-    pub(super) async fn close(self) {
-        if let Self::Stream { mut stream, .. } = self {
-            let goodbye = async {
-                stream.shutdown().await?;
-                stream.read(&mut [0; 64]).await
-            };
-            // Whatever comes of it, nothing is decided by it.
-            let _ = timeout(GOODBYE, goodbye).await;
-        }
-    }
+pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connected, Failure> {
+    let stream = tcp(address).await?;
+    let queue = SendQueue::of(&stream).map_err(|error| Failure::retry(error.to_string()))?;
+    let written = Arc::new(AtomicU64::new(0));
+    let counted = Counted { stream, written: Arc::clone(&written) };
+    let stream: Box<dyn Stream> = match tls {
+        None => Box::new(counted),
+        Some(tls) => Box::new(handshake(address, tls, counted).await?),
+    };
+    Ok(Connected { stream, queue, written, is_tls: tls.is_some() })
 }
 
-/// An error if the receiver has hung up. Anything that it says is beside the point.
-async fn still_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
-    match timeout(wait, stream.read(&mut [0; 256])).await {
-        Ok(Ok(0)) => Err(io::Error::other("the receiver closed the connection")),
-        Err(_) | Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error),
+async fn handshake(
+    address: &str,
+    tls: &Tls,
+    stream: Counted,
+) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
+    let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
+    let name = ServerName::try_from(tls.server_name.clone())
+        .map_err(|_| Failure::misconfigured(format!("`{}` is no server name", tls.server_name)))?;
+    match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(refused_tls(address, &error)),
+        Err(_) => Err(Failure::retry(format!("{address} did not finish the TLS handshake"))),
     }
 }
 
@@ -136,7 +91,8 @@ async fn tcp(address: &str) -> Result<TcpStream, Failure> {
     let socket = socket2::SockRef::from(&stream);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_mins(1))
-        .with_interval(Duration::from_secs(10));
+        .with_interval(Duration::from_secs(10))
+        .with_retries(6);
     let set = socket.set_tcp_keepalive(&keepalive);
     let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
     set.and_then(|()| socket.set_tcp_nodelay(true))
@@ -145,15 +101,36 @@ async fn tcp(address: &str) -> Result<TcpStream, Failure> {
 }
 
 /// A connected socket, so that "port unreachable" comes back as an error.
-async fn udp(address: &str) -> io::Result<UdpSocket> {
-    let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
-    let local = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(local).await?;
-    socket.connect(peer).await?;
-    Ok(socket)
+pub(super) async fn udp(address: &str) -> Result<UdpSocket, Failure> {
+    let open = async {
+        let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
+        let local = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(local).await?;
+        socket.connect(peer).await?;
+        Ok::<_, io::Error>(socket)
+    };
+    open.await.map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))
 }
 
-/// The certificates are read at each connection, so that renewed ones are picked up.
+/// The local daemon's socket, of either kind.
+pub(super) enum Local {
+    Datagram(UnixDatagram),
+    Stream(UnixStream),
+}
+
+pub(super) async fn local(path: &Path) -> Result<Local, Failure> {
+    let datagram = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
+    let wrong_kind = rustix::io::Errno::PROTOTYPE.raw_os_error();
+    let opened = match datagram {
+        Ok(socket) => Ok(Local::Datagram(socket)),
+        Err(error) if error.raw_os_error() == Some(wrong_kind) => {
+            UnixStream::connect(path).await.map(Local::Stream)
+        }
+        Err(error) => Err(error),
+    };
+    opened.map_err(|error| Failure::retry(format!("cannot reach {}: {error}", path.display())))
+}
+
 fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
     net::install_crypto_provider();
     let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
@@ -199,5 +176,64 @@ fn refused_tls(address: &str, error: &io::Error) -> Failure {
             Failure::Misconfigured { reason }
         }
         _ => Failure::retry(reason),
+    }
+}
+
+/// What a connection that was lost means: a TLS receiver says so when it did not like our
+/// certificate.
+pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
+    let reason = format!("the connection to {address} was lost: {error}");
+    let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match alert {
+        Some(rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason },
+        _ => Failure::retry(reason),
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, octets);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.written.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.written.fetch_add(*count as u64, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -1,7 +1,6 @@
 //! A real Apache Kafka: one node, KRaft, from the jars that `tests/run` fetches.
 
 use std::{
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Mutex, OnceLock},
     time::Duration,
@@ -15,7 +14,7 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{eventually, free_port, fs};
+use super::{cache, eventually, free_port, fs};
 
 pub struct Broker {
     pub address: String,
@@ -38,30 +37,13 @@ pub fn broker() -> &'static Broker {
     BROKER.get_or_init(Broker::start)
 }
 
-fn jars() -> PathBuf {
-    let default = || {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-            || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
-            PathBuf::from,
-        );
-        cache.join("secure-score-forwarder/kafka")
-    };
-    let jars = std::env::var_os("KAFKA_JARS").map_or_else(default, PathBuf::from);
-    assert!(
-        jars.join(".complete").exists(),
-        "there is no Kafka in {}: `tests/run` fetches it",
-        jars.display()
-    );
-    jars
-}
-
 impl Broker {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (port, controller) = (free_port(), free_port());
         let d = directory.path().display().to_string();
         fs(directory.path().join("server.properties"), &properties(&d, port, controller));
-        let classes = format!("{}/*", jars().display());
+        let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
             Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
         };

@@ -7,6 +7,7 @@ pub mod faults;
 pub mod hec;
 pub mod provider;
 pub mod rsyslog;
+pub mod syslog_ng;
 
 use std::{
     collections::HashMap,
@@ -258,6 +259,24 @@ pub fn simulation() -> Simulation {
         today: Some(Day::of(clock::now())),
         ..Simulation::contoso()
     }
+}
+
+/// A folder that `tests/run` fills: named by a variable, else in the user's cache.
+pub fn cache(variable: &str, name: &str) -> PathBuf {
+    let default = || {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+            || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
+            PathBuf::from,
+        );
+        cache.join("secure-score-forwarder").join(name)
+    };
+    let folder = std::env::var_os(variable).map_or_else(default, PathBuf::from);
+    assert!(
+        folder.join(".complete").exists(),
+        "there is no {name} in {}: `tests/run` fetches it",
+        folder.display()
+    );
+    folder
 }
 
 pub fn runtime() -> Runtime {

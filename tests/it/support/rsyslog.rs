@@ -18,34 +18,56 @@ pub struct Rsyslog {
     pub tcp: u16,
     pub tls: u16,
     pub udp: u16,
+    pub relp: u16,
+    pub relps: u16,
 }
 
 impl Rsyslog {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_pki(directory.path());
-        let (tcp, tls, udp) = (free_port(), free_port(), free_port());
+        let [tcp, tls, udp, relp, relps] = std::array::from_fn(|_| free_port());
         let d = directory.path().display();
-        fs(directory.path().join("rsyslog.conf"), &configuration(&d.to_string(), tcp, tls, udp));
-        let log = std::fs::File::create(directory.path().join("rsyslog.log")).unwrap();
+        let text = configuration(&d.to_string(), tcp, tls, udp)
+            + &relp_inputs(&d.to_string(), relp, relps);
+        fs(directory.path().join("rsyslog.conf"), &text);
+        let child = Self::spawn(directory.path());
+        let server = Self { directory, child, tcp, tls, udp, relp, relps };
+        server.wait_until_up();
+        server
+    }
+
+    fn spawn(directory: &Path) -> Child {
+        let d = directory.display();
+        let log = std::fs::File::create(directory.join("rsyslog.log")).unwrap();
         let program =
             ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
-        let child =
-            Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
-                .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().unwrap())
-                .stderr(log)
-                .spawn()
-                .unwrap();
-        let server = Self { directory, child, tcp, tls, udp };
-        for port in [tcp, tls] {
+        Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
+            .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn wait_until_up(&self) {
+        for port in [self.tcp, self.tls, self.relp, self.relps] {
             eventually("rsyslog listens", || {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             });
         }
-        eventually("rsyslog has its local socket", || server.unix().exists());
-        server
+        eventually("rsyslog has its local socket", || self.unix().exists());
+    }
+
+    /// Killed at once, and started again: what it had in memory is gone.
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let _ = std::fs::remove_file(self.unix());
+        let _ = std::fs::remove_file(self.file("pid"));
+        self.child = Self::spawn(self.directory.path());
+        self.wait_until_up();
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -104,8 +126,18 @@ input(type="imtcp" address="127.0.0.1" port="{tls}" ruleset="all" name="tls" str
     )
 }
 
+fn relp_inputs(d: &str, relp: u16, relps: u16) -> String {
+    format!(
+        r#"module(load="imrelp" tls.tlslib="openssl")
+input(type="imrelp" address="127.0.0.1" port="{relp}" ruleset="all" name="relp" maxdatasize="64k")
+input(type="imrelp" address="127.0.0.1" port="{relps}" ruleset="all" name="relps" tls="on" tls.cacert="{d}/ca.pem"
+  tls.mycert="{d}/server.pem" tls.myprivkey="{d}/server.key" tls.authmode="name" tls.permittedpeer=["client.test"])
+"#
+    )
+}
+
 /// `ca.pem`, and certificate and key for `server`, `client`, and `rogue`, whom another CA vouches for.
-fn write_pki(directory: &Path) {
+pub fn write_pki(directory: &Path) {
     let ca = authority();
     let other = authority();
     fs(directory.join("ca.pem"), &ca.0);

@@ -1,0 +1,50 @@
+//! How much of what was written the peer's kernel has not acknowledged yet.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::ioctl::{Getter, ioctl};
+
+/// `SIOCOUTQ` of `linux/sockios.h`: octets in the send queue, sent or not.
+const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+
+/// The send queue of a TCP socket, whoever writes to it.
+#[derive(Debug)]
+pub(super) struct SendQueue(OwnedFd);
+
+impl SendQueue {
+    pub(super) fn of(socket: &impl AsFd) -> io::Result<Self> {
+        socket.as_fd().try_clone_to_owned().map(Self)
+    }
+
+    /// Octets that the peer has not acknowledged.
+    pub(super) fn octets(&self) -> io::Result<u64> {
+        #[expect(unsafe_code, reason = "no safe wrapper exists")]
+        // SAFETY: SIOCOUTQ writes one int to its argument, which `Getter` provides.
+        let queued = unsafe { ioctl(&self.0, Getter::<SIOCOUTQ, std::ffi::c_int>::new())? };
+        Ok(u64::try_from(queued).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_reads_stays_in_the_queue() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let queue = SendQueue::of(&stream).unwrap();
+        assert_eq!(queue.octets().unwrap(), 0);
+        stream.set_nonblocking(true).unwrap();
+        while stream.write(&[0; 1 << 20]).is_ok() {}
+        assert!(queue.octets().unwrap() > 0);
+    }
+}

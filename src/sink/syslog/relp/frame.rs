@@ -1,0 +1,178 @@
+//! RELP's frames: `TXNR SP COMMAND SP DATALEN [SP DATA] LF`.
+//!
+//! Source: the RELP specification, and librelp, which on the wire leaves out `SP DATA` where
+//! DATALEN is 0 and begins the data of `rsp` with the three digits of the code.
+
+use crate::model::write_integer;
+
+/// Transaction numbers go from 1 to here, and then from 1 again; 0 is a server's hint.
+pub(super) const LAST_NUMBER: u32 = 999_999_999;
+/// No answer to us is longer: a code, a sentence, some offers.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// What a server says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// `rsp`: to which transaction, the code, and the words after it.
+    Response { number: u32, code: u16, text: String },
+    /// It will hear nothing more.
+    ServerClose,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("the receiver does not speak RELP")]
+    NotRelp,
+    #[error("the receiver's answer has more than {MAX_ANSWER} octets")]
+    TooLong,
+}
+
+pub(super) fn write(number: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
+    write_integer(number.into(), out);
+    out.push(b' ');
+    out.extend_from_slice(command.as_bytes());
+    out.push(b' ');
+    write_integer(data.len() as u64, out);
+    if !data.is_empty() {
+        out.push(b' ');
+        out.extend_from_slice(data);
+    }
+    out.push(b'\n');
+}
+
+pub(super) fn next(number: u32) -> u32 {
+    if number >= LAST_NUMBER { 1 } else { number + 1 }
+}
+
+/// Reads one answer from the front of what has come; `None` if there is not all of it yet. Gives
+/// the octets that it took.
+pub(super) fn read(octets: &[u8]) -> Result<Option<(Answer, usize)>, FrameError> {
+    let mut at = 0;
+    let Some(number) = field(octets, &mut at, 9)? else { return Ok(None) };
+    let Some(command) = field(octets, &mut at, 32)? else { return Ok(None) };
+    let Some(length) = length(octets, &mut at)? else { return Ok(None) };
+    let number: u32 = parse(number)?;
+    if length > MAX_ANSWER {
+        return Err(FrameError::TooLong);
+    }
+    if length > 0 {
+        at += 1;
+    }
+    let Some(data) = octets.get(at..at + length) else { return Ok(None) };
+    match octets.get(at + length) {
+        None => return Ok(None),
+        Some(b'\n') => {}
+        Some(_) => return Err(FrameError::NotRelp),
+    }
+    let answer = match command {
+        "rsp" => response(number, data),
+        "serverclose" => Answer::ServerClose,
+        _ => return Err(FrameError::NotRelp),
+    };
+    Ok(Some((answer, at + length + 1)))
+}
+
+/// Text up to a blank, which is passed over. At most `max` octets of it.
+fn field<'a>(octets: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a str>, FrameError> {
+    let rest = &octets[*at..];
+    match rest.iter().take(max + 1).position(|b| *b == b' ') {
+        Some(end) => {
+            *at += end + 1;
+            std::str::from_utf8(&rest[..end]).map(Some).map_err(|_| FrameError::NotRelp)
+        }
+        None if rest.len() > max => Err(FrameError::NotRelp),
+        None => Ok(None),
+    }
+}
+
+/// DATALEN, up to what ends it: a blank, or the line end of a frame without data.
+fn length(octets: &[u8], at: &mut usize) -> Result<Option<usize>, FrameError> {
+    let rest = &octets[*at..];
+    match rest.iter().take(10).position(|b| !b.is_ascii_digit()) {
+        Some(end) => {
+            *at += end;
+            let text = std::str::from_utf8(&rest[..end]).map_err(|_| FrameError::NotRelp)?;
+            parse(text).map(Some)
+        }
+        None if rest.len() >= 10 => Err(FrameError::NotRelp),
+        None => Ok(None),
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
+    text.parse().map_err(|_| FrameError::NotRelp)
+}
+
+/// An `rsp` without a code is taken for a refusal: what is not said is not delivered.
+fn response(number: u32, data: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(data);
+    let (code, words) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
+    let words = words.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
+    Answer::Response { number, code: code.parse().unwrap_or(0), text: words.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn response(number: u32, code: u16, text: &str) -> Answer {
+        Answer::Response { number, code, text: text.to_owned() }
+    }
+
+    #[test]
+    fn answers() {
+        let open = "1 rsp 93 200 OK\nrelp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n";
+        for (octets, want) in [
+            ("2 rsp 6 200 OK\n", Some(response(2, 200, "OK"))),
+            ("1 rsp 20 500 command disabled\n", Some(response(1, 500, "command disabled"))),
+            ("3 rsp 0\n", Some(response(3, 0, ""))),
+            ("0 serverclose 0\n", Some(Answer::ServerClose)),
+            ("2 rsp 6 200 OK", None),
+            ("2 rsp 6", None),
+            ("2 rs", None),
+            ("", None),
+        ] {
+            let read = read(octets.as_bytes()).unwrap();
+            assert_eq!(read.as_ref().map(|(_, took)| *took), want.as_ref().map(|_| octets.len()));
+            assert_eq!(read.map(|(answer, _)| answer), want, "{octets}");
+        }
+        let (answer, took) = read(open.as_bytes()).unwrap().unwrap();
+        assert!(matches!(answer, Answer::Response { number: 1, code: 200, .. }));
+        assert_eq!(took, open.len());
+        for bad in [
+            "HTTP/1.1 400 Bad Request\r\n",
+            "x rsp 6 200 OK\n",
+            "2 what 0\n",
+            "2 rsp 6 200 OK!",
+            "2 rsp x\n",
+            "1234567890123 rsp",
+        ] {
+            assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert_eq!(read(b"2 rsp 99999999 200"), Err(FrameError::TooLong));
+    }
+
+    #[test]
+    fn numbers_begin_anew_before_they_end() {
+        assert_eq!((next(1), next(LAST_NUMBER - 1), next(LAST_NUMBER)), (2, LAST_NUMBER, 1));
+    }
+
+    #[test]
+    fn frames() {
+        let mut out = Vec::new();
+        write(2, "syslog", b"<134>a\nb", &mut out);
+        write(3, "close", b"", &mut out);
+        assert_eq!(out, b"2 syslog 8 <134>a\nb\n3 close 0\n");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_comes_makes_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some((_, took))) = read(&octets) {
+                prop_assert!(took <= octets.len());
+            }
+        }
+    }
+}

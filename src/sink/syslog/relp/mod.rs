@@ -1,0 +1,74 @@
+//! RELP: syslog with an answer to every message. Proof: `200` for the message's transaction, which
+//! says that the receiving daemon has it (for rsyslog: in its queue).
+//!
+//! At most a window of messages is unanswered at a time. Numbers begin at 1 on each connection,
+//! and what was not answered goes out again under new ones.
+
+mod frame;
+mod session;
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use self::session::Session;
+use super::{config::Tls, connection::connect};
+use crate::sink::{Batch, Failure, Proof, Receipt};
+
+pub(super) struct RelpLink {
+    address: String,
+    tls: Option<Tls>,
+    window: usize,
+    session: Option<Arc<Mutex<Session>>>,
+}
+
+impl RelpLink {
+    pub(super) fn new(address: &str, tls: Option<&Tls>, window: usize) -> Self {
+        Self { address: address.to_owned(), tls: tls.cloned(), window, session: None }
+    }
+
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+        let session = self.open_session().await?;
+        let first = {
+            let mut session = session.lock().await;
+            let first = session.sent();
+            if let Err(failure) = session.send(batch).await {
+                self.session = None;
+                return Err(partly(session.answered_of(first, batch.len()), failure));
+            }
+            first
+        };
+        let records = batch.len();
+        Ok(Proof::Awaited(Box::pin(async move {
+            let mut session = session.lock().await;
+            match session.wait_for(first + records as u64).await {
+                Ok(()) => Ok(Receipt::default()),
+                Err(failure) => Err(partly(session.answered_of(first, records), failure)),
+            }
+        })))
+    }
+
+    async fn open_session(&mut self) -> Result<Arc<Mutex<Session>>, Failure> {
+        if let Some(session) = &self.session
+            && session.lock().await.is_alive()
+        {
+            return Ok(Arc::clone(session));
+        }
+        let connected = connect(&self.address, self.tls.as_ref()).await?;
+        let session = Session::open(&self.address, connected.stream, self.window).await?;
+        let session = Arc::new(Mutex::new(session));
+        self.session = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(session) = self.session {
+            session.lock().await.close().await;
+        }
+    }
+}
+
+/// The first `arrived` records were answered before it failed.
+fn partly(arrived: usize, failure: Failure) -> Failure {
+    if arrived == 0 { failure } else { Failure::Partly { arrived, failure: Box::new(failure) } }
+}

@@ -1,0 +1,84 @@
+//! A real syslog-ng, which takes octet counting on one port and lines on another, and neither for
+//! the other.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use super::{cache, eventually, free_port, fs};
+
+pub struct SyslogNg {
+    directory: tempfile::TempDir,
+    child: Child,
+    pub octets: u16,
+    pub lines: u16,
+}
+
+impl SyslogNg {
+    pub fn new() -> Self {
+        let root = cache("SYSLOG_NG", "syslog-ng");
+        let directory = tempfile::tempdir().unwrap();
+        let (octets, lines) = (free_port(), free_port());
+        let d = directory.path().display();
+        fs(
+            directory.path().join("syslog-ng.conf"),
+            &format!(
+                r#"@version: 3.38
+options {{ keep-hostname(yes); stats-freq(0); log-msg-size(65536); log-fifo-size(200000); }};
+source octets {{ syslog(ip("127.0.0.1") transport("tcp") port({octets})); }};
+source lines {{ network(ip("127.0.0.1") transport("tcp") port({lines})); }};
+destination out {{ file("{d}/out.jsonl" template("$(format-json pri=$PRI host=$HOST app=$PROGRAM msgid=$MSGID ts=$ISODATE msg=$MESSAGE)\n")); }};
+log {{ source(octets); source(lines); destination(out); }};
+"#
+            ),
+        );
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let libraries: Vec<String> = ["usr/lib/syslog-ng", "usr/lib", "lib"]
+            .into_iter()
+            .flat_map(|at| {
+                ["", "/x86_64-linux-gnu", "/aarch64-linux-gnu"]
+                    .map(|triplet| format!("{}/{at}{triplet}", root.display()))
+            })
+            .collect();
+        let file = |name: &str| format!("{d}/{name}");
+        let child = Command::new(root.join("usr/sbin/syslog-ng"))
+            .env("LD_LIBRARY_PATH", libraries.join(":"))
+            .arg("--module-path")
+            .arg(root.join("usr/lib/syslog-ng/3.38"))
+            .args(["-F", "--no-caps", "-f", &file("syslog-ng.conf"), "-R", &file("persist")])
+            .args(["-c", &file("control"), "-p", &file("pid")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { directory, child, octets, lines };
+        for port in [octets, lines] {
+            eventually("syslog-ng listens", || {
+                std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            });
+        }
+        server
+    }
+
+    fn out(&self) -> PathBuf {
+        self.directory.path().join("out.jsonl")
+    }
+
+    /// Waits for this many messages.
+    pub fn expect(&self, count: usize) -> Vec<serde_json::Value> {
+        let lines = || std::fs::read_to_string(self.out()).unwrap_or_default();
+        eventually(&format!("syslog-ng has {count} messages"), || {
+            lines().matches('\n').count() >= count
+        });
+        lines().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for SyslogNg {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
