@@ -203,6 +203,55 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
+    /// Moves a cursor forward to a place that the receiver is known to have got to. Says whether it
+    /// was behind it.
+    pub fn skip_to(
+        &self,
+        sink: &str,
+        tenant: TenantId,
+        to: Position,
+    ) -> Result<bool, CheckpointError> {
+        let moved = self.connection().execute(
+            "UPDATE cursor SET seq = ?3, place = 0
+             WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
+               AND epoch = ?4 AND seq < ?3",
+            params![sink, tenant.to_string(), to.seq.cast_signed(), EPOCH],
+        )?;
+        Ok(moved > 0)
+    }
+
+    /// The number that a tenant's next entry will have.
+    pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
+        let next: Option<i64> = self
+            .connection()
+            .query_row("SELECT next_seq FROM tenant WHERE guid = ?1", [tenant.to_string()], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        Ok(next.unwrap_or(1).cast_unsigned())
+    }
+
+    /// The days of a tenant's entries before `seq`, newest first, and the digest of the newest as
+    /// it was last.
+    pub fn days_before(
+        &self,
+        tenant: TenantId,
+        seq: u64,
+    ) -> Result<(Vec<Day>, Option<[u8; 32]>), CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT e.day, e.digest, max(e.revision) FROM entry e JOIN tenant t ON t.id = e.tenant
+             WHERE t.guid = ?1 AND e.kind = 1 AND e.seq < ?2 GROUP BY e.day ORDER BY e.day DESC LIMIT 200",
+        )?;
+        let mut rows = statement.query(params![tenant.to_string(), seq.cast_signed()])?;
+        let (mut days, mut newest) = (Vec::new(), None);
+        while let Some(row) = rows.next()? {
+            newest = newest.or(Some(row.get(1)?));
+            days.extend(Day::from_number(row.get(0)?));
+        }
+        Ok((days, newest))
+    }
+
     /// The cursors as they stand, for the second file.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Progress;
 use crate::model::{EventId, Record};
 
 #[derive(Debug, Default)]
@@ -9,6 +10,7 @@ pub struct Batch {
     octets: Vec<u8>,
     items: Vec<Item>,
     truncated: u64,
+    progress: Vec<Progress>,
 }
 
 /// One encoded record. What comes before `split` is the sink's own (a key, say), the rest is what
@@ -53,6 +55,15 @@ impl Batch {
     /// The record pushed last had to be cut.
     pub fn note_truncated(&mut self) {
         self.truncated += 1;
+    }
+
+    /// How far the tenants' logs have come with these records.
+    pub fn progress(&self) -> &[Progress] {
+        &self.progress
+    }
+
+    pub fn set_progress(&mut self, progress: Vec<Progress>) {
+        self.progress = progress;
     }
 
     /// How many records had to be cut.
@@ -103,18 +114,25 @@ impl Batch {
         self.octets.clear();
         self.items.clear();
         self.truncated = 0;
+        self.progress.clear();
     }
 
     /// A batch of some of these records.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Self {
-        self.without(|index| !range.contains(&index))
+        let end = range.end;
+        let mut part = self.without(|index| !range.contains(&index));
+        // What comes before the last part has not come so far.
+        if end < self.items.len() {
+            part.progress.clear();
+        }
+        part
     }
 
     /// A batch without the records whose index `left_out` names.
     #[must_use]
     pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Self {
-        let mut part = Self::default();
+        let mut part = Self { progress: self.progress.clone(), ..Self::default() };
         for (_, item) in self.items.iter().enumerate().filter(|(index, _)| !left_out(*index)) {
             let start = part.octets.len();
             part.octets.extend_from_slice(&self.octets[item.start..item.end]);

@@ -10,13 +10,17 @@ mod batch;
 mod file;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod progress;
 mod splunk_hec;
 mod stdout;
 mod syslog;
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "topics are templates"))]
+mod template;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 pub use batch::{Batch, Item};
+pub use progress::{Progress, Sent};
 
 use crate::{
     error::chain,
@@ -67,6 +71,15 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn claims(&self) -> Option<String> {
         None
     }
+    /// Whether the receiver keeps how far each tenant's log has come. Then a batch ends with an
+    /// entry, and says how far it reaches.
+    fn keeps_progress(&self) -> bool {
+        false
+    }
+    /// Labels that every tenant must have.
+    fn wanted_labels(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
     fn open<'a>(
         &'a self,
@@ -82,6 +95,10 @@ pub trait Sink: Send + Sync {
     /// Gives a batch to the receiver. The proof comes with it, or is still to come: then the next
     /// batch may follow before it is there, up to [`Limits::in_flight`].
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>>;
+    /// What the receiver has kept of earlier batches.
+    fn progress(&self) -> &[Progress] {
+        &[]
+    }
     /// What to keep before the first batch, so that a crash in it can be undone.
     fn mark(&self) -> Option<Vec<u8>> {
         None

@@ -62,6 +62,10 @@ impl Deliverer {
                 }
                 return unreadable.map_or(Ok(()), Err);
             }
+            if self.sink.is_none() {
+                self.ensure_open().await?;
+                continue;
+            }
             self.change_lane(lane).await?;
             for next in pending.iter().take(ROUND) {
                 if cancel.is_cancelled() {
@@ -145,8 +149,17 @@ impl Deliverer {
         self.load.begin(pending.tenant, pending.at);
         for entry in &entries {
             let decoded = self.decode(entry)?;
-            self.serve_entry(entry, decoded, tenant, pending.at, cancel).await?;
-            self.reached(pending.tenant, Position { seq: entry.snapshot.seq + 1, place: 0 });
+            let sent = self.load.lane == Lane::Live
+                && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
+            if !sent {
+                self.serve_entry(entry, decoded, tenant, pending.at, cancel).await?;
+            }
+            let next = Position { seq: entry.snapshot.seq + 1, place: 0 };
+            self.reached(pending.tenant, next);
+            if self.load.is_full(self.limits) {
+                self.submit().await?;
+                self.load.begin(pending.tenant, next);
+            }
         }
         if entries.is_empty() {
             self.reached(pending.tenant, Position { seq: pending.last + 1, place: 0 });
@@ -198,9 +211,9 @@ impl Deliverer {
         let first = if seq == at.seq { at.place } else { 0 };
         for place in first..records.end() {
             if let Some(record) = records.at(place) {
-                self.encode(&record, Position { seq, place }).await?;
+                self.encode(&record, Position { seq, place });
             }
-            if self.load.is_full(self.limits) {
+            if self.load.is_full(self.limits) && !self.plan.plan.keeps_progress() {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }
@@ -214,12 +227,11 @@ impl Deliverer {
     }
 
     /// Puts a record into the load.
-    async fn encode(&mut self, record: &Record<'_>, at: Position) -> Result<(), Stopped> {
-        self.ensure_open().await?;
-        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
-        let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
-        self.load.put(at, record.event_id, refused);
-        Ok(())
+    fn encode(&mut self, record: &Record<'_>, at: Position) {
+        if let Some(sink) = self.sink.as_mut() {
+            let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
+            self.load.put(at, record.event_id, refused);
+        }
     }
 
     /// Sends dead letters again, if any are wanted to be. Says whether there were some.
@@ -231,6 +243,7 @@ impl Deliverer {
         if letters.is_empty() {
             return Ok(false);
         }
+        self.ensure_open().await?;
         self.load.lane = Lane::Rejected;
         for letter in &letters {
             self.serve_letter(letter, &known[&letter.tenant]).await?;
@@ -269,7 +282,6 @@ impl Deliverer {
             self.load.put_letter(letter, refuse("its day has no such record"));
             return Ok(());
         };
-        self.ensure_open().await?;
         let Some(sink) = self.sink.as_mut() else { return Ok(()) };
         let refused = sink.encode(&record, &mut self.load.batch).err().map(|refusal| refusal.0);
         self.load.put_letter(letter, refused);

@@ -1,6 +1,8 @@
 //! What goes out as one batch: records of one tenant or of many, and how far each tenant's log is
 //! through with them.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::refusals::{Fate, Outcome};
@@ -102,6 +104,12 @@ impl Load {
             },
         };
         self.slots.iter().map(fate).collect()
+    }
+
+    /// How far each tenant is through when all of the load is.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (TenantId, Position)> {
+        let ends: BTreeMap<_, _> = self.spans.iter().map(|span| (span.tenant, span.to)).collect();
+        ends.into_iter()
     }
 
     /// The dead letters among the settled that have arrived now.

@@ -9,6 +9,7 @@ mod delivery;
 mod fill;
 mod load;
 mod pace;
+mod reconcile;
 mod refusals;
 mod turns;
 mod window;
@@ -22,7 +23,10 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use self::{catalogues::Catalogues, load::Load, pace::Pace, refusals::Refusals, window::InFlight};
+use self::{
+    catalogues::Catalogues, load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
+    window::InFlight,
+};
 use super::{Engine, host_name};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
@@ -80,6 +84,7 @@ pub struct Deliverer {
     in_flight: VecDeque<InFlight>,
     /// How far the logs are read, where that is further than the cursors.
     ahead: HashMap<(Lane, TenantId), Position>,
+    elsewhere: Elsewhere,
     /// Buffers for loads to come.
     spare: Vec<Batch>,
     pace: Pace,
@@ -106,6 +111,7 @@ impl Deliverer {
             load: Load::new(Lane::Live, Batch::default()),
             in_flight: VecDeque::new(),
             ahead: HashMap::new(),
+            elsewhere: Elsewhere::new(),
             spare: Vec::new(),
             pace: Pace::new(plan.max_rate),
             catalogues: Catalogues::default(),
@@ -217,6 +223,7 @@ impl Deliverer {
         drained
     }
 
+    /// Opens the sink if it is not; cursors may have moved then.
     async fn ensure_open(&mut self) -> Result<(), Stopped> {
         if self.sink.is_some() {
             return Ok(());
@@ -229,8 +236,9 @@ impl Deliverer {
         {
             block_in_place(|| self.engine.checkpoint.set_mark(&self.plan.name, &mark))?;
         }
+        let progress = sink.progress().to_vec();
         self.sink = Some(sink);
-        Ok(())
+        self.reconcile(&progress)
     }
 
     fn note(&self, stopped: &Stopped) {

@@ -24,7 +24,11 @@ impl Deliverer {
             return Ok(());
         }
         let next = Load::new(self.load.lane, self.spare.pop().unwrap_or_default());
-        let load = std::mem::replace(&mut self.load, next);
+        let mut load = std::mem::replace(&mut self.load, next);
+        if load.lane == Lane::Live && self.plan.plan.keeps_progress() {
+            let progress = block_in_place(|| self.progress_of(&load))?;
+            load.batch.set_progress(progress);
+        }
         self.pace.wait(load.records()).await;
         let handed = match self.sink.as_mut() {
             // Nothing for the receiver; but the loads before it come first.
@@ -147,8 +151,9 @@ impl Deliverer {
         }
     }
 
+    /// What wants a person is opened anew too, when it is tried again: things have changed.
     async fn close_if_broken(&mut self, failure: &Failure) {
-        if matches!(failure, Failure::Broken { .. }) {
+        if matches!(failure, Failure::Broken { .. } | Failure::Misconfigured { .. }) {
             self.close().await;
         }
     }

@@ -1,10 +1,18 @@
 //! `type = "kafka"`.
 
-use super::service::open;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use secrecy::ExposeSecret;
+
+use super::service::{is_topic_char, open};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, Section, Shape, later, optional, required},
-    sink::{BoxFuture, Context, Failure, Limits, Plan, Sink},
+    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, chain, read_format,
+        template::Template,
+    },
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
@@ -12,30 +20,121 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "topic",
         Shape::Text,
-        "The topic; it must exist, unless the cluster makes topics by itself.",
+        "The topic, which must exist; it may name {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
     ),
-    optional("format", Shape::OneOf(FORMATS), "How a record is written."),
+    FORMAT,
     optional(
         "exactly_once",
-        Shape::OffOnly,
-        "Transactions, with the progress in the same transaction.",
+        Shape::Bool,
+        "Transactions, with the progress in the same transaction; default true.",
     ),
-    later("tls"),
-    later("sasl"),
-    later("progress_topic"),
+    optional(
+        "transactional_id",
+        Shape::Text,
+        "Who writes, for the cluster: one instance at a time; default `secure-score-forwarder.TOPIC.SINK`.",
+    ),
+    optional(
+        "progress_topic",
+        Shape::Text,
+        "The compacted topic of the progress; default `TRANSACTIONAL_ID.progress`, made if it is not there.",
+    ),
+    optional(
+        "compression",
+        Shape::OneOf(&[
+            Choice::now("zstd"),
+            Choice::now("lz4"),
+            Choice::now("snappy"),
+            Choice::now("gzip"),
+            Choice::now("none"),
+        ]),
+        "How batches are packed; default zstd.",
+    ),
+    optional(
+        "tls",
+        Shape::Table(TLS),
+        "TLS to the brokers; `tls = {}` with the system's authorities.",
+    ),
+    optional("sasl", Shape::Table(SASL), "How to sign in to the cluster."),
 ];
 
-const FORMATS: &[Choice] =
-    &[Choice::now("json"), Choice::now("cef"), Choice::later("ocsf"), Choice::later("ecs")];
+const TLS: &[Key] = &[
+    optional(
+        "ca_file",
+        Shape::Text,
+        "PEM file of the authorities to trust instead of the system's.",
+    ),
+    optional("client_certificate", Shape::Text, "PEM file of our certificate chain."),
+    optional("client_key", Shape::Text, "PEM file of its private key."),
+];
+
+const SASL: &[Key] = &[
+    required(
+        "mechanism",
+        Shape::OneOf(&[
+            Choice::now("plain"),
+            Choice::now("scram-sha-256"),
+            Choice::now("scram-sha-512"),
+            Choice::later("oauthbearer"),
+        ]),
+        "The mechanism.",
+    ),
+    required("username", Shape::Text, "The user."),
+    required("password", Shape::Secret, "The password."),
+];
 
 #[derive(Debug)]
 pub(super) struct KafkaPlan {
     pub brokers: String,
-    pub topic: String,
+    pub topic: Template,
     pub format: FormatName,
+    pub delivery: Delivery,
+    pub compression: String,
+    tls: Option<Tls>,
+    sasl: Option<Sasl>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce { transactional_id: String, progress_topic: String },
+}
+
+#[derive(Debug)]
+struct Tls {
+    ca_file: Option<PathBuf>,
+    client: Option<(PathBuf, PathBuf)>,
+}
+
+#[derive(Debug)]
+struct Sasl {
+    mechanism: String,
+    username: String,
+    password: SecretRef,
 }
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let brokers = read_brokers(section);
+    let topic = Template::read(section, "topic");
+    if let Some(topic) = &topic
+        && !is_topic(&topic.literal())
+    {
+        section.fault("topic", "`topic` must be at most 249 letters, digits, `.`, `_` and `-`");
+    }
+    let delivery = read_delivery(section);
+    let tls = section.section("tls").map(|section| read_tls(&section));
+    let sasl = section.section("sasl");
+    Some(Box::new(KafkaPlan {
+        brokers: brokers?,
+        topic: topic?,
+        format: read_format(section, FormatName::Json),
+        delivery,
+        compression: section.text("compression").unwrap_or("zstd").to_owned(),
+        tls,
+        sasl: sasl.and_then(|section| read_sasl(&section)),
+    }))
+}
+
+fn read_brokers(section: &Section<'_>) -> Option<String> {
     let brokers = section.texts("brokers")?;
     let has_port = |broker: &&str| {
         broker
@@ -49,14 +148,92 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault("brokers", "`brokers` must be a list of `host:port`");
         return None;
     }
-    let topic = section.text("topic")?;
-    if topic.len() > 249 || !topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    {
-        section.fault("topic", "`topic` must be at most 249 letters, digits, `.`, `_` and `-`");
-        return None;
+    Some(brokers.join(","))
+}
+
+fn read_delivery(section: &Section<'_>) -> Delivery {
+    if section.bool("exactly_once") == Some(false) {
+        for key in ["transactional_id", "progress_topic"].into_iter().filter(|key| section.has(key))
+        {
+            section.fault(key, format!("`{key}` goes with `exactly_once = true`"));
+        }
+        return Delivery::AtLeastOnce;
     }
-    let format = section.text("format").and_then(FormatName::parse).unwrap_or(FormatName::Json);
-    Some(Box::new(KafkaPlan { brokers: brokers.join(","), topic: topic.to_owned(), format }))
+    let topic = section.text("topic").unwrap_or_default().replace(['{', '}'], "");
+    let name = section.text("name").unwrap_or_default();
+    let default_id = format!("secure-score-forwarder.{topic}.{name}");
+    let transactional_id = section.text("transactional_id").unwrap_or(&default_id).to_owned();
+    // Its own, so that nobody else's open transaction hides what was committed.
+    let default_topic = format!("{transactional_id}.progress");
+    let progress_topic = section.text("progress_topic").unwrap_or(&default_topic);
+    if !is_topic(progress_topic) {
+        section.fault("progress_topic", "`progress_topic` is no name of a topic");
+    }
+    if Some(progress_topic) == section.text("topic") {
+        section.fault("progress_topic", "`progress_topic` must not be the topic of the records");
+    }
+    Delivery::ExactlyOnce { transactional_id, progress_topic: progress_topic.to_owned() }
+}
+
+fn read_tls(section: &Section<'_>) -> Tls {
+    let client = match (section.path("client_certificate"), section.path("client_key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            section
+                .fault("client_certificate", "`client_certificate` and `client_key` go together");
+            None
+        }
+    };
+    Tls { ca_file: section.path("ca_file"), client }
+}
+
+fn read_sasl(section: &Section<'_>) -> Option<Sasl> {
+    Some(Sasl {
+        mechanism: section.text("mechanism")?.to_ascii_uppercase(),
+        username: section.text("username")?.to_owned(),
+        password: section.secret("password")?,
+    })
+}
+
+fn is_topic(name: &str) -> bool {
+    name.len() <= 249 && name.chars().all(is_topic_char)
+}
+
+impl KafkaPlan {
+    /// What every client of the cluster here has in common. The secret is read now.
+    pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", format!("secure-score-forwarder-{sink}"));
+        let protocol = match (&self.tls, &self.sasl) {
+            (None, None) => "plaintext",
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        config.set("security.protocol", protocol);
+        if let Some(tls) = &self.tls {
+            let shown = |path: &PathBuf| path.display().to_string();
+            // The library's own OpenSSL does not know where this host keeps its authorities.
+            config.set("ssl.ca.location", tls.ca_file.as_ref().map_or("probe".to_owned(), shown));
+            if let Some((certificate, key)) = &tls.client {
+                config
+                    .set("ssl.certificate.location", shown(certificate))
+                    .set("ssl.key.location", shown(key));
+            }
+        }
+        if let Some(sasl) = &self.sasl {
+            let password =
+                sasl.password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+            config
+                .set("sasl.mechanisms", &sasl.mechanism)
+                .set("sasl.username", &sasl.username)
+                .set("sasl.password", password.expose_secret());
+        }
+        Ok(config)
+    }
 }
 
 impl Plan for KafkaPlan {
@@ -65,7 +242,30 @@ impl Plan for KafkaPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 4 << 20, in_flight: 1 }
+        match self.delivery {
+            // A transaction costs some round trips, whatever is in it.
+            Delivery::ExactlyOnce { .. } => {
+                Limits { records: 10_000, octets: 12 << 20, in_flight: 1 }
+            }
+            Delivery::AtLeastOnce => Limits { records: 5_000, octets: 4 << 20, in_flight: 1 },
+        }
+    }
+
+    fn keeps_progress(&self) -> bool {
+        matches!(self.delivery, Delivery::ExactlyOnce { .. })
+    }
+
+    fn claims(&self) -> Option<String> {
+        match &self.delivery {
+            Delivery::ExactlyOnce { transactional_id, .. } => {
+                Some(format!("the transactional id `{transactional_id}`"))
+            }
+            Delivery::AtLeastOnce => None,
+        }
+    }
+
+    fn wanted_labels(&self) -> Vec<String> {
+        self.topic.labels().map(str::to_owned).collect()
     }
 
     fn open<'a>(
@@ -73,6 +273,6 @@ impl Plan for KafkaPlan {
         context: &'a Context,
         _: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        Box::pin(std::future::ready(open(self, context)))
+        Box::pin(open(self, context))
     }
 }
