@@ -1,5 +1,5 @@
 //! Killed at random while polling and delivering, a hundred times and more. Nothing is missing,
-//! repeats are at most one batch for each sink and kill, and no line is torn.
+//! repeats are at most what was on its way at each sink and kill, none in Kafka, and no line is torn.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::support::{
 
 const KILLS: u32 = 100;
 
-/// Records in the largest batch of each sink: the limits that its plan states.
+/// Records that may be on their way to each sink: the limits that its plan states.
 const BATCHES: [(&str, usize); 4] =
-    [("local", 0), ("siem", 2_000), ("splunk", 1_000), ("lake", 5_000)];
+    [("local", 0), ("siem", 2 * 2_000), ("splunk", 1_000), ("lake", 0)];
 
 #[test]
 fn killed_at_random_nothing_is_lost() {

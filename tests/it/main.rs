@@ -18,6 +18,7 @@ mod check;
 mod crash;
 mod daemon;
 mod data;
+mod exactly_once;
 mod formats;
 mod hec;
 mod kafka;

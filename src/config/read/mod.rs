@@ -8,7 +8,7 @@ use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Dura
 
 use url::Url;
 
-use super::{Configuration, KEYS, SinkPlan, keys::TENANT_KEYS};
+use super::{Configuration, KEYS, SinkPlan, TenantPlan, keys::TENANT_KEYS};
 use crate::{
     format::Texts,
     schedule::Schedule,
@@ -55,7 +55,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let state_directory = state_directory(root);
     let read = tenants::read(roots, state_directory.as_deref());
     let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
-    let sinks = sinks(root);
+    let sinks = sinks(root, &read.tenants);
     Some(Configuration {
         state_directory: state_directory?,
         schedule: schedule?,
@@ -152,7 +152,7 @@ const SOONEST: Duration = Duration::from_mins(1);
 /// The daily poll, where nothing else is said.
 const DAILY: &str = "15 6 * * *";
 
-fn sinks(root: &Section<'_>) -> Vec<SinkPlan> {
+fn sinks(root: &Section<'_>, tenants: &[TenantPlan]) -> Vec<SinkPlan> {
     let sections = root.sections("sinks");
     if sections.is_empty() && root.has("sinks") {
         root.fault("sinks", "there is no sink to send to");
@@ -173,7 +173,25 @@ fn sinks(root: &Section<'_>) -> Vec<SinkPlan> {
             );
         }
     }
+    for (section, plan) in &plans {
+        check_labels(section, plan, tenants);
+    }
     plans.into_iter().map(|(_, plan)| plan).collect()
+}
+
+/// A name that is made of a label wants every tenant of the sink to have it.
+fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) {
+    for label in plan.plan.wanted_labels() {
+        let lacks = |tenant: &&TenantPlan| {
+            plan.tenants.matches(tenant) && !tenant.labels.contains_key(&label)
+        };
+        if let Some(tenant) = tenants.iter().find(lacks) {
+            section.fault(
+                "name",
+                format!("sink `{}`: tenant `{}` has no label `{label}`", plan.name, tenant.name),
+            );
+        }
+    }
 }
 
 fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {

@@ -1,6 +1,6 @@
 //! `type = "kafka"`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 use secrecy::ExposeSecret;
@@ -37,6 +37,11 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         "progress_topic",
         Shape::Text,
         "The compacted topic of the progress; default `TRANSACTIONAL_ID.progress`, made if it is not there.",
+    ),
+    optional(
+        "transaction_timeout",
+        Shape::Duration,
+        "After this the cluster gives up a transaction that does not end; default 60s.",
     ),
     optional(
         "compression",
@@ -82,6 +87,8 @@ const SASL: &[Key] = &[
     required("password", Shape::Secret, "The password."),
 ];
 
+const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+
 #[derive(Debug)]
 pub(super) struct KafkaPlan {
     pub brokers: String,
@@ -96,7 +103,7 @@ pub(super) struct KafkaPlan {
 #[derive(Clone, Debug)]
 pub(super) enum Delivery {
     AtLeastOnce,
-    ExactlyOnce { transactional_id: String, progress_topic: String },
+    ExactlyOnce { transactional_id: String, progress_topic: String, timeout: Duration },
 }
 
 #[derive(Debug)]
@@ -153,7 +160,9 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
 
 fn read_delivery(section: &Section<'_>) -> Delivery {
     if section.bool("exactly_once") == Some(false) {
-        for key in ["transactional_id", "progress_topic"].into_iter().filter(|key| section.has(key))
+        for key in ["transactional_id", "progress_topic", "transaction_timeout"]
+            .into_iter()
+            .filter(|key| section.has(key))
         {
             section.fault(key, format!("`{key}` goes with `exactly_once = true`"));
         }
@@ -172,7 +181,11 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
     if Some(progress_topic) == section.text("topic") {
         section.fault("progress_topic", "`progress_topic` must not be the topic of the records");
     }
-    Delivery::ExactlyOnce { transactional_id, progress_topic: progress_topic.to_owned() }
+    let timeout = section.duration("transaction_timeout").unwrap_or(TRANSACTION_TIMEOUT);
+    if !(Duration::from_secs(5)..=Duration::from_mins(15)).contains(&timeout) {
+        section.fault("transaction_timeout", "`transaction_timeout` must be from 5s to 15m");
+    }
+    Delivery::ExactlyOnce { transactional_id, progress_topic: progress_topic.to_owned(), timeout }
 }
 
 fn read_tls(section: &Section<'_>) -> Tls {

@@ -1,7 +1,7 @@
 //! The progress topic: compacted, one record a tenant, written in the transaction of the records
 //! that it counts.
 
-use std::time::{Duration, Instant};
+use std::{fmt::Write as _, time::Duration};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -11,6 +11,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::{
     model::{Day, EventId, TenantId},
@@ -43,10 +44,10 @@ pub(super) fn key(transactional_id: &str, tenant: TenantId) -> String {
 }
 
 pub(super) fn value(progress: &Progress) -> Vec<u8> {
-    let newest = progress.sent.newest().map(|(day, digest)| Newest {
-        day: day.to_string(),
-        digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-    });
+    let newest = progress
+        .sent
+        .newest()
+        .map(|(day, digest)| Newest { day: day.to_string(), digest: hex(&digest) });
     let value = Value {
         version: 1,
         checkpoint: progress.checkpoint.clone(),
@@ -73,6 +74,15 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
         seq: value.seq,
         sent: Sent::new(Sent::parse_ranges(&value.days)?, newest),
     })
+}
+
+fn hex(digest: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * digest.len());
+    for byte in digest {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 fn parse_digest(hex: &str) -> Option<[u8; 32]> {

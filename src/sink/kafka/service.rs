@@ -7,7 +7,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, Producer as _},
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use tokio::task::{block_in_place, spawn_blocking};
 
@@ -27,15 +27,14 @@ use crate::{
 
 /// How long librdkafka tries by itself before the batch is ours to try again.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The broker aborts a transaction that takes longer.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// One call of the transaction protocol, and how often a call is repeated that may be.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CALLS: u32 = 3;
 /// How long a goodbye may take. Every batch was awaited, so there is nothing left to flush unless
 /// a delivery was cut short.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-const METADATA_TIMEOUT: Duration = Duration::from_secs(10);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+const METADATA_TRIES: u32 = 5;
 
 struct Kafka {
     producer: Arc<Producer>,
@@ -47,16 +46,14 @@ struct Kafka {
 
 pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let common = plan.client_config(&context.name)?;
-    let max_message = match plan.topic.fixed() {
-        Some(topic) => progress::max_message(&common, topic).await,
-        None => None,
-    };
-    let producer = Arc::new(make_producer(plan, &common, max_message)?);
+    let mut max_message = None;
     if let Some(topic) = plan.topic.fixed() {
-        block_in_place(|| check_topic(&producer, topic))?;
+        block_in_place(|| probe(&common, topic))?;
+        max_message = progress::max_message(&common, topic).await;
     }
+    let producer = Arc::new(make_producer(plan, &common, max_message)?);
     let mut found = Vec::new();
-    if let Delivery::ExactlyOnce { transactional_id, progress_topic } = &plan.delivery {
+    if let Delivery::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
         progress::ensure_topic(&common, progress_topic).await?;
         // First whoever was here before is shut out, then it is read what they committed: the
         // other way round their last commit could be missed.
@@ -96,10 +93,11 @@ fn make_producer(
         // Then it is here that a record is found too large, and not in a transaction's end.
         config.set("message.max.bytes", max.max(1_000).to_string());
     }
-    if let Delivery::ExactlyOnce { transactional_id, .. } = &plan.delivery {
+    if let Delivery::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
         config
             .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set("message.timeout.ms", MESSAGE_TIMEOUT.min(*timeout).as_millis().to_string());
     }
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
@@ -107,18 +105,31 @@ fn make_producer(
         .map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
-fn check_topic(producer: &Producer, topic: &str) -> Result<(), Failure> {
-    let metadata = producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
-    let metadata = match metadata {
-        Ok(metadata) => metadata,
-        Err(error) => {
-            return Err(producer
-                .context()
-                .trouble(&format!("the cluster does not answer: {}", chain(&error))));
+/// Looks whether the cluster answers, and has the topic. Blocks.
+fn probe(common: &ClientConfig, topic: &str) -> Result<(), Failure> {
+    let mut config = common.clone();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    let client: BaseProducer<Reports> = config
+        .create_with_context(Reports::default())
+        .map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let mut tries = 0;
+    let metadata = loop {
+        match client.client().fetch_metadata(Some(topic), METADATA_TIMEOUT) {
+            Ok(metadata) => break metadata,
+            Err(error) => {
+                tries += 1;
+                // Its words are told to whoever polls.
+                client.poll(Duration::ZERO);
+                let said = format!("the cluster does not answer: {}", chain(&error));
+                let trouble = client.context().trouble(&said);
+                if tries == METADATA_TRIES || matches!(trouble, Failure::Misconfigured { .. }) {
+                    return Err(trouble);
+                }
+            }
         }
     };
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    match found.and_then(|found| found.error()).map(Code::from) {
+    match found.and_then(rdkafka::metadata::MetadataTopic::error).map(Code::from) {
         None => Ok(()),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
             Err(Failure::misconfigured(format!("topic `{topic}` does not exist: create it")))
@@ -158,7 +169,7 @@ impl Sink for Kafka {
         Box::pin(async move {
             match self.delivery.clone() {
                 Delivery::AtLeastOnce => self.deliver_plainly(batch).await,
-                Delivery::ExactlyOnce { transactional_id, progress_topic } => {
+                Delivery::ExactlyOnce { transactional_id, progress_topic, .. } => {
                     self.deliver_in_transaction(batch, &transactional_id, &progress_topic).await
                 }
             }
@@ -321,7 +332,7 @@ impl Kafka {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
                     record = back;
-                    std::thread::sleep(Duration::from_millis(5));
+                    self.producer.poll(Duration::from_millis(5));
                 }
                 Err((error, _)) => {
                     reports.expect_one_less();

@@ -14,12 +14,20 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{cache, eventually, free_port, fs};
+use super::{cache, eventually, free_port, fs, rsyslog::write_pki};
 
 pub struct Broker {
+    /// In the clear.
     pub address: String,
-    _directory: tempfile::TempDir,
+    /// TLS, with the users below.
+    pub secure: String,
+    directory: tempfile::TempDir,
+    child: Mutex<Option<Child>>,
 }
+
+/// A user for SCRAM and for PLAIN, on the secure listener.
+pub const USER: &str = "forwarder";
+pub const PASSWORD: &str = "CANARY-5ecr3t-kafka";
 
 /// A consumed record: key, payload, and its headers as `name=value`.
 #[derive(Debug)]
@@ -29,8 +37,6 @@ pub struct Consumed {
     pub headers: Vec<String>,
 }
 
-static CHILD: Mutex<Option<Child>> = Mutex::new(None);
-
 /// The broker that all tests share. It watches its standard input, and ends when the tests do.
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
@@ -38,32 +44,47 @@ pub fn broker() -> &'static Broker {
 }
 
 impl Broker {
-    fn start() -> Self {
+    /// A broker of one's own.
+    pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (port, controller) = (free_port(), free_port());
         let d = directory.path().display().to_string();
-        fs(directory.path().join("server.properties"), &properties(&d, port, controller));
+        write_pki(directory.path());
+        let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
+        let [port, controller, secure] = std::array::from_fn(|_| free_port());
+        fs(directory.path().join("server.properties"), &properties(&d, port, controller, secure));
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
             Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
         };
         let uuid = tool(&["kafka.tools.StorageTool", "random-uuid"]);
         let uuid = String::from_utf8(uuid.stdout).unwrap();
-        let format = [
-            "kafka.tools.StorageTool",
-            "format",
-            "-t",
-            uuid.trim(),
-            "-c",
-            &format!("{d}/server.properties"),
-            "--standalone",
-        ];
-        let formatted = tool(&format);
+        let user = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
+        let config = format!("{d}/server.properties");
+        let format = ["kafka.tools.StorageTool", "format", "-t", uuid.trim(), "-c", &config];
+        let formatted = tool(&[&format[..], &["--standalone", "--add-scram", &user]].concat());
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let log = std::fs::File::create(directory.path().join("broker.log")).unwrap();
+        let broker = Self {
+            address: format!("127.0.0.1:{port}"),
+            secure: format!("127.0.0.1:{secure}"),
+            directory,
+            child: Mutex::new(None),
+        };
+        broker.up();
+        broker
+    }
+
+    pub fn file(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    fn up(&self) {
+        let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
+        let log = std::fs::File::create(self.file("broker.log")).unwrap();
         // The shell ends the broker when the tests' end closes its standard input, however they end.
         let script = format!(
-            "java -Xmx400m -cp '{classes}' kafka.Kafka {d}/server.properties & broker=$!; cat >/dev/null; kill -9 $broker"
+            "java -Xmx400m -cp '{classes}' kafka.Kafka {} & broker=$!; cat >/dev/null; kill -9 $broker; wait $broker",
+            self.file("server.properties")
         );
         let child = Command::new("sh")
             .args(["-c", &script])
@@ -72,15 +93,26 @@ impl Broker {
             .stderr(log)
             .spawn()
             .unwrap();
-        *CHILD.lock().unwrap() = Some(child);
-        let broker = Self { address: format!("127.0.0.1:{port}"), _directory: directory };
-        let consumer: BaseConsumer = broker.config().create().unwrap();
+        *self.child.lock().unwrap() = Some(child);
+        let consumer: BaseConsumer = self.config().create().unwrap();
         eventually("the broker answers", || {
             consumer
                 .fetch_metadata(None, Duration::from_secs(2))
                 .is_ok_and(|m| !m.brokers().is_empty())
         });
-        broker
+    }
+
+    /// Killed at once, and started again with what it had on the disk.
+    pub fn crash(&self) {
+        self.down();
+        self.up();
+    }
+
+    fn down(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
     }
 
     fn config(&self) -> ClientConfig {
@@ -140,17 +172,31 @@ impl Broker {
     }
 }
 
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
 fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
 }
 
-fn properties(d: &str, port: u16, controller: u16) -> String {
+fn properties(d: &str, port: u16, controller: u16, secure: u16) -> String {
+    let listener = "listener.name.sasl_ssl";
+    let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\nlog.dirs={d}/data\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\n\
+         ssl.keystore.type=PEM\nssl.keystore.location={d}/keystore.pem\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
+         {listener}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;\n\
+         {listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";\n\
+         log.dirs={d}/data\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
          group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n"
     )
