@@ -24,6 +24,8 @@ pub enum CheckpointError {
     Older(i32),
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
+    #[error("sink `{0}` cannot go on as `{1}`: there is one of that name already")]
+    SinkExists(String, String),
     #[error("the cursor of sink `{0}` is not where it was thought to be")]
     CursorMoved(String),
     #[error("the {0} is too large to be kept")]

@@ -14,6 +14,7 @@ mod pack;
 mod polls;
 mod read;
 mod replay;
+mod sinks;
 mod status;
 mod take;
 

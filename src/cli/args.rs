@@ -37,6 +37,10 @@ pub(super) enum Command {
     Status(Status),
     /// Read days back from the API into the checkpoint
     Backfill(Backfill),
+    /// Send days, or dead letters, to a sink once more
+    Replay(Replay),
+    /// Send one clearly marked test record to a sink, and wait for the proof that it arrived
+    TestSink(TestSink),
     /// Sign in as a user, for credentials of kind = "user"
     Login(Login),
     /// Print the link by which an administrator grants what the app needs
@@ -91,6 +95,29 @@ pub(super) struct Backfill {
     /// The tenant to read [default: all]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Replay {
+    /// The sink to send to
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+    /// The first day
+    #[arg(long, value_name = "DAY", value_parser = day, required_unless_present = "rejected")]
+    pub from: Option<Day>,
+    /// The last day [default: today]
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub to: Option<Day>,
+    /// The dead letters of this sink instead of days
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub rejected: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TestSink {
+    /// The sink to try
+    #[arg(value_name = "NAME")]
+    pub name: String,
 }
 
 #[derive(Debug, clap::Args)]

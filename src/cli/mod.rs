@@ -11,9 +11,11 @@ mod import_config;
 mod login;
 mod once;
 mod online;
+mod replay;
 mod run;
 mod schema;
 mod status;
+mod test_sink;
 
 use std::{
     io::{IsTerminal, Write},
@@ -140,6 +142,8 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
         Command::ConsentUrl(consent) => consent_url::consent_url(&config, &consent),
         Command::Import(import) => import::import(&config, &import),
         Command::ImportConfig(import) => import_config::import_config(&import),
+        Command::Replay(args) => replay::replay(&config, &args),
+        Command::TestSink(args) => test_sink::test_sink(&config, &args),
         Command::Status(status) => status::status(&config, &status),
         Command::Backfill(backfill) => backfill::backfill(&config, &backfill),
         Command::Demo(demo) => demo::demo(&demo),
@@ -155,6 +159,10 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
         say(&format!("warning: {warning}"));
     }
     Ok(configuration)
+}
+
+fn no_sink(name: &str) -> Failed {
+    Failed { exit: Exit::Usage, message: format!("the configuration has no sink `{name}`") }
 }
 
 fn no_tenant(name: &str) -> Failed {

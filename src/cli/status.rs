@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Exit, Failed, args, instant, print};
 use crate::{
-    checkpoint::{Checkpoint, SinkStatus, Status, TenantStatus},
+    checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
     config::{Configuration, TenantName},
 };
 
@@ -33,14 +33,17 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
             |h| format!("the daemon runs as process {}", h.pid),
         );
         print(&format!(
-            "{}\n{}\n{daemon}; the checkpoint has {:.1} MB\n",
+            "{}\n{}\n{}{}{daemon}; the checkpoint has {:.1} MB\n",
             tenant_table(&status, &names),
             sink_table(&status),
+            replays(&status),
+            letters(&status, &names),
             as_megabytes(status.size)
         ))?;
     }
     let owed = status.tenants.iter().any(|t| t.last_error.is_some())
-        || status.sinks.iter().any(|s| s.backlog > 0);
+        || status.sinks.iter().any(|s| s.backlog > 0)
+        || !status.replays.is_empty();
     Ok(if owed { Exit::Owed } else { Exit::Done })
 }
 
@@ -102,6 +105,39 @@ fn sink_table(status: &Status) -> Table {
     table
 }
 
+/// The jobs under way, a line each.
+fn replays(status: &Status) -> String {
+    let line = |job: &ReplayStatus| {
+        let left = super::count(job.left, "day");
+        format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
+    };
+    let lines: String = status.replays.iter().map(line).collect();
+    if lines.is_empty() { lines } else { lines + "\n" }
+}
+
+/// The dead letters, and what can be done about them.
+fn letters(status: &Status, names: &HashMap<String, String>) -> String {
+    if status.letters.is_empty() {
+        return String::new();
+    }
+    let mut table = table(["dead letter of", "tenant", "day", "event_id", "reason"]);
+    for letter in &status.letters {
+        let tenant = letter.tenant.to_string();
+        table.add_row([
+            letter.sink.clone(),
+            names.get(&tenant).unwrap_or(&tenant).clone(),
+            letter.day.map_or_else(String::new, |day| day.to_string()),
+            letter.event_id.to_string(),
+            letter.reason.clone(),
+        ]);
+    }
+    let total: u64 = status.sinks.iter().map(|sink| sink.letters).sum();
+    format!(
+        "{table}\n{} in all; `replay --sink NAME --rejected` sends them again\n\n",
+        super::count(total, "dead letter")
+    )
+}
+
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table
@@ -124,12 +160,22 @@ fn as_json(status: &Status, names: &HashMap<String, String>) -> serde_json::Valu
         json!({
             "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
             "oldest_day": s.oldest.map(|d| d.to_string()), "last_proof": s.last_proof_ms.map(instant), "last_error": s.last_error,
-            "cursors": cursors.collect::<Vec<_>>(),
+            "dead_letters": s.letters, "cursors": cursors.collect::<Vec<_>>(),
+        })
+    });
+    let replays = status.replays.iter().map(|r| {
+        json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.left })
+    });
+    let letters = status.letters.iter().map(|l| {
+        json!({
+            "sink": l.sink, "tenant": l.tenant.to_string(), "day": l.day.map(|d| d.to_string()), "event_id": l.event_id.to_string(),
+            "reason": l.reason, "rejected": instant(l.rejected_ms), "to_be_sent_again": l.again,
         })
     });
     json!({
         "checkpoint_id": status.checkpoint_id, "size": status.size,
         "tenants": tenants.collect::<Vec<_>>(), "sinks": sinks.collect::<Vec<_>>(),
+        "replays": replays.collect::<Vec<_>>(), "dead_letters": letters.collect::<Vec<_>>(),
     })
 }
 

@@ -240,8 +240,16 @@ const SINK: &[Key] = &[
         "How much of Microsoft's prose goes along.",
     ),
     later("historical_changes"),
-    later("renamed_from"),
-    later("discard_backlog"),
+    optional(
+        "renamed_from",
+        Shape::Text,
+        "The name that this sink had: it goes on where that one was.",
+    ),
+    optional(
+        "discard_backlog",
+        Shape::Bool,
+        "Nothing more goes to this sink, and what waits for it is forgotten: set it before you remove a sink.",
+    ),
 ];
 
 const RECORDS: &[Choice] = &[

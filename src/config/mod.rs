@@ -93,6 +93,10 @@ pub struct SinkPlan {
     pub texts: Texts,
     /// No day before this one is sent; `None`: 90 days back when the sink is new.
     pub start_from: Option<Day>,
+    /// The name that it had.
+    pub renamed_from: Option<String>,
+    /// It is on its way out: what waits for it is forgotten.
+    pub discarded: bool,
     pub plan: Arc<dyn Plan>,
 }
 

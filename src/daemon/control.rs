@@ -18,7 +18,7 @@ use tokio::{
 
 use secrecy::SecretString;
 
-use super::{Engine, backfill, once::is_complete};
+use super::{Again, Engine, backfill, once::is_complete};
 use crate::{clock, error::chain, model::Day};
 
 /// Not `Debug`: one of them carries a secret.
@@ -28,6 +28,11 @@ pub enum Request {
     Backfill {
         days: i32,
         tenant: Option<String>,
+    },
+    /// Days or dead letters once more.
+    Replay {
+        sink: String,
+        again: Again,
     },
     /// Saved answers of one tenant, one item each.
     Import {
@@ -50,6 +55,10 @@ pub enum Event {
         name: String,
         days: usize,
         error: Option<String>,
+    },
+    /// So many snapshots or dead letters are to be sent again.
+    Queued {
+        entries: u64,
     },
     /// One part of an import is in.
     Imported {
@@ -120,6 +129,13 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
     match serde_json::from_str(&line) {
         Ok(Request::Backfill { days, tenant }) => {
             answer_backfill(engine, days, tenant, &mut writer).await
+        }
+        Ok(Request::Replay { sink, again }) => {
+            let event = match engine.replay(&sink, again) {
+                Ok(entries) => Event::Queued { entries },
+                Err(error) => Event::Error { message: chain(&error) },
+            };
+            send(&mut writer, &event).await
         }
         Ok(Request::Import { tenant, items }) => {
             send(&mut writer, &answer_import(engine, &tenant, &items).await).await

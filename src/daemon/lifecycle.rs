@@ -50,12 +50,12 @@ pub async fn run(engine: Arc<Engine>) -> Result<(), RunError> {
 
     let cancel = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    for plan in engine.configuration.sinks.clone() {
-        tasks.spawn(Deliverer::new(engine.clone(), plan).run(cancel.clone()));
+    for plan in engine.sinks() {
+        tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(cancel.clone()));
     }
     let polls = tokio::spawn(poll_loop(engine.clone(), tick, cancel.clone()));
     let serving = tokio::spawn(control::serve(engine.clone(), listener));
-    let (tenants, sinks) = (engine.tenants.len(), engine.configuration.sinks.len());
+    let (tenants, sinks) = (engine.tenants.len(), engine.sinks().count());
     tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "running");
     notify(&[
         sd_notify::NotifyState::Ready,

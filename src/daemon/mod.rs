@@ -8,6 +8,7 @@ mod deliverer;
 mod fetch;
 mod lifecycle;
 mod once;
+mod replay;
 mod tenants;
 
 use std::{
@@ -23,6 +24,7 @@ pub use deliverer::{Deliverer, Stopped};
 pub use fetch::{Fetched, fetch_tenant};
 pub use lifecycle::{Poller, RunError, run};
 pub use once::{OnceReport, backfill, once};
+pub use replay::{Again, ReplayError, deliver_to};
 pub use tenants::TenantState;
 
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
     clock,
     config::{Configuration, SinkPlan, TenantName, TenantPlan},
     model::{Day, Tenant, TenantId},
+    sink::Context,
     source::{Clients, Graph, SourceError},
 };
 
@@ -65,6 +68,10 @@ pub enum BuildError {
     Source(#[from] SourceError),
     #[error("tenants `{0}` and `{1}` are one and the same: {2}")]
     SameTenant(String, String, String),
+    #[error(
+        "sink `{0}` is no longer configured, and {1} days still wait for it\n  hint: put it back; or name it in `renamed_from` of the sink that takes its place; or put it back with `discard_backlog = true` first"
+    )]
+    Dropped(String, u64),
 }
 
 impl Engine {
@@ -103,15 +110,45 @@ impl Engine {
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
+        engine.rename_and_drop()?;
         engine.register_all()?;
         engine.keep_promises()?;
         Ok(Arc::new(engine))
     }
 
+    /// Brings the sinks that the checkpoint knows in line with those that are configured.
+    fn rename_and_drop(&self) -> Result<(), BuildError> {
+        let sinks = &self.configuration.sinks;
+        for sink in sinks {
+            if let Some(old) = &sink.renamed_from
+                && self.checkpoint.rename_sink(old, &sink.name)?
+            {
+                tracing::info!(sink = sink.name, old, "the sink goes on under its new name");
+            }
+        }
+        for known in self.checkpoint.status()?.sinks {
+            let plan = sinks.iter().find(|sink| sink.name == known.name);
+            if plan.is_some_and(|plan| !plan.discarded) {
+                continue;
+            }
+            if plan.is_none() && known.backlog > 0 {
+                return Err(BuildError::Dropped(known.name, known.backlog));
+            }
+            self.checkpoint.drop_sink(&known.name)?;
+            tracing::info!(sink = known.name, days = known.backlog, "the sink is forgotten");
+        }
+        Ok(())
+    }
+
+    /// The sinks that are sent anything.
+    pub fn sinks(&self) -> impl Iterator<Item = &SinkPlan> {
+        self.configuration.sinks.iter().filter(|sink| !sink.discarded)
+    }
+
     /// Gives every sink a cursor for each of the tenants that it gets, and takes none of the others'
     /// into account.
     fn register_all(&self) -> Result<(), CheckpointError> {
-        for sink in &self.configuration.sinks {
+        for sink in self.sinks() {
             let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
             self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
@@ -121,7 +158,7 @@ impl Engine {
 
     /// Gives a cursor for this tenant to every sink that gets it.
     fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
-        for sink in self.configuration.sinks.iter().filter(|sink| sink.tenants.matches(plan)) {
+        for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
             self.checkpoint.register_sink(&sink.name, &[id], false, first_day(sink))?;
         }
         Ok(())
@@ -182,6 +219,11 @@ fn has_room(directory: &Path) -> bool {
 /// The first day that a new sink is sent.
 fn first_day(sink: &SinkPlan) -> Day {
     sink.start_from.unwrap_or_else(|| Day::of(clock::now()).plus(-90))
+}
+
+/// What a sink is told of its surroundings.
+pub fn context_of(plan: &SinkPlan) -> Context {
+    Context { name: plan.name.clone(), host: host_name(), texts: plan.texts }
 }
 
 /// The name of this host, as receivers should see it.

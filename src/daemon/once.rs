@@ -65,7 +65,7 @@ pub async fn backfill(
 
 async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
     let mut running = JoinSet::new();
-    for (index, plan) in engine.configuration.sinks.iter().enumerate() {
+    for (index, plan) in engine.sinks().enumerate() {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
         running.spawn(async move {
             let result = deliverer.run_once(&CancellationToken::new()).await;

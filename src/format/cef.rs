@@ -87,6 +87,9 @@ impl Cef {
         out.extend_from_slice(b" act=snapshot");
         self.scratch.clear();
         self.scratch.extend_from_slice(self.rest.get(record, |out| write_entry_rest(record, out)));
+        if record.replayed {
+            boolean("replayed", Some(true), &mut self.scratch);
+        }
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => write_summary(summary, &mut self.scratch, out),

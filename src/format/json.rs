@@ -45,6 +45,9 @@ impl Json {
         out.extend_from_slice(b"\",\"event_id\":\"");
         out.extend_from_slice(&record.event_id.hex());
         out.extend_from_slice(b"\",");
+        if record.replayed {
+            out.extend_from_slice(b"\"replayed\":true,");
+        }
         out.extend_from_slice(self.entry.get(record, |out| write_head(record, out)));
         match &record.body {
             Body::Control(control) => self.control(control, out),

@@ -67,6 +67,15 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn format(&self) -> FormatName;
     /// How much goes into a batch.
     fn limits(&self) -> Limits;
+    /// What a receipt of this sink says, in a sentence.
+    fn proof(&self) -> &'static str;
+    /// Opens the sink beside a daemon that may be using it, for one record that tells nothing.
+    fn open_for_test<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        self.open(context, None)
+    }
     /// What must not be shared with another sink, such as a file.
     fn claims(&self) -> Option<String> {
         None

@@ -15,7 +15,7 @@ fn a_good_configuration_is_valid_and_makes_nothing() {
 fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     let mut workspace = Workspace::new();
     workspace.extra = "retries = 3".to_owned();
-    workspace.sink("a", "type = \"syslog\"\naddress = \"relp://127.0.0.1:2514\"");
+    workspace.sink("a", "type = \"syslog\"\naddress = \"relay://127.0.0.1:2514\"");
     workspace.sink(
         "b",
         "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"in-the-open\"",
@@ -25,7 +25,7 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     assert!(!run.stderr.contains("in-the-open"));
     for (place, fault) in [
         (":8:1: ", "unknown key `tenants[0].retries`"),
-        (":17:11: ", "`relp://` is not in this version"),
+        (":17:11: ", "unknown scheme `relay`: use tcp, tls, relp, relps, udp or unix"),
         (":22:7: ", "`url` must be https, or http to a loopback address"),
         (":23:9: ", "`sinks[1].token` must not hold the secret itself"),
     ] {

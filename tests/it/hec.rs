@@ -1,7 +1,7 @@
 //! Splunk's collector, by its code table.
 
 use crate::support::{
-    Workspace, counts,
+    Workspace, counts, eventually,
     hec::{Hec, TOKEN},
     ids, records,
 };
@@ -133,4 +133,132 @@ fn a_collector_that_is_down_keeps_the_backlog() {
         (Some(0), Some(10))
     );
     assert!(of("down")["last_error"].is_string());
+}
+
+/// Every event of the file, each so often at most.
+fn assert_taken(hec: &Hec, file: &std::path::Path, most: usize) -> usize {
+    let got = counts(hec.ids().iter().map(String::as_str));
+    let expected = records(file);
+    assert_eq!(ids(&expected).filter(|id| !got.contains_key(*id)).count(), 0);
+    assert!(got.values().all(|count| *count <= most));
+    hec.ids().len() - expected.len()
+}
+
+const ACKNOWLEDGED: &str = "acknowledgement = true\nacknowledgement_timeout = \"2s\"";
+
+#[test]
+fn acknowledged_late_and_with_several_requests_on_their_way() {
+    let hec = Hec::new();
+    hec.acknowledge(3);
+    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    workspace.extra = "initial_backfill_days = 60".to_owned();
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(assert_taken(&hec, &file, 1), 0);
+    let taken = hec.taken();
+    assert!(taken.accepted > 10 && taken.questions < 3 * taken.accepted, "{}", taken.questions);
+    assert_eq!(taken.channels.len(), 1);
+}
+
+/// Without being told: the token's answer says so.
+#[test]
+fn acknowledgement_is_used_where_the_token_has_it() {
+    let hec = Hec::new();
+    hec.acknowledge(0);
+    let mut workspace = workspace(&hec, "");
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(assert_taken(&hec, &file, 1), 0);
+    assert!(hec.taken().questions > 0);
+}
+
+#[test]
+fn an_acknowledgement_that_never_comes_sends_that_request_again() {
+    let hec = Hec::new();
+    hec.acknowledge(0).forget(1);
+    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let repeated = assert_taken(&hec, &file, 2);
+    assert!((1..=1_000).contains(&repeated), "{repeated}");
+    assert_eq!(hec.taken().channels.len(), 2, "the old channel is given up");
+}
+
+#[test]
+fn a_collector_that_never_acknowledges_has_delivered_nothing() {
+    let hec = Hec::new();
+    hec.acknowledge(usize::MAX);
+    let workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "1s"));
+    let mut daemon = workspace.spawn(&["run"]);
+    eventually("somebody hears of it", || {
+        let status = workspace.status();
+        let error = status["sinks"][0]["last_error"].as_str().unwrap_or_default();
+        error.contains("were not acknowledged: the time for it is over")
+    });
+    assert!(daemon.is_running());
+    assert_eq!(workspace.status()["sinks"][0]["sent"], 0);
+    daemon.kill();
+}
+
+#[test]
+fn a_collector_that_restarts_forgets_its_promises() {
+    let hec = Hec::new();
+    hec.acknowledge(20);
+    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    let file = workspace.file_sink("local");
+    let run = workspace.spawn(&["once"]);
+    eventually("something is promised", || hec.taken().questions > 2);
+    hec.acknowledge(0).restart();
+    let run = run.end();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_taken(&hec, &file, 2);
+}
+
+#[test]
+fn another_node_behind_the_load_balancer_knows_nothing_of_the_first_ones_promises() {
+    let hec = Hec::new();
+    hec.acknowledge(20).cookie("NODE=one; Path=/");
+    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    let file = workspace.file_sink("local");
+    let run = workspace.spawn(&["once"]);
+    eventually("something is promised", || hec.taken().questions > 2);
+    hec.acknowledge(0).cookie("NODE=two; Path=/");
+    let run = run.end();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_taken(&hec, &file, 2);
+    assert_eq!(hec.taken().channels.len(), 2);
+}
+
+#[test]
+fn a_token_without_acknowledgement_parks_a_sink_that_demands_it() {
+    let hec = Hec::new();
+    let workspace = workspace(&hec, ACKNOWLEDGED);
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.stderr.contains("14 \"ACK is disabled\": enable indexer acknowledgement"),
+        "{}",
+        run.stderr
+    );
+    assert!(hec.ids().is_empty(), "nothing was sent");
+}
+
+#[test]
+fn the_next_collector_takes_over_from_one_that_is_down() {
+    let hec = Hec::new();
+    hec.acknowledge(0);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    let token = workspace.secret("hec-secret", TOKEN);
+    workspace.sink(
+        "splunk",
+        &format!(
+            "type = \"splunk_hec\"\nurls = [\"http://127.0.0.1:{}\", \"{}\"]\ntoken = {token}\n{ACKNOWLEDGED}",
+            crate::support::free_port(),
+            hec.url
+        ),
+    );
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(assert_taken(&hec, &file, 1), 0);
 }

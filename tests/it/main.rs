@@ -12,6 +12,7 @@
     clippy::panic
 )]
 
+mod again;
 mod api;
 mod auth;
 mod check;

@@ -216,6 +216,8 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
             .and_then(Texts::parse)
             .unwrap_or(plan.format().default_texts()),
         start_from: section.day("start_from"),
+        renamed_from: section.text("renamed_from").map(str::to_owned),
+        discarded: section.bool("discard_backlog") == Some(true),
         plan,
     })
 }

@@ -27,7 +27,7 @@ use self::{
     catalogues::Catalogues, load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
     window::InFlight,
 };
-use super::{Engine, host_name};
+use super::{Engine, context_of};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
     config::SinkPlan,
@@ -98,7 +98,7 @@ pub struct Deliverer {
 
 impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
-        let context = Context { name: plan.name.clone(), host: host_name(), texts: plan.texts };
+        let context = context_of(&plan);
         let mut limits = plan.plan.limits();
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);

@@ -68,6 +68,10 @@ impl Plan for FilePlan {
         self.format
     }
 
+    fn proof(&self) -> &'static str {
+        "the file was synced to the disk"
+    }
+
     fn limits(&self) -> Limits {
         Limits { records: 5_000, octets: 1 << 20, in_flight: 1 }
     }

@@ -89,7 +89,7 @@ const SASL: &[Key] = &[
 
 const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KafkaPlan {
     pub brokers: String,
     pub topic: Template,
@@ -106,13 +106,13 @@ pub(super) enum Delivery {
     ExactlyOnce { transactional_id: String, progress_topic: String, timeout: Duration },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tls {
     ca_file: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sasl {
     mechanism: String,
     username: String,
@@ -254,6 +254,13 @@ impl Plan for KafkaPlan {
         self.format
     }
 
+    fn proof(&self) -> &'static str {
+        match self.delivery {
+            Delivery::ExactlyOnce { .. } => "the cluster committed the transaction",
+            Delivery::AtLeastOnce => "all in-sync replicas have it",
+        }
+    }
+
     fn limits(&self) -> Limits {
         match self.delivery {
             // A transaction costs some round trips, whatever is in it.
@@ -279,6 +286,17 @@ impl Plan for KafkaPlan {
 
     fn wanted_labels(&self) -> Vec<String> {
         self.topic.labels().map(str::to_owned).collect()
+    }
+
+    /// Without a transaction, which would shut the daemon out.
+    fn open_for_test<'a>(
+        &'a self,
+        context: &'a Context,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(async move {
+            let plan = Self { delivery: Delivery::AtLeastOnce, ..self.clone() };
+            open(&plan, context).await
+        })
     }
 
     fn open<'a>(

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::sink::Failure;
 
-/// Reads an answer. `events` is how many the request carried.
+/// Reads an answer; gives the ackId, if there is one. `events` is how many the request carried.
 ///
 /// | code or status | what is done |
 /// |---|---|
@@ -21,11 +21,11 @@ pub(super) fn read(
     body: &[u8],
     retry_after: Option<Duration>,
     events: usize,
-) -> Result<(), Failure> {
+) -> Result<Option<u64>, Failure> {
     let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
     let reason = describe(status, &answer);
     match (status, answer.code) {
-        (200, Some(0 | 24 | 25)) => Ok(()),
+        (200, Some(0 | 24 | 25)) => Ok(answer.ack_id),
         (_, Some(8 | 9 | 18 | 19 | 20 | 23 | 26 | 27)) | (408 | 429 | 500..=599, _) => {
             Err(Failure::Retry { reason, after: retry_after })
         }
@@ -37,8 +37,38 @@ pub(super) fn read(
     }
 }
 
+/// Reads the answer to a question for acknowledgements; gives the numbers that are acknowledged. A
+/// channel that the collector does not know is `Broken`.
+pub(super) fn read_acks(
+    status: u16,
+    body: &[u8],
+    retry_after: Option<Duration>,
+) -> Result<Vec<u64>, Failure> {
+    if status == 200
+        && let Ok(Acks { acks }) = serde_json::from_slice(body)
+    {
+        let said = acks.into_iter().filter(|(_, indexed)| *indexed);
+        return Ok(said.filter_map(|(id, _)| id.parse().ok()).collect());
+    }
+    let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
+    match (answer.code, read(status, body, retry_after, 0)) {
+        (Some(10 | 11), Err(failure)) => Err(Failure::Broken { reason: failure.to_string() }),
+        (_, Err(Failure::TooLarge { reason, .. })) => Err(Failure::Misconfigured { reason }),
+        (_, Err(failure)) => Err(failure),
+        // 200 without what was asked for proves nothing.
+        (_, Ok(_)) => Err(Failure::retry("the collector did not answer for acknowledgements")),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Acks {
+    acks: std::collections::HashMap<String, bool>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct Answer {
+    #[serde(rename = "ackId")]
+    ack_id: Option<u64>,
     code: Option<u32>,
     #[serde(default)]
     text: String,
@@ -65,7 +95,9 @@ fn describe(status: u16, answer: &Answer) -> String {
         1 | 22 => ": enable the token in Splunk",
         2..=4 | 21 => ": check the token",
         7 => ": allow this index for the token, or correct `index`",
-        10 | 11 => ": the token wants indexer acknowledgement, which is not in this version",
+        14 => {
+            ": enable indexer acknowledgement for the token, or leave out `acknowledgement = true`"
+        }
         _ => "",
     };
     format!("the collector answered {code} \"{text}\"{remedy}")
@@ -76,9 +108,9 @@ mod tests {
     use super::*;
 
     /// The class of an answer, by a word of its own.
-    fn class(result: &Result<(), Failure>) -> &'static str {
+    fn class(result: &Result<Option<u64>, Failure>) -> &'static str {
         match result {
-            Ok(()) => "ok",
+            Ok(_) => "ok",
             Err(Failure::Retry { .. }) => "retry",
             Err(Failure::Misconfigured { .. }) => "config",
             Err(Failure::Poison { .. }) => "poison",

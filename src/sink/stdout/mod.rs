@@ -34,6 +34,10 @@ impl Plan for StdoutPlan {
         self.format
     }
 
+    fn proof(&self) -> &'static str {
+        "the write to standard output returned"
+    }
+
     fn limits(&self) -> Limits {
         Limits { records: 1_000, octets: 256 << 10, in_flight: 1 }
     }

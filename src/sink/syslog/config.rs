@@ -293,6 +293,17 @@ impl Plan for SyslogPlan {
         self.format
     }
 
+    fn proof(&self) -> &'static str {
+        match self.target {
+            Target::Relp { .. } => "the receiver answered the message with 200",
+            Target::Stream { .. } => {
+                "the peer's kernel acknowledged every octet, and the connection still stood"
+            }
+            Target::Udp { .. } => "none: the kernel sent it",
+            Target::Unix { .. } => "the local daemon's socket took it",
+        }
+    }
+
     fn limits(&self) -> Limits {
         match self.target {
             Target::Stream { .. } => Limits { records: 2_000, octets: 1 << 20, in_flight: 2 },

@@ -2,7 +2,7 @@
 //! real one checks: the token, the envelope, the size, the encoding.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::Read,
     sync::{Arc, Mutex},
 };
@@ -24,7 +24,13 @@ pub const TOKEN: &str = "CANARY-5ecr3t-hec-token";
 pub struct Taken {
     pub events: Vec<Value>,
     pub requests: usize,
+    /// Of these, taken.
+    pub accepted: usize,
     pub largest: usize,
+    /// Channels that were used, in order of their first use.
+    pub channels: Vec<String>,
+    /// Questions for acknowledgements.
+    pub questions: usize,
 }
 
 #[derive(Default)]
@@ -35,6 +41,18 @@ struct Rules {
     poison: Option<String>,
     /// Bodies larger than this, before compression, are refused with 413.
     max_body: Option<usize>,
+    /// The token has indexer acknowledgement.
+    acks: bool,
+    /// Questions that a request is answered `false` before it is answered `true`.
+    ack_after: usize,
+    /// Requests, by their number over all channels, that are never acknowledged.
+    never: Vec<usize>,
+    /// What the load balancer sets from now on.
+    cookie: Option<String>,
+    /// By channel, and then by ackId: the request's number, and the questions so far. Gone when
+    /// `true` was said.
+    promised: HashMap<String, HashMap<u64, (usize, usize)>>,
+    next_ack: HashMap<String, u64>,
 }
 
 pub struct Hec {
@@ -54,6 +72,7 @@ impl Hec {
         let (taken, rules): Shared = Default::default();
         let router = Router::new()
             .route("/services/collector/event", post(take))
+            .route("/services/collector/ack", post(acknowledge))
             .layer(DefaultBodyLimit::disable())
             .with_state((Arc::clone(&taken), Arc::clone(&rules)));
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
@@ -72,6 +91,31 @@ impl Hec {
 
     pub fn max_body(&self, octets: usize) {
         self.rules.lock().unwrap().max_body = Some(octets);
+    }
+
+    /// The token has indexer acknowledgement; each request is acknowledged at the question after
+    /// so many.
+    pub fn acknowledge(&self, after: usize) -> &Self {
+        let mut rules = self.rules.lock().unwrap();
+        (rules.acks, rules.ack_after) = (true, after);
+        self
+    }
+
+    /// This request, counted from 0, is never acknowledged.
+    pub fn forget(&self, request: usize) -> &Self {
+        self.rules.lock().unwrap().never.push(request);
+        self
+    }
+
+    pub fn cookie(&self, cookie: &str) {
+        self.rules.lock().unwrap().cookie = Some(cookie.to_owned());
+    }
+
+    /// As after a restart: counting begins anew, and nothing promised is known.
+    pub fn restart(&self) {
+        let mut rules = self.rules.lock().unwrap();
+        rules.promised.clear();
+        rules.next_ack.clear();
     }
 
     pub fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -140,9 +184,61 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
     if events.is_empty() {
         return code(400, 5, "No data");
     }
+    let number = taken.accepted;
+    taken.accepted += 1;
     taken.largest = taken.largest.max(plain.len());
     taken.events.extend(events);
-    code(200, 0, "Success")
+    let channel = headers["x-splunk-request-channel"].to_str().unwrap().to_owned();
+    if !taken.channels.contains(&channel) {
+        taken.channels.push(channel.clone());
+    }
+    let mut answer = json!({ "text": "Success", "code": 0 });
+    if rules.acks {
+        let next = rules.next_ack.entry(channel.clone()).or_default();
+        let id = *next;
+        *next += 1;
+        rules.promised.entry(channel).or_default().insert(id, (number, 0));
+        answer["ackId"] = id.into();
+    }
+    with_cookie(&rules, answer.to_string().into_response())
+}
+
+async fn acknowledge(
+    State((taken, rules)): State<Shared>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let rules = &mut *rules.lock().unwrap();
+    taken.lock().unwrap().questions += 1;
+    if headers["authorization"].to_str().unwrap() != format!("Splunk {TOKEN}") {
+        return code(403, 4, "Invalid token");
+    }
+    if !rules.acks {
+        return code(400, 14, "ACK is disabled");
+    }
+    let channel = headers["x-splunk-request-channel"].to_str().unwrap();
+    let question: Value = serde_json::from_slice(&body).unwrap();
+    let mut acks = serde_json::Map::new();
+    let promised = rules.promised.entry(channel.to_owned()).or_default();
+    for id in question["acks"].as_array().unwrap() {
+        let id = id.as_u64().unwrap();
+        let acked = promised.get_mut(&id).is_some_and(|(number, asked)| {
+            *asked += 1;
+            *asked > rules.ack_after && !rules.never.contains(number)
+        });
+        if acked {
+            promised.remove(&id);
+        }
+        acks.insert(id.to_string(), acked.into());
+    }
+    with_cookie(rules, json!({ "acks": acks }).to_string().into_response())
+}
+
+fn with_cookie(rules: &Rules, mut response: Response) -> Response {
+    if let Some(cookie) = &rules.cookie {
+        response.headers_mut().insert("set-cookie", cookie.parse().unwrap());
+    }
+    response
 }
 
 fn code(status: u16, code: u32, text: &str) -> Response {

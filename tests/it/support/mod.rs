@@ -91,6 +91,12 @@ impl Workspace {
         self
     }
 
+    /// Takes all sinks out of the configuration.
+    pub fn replace_sinks(&mut self) -> &mut Self {
+        self.sinks.clear();
+        self
+    }
+
     /// Adds a file sink; gives the path of its file.
     pub fn file_sink(&mut self, name: &str) -> PathBuf {
         let path = self.path(&format!("{name}.jsonl"));

@@ -1,0 +1,114 @@
+//! `test-sink`: one clearly marked record, and the proof that it arrived.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{Exit, Failed, args, block_on, load, print};
+use crate::{
+    clock,
+    config::SinkPlan,
+    daemon::context_of,
+    derive::{Entry, Records, Selection},
+    error::chain,
+    model::{
+        Catalogue, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
+        TenantId,
+    },
+    sink::{Batch, Failure},
+};
+
+/// The control that it speaks of, which Microsoft does not have.
+const CONTROL: &str = "secure-score-forwarder-test";
+
+pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Failed> {
+    let configuration = load(config)?;
+    let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
+        return Err(super::no_sink(&args.name));
+    };
+    let tenant = configuration.tenants.first();
+    let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
+    match block_on(deliver(plan, labels))? {
+        Ok(event_id) => {
+            print(&format!(
+                "sink {}: one test record was delivered, event_id {event_id}\nproof: {}\n",
+                plan.name,
+                plan.plan.proof()
+            ))?;
+            Ok(Exit::Done)
+        }
+        Err(failure) => Err(Failed {
+            exit: if matches!(failure, Failure::Misconfigured { .. }) {
+                Exit::Usage
+            } else {
+                Exit::Owed
+            },
+            message: format!("sink {}: {failure}", plan.name),
+        }),
+    }
+}
+
+/// Through the sink itself, but for what would get in a running daemon's way.
+async fn deliver(plan: &SinkPlan, labels: BTreeMap<String, String>) -> Result<String, Failure> {
+    let context = context_of(plan);
+    let mut sink = plan.plan.open_for_test(&context).await?;
+    let mut batch = Batch::default();
+    let event_id = encode(labels, |record| sink.encode(record, &mut batch))
+        .map_err(|reason| Failure::misconfigured(chain(&reason)))?;
+    let proof = sink.deliver(&batch).await?.wait().await;
+    sink.close().await;
+    proof.map(|_| event_id)
+}
+
+fn encode<E>(
+    labels: BTreeMap<String, String>,
+    write: impl FnOnce(&crate::model::Record<'_>) -> Result<(), E>,
+) -> Result<String, E> {
+    let now = clock::now();
+    let day = Day::of(now);
+    let tenant = Tenant { id: TenantId::TEST, name: "test".to_owned(), labels };
+    let profile = Profile {
+        id: CONTROL.to_owned(),
+        title: Some("Test record of secure-score-forwarder: nothing is wrong".to_owned()),
+        service: Some("secure-score-forwarder".to_owned()),
+        max_score: Number::new(1.0),
+        ..Profile::default()
+    };
+    let catalogue =
+        Catalogue::new(vec![ProfileSlot { key: 0, profile: profile.into(), decisions: vec![] }]);
+    let control = ControlScore {
+        name: CONTROL.into(),
+        category: Some("Test".into()),
+        score: Number::new(1.0),
+        percentage: Number::new(100.0),
+        // Two tests on one day differ.
+        additional: vec![("test".into(), now.as_millisecond().to_string().into())],
+        ..ControlScore::default()
+    };
+    let snapshot = Snapshot { controls: vec![control], ..Snapshot::default() };
+    let at = SnapshotRef {
+        id: format!("{}_{day}", tenant.id),
+        day,
+        revision: 1,
+        seq: 0,
+        late: false,
+        backfilled: false,
+        partial: false,
+    };
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: &at,
+        observed_time: &now.to_string(),
+        observed_ms: now.as_millisecond(),
+        history: &[],
+        catalogue: &catalogue,
+        base: None,
+        replayed: false,
+    };
+    let selection = Selection::all();
+    let records = Records::new(&entry, &snapshot, &selection);
+    let mut event_id = String::new();
+    if let Some(record) = records.at(0) {
+        event_id = record.event_id.to_string();
+        write(&record)?;
+    }
+    Ok(event_id)
+}

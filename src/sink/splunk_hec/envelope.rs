@@ -1,0 +1,97 @@
+//! A record as an event of the collector: metadata, a few indexed fields, and the canonical JSON.
+//!
+//! Times are in epoch seconds with fixed decimals: Splunk refuses an exponent. `fields` is flat and
+//! holds texts only. The names of the fields follow the Common Information Model where it has one.
+
+use super::config::HecPlan;
+use crate::{
+    format::{FormatName, Formatter, json_string},
+    model::{Day, Record},
+    sink::{Batch, Context, Refusal, formatter, template::Template},
+};
+
+pub(super) struct Envelope {
+    /// `"host":…,` and what else never changes.
+    metadata: Vec<u8>,
+    index: Option<Template>,
+    sourcetype: Option<String>,
+    fields: bool,
+    formatter: Formatter,
+}
+
+impl Envelope {
+    pub(super) fn new(plan: &HecPlan, context: &Context) -> Self {
+        let mut metadata = Vec::new();
+        write_member("host", &context.host, &mut metadata);
+        Self {
+            metadata,
+            index: plan.index.clone(),
+            sourcetype: plan.sourcetype.clone(),
+            fields: plan.fields,
+            formatter: formatter(FormatName::Json, context),
+        }
+    }
+
+    pub(super) fn write(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        let index = match &self.index {
+            Some(index) => Some(index.fill(record, is_index_char).map_err(Refusal)?),
+            None => None,
+        };
+        batch.push(record, |out| {
+            let start = out.len();
+            write_time(record.snapshot.day, out);
+            out.extend_from_slice(&self.metadata);
+            if let Some(index) = index {
+                write_member("index", &index, out);
+            }
+            out.extend_from_slice(b"\"source\":");
+            json_string(&format!("secure-score:{}", record.tenant.name), out);
+            out.push(b',');
+            if let Some(sourcetype) = &self.sourcetype {
+                write_member("sourcetype", sourcetype, out);
+            } else {
+                out.extend_from_slice(b"\"sourcetype\":\"microsoft:securescore:");
+                out.extend_from_slice(record.kind().as_str().as_bytes());
+                out.extend_from_slice(b"\",");
+            }
+            if self.fields {
+                write_fields(record, out);
+            }
+            out.extend_from_slice(b"\"event\":");
+            self.formatter.write(record, out);
+            out.extend_from_slice(b"}\n");
+            Ok(start)
+        })
+    }
+}
+
+fn write_time(day: Day, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":");
+    crate::model::write_integer(u64::try_from(day.epoch_ms() / 1_000).unwrap_or(0), out);
+    out.extend_from_slice(b".000,");
+}
+
+fn write_fields(record: &Record<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"fields\":{\"event_id\":\"");
+    out.extend_from_slice(&record.event_id.hex());
+    out.extend_from_slice(b"\",\"tenant_id\":\"");
+    out.extend_from_slice(record.tenant.id.to_string().as_bytes());
+    out.extend_from_slice(b"\",\"vendor_product\":\"Microsoft Secure Score\"");
+    if !record.control_id().is_empty() {
+        out.extend_from_slice(b",\"object_category\":\"security_control\",\"object\":");
+        json_string(record.control_id(), out);
+    }
+    out.extend_from_slice(b"},");
+}
+
+fn write_member(key: &str, value: &str, out: &mut Vec<u8>) {
+    json_string(key, out);
+    out.push(b':');
+    json_string(value, out);
+    out.push(b',');
+}
+
+/// What an index may be called, beside the digits and small letters: no capitals.
+fn is_index_char(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
+}

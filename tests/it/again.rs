@@ -1,0 +1,290 @@
+//! What is sent once more, to whom, and what becomes of sinks that come and go.
+
+use crate::support::{
+    OTHER, Workspace, counts, eventually,
+    faults::{Fault, FaultyApi},
+    hec::{Hec, TOKEN},
+    records,
+};
+
+fn workspace(days: u32) -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.extra = format!("initial_backfill_days = {days}");
+    workspace
+}
+
+fn day_of(record: &serde_json::Value) -> String {
+    record["snapshot"]["date"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_replay_sends_days_again_and_says_so() {
+    let mut workspace = workspace(10);
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let before = records(&file);
+    let days: std::collections::BTreeSet<String> = before.iter().map(day_of).collect();
+    let (from, to) = (days.iter().nth(3).unwrap(), days.iter().nth(5).unwrap());
+    let run = workspace.run_ok(&["replay", "--sink", "local", "--from", from, "--to", to]);
+    assert!(run.stderr.contains("3 days to be sent again"), "{}", run.stderr);
+    let after = records(&file);
+    let again = &after[before.len()..];
+    assert!(again.iter().all(|record| record["replayed"] == true));
+    assert!(before.iter().all(|record| record.get("replayed").is_none()));
+    let wanted: Vec<_> = before.iter().filter(|r| (from..=to).contains(&&day_of(r))).collect();
+    assert_eq!(again.len(), wanted.len());
+    assert!(again.iter().zip(wanted).all(|(a, b)| a["event_id"] == b["event_id"]));
+    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_replay_goes_through_the_daemon_and_beside_what_is_new() {
+    let mut workspace = workspace(5);
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    let summaries = || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.matches("\"kind\":\"summary\"").count()
+    };
+    eventually("the days are there", || summaries() == 5);
+    let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
+    assert!(run.stderr.contains("5 days to be sent again"), "{}", run.stderr);
+    eventually("they are there twice", || summaries() == 10);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+/// A replay that is interrupted goes on where it was.
+#[test]
+fn a_replay_is_resumed_after_a_crash() {
+    let hec = Hec::new();
+    let mut workspace = workspace(90);
+    let token = workspace.secret("hec-secret", TOKEN);
+    workspace
+        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    workspace.run_ok(&["once"]);
+    let whole = hec.ids().len();
+    let process = workspace.spawn(&["replay", "--sink", "splunk", "--from", "2020-01-01"]);
+    eventually("it has begun", || hec.ids().len() > whole + 2_000);
+    process.kill();
+    let left = workspace.status()["replays"][0]["days_left"].as_u64().unwrap();
+    assert!((1..90).contains(&left), "{left}");
+    workspace.run_ok(&["once"]);
+    let got = counts(hec.ids().iter().map(String::as_str));
+    assert!(got.values().all(|count| (2..=3).contains(count)));
+    let repeats = got.values().filter(|count| **count == 3).count();
+    assert!(repeats <= 1_000, "{repeats}");
+}
+
+#[test]
+fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
+    let hec = Hec::new();
+    let mut workspace = workspace(5);
+    let token = workspace.secret("hec-secret", TOKEN);
+    workspace
+        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    hec.poison("\"id\":\"OneAdmin\"");
+    workspace.run_ok(&["once"]);
+    let status = workspace.status();
+    assert_eq!(status["sinks"][0]["dead_letters"], 5);
+    let letters = status["dead_letters"].as_array().unwrap();
+    assert!(letters.len() == 5 && letters[0]["reason"].as_str().unwrap().contains("Invalid data"));
+    let shown = workspace.run(&["status"]).stdout;
+    assert!(shown.contains("`replay --sink NAME --rejected` sends them again"), "{shown}");
+    // Still refused: they stay.
+    let run = workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
+    assert!(run.stderr.contains("5 dead letters to be sent again"), "{}", run.stderr);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 5);
+    hec.poison("nothing of the kind");
+    let before = hec.ids().len();
+    workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
+    assert_eq!(hec.ids().len(), before + 5);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
+    let taken = hec.taken();
+    let last = &taken.events.last().unwrap()["event"];
+    assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));
+}
+
+#[test]
+fn a_test_record_says_that_it_is_one() {
+    let hec = Hec::new();
+    hec.acknowledge(1);
+    let mut workspace = workspace(2);
+    let token = workspace.secret("hec-secret", TOKEN);
+    workspace.sink(
+        "splunk",
+        &format!(
+            "type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}\nacknowledgement = true",
+            hec.url
+        ),
+    );
+    let run = workspace.run_ok(&["test-sink", "splunk"]);
+    assert!(run.stdout.contains("proof: the indexer acknowledged it"), "{}", run.stdout);
+    {
+        let taken = hec.taken();
+        let event = &taken.events[0]["event"];
+        assert!(run.stdout.contains(event["event_id"].as_str().unwrap()));
+        assert_eq!(event["tenant"]["name"], "test");
+        assert_eq!(event["control"]["id"], "secure-score-forwarder-test");
+    }
+    std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
+    let run = workspace.run(&["test-sink", "splunk"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("sink splunk: the collector answered 4"), "{}", run.stderr);
+    assert_eq!(workspace.run(&["test-sink", "spunk"]).code, 2);
+    assert!(!workspace.state().join("checkpoint.db").exists(), "no checkpoint is needed");
+}
+
+#[test]
+fn a_sink_that_is_renamed_goes_on_where_it_was() {
+    let mut workspace = workspace(5);
+    let file = workspace.file_sink("old");
+    workspace.run_ok(&["once"]);
+    let before = records(&file).len();
+    let section = format!("type = \"file\"\npath = \"{}\"", file.display());
+    workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
+    // Twice: the key may stay.
+    for _ in 0..2 {
+        let run = workspace.run_ok(&["once"]);
+        assert!(run.stderr.contains("sink new: 0 records delivered"), "{}", run.stderr);
+    }
+    assert_eq!(records(&file).len(), before);
+    assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_sink_with_a_backlog_is_not_dropped_by_accident() {
+    let mut workspace = workspace(3);
+    let file = workspace.file_sink("local");
+    let down =
+        format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", crate::support::free_port());
+    workspace.sink("siem", &down);
+    assert_eq!(workspace.run(&["once"]).code, 1);
+    workspace.replace_sinks().file_sink("local");
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.contains("sink `siem` is no longer configured, and 3 days still wait"),
+        "{}",
+        run.stderr
+    );
+    workspace.sink("siem", &format!("{down}\ndiscard_backlog = true"));
+    workspace.run_ok(&["once"]);
+    workspace.replace_sinks().file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 1);
+    assert!(!records(&file).is_empty());
+}
+
+#[test]
+fn a_sink_gets_the_tenants_and_controls_that_it_is_given() {
+    let mut workspace = workspace(3);
+    workspace.tenants.push(("fabrikam", OTHER));
+    let all = workspace.file_sink("all");
+    let paths: Vec<_> = ["one", "id", "identity", "some"].map(|n| workspace.path(n)).to_vec();
+    let mut sink = |index: usize, name: &str, extra: &str| {
+        let path = paths[index].display().to_string();
+        workspace.sink(name, &format!("type = \"file\"\npath = \"{path}\"\n{extra}"));
+    };
+    sink(0, "one", "tenants = [\"fab*\"]");
+    sink(1, "id", &format!("tenants = [\"{OTHER}\"]"));
+    sink(2, "identity", "categories = [\"identity\"]\nrecords = [\"control\"]");
+    sink(3, "some", "control_ids = [\"*mfa*\"]\nmax_rate = 1000");
+    workspace.run_ok(&["once"]);
+    let of = |index: usize| records(&paths[index]);
+    let every = records(&all);
+    let of_other = every.iter().filter(|r| r["tenant"]["id"] == OTHER).cloned().collect::<Vec<_>>();
+    assert_eq!((of(0), of(1)), (of_other.clone(), of_other));
+    assert!(!of(2).is_empty() && of(2).iter().all(|r| r["control"]["category"] == "Identity"));
+    let some = of(3);
+    let summaries = some.iter().filter(|r| r["kind"] == "summary");
+    let controls = some.iter().filter(|r| r["kind"] == "control");
+    assert!(controls.clone().count() > 0);
+    assert!(
+        controls
+            .clone()
+            .all(|r| { r["control"]["id"].as_str().unwrap().to_ascii_lowercase().contains("mfa") })
+    );
+    // A summary says how many records of its day this sink was given.
+    let sent: u64 = summaries.map(|r| r["score"]["records_sent"].as_u64().unwrap()).sum();
+    assert_eq!(sent, some.len() as u64);
+    assert!(workspace.status()["sinks"].as_array().unwrap().iter().all(|s| s["backlog_days"] == 0));
+}
+
+/// Only what differs from the day before, all of it once a week, the summary always.
+#[test]
+fn changed_controls_only() {
+    let mut workspace = workspace(30);
+    let all = workspace.file_sink("all");
+    let changed = workspace.path("changed");
+    workspace.sink(
+        "changed",
+        &format!("type = \"file\"\npath = \"{}\"\ncontrols = \"changed\"", changed.display()),
+    );
+    workspace.run_ok(&["once"]);
+    let (every, changed) = (records(&all), records(&changed));
+    let summaries = |records: &[serde_json::Value]| {
+        records.iter().filter(|r| r["kind"] == "summary").map(day_of).collect::<Vec<_>>()
+    };
+    assert_eq!(summaries(&every), summaries(&changed));
+    let mut full_days = 0;
+    let mut last: std::collections::HashMap<String, (serde_json::Value, serde_json::Value)> =
+        Default::default();
+    for day in summaries(&every) {
+        let of_day = |records: &[serde_json::Value]| -> Vec<serde_json::Value> {
+            let of_day = |r: &&serde_json::Value| r["kind"] == "control" && day_of(r) == day;
+            records.iter().filter(of_day).cloned().collect()
+        };
+        let (controls, sent) = (of_day(&every), of_day(&changed));
+        let sent_ids: Vec<&str> =
+            sent.iter().map(|r| r["control"]["id"].as_str().unwrap()).collect();
+        if sent.len() == controls.len() {
+            full_days += 1;
+        }
+        for control in &controls {
+            let id = control["control"]["id"].as_str().unwrap().to_owned();
+            let facts =
+                (control["control"]["score"].clone(), control["control"]["percentage"].clone());
+            let differs =
+                last.insert(id.clone(), facts.clone()).is_none_or(|before| before != facts);
+            if differs {
+                assert!(sent_ids.contains(&id.as_str()), "{day} {id}");
+            }
+        }
+    }
+    assert!((5..=6).contains(&full_days), "{full_days}");
+    assert!(changed.len() < every.len() / 3, "{} of {}", changed.len(), every.len());
+}
+
+/// A record that was too long for the receiver goes out when the receiver takes more.
+#[test]
+fn a_dead_letter_of_our_own_making() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let rsyslog = crate::support::rsyslog::Rsyslog::new();
+    let section = |max: &str| {
+        format!(
+            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"\nmax_message = \"{max}\"",
+            rsyslog.tcp
+        )
+    };
+    workspace.sink("siem", &section("8KiB"));
+    api.fail(
+        "/secureScores",
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            page["value"][0]["controlScores"][3]["implementationStatus"] =
+                "long ".repeat(2_000).into();
+            page.to_string()
+        }),
+    );
+    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 1);
+    workspace.replace_sinks().sink("siem", &section("60KiB"));
+    workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
+    eventually("it has arrived", || {
+        rsyslog.messages().iter().any(|m| m["msg"].as_str().unwrap().contains("long long long"))
+    });
+}
