@@ -75,8 +75,10 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     };
     let catalogue = catalogue();
     let format = FormatName::parse(format).unwrap();
-    let mut formatter =
-        Formatter::new(format, Options { texts: format.default_texts(), host: "collector".into() });
+    let mut formatter = Formatter::new(
+        format,
+        Options { texts: format.default_texts(), host: "collector".into(), fields: vec![] },
+    );
     let (mut out, selection) = (Vec::new(), Selection::all());
     let mut run = || {
         out.clear();
@@ -147,8 +149,10 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
     };
     let records = Records::new(&entry, &snapshot, &selection);
     let records: Vec<_> = (0..records.end()).filter_map(|place| records.at(place)).collect();
-    let mut formatter =
-        Formatter::new(FormatName::Json, Options { texts, host: "collector".into() });
+    let mut formatter = Formatter::new(
+        FormatName::Json,
+        Options { texts, host: "collector".into(), fields: vec![] },
+    );
     let mut out = Vec::new();
     let mut run = || {
         out.clear();

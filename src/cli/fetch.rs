@@ -11,7 +11,7 @@ use crate::{
     daemon::{Fetched, PollError, fetch_tenant},
     derive::{Entry, Records, Selection},
     error::chain,
-    format::{FormatName, Formatter, Options, Texts, plain},
+    format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
     model::{Body, Day, Record, SnapshotRef},
     source::{Clients, SourceError},
     wire,
@@ -87,7 +87,7 @@ const COLUMNS: [&str; 10] =
 
 impl Printer {
     fn new(output: Output) -> Self {
-        let options = Options { texts: Texts::Full, host: String::new() };
+        let options = Options { texts: Texts::Full, host: String::new(), fields: vec![] };
         let mut table = Table::new();
         table
             .load_style(NOTHING)
@@ -166,8 +166,14 @@ impl Printer {
     fn row(&mut self, record: &Record<'_>) {
         let cells = cells(record);
         if self.output == Output::Csv {
-            let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
-            let _ = writeln!(self.text, "{}", cells.join(","));
+            let mut row = Vec::new();
+            for (index, cell) in cells.iter().enumerate() {
+                if index > 0 {
+                    row.push(b',');
+                }
+                csv_cell(cell, &mut row);
+            }
+            let _ = writeln!(self.text, "{}", String::from_utf8_lossy(&row));
         } else {
             self.table.add_row(&cells[..9]);
         }
@@ -217,37 +223,6 @@ fn cells(record: &Record<'_>) -> [String; 10] {
                 title,
                 String::new(),
             ]
-        }
-    }
-}
-
-/// A CSV cell after RFC 4180 that no spreadsheet takes for a formula.
-fn csv_cell(cell: &str) -> String {
-    let clean: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let number = crate::model::Number::parse(&clean).is_some();
-    let clean = if !number && clean.starts_with(['=', '+', '-', '@']) {
-        format!("'{clean}")
-    } else {
-        clean
-    };
-    if clean.contains(['"', ',']) { format!("\"{}\"", clean.replace('"', "\"\"")) } else { clean }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::csv_cell;
-
-    #[test]
-    fn no_cell_is_a_formula_or_ends_its_row() {
-        for (cell, csv) in [
-            ("plain", "plain"),
-            ("-1.5", "-1.5"),
-            ("=1+1", "'=1+1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("a,\"b\"", "\"a,\"\"b\"\"\""),
-            ("a\nb\u{1b}[31m", "a b [31m"),
-        ] {
-            assert_eq!(csv_cell(cell), csv);
         }
     }
 }

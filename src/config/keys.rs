@@ -225,6 +225,11 @@ const SINK: &[Key] = &[
         "Only controls of categories that fit one of these patterns.",
     ),
     optional(
+        "extra_fields",
+        Shape::Map,
+        "Names and texts of your own for every record of this sink.",
+    ),
+    optional(
         "max_rate",
         Shape::Integer { min: 1, max: 10_000_000 },
         "Records a second, at most; default: no limit.",

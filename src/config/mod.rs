@@ -91,6 +91,8 @@ pub struct SinkPlan {
     /// Records a second, at most.
     pub max_rate: Option<u32>,
     pub texts: Texts,
+    /// Names and texts that stand in every record.
+    pub fields: Vec<(String, String)>,
     /// No day before this one is sent; `None`: 90 days back when the sink is new.
     pub start_from: Option<Day>,
     /// The name that it had.

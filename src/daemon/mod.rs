@@ -223,7 +223,12 @@ fn first_day(sink: &SinkPlan) -> Day {
 
 /// What a sink is told of its surroundings.
 pub fn context_of(plan: &SinkPlan) -> Context {
-    Context { name: plan.name.clone(), host: host_name(), texts: plan.texts }
+    Context {
+        name: plan.name.clone(),
+        host: host_name(),
+        texts: plan.texts,
+        fields: plan.fields.clone(),
+    }
 }
 
 /// The name of this host, as receivers should see it.

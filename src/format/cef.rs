@@ -8,7 +8,8 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cache::{ByEntry, ByProfile},
-    json::{boolean, close, text as json_text, write_additional},
+    json::write_extra_fields,
+    members::{boolean, close, text as json_text, write_additional},
     severity::cef_severity,
     text::{cut, is_plain, is_unsafe, plain, stand_in},
 };
@@ -69,15 +70,12 @@ impl Cef {
     }
 
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        let head: &[u8] = match record.body {
-            Body::Control(_) => {
-                b"CEF:0|Microsoft|Secure Score|1.0|ControlSnapshot|Secure Score control snapshot|"
-            }
-            Body::Summary(_) => {
-                b"CEF:0|Microsoft|Secure Score|1.0|TenantScore|Secure Score of a tenant|"
-            }
-        };
-        out.extend_from_slice(head);
+        let (class, name) = class(record);
+        out.extend_from_slice(b"CEF:0|Microsoft|Secure Score|1.0|");
+        out.extend_from_slice(class.as_bytes());
+        out.push(b'|');
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'|');
         crate::model::write_integer(cef_severity(record).into(), out);
         out.push(b'|');
         let host = &self.options.host;
@@ -90,9 +88,12 @@ impl Cef {
         if record.replayed {
             boolean("replayed", Some(true), &mut self.scratch);
         }
+        write_extra_fields(&self.options, &mut self.scratch);
         match &record.body {
             Body::Control(control) => self.control(control, out),
-            Body::Summary(summary) => write_summary(summary, &mut self.scratch, out),
+            Body::Summary(summary) => {
+                write_summary(summary, &sentence(record), &mut self.scratch, out);
+            }
         }
         write_rest(&mut self.scratch, out);
     }
@@ -165,6 +166,32 @@ impl Rendered {
         json_text("action_type", profile.action_type.as_deref(), &mut rest);
         boolean("deprecated", profile.deprecated, &mut rest);
         Self { pairs, rest }
+    }
+}
+
+/// The class of a record, which rules key on, and its name.
+pub(super) fn class(record: &Record<'_>) -> (&'static str, &'static str) {
+    match record.body {
+        Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
+        Body::Summary(_) => ("TenantScore", "Secure Score of a tenant"),
+    }
+}
+
+/// A record in one sentence, for people.
+pub(super) fn sentence(record: &Record<'_>) -> String {
+    let points =
+        |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    match &record.body {
+        Body::Control(control) => match (control.score, control.max_score) {
+            (Some(score), Some((max, _))) => {
+                format!("{}: {score} of {max} points", cut(control.title(), TITLE))
+            }
+            (Some(score), None) => format!("{}: {score} points", cut(control.title(), TITLE)),
+            (None, _) => cut(control.title(), TITLE).into_owned(),
+        },
+        Body::Summary(summary) => {
+            format!("Secure Score {} of {} points", points(summary.current), points(summary.max))
+        }
     }
 }
 
@@ -278,12 +305,13 @@ fn write_decision_rest(decision: &StateUpdate, rest: &mut Vec<u8>) {
     json_text("state_comment", decision.comment.as_deref(), rest);
 }
 
-fn write_summary(summary: &SummaryRecord<'_>, rest: &mut Vec<u8>, out: &mut Vec<u8>) {
-    let points =
-        |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    let sentence =
-        format!("Secure Score {} of {} points", points(summary.current), points(summary.max));
-    pair("msg", Some(&sentence), LONG, out);
+fn write_summary(
+    summary: &SummaryRecord<'_>,
+    sentence: &str,
+    rest: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    pair("msg", Some(sentence), LONG, out);
     number("cfp1", "score", summary.current, out);
     number("cfp2", "maxScore", summary.max, out);
     number("cfp3", "scorePercent", summary.percentage, out);

@@ -7,16 +7,17 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cache::{ByEntry, ByProfile},
-    text::{cut, json_string, plain},
+    members::{boolean, close, float, list, plain_number, raw, text, write_additional, write_key},
+    text::{cut, plain},
 };
-use crate::model::{
-    Body, ControlRecord, Number, Profile, Record, SCHEMA, StateUpdate, SummaryRecord,
-};
+use crate::model::{Body, ControlRecord, Profile, Record, SCHEMA, StateUpdate, SummaryRecord};
 
 /// The canonical JSON of a record, on one line.
 #[derive(Debug)]
 pub struct Json {
     options: Options,
+    /// `extra_fields`, as every record has them.
+    fields: Vec<u8>,
     entry: ByEntry,
     profiles: ByProfile<Rendered>,
 }
@@ -34,7 +35,9 @@ struct Rendered {
 
 impl Json {
     pub fn new(options: Options) -> Self {
-        Self { options, entry: ByEntry::default(), profiles: ByProfile::default() }
+        let mut fields = Vec::new();
+        write_extra_fields(&options, &mut fields);
+        Self { options, fields, entry: ByEntry::default(), profiles: ByProfile::default() }
     }
 
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
@@ -48,6 +51,7 @@ impl Json {
         if record.replayed {
             out.extend_from_slice(b"\"replayed\":true,");
         }
+        out.extend_from_slice(&self.fields);
         out.extend_from_slice(self.entry.get(record, |out| write_head(record, out)));
         match &record.body {
             Body::Control(control) => self.control(control, out),
@@ -124,6 +128,15 @@ impl Rendered {
             }
             other => write_prose("description", other, texts, out),
         }
+    }
+}
+
+/// `"fields":{…},`, if there are any.
+pub(super) fn write_extra_fields(options: &Options, out: &mut Vec<u8>) {
+    if !options.fields.is_empty() {
+        super::members::open("fields", out);
+        options.fields.iter().for_each(|(key, value)| text(key, Some(value), out));
+        super::members::end(out);
     }
 }
 
@@ -219,19 +232,6 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
     write_additional(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
 }
 
-/// Fields kept as they were sent: the same JSON, on one line, with nothing in it that could be
-/// taken for a line end.
-pub(super) fn write_additional<'a>(
-    fields: impl Iterator<Item = (&'a str, &'a str)>,
-    out: &mut Vec<u8>,
-) {
-    out.push(b'{');
-    for (key, value) in fields {
-        raw(key, value, out);
-    }
-    close(b'}', out);
-}
-
 /// The texts of `description`, `remediation`: as `texts` wants them.
 fn write_prose(key: &str, prose: Option<&str>, texts: Texts, out: &mut Vec<u8>) {
     match (texts, prose) {
@@ -239,89 +239,6 @@ fn write_prose(key: &str, prose: Option<&str>, texts: Texts, out: &mut Vec<u8>) 
         (Texts::Short, Some(prose)) => text(key, Some(&cut(&plain(prose), SHORT_TEXT)), out),
         (Texts::Full, Some(prose)) => text(key, Some(prose), out),
     }
-}
-
-fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
-    json_string(key, out);
-    out.push(b':');
-    if value.bytes().any(|b| !super::text::is_plain(b) && b != b'\\') {
-        write_tamed(value, out);
-    } else {
-        out.extend_from_slice(value.as_bytes());
-    }
-    out.push(b',');
-}
-
-/// JSON text that holds white space between its tokens, or suspicious characters in its strings.
-fn write_tamed(value: &str, out: &mut Vec<u8>) {
-    let mut in_string = false;
-    let mut escaped = false;
-    for c in value.chars() {
-        if super::text::is_unsafe(c) {
-            if in_string {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
-            }
-        } else {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            in_string ^= c == '"' && !escaped;
-        }
-        escaped = c == '\\' && !escaped;
-    }
-}
-
-pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
-    if let Some(value) = value {
-        write_key(key, out);
-        json_string(value, out);
-        out.push(b',');
-    }
-}
-
-fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
-    write_key(key, out);
-    out.push(b'[');
-    for value in values {
-        json_string(value, out);
-        out.push(b',');
-    }
-    close(b']', out);
-    out.push(b',');
-}
-
-fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
-    if let Some(value) = value {
-        write_key(key, out);
-        value.write_float(out);
-        out.push(b',');
-    }
-}
-
-fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
-    if let Some(value) = value {
-        write_key(key, out);
-        value.write_plain(out);
-        out.push(b',');
-    }
-}
-
-pub(super) fn boolean(key: &str, value: Option<bool>, out: &mut Vec<u8>) {
-    if let Some(value) = value {
-        write_key(key, out);
-        out.extend_from_slice(if value { b"true," } else { b"false," });
-    }
-}
-
-fn write_key(key: &str, out: &mut Vec<u8>) {
-    json_string(key, out);
-    out.push(b':');
-}
-
-/// Ends an object or a list whose members each left a comma.
-pub(super) fn close(bracket: u8, out: &mut Vec<u8>) {
-    if out.last() == Some(&b',') {
-        out.pop();
-    }
-    out.push(bracket);
 }
 
 fn extend(out: &mut Vec<u8>, piece: Option<&Vec<u8>>) {

@@ -1,14 +1,21 @@
 //! How a record is written. Pure: a record in, bytes appended; one file a format.
 //!
-//! What stands where, in every format:
+//! What stands where, for every kind of record and in every format:
 //!
-//! | record | JSON | CEF |
-//! |---|---|---|
-//! | `event_id` | `event_id` | `externalId` |
-//! | `time` (the day) | `time` | `deviceCustomDate1`, label `snapshotTime` |
-//! | `observed_time` | `observed_time` | `rt` |
-//! | kind | `kind` | class id: `ControlSnapshot`, `TenantScore` |
-//! | tenant id, name, labels | `tenant` | `deviceExternalId`; name and labels in `cs6` |
+//! | record | JSON | CEF | LEEF | ECS | OCSF | CSV | CloudEvents |
+//! |---|---|---|---|---|---|---|---|
+//! | `event_id` | `event_id` | `externalId` | `recordId` | `event.id` | `metadata.uid` | `event_id` | `id` |
+//! | `time` (the day) | `time` | `deviceCustomDate1`, label `snapshotTime` | `snapshotTime` | `@timestamp` | `metadata.original_time` | `time` | `time` |
+//! | `observed_time` | `observed_time` | `rt` | `devTime` | `event.created` | `time` | `observed_time` | `data.observed_time` |
+//! | kind | `kind` | class id: `ControlSnapshot`, `TenantScore` | event id, as CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
+//! | tenant id | `tenant.id` | `deviceExternalId` | `resource` | `organization.id` | `metadata.tenant_uid` | `tenant_id` | `source` |
+//! | tenant name | `tenant.name` | `cs6` | `domain` | `organization.name` | `resources[0].name` | `tenant_name` | `data` |
+//! | labels | `tenant.labels` | `cs6` | `label…` | `labels` | `resources[0].labels` | no | `data` |
+//! | severity | no | header | `sev` | `event.severity` | `severity_id` | `severity` | no |
+//! | `replayed` | `replayed` | `cs6` | `replayed` | `microsoft.secure_score.replayed` | `unmapped.replayed` | `replayed` | `data` |
+//! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | no | `data` |
+//!
+//! `tests/it/readers.rs` holds each cell to it.
 //!
 //! A formatter keeps what is the same for a control on every day, and for every record of an
 //! entry, so that each is rendered once. What it writes does not depend on what it kept: the
@@ -16,14 +23,25 @@
 
 mod cache;
 mod cef;
+mod cloudevents;
+mod csv;
+mod ecs;
 mod json;
+mod leef;
+mod members;
+mod ocsf;
 mod rfc5424;
 mod severity;
 mod shorten;
 mod text;
 
 pub use cef::{Cef, Header as CefHeader, write_extension, write_header};
+pub use cloudevents::CloudEvents;
+pub use csv::{COLUMNS, Csv, csv_cell};
+pub use ecs::Ecs;
 pub use json::Json;
+pub use leef::{Leef, LeefHeader, write_leef_attribute, write_leef_header};
+pub use ocsf::Ocsf;
 pub use rfc5424::{Header as SyslogHeader, Sd, write_message, write_message_3164};
 pub use severity::{cef_severity, syslog_severity};
 pub use shorten::shorten;
@@ -50,6 +68,12 @@ pub const SHORT_TEXT: usize = 256;
 pub enum FormatName {
     Json,
     Cef,
+    Leef,
+    Leef2,
+    Ecs,
+    Ocsf,
+    Csv,
+    CloudEvents,
 }
 
 /// What a formatter has to know beside the record.
@@ -58,6 +82,8 @@ pub struct Options {
     pub texts: Texts,
     /// The collector host, as the receivers should see it.
     pub host: String,
+    /// Names and texts of the operator's own, for every record.
+    pub fields: Vec<(String, String)>,
 }
 
 /// A formatter, with what it has rendered so far.
@@ -65,10 +91,24 @@ pub struct Options {
 pub enum Formatter {
     Json(Json),
     Cef(Cef),
+    Leef(Leef),
+    Ecs(Ecs),
+    Ocsf(Ocsf),
+    Csv(Csv),
+    CloudEvents(CloudEvents),
 }
 
 impl FormatName {
-    pub const ALL: [(&'static str, Self); 2] = [("json", Self::Json), ("cef", Self::Cef)];
+    pub const ALL: [(&'static str, Self); 8] = [
+        ("json", Self::Json),
+        ("cef", Self::Cef),
+        ("leef", Self::Leef),
+        ("leef2", Self::Leef2),
+        ("ecs", Self::Ecs),
+        ("ocsf", Self::Ocsf),
+        ("csv", Self::Csv),
+        ("cloudevents", Self::CloudEvents),
+    ];
 
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
@@ -76,14 +116,19 @@ impl FormatName {
 
     /// Whether a record can lose its end and still be read.
     pub fn can_be_shortened(self) -> bool {
-        matches!(self, Self::Cef)
+        matches!(self, Self::Cef | Self::Leef | Self::Leef2)
     }
 
-    /// CEF has little room, and few SIEMs keep what goes beyond it.
+    /// The line that a file of such records begins with.
+    pub fn heading(self) -> Option<String> {
+        (self == Self::Csv).then(|| COLUMNS.join(","))
+    }
+
+    /// CEF and LEEF have little room, and few SIEMs keep what goes beyond it.
     pub fn default_texts(self) -> Texts {
         match self {
-            Self::Json => Texts::Short,
-            Self::Cef => Texts::None,
+            Self::Cef | Self::Leef | Self::Leef2 => Texts::None,
+            _ => Texts::Short,
         }
     }
 }
@@ -106,6 +151,12 @@ impl Formatter {
         match format {
             FormatName::Json => Self::Json(Json::new(options)),
             FormatName::Cef => Self::Cef(Cef::new(options)),
+            FormatName::Leef => Self::Leef(Leef::new(options, LeefHeader::V1)),
+            FormatName::Leef2 => Self::Leef(Leef::new(options, LeefHeader::V2)),
+            FormatName::Ecs => Self::Ecs(Ecs::new(options)),
+            FormatName::Ocsf => Self::Ocsf(Ocsf::new(options)),
+            FormatName::Csv => Self::Csv(Csv::new(options)),
+            FormatName::CloudEvents => Self::CloudEvents(CloudEvents::new(options)),
         }
     }
 
@@ -114,6 +165,11 @@ impl Formatter {
         match self {
             Self::Json(json) => json.write(record, out),
             Self::Cef(cef) => cef.write(record, out),
+            Self::Leef(leef) => leef.write(record, out),
+            Self::Ecs(ecs) => ecs.write(record, out),
+            Self::Ocsf(ocsf) => ocsf.write(record, out),
+            Self::Csv(csv) => csv.write(record, out),
+            Self::CloudEvents(events) => events.write(record, out),
         }
     }
 }

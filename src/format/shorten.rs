@@ -6,6 +6,7 @@ use super::FormatName;
 
 /// What stands at the end of a record that was shortened.
 const CEF_MARK: &str = " secureScoreTruncated=true";
+const LEEF_MARK: &str = "\ttruncated=true";
 const ELLIPSIS: &str = "…";
 /// A text with less than this left of it says nothing.
 const WORTH_KEEPING: usize = 32;
@@ -15,7 +16,8 @@ const WORTH_KEEPING: usize = 32;
 pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
     match format {
         FormatName::Cef => shorten_cef(record, max),
-        FormatName::Json => false,
+        FormatName::Leef | FormatName::Leef2 => shorten_leef(record, max),
+        _ => false,
     }
 }
 
@@ -42,6 +44,21 @@ fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
         drop_lone_label(record);
     }
     record.extend_from_slice(CEF_MARK.as_bytes());
+    true
+}
+
+/// Attributes are separated by tabs, and stand by their worth: the last ones go.
+fn shorten_leef(record: &mut Vec<u8>, max: usize) -> bool {
+    let Some(room) = max.checked_sub(LEEF_MARK.len()) else { return false };
+    let ends = record.iter().enumerate().filter(|(_, b)| **b == b'\t').map(|(at, _)| at);
+    let Some(kept) = ends.chain([record.len()]).take_while(|end| *end <= room).last() else {
+        return false;
+    };
+    if !record[..kept].windows(10).any(|window| window == b"\trecordId=") {
+        return false;
+    }
+    record.truncate(kept);
+    record.extend_from_slice(LEEF_MARK.as_bytes());
     true
 }
 
@@ -120,6 +137,16 @@ mod tests {
         let cut = shortened(text.len() + CEF_MARK.len() - 5).unwrap();
         assert!(cut.contains(r"msg=A sentence with \= and \\ of some") && cut.contains('…'));
         assert_eq!(shortened(100), None, "the event id must stand");
+    }
+
+    #[test]
+    fn of_leef_the_last_attributes_go() {
+        let line = "LEEF:1.0|a|b|1|C|devTime=1\tsev=2\trecordId=0123\tpolicy=x\tmsg=long";
+        let mut record = line.as_bytes().to_vec();
+        assert!(shorten(FormatName::Leef, &mut record, line.len()));
+        let want = "LEEF:1.0|a|b|1|C|devTime=1\tsev=2\trecordId=0123\ttruncated=true";
+        assert_eq!(String::from_utf8(record).unwrap(), want);
+        assert!(!shorten(FormatName::Leef, &mut line.as_bytes().to_vec(), 50));
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl<'a> Section<'a> {
         for (name, value) in self.table {
             let key = name.get_ref();
             // The operator's own words, whatever they look like.
-            if key == "labels" {
+            if matches!(key.as_ref(), "labels" | "extra_fields") {
                 continue;
             }
             if let Some(reference) = self.secret(key)

@@ -125,6 +125,8 @@ pub struct Context {
     /// The collector host.
     pub host: String,
     pub texts: Texts,
+    /// `extra_fields`.
+    pub fields: Vec<(String, String)>,
 }
 
 /// A batch is full when `records` or `octets` is reached.
@@ -224,10 +226,26 @@ const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is w
 const FORMATS: &[Choice] = &[
     Choice::now("json"),
     Choice::now("cef"),
-    Choice::later("leef"),
-    Choice::later("ocsf"),
-    Choice::later("ecs"),
-    Choice::later("csv"),
+    Choice::now("leef"),
+    Choice::now("leef2"),
+    Choice::now("ocsf"),
+    Choice::now("ecs"),
+    Choice::now("cloudevents"),
+];
+
+/// `format`, where records stand one below the other under a heading.
+const FORMAT_OF_LINES: Key =
+    optional("format", Shape::OneOf(FORMATS_OF_LINES), "How a record is written.");
+
+const FORMATS_OF_LINES: &[Choice] = &[
+    Choice::now("json"),
+    Choice::now("cef"),
+    Choice::now("leef"),
+    Choice::now("leef2"),
+    Choice::now("ocsf"),
+    Choice::now("ecs"),
+    Choice::now("csv"),
+    Choice::now("cloudevents"),
 ];
 
 fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
@@ -235,5 +253,12 @@ fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
 }
 
 fn formatter(format: FormatName, context: &Context) -> Formatter {
-    Formatter::new(format, Options { texts: context.texts, host: context.host.clone() })
+    Formatter::new(
+        format,
+        Options {
+            texts: context.texts,
+            host: context.host.clone(),
+            fields: context.fields.clone(),
+        },
+    )
 }

@@ -118,7 +118,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
         (FormatName::Cef, Texts::None),
         (FormatName::Cef, Texts::Full),
     ] {
-        let options = Options { texts, host: "collector".into() };
+        let options = Options { texts, host: "collector".into(), fields: vec![] };
         let mut formatter = Formatter::new(format, options.clone());
         let mut controls = std::collections::HashSet::new();
         for back in 0..90 {

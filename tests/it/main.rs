@@ -27,6 +27,7 @@ mod login;
 mod manners;
 mod partial;
 mod pipeline;
+mod readers;
 mod reference;
 mod relp;
 mod support;

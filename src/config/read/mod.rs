@@ -215,6 +215,7 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
             .text("texts")
             .and_then(Texts::parse)
             .unwrap_or(plan.format().default_texts()),
+        fields: tenants::words(section, "extra_fields").into_iter().collect(),
         start_from: section.day("start_from"),
         renamed_from: section.text("renamed_from").map(str::to_owned),
         discarded: section.bool("discard_backlog") == Some(true),

@@ -53,6 +53,27 @@ pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> Rea
     read
 }
 
+/// Names and texts of the operator's own, that stand in every record: not too many, nor too long.
+pub(super) fn words(
+    section: &Section<'_>,
+    key: &str,
+) -> std::collections::BTreeMap<String, String> {
+    let words = section.map(key);
+    if words.len() > 16 || !words.iter().all(|(name, value)| bounded(name) && bounded(value)) {
+        section.fault(
+            key,
+            format!(
+                "there may be 16 {key}, each name and text of at most 128 characters on one line"
+            ),
+        );
+    }
+    words
+}
+
+fn bounded(text: &String) -> bool {
+    text.chars().count() <= 128 && !text.chars().any(char::is_control)
+}
+
 /// One tenant, and its credential if it is its own.
 fn tenant(
     section: &Section<'_>,
@@ -61,15 +82,7 @@ fn tenant(
 ) -> Option<(TenantPlan, Option<NamedCredential>)> {
     let id = section.text("id").and_then(|id| tenant_name(section, id));
     let cloud = cloud(section);
-    let labels = section.map("labels");
-    let bounded =
-        |text: &String| text.chars().count() <= 128 && !text.chars().any(char::is_control);
-    if labels.len() > 16 || !labels.iter().all(|(name, value)| bounded(name) && bounded(value)) {
-        section.fault(
-            "labels",
-            "there may be 16 labels, each name and text of at most 128 characters on one line",
-        );
-    }
+    let labels = words(section, "labels");
     let name = section.text("name")?.to_owned();
     if !bounded(&name) {
         section.fault("name", "a tenant's name has at most 128 characters, on one line");

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Proof, Receipt, Refusal, Sink, chain,
-    formatter, read_format,
+    Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Proof, Receipt, Refusal,
+    Sink, chain, formatter, read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
-    FORMAT,
+    FORMAT_OF_LINES,
     later("rotate_size"),
     later("rotate_every"),
 ];
@@ -85,7 +85,11 @@ impl Plan for FilePlan {
         context: &'a Context,
         mark: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        let opened = tokio::task::block_in_place(|| open(&self.path, mark.and_then(Mark::read)));
+        let opened = tokio::task::block_in_place(|| {
+            let (mut file, length, identity) = open(&self.path, mark.and_then(Mark::read))?;
+            let length = begin(&mut file, length, self.format)?;
+            Ok((file, length, identity))
+        });
         let sink = opened.map(|(file, length, identity)| -> Box<dyn Sink> {
             Box::new(FileSink {
                 path: self.path.clone(),
@@ -199,6 +203,18 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
     Ok((file, length, identity))
 }
 
+/// Puts the heading into a file that is empty, if its records have one. Gives the length then.
+fn begin(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
+    match format.heading() {
+        Some(heading) if length == 0 => {
+            file.write_all(format!("{heading}\n").as_bytes())?;
+            file.sync_data()?;
+            Ok(heading.len() as u64 + 1)
+        }
+        _ => Ok(length),
+    }
+}
+
 /// Ends the last line if it has no end; gives the length then.
 fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
     if length == 0 {
@@ -249,8 +265,12 @@ mod tests {
     fn a_file_that_was_truncated_is_gone_on_with_at_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records.jsonl");
-        let context =
-            Context { name: "local".into(), host: "h".into(), texts: crate::format::Texts::None };
+        let context = Context {
+            name: "local".into(),
+            host: "h".into(),
+            texts: crate::format::Texts::None,
+            fields: vec![],
+        };
         let sink = |mark: Option<Mark>| {
             let (file, length, identity) = open(&path, mark).unwrap();
             let formatter = formatter(FormatName::Json, &context);

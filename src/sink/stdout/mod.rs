@@ -4,8 +4,8 @@
 use std::io::Write;
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT, Failure, Limits, Plan, Proof, Refusal, Sink, formatter,
-    read_format,
+    Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Proof, Refusal, Sink,
+    formatter, read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -13,7 +13,7 @@ use crate::{
     settings::{Key, Section},
 };
 
-pub(super) const KEYS: &[Key] = &[FORMAT];
+pub(super) const KEYS: &[Key] = &[FORMAT_OF_LINES];
 
 #[derive(Debug)]
 struct StdoutPlan {
@@ -22,6 +22,8 @@ struct StdoutPlan {
 
 struct Stdout {
     formatter: Formatter,
+    /// What comes before the first record.
+    heading: Option<String>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of every sink's reader")]
@@ -51,7 +53,10 @@ impl Plan for StdoutPlan {
         context: &'a Context,
         _: Option<&'a [u8]>,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
-        let sink: Box<dyn Sink> = Box::new(Stdout { formatter: formatter(self.format, context) });
+        let sink: Box<dyn Sink> = Box::new(Stdout {
+            formatter: formatter(self.format, context),
+            heading: self.format.heading(),
+        });
         Box::pin(std::future::ready(Ok(sink)))
     }
 }
@@ -69,6 +74,9 @@ impl Sink for Stdout {
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         let written = tokio::task::block_in_place(|| {
             let mut stdout = std::io::stdout().lock();
+            if let Some(heading) = self.heading.take() {
+                writeln!(stdout, "{heading}")?;
+            }
             stdout.write_all(batch.octets()).and_then(|()| stdout.flush())
         });
         let proof = written.map(|()| Proof::given());

@@ -1,0 +1,193 @@
+//! OCSF Compliance Finding (class 2003), schema 1.3.0: the widest read.
+//!
+//! Source: schema.ocsf.io. `time` is when the poll read it, `metadata.original_time` the day, both
+//! as OCSF has them; `status_id` is where the finding stands, `compliance.status_id` whether it
+//! passes. Points have no place there (`score` is something else): they stand in `unmapped`.
+
+use super::{
+    Options, SHORT_TEXT, Texts,
+    cef::sentence,
+    ecs::{write_control, write_summary},
+    json::write_extra_fields,
+    members::{boolean, close, end, integer, list, open, text},
+    severity::cef_severity,
+    text::{cut, plain},
+};
+use crate::model::{Body, ControlRecord, Outcome, Record};
+
+#[derive(Debug)]
+pub struct Ocsf {
+    options: Options,
+}
+
+const VERSION: &str = "1.3.0";
+/// Update: the finding is told anew every day.
+const ACTIVITY: i64 = 2;
+const CLASS: i64 = 2_003;
+/// "M365 Tenant" among the types of account.
+const M365_TENANT: i64 = 17;
+
+impl Ocsf {
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
+        out.push(b'{');
+        integer("activity_id", ACTIVITY, out);
+        text("activity_name", Some("Update"), out);
+        integer("category_uid", 2, out);
+        text("category_name", Some("Findings"), out);
+        integer("class_uid", CLASS, out);
+        text("class_name", Some("Compliance Finding"), out);
+        integer("type_uid", CLASS * 100 + ACTIVITY, out);
+        text("type_name", Some("Compliance Finding: Update"), out);
+        integer("time", record.observed_ms, out);
+        let (severity, name) = severity(cef_severity(record));
+        integer("severity_id", severity, out);
+        text("severity", Some(name), out);
+        let (status, name) = match &record.body {
+            Body::Control(control) => triage(control),
+            Body::Summary(_) => (1, "New"),
+        };
+        integer("status_id", status, out);
+        text("status", Some(name), out);
+        text("message", Some(&sentence(record)), out);
+        write_metadata(record, out);
+        write_compliance(record, out);
+        self.finding(record, out);
+        let tenant = record.tenant.id.to_string();
+        out.extend_from_slice(b"\"resources\":[{");
+        text("uid", Some(&tenant), out);
+        text("name", Some(&record.tenant.name), out);
+        text("type", Some("Microsoft 365 tenant"), out);
+        let labels = record.tenant.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let labels: Vec<String> = labels.collect();
+        if !labels.is_empty() {
+            list("labels", labels.iter().map(String::as_str), out);
+        }
+        close(b'}', out);
+        out.extend_from_slice(b"],");
+        open("cloud", out);
+        text("provider", Some("Microsoft"), out);
+        open("account", out);
+        text("uid", Some(&tenant), out);
+        text("name", Some(&record.tenant.name), out);
+        text("type", Some("M365 Tenant"), out);
+        integer("type_id", M365_TENANT, out);
+        end(out);
+        end(out);
+        open("unmapped", out);
+        text("kind", Some(record.kind().as_str()), out);
+        text("snapshot_date", Some(&record.snapshot.day.to_string()), out);
+        integer("revision", record.snapshot.revision.into(), out);
+        boolean("late", Some(record.snapshot.late), out);
+        boolean("backfilled", Some(record.snapshot.backfilled), out);
+        boolean("partial", Some(record.snapshot.partial), out);
+        if record.replayed {
+            boolean("replayed", Some(true), out);
+        }
+        match &record.body {
+            Body::Control(control) => write_control(control, out),
+            Body::Summary(summary) => write_summary(summary, out),
+        }
+        write_extra_fields(&self.options, out);
+        close(b'}', out);
+        out.push(b'}');
+    }
+
+    fn finding(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let Body::Control(control) = &record.body else {
+            open("finding_info", out);
+            text("uid", Some(&format!("{}/summary", record.tenant.id)), out);
+            text("title", Some("Microsoft Secure Score of the tenant"), out);
+            integer("created_time", record.snapshot.day.epoch_ms(), out);
+            end(out);
+            return;
+        };
+        let profile = control.profile.map(|slot| &slot.profile);
+        let texts = self.options.texts;
+        let max = if texts == Texts::Full { usize::MAX } else { SHORT_TEXT };
+        let url = profile.and_then(|p| p.action_url.as_deref());
+        open("finding_info", out);
+        text("uid", Some(&format!("{}/{}", record.tenant.id, control.id)), out);
+        text("title", Some(control.title()), out);
+        if texts != Texts::None {
+            let description = control.description.map(plain);
+            text("desc", description.as_deref().map(|t| cut(t, max)).as_deref(), out);
+        }
+        list("types", control.category.into_iter(), out);
+        integer("created_time", record.snapshot.day.epoch_ms(), out);
+        text("src_url", url.filter(|url| url.starts_with("http")), out);
+        end(out);
+        let remediation = profile.and_then(|p| p.remediation.as_deref()).map(plain);
+        if texts != Texts::None
+            && let Some(remediation) = remediation.filter(|text| !text.is_empty())
+        {
+            open("remediation", out);
+            text("desc", Some(&cut(&remediation, max)), out);
+            list("references", url.into_iter(), out);
+            end(out);
+        }
+    }
+}
+
+fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {
+    open("metadata", out);
+    text("version", Some(VERSION), out);
+    text("uid", Some(&record.event_id.to_string()), out);
+    text("event_code", Some(record.control_id()).filter(|id| !id.is_empty()), out);
+    text("original_time", Some(&format!("{}T00:00:00Z", record.snapshot.day)), out);
+    text("tenant_uid", Some(&record.tenant.id.to_string()), out);
+    list("profiles", ["cloud"].into_iter(), out);
+    open("product", out);
+    text("name", Some("Microsoft Secure Score"), out);
+    text("vendor_name", Some("Microsoft"), out);
+    end(out);
+    end(out);
+}
+
+fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
+    open("compliance", out);
+    list("standards", ["Microsoft Secure Score"].into_iter(), out);
+    if let Body::Control(control) = &record.body {
+        text("control", Some(control.id), out);
+        let outcome = control.outcome();
+        let (id, name) = match outcome {
+            Some(Outcome::Pass) => (1, "Pass"),
+            Some(Outcome::NotApplicable | Outcome::Accepted) => (2, "Warning"),
+            Some(Outcome::Partial | Outcome::Fail) => (3, "Fail"),
+            None => (0, "Unknown"),
+        };
+        integer("status_id", id, out);
+        text("status", Some(name), out);
+        text("status_code", outcome.map(Outcome::as_str), out);
+        let status = control.implementation_status.map(plain);
+        text("status_detail", status.as_deref(), out);
+    } else {
+        text("control", Some("Microsoft Secure Score"), out);
+        integer("status_id", 0, out);
+        text("status", Some("Unknown"), out);
+    }
+    end(out);
+}
+
+/// Where a finding stands with those who look after it.
+fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
+    match (control.state(), control.outcome()) {
+        (Some("Ignored"), _) => (3, "Suppressed"),
+        (_, Some(Outcome::Pass)) | (Some("ThirdParty"), _) => (4, "Resolved"),
+        (Some("Reviewed"), _) => (2, "In Progress"),
+        _ => (1, "New"),
+    }
+}
+
+fn severity(cef: u8) -> (i64, &'static str) {
+    match cef {
+        0..=2 => (1, "Informational"),
+        3 => (2, "Low"),
+        4..=6 => (3, "Medium"),
+        7..=8 => (4, "High"),
+        _ => (5, "Critical"),
+    }
+}
