@@ -119,6 +119,11 @@ impl FormatName {
         matches!(self, Self::Cef | Self::Leef | Self::Leef2)
     }
 
+    /// Whether a record is one JSON object.
+    pub fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::CloudEvents)
+    }
+
     /// The line that a file of such records begins with.
     pub fn heading(self) -> Option<String> {
         (self == Self::Csv).then(|| COLUMNS.join(","))

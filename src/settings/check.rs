@@ -98,6 +98,9 @@ impl At<'_> {
                 }
             }
             Shape::Secret => self.secret(value),
+            Shape::Secrets => self.with_table(value, |at, table| {
+                table.iter().for_each(|(name, value)| at.inside(name.get_ref()).secret(value));
+            }),
             Shape::OneOfOrTable(_, keys) if read.is_table() => {
                 self.value(value, name, Shape::Table(keys));
             }

@@ -34,6 +34,8 @@ pub enum Shape {
     Map,
     /// `{ credential = … }`, `{ file = … }` or `{ env = … }`; never the text itself.
     Secret,
+    /// Secrets by names of the operator's own.
+    Secrets,
     Table(&'static [Key]),
     Tables(&'static [Key]),
     /// Tables whose further keys depend on the value of one: its tag.

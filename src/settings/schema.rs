@@ -41,6 +41,9 @@ fn of_shape(shape: Shape) -> Value {
         Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": names(choices) } }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Secrets => {
+            json!({ "type": "object", "additionalProperties": of_shape(Shape::Secret) })
+        }
         Shape::Secret => json!({
             "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
             "properties": { "credential": { "type": "string" }, "file": { "type": "string" }, "env": { "type": "string" } }

@@ -115,6 +115,13 @@ impl<'a> Section<'a> {
         credential.or(file).or(env)
     }
 
+    /// Secrets by the operator's names.
+    pub fn secret_map(&self, key: &str) -> Vec<(&'a str, SecretRef)> {
+        let Some(section) = self.section(key) else { return Vec::new() };
+        let names = section.table.iter().map(|(name, _)| name.get_ref().as_ref());
+        names.filter_map(|name| Some((name, section.secret(name)?))).collect()
+    }
+
     /// Every secret that this section and those within it refer to.
     pub fn secrets(&self) -> Vec<SecretUse> {
         let mut uses = Vec::new();

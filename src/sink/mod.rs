@@ -7,15 +7,18 @@
 //! A new sink is one folder and one line in [`KINDS`].
 
 mod batch;
+mod elasticsearch;
 mod file;
+mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod otlp;
 mod progress;
 mod splunk_hec;
 mod stdout;
 mod syslog;
-#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "topics are templates"))]
 mod template;
+mod web;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
@@ -46,16 +49,16 @@ pub const KINDS: &[SinkKind] = &[
     SinkKind { name: "file", keys: file::KEYS, read: file::read },
     SinkKind { name: "syslog", keys: syslog::KEYS, read: syslog::read },
     SinkKind { name: "splunk_hec", keys: splunk_hec::KEYS, read: splunk_hec::read },
+    SinkKind { name: "elasticsearch", keys: elasticsearch::KEYS, read: elasticsearch::read },
+    SinkKind { name: "http", keys: http::KEYS, read: http::read },
+    SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read },
     #[cfg(feature = "kafka")]
     SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read },
 ];
 
 /// Sinks of the contract that later versions bring, or that this build was made without.
 const LATER: &[&str] = &[
-    "http",
-    "elasticsearch",
     "sentinel",
-    "otlp",
     "object_store",
     #[cfg(not(feature = "kafka"))]
     "kafka",

@@ -28,6 +28,11 @@ impl Template {
         }
     }
 
+    /// A name without places.
+    pub(super) fn of(name: &str) -> Self {
+        Self(vec![Piece::Text(name.to_owned())])
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let (mut pieces, mut rest) = (Vec::new(), text);
         while let Some((before, after)) = rest.split_once('{') {

@@ -32,3 +32,4 @@ mod reference;
 mod relp;
 mod support;
 mod syslog;
+mod web;

@@ -34,7 +34,7 @@ fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
 }
 
 /// Runs a program on lines, and gives the lines that it says.
-fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
+pub fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -50,7 +50,7 @@ fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-fn python(script: &str) -> Command {
+pub fn python(script: &str) -> Command {
     let mut command = Command::new(cache("PYTHON_READERS", "python").join("bin/python"));
     command.args(["-c", script]);
     command

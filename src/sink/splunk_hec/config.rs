@@ -6,7 +6,7 @@ use super::service::open;
 use crate::{
     format::FormatName,
     settings::{Key, SecretRef, Section, Shape, optional, required},
-    sink::{BoxFuture, Context, Failure, Limits, Plan, Sink, template::Template},
+    sink::{BoxFuture, Context, Failure, Limits, Plan, Sink, template::Template, web::read_url},
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
@@ -92,9 +92,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
     let urls = match (section.text("url"), section.texts("urls")) {
-        (Some(url), None) => vec![read_url(section, "url", url)],
+        (Some(url), None) => vec![read_root(section, "url", url)],
         (None, Some(urls)) if !urls.is_empty() => {
-            urls.into_iter().map(|url| read_url(section, "urls", url)).collect()
+            urls.into_iter().map(|url| read_root(section, "urls", url)).collect()
         }
         _ => {
             section.fault("url", "a collector wants either `url` or `urls`");
@@ -104,19 +104,9 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
     urls.into_iter().collect()
 }
 
-/// The token goes there, so https, or http to this host alone.
-fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
-    let url = match url::Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            section.fault(key, format!("`{key}` is not a URL: {error}"));
-            return None;
-        }
-    };
-    if !crate::net::is_safe_url(&url) {
-        section.fault(key, format!("`{key}` must be https, or http to a loopback address"));
-        return None;
-    }
+/// The collector's own path is known.
+fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
+    let url = read_url(section, key, text)?;
     if !matches!(url.path(), "" | "/") {
         section.fault(key, format!("`{key}` must have no path: the collector's own is known"));
         return None;

@@ -2,6 +2,7 @@
 //! binary run as a process whose every output is searched for the canaries.
 
 pub mod broker;
+pub mod endpoint;
 pub mod entra;
 pub mod faults;
 pub mod hec;

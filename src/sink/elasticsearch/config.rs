@@ -1,0 +1,122 @@
+//! `type = "elasticsearch"`.
+
+use super::service::open;
+use crate::{
+    format::FormatName,
+    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
+        template::Template,
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+    },
+};
+
+pub(in crate::sink) const KEYS: &[Key] = &[
+    required("url", Shape::Text, "The cluster, such as https://elastic.example.com:9200."),
+    optional(
+        "index",
+        Shape::Text,
+        "The data stream or index, which may name {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default logs-microsoft.secure_score-default.",
+    ),
+    optional(
+        "format",
+        Shape::OneOf(&[Choice::now("ecs"), Choice::now("json"), Choice::now("ocsf")]),
+        "How a record is written; default ecs. Each has an @timestamp.",
+    ),
+    optional("api_key", Shape::Secret, "The API key, base64 of id:key as Kibana shows it,"),
+    optional("username", Shape::Text, "or a user,"),
+    optional("password", Shape::Secret, "with the password."),
+    optional("batch_size", Shape::Size, "Octets of a request before compression; default 2MiB."),
+    GZIP,
+    CA_FILE,
+    CLIENT_CERTIFICATE,
+    CLIENT_KEY,
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct ElasticPlan {
+    /// Of `_bulk`.
+    pub url: url::Url,
+    pub index: Template,
+    pub format: FormatName,
+    pub login: Login,
+    pub web: Web,
+    octets: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    None,
+    ApiKey(SecretRef),
+    Basic(String, SecretRef),
+}
+
+pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let url = section.text("url").and_then(|text| read_url(section, "url", text));
+    let index = if section.has("index") {
+        Template::read(section, "index")
+    } else {
+        Some(Template::of("logs-microsoft.secure_score-default"))
+    };
+    if let Some(index) = &index
+        && !index.literal().chars().all(is_index_char)
+    {
+        section.fault("index", "`index` must be small letters, digits, `.`, `_` and `-`");
+    }
+    let (user, password) = (section.text("username"), section.secret("password"));
+    let login = match (section.secret("api_key"), user, password) {
+        (None, None, None) => Login::None,
+        (Some(key), None, None) => Login::ApiKey(key),
+        (None, Some(user), Some(password)) => Login::Basic(user.to_owned(), password),
+        _ => {
+            section.fault("api_key", "either `api_key`, or `username` with `password`");
+            return None;
+        }
+    };
+    let octets = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
+    if octets.is_some_and(|octets| !(64 << 10..=64 << 20).contains(&octets)) {
+        section.fault("batch_size", "`batch_size` must be from 64KiB to 64MiB");
+    }
+    let mut url = url?;
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push("_bulk");
+    }
+    Some(Box::new(ElasticPlan {
+        url,
+        index: index?,
+        format: read_format(section, FormatName::Ecs),
+        login,
+        web: Web::read(section),
+        octets: octets.unwrap_or(2 << 20),
+    }))
+}
+
+pub(super) fn is_index_char(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
+}
+
+impl Plan for ElasticPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn proof(&self) -> &'static str {
+        "the cluster stored the document"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 2_000, octets: self.octets, in_flight: 1 }
+    }
+
+    fn wanted_labels(&self) -> Vec<String> {
+        self.index.labels().map(str::to_owned).collect()
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(open(self, context)))
+    }
+}

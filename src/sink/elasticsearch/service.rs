@@ -1,0 +1,104 @@
+//! Batches as bulk requests.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+
+use super::{
+    answer,
+    config::{ElasticPlan, Login, is_index_char},
+};
+use crate::{
+    format::{FormatName, Formatter},
+    model::Record,
+    sink::{
+        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter,
+        web::secret_header,
+    },
+};
+
+/// An item of an answer has a few hundred octets.
+const MAX_ANSWER: usize = 8 << 20;
+
+struct Elastic {
+    plan: ElasticPlan,
+    client: reqwest::Client,
+    formatter: Formatter,
+    document: Vec<u8>,
+}
+
+pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
+    let sink = Elastic {
+        client: plan.web.client()?,
+        formatter: formatter(plan.format, context),
+        plan: plan.clone(),
+        document: Vec::new(),
+    };
+    // Read now, so that a missing secret parks the sink before the first batch.
+    sink.authorization()?;
+    Ok(Box::new(sink))
+}
+
+impl Sink for Elastic {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        let index = match self.plan.index.fixed() {
+            Some(index) => index.to_owned(),
+            None => self.plan.index.fill(record, is_index_char).map_err(Refusal)?,
+        };
+        self.document.clear();
+        self.formatter.write(record, &mut self.document);
+        batch.push(record, |out| {
+            let start = out.len();
+            out.extend_from_slice(b"{\"create\":{\"_index\":\"");
+            out.extend_from_slice(index.as_bytes());
+            out.extend_from_slice(b"\",\"_id\":\"");
+            out.extend_from_slice(&record.event_id.hex());
+            out.extend_from_slice(b"\"}}\n{");
+            if self.plan.format != FormatName::Ecs {
+                // A data stream takes no document without one.
+                let day = record.snapshot.day;
+                out.extend_from_slice(
+                    format!("\"@timestamp\":\"{day}T00:00:00.000Z\",").as_bytes(),
+                );
+            }
+            out.extend_from_slice(&self.document[1..]);
+            out.push(b'\n');
+            Ok(start)
+        })
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+        Box::pin(async move {
+            let mut request = self
+                .client
+                .post(self.plan.url.clone())
+                .header("Content-Type", "application/x-ndjson");
+            if let Some(authorization) = self.authorization()? {
+                request = request.header("Authorization", authorization);
+            }
+            let answer = self.plan.web.post(request, batch.octets().to_vec(), MAX_ANSWER).await?;
+            if answer.status != 200 {
+                return Err(answer.failure("the cluster"));
+            }
+            answer::read(&answer.body, batch.len()).map(|()| Proof::given())
+        })
+    }
+}
+
+impl Elastic {
+    fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
+        match &self.plan.login {
+            Login::None => Ok(None),
+            Login::ApiKey(key) => secret_header("ApiKey ", key).map(Some),
+            Login::Basic(user, password) => {
+                let password =
+                    password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+                let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
+                let mut value = HeaderValue::from_str(&format!("Basic {pair}"))
+                    .map_err(|_| Failure::misconfigured("the user is not text for a header"))?;
+                value.set_sensitive(true);
+                Ok(Some(value))
+            }
+        }
+    }
+}

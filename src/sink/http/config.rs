@@ -1,0 +1,140 @@
+//! `type = "http"`.
+
+use reqwest::header::HeaderName;
+
+use super::service::open;
+use crate::{
+    format::FormatName,
+    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Sink, read_format,
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+    },
+};
+
+pub(in crate::sink) const KEYS: &[Key] = &[
+    required("url", Shape::Text, "Where batches are posted to."),
+    FORMAT_OF_LINES,
+    optional(
+        "body",
+        Shape::OneOf(&[Choice::now("array"), Choice::now("lines")]),
+        "A JSON array of records, the default where the format is JSON, or a record a line.",
+    ),
+    optional(
+        "headers",
+        Shape::Secrets,
+        "Headers of your own by reference: X-Api-Key = { credential = \"name\" }.",
+    ),
+    optional(
+        "signing_secret",
+        Shape::Secret,
+        "Requests are signed with it after the Standard Webhooks scheme; `whsec_…` or any text.",
+    ),
+    optional(
+        "old_signing_secret",
+        Shape::Secret,
+        "While the secret is being replaced: requests are signed with both.",
+    ),
+    optional(
+        "batch_records",
+        Shape::Integer { min: 1, max: 100_000 },
+        "Records in a request, at most; default 500.",
+    ),
+    optional("batch_size", Shape::Size, "Octets of a request before compression; default 512KiB."),
+    GZIP,
+    CA_FILE,
+    CLIENT_CERTIFICATE,
+    CLIENT_KEY,
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct HttpPlan {
+    pub url: url::Url,
+    pub format: FormatName,
+    pub array: bool,
+    pub headers: Vec<(HeaderName, SecretRef)>,
+    pub signing: Vec<SecretRef>,
+    pub web: Web,
+    limits: Limits,
+}
+
+pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let url = section.text("url").and_then(|text| read_url(section, "url", text));
+    let format = read_format(section, FormatName::Json);
+    let array = section.text("body").map_or(format.is_json(), |body| body == "array");
+    if array && !format.is_json() {
+        section.fault("body", "`body = \"array\"` goes with formats of JSON");
+    }
+    let mut headers = Vec::new();
+    for (name, secret) in section.secret_map("headers") {
+        match name.parse::<HeaderName>() {
+            Ok(name) if !is_ours(&name) => headers.push((name, secret)),
+            _ => section.fault("headers", format!("`{name}` cannot be a header of yours")),
+        }
+    }
+    let old = section.secret("old_signing_secret");
+    if old.is_some() && !section.has("signing_secret") {
+        section.fault("old_signing_secret", "`old_signing_secret` goes with `signing_secret`");
+    }
+    let number = |key: &str| section.integer(key).and_then(|n| usize::try_from(n).ok());
+    let octets = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
+    if octets.is_some_and(|octets| !(1 << 10..=64 << 20).contains(&octets)) {
+        section.fault("batch_size", "`batch_size` must be from 1KiB to 64MiB");
+    }
+    Some(Box::new(HttpPlan {
+        url: url?,
+        format,
+        array,
+        headers,
+        signing: section.secret("signing_secret").into_iter().chain(old).collect(),
+        web: Web::read(section),
+        limits: Limits {
+            records: number("batch_records").unwrap_or(500),
+            octets: octets.unwrap_or(512 << 10),
+            in_flight: 1,
+        },
+    }))
+}
+
+/// Headers that say what the request is.
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "host" | "content-type" | "content-length" | "content-encoding" | "transfer-encoding"
+    ) || name.starts_with("webhook-")
+}
+
+impl HttpPlan {
+    pub(super) fn content_type(&self) -> &'static str {
+        match (self.format, self.array) {
+            (FormatName::CloudEvents, true) => "application/cloudevents-batch+json",
+            (FormatName::Csv, _) => "text/csv; charset=utf-8; header=present",
+            (format, true) if format.is_json() => "application/json",
+            (format, false) if format.is_json() => "application/x-ndjson",
+            _ => "text/plain; charset=utf-8",
+        }
+    }
+}
+
+impl Plan for HttpPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn proof(&self) -> &'static str {
+        "the endpoint answered with success"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(open(self, context)))
+    }
+}

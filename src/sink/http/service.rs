@@ -1,0 +1,120 @@
+//! Batches as requests.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use secrecy::SecretString;
+
+use super::{config::HttpPlan, signature};
+use crate::{
+    clock,
+    format::Formatter,
+    model::Record,
+    sink::{
+        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter,
+        web::{Answer, secret_header},
+    },
+};
+
+const MAX_ANSWER: usize = 16 << 10;
+
+struct Http {
+    plan: HttpPlan,
+    client: reqwest::Client,
+    heading: Option<String>,
+    formatter: Formatter,
+}
+
+pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
+    let sink = Http {
+        client: plan.web.client()?,
+        heading: plan.format.heading(),
+        formatter: formatter(plan.format, context),
+        plan: plan.clone(),
+    };
+    // Read now, so that a missing secret parks the sink before the first batch.
+    sink.headers()?;
+    sink.secrets()?;
+    Ok(Box::new(sink))
+}
+
+impl Sink for Http {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        batch.push(record, |out| {
+            let start = out.len();
+            self.formatter.write(record, out);
+            out.push(b'\n');
+            Ok(start)
+        })
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+        Box::pin(async move {
+            let body = self.body(batch);
+            let mut request = self
+                .client
+                .post(self.plan.url.clone())
+                .header("Content-Type", self.plan.content_type())
+                .headers(self.headers()?);
+            let secrets = self.secrets()?;
+            let id = signature::id(batch);
+            let timestamp = clock::now().as_second();
+            request = request
+                .header("webhook-id", &id)
+                .header("webhook-timestamp", timestamp.to_string());
+            if !secrets.is_empty() {
+                // Signed is what the receiver sees after it has unpacked.
+                let signature = signature::sign(&secrets, &id, timestamp, &body);
+                request = request.header("webhook-signature", signature);
+            }
+            understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
+        })
+    }
+}
+
+impl Http {
+    fn headers(&self) -> Result<HeaderMap<HeaderValue>, Failure> {
+        let header =
+            |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
+        self.plan.headers.iter().map(header).collect()
+    }
+
+    fn secrets(&self) -> Result<Vec<SecretString>, Failure> {
+        let read = |secret: &crate::settings::SecretRef| {
+            secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
+        };
+        self.plan.signing.iter().map(read).collect()
+    }
+
+    fn body(&self, batch: &Batch) -> Vec<u8> {
+        let mut body = Vec::with_capacity(batch.octets().len() + 16);
+        if let Some(heading) = &self.heading {
+            body.extend_from_slice(heading.as_bytes());
+            body.push(b'\n');
+        }
+        if !self.plan.array {
+            body.extend_from_slice(batch.octets());
+            return body;
+        }
+        body.push(b'[');
+        for (index, item) in batch.items().iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(batch.payload(item).trim_ascii_end());
+        }
+        body.push(b']');
+        body
+    }
+}
+
+/// What an answer means. A body that is refused as such is halved until one record stands alone.
+fn understand(answer: &Answer) -> Result<Proof, Failure> {
+    match answer.status {
+        200..=299 => Ok(Proof::given()),
+        400 | 422 => Err(Failure::TooLarge {
+            reason: format!("the endpoint answered HTTP {}: {}", answer.status, answer.words()),
+            arrived: Vec::new(),
+        }),
+        410 => Err(Failure::misconfigured("the endpoint is gone for good (HTTP 410)")),
+        _ => Err(answer.failure("the endpoint")),
+    }
+}

@@ -1,0 +1,83 @@
+//! `type = "otlp"`.
+
+use reqwest::header::HeaderName;
+
+use super::service::open;
+use crate::{
+    format::FormatName,
+    settings::{Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+    },
+};
+
+pub(in crate::sink) const KEYS: &[Key] = &[
+    required(
+        "url",
+        Shape::Text,
+        "The receiver, such as https://otel.example.com:4318; /v1/logs is added if there is no path.",
+    ),
+    FORMAT,
+    optional(
+        "headers",
+        Shape::Secrets,
+        "Headers of your own by reference: Authorization = { credential = \"name\" }.",
+    ),
+    GZIP,
+    CA_FILE,
+    CLIENT_CERTIFICATE,
+    CLIENT_KEY,
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct OtlpPlan {
+    pub url: url::Url,
+    /// Of the body.
+    pub format: FormatName,
+    pub headers: Vec<(HeaderName, SecretRef)>,
+    pub web: Web,
+}
+
+pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let url = section.text("url").and_then(|text| read_url(section, "url", text));
+    let mut headers = Vec::new();
+    for (name, secret) in section.secret_map("headers") {
+        match name.parse::<HeaderName>() {
+            Ok(name) => headers.push((name, secret)),
+            Err(_) => section.fault("headers", format!("`{name}` is no header")),
+        }
+    }
+    let mut url = url?;
+    if matches!(url.path(), "" | "/") {
+        url.set_path("/v1/logs");
+    }
+    Some(Box::new(OtlpPlan {
+        url,
+        format: read_format(section, FormatName::Json),
+        headers,
+        web: Web::read(section),
+    }))
+}
+
+impl Plan for OtlpPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn proof(&self) -> &'static str {
+        "the receiver took every record"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 1_000, octets: 1 << 20, in_flight: 1 }
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(open(self, context)))
+    }
+}

@@ -1,0 +1,200 @@
+//! Records as log records, batches as export requests.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+
+use super::config::OtlpPlan;
+use crate::{
+    format::{Formatter, cef_severity, json_string},
+    model::{Body, Outcome, Record},
+    sink::{
+        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, formatter,
+        web::{Answer, secret_header},
+    },
+};
+
+const MAX_ANSWER: usize = 64 << 10;
+
+struct Otlp {
+    plan: OtlpPlan,
+    client: reqwest::Client,
+    /// The request up to its first log record.
+    head: Vec<u8>,
+    formatter: Formatter,
+    body: Vec<u8>,
+}
+
+pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
+    let mut head = b"{\"resourceLogs\":[{\"resource\":{\"attributes\":[".to_vec();
+    attribute("service.name", "secure-score-forwarder", &mut head);
+    head.push(b',');
+    attribute("host.name", &context.host, &mut head);
+    head.extend_from_slice(
+        b"]},\"scopeLogs\":[{\"scope\":{\"name\":\"secure-score-forwarder\",\"version\":\"",
+    );
+    head.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+    head.extend_from_slice(b"\"},\"logRecords\":[");
+    let sink = Otlp {
+        client: plan.web.client()?,
+        head,
+        formatter: formatter(plan.format, context),
+        body: Vec::new(),
+        plan: plan.clone(),
+    };
+    sink.headers()?;
+    Ok(Box::new(sink))
+}
+
+impl Sink for Otlp {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        self.body.clear();
+        self.formatter.write(record, &mut self.body);
+        batch.push(record, |out| {
+            let start = out.len();
+            write_record(record, &self.body, out);
+            Ok(start)
+        })
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+        Box::pin(async move {
+            let mut body = self.head.clone();
+            for (index, item) in batch.items().iter().enumerate() {
+                if index > 0 {
+                    body.push(b',');
+                }
+                body.extend_from_slice(batch.payload(item));
+            }
+            body.extend_from_slice(b"]}]}]}");
+            let request = self
+                .client
+                .post(self.plan.url.clone())
+                .header("Content-Type", "application/json")
+                .headers(self.headers()?);
+            understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
+        })
+    }
+}
+
+impl Otlp {
+    fn headers(&self) -> Result<HeaderMap<HeaderValue>, Failure> {
+        let header =
+            |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
+        self.plan.headers.iter().map(header).collect()
+    }
+}
+
+fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
+    let day = record.snapshot.day.epoch_ms();
+    out.extend_from_slice(
+        format!(
+            "{{\"timeUnixNano\":\"{day}000000\",\"observedTimeUnixNano\":\"{}000000\",\"eventName\":\"secure_score.{}\",",
+            record.observed_ms,
+            record.kind().as_str()
+        )
+        .as_bytes(),
+    );
+    let (number, text) = severity(cef_severity(record));
+    out.extend_from_slice(
+        format!("\"severityNumber\":{number},\"severityText\":\"{text}\",").as_bytes(),
+    );
+    out.extend_from_slice(b"\"body\":{\"stringValue\":");
+    json_string(&String::from_utf8_lossy(body), out);
+    out.extend_from_slice(b"},\"attributes\":[");
+    attribute("event_id", &record.event_id.to_string(), out);
+    out.push(b',');
+    attribute("kind", record.kind().as_str(), out);
+    out.push(b',');
+    attribute("tenant.id", &record.tenant.id.to_string(), out);
+    out.push(b',');
+    attribute("tenant.name", &record.tenant.name, out);
+    for (label, value) in &record.tenant.labels {
+        out.push(b',');
+        attribute(&format!("tenant.label.{label}"), value, out);
+    }
+    if let Body::Control(control) = &record.body {
+        out.push(b',');
+        attribute("control.id", control.id, out);
+        for (key, number) in [
+            ("control.score", control.score),
+            ("control.max_score", control.max_score.map(|m| m.0)),
+        ] {
+            if let Some(number) = number {
+                out.extend_from_slice(
+                    format!(",{{\"key\":\"{key}\",\"value\":{{\"doubleValue\":").as_bytes(),
+                );
+                number.write_plain(out);
+                out.extend_from_slice(b"}}");
+            }
+        }
+        if let Some(outcome) = control.outcome().map(Outcome::as_str) {
+            out.push(b',');
+            attribute("control.outcome", outcome, out);
+        }
+    }
+    out.extend_from_slice(b"]}");
+}
+
+fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"key\":");
+    json_string(key, out);
+    out.extend_from_slice(b",\"value\":{\"stringValue\":");
+    json_string(value, out);
+    out.extend_from_slice(b"}}");
+}
+
+/// `SeverityNumber` of the data model: INFO is 9, WARN 13, ERROR 17.
+fn severity(cef: u8) -> (u8, &'static str) {
+    match cef {
+        0..=2 => (9, "INFO"),
+        3 => (10, "INFO2"),
+        4..=6 => (13, "WARN"),
+        7..=8 => (17, "ERROR"),
+        _ => (18, "ERROR2"),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Exported {
+    partial_success: PartialSuccess,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PartialSuccess {
+    /// A 64-bit number: text in JSON, and a number by some.
+    rejected_log_records: serde_json::Value,
+    error_message: String,
+}
+
+/// What an answer means. Only 429, 502, 503 and 504 may pass by themselves. Records that were
+/// rejected must not be sent again as they were, and nobody says which they are: the batch is
+/// halved until they stand alone.
+fn understand(answer: &Answer) -> Result<Proof, Failure> {
+    match answer.status {
+        200 => {
+            let exported: Exported = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let PartialSuccess { rejected_log_records, error_message } = exported.partial_success;
+            let rejected = match &rejected_log_records {
+                serde_json::Value::String(text) => text.parse().unwrap_or(0),
+                number => number.as_u64().unwrap_or(0),
+            };
+            if rejected == 0 {
+                return Ok(Proof::given());
+            }
+            let reason = format!("the receiver rejected {rejected} records: {error_message}");
+            Err(Failure::TooLarge { reason, arrived: Vec::new() })
+        }
+        400 => Err(Failure::TooLarge {
+            reason: format!("the receiver answered HTTP 400: {}", answer.words()),
+            arrived: Vec::new(),
+        }),
+        408 | 500 | 501 => Err(Failure::retry(format!(
+            "the receiver answered HTTP {}: {}",
+            answer.status,
+            answer.words()
+        ))),
+        _ => Err(answer.failure("the receiver")),
+    }
+}

@@ -1,0 +1,94 @@
+//! An HTTP endpoint that answers by a script, and keeps what it was sent, unpacked.
+
+use std::{
+    collections::VecDeque,
+    io::Read,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+type Rule = Box<dyn FnMut(&Request) -> Option<(u16, String)> + Send>;
+
+#[derive(Default)]
+struct Inner {
+    taken: Vec<Request>,
+    script: VecDeque<(u16, String)>,
+    rule: Option<Rule>,
+    answer: String,
+}
+
+pub struct Endpoint {
+    pub url: String,
+    inner: Arc<Mutex<Inner>>,
+    _runtime: Runtime,
+}
+
+impl Endpoint {
+    /// Answers 200 with this.
+    pub fn new(answer: &str) -> Self {
+        let runtime = super::runtime();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let inner = Arc::new(Mutex::new(Inner { answer: answer.to_owned(), ..Inner::default() }));
+        let router = Router::new()
+            .fallback(take)
+            .layer(DefaultBodyLimit::disable())
+            .with_state(Arc::clone(&inner));
+        runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
+        Self { url, inner, _runtime: runtime }
+    }
+
+    /// Answers the next request like this, and takes nothing of it.
+    pub fn answer(&self, status: u16, body: &str) -> &Self {
+        self.inner.lock().unwrap().script.push_back((status, body.to_owned()));
+        self
+    }
+
+    /// Answers a request like this if the rule says so, and takes nothing of it.
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Option<(u16, String)> + Send + 'static) {
+        self.inner.lock().unwrap().rule = Some(Box::new(rule));
+    }
+
+    /// What was taken, in order.
+    pub fn taken(&self) -> Vec<Request> {
+        self.inner.lock().unwrap().taken.clone()
+    }
+}
+
+async fn take(
+    State(inner): State<Arc<Mutex<Inner>>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let inner = &mut *inner.lock().unwrap();
+    let mut plain = Vec::new();
+    match headers.get("content-encoding").map(|value| value.to_str().unwrap()) {
+        None => plain.extend_from_slice(&body),
+        Some("gzip") => drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap()),
+        Some(other) => panic!("{other}"),
+    }
+    let request = Request { path: uri.path().to_owned(), headers, body: plain };
+    let scripted = inner.script.pop_front();
+    let ruled = || inner.rule.as_mut().and_then(|rule| rule(&request));
+    if let Some((status, body)) = scripted.or_else(ruled) {
+        return (StatusCode::from_u16(status).unwrap(), body).into_response();
+    }
+    inner.taken.push(request);
+    inner.answer.clone().into_response()
+}

@@ -1,0 +1,362 @@
+//! The sinks over HTTP: a webhook, Elasticsearch, OpenTelemetry; against servers and verifiers of
+//! other people's making where there are any.
+
+use std::{
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    readers::{python, read_by},
+    support::{Workspace, cache, counts, endpoint::Endpoint, eventually, free_port, ids, records},
+};
+
+fn workspace(section: &str) -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    workspace.sink("web", section);
+    workspace
+}
+
+fn dead_letters(workspace: &Workspace) -> u64 {
+    let status = workspace.status();
+    let sinks = status["sinks"].as_array().unwrap().clone();
+    sinks.iter().find(|sink| sink["name"] == "web").unwrap()["dead_letters"].as_u64().unwrap()
+}
+
+/// The records in requests that hold arrays of them.
+fn arrays(endpoint: &Endpoint) -> Vec<Value> {
+    endpoint
+        .taken()
+        .iter()
+        .flat_map(|request| serde_json::from_slice::<Vec<Value>>(&request.body).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_webhook_is_signed_and_a_verifier_agrees() {
+    let endpoint = Endpoint::new("");
+    let mut workspace = workspace("");
+    let (new, old) = ("whsec_Q0FOQVJZLTVlY3IzdC1uZXc=", "CANARY-5ecr3t-old");
+    let [new_secret, old_secret, key] =
+        [("new-secret", new), ("old-secret", old), ("key-secret", "CANARY-5ecr3t-key")]
+            .map(|(name, text)| workspace.secret(name, text));
+    workspace.replace_sinks().sink(
+        "web",
+        &format!(
+            "type = \"http\"\nurl = \"{}/hook?x=1\"\nsigning_secret = {new_secret}\nold_signing_secret = {old_secret}\nheaders = {{ X-Api-Key = {key} }}\nbatch_records = 100",
+            endpoint.url
+        ),
+    );
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(arrays(&endpoint), records(&file));
+    let script = "
+import json, sys, base64
+from standardwebhooks.webhooks import Webhook
+for line in sys.stdin:
+    request = json.loads(line)
+    for secret in request['secrets']:
+        Webhook(secret.encode() if not secret.startswith('whsec_') else secret).verify(request['body'], request['headers'])
+    print(request['headers']['webhook-id'])
+";
+    let requests: Vec<String> = endpoint
+        .taken()
+        .iter()
+        .map(|request| {
+            assert_eq!((request.path.as_str(), &request.headers["x-api-key"]), ("/hook", &"CANARY-5ecr3t-key".parse().unwrap()));
+            assert_eq!(request.headers["content-type"], "application/json");
+            let header = |name: &str| request.headers[name].to_str().unwrap();
+            let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+            let headers: Value = names.iter().map(|name| (*name, header(name))).collect::<std::collections::HashMap<_, _>>().into_iter().map(|(k, v)| (k.to_owned(), Value::from(v))).collect::<serde_json::Map<_, _>>().into();
+            json!({ "headers": headers, "body": String::from_utf8_lossy(&request.body), "secrets": [new, old] }).to_string()
+        })
+        .collect();
+    let ids = read_by(&mut python(script), &requests);
+    assert!(ids.len() == requests.len() && ids.len() > 10);
+    assert!(counts(ids.iter().map(String::as_str)).values().all(|count| *count == 1));
+}
+
+#[test]
+fn a_webhook_that_fails_for_a_while_gets_everything_once_under_the_same_ids() {
+    let endpoint = Endpoint::new("");
+    endpoint.answer(429, "slow down").answer(503, "").answer(500, "<html>");
+    let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(arrays(&endpoint), records(&file));
+}
+
+#[test]
+fn a_webhook_isolates_what_it_will_not_take() {
+    let endpoint = Endpoint::new("");
+    endpoint.rule(|request| {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        if request.body.len() > 200 << 10 {
+            return Some((413, "too large".to_owned()));
+        }
+        text.contains("\"id\":\"OneAdmin\"").then(|| (422, "no such control here".to_owned()))
+    });
+    let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let wanted: Vec<Value> =
+        records(&file).into_iter().filter(|r| r["control"]["id"] != "OneAdmin").collect();
+    assert_eq!(arrays(&endpoint), wanted);
+    assert_eq!(dead_letters(&workspace), 5);
+    let status = workspace.status();
+    assert!(status["dead_letters"][0]["reason"].as_str().unwrap().contains("no such control here"));
+}
+
+#[test]
+fn a_webhook_that_is_gone_parks_the_sink() {
+    for (status, words) in
+        [(410, "gone for good"), (401, "HTTP 401: who are you"), (301, "HTTP 301")]
+    {
+        let endpoint = Endpoint::new("");
+        endpoint.answer(status, "who are you");
+        let workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+        assert!(run.stderr.contains("parked"));
+    }
+}
+
+#[test]
+fn a_webhook_of_cloudevents_and_one_of_lines() {
+    let endpoint = Endpoint::new("");
+    let section =
+        format!("type = \"http\"\nurl = \"{}/events\"\nformat = \"cloudevents\"", endpoint.url);
+    let mut workspace = workspace(&section);
+    workspace.sink(
+        "lines",
+        &format!(
+            "type = \"http\"\nurl = \"{}/lines\"\nformat = \"csv\"\ngzip = false",
+            endpoint.url
+        ),
+    );
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let (events, lines): (Vec<_>, Vec<_>) =
+        endpoint.taken().into_iter().partition(|request| request.path == "/events");
+    let mut got = Vec::new();
+    for request in events {
+        assert_eq!(request.headers["content-type"], "application/cloudevents-batch+json");
+        let batch: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
+        got.extend(batch.into_iter().map(|event| event["data"].clone()));
+    }
+    assert_eq!(got, expected);
+    let rows: usize = lines
+        .iter()
+        .map(|request| {
+            let text = String::from_utf8_lossy(&request.body).into_owned();
+            assert!(text.starts_with("kind,event_id,time,"));
+            text.lines().count() - 1
+        })
+        .sum();
+    assert_eq!(rows, expected.len());
+}
+
+/// OpenSearch's API, in memory.
+struct OpenSearch {
+    child: Child,
+    url: String,
+}
+
+impl OpenSearch {
+    fn new() -> Self {
+        let folder = cache("PYTHON_READERS", "python").join("lib");
+        let site = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+        let port = free_port();
+        let child = Command::new(site.join("site-packages/osmem_server/bin/osmem-server"))
+            .args(["-no-stdin-watch", "-addr", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
+        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.url);
+        crate::support::runtime().block_on(async {
+            let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+            serde_json::from_str(&text).unwrap()
+        })
+    }
+}
+
+impl Drop for OpenSearch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn opensearch_has_every_document_once_whatever_is_sent_again() {
+    let server = OpenSearch::new();
+    let mut workspace = workspace(&format!(
+        "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"score-{{label.customer}}\"",
+        server.url
+    ));
+    workspace.extra += "\nlabels = { customer = \"C 17\" }";
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let count = |server: &OpenSearch| server.get("/score-__17/_count")["count"].as_u64().unwrap();
+    assert_eq!(count(&server), expected.len() as u64);
+    // Once more, all of it: 409 for each, which is as good.
+    workspace.run_ok(&["replay", "--sink", "web", "--from", "2020-01-01"]);
+    assert_eq!(count(&server), expected.len() as u64);
+    let last = expected.last().unwrap();
+    let found = server.get(&format!("/score-__17/_doc/{}", last["event_id"].as_str().unwrap()));
+    assert_eq!(found["_source"]["event"]["id"], last["event_id"]);
+    assert_eq!(found["_source"]["organization"]["name"], "contoso");
+    assert_eq!(dead_letters(&workspace), 0);
+}
+
+/// A cluster that answers for each item as a rule says; keeps what it answers 201.
+fn bulk(
+    endpoint: &Endpoint,
+    rule: impl Fn(&str, usize) -> u16 + Send + 'static,
+) -> Arc<Mutex<Vec<String>>> {
+    let stored = Arc::<Mutex<Vec<String>>>::default();
+    let keep = Arc::clone(&stored);
+    let mut requests = 0;
+    endpoint.rule(move |request| {
+        assert_eq!(request.path, "/_bulk");
+        requests += 1;
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let mut errors = false;
+        let items: Vec<Value> = lines
+            .chunks(2)
+            .map(|pair| {
+                let action: Value = serde_json::from_str(pair[0]).unwrap();
+                let id = action["create"]["_id"].as_str().unwrap().to_owned();
+                let mut keep = keep.lock().unwrap();
+                let status = if keep.contains(&id) { 409 } else { rule(pair[1], requests) };
+                if status == 201 {
+                    keep.push(id);
+                }
+                errors |= status != 201;
+                json!({ "create": { "status": status, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse" } } })
+            })
+            .collect();
+        Some((200, json!({ "errors": errors, "items": items }).to_string()))
+    });
+    stored
+}
+
+#[test]
+fn each_document_has_its_own_answer() {
+    let endpoint = Endpoint::new("");
+    // Busy in the middle of the first requests, and one control that the mapping refuses.
+    let stored = bulk(&endpoint, |document, request| {
+        let is = |id: &str| document.contains(&format!("\"rule\":{{\"id\":\"{id}\""));
+        if is("OneAdmin") {
+            400
+        } else if request < 3 && is("aad_mfa_all") {
+            429
+        } else {
+            201
+        }
+    });
+    let mut workspace = workspace(&format!("type = \"elasticsearch\"\nurl = \"{}\"", endpoint.url));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let refused = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
+    assert_eq!(stored.lock().unwrap().len(), expected.len() - refused);
+    assert_eq!(dead_letters(&workspace), refused as u64);
+}
+
+#[test]
+fn a_missing_index_or_right_parks_the_sink() {
+    for (status, words) in
+        [(404, "create the index or its template"), (403, "allow this user or key")]
+    {
+        let endpoint = Endpoint::new("");
+        bulk(&endpoint, move |_, _| status);
+        let mut workspace = workspace("");
+        let key = workspace.secret("key-secret", "CANARY-5ecr3t-key");
+        workspace.replace_sinks().sink(
+            "web",
+            &format!("type = \"elasticsearch\"\nurl = \"{}\"\napi_key = {key}", endpoint.url),
+        );
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn opentelemetry_reads_every_log_record() {
+    let endpoint = Endpoint::new("{}");
+    endpoint.answer(503, "").answer(429, "");
+    let mut workspace = workspace(&format!("type = \"otlp\"\nurl = \"{}\"", endpoint.url));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let script = "
+import json, sys
+from google.protobuf.json_format import Parse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+for line in sys.stdin:
+    request = Parse(line, ExportLogsServiceRequest())
+    for log in request.resource_logs[0].scope_logs[0].log_records:
+        attributes = {a.key: a.value.string_value for a in log.attributes}
+        print(json.dumps([log.time_unix_nano, log.observed_time_unix_nano, log.severity_number, log.event_name, attributes['event_id'], json.loads(log.body.string_value)]))
+";
+    let requests: Vec<String> = endpoint
+        .taken()
+        .iter()
+        .map(|request| {
+            assert_eq!(request.path, "/v1/logs");
+            String::from_utf8(request.body.clone()).unwrap()
+        })
+        .collect();
+    let read = read_by(&mut python(script), &requests);
+    let expected = records(&file);
+    assert_eq!(read.len(), expected.len());
+    for (line, record) in read.iter().zip(&expected) {
+        let log: Value = serde_json::from_str(line).unwrap();
+        let nanos = |text: &Value| {
+            text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_nanosecond() as u64
+        };
+        assert_eq!(log[0], nanos(&record["time"]));
+        assert_eq!(
+            log[1].as_u64().unwrap() / 1_000_000,
+            nanos(&record["observed_time"]) / 1_000_000
+        );
+        assert_eq!(log[4], record["event_id"]);
+        assert_eq!(&log[5], record);
+    }
+}
+
+/// Nobody says which records were rejected: they are found out, and the rest goes on.
+#[test]
+fn what_opentelemetry_rejects_in_part_is_a_dead_letter() {
+    let endpoint = Endpoint::new("{}");
+    let rejected = "\\\"id\\\":\\\"OneAdmin\\\"";
+    endpoint.rule(move |request| {
+        let count = String::from_utf8_lossy(&request.body).matches(rejected).count();
+        (count > 0).then(|| {
+            let answer = json!({ "partialSuccess": { "rejectedLogRecords": count.to_string(), "errorMessage": "no" } });
+            (200, answer.to_string())
+        })
+    });
+    let mut workspace = workspace(&format!("type = \"otlp\"\nurl = \"{}\"", endpoint.url));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let refused = records(&file).iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
+    assert_eq!(dead_letters(&workspace), refused as u64);
+    assert!(ids(&records(&file)).count() > refused);
+}
