@@ -56,27 +56,7 @@ impl Ocsf {
         write_metadata(record, out);
         write_compliance(record, out);
         self.finding(record, out);
-        let tenant = record.tenant.id.to_string();
-        out.extend_from_slice(b"\"resources\":[{");
-        text("uid", Some(&tenant), out);
-        text("name", Some(&record.tenant.name), out);
-        text("type", Some("Microsoft 365 tenant"), out);
-        let labels = record.tenant.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        let labels: Vec<String> = labels.collect();
-        if !labels.is_empty() {
-            list("labels", labels.iter().map(String::as_str), out);
-        }
-        close(b'}', out);
-        out.extend_from_slice(b"],");
-        open("cloud", out);
-        text("provider", Some("Microsoft"), out);
-        open("account", out);
-        text("uid", Some(&tenant), out);
-        text("name", Some(&record.tenant.name), out);
-        text("type", Some("M365 Tenant"), out);
-        integer("type_id", M365_TENANT, out);
-        end(out);
-        end(out);
+        write_place(record, out);
         open("unmapped", out);
         text("kind", Some(record.kind().as_str()), out);
         text("snapshot_date", Some(&record.snapshot.day.to_string()), out);
@@ -130,6 +110,31 @@ impl Ocsf {
             end(out);
         }
     }
+}
+
+/// Which tenant it is about, as resource and as account.
+fn write_place(record: &Record<'_>, out: &mut Vec<u8>) {
+    let tenant = record.tenant.id.to_string();
+    out.extend_from_slice(b"\"resources\":[{");
+    text("uid", Some(&tenant), out);
+    text("name", Some(&record.tenant.name), out);
+    text("type", Some("Microsoft 365 tenant"), out);
+    let labels = record.tenant.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let labels: Vec<String> = labels.collect();
+    if !labels.is_empty() {
+        list("labels", labels.iter().map(String::as_str), out);
+    }
+    close(b'}', out);
+    out.extend_from_slice(b"],");
+    open("cloud", out);
+    text("provider", Some("Microsoft"), out);
+    open("account", out);
+    text("uid", Some(&tenant), out);
+    text("name", Some(&record.tenant.name), out);
+    text("type", Some("M365 Tenant"), out);
+    integer("type_id", M365_TENANT, out);
+    end(out);
+    end(out);
 }
 
 fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {

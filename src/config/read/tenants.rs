@@ -70,7 +70,7 @@ pub(super) fn words(
     words
 }
 
-fn bounded(text: &String) -> bool {
+fn bounded(text: &str) -> bool {
     text.chars().count() <= 128 && !text.chars().any(char::is_control)
 }
 

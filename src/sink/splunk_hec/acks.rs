@@ -135,9 +135,8 @@ pub(super) async fn acknowledged(
         let Accepted { channel, ack: Some(id) } = &accepted else {
             return Ok(Receipt::default());
         };
-        let why = match wait(&collectors, channel, *id, patience).await? {
-            None => return Ok(Receipt::default()),
-            Some(why) => why,
+        let Some(why) = wait(&collectors, channel, *id, patience).await? else {
+            return Ok(Receipt::default());
         };
         collectors.give_up(channel);
         resends += 1;

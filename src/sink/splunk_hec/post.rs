@@ -94,7 +94,9 @@ impl Collectors {
         let ack = response::read(status, &answer, net::retry_after(&headers), events)?;
         channel.keep_cookies(&headers);
         match (ack, self.acknowledgement) {
-            (_, Acknowledgement::Off) => Ok(Accepted { channel, ack: None }),
+            (_, Acknowledgement::Off) | (None, Acknowledgement::Auto) => {
+                Ok(Accepted { channel, ack: None })
+            }
             (None, Acknowledgement::Required) => Err(Failure::retry(
                 "the collector took the events and promised no acknowledgement of them",
             )),
@@ -102,7 +104,6 @@ impl Collectors {
                 channel.promise(id);
                 Ok(Accepted { channel, ack: Some(id) })
             }
-            (None, Acknowledgement::Auto) => Ok(Accepted { channel, ack: None }),
         }
     }
 
