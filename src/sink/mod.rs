@@ -174,6 +174,8 @@ pub enum Failure {
     TooLarge { reason: String, arrived: Vec<usize> },
     /// The first `arrived` records have arrived; what comes after them failed like this.
     Partly { arrived: usize, failure: Box<Failure> },
+    /// Nothing is wrong and nothing was taken: close the sink, open it, and hand it the batch again.
+    Reopen,
     /// The client is beyond use: close it, open a new one, then as `Retry`.
     Broken { reason: String },
 }
@@ -216,6 +218,7 @@ impl fmt::Display for Failure {
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
             Self::Partly { failure, .. } => failure.fmt(f),
+            Self::Reopen => f.write_str("the sink wants to be opened anew"),
             Self::Poison { refused, .. } => {
                 write!(f, "the receiver refused {} records", refused.len())
             }

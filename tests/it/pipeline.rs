@@ -314,3 +314,45 @@ fn a_tenant_that_could_not_be_found_out_stands_in_status() {
     assert_eq!((&tenant["name"], &tenant["id"]), (&"nowhere".into(), &"nowhere.example".into()));
     assert!(tenant["last_error"].as_str().unwrap().contains("could not be found out"));
 }
+
+/// Put aside by size: every record once over all the files, whole lines in each, and no more files
+/// than are kept. Killed on the way again and again.
+#[test]
+fn a_file_is_rotated_and_nothing_is_lost_or_torn() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 60".to_owned();
+    let whole = workspace.file_sink("whole");
+    std::fs::create_dir(workspace.path("rotated")).unwrap();
+    let path = workspace.path("rotated/records.csv");
+    workspace.sink(
+        "rotated",
+        &format!(
+            "type = \"file\"\npath = \"{}\"\nformat = \"csv\"\nrotate_size = \"1MiB\"\nrotate_daily = true\nmax_rate = 4000",
+            path.display()
+        ),
+    );
+    for patience in [150, 400, 900] {
+        let process = workspace.spawn(&["once"]);
+        std::thread::sleep(std::time::Duration::from_millis(patience));
+        process.kill();
+    }
+    workspace.run_ok(&["once"]);
+    let mut files: Vec<_> = std::fs::read_dir(workspace.path("rotated"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 3, "{files:?}");
+    let mut ids = Vec::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.len() <= 1 << 20 && text.ends_with('\n'));
+        let mut lines = text.lines();
+        assert!(lines.next().unwrap().starts_with("kind,event_id,"), "{}", file.display());
+        ids.extend(lines.map(|line| line.split(',').nth(1).unwrap().to_owned()));
+    }
+    let expected = records(&whole);
+    let counted = crate::support::counts(ids.iter().map(String::as_str));
+    assert!(counted.values().all(|count| *count == 1));
+    assert_eq!(counted.len(), expected.len());
+}

@@ -30,12 +30,13 @@ impl Deliverer {
             load.batch.set_progress(progress);
         }
         self.pace.wait(load.records()).await;
-        let handed = match self.sink.as_mut() {
-            // Nothing for the receiver; but the loads before it come first.
-            _ if load.batch.is_empty() => Ok(Proof::given()),
-            Some(sink) => sink.deliver(&load.batch).await,
-            None => Err(Failure::retry("the sink is closed")),
-        };
+        let mut handed = self.hand_over(&load).await;
+        if matches!(handed, Err(Failure::Reopen)) {
+            self.settle_all().await?;
+            self.close().await;
+            self.ensure_open().await?;
+            handed = self.hand_over(&load).await;
+        }
         match handed {
             Ok(proof) => {
                 self.in_flight.push_back(InFlight { load, proof });
@@ -51,6 +52,15 @@ impl Deliverer {
                 self.settle_all().await?;
                 self.deliver_in_parts(load, failure).await
             }
+        }
+    }
+
+    async fn hand_over(&mut self, load: &Load) -> Result<Proof, Failure> {
+        match self.sink.as_mut() {
+            // Nothing for the receiver; but the loads before it come first.
+            _ if load.batch.is_empty() => Ok(Proof::given()),
+            Some(sink) => sink.deliver(&load.batch).await,
+            None => Err(Failure::retry("the sink is closed")),
         }
     }
 
@@ -153,7 +163,10 @@ impl Deliverer {
 
     /// What wants a person is opened anew too, when it is tried again: things have changed.
     async fn close_if_broken(&mut self, failure: &Failure) {
-        if matches!(failure, Failure::Broken { .. } | Failure::Misconfigured { .. }) {
+        if matches!(
+            failure,
+            Failure::Broken { .. } | Failure::Misconfigured { .. } | Failure::Reopen
+        ) {
             self.close().await;
         }
     }

@@ -1,6 +1,9 @@
 //! A file of lines. Proof: `fdatasync` returned. The length up to which records are confirmed is
 //! kept with the cursor, and the file is cut back to it when it is opened, so that a crash leaves
-//! neither a torn line nor a record twice.
+//! neither a torn line nor a record twice. A file that is full is put aside between two batches, and
+//! the mark of the next is kept before anything is written to it.
+
+mod rotation;
 
 use std::{
     fs::File,
@@ -9,27 +12,35 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use self::rotation::Rotation;
 use super::{
     Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Proof, Receipt, Refusal,
     Sink, chain, formatter, read_format,
 };
 use crate::{
+    clock,
     format::{FormatName, Formatter},
-    model::Record,
-    settings::{Key, Section, Shape, later, required},
+    model::{Day, Record},
+    settings::{Key, Section, Shape, optional, required},
 };
 
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
     FORMAT_OF_LINES,
-    later("rotate_size"),
-    later("rotate_every"),
+    optional("rotate_size", Shape::Size, "A file that would become larger is put aside."),
+    optional("rotate_daily", Shape::Bool, "A file is put aside when the UTC day is over."),
+    optional(
+        "rotate_keep",
+        Shape::Integer { min: 1, max: 100_000 },
+        "Files put aside that stay; default: all.",
+    ),
 ];
 
 #[derive(Debug)]
 struct FilePlan {
     path: PathBuf,
     format: FormatName,
+    rotation: Rotation,
 }
 
 struct FileSink {
@@ -38,6 +49,11 @@ struct FileSink {
     /// Octets up to which everything is confirmed.
     length: u64,
     identity: Identity,
+    /// The day on which it was last written to.
+    day: Day,
+    rotation: Rotation,
+    /// Octets of the heading.
+    heading: u64,
     formatter: Formatter,
 }
 
@@ -60,7 +76,18 @@ pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault("path", "`path` must be absolute: the service does not run where you do");
         return None;
     }
-    Some(Box::new(FilePlan { path, format: read_format(section, FormatName::Json) }))
+    if section.size("rotate_size").is_some_and(|size| size < 64 << 10) {
+        section.fault("rotate_size", "`rotate_size` must be at least 64KiB");
+    }
+    let rotation = Rotation {
+        size: section.size("rotate_size"),
+        daily: section.bool("rotate_daily") == Some(true),
+        keep: section.integer("rotate_keep").and_then(|n| usize::try_from(n).ok()),
+    };
+    if rotation.keep.is_some() && rotation.size.is_none() && !rotation.daily {
+        section.fault("rotate_keep", "`rotate_keep` goes with `rotate_size` or `rotate_daily`");
+    }
+    Some(Box::new(FilePlan { path, format: read_format(section, FormatName::Json), rotation }))
 }
 
 impl Plan for FilePlan {
@@ -73,7 +100,9 @@ impl Plan for FilePlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 5_000, octets: 1 << 20, in_flight: 1 }
+        // A batch goes into one file.
+        let file = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
+        Limits { records: 5_000, octets: file.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
     }
 
     fn claims(&self) -> Option<String> {
@@ -96,6 +125,9 @@ impl Plan for FilePlan {
                 file,
                 length,
                 identity,
+                day: last_written(&self.path),
+                rotation: self.rotation,
+                heading: self.format.heading().map_or(0, |heading| heading.len() as u64 + 1),
                 formatter: formatter(self.format, context),
             })
         });
@@ -118,6 +150,14 @@ impl Sink for FileSink {
     }
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+        match tokio::task::block_in_place(|| self.rotate(batch.octets().len() as u64)) {
+            Ok(false) => {}
+            Ok(true) => return Box::pin(std::future::ready(Err(Failure::Reopen))),
+            Err(error) => {
+                let failure = io_failure(&self.path, &error);
+                return Box::pin(std::future::ready(Err(failure)));
+            }
+        }
         let appended = tokio::task::block_in_place(|| self.append(batch.octets()));
         let path = self.path.clone();
         Box::pin(std::future::ready(appended.map(Proof::Given).map_err(|error| {
@@ -131,6 +171,17 @@ impl Sink for FileSink {
 }
 
 impl FileSink {
+    /// Puts the file aside if it is full. Says whether it was.
+    fn rotate(&self, more: u64) -> std::io::Result<bool> {
+        let now = clock::now();
+        let empty = self.length <= self.heading;
+        let due = !empty && self.rotation.is_due(self.length, more, self.day, Day::of(now));
+        if due {
+            self.rotation.put_aside(&self.path, now)?;
+        }
+        Ok(due)
+    }
+
     fn append(&mut self, octets: &[u8]) -> std::io::Result<Receipt> {
         let now = std::fs::metadata(&self.path).ok();
         // Opened anew, so that the mark of what is there now is kept before anything is written.
@@ -145,8 +196,15 @@ impl FileSink {
         self.file.write_all(octets)?;
         self.file.sync_data()?;
         self.length += octets.len() as u64;
+        self.day = Day::of(clock::now());
         Ok(Receipt { mark: Some(Mark { identity: self.identity, length: self.length }.write()) })
     }
+}
+
+fn last_written(path: &Path) -> Day {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let time = modified.ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
+    Day::of(time.unwrap_or_else(clock::now))
 }
 
 /// What is kept with the cursor.
@@ -274,7 +332,17 @@ mod tests {
         let sink = |mark: Option<Mark>| {
             let (file, length, identity) = open(&path, mark).unwrap();
             let formatter = formatter(FormatName::Json, &context);
-            FileSink { path: path.clone(), file, length, identity, formatter }
+            let (day, rotation) = (last_written(&path), Rotation::default());
+            FileSink {
+                path: path.clone(),
+                file,
+                length,
+                identity,
+                day,
+                rotation,
+                heading: 0,
+                formatter,
+            }
         };
         let mut before = sink(None);
         let receipt = before.append(b"one\n").unwrap();
