@@ -276,6 +276,11 @@ fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn as_megabytes(octets: u64) -> f64 {
+    octets as f64 / 1e6
+}
+
 /// An instant for people: UTC, to the second.
 fn instant(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1_000))

@@ -38,7 +38,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
             sink_table(&status),
             replays(&status),
             letters(&status, &names),
-            as_megabytes(status.size)
+            super::as_megabytes(status.size)
         ))?;
     }
     let owed = status.tenants.iter().any(|t| t.last_error.is_some())
@@ -177,9 +177,4 @@ fn as_json(status: &Status, names: &HashMap<String, String>) -> serde_json::Valu
         "tenants": tenants.collect::<Vec<_>>(), "sinks": sinks.collect::<Vec<_>>(),
         "replays": replays.collect::<Vec<_>>(), "dead_letters": letters.collect::<Vec<_>>(),
     })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn as_megabytes(octets: u64) -> f64 {
-    octets as f64 / 1e6
 }

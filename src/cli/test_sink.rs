@@ -1,6 +1,6 @@
 //! `test-sink`: one clearly marked record, and the proof that it arrived.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{Exit, Failed, args, block_on, load, print};
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
         Catalogue, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
         TenantId,
     },
-    sink::{Batch, Failure},
+    sink::{Batch, Context, Failure},
+    source::Clients,
 };
 
 /// The control that it speaks of, which Microsoft does not have.
@@ -26,7 +27,8 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
     };
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
-    match block_on(deliver(plan, labels))? {
+    let context = context_of(plan, &Arc::new(Clients::new(&configuration.reach)?));
+    match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {
             print(&format!(
                 "sink {}: one test record was delivered, event_id {event_id}\nproof: {}\n",
@@ -47,8 +49,11 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
 }
 
 /// Through the sink itself, but for what would get in a running daemon's way.
-async fn deliver(plan: &SinkPlan, labels: BTreeMap<String, String>) -> Result<String, Failure> {
-    let context = context_of(plan);
+async fn deliver(
+    plan: &SinkPlan,
+    context: Context,
+    labels: BTreeMap<String, String>,
+) -> Result<String, Failure> {
     let mut sink = plan.plan.open_for_test(&context).await?;
     let mut batch = Batch::default();
     let event_id = encode(labels, |record| sink.encode(record, &mut batch))

@@ -224,6 +224,13 @@ const SINK: &[Key] = &[
         Shape::Texts,
         "Only controls of categories that fit one of these patterns.",
     ),
+    optional("credential", Shape::Text, "One of [credentials], for sinks that sign in to Entra."),
+    optional("entra_tenant", Shape::Text, "The tenant to sign in to, by GUID or domain."),
+    optional(
+        "login_url",
+        Shape::Text,
+        "Where tokens come from; default: the login of the receiver's own cloud.",
+    ),
     optional(
         "extra_fields",
         Shape::Map,

@@ -95,11 +95,22 @@ pub struct SinkPlan {
     pub fields: Vec<(String, String)>,
     /// No day before this one is sent; `None`: 90 days back when the sink is new.
     pub start_from: Option<Day>,
+    /// How it signs in to Entra, if it does.
+    pub sign_in: Option<SignIn>,
     /// The name that it had.
     pub renamed_from: Option<String>,
     /// It is on its way out: what waits for it is forgotten.
     pub discarded: bool,
     pub plan: Arc<dyn Plan>,
+}
+
+/// A credential, a tenant, and what for.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    pub credential: Arc<dyn Credential>,
+    pub tenant: String,
+    pub login_url: url::Url,
+    pub resource: url::Url,
 }
 
 /// All that is wrong with a configuration.

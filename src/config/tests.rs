@@ -65,14 +65,14 @@ fn unknown_keys_name_the_nearest_known_one_and_the_place() {
     check(
         "type = \"file\"",
         "type = \"fil\"",
-        "c.toml:22:8: `sinks[1].type` must be one of: stdout, file, syslog, splunk_hec, elasticsearch, http, otlp, kafka\n  hint: did you mean `file`?",
+        "c.toml:22:8: `sinks[1].type` must be one of: stdout, file, syslog, splunk_hec, elasticsearch, http, sentinel, otlp, kafka\n  hint: did you mean `file`?",
     );
 }
 
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
     for (from, to, path) in [
-        ("type = \"file\"", "type = \"sentinel\"", "`sinks[1].type = \"sentinel\"`"),
+        ("type = \"file\"", "type = \"object_store\"", "`sinks[1].type = \"object_store\"`"),
         (
             "type = \"file\"",
             "type = \"file\"\nrecords = [\"change\"]",

@@ -5,6 +5,7 @@
 mod collector;
 mod control;
 mod deliverer;
+mod estimate;
 mod fetch;
 mod lifecycle;
 mod once;
@@ -16,11 +17,13 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 
 pub use collector::{PollError, PollReport};
 pub use control::{Event, Request, ask};
 pub use deliverer::{Deliverer, Stopped};
+pub use estimate::{Estimate, estimate};
 pub use fetch::{Fetched, fetch_tenant};
 pub use lifecycle::{Poller, RunError, run};
 pub use once::{OnceReport, backfill, once};
@@ -30,10 +33,10 @@ pub use tenants::TenantState;
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     clock,
-    config::{Configuration, SinkPlan, TenantName, TenantPlan},
+    config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     model::{Day, Tenant, TenantId},
-    sink::Context,
-    source::{Clients, Graph, SourceError},
+    sink::{BoxFuture, Context, Failure, Tokens},
+    source::{Clients, Graph, ResourceTokens, SourceError},
 };
 
 /// Everything that a run needs, built and not yet moving.
@@ -44,6 +47,7 @@ pub struct Engine {
     pub tenants: Vec<TenantState>,
     /// Held while it is found out who a tenant is.
     meeting: tokio::sync::Mutex<()>,
+    clients: Arc<Clients>,
     /// What bounds the memory of polls.
     turns: Semaphore,
     /// Rung when the log has grown.
@@ -106,6 +110,7 @@ impl Engine {
             checkpoint,
             tenants,
             meeting: tokio::sync::Mutex::default(),
+            clients,
             turns: Semaphore::new(TURNS),
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
@@ -222,8 +227,19 @@ fn first_day(sink: &SinkPlan) -> Day {
 }
 
 /// What a sink is told of its surroundings.
-pub fn context_of(plan: &SinkPlan) -> Context {
+pub fn context_of(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
+    let tokens = plan.sign_in.as_ref().map(|sign_in| -> Arc<dyn Tokens> {
+        let SignIn { credential, tenant, login_url, resource } = sign_in.clone();
+        Arc::new(SinkTokens(ResourceTokens::new(
+            Arc::clone(clients),
+            credential,
+            tenant,
+            login_url,
+            resource,
+        )))
+    });
     Context {
+        tokens,
         name: plan.name.clone(),
         host: host_name(),
         texts: plan.texts,
@@ -231,10 +247,42 @@ pub fn context_of(plan: &SinkPlan) -> Context {
     }
 }
 
+/// Tokens as sinks want them.
+#[derive(Debug)]
+struct SinkTokens(ResourceTokens);
+
+impl Tokens for SinkTokens {
+    fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>> {
+        Box::pin(async move {
+            self.0.get().await.map_err(|error| {
+                let reason = format!("no token from Entra: {}", crate::error::chain(&error));
+                if error.is_transient() {
+                    Failure::Retry { reason, after: error.retry_after() }
+                } else {
+                    Failure::Misconfigured { reason }
+                }
+            })
+        })
+    }
+
+    fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()> {
+        Box::pin(self.0.reject(token))
+    }
+}
+
 /// The name of this host, as receivers should see it.
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// A configured tenant as records name it, if the checkpoint knows who it is.
+pub fn known(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
+    let id = match &plan.id {
+        TenantName::Guid(id) => Some(*id),
+        TenantName::Domain(domain) => checkpoint.resolved(domain).ok().flatten(),
+    };
+    id.map(|id| tenant_of(plan, id))
 }
 
 /// A tenant, once its id is known, as records name it.

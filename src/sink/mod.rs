@@ -14,16 +14,18 @@ mod http;
 mod kafka;
 mod otlp;
 mod progress;
+mod sentinel;
 mod splunk_hec;
 mod stdout;
 mod syslog;
 mod template;
 mod web;
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Batch, Item};
 pub use progress::{Progress, Sent};
+use secrecy::SecretString;
 
 use crate::{
     error::chain,
@@ -51,6 +53,7 @@ pub const KINDS: &[SinkKind] = &[
     SinkKind { name: "splunk_hec", keys: splunk_hec::KEYS, read: splunk_hec::read },
     SinkKind { name: "elasticsearch", keys: elasticsearch::KEYS, read: elasticsearch::read },
     SinkKind { name: "http", keys: http::KEYS, read: http::read },
+    SinkKind { name: "sentinel", keys: sentinel::KEYS, read: sentinel::read },
     SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read },
     #[cfg(feature = "kafka")]
     SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read },
@@ -58,7 +61,6 @@ pub const KINDS: &[SinkKind] = &[
 
 /// Sinks of the contract that later versions bring, or that this build was made without.
 const LATER: &[&str] = &[
-    "sentinel",
     "object_store",
     #[cfg(not(feature = "kafka"))]
     "kafka",
@@ -87,6 +89,10 @@ pub trait Plan: Send + Sync + fmt::Debug {
     /// entry, and says how far it reaches.
     fn keeps_progress(&self) -> bool {
         false
+    }
+    /// The resource, a URL, that it wants Entra's tokens for.
+    fn token_resource(&self) -> Option<&str> {
+        None
     }
     /// Labels that every tenant must have.
     fn wanted_labels(&self) -> Vec<String> {
@@ -130,6 +136,16 @@ pub struct Context {
     pub texts: Texts,
     /// `extra_fields`.
     pub fields: Vec<(String, String)>,
+    /// For receivers that take Entra's word.
+    pub tokens: Option<Arc<dyn Tokens>>,
+}
+
+/// Tokens of Entra for one receiver.
+pub trait Tokens: Send + Sync + fmt::Debug {
+    /// One that is good for some time yet.
+    fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>>;
+    /// Forgets one that was not taken.
+    fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
 }
 
 /// A batch is full when `records` or `octets` is reached.

@@ -10,6 +10,7 @@ mod manners;
 mod paging;
 mod room;
 pub mod simulated;
+mod tokens;
 
 pub use auth::{
     Ask, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin, Host, Identity,
@@ -21,3 +22,4 @@ pub use cloud::{Cloud, WITHOUT_THE_API};
 pub use error::SourceError;
 pub use graph::{Access, Api, Graph, PageRead, Probe, Step, expires_soon};
 pub use paging::Collection;
+pub use tokens::ResourceTokens;

@@ -288,3 +288,26 @@ fn a_dead_letter_of_our_own_making() {
         rsyslog.messages().iter().any(|m| m["msg"].as_str().unwrap().contains("long long long"))
     });
 }
+
+#[test]
+fn check_says_how_much_a_new_sink_will_be_sent() {
+    let mut workspace = workspace(20);
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let said = workspace.run_ok(&["check"]).stdout;
+    assert!(!said.contains("will be sent"), "{said}");
+    let path = workspace.path("new.cef").display().to_string();
+    workspace.sink("new", &format!("type = \"file\"\npath = \"{path}\"\nformat = \"cef\""));
+    let said = workspace.run_ok(&["check"]).stdout;
+    let line = said.lines().find(|line| line.starts_with("sink new is new")).unwrap_or(&said);
+    assert!(line.contains("it will be sent 20 days, about "), "{said}");
+    let number = |after: &str| -> f64 {
+        let rest = line.split(after).nth(1).unwrap().trim_start();
+        rest.split(' ').next().unwrap().parse().unwrap()
+    };
+    workspace.run_ok(&["once"]);
+    let sent = std::fs::read(workspace.path("new.cef")).unwrap();
+    let (records, megabytes) = (records(&file).len() as f64, sent.len() as f64 / 1e6);
+    assert!((number("about ") / records - 1.0).abs() < 0.05, "{line} {records}");
+    assert!((number("records and ") / megabytes - 1.0).abs() < 0.1, "{line} {megabytes}");
+}

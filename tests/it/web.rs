@@ -360,3 +360,114 @@ fn what_opentelemetry_rejects_in_part_is_a_dead_letter() {
     assert_eq!(dead_letters(&workspace), refused as u64);
     assert!(ids(&records(&file)).count() > refused);
 }
+
+/// A workspace with a sink for the Logs Ingestion API, whose endpoint gives tokens too.
+fn sentinel(endpoint: &Endpoint) -> Workspace {
+    let mut workspace = workspace("");
+    let secret = workspace.secret("sink-secret", "CANARY-5ecr3t-sink");
+    workspace.head = format!(
+        "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
+    );
+    workspace.replace_sinks().sink(
+        "web",
+        &format!(
+            "type = \"sentinel\"\nurl = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n\
+             credential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{url}\"",
+            url = endpoint.url
+        ),
+    );
+    workspace
+}
+
+/// Gives tokens, numbered; `rule` answers what comes with the newest of them.
+fn entra(
+    endpoint: &Endpoint,
+    mut rule: impl FnMut(&[u8], usize) -> Option<(u16, String)> + Send + 'static,
+) {
+    let mut tokens = 0;
+    endpoint.rule(move |request| {
+        if request.path == "/siem.example/oauth2/v2.0/token" {
+            let form = String::from_utf8_lossy(&request.body).into_owned();
+            assert!(form.contains("scope=https%3A%2F%2Fmonitor.azure.com%2F.default"), "{form}");
+            tokens += 1;
+            let token = json!({ "access_token": format!("CANARY-5ecr3t-{tokens}"), "expires_in": 3_599, "token_type": "Bearer" });
+            return Some((200, token.to_string()));
+        }
+        assert_eq!(request.path, "/dataCollectionRules/dcr-0123456789abcdef/streams/Custom-SecureScore_CL");
+        if request.headers["authorization"] != format!("Bearer CANARY-5ecr3t-{tokens}") {
+            return Some((401, "token".to_owned()));
+        }
+        assert!(request.headers.contains_key("x-ms-client-request-id"));
+        if request.body.len() > 1_048_576 {
+            return Some((413, "{\"error\":{\"code\":\"ContentLengthLimitExceeded\"}}".to_owned()));
+        }
+        rule(&request.body, tokens)
+    });
+}
+
+#[test]
+fn sentinel_gets_arrays_with_a_token_of_its_own() {
+    let endpoint = Endpoint::new("");
+    let mut requests = 0;
+    entra(&endpoint, move |_, tokens| {
+        requests += 1;
+        match requests {
+            1 => Some((429, String::new())),
+            // Taken back before its time.
+            3 if tokens == 1 => Some((401, "expired".to_owned())),
+            _ => None,
+        }
+    });
+    let mut workspace = sentinel(&endpoint);
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let expected = records(&file);
+    let got: Vec<Value> = arrays(&endpoint)
+        .into_iter()
+        .map(|mut record| {
+            let generated = record.as_object_mut().unwrap().remove("TimeGenerated").unwrap();
+            assert_eq!(generated, record["observed_time"]);
+            record
+        })
+        .collect();
+    assert_eq!(got, expected);
+}
+
+#[test]
+fn sentinel_says_what_is_missing() {
+    for (status, words) in [
+        (403, "the role Monitoring Metrics Publisher on the data collection rule"),
+        (404, "check `url`, `rule_id` and `stream`"),
+    ] {
+        let endpoint = Endpoint::new("");
+        entra(&endpoint, move |_, _| Some((status, "no".to_owned())));
+        let run = sentinel(&endpoint).run(&["once"]);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+    }
+    let endpoint = Endpoint::new("");
+    endpoint.rule(|_| {
+        Some((401, json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret provided." }).to_string()))
+    });
+    let run = sentinel(&endpoint).run(&["once"]);
+    assert!(
+        run.stderr.contains("no token from Entra") && run.stderr.contains("parked"),
+        "{}",
+        run.stderr
+    );
+    let workspace = sentinel(&endpoint);
+    let text = workspace.configuration().replace("credential = \"siem\"", "credential = \"sime\"");
+    crate::support::fs(workspace.path("other.toml"), &text);
+    let other = workspace.path("other.toml").display().to_string();
+    let run = crate::support::Run::of(
+        Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"))
+            .args(["check", "--config", &other])
+            .output()
+            .unwrap(),
+    );
+    assert!(
+        run.code == 2 && run.stderr.contains("there is no [credentials.sime]"),
+        "{}",
+        run.stderr
+    );
+}

@@ -8,7 +8,9 @@ use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Dura
 
 use url::Url;
 
-use super::{Configuration, KEYS, SinkPlan, TenantPlan, keys::TENANT_KEYS};
+use super::{
+    Configuration, KEYS, NamedCredential, SignIn, SinkPlan, TenantPlan, keys::TENANT_KEYS,
+};
 use crate::{
     format::Texts,
     schedule::Schedule,
@@ -55,7 +57,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let state_directory = state_directory(root);
     let read = tenants::read(roots, state_directory.as_deref());
     let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
-    let sinks = sinks(root, &read.tenants);
+    let sinks = sinks(root, &read);
     Some(Configuration {
         state_directory: state_directory?,
         schedule: schedule?,
@@ -152,14 +154,14 @@ const SOONEST: Duration = Duration::from_mins(1);
 /// The daily poll, where nothing else is said.
 const DAILY: &str = "15 6 * * *";
 
-fn sinks(root: &Section<'_>, tenants: &[TenantPlan]) -> Vec<SinkPlan> {
+fn sinks(root: &Section<'_>, read: &tenants::Read) -> Vec<SinkPlan> {
     let sections = root.sections("sinks");
     if sections.is_empty() && root.has("sinks") {
         root.fault("sinks", "there is no sink to send to");
     }
     let plans = sections
         .iter()
-        .filter_map(|section| Some((section, sink_plan(section)?)))
+        .filter_map(|section| Some((section, sink_plan(section, &read.credentials)?)))
         .collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
     let mut claimed: HashMap<String, &str> = HashMap::new();
@@ -174,9 +176,51 @@ fn sinks(root: &Section<'_>, tenants: &[TenantPlan]) -> Vec<SinkPlan> {
         }
     }
     for (section, plan) in &plans {
-        check_labels(section, plan, tenants);
+        check_labels(section, plan, &read.tenants);
     }
     plans.into_iter().map(|(_, plan)| plan).collect()
+}
+
+/// How a sink signs in to Entra, if it has to.
+fn sign_in(
+    section: &Section<'_>,
+    plan: &dyn sink::Plan,
+    credentials: &[NamedCredential],
+) -> Option<SignIn> {
+    let Some(resource) = plan.token_resource() else {
+        let keys = ["credential", "entra_tenant", "login_url"];
+        for key in keys.into_iter().filter(|key| section.has(key)) {
+            section.fault(key, format!("`{key}` goes with sinks that sign in to Entra"));
+        }
+        return None;
+    };
+    let login = match resource.rsplit('.').next() {
+        Some("us") => "https://login.microsoftonline.us",
+        Some("cn") => "https://login.partner.microsoftonline.cn",
+        _ => "https://login.microsoftonline.com",
+    };
+    let login_url = Url::parse(section.text("login_url").unwrap_or(login));
+    let login_url = login_url.ok().filter(crate::net::is_safe_url);
+    if login_url.is_none() {
+        section
+            .fault("login_url", "`login_url` must be https://host, or http to a loopback address");
+    }
+    let (Some(name), Some(tenant)) = (section.text("credential"), section.text("entra_tenant"))
+    else {
+        let message = "this sink signs in to Entra: it wants `credential` and `entra_tenant`";
+        section.fault("credential", message);
+        return None;
+    };
+    let named = credentials.iter().find(|known| known.name == name);
+    if named.is_none() {
+        section.fault("credential", format!("there is no [credentials.{name}]"));
+    }
+    Some(SignIn {
+        credential: named?.credential.clone(),
+        tenant: tenant.to_owned(),
+        login_url: login_url?,
+        resource: Url::parse(resource).ok()?,
+    })
 }
 
 /// A name that is made of a label wants every tenant of the sink to have it.
@@ -194,7 +238,7 @@ fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) 
     }
 }
 
-fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
+fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<SinkPlan> {
     let name = section.text("name")?;
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
         section.fault("name", "a sink's name has at most 64 letters, digits, `.`, `_` and `-`");
@@ -217,6 +261,7 @@ fn sink_plan(section: &Section<'_>) -> Option<SinkPlan> {
             .unwrap_or(plan.format().default_texts()),
         fields: tenants::words(section, "extra_fields").into_iter().collect(),
         start_from: section.day("start_from"),
+        sign_in: sign_in(section, plan.as_ref(), credentials),
         renamed_from: section.text("renamed_from").map(str::to_owned),
         discarded: section.bool("discard_backlog") == Some(true),
         plan,

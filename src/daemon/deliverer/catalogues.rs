@@ -12,7 +12,7 @@ use crate::{
 const MAX_PROFILES: usize = 4_096;
 
 #[derive(Default)]
-pub(super) struct Catalogues {
+pub(in crate::daemon) struct Catalogues {
     /// The one used last, by its version: neighbouring entries share it, and one at hand stays
     /// small with many tenants.
     last: Option<(i64, Arc<Catalogue>)>,
@@ -22,7 +22,7 @@ pub(super) struct Catalogues {
 
 impl Catalogues {
     /// A version of a catalogue; that of an entry taken without one is empty.
-    pub(super) fn get(
+    pub(in crate::daemon) fn get(
         &mut self,
         checkpoint: &Checkpoint,
         version: Option<i64>,

@@ -23,10 +23,8 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    catalogues::Catalogues, load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
-    window::InFlight,
-};
+pub(super) use self::catalogues::Catalogues;
+use self::{load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals, window::InFlight};
 use super::{Engine, context_of};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
@@ -98,7 +96,7 @@ pub struct Deliverer {
 
 impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
-        let context = context_of(&plan);
+        let context = context_of(&plan, &engine.clients);
         let mut limits = plan.plan.limits();
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);

@@ -328,6 +328,7 @@ mod tests {
             host: "h".into(),
             texts: crate::format::Texts::None,
             fields: vec![],
+            tokens: None,
         };
         let sink = |mark: Option<Mark>| {
             let (file, length, identity) = open(&path, mark).unwrap();

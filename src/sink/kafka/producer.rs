@@ -46,8 +46,13 @@ impl ClientContext for Reports {
         tracing::debug!(%error, reason, "librdkafka");
         let code = error.rdkafka_error_code();
         let mut trouble = lock(&self.trouble);
-        // That every broker is down follows from something else, which was said before.
-        if code != Some(Code::AllBrokersDown) || trouble.is_none() {
+        // What wants a person is said once; that nobody answers then is said again and again.
+        let is_telling = |code: Option<Code>| {
+            matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
+        };
+        let known = trouble.as_ref().is_some_and(|(code, _)| is_telling(*code));
+        let follows = code == Some(Code::AllBrokersDown) && trouble.is_some();
+        if is_telling(code) || !(known || follows) {
             *trouble = Some((code, reason.to_owned()));
         }
     }

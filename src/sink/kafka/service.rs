@@ -118,8 +118,8 @@ fn probe(common: &ClientConfig, topic: &str) -> Result<(), Failure> {
             Ok(metadata) => break metadata,
             Err(error) => {
                 tries += 1;
-                // Its words are told to whoever polls.
-                client.poll(Duration::ZERO);
+                // Its words are told to whoever polls, and may be a moment behind.
+                client.poll(Duration::from_millis(500));
                 let said = format!("the cluster does not answer: {}", chain(&error));
                 let trouble = client.context().trouble(&said);
                 if tries == METADATA_TRIES || matches!(trouble, Failure::Misconfigured { .. }) {

@@ -167,7 +167,12 @@ impl Workspace {
     }
 
     pub fn status(&self) -> serde_json::Value {
-        serde_json::from_str(&self.run(&["status", "--json"]).stdout).unwrap()
+        self.try_status().unwrap()
+    }
+
+    /// `None` while there is no checkpoint yet.
+    pub fn try_status(&self) -> Option<serde_json::Value> {
+        serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
     }
 }
 

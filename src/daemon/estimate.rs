@@ -1,0 +1,102 @@
+//! How much a sink will be sent that is new, or behind: told before it is.
+
+use super::{context_of, deliverer::Catalogues};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError, Wanted},
+    clock,
+    config::SinkPlan,
+    derive::{Entry, Records},
+    format::{Formatter, Options},
+    model::{Day, Tenant},
+    source::Clients,
+    wire,
+};
+
+/// What waits for a sink, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    pub days: u64,
+    pub records: u64,
+    /// Of the records as they are written, without what the protocol adds.
+    pub octets: u64,
+    /// The checkpoint has never heard of the sink.
+    pub is_new: bool,
+}
+
+/// What will be sent to a sink when it is started with this configuration. Records are counted and
+/// weighed by the newest day of each tenant.
+pub fn estimate(
+    checkpoint: &Checkpoint,
+    plan: &SinkPlan,
+    tenants: &[Tenant],
+    clients: &std::sync::Arc<Clients>,
+) -> Result<Estimate, CheckpointError> {
+    let known = checkpoint.status()?.sinks.iter().any(|sink| sink.name == plan.name);
+    let mut total = Estimate { is_new: !known, ..Estimate::default() };
+    let pending = if known { checkpoint.pending(&plan.name)? } else { Vec::new() };
+    let context = context_of(plan, clients);
+    let options =
+        Options { texts: plan.texts, host: context.host.clone(), fields: context.fields.clone() };
+    let mut formatter = Formatter::new(plan.plan.format(), options);
+    let mut catalogues = Catalogues::default();
+    for tenant in tenants {
+        let from = match pending.iter().find(|pending| pending.tenant == tenant.id) {
+            Some(pending) => (pending.at.seq, pending.floor),
+            None if known => continue,
+            None => (1, super::first_day(plan)),
+        };
+        let days = checkpoint.extent(tenant.id, from.0, from.1)?;
+        if days == 0 {
+            continue;
+        }
+        total.days += days;
+        let (records, octets) =
+            weigh(checkpoint, plan, tenant, &mut catalogues, &mut formatter)?.unwrap_or_default();
+        total.records += days * records;
+        total.octets += days * octets;
+    }
+    Ok(total)
+}
+
+/// The records of a tenant's newest day, and their octets.
+fn weigh(
+    checkpoint: &Checkpoint,
+    plan: &SinkPlan,
+    tenant: &Tenant,
+    catalogues: &mut Catalogues,
+    formatter: &mut Formatter,
+) -> Result<Option<(u64, u64)>, CheckpointError> {
+    let newest = checkpoint.next_seq(tenant.id)?;
+    let wanted = Wanted {
+        tenant: tenant.id,
+        // Observations may stand behind the newest day.
+        seq: newest.saturating_sub(20),
+        last: newest,
+        floor: Day::of(clock::now()).plus(-400),
+        ceiling: None,
+        octets: usize::MAX,
+        bases: plan.selection.needs_base(),
+    };
+    let Some(stored) = checkpoint.read(&wanted)?.pop() else { return Ok(None) };
+    let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok(None) };
+    let catalogue = catalogues.get(checkpoint, stored.catalogue)?;
+    let base = stored.base.as_ref();
+    let entry = Entry {
+        tenant,
+        snapshot: &stored.snapshot,
+        observed_time: "2026-01-01T00:00:00.000Z",
+        observed_ms: stored.observed_ms,
+        history: &stored.history,
+        catalogue: &catalogue,
+        base: base
+            .map(|base| crate::derive::Base { facts: &base.facts, catalogue: Some(&*catalogue) }),
+        replayed: false,
+    };
+    let records = Records::new(&entry, &snapshot, &plan.selection);
+    let mut out = Vec::new();
+    (0..records.end()).filter_map(|place| records.at(place)).for_each(|record| {
+        formatter.write(&record, &mut out);
+        out.push(b'\n');
+    });
+    Ok(Some((records.selected().into(), out.len() as u64)))
+}

@@ -1,0 +1,102 @@
+//! Batches as requests.
+
+use std::sync::Arc;
+
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::config::SentinelPlan;
+use crate::{
+    format::Formatter,
+    model::Record,
+    sink::{
+        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, Tokens, formatter, web::Answer,
+    },
+};
+
+const MAX_ANSWER: usize = 16 << 10;
+
+struct Sentinel {
+    plan: SentinelPlan,
+    client: reqwest::Client,
+    tokens: Arc<dyn Tokens>,
+    formatter: Formatter,
+    record: Vec<u8>,
+}
+
+pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
+    let Some(tokens) = context.tokens.clone() else {
+        return Err(Failure::misconfigured("this sink wants a `credential`"));
+    };
+    Ok(Box::new(Sentinel {
+        client: plan.web.client()?,
+        formatter: formatter(plan.format, context),
+        plan: plan.clone(),
+        tokens,
+        record: Vec::new(),
+    }))
+}
+
+impl Sink for Sentinel {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+        self.record.clear();
+        self.formatter.write(record, &mut self.record);
+        batch.push(record, |out| {
+            let start = out.len();
+            // The one column that every table has.
+            out.extend_from_slice(b"{\"TimeGenerated\":\"");
+            out.extend_from_slice(record.observed_time.as_bytes());
+            out.extend_from_slice(b"\",");
+            out.extend_from_slice(&self.record[1..]);
+            Ok(start)
+        })
+    }
+
+    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+        Box::pin(async move {
+            let mut body = Vec::with_capacity(batch.octets().len() + batch.len() + 2);
+            for (index, item) in batch.items().iter().enumerate() {
+                body.push(if index == 0 { b'[' } else { b',' });
+                body.extend_from_slice(batch.payload(item));
+            }
+            body.push(b']');
+            let token = self.tokens.token().await?;
+            let mut answer = self.post(&token, body.clone()).await?;
+            if answer.status == 401 {
+                // It may have been taken back before its time.
+                self.tokens.reject(&token).await;
+                let token = self.tokens.token().await?;
+                answer = self.post(&token, body).await?;
+            }
+            understand(&answer)
+        })
+    }
+}
+
+impl Sentinel {
+    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<Answer, Failure> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| Failure::retry("the token is not text for a header"))?;
+        authorization.set_sensitive(true);
+        let request = self
+            .client
+            .post(self.plan.url.clone())
+            .header("Authorization", authorization)
+            .header("Content-Type", "application/json")
+            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
+        self.plan.web.post(request, body, MAX_ANSWER).await
+    }
+}
+
+fn understand(answer: &Answer) -> Result<Proof, Failure> {
+    let said = format!("the ingestion API answered HTTP {}: {}", answer.status, answer.words());
+    match answer.status {
+        200 | 204 => Ok(Proof::given()),
+        400 => Err(Failure::TooLarge { reason: said, arrived: Vec::new() }),
+        403 => Err(Failure::misconfigured(format!(
+            "{said}: give this application the role Monitoring Metrics Publisher on the data collection rule; it takes up to half an hour"
+        ))),
+        404 => Err(Failure::misconfigured(format!("{said}: check `url`, `rule_id` and `stream`"))),
+        _ => Err(answer.failure("the ingestion API")),
+    }
+}

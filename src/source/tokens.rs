@@ -1,0 +1,46 @@
+//! Tokens for somebody else than Graph, who takes Entra's word too.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::{Ask, Clients, Cloud, Credential, SourceError, auth::cache::TokenCache, manners::Gate};
+
+/// Asks for tokens for one resource, and keeps them while they are good.
+#[derive(Debug)]
+pub struct ResourceTokens {
+    clients: Arc<Clients>,
+    credential: Arc<dyn Credential>,
+    /// The tenant to sign in to.
+    tenant: String,
+    /// Where tokens come from, and, in the place of Graph, what they are for.
+    cloud: Cloud,
+    cache: TokenCache,
+    gate: Gate,
+}
+
+impl ResourceTokens {
+    /// `resource` is a URL without a path.
+    pub fn new(
+        clients: Arc<Clients>,
+        credential: Arc<dyn Credential>,
+        tenant: String,
+        login_url: url::Url,
+        resource: url::Url,
+    ) -> Self {
+        let cloud = Cloud { login_url, graph_url: resource };
+        let (cache, gate) = (TokenCache::default(), Gate::new());
+        Self { clients, credential, tenant, cloud, cache, gate }
+    }
+
+    pub async fn get(&self) -> Result<SecretString, SourceError> {
+        let ask =
+            Ask { clients: &self.clients, cloud: &self.cloud, tenant: &self.tenant, claims: None };
+        self.cache.get(self.credential.as_ref(), ask, &self.gate).await
+    }
+
+    /// Forgets a token that was not taken.
+    pub async fn reject(&self, rejected: &SecretString) {
+        self.cache.reject(rejected).await;
+    }
+}
