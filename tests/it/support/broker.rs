@@ -133,6 +133,14 @@ impl Broker {
         let created =
             super::runtime().block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
         created[0].as_ref().unwrap();
+        // Made, but not yet known to every part of the broker.
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        eventually("the topic is there", || {
+            let metadata = consumer.fetch_metadata(Some(name), Duration::from_secs(2));
+            metadata.is_ok_and(|m| {
+                m.topics().iter().any(|t| t.error().is_none() && t.partitions().len() == 3)
+            })
+        });
     }
 
     /// Everything that was committed to a topic, as it stands now.

@@ -1,0 +1,311 @@
+//! What a sink carries, records derived and at hand: format, frame, send, and wait for the proof.
+//! One sending thread; receivers on loopback that read and discard, but for Kafka, which is a real
+//! broker. `cargo bench --bench sinks [-- NAME]`.
+
+#![allow(
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark prints what it measured by the clock on the wall"
+)]
+
+#[path = "../tests/it/support/mod.rs"]
+mod support;
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use secure_score_forwarder::{
+    config::Configuration,
+    derive::{Entry, Records, Selection},
+    format::Texts,
+    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    sink::{Batch, Context, Limits, Proof, Sink},
+    source::simulated,
+    wire,
+};
+use support::{TENANT, broker::Broker, fs, rsyslog::write_pki};
+
+const DAYS: i32 = 30;
+const LEAST: Duration = Duration::from_secs(3);
+
+fn main() {
+    // `cargo test --benches` passes this: the figures are not a test.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let directory = tempfile::tempdir().unwrap();
+    write_pki(directory.path());
+    fs(directory.path().join("secret"), "token");
+    let d = directory.path().display().to_string();
+    println!("{:<34} {:>12} {:>10} {:>9}", "sink", "records/s", "octets", "MB/s");
+    for texts in ["none", "full"] {
+        let tcp = discard(None);
+        bench(
+            &only,
+            &format!("syslog tcp, CEF, texts {texts}"),
+            texts,
+            &format!(
+                "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{tcp}\"\nmax_message = \"64KiB\""
+            ),
+        );
+        let tls = discard(Some(&d));
+        let keys = format!("ca_file = \"{d}/ca.pem\"\nserver_name = \"server.test\"");
+        bench(
+            &only,
+            &format!("syslog tls, CEF, texts {texts}"),
+            texts,
+            &format!(
+                "type = \"syslog\"\naddress = \"tls://127.0.0.1:{tls}\"\nmax_message = \"64KiB\"\n{keys}"
+            ),
+        );
+    }
+    for (name, gzip, acks) in [
+        ("hec", false, false),
+        ("hec, acknowledged", false, true),
+        ("hec, gzip", true, false),
+        ("hec, gzip, acknowledged", true, true),
+    ] {
+        let port = collector(acks);
+        let section = format!(
+            "type = \"splunk_hec\"\nurl = \"http://127.0.0.1:{port}\"\ntoken = {{ file = \"{d}/secret\" }}\ngzip = {gzip}\nacknowledgement = {acks}"
+        );
+        bench(&only, name, "short", &section);
+    }
+    if only.is_empty() || only.starts_with("kafka") {
+        let broker = Broker::start();
+        for (name, topic, extra) in [
+            ("kafka, transactions", "once", ""),
+            ("kafka, idempotent", "plain", "\nexactly_once = false"),
+        ] {
+            broker.create_topic(topic, 1 << 20);
+            let section = format!(
+                "type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"{extra}",
+                broker.address
+            );
+            bench(&only, name, "short", &section);
+        }
+    }
+}
+
+fn bench(only: &str, name: &str, texts: &str, section: &str) {
+    if !name.starts_with(only) {
+        return;
+    }
+    let text = format!(
+        "[state]\ndirectory = \"/nowhere\"\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n[tenants.credential]\nkind = \"managed_identity\"\n[[sinks]]\nname = \"bench\"\n{section}"
+    );
+    let configuration = Configuration::parse("bench", &text).unwrap();
+    let plan = Arc::clone(&configuration.sinks[0].plan);
+    let context = Context {
+        name: "bench".into(),
+        host: "collector".into(),
+        texts: Texts::parse(texts).unwrap(),
+        fields: vec![],
+        tokens: None,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let limits = plan.limits();
+    let (rate, size) = runtime.block_on(async {
+        tokio::spawn(async move {
+            let mut sink = plan.open(&context, None).await.unwrap();
+            // Once to warm up.
+            run(&mut *sink, limits, Duration::from_millis(300)).await;
+            let mut rates = Vec::new();
+            let mut size = 0.0;
+            for _ in 0..3 {
+                let (records, octets, took) = run(&mut *sink, limits, LEAST / 3).await;
+                rates.push(records as f64 / took.as_secs_f64());
+                size = octets as f64 / records as f64;
+            }
+            sink.close().await;
+            rates.sort_by(f64::total_cmp);
+            (rates[1], size)
+        })
+        .await
+        .unwrap()
+    });
+    println!("{name:<34} {rate:>12.0} {size:>10.0} {:>9.0}", rate * size / 1e6);
+}
+
+/// Sends days over and over, with as many batches on their way as the sink allows.
+async fn run(sink: &mut dyn Sink, limits: Limits, least: Duration) -> (usize, usize, Duration) {
+    let tenant = Tenant {
+        id: TenantId::parse(TENANT).unwrap(),
+        name: "contoso".into(),
+        labels: Default::default(),
+    };
+    let today = Day::parse("2026-11-22").unwrap();
+    let bodies: Vec<String> =
+        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, today.plus(-back), true)).collect();
+    let snapshots: Vec<_> = bodies.iter().map(|body| wire::snapshot(body).unwrap()).collect();
+    let catalogue = catalogue();
+    let places: Vec<SnapshotRef> = (0..DAYS).map(|back| place(today.plus(-back))).collect();
+    let entries: Vec<Entry<'_>> = places
+        .iter()
+        .map(|at| Entry {
+            tenant: &tenant,
+            snapshot: at,
+            observed_time: "2026-11-22T06:15:00Z",
+            observed_ms: 1_795_341_600_000,
+            history: &[],
+            catalogue: &catalogue,
+            base: None,
+            replayed: false,
+        })
+        .collect();
+    let selection = Selection::all();
+    let days: Vec<Records<'_>> =
+        entries.iter().zip(&snapshots).map(|(e, s)| Records::new(e, s, &selection)).collect();
+    let records: Vec<_> =
+        days.iter().flat_map(|day| (0..day.end()).filter_map(|place| day.at(place))).collect();
+    let mut proofs: VecDeque<Proof> = VecDeque::new();
+    let mut batch = Batch::default();
+    let (mut sent, mut octets) = (0, 0);
+    let began = Instant::now();
+    'all: loop {
+        for record in &records {
+            sink.encode(record, &mut batch).unwrap();
+            if batch.len() >= limits.records || batch.octets().len() >= limits.octets {
+                sent += batch.len();
+                octets += batch.octets().len();
+                proofs.push_back(sink.deliver(&batch).await.unwrap());
+                batch.clear();
+                while proofs.len() >= limits.in_flight.max(1) {
+                    proofs.pop_front().unwrap().wait().await.unwrap();
+                }
+                if began.elapsed() >= least {
+                    break 'all;
+                }
+            }
+        }
+    }
+    while let Some(proof) = proofs.pop_front() {
+        proof.wait().await.unwrap();
+    }
+    (sent, octets, began.elapsed())
+}
+
+fn place(day: Day) -> SnapshotRef {
+    SnapshotRef {
+        id: format!("{TENANT}_{day}"),
+        day,
+        revision: 1,
+        seq: 1,
+        late: false,
+        backfilled: false,
+        partial: false,
+    }
+}
+
+fn catalogue() -> Catalogue {
+    let slots = (0..).zip(simulated::profiles_json(TENANT)).map(|(key, json)| {
+        let parts = wire::split_profile(&json).unwrap();
+        ProfileSlot {
+            key,
+            profile: wire::profile(&parts.shared).unwrap().into(),
+            decisions: wire::state_updates(&parts.decisions),
+        }
+    });
+    Catalogue::new(slots.collect())
+}
+
+/// Reads and discards, in the clear or behind TLS.
+fn discard(pki: Option<&str>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = pki.map(server_config);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let tls = tls.clone();
+            std::thread::spawn(move || match tls {
+                None => drain(&mut stream),
+                Some(config) => {
+                    let session = rustls::ServerConnection::new(config).unwrap();
+                    drain(&mut rustls::StreamOwned::new(session, stream));
+                }
+            });
+        }
+    });
+    port
+}
+
+fn drain(reader: &mut impl Read) {
+    let mut buffer = vec![0; 1 << 18];
+    while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+fn server_config(pki: &str) -> Arc<rustls::ServerConfig> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let certificates = CertificateDer::pem_file_iter(format!("{pki}/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(format!("{pki}/server.key")).unwrap();
+    let builder = rustls::ServerConfig::builder().with_no_client_auth();
+    Arc::new(builder.with_single_cert(certificates.map(Result::unwrap).collect(), key).unwrap())
+}
+
+/// A collector that reads and discards; with acknowledgement it has indexed everything at once.
+fn collector(acks: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || collect(stream, acks));
+        }
+    });
+    port
+}
+
+fn collect(stream: TcpStream, acks: bool) -> Option<()> {
+    stream.set_nodelay(true).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::with_capacity(1 << 18, stream);
+    let (mut next, mut line, mut body) = (0_u64, String::new(), Vec::new());
+    loop {
+        let (mut length, mut question) = (0, false);
+        loop {
+            line.clear();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            question |= line.starts_with("POST /services/collector/ack");
+            let lower = line.to_ascii_lowercase();
+            if let Some(value) = lower.strip_prefix("content-length:") {
+                length = value.trim().parse().ok()?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        body.resize(length, 0);
+        reader.read_exact(&mut body).ok()?;
+        let answer = if question {
+            let asked: serde_json::Value = serde_json::from_slice(&body).ok()?;
+            let all = asked["acks"].as_array()?.iter().map(|id| format!("\"{id}\":true"));
+            format!("{{\"acks\":{{{}}}}}", all.collect::<Vec<_>>().join(","))
+        } else if acks {
+            next += 1;
+            format!("{{\"text\":\"Success\",\"code\":0,\"ackId\":{}}}", next - 1)
+        } else {
+            "{\"text\":\"Success\",\"code\":0}".to_owned()
+        };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+        writer.write_all((head + &answer).as_bytes()).ok()?;
+    }
+}
