@@ -245,28 +245,24 @@ impl fmt::Display for Failure {
 /// `format`, for sinks that let one choose.
 const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is written.");
 
-const FORMATS: &[Choice] = &[
-    Choice::now("json"),
-    Choice::now("cef"),
-    Choice::now("leef"),
-    Choice::now("leef2"),
-    Choice::now("ocsf"),
-    Choice::now("ecs"),
-    Choice::now("cloudevents"),
-];
+const FORMATS: &[Choice] = match FORMATS_OF_LINES.split_first() {
+    Some((_csv, others)) => others,
+    None => &[],
+};
 
 /// `format`, where records stand one below the other under a heading.
 const FORMAT_OF_LINES: Key =
     optional("format", Shape::OneOf(FORMATS_OF_LINES), "How a record is written.");
 
 const FORMATS_OF_LINES: &[Choice] = &[
+    // First, for those who have no use for a heading leave it out.
+    Choice::now("csv"),
     Choice::now("json"),
     Choice::now("cef"),
     Choice::now("leef"),
     Choice::now("leef2"),
     Choice::now("ocsf"),
     Choice::now("ecs"),
-    Choice::now("csv"),
     Choice::now("cloudevents"),
 ];
 

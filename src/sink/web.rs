@@ -4,7 +4,7 @@
 use std::{io::Write, path::PathBuf};
 
 use flate2::{Compression, write::GzEncoder};
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
 use super::{Failure, chain};
@@ -46,17 +46,7 @@ pub(super) struct Answer {
 
 impl Web {
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let client = match (section.path("client_certificate"), section.path("client_key")) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => {
-                section.fault(
-                    "client_certificate",
-                    "`client_certificate` and `client_key` go together",
-                );
-                None
-            }
-        };
+        let client = read_client(section);
         let gzip = section.bool("gzip").unwrap_or(true);
         Self { ca_file: section.path("ca_file"), client, gzip }
     }
@@ -117,6 +107,25 @@ impl Answer {
             _ => Failure::Misconfigured { reason },
         }
     }
+}
+
+/// Certificate and key for mutual TLS: both or neither.
+pub(super) fn read_client(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    match (section.path("client_certificate"), section.path("client_key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => {
+            let message = "`client_certificate` and `client_key` go together";
+            section.fault("client_certificate", message);
+            None
+        }
+    }
+}
+
+/// The operator's own headers, their secrets read now.
+pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<HeaderMap, Failure> {
+    let header = |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
+    headers.iter().map(header).collect()
 }
 
 /// A header that holds a secret, which is read now.

@@ -1,6 +1,5 @@
 //! Batches as requests.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
 
 use super::{config::HttpPlan, signature};
@@ -10,7 +9,7 @@ use crate::{
     model::Record,
     sink::{
         Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter,
-        web::{Answer, secret_header},
+        web::{Answer, secret_headers},
     },
 };
 
@@ -31,7 +30,7 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         plan: plan.clone(),
     };
     // Read now, so that a missing secret parks the sink before the first batch.
-    sink.headers()?;
+    secret_headers(&plan.headers)?;
     sink.secrets()?;
     Ok(Box::new(sink))
 }
@@ -53,7 +52,7 @@ impl Sink for Http {
                 .client
                 .post(self.plan.url.clone())
                 .header("Content-Type", self.plan.content_type())
-                .headers(self.headers()?);
+                .headers(secret_headers(&self.plan.headers)?);
             let secrets = self.secrets()?;
             let id = signature::id(batch);
             let timestamp = clock::now().as_second();
@@ -71,12 +70,6 @@ impl Sink for Http {
 }
 
 impl Http {
-    fn headers(&self) -> Result<HeaderMap<HeaderValue>, Failure> {
-        let header =
-            |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
-        self.plan.headers.iter().map(header).collect()
-    }
-
     fn secrets(&self) -> Result<Vec<SecretString>, Failure> {
         let read = |secret: &crate::settings::SecretRef| {
             secret.read().map_err(|error| Failure::misconfigured(chain(&error)))

@@ -11,7 +11,7 @@ use crate::{
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, chain, read_format,
-        template::Template,
+        template::Template, web::read_client,
     },
 };
 
@@ -189,15 +189,7 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
 }
 
 fn read_tls(section: &Section<'_>) -> Tls {
-    let client = match (section.path("client_certificate"), section.path("client_key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            section
-                .fault("client_certificate", "`client_certificate` and `client_key` go together");
-            None
-        }
-    };
+    let client = read_client(section);
     Tls { ca_file: section.path("ca_file"), client }
 }
 

@@ -1,6 +1,5 @@
 //! Records as log records, batches as export requests.
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::config::OtlpPlan;
@@ -9,7 +8,7 @@ use crate::{
     model::{Body, Outcome, Record},
     sink::{
         Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, formatter,
-        web::{Answer, secret_header},
+        web::{Answer, secret_headers},
     },
 };
 
@@ -41,7 +40,7 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         body: Vec::new(),
         plan: plan.clone(),
     };
-    sink.headers()?;
+    secret_headers(&plan.headers)?;
     Ok(Box::new(sink))
 }
 
@@ -70,17 +69,9 @@ impl Sink for Otlp {
                 .client
                 .post(self.plan.url.clone())
                 .header("Content-Type", "application/json")
-                .headers(self.headers()?);
+                .headers(secret_headers(&self.plan.headers)?);
             understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
         })
-    }
-}
-
-impl Otlp {
-    fn headers(&self) -> Result<HeaderMap<HeaderValue>, Failure> {
-        let header =
-            |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
-        self.plan.headers.iter().map(header).collect()
     }
 }
 

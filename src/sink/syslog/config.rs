@@ -8,7 +8,9 @@ use super::service::open;
 use crate::{
     format::FormatName,
     settings::{Choice, Key, Section, Shape, optional, required},
-    sink::{BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format},
+    sink::{
+        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format, web::read_client,
+    },
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
@@ -248,9 +250,9 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
     match scheme {
         "udp" => Some(Target::Udp { address }),
         "tcp" => Some(Target::Stream { address, tls: None }),
-        "tls" => Some(Target::Stream { address, tls: Some(read_tls(section, host)?) }),
+        "tls" => Some(Target::Stream { address, tls: Some(read_tls(section, host)) }),
         "relp" => Some(Target::Relp { address, tls: None }),
-        "relps" => Some(Target::Relp { address, tls: Some(read_tls(section, host)?) }),
+        "relps" => Some(Target::Relp { address, tls: Some(read_tls(section, host)) }),
         _ => {
             section.fault(
                 "address",
@@ -261,19 +263,11 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
     }
 }
 
-fn read_tls(section: &Section<'_>, host: &str) -> Option<Tls> {
-    let client = match (section.path("client_certificate"), section.path("client_key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            section
-                .fault("client_certificate", "`client_certificate` and `client_key` go together");
-            return None;
-        }
-    };
+fn read_tls(section: &Section<'_>, host: &str) -> Tls {
+    let client = read_client(section);
     let server_name =
         section.text("server_name").unwrap_or(host.trim_matches(['[', ']'])).to_owned();
-    Some(Tls { server_name, ca_file: section.path("ca_file"), client })
+    Tls { server_name, ca_file: section.path("ca_file"), client }
 }
 
 fn read_facility(section: &Section<'_>) -> Option<Facility> {
