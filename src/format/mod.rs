@@ -124,6 +124,15 @@ impl FormatName {
         matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::CloudEvents)
     }
 
+    /// How the names of files of such records end.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Json | Self::Ecs | Self::Ocsf | Self::CloudEvents => "jsonl",
+            Self::Cef | Self::Leef | Self::Leef2 => "log",
+        }
+    }
+
     /// The line that a file of such records begins with.
     pub fn heading(self) -> Option<String> {
         (self == Self::Csv).then(|| COLUMNS.join(","))

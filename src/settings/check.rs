@@ -174,7 +174,7 @@ impl At<'_> {
         match (tagged, variant) {
             (Some(value), Some(Variant { name, keys: None })) => {
                 // Its keys are not this version's to judge.
-                self.inside(tag).not_yet(value, name);
+                self.inside(tag).not_built(value, name);
             }
             (_, Some(Variant { keys: Some(own), .. })) => {
                 self.table(table, span, &keys.iter().chain(own.iter()).collect::<Vec<_>>());
@@ -228,6 +228,14 @@ impl At<'_> {
             value.span(),
             format!("`{} = \"{text}\"` is not in this version", self.path),
             None,
+        );
+    }
+
+    fn not_built(&self, value: &Spanned<DeValue<'_>>, name: &str) {
+        self.faults.at(
+            value.span(),
+            format!("`{} = \"{name}\"` is not in this build", self.path),
+            Some(format!("`--features {name}` builds it in")),
         );
     }
 

@@ -70,7 +70,7 @@ pub struct Choice {
     pub later: bool,
 }
 
-/// The further keys that one value of a tag brings; `None` if it is not in this version.
+/// The further keys that one value of a tag brings; `None` if it is not in this build.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,

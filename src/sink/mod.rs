@@ -12,6 +12,8 @@ mod file;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "object_store")]
+mod object_store;
 mod otlp;
 mod progress;
 mod sentinel;
@@ -57,13 +59,16 @@ pub const KINDS: &[SinkKind] = &[
     SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read },
     #[cfg(feature = "kafka")]
     SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read },
+    #[cfg(feature = "object_store")]
+    SinkKind { name: "object_store", keys: object_store::KEYS, read: object_store::read },
 ];
 
-/// Sinks of the contract that later versions bring, or that this build was made without.
+/// Sinks that this build was made without.
 const LATER: &[&str] = &[
-    "object_store",
     #[cfg(not(feature = "kafka"))]
     "kafka",
+    #[cfg(not(feature = "object_store"))]
+    "object_store",
 ];
 
 /// A sink as configured: validated, and nothing opened yet.
@@ -85,10 +90,14 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn claims(&self) -> Option<String> {
         None
     }
-    /// Whether the receiver keeps how far each tenant's log has come. Then a batch ends with an
-    /// entry, and says how far it reaches.
+    /// Whether the receiver keeps how far each tenant's log has come. Then a batch says how far it
+    /// reaches.
     fn keeps_progress(&self) -> bool {
         false
+    }
+    /// Whether a batch ends with an entry, however large that is.
+    fn whole_entries(&self) -> bool {
+        self.keeps_progress()
     }
     /// The resource, a URL, that it wants Entra's tokens for.
     fn token_resource(&self) -> Option<&str> {

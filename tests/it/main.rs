@@ -16,6 +16,7 @@ mod again;
 mod api;
 mod auth;
 mod check;
+mod contract;
 mod crash;
 mod daemon;
 mod data;
@@ -25,6 +26,8 @@ mod hec;
 mod kafka;
 mod login;
 mod manners;
+#[cfg(feature = "object_store")]
+mod objects;
 mod partial;
 mod pipeline;
 mod readers;

@@ -213,7 +213,7 @@ impl Deliverer {
             if let Some(record) = records.at(place) {
                 self.encode(&record, Position { seq, place });
             }
-            if self.load.is_full(self.limits) && !self.plan.plan.keeps_progress() {
+            if self.load.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }

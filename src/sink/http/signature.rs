@@ -4,10 +4,7 @@
 //!
 //! Source: github.com/standard-webhooks/standard-webhooks, spec 1.0.
 
-use aws_lc_rs::{
-    digest::{Context, SHA256},
-    hmac,
-};
+use aws_lc_rs::hmac;
 use base64::{
     Engine,
     alphabet::STANDARD as ALPHABET,
@@ -15,17 +12,11 @@ use base64::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::sink::Batch;
+use crate::sink::{Batch, batch::digest};
 
 /// The id of a request: the same whenever the same records are sent.
 pub(super) fn id(batch: &Batch) -> String {
-    let mut context = Context::new(&SHA256);
-    for item in batch.items() {
-        context.update(item.event_id.as_bytes());
-    }
-    let digest = context.finish();
-    let hex: Vec<String> = digest.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
-    format!("msg_{}", hex.concat())
+    format!("msg_{}", digest(batch.items()))
 }
 
 pub(super) fn sign(secrets: &[SecretString], id: &str, timestamp: i64, body: &[u8]) -> String {

@@ -14,13 +14,15 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{cache, eventually, free_port, fs, rsyslog::write_pki};
+use super::{cache, eventually, free_port, fs, line::Line, rsyslog::write_pki};
 
 pub struct Broker {
     /// In the clear.
     pub address: String,
     /// TLS, with the users below.
     pub secure: String,
+    /// In the clear, behind a line.
+    pub line: Line,
     directory: tempfile::TempDir,
     child: Mutex<Option<Child>>,
 }
@@ -51,8 +53,10 @@ impl Broker {
         write_pki(directory.path());
         let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
-        let [port, controller, secure] = std::array::from_fn(|_| free_port());
-        fs(directory.path().join("server.properties"), &properties(&d, port, controller, secure));
+        let [port, controller, secure, behind] = std::array::from_fn(|_| free_port());
+        let line = Line::to(behind);
+        let ports = Ports { port, controller, secure, behind, line: line.port };
+        fs(directory.path().join("server.properties"), &properties(&d, &ports));
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
             Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
@@ -67,6 +71,7 @@ impl Broker {
         let broker = Self {
             address: format!("127.0.0.1:{port}"),
             secure: format!("127.0.0.1:{secure}"),
+            line,
             directory,
             child: Mutex::new(None),
         };
@@ -190,15 +195,24 @@ fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8(bytes.unwrap_or_default().to_vec()).unwrap()
 }
 
-fn properties(d: &str, port: u16, controller: u16, secure: u16) -> String {
+struct Ports {
+    port: u16,
+    controller: u16,
+    secure: u16,
+    behind: u16,
+    line: u16,
+}
+
+fn properties(d: &str, ports: &Ports) -> String {
+    let Ports { port, controller, secure, behind, line } = ports;
     let listener = "listener.name.sasl_ssl";
     let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT\n\
          ssl.keystore.type=PEM\nssl.keystore.location={d}/keystore.pem\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
          {listener}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;\n\
          {listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";\n\

@@ -6,8 +6,12 @@ pub mod endpoint;
 pub mod entra;
 pub mod faults;
 pub mod hec;
+pub mod line;
+#[cfg(feature = "object_store")]
+pub mod objects;
 pub mod provider;
 pub mod rsyslog;
+pub mod servers;
 pub mod syslog_ng;
 
 use std::{
@@ -16,6 +20,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -46,6 +54,8 @@ pub struct Workspace {
     pub credential: Option<String>,
     /// Sections of the whole.
     pub head: String,
+    /// The configuration, if it is to be another than follows from the rest.
+    pub literal: Option<String>,
     // Keeps the simulated tenant up.
     _runtime: Option<Runtime>,
 }
@@ -74,6 +84,7 @@ impl Workspace {
             extra: String::new(),
             credential: None,
             head: String::new(),
+            literal: None,
             _runtime: None,
         }
     }
@@ -112,6 +123,9 @@ impl Workspace {
     }
 
     pub fn configuration(&self) -> String {
+        if let Some(literal) = &self.literal {
+            return literal.clone();
+        }
         let state = self.state().display().to_string();
         let mut text = format!("[state]\ndirectory = \"{state}\"\n{}", self.head);
         let secret = format!(
@@ -163,7 +177,7 @@ impl Workspace {
     }
 
     pub fn spawn(&self, args: &[&str]) -> Process {
-        Process(Some(self.command(args).spawn().unwrap()))
+        Process::of(self.command(args))
     }
 
     pub fn status(&self) -> serde_json::Value {
@@ -227,6 +241,10 @@ impl Run {
 pub struct Process(Option<Child>);
 
 impl Process {
+    pub fn of(mut command: Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
     pub fn id(&self) -> u32 {
         self.0.as_ref().unwrap().id()
     }
@@ -304,9 +322,19 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, and given to nobody else here. Not of those that the system gives to
+/// connections and to whoever asks for any.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u16 = 20_000;
+    const PORTS: u16 = 12_000;
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(..PORTS)));
+    loop {
+        let port = FIRST + next.fetch_add(1, SeqCst) % PORTS;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub fn fs(path: impl AsRef<Path>, text: &str) {

@@ -1,0 +1,238 @@
+//! `type = "object_store"`.
+
+use std::path::PathBuf;
+
+use super::service::open;
+use crate::{
+    format::FormatName,
+    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Sink, read_format,
+        web::{CA_FILE, read_url},
+    },
+};
+
+pub(in crate::sink) const KEYS: &[Key] = &[
+    required(
+        "url",
+        Shape::Text,
+        "s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
+    ),
+    FORMAT_OF_LINES,
+    optional(
+        "compression",
+        Shape::OneOf(&[Choice::now("zstd"), Choice::now("gzip"), Choice::now("none")]),
+        "How objects are packed; default zstd.",
+    ),
+    optional(
+        "region",
+        Shape::Text,
+        "s3: the bucket's region; default $AWS_REGION, else us-east-1.",
+    ),
+    optional(
+        "access_key_id",
+        Shape::Text,
+        "s3: the key's id; else the environment's or the host's role.",
+    ),
+    optional("secret_access_key", Shape::Secret, "s3: the key."),
+    optional("account", Shape::Text, "az: the storage account."),
+    optional("account_key", Shape::Secret, "az: its key; or `credential` and `entra_tenant`."),
+    optional(
+        "service_account",
+        Shape::Secret,
+        "gs: the JSON key of a service account; else the environment's or the host's.",
+    ),
+    optional("endpoint", Shape::Text, "Where the API is, if it is not the cloud's own."),
+    optional(
+        "security_lake",
+        Shape::Table(SECURITY_LAKE),
+        "s3: OCSF as Parquet, laid out for a custom source of Amazon Security Lake.",
+    ),
+    CA_FILE,
+];
+
+const SECURITY_LAKE: &[Key] = &[
+    required("source", Shape::Text, "The name of the custom source."),
+    required("account_id", Shape::Text, "The AWS account that the records are of, 12 digits."),
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct ObjectPlan {
+    pub store: Store,
+    /// Without slashes at its ends; may be empty.
+    pub prefix: String,
+    pub format: FormatName,
+    pub layout: Layout,
+    pub packing: Packing,
+    pub endpoint: Option<url::Url>,
+    pub ca_file: Option<PathBuf>,
+    claim: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Store {
+    S3 { bucket: String, region: Option<String>, key: Option<(String, SecretRef)> },
+    Azure { account: String, container: String, key: Option<SecretRef> },
+    Google { bucket: String, service_account: Option<SecretRef> },
+}
+
+/// Where objects lie.
+#[derive(Clone, Debug)]
+pub(super) enum Layout {
+    /// `tenant=GUID/day=2026-11-22/`.
+    Days,
+    /// `ext/SOURCE/region=R/accountId=A/eventDay=20261122/`.
+    SecurityLake { source: String, region: String, account: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packing {
+    Zstd,
+    Gzip,
+    None,
+    Parquet,
+}
+
+/// Where Azure's tokens for blobs are good.
+const AZURE_STORAGE: &str = "https://storage.azure.com";
+pub(super) const DEFAULT_REGION: &str = "us-east-1";
+
+pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let text = section.text("url")?;
+    let url = url::Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
+    let Some(url) = url else {
+        section.fault("url", "`url` must be s3://…, az://… or gs://…, with a bucket or container");
+        return None;
+    };
+    check_keys(section, url.scheme());
+    let place = url.host_str().unwrap_or_default().to_owned();
+    let store = match url.scheme() {
+        "s3" => read_s3(section, place),
+        "az" => read_azure(section, place)?,
+        "gs" => Store::Google { bucket: place, service_account: section.secret("service_account") },
+        _ => {
+            section.fault("url", "`url` must begin with s3://, az:// or gs://");
+            return None;
+        }
+    };
+    let endpoint = section.text("endpoint").map(|text| read_url(section, "endpoint", text));
+    let layout = read_layout(section, &store);
+    let lake = matches!(layout, Layout::SecurityLake { .. });
+    for key in ["format", "compression"].into_iter().filter(|key| lake && section.has(key)) {
+        section.fault(key, format!("Security Lake takes OCSF as Parquet: leave `{key}` out"));
+    }
+    let packing = match section.text("compression") {
+        _ if lake => Packing::Parquet,
+        Some("none") => Packing::None,
+        Some("gzip") => Packing::Gzip,
+        _ => Packing::Zstd,
+    };
+    Some(Box::new(ObjectPlan {
+        store,
+        prefix: url.path().trim_matches('/').to_owned(),
+        format: if lake { FormatName::Ocsf } else { read_format(section, FormatName::Json) },
+        layout,
+        packing,
+        endpoint: match endpoint {
+            None => None,
+            Some(read) => Some(read?),
+        },
+        ca_file: section.path("ca_file"),
+        claim: text.trim_end_matches('/').to_owned(),
+    }))
+}
+
+/// A key of one cloud says nothing to another.
+fn check_keys(section: &Section<'_>, scheme: &str) {
+    const OF: [(&str, &str); 8] = [
+        ("region", "s3"),
+        ("access_key_id", "s3"),
+        ("secret_access_key", "s3"),
+        ("security_lake", "s3"),
+        ("account", "az"),
+        ("account_key", "az"),
+        ("credential", "az"),
+        ("service_account", "gs"),
+    ];
+    for (key, of) in OF.into_iter().filter(|(key, of)| *of != scheme && section.has(key)) {
+        section.fault(key, format!("`{key}` goes with {of}://"));
+    }
+}
+
+fn read_s3(section: &Section<'_>, bucket: String) -> Store {
+    let key = match (section.text("access_key_id"), section.secret("secret_access_key")) {
+        (Some(id), Some(secret)) => Some((id.to_owned(), secret)),
+        (None, None) => None,
+        _ => {
+            section.fault("access_key_id", "`access_key_id` and `secret_access_key` go together");
+            None
+        }
+    };
+    Store::S3 { bucket, region: section.text("region").map(str::to_owned), key }
+}
+
+fn read_azure(section: &Section<'_>, container: String) -> Option<Store> {
+    let key = section.secret("account_key");
+    if key.is_some() == section.has("credential") {
+        section
+            .fault("account_key", "az:// wants `account_key`, or `credential` and `entra_tenant`");
+    }
+    let Some(account) = section.text("account") else {
+        section.fault("account", "az:// wants `account`");
+        return None;
+    };
+    Some(Store::Azure { account: account.to_owned(), container, key })
+}
+
+fn read_layout(section: &Section<'_>, store: &Store) -> Layout {
+    let Some(lake) = section.section("security_lake") else { return Layout::Days };
+    let (source, account) =
+        (lake.text("source").unwrap_or_default(), lake.text("account_id").unwrap_or_default());
+    if !source.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        lake.fault("source", "`source` has letters, digits, `-`, `_` and `.`");
+    }
+    if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+        lake.fault("account_id", "`account_id` must be the 12 digits of an AWS account");
+    }
+    let region = if let Store::S3 { region: Some(region), .. } = store {
+        region.clone()
+    } else {
+        lake.fault("source", "`security_lake` wants `region`: it is part of each object's name");
+        DEFAULT_REGION.to_owned()
+    };
+    Layout::SecurityLake { source: source.to_owned(), region, account: account.to_owned() }
+}
+
+impl Plan for ObjectPlan {
+    fn format(&self) -> FormatName {
+        self.format
+    }
+
+    fn proof(&self) -> &'static str {
+        "the store has the object"
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { records: 10_000, octets: 16 << 20, in_flight: 1 }
+    }
+
+    fn whole_entries(&self) -> bool {
+        true
+    }
+
+    fn claims(&self) -> Option<String> {
+        Some(format!("`{}`", self.claim))
+    }
+
+    fn token_resource(&self) -> Option<&str> {
+        matches!(self.store, Store::Azure { key: None, .. }).then_some(AZURE_STORAGE)
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(open(self, context)))
+    }
+}

@@ -1,0 +1,232 @@
+//! Objects: what they are called, what is in them, and what the stores say.
+
+use serde_json::{Value, json};
+
+use crate::{
+    readers::{python, read_by},
+    support::{CANARY, Workspace, endpoint::Endpoint, ids, objects::Bucket, records, servers::s3},
+};
+
+fn workspace() -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace
+}
+
+/// Adds a sink for a bucket of the S3 server.
+fn in_s3(workspace: &mut Workspace, bucket: &str, extra: &str) {
+    let key = workspace.secret("s3-secret", &format!("{CANARY}-s3"));
+    let section = format!(
+        "type = \"object_store\"\nurl = \"s3://{bucket}\"\nendpoint = \"http://127.0.0.1:{}\"\nregion = \"eu-west-1\"\naccess_key_id = \"tests\"\nsecret_access_key = {key}\n{extra}",
+        s3().port
+    );
+    workspace.sink("objects", &section);
+}
+
+fn last_error(workspace: &Workspace) -> String {
+    workspace.status()["sinks"][0]["last_error"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The events name the object, so a checkpoint that was lost brings no second copy.
+#[test]
+fn a_lost_checkpoint_makes_no_new_objects() {
+    let bucket = Bucket::s3();
+    let mut workspace = workspace();
+    in_s3(&mut workspace, &bucket.name, "");
+    workspace.run_ok(&["once"]);
+    let before = bucket.objects();
+    assert_eq!(before.len(), 3);
+    assert!(before[0].0.starts_with(&format!("tenant={}/day=20", crate::support::TENANT)));
+    std::fs::remove_dir_all(workspace.state()).unwrap();
+    workspace.run_ok(&["once"]);
+    assert!(bucket.objects() == before);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 0);
+}
+
+/// DuckDB reads from every column what the line of OCSF has there.
+#[test]
+fn security_lake_gets_parquet_with_all_that_ocsf_has() {
+    let bucket = Bucket::s3();
+    let mut workspace = workspace();
+    let lake = "security_lake = { source = \"secure-score\", account_id = \"123456789012\" }";
+    let same = "texts = \"full\"\nextra_fields = { team = \"blue\" }";
+    in_s3(&mut workspace, &bucket.name, &format!("{lake}\n{same}"));
+    let truth = workspace.path("truth.jsonl");
+    workspace.sink(
+        "truth",
+        &format!("type = \"file\"\npath = \"{}\"\nformat = \"ocsf\"\n{same}", truth.display()),
+    );
+    workspace.extra += "\nlabels = { customer = \"c-17\" }";
+    workspace.run_ok(&["once"]);
+    let mut expected = records(&truth);
+    let read_on = expected[0]["time"].as_i64().unwrap();
+    let day = jiff::Timestamp::from_millisecond(read_on).unwrap().strftime("%Y%m%d").to_string();
+    let front = format!("ext/secure-score/region=eu-west-1/accountId=123456789012/eventDay={day}/");
+    let files: Vec<String> = bucket
+        .objects()
+        .into_iter()
+        .enumerate()
+        .map(|(number, (name, body))| {
+            assert!(name.starts_with(&front) && name.ends_with(".parquet"), "{name}");
+            let path = workspace.path(&format!("{number}.parquet"));
+            std::fs::write(&path, body).unwrap();
+            path.display().to_string()
+        })
+        .collect();
+    let script = "
+import duckdb, sys, json
+def tidy(value):
+    if isinstance(value, dict):
+        return {key: tidy(v) for key, v in value.items() if v is not None}
+    return [tidy(v) for v in value] if isinstance(value, list) else value
+for line in sys.stdin:
+    rows = duckdb.sql(f\"select * from read_parquet('{line.strip()}', hive_partitioning=false)\")
+    for row in rows.fetchall():
+        print(json.dumps(tidy(dict(zip(rows.columns, row)))))
+";
+    let mut found: Vec<Value> = read_by(&mut python(script), &files)
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for record in &mut expected {
+        for value in record["unmapped"].as_object_mut().unwrap().values_mut() {
+            if !value.is_string() {
+                *value = value.to_string().into();
+            }
+        }
+    }
+    let id = |record: &Value| record["metadata"]["uid"].as_str().unwrap().to_owned();
+    expected.sort_by_key(id);
+    found.sort_by_key(id);
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn lines_in_other_formats_and_packings() {
+    let bucket = Bucket::s3();
+    let mut workspace = workspace();
+    in_s3(&mut workspace, &bucket.name, "format = \"csv\"\ncompression = \"gzip\"");
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    let mut lines = 0;
+    for (name, body) in bucket.objects() {
+        assert!(name.ends_with(".csv.gz"), "{name}");
+        let mut reader = csv::Reader::from_reader(flate2::read::GzDecoder::new(&*body));
+        assert_eq!(
+            reader.headers().unwrap().get(0),
+            Some(secure_score_forwarder::format::COLUMNS[0])
+        );
+        lines += reader.records().map(Result::unwrap).count();
+    }
+    assert_eq!(lines, records(&file).len());
+}
+
+#[test]
+fn what_the_store_says_is_told_in_a_line() {
+    let mut none = workspace();
+    in_s3(&mut none, "nowhere", "");
+    let run = none.run(&["once"]);
+    assert_eq!(run.code, 1);
+    let error = last_error(&none);
+    assert!(error.contains("404 Not Found: NoSuchBucket: The specified bucket does not exist; create what `url` names"), "{error}");
+    for (status, words, parked) in [
+        (403, "403 Forbidden: AccessDenied: not you; the credential must be allowed", true),
+        (400, "400 Bad Request: AccessDenied: not you", true),
+        (503, "503 Service Unavailable: AccessDenied: not you", false),
+    ] {
+        let endpoint = Endpoint::new("");
+        let body =
+            "<Error><Code>AccessDenied</Code><Message>not you\nRequestId: 7</Message></Error>";
+        endpoint.rule(move |_| Some((status, body.to_owned())));
+        let mut workspace = workspace();
+        in_s3(&mut workspace, "scores", "");
+        let text = workspace.configuration();
+        let port = format!("127.0.0.1:{}", s3().port);
+        let elsewhere = text.replace(&port, endpoint.url.strip_prefix("http://").unwrap());
+        workspace.literal = Some(elsewhere);
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1);
+        let error = last_error(&workspace);
+        assert!(error.contains(words), "{error}");
+        assert_eq!(run.stderr.contains("parked"), parked, "{}", run.stderr);
+        assert!(!error.contains("RequestId") && error.len() < 300, "{error}");
+    }
+}
+
+/// No server of Google's interface can be had that answers as Google does, so this is what goes to it.
+#[test]
+fn google_is_asked_not_to_overwrite() {
+    let endpoint = Endpoint::new("");
+    let mut workspace = workspace();
+    let key = json!({ "gcs_base_url": endpoint.url, "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "" });
+    let key = workspace.secret("google-secret", &key.to_string());
+    workspace.sink(
+        "objects",
+        &format!("type = \"object_store\"\nurl = \"gs://scores/x\"\nendpoint = \"{}\"\nservice_account = {key}\ncompression = \"none\"", endpoint.url),
+    );
+    let file = workspace.file_sink("local");
+    endpoint.answer(412, "<Error><Code>PreconditionFailed</Code></Error>");
+    workspace.run_ok(&["once"]);
+    let taken = endpoint.taken();
+    // One of the three was there already.
+    assert_eq!(taken.len(), 2);
+    let text: String = taken.iter().map(|r| String::from_utf8(r.body.clone()).unwrap()).collect();
+    for request in &taken {
+        assert!(request.path.starts_with("/scores/x%2Ftenant%3D"), "{}", request.path);
+        assert_eq!(request.headers["x-goog-if-generation-match"], "0");
+    }
+    let local = records(&file);
+    assert_eq!(ids(&local).filter(|id| text.contains(*id)).count(), text.lines().count());
+}
+
+#[test]
+fn azure_takes_a_token_of_entra() {
+    let endpoint = Endpoint::new("");
+    endpoint.rule(|request| {
+        if request.path.ends_with("/token") {
+            let form = String::from_utf8_lossy(&request.body).into_owned();
+            assert!(form.contains("scope=https%3A%2F%2Fstorage.azure.com%2F.default"), "{form}");
+            let token = json!({ "access_token": format!("{CANARY}-token"), "expires_in": 3_599, "token_type": "Bearer" });
+            return Some((200, token.to_string()));
+        }
+        assert_eq!(request.headers["authorization"], format!("Bearer {CANARY}-token"));
+        assert_eq!(request.headers["x-ms-blob-type"], "BlockBlob");
+        assert_eq!(request.headers["if-none-match"], "*");
+        None
+    });
+    let mut workspace = workspace();
+    let secret = workspace.secret("sink-secret", &format!("{CANARY}-sink"));
+    workspace.head = format!(
+        "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
+    );
+    workspace.sink(
+        "objects",
+        &format!("type = \"object_store\"\nurl = \"az://scores\"\naccount = \"contoso\"\nendpoint = \"{url}\"\ncredential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{url}\"", url = endpoint.url),
+    );
+    workspace.run_ok(&["once"]);
+    assert_eq!(endpoint.taken().len(), 3);
+}
+
+#[test]
+fn keys_of_another_cloud_are_refused() {
+    for (keys, words) in [
+        ("url = \"gs://b\"\nregion = \"x\"", "`region` goes with s3://"),
+        ("url = \"az://c\"\naccount = \"a\"", "az:// wants `account_key`, or `credential`"),
+        ("url = \"ftp://c\"", "`url` must begin with s3://, az:// or gs://"),
+        ("url = \"s3://b\"\naccess_key_id = \"x\"", "go together"),
+        (
+            "url = \"s3://b\"\nregion = \"r\"\nformat = \"json\"\nsecurity_lake = { source = \"s\", account_id = \"123456789012\" }",
+            "leave `format` out",
+        ),
+        ("url = \"s3://b\"\nsecurity_lake = { source = \"s\", account_id = \"12\" }", "12 digits"),
+        ("url = \"s3://b\"\nendpoint = \"http://example.com\"", "endpoint"),
+    ] {
+        let mut workspace = workspace();
+        workspace.sink("objects", &format!("type = \"object_store\"\n{keys}"));
+        let run = workspace.run(&["check"]);
+        assert!(run.code == 2 && run.stderr.contains(words), "{keys}: {}", run.stderr);
+    }
+}

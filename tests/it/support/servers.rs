@@ -1,0 +1,129 @@
+//! Servers of other people's making that are started for the tests, and end with them.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use super::{cache, eventually, free_port, fs};
+
+/// A process that ends when this does, or the tests do, however they end: a shell waits for the end of its
+/// standard input and kills it then.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn start(port: u16, log: &Path, command: &str) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        let script = format!(
+            "{command} </dev/null & server=$!; cat >/dev/null; kill -9 $server; wait $server"
+        );
+        let child = Command::new("sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let server = Self { child, port };
+        eventually(&format!("it listens: {command}"), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+fn scratch() -> std::path::PathBuf {
+    static SCRATCH: OnceLock<tempfile::TempDir> = OnceLock::new();
+    SCRATCH.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
+}
+
+/// The API of S3, by moto.
+pub fn s3() -> &'static Server {
+    static S3: OnceLock<Server> = OnceLock::new();
+    S3.get_or_init(|| {
+        let program = cache("PYTHON_READERS", "python").join("bin/moto_server");
+        let port = free_port();
+        let command = format!("{} -H 127.0.0.1 -p {port}", program.display());
+        Server::start(port, &scratch().join("s3.log"), &command)
+    })
+}
+
+/// The API of Azure Blob Storage, by Azurite.
+pub fn azure() -> &'static Server {
+    static AZURE: OnceLock<Server> = OnceLock::new();
+    AZURE.get_or_init(|| {
+        let program = cache("AZURITE", "azurite").join("node_modules/.bin/azurite-blob");
+        let port = free_port();
+        let command = format!(
+            "{} --blobHost 127.0.0.1 --blobPort {port} --inMemoryPersistence --silent --disableTelemetry",
+            program.display()
+        );
+        Server::start(port, &scratch().join("azure.log"), &command)
+    })
+}
+
+/// A name that nobody else here uses.
+pub fn unique(front: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{front}-{}", NEXT.fetch_add(1, SeqCst))
+}
+
+/// An OpenTelemetry collector with Splunk's receiver, which writes to a file.
+pub struct Collector {
+    directory: tempfile::TempDir,
+    pub server: Server,
+}
+
+impl Collector {
+    pub fn new(acknowledgement: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (d, port) = (directory.path().display().to_string(), free_port());
+        let ack = if acknowledgement { "\n    ack: { extension: ack }" } else { "" };
+        fs(
+            directory.path().join("collector.yaml"),
+            &format!(
+                "extensions:\n  ack: {{}}\nreceivers:\n  splunk_hec:\n    endpoint: 127.0.0.1:{port}{ack}\n\
+                 exporters:\n  file: {{ path: {d}/out.jsonl, flush_interval: 50ms }}\n\
+                 service:\n  extensions: [ack]\n  telemetry: {{ metrics: {{ level: none }} }}\n  pipelines:\n    logs: {{ receivers: [splunk_hec], exporters: [file] }}\n"
+            ),
+        );
+        let program = cache("GO_SERVERS", "servers").join("servers");
+        let command = format!("{} --config {d}/collector.yaml", program.display());
+        let server = Server::start(port, &directory.path().join("log"), &command);
+        Self { directory, server }
+    }
+
+    /// The attribute `event_id` of everything taken, in order.
+    pub fn ids(&self) -> Vec<String> {
+        let text =
+            std::fs::read_to_string(self.directory.path().join("out.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+        let mut ids = Vec::new();
+        for line in whole.lines() {
+            let batch: serde_json::Value = serde_json::from_str(line).unwrap();
+            let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+            for scope in list(&batch["resourceLogs"]).iter().flat_map(|r| list(&r["scopeLogs"])) {
+                for log in list(&scope["logRecords"]) {
+                    let attributes = list(&log["attributes"]);
+                    let id = attributes.iter().find(|a| a["key"] == "event_id").unwrap();
+                    ids.push(id["value"]["stringValue"].as_str().unwrap().to_owned());
+                }
+            }
+        }
+        ids
+    }
+}
