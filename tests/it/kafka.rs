@@ -1,9 +1,16 @@
 //! Kafka, against a real broker.
 
+use std::sync::OnceLock;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secure_score_forwarder::clock;
+use serde_json::json;
+
 use crate::support::{
-    Workspace,
+    CANARY, Workspace,
     broker::broker,
     counts,
+    endpoint::{Endpoint, Request},
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
     ids, records,
@@ -122,4 +129,81 @@ fn file_syslog_hec_and_kafka_together() {
         );
     }
     assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted));
+}
+
+/// A sink that signs in to Entra, which answers each request for a token by this rule.
+fn with_token(topic: &str, rule: fn(&Request) -> Option<(u16, String)>) -> (Workspace, Endpoint) {
+    let endpoint = Endpoint::new("");
+    endpoint.rule(rule);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let secret = workspace.secret("sink-secret", &format!("{CANARY}-sink"));
+    workspace.head = format!(
+        "[credentials.hub]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
+    );
+    workspace.sink(
+        "lake",
+        &format!(
+            "type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"\n\
+             sasl = {{ mechanism = \"oauthbearer\", resource = \"https://contoso.servicebus.windows.net\" }}\n\
+             credential = \"hub\"\nentra_tenant = \"contoso.example\"\nlogin_url = \"{}\"",
+            broker().entra, endpoint.url
+        ),
+    );
+    (workspace, endpoint)
+}
+
+/// A token for whoever `sub` is, good from now for so long.
+fn token(sub: &str, seconds: i64) -> Option<(u16, String)> {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let now = clock::now().as_second();
+    let claims = json!({ "sub": sub, "iat": now, "exp": now + seconds });
+    let token = format!("{}.{}.", part(json!({ "alg": "none" })), part(claims));
+    let answer = json!({ "access_token": token, "expires_in": 3_599, "token_type": "Bearer" });
+    Some((200, answer.to_string()))
+}
+
+#[test]
+fn a_token_of_entra_signs_in() {
+    broker().create_topic("entra", 1 << 20);
+    let (mut workspace, _entra) = with_token("entra", |request| {
+        let form = String::from_utf8_lossy(&request.body).into_owned();
+        let scope = "scope=https%3A%2F%2Fcontoso.servicebus.windows.net%2F.default";
+        assert!(form.contains(scope), "{form}");
+        token("forwarder", 3_600)
+    });
+    let file = workspace.file_sink("local");
+    // Topics cannot be made this way.
+    let run = workspace.run(&["once"]);
+    let progress = "secure-score-forwarder.entra.lake.progress";
+    let words = format!("topic `{progress}` does not exist: create it with cleanup.policy=compact");
+    assert!(run.code == 1 && run.stderr.contains(&words), "{}", run.stderr);
+    broker().create_topic(progress, 1 << 20);
+    workspace.run_ok(&["once"]);
+    let consumed = broker().consume("entra");
+    assert_eq!(consumed.len(), records(&file).len());
+    // What is committed is found again by a consumer that signs in too.
+    std::fs::remove_dir_all(workspace.state()).unwrap();
+    workspace.run_ok(&["once"]);
+    assert_eq!(broker().consume("entra").len(), consumed.len());
+}
+
+#[test]
+fn a_token_that_nobody_gives_or_takes_parks_the_sink() {
+    let none = json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret provided." });
+    static NONE: OnceLock<String> = OnceLock::new();
+    NONE.get_or_init(|| none.to_string());
+    for (rule, words) in [
+        ((|_| Some((401, NONE.get()?.clone()))) as fn(&Request) -> _, "no token from Entra"),
+        (
+            (|_| token("forwarder", -3_600)) as fn(&Request) -> _,
+            "the cluster refuses the credential",
+        ),
+    ] {
+        let (workspace, _entra) = with_token("elsewhere", rule);
+        let run = workspace.run(&["once"]);
+        assert_eq!(run.code, 1);
+        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+        assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
+    }
 }

@@ -195,6 +195,7 @@ fn sign_in(
         return None;
     };
     let login = match resource.rsplit('.').next() {
+        _ if resource.ends_with(".usgovcloudapi.net") => "https://login.microsoftonline.us",
         Some("us") => "https://login.microsoftonline.us",
         Some("cn") => "https://login.partner.microsoftonline.cn",
         _ => "https://login.microsoftonline.com",

@@ -79,13 +79,20 @@ const SASL: &[Key] = &[
             Choice::now("plain"),
             Choice::now("scram-sha-256"),
             Choice::now("scram-sha-512"),
-            Choice::later("oauthbearer"),
+            Choice::now("oauthbearer"),
         ]),
-        "The mechanism.",
+        "The mechanism; oauthbearer goes with `credential` and `entra_tenant`, as for Azure Event Hubs.",
     ),
-    required("username", Shape::Text, "The user."),
-    required("password", Shape::Secret, "The password."),
+    optional("username", Shape::Text, "The user."),
+    optional("password", Shape::Secret, "The password."),
+    optional(
+        "resource",
+        Shape::Text,
+        "oauthbearer: what Entra's tokens are asked for; default https:// and the first broker's name.",
+    ),
 ];
+
+const OAUTHBEARER: &str = "OAUTHBEARER";
 
 const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -113,10 +120,14 @@ struct Tls {
 }
 
 #[derive(Clone, Debug)]
-struct Sasl {
-    mechanism: String,
-    username: String,
-    password: SecretRef,
+enum Sasl {
+    Password {
+        mechanism: String,
+        username: String,
+        password: SecretRef,
+    },
+    /// The resource that tokens are asked for, a URL.
+    Entra(String),
 }
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
@@ -130,14 +141,16 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let delivery = read_delivery(section);
     let tls = section.section("tls").map(|section| read_tls(&section));
     let sasl = section.section("sasl");
+    let brokers = brokers?;
+    let first = brokers.split([':', ',']).next().unwrap_or_default();
     Some(Box::new(KafkaPlan {
-        brokers: brokers?,
+        brokers: brokers.clone(),
         topic: topic?,
         format: read_format(section, FormatName::Json),
         delivery,
         compression: section.text("compression").unwrap_or("zstd").to_owned(),
         tls,
-        sasl: sasl.and_then(|section| read_sasl(&section)),
+        sasl: sasl.and_then(|section| read_sasl(&section, first)),
     }))
 }
 
@@ -193,12 +206,29 @@ fn read_tls(section: &Section<'_>) -> Tls {
     Tls { ca_file: section.path("ca_file"), client }
 }
 
-fn read_sasl(section: &Section<'_>) -> Option<Sasl> {
-    Some(Sasl {
-        mechanism: section.text("mechanism")?.to_ascii_uppercase(),
-        username: section.text("username")?.to_owned(),
-        password: section.secret("password")?,
-    })
+fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
+    let mechanism = section.text("mechanism")?.to_ascii_uppercase();
+    let (username, password) = (section.text("username"), section.secret("password"));
+    if mechanism == OAUTHBEARER {
+        for key in ["username", "password"].into_iter().filter(|key| section.has(key)) {
+            section.fault(key, format!("`{key}` does not go with oauthbearer"));
+        }
+        let default = format!("https://{first_broker}");
+        let resource = section.text("resource").unwrap_or(&default);
+        if url::Url::parse(resource).is_err() {
+            section.fault("resource", "`resource` must be a URL");
+            return None;
+        }
+        return Some(Sasl::Entra(resource.to_owned()));
+    }
+    if section.has("resource") {
+        section.fault("resource", "`resource` goes with oauthbearer");
+    }
+    let (Some(username), Some(password)) = (username, password) else {
+        section.fault("mechanism", "this mechanism wants `username` and `password`");
+        return None;
+    };
+    Some(Sasl::Password { mechanism, username: username.to_owned(), password })
 }
 
 fn is_topic(name: &str) -> bool {
@@ -229,13 +259,19 @@ impl KafkaPlan {
                     .set("ssl.key.location", shown(key));
             }
         }
-        if let Some(sasl) = &self.sasl {
-            let password =
-                sasl.password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-            config
-                .set("sasl.mechanisms", &sasl.mechanism)
-                .set("sasl.username", &sasl.username)
-                .set("sasl.password", password.expose_secret());
+        match &self.sasl {
+            None => {}
+            Some(Sasl::Password { mechanism, username, password }) => {
+                let password =
+                    password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+                config
+                    .set("sasl.mechanisms", mechanism)
+                    .set("sasl.username", username)
+                    .set("sasl.password", password.expose_secret());
+            }
+            Some(Sasl::Entra(_)) => {
+                config.set("sasl.mechanisms", OAUTHBEARER);
+            }
         }
         Ok(config)
     }
@@ -273,6 +309,13 @@ impl Plan for KafkaPlan {
                 Some(format!("the transactional id `{transactional_id}`"))
             }
             Delivery::AtLeastOnce => None,
+        }
+    }
+
+    fn token_resource(&self) -> Option<&str> {
+        match &self.sasl {
+            Some(Sasl::Entra(resource)) => Some(resource),
+            _ => None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! was committed. After any error that leaves a transaction's end in doubt the producer is thrown
 //! away: a new one finds out.
 
+mod account;
 mod config;
 mod producer;
 mod progress;

@@ -1,19 +1,21 @@
 //! A producer and what it reports.
 
 use std::{
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rdkafka::{
     ClientContext, Message,
-    client::Client,
+    client::{Client, OAuthToken},
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     producer::{DeliveryResult, ProducerContext, ThreadedProducer},
 };
 use tokio::{sync::Notify, time::timeout};
 
+use super::account::Account;
 use crate::sink::{Failure, chain};
 
 pub(super) type Producer = ThreadedProducer<Reports>;
@@ -22,8 +24,8 @@ pub(super) type Producer = ThreadedProducer<Reports>;
 pub(super) const PROGRESS: usize = usize::MAX;
 
 /// The delivery reports of one batch at a time, and what librdkafka has to say.
-#[derive(Default)]
 pub(super) struct Reports {
+    account: Account,
     tally: Mutex<Tally>,
     changed: Notify,
     /// The last error that no record stands for.
@@ -37,6 +39,12 @@ struct Tally {
 }
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.account.token()
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters arrives as an error, too.
         tracing::debug!(?level, facility, message, "librdkafka");
@@ -75,6 +83,11 @@ impl ProducerContext for Reports {
 }
 
 impl Reports {
+    pub(super) fn new(account: Account) -> Self {
+        let (tally, changed, trouble) = Default::default();
+        Self { account, tally, changed, trouble }
+    }
+
     /// A new batch begins.
     pub(super) fn begin(&self) {
         *lock(&self.tally) = Tally::default();

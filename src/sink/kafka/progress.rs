@@ -13,6 +13,7 @@ use rdkafka::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::account::Account;
 use crate::{
     model::{Day, EventId, TenantId},
     sink::{Failure, Progress, Sent, chain},
@@ -142,13 +143,14 @@ fn exists(config: &ClientConfig, topic: &str) -> bool {
 /// Everything that was committed under this transactional id. Blocks.
 pub(super) fn read(
     config: &ClientConfig,
+    account: &Account,
     topic: &str,
     transactional_id: &str,
 ) -> Result<Vec<Progress>, Failure> {
     let trouble = |error: KafkaError| {
         Failure::retry(format!("the progress in `{topic}` cannot be read: {}", chain(&error)))
     };
-    let consumer = |isolation: &str| -> Result<BaseConsumer, Failure> {
+    let consumer = |isolation: &str| -> Result<BaseConsumer<Account>, Failure> {
         let mut config = config.clone();
         // The group is never joined: partitions are assigned, and no offset is kept.
         config
@@ -156,7 +158,11 @@ pub(super) fn read(
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("isolation.level", isolation);
-        config.create().map_err(trouble)
+        let consumer: BaseConsumer<Account> =
+            config.create_with_context(account.clone()).map_err(trouble)?;
+        // Nothing is assigned yet; but whoever polls is asked for a token.
+        consumer.poll(Duration::ZERO);
+        Ok(consumer)
     };
     let (all, committed) = (consumer("read_uncommitted")?, consumer("read_committed")?);
     let metadata = all.fetch_metadata(Some(topic), PATIENCE).map_err(trouble)?;

@@ -12,6 +12,7 @@ use rdkafka::{
 use tokio::task::{block_in_place, spawn_blocking};
 
 use super::{
+    account::Account,
     config::{Delivery, KafkaPlan},
     producer::{PROGRESS, Producer, Reports, failure, is_poison},
     progress,
@@ -36,6 +37,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_TRIES: u32 = 5;
 
+const COMPACT: &str = "create it with cleanup.policy=compact";
+
 struct Kafka {
     producer: Arc<Producer>,
     topic: Template,
@@ -46,21 +49,28 @@ struct Kafka {
 
 pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let common = plan.client_config(&context.name)?;
+    let account = Account::new(context).await?;
     let mut max_message = None;
     if let Some(topic) = plan.topic.fixed() {
-        block_in_place(|| probe(&common, topic))?;
-        max_message = progress::max_message(&common, topic).await;
+        block_in_place(|| probe(&common, &account, topic, "create it"))?;
+        if !account.has_tokens() {
+            max_message = progress::max_message(&common, topic).await;
+        }
     }
-    let producer = Arc::new(make_producer(plan, &common, max_message)?);
+    let producer = Arc::new(make_producer(plan, &common, &account, max_message)?);
     let mut found = Vec::new();
     if let Delivery::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
-        progress::ensure_topic(&common, progress_topic).await?;
+        if account.has_tokens() {
+            block_in_place(|| probe(&common, &account, progress_topic, COMPACT))?;
+        } else {
+            progress::ensure_topic(&common, progress_topic).await?;
+        }
         // First whoever was here before is shut out, then it is read what they committed: the
         // other way round their last commit could be missed.
         let fenced = call(&producer, |p| p.init_transactions(CALL_TIMEOUT)).await;
         fenced.map_err(|error| refused_start(&producer, &error))?;
         let (topic, id) = (progress_topic.clone(), transactional_id.clone());
-        let read = spawn_blocking(move || progress::read(&common, &topic, &id));
+        let read = spawn_blocking(move || progress::read(&common, &account, &topic, &id));
         found = read.await.map_err(|error| Failure::retry(error.to_string()))??;
     }
     Ok(Box::new(Kafka {
@@ -75,6 +85,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
 fn make_producer(
     plan: &KafkaPlan,
     common: &ClientConfig,
+    account: &Account,
     max_message: Option<u32>,
 ) -> Result<Producer, Failure> {
     let mut config = common.clone();
@@ -101,17 +112,24 @@ fn make_producer(
     }
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
-        .create_with_context(Reports::default())
+        .create_with_context(Reports::new(account.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
 /// Looks whether the cluster answers, and has the topic. Blocks.
-fn probe(common: &ClientConfig, topic: &str) -> Result<(), Failure> {
+fn probe(
+    common: &ClientConfig,
+    account: &Account,
+    topic: &str,
+    remedy: &str,
+) -> Result<(), Failure> {
     let mut config = common.clone();
     config.set_log_level(RDKafkaLogLevel::Warning);
     let client: BaseProducer<Reports> = config
-        .create_with_context(Reports::default())
+        .create_with_context(Reports::new(account.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))?;
+    // Whoever polls is asked for a token.
+    client.poll(Duration::ZERO);
     let mut tries = 0;
     let metadata = loop {
         match client.client().fetch_metadata(Some(topic), METADATA_TIMEOUT) {
@@ -132,7 +150,7 @@ fn probe(common: &ClientConfig, topic: &str) -> Result<(), Failure> {
     match found.and_then(rdkafka::metadata::MetadataTopic::error).map(Code::from) {
         None => Ok(()),
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-            Err(Failure::misconfigured(format!("topic `{topic}` does not exist: create it")))
+            Err(Failure::misconfigured(format!("topic `{topic}` does not exist: {remedy}")))
         }
         Some(Code::LeaderNotAvailable) => {
             Err(Failure::retry(format!("topic `{topic}` has no leader yet")))

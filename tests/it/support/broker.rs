@@ -23,6 +23,8 @@ pub struct Broker {
     pub secure: String,
     /// In the clear, behind a line.
     pub line: Line,
+    /// For whoever has a token, which only says of itself whom it is for.
+    pub entra: String,
     directory: tempfile::TempDir,
     child: Mutex<Option<Child>>,
 }
@@ -53,9 +55,9 @@ impl Broker {
         write_pki(directory.path());
         let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
-        let [port, controller, secure, behind] = std::array::from_fn(|_| free_port());
+        let [port, controller, secure, behind, entra] = std::array::from_fn(|_| free_port());
         let line = Line::to(behind);
-        let ports = Ports { port, controller, secure, behind, line: line.port };
+        let ports = Ports { port, controller, secure, behind, line: line.port, entra };
         fs(directory.path().join("server.properties"), &properties(&d, &ports));
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
@@ -72,6 +74,7 @@ impl Broker {
             address: format!("127.0.0.1:{port}"),
             secure: format!("127.0.0.1:{secure}"),
             line,
+            entra: format!("127.0.0.1:{entra}"),
             directory,
             child: Mutex::new(None),
         };
@@ -201,21 +204,24 @@ struct Ports {
     secure: u16,
     behind: u16,
     line: u16,
+    entra: u16,
 }
 
 fn properties(d: &str, ports: &Ports) -> String {
-    let Ports { port, controller, secure, behind, line } = ports;
+    let Ports { port, controller, secure, behind, line, entra } = ports;
     let listener = "listener.name.sasl_ssl";
     let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind},ENTRA://127.0.0.1:{entra}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line},ENTRA://127.0.0.1:{entra}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT,ENTRA:SASL_PLAINTEXT\n\
          ssl.keystore.type=PEM\nssl.keystore.location={d}/keystore.pem\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\
          {listener}.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;\n\
          {listener}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";\n\
+         listener.name.entra.sasl.enabled.mechanisms=OAUTHBEARER\n\
+         listener.name.entra.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";\n\
          log.dirs={d}/data\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
