@@ -11,7 +11,7 @@ use super::{
     json::write_extra_fields,
     members::{boolean, close, text as json_text, write_additional},
     severity::cef_severity,
-    text::{cut, is_plain, is_unsafe, plain, stand_in},
+    text::{cut, is_unsafe, plain, plain_run, stand_in, trim},
 };
 use crate::model::{
     Body, ControlRecord, Number, Outcome, Profile, Record, StateUpdate, SummaryRecord,
@@ -44,6 +44,8 @@ pub struct Cef {
 /// What a control's profile alone decides.
 #[derive(Debug)]
 struct Rendered {
+    /// ` msg=` and the title, if there is one.
+    title: Vec<u8>,
     /// Whole `key=value` pairs, each with a blank before it.
     pairs: Vec<u8>,
     /// Members of the JSON object in `cs6`, each with a comma after it.
@@ -99,32 +101,36 @@ impl Cef {
     }
 
     fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
-        pair("cat", control.category, LONG, out);
-        pair("outcome", control.outcome().map(Outcome::as_str), LONG, out);
-        pair("reason", control.implementation_status.map(plain).as_deref(), LONG, out);
-        write_sentence(control, out);
-        labelled("cs1", "controlName", Some(control.id), out);
+        pair(" cat=", control.category, LONG, out);
+        pair(" outcome=", control.outcome().map(Outcome::as_str), LONG, out);
+        pair(" reason=", control.implementation_status.map(plain).as_deref(), LONG, out);
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
             &*self.profiles.get(profile.key, || Rendered::new(&profile.profile, texts))
         });
+        match rendered {
+            Some(Rendered { title, .. }) if !title.is_empty() => out.extend_from_slice(title),
+            _ => write_title(control.id, out),
+        }
+        write_points(control, out);
+        pair(" cs1Label=controlName cs1=", Some(control.id), CUSTOM_STRING, out);
         if let Some(rendered) = rendered {
             out.extend_from_slice(&rendered.pairs);
         }
         if let Some(decision) = control.decision {
-            labelled("cs3", "controlState", decision.state.as_deref(), out);
-            pair("suser", decision.updated_by.as_deref(), LONG, out);
+            pair(" cs3Label=controlState cs3=", decision.state.as_deref(), CUSTOM_STRING, out);
+            pair(" suser=", decision.updated_by.as_deref(), LONG, out);
         }
-        number("cfp1", "score", control.score, out);
-        number("cfp2", "maxScore", control.max_score.map(|(max, _)| max), out);
-        number("cfp3", "scorePercent", control.percentage, out);
-        integer("cn2", "implementedCount", control.count, out);
-        integer("cn3", "totalCount", control.total, out);
+        number(" cfp1Label=score cfp1=", control.score, out);
+        number(" cfp2Label=maxScore cfp2=", control.max_score.map(|(max, _)| max), out);
+        number(" cfp3Label=scorePercent cfp3=", control.percentage, out);
+        integer(" cn2Label=implementedCount cn2=", control.count, out);
+        integer(" cn3Label=totalCount cn3=", control.total, out);
         if let Some(text) = control.last_synced {
             if self.synced.0 != text {
                 self.synced = (text.to_owned(), epoch_ms(text));
             }
-            write_date("deviceCustomDate2", "lastSynced", self.synced.1, out);
+            write_date(" deviceCustomDate2Label=lastSynced deviceCustomDate2=", self.synced.1, out);
         }
         let rest = &mut self.scratch;
         if let Some(rendered) = rendered {
@@ -148,24 +154,27 @@ impl Cef {
 
 impl Rendered {
     fn new(profile: &Profile, texts: Texts) -> Self {
-        let (mut pairs, mut rest) = (Vec::new(), Vec::new());
-        labelled("cs2", "controlTitle", profile.title.as_deref(), &mut pairs);
-        labelled("cs4", "threats", Some(&profile.threats.join(",")), &mut pairs);
+        let (mut title, mut pairs, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(text) = profile.title.as_deref().filter(|title| !title.trim().is_empty()) {
+            write_title(text, &mut title);
+        }
+        pair(" cs2Label=controlTitle cs2=", profile.title.as_deref(), CUSTOM_STRING, &mut pairs);
+        pair(" cs4Label=threats cs4=", Some(&profile.threats.join(",")), CUSTOM_STRING, &mut pairs);
         if texts != Texts::None {
             let max = if texts == Texts::Short { SHORT_TEXT } else { CUSTOM_STRING };
             let remediation =
                 profile.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned());
-            labelled("cs5", "remediation", remediation.as_deref(), &mut pairs);
+            pair(" cs5Label=remediation cs5=", remediation.as_deref(), CUSTOM_STRING, &mut pairs);
         }
-        pair("request", profile.action_url.as_deref(), LONG, &mut pairs);
-        pair("destinationServiceName", profile.service.as_deref(), LONG, &mut pairs);
-        integer("cn1", "rank", profile.rank, &mut pairs);
+        pair(" request=", profile.action_url.as_deref(), LONG, &mut pairs);
+        pair(" destinationServiceName=", profile.service.as_deref(), LONG, &mut pairs);
+        integer(" cn1Label=rank cn1=", profile.rank, &mut pairs);
         json_text("tier", profile.tier.as_deref(), &mut rest);
         json_text("user_impact", profile.user_impact.as_deref(), &mut rest);
         json_text("implementation_cost", profile.implementation_cost.as_deref(), &mut rest);
         json_text("action_type", profile.action_type.as_deref(), &mut rest);
         boolean("deprecated", profile.deprecated, &mut rest);
-        Self { pairs, rest }
+        Self { title, pairs, rest }
     }
 }
 
@@ -232,17 +241,15 @@ fn write_header_field(field: &str, out: &mut Vec<u8>) {
 
 /// Appends a value: at most `max` characters, escaped, its outer blanks trimmed.
 fn write_value(text: &str, max: usize, out: &mut Vec<u8>) {
-    let text = text.trim();
-    let clean = !text.bytes().fold(false, |found, b| found | !is_plain(b) | (b == b'='));
-    if clean && text.len() <= max {
-        out.extend_from_slice(text.as_bytes());
-        return;
-    }
-    let text = cut(text, max);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
+    let text = cut(trim(text), max);
+    let mut rest = &*text;
+    loop {
+        let (run, special) = rest.split_at(plain_run(rest.as_bytes(), b'='));
+        out.extend_from_slice(run.as_bytes());
+        let Some(c) = special.chars().next() else { return };
+        rest = &special[c.len_utf8()..];
         match c {
-            '\r' if chars.peek() == Some(&'\n') => {}
+            '\r' if rest.starts_with('\n') => {}
             '\n' | '\r' => out.extend_from_slice(b"\\n"),
             '\\' | '=' => out.extend_from_slice(&[b'\\', c as u8]),
             c => push(if is_unsafe(c) { stand_in(c) } else { c }, out),
@@ -262,10 +269,10 @@ fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
         format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}")
             .as_bytes(),
     );
-    pair("deviceExternalId", Some(&record.tenant.id.to_string()), 255, out);
-    pair("dvchost", Some(host), 100, out);
+    pair(" deviceExternalId=", Some(&record.tenant.id.to_string()), 255, out);
+    pair(" dvchost=", Some(host), 100, out);
     out.extend_from_slice(b" flexString1Label=snapshotId");
-    pair("flexString1", Some(&at.id), LONG, out);
+    pair(" flexString1=", Some(&at.id), LONG, out);
 }
 
 /// The start of `cs6`: an open JSON object.
@@ -284,10 +291,14 @@ fn write_entry_rest(record: &Record<'_>, out: &mut Vec<u8>) {
     boolean("partial", Some(at.partial), out);
 }
 
-/// `msg`: one sentence for people.
-fn write_sentence(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
+/// `msg`, one sentence for people: which control,
+fn write_title(title: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b" msg=");
-    write_value(control.title(), TITLE, out);
+    write_value(title, TITLE, out);
+}
+
+/// and how far it is.
+fn write_points(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     if let Some(score) = control.score {
         out.extend_from_slice(b": ");
         score.write_plain(out);
@@ -311,16 +322,16 @@ fn write_summary(
     rest: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    pair("msg", Some(sentence), LONG, out);
-    number("cfp1", "score", summary.current, out);
-    number("cfp2", "maxScore", summary.max, out);
-    number("cfp3", "scorePercent", summary.percentage, out);
-    number("cfp4", "sumOfControls", Some(summary.sum_of_controls), out);
-    integer("cn1", "controlsTotal", Some(summary.controls_total.into()), out);
-    integer("cn2", "recordsSent", Some(summary.records_sent.into()), out);
-    integer("cn3", "licensedUsers", summary.licensed_users, out);
+    pair(" msg=", Some(sentence), LONG, out);
+    number(" cfp1Label=score cfp1=", summary.current, out);
+    number(" cfp2Label=maxScore cfp2=", summary.max, out);
+    number(" cfp3Label=scorePercent cfp3=", summary.percentage, out);
+    number(" cfp4Label=sumOfControls cfp4=", Some(summary.sum_of_controls), out);
+    integer(" cn1Label=controlsTotal cn1=", Some(summary.controls_total.into()), out);
+    integer(" cn2Label=recordsSent cn2=", Some(summary.records_sent.into()), out);
+    integer(" cn3Label=licensedUsers cn3=", summary.licensed_users, out);
     let services: Vec<&str> = summary.enabled_services.iter().map(AsRef::as_ref).collect();
-    labelled("cs1", "enabledServices", Some(&services.join(",")), out);
+    pair(" cs1Label=enabledServices cs1=", Some(&services.join(",")), CUSTOM_STRING, out);
     let scores =
         summary.categories.iter().map(|(name, points)| (name.as_ref(), points.to_string()));
     write_scores_rest("categories", scores, rest);
@@ -359,46 +370,34 @@ fn write_additional_rest<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, r
 fn write_rest(rest: &mut Vec<u8>, out: &mut Vec<u8>) {
     close(b'}', rest);
     out.extend_from_slice(b" cs6Label=rest cs6=");
-    // What we wrote ourselves is UTF-8; the escapes of CEF come on top of those of JSON.
-    write_value(&String::from_utf8_lossy(rest), usize::MAX, out);
+    // The escapes of CEF come on top of those of JSON, which has none of a line's ends left.
+    let mut left = &rest[..];
+    while let Some(at) = left.iter().position(|b| matches!(b, b'\\' | b'=')) {
+        out.extend_from_slice(&left[..at]);
+        out.extend_from_slice(&[b'\\', left[at]]);
+        left = &left[at + 1..];
+    }
+    out.extend_from_slice(left);
 }
 
-fn pair(key: &str, value: Option<&str>, max: usize, out: &mut Vec<u8>) {
-    if let Some(value) = value.filter(|v| !v.trim().is_empty()) {
-        out.push(b' ');
-        out.extend_from_slice(key.as_bytes());
-        out.push(b'=');
+/// `start` is all that comes before the value: ` cat=`, ` cs1Label=controlName cs1=`.
+fn pair(start: &str, value: Option<&str>, max: usize, out: &mut Vec<u8>) {
+    if let Some(value) = value.filter(|v| !trim(v).is_empty()) {
+        out.extend_from_slice(start.as_bytes());
         write_value(value, max, out);
     }
 }
 
-fn label(key: &str, name: &str, out: &mut Vec<u8>) {
-    out.push(b' ');
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"Label=");
-    out.extend_from_slice(name.as_bytes());
-}
-
-fn labelled(key: &str, name: &str, value: Option<&str>, out: &mut Vec<u8>) {
-    if value.is_some_and(|v| !v.trim().is_empty()) {
-        label(key, name, out);
-        pair(key, value, CUSTOM_STRING, out);
-    }
-}
-
-fn number(key: &str, name: &str, value: Option<Number>, out: &mut Vec<u8>) {
+fn number(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
     if let Some(value) = value {
-        label(key, name, out);
-        out.push(b' ');
-        out.extend_from_slice(key.as_bytes());
-        out.push(b'=');
+        out.extend_from_slice(start.as_bytes());
         value.write_plain(out);
     }
 }
 
 /// `cn` fields take whole numbers only.
-fn integer(key: &str, name: &str, value: Option<Number>, out: &mut Vec<u8>) {
-    number(key, name, value.filter(|v| v.as_integer().is_some()), out);
+fn integer(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
+    number(start, value.filter(|v| v.as_integer().is_some()), out);
 }
 
 /// CEF knows no RFC 3339: epoch milliseconds.
@@ -406,12 +405,9 @@ fn epoch_ms(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
 
-fn write_date(key: &str, name: &str, ms: Option<i64>, out: &mut Vec<u8>) {
+fn write_date(start: &str, ms: Option<i64>, out: &mut Vec<u8>) {
     if let Some(ms) = ms.and_then(|ms| u64::try_from(ms).ok()) {
-        label(key, name, out);
-        out.push(b' ');
-        out.extend_from_slice(key.as_bytes());
-        out.push(b'=');
+        out.extend_from_slice(start.as_bytes());
         crate::model::write_integer(ms, out);
     }
 }

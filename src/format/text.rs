@@ -42,8 +42,26 @@ pub(super) fn stand_in(c: char) -> char {
     }
 }
 
+/// How many octets at the start are plain, and not `special`.
+pub(super) fn plain_run(octets: &[u8], special: u8) -> usize {
+    const STEP: usize = 16;
+    let is_special = |b: u8| !is_plain(b) | (b == special);
+    let mut chunks = octets.chunks_exact(STEP);
+    let clean = chunks
+        .by_ref()
+        .take_while(|chunk| !chunk.iter().fold(false, |found, b| found | is_special(*b)))
+        .count();
+    let rest = &octets[clean * STEP..];
+    clean * STEP + rest.iter().position(|b| is_special(*b)).unwrap_or(rest.len())
+}
+
 fn json_escaped(text: &str, out: &mut Vec<u8>) {
-    for c in text.chars() {
+    let mut rest = text;
+    loop {
+        let (run, special) = rest.split_at(plain_run(rest.as_bytes(), b'"'));
+        out.extend_from_slice(run.as_bytes());
+        let Some(c) = special.chars().next() else { return };
+        rest = &special[c.len_utf8()..];
         match c {
             '"' => out.extend_from_slice(b"\\\""),
             '\\' => out.extend_from_slice(b"\\\\"),
@@ -64,6 +82,13 @@ fn json_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// As `str::trim`, which reads character by character, where there is nothing to trim.
+pub(super) fn trim(text: &str) -> &str {
+    let is_ink = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic());
+    let octets = text.as_bytes();
+    if is_ink(octets.first()) && is_ink(octets.last()) { text } else { text.trim() }
+}
+
 /// The first `max` characters. A text that was cut ends in `…` and is `max` characters long.
 pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max || text.chars().nth(max).is_none() {
@@ -77,8 +102,8 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
 /// HTML as plain text: tags dropped, entities read, blanks joined. Text without markup passes
 /// through. What looks like a tag but never closes is text.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let text = text.trim();
-    if !text.contains(['<', '&']) {
+    let text = trim(text);
+    if !text.bytes().fold(false, |found, b| found | (b == b'<') | (b == b'&')) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -99,11 +124,28 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 
 /// Appends text, every run of white space as one blank.
 fn push_words(out: &mut String, text: &str) {
-    for c in text.chars() {
+    let mut rest = text;
+    loop {
+        let (run, other) = rest.split_at(run_of_words(rest.as_bytes()));
+        out.push_str(run);
+        let Some(c) = other.chars().next() else { return };
+        rest = &other[c.len_utf8()..];
         if !c.is_whitespace() {
             out.push(c);
         } else if !out.is_empty() && !out.ends_with(' ') {
             out.push(' ');
+        }
+    }
+}
+
+/// How many octets at the start are words in ASCII, with one blank between each two.
+fn run_of_words(octets: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        at += octets[at..].iter().take_while(|b| b.is_ascii_graphic()).count();
+        match &octets[at..] {
+            [b' ', next, ..] if at > 0 && next.is_ascii_graphic() => at += 1,
+            _ => return at,
         }
     }
 }
@@ -178,6 +220,7 @@ mod tests {
             ("&#8217;&#x2019;&bogus;&", "’’&bogus;&"),
             ("<script>alert(1)</script>", "alert(1)"),
             ("<unclosed", "<unclosed"),
+            ("a  b\u{a0} \n c &amp; é\u{2003}d &lt; ", "a b c & é d <"),
         ] {
             assert_eq!(plain(html), text, "{html}");
         }

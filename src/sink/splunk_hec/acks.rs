@@ -166,7 +166,10 @@ async fn wait(
             channel.lose("the time for it is over");
             continue;
         }
-        sleep(pause.min(patience.saturating_sub(began.elapsed()))).await;
+        // The first question is asked at once; a timer would cost a millisecond.
+        if !pause.is_zero() {
+            sleep(pause.min(patience.saturating_sub(began.elapsed()))).await;
+        }
         pause = (pause * 2).clamp(FIRST_POLL, LAST_POLL);
         match collectors.ask_acks(channel, &open).await {
             Ok(acked) => channel.settle(&acked),

@@ -300,7 +300,7 @@ impl Plan for SyslogPlan {
 
     fn limits(&self) -> Limits {
         match self.target {
-            Target::Stream { .. } => Limits { records: 2_000, octets: 1 << 20, in_flight: 2 },
+            Target::Stream { .. } => Limits { records: 2_000, octets: 1 << 20, in_flight: 3 },
             Target::Relp { .. } => Limits { records: 500, octets: 1 << 20, in_flight: 2 },
             // Every message is a call of its own, and what is sent cannot be taken back.
             Target::Udp { .. } | Target::Unix { .. } => {

@@ -9,25 +9,18 @@ use crate::{
         Formatter, SyslogHeader, cef_severity, shorten, syslog_severity, write_message,
         write_message_3164,
     },
-    model::Record,
+    model::{Kind, Record, write_integer},
     sink::{Context, Refusal, formatter},
 };
 
-/// Writes messages, one after the other, into a buffer of its own.
+/// Writes messages, one after the other.
 pub(super) struct Messages {
     host: String,
     formatter: Formatter,
     zone: TimeZone,
-    payload: Vec<u8>,
-    message: Vec<u8>,
-    /// The header's time of the last record, which others of its entry share.
-    stamp: (i64, String),
-}
-
-/// A message that is ready, and whether its payload had to be cut.
-pub(super) struct Message<'a> {
-    pub octets: &'a [u8],
-    pub truncated: bool,
+    /// What stands between the priority and MSG, and of which records it is so.
+    head: Vec<u8>,
+    head_of: Option<(i64, Kind)>,
 }
 
 /// The order mark that declares MSG to be UTF-8 (RFC 5424, 6.4).
@@ -43,73 +36,87 @@ impl Messages {
             host: context.host.clone(),
             formatter: formatter(plan.format, context),
             zone,
-            payload: Vec::new(),
-            message: Vec::new(),
-            stamp: (i64::MIN, String::new()),
+            head: Vec::new(),
+            head_of: None,
         }
     }
 
-    /// The message of a record, no longer than the plan allows.
+    /// Appends the message of a record, no longer than the plan allows. Says whether its payload had
+    /// to be cut. After a refusal some of it may stand there.
     pub(super) fn write(
         &mut self,
         record: &Record<'_>,
         plan: &SyslogPlan,
-    ) -> Result<Message<'_>, Refusal> {
-        self.payload.clear();
-        self.formatter.write(record, &mut self.payload);
-        self.assemble(record, plan)?;
-        let (length, max) = (self.message.len(), plan.max_message);
-        let mut truncated = false;
-        if length > max {
-            let too_long =
-                || Refusal(format!("the message has {length} octets, `max_message` is {max}"));
-            if plan.oversize == Oversize::Reject {
-                return Err(too_long());
-            }
-            let room = self.payload.len().saturating_sub(length - max);
-            truncated = shorten(plan.format, &mut self.payload, room);
-            self.assemble(record, plan)?;
-            if !truncated || self.message.len() > max {
-                return Err(too_long());
-            }
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Refusal> {
+        let start = out.len();
+        self.write_head(record, plan, out)?;
+        let msg = out.len();
+        self.formatter.write(record, out);
+        let (length, max) = (out.len() - start, plan.max_message);
+        if length <= max {
+            return Ok(false);
         }
-        Ok(Message { octets: &self.message, truncated })
+        let refusal = Refusal(format!("the message has {length} octets, `max_message` is {max}"));
+        if plan.oversize == Oversize::Reject {
+            return Err(refusal);
+        }
+        let mut payload = out.split_off(msg);
+        let room = payload.len().saturating_sub(length - max);
+        let truncated = shorten(plan.format, &mut payload, room);
+        out.extend_from_slice(&payload);
+        if truncated && out.len() - start <= max { Ok(true) } else { Err(refusal) }
     }
 
-    fn assemble(&mut self, record: &Record<'_>, plan: &SyslogPlan) -> Result<(), Refusal> {
+    /// What comes before the payload.
+    fn write_head(
+        &mut self,
+        record: &Record<'_>,
+        plan: &SyslogPlan,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let severity = syslog_severity(cef_severity(record));
-        self.message.clear();
         if matches!(plan.target, Target::Unix { .. }) {
-            return self.local(severity, plan);
+            return local_head(severity, plan, out);
         }
-        if self.stamp.0 != record.observed_ms {
-            self.stamp = (record.observed_ms, self.time(record.observed_ms, plan));
+        // With an element of its own no record shares its head with others.
+        let own = matches!(plan.header, Header::Rfc5424 { structured_data: Some(_), .. });
+        let of = (record.observed_ms, record.kind());
+        if own || self.head_of != Some(of) {
+            self.head = self.render_head(record, plan);
+            self.head_of = Some(of);
         }
+        out.push(b'<');
+        write_integer((plan.facility as u8 | severity).into(), out);
+        out.extend_from_slice(&self.head);
+        Ok(())
+    }
+
+    /// From the `>` after the priority up to MSG.
+    fn render_head(&self, record: &Record<'_>, plan: &SyslogPlan) -> Vec<u8> {
         let header = SyslogHeader {
-            pri: plan.facility as u8 | severity,
-            timestamp: &self.stamp.1,
+            pri: 0,
+            timestamp: &self.time(record.observed_ms, plan),
             hostname: &self.host,
             app_name: &plan.app_name,
             procid: "",
             msgid: record.kind().as_str(),
         };
+        let mut head = Vec::new();
         match &plan.header {
             Header::Rfc5424 { bom, structured_data } => {
                 let tenant = record.tenant.id.to_string();
                 let event_id = record.event_id.to_string();
                 let params = [("event_id", event_id.as_str()), ("tenant", tenant.as_str())];
                 let element = structured_data.as_deref().map(|id| (id, &params[..]));
-                write_message(&header, element.as_slice(), Some(b""), &mut self.message);
+                write_message(&header, element.as_slice(), Some(b""), &mut head);
                 if *bom {
-                    self.message.extend_from_slice(BOM);
+                    head.extend_from_slice(BOM);
                 }
             }
-            Header::Rfc3164 { tagged, .. } => {
-                write_message_3164(&header, *tagged, &mut self.message);
-            }
+            Header::Rfc3164 { tagged, .. } => write_message_3164(&header, *tagged, &mut head),
         }
-        self.message.extend_from_slice(&self.payload);
-        Ok(())
+        head.split_off("<0".len())
     }
 
     /// When the record was read, as the header writes it: relays file and drop by it.
@@ -124,20 +131,17 @@ impl Messages {
             }
         }
     }
+}
 
-    /// The form that local daemons know; they stamp the time themselves.
-    fn local(&mut self, severity: u8, plan: &SyslogPlan) -> Result<(), Refusal> {
-        let format = Formatter3164 {
-            facility: plan.facility,
-            hostname: None,
-            process: plan.app_name.clone(),
-            pid: std::process::id(),
-        };
-        let payload = String::from_utf8_lossy(&self.payload);
-        format
-            .format(&mut self.message, local_severity(severity), payload)
-            .map_err(|error| Refusal(error.to_string()))
-    }
+/// The form that local daemons know; they stamp the time themselves.
+fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let format = Formatter3164 {
+        facility: plan.facility,
+        hostname: None,
+        process: plan.app_name.clone(),
+        pid: std::process::id(),
+    };
+    format.format(out, local_severity(severity), "").map_err(|error| Refusal(error.to_string()))
 }
 
 fn local_severity(severity: u8) -> Severity {

@@ -39,24 +39,41 @@ pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
     Box::new(SyslogSink { plan: plan.clone(), messages: Messages::new(plan, context), link })
 }
 
+/// Room for a length, which is known when the message is there: most have four digits.
+const LENGTH: &[u8] = b"0000 ";
+
+/// Puts the length of a message before it, at `start` in the place of [`LENGTH`].
+fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
+    let mut length = Vec::with_capacity(8);
+    write_integer((out.len() - message) as u64, &mut length);
+    length.push(b' ');
+    if length.len() == LENGTH.len() {
+        out[start..message].copy_from_slice(&length);
+    } else {
+        out.splice(start..message, length);
+    }
+}
+
 impl Sink for SyslogSink {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
-        let message = self.messages.write(record, &self.plan)?;
-        let framed = matches!(self.plan.target, Target::Stream { .. });
-        let newline = self.plan.newline;
+        let Self { plan, messages, .. } = self;
+        let framed = matches!(plan.target, Target::Stream { .. });
+        let mut truncated = false;
         batch.push(record, |out| {
             let start = out.len();
-            if framed && !newline {
-                write_integer(message.octets.len() as u64, out);
-                out.push(b' ');
+            if framed && !plan.newline {
+                out.extend_from_slice(LENGTH);
             }
-            out.extend_from_slice(message.octets);
-            if framed && newline {
+            let message = out.len();
+            truncated = messages.write(record, plan, out)?;
+            if framed && plan.newline {
                 out.push(b'\n');
+            } else if framed {
+                write_length(start, message, out);
             }
             Ok(start)
         })?;
-        if message.truncated {
+        if truncated {
             batch.note_truncated();
         }
         Ok(())
@@ -81,5 +98,22 @@ impl Sink for SyslogSink {
                 Link::Udp(_) | Link::Local(_) => {}
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_of_any_size_stands_before_its_message() {
+        for length in [0, 9, 999, 1_000, 9_999, 10_000, 123_456] {
+            let mut out = b"before".to_vec();
+            out.extend_from_slice(LENGTH);
+            out.resize(out.len() + length, b'x');
+            write_length(6, 11, &mut out);
+            let wanted = format!("before{length} {}", "x".repeat(length));
+            assert!(out == wanted.as_bytes(), "{length}");
+        }
     }
 }
