@@ -338,6 +338,63 @@ fn what_a_killed_process_left_is_rolled_back() {
     assert_eq!(rows, 1, "only what was committed");
 }
 
+/// The tables of a database, as they were made; columns by name, so that one added later does not
+/// show by its place.
+fn tables(connection: &rusqlite::Connection) -> Vec<String> {
+    let sql = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
+               FROM sqlite_master m WHERE m.name NOT LIKE 'sqlite%' ORDER BY 1";
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let letter = EventId::from_bytes([7; 20]);
+    {
+        let checkpoint = Checkpoint::open(directory.path()).unwrap();
+        take_day(&checkpoint, "2026-11-20", 1, 1);
+        take_day(&checkpoint, "2026-11-21", 1, 1);
+        checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
+        let (from, to) = (Position { seq: 1, place: 0 }, Position { seq: 2, place: 7 });
+        let refused =
+            DeadLetter { tenant: tenant(), at: from, event_id: letter, reason: "no".into() };
+        let advance = Advance {
+            sink: "s",
+            lane: Lane::Live,
+            moves: &[Move { tenant: tenant(), from, to }],
+            mark: Some(b"m"),
+            sent: 10,
+            truncated: 0,
+            dead_letters: &[refused],
+            delivered_letters: &[],
+            now_ms: 0,
+        };
+        checkpoint.advance(&advance).unwrap();
+        // Back to what version 1 had.
+        let connection = checkpoint.connection();
+        connection
+            .execute_batch(
+                "DROP TABLE replay_cursor; DROP TABLE replay; DROP INDEX dead_letter_sink;
+                 ALTER TABLE dead_letter DROP COLUMN again; ALTER TABLE cursor DROP COLUMN active;
+                 ALTER TABLE sink DROP COLUMN truncated; PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        let first = rusqlite::Connection::open_in_memory().unwrap();
+        first.execute_batch(SCHEMAS[0]).unwrap();
+        assert_eq!(tables(&connection), tables(&first));
+    }
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let pending = checkpoint.pending("s").unwrap();
+    assert_eq!((pending[0].at, pending[0].entries), (Position { seq: 2, place: 7 }, 1));
+    assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
+    let status = checkpoint.status().unwrap();
+    assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
+    assert_eq!(checkpoint.letters(9).unwrap()[0].event_id, letter);
+    assert_eq!(checkpoint.retry_letters("s").unwrap(), 1);
+    assert_eq!(checkpoint.read(&wanted(1, "2026-11-20")).unwrap().len(), 2);
+}
+
 #[test]
 fn a_newer_file_is_refused_politely() {
     let directory = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ const KILLS: u32 = 100;
 
 /// Records that may be on their way to each sink: the limits that its plan states.
 const BATCHES: [(&str, usize); 4] =
-    [("local", 0), ("siem", 2 * 2_000), ("splunk", 8 * 1_000), ("lake", 0)];
+    [("local", 0), ("siem", 3 * 2_000), ("splunk", 16 * 1_000), ("lake", 0)];
 
 #[test]
 fn killed_at_random_nothing_is_lost() {

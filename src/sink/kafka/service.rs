@@ -9,7 +9,10 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
-use tokio::task::{block_in_place, spawn_blocking};
+use tokio::{
+    task::{block_in_place, spawn_blocking, yield_now},
+    time::Instant,
+};
 
 use super::{
     account::Account,
@@ -35,6 +38,7 @@ const CALLS: u32 = 3;
 /// a delivery was cut short.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+const A_MOMENT: Duration = Duration::from_millis(10);
 const METADATA_TRIES: u32 = 5;
 
 const COMPACT: &str = "create it with cleanup.policy=compact";
@@ -254,6 +258,7 @@ impl Kafka {
         });
         let failure = match sent {
             Ok(refused) if refused.is_empty() => {
+                self.settled().await;
                 match call(&self.producer, |p| p.commit_transaction(CALL_TIMEOUT)).await {
                     Ok(()) => return Ok(Proof::given()),
                     Err(error) => match self.ended_badly(&error) {
@@ -270,6 +275,17 @@ impl Kafka {
         let aborted = call(&self.producer, |p| p.abort_transaction(CALL_TIMEOUT)).await;
         aborted.map_err(|error| broken(&error))?;
         Err(failure)
+    }
+
+    /// Waits for the reports of a transaction. Its commit would too, but looks for them only ten
+    /// times a second.
+    async fn settled(&self) {
+        self.producer.context().all(MESSAGE_TIMEOUT).await;
+        // A report counts as on its way until a moment after it was given.
+        let until = Instant::now() + A_MOMENT;
+        while self.producer.in_flight_count() > 0 && Instant::now() < until {
+            yield_now().await;
+        }
     }
 
     /// What becomes of a transaction whose commit failed.

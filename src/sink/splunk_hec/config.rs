@@ -135,7 +135,7 @@ impl Plan for HecPlan {
             records: 1_000,
             octets: 512 << 10,
             // Without acknowledgement the proof comes with the answer, and nothing is in flight.
-            in_flight: if self.acknowledgement == Acknowledgement::Off { 1 } else { 8 },
+            in_flight: if self.acknowledgement == Acknowledgement::Off { 1 } else { 16 },
         }
     }
 

@@ -248,6 +248,33 @@ mod tests {
         batch
     }
 
+    /// What its kernel still takes counts; then it is given up, and nobody waits for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_never_reads_again_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut link = StreamLink::new(&address, None, 0);
+        let mut large = Batch::default();
+        large.push_encoded(EventId::from_bytes([1; 20]), &vec![b'x'; 1 << 20]);
+        let began = Instant::now();
+        let failure = loop {
+            match link.deliver(&large).await {
+                Ok(proof) => match proof.wait().await {
+                    Ok(_) => assert!(began.elapsed() < WRITE_TIMEOUT * 2, "who reads this?"),
+                    Err(failure) => break failure,
+                },
+                Err(failure) => break failure,
+            }
+        };
+        let said = failure.to_string();
+        assert!(
+            said.contains("takes nothing more") || said.contains("does not acknowledge"),
+            "{said}"
+        );
+        assert!(matches!(failure, Failure::Retry { .. } | Failure::Broken { .. }));
+        assert!(began.elapsed() >= WRITE_TIMEOUT.min(USER_TIMEOUT));
+    }
+
     #[test]
     fn the_window_holds_the_last_records_and_not_many_more() {
         let mut window = ReplayWindow { records: 5, held: 0, batches: VecDeque::new(), due: false };

@@ -111,12 +111,12 @@ const REPLAY: usize = 20_000;
 
 pub fn syslog_tcp() -> Sink {
     let receiver = || Box::new(Syslog::new("tcp", |r| r.tcp, false)) as _;
-    Sink { killed: 4_000, cut: 4_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
+    Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
 }
 
 pub fn syslog_tls() -> Sink {
     let receiver = || Box::new(Syslog::new("tls", |r| r.tls, true)) as _;
-    Sink { killed: 4_000, cut: 4_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
+    Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
 }
 
 pub fn syslog_relp() -> Sink {
@@ -252,7 +252,11 @@ pub fn hec() -> Sink {
 
 pub fn hec_acknowledged() -> Sink {
     let receiver = || Box::new(HecBehind::new(true)) as _;
-    Sink { killed: 8_000, cut: 8_000, ..sink("`splunk_hec` acknowledged", "splunk_hec", receiver) }
+    Sink {
+        killed: 16_000,
+        cut: 16_000,
+        ..sink("`splunk_hec` acknowledged", "splunk_hec", receiver)
+    }
 }
 
 fn hec_section(workspace: &mut Workspace, line: &Line) -> String {
