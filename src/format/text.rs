@@ -84,7 +84,7 @@ fn json_escaped(text: &str, out: &mut Vec<u8>) {
 
 /// As `str::trim`, which reads character by character, where there is nothing to trim.
 pub(super) fn trim(text: &str) -> &str {
-    let is_ink = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic());
+    let is_ink = |b: Option<&u8>| b.is_some_and(u8::is_ascii_graphic);
     let octets = text.as_bytes();
     if is_ink(octets.first()) && is_ink(octets.last()) { text } else { text.trim() }
 }

@@ -1,7 +1,7 @@
 //! A real Apache Kafka: one node, KRaft, from the jars that `tests/run` fetches.
 
 use std::{
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{Mutex, OnceLock},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use rdkafka::{
     message::Headers,
 };
 
-use super::{cache, eventually, free_port, fs, line::Line, rsyslog::write_pki};
+use super::{cache, eventually, free_port, fs, line::Line, rsyslog::write_pki, servers::Server};
 
 pub struct Broker {
     /// In the clear.
@@ -26,7 +26,7 @@ pub struct Broker {
     /// For whoever has a token, which only says of itself whom it is for.
     pub entra: String,
     directory: tempfile::TempDir,
-    child: Mutex<Option<Child>>,
+    server: Mutex<Option<Server>>,
 }
 
 /// A user for SCRAM and for PLAIN, on the secure listener.
@@ -76,7 +76,7 @@ impl Broker {
             line,
             entra: format!("127.0.0.1:{entra}"),
             directory,
-            child: Mutex::new(None),
+            server: Mutex::new(None),
         };
         broker.up();
         broker
@@ -88,20 +88,11 @@ impl Broker {
 
     fn up(&self) {
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
-        let log = std::fs::File::create(self.file("broker.log")).unwrap();
-        // The shell ends the broker when the tests' end closes its standard input, however they end.
-        let script = format!(
-            "java -Xmx400m -cp '{classes}' kafka.Kafka {} & broker=$!; cat >/dev/null; kill -9 $broker; wait $broker",
-            self.file("server.properties")
-        );
-        let child = Command::new("sh")
-            .args(["-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        *self.child.lock().unwrap() = Some(child);
+        let properties = self.file("server.properties");
+        let command = format!("java -Xmx400m -cp '{classes}' kafka.Kafka {properties}");
+        let port = self.address.rsplit(':').next().unwrap().parse().unwrap();
+        let log = self.directory.path().join("broker.log");
+        *self.server.lock().unwrap() = Some(Server::start(port, &log, &command));
         let consumer: BaseConsumer = self.config().create().unwrap();
         eventually("the broker answers", || {
             consumer
@@ -117,10 +108,7 @@ impl Broker {
     }
 
     fn down(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            drop(child.stdin.take());
-            let _ = child.wait();
-        }
+        drop(self.server.lock().unwrap().take());
     }
 
     fn config(&self) -> ClientConfig {
@@ -185,12 +173,6 @@ impl Broker {
             });
         }
         consumed
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.down();
     }
 }
 
