@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::config::{DEFAULT_REGION, ObjectPlan, Store};
 use crate::{
-    format::{cut, plain},
+    format::cut,
     net,
     settings::SecretRef,
     sink::{Context, Failure, Tokens, chain},
@@ -165,7 +165,8 @@ fn words(said: &str) -> String {
         }
         _ => point.to_owned(),
     };
-    cut(&plain(&words), LONGEST).into_owned()
+    let words: Vec<&str> = words.split_whitespace().collect();
+    cut(&words.join(" "), LONGEST).into_owned()
 }
 
 /// Whether a server answered that asking again is of no use. The client tells the status in its
