@@ -1,0 +1,62 @@
+//! Stores of objects.
+
+use super::{Line, Receiver, Sink, Workspace, sink};
+use crate::support::{
+    CANARY,
+    objects::{ACCOUNT, ACCOUNT_KEY, Bucket},
+    servers,
+};
+
+pub fn s3() -> Sink {
+    Sink { ordered: false, ..sink("`object_store`", "object_store", in_s3) }
+}
+
+pub fn azure_blob() -> Sink {
+    Sink { ordered: false, ..sink("`object_store`", "object_store", in_azure) }
+}
+
+struct Objects {
+    bucket: Bucket,
+    section: fn(&mut Workspace, &str, u16) -> String,
+    line: Line,
+}
+
+impl Receiver for Objects {
+    fn section(&self, workspace: &mut Workspace) -> String {
+        (self.section)(workspace, &self.bucket.name, self.line.port)
+    }
+    fn arrived(&self) -> Vec<String> {
+        let records = self.bucket.records();
+        records.iter().map(|r| r["event_id"].as_str().unwrap().to_owned()).collect()
+    }
+    fn line(&self) -> Option<&Line> {
+        Some(&self.line)
+    }
+}
+
+fn s3_section(workspace: &mut Workspace, bucket: &str, port: u16) -> String {
+    let key = workspace.secret("s3-secret", &format!("{CANARY}-s3"));
+    format!(
+        "url = \"s3://{bucket}/scores\"\nendpoint = \"http://127.0.0.1:{port}\"\naccess_key_id = \"tests\"\nsecret_access_key = {key}"
+    )
+}
+
+fn azure_section(workspace: &mut Workspace, container: &str, port: u16) -> String {
+    let key = workspace.secret("azure-secret", ACCOUNT_KEY);
+    format!(
+        "url = \"az://{container}\"\nendpoint = \"http://127.0.0.1:{port}/{ACCOUNT}\"\naccount = \"{ACCOUNT}\"\naccount_key = {key}"
+    )
+}
+
+fn in_s3() -> Box<dyn Receiver> {
+    Box::new(Objects {
+        bucket: Bucket::s3(),
+        section: s3_section,
+        line: Line::to(servers::s3().port),
+    })
+}
+
+fn in_azure() -> Box<dyn Receiver> {
+    let line = Line::to(servers::azure().port);
+    Box::new(Objects { bucket: Bucket::azure(), section: azure_section, line })
+}
