@@ -230,3 +230,27 @@ fn keys_of_another_cloud_are_refused() {
         assert!(run.code == 2 && run.stderr.contains(words), "{keys}: {}", run.stderr);
     }
 }
+
+/// Two sinks in one place would take each other's objects for their own; the same name in another
+/// account is another place.
+#[test]
+fn one_place_has_one_sink() {
+    let both = |first: &str, second: &str| {
+        let mut workspace = workspace();
+        for (name, account) in [("a", first), ("b", second)] {
+            let key = workspace.secret("azure-secret", "a2V5");
+            workspace.sink(
+                name,
+                &format!("type = \"object_store\"\nurl = \"az://scores/x\"\naccount = \"{account}\"\naccount_key = {key}"),
+            );
+        }
+        workspace.run(&["check"])
+    };
+    assert_eq!(both("one", "two").code, 0);
+    let run = both("one", "one");
+    assert!(
+        run.code == 2 && run.stderr.contains("sinks `a` and `b` both write to"),
+        "{}",
+        run.stderr
+    );
+}

@@ -66,7 +66,6 @@ pub(super) struct ObjectPlan {
     pub packing: Packing,
     pub endpoint: Option<url::Url>,
     pub ca_file: Option<PathBuf>,
-    claim: String,
 }
 
 #[derive(Clone, Debug)]
@@ -138,7 +137,6 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
             Some(read) => Some(read?),
         },
         ca_file: section.path("ca_file"),
-        claim: text.trim_end_matches('/').to_owned(),
     }))
 }
 
@@ -221,7 +219,13 @@ impl Plan for ObjectPlan {
     }
 
     fn claims(&self) -> Option<String> {
-        Some(format!("`{}`", self.claim))
+        let place = match &self.store {
+            Store::S3 { bucket, .. } => format!("s3://{bucket}"),
+            Store::Azure { account, container, .. } => format!("az://{container} of `{account}`"),
+            Store::Google { bucket, .. } => format!("gs://{bucket}"),
+        };
+        let endpoint = self.endpoint.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+        Some(format!("`{}` in {place}{endpoint}", self.prefix))
     }
 
     fn token_resource(&self) -> Option<&str> {

@@ -1,16 +1,12 @@
 //! What an object is called, and what is in it.
 
-use std::io::Write;
-
-use flate2::{Compression, write::GzEncoder};
-
 use super::{
     config::{Layout, ObjectPlan, Packing},
     parquet::Rows,
 };
 use crate::{
     model::{Day, Record},
-    sink::{Batch, Item, batch::digest},
+    sink::{Batch, Item, batch::digest, web::compress},
 };
 
 /// Zstandard's own default: what is written once and read seldom wants no more.
@@ -88,10 +84,7 @@ impl Object<'_> {
         }
         let packed = match plan.packing {
             Packing::Zstd => zstd::bulk::compress(&lines, LEVEL),
-            Packing::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-                encoder.write_all(&lines).and_then(|()| encoder.finish())
-            }
+            Packing::Gzip => Ok(compress(&lines)),
             Packing::None | Packing::Parquet => Ok(lines),
         };
         packed.map_err(|error| error.to_string())

@@ -21,7 +21,7 @@ pub struct Line {
 
 #[derive(Default)]
 struct State {
-    target: Mutex<u16>,
+    target: u16,
     /// Nobody listens.
     down: AtomicBool,
     /// A pause before every few octets.
@@ -41,14 +41,10 @@ struct State {
 impl Line {
     /// A line to a port of this host.
     pub fn to(target: u16) -> Self {
-        let line = Self { port: free_port(), state: Arc::default() };
-        line.lead_to(target);
+        let state = Arc::new(State { target, ..State::default() });
+        let line = Self { port: free_port(), state };
         line.up();
         line
-    }
-
-    pub fn lead_to(&self, target: u16) {
-        *self.state.target.lock().unwrap() = target;
     }
 
     pub fn down(&self) {
@@ -116,8 +112,7 @@ impl Drop for Line {
 
 impl State {
     fn serve(self: &Arc<Self>, client: TcpStream) {
-        let target = *self.target.lock().unwrap();
-        let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else { return };
+        let Ok(server) = TcpStream::connect(("127.0.0.1", self.target)) else { return };
         client.set_nonblocking(false).unwrap();
         self.open
             .lock()

@@ -32,9 +32,8 @@ impl Receiver for Lines {
     fn octets(&self) -> usize {
         std::fs::metadata(self.path()).map_or(0, |file| file.len() as usize)
     }
-    fn down(&self) -> bool {
+    fn down(&self) {
         std::fs::rename(self.0.path().join("there"), self.0.path().join("away")).unwrap();
-        true
     }
     fn up(&self) {
         std::fs::rename(self.0.path().join("away"), self.0.path().join("there")).unwrap();
@@ -57,9 +56,6 @@ impl Receiver for Stdout {
     }
     fn octets(&self) -> usize {
         self.0.octets()
-    }
-    fn down(&self) -> bool {
-        false
     }
     fn prepare(&self, command: &mut Command) {
         let mut options = std::fs::OpenOptions::new();

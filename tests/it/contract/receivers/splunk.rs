@@ -54,13 +54,11 @@ impl Receiver for HecBehind {
     fn line(&self) -> Option<&Line> {
         Some(&self.line)
     }
-    fn refuse(&self, control: &'static str) -> bool {
+    fn refuse(&self, control: &'static str) {
         self.hec.poison(&format!("\"id\":\"{control}\""));
-        true
     }
-    fn limit(&self, octets: usize) -> bool {
+    fn limit(&self, octets: usize) {
         self.hec.max_body(octets);
-        true
     }
 }
 

@@ -18,22 +18,22 @@ use crate::{
 const REPLAY: usize = 20_000;
 
 pub fn syslog_tcp() -> Sink {
-    let receiver = || Box::new(Syslog::new("tcp", |r| r.tcp, false)) as _;
+    let receiver = || Box::new(Syslog::new("tcp", |r| r.tcp)) as _;
     Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
 }
 
 pub fn syslog_tls() -> Sink {
-    let receiver = || Box::new(Syslog::new("tls", |r| r.tls, true)) as _;
+    let receiver = || Box::new(Syslog::new("tls", |r| r.tls)) as _;
     Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
 }
 
 pub fn syslog_relp() -> Sink {
-    let receiver = || Box::new(Syslog::new("relp", |r| r.relp, true)) as _;
+    let receiver = || Box::new(Syslog::new("relp", |r| r.relp)) as _;
     Sink { killed: 1_000, cut: 128, ..sink("`syslog` relp, relps", "syslog", receiver) }
 }
 
 pub fn syslog_relps() -> Sink {
-    let receiver = || Box::new(Syslog::new("relps", |r| r.relps, true)) as _;
+    let receiver = || Box::new(Syslog::new("relps", |r| r.relps)) as _;
     Sink { killed: 1_000, cut: 128, ..sink("`syslog` relp, relps", "syslog", receiver) }
 }
 
@@ -41,14 +41,13 @@ struct Syslog {
     rsyslog: Rsyslog,
     scheme: &'static str,
     line: Line,
-    answers: bool,
 }
 
 impl Syslog {
-    fn new(scheme: &'static str, port: fn(&Rsyslog) -> u16, answers: bool) -> Self {
+    fn new(scheme: &'static str, port: fn(&Rsyslog) -> u16) -> Self {
         let rsyslog = Rsyslog::new();
         let line = Line::to(port(&rsyslog));
-        Self { rsyslog, scheme, line, answers }
+        Self { rsyslog, scheme, line }
     }
 }
 
@@ -72,9 +71,6 @@ impl Receiver for Syslog {
     fn line(&self) -> Option<&Line> {
         Some(&self.line)
     }
-    fn answers(&self) -> bool {
-        self.answers
-    }
 }
 
 pub fn syslog_unix() -> Sink {
@@ -94,9 +90,8 @@ impl Receiver for Local {
     fn octets(&self) -> usize {
         std::fs::metadata(self.0.file("out.jsonl")).map_or(0, |file| file.len() as usize)
     }
-    fn down(&self) -> bool {
+    fn down(&self) {
         std::fs::rename(self.0.unix(), self.0.file("away.sock")).unwrap();
-        true
     }
     fn up(&self) {
         std::fs::rename(self.0.file("away.sock"), self.0.unix()).unwrap();
@@ -145,8 +140,5 @@ impl Receiver for Datagrams {
     }
     fn octets(&self) -> usize {
         self.octets.load(SeqCst)
-    }
-    fn down(&self) -> bool {
-        false
     }
 }

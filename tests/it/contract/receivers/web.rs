@@ -73,13 +73,11 @@ impl Receiver for Web {
     fn line(&self) -> Option<&Line> {
         Some(&self.line)
     }
-    fn refuse(&self, control: &'static str) -> bool {
+    fn refuse(&self, control: &'static str) {
         self.taken.lock().unwrap().refused = Some(control);
-        true
     }
-    fn limit(&self, octets: usize) -> bool {
+    fn limit(&self, octets: usize) {
         self.taken.lock().unwrap().limit = Some(octets);
-        true
     }
 }
 
