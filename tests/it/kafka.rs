@@ -7,10 +7,10 @@ use secure_score_forwarder::clock;
 use serde_json::json;
 
 use crate::support::{
-    CANARY, Workspace,
+    Workspace,
     broker::broker,
     counts,
-    endpoint::{Endpoint, Request},
+    endpoint::{Endpoint, Request, entra_token},
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
     ids, records,
@@ -137,17 +137,13 @@ fn with_token(topic: &str, rule: fn(&Request) -> Option<(u16, String)>) -> (Work
     endpoint.rule(rule);
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
-    let secret = workspace.secret("sink-secret", &format!("{CANARY}-sink"));
-    workspace.head = format!(
-        "[credentials.hub]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
-    );
+    let signing_in = workspace.entra_credential(&endpoint.url);
     workspace.sink(
         "lake",
         &format!(
             "type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"\n\
-             sasl = {{ mechanism = \"oauthbearer\", resource = \"https://contoso.servicebus.windows.net\" }}\n\
-             credential = \"hub\"\nentra_tenant = \"contoso.example\"\nlogin_url = \"{}\"",
-            broker().entra, endpoint.url
+             sasl = {{ mechanism = \"oauthbearer\", resource = \"https://contoso.servicebus.windows.net\" }}\n{signing_in}",
+            broker().entra
         ),
     );
     (workspace, endpoint)
@@ -158,9 +154,7 @@ fn token(sub: &str, seconds: i64) -> Option<(u16, String)> {
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let now = clock::now().as_second();
     let claims = json!({ "sub": sub, "iat": now, "exp": now + seconds });
-    let token = format!("{}.{}.", part(json!({ "alg": "none" })), part(claims));
-    let answer = json!({ "access_token": token, "expires_in": 3_599, "token_type": "Bearer" });
-    Some((200, answer.to_string()))
+    Some(entra_token(&format!("{}.{}.", part(json!({ "alg": "none" })), part(claims))))
 }
 
 #[test]

@@ -4,7 +4,14 @@ use serde_json::{Value, json};
 
 use crate::{
     readers::{python, read_by},
-    support::{CANARY, Workspace, endpoint::Endpoint, ids, objects::Bucket, records, servers::s3},
+    support::{
+        CANARY, Workspace,
+        endpoint::{Endpoint, entra_token},
+        ids,
+        objects::Bucket,
+        records,
+        servers::s3,
+    },
 };
 
 fn workspace() -> Workspace {
@@ -189,8 +196,7 @@ fn azure_takes_a_token_of_entra() {
         if request.path.ends_with("/token") {
             let form = String::from_utf8_lossy(&request.body).into_owned();
             assert!(form.contains("scope=https%3A%2F%2Fstorage.azure.com%2F.default"), "{form}");
-            let token = json!({ "access_token": format!("{CANARY}-token"), "expires_in": 3_599, "token_type": "Bearer" });
-            return Some((200, token.to_string()));
+            return Some(entra_token(&format!("{CANARY}-token")));
         }
         assert_eq!(request.headers["authorization"], format!("Bearer {CANARY}-token"));
         assert_eq!(request.headers["x-ms-blob-type"], "BlockBlob");
@@ -198,13 +204,10 @@ fn azure_takes_a_token_of_entra() {
         None
     });
     let mut workspace = workspace();
-    let secret = workspace.secret("sink-secret", &format!("{CANARY}-sink"));
-    workspace.head = format!(
-        "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
-    );
+    let signing_in = workspace.entra_credential(&endpoint.url);
     workspace.sink(
         "objects",
-        &format!("type = \"object_store\"\nurl = \"az://scores\"\naccount = \"contoso\"\nendpoint = \"{url}\"\ncredential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{url}\"", url = endpoint.url),
+        &format!("type = \"object_store\"\nurl = \"az://scores\"\naccount = \"contoso\"\nendpoint = \"{}\"\n{signing_in}", endpoint.url),
     );
     workspace.run_ok(&["once"]);
     assert_eq!(endpoint.taken().len(), 3);

@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{
     readers::{python, read_by},
-    support::{Workspace, cache, counts, endpoint::Endpoint, eventually, free_port, ids, records},
+    support::{
+        Workspace, cache, counts,
+        endpoint::{Endpoint, entra_token},
+        eventually, free_port, ids, records,
+    },
 };
 
 fn workspace(section: &str) -> Workspace {
@@ -364,16 +368,12 @@ fn what_opentelemetry_rejects_in_part_is_a_dead_letter() {
 /// A workspace with a sink for the Logs Ingestion API, whose endpoint gives tokens too.
 fn sentinel(endpoint: &Endpoint) -> Workspace {
     let mut workspace = workspace("");
-    let secret = workspace.secret("sink-secret", "CANARY-5ecr3t-sink");
-    workspace.head = format!(
-        "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
-    );
+    let signing_in = workspace.entra_credential(&endpoint.url);
     workspace.replace_sinks().sink(
         "web",
         &format!(
-            "type = \"sentinel\"\nurl = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n\
-             credential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{url}\"",
-            url = endpoint.url
+            "type = \"sentinel\"\nurl = \"{}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{signing_in}",
+            endpoint.url
         ),
     );
     workspace
@@ -390,10 +390,12 @@ fn entra(
             let form = String::from_utf8_lossy(&request.body).into_owned();
             assert!(form.contains("scope=https%3A%2F%2Fmonitor.azure.com%2F.default"), "{form}");
             tokens += 1;
-            let token = json!({ "access_token": format!("CANARY-5ecr3t-{tokens}"), "expires_in": 3_599, "token_type": "Bearer" });
-            return Some((200, token.to_string()));
+            return Some(entra_token(&format!("CANARY-5ecr3t-{tokens}")));
         }
-        assert_eq!(request.path, "/dataCollectionRules/dcr-0123456789abcdef/streams/Custom-SecureScore_CL");
+        assert_eq!(
+            request.path,
+            "/dataCollectionRules/dcr-0123456789abcdef/streams/Custom-SecureScore_CL"
+        );
         if request.headers["authorization"] != format!("Bearer CANARY-5ecr3t-{tokens}") {
             return Some((401, "token".to_owned()));
         }

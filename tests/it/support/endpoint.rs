@@ -38,6 +38,13 @@ pub struct Endpoint {
     _runtime: Runtime,
 }
 
+/// What Entra answers with a token.
+pub fn entra_token(token: &str) -> (u16, String) {
+    let answer =
+        serde_json::json!({ "access_token": token, "expires_in": 3_599, "token_type": "Bearer" });
+    (200, answer.to_string())
+}
+
 impl Endpoint {
     /// Answers 200 with this.
     pub fn new(answer: &str) -> Self {

@@ -122,6 +122,17 @@ impl Workspace {
         format!("{{ file = \"{}\" }}", self.path(name).display())
     }
 
+    /// Adds the credential that a sink signs in to Entra with; gives the sink's keys for it.
+    pub fn entra_credential(&mut self, login_url: &str) -> String {
+        let secret = self.secret("sink-secret", &format!("{CANARY}-sink"));
+        self.head = format!(
+            "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
+        );
+        format!(
+            "credential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{login_url}\""
+        )
+    }
+
     pub fn configuration(&self) -> String {
         if let Some(literal) = &self.literal {
             return literal.clone();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Line, Receiver, Sink, Workspace, ids_in, port_of, sink};
 use crate::support::{
     CANARY,
-    endpoint::{Endpoint, Request},
+    endpoint::{Endpoint, Request, entra_token},
 };
 
 pub fn elasticsearch() -> Sink {
@@ -86,13 +86,9 @@ fn url_section(url: &str, _: &mut Workspace) -> String {
 }
 
 fn sentinel_section(url: &str, workspace: &mut Workspace) -> String {
-    let secret = workspace.secret("sink-secret", &format!("{CANARY}-sink"));
-    workspace.head = format!(
-        "[credentials.siem]\nkind = \"client_secret\"\nclient_id = \"99999999-2222-4333-8444-555555555555\"\nclient_secret = {secret}\n"
-    );
+    let signing_in = workspace.entra_credential(url);
     format!(
-        "url = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n\
-         credential = \"siem\"\nentra_tenant = \"siem.example\"\nlogin_url = \"{url}\""
+        "url = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{signing_in}"
     )
 }
 
@@ -113,8 +109,7 @@ fn answer_array(request: &Request, taken: &mut Taken) -> (u16, String) {
 
 fn answer_sentinel(request: &Request, taken: &mut Taken) -> (u16, String) {
     if request.path.ends_with("/token") {
-        let token = json!({ "access_token": format!("{CANARY}-token"), "expires_in": 3_599, "token_type": "Bearer" });
-        return (200, token.to_string());
+        return entra_token(&format!("{CANARY}-token"));
     }
     match answer_array(request, taken) {
         (200, body) => (204, body),
