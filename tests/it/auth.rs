@@ -16,13 +16,13 @@ use secure_score_forwarder::{
 
 use crate::{
     login::{sign_in, user},
-    support::{CANARY, OTHER, Run, TENANT, Workspace, entra::Entra, fs, records},
+    support::{CANARY, Run, TENANT, Workspace, entra::Entra, fs, records},
 };
 
 pub const APP: &str = "11111111-2222-4333-8444-555555555555";
 
 /// A self-signed RSA certificate for so many days: PEM with its key, and the certificate alone.
-fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
+pub fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("cert.pem"));
     openssl(&[
         "req",
@@ -45,17 +45,17 @@ fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathB
     file
 }
 
-fn path(path: &Path) -> &str {
+pub fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn openssl(args: &[&str]) {
+pub fn openssl(args: &[&str]) {
     let output = Command::new("openssl").args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Uploads a certificate to the app registration.
-fn register(entra: &Entra, pem: &Path) {
+pub fn register(entra: &Entra, pem: &Path) {
     let der = CertificateDer::from_pem_slice(&std::fs::read(pem).unwrap()).unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
     let key = parsed.public_key().subject_public_key.data.to_vec();
@@ -70,194 +70,13 @@ pub fn against(entra: &Entra) -> Workspace {
     workspace
 }
 
-fn ask<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
+pub fn ask<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
     let clients = Clients::new(&Reach::default()).unwrap();
     crate::support::runtime().block_on(async { work(&clients).await })
 }
 
-fn cloud(url: &str) -> Cloud {
+pub fn cloud(url: &str) -> Cloud {
     Cloud { login_url: url.parse().unwrap(), graph_url: url.parse().unwrap() }
-}
-
-#[test]
-fn a_certificate_as_pem_and_as_pfx() {
-    let entra = Entra::new();
-    let mut workspace = against(&entra);
-    let pem = certificate(&workspace, "app-secret.pem", 365);
-    register(&entra, &pem);
-    let section = |file: &Path, more: &str| {
-        Some(format!(
-            "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"\n{more}",
-            file.display()
-        ))
-    };
-    workspace.credential = section(&pem, "");
-    workspace.run_ok(&["once"]);
-    // The key in a file of its own, and both in a PFX of today's and of yesterday's kind.
-    let key = format!("private_key = \"{}\"", workspace.path("key-secret.pem").display());
-    workspace.credential = section(&workspace.path("cert.pem"), &key);
-    workspace.run_ok(&["once"]);
-    for kind in [
-        &["-certpbe", "AES-256-CBC", "-keypbe", "AES-256-CBC"][..],
-        &["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"],
-    ] {
-        let pfx = workspace.path("app-secret.pfx");
-        let password = format!("pass:{CANARY}");
-        openssl(
-            &[
-                &[
-                    "pkcs12",
-                    "-export",
-                    "-in",
-                    path(&pem),
-                    "-out",
-                    path(&pfx),
-                    "-passout",
-                    &password,
-                ],
-                kind,
-            ]
-            .concat(),
-        );
-        let reference = workspace.secret("pfx-secret", CANARY);
-        workspace.credential = section(&pfx, &format!("password = {reference}\nsend_chain = true"));
-        workspace.run_ok(&["once"]);
-        let wrong = workspace.secret("wrong-secret", "wrong");
-        workspace.credential = section(&pfx, &format!("password = {wrong}"));
-        let run = workspace.run(&["check"]);
-        assert_eq!(run.code, 2);
-        assert!(
-            run.stderr.contains("neither PEM nor a PFX that this password opens"),
-            "{}",
-            run.stderr
-        );
-    }
-    let last = entra.asked().pop().unwrap().1;
-    let header =
-        URL_SAFE_NO_PAD.decode(last["client_assertion"].split('.').next().unwrap()).unwrap();
-    assert!(String::from_utf8(header).unwrap().contains("\"x5c\":["));
-}
-
-#[test]
-fn a_certificate_that_nobody_uploaded_is_told_with_its_remedy() {
-    let entra = Entra::new();
-    let mut workspace = against(&entra);
-    let pem = certificate(&workspace, "app-secret.pem", 365);
-    workspace.credential = Some(format!(
-        "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
-        pem.display()
-    ));
-    let run = workspace.run(&["check", "--online"]);
-    assert_eq!(run.code, 1);
-    assert!(run.stdout.contains("AADSTS700027"), "{}", run.stdout);
-    assert!(run.stdout.contains("upload this certificate"), "{}", run.stdout);
-}
-
-#[test]
-fn a_certificate_in_its_last_days_is_said_and_noted() {
-    let entra = Entra::new();
-    let mut workspace = against(&entra);
-    let pem = certificate(&workspace, "app-secret.pem", 10);
-    register(&entra, &pem);
-    workspace.credential = Some(format!(
-        "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
-        pem.display()
-    ));
-    let run = workspace.run_ok(&["check"]);
-    assert!(
-        run.stderr.contains("warning: the certificate of `tenant contoso` is good until"),
-        "{}",
-        run.stderr
-    );
-    workspace.run_ok(&["once"]);
-    let noted = |phase: &str| -> i64 {
-        rusqlite::Connection::open(workspace.state().join("checkpoint.db"))
-            .unwrap()
-            .query_row(
-                "SELECT count(*) FROM entry WHERE kind = 2 AND what = 'credential_expiring' AND phase = ?1",
-                [phase],
-                |row| row.get(0),
-            )
-            .unwrap()
-    };
-    assert_eq!((noted("begin"), noted("end")), (1, 0));
-    let pem = certificate(&workspace, "app-secret.pem", 365);
-    register(&entra, &pem);
-    workspace.run_ok(&["once"]);
-    assert_eq!((noted("begin"), noted("end")), (1, 1));
-}
-
-#[test]
-fn a_certificate_is_read_again_when_its_file_changes() {
-    let entra = Entra::new();
-    let workspace = against(&entra);
-    let pem = certificate(&workspace, "app-secret.pem", 365);
-    register(&entra, &pem);
-    let credential = Certificate::new(APP.into(), pem.clone(), None, None, false);
-    let cloud = cloud(&entra.url);
-    let token = || {
-        ask(async |clients| {
-            credential.token(Ask { clients, cloud: &cloud, tenant: TENANT, claims: None }).await
-        })
-    };
-    token().unwrap();
-    let first = entra.asked().len();
-    certificate(&workspace, "app-secret.pem", 300);
-    assert!(matches!(token(), Err(SourceError::Refused(_))), "it is not registered yet");
-    register(&entra, &pem);
-    token().unwrap();
-    let header = |index: usize| {
-        entra.asked()[index].1["client_assertion"].split('.').next().unwrap().to_owned()
-    };
-    assert_ne!(header(first - 1), header(first + 1));
-}
-
-#[test]
-fn certificates_that_cannot_serve_are_refused_at_check() {
-    let entra = Entra::new();
-    let mut workspace = against(&entra);
-    let pem = certificate(&workspace, "app-secret.pem", 365);
-    let ec = workspace.path("ec-secret.pem");
-    openssl(&[
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-subj",
-        "/CN=x",
-        "-keyout",
-        path(&ec),
-        "-out",
-        path(&workspace.path("ec.pem")),
-    ]);
-    let whole = std::fs::read_to_string(&pem).unwrap();
-    let key_end = whole.find("-----BEGIN CERTIFICATE").unwrap();
-    let other = certificate(&workspace, "other-secret.pem", 365);
-    let other = std::fs::read_to_string(other).unwrap();
-    let other_certificate = &other[other.find("-----BEGIN CERTIFICATE").unwrap()..];
-    for (content, word) in [
-        (whole[..key_end].to_owned(), "it holds no certificate"),
-        (whole[key_end..].to_owned(), "it holds no private key"),
-        (
-            whole[..key_end].to_owned() + other_certificate,
-            "the key does not belong to the certificate",
-        ),
-        (std::fs::read_to_string(&ec).unwrap() + &whole[key_end..], "its key is no RSA key"),
-        ("nonsense".to_owned(), "neither PEM nor a PFX"),
-    ] {
-        let file = workspace.path("bad-secret.pem");
-        fs(&file, &content);
-        workspace.credential = Some(format!(
-            "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
-            file.display()
-        ));
-        let run = workspace.run(&["check"]);
-        assert_eq!(run.code, 2);
-        assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
-    }
 }
 
 #[test]
@@ -532,65 +351,4 @@ fn the_most_talkative_log_holds_no_credential() {
     assert_eq!(sign_in(&workspace, &["--log", "trace"]).0.code, 0);
     workspace.run_ok(&["once", "--log", "trace"]);
     workspace.run_ok(&["check", "--online", "--log", "trace"]);
-}
-
-/// One tenant's expired certificate kept the whole daemon from starting.
-#[test]
-fn an_expired_certificate_stops_no_other_tenant() {
-    let entra = Entra::new();
-    let mut workspace = against(&entra);
-    certificate(&workspace, "old-secret.pem", 1);
-    // Signed for the past.
-    let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("expired.pem"));
-    let (ca, serial) = (workspace.path("ca.cnf"), workspace.path("serial"));
-    fs(workspace.path("index.txt"), "");
-    fs(&serial, "01\n");
-    let directory = workspace.path("").display().to_string();
-    fs(
-        &ca,
-        &format!(
-            "[ca]\ndefault_ca = c\n[c]\ndatabase = {directory}/index.txt\nserial = {directory}/serial\nnew_certs_dir = {directory}\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
-        ),
-    );
-    let request = workspace.path("request.pem");
-    openssl(&["req", "-new", "-key", path(&key), "-subj", "/CN=x", "-out", path(&request)]);
-    openssl(&[
-        "ca",
-        "-batch",
-        "-config",
-        path(&ca),
-        "-selfsign",
-        "-keyfile",
-        path(&key),
-        "-in",
-        path(&request),
-        "-startdate",
-        "20200101000000Z",
-        "-enddate",
-        "20210101000000Z",
-        "-out",
-        path(&cert),
-        "-notext",
-    ]);
-    let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
-    fs(workspace.path("expired-secret.pem"), &both);
-    let configuration = workspace.configuration();
-    let other = format!(
-        "\n[[tenants]]\nname = \"fabrikam\"\nid = \"{OTHER}\"\ncloud = {{ login_url = \"{0}\", graph_url = \"{0}\" }}\n\
-         [tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{1}\"\n",
-        entra.url,
-        workspace.path("expired-secret.pem").display()
-    );
-    let mut command = workspace.command(&["once"]);
-    fs(workspace.path("config.toml"), &(configuration + &other));
-    let run = Run::of(command.output().unwrap());
-    assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(
-        run.stderr.contains("warning: `tenant fabrikam`: the certificate in"),
-        "{}",
-        run.stderr
-    );
-    assert!(run.stderr.contains("has expired on 2021-01-01"), "{}", run.stderr);
-    assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
-    workspace.extra.clear();
 }

@@ -15,6 +15,7 @@
 mod again;
 mod api;
 mod auth;
+mod certificates;
 mod check;
 mod contract;
 mod crash;
