@@ -93,6 +93,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 late: false,
                 backfilled: false,
                 partial: false,
+                imported: false,
             };
             let entry = Entry {
                 tenant: &tenant,
@@ -101,7 +102,8 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 observed_ms: 1_795_341_600_000,
                 history: &[],
                 catalogue: &catalogue,
-                base: None,
+                against: Default::default(),
+                rules: secure_score_forwarder::derive::Rules::none(),
                 replayed: false,
             };
             let records = Records::new(&entry, &snapshot, &selection);
@@ -136,6 +138,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         late: false,
         backfilled: false,
         partial: false,
+        imported: false,
     };
     let entry = Entry {
         tenant: &tenant,
@@ -144,7 +147,8 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         observed_ms: 0,
         history: &[],
         catalogue: &catalogue,
-        base: None,
+        against: Default::default(),
+        rules: secure_score_forwarder::derive::Rules::none(),
         replayed: false,
     };
     let records = Records::new(&entry, &snapshot, &selection);

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod model;
 pub mod net;
 pub mod packed;
+pub mod report;
 pub mod schedule;
 pub mod settings;
 pub mod sink;

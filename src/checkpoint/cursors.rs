@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, KeptCursor, take::observe, tenant_id, tenant_row,
+    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, take::observe, tenant_id,
+    tenant_row,
 };
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
 
@@ -39,7 +40,7 @@ pub struct Pending {
     pub ceiling: Option<Day>,
     /// The last entry that is wanted.
     pub last: u64,
-    /// Snapshots not yet confirmed to the end.
+    /// Entries not yet confirmed to the end.
     pub entries: u64,
     /// The next of them was read back from history.
     pub backfilled: bool,
@@ -113,6 +114,13 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
+    /// Says whether a sink is sent observations, too; without, they are no backlog of it.
+    pub fn want_observations(&self, sink: &str, wanted: bool) -> Result<(), CheckpointError> {
+        self.connection()
+            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, wanted])?;
+        Ok(())
+    }
+
     /// What the sink left with its last receipt.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
         let mark =
@@ -139,10 +147,13 @@ impl Checkpoint {
     /// The tenants that this sink has something to get of.
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
         self.pending_of(
-            "SELECT t.guid, c.seq, c.place, c.floor, NULL, max(e.seq), count(*), min(e.seq * 2 + ((e.flags & 2) <> 0)) & 1
-             FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-             JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
-             WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant",
+            &format!(
+                "SELECT t.guid, c.seq, c.place, c.floor, NULL, max(e.seq), count(*),
+                    min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1
+                 FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
+                 JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.day >= c.floor AND {FOR_SINK}
+                 WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant"
+            ),
             params![sink, EPOCH],
         )
     }
@@ -196,9 +207,7 @@ impl Checkpoint {
             bury(&transaction, advance, letter)?;
         }
         for letter in advance.delivered_letters {
-            transaction
-                .prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?
-                .execute([letter])?;
+            unbury(&transaction, advance, *letter)?;
         }
         Ok(transaction.commit()?)
     }
@@ -364,14 +373,36 @@ fn bury(
             letter.reason,
             advance.now_ms
         ])?;
+    let observation = dead_letter(advance, Phase::Begin, &letter.reason);
+    observe(connection, tenant, &observation, advance.now_ms)
+}
+
+/// Strikes a record off the list; with the last of a sink's for a tenant the matter is over.
+fn unbury(connection: &Connection, advance: &Advance<'_>, id: i64) -> Result<(), CheckpointError> {
+    let tenant: Option<i64> = connection
+        .prepare_cached("DELETE FROM dead_letter WHERE id = ?1 RETURNING tenant")?
+        .query_row([id], |row| row.get(0))
+        .optional()?;
+    let Some(tenant) = tenant else { return Ok(()) };
+    let left: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
+        )?
+        .query_row(params![advance.sink, tenant], |row| row.get(0))?;
+    if left > 0 {
+        return Ok(());
+    }
+    let end = dead_letter(advance, Phase::End, "its dead letters have arrived");
+    observe(connection, tenant, &end, advance.now_ms)
+}
+
+fn dead_letter(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
     let today = Day::from_number(i32::try_from(advance.now_ms.div_euclid(86_400_000)).unwrap_or(0));
-    let observation = Observation {
+    Observation {
         what: What::DeadLetter,
         subject: advance.sink.to_owned(),
         first_day: today.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-        phase: Phase::Begin,
-        details: letter.reason.clone(),
-    };
-    let host = tenant_row(connection, "-")?;
-    observe(connection, host, &observation, advance.now_ms)
+        phase,
+        details: details.to_owned(),
+    }
 }

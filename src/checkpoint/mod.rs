@@ -4,11 +4,13 @@
 //! disk. It keeps bytes and facts and knows neither Microsoft's JSON nor any sink's protocol.
 //! Calls block for as long as the disk takes; callers in async code say so to the runtime.
 
+mod baseline;
 mod body;
 mod catalogue;
 mod cursor_file;
 mod cursors;
 mod error;
+mod history;
 mod lock;
 mod pack;
 mod polls;
@@ -27,13 +29,15 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
+pub use baseline::in_force;
 pub use catalogue::StoredMember;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
 pub use error::CheckpointError;
+pub use history::{OwedDay, PastEntry};
 pub use lock::Holder;
 pub use polls::PollState;
-pub use read::{StoredBase, StoredEntry, Wanted};
+pub use read::{Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
 pub use replay::{Letter, ReplayStatus};
 pub use status::{SinkStatus, Status, TenantStatus};
 pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
@@ -42,10 +46,13 @@ use crate::model::TenantId;
 
 /// `ssf1`, so that `file` and a second program know whose database it is.
 const APPLICATION_ID: i32 = 0x7373_6631;
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// What each version adds to the one before.
 const SCHEMAS: [&str; VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema-2.sql")];
+    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+/// Which entries a sink `s` is sent: an observation about itself it is not.
+const FOR_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
+    OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";
 const DATABASE: &str = "checkpoint.db";
 
 /// An open checkpoint.

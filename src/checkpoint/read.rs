@@ -1,13 +1,15 @@
 //! Reading the log on from a cursor.
 
-use rusqlite::{Row, params, types::ValueRef};
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::{Connection, OptionalExtension, Row, params, types::ValueRef};
 
 use super::{
     Checkpoint, CheckpointError, Names,
     body::Bodies,
     take::{EntryFlags, read_facts},
 };
-use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
+use crate::model::{Day, DayFacts, Observation, Phase, SnapshotRef, TenantId, What};
 
 /// What is to be read of a tenant's log.
 #[derive(Clone, Copy, Debug)]
@@ -23,16 +25,29 @@ pub struct Wanted {
     pub octets: usize,
     /// The bases are wanted too.
     pub bases: bool,
+    /// Observations are wanted too.
+    pub observations: bool,
+}
+
+/// An entry of the log.
+#[derive(Debug)]
+pub enum Stored {
+    Snapshot(Box<StoredEntry>),
+    Observation(StoredObservation),
 }
 
 /// What an entry is measured against.
 #[derive(Debug)]
 pub struct StoredBase {
-    pub facts: DayFacts,
+    pub seq: u64,
+    pub facts: Arc<DayFacts>,
     pub catalogue: Option<i64>,
+    pub backfilled: bool,
+    /// Its own base, and that one's, over a fortnight; oldest first.
+    pub earlier: Vec<Arc<DayFacts>>,
 }
 
-/// An entry of the log as a sink needs it.
+/// A snapshot of the log as a sink needs it.
 #[derive(Debug)]
 pub struct StoredEntry {
     pub snapshot: SnapshotRef,
@@ -44,51 +59,68 @@ pub struct StoredEntry {
     pub history: Vec<DayFacts>,
     /// `None` where there is none, or where it was not asked for.
     pub base: Option<StoredBase>,
+    /// No whole day of this tenant came before it.
+    pub first_contact: bool,
+}
+
+/// An observation of the log.
+#[derive(Debug)]
+pub struct StoredObservation {
+    pub observation: Observation,
+    pub observed_ms: i64,
+    /// Its first day and its place in the log; nothing else of a snapshot is true of it.
+    pub place: SnapshotRef,
+    /// The same thing began, or ended, so often on this first day before.
+    pub repeats: u32,
+}
+
+/// How far back it is looked for a score that keeps changing, in days.
+pub(super) const FORTNIGHT: i32 = 14;
+
+impl Stored {
+    pub fn seq(&self) -> u64 {
+        match self {
+            Self::Snapshot(entry) => entry.snapshot.seq,
+            Self::Observation(observed) => observed.place.seq,
+        }
+    }
 }
 
 impl Checkpoint {
-    /// The next snapshots of a tenant's log. Observations stream nothing yet and are passed over.
-    pub fn read(&self, wanted: &Wanted) -> Result<Vec<StoredEntry>, CheckpointError> {
+    /// The next entries of a tenant's log.
+    pub fn read(&self, wanted: &Wanted) -> Result<Vec<Stored>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
-        let guid = wanted.tenant.to_string();
         let mut statement = connection.prepare_cached(
-            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body, b.day, b.facts, b.catalogue
+            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body, e.base_day, e.base_revision,
+                e.kind, e.what, e.subject, e.phase, e.details, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant
-             LEFT JOIN entry b ON ?6 AND b.tenant = e.tenant AND b.kind = 1 AND b.day = e.base_day AND b.revision = e.base_revision
-             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND e.kind = 1 AND e.day >= ?3 AND (?4 IS NULL OR e.day <= ?4)
-               AND e.body IS NOT NULL ORDER BY e.seq",
-        )?;
-        let mut earlier = connection.prepare_cached(
-            "SELECT e.day, e.facts FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.kind = 1 AND e.day = ?2 AND e.revision < ?3 ORDER BY e.revision",
+             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND e.day >= ?3 AND (?4 IS NULL OR e.day <= ?4)
+               AND (e.kind = 1 AND e.body IS NOT NULL OR e.kind = 2 AND ?6) ORDER BY e.seq",
         )?;
         let mut rows = statement.query(params![
-            guid,
+            wanted.tenant.to_string(),
             wanted.seq.cast_signed(),
             wanted.floor.number(),
             wanted.ceiling.map(Day::number),
             i64::try_from(wanted.last).unwrap_or(i64::MAX),
-            wanted.bases
+            wanted.observations
         ])?;
+        let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
         let mut bodies = Bodies::default();
         let (mut entries, mut read) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(10)? == 2 {
+                entries.extend(reading.observation(row)?.map(Stored::Observation));
+                continue;
+            }
             let body = match bodies.read(&connection, row.get(7)?) {
                 // What comes before it can go out all the same.
                 Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
                 other => other?,
             };
             read += body.len();
-            let (day, revision): (i32, u32) = (row.get(1)?, row.get(3)?);
-            let mut history = Vec::new();
-            if revision > 1 {
-                let mut rows = earlier.query(params![guid, day, revision])?;
-                while let Some(row) = rows.next()? {
-                    history.push(read_facts(row, 0, 1, &names)?);
-                }
-            }
-            entries.push(stored(row, body, history, &names)?);
+            entries.push(Stored::Snapshot(Box::new(reading.snapshot(row, body, wanted.bases)?)));
             if read >= wanted.octets {
                 break;
             }
@@ -97,34 +129,167 @@ impl Checkpoint {
     }
 }
 
-/// An entry from its row.
-fn stored(
-    row: &Row<'_>,
-    body: String,
-    history: Vec<DayFacts>,
-    names: &Names,
-) -> Result<StoredEntry, CheckpointError> {
-    let EntryFlags { late, backfilled, partial, .. } = EntryFlags::of(row.get(5)?);
-    let day = Day::from_number(row.get(1)?)
-        .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
-    let base = match row.get_ref(9)? {
-        ValueRef::Null => None,
-        _ => Some(StoredBase { facts: read_facts(row, 8, 9, names)?, catalogue: row.get(10)? }),
-    };
-    Ok(StoredEntry {
-        snapshot: SnapshotRef {
+pub(super) struct Reading<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) names: &'a Names,
+    /// Those read already: every base is the base of the next day's.
+    pub(super) facts: HashMap<(i32, u32), Found>,
+}
+
+/// An entry that others are measured from.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) seq: u64,
+    pub(super) facts: Arc<DayFacts>,
+    pub(super) catalogue: Option<i64>,
+    pub(super) backfilled: bool,
+    pub(super) base: Option<(i32, u32)>,
+}
+
+impl Reading<'_> {
+    fn snapshot(
+        &mut self,
+        row: &Row<'_>,
+        body: String,
+        bases: bool,
+    ) -> Result<StoredEntry, CheckpointError> {
+        let EntryFlags { late, backfilled, partial, imported } = EntryFlags::of(row.get(5)?);
+        let snapshot = SnapshotRef {
             id: row.get(4)?,
-            day,
+            day: day(row)?,
             revision: row.get(3)?,
             seq: row.get::<_, i64>(0)?.cast_unsigned(),
             late,
             backfilled,
             partial,
-        },
-        observed_ms: row.get(2)?,
-        body,
-        catalogue: row.get(6)?,
-        history,
-        base,
-    })
+            imported,
+        };
+        let tenant: i64 = row.get(15)?;
+        let based: Option<(i32, u32)> = match row.get_ref(8)? {
+            ValueRef::Null => None,
+            _ => Some((row.get(8)?, row.get(9)?)),
+        };
+        let base = match based.filter(|_| bases) {
+            Some(key) => self.base(tenant, key, snapshot.day)?,
+            None => None,
+        };
+        let first_contact =
+            bases && based.is_none() && !late && !partial && self.is_first(tenant, snapshot.seq)?;
+        Ok(StoredEntry {
+            observed_ms: row.get(2)?,
+            body,
+            catalogue: row.get(6)?,
+            history: self.history(tenant, &snapshot)?,
+            base,
+            first_contact,
+            snapshot,
+        })
+    }
+
+    fn history(&self, tenant: i64, of: &SnapshotRef) -> Result<Vec<DayFacts>, CheckpointError> {
+        if of.revision == 1 {
+            return Ok(Vec::new());
+        }
+        let mut earlier = self.connection.prepare_cached(
+            "SELECT day, facts FROM entry WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision < ?3 ORDER BY revision",
+        )?;
+        let mut rows = earlier.query(params![tenant, of.day.number(), of.revision])?;
+        let mut history = Vec::new();
+        while let Some(row) = rows.next()? {
+            history.push(read_facts(row, 0, 1, self.names)?);
+        }
+        Ok(history)
+    }
+
+    /// The base of an entry, with what comes before it within a fortnight.
+    pub(super) fn base(
+        &mut self,
+        tenant: i64,
+        key: (i32, u32),
+        of: Day,
+    ) -> Result<Option<StoredBase>, CheckpointError> {
+        let Some(found) = self.find(tenant, key)? else { return Ok(None) };
+        let mut earlier = Vec::new();
+        let mut next = found.base;
+        while let Some(key) = next.filter(|(day, _)| *day > of.number() - FORTNIGHT) {
+            let Some(before) = self.find(tenant, key)? else { break };
+            earlier.push(before.facts);
+            next = before.base;
+        }
+        earlier.reverse();
+        let Found { seq, facts, catalogue, backfilled, .. } = found;
+        Ok(Some(StoredBase { seq, facts, catalogue, backfilled, earlier }))
+    }
+
+    fn find(&mut self, tenant: i64, key: (i32, u32)) -> Result<Option<Found>, CheckpointError> {
+        if let Some(found) = self.facts.get(&key) {
+            return Ok(Some(found.clone()));
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT seq, day, facts, catalogue, flags, base_day, base_revision FROM entry
+             WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
+        )?;
+        let mut rows = statement.query(params![tenant, key.0, key.1])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let base: Option<i32> = row.get(5)?;
+        let found = Found {
+            seq: row.get::<_, i64>(0)?.cast_unsigned(),
+            facts: Arc::new(read_facts(row, 1, 2, self.names)?),
+            catalogue: row.get(3)?,
+            backfilled: EntryFlags::of(row.get(4)?).backfilled,
+            base: base.zip(row.get(6)?),
+        };
+        self.facts.insert(key, found.clone());
+        Ok(Some(found))
+    }
+
+    /// Whether no whole day came before an entry.
+    pub(super) fn is_first(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
+        let earlier = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = 1 AND seq < ?2 AND flags & 4 = 0 LIMIT 1",
+            )?
+            .query_row(params![tenant, seq.cast_signed()], |_| Ok(()))
+            .optional()?;
+        Ok(earlier.is_none())
+    }
+
+    /// `None` for one that a later release knows, and this one does not.
+    fn observation(&self, row: &Row<'_>) -> Result<Option<StoredObservation>, CheckpointError> {
+        let (what, phase): (String, String) = (row.get(11)?, row.get(13)?);
+        let (Some(what), Some(phase)) = (What::parse(&what), Phase::parse(&phase)) else {
+            return Ok(None);
+        };
+        let (seq, subject): (i64, String) = (row.get(0)?, row.get(12)?);
+        let first_day = day(row)?;
+        let repeats = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM entry WHERE tenant = ?1 AND kind = 2 AND seq < ?2 AND day = ?3 AND what = ?4
+                   AND subject = ?5 AND phase = ?6",
+            )?
+            .query_row(
+                params![
+                    row.get::<_, i64>(15)?,
+                    seq,
+                    first_day.number(),
+                    what.as_str(),
+                    subject,
+                    phase.as_str()
+                ],
+                |row| row.get(0),
+            )?;
+        Ok(Some(StoredObservation {
+            place: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
+            observation: Observation { what, subject, first_day, phase, details: row.get(14)? },
+            observed_ms: row.get(2)?,
+            repeats,
+        }))
+    }
+}
+
+fn day(row: &Row<'_>) -> Result<Day, CheckpointError> {
+    Day::from_number(row.get(1)?)
+        .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))
 }

@@ -3,7 +3,7 @@
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, Lane, Pending, Position, tenant_id};
+use super::{Checkpoint, CheckpointError, FOR_SINK, Lane, Pending, Position, tenant_id};
 use crate::model::{Day, EventId, TenantId};
 
 /// A job that is under way.
@@ -33,11 +33,10 @@ pub struct Letter {
     pub again: bool,
 }
 
-/// Snapshots of a replay, with the columns of a [`Pending`] before and the restriction after.
+/// Entries of a replay, with the columns of a [`Pending`] before and the restriction after.
 const WAITING: &str =
-    "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
-    JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last AND e.kind = 1
-        AND e.day BETWEEN r.first_day AND r.last_day AND e.body IS NOT NULL";
+    "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
+    JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last AND e.day BETWEEN r.first_day AND r.last_day AND";
 
 impl Checkpoint {
     /// Makes a job: these days once more, of all tenants that the sink gets, as far as the log
@@ -62,7 +61,7 @@ impl Checkpoint {
             params![job, sink],
         )?;
         let entries: i64 = transaction.query_row(
-            &format!("SELECT count(*) {WAITING} WHERE r.id = ?1"),
+            &format!("SELECT count(*) {WAITING} {FOR_SINK} WHERE r.id = ?1"),
             [job],
             |row| row.get(0),
         )?;
@@ -89,7 +88,7 @@ impl Checkpoint {
             let Some(job) = job else { return Ok(None) };
             let pending = self.pending_of(
                 &format!(
-                    "SELECT t.guid, c.seq, c.place, r.first_day, r.last_day, max(e.seq), count(*), 1 {WAITING}
+                    "SELECT t.guid, c.seq, c.place, r.first_day, r.last_day, max(e.seq), count(*), 1 {WAITING} {FOR_SINK}
                      WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant"
                 ),
                 [job],
@@ -157,7 +156,7 @@ impl Checkpoint {
     pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT r.id, (SELECT name FROM sink WHERE id = r.sink), r.first_day, r.last_day, count(*) {WAITING}
+            "SELECT r.id, s.name, r.first_day, r.last_day, count(*) {WAITING} {FOR_SINK}
              GROUP BY r.id ORDER BY r.id"
         ))?;
         let mut rows = statement.query([])?;

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, Letter, ReplayStatus};
+use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ReplayStatus};
 use crate::model::Day;
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct SinkStatus {
     pub truncated: u64,
     /// Dead letters on the list.
     pub letters: u64,
-    /// Snapshots not confirmed to the end, over all tenants.
+    /// Entries not confirmed to the end, over all tenants.
     pub backlog: u64,
     /// The oldest day among them.
     pub oldest: Option<Day>,
@@ -93,11 +93,11 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id, s.truncated,
+            &format!("SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id, s.truncated,
                 (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
-             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.kind = 1 AND e.day >= c.floor AND e.body IS NOT NULL
-             GROUP BY s.id ORDER BY s.id",
+             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.day >= c.floor AND {FOR_SINK}
+             GROUP BY s.id ORDER BY s.id"),
         )?;
         let mut of_sink = connection.prepare_cached(
             "SELECT t.guid, c.seq, c.place FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id",

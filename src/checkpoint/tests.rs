@@ -69,12 +69,22 @@ fn what_was_taken_is_read_back_as_sent() {
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let entries = checkpoint.read(&wanted(1, "2026-11-20")).unwrap();
     assert_eq!(
-        entries.iter().map(|e| (e.snapshot.seq, e.snapshot.day)).collect::<Vec<_>>(),
+        entries
+            .iter()
+            .map(|e| (snapshot(e).snapshot.seq, snapshot(e).snapshot.day))
+            .collect::<Vec<_>>(),
         [(2, day("2026-11-20")), (3, day("2026-11-21"))]
     );
-    assert_eq!(entries[1].body, body("2026-11-21", 2));
+    assert_eq!(snapshot(&entries[1]).body, body("2026-11-21", 2));
     let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
     assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
+}
+
+fn snapshot(stored: &Stored) -> &StoredEntry {
+    match stored {
+        Stored::Snapshot(entry) => entry,
+        Stored::Observation(_) => panic!("an observation"),
+    }
 }
 
 fn wanted(seq: u64, floor: &str) -> Wanted {
@@ -85,6 +95,7 @@ fn wanted(seq: u64, floor: &str) -> Wanted {
         floor: day(floor),
         ceiling: None,
         octets: usize::MAX,
+        observations: true,
         bases: true,
     }
 }
@@ -114,7 +125,7 @@ fn a_revision_brings_its_history() {
     take_day(&checkpoint, "2026-11-21", 1, 1);
     take_day(&checkpoint, "2026-11-21", 2, 2);
     let entries = checkpoint.read(&wanted(2, "2026-11-01")).unwrap();
-    assert_eq!(entries[0].history, [facts(&body("2026-11-21", 1))]);
+    assert_eq!(snapshot(&entries[0]).history, [facts(&body("2026-11-21", 1))]);
 }
 
 #[test]
@@ -127,7 +138,7 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
     let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
     checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
     let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
-    assert_eq!((entries.len(), entries[0].body.as_str()), (1, rich.as_str()));
+    assert_eq!((entries.len(), snapshot(&entries[0]).body.as_str()), (1, rich.as_str()));
 }
 
 #[test]

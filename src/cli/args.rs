@@ -39,6 +39,11 @@ pub(super) enum Command {
     Backfill(Backfill),
     /// Send days, or dead letters, to a sink once more
     Replay(Replay),
+    /// History, changes and decisions of one tenant for people; of several, a line each
+    Report(Report),
+    /// What tenants want to keep, and what has drifted from it
+    #[command(subcommand)]
+    Baseline(Baseline),
     /// Send one clearly marked test record to a sink, and wait for the proof that it arrived
     TestSink(TestSink),
     /// Sign in as a user, for credentials of kind = "user"
@@ -111,6 +116,81 @@ pub(super) struct Replay {
     /// The dead letters of this sink instead of days
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub rejected: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Report {
+    /// The tenant [default: all, a line each if there are several]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// The first day [default: so many --days before the last]
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub from: Option<Day>,
+    /// The last day [default: today]
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub to: Option<Day>,
+    /// Days to look back
+    #[arg(long, default_value_t = 365, conflicts_with = "from", value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    pub days: i32,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = ReportFormat::Html)]
+    pub format: ReportFormat,
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// One page that needs nothing else
+    Html,
+    /// A line a day
+    Csv,
+    Markdown,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Baseline {
+    /// Take a day, or a file of targets, as what is to be kept from now on
+    Set(BaselineSet),
+    /// Print the targets
+    Show(BaselineOf),
+    /// Print what is below its target on the newest day
+    Diff(BaselineDiff),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BaselineSet {
+    /// The tenant [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// What to call it [default: the day, or the name of the file]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The day whose scores are the targets [default: the newest]
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub day: Option<Day>,
+    /// A file with a control and its target on each line: `AdminMFAV2 100%`, or points: `AdminMFAV2 10`
+    #[arg(long, value_name = "FILE", conflicts_with = "day")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BaselineOf {
+    /// The tenant [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BaselineDiff {
+    /// The tenant [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// End with 1 if anything is below its target
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -187,6 +267,14 @@ pub(super) struct Demo {
     /// The newest day that is told, for --serve [default: today]
     #[arg(long, requires = "serve", value_name = "DAY", value_parser = day)]
     pub today: Option<Day>,
+    /// Where to write the report that it ends with
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "secure-score-demo.html",
+        conflicts_with = "serve"
+    )]
+    pub report: PathBuf,
     /// Days of history to stream: 1 to 90
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
     pub days: i32,
@@ -203,6 +291,17 @@ pub(super) struct Schema {
 pub(super) enum SchemaOf {
     Record,
     Configuration,
+}
+
+impl From<ReportFormat> for crate::report::Format {
+    fn from(format: ReportFormat) -> Self {
+        match format {
+            ReportFormat::Html => Self::Html,
+            ReportFormat::Csv => Self::Csv,
+            ReportFormat::Markdown => Self::Markdown,
+            ReportFormat::Json => Self::Json,
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -9,8 +9,11 @@ use std::{
 
 use super::{Exit, Failed, args, block_on, count, print, say};
 use crate::{
+    clock,
     config::Configuration,
-    daemon::{Engine, OnceReport, once},
+    daemon::{Engine, OnceReport, Reporter, once},
+    model::Day,
+    report::{Format, Window},
     source::simulated::{Simulation, start},
 };
 
@@ -37,7 +40,7 @@ pub(super) fn demo(args: &args::Demo) -> Result<Exit, Failed> {
         return serve(args);
     }
     let scratch = Scratch::new()?;
-    block_on(show(&scratch.0, args.days))?
+    block_on(show(&scratch.0, args))?
 }
 
 /// Keeps the simulated tenant up until interrupted.
@@ -64,11 +67,12 @@ fn serve(args: &args::Demo) -> Result<Exit, Failed> {
     }
 }
 
-async fn show(scratch: &Path, days: i32) -> Result<Exit, Failed> {
+async fn show(scratch: &Path, args: &args::Demo) -> Result<Exit, Failed> {
     let simulation = Simulation::contoso();
     let (address, serving) = start(simulation.clone(), 0).await?;
     let serving = tokio::spawn(serving);
-    let configuration = configuration(scratch, &simulation, &format!("http://{address}"), days)?;
+    let configuration =
+        configuration(scratch, &simulation, &format!("http://{address}"), args.days)?;
     let began = began();
     let engine = Engine::build(configuration)?;
     let first = once(&engine).await;
@@ -81,7 +85,39 @@ async fn show(scratch: &Path, days: i32) -> Result<Exit, Failed> {
         return Ok(Exit::Owed);
     }
     print(&story(scratch, &engine, &first, &second, took.as_secs_f64())?)?;
+    print(&ending(&engine, &args.report)?)?;
     Ok(Exit::Done)
+}
+
+/// What changed, and the report that tells the rest.
+fn ending(engine: &Engine, file: &Path) -> Result<String, Failed> {
+    let last = Day::of(clock::now());
+    let window = Window { first: last.plus(-364), last };
+    let mut out = String::from("\nThe three changes that matter most\n\n");
+    for state in &engine.tenants {
+        let Some(tenant) = state.known() else { continue };
+        let report = Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window)?;
+        for change in report.most_important(3) {
+            let severity = change.severity.as_str();
+            let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);
+        }
+        let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let page = report.write(Format::Html, &made);
+        let written = fs_err::write(file, page);
+        let _ = match written {
+            Ok(()) => {
+                writeln!(out, "\nThe whole report, to be opened in a browser: {}", file.display())
+            }
+            Err(error) => {
+                writeln!(out, "\nThe report was not written ({error}); name a place with --report")
+            }
+        };
+    }
+    let _ = writeln!(
+        out,
+        "Nothing else is left behind. Next: write a configuration for your own tenant (see the README)."
+    );
+    Ok(out)
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long it took is shown to people")]
@@ -145,14 +181,16 @@ fn story(
     let mut out = String::from(
         "What a SIEM sees, as CEF: a control of the newest day, and the tenant's total\n\n",
     );
-    let newest: Vec<&str> = cef.lines().rev().take(2).collect();
-    for line in newest.iter().rev() {
-        let _ = writeln!(out, "  {line}\n");
+    let last = |text: &str, mark: &str| {
+        text.lines().rev().find(|line| line.contains(mark)).unwrap_or_default().to_owned()
+    };
+    for class in ["|ControlSnapshot|", "|TenantScore|"] {
+        let _ = writeln!(out, "  {}\n", last(&cef, class));
     }
     let _ = writeln!(
         out,
         "The same control as canonical JSON\n\n  {}\n",
-        json.lines().rev().nth(1).unwrap_or_default()
+        last(&json, "\"kind\":\"control\"")
     );
     let _ = writeln!(out, "In numbers\n");
     for (name, poll) in &first.polls {
@@ -172,10 +210,6 @@ fn story(
     }
     let again: u64 = second.sinks.iter().map(|(_, delivered, _)| delivered).sum();
     let _ = writeln!(out, "  asked again: nothing new, {} delivered", count(again, "record"));
-    let _ = writeln!(
-        out,
-        "\nNothing is left behind. Next: write a configuration for your own tenant (see the README)."
-    );
     Ok(out)
 }
 

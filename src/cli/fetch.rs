@@ -9,7 +9,7 @@ use crate::{
     clock,
     config::Configuration,
     daemon::{Fetched, PollError, fetch_tenant},
-    derive::{Entry, Records, Selection},
+    derive::{Against, Entry, Records, Rules, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
     model::{Body, Day, Record, SnapshotRef},
@@ -120,6 +120,7 @@ impl Printer {
                 late: false,
                 backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::WINDOW),
                 partial: false,
+                imported: false,
             };
             let (observed_time, observed_ms) =
                 (fetched.observed.to_string(), fetched.observed.as_millisecond());
@@ -130,7 +131,8 @@ impl Printer {
                 observed_ms,
                 history: &[],
                 catalogue: &fetched.catalogue,
-                base: None,
+                against: Against::default(),
+                rules: Rules::none(),
                 replayed: false,
             };
             let selection = Selection::all();
@@ -224,5 +226,7 @@ fn cells(record: &Record<'_>) -> [String; 10] {
                 String::new(),
             ]
         }
+        // `fetch` looks at days alone, and nothing has changed or been noticed without others.
+        Body::Change(_) | Body::Quality(_) => Default::default(),
     }
 }

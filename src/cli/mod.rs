@@ -2,6 +2,7 @@
 
 mod args;
 mod backfill;
+mod baseline;
 mod check;
 mod consent_url;
 mod demo;
@@ -12,6 +13,7 @@ mod login;
 mod once;
 mod online;
 mod replay;
+mod report;
 mod run;
 mod schema;
 mod status;
@@ -142,6 +144,8 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
         Command::ConsentUrl(consent) => consent_url::consent_url(&config, &consent),
         Command::Import(import) => import::import(&config, &import),
         Command::ImportConfig(import) => import_config::import_config(&import),
+        Command::Report(args) => report::report(&config, &args),
+        Command::Baseline(args) => baseline::baseline(&config, &args),
         Command::Replay(args) => replay::replay(&config, &args),
         Command::TestSink(args) => test_sink::test_sink(&config, &args),
         Command::Status(status) => status::status(&config, &status),

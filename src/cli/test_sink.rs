@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::SinkPlan,
     daemon::context_of,
-    derive::{Entry, Records, Selection},
+    derive::{Against, Entry, Records, Rules, Selection},
     error::chain,
     model::{
         Catalogue, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
@@ -97,6 +97,7 @@ fn encode<E>(
         late: false,
         backfilled: false,
         partial: false,
+        imported: false,
     };
     let entry = Entry {
         tenant: &tenant,
@@ -105,7 +106,8 @@ fn encode<E>(
         observed_ms: now.as_millisecond(),
         history: &[],
         catalogue: &catalogue,
-        base: None,
+        against: Against::default(),
+        rules: Rules::none(),
         replayed: false,
     };
     let selection = Selection::all();

@@ -23,8 +23,16 @@ pub const KEYS: &[Key] = &[
         "Where the records go.",
     ),
     later("admin"),
-    later("severity"),
-    later("baseline"),
+    optional(
+        "severity",
+        Shape::Tables(SEVERITY),
+        "How much changes and observations matter: the first rule that fits counts.",
+    ),
+    optional(
+        "expected_decisions",
+        Shape::Tables(EXPECTED),
+        "Decisions that are no surprise: accepted risks with an owner and an expiry.",
+    ),
 ];
 
 /// What a file in `tenants.d` may hold, and a CSV comes to.
@@ -197,11 +205,7 @@ const CREDENTIAL_KINDS: &[(&str, &[Key])] = &[
 const SINK: &[Key] = &[
     required("name", Shape::Text, "The sink's identity: its cursors are kept under this name."),
     required("type", Shape::Text, "The type of sink."),
-    optional(
-        "records",
-        Shape::ManyOf(RECORDS),
-        "The kinds of record to send; default control and summary.",
-    ),
+    optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default all four."),
     optional(
         "controls",
         Shape::OneOf(&[Choice::now("all"), Choice::now("changed")]),
@@ -251,7 +255,16 @@ const SINK: &[Key] = &[
         Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]),
         "How much of Microsoft's prose goes along.",
     ),
-    later("historical_changes"),
+    optional(
+        "changes",
+        Shape::ManyOf(CHANGES),
+        "Only these kinds of change, with `change` among `records`; default all.",
+    ),
+    optional(
+        "historical_changes",
+        Shape::Bool,
+        "Changes of days read back or imported, and decisions older than the forwarder, too; default false.",
+    ),
     optional(
         "renamed_from",
         Shape::Text,
@@ -267,8 +280,60 @@ const SINK: &[Key] = &[
 const RECORDS: &[Choice] = &[
     Choice::now("control"),
     Choice::now("summary"),
-    Choice::later("change"),
-    Choice::later("quality"),
+    Choice::now("change"),
+    Choice::now("quality"),
+];
+
+const CHANGES: &[Choice] = &[
+    Choice::now("regressed"),
+    Choice::now("improved"),
+    Choice::now("added"),
+    Choice::now("removed"),
+    Choice::now("max_score_changed"),
+    Choice::now("decision_changed"),
+    Choice::now("deprecated"),
+    Choice::now("implementation_changed"),
+    Choice::now("baseline_drift"),
+    Choice::now("acceptance_expired"),
+];
+
+const SEVERITY: &[Key] = &[
+    optional(
+        "what",
+        Shape::Texts,
+        "Kinds of change or observation, as `change.what` and `quality.what` name them; default all changes.",
+    ),
+    optional("controls", Shape::Texts, "Controls whose id fits one of these patterns."),
+    optional("categories", Shape::Texts, "Controls of categories that fit one of these patterns."),
+    optional(
+        "cause",
+        Shape::OneOf(&[Choice::now("tenant"), Choice::now("microsoft"), Choice::now("unknown")]),
+        "Only changes of this cause.",
+    ),
+    optional("points", Shape::Integer { min: 0, max: 1_000 }, "Points gained or lost, at least."),
+    required(
+        "severity",
+        Shape::OneOf(&[
+            Choice::now("informational"),
+            Choice::now("low"),
+            Choice::now("medium"),
+            Choice::now("high"),
+            Choice::now("critical"),
+        ]),
+        "How much it matters.",
+    ),
+];
+
+const EXPECTED: &[Key] = &[
+    required("control", Shape::Text, "A control's id, where `*` and `?` stand for others."),
+    required(
+        "state",
+        Shape::OneOf(&[Choice::now("Ignored"), Choice::now("ThirdParty")]),
+        "`Ignored` is an accepted risk, `ThirdParty` points claimed for another product.",
+    ),
+    required("owner", Shape::Text, "Who answers for it."),
+    optional("expires", Shape::Day, "The last day on which it is expected; default: no end."),
+    optional("tenants", Shape::Texts, "Only of these tenants, as a sink's `tenants`."),
 ];
 
 fn credentials() -> Vec<Variant> {

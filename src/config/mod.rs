@@ -14,7 +14,7 @@ use std::{
 pub use keys::KEYS;
 
 use crate::{
-    derive::{Glob, Selection},
+    derive::{Glob, Rules, Selection},
     format::Texts,
     model::{Day, TenantId},
     schedule::Schedule,
@@ -59,6 +59,8 @@ pub struct TenantPlan {
     pub access: Access,
     /// 1 to 90.
     pub initial_backfill_days: i32,
+    /// How much its changes matter, and which decisions are expected.
+    pub rules: Arc<Rules>,
 }
 
 /// How the configuration names a tenant.

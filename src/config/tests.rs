@@ -76,11 +76,6 @@ fn unknown_keys_name_the_nearest_known_one_and_the_place() {
 #[test]
 fn what_is_not_in_this_version_is_refused_by_name() {
     for (from, to, path) in [
-        (
-            "type = \"file\"",
-            "type = \"file\"\nrecords = [\"change\"]",
-            "`sinks[1].records[0] = \"change\"`",
-        ),
         ("[state]", "[admin]\nlisten = \"x\"\n[state]", "`admin`"),
         ("[state]", "[state]\nretention_days = 400", "`state.retention_days`"),
     ] {

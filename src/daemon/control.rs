@@ -19,7 +19,11 @@ use tokio::{
 use secrecy::SecretString;
 
 use super::{Again, Engine, backfill, once::is_complete};
-use crate::{clock, error::chain, model::Day};
+use crate::{
+    clock,
+    error::chain,
+    model::{Baseline, Day},
+};
 
 /// Not `Debug`: one of them carries a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,14 @@ pub enum Request {
     Import {
         tenant: String,
         items: Vec<String>,
+    },
+    /// What a tenant wants to keep from now on; targets as a baseline writes them.
+    Baseline {
+        tenant: String,
+        name: String,
+        /// Days since 1970-01-01.
+        day: Option<i32>,
+        targets: String,
     },
     /// Somebody has signed in.
     SignedIn {
@@ -140,6 +152,13 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
         Ok(Request::Import { tenant, items }) => {
             send(&mut writer, &answer_import(engine, &tenant, &items).await).await
         }
+        Ok(Request::Baseline { tenant, name, day, targets }) => {
+            let event = match engine.set_baseline(&tenant, &name, day, &targets) {
+                Ok(()) => Event::Done { failed: 0 },
+                Err(message) => Event::Error { message },
+            };
+            send(&mut writer, &event).await
+        }
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
             send(&mut writer, &answer_signed_in(engine, &credential, token, plaintext).await).await
@@ -149,6 +168,28 @@ async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result
             send(&mut writer, &Event::Error { message: "the request is not understood".to_owned() })
                 .await
         }
+    }
+}
+
+impl Engine {
+    /// Puts a baseline in force for the entries of a tenant to come.
+    pub fn set_baseline(
+        &self,
+        tenant: &str,
+        name: &str,
+        day: Option<i32>,
+        targets: &str,
+    ) -> Result<(), String> {
+        let known = self.tenant_named(tenant).and_then(super::TenantState::known);
+        let known = known.ok_or_else(|| format!("tenant `{tenant}` is not known yet"))?;
+        let targets = Baseline::parse_targets(targets)
+            .map_err(|line| format!("line {line} of the targets makes no sense"))?;
+        let day = day.and_then(Day::from_number);
+        let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
+        let now_ms = clock::now().as_millisecond();
+        tokio::task::block_in_place(|| self.checkpoint.set_baseline(known.id, &baseline, now_ms))
+            .map(drop)
+            .map_err(|error| chain(&error))
     }
 }
 

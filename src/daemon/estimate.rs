@@ -2,10 +2,10 @@
 
 use super::{context_of, deliverer::Catalogues};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Wanted},
+    checkpoint::{Checkpoint, CheckpointError, Stored, Wanted},
     clock,
     config::SinkPlan,
-    derive::{Entry, Records},
+    derive::{Against, Base, Entry, Records, Rules},
     format::{Formatter, Options},
     model::{Day, Tenant},
     source::Clients,
@@ -76,8 +76,11 @@ fn weigh(
         ceiling: None,
         octets: usize::MAX,
         bases: plan.selection.needs_base(),
+        observations: false,
     };
-    let Some(stored) = checkpoint.read(&wanted)?.pop() else { return Ok(None) };
+    let Some(Stored::Snapshot(stored)) = checkpoint.read(&wanted)?.pop() else {
+        return Ok(None);
+    };
     let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok(None) };
     let catalogue = catalogues.get(checkpoint, stored.catalogue)?;
     let base = stored.base.as_ref();
@@ -88,8 +91,17 @@ fn weigh(
         observed_ms: stored.observed_ms,
         history: &stored.history,
         catalogue: &catalogue,
-        base: base
-            .map(|base| crate::derive::Base { facts: &base.facts, catalogue: Some(&*catalogue) }),
+        against: Against {
+            base: base.map(|base| Base {
+                seq: base.seq,
+                facts: &base.facts,
+                catalogue: Some(&*catalogue),
+                backfilled: base.backfilled,
+                earlier: &base.earlier,
+            }),
+            ..Against::default()
+        },
+        rules: Rules::none(),
         replayed: false,
     };
     let records = Records::new(&entry, &snapshot, &plan.selection);

@@ -10,6 +10,7 @@ mod fetch;
 mod lifecycle;
 mod once;
 mod replay;
+mod report;
 mod tenants;
 
 use std::{
@@ -28,6 +29,7 @@ pub use fetch::{Fetched, fetch_tenant};
 pub use lifecycle::{Poller, RunError, run};
 pub use once::{OnceReport, backfill, once};
 pub use replay::{Again, ReplayError, deliver_to};
+pub use report::Reporter;
 pub use tenants::TenantState;
 
 use crate::{
@@ -157,6 +159,7 @@ impl Engine {
             let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
             self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
+            self.checkpoint.want_observations(&sink.name, sink.selection.quality)?;
         }
         Ok(())
     }

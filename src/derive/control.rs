@@ -7,12 +7,15 @@ use crate::{
 
 pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> ControlRecord<'a> {
     let profile = entry.catalogue.find(&control.name);
+    let stated = profile.and_then(|slot| slot.profile.max_score);
+    let own = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
+    let backfilled = entry.snapshot.backfilled;
     ControlRecord {
         id: &control.name,
         category: control.category.as_deref().or_else(|| profile?.profile.category.as_deref()),
         description: control.description.as_deref(),
         score: control.score,
-        max_score: max_score(control, profile, entry.snapshot.backfilled),
+        max_score: own.or_else(|| max_score(stated, control.score, control.percentage, backfilled)),
         percentage: control.percentage,
         implementation_status: control.implementation_status.as_deref().filter(|s| !s.is_empty()),
         count: control.count,
@@ -37,25 +40,27 @@ pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     }
 }
 
-/// The maximum of the day. Today's catalogue speaks for today; of a day long past the score and
-/// its percentage know better, where they say anything.
-fn max_score(
-    control: &ControlScore<'_>,
-    profile: Option<&ProfileSlot>,
+/// The maximum of the day. Today's catalogue, which states one, speaks for today; of a day long past
+/// the score and its percentage know better, where they say anything.
+pub(super) fn max_score(
+    stated: Option<Number>,
+    score: Option<Number>,
+    percentage: Option<Number>,
     backfilled: bool,
 ) -> Option<(Number, MaxScoreSource)> {
-    if let Some(max) = control.max_score {
-        return Some((max, MaxScoreSource::Snapshot));
-    }
-    let stated =
-        profile.and_then(|p| p.profile.max_score).map(|max| (max, MaxScoreSource::Catalogue));
-    let derived = || from_percentage(control).map(|max| (max, MaxScoreSource::Percentage));
+    let stated = stated.map(|max| (max, MaxScoreSource::Catalogue));
+    let derived = || {
+        let max = from_percentage(score?, percentage?)?;
+        Some((max, MaxScoreSource::Percentage))
+    };
     if backfilled { derived().or(stated) } else { stated.or_else(derived) }
 }
 
 /// `score x 100 / percentage`, to the hundredth. Nothing can be had from a percentage of 0.
-fn from_percentage(control: &ControlScore<'_>) -> Option<Number> {
-    let percentage = control.percentage.filter(|p| *p > Number::ZERO)?;
-    let max = control.score?.get() * 100.0 / percentage.get();
+fn from_percentage(score: Number, percentage: Number) -> Option<Number> {
+    if percentage <= Number::ZERO {
+        return None;
+    }
+    let max = score.get() * 100.0 / percentage.get();
     Number::new((max * 100.0).round() / 100.0)
 }

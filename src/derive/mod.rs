@@ -1,17 +1,23 @@
 //! An entry, with its catalogue, becomes records. Pure, and the only way records come to be, so
 //! that every sink, replay and report tells the same story.
 
+mod change;
 mod control;
+mod quality;
+mod rules;
 mod selection;
 mod summary;
 
 use std::cell::RefCell;
 
+pub use change::{Against, Base, Measured, Point, changes};
+pub use quality::{Observed, quality};
+pub use rules::{Expectation, Rules, SeverityRule};
 pub use selection::{FullEvery, Glob, Selection, Which};
 
 use crate::model::{
-    Body, Catalogue, ControlFacts, DayFacts, EventId, EventIds, Kind, Record, Snapshot,
-    SnapshotRef, Subject, Tenant,
+    Body, Catalogue, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
+    Kind, Record, Snapshot, SnapshotRef, Subject, Tenant,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -25,22 +31,16 @@ pub struct Entry<'a> {
     /// The facts of the day's earlier revisions, oldest first; empty for the first.
     pub history: &'a [DayFacts],
     pub catalogue: &'a Catalogue,
-    /// What changes are measured from; `None` where there is none, or nobody asks for changes.
-    pub base: Option<Base<'a>>,
+    pub against: Against<'a>,
+    pub rules: &'a Rules,
     /// It is sent once more, because somebody asked.
     pub replayed: bool,
 }
 
-/// The day, or the revision, that an entry is measured from.
-#[derive(Debug)]
-pub struct Base<'a> {
-    pub facts: &'a DayFacts,
-    pub catalogue: Option<&'a Catalogue>,
-}
-
 /// The records of one entry, made one at a time. A record's place is its index here: controls by
-/// id, then the summary. It does not depend on the selection, so a cursor stays true when the
-/// configuration changes.
+/// id, then the summary, changes by control, and for each control of the day the place of an
+/// acceptance that has expired. A place does not depend on the selection, so a cursor stays true
+/// when the configuration changes.
 #[derive(Debug)]
 pub struct Records<'a> {
     entry: &'a Entry<'a>,
@@ -49,6 +49,10 @@ pub struct Records<'a> {
     /// Indices into the snapshot's controls: sorted by id, each id once, and of a revision only
     /// those that differ from the one before; and whether the selection wants it.
     controls: Vec<(u32, bool)>,
+    /// All that has changed, if the selection wants changes at all, and whether it wants this one.
+    changes: Vec<(Change<'a>, bool)>,
+    /// The controls of the day, where decisions are expected of any.
+    expectable: Vec<&'a str>,
     selected: u32,
     /// Different controls in the day.
     controls_total: u32,
@@ -62,6 +66,13 @@ impl<'a> Records<'a> {
         controls.sort_by(|a, b| name(a).cmp(name(b)));
         controls.dedup_by(|later, first| name(later) == name(first));
         let controls_total = u32::try_from(controls.len()).unwrap_or(u32::MAX);
+        let changes = if selection.changes {
+            changes_of(entry, snapshot, &controls, selection)
+        } else {
+            Vec::new()
+        };
+        let expects = selection.changes && !entry.rules.expected.is_empty();
+        let expectable = if expects { controls.iter().map(name).collect() } else { Vec::new() };
         if let Some(previous) = entry.history.last() {
             controls.retain(|&index| {
                 let control = &snapshot.controls[index as usize];
@@ -75,14 +86,34 @@ impl<'a> Records<'a> {
             (index, selection.controls && selection.which.wants(control, entry))
         };
         let controls: Vec<(u32, bool)> = controls.into_iter().map(wanted).collect();
-        let selected = controls.iter().map(|(_, wanted)| u32::from(*wanted)).sum::<u32>()
-            + u32::from(selection.summary);
-        Self { entry, snapshot, selection, controls, selected, controls_total, ids }
+        let mut records = Self {
+            entry,
+            snapshot,
+            selection,
+            controls,
+            changes,
+            expectable,
+            selected: 0,
+            controls_total,
+            ids,
+        };
+        records.selected = records.count();
+        records
+    }
+
+    fn count(&self) -> u32 {
+        let wanted = |wanted: bool| u32::from(wanted);
+        let expired = (0..self.expectable.len()).filter(|index| self.expired(*index).is_some());
+        self.controls.iter().map(|(_, w)| wanted(*w)).sum::<u32>()
+            + self.changes.iter().map(|(_, w)| wanted(*w)).sum::<u32>()
+            + u32::try_from(expired.count()).unwrap_or(0)
+            + wanted(self.selection.summary)
     }
 
     /// One past the last place.
     pub fn end(&self) -> u32 {
-        u32::try_from(self.controls.len()).unwrap_or(u32::MAX).saturating_add(1)
+        let places = self.controls.len() + 1 + self.changes.len() + self.expectable.len();
+        u32::try_from(places).unwrap_or(u32::MAX)
     }
 
     /// How many records the selection leaves.
@@ -92,11 +123,34 @@ impl<'a> Records<'a> {
 
     /// The record at a place; `None` past the end and where the selection leaves one out.
     pub fn at(&self, place: u32) -> Option<Record<'a>> {
-        match self.controls.get(place as usize) {
-            Some(&(index, wanted)) => wanted.then(|| self.control(index)),
-            None if place + 1 == self.end() => self.selection.summary.then(|| self.summary()),
-            None => None,
+        let place = place as usize;
+        if let Some(&(index, wanted)) = self.controls.get(place) {
+            return wanted.then(|| self.control(index));
         }
+        match place - self.controls.len() {
+            0 => self.selection.summary.then(|| self.summary()),
+            place => match self.changes.get(place - 1) {
+                Some((change, wanted)) => {
+                    wanted.then(|| self.change(change::record(change.clone(), self.entry)))
+                }
+                None => self.expired(place - 1 - self.changes.len()).map(|c| self.change(c)),
+            },
+        }
+    }
+
+    /// What is at the place of an acceptance that may have expired.
+    fn expired(&self, index: usize) -> Option<ChangeRecord<'a>> {
+        let record = change::expired(self.expectable.get(index)?, self.entry)?;
+        self.selection.wants_change(&record.change, self.entry.catalogue).then_some(record)
+    }
+
+    fn change(&self, change: ChangeRecord<'a>) -> Record<'a> {
+        let ids = &mut self.ids.borrow_mut();
+        let control = Subject { kind: Kind::Control, what: "", control: change.change.control };
+        let previous = previous_control_id(ids, &control, self.entry.history);
+        let event_id = change.event_id(self.entry, ids, previous);
+        let time_ms = change::time_ms(&change.change, self.entry);
+        Record { time_ms, ..self.record(event_id, Body::Change(Box::new(change))) }
     }
 
     fn control(&self, index: u32) -> Record<'a> {
@@ -125,11 +179,63 @@ impl<'a> Records<'a> {
             event_id,
             observed_time: entry.observed_time,
             observed_ms: entry.observed_ms,
+            time_ms: entry.snapshot.day.epoch_ms(),
             tenant: entry.tenant,
             snapshot: entry.snapshot,
             replayed: entry.replayed,
             body,
         }
+    }
+}
+
+/// The changes of an entry, from its facts alone: the same that [`Records`] makes of its body.
+pub fn changes_from_facts<'a>(entry: &'a Entry<'a>, facts: &'a DayFacts) -> Vec<ChangeRecord<'a>> {
+    let points: Vec<Point<'a>> = facts.controls.iter().map(Point::of).collect();
+    let found = changes(&measured(entry), &points).into_iter();
+    let mut records: Vec<ChangeRecord<'a>> =
+        found.map(|change| change::record(change, entry)).collect();
+    if !entry.rules.expected.is_empty() {
+        records.extend(points.iter().filter_map(|point| change::expired(point.name, entry)));
+    }
+    records
+}
+
+fn measured<'a>(entry: &'a Entry<'a>) -> Measured<'a> {
+    Measured {
+        day: entry.snapshot.day,
+        historical: entry.snapshot.is_historical(),
+        backfilled: entry.snapshot.backfilled,
+        catalogue: entry.catalogue,
+        against: &entry.against,
+    }
+}
+
+/// What has changed, by control; and whether the selection wants it.
+fn changes_of<'a>(
+    entry: &'a Entry<'a>,
+    snapshot: &'a Snapshot<'a>,
+    controls: &[u32],
+    selection: &Selection,
+) -> Vec<(Change<'a>, bool)> {
+    let points: Vec<Point<'a>> = controls
+        .iter()
+        .map(|&index| {
+            let control = &snapshot.controls[index as usize];
+            let &ControlScore { score, percentage, count, total, on, .. } = control;
+            Point { name: &control.name, score, percentage, count, total, on }
+        })
+        .collect();
+    let wanted = |change: Change<'a>| {
+        let wanted = selection.wants_change(&change, entry.catalogue);
+        (change, wanted)
+    };
+    changes(&measured(entry), &points).into_iter().map(wanted).collect()
+}
+
+impl Rules {
+    /// Of a configuration that says nothing.
+    pub fn none() -> &'static Self {
+        &change::NO_RULES
     }
 }
 

@@ -3,13 +3,19 @@
 use wildmatch::WildMatch;
 
 use super::{Base, Entry, control};
-use crate::model::{ControlScore, ProfileSlot};
+use crate::model::{Catalogue, Change, ChangeKind, ControlScore, ProfileSlot};
 
 /// What a sink wants of an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
     pub controls: bool,
     pub summary: bool,
+    pub changes: bool,
+    pub quality: bool,
+    /// Changes that nobody was looking at when they happened, too.
+    pub historical: bool,
+    /// Only these kinds of change; empty: all.
+    pub kinds: Vec<ChangeKind>,
     pub which: Which,
 }
 
@@ -34,12 +40,27 @@ pub struct Glob(WildMatch);
 impl Selection {
     /// Every record.
     pub fn all() -> Self {
-        Self { controls: true, summary: true, which: Which::default() }
+        Self {
+            controls: true,
+            summary: true,
+            changes: true,
+            quality: true,
+            historical: true,
+            kinds: Vec::new(),
+            which: Which::default(),
+        }
     }
 
     /// Bases have to be at hand.
     pub fn needs_base(&self) -> bool {
-        self.controls && self.which.changed.is_some()
+        self.changes || self.controls && self.which.changed.is_some()
+    }
+
+    pub(super) fn wants_change(&self, change: &Change<'_>, catalogue: &Catalogue) -> bool {
+        self.changes
+            && (self.historical || !change.historical)
+            && (self.kinds.is_empty() || self.kinds.contains(&change.what))
+            && self.which.fits(change.control, None, catalogue.find(change.control))
     }
 }
 
@@ -49,16 +70,21 @@ impl Which {
             return true;
         }
         let profile = entry.catalogue.find(&score.name);
-        let of_profile = |field: fn(&crate::model::Profile) -> &Option<String>| {
-            profile.and_then(|slot| field(&slot.profile).as_deref())
-        };
-        let category = score.category.as_deref().or_else(|| of_profile(|p| &p.category));
-        matches(&self.ids, Some(&score.name))
-            && matches(&self.services, of_profile(|p| &p.service))
-            && matches(&self.categories, category)
+        self.fits(&score.name, score.category.as_deref(), profile)
             && self
                 .changed
                 .is_none_or(|every| every.is_full(entry) || differs(score, profile, entry))
+    }
+
+    /// Whether id, service and category are wanted.
+    fn fits(&self, control: &str, category: Option<&str>, profile: Option<&ProfileSlot>) -> bool {
+        let of_profile = |field: fn(&crate::model::Profile) -> &Option<String>| {
+            profile.and_then(|slot| field(&slot.profile).as_deref())
+        };
+        let category = category.or_else(|| of_profile(|p| &p.category));
+        matches(&self.ids, Some(control))
+            && matches(&self.services, of_profile(|p| &p.service))
+            && matches(&self.categories, category)
     }
 }
 
@@ -67,7 +93,11 @@ impl FullEvery {
     /// depends on the days alone, and a gap postpones nothing.
     fn is_full(self, entry: &Entry<'_>) -> bool {
         let span = |day: crate::model::Day| day.number().div_euclid(self.0.max(1));
-        entry.base.as_ref().is_none_or(|base| span(base.facts.day) != span(entry.snapshot.day))
+        entry
+            .against
+            .base
+            .as_ref()
+            .is_none_or(|base| span(base.facts.day) != span(entry.snapshot.day))
     }
 }
 
@@ -87,7 +117,7 @@ fn matches(patterns: &[Glob], text: Option<&str>) -> bool {
 
 /// Whether a control differs from its base in facts, attainable points, decision or deprecation.
 fn differs(score: &ControlScore<'_>, now: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
-    let Some(Base { facts, catalogue }) = &entry.base else { return true };
+    let Some(Base { facts, catalogue, .. }) = &entry.against.base else { return true };
     let Some(before) = facts.control(&score.name) else { return true };
     if before.differs(&control::facts(score)) {
         return true;

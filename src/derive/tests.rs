@@ -18,6 +18,7 @@ fn reference(revision: u32, backfilled: bool) -> SnapshotRef {
         late: false,
         backfilled,
         partial: false,
+        imported: false,
     }
 }
 
@@ -43,7 +44,8 @@ fn with_records<T>(
         observed_ms: 0,
         history,
         catalogue: &catalogue,
-        base: None,
+        against: Against::default(),
+        rules: Rules::none(),
         replayed: false,
     };
     f(&Records::new(&entry, &snapshot, selection))

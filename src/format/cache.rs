@@ -14,7 +14,7 @@ const MAX_PROFILES: usize = 4_096;
 /// The piece that all records of one entry share.
 #[derive(Debug, Default)]
 pub(super) struct ByEntry {
-    key: Option<(TenantId, Day, u64, i64)>,
+    key: Option<(TenantId, Day, u64, i64, i64)>,
     bytes: Vec<u8>,
 }
 
@@ -36,7 +36,7 @@ impl<T> ByProfile<T> {
 impl ByEntry {
     pub(super) fn get(&mut self, record: &Record<'_>, render: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
         let at = record.snapshot;
-        let key = (record.tenant.id, at.day, at.seq, record.observed_ms);
+        let key = (record.tenant.id, at.day, at.seq, record.observed_ms, record.time_ms);
         if self.key != Some(key) {
             self.key = Some(key);
             self.bytes.clear();

@@ -8,13 +8,15 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cache::{ByEntry, ByProfile},
+    change::{change_sentence, quality_sentence},
     json::write_extra_fields,
-    members::{boolean, close, text as json_text, write_additional},
+    members::{boolean, close, end, open, text as json_text, write_additional},
     severity::cef_severity,
     text::{cut, is_unsafe, plain, plain_run, stand_in, trim},
 };
 use crate::model::{
-    Body, ControlRecord, Number, Outcome, Profile, Record, StateUpdate, SummaryRecord,
+    Body, ChangeKind, ChangeRecord, ControlRecord, Number, Outcome, Profile, QualityRecord, Record,
+    StateUpdate, SummaryRecord,
 };
 
 /// The six fields between `CEF:0` and the extension.
@@ -84,7 +86,8 @@ impl Cef {
         out.extend_from_slice(self.entry.get(record, |out| write_entry_pairs(record, host, out)));
         out.extend_from_slice(b" externalId=");
         out.extend_from_slice(&record.event_id.hex());
-        out.extend_from_slice(b" act=snapshot");
+        out.extend_from_slice(b" act=");
+        out.extend_from_slice(action(record).as_bytes());
         self.scratch.clear();
         self.scratch.extend_from_slice(self.rest.get(record, |out| write_entry_rest(record, out)));
         if record.replayed {
@@ -95,6 +98,12 @@ impl Cef {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => {
                 write_summary(summary, &sentence(record), &mut self.scratch, out);
+            }
+            Body::Change(change) => {
+                write_change(change, &sentence(record), &mut self.scratch, out);
+            }
+            Body::Quality(quality) => {
+                write_quality(quality, &sentence(record), &mut self.scratch, out);
             }
         }
         write_rest(&mut self.scratch, out);
@@ -183,6 +192,40 @@ pub(super) fn class(record: &Record<'_>) -> (&'static str, &'static str) {
     match record.body {
         Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
         Body::Summary(_) => ("TenantScore", "Secure Score of a tenant"),
+        Body::Change(ref change) => class_of_change(change.change.what),
+        Body::Quality(_) => ("DataQuality", "Secure Score data quality"),
+    }
+}
+
+fn class_of_change(what: ChangeKind) -> (&'static str, &'static str) {
+    match what {
+        ChangeKind::Regressed => ("ControlRegressed", "Secure Score control regressed"),
+        ChangeKind::Improved => ("ControlImproved", "Secure Score control improved"),
+        ChangeKind::Added => ("ControlAdded", "Secure Score control added"),
+        ChangeKind::Removed => ("ControlRemoved", "Secure Score control removed"),
+        ChangeKind::MaxScoreChanged => {
+            ("ControlMaxScoreChanged", "Secure Score control weighs differently")
+        }
+        ChangeKind::DecisionChanged => {
+            ("ControlStateChanged", "Secure Score decision on a control")
+        }
+        ChangeKind::Deprecated => ("ControlDeprecated", "Secure Score control retired"),
+        ChangeKind::ImplementationChanged => {
+            ("ControlImplementationChanged", "Secure Score control implemented differently")
+        }
+        ChangeKind::BaselineDrift => ("ControlBaselineDrift", "Secure Score baseline drift"),
+        ChangeKind::AcceptanceExpired => {
+            ("ControlAcceptanceExpired", "Secure Score acceptance expired")
+        }
+    }
+}
+
+/// What has happened, in a word.
+fn action(record: &Record<'_>) -> &'static str {
+    match &record.body {
+        Body::Change(change) => change.change.what.as_str(),
+        Body::Quality(quality) => quality.what.as_str(),
+        Body::Control(_) | Body::Summary(_) => "snapshot",
     }
 }
 
@@ -201,6 +244,8 @@ pub(super) fn sentence(record: &Record<'_>) -> String {
         Body::Summary(summary) => {
             format!("Secure Score {} of {} points", points(summary.current), points(summary.max))
         }
+        Body::Change(change) => change_sentence(change),
+        Body::Quality(quality) => quality_sentence(quality),
     }
 }
 
@@ -264,15 +309,14 @@ fn push(c: char, out: &mut Vec<u8>) {
 /// The pairs that all records of an entry share. `rt` comes first.
 fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
     let at = record.snapshot;
-    let (observed, day) = (record.observed_ms, at.day.epoch_ms());
+    let (observed, day) = (record.observed_ms, record.time_ms);
     out.extend_from_slice(
         format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}")
             .as_bytes(),
     );
     pair(" deviceExternalId=", Some(&record.tenant.id.to_string()), 255, out);
     pair(" dvchost=", Some(host), 100, out);
-    out.extend_from_slice(b" flexString1Label=snapshotId");
-    pair(" flexString1=", Some(&at.id), LONG, out);
+    pair(" flexString1Label=snapshotId flexString1=", Some(&at.id), LONG, out);
 }
 
 /// The start of `cs6`: an open JSON object.
@@ -285,7 +329,11 @@ fn write_entry_rest(record: &Record<'_>, out: &mut Vec<u8>) {
         json_text(label, Some(value), out);
     }
     close(b'}', out);
-    out.extend_from_slice(format!(",\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
+    out.push(b',');
+    if matches!(record.body, Body::Quality(_)) {
+        return;
+    }
+    out.extend_from_slice(format!("\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
     boolean("late", Some(at.late), out);
     boolean("backfilled", Some(at.backfilled), out);
     boolean("partial", Some(at.partial), out);
@@ -339,6 +387,48 @@ fn write_summary(
         summary.averages.iter().filter_map(|a| Some((a.basis.as_ref(), a.score?.to_string())));
     write_scores_rest("averages", averages, rest);
     write_additional_rest(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), rest);
+}
+
+fn write_change(record: &ChangeRecord<'_>, sentence: &str, rest: &mut Vec<u8>, out: &mut Vec<u8>) {
+    let change = &record.change;
+    pair(" cat=", record.category, LONG, out);
+    pair(" msg=", Some(sentence), LONG, out);
+    pair(" cs1Label=controlName cs1=", Some(change.control), CUSTOM_STRING, out);
+    pair(" cs2Label=controlTitle cs2=", Some(record.title()), CUSTOM_STRING, out);
+    let profile = record.profile;
+    pair(" request=", profile.and_then(|p| p.action_url.as_deref()), LONG, out);
+    pair(" destinationServiceName=", profile.and_then(|p| p.service.as_deref()), LONG, out);
+    if let Some(decision) = change.after.decision {
+        pair(" cs3Label=controlState cs3=", decision.state.as_deref(), CUSTOM_STRING, out);
+        pair(" suser=", decision.updated_by.as_deref(), LONG, out);
+    }
+    number(" cfp1Label=score cfp1=", change.after.score, out);
+    number(" cfp2Label=maxScore cfp2=", change.after.max_score, out);
+    number(" cfp3Label=scorePercent cfp3=", change.after.percentage, out);
+    number(" cfp4Label=scoreDelta cfp4=", change.delta, out);
+    pair(" flexString2Label=cause flexString2=", Some(change.cause.as_str()), LONG, out);
+    let before = rest.len();
+    open("change", rest);
+    super::change::write_change(record, rest);
+    end(rest);
+    if rest.len() >= CUSTOM_STRING {
+        rest.truncate(before);
+        rest.extend_from_slice(b"\"truncated\":true,");
+    }
+}
+
+fn write_quality(
+    record: &QualityRecord<'_>,
+    sentence: &str,
+    rest: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    pair(" msg=", Some(sentence), LONG, out);
+    pair(" outcome=", Some(record.phase.as_str()), LONG, out);
+    pair(" reason=", Some(record.details), LONG, out);
+    open("quality", rest);
+    super::change::write_quality(record, rest);
+    end(rest);
 }
 
 fn write_scores_rest<'a>(

@@ -27,7 +27,7 @@ impl CloudEvents {
         text("source", Some(&format!("urn:microsoft:tenant:{}", record.tenant.id)), out);
         text("type", Some(&format!("{TYPE}{}", record.kind().as_str())), out);
         text("subject", Some(record.control_id()).filter(|id| !id.is_empty()), out);
-        text("time", Some(&format!("{}T00:00:00Z", record.snapshot.day)), out);
+        text("time", Some(&record.time()), out);
         text("datacontenttype", Some("application/json"), out);
         text("dataschema", Some(SCHEMA), out);
         out.extend_from_slice(b"\"data\":");

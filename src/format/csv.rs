@@ -4,10 +4,14 @@
 
 use super::{
     Options, SHORT_TEXT, Texts,
+    change::{change_sentence, quality_sentence},
     severity::cef_severity,
     text::{cut, is_unsafe, plain, stand_in},
 };
-use crate::model::{Body, ControlRecord, Number, Outcome, Record, SummaryRecord};
+use crate::model::{
+    Body, Change, ChangeKind, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record,
+    Side, SummaryRecord,
+};
 
 #[derive(Debug)]
 pub struct Csv {
@@ -15,7 +19,7 @@ pub struct Csv {
 }
 
 /// The columns. More may come at the end, none goes.
-pub const COLUMNS: [&str; 38] = [
+pub const COLUMNS: [&str; 50] = [
     "kind",
     "event_id",
     "time",
@@ -54,6 +58,18 @@ pub const COLUMNS: [&str; 38] = [
     "action_url",
     "controls_total",
     "records_sent",
+    "what",
+    "cause",
+    "base_day",
+    "before",
+    "after",
+    "delta",
+    "historical",
+    "flapping",
+    "baseline",
+    "phase",
+    "first_day",
+    "message",
 ];
 
 impl Csv {
@@ -66,7 +82,7 @@ impl Csv {
         let mut row = Row { out, cells: 0 };
         row.plain(record.kind().as_str());
         row.plain(&record.event_id.to_string());
-        row.plain(&format!("{}T00:00:00Z", at.day));
+        row.plain(&record.time());
         row.plain(record.observed_time);
         row.plain(&record.tenant.id.to_string());
         row.text(Some(&record.tenant.name));
@@ -79,6 +95,8 @@ impl Csv {
         match &record.body {
             Body::Control(control) => self.control(control, &mut row),
             Body::Summary(summary) => write_summary(summary, &mut row),
+            Body::Change(change) => write_change(change, &mut row),
+            Body::Quality(quality) => write_quality(quality, &mut row),
         }
         while row.cells < COLUMNS.len() {
             row.plain("");
@@ -123,11 +141,69 @@ fn write_summary(summary: &SummaryRecord<'_>, row: &mut Row<'_>) {
     row.number(summary.current);
     row.number(summary.max);
     row.number(summary.percentage);
-    while row.cells < COLUMNS.len() - 2 {
-        row.plain("");
-    }
+    row.go_to("controls_total");
     row.plain(&summary.controls_total.to_string());
     row.plain(&summary.records_sent.to_string());
+}
+
+fn write_change(record: &ChangeRecord<'_>, row: &mut Row<'_>) {
+    let change = &record.change;
+    row.text(Some(change.control));
+    row.text(Some(record.title()));
+    row.text(record.category);
+    row.text(record.profile.and_then(|p| p.service.as_deref()));
+    row.number(change.after.score);
+    row.number(change.after.max_score);
+    row.number(change.after.percentage);
+    row.go_to("count");
+    row.number(change.after.count);
+    row.number(change.after.total);
+    let decision = change.after.decision;
+    row.text(decision.and_then(|d| d.state.as_deref()));
+    row.text(decision.and_then(|d| d.updated_by.as_deref()));
+    row.text(decision.and_then(|d| d.updated.as_deref()));
+    row.text(decision.and_then(|d| d.comment.as_deref()));
+    row.plain(change.after.deprecated.map_or("", |d| if d { "true" } else { "false" }));
+    row.go_to("what");
+    row.plain(change.what.as_str());
+    row.plain(change.cause.as_str());
+    row.plain(&change.base_day.map(|day| day.to_string()).unwrap_or_default());
+    row.text(value(change, &change.before).as_deref());
+    row.text(value(change, &change.after).as_deref());
+    row.number(change.delta);
+    for flag in [change.historical, change.flapping] {
+        row.plain(if flag { "true" } else { "false" });
+    }
+    row.text(change.baseline.map(|from| from.name));
+    row.go_to("message");
+    row.text(Some(&change_sentence(record)));
+}
+
+/// The one value of a side that its change is about.
+fn value(change: &Change<'_>, side: &Side<'_>) -> Option<String> {
+    let number = |number: Option<Number>| number.map(|n| n.to_string());
+    match change.what {
+        ChangeKind::MaxScoreChanged => number(side.max_score),
+        ChangeKind::Deprecated => side.deprecated.map(|d| d.to_string()),
+        ChangeKind::DecisionChanged | ChangeKind::AcceptanceExpired => {
+            side.decision.and_then(|d| d.state.clone())
+        }
+        ChangeKind::ImplementationChanged => side
+            .on
+            .map(|on| if on { "on" } else { "off" }.to_owned())
+            .or_else(|| number(side.count))
+            .or_else(|| number(side.percentage)),
+        _ => number(side.score),
+    }
+}
+
+fn write_quality(record: &QualityRecord<'_>, row: &mut Row<'_>) {
+    row.go_to("what");
+    row.plain(record.what.as_str());
+    row.go_to("phase");
+    row.plain(record.phase.as_str());
+    row.plain(&record.first_day.to_string());
+    row.text(Some(&quality_sentence(record)));
 }
 
 struct Row<'a> {
@@ -143,6 +219,14 @@ impl Row<'_> {
         }
         self.cells += 1;
         self.out.extend_from_slice(cell.as_bytes());
+    }
+
+    /// Leaves cells empty up to a column.
+    fn go_to(&mut self, column: &str) {
+        let at = COLUMNS.iter().position(|known| *known == column).unwrap_or(COLUMNS.len());
+        while self.cells < at {
+            self.plain("");
+        }
     }
 
     fn number(&mut self, number: Option<Number>) {

@@ -13,7 +13,9 @@ use super::{
     severity::cef_severity,
     text::{cut, plain},
 };
-use crate::model::{Body, ControlRecord, Outcome, Record, SummaryRecord};
+use crate::model::{
+    Body, ChangeRecord, ControlRecord, Outcome, QualityRecord, Record, SummaryRecord,
+};
 
 #[derive(Debug)]
 pub struct Ecs {
@@ -29,7 +31,7 @@ impl Ecs {
 
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
-        text("@timestamp", Some(&format!("{}T00:00:00.000Z", record.snapshot.day)), out);
+        text("@timestamp", Some(&record.time()), out);
         text("message", Some(&sentence(record)), out);
         open("ecs", out);
         text("version", Some(VERSION), out);
@@ -56,8 +58,10 @@ impl Ecs {
             text(label, Some(value), out);
         }
         end(out);
-        if let Body::Control(control) = &record.body {
-            self.rule(control, out);
+        match &record.body {
+            Body::Control(control) => self.rule(control, out),
+            Body::Change(change) => write_changed(change, out),
+            Body::Summary(_) | Body::Quality(_) => {}
         }
         open("microsoft", out);
         open("secure_score", out);
@@ -65,6 +69,8 @@ impl Ecs {
         match &record.body {
             Body::Control(control) => write_control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
+            Body::Change(change) => write_change(change, out),
+            Body::Quality(quality) => write_quality(quality, out),
         }
         write_extra_fields(&self.options, out);
         close(b'}', out);
@@ -102,10 +108,15 @@ impl Ecs {
 fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     open("event", out);
     text("id", Some(&record.event_id.to_string()), out);
-    text("kind", Some("state"), out);
-    list("category", ["configuration"].into_iter(), out);
-    list("type", ["info"].into_iter(), out);
-    text("action", Some("snapshot"), out);
+    let (kind, category, of_type, action) = match &record.body {
+        Body::Change(change) => ("event", "configuration", "change", change.change.what.as_str()),
+        Body::Quality(quality) => ("event", "host", "info", quality.what.as_str()),
+        Body::Control(_) | Body::Summary(_) => ("state", "configuration", "info", "snapshot"),
+    };
+    text("kind", Some(kind), out);
+    list("category", [category].into_iter(), out);
+    list("type", [of_type].into_iter(), out);
+    text("action", Some(action), out);
     text("module", Some("microsoft_secure_score"), out);
     text("dataset", Some(&format!("microsoft_secure_score.{}", record.kind().as_str())), out);
     text("created", Some(record.observed_time), out);
@@ -129,6 +140,9 @@ fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
 fn write_snapshot(record: &Record<'_>, out: &mut Vec<u8>) {
     let at = record.snapshot;
     text("kind", Some(record.kind().as_str()), out);
+    if matches!(record.body, Body::Quality(_)) {
+        return write_replayed(record, out);
+    }
     open("snapshot", out);
     text("id", Some(&at.id), out);
     text("date", Some(&at.day.to_string()), out);
@@ -138,9 +152,41 @@ fn write_snapshot(record: &Record<'_>, out: &mut Vec<u8>) {
     boolean("backfilled", Some(at.backfilled), out);
     boolean("partial", Some(at.partial), out);
     end(out);
+    write_replayed(record, out);
+}
+
+fn write_replayed(record: &Record<'_>, out: &mut Vec<u8>) {
     if record.replayed {
         boolean("replayed", Some(true), out);
     }
+}
+
+/// The control that has changed, as a rule; and who decided.
+fn write_changed(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
+    open("rule", out);
+    text("id", Some(change.change.control), out);
+    text("name", Some(change.title()), out);
+    text("category", change.category, out);
+    text("ruleset", Some("Microsoft Secure Score"), out);
+    end(out);
+    let decision = change.change.after.decision;
+    if let Some(user) = decision.and_then(|d| d.updated_by.as_deref()) {
+        open("user", out);
+        text("name", Some(user), out);
+        end(out);
+    }
+}
+
+pub(super) fn write_change(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
+    open("change", out);
+    super::change::write_change(change, out);
+    end(out);
+}
+
+pub(super) fn write_quality(quality: &QualityRecord<'_>, out: &mut Vec<u8>) {
+    open("quality", out);
+    super::change::write_quality(quality, out);
+    end(out);
 }
 
 pub(super) fn write_control(control: &ControlRecord<'_>, out: &mut Vec<u8>) {

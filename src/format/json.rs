@@ -7,6 +7,7 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cache::{ByEntry, ByProfile},
+    change,
     members::{boolean, close, float, list, plain_number, raw, text, write_additional, write_key},
     text::{cut, plain},
 };
@@ -56,6 +57,14 @@ impl Json {
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
+            Body::Change(change) => {
+                member("control", |out| change::write_control(change, out), out);
+                out.push(b',');
+                member("change", |out| change::write_change(change, out), out);
+            }
+            Body::Quality(quality) => {
+                member("quality", |out| change::write_quality(quality, out), out);
+            }
         }
         out.push(b'}');
     }
@@ -143,7 +152,7 @@ pub(super) fn write_extra_fields(options: &Options, out: &mut Vec<u8>) {
 /// `time` to `snapshot`: the same for all records of an entry.
 fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
     let at = record.snapshot;
-    text("time", Some(&format!("{}T00:00:00Z", at.day)), out);
+    text("time", Some(&record.time()), out);
     text("observed_time", Some(record.observed_time), out);
     out.extend_from_slice(b"\"tenant\":{");
     text("id", Some(&record.tenant.id.to_string()), out);
@@ -153,7 +162,11 @@ fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
         text(label, Some(value), out);
     }
     close(b'}', out);
-    out.extend_from_slice(b"},\"snapshot\":{");
+    out.extend_from_slice(b"},");
+    if matches!(record.body, Body::Quality(_)) {
+        return;
+    }
+    super::members::open("snapshot", out);
     text("id", Some(&at.id), out);
     text("date", Some(&at.day.to_string()), out);
     out.extend_from_slice(format!("\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
@@ -162,6 +175,12 @@ fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
     boolean("partial", Some(at.partial), out);
     close(b'}', out);
     out.push(b',');
+}
+
+fn member(key: &str, write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    super::members::open(key, out);
+    write(out);
+    close(b'}', out);
 }
 
 fn write_scores(control: &ControlRecord<'_>, out: &mut Vec<u8>) {

@@ -7,10 +7,13 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cef::{class, sentence},
+    change::object,
     severity::cef_severity,
     text::{cut, is_unsafe, plain, stand_in},
 };
-use crate::model::{Body, ControlRecord, Number, Outcome, Record, SummaryRecord};
+use crate::model::{
+    Body, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record, SummaryRecord,
+};
 
 /// LEEF lines, one a record.
 #[derive(Debug)]
@@ -56,9 +59,11 @@ impl Leef {
         out.text("resource", &record.tenant.id.to_string());
         out.text("domain", &record.tenant.name);
         out.text("identHostName", &self.options.host);
-        out.text("snapshotTime", &at.day.epoch_ms().to_string());
-        out.text("snapshotId", &at.id);
-        out.text("revision", &at.revision.to_string());
+        out.text("snapshotTime", &record.time_ms.to_string());
+        if !at.id.is_empty() {
+            out.text("snapshotId", &at.id);
+            out.text("revision", &at.revision.to_string());
+        }
         for (flag, set) in [
             ("late", at.late),
             ("backfilled", at.backfilled),
@@ -72,6 +77,8 @@ impl Leef {
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
+            Body::Change(change) => write_change(change, out),
+            Body::Quality(quality) => write_quality(quality, out),
         }
         out.text("msg", &sentence(record));
         for (label, value) in &record.tenant.labels {
@@ -124,6 +131,42 @@ impl Leef {
             );
         }
     }
+}
+
+fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
+    let change = &record.change;
+    out.text("what", change.what.as_str());
+    out.text("cause", change.cause.as_str());
+    out.maybe("cat", record.category);
+    out.text("policy", change.control);
+    out.text("controlTitle", record.title());
+    out.number("score", change.after.score);
+    out.number("maxScore", change.after.max_score);
+    out.number("scorePercent", change.after.percentage);
+    out.number("scoreBefore", change.before.score);
+    out.number("scoreDelta", change.delta);
+    if let Some(decision) = change.after.decision {
+        out.maybe("controlState", decision.state.as_deref());
+        out.maybe("usrName", decision.updated_by.as_deref());
+        out.maybe("stateUpdated", decision.updated.as_deref());
+        out.maybe("stateComment", decision.comment.as_deref());
+    }
+    for (flag, set) in [("historical", change.historical), ("flapping", change.flapping)] {
+        if set {
+            out.text(flag, "true");
+        }
+    }
+    out.maybe("baseline", change.baseline.map(|from| from.name));
+    let whole = object(|out| super::change::write_change(record, out));
+    out.text("change", &String::from_utf8_lossy(&whole));
+}
+
+fn write_quality(record: &QualityRecord<'_>, out: &mut Attributes<'_>) {
+    out.text("what", record.what.as_str());
+    out.text("phase", record.phase.as_str());
+    out.maybe("subject", Some(record.subject));
+    out.text("firstDay", &record.first_day.to_string());
+    out.maybe("reason", Some(record.details));
 }
 
 fn write_summary(summary: &SummaryRecord<'_>, out: &mut Attributes<'_>) {

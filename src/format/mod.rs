@@ -5,15 +5,23 @@
 //! | record | JSON | CEF | LEEF | ECS | OCSF | CSV | CloudEvents |
 //! |---|---|---|---|---|---|---|---|
 //! | `event_id` | `event_id` | `externalId` | `recordId` | `event.id` | `metadata.uid` | `event_id` | `id` |
-//! | `time` (the day) | `time` | `deviceCustomDate1`, label `snapshotTime` | `snapshotTime` | `@timestamp` | `metadata.original_time` | `time` | `time` |
+//! | `time` | `time` | `deviceCustomDate1`, label `snapshotTime` | `snapshotTime` | `@timestamp` | `metadata.original_time` | `time` | `time` |
 //! | `observed_time` | `observed_time` | `rt` | `devTime` | `event.created` | `time` | `observed_time` | `data.observed_time` |
-//! | kind | `kind` | class id: `ControlSnapshot`, `TenantScore` | event id, as CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
+//! | kind | `kind` | class id: `ControlSnapshot`, `TenantScore`, `Control…` by what has changed, `DataQuality` | event id, as CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
 //! | tenant id | `tenant.id` | `deviceExternalId` | `resource` | `organization.id` | `metadata.tenant_uid` | `tenant_id` | `source` |
 //! | tenant name | `tenant.name` | `cs6` | `domain` | `organization.name` | `resources[0].name` | `tenant_name` | `data` |
 //! | labels | `tenant.labels` | `cs6` | `label…` | `labels` | `resources[0].labels` | no | `data` |
 //! | severity | no | header | `sev` | `event.severity` | `severity_id` | `severity` | no |
 //! | `replayed` | `replayed` | `cs6` | `replayed` | `microsoft.secure_score.replayed` | `unmapped.replayed` | `replayed` | `data` |
+//! | `change.what`, `quality.what` | `change.what` | `act` | `what` | `event.action` | `status_detail` | `what` | `data` |
+//! | cause | `change.cause` | `flexString2` | `cause` | `microsoft.secure_score.change.cause` | `unmapped.change.cause` | `cause` | `data` |
+//! | before, after | `change.before`, `.after` | `cs6`; after in `cfp1` to `cfp3` | `score`, `maxScore`; `change` | `microsoft.secure_score.change` | `unmapped.change` | `before`, `after` | `data` |
+//! | delta | `change.delta` | `cfp4` | `scoreDelta` | `microsoft.secure_score.change.delta` | `unmapped.change.delta` | `delta` | `data` |
+//! | decided by | `change.after.state_updated_by` | `suser` | `usrName` | `user.name` | `unmapped.change.after` | `state_updated_by` | `data` |
 //! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | no | `data` |
+//!
+//! `time` is the day for control and summary, the time of observation for change and quality, the
+//! day where a change is historical.
 //!
 //! `tests/it/readers.rs` holds each cell to it.
 //!
@@ -23,6 +31,7 @@
 
 mod cache;
 mod cef;
+mod change;
 mod cloudevents;
 mod csv;
 mod ecs;
@@ -36,6 +45,7 @@ mod shorten;
 mod text;
 
 pub use cef::{Cef, Header as CefHeader, write_extension, write_header};
+pub use change::{change_sentence, quality_sentence};
 pub use cloudevents::CloudEvents;
 pub use csv::{COLUMNS, Csv, csv_cell};
 pub use ecs::Ecs;

@@ -7,13 +7,13 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cef::sentence,
-    ecs::{write_control, write_summary},
+    ecs::{write_change, write_control, write_quality, write_summary},
     json::write_extra_fields,
     members::{boolean, close, end, integer, list, open, text},
     severity::cef_severity,
     text::{cut, plain},
 };
-use crate::model::{Body, ControlRecord, Outcome, Record};
+use crate::model::{Body, ChangeRecord, ControlRecord, Outcome, Phase, Record, Severity};
 
 #[derive(Debug)]
 pub struct Ocsf {
@@ -49,6 +49,11 @@ impl Ocsf {
         let (status, name) = match &record.body {
             Body::Control(control) => triage(control),
             Body::Summary(_) => (1, "New"),
+            Body::Change(change) => triage_change(change),
+            Body::Quality(quality) => match quality.phase {
+                Phase::Begin => (1, "New"),
+                Phase::End => (4, "Resolved"),
+            },
         };
         integer("status_id", status, out);
         text("status", Some(name), out);
@@ -70,6 +75,8 @@ impl Ocsf {
         match &record.body {
             Body::Control(control) => write_control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
+            Body::Change(change) => write_change(change, out),
+            Body::Quality(quality) => write_quality(quality, out),
         }
         write_extra_fields(&self.options, out);
         close(b'}', out);
@@ -77,14 +84,28 @@ impl Ocsf {
     }
 
     fn finding(&self, record: &Record<'_>, out: &mut Vec<u8>) {
-        let Body::Control(control) = &record.body else {
-            open("finding_info", out);
-            text("uid", Some(&format!("{}/summary", record.tenant.id)), out);
-            text("title", Some("Microsoft Secure Score of the tenant"), out);
-            integer("created_time", record.snapshot.day.epoch_ms(), out);
-            end(out);
-            return;
+        let (uid, title) = match &record.body {
+            Body::Control(control) => return self.control(record, control, out),
+            Body::Summary(_) => {
+                ("summary".to_owned(), "Microsoft Secure Score of the tenant".to_owned())
+            }
+            Body::Change(change) => {
+                let what = change.change.what.as_str();
+                (format!("{}/{what}", change.change.control), change.title().to_owned())
+            }
+            Body::Quality(quality) => {
+                let what = quality.what.as_str();
+                (format!("{what}/{}", quality.subject), sentence(record))
+            }
         };
+        open("finding_info", out);
+        text("uid", Some(&format!("{}/{uid}", record.tenant.id)), out);
+        text("title", Some(&title), out);
+        integer("created_time", record.time_ms, out);
+        end(out);
+    }
+
+    fn control(&self, record: &Record<'_>, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         let profile = control.profile.map(|slot| &slot.profile);
         let texts = self.options.texts;
         let max = if texts == Texts::Full { usize::MAX } else { SHORT_TEXT };
@@ -142,7 +163,7 @@ fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {
     text("version", Some(VERSION), out);
     text("uid", Some(&record.event_id.to_string()), out);
     text("event_code", Some(record.control_id()).filter(|id| !id.is_empty()), out);
-    text("original_time", Some(&format!("{}T00:00:00Z", record.snapshot.day)), out);
+    text("original_time", Some(&record.time()), out);
     text("tenant_uid", Some(&record.tenant.id.to_string()), out);
     list("profiles", ["cloud"].into_iter(), out);
     open("product", out);
@@ -170,9 +191,20 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
         let status = control.implementation_status.map(plain);
         text("status_detail", status.as_deref(), out);
     } else {
-        text("control", Some("Microsoft Secure Score"), out);
-        integer("status_id", 0, out);
-        text("status", Some("Unknown"), out);
+        let control = Some(record.control_id()).filter(|id| !id.is_empty());
+        text("control", Some(control.unwrap_or("Microsoft Secure Score")), out);
+        let (id, name) = match &record.body {
+            Body::Change(change) => passes(change),
+            _ => (0, "Unknown"),
+        };
+        integer("status_id", id, out);
+        text("status", Some(name), out);
+        let what = match &record.body {
+            Body::Change(change) => Some(change.change.what.as_str()),
+            Body::Quality(quality) => Some(quality.what.as_str()),
+            _ => None,
+        };
+        text("status_detail", what, out);
     }
     end(out);
 }
@@ -184,6 +216,22 @@ fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
         (_, Some(Outcome::Pass)) | (Some("ThirdParty"), _) => (4, "Resolved"),
         (Some("Reviewed"), _) => (2, "In Progress"),
         _ => (1, "New"),
+    }
+}
+
+/// A change that matters wants to be looked at.
+fn triage_change(change: &ChangeRecord<'_>) -> (i64, &'static str) {
+    let suppressed = change.change.historical || change.severity == Severity::Informational;
+    if suppressed { (3, "Suppressed") } else { (1, "New") }
+}
+
+/// Whether the control has all its points after the change, as far as that is known.
+fn passes(change: &ChangeRecord<'_>) -> (i64, &'static str) {
+    let after = &change.change.after;
+    match (after.score, after.max_score) {
+        (Some(score), Some(max)) if score >= max => (1, "Pass"),
+        (Some(_), Some(_)) => (3, "Fail"),
+        _ => (0, "Unknown"),
     }
 }
 

@@ -10,11 +10,14 @@ use crate::model::{Body, ControlRecord, Number, Outcome, Record};
 /// | not applicable, deprecated, risk accepted, points through a third party | 1 |
 /// | full score, or facts that do not say | 2 |
 /// | partial score | 3 + round(3 x missing share) |
+/// | change, quality: informational, low, medium, high, critical | 1, 3, 5, 8, 10 |
 /// | no score | 6, from 5 points attainable on 7, from 10 on 8 |
 pub fn cef_severity(record: &Record<'_>) -> u8 {
     match &record.body {
         Body::Summary(_) => 1,
         Body::Control(control) => of_control(control),
+        Body::Change(change) => change.severity.cef(),
+        Body::Quality(quality) => quality.severity.cef(),
     }
 }
 

@@ -83,6 +83,10 @@ impl Catalogue {
         self.slots.get(*slot)
     }
 
+    pub fn slots(&self) -> &[ProfileSlot] {
+        &self.slots
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len()
     }

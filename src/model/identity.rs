@@ -6,6 +6,11 @@
 //! (`YYYY-MM-DD`), kind, what, control id, subject digest (32 bytes), and the `event_id` of this
 //! subject's previous revision (40 hex digits, or nothing for the first).
 //!
+//! The subject digest of a change is over base day, the compared facts before, those after, and
+//! the baseline's name; which facts those are depends on what has changed (`derive/change/`). Of a
+//! decision it is over its time, who took it and the state, and the day is its own. Of an
+//! observation, over what, first day, and begin or end; its control id is its subject.
+//!
 //! The subject digest of a control is SHA-256 over two such fields, score and percentage; of a
 //! summary, current and maximum score. A number stands as its shortest decimal (`7.83`, `10`), an
 //! absent one as `-`. Counts and texts stay out: they vanish from a day overnight, and a
@@ -30,6 +35,13 @@ pub struct Subject<'a> {
     pub what: &'a str,
     /// Empty for a summary.
     pub control: &'a str,
+}
+
+/// A field of a subject digest.
+#[derive(Clone, Copy, Debug)]
+pub enum Field<'a> {
+    Text(&'a str),
+    Number(Option<Number>),
 }
 
 /// Makes the ids of one tenant's day: what they share is written once.
@@ -77,6 +89,20 @@ impl EventIds {
         self.message.bytes.clear();
         self.message.number(first);
         self.message.number(second);
+        self.message.digest()
+    }
+}
+
+impl EventIds {
+    /// A subject digest over any fields: those of a change and of an observation.
+    pub fn digest(&mut self, fields: &[Field<'_>]) -> [u8; 32] {
+        self.message.bytes.clear();
+        for field in fields {
+            match field {
+                Field::Text(text) => self.message.field(text.as_bytes()),
+                Field::Number(number) => self.message.number(*number),
+            }
+        }
         self.message.digest()
     }
 }

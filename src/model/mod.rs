@@ -3,7 +3,9 @@
 //! Pure. No I/O, no clock, no tokio, and no knowledge of anybody's JSON: [`crate::wire`] fills
 //! these types, [`crate::format`] writes them.
 
+mod baseline;
 mod catalogue;
+mod change;
 mod day;
 mod facts;
 mod identity;
@@ -13,10 +15,15 @@ mod record;
 mod snapshot;
 mod tenant;
 
+pub use baseline::Baseline;
 pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
+pub use change::{
+    Cause, Change, ChangeKind, ChangeRecord, DriftFrom, ExpectedBy, QualityRecord, Severity, Side,
+    Target, accepts_risk,
+};
 pub use day::Day;
 pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};
-pub use identity::{EventId, EventIds, Subject, day_digest};
+pub use identity::{EventId, EventIds, Field, Subject, day_digest};
 pub use number::Number;
 pub(crate) use number::write_integer;
 pub use observation::{Observation, Phase, What};

@@ -42,6 +42,27 @@ pub struct Observation {
 }
 
 impl What {
+    pub const ALL: [Self; 9] = [
+        Self::Gap,
+        Self::Stale,
+        Self::Implausible,
+        Self::ForeignTenant,
+        Self::PollFailed,
+        Self::Partial,
+        Self::CatalogueStale,
+        Self::CredentialExpiring,
+        Self::DeadLetter,
+    ];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|what| what.as_str() == name)
+    }
+
+    /// Its subject is a sink, which is not told of itself.
+    pub fn is_about_a_sink(self) -> bool {
+        self == Self::DeadLetter
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gap => "gap",
@@ -58,6 +79,10 @@ impl What {
 }
 
 impl Phase {
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Begin, Self::End].into_iter().find(|phase| phase.as_str() == name)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Begin => "begin",

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Additional, Average, Day, EventId, Number, ProfileSlot, StateUpdate, Tenant};
+use super::{
+    Additional, Average, ChangeRecord, Day, EventId, Number, ProfileSlot, QualityRecord,
+    StateUpdate, Tenant,
+};
 
 /// The name and version of the canonical record, as its `schema` field says it.
 pub const SCHEMA: &str = "secure-score-forwarder/1";
@@ -23,7 +26,11 @@ pub struct Record<'a> {
     pub observed_time: &'a str,
     /// The same in milliseconds since 1970-01-01.
     pub observed_ms: i64,
+    /// `time`, in milliseconds since 1970-01-01: the day for control and summary; for change and
+    /// quality when it was observed, or the day where that was long before.
+    pub time_ms: i64,
     pub tenant: &'a Tenant,
+    /// Of an observation only `day` (its first) and `seq` are true.
     pub snapshot: &'a SnapshotRef,
     /// Sent once more, because somebody asked.
     pub replayed: bool,
@@ -34,6 +41,8 @@ pub struct Record<'a> {
 pub enum Body<'a> {
     Control(ControlRecord<'a>),
     Summary(SummaryRecord<'a>),
+    Change(Box<ChangeRecord<'a>>),
+    Quality(QualityRecord<'a>),
 }
 
 /// The entry that a record comes from.
@@ -48,6 +57,8 @@ pub struct SnapshotRef {
     /// Read back from history, where Microsoft's copy is poorer.
     pub backfilled: bool,
     pub partial: bool,
+    /// From a saved answer.
+    pub imported: bool,
 }
 
 #[derive(Debug)]
@@ -127,15 +138,50 @@ impl Record<'_> {
         match self.body {
             Body::Control(_) => Kind::Control,
             Body::Summary(_) => Kind::Summary,
+            Body::Change(_) => Kind::Change,
+            Body::Quality(_) => Kind::Quality,
         }
     }
 
-    /// The control's id; empty for a summary.
+    /// The control's id; empty for a summary and for an observation.
     pub fn control_id(&self) -> &str {
         match &self.body {
             Body::Control(control) => control.id,
-            Body::Summary(_) => "",
+            Body::Change(change) => change.change.control,
+            Body::Summary(_) | Body::Quality(_) => "",
         }
+    }
+
+    /// `time` as RFC 3339 in UTC, to the second where it is one.
+    pub fn time(&self) -> String {
+        if self.time_ms == self.snapshot.day.epoch_ms() {
+            return format!("{}T00:00:00Z", self.snapshot.day);
+        }
+        if self.time_ms == self.observed_ms {
+            return self.observed_time.to_owned();
+        }
+        jiff::Timestamp::from_millisecond(self.time_ms).map(|at| at.to_string()).unwrap_or_default()
+    }
+}
+
+impl SnapshotRef {
+    /// What stands for the snapshot that an observation is not of.
+    pub fn of_observation(first_day: Day, seq: u64) -> Self {
+        Self {
+            id: String::new(),
+            day: first_day,
+            revision: 0,
+            seq,
+            late: false,
+            backfilled: false,
+            partial: false,
+            imported: false,
+        }
+    }
+
+    /// Nobody was looking when it happened.
+    pub fn is_historical(&self) -> bool {
+        self.backfilled || self.imported
     }
 }
 

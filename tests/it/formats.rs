@@ -136,6 +136,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 late: back == 7,
                 backfilled: back > 3,
                 partial: false,
+                imported: false,
             };
             let observed_time = format!("{day}T06:15:00.25Z");
             let observed_ms = day.epoch_ms() + 22_500_250;
@@ -146,7 +147,8 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 observed_ms,
                 history: &[],
                 catalogue: &catalogues[usize::from(back > 40)],
-                base: None,
+                against: Default::default(),
+                rules: secure_score_forwarder::derive::Rules::none(),
                 replayed: false,
             };
             let selection = Selection::all();

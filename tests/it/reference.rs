@@ -125,6 +125,7 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
         .raw("tenant", tenant.object())
         .raw("snapshot", snapshot.object());
     match &record.body {
+        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
         Body::Control(control) => {
             out.raw("control", control_json(control, texts))
                 .raw("additional", additional(control.additional));
@@ -278,6 +279,7 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
     let (class, name) = match record.body {
         Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
         Body::Summary(_) => ("TenantScore", "Secure Score of a tenant"),
+        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
     };
     let mut out = Pairs::default();
     out.pair("rt", Some(&record.observed_ms.to_string()));
@@ -301,6 +303,7 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
     match &record.body {
         Body::Control(control) => control_cef(control, options.texts, &mut out, &mut rest),
         Body::Summary(summary) => summary_cef(summary, &mut out, &mut rest),
+        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
     }
     out.labelled("cs6", "rest", Some(&rest.object()));
     format!(

@@ -1,6 +1,7 @@
 //! From what is written to what is meant. Every fault is noted; nothing stops at the first.
 
 mod credentials;
+mod rules;
 mod selection;
 mod tenants;
 
@@ -55,7 +56,8 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let schedule = schedule(schedule_section.as_ref());
     let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
     let state_directory = state_directory(root);
-    let read = tenants::read(roots, state_directory.as_deref());
+    let mut read = tenants::read(roots, state_directory.as_deref());
+    rules::read(root, &mut read.tenants);
     let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
     let sinks = sinks(root, &read);
     Some(Configuration {

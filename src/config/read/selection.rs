@@ -3,6 +3,7 @@
 use crate::{
     config::{TenantFilter, TenantPattern},
     derive::{FullEvery, Glob, Selection, Which},
+    model::ChangeKind,
     settings::Section,
 };
 
@@ -10,9 +11,15 @@ use crate::{
 const FULL_EVERY: i32 = 7;
 
 pub(super) fn read(section: &Section<'_>) -> Selection {
-    let records = section.texts("records").unwrap_or(vec!["control", "summary"]);
+    let records =
+        section.texts("records").unwrap_or(vec!["control", "summary", "change", "quality"]);
     if records.is_empty() {
         section.fault("records", "`records` names nothing to send");
+    }
+    for key in ["changes", "historical_changes"] {
+        if section.has(key) && !records.contains(&"change") {
+            section.fault(key, format!("`{key}` goes with `change` among `records`"));
+        }
     }
     let changed = section.text("controls") == Some("changed");
     if section.has("full_every") && !changed {
@@ -21,6 +28,15 @@ pub(super) fn read(section: &Section<'_>) -> Selection {
     Selection {
         controls: records.contains(&"control"),
         summary: records.contains(&"summary"),
+        changes: records.contains(&"change"),
+        quality: records.contains(&"quality"),
+        historical: section.bool("historical_changes") == Some(true),
+        kinds: section
+            .texts("changes")
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(ChangeKind::parse)
+            .collect(),
         which: Which {
             ids: globs(section, "control_ids"),
             services: globs(section, "services"),
@@ -53,7 +69,7 @@ fn full_every(section: &Section<'_>) -> FullEvery {
     FullEvery(i32::try_from(days).unwrap_or(FULL_EVERY))
 }
 
-fn globs(section: &Section<'_>, key: &str) -> Vec<Glob> {
+pub(super) fn globs(section: &Section<'_>, key: &str) -> Vec<Glob> {
     patterns(section, key).into_iter().map(Glob::new).collect()
 }
 

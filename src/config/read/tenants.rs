@@ -112,6 +112,7 @@ fn tenant(
             credential,
             api: if legacy { Api::LegacyReports } else { Api::SecureScores },
         },
+        rules: std::sync::Arc::default(),
         initial_backfill_days: section
             .integer("initial_backfill_days")
             .and_then(|days| i32::try_from(days).ok())

@@ -11,10 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, Stopped, turns::in_turn};
 use crate::{
-    checkpoint::{Lane, Letter, Pending, Position, StoredEntry, Wanted},
-    derive::{Base, Entry, Records},
+    checkpoint::{
+        Lane, Letter, Pending, Position, Stored, StoredEntry, StoredObservation, Wanted, in_force,
+    },
+    derive::{Against, Base, Entry, Observed, Records, Rules, Selection, quality},
     error::chain,
-    model::{Catalogue, Record, Snapshot, Tenant, TenantId},
+    model::{Baseline, Catalogue, Record, Snapshot, Tenant, TenantId},
     wire,
 };
 
@@ -35,7 +37,21 @@ struct Decoded<'a> {
     observed_time: String,
 }
 
-type Tenants = HashMap<TenantId, Arc<Tenant>>;
+/// A tenant whose log is served.
+struct Served {
+    tenant: Arc<Tenant>,
+    rules: Arc<Rules>,
+}
+
+type Tenants = HashMap<TenantId, Served>;
+
+/// Where a tenant's entries stand when they are made into records.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    served: &'a Served,
+    baselines: &'a [Baseline],
+    replayed: bool,
+}
 
 impl Deliverer {
     /// Reads and sends until nothing is left: what is new first, then days to be sent once more,
@@ -49,7 +65,10 @@ impl Deliverer {
                 .engine
                 .tenants
                 .iter()
-                .filter_map(|state| state.known().map(|tenant| (tenant.id, tenant)))
+                .filter_map(|state| {
+                    let tenant = state.known()?;
+                    Some((tenant.id, Served { tenant, rules: Arc::clone(&state.plan.rules) }))
+                })
                 .collect();
             let (lane, pending) = self.next(&known, &set_aside)?;
             if pending.is_empty() {
@@ -71,13 +90,13 @@ impl Deliverer {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }
-                let Some(tenant) = known.get(&next.tenant) else { continue };
+                let Some(served) = known.get(&next.tenant) else { continue };
                 self.last = Some(next.tenant);
-                match self.serve(next, tenant, cancel).await {
+                match self.serve(next, served, cancel).await {
                     Err(stopped) if stopped.is_of_one_tenant() => {
                         tracing::error!(
                             sink = self.plan.name,
-                            tenant = tenant.name,
+                            tenant = served.tenant.name,
                             error = chain(&stopped),
                             "the tenant's log cannot be read; it is set aside"
                         );
@@ -133,7 +152,7 @@ impl Deliverer {
     async fn serve(
         &mut self,
         pending: &Pending,
-        tenant: &Tenant,
+        served: &Served,
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
         let wanted = Wanted {
@@ -144,17 +163,28 @@ impl Deliverer {
             ceiling: pending.ceiling,
             octets: READ_AHEAD,
             bases: self.plan.selection.needs_base(),
+            observations: self.plan.selection.quality,
         };
-        let entries = block_in_place(|| self.engine.checkpoint.read(&wanted))?;
+        let (entries, baselines) = block_in_place(|| {
+            let checkpoint = &self.engine.checkpoint;
+            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(pending.tenant)?))
+        })?;
+        let replayed = self.load.lane != Lane::Live;
+        let around = Surroundings { served, baselines: &baselines, replayed };
         self.load.begin(pending.tenant, pending.at);
-        for entry in &entries {
-            let decoded = self.decode(entry)?;
-            let sent = self.load.lane == Lane::Live
-                && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
-            if !sent {
-                self.serve_entry(entry, decoded, tenant, pending.at, cancel).await?;
+        for stored in &entries {
+            match stored {
+                Stored::Snapshot(entry) => {
+                    let decoded = self.decode(entry)?;
+                    let sent = self.load.lane == Lane::Live
+                        && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
+                    if !sent {
+                        self.serve_entry(entry, decoded, around, pending.at, cancel).await?;
+                    }
+                }
+                Stored::Observation(observed) => self.serve_observation(observed, around)?,
             }
-            let next = Position { seq: entry.snapshot.seq + 1, place: 0 };
+            let next = Position { seq: stored.seq() + 1, place: 0 };
             self.reached(pending.tenant, next);
             if self.load.is_full(self.limits) {
                 self.submit().await?;
@@ -191,22 +221,22 @@ impl Deliverer {
             Ok::<_, Stopped>((own, base))
         })?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
-        let observed = jiff::Timestamp::from_millisecond(entry.observed_ms)
-            .map_err(|error| unreadable(error.to_string()))?;
-        Ok(Decoded { catalogue, base_catalogue, snapshot, observed_time: observed.to_string() })
+        let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
+        Ok(Decoded { catalogue, base_catalogue, snapshot, observed_time })
     }
 
     async fn serve_entry(
         &mut self,
         entry: &StoredEntry,
         decoded: Decoded<'_>,
-        tenant: &Tenant,
+        around: Surroundings<'_>,
         at: Position,
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
         let seq = entry.snapshot.seq;
         let selection = Arc::clone(&self.plan.selection);
-        let entry = decoded.entry(entry, tenant, self.load.lane != Lane::Live);
+        let tenant = around.served.tenant.id;
+        let entry = decoded.entry(entry, around);
         let records = Records::new(&entry, &decoded.snapshot, &selection);
         let first = if seq == at.seq { at.place } else { 0 };
         for place in first..records.end() {
@@ -218,11 +248,29 @@ impl Deliverer {
                     return Err(Stopped::Cancelled);
                 }
                 let next = Position { seq, place: place + 1 };
-                self.reached(tenant.id, next);
+                self.reached(tenant, next);
                 self.submit().await?;
-                self.load.begin(tenant.id, next);
+                self.load.begin(tenant, next);
             }
         }
+        Ok(())
+    }
+
+    /// What is about this sink goes to the others only.
+    fn serve_observation(
+        &mut self,
+        stored: &StoredObservation,
+        around: Surroundings<'_>,
+    ) -> Result<(), Stopped> {
+        let seq = stored.place.seq;
+        let what = stored.observation.what;
+        if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
+            return Ok(());
+        }
+        let observed_time =
+            rfc3339(stored.observed_ms).map_err(|reason| Stopped::Entry { seq, reason })?;
+        let record = quality(&observed(stored, &observed_time, around));
+        self.encode(&record, Position { seq, place: 0 });
         Ok(())
     }
 
@@ -254,7 +302,7 @@ impl Deliverer {
         Ok(true)
     }
 
-    async fn serve_letter(&mut self, letter: &Letter, tenant: &Tenant) -> Result<(), Stopped> {
+    async fn serve_letter(&mut self, letter: &Letter, served: &Served) -> Result<(), Stopped> {
         let Letter { at, .. } = *letter;
         let wanted = Wanted {
             tenant: letter.tenant,
@@ -263,56 +311,100 @@ impl Deliverer {
             floor: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
             ceiling: None,
             octets: READ_AHEAD,
-            bases: self.plan.selection.needs_base(),
+            bases: true,
+            observations: true,
         };
-        let entries = block_in_place(|| self.engine.checkpoint.read(&wanted))?;
+        let (entries, baselines) = block_in_place(|| {
+            let checkpoint = &self.engine.checkpoint;
+            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(letter.tenant)?))
+        })?;
+        let around = Surroundings { served, baselines: &baselines, replayed: true };
         self.load.begin(letter.tenant, at);
         self.load.reached(Position { place: at.place + 1, ..at });
         let refuse = |reason: &str| Some(reason.to_owned());
-        let Some(entry) = entries.first() else {
-            self.load.put_letter(letter, refuse("its day is no longer in the checkpoint"));
-            return Ok(());
-        };
-        let decoded = self.decode(entry)?;
-        // What was refused once is wanted, whatever the configuration has come to select since.
-        let selection = crate::derive::Selection::all();
-        let derived = decoded.entry(entry, tenant, true);
-        let records = Records::new(&derived, &decoded.snapshot, &selection);
-        let Some(record) = records.at(at.place) else {
-            self.load.put_letter(letter, refuse("its day has no such record"));
-            return Ok(());
-        };
-        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
-        let refused = sink.encode(&record, &mut self.load.batch).err().map(|refusal| refusal.0);
-        self.load.put_letter(letter, refused);
+        match entries.first() {
+            None => {
+                self.load.put_letter(letter, refuse("its day is no longer in the checkpoint"));
+            }
+            Some(Stored::Observation(stored)) => {
+                let observed_time = rfc3339(stored.observed_ms)
+                    .map_err(|reason| Stopped::Entry { seq: at.seq, reason })?;
+                let record = quality(&observed(stored, &observed_time, around));
+                self.encode_letter(letter, &record);
+            }
+            Some(Stored::Snapshot(entry)) => {
+                let decoded = self.decode(entry)?;
+                // What was refused once is wanted, whatever the configuration has come to select
+                // since.
+                let selection = Selection::all();
+                let derived = decoded.entry(entry, around);
+                let records = Records::new(&derived, &decoded.snapshot, &selection);
+                match records.at(at.place) {
+                    Some(record) => self.encode_letter(letter, &record),
+                    None => self.load.put_letter(letter, refuse("its day has no such record")),
+                }
+            }
+        }
         if self.load.is_full(self.limits) {
             self.submit().await?;
             self.load.lane = Lane::Rejected;
         }
         Ok(())
     }
+
+    fn encode_letter(&mut self, letter: &Letter, record: &Record<'_>) {
+        if let Some(sink) = self.sink.as_mut() {
+            let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
+            self.load.put_letter(letter, refused);
+        }
+    }
+}
+
+fn rfc3339(ms: i64) -> Result<String, String> {
+    let instant = jiff::Timestamp::from_millisecond(ms).map_err(|error| error.to_string())?;
+    Ok(instant.to_string())
+}
+
+fn observed<'e>(
+    stored: &'e StoredObservation,
+    observed_time: &'e str,
+    around: Surroundings<'e>,
+) -> Observed<'e> {
+    Observed {
+        tenant: &around.served.tenant,
+        observation: &stored.observation,
+        place: &stored.place,
+        observed_time,
+        observed_ms: stored.observed_ms,
+        repeats: stored.repeats,
+        replayed: around.replayed,
+        rules: &around.served.rules,
+    }
 }
 
 impl Decoded<'_> {
-    fn entry<'e>(
-        &'e self,
-        stored: &'e StoredEntry,
-        tenant: &'e Tenant,
-        replayed: bool,
-    ) -> Entry<'e> {
-        let base = stored
-            .base
-            .as_ref()
-            .map(|base| Base { facts: &base.facts, catalogue: self.base_catalogue.as_deref() });
+    fn entry<'e>(&'e self, stored: &'e StoredEntry, around: Surroundings<'e>) -> Entry<'e> {
+        let base = stored.base.as_ref().map(|base| Base {
+            seq: base.seq,
+            facts: &base.facts,
+            catalogue: self.base_catalogue.as_deref(),
+            backfilled: base.backfilled,
+            earlier: &base.earlier,
+        });
         Entry {
-            tenant,
+            tenant: &around.served.tenant,
             snapshot: &stored.snapshot,
             observed_time: &self.observed_time,
             observed_ms: stored.observed_ms,
             history: &stored.history,
             catalogue: &self.catalogue,
-            base,
-            replayed,
+            against: Against {
+                base,
+                first_contact: stored.first_contact,
+                baseline: in_force(around.baselines, stored.snapshot.seq),
+            },
+            rules: &around.served.rules,
+            replayed: around.replayed,
         }
     }
 }

@@ -56,10 +56,8 @@ impl Sink for Elastic {
             out.extend_from_slice(b"\"}}\n{");
             if self.plan.format != FormatName::Ecs {
                 // A data stream takes no document without one.
-                let day = record.snapshot.day;
-                out.extend_from_slice(
-                    format!("\"@timestamp\":\"{day}T00:00:00.000Z\",").as_bytes(),
-                );
+                let time = record.time();
+                out.extend_from_slice(format!("\"@timestamp\":\"{time}\",").as_bytes());
             }
             out.extend_from_slice(&self.document[1..]);
             out.push(b'\n');

@@ -76,10 +76,10 @@ impl Sink for Otlp {
 }
 
 fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
-    let day = record.snapshot.day.epoch_ms();
+    let time = record.time_ms;
     out.extend_from_slice(
         format!(
-            "{{\"timeUnixNano\":\"{day}000000\",\"observedTimeUnixNano\":\"{}000000\",\"eventName\":\"secure_score.{}\",",
+            "{{\"timeUnixNano\":\"{time}000000\",\"observedTimeUnixNano\":\"{}000000\",\"eventName\":\"secure_score.{}\",",
             record.observed_ms,
             record.kind().as_str()
         )

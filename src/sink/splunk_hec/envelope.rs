@@ -6,7 +6,7 @@
 use super::config::HecPlan;
 use crate::{
     format::{FormatName, Formatter, json_string},
-    model::{Day, Record},
+    model::Record,
     sink::{Batch, Context, Refusal, formatter, template::Template},
 };
 
@@ -39,7 +39,7 @@ impl Envelope {
         };
         batch.push(record, |out| {
             let start = out.len();
-            write_time(record.snapshot.day, out);
+            write_time(record.time_ms, out);
             out.extend_from_slice(&self.metadata);
             if let Some(index) = index {
                 write_member("index", &index, out);
@@ -65,10 +65,12 @@ impl Envelope {
     }
 }
 
-fn write_time(day: Day, out: &mut Vec<u8>) {
+/// In seconds, with three digits after the point and never an exponent.
+fn write_time(ms: i64, out: &mut Vec<u8>) {
+    let ms = u64::try_from(ms).unwrap_or(0);
     out.extend_from_slice(b"{\"time\":");
-    crate::model::write_integer(u64::try_from(day.epoch_ms() / 1_000).unwrap_or(0), out);
-    out.extend_from_slice(b".000,");
+    crate::model::write_integer(ms / 1_000, out);
+    out.extend_from_slice(format!(".{:03},", ms % 1_000).as_bytes());
 }
 
 fn write_fields(record: &Record<'_>, out: &mut Vec<u8>) {

@@ -1,0 +1,81 @@
+//! What tenants want to keep.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Checkpoint, CheckpointError, tenant_row};
+use crate::model::{Baseline, Day, TenantId};
+
+impl Checkpoint {
+    /// Puts a baseline in force for the entries to come; gives the first of them. What was
+    /// released before stays measured as it was.
+    pub fn set_baseline(
+        &self,
+        tenant: TenantId,
+        baseline: &Baseline,
+        now_ms: i64,
+    ) -> Result<u64, CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let row = tenant_row(&transaction, &tenant.to_string())?;
+        let since: i64 =
+            transaction
+                .query_row("SELECT next_seq FROM tenant WHERE id = ?1", [row], |row| row.get(0))?;
+        transaction.execute(
+            "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT DO UPDATE SET name = ?3, day = ?4, made = ?5, targets = ?6",
+            params![
+                row,
+                since,
+                baseline.name,
+                baseline.day.map(Day::number),
+                now_ms,
+                baseline.to_text()
+            ],
+        )?;
+        transaction.commit()?;
+        Ok(since.cast_unsigned())
+    }
+
+    /// A tenant's baselines, the one in force last.
+    pub fn baselines(&self, tenant: TenantId) -> Result<Vec<Baseline>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT b.since, b.name, b.day, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant
+             WHERE t.guid = ?1 ORDER BY b.since",
+        )?;
+        let mut rows = statement.query([tenant.to_string()])?;
+        let mut baselines = Vec::new();
+        while let Some(row) = rows.next()? {
+            let text: String = row.get(3)?;
+            let targets = Baseline::parse_targets(&text).map_err(|line| {
+                CheckpointError::Damaged(format!("line {line} of a baseline makes no sense"))
+            })?;
+            baselines.push(Baseline {
+                since: row.get::<_, i64>(0)?.cast_unsigned(),
+                name: row.get(1)?,
+                day: row.get::<_, Option<i32>>(2)?.and_then(Day::from_number),
+                targets,
+            });
+        }
+        Ok(baselines)
+    }
+
+    /// When the baseline in force was set, in milliseconds since 1970-01-01.
+    pub fn baseline_made_ms(&self, tenant: TenantId) -> Result<Option<i64>, CheckpointError> {
+        let connection = self.connection();
+        let made = connection
+            .query_row(
+                "SELECT b.made FROM baseline b JOIN tenant t ON t.id = b.tenant WHERE t.guid = ?1
+                 ORDER BY b.since DESC LIMIT 1",
+                [tenant.to_string()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(made)
+    }
+}
+
+/// The baseline that an entry is measured against.
+pub fn in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
+    baselines.iter().rev().find(|baseline| baseline.since <= seq)
+}

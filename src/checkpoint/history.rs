@@ -1,0 +1,131 @@
+//! A tenant's past, from facts alone: what reports are made of.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::params;
+
+use super::{
+    Checkpoint, CheckpointError, StoredBase,
+    read::{FORTNIGHT, Found, Reading},
+    take::{EntryFlags, read_facts},
+};
+use crate::model::{Day, DayFacts, TenantId};
+
+/// A snapshot of the log, without its body.
+#[derive(Debug)]
+pub struct PastEntry {
+    pub seq: u64,
+    pub revision: u32,
+    pub flags: EntryFlags,
+    /// When the poll read it, in milliseconds since 1970-01-01.
+    pub observed_ms: i64,
+    pub facts: Arc<DayFacts>,
+    pub catalogue: Option<i64>,
+    pub base: Option<StoredBase>,
+    /// No whole day of this tenant came before it.
+    pub first_contact: bool,
+}
+
+/// A day that was expected and has not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwedDay {
+    pub day: Day,
+    /// It was asked for as long as Microsoft keeps it.
+    pub absent: bool,
+}
+
+/// Entries read at a time: their memory, against reading a fortnight of bases anew.
+const AT_A_TIME: u32 = 120;
+
+impl Checkpoint {
+    /// A tenant's snapshots of a day or later, in the order of the log: some of those that come
+    /// after `seq`.
+    pub fn past(
+        &self,
+        tenant: TenantId,
+        from: Day,
+        seq: u64,
+    ) -> Result<Vec<PastEntry>, CheckpointError> {
+        let connection = self.connection();
+        let names = self.names();
+        let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
+        let mut statement = connection.prepare_cached(
+            "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalogue, e.base_day, e.base_revision, e.tenant
+             FROM entry e JOIN tenant t ON t.id = e.tenant
+             WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 AND e.seq > ?3 ORDER BY e.seq LIMIT ?4",
+        )?;
+        let mut rows = statement.query(params![
+            tenant.to_string(),
+            from.number(),
+            seq.cast_signed(),
+            AT_A_TIME
+        ])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            entries.push(reading.past(row)?);
+        }
+        Ok(entries)
+    }
+
+    /// The days that a tenant still owes, or never had.
+    pub fn owed_days(&self, tenant: TenantId) -> Result<Vec<OwedDay>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT o.day, o.absent FROM owed o JOIN tenant t ON t.id = o.tenant WHERE t.guid = ?1 ORDER BY o.day",
+        )?;
+        let mut rows = statement.query([tenant.to_string()])?;
+        let mut days = Vec::new();
+        while let Some(row) = rows.next()? {
+            if let Some(day) = Day::from_number(row.get(0)?) {
+                days.push(OwedDay { day, absent: row.get(1)? });
+            }
+        }
+        Ok(days)
+    }
+}
+
+impl Reading<'_> {
+    fn past(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
+        let facts = Arc::new(read_facts(row, 1, 2, self.names)?);
+        let (seq, revision): (i64, u32) = (row.get(0)?, row.get(3)?);
+        let flags = EntryFlags::of(row.get(4)?);
+        let based: Option<(i32, u32)> = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
+        let tenant: i64 = row.get(9)?;
+        let base = match based {
+            Some(key) => self.base(tenant, key, facts.day)?,
+            None => None,
+        };
+        let first_contact = based.is_none()
+            && !flags.late
+            && !flags.partial
+            && self.is_first(tenant, seq.cast_unsigned())?;
+        self.remember(seq, row.get(6)?, flags, based, revision, &facts);
+        Ok(PastEntry {
+            seq: seq.cast_unsigned(),
+            revision,
+            flags,
+            observed_ms: row.get(5)?,
+            facts,
+            catalogue: row.get(6)?,
+            base,
+            first_contact,
+        })
+    }
+
+    /// The next day will be measured from this one; nobody will from what is older than a fortnight.
+    fn remember(
+        &mut self,
+        seq: i64,
+        catalogue: Option<i64>,
+        flags: EntryFlags,
+        base: Option<(i32, u32)>,
+        revision: u32,
+        facts: &Arc<DayFacts>,
+    ) {
+        let day = facts.day.number();
+        let (seq, backfilled) = (seq.cast_unsigned(), flags.backfilled);
+        let found = Found { seq, facts: Arc::clone(facts), catalogue, backfilled, base };
+        self.facts.insert((day, revision), found);
+        self.facts.retain(|(kept, _), _| *kept > day - FORTNIGHT - 1);
+    }
+}

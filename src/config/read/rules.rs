@@ -1,0 +1,65 @@
+//! How much changes matter, and which decisions are expected.
+
+use std::sync::Arc;
+
+use super::selection::{globs, tenants};
+use crate::{
+    config::{TenantFilter, TenantPlan},
+    derive::{Expectation, Glob, Rules, SeverityRule},
+    model::{Cause, ChangeKind, Number, Severity, What},
+    settings::Section,
+};
+
+/// Gives every tenant its rules.
+pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
+    let severity: Vec<SeverityRule> =
+        root.sections("severity").iter().filter_map(severity_rule).collect();
+    let expected: Vec<(TenantFilter, Expectation)> = root
+        .sections("expected_decisions")
+        .iter()
+        .filter_map(|section| Some((tenants(section), expectation(section)?)))
+        .collect();
+    for plan in plans {
+        let own = expected.iter().filter(|(filter, _)| filter.matches(plan));
+        let expected = own.map(|(_, expectation)| expectation.clone()).collect();
+        plan.rules = Arc::new(Rules { severity: severity.clone(), expected });
+    }
+}
+
+fn severity_rule(section: &Section<'_>) -> Option<SeverityRule> {
+    let what = section.texts("what").unwrap_or_default();
+    for name in &what {
+        if ChangeKind::parse(name).is_none() && What::parse(name).is_none() {
+            let known = ChangeKind::ALL.iter().map(|kind| kind.as_str());
+            let known = known.chain(What::ALL.iter().map(|what| what.as_str()));
+            section.fault(
+                "what",
+                format!("`{name}` is no kind of change or observation; there are {}", list(known)),
+            );
+        }
+    }
+    Some(SeverityRule {
+        what: what.into_iter().map(str::to_owned).collect(),
+        controls: globs(section, "controls"),
+        categories: globs(section, "categories"),
+        cause: section.text("cause").and_then(Cause::parse),
+        points: section
+            .integer("points")
+            .and_then(|points| u32::try_from(points).ok())
+            .map(Number::from),
+        severity: section.text("severity").and_then(Severity::parse)?,
+    })
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn expectation(section: &Section<'_>) -> Option<Expectation> {
+    Some(Expectation {
+        control: Glob::new(section.text("control")?),
+        state: section.text("state")?.to_owned(),
+        owner: section.text("owner")?.to_owned(),
+        expires: section.day("expires"),
+    })
+}

@@ -1,0 +1,440 @@
+use super::*;
+use crate::{
+    derive::{Expectation, Glob, Rules, SeverityRule},
+    model::{Cause, ControlScore, Profile, Severity, Snapshot, StateUpdate, Target},
+};
+
+fn number(value: f64) -> Option<Number> {
+    Number::new(value)
+}
+
+fn facts(name: &str, score: f64, percentage: f64) -> ControlFacts {
+    ControlFacts {
+        name: name.into(),
+        score: number(score),
+        percentage: number(percentage),
+        count: None,
+        total: None,
+        on: None,
+    }
+}
+
+fn day(date: &str, controls: Vec<ControlFacts>) -> DayFacts {
+    let mut facts = DayFacts::of(&Snapshot {
+        created: Some(format!("{date}T00:00:00Z").into()),
+        ..Snapshot::default()
+    })
+    .unwrap();
+    facts.controls = controls;
+    facts
+}
+
+fn slot(id: &str, max: f64, deprecated: bool, decisions: Vec<StateUpdate>) -> ProfileSlot {
+    let profile = Profile {
+        id: id.into(),
+        max_score: number(max),
+        deprecated: Some(deprecated),
+        ..Profile::default()
+    };
+    ProfileSlot { key: 0, profile: profile.into(), decisions }
+}
+
+fn decided(state: &str, by: &str, at: &str) -> StateUpdate {
+    StateUpdate {
+        state: Some(state.into()),
+        updated_by: Some(by.into()),
+        updated: Some(at.into()),
+        ..StateUpdate::default()
+    }
+}
+
+/// What a day shows against its base.
+struct Case {
+    then: DayFacts,
+    now: DayFacts,
+    catalogue_then: Option<Catalogue>,
+    catalogue_now: Catalogue,
+    earlier: Vec<Arc<DayFacts>>,
+    baseline: Option<Baseline>,
+    base_seq: u64,
+}
+
+impl Case {
+    fn new(then: Vec<ControlFacts>, now: Vec<ControlFacts>) -> Self {
+        Self {
+            then: day("2026-11-21", then),
+            now: day("2026-11-22", now),
+            catalogue_then: Some(Catalogue::new(vec![slot("A", 8.0, false, vec![])])),
+            catalogue_now: Catalogue::new(vec![slot("A", 8.0, false, vec![])]),
+            earlier: vec![],
+            baseline: None,
+            base_seq: 1,
+        }
+    }
+
+    fn catalogues(mut self, then: Vec<ProfileSlot>, now: Vec<ProfileSlot>) -> Self {
+        self.catalogue_then = Some(Catalogue::new(then));
+        self.catalogue_now = Catalogue::new(now);
+        self
+    }
+
+    fn with<T>(&self, f: impl FnOnce(Vec<Change<'_>>) -> T) -> T {
+        let base = Base {
+            seq: self.base_seq,
+            facts: &self.then,
+            catalogue: self.catalogue_then.as_ref(),
+            backfilled: false,
+            earlier: &self.earlier,
+        };
+        let against =
+            Against { base: Some(base), first_contact: false, baseline: self.baseline.as_ref() };
+        let measured = Measured {
+            day: self.now.day,
+            historical: false,
+            backfilled: false,
+            catalogue: &self.catalogue_now,
+            against: &against,
+        };
+        let points: Vec<Point<'_>> = self.now.controls.iter().map(Point::of).collect();
+        f(changes(&measured, &points))
+    }
+
+    /// `what control cause delta`, each.
+    fn shown(&self) -> Vec<String> {
+        self.with(|changes| {
+            let shown = |c: &Change<'_>| {
+                let delta = c.delta.map(|d| format!(" {d}")).unwrap_or_default();
+                format!("{} {} {}{delta}", c.what.as_str(), c.control, c.cause.as_str())
+            };
+            changes.iter().map(shown).collect()
+        })
+    }
+}
+
+fn one(then: (f64, f64), now: (f64, f64)) -> Case {
+    Case::new(vec![facts("A", then.0, then.1)], vec![facts("A", now.0, now.1)])
+}
+
+#[test]
+fn a_score_that_moves_is_the_tenants_doing_unless_the_catalogue_moved() {
+    let weighs = |max| vec![slot("A", max, false, vec![])];
+    let retired = || vec![slot("A", 8.0, true, vec![])];
+    let cases: Vec<(&str, Case, &[&str])> = vec![
+        ("nothing", one((8.0, 100.0), (8.0, 100.0)), &[]),
+        ("fell", one((8.0, 100.0), (0.0, 0.0)), &["regressed A tenant -8"]),
+        ("rose", one((0.44, 5.5), (7.83, 97.88)), &["improved A tenant 7.39"]),
+        (
+            "weighs less",
+            one((8.0, 100.0), (7.0, 100.0)).catalogues(weighs(8.0), weighs(7.0)),
+            &["regressed A microsoft -1", "max_score_changed A microsoft -1"],
+        ),
+        (
+            "weighs more, and nothing else",
+            one((4.0, 50.0), (4.0, 40.0)).catalogues(weighs(8.0), weighs(10.0)),
+            &["max_score_changed A microsoft 2"],
+        ),
+        (
+            "weighs less, and is met less",
+            one((8.0, 100.0), (3.5, 50.0)).catalogues(weighs(8.0), weighs(7.0)),
+            &["regressed A unknown -4.5", "max_score_changed A microsoft -1"],
+        ),
+        (
+            "retired",
+            one((8.0, 100.0), (0.0, 0.0)).catalogues(weighs(8.0), retired()),
+            &["regressed A microsoft -8", "deprecated A microsoft"],
+        ),
+        (
+            "left the catalogue",
+            one((8.0, 100.0), (0.0, 0.0)).catalogues(weighs(8.0), vec![]),
+            &["regressed A microsoft -8"],
+        ),
+    ];
+    for (name, case, want) in cases {
+        assert_eq!(case.shown(), want, "{name}");
+    }
+}
+
+#[test]
+fn without_catalogues_nobody_knows_why() {
+    let mut case = one((8.0, 0.0), (0.0, 0.0));
+    case.catalogue_then = None;
+    case.catalogue_now = Catalogue::default();
+    assert_eq!(case.shown(), ["regressed A unknown -8"]);
+}
+
+#[test]
+fn controls_come_and_go() {
+    let a = || vec![slot("A", 8.0, false, vec![])];
+    let b = facts("B", 2.0, 40.0);
+    let both = || vec![slot("A", 8.0, false, vec![]), slot("B", 5.0, false, vec![])];
+    let with = || vec![facts("A", 1.0, 12.5), b.clone()];
+    let without = || vec![facts("A", 1.0, 12.5)];
+    let comes = Case::new(without(), with());
+    assert_eq!(comes.catalogues(a(), both()).shown(), ["added B microsoft"]);
+    let comes = Case::new(without(), with());
+    assert_eq!(comes.catalogues(both(), both()).shown(), ["added B unknown"]);
+    let goes = Case::new(with(), without());
+    assert_eq!(goes.catalogues(both(), a()).shown(), ["removed B microsoft"]);
+    let goes = Case::new(with(), without());
+    assert_eq!(goes.catalogues(both(), both()).shown(), ["removed B unknown"]);
+}
+
+#[test]
+fn without_a_change_of_score_the_extent_may_change() {
+    let with = |count: Option<f64>, on| ControlFacts {
+        count: count.and_then(Number::new),
+        on,
+        ..facts("A", 8.0, 100.0)
+    };
+    for (then, now, changes) in [
+        (with(Some(5.0), None), with(Some(6.0), None), true),
+        (with(None, Some(true)), with(None, Some(false)), true),
+        // Yesterday's copy has lost its counts.
+        (with(None, None), with(Some(6.0), Some(true)), false),
+        (with(Some(5.0), Some(true)), with(None, None), false),
+    ] {
+        let shown = Case::new(vec![then], vec![now]).shown();
+        assert_eq!(!shown.is_empty(), changes, "{shown:?}");
+        assert!(shown.iter().all(|s| s == "implementation_changed A tenant"), "{shown:?}");
+    }
+}
+
+#[test]
+fn every_decision_is_told_once() {
+    let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
+    let new = decided("Default", "ben", "2026-11-22T01:00:00Z");
+    let newer = decided("ThirdParty", "ben", "2026-11-22T02:00:00Z");
+    let never = StateUpdate { state: Some("Default".into()), ..StateUpdate::default() };
+    let case = one((0.0, 0.0), (0.0, 0.0)).catalogues(
+        vec![slot("A", 8.0, false, vec![old.clone()])],
+        vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, never])],
+    );
+    case.with(|changes| {
+        let states: Vec<_> = changes
+            .iter()
+            .map(|c| {
+                let state = |side: &Side<'_>| side.decision.and_then(|d| d.state.clone());
+                (state(&c.before).unwrap(), state(&c.after).unwrap(), c.historical)
+            })
+            .collect();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned(), false);
+        assert_eq!(states, [pair("Default", "ThirdParty"), pair("Ignored", "Default")]);
+    });
+}
+
+#[test]
+fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
+    let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
+    let catalogue = Catalogue::new(vec![slot("A", 8.0, false, vec![old])]);
+    for (first_contact, told) in [(true, 1), (false, 0)] {
+        let against = Against { base: None, first_contact, baseline: None };
+        let measured = Measured {
+            day: Day::parse("2026-11-22").unwrap(),
+            historical: false,
+            backfilled: false,
+            catalogue: &catalogue,
+            against: &against,
+        };
+        let a = facts("A", 0.0, 0.0);
+        let found = changes(&measured, &[Point::of(&a)]);
+        assert_eq!(found.len(), told);
+        assert!(found.iter().all(|change| change.historical && change.base_day.is_none()));
+    }
+}
+
+#[test]
+fn a_score_that_keeps_turning_flaps() {
+    for (earlier, then, now, flaps) in [
+        (vec![], 8.0, 0.0, false),
+        (vec![0.0], 8.0, 0.0, false),
+        (vec![8.0, 0.0], 8.0, 0.0, true),
+        (vec![8.0, 0.0, 0.0], 8.0, 0.0, true),
+        (vec![1.0, 2.0, 3.0], 4.0, 5.0, false),
+        (vec![8.0, 8.0, 8.0], 8.0, 0.0, false),
+    ] {
+        let mut case = one((then, 50.0), (now, 50.0));
+        case.earlier = earlier
+            .iter()
+            .map(|score| Arc::new(day("2026-11-10", vec![facts("A", *score, 50.0)])))
+            .collect();
+        case.with(|changes| assert_eq!(changes[0].flapping, flaps, "{earlier:?}"));
+    }
+}
+
+fn targets(text: &str, since: u64) -> Option<Baseline> {
+    let targets = Baseline::parse_targets(text).unwrap();
+    Some(Baseline { name: "q3".into(), day: None, since, targets })
+}
+
+#[test]
+fn drift_is_told_when_it_begins_moves_and_ends() {
+    let drift = |then: f64, now: f64, since| {
+        let mut case = one((then, then * 12.5), (now, now * 12.5));
+        case.baseline = targets("A 100%", since);
+        case.shown().into_iter().filter(|s| s.starts_with("baseline")).collect::<Vec<_>>()
+    };
+    assert_eq!(drift(8.0, 4.0, 1), ["baseline_drift A tenant -4"]);
+    assert_eq!(drift(4.0, 2.0, 1), ["baseline_drift A tenant -6"]);
+    assert_eq!(drift(4.0, 8.0, 1), ["baseline_drift A tenant 0"]);
+    assert!(drift(4.0, 4.0, 1).is_empty());
+    // The base came before the baseline: everything below it is news.
+    assert_eq!(drift(4.0, 4.0, 2), ["baseline_drift A tenant -4"]);
+    assert!(drift(8.0, 8.0, 2).is_empty());
+}
+
+#[test]
+fn severity_follows_the_first_rule_that_fits() {
+    let rules = Rules {
+        severity: vec![SeverityRule {
+            what: vec!["regressed".into()],
+            controls: vec![Glob::new("a*")],
+            categories: vec![],
+            cause: Some(Cause::Tenant),
+            points: number(5.0),
+            severity: Severity::Critical,
+        }],
+        expected: vec![],
+    };
+    let severity = |case: &Case, historical| {
+        case.with(|mut changes| {
+            let mut change = changes.swap_remove(0);
+            change.historical = historical;
+            rules.severity(&change, None, None)
+        })
+    };
+    let fell = one((8.0, 100.0), (0.0, 0.0));
+    assert_eq!(severity(&fell, false), Severity::Critical);
+    assert_eq!(severity(&fell, true), Severity::Informational);
+    assert_eq!(severity(&one((8.0, 100.0), (6.0, 75.0)), false), Severity::Medium);
+    assert_eq!(severity(&one((0.0, 0.0), (8.0, 100.0)), false), Severity::Informational);
+}
+
+#[test]
+fn an_acceptance_is_expected_until_its_last_day() {
+    let expects = |expires: &str| Expectation {
+        control: Glob::new("A"),
+        state: "Ignored".into(),
+        owner: "anna".into(),
+        expires: Day::parse(expires),
+    };
+    let rules = Rules { severity: vec![], expected: vec![expects("2026-11-21")] };
+    let on = |date: &str| Day::parse(date).unwrap();
+    let expected = |state, date| rules.expected("A", Some(state), on(date)).map(|by| by.is_some());
+    assert_eq!(expected("Ignored", "2026-11-21"), Some(true));
+    assert_eq!(expected("Ignored", "2026-11-22"), Some(false));
+    assert_eq!(expected("ThirdParty", "2026-11-21"), Some(false));
+    assert_eq!(expected("Reviewed", "2026-11-21"), None);
+    let expired = |rules: &Rules, base, date| {
+        rules.expired("A", Some("Ignored"), on(base), on(date)).is_some()
+    };
+    assert!(expired(&rules, "2026-11-21", "2026-11-22"));
+    assert!(expired(&rules, "2026-11-20", "2026-11-24"));
+    assert!(!expired(&rules, "2026-11-22", "2026-11-23"), "it was told the day before");
+    assert!(!expired(&rules, "2026-11-20", "2026-11-21"), "the last day counts");
+    let renewed = Rules { expected: vec![expects("2026-11-21"), expects("2027-11-21")], ..rules };
+    assert!(!expired(&renewed, "2026-11-21", "2026-11-22"));
+}
+
+#[test]
+fn changes_applied_to_their_base_give_the_day() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..500 {
+        let controls = |seed: u64| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut list = Vec::new();
+            for name in ["A", "B", "C", "D", "E"] {
+                if random.u8(0..5) > 0 {
+                    let count = f64::from(random.u8(0..4));
+                    list.push(ControlFacts {
+                        count: number(count),
+                        total: number(4.0),
+                        on: Some(random.bool()),
+                        ..facts(name, f64::from(random.u8(0..3)), f64::from(random.u8(0..3)))
+                    });
+                }
+            }
+            list
+        };
+        let case = Case::new(controls(random.u64(..)), controls(random.u64(..)));
+        let rebuilt = case.with(|changes| apply(&case.then.controls, &changes));
+        assert_eq!(rebuilt, case.now.controls, "round {round}");
+    }
+}
+
+fn apply(then: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
+    let mut controls = then.to_vec();
+    for change in changes {
+        let Side { score, percentage, count, total, on, .. } = change.after;
+        match change.what {
+            ChangeKind::Added => controls.push(ControlFacts {
+                name: change.control.into(),
+                score,
+                percentage,
+                count,
+                total,
+                on,
+            }),
+            ChangeKind::Removed => controls.retain(|c| c.name != change.control),
+            _ => {
+                let control = controls.iter_mut().find(|c| c.name == change.control).unwrap();
+                control.score = score.or(control.score);
+                control.percentage = percentage.or(control.percentage);
+                control.count = count.or(control.count);
+                control.total = total.or(control.total);
+                control.on = on.or(control.on);
+            }
+        }
+    }
+    controls.sort_by(|a, b| a.name.cmp(&b.name));
+    controls
+}
+
+#[test]
+fn a_change_keeps_its_id_whatever_vanishes_overnight() {
+    let tenant = crate::model::Tenant {
+        id: crate::model::TenantId::TEST,
+        name: "t".into(),
+        labels: Default::default(),
+    };
+    let id = |count: Option<f64>, after: f64| {
+        let mut now = facts("A", after, 0.0);
+        now.count = count.and_then(Number::new);
+        let case = Case::new(vec![facts("A", 8.0, 100.0)], vec![now]);
+        let place = crate::model::SnapshotRef::of_observation(case.now.day, 7);
+        let base =
+            Base { seq: 1, facts: &case.then, catalogue: None, backfilled: false, earlier: &[] };
+        let entry = crate::derive::Entry {
+            tenant: &tenant,
+            snapshot: &place,
+            observed_time: "",
+            observed_ms: 0,
+            history: &[],
+            catalogue: &case.catalogue_now,
+            against: Against { base: Some(base), ..Against::default() },
+            rules: Rules::none(),
+            replayed: false,
+        };
+        let controls = case.now.controls.iter();
+        let snapshot = Snapshot {
+            controls: controls
+                .map(|c| ControlScore {
+                    name: c.name.as_str().into(),
+                    score: c.score,
+                    percentage: c.percentage,
+                    count: c.count,
+                    ..ControlScore::default()
+                })
+                .collect(),
+            ..Snapshot::default()
+        };
+        let selection = crate::derive::Selection::all();
+        let records = crate::derive::Records::new(&entry, &snapshot, &selection);
+        let record = records.at(2).unwrap();
+        assert_eq!(record.kind().as_str(), "change");
+        record.event_id
+    };
+    assert_eq!(id(None, 0.0), id(Some(5.0), 0.0));
+    assert_ne!(id(None, 0.0), id(None, 1.0));
+    let target = Target::parse("50%").unwrap();
+    assert_eq!(target.is_missed(None, number(49.0)), Some(true));
+}

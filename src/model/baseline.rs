@@ -1,0 +1,77 @@
+//! What a tenant wants to keep: a target for each control.
+
+use super::{Day, Target};
+
+/// A tenant's targets, in force for the entries of its log from `since` on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    pub name: String,
+    /// The day that they were taken from, if it was one.
+    pub day: Option<Day>,
+    /// The first entry that is measured against them.
+    pub since: u64,
+    /// By control, sorted, each once.
+    pub targets: Vec<(String, Target)>,
+}
+
+impl Baseline {
+    pub fn target(&self, control: &str) -> Option<Target> {
+        let at = self.targets.binary_search_by(|(name, _)| name.as_str().cmp(control)).ok()?;
+        self.targets.get(at).map(|(_, target)| *target)
+    }
+
+    /// The targets, a line each: `AdminMFAV2 100%`.
+    pub fn to_text(&self) -> String {
+        self.targets.iter().map(|(control, target)| format!("{control} {target}\n")).collect()
+    }
+
+    /// Reads lines of a control and its target, divided by a blank or a comma; the number of the
+    /// first line that is neither that nor empty nor a comment (`#`), nor the heading
+    /// `control,target`.
+    pub fn parse_targets(text: &str) -> Result<Vec<(String, Target)>, usize> {
+        let mut targets = Vec::new();
+        for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1_usize..) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') || line == "control,target" {
+                continue;
+            }
+            let (control, target) = line.rsplit_once([',', ' ', '\t']).ok_or(number)?;
+            let target = Target::parse(target).ok_or(number)?;
+            targets
+                .push((control.trim().trim_end_matches(',').trim_matches('"').to_owned(), target));
+        }
+        targets.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = targets.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let twice = &pair[0].0;
+            let names =
+                text.lines().zip(1_usize..).filter(|(line, _)| line.contains(twice.as_str()));
+            return Err(names.map(|(_, number)| number).last().unwrap_or(1));
+        }
+        Ok(targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read_from_text_as_they_are_written() {
+        let read = Baseline::parse_targets("# ours\ncontrol,target\n\nB, 8\r\n\"A\",100%\nC 7.5");
+        let targets = read.unwrap();
+        let baseline = Baseline { name: "b".into(), day: None, since: 1, targets };
+        assert_eq!(baseline.to_text(), "A 100%\nB 8\nC 7.5\n");
+        assert_eq!(Baseline::parse_targets(&baseline.to_text()).as_ref(), Ok(&baseline.targets));
+        assert_eq!(baseline.target("B").map(|t| t.to_string()).as_deref(), Some("8"));
+        assert_eq!(baseline.target("D"), None);
+    }
+
+    #[test]
+    fn the_first_line_that_makes_no_sense_is_named() {
+        for (text, line) in
+            [("A", 1), ("A 1\nB x", 2), ("A 101%", 1), ("A -1", 1), ("A 1\nB 1\nA 2", 3)]
+        {
+            assert_eq!(Baseline::parse_targets(text), Err(line), "{text}");
+        }
+    }
+}

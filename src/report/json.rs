@@ -1,0 +1,67 @@
+//! The report for other programs.
+
+use serde_json::{Value, json};
+
+use super::{DayLine, Report};
+use crate::model::{Day, Number};
+
+pub(super) fn whole(report: &Report, made: &str) -> String {
+    format!("{:#}\n", value(report, made))
+}
+
+pub(super) fn number(number: Option<Number>) -> Value {
+    number.map_or(Value::Null, |number| json!(number.get()))
+}
+
+fn value(report: &Report, made: &str) -> Value {
+    let points = &report.points;
+    let list = |values: Vec<Value>| Value::Array(values);
+    json!({
+        "made": made,
+        "tenant": { "id": report.tenant.id.to_string(), "name": report.tenant.name, "labels": report.tenant.labels },
+        "first_day": report.window.first.to_string(),
+        "last_day": report.window.last.to_string(),
+        "days": list(report.days.iter().map(|(day, line)| self::day(*day, line)).collect()),
+        "points": {
+            "total": number(points.total), "max": number(points.max), "sum_of_controls": points.sum_of_controls.get(),
+            "achieved": points.achieved.get(), "asserted": points.asserted.get(), "provided": points.provided.get(),
+        },
+        "categories": list(report.categories.iter().map(|c| json!({
+            "name": c.name, "score": c.points.get(), "max_score": c.max.get(),
+        })).collect()),
+        "changes": list(report.changes.iter().map(|c| json!({
+            "date": c.day.to_string(), "what": c.what.as_str(), "cause": c.cause.as_str(), "severity": c.severity.cef(),
+            "control": c.control, "delta": number(c.delta), "historical": c.historical, "flapping": c.flapping,
+            "message": c.sentence,
+        })).collect()),
+        "implementation_changes": report.implementations,
+        "improvements": list(report.improvements.iter().map(|i| json!({
+            "control": i.control, "title": i.title, "service": i.service, "missing": i.missing.get(),
+            "max_score": i.max.get(), "implementation_cost": i.cost, "user_impact": i.impact,
+        })).collect()),
+        "decisions": list(report.decisions.iter().map(|d| json!({
+            "control": d.control, "title": d.title, "state": d.state, "state_updated_by": d.by, "state_updated": d.at,
+            "state_comment": d.comment, "points": number(d.points),
+            "expected_by": d.expected.as_ref().map(|(owner, _)| owner),
+            "expires": d.expected.as_ref().and_then(|(_, day)| day.map(|day| day.to_string())),
+        })).collect()),
+        "baseline": report.baseline.as_ref().map(|b| json!({
+            "name": b.name, "day": b.day.map(|day| day.to_string()), "targets": b.targets,
+            "below": b.below.iter().map(|d| json!({
+                "control": d.control, "title": d.title, "target": d.target, "score": number(d.score),
+                "percentage": number(d.percentage),
+            })).collect::<Vec<_>>(),
+        })),
+        "missing_days": list(report.missing.iter().map(|m| json!({ "date": m.day.to_string(), "absent": m.absent })).collect()),
+    })
+}
+
+fn day(day: Day, line: &DayLine) -> Value {
+    let averages: serde_json::Map<String, Value> =
+        line.averages.iter().map(|(basis, score)| (basis.clone(), json!(score.get()))).collect();
+    json!({
+        "date": day.to_string(), "score": number(line.current), "max_score": number(line.max),
+        "percentage": number(line.percentage), "sum_of_controls": line.sum_of_controls.get(),
+        "controls": line.controls, "revision": line.revision, "partial": line.partial, "averages": averages,
+    })
+}
