@@ -96,7 +96,7 @@ fn sink_table(status: &Status) -> Table {
             name.clone(),
             sent.to_string(),
             rejected.to_string(),
-            super::count(*backlog, "day"),
+            format!("{backlog} to send"),
             oldest.map_or_else(String::new, |day| day.to_string()),
             last_proof_ms.map_or_else(|| "never".to_owned(), instant),
             last_error.clone().unwrap_or_default(),

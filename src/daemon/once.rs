@@ -69,11 +69,19 @@ async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
         running.spawn(async move {
             let result = deliverer.run_once(&CancellationToken::new()).await;
-            deliverer.close().await;
-            (index, deliverer.name().to_owned(), deliverer.delivered, result.err())
+            (index, deliverer, result.err())
         });
     }
-    let mut results = running.join_all().await;
-    results.sort_by_key(|(index, ..)| *index);
-    results.into_iter().map(|(_, name, delivered, stopped)| (name, delivered, stopped)).collect()
+    let mut ended = running.join_all().await;
+    ended.sort_by_key(|(index, ..)| *index);
+    let mut results = Vec::new();
+    for (_, mut deliverer, mut stopped) in ended {
+        // What one sink's receiver refused is told to the others.
+        if stopped.is_none() {
+            stopped = deliverer.run_once(&CancellationToken::new()).await.err();
+        }
+        deliverer.close().await;
+        results.push((deliverer.name().to_owned(), deliverer.delivered, stopped));
+    }
+    results
 }

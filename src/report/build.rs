@@ -22,6 +22,9 @@ pub struct Window {
     pub last: Day,
 }
 
+/// The category of controls that the catalogue does not know.
+const NO_PROFILE: &str = "Not in the catalogue";
+
 /// A report that is being made.
 #[derive(Debug)]
 pub struct Building {
@@ -195,7 +198,7 @@ fn title(profile: Option<&Profile>, control: &str) -> String {
 }
 
 fn category(slot: Option<&ProfileSlot>) -> &str {
-    slot.and_then(|slot| slot.profile.category.as_deref()).unwrap_or("Other")
+    slot.and_then(|slot| slot.profile.category.as_deref()).unwrap_or(NO_PROFILE)
 }
 
 fn points(facts: &DayFacts, controls: &[Known<'_>]) -> Points {

@@ -3,7 +3,7 @@
 use crate::support::{
     CANARY, OTHER, TENANT, Workspace,
     faults::{Fault, FaultyApi},
-    fs, records,
+    fs, records, scores,
 };
 
 const SCORES: &str = "/secureScores";
@@ -25,7 +25,7 @@ fn refused(faults: &[(&'static str, Fault)], word: &str) {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
-    assert!(records(&file).is_empty());
+    assert!(scores(&file).is_empty());
     let status = workspace.status();
     assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains(word), "{status}");
     assert_eq!(status["tenants"][0]["days"], 0);
@@ -203,7 +203,7 @@ fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
     assert!(run.stderr.contains("tenant fabrikam: no token: AADSTS7000215"), "{}", run.stderr);
     assert!(run.stderr.contains("copy the secret's value, not its id"), "{}", run.stderr);
     assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
-    assert!(records(&file).iter().all(|r| r["tenant"]["name"] == "contoso"));
+    assert!(scores(&file).iter().all(|r| r["tenant"]["name"] == "contoso"));
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1);
     // The day stays owed and comes, late.
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
-    let streamed = records(&file);
+    let streamed = scores(&file);
     assert_eq!(
         streamed.iter().filter(|r| r["kind"] == "summary" && r["snapshot"]["late"] == true).count(),
         1
@@ -286,7 +286,7 @@ fn a_revised_day_streams_what_differs() {
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.run_ok(&["once"]);
-    let before = records(&file).len();
+    let before = scores(&file).len();
     api.fail(
         SCORES,
         Fault::Change(|text| {
@@ -296,7 +296,7 @@ fn a_revised_day_streams_what_differs() {
         }),
     );
     assert!(workspace.run_ok(&["once"]).stderr.contains("0 new days, newest"));
-    let streamed = records(&file);
+    let streamed = scores(&file);
     let revised: Vec<_> = streamed[before..]
         .iter()
         .map(|r| (r["kind"].as_str().unwrap(), r["snapshot"]["revision"].as_u64().unwrap()))
@@ -388,7 +388,7 @@ fn a_snapshot_that_cannot_be_read_stops_no_other() {
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1, "its day is missed");
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
-    assert_eq!(records(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
+    assert_eq!(scores(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
 }
 
 /// An empty first answer counted as the whole history, and ninety days were never asked for.

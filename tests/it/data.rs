@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{
     OTHER, TENANT, Workspace,
     faults::{Fault, FaultyApi},
-    fs, records,
+    fs, scores,
 };
 
 const SCORES: &str = "/secureScores";
@@ -37,9 +37,9 @@ impl Odd {
     }
 
     fn once(&self) -> Vec<Value> {
-        let before = records(&self.workspace.path("local.jsonl")).len();
+        let before = scores(&self.workspace.path("local.jsonl")).len();
         self.workspace.run_ok(&["once"]);
-        records(&self.workspace.path("local.jsonl")).split_off(before)
+        scores(&self.workspace.path("local.jsonl")).split_off(before)
     }
 
     fn observations(&self) -> Vec<String> {
@@ -286,7 +286,7 @@ fn the_original_api_is_read_too() {
             .iter()
             .any(|path| path == "/beta/reports/getTenantSecureScores(period=9)/content")
     );
-    let streamed = records(&workspace.path("local.jsonl"));
+    let streamed = scores(&workspace.path("local.jsonl"));
     assert_eq!(streamed.len(), 27);
     let admin = &control(&streamed, "AdminMFA").unwrap()["control"];
     assert_eq!(
@@ -301,7 +301,7 @@ fn the_original_api_is_read_too() {
     answer(3);
     workspace.run_ok(&["once"]);
     assert!(odd.api.seen().iter().any(|path| path.contains("(period=3)")));
-    assert_eq!(records(&workspace.path("local.jsonl")).len(), 27, "nothing new");
+    assert_eq!(scores(&workspace.path("local.jsonl")).len(), 27, "nothing new");
     let run = workspace.run(&["fetch", "--days", "91"]);
     assert_eq!(run.code, 2);
 }
@@ -341,7 +341,7 @@ fn saved_answers_become_history() {
         ),
     );
     workspace.run_ok(&["once"]);
-    let history = records(&workspace.path("history.jsonl"));
+    let history = scores(&workspace.path("history.jsonl"));
     assert_eq!(history.iter().filter(|r| r["kind"] == "summary").count(), 43);
     // Through a daemon, too.
     let daemon = workspace.spawn(&["run"]);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{
     Workspace,
     faults::{Fault, FaultyApi},
-    records,
+    scores,
 };
 
 const SCORES: &str = "/secureScores";
@@ -59,7 +59,7 @@ fn a_partial_day_is_held_released_and_completed() {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("0 new days, no day yet, 3 days held back; part of the answer is missing at Microsoft: 199 - \"Microsoft/SecureScore/504/10000\""), "{}", run.stderr);
-    assert!(records(&file).is_empty(), "taken is not released");
+    assert!(scores(&file).is_empty(), "taken is not released");
     let status = workspace.status();
     assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains("part of the answer"));
 
@@ -67,7 +67,7 @@ fn a_partial_day_is_held_released_and_completed() {
     workspace.head = "[schedule]\npartial_hold = \"1ms\"".to_owned();
     fail();
     assert_eq!(workspace.run(&["once"]).code, 1);
-    let streamed = records(&file);
+    let streamed = scores(&file);
     let summaries = |records: &[Value]| {
         records.iter().filter(|r| r["kind"] == "summary").cloned().collect::<Vec<_>>()
     };
@@ -78,7 +78,7 @@ fn a_partial_day_is_held_released_and_completed() {
 
     // Now it is.
     workspace.run_ok(&["once"]);
-    let more = records(&file)[streamed.len()..].to_vec();
+    let more = scores(&file)[streamed.len()..].to_vec();
     assert!(
         more.iter().all(|r| r["snapshot"]["partial"] == false && r["snapshot"]["revision"] == 2)
     );
@@ -94,7 +94,7 @@ fn a_partial_day_is_held_released_and_completed() {
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
     // And then nothing.
     workspace.run_ok(&["once"]);
-    assert_eq!(records(&file).len(), streamed.len() + more.len());
+    assert_eq!(scores(&file).len(), streamed.len() + more.len());
 }
 
 #[test]
@@ -113,10 +113,10 @@ fn a_day_without_its_catalogue_waits_for_it() {
         "{}",
         run.stderr
     );
-    assert!(records(&file).is_empty());
+    assert!(scores(&file).is_empty());
     assert!(observations(&workspace).contains(&"catalogue_stale begin".to_owned()));
     workspace.run_ok(&["once"]);
-    let streamed = records(&file);
+    let streamed = scores(&file);
     assert!(
         streamed
             .iter()
@@ -138,14 +138,14 @@ fn a_held_day_goes_out_though_the_api_is_gone() {
     api.fail(SCORES, Fault::Answer(403, vec![], b"{}".to_vec()));
     api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
     assert_eq!(workspace.run(&["once"]).code, 1);
-    let streamed = records(&file);
+    let streamed = scores(&file);
     assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 3);
     assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == true));
     // And they are wanted whole, still.
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 3);
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
-    assert_eq!(records(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
+    assert_eq!(scores(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
 }
 
 /// Once asked for seven times, held days went out in part though a whole copy was to be had.
@@ -161,7 +161,7 @@ fn held_days_are_asked_for_at_every_poll() {
     assert_eq!(database.execute("UPDATE owed SET asks = 7", []).unwrap(), 20);
     drop(database);
     workspace.run_ok(&["once"]);
-    let streamed = records(&file);
+    let streamed = scores(&file);
     assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 20);
     assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == false));
 }

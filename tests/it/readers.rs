@@ -21,7 +21,7 @@ fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
     let json = workspace.path("records.json");
     let section = |path: &std::path::Path, format: &str| {
         format!(
-            "type = \"file\"\npath = \"{}\"\nformat = \"{format}\"\ntexts = \"full\"\nextra_fields = {{ env = \"prod\" }}",
+            "type = \"file\"\npath = \"{}\"\nformat = \"{format}\"\ntexts = \"full\"\nhistorical_changes = true\nextra_fields = {{ env = \"prod\" }}",
             path.display()
         )
     };
@@ -87,8 +87,7 @@ fn liblognorm_reads_every_cef_line() {
         assert_eq!(of("externalId"), text(&record["event_id"]));
         assert_eq!(of("deviceCustomDate1"), ms(&record["time"]));
         assert_eq!(of("deviceExternalId"), text(&record["tenant"]["id"]));
-        let class = if record["kind"] == "control" { "ControlSnapshot" } else { "TenantScore" };
-        assert_eq!(at(&read, "f.SignatureID"), class);
+        assert_eq!(at(&read, "f.SignatureID"), class(record));
         // The reader drops the first letter of the first key.
         assert_eq!(of("t"), ms(&record["observed_time"]));
         let rest: Value = serde_json::from_str(&of("cs6")).unwrap();
@@ -100,6 +99,30 @@ fn liblognorm_reads_every_cef_line() {
             let score = of("cfp1").parse::<f64>().unwrap();
             assert_eq!(score, record["control"]["score"].as_f64().unwrap());
         }
+        if record["kind"] == "change" {
+            assert_eq!(of("act"), text(&record["change"]["what"]));
+            assert_eq!(of("flexString2"), text(&record["change"]["cause"]));
+            assert_eq!(rest["change"], record["change"]);
+        }
+        if record["kind"] == "quality" {
+            assert_eq!(rest["quality"], record["quality"]);
+        }
+    }
+}
+
+/// What rules of a SIEM key on.
+fn class(record: &Value) -> &'static str {
+    match (record["kind"].as_str().unwrap(), record["change"]["what"].as_str()) {
+        ("control", _) => "ControlSnapshot",
+        ("summary", _) => "TenantScore",
+        ("quality", _) => "DataQuality",
+        (_, Some("regressed")) => "ControlRegressed",
+        (_, Some("improved")) => "ControlImproved",
+        (_, Some("added")) => "ControlAdded",
+        (_, Some("removed")) => "ControlRemoved",
+        (_, Some("decision_changed")) => "ControlStateChanged",
+        (_, Some("implementation_changed")) => "ControlImplementationChanged",
+        other => panic!("{other:?}"),
     }
 }
 
@@ -128,6 +151,11 @@ for line in sys.stdin:
             assert_eq!(finding["unmapped"]["score"], record["control"]["score"]);
             assert_eq!(finding["compliance"]["control"], record["control"]["id"]);
         }
+        for kind in ["change", "quality"] {
+            if record["kind"] == kind {
+                assert_eq!(finding["unmapped"][kind], record[kind]);
+            }
+        }
     }
 }
 
@@ -155,6 +183,12 @@ fn ecs_holds_what_the_record_says() {
         if record["kind"] == "control" {
             assert_eq!(event["rule"]["id"], record["control"]["id"]);
             assert_eq!(at(&event, "microsoft.secure_score.score"), &record["control"]["score"]);
+        }
+        for kind in ["change", "quality"] {
+            if record["kind"] == kind {
+                assert_eq!(event["microsoft"]["secure_score"][kind], record[kind]);
+                assert_eq!(event["event"]["action"], record[kind]["what"]);
+            }
         }
     }
 }
@@ -203,8 +237,17 @@ for row in csv.DictReader(sys.stdin):
             assert_eq!(row["control_id"], text(&record["control"]["id"]));
             let score: f64 = row["score"].parse().unwrap();
             assert_eq!(score, record["control"]["score"].as_f64().unwrap());
-        } else {
+        } else if record["kind"] == "summary" {
             assert_eq!(row["records_sent"], text(&record["score"]["records_sent"]));
+        } else if record["kind"] == "change" {
+            for column in ["what", "cause", "historical", "flapping"] {
+                assert_eq!(row[column], text(&record["change"][column]), "{column}");
+            }
+            assert_eq!(row["severity"], text(&record["change"]["severity"]));
+            assert_eq!(row["score"].parse().ok(), record["change"]["after"]["score"].as_f64());
+            assert_eq!(row["delta"].parse().ok(), record["change"]["delta"].as_f64());
+        } else {
+            assert_eq!(row["phase"], text(&record["quality"]["phase"]));
         }
     }
 }
@@ -229,8 +272,7 @@ fn leef_of_both_versions() {
         assert_eq!(lines.len(), json.len());
         for (record, line) in json.iter().zip(&lines) {
             let (header, attributes) = read_leef(line);
-            let class = if record["kind"] == "control" { "ControlSnapshot" } else { "TenantScore" };
-            assert_eq!(header[1..5], ["Microsoft", "Secure Score", "1.0", class]);
+            assert_eq!(header[1..5], ["Microsoft", "Secure Score", "1.0", class(record)]);
             for (key, want) in [
                 ("recordId", text(&record["event_id"])),
                 ("devTime", ms(&record["observed_time"])),
@@ -245,8 +287,13 @@ fn leef_of_both_versions() {
                 assert_eq!(attributes[key], want, "{key}");
             }
             assert!((1..=10).contains(&attributes["sev"].parse::<u8>().unwrap()));
-            if record["kind"] == "control" {
+            if record["kind"] == "control" || record["kind"] == "change" {
                 assert_eq!(attributes["policy"], text(&record["control"]["id"]));
+            }
+            if record["kind"] == "change" {
+                assert_eq!(attributes["cause"], text(&record["change"]["cause"]));
+                let change: Value = serde_json::from_str(attributes["change"]).unwrap();
+                assert_eq!(change, record["change"]);
             }
         }
     }

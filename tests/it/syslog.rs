@@ -3,7 +3,7 @@
 use crate::support::{
     Workspace, eventually,
     faults::{Fault, FaultyApi},
-    ids, records,
+    ids, of_kinds, records,
     rsyslog::Rsyslog,
     syslog_ng::SyslogNg,
 };
@@ -162,7 +162,10 @@ fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
         }),
     );
     workspace.run_ok(&["once"]);
-    let expected = records(&file).len() - 1;
+    // The others are told of it, the sink itself is not.
+    let told = of_kinds(&file, &["quality"]);
+    assert_eq!((told.len(), &told[0]["quality"]["subject"]), (1, &"siem".into()));
+    let expected = records(&file).len() - 2;
     assert_eq!(rsyslog.expect(expected).len(), expected);
     assert_eq!(workspace.status()["sinks"][0]["rejected"], 1);
 }

@@ -150,6 +150,10 @@ impl Deliverer {
         for letter in &letters {
             tracing::warn!(sink = self.plan.name, event_id = %letter.event_id, reason = letter.reason, "a record is on the dead-letter list");
         }
+        if !letters.is_empty() || !load.delivered_letters(settled).is_empty() {
+            // The other sinks are told.
+            self.engine.ring();
+        }
         self.delivered += sent;
         self.keep_buffer(load.batch);
         verdict.stopped.map_or(Ok(()), Err)

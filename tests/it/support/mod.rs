@@ -366,6 +366,17 @@ pub fn records(path: &Path) -> Vec<serde_json::Value> {
 }
 
 /// How often each event id stands.
+/// The records of days, without what changed between them and what was noticed.
+pub fn scores(path: &Path) -> Vec<serde_json::Value> {
+    of_kinds(path, &["control", "summary"])
+}
+
+pub fn of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
+    let mut all = records(path);
+    all.retain(|record| kinds.iter().any(|kind| record["kind"] == *kind));
+    all
+}
+
 pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for id in ids {
