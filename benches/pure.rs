@@ -7,9 +7,9 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use secure_score_forwarder::{
-    derive::{Entry, Records, Selection},
+    derive::{Against, Base, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    model::{Catalogue, Day, DayFacts, ProfileSlot, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -102,8 +102,8 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 observed_ms: 1_795_341_600_000,
                 history: &[],
                 catalogue: &catalogue,
-                against: Default::default(),
-                rules: secure_score_forwarder::derive::Rules::none(),
+                against: Against::default(),
+                rules: Rules::none(),
                 replayed: false,
             };
             let records = Records::new(&entry, &snapshot, &selection);
@@ -117,6 +117,49 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     };
     let records = run();
     bencher.counter(ItemsCount::new(records)).bench_local(run);
+}
+
+/// Deriving a day's records, with what has changed since the day before and without. The catalogue
+/// is the same on both days, as on nearly all.
+#[divan::bench(args = [false, true])]
+fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
+    let json = simulated::snapshot_json(TENANT, day(0), true);
+    let snapshot = wire::snapshot(&json).unwrap();
+    let facts = |back: i32| {
+        let json = simulated::snapshot_json(TENANT, day(back), true);
+        std::sync::Arc::new(DayFacts::of(&wire::snapshot(&json).unwrap()).unwrap())
+    };
+    let tenant = Tenant {
+        id: TenantId::parse(TENANT).unwrap(),
+        name: "contoso".into(),
+        labels: std::collections::BTreeMap::new(),
+    };
+    let catalogue = catalogue();
+    let (before, earlier) = (facts(1), [facts(4), facts(3), facts(2)]);
+    let at = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(day(0), 2) };
+    let base = Base {
+        seq: 1,
+        facts: &before,
+        catalogue: Some(&catalogue),
+        backfilled: false,
+        earlier: &earlier,
+    };
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: &at,
+        observed_time: "2026-11-22T06:15:00Z",
+        observed_ms: 1_795_341_600_000,
+        history: &[],
+        catalogue: &catalogue,
+        against: Against { base: Some(base), ..Against::default() },
+        rules: Rules::none(),
+        replayed: false,
+    };
+    let selection = Selection { changes: with_changes, ..Selection::all() };
+    bencher.bench_local(|| {
+        let records = Records::new(&entry, &snapshot, &selection);
+        (0..records.end()).filter_map(|place| records.at(place)).count()
+    });
 }
 
 /// Writing alone, with all prose: the derived records at hand.
@@ -147,8 +190,8 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         observed_ms: 0,
         history: &[],
         catalogue: &catalogue,
-        against: Default::default(),
-        rules: secure_score_forwarder::derive::Rules::none(),
+        against: Against::default(),
+        rules: Rules::none(),
         replayed: false,
     };
     let records = Records::new(&entry, &snapshot, &selection);

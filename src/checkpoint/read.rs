@@ -165,16 +165,19 @@ impl Reading<'_> {
             imported,
         };
         let tenant: i64 = row.get(15)?;
-        let based: Option<(i32, u32)> = match row.get_ref(8)? {
+        let measured_from: Option<(i32, u32)> = match row.get_ref(8)? {
             ValueRef::Null => None,
             _ => Some((row.get(8)?, row.get(9)?)),
         };
-        let base = match based.filter(|_| bases) {
+        let base = match measured_from.filter(|_| bases) {
             Some(key) => self.base(tenant, key, snapshot.day)?,
             None => None,
         };
-        let first_contact =
-            bases && based.is_none() && !late && !partial && self.is_first(tenant, snapshot.seq)?;
+        let first_contact = bases
+            && measured_from.is_none()
+            && !late
+            && !partial
+            && self.is_first(tenant, snapshot.seq)?;
         Ok(StoredEntry {
             observed_ms: row.get(2)?,
             body,

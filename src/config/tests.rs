@@ -177,15 +177,41 @@ fn what_the_manual_shows() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(shown.len(), 2);
-    // The second shows what an MSSP has beside the rest.
+    assert_eq!(shown.len(), 3);
+    // The second shows what an MSSP has beside the rest, the third what changes are judged by.
     let many = format!("{}{}", shown[1], GOOD);
+    let judged = format!("{}{}", shown[2], GOOD);
     let example = include_str!("../../deploy/config.example.toml");
     // Behind the two lines of its head, every comment of one `#` at the start of a line is a default.
     let defaults = example.splitn(3, '\n').nth(2).unwrap().replace("\n# ", "\n");
     assert_ne!(example.len(), defaults.len());
-    for text in [shown[0], &many, example, &defaults] {
+    for text in [shown[0], &many, &judged, example, &defaults] {
         Configuration::parse("shown", text).unwrap();
+    }
+}
+
+#[test]
+fn rules_of_changes_are_read_for_each_tenant_and_their_faults_named() {
+    let rules = "[[severity]]\nwhat = [\"regressed\", \"gap\"]\nseverity = \"high\"\n[[expected_decisions]]\ncontrol = \"A*\"\nstate = \"Ignored\"\nowner = \"anna\"\ntenants = [\"nobody\"]\n";
+    let read = Configuration::parse("c.toml", &format!("{rules}{GOOD}")).unwrap();
+    let tenant = &read.tenants[0].rules;
+    assert_eq!((tenant.severity.len(), tenant.expected.len()), (1, 0));
+    let everybody = rules.replace("tenants = [\"nobody\"]\n", "");
+    let read = Configuration::parse("c.toml", &format!("{everybody}{GOOD}")).unwrap();
+    assert_eq!(read.tenants[0].rules.expected.len(), 1);
+    for (from, to, fault) in [
+        ("\"gap\"", "\"gab\"", "`gab` is no kind of change or observation"),
+        ("severity = \"high\"", "severity = \"hot\"", "`severity[0].severity` must be one of"),
+        (
+            "state = \"Ignored\"",
+            "state = \"Reviewed\"",
+            "`expected_decisions[0].state` must be one of",
+        ),
+        ("owner = \"anna\"\n", "", "`expected_decisions[0].owner` is missing"),
+    ] {
+        let text = format!("{}{GOOD}", rules.replacen(from, to, 1));
+        let found = Configuration::parse("c.toml", &text).unwrap_err().to_string();
+        assert!(found.contains(fault), "{to}: {found}");
     }
 }
 

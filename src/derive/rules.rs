@@ -2,7 +2,8 @@
 
 use super::Glob;
 use crate::model::{
-    Cause, Change, ChangeKind, Day, ExpectedBy, Number, Phase, Severity, What, accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, Phase, Severity, What,
+    accepts_risk,
 };
 
 /// The rules for one tenant.
@@ -55,13 +56,13 @@ impl Rules {
         &self,
         change: &Change<'_>,
         category: Option<&str>,
-        expected: Option<Option<ExpectedBy<'_>>>,
+        acceptance: Acceptance<'_>,
     ) -> Severity {
         if change.historical {
             return Severity::Informational;
         }
         let rule = self.severity.iter().find(|rule| rule.fits(change, category));
-        rule.map_or_else(|| default_severity(change, expected), |rule| rule.severity)
+        rule.map_or_else(|| default_severity(change, acceptance), |rule| rule.severity)
     }
 
     /// How much an observation matters: its end not at all.
@@ -82,16 +83,14 @@ impl Rules {
         }
     }
 
-    /// Who expects a decision of this state on this day: `None` if it is none that accepts a risk.
-    pub fn expected(
-        &self,
-        control: &str,
-        state: Option<&str>,
-        day: Day,
-    ) -> Option<Option<ExpectedBy<'_>>> {
-        let state = state.filter(|state| accepts_risk(state))?;
+    /// Whether a decision of this state accepts anything, and whether that is expected on this day.
+    pub fn acceptance(&self, control: &str, state: Option<&str>, day: Day) -> Acceptance<'_> {
+        let Some(state) = state.filter(|state| accepts_risk(state)) else {
+            return Acceptance::None;
+        };
         let good = |e: &&Expectation| e.expires.is_none_or(|last| last >= day);
-        Some(self.fitting(control, state).find(good).map(Expectation::by))
+        let found = self.fitting(control, state).find(good);
+        found.map_or(Acceptance::Unexpected, |e| Acceptance::Expected(e.by()))
     }
 
     /// The expectation that was good on the base day, where on this day none is any more.
@@ -133,14 +132,14 @@ impl Expectation {
     }
 }
 
-fn default_severity(change: &Change<'_>, expected: Option<Option<ExpectedBy<'_>>>) -> Severity {
+fn default_severity(change: &Change<'_>, acceptance: Acceptance<'_>) -> Severity {
     let lost = change.delta.map_or(0.0, |delta| -delta.get());
     match change.what {
         ChangeKind::AcceptanceExpired => Severity::High,
-        ChangeKind::DecisionChanged => match expected {
-            Some(None) => Severity::High,
-            Some(Some(_)) => Severity::Informational,
-            None => Severity::Low,
+        ChangeKind::DecisionChanged => match acceptance {
+            Acceptance::Unexpected | Acceptance::Expired(_) => Severity::High,
+            Acceptance::Expected(_) => Severity::Informational,
+            Acceptance::None => Severity::Low,
         },
         _ if change.cause == Cause::Microsoft => Severity::Informational,
         ChangeKind::Regressed if change.flapping => Severity::Low,

@@ -7,6 +7,7 @@ use crate::model::{Catalogue, Change, ChangeKind, ControlScore, ProfileSlot};
 
 /// What a sink wants of an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of record is a choice of its own")]
 pub struct Selection {
     pub controls: bool,
     pub summary: bool,

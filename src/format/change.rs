@@ -5,7 +5,8 @@ use super::{
     text::cut,
 };
 use crate::model::{
-    Cause, Change, ChangeKind, ChangeRecord, Number, Phase, QualityRecord, Side, StateUpdate, What,
+    Acceptance, Cause, Change, ChangeKind, ChangeRecord, Number, Phase, QualityRecord, Side,
+    StateUpdate, What,
 };
 
 /// Characters of a title in a sentence.
@@ -38,11 +39,12 @@ pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
         boolean("below", Some(change.is_below_baseline()), out);
         end(out);
     }
-    if let Some(expected) = record.expected {
-        let is_expected = expected.is_some() && change.what != ChangeKind::AcceptanceExpired;
+    if record.acceptance != Acceptance::None {
+        let by = record.acceptance.by();
+        let is_expected = matches!(record.acceptance, Acceptance::Expected(_));
         boolean("expected", Some(is_expected), out);
-        text("owner", expected.map(|by| by.owner), out);
-        let expires = expected.and_then(|by| by.expires);
+        text("owner", by.map(|by| by.owner), out);
+        let expires = by.and_then(|by| by.expires);
         text("expires", expires.map(|day| day.to_string()).as_deref(), out);
     }
 }
@@ -139,7 +141,7 @@ fn happened(record: &ChangeRecord<'_>) -> String {
         ChangeKind::ImplementationChanged => implementation(before, after),
         ChangeKind::DecisionChanged => decision(record),
         ChangeKind::AcceptanceExpired => {
-            let by = record.expected.flatten();
+            let by = record.acceptance.by();
             let until = by.and_then(|by| by.expires).map(|day| day.to_string()).unwrap_or_default();
             let owner = by.map_or("", |by| by.owner);
             format!("still accepted, which {owner} expected until {until} only")
@@ -184,10 +186,11 @@ fn decision(record: &ChangeRecord<'_>) -> String {
     };
     let by = filled(&taken.updated_by).map(|by| format!(" by {by}")).unwrap_or_default();
     let comment = filled(&taken.comment).map(|c| format!(" ({})", cut(&c, COMMENT)));
-    let expected = match record.expected {
-        Some(Some(by)) => format!("; {} expected it", by.owner),
-        Some(None) => "; nobody expected it".to_owned(),
-        None => String::new(),
+    let expected = match record.acceptance {
+        Acceptance::Expected(by) => format!("; {} expected it", by.owner),
+        Acceptance::Expired(by) => format!("; {} no longer expected it", by.owner),
+        Acceptance::Unexpected => "; nobody expected it".to_owned(),
+        Acceptance::None => String::new(),
     };
     format!("{state}{by}{}{expected}", comment.unwrap_or_default())
 }

@@ -22,7 +22,8 @@ impl Baseline {
 
     /// The targets, a line each: `AdminMFAV2 100%`.
     pub fn to_text(&self) -> String {
-        self.targets.iter().map(|(control, target)| format!("{control} {target}\n")).collect()
+        let lines = self.targets.iter().map(|(control, target)| format!("{control} {target}\n"));
+        lines.collect::<Vec<_>>().concat()
     }
 
     /// Reads lines of a control and its target, divided by a blank or a comma; the number of the

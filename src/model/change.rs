@@ -80,6 +80,17 @@ pub struct ExpectedBy<'a> {
     pub expires: Option<Day>,
 }
 
+/// Whether a decision gives points up, or claims them, and if so, whether anybody expects that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance<'a> {
+    /// It accepts nothing.
+    None,
+    Expected(ExpectedBy<'a>),
+    Unexpected,
+    /// It was expected, until a day that is over.
+    Expired(ExpectedBy<'a>),
+}
+
 /// A change of one control.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change<'a> {
@@ -106,8 +117,7 @@ pub struct ChangeRecord<'a> {
     pub severity: Severity,
     pub category: Option<&'a str>,
     pub profile: Option<&'a Profile>,
-    /// Of decisions that accept a risk or assert points: who expects it, if anybody does.
-    pub expected: Option<Option<ExpectedBy<'a>>>,
+    pub acceptance: Acceptance<'a>,
 }
 
 /// An observation as it is streamed.
@@ -239,6 +249,16 @@ impl std::fmt::Display for Target {
 /// Whether a state gives up points, or claims them without evidence.
 pub fn accepts_risk(state: &str) -> bool {
     matches!(state, "Ignored" | "ThirdParty")
+}
+
+impl<'a> Acceptance<'a> {
+    /// Who expects it, or did.
+    pub fn by(self) -> Option<ExpectedBy<'a>> {
+        match self {
+            Self::Expected(by) | Self::Expired(by) => Some(by),
+            Self::None | Self::Unexpected => None,
+        }
+    }
 }
 
 impl ChangeRecord<'_> {

@@ -18,8 +18,8 @@ mod tenant;
 pub use baseline::Baseline;
 pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
 pub use change::{
-    Cause, Change, ChangeKind, ChangeRecord, DriftFrom, ExpectedBy, QualityRecord, Severity, Side,
-    Target, accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, ChangeRecord, DriftFrom, ExpectedBy, QualityRecord,
+    Severity, Side, Target, accepts_risk,
 };
 pub use day::Day;
 pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};

@@ -47,6 +47,7 @@ pub enum Body<'a> {
 
 /// The entry that a record comes from.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own in the log")]
 pub struct SnapshotRef {
     pub id: String,
     pub day: Day,

@@ -10,8 +10,8 @@ use crate::{
     derive::{Entry, Rules, changes_from_facts},
     format::change_sentence,
     model::{
-        Baseline, Catalogue, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile, ProfileSlot,
-        Tenant, accepts_risk,
+        Acceptance, Baseline, Catalogue, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile,
+        ProfileSlot, Tenant, accepts_risk,
     },
 };
 
@@ -231,9 +231,10 @@ fn improvements(controls: &[Known<'_>]) -> Vec<Improvement> {
         }
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let cost = text(&profile.implementation_cost);
-        let weight = match cost.as_str() {
-            "Low" => 1.0,
-            "High" => 3.0,
+        // As Microsoft writes it: `low`, `Moderate`, `High`, `Unknown`.
+        let weight = match cost.to_ascii_lowercase().as_str() {
+            "low" => 1.0,
+            "high" => 3.0,
             _ => 2.0,
         };
         Some(Improvement {
@@ -311,7 +312,7 @@ fn decisions(catalogue: &Catalogue, newest: &DayFacts, rules: &Rules) -> Vec<Dec
             _ => None,
         };
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let expected = rules.expected(&slot.profile.id, Some(&state), newest.day);
+        let acceptance = rules.acceptance(&slot.profile.id, Some(&state), newest.day);
         Some(Decision {
             control: slot.profile.id.clone(),
             title: title(Some(&slot.profile), &slot.profile.id),
@@ -319,8 +320,8 @@ fn decisions(catalogue: &Catalogue, newest: &DayFacts, rules: &Rules) -> Vec<Dec
             at: text(&taken.updated),
             comment: text(&taken.comment),
             points,
-            accepts: expected.is_some(),
-            expected: expected.flatten().map(|by| (by.owner.to_owned(), by.expires)),
+            accepts: acceptance != Acceptance::None,
+            expected: acceptance.by().map(|by| (by.owner.to_owned(), by.expires)),
             state,
         })
     };

@@ -10,8 +10,9 @@ use super::{
 use crate::model::{Day, Number, Severity};
 
 /// Rows of a table before the rest is only counted.
-const CHANGES: usize = 200;
-const IMPROVEMENTS: usize = 30;
+const IMPORTANT: usize = 12;
+const CHANGES: usize = 500;
+const IMPROVEMENTS: usize = 20;
 const STYLE: &str = include_str!("style.css");
 
 pub(super) fn page(report: &Report, made: &str) -> String {
@@ -20,7 +21,10 @@ pub(super) fn page(report: &Report, made: &str) -> String {
         header {
             h1 { "Microsoft Secure Score of " (name) }
             p .meta {
-                "Tenant " (report.tenant.id) " · " (report.window.first) " to " (report.window.last)
+                "Tenant " (report.tenant.id)
+                @if let (Some((first, _)), Some((last, _))) = (report.days.first_key_value(), report.days.last_key_value()) {
+                    " · " (first) " to " (last)
+                }
                 @for (label, value) in &report.tenant.labels { " · " (label) ": " (value) }
                 " · made " (made)
             }
@@ -132,23 +136,38 @@ fn over_time(report: &Report) -> Markup {
 }
 
 fn changes(report: &Report) -> Markup {
-    let (told, rest) = report.changes.split_at(report.changes.len().min(CHANGES));
+    let important = report.most_important(IMPORTANT);
+    let all: Vec<&ReportedChange> = report.changes.iter().take(CHANGES).collect();
+    let untold = report.changes.len() - all.len();
     html! {
         section {
             h2 { "What changed, and why" }
-            @if report.changes.is_empty() {
+            @if important.is_empty() {
                 p { "Nothing has changed." }
             } @else {
-                table {
-                    thead { tr { th { "Day" } th { "Severity" } th { "Change" } th .n { "Points" } th { "Cause" } } }
-                    tbody { @for change in told { (row(change)) } }
+                p .meta { "What matters most first: " (important.len()) " of " (report.changes.len()) " changes." }
+                (change_table(&important))
+            }
+            @if all.len() > important.len() {
+                details {
+                    summary { "All changes by day" }
+                    (change_table(&all))
+                    @if untold > 0 { p .meta { (untold) " older changes are not listed here." } }
                 }
             }
-            @if !rest.is_empty() { p .meta { (rest.len()) " older changes are not listed here." } }
             @if report.implementations > 0 {
                 p .meta { "Besides, controls were met by more or fewer, without a change of score, "
                     (report.implementations) " times." }
             }
+        }
+    }
+}
+
+fn change_table(changes: &[&ReportedChange]) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "Day" } th { "Severity" } th { "Change" } th .n { "Points" } th { "Cause" } } }
+            tbody { @for change in changes { (row(change)) } }
         }
     }
 }

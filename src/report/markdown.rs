@@ -31,7 +31,8 @@ pub(super) fn page(report: &Report, made: &str) -> String {
         percent(line.percentage),
         Some(signed(report.gained(30))).filter(|s| !s.is_empty()).unwrap_or("unknown".into())
     );
-    let changes = report.changes.iter().map(|c| {
+    let changes = report.most_important(usize::MAX);
+    let changes = changes.iter().map(|c| {
         let delta = signed(c.delta.map(Number::get));
         let (severity, cause) = (c.severity.as_str().to_owned(), c.cause.as_str().to_owned());
         vec![c.day.to_string(), severity, cell(&c.sentence), delta, cause]

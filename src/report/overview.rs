@@ -151,7 +151,7 @@ fn page(rows: &[Row], made: &str) -> String {
                                 td .n { @if row.alerts > 0 { span .badge .high { (row.alerts) } } @else { "0" } }
                                 td .n { (row.below_baseline.map(|count| count.to_string()).unwrap_or_default()) }
                                 td .n { (row.accepted) } td .n { (row.missing) }
-                                td { (row.newest.map(|day| day.to_string()).unwrap_or("unknown".into())) }
+                                td { (row.newest.map_or_else(|| "unknown".to_owned(), |day| day.to_string())) }
                             }
                         }
                     }
@@ -164,7 +164,9 @@ fn page(rows: &[Row], made: &str) -> String {
 
 fn lines(rows: &[Row]) -> String {
     let mut out = b"tenant_id,tenant_name,date,score,max_score,percentage,gained_7_days,gained_30_days,high_changes_30_days,below_baseline,accepted_risks,missing_days\n".to_vec();
-    rows.iter().for_each(|row| csv::write_row(&row.cells(), &mut out));
+    for row in rows {
+        csv::write_row(&row.cells(), &mut out);
+    }
     String::from_utf8_lossy(&out).into_owned()
 }
 

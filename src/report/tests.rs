@@ -71,7 +71,7 @@ fn report(
     catalogue: &Catalogue,
     baseline: Option<&Baseline>,
 ) -> Report {
-    let tenant = Tenant { id: TenantId::TEST, name: HOSTILE.into(), labels: Default::default() };
+    let tenant = Tenant { id: TenantId::TEST, name: HOSTILE.into(), labels: BTreeMap::default() };
     let window = Window { first: day("2026-11-01"), last: day("2026-11-30") };
     let mut building = Building::new(tenant.clone(), window);
     let mut base: Option<(u64, Arc<DayFacts>)> = None;
@@ -207,12 +207,12 @@ fn an_empty_past_is_said_to_be_empty() {
 
 #[test]
 fn of_many_tenants_the_worst_comes_first_and_the_unknown_before() {
-    let named = |name: &str, percentage: Option<f64>| Row {
+    let row = |name: &str, percentage: Option<f64>| Row {
         name: name.into(),
         percentage: percentage.and_then(Number::new),
         ..Row::of(&sample())
     };
-    let rows = vec![named("good", Some(80.0)), named("unknown", None), named("bad", Some(20.0))];
+    let rows = vec![row("good", Some(80.0)), row("unknown", None), row("bad", Some(20.0))];
     let csv = Row::write_all(rows, Format::Csv, "now");
     let names: Vec<&str> = csv.lines().skip(1).map(|l| l.split(',').nth(1).unwrap()).collect();
     assert_eq!(names, ["unknown", "bad", "good"]);

@@ -130,6 +130,36 @@ fn an_acceptance_is_told_once_with_who_and_whether_anybody_expected_it() {
 }
 
 #[test]
+fn an_acceptance_that_outlives_its_day_is_told_once() {
+    let today = Day::of(secure_score_forwarder::clock::now());
+    let until = today.plus(-1);
+    let tenant = Tenant::new(&format!(
+        "[[expected_decisions]]\ncontrol = \"*\"\nstate = \"Ignored\"\nowner = \"anna\"\nexpires = \"{until}\"\n"
+    ));
+    let told = tenant.once();
+    let expired: Vec<&Value> =
+        told.iter().filter(|r| r["change"]["what"] == "acceptance_expired").collect();
+    assert!(!expired.is_empty());
+    for record in &expired {
+        let change = &record["change"];
+        assert_eq!(record["snapshot"]["date"], json!(today.to_string()));
+        assert_eq!(
+            (&change["after"]["state"], &change["owner"]),
+            (&json!("Ignored"), &json!("anna"))
+        );
+        assert_eq!((&change["expected"], &change["severity"]), (&json!(false), &json!(8)));
+    }
+    let mut ids: Vec<&str> = expired.iter().map(|r| r["event_id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), expired.len());
+    // A revision of the day does not tell it again.
+    tenant.api.fail(SCORES, Fault::Edit(zero));
+    let told = tenant.once();
+    assert!(told.iter().all(|r| r["change"]["what"] != "acceptance_expired"));
+}
+
+#[test]
 fn history_is_sent_only_to_those_who_want_it() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 20".to_owned();

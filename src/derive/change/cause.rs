@@ -43,16 +43,25 @@ pub(super) fn of_removed(control: &str, then: Option<&Catalogue>, now: &Catalogu
     }
 }
 
-/// The attainable points of a day, by the rule for records, from what the facts keep.
+/// The attainable points of a day from what the facts keep: as stated, where the day agrees with it,
+/// for a quotient of rounded numbers is less exact; else by the rule for records.
 pub(super) fn max_score(
     point: Point<'_>,
     profile: Option<&ProfileSlot>,
     backfilled: bool,
 ) -> Option<Number> {
     let stated = profile.and_then(|slot| slot.profile.max_score);
+    if let (Some(max), Some(score), Some(share)) = (stated, point.score, point.percentage)
+        && (max.get() * share.get() / 100.0 - score.get()).abs() <= HUNDREDTH
+    {
+        return stated;
+    }
     let max = crate::derive::control::max_score(stated, point.score, point.percentage, backfilled);
     max.map(|(max, _)| max)
 }
+
+/// What two numbers rounded to the hundredth may differ by.
+const HUNDREDTH: f64 = 0.011;
 
 /// Equal, but for what rounding to the hundredth does to a quotient.
 fn alike(a: Number, b: Number) -> bool {

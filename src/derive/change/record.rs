@@ -4,8 +4,8 @@ use super::decision;
 use crate::{
     derive::{Entry, Rules},
     model::{
-        Cause, Change, ChangeKind, ChangeRecord, EventId, EventIds, Field, Kind, Side, StateUpdate,
-        Subject,
+        Acceptance, Cause, Change, ChangeKind, ChangeRecord, EventId, EventIds, Field, Kind, Side,
+        StateUpdate, Subject,
     },
 };
 
@@ -13,15 +13,15 @@ pub(in crate::derive) fn record<'a>(change: Change<'a>, entry: &Entry<'a>) -> Ch
     let slot = entry.catalogue.find(change.control);
     let profile = slot.map(|slot| slot.profile.as_ref());
     let category = profile.and_then(|profile| profile.category.as_deref());
-    let expected = match (change.what, change.after.decision) {
+    let acceptance = match (change.what, change.after.decision) {
         (ChangeKind::DecisionChanged, Some(taken)) => {
             let day = decision::day(taken).unwrap_or(entry.snapshot.day);
-            entry.rules.expected(change.control, taken.state.as_deref(), day)
+            entry.rules.acceptance(change.control, taken.state.as_deref(), day)
         }
-        _ => None,
+        _ => Acceptance::None,
     };
-    let severity = entry.rules.severity(&change, category, expected);
-    ChangeRecord { change, severity, category, profile, expected }
+    let severity = entry.rules.severity(&change, category, acceptance);
+    ChangeRecord { change, severity, category, profile, acceptance }
 }
 
 /// That the acceptance of a control's risk, which the configuration expected on the base day, is
@@ -43,7 +43,7 @@ pub(in crate::derive) fn expired<'a>(
         ..Change::new(ChangeKind::AcceptanceExpired, control)
     };
     let record = record(change, entry);
-    Some(ChangeRecord { expected: Some(Some(by)), ..record })
+    Some(ChangeRecord { acceptance: Acceptance::Expired(by), ..record })
 }
 
 /// When it happened, as far as that is known: where nobody was looking, on its day.
@@ -79,7 +79,7 @@ impl ChangeRecord<'_> {
             fields.extend(compared(*what, side));
         }
         fields.push(Field::Text(baseline));
-        let expires = self.expected.flatten().and_then(|by| by.expires).map(|day| day.to_string());
+        let expires = self.acceptance.by().and_then(|by| by.expires).map(|day| day.to_string());
         if *what == ChangeKind::AcceptanceExpired {
             fields.push(Field::Text(expires.as_deref().unwrap_or_default()));
         }

@@ -1,7 +1,12 @@
 use super::*;
 use crate::{
-    derive::{Expectation, Glob, Rules, SeverityRule},
-    model::{Cause, ControlScore, Profile, Severity, Snapshot, StateUpdate, Target},
+    derive::{
+        Entry, Expectation, Glob, Observed, Records, Rules, Selection, SeverityRule, quality,
+    },
+    model::{
+        Acceptance, Cause, ControlScore, EventId, Observation, Phase, Profile, Severity, Snapshot,
+        SnapshotRef, StateUpdate, Tenant, TenantId, What,
+    },
 };
 
 fn number(value: f64) -> Option<Number> {
@@ -204,10 +209,10 @@ fn every_decision_is_told_once() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
     let new = decided("Default", "ben", "2026-11-22T01:00:00Z");
     let newer = decided("ThirdParty", "ben", "2026-11-22T02:00:00Z");
-    let never = StateUpdate { state: Some("Default".into()), ..StateUpdate::default() };
+    let untouched = StateUpdate { state: Some("Default".into()), ..StateUpdate::default() };
     let case = one((0.0, 0.0), (0.0, 0.0)).catalogues(
         vec![slot("A", 8.0, false, vec![old.clone()])],
-        vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, never])],
+        vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, untouched])],
     );
     case.with(|changes| {
         let states: Vec<_> = changes
@@ -261,16 +266,16 @@ fn a_score_that_keeps_turning_flaps() {
     }
 }
 
-fn targets(text: &str, since: u64) -> Option<Baseline> {
+fn targets(text: &str, since: u64) -> Baseline {
     let targets = Baseline::parse_targets(text).unwrap();
-    Some(Baseline { name: "q3".into(), day: None, since, targets })
+    Baseline { name: "q3".into(), day: None, since, targets }
 }
 
 #[test]
 fn drift_is_told_when_it_begins_moves_and_ends() {
     let drift = |then: f64, now: f64, since| {
         let mut case = one((then, then * 12.5), (now, now * 12.5));
-        case.baseline = targets("A 100%", since);
+        case.baseline = Some(targets("A 100%", since));
         case.shown().into_iter().filter(|s| s.starts_with("baseline")).collect::<Vec<_>>()
     };
     assert_eq!(drift(8.0, 4.0, 1), ["baseline_drift A tenant -4"]);
@@ -299,7 +304,7 @@ fn severity_follows_the_first_rule_that_fits() {
         case.with(|mut changes| {
             let mut change = changes.swap_remove(0);
             change.historical = historical;
-            rules.severity(&change, None, None)
+            rules.severity(&change, None, Acceptance::None)
         })
     };
     let fell = one((8.0, 100.0), (0.0, 0.0));
@@ -319,11 +324,11 @@ fn an_acceptance_is_expected_until_its_last_day() {
     };
     let rules = Rules { severity: vec![], expected: vec![expects("2026-11-21")] };
     let on = |date: &str| Day::parse(date).unwrap();
-    let expected = |state, date| rules.expected("A", Some(state), on(date)).map(|by| by.is_some());
-    assert_eq!(expected("Ignored", "2026-11-21"), Some(true));
-    assert_eq!(expected("Ignored", "2026-11-22"), Some(false));
-    assert_eq!(expected("ThirdParty", "2026-11-21"), Some(false));
-    assert_eq!(expected("Reviewed", "2026-11-21"), None);
+    let acceptance = |state, date| rules.acceptance("A", Some(state), on(date));
+    assert!(matches!(acceptance("Ignored", "2026-11-21"), Acceptance::Expected(_)));
+    assert_eq!(acceptance("Ignored", "2026-11-22"), Acceptance::Unexpected);
+    assert_eq!(acceptance("ThirdParty", "2026-11-21"), Acceptance::Unexpected);
+    assert_eq!(acceptance("Reviewed", "2026-11-21"), Acceptance::None);
     let expired = |rules: &Rules, base, date| {
         rules.expired("A", Some("Ignored"), on(base), on(date)).is_some()
     };
@@ -389,52 +394,95 @@ fn apply(then: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
     controls
 }
 
+/// The records of a day whose only control is A, but for that control's own and the summary.
+fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) -> Vec<EventId> {
+    let tenant = Tenant {
+        id: TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap(),
+        name: "t".into(),
+        labels: std::collections::BTreeMap::default(),
+    };
+    let case = Case::new(vec![then], vec![now])
+        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 8.0, false, decisions)]);
+    let place = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.now.day, 7) };
+    let base = Base {
+        seq: 1,
+        facts: &case.then,
+        catalogue: case.catalogue_then.as_ref(),
+        backfilled: false,
+        earlier: &[],
+    };
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: &place,
+        observed_time: "",
+        observed_ms: 0,
+        history: &[],
+        catalogue: &case.catalogue_now,
+        against: Against { base: Some(base), ..Against::default() },
+        rules: Rules::none(),
+        replayed: false,
+    };
+    let control = |c: &ControlFacts| ControlScore {
+        name: c.name.clone().into(),
+        score: c.score,
+        percentage: c.percentage,
+        count: c.count,
+        ..ControlScore::default()
+    };
+    let controls = case.now.controls.iter().map(control).collect();
+    let snapshot = Snapshot { controls, ..Snapshot::default() };
+    let selection = Selection::all();
+    let records = Records::new(&entry, &snapshot, &selection);
+    (2..records.end()).filter_map(|place| Some(records.at(place)?.event_id)).collect()
+}
+
+#[test]
+fn published_ids_of_changes_and_observations() {
+    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let mut got = ids_of(facts("A", 8.0, 100.0), facts("A", 0.0, 0.0), vec![taken]);
+    let day = Day::parse("2026-11-22").unwrap();
+    let observation = Observation {
+        what: What::Gap,
+        subject: day.to_string(),
+        first_day: day,
+        phase: Phase::Begin,
+        details: String::new(),
+    };
+    let tenant = Tenant {
+        id: TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap(),
+        name: "t".into(),
+        labels: std::collections::BTreeMap::default(),
+    };
+    let observed = Observed {
+        tenant: &tenant,
+        observation: &observation,
+        place: &SnapshotRef::of_observation(day, 1),
+        observed_time: "",
+        observed_ms: 0,
+        repeats: 0,
+        replayed: false,
+        rules: Rules::none(),
+    };
+    got.push(quality(&observed).event_id);
+    let again = quality(&Observed { repeats: 1, ..observed });
+    assert_ne!(again.event_id, got[2], "what begins again on its day");
+    let published: Vec<&str> = include_str!("../../../tests/vectors/event_id.txt")
+        .lines()
+        .filter(|line| {
+            ["change", "decision", "observation"].iter().any(|w| line[41..].starts_with(w))
+        })
+        .map(|line| &line[..40])
+        .collect();
+    let got: Vec<String> = got.iter().map(ToString::to_string).collect();
+    assert_eq!(got, published);
+}
+
 #[test]
 fn a_change_keeps_its_id_whatever_vanishes_overnight() {
-    let tenant = crate::model::Tenant {
-        id: crate::model::TenantId::TEST,
-        name: "t".into(),
-        labels: Default::default(),
-    };
     let id = |count: Option<f64>, after: f64| {
-        let mut now = facts("A", after, 0.0);
-        now.count = count.and_then(Number::new);
-        let case = Case::new(vec![facts("A", 8.0, 100.0)], vec![now]);
-        let place = crate::model::SnapshotRef::of_observation(case.now.day, 7);
-        let base =
-            Base { seq: 1, facts: &case.then, catalogue: None, backfilled: false, earlier: &[] };
-        let entry = crate::derive::Entry {
-            tenant: &tenant,
-            snapshot: &place,
-            observed_time: "",
-            observed_ms: 0,
-            history: &[],
-            catalogue: &case.catalogue_now,
-            against: Against { base: Some(base), ..Against::default() },
-            rules: Rules::none(),
-            replayed: false,
-        };
-        let controls = case.now.controls.iter();
-        let snapshot = Snapshot {
-            controls: controls
-                .map(|c| ControlScore {
-                    name: c.name.as_str().into(),
-                    score: c.score,
-                    percentage: c.percentage,
-                    count: c.count,
-                    ..ControlScore::default()
-                })
-                .collect(),
-            ..Snapshot::default()
-        };
-        let selection = crate::derive::Selection::all();
-        let records = crate::derive::Records::new(&entry, &snapshot, &selection);
-        let record = records.at(2).unwrap();
-        assert_eq!(record.kind().as_str(), "change");
-        record.event_id
+        let now = ControlFacts { count: count.and_then(Number::new), ..facts("A", after, 0.0) };
+        ids_of(facts("A", 8.0, 100.0), now, vec![])[0]
     };
     assert_eq!(id(None, 0.0), id(Some(5.0), 0.0));
     assert_ne!(id(None, 0.0), id(None, 1.0));
-    let target = Target::parse("50%").unwrap();
-    assert_eq!(target.is_missed(None, number(49.0)), Some(true));
 }

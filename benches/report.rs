@@ -1,0 +1,108 @@
+//! Reports over a year of 232 controls: of one tenant, and of a thousand. `cargo bench --bench report`.
+
+#![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "shared/cost.rs"]
+mod cost;
+
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use cost::measure;
+use secure_score_forwarder::{
+    checkpoint::{CatalogueMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
+    clock,
+    model::{Day, DayFacts, TenantId},
+    packed::Packed,
+    source::simulated,
+    wire,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
+const DAYS: i32 = 365;
+/// Tenants whose facts differ; the thousand are these over and over.
+const DIFFERENT: usize = 4;
+
+fn main() {
+    // `cargo test --benches` passes this: the figures are not a test.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    for tenants in [1, 1_000] {
+        let directory = tempfile::tempdir().unwrap();
+        fill(directory.path(), tenants);
+        for format in ["html", "json"] {
+            let mut command = Command::new(BINARY);
+            command.args(["report", "--days", "365", "--format", format, "--output"]);
+            command.arg(directory.path().join("report"));
+            command.arg("--config").arg(directory.path().join("config.toml"));
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let cost = measure(command);
+            let size = std::fs::metadata(directory.path().join("report")).unwrap().len();
+            println!("{tenants} tenants, {DAYS} days, {format} of {} kB: {cost}", size / 1_000);
+        }
+    }
+}
+
+fn guid(number: usize) -> String {
+    format!("{number:08x}-0000-4000-8000-00000000c0de")
+}
+
+/// A checkpoint with a year of each tenant, and a configuration that names them. Bodies, which a
+/// report does not read, are next to nothing.
+fn fill(directory: &Path, tenants: usize) {
+    let state = directory.join("state");
+    let mut config = format!("[state]\ndirectory = \"{}\"\n", state.display());
+    let first = Day::of(clock::now()).plus(1 - DAYS);
+    let years: Vec<Vec<DayFacts>> = (0..DIFFERENT.min(tenants))
+        .map(|tenant| {
+            let day = |number| simulated::snapshot_json(&guid(tenant), first.plus(number), true);
+            let facts = |body: String| DayFacts::of(&wire::snapshot(&body).unwrap()).unwrap();
+            (0..DAYS).map(|number| facts(day(number))).collect()
+        })
+        .collect();
+    let profiles: Vec<_> = simulated::profiles_json(&guid(0))
+        .iter()
+        .map(|json| wire::split_profile(json).unwrap())
+        .collect();
+    let checkpoint = Checkpoint::open(&state).unwrap();
+    let body = Packed::of("{}").unwrap();
+    for tenant in 0..tenants {
+        let name = guid(tenant);
+        let _ = write!(
+            config,
+            "[[tenants]]\nname = \"t{tenant}\"\nid = \"{name}\"\n[tenants.credential]\nkind = \"managed_identity\"\n"
+        );
+        let entries = years[tenant % DIFFERENT].iter().enumerate().map(|(index, facts)| NewEntry {
+            snapshot_id: &name,
+            revision: 1,
+            facts,
+            body: &body,
+            observed_ms: facts.day.epoch_ms(),
+            base: (index > 0).then(|| (facts.day.plus(-1), 1)),
+            flags: EntryFlags::default(),
+        });
+        let taking = Taking {
+            observed_ms: 0,
+            entries: entries.collect(),
+            enriched: vec![],
+            catalogue: profiles
+                .iter()
+                .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
+                .collect(),
+            observations: vec![],
+            asked_from: None,
+            held: vec![],
+            end: PollEnd::Complete,
+            missing: vec![],
+            settled: vec![],
+            asked_back_to: None,
+        };
+        checkpoint.take(TenantId::parse(&name).unwrap(), &taking).unwrap();
+    }
+    config += "[[sinks]]\nname = \"none\"\ntype = \"stdout\"\n";
+    std::fs::write(directory.join("config.toml"), config).unwrap();
+}
