@@ -24,7 +24,7 @@ use std::{
     collections::HashMap,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
@@ -71,8 +71,9 @@ pub struct Checkpoint {
 /// Names of controls and their numbers in the database.
 #[derive(Debug, Default)]
 struct Names {
-    by_name: HashMap<String, u32>,
-    by_id: HashMap<u32, String>,
+    by_name: HashMap<Arc<str>, u32>,
+    /// By number; the numbers are dense.
+    by_id: Vec<Option<Arc<str>>>,
 }
 
 impl Checkpoint {
@@ -196,14 +197,23 @@ impl Names {
         let mut statement = connection.prepare("SELECT id, name FROM control")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            names.add(row.get(0)?, row.get(1)?);
+            names.add(row.get(0)?, &row.get::<_, String>(1)?);
         }
         Ok(names)
     }
 
-    fn add(&mut self, id: u32, name: String) {
-        self.by_name.insert(name.clone(), id);
-        self.by_id.insert(id, name);
+    fn add(&mut self, id: u32, name: &str) {
+        let name: Arc<str> = name.into();
+        self.by_name.insert(Arc::clone(&name), id);
+        let index = id as usize;
+        if self.by_id.len() <= index {
+            self.by_id.resize(index + 1, None);
+        }
+        self.by_id[index] = Some(name);
+    }
+
+    fn get(&self, id: u32) -> Option<Arc<str>> {
+        self.by_id.get(id as usize)?.clone()
     }
 }
 

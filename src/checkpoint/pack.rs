@@ -5,6 +5,8 @@
 //! fields). Counts and name numbers are LEB128. A number is LEB128 of its hundredths, zig-zag, shifted
 //! left by one; where it is no whole count of hundredths, a 1 and eight octets of an IEEE double.
 
+use std::sync::Arc;
+
 use super::CheckpointError;
 use crate::model::{AverageFacts, ControlFacts, Day, DayFacts, Number};
 
@@ -39,10 +41,14 @@ pub(super) fn pack(
 pub(super) fn unpack(
     bytes: &[u8],
     day: Day,
-    name: impl Fn(u32) -> Option<String>,
+    name: impl Fn(u32) -> Option<Arc<str>>,
 ) -> Result<DayFacts, CheckpointError> {
     let damaged = || CheckpointError::Damaged(format!("the facts of {day} cannot be read"));
-    let plain = zstd::bulk::decompress(bytes, MAX_UNPACKED).map_err(|_| damaged())?;
+    // As large as it says: room for the largest there may be would be mapped anew for every day.
+    let said = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
+    let size =
+        said.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= MAX_UNPACKED);
+    let plain = zstd::bulk::decompress(bytes, size.ok_or_else(damaged)?).map_err(|_| damaged())?;
     Reader { rest: &plain }.facts(day, name).ok_or_else(damaged)
 }
 
@@ -95,7 +101,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn facts(mut self, day: Day, name: impl Fn(u32) -> Option<String>) -> Option<DayFacts> {
+    fn facts(mut self, day: Day, name: impl Fn(u32) -> Option<Arc<str>>) -> Option<DayFacts> {
         if self.byte()? != VERSION {
             return None;
         }
@@ -107,8 +113,11 @@ impl Reader<'_> {
             let basis = String::from_utf8(self.take(length)?.to_vec()).ok()?;
             averages.push(AverageFacts { basis, score: self.number()? });
         }
-        let mut controls = Vec::new();
-        for _ in 0..self.count()? {
+        let count = self.count()?;
+        // What a damaged file claims is no reason to reserve more than it could hold.
+        let room = usize::try_from(count).unwrap_or(0).min(self.rest.len() / 2);
+        let mut controls = Vec::with_capacity(room);
+        for _ in 0..count {
             let name = name(u32::try_from(self.count()?).ok()?)?;
             let bits = self.byte()?;
             let [score, percentage, count, total] = self.fields(bits)?;
@@ -194,7 +203,7 @@ mod tests {
     fn control() -> impl Strategy<Value = ControlFacts> {
         (0_u32..500, number(), number(), number(), number(), any::<Option<bool>>()).prop_map(
             |(id, score, percentage, count, total, on)| ControlFacts {
-                name: format!("c{id}"),
+                name: format!("c{id}").into(),
                 score,
                 percentage,
                 count,
@@ -216,14 +225,14 @@ mod tests {
             let averages = vec![AverageFacts { basis: "AllTenants".into(), score: Number::new(52.86).unwrap() }];
             let facts = DayFacts { day, current_score: total, max_score: None, active_users: total, licensed_users: None, averages, controls, rich };
             let packed = pack(&facts, id_of).unwrap();
-            prop_assert_eq!(unpack(&packed, day, |id| Some(format!("c{id}"))).unwrap(), facts);
+            prop_assert_eq!(unpack(&packed, day, |id| Some(format!("c{id}").into())).unwrap(), facts);
         }
 
         #[test]
         fn damage_is_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let day = Day::parse("2026-11-22").unwrap();
             let _ = unpack(&bytes, day, |_| None);
-            let _ = Reader { rest: &bytes }.facts(day, |id| Some(id.to_string()));
+            let _ = Reader { rest: &bytes }.facts(day, |id| Some(id.to_string().into()));
         }
     }
 }

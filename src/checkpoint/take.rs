@@ -420,7 +420,7 @@ impl Take<'_> {
             let id = u32::try_from(transaction.last_insert_rowid());
             let id =
                 id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
-            self.names.add(id, name.to_owned());
+            self.names.add(id, name);
             Ok(id)
         })
     }
@@ -494,5 +494,5 @@ pub(super) fn read_facts(
     let day = Day::from_number(row.get(day)?)
         .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))?;
     let bytes: Vec<u8> = row.get(facts)?;
-    pack::unpack(&bytes, day, |id| names.by_id.get(&id).cloned())
+    pack::unpack(&bytes, day, |id| names.get(id))
 }

@@ -137,7 +137,7 @@ fn of_day(
     };
     let target = |control: &crate::model::ControlFacts| {
         let target = control.percentage.map(Target::Percent).or(control.score.map(Target::Points));
-        Some((control.name.clone(), target?))
+        Some((control.name.to_string(), target?))
     };
     Ok(Some(Setting {
         tenant: plan.name.clone(),
@@ -211,7 +211,7 @@ fn diff(config: &Path, args: &args::BaselineDiff) -> Result<Exit, Failed> {
     let mut reporter = Reporter::new(&opened.checkpoint);
     let mut below = 0;
     for (plan, tenant) in opened.tenants() {
-        let report = reporter.report(&tenant, plan, window)?;
+        let report = reporter.report(&tenant, plan, window, false)?;
         let (Some(baseline), Some((day, _))) = (&report.baseline, report.newest()) else {
             say(&format!("tenant {}: no baseline is set", plan.name));
             continue;

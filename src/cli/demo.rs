@@ -96,7 +96,8 @@ fn ending(engine: &Engine, file: &Path) -> Result<String, Failed> {
     let mut out = String::from("\nThe three changes that matter most\n\n");
     for state in &engine.tenants {
         let Some(tenant) = state.known() else { continue };
-        let report = Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window)?;
+        let report =
+            Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, true)?;
         for change in report.most_important(3) {
             let severity = change.severity.as_str();
             let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);

@@ -44,11 +44,11 @@ pub(super) fn write(
     let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut reporter = Reporter::new(checkpoint);
     if let [(plan, tenant)] = tenants {
-        return Ok(reporter.report(tenant, plan, window)?.write(format, &made));
+        return Ok(reporter.report(tenant, plan, window, true)?.write(format, &made));
     }
     let mut rows = Vec::with_capacity(tenants.len());
     for (plan, tenant) in tenants {
-        rows.push(Row::of(&reporter.report(tenant, plan, window)?));
+        rows.push(Row::of(&reporter.report(tenant, plan, window, false)?));
     }
     Ok(Row::write_all(rows, format, &made))
 }

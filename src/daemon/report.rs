@@ -20,15 +20,17 @@ impl<'a> Reporter<'a> {
         Self { checkpoint, catalogues: Catalogues::default() }
     }
 
-    /// Everything known of a tenant within the window.
+    /// Everything known of a tenant within the window; without `detail`, what a line among many
+    /// shows.
     pub fn report(
         &mut self,
         tenant: &Tenant,
         plan: &TenantPlan,
         window: Window,
+        detail: bool,
     ) -> Result<Report, CheckpointError> {
         let baselines = self.checkpoint.baselines(tenant.id)?;
-        let mut building = Building::new(tenant.clone(), window);
+        let mut building = Building::new(tenant.clone(), window, detail);
         let (mut seq, mut newest) = (0, None);
         loop {
             let entries = self.checkpoint.past(tenant.id, window.first, seq)?;

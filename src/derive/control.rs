@@ -1,5 +1,7 @@
 //! The record of one control.
 
+use std::sync::Arc;
+
 use crate::{
     derive::Entry,
     model::{ControlFacts, ControlRecord, ControlScore, MaxScoreSource, Number, ProfileSlot},
@@ -31,7 +33,7 @@ pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> Co
 /// The facts of a control that stands alone; the name is not compared and stays out.
 pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     ControlFacts {
-        name: String::new(),
+        name: Arc::default(),
         score: control.score,
         percentage: control.percentage,
         count: control.count,

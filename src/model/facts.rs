@@ -3,6 +3,8 @@
 //! A day's text changes overnight without anything having happened (the newest copy loses its
 //! descriptions, counts and times), so only what is here decides whether a copy is news.
 
+use std::sync::Arc;
+
 use super::{Day, Number, Snapshot};
 
 /// The facts of one copy of one day. Controls are sorted by name, each name once.
@@ -21,7 +23,8 @@ pub struct DayFacts {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlFacts {
-    pub name: String,
+    /// Shared by all days that have it.
+    pub name: Arc<str>,
     pub score: Option<Number>,
     pub percentage: Option<Number>,
     pub count: Option<Number>,
@@ -63,7 +66,7 @@ impl DayFacts {
             .controls
             .iter()
             .map(|c| ControlFacts {
-                name: c.name.as_ref().to_owned(),
+                name: c.name.as_ref().into(),
                 score: c.score,
                 percentage: c.percentage,
                 count: c.count,
@@ -91,7 +94,7 @@ impl DayFacts {
     }
 
     pub fn control(&self, name: &str) -> Option<&ControlFacts> {
-        let at = self.controls.binary_search_by(|c| c.name.as_str().cmp(name)).ok()?;
+        let at = self.controls.binary_search_by(|c| (*c.name).cmp(name)).ok()?;
         self.controls.get(at)
     }
 }

@@ -29,13 +29,15 @@ const NO_PROFILE: &str = "Not in the catalogue";
 #[derive(Debug)]
 pub struct Building {
     report: Report,
-    categories: HashMap<String, BTreeMap<Day, f64>>,
+    /// `None` where nobody asks for them: a line among many has no place for them.
+    categories: Option<HashMap<String, BTreeMap<Day, f64>>>,
     /// The newest day so far, by its date.
     newest: Option<DayFacts>,
 }
 
 impl Building {
-    pub fn new(tenant: Tenant, window: Window) -> Self {
+    /// `detail` for a page of its own; without, what a line among many shows.
+    pub fn new(tenant: Tenant, window: Window, detail: bool) -> Self {
         let report = Report {
             tenant,
             window,
@@ -49,7 +51,7 @@ impl Building {
             baseline: None,
             points: Points::NONE,
         };
-        Self { report, categories: HashMap::new(), newest: None }
+        Self { report, categories: detail.then(HashMap::new), newest: None }
     }
 
     /// Takes in the next entry of the log.
@@ -63,20 +65,9 @@ impl Building {
     }
 
     fn day(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
-        let mut sums: HashMap<&str, f64> = HashMap::new();
-        let mut sum = 0.0;
-        for control in &facts.controls {
-            let points = control.score.map_or(0.0, Number::get);
-            sum += points;
-            *sums.entry(category(entry.catalogue.find(&control.name))).or_default() += points;
-        }
-        for (name, points) in sums {
-            if !self.categories.contains_key(name) {
-                self.categories.insert(name.to_owned(), BTreeMap::new());
-            }
-            if let Some(series) = self.categories.get_mut(name) {
-                series.insert(facts.day, points);
-            }
+        let sum = facts.controls.iter().filter_map(|c| c.score).map(Number::get).sum();
+        if let Some(categories) = &mut self.categories {
+            add_day(categories, entry.catalogue, facts);
         }
         let percentage = match (facts.current_score, facts.max_score) {
             (Some(current), Some(max)) if max > Number::ZERO => {
@@ -145,7 +136,7 @@ impl Building {
                 .collect();
             report.points = points(facts, &controls);
             report.improvements = improvements(&controls);
-            report.categories = categories(&controls, self.categories);
+            report.categories = self.categories.map_or_else(Vec::new, |c| categories(&controls, c));
             report.baseline = baseline.map(|baseline| drift(baseline, &controls));
             report.decisions = decisions(catalogue, facts, rules);
         }
@@ -161,6 +152,27 @@ impl Building {
         let all = (first.number()..last.number()).filter_map(Day::from_number);
         let missing = all.filter(|day| !days.contains_key(day));
         self.report.missing = missing.map(|day| MissingDay { day, absent: !owed(day) }).collect();
+    }
+}
+
+/// A day's points by category.
+fn add_day(
+    categories: &mut HashMap<String, BTreeMap<Day, f64>>,
+    catalogue: &Catalogue,
+    facts: &DayFacts,
+) {
+    let mut sums: HashMap<&str, f64> = HashMap::new();
+    for control in &facts.controls {
+        let points = control.score.map_or(0.0, Number::get);
+        *sums.entry(category(catalogue.find(&control.name))).or_default() += points;
+    }
+    for (name, points) in sums {
+        if !categories.contains_key(name) {
+            categories.insert(name.to_owned(), BTreeMap::new());
+        }
+        if let Some(series) = categories.get_mut(name) {
+            series.insert(facts.day, points);
+        }
     }
 }
 
@@ -238,7 +250,7 @@ fn improvements(controls: &[Known<'_>]) -> Vec<Improvement> {
             _ => 2.0,
         };
         Some(Improvement {
-            control: control.facts.name.clone(),
+            control: control.facts.name.to_string(),
             title: control.title(),
             service: text(&profile.service),
             missing,
@@ -283,7 +295,7 @@ fn drift(baseline: &Baseline, controls: &[Known<'_>]) -> BaselineState {
         let ControlFacts { name, score, percentage, .. } = control.facts;
         let target = baseline.target(name)?;
         (target.is_missed(*score, *percentage) == Some(true)).then(|| Drift {
-            control: name.clone(),
+            control: name.to_string(),
             title: control.title(),
             target: target.to_string(),
             score: *score,

@@ -379,9 +379,9 @@ fn apply(then: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
                 total,
                 on,
             }),
-            ChangeKind::Removed => controls.retain(|c| c.name != change.control),
+            ChangeKind::Removed => controls.retain(|c| *c.name != *change.control),
             _ => {
-                let control = controls.iter_mut().find(|c| c.name == change.control).unwrap();
+                let control = controls.iter_mut().find(|c| *c.name == *change.control).unwrap();
                 control.score = score.or(control.score);
                 control.percentage = percentage.or(control.percentage);
                 control.count = count.or(control.count);
@@ -423,7 +423,7 @@ fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) ->
         replayed: false,
     };
     let control = |c: &ControlFacts| ControlScore {
-        name: c.name.clone().into(),
+        name: c.name.to_string().into(),
         score: c.score,
         percentage: c.percentage,
         count: c.count,
