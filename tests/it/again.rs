@@ -4,7 +4,7 @@ use crate::support::{
     OTHER, Workspace, counts, eventually,
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
-    records,
+    of_kinds, records,
 };
 
 fn workspace(days: u32) -> Workspace {
@@ -83,8 +83,17 @@ fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
     let token = workspace.secret("hec-secret", TOKEN);
     workspace
         .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    let other = workspace.file_sink("other");
+    let told = || -> Vec<String> {
+        let of = |record: &serde_json::Value| {
+            assert_eq!(record["quality"]["subject"], "splunk");
+            record["quality"]["phase"].as_str().unwrap().to_owned()
+        };
+        of_kinds(&other, &["quality"]).iter().map(of).collect()
+    };
     hec.poison("\"id\":\"OneAdmin\"");
     workspace.run_ok(&["once"]);
+    assert_eq!(told(), ["begin"], "once, and to the others");
     let status = workspace.status();
     assert_eq!(status["sinks"][0]["dead_letters"], 5);
     let letters = status["dead_letters"].as_array().unwrap();
@@ -100,6 +109,8 @@ fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
     workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
     assert_eq!(hec.ids().len(), before + 5);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
+    workspace.run_ok(&["once"]);
+    assert_eq!(told(), ["begin", "end"]);
     let taken = hec.taken();
     let last = &taken.events.last().unwrap()["event"];
     assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));

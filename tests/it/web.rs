@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     readers::{python, read_by},
     support::{
-        Workspace, cache, counts,
+        Workspace, but_quality, cache, counts,
         endpoint::{Endpoint, entra_token},
         eventually, free_port, ids, records,
     },
@@ -107,7 +107,7 @@ fn a_webhook_isolates_what_it_will_not_take() {
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let wanted: Vec<Value> =
-        records(&file).into_iter().filter(|r| r["control"]["id"] != "OneAdmin").collect();
+        but_quality(&file).into_iter().filter(|r| r["control"]["id"] != "OneAdmin").collect();
     assert_eq!(arrays(&endpoint), wanted);
     assert_eq!(dead_letters(&workspace), 5);
     let status = workspace.status();
@@ -277,7 +277,7 @@ fn each_document_has_its_own_answer() {
     let mut workspace = workspace(&format!("type = \"elasticsearch\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let expected = records(&file);
+    let expected = but_quality(&file);
     let refused = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
     assert_eq!(stored.lock().unwrap().len(), expected.len() - refused);
     assert_eq!(dead_letters(&workspace), refused as u64);

@@ -371,6 +371,11 @@ pub fn scores(path: &Path) -> Vec<serde_json::Value> {
     of_kinds(path, &["control", "summary"])
 }
 
+/// All records but what was noticed: each sink is told of the others' refusals, and not of its own.
+pub fn but_quality(path: &Path) -> Vec<serde_json::Value> {
+    of_kinds(path, &["control", "summary", "change"])
+}
+
 pub fn of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
     let mut all = records(path);
     all.retain(|record| kinds.iter().any(|kind| record["kind"] == *kind));
