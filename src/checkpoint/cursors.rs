@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, take::observe, tenant_id,
-    tenant_row,
+    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, take::observe,
+    tenant_id, tenant_row,
 };
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
 
@@ -151,7 +151,7 @@ impl Checkpoint {
                 "SELECT t.guid, c.seq, c.place, c.floor, NULL, max(e.seq), count(*),
                     min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1
                  FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-                 JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.day >= c.floor AND {FOR_SINK}
+                 JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
                  WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant"
             ),
             params![sink, EPOCH],

@@ -9,7 +9,7 @@ use super::{
     read::{FORTNIGHT, Found, Reading},
     take::{EntryFlags, read_facts},
 };
-use crate::model::{Day, DayFacts, TenantId};
+use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 
 /// A snapshot of the log, without its body.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct PastEntry {
     pub base: Option<StoredBase>,
     /// No whole day of this tenant came before it.
     pub first_contact: bool,
+    /// A revision of a day after which others have come.
+    pub behind: bool,
 }
 
 /// A day that was expected and has not come.
@@ -99,6 +101,9 @@ impl Reading<'_> {
             && !flags.late
             && !flags.partial
             && self.is_first(tenant, seq.cast_unsigned())?;
+        let place =
+            SnapshotRef { revision, ..SnapshotRef::of_observation(facts.day, seq.cast_unsigned()) };
+        let behind = self.is_behind(tenant, &place)?;
         self.remember(seq, row.get(6)?, flags, based, revision, &facts);
         Ok(PastEntry {
             seq: seq.cast_unsigned(),
@@ -109,6 +114,7 @@ impl Reading<'_> {
             catalogue: row.get(6)?,
             base,
             first_contact,
+            behind,
         })
     }
 

@@ -50,6 +50,8 @@ const VERSION: i32 = 3;
 /// What each version adds to the one before.
 const SCHEMAS: [&str; VERSION as usize] =
     [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+/// The day that an entry belongs to: of an observation, the one on which it was made.
+const ON_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
 /// Which entries a sink `s` is sent: an observation about itself it is not.
 const FOR_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
     OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::ValueRef};
 
 use super::{
-    Checkpoint, CheckpointError, Names,
+    Checkpoint, CheckpointError, Names, ON_DAY,
     body::Bodies,
     take::{EntryFlags, read_facts},
 };
@@ -61,6 +61,8 @@ pub struct StoredEntry {
     pub base: Option<StoredBase>,
     /// No whole day of this tenant came before it.
     pub first_contact: bool,
+    /// A revision of a day after which others have come.
+    pub behind: bool,
 }
 
 /// An observation of the log.
@@ -91,13 +93,13 @@ impl Checkpoint {
     pub fn read(&self, wanted: &Wanted) -> Result<Vec<Stored>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
-        let mut statement = connection.prepare_cached(
+        let mut statement = connection.prepare_cached(&format!(
             "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body, e.base_day, e.base_revision,
                 e.kind, e.what, e.subject, e.phase, e.details, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND e.day >= ?3 AND (?4 IS NULL OR e.day <= ?4)
-               AND (e.kind = 1 AND e.body IS NOT NULL OR e.kind = 2 AND ?6) ORDER BY e.seq",
-        )?;
+             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND {ON_DAY} >= ?3 AND (?4 IS NULL OR {ON_DAY} <= ?4)
+               AND (e.kind = 1 AND e.body IS NOT NULL OR e.kind = 2 AND ?6) ORDER BY e.seq"
+        ))?;
         let mut rows = statement.query(params![
             wanted.tenant.to_string(),
             wanted.seq.cast_signed(),
@@ -185,6 +187,7 @@ impl Reading<'_> {
             history: self.history(tenant, &snapshot)?,
             base,
             first_contact,
+            behind: bases && self.is_behind(tenant, &snapshot)?,
             snapshot,
         })
     }
@@ -256,6 +259,21 @@ impl Reading<'_> {
             .query_row(params![tenant, seq.cast_signed()], |_| Ok(()))
             .optional()?;
         Ok(earlier.is_none())
+    }
+
+    /// Whether an entry is a revision of a day after which others had come.
+    pub(super) fn is_behind(&self, tenant: i64, of: &SnapshotRef) -> Result<bool, CheckpointError> {
+        if of.revision == 1 {
+            return Ok(false);
+        }
+        let later = self
+            .connection
+            .prepare_cached(
+                "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = 1 AND day > ?2 AND seq < ?3 LIMIT 1",
+            )?
+            .query_row(params![tenant, of.day.number(), of.seq.cast_signed()], |_| Ok(()))
+            .optional()?;
+        Ok(later.is_some())
     }
 
     /// `None` for one that a later release knows, and this one does not.

@@ -36,7 +36,8 @@ pub struct Letter {
 /// Entries of a replay, with the columns of a [`Pending`] before and the restriction after.
 const WAITING: &str =
     "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
-    JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last AND e.day BETWEEN r.first_day AND r.last_day AND";
+    JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
+        AND iif(e.kind = 1, e.day, e.observed / 86400000) BETWEEN r.first_day AND r.last_day AND";
 
 impl Checkpoint {
     /// Makes a job: these days once more, of all tenants that the sink gets, as far as the log

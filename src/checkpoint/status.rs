@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ReplayStatus};
+use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ON_DAY, ReplayStatus};
 use crate::model::Day;
 
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Checkpoint {
             &format!("SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id, s.truncated,
                 (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
-             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND e.day >= c.floor AND {FOR_SINK}
+             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
              GROUP BY s.id ORDER BY s.id"),
         )?;
         let mut of_sink = connection.prepare_cached(

@@ -137,7 +137,10 @@ fn of_day(
     };
     let target = |control: &crate::model::ControlFacts| {
         let target = control.percentage.map(Target::Percent).or(control.score.map(Target::Points));
-        Some((control.name.to_string(), target?))
+        let pair = (control.name.to_string(), target?);
+        // A name that a line cannot carry has no target.
+        let read = Baseline::parse_targets(&format!("{} {}", pair.0, pair.1));
+        (read.as_deref() == Ok(std::slice::from_ref(&pair))).then_some(pair)
     };
     Ok(Some(Setting {
         tenant: plan.name.clone(),

@@ -86,6 +86,7 @@ impl<'a> Reporter<'a> {
             against: Against {
                 base: past.base.as_ref().map(|base| base_of(base, then.as_deref())),
                 first_contact: past.first_contact,
+                behind: past.behind,
                 baseline: in_force(baselines, past.seq),
             },
             rules: &plan.rules,

@@ -17,7 +17,7 @@ pub use selection::{FullEvery, Glob, Selection, Which};
 
 use crate::model::{
     Body, Catalogue, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
-    Kind, Record, Snapshot, SnapshotRef, Subject, Tenant,
+    Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -141,13 +141,16 @@ impl<'a> Records<'a> {
     /// What is at the place of an acceptance that may have expired.
     fn expired(&self, index: usize) -> Option<ChangeRecord<'a>> {
         let record = change::expired(self.expectable.get(index)?, self.entry)?;
-        self.selection.wants_change(&record.change, self.entry.catalogue).then_some(record)
+        self.selection.wants_change(&record.change, self.entry).then_some(record)
     }
 
     fn change(&self, change: ChangeRecord<'a>) -> Record<'a> {
         let ids = &mut self.ids.borrow_mut();
         let control = Subject { kind: Kind::Control, what: "", control: change.change.control };
-        let previous = previous_control_id(ids, &control, self.entry.history);
+        // Only what is measured from an earlier revision goes on from it.
+        let is_revised = change.change.base_day == Some(self.entry.snapshot.day);
+        let previous =
+            if is_revised { previous_control_id(ids, &control, self.entry.history) } else { None };
         let event_id = change.event_id(self.entry, ids, previous);
         let time_ms = change::time_ms(&change.change, self.entry);
         Record { time_ms, ..self.record(event_id, Body::Change(Box::new(change))) }
@@ -226,10 +229,18 @@ fn changes_of<'a>(
         })
         .collect();
     let wanted = |change: Change<'a>| {
-        let wanted = selection.wants_change(&change, entry.catalogue);
+        let wanted = selection.wants_change(&change, entry);
         (change, wanted)
     };
     changes(&measured(entry), &points).into_iter().map(wanted).collect()
+}
+
+impl<'a> Entry<'a> {
+    /// What is known of a control, if not now, then when the base was told.
+    fn profile(&self, control: &str) -> Option<&'a ProfileSlot> {
+        let then = || self.against.base.as_ref()?.catalogue?.find(control);
+        self.catalogue.find(control).or_else(then)
+    }
 }
 
 impl Rules {

@@ -3,7 +3,7 @@
 use wildmatch::WildMatch;
 
 use super::{Base, Entry, control};
-use crate::model::{Catalogue, Change, ChangeKind, ControlScore, ProfileSlot};
+use crate::model::{Change, ChangeKind, ControlScore, ProfileSlot};
 
 /// What a sink wants of an entry.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,11 +57,11 @@ impl Selection {
         self.changes || self.controls && self.which.changed.is_some()
     }
 
-    pub(super) fn wants_change(&self, change: &Change<'_>, catalogue: &Catalogue) -> bool {
+    pub(super) fn wants_change(&self, change: &Change<'_>, entry: &Entry<'_>) -> bool {
         self.changes
             && (self.historical || !change.historical)
             && (self.kinds.is_empty() || self.kinds.contains(&change.what))
-            && self.which.fits(change.control, None, catalogue.find(change.control))
+            && self.which.fits(change.control, None, entry.profile(change.control))
     }
 }
 

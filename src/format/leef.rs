@@ -158,7 +158,12 @@ fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
     }
     out.maybe("baseline", change.baseline.map(|from| from.name));
     let whole = object(|out| super::change::write_change(record, out));
-    out.text("change", &String::from_utf8_lossy(&whole));
+    // Half of a JSON object is none.
+    if whole.len() <= TEXT {
+        out.text("change", &String::from_utf8_lossy(&whole));
+    } else {
+        out.text("truncated", "true");
+    }
 }
 
 fn write_quality(record: &QualityRecord<'_>, out: &mut Attributes<'_>) {

@@ -38,8 +38,11 @@ impl Baseline {
             }
             let (control, target) = line.rsplit_once([',', ' ', '\t']).ok_or(number)?;
             let target = Target::parse(target).ok_or(number)?;
-            targets
-                .push((control.trim().trim_end_matches(',').trim_matches('"').to_owned(), target));
+            let name = control.trim().trim_end_matches(',').trim_matches('"');
+            if name.is_empty() {
+                return Err(number);
+            }
+            targets.push((name.to_owned(), target));
         }
         targets.sort_by(|a, b| a.0.cmp(&b.0));
         if let Some(pair) = targets.windows(2).find(|pair| pair[0].0 == pair[1].0) {

@@ -90,6 +90,7 @@ fn report(
                 earlier: &[],
             }),
             first_contact: base.is_none(),
+            behind: false,
             baseline,
         };
         let entry = Entry {

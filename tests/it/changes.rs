@@ -63,6 +63,13 @@ fn zero(page: &mut Value) {
     control["scoreInPercentage"] = json!(0.0);
 }
 
+/// A score without its share, which would have to fit the control's weight.
+fn points(page: &mut Value, score: f64) {
+    let control = &mut page["value"][0]["controlScores"][SWITCH];
+    control["score"] = json!(score);
+    control["scoreInPercentage"] = Value::Null;
+}
+
 fn raise(page: &mut Value) {
     let control = &mut page["value"][0]["controlScores"][SWITCH];
     control["score"] = json!(5.0);
@@ -74,10 +81,10 @@ fn a_fall_names_the_tenant_and_a_rule_says_how_much_it_matters() {
     let tenant = Tenant::new(
         "[[severity]]\nwhat = [\"regressed\"]\ncause = \"tenant\"\npoints = 5\nseverity = \"critical\"\n",
     );
-    tenant.api.fail(SCORES, Fault::Edit(raise));
+    tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 5.0)));
     tenant.once();
     let (control, _) = tenant.first_control();
-    tenant.api.fail(SCORES, Fault::Edit(zero));
+    tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 0.0)));
     let told = tenant.once();
     let change = told.iter().find(|r| r["control"]["id"] == control.as_str()).unwrap();
     assert_eq!(change["change"]["what"], "regressed");
@@ -355,7 +362,7 @@ fn ninety_simulated_days() {
             backfilled: true,
             earlier: &days[base.saturating_sub(12)..base],
         });
-        let against = Against { base, first_contact: index == 0, baseline: None };
+        let against = Against { base, first_contact: index == 0, ..Against::default() };
         let measured = Measured {
             day: facts.day,
             historical: index < 87,

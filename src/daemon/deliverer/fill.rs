@@ -339,7 +339,11 @@ impl Deliverer {
                 let selection = Selection::all();
                 let derived = decoded.entry(entry, around);
                 let records = Records::new(&derived, &decoded.snapshot, &selection);
-                match records.at(at.place) {
+                // A day that was enriched since may have it at another place.
+                let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
+                let elsewhere =
+                    || (0..records.end()).filter_map(|place| records.at(place)).find(is_it);
+                match records.at(at.place).filter(is_it).or_else(elsewhere) {
                     Some(record) => self.encode_letter(letter, &record),
                     None => self.load.put_letter(letter, refuse("its day has no such record")),
                 }
@@ -401,6 +405,7 @@ impl Decoded<'_> {
             against: Against {
                 base,
                 first_contact: stored.first_contact,
+                behind: stored.behind,
                 baseline: in_force(around.baselines, stored.snapshot.seq),
             },
             rules: &around.served.rules,

@@ -56,7 +56,9 @@ pub(super) fn max_score(
     {
         return stated;
     }
-    let max = crate::derive::control::max_score(stated, point.score, point.percentage, backfilled);
+    // Where the day contradicts what is stated, the catalogue has moved before or after it.
+    let quotient = backfilled || point.percentage.is_some();
+    let max = crate::derive::control::max_score(stated, point.score, point.percentage, quotient);
     max.map(|(max, _)| max)
 }
 

@@ -16,6 +16,10 @@ pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
         return;
     }
     for slot in now.slots() {
+        // Of a profile that stands twice the first counts.
+        if !now.find(&slot.profile.id).is_some_and(|first| std::ptr::eq(first, slot)) {
+            continue;
+        }
         let known = then.and_then(|then: &Catalogue| then.find(&slot.profile.id));
         for (index, decision) in slot.decisions.iter().enumerate() {
             let seen = |others: &[StateUpdate]| others.iter().any(|other| same(other, decision));
@@ -30,7 +34,8 @@ pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
                 base_day: base.map(|base| base.facts.day),
                 before: side(before(slot, decision)),
                 after: side(Some(decision)),
-                historical: measured.historical || then.is_none(),
+                // News since the base's catalogue was read, on whatever day it is told.
+                historical: then.is_none(),
                 ..Change::new(ChangeKind::DecisionChanged, &slot.profile.id)
             });
         }

@@ -34,6 +34,8 @@ pub struct Against<'a> {
     pub base: Option<Base<'a>>,
     /// No whole day of this tenant came before it.
     pub first_contact: bool,
+    /// A revision of a day after which others have come: what is known since then, they tell.
+    pub behind: bool,
     pub baseline: Option<&'a Baseline>,
 }
 
@@ -63,12 +65,15 @@ pub struct Point<'a> {
 pub fn changes<'a>(measured: &Measured<'a>, points: &[Point<'a>]) -> Vec<Change<'a>> {
     let mut changes = Vec::new();
     if let Some(base) = &measured.against.base {
-        let compared = Compared { measured, base, moved: base.has_moved(measured.catalogue) };
+        let moved = !measured.against.behind && base.has_moved(measured.catalogue);
+        let compared = Compared { measured, base, moved };
         for (then, now) in joined(&base.facts.controls, points) {
             compared.control(then, now, &mut changes);
         }
     }
-    decision::changes(measured, &mut changes);
+    if !measured.against.behind {
+        decision::changes(measured, &mut changes);
+    }
     changes.sort_by(|a, b| (a.control, a.what).cmp(&(b.control, b.what)));
     changes
 }
@@ -116,11 +121,14 @@ impl<'a> Compared<'a, '_> {
     fn control(&self, then: Option<Point<'a>>, now: Option<Point<'a>>, out: &mut Vec<Change<'a>>) {
         match (then, now) {
             (Some(then), Some(now)) => self.both(then, now, out),
-            (None, Some(now)) => out.push(Change {
-                after: now.whole(self.max_now(now)),
-                cause: cause::of_added(now.name, self.base.catalogue, self.measured.catalogue),
-                ..self.change(ChangeKind::Added, now.name)
-            }),
+            (None, Some(now)) => {
+                out.push(Change {
+                    after: now.whole(self.max_now(now)),
+                    cause: cause::of_added(now.name, self.base.catalogue, self.measured.catalogue),
+                    ..self.change(ChangeKind::Added, now.name)
+                });
+                drift::changes(self, &self.pair(Point::absent(now.name), now), out);
+            }
             (Some(then), None) => out.push(Change {
                 before: then.whole(self.max_then(then)),
                 cause: cause::of_removed(then.name, self.base.catalogue, self.measured.catalogue),
@@ -140,14 +148,7 @@ impl<'a> Compared<'a, '_> {
         if !(scores || shares || extents || self.moved || targets) {
             return;
         }
-        let both = Both {
-            then,
-            now,
-            profile_then: self.base.catalogue.and_then(|catalogue| catalogue.find(then.name)),
-            profile_now: self.measured.catalogue.find(now.name),
-            max_then: self.max_then(then),
-            max_now: self.max_now(now),
-        };
+        let both = self.pair(then, now);
         if self.moved {
             self.catalogue(&both, out);
         }
@@ -162,6 +163,17 @@ impl<'a> Compared<'a, '_> {
             });
         }
         drift::changes(self, &both, out);
+    }
+
+    fn pair(&self, then: Point<'a>, now: Point<'a>) -> Both<'a> {
+        Both {
+            then,
+            now,
+            profile_then: self.base.catalogue.and_then(|catalogue| catalogue.find(then.name)),
+            profile_now: self.measured.catalogue.find(now.name),
+            max_then: self.max_then(then),
+            max_now: self.max_now(now),
+        }
     }
 
     fn score(&self, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
@@ -189,6 +201,8 @@ impl<'a> Compared<'a, '_> {
                 after: side(max_now, both.now.percentage),
                 cause: crate::model::Cause::Microsoft,
                 delta: delta(max_then, max_now),
+                // Both catalogues were read when they were news, whatever day they came with.
+                historical: false,
                 ..self.change(ChangeKind::MaxScoreChanged, both.now.name)
             });
         }
@@ -199,6 +213,7 @@ impl<'a> Compared<'a, '_> {
                 before: side(then),
                 after: side(now),
                 cause: crate::model::Cause::Microsoft,
+                historical: false,
                 ..self.change(ChangeKind::Deprecated, both.now.name)
             });
         }
@@ -252,6 +267,10 @@ impl Base<'_> {
 }
 
 impl<'a> Point<'a> {
+    fn absent(name: &'a str) -> Self {
+        Self { name, score: None, percentage: None, count: None, total: None, on: None }
+    }
+
     pub fn of(facts: &'a ControlFacts) -> Self {
         let ControlFacts { name, score, percentage, count, total, on } = facts;
         Self { name, score: *score, percentage: *percentage, count: *count, total: *total, on: *on }

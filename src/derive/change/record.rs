@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(in crate::derive) fn record<'a>(change: Change<'a>, entry: &Entry<'a>) -> ChangeRecord<'a> {
-    let slot = entry.catalogue.find(change.control);
+    let slot = entry.profile(change.control);
     let profile = slot.map(|slot| slot.profile.as_ref());
     let category = profile.and_then(|profile| profile.category.as_deref());
     let acceptance = match (change.what, change.after.decision) {

@@ -62,6 +62,8 @@ struct Case {
     earlier: Vec<Arc<DayFacts>>,
     baseline: Option<Baseline>,
     base_seq: u64,
+    behind: bool,
+    historical: bool,
 }
 
 impl Case {
@@ -74,6 +76,8 @@ impl Case {
             earlier: vec![],
             baseline: None,
             base_seq: 1,
+            behind: false,
+            historical: false,
         }
     }
 
@@ -91,11 +95,15 @@ impl Case {
             backfilled: false,
             earlier: &self.earlier,
         };
-        let against =
-            Against { base: Some(base), first_contact: false, baseline: self.baseline.as_ref() };
+        let against = Against {
+            base: Some(base),
+            first_contact: false,
+            behind: self.behind,
+            baseline: self.baseline.as_ref(),
+        };
         let measured = Measured {
             day: self.now.day,
-            historical: false,
+            historical: self.historical,
             backfilled: false,
             catalogue: &self.catalogue_now,
             against: &against,
@@ -232,7 +240,7 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
     let catalogue = Catalogue::new(vec![slot("A", 8.0, false, vec![old])]);
     for (first_contact, told) in [(true, 1), (false, 0)] {
-        let against = Against { base: None, first_contact, baseline: None };
+        let against = Against { base: None, first_contact, ..Against::default() };
         let measured = Measured {
             day: Day::parse("2026-11-22").unwrap(),
             historical: false,
@@ -245,6 +253,54 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
         assert_eq!(found.len(), told);
         assert!(found.iter().all(|change| change.historical && change.base_day.is_none()));
     }
+}
+
+/// What a poll learned after a newer day was told belongs to the next day, not to an old one's revision.
+#[test]
+fn a_revision_behind_other_days_tells_scores_alone() {
+    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let mut case = one((8.0, 100.0), (6.0, 75.0))
+        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, true, vec![taken])]);
+    case.baseline = Some(targets("A 100%", 2));
+    assert!(case.shown().len() > 3, "in its turn it tells all: {:?}", case.shown());
+    case.behind = true;
+    let shown = case.shown();
+    assert!(shown.len() == 1 && shown[0].starts_with("regressed A"), "{shown:?}");
+}
+
+/// A poll after an outage brings its news with its oldest day.
+#[test]
+fn decisions_and_weights_are_news_on_a_day_read_back() {
+    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let mut case = one((8.0, 100.0), (0.0, 0.0))
+        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, false, vec![taken])]);
+    case.historical = true;
+    case.with(|changes| {
+        let told: Vec<_> = changes.iter().map(|c| (c.what, c.historical)).collect();
+        assert_eq!(
+            told,
+            [
+                (ChangeKind::Regressed, true),
+                (ChangeKind::MaxScoreChanged, false),
+                (ChangeKind::DecisionChanged, false),
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_score_that_fell_before_its_catalogue_is_microsofts_doing() {
+    // The catalogue read with the day before says 8 already; the day itself was still 10 of 10.
+    let case = one((10.0, 100.0), (8.0, 100.0));
+    assert_eq!(case.shown(), ["regressed A microsoft -2"]);
+}
+
+#[test]
+fn a_control_that_comes_below_its_target_drifts_at_once() {
+    let mut case = Case::new(vec![], vec![facts("A", 0.0, 0.0)]);
+    case.baseline = Some(targets("A 100%", 1));
+    let shown = case.shown();
+    assert!(shown.iter().any(|s| s.starts_with("baseline_drift A")), "{shown:?}");
 }
 
 #[test]
