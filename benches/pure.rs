@@ -9,7 +9,7 @@ use divan::{
 use secure_score_forwarder::{
     derive::{Against, Base, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalogue, Day, DayFacts, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    model::{Catalogue, Day, DayFacts, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -33,15 +33,7 @@ fn page() -> Vec<u8> {
 }
 
 fn catalogue() -> Catalogue {
-    let parts = simulated::profiles_json(TENANT)
-        .into_iter()
-        .map(|json| wire::split_profile(&json).unwrap());
-    let slots = (0..).zip(parts).map(|(key, p)| ProfileSlot {
-        key,
-        profile: wire::profile(&p.shared).unwrap().into(),
-        decisions: wire::state_updates(&p.decisions),
-    });
-    Catalogue::new(slots.collect())
+    simulated::catalogue(TENANT)
 }
 
 /// Cuts a page into its snapshots and reads them all.

@@ -29,7 +29,7 @@ use secure_score_forwarder::{
     config::Configuration,
     derive::{Entry, Records, Selection},
     format::Texts,
-    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
     sink::{Batch, Context, Limits, Proof, Sink},
     source::simulated,
     wire,
@@ -236,15 +236,7 @@ fn place(day: Day) -> SnapshotRef {
 }
 
 fn catalogue() -> Catalogue {
-    let slots = (0..).zip(simulated::profiles_json(TENANT)).map(|(key, json)| {
-        let parts = wire::split_profile(&json).unwrap();
-        ProfileSlot {
-            key,
-            profile: wire::profile(&parts.shared).unwrap().into(),
-            decisions: wire::state_updates(&parts.decisions),
-        }
-    });
-    Catalogue::new(slots.collect())
+    simulated::catalogue(TENANT)
 }
 
 /// Reads and discards, in the clear or behind TLS.

@@ -1,6 +1,6 @@
 //! What tenants want to keep.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::{Checkpoint, CheckpointError, tenant_row};
 use crate::model::{Baseline, Day, TenantId};
@@ -59,20 +59,6 @@ impl Checkpoint {
             });
         }
         Ok(baselines)
-    }
-
-    /// When the baseline in force was set, in milliseconds since 1970-01-01.
-    pub fn baseline_made_ms(&self, tenant: TenantId) -> Result<Option<i64>, CheckpointError> {
-        let connection = self.connection();
-        let made = connection
-            .query_row(
-                "SELECT b.made FROM baseline b JOIN tenant t ON t.id = b.tenant WHERE t.guid = ?1
-                 ORDER BY b.since DESC LIMIT 1",
-                [tenant.to_string()],
-                |row| row.get(0),
-            )
-            .optional()?;
-        Ok(made)
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::params;
 
 use super::{
-    Checkpoint, CheckpointError, StoredBase,
-    read::{FORTNIGHT, Found, Reading},
+    Checkpoint, CheckpointError,
+    read::{FORTNIGHT, Found, Reading, Relation},
     take::{EntryFlags, read_facts},
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
@@ -14,18 +14,13 @@ use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 /// A snapshot of the log, without its body.
 #[derive(Debug)]
 pub struct PastEntry {
-    pub seq: u64,
-    pub revision: u32,
-    pub flags: EntryFlags,
+    /// Without its id, which nobody reads in a report.
+    pub snapshot: SnapshotRef,
     /// When the poll read it, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     pub facts: Arc<DayFacts>,
     pub catalogue: Option<i64>,
-    pub base: Option<StoredBase>,
-    /// No whole day of this tenant came before it.
-    pub first_contact: bool,
-    /// A revision of a day after which others have come.
-    pub behind: bool,
+    pub relation: Relation,
 }
 
 /// A day that was expected and has not come.
@@ -89,49 +84,27 @@ impl Checkpoint {
 impl Reading<'_> {
     fn past(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
         let facts = Arc::new(read_facts(row, 1, 2, self.names)?);
-        let (seq, revision): (i64, u32) = (row.get(0)?, row.get(3)?);
         let flags = EntryFlags::of(row.get(4)?);
-        let based: Option<(i32, u32)> = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
-        let tenant: i64 = row.get(9)?;
-        let base = match based {
-            Some(key) => self.base(tenant, key, facts.day)?,
-            None => None,
-        };
-        let first_contact = based.is_none()
-            && !flags.late
-            && !flags.partial
-            && self.is_first(tenant, seq.cast_unsigned())?;
-        let place =
-            SnapshotRef { revision, ..SnapshotRef::of_observation(facts.day, seq.cast_unsigned()) };
-        let behind = self.is_behind(tenant, &place)?;
-        self.remember(seq, row.get(6)?, flags, based, revision, &facts);
-        Ok(PastEntry {
-            seq: seq.cast_unsigned(),
-            revision,
-            flags,
-            observed_ms: row.get(5)?,
-            facts,
-            catalogue: row.get(6)?,
-            base,
-            first_contact,
-            behind,
-        })
+        let snapshot = flags.of_snapshot(String::new(), facts.day, row.get(3)?, row.get(0)?);
+        let measured_from = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
+        let relation = self.relation(row.get(9)?, &snapshot, measured_from)?;
+        let catalogue = row.get(6)?;
+        self.remember(&snapshot, catalogue, measured_from, &facts);
+        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalogue, relation })
     }
 
     /// The next day will be measured from this one; nobody will from what is older than a fortnight.
     fn remember(
         &mut self,
-        seq: i64,
+        of: &SnapshotRef,
         catalogue: Option<i64>,
-        flags: EntryFlags,
         base: Option<(i32, u32)>,
-        revision: u32,
         facts: &Arc<DayFacts>,
     ) {
-        let day = facts.day.number();
-        let (seq, backfilled) = (seq.cast_unsigned(), flags.backfilled);
+        let day = of.day.number();
+        let (seq, backfilled) = (of.seq, of.backfilled);
         let found = Found { seq, facts: Arc::clone(facts), catalogue, backfilled, base };
-        self.facts.insert((day, revision), found);
+        self.facts.insert((day, of.revision), found);
         self.facts.retain(|(kept, _), _| *kept > day - FORTNIGHT - 1);
     }
 }

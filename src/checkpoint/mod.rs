@@ -37,7 +37,7 @@ pub use error::CheckpointError;
 pub use history::{OwedDay, PastEntry};
 pub use lock::Holder;
 pub use polls::PollState;
-pub use read::{Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
+pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
 pub use replay::{Letter, ReplayStatus};
 pub use status::{SinkStatus, Status, TenantStatus};
 pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rusqlite::{Connection, OptionalExtension, Row, params, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
     Checkpoint, CheckpointError, Names, ON_DAY,
@@ -57,7 +57,14 @@ pub struct StoredEntry {
     pub catalogue: Option<i64>,
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
-    /// `None` where there is none, or where it was not asked for.
+    /// Nothing of it where it was not asked for.
+    pub relation: Relation,
+}
+
+/// How a snapshot stands to others of its log.
+#[derive(Debug, Default)]
+pub struct Relation {
+    /// What changes are measured from, if there is anything.
     pub base: Option<StoredBase>,
     /// No whole day of this tenant came before it.
     pub first_contact: bool,
@@ -155,40 +162,41 @@ impl Reading<'_> {
         body: String,
         bases: bool,
     ) -> Result<StoredEntry, CheckpointError> {
-        let EntryFlags { late, backfilled, partial, imported } = EntryFlags::of(row.get(5)?);
-        let snapshot = SnapshotRef {
-            id: row.get(4)?,
-            day: day(row)?,
-            revision: row.get(3)?,
-            seq: row.get::<_, i64>(0)?.cast_unsigned(),
-            late,
-            backfilled,
-            partial,
-            imported,
-        };
+        let flags = EntryFlags::of(row.get(5)?);
+        let snapshot = flags.of_snapshot(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
         let tenant: i64 = row.get(15)?;
-        let measured_from: Option<(i32, u32)> = match row.get_ref(8)? {
-            ValueRef::Null => None,
-            _ => Some((row.get(8)?, row.get(9)?)),
+        let measured_from = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
+        let relation = if bases {
+            self.relation(tenant, &snapshot, measured_from)?
+        } else {
+            Relation::default()
         };
-        let base = match measured_from.filter(|_| bases) {
-            Some(key) => self.base(tenant, key, snapshot.day)?,
-            None => None,
-        };
-        let first_contact = bases
-            && measured_from.is_none()
-            && !late
-            && !partial
-            && self.is_first(tenant, snapshot.seq)?;
         Ok(StoredEntry {
             observed_ms: row.get(2)?,
             body,
             catalogue: row.get(6)?,
             history: self.history(tenant, &snapshot)?,
-            base,
-            first_contact,
-            behind: bases && self.is_behind(tenant, &snapshot)?,
+            relation,
             snapshot,
+        })
+    }
+
+    /// `measured_from` is the day and revision of the base.
+    pub(super) fn relation(
+        &mut self,
+        tenant: i64,
+        of: &SnapshotRef,
+        measured_from: Option<(i32, u32)>,
+    ) -> Result<Relation, CheckpointError> {
+        let base = match measured_from {
+            Some(key) => self.base(tenant, key, of.day)?,
+            None => None,
+        };
+        let may_be_first = measured_from.is_none() && !of.late && !of.partial;
+        Ok(Relation {
+            base,
+            first_contact: may_be_first && self.is_first(tenant, of.seq)?,
+            behind: self.is_behind(tenant, of)?,
         })
     }
 
@@ -208,7 +216,7 @@ impl Reading<'_> {
     }
 
     /// The base of an entry, with what comes before it within a fortnight.
-    pub(super) fn base(
+    fn base(
         &mut self,
         tenant: i64,
         key: (i32, u32),
@@ -250,7 +258,7 @@ impl Reading<'_> {
     }
 
     /// Whether no whole day came before an entry.
-    pub(super) fn is_first(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
+    fn is_first(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
         let earlier = self
             .connection
             .prepare_cached(
@@ -262,7 +270,7 @@ impl Reading<'_> {
     }
 
     /// Whether an entry is a revision of a day after which others had come.
-    pub(super) fn is_behind(&self, tenant: i64, of: &SnapshotRef) -> Result<bool, CheckpointError> {
+    fn is_behind(&self, tenant: i64, of: &SnapshotRef) -> Result<bool, CheckpointError> {
         if of.revision == 1 {
             return Ok(false);
         }

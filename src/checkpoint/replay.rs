@@ -3,7 +3,7 @@
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, FOR_SINK, Lane, Pending, Position, tenant_id};
+use super::{Checkpoint, CheckpointError, FOR_SINK, Lane, ON_DAY, Pending, Position, tenant_id};
 use crate::model::{Day, EventId, TenantId};
 
 /// A job that is under way.
@@ -34,10 +34,13 @@ pub struct Letter {
 }
 
 /// Entries of a replay, with the columns of a [`Pending`] before and the restriction after.
-const WAITING: &str =
-    "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
-    JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
-        AND iif(e.kind = 1, e.day, e.observed / 86400000) BETWEEN r.first_day AND r.last_day AND";
+fn waiting() -> String {
+    format!(
+        "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
+         JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
+            AND {ON_DAY} BETWEEN r.first_day AND r.last_day AND {FOR_SINK}"
+    )
+}
 
 impl Checkpoint {
     /// Makes a job: these days once more, of all tenants that the sink gets, as far as the log
@@ -62,7 +65,7 @@ impl Checkpoint {
             params![job, sink],
         )?;
         let entries: i64 = transaction.query_row(
-            &format!("SELECT count(*) {WAITING} {FOR_SINK} WHERE r.id = ?1"),
+            &format!("SELECT count(*) {} WHERE r.id = ?1", waiting()),
             [job],
             |row| row.get(0),
         )?;
@@ -89,8 +92,9 @@ impl Checkpoint {
             let Some(job) = job else { return Ok(None) };
             let pending = self.pending_of(
                 &format!(
-                    "SELECT t.guid, c.seq, c.place, r.first_day, r.last_day, max(e.seq), count(*), 1 {WAITING} {FOR_SINK}
-                     WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant"
+                    "SELECT t.guid, c.seq, c.place, r.first_day, r.last_day, max(e.seq), count(*), 1 {}
+                     WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant",
+                    waiting()
                 ),
                 [job],
             )?;
@@ -157,8 +161,9 @@ impl Checkpoint {
     pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT r.id, s.name, r.first_day, r.last_day, count(*) {WAITING} {FOR_SINK}
-             GROUP BY r.id ORDER BY r.id"
+            "SELECT r.id, s.name, r.first_day, r.last_day, count(*) {}
+             GROUP BY r.id ORDER BY r.id",
+            waiting()
         ))?;
         let mut rows = statement.query([])?;
         let mut replays = Vec::new();

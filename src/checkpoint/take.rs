@@ -10,7 +10,7 @@ use super::{
     catalogue, pack, tenant_row,
 };
 use crate::{
-    model::{Day, DayFacts, KeptDay, Observation, Phase, TenantId, day_digest},
+    model::{Day, DayFacts, KeptDay, Observation, Phase, SnapshotRef, TenantId, day_digest},
     packed::Packed,
 };
 
@@ -46,6 +46,13 @@ impl EntryFlags {
             | i64::from(backfilled) << 1
             | i64::from(partial) << 2
             | i64::from(imported) << 3
+    }
+
+    /// The snapshot of the log that has these flags.
+    pub(super) fn of_snapshot(self, id: String, day: Day, revision: u32, seq: i64) -> SnapshotRef {
+        let Self { late, backfilled, partial, imported } = self;
+        let seq = seq.cast_unsigned();
+        SnapshotRef { id, day, revision, seq, late, backfilled, partial, imported }
     }
 
     pub(super) fn of(bits: i64) -> Self {

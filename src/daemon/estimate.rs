@@ -1,11 +1,14 @@
 //! How much a sink will be sent that is new, or behind: told before it is.
 
-use super::{context_of, deliverer::Catalogues};
+use super::{
+    context_of,
+    deliverer::{Catalogues, against},
+};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Stored, Wanted},
     clock,
     config::SinkPlan,
-    derive::{Against, Base, Entry, Records, Rules},
+    derive::{Entry, Records, Rules},
     format::{Formatter, Options},
     model::{Day, Tenant},
     source::Clients,
@@ -83,7 +86,6 @@ fn weigh(
     };
     let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok(None) };
     let catalogue = catalogues.get(checkpoint, stored.catalogue)?;
-    let base = stored.base.as_ref();
     let entry = Entry {
         tenant,
         snapshot: &stored.snapshot,
@@ -91,16 +93,7 @@ fn weigh(
         observed_ms: stored.observed_ms,
         history: &stored.history,
         catalogue: &catalogue,
-        against: Against {
-            base: base.map(|base| Base {
-                seq: base.seq,
-                facts: &base.facts,
-                catalogue: Some(&*catalogue),
-                backfilled: base.backfilled,
-                earlier: &base.earlier,
-            }),
-            ..Against::default()
-        },
+        against: against(&stored.relation, Some(&*catalogue), None),
         rules: Rules::none(),
         replayed: false,
     };

@@ -1,11 +1,11 @@
 //! A tenant's report, read from the checkpoint.
 
-use super::deliverer::Catalogues;
+use super::deliverer::{Catalogues, against};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, PastEntry, in_force},
     config::TenantPlan,
-    derive::{Against, Base, Entry},
-    model::{Baseline, Catalogue, SnapshotRef, Tenant},
+    derive::Entry,
+    model::{Baseline, Tenant},
     report::{Building, Report, Window},
 };
 
@@ -35,7 +35,7 @@ impl<'a> Reporter<'a> {
         loop {
             let entries = self.checkpoint.past(tenant.id, window.first, seq)?;
             let Some(last) = entries.last() else { break };
-            seq = last.seq;
+            seq = last.snapshot.seq;
             for entry in &entries {
                 self.entry(&mut building, tenant, plan, &baselines, entry)?;
                 if entry.facts.day <= window.last {
@@ -58,54 +58,20 @@ impl<'a> Reporter<'a> {
         baselines: &[Baseline],
         past: &PastEntry,
     ) -> Result<(), CheckpointError> {
-        let own = self.catalogues.get(self.checkpoint, past.catalogue)?;
-        let base_version = past.base.as_ref().and_then(|base| base.catalogue);
-        let then = match base_version {
-            Some(_) if base_version == past.catalogue => Some(own.clone()),
-            Some(_) => Some(self.catalogues.get(self.checkpoint, base_version)?),
-            None => None,
-        };
-        let flags = past.flags;
-        let snapshot = SnapshotRef {
-            id: String::new(),
-            day: past.facts.day,
-            revision: past.revision,
-            seq: past.seq,
-            late: flags.late,
-            backfilled: flags.backfilled,
-            partial: flags.partial,
-            imported: flags.imported,
-        };
+        let (own, then) = self.catalogues.pair(self.checkpoint, past.catalogue, &past.relation)?;
+        let baseline = in_force(baselines, past.snapshot.seq);
         let entry = Entry {
             tenant,
-            snapshot: &snapshot,
+            snapshot: &past.snapshot,
             observed_time: "",
             observed_ms: past.observed_ms,
             history: &[],
             catalogue: &own,
-            against: Against {
-                base: past.base.as_ref().map(|base| base_of(base, then.as_deref())),
-                first_contact: past.first_contact,
-                behind: past.behind,
-                baseline: in_force(baselines, past.seq),
-            },
+            against: against(&past.relation, then.as_deref(), baseline),
             rules: &plan.rules,
             replayed: false,
         };
         building.entry(&entry, &past.facts);
         Ok(())
-    }
-}
-
-fn base_of<'b>(
-    base: &'b crate::checkpoint::StoredBase,
-    catalogue: Option<&'b Catalogue>,
-) -> Base<'b> {
-    Base {
-        seq: base.seq,
-        facts: &base.facts,
-        catalogue,
-        backfilled: base.backfilled,
-        earlier: &base.earlier,
     }
 }

@@ -116,6 +116,13 @@ impl<'a> Records<'a> {
         u32::try_from(places).unwrap_or(u32::MAX)
     }
 
+    /// The same records for one of whom a sink was given so many: its summary says so.
+    #[must_use]
+    pub fn of_which_given(mut self, given: u32) -> Self {
+        self.selected = given;
+        self
+    }
+
     /// How many records the selection leaves.
     pub fn selected(&self) -> u32 {
         self.selected

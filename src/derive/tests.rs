@@ -170,3 +170,29 @@ fn maximum_and_outcome() {
     check(false, r#"{"controlName":"Z","score":0,"scoreInPercentage":0}"#, None, None);
     check(false, r#"{"controlName":"A"}"#, Some((10.0, C)), None);
 }
+
+#[test]
+fn a_summary_sent_again_says_what_the_sink_was_given() {
+    with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], &Selection::all(), |records| {
+        assert_eq!(records.selected(), 3);
+    });
+    let tenant = tenant();
+    let (catalogue, at) = (Catalogue::default(), reference(1, false));
+    let json = day(1.0, Some(2.0));
+    let snapshot = wire::snapshot(&json).unwrap();
+    let entry = Entry {
+        tenant: &tenant,
+        snapshot: &at,
+        observed_time: "",
+        observed_ms: 0,
+        history: &[],
+        catalogue: &catalogue,
+        against: Against::default(),
+        rules: Rules::none(),
+        replayed: true,
+    };
+    let selection = Selection::all();
+    let records = Records::new(&entry, &snapshot, &selection).of_which_given(1);
+    let Body::Summary(summary) = records.at(2).unwrap().body else { panic!("the summary") };
+    assert_eq!(summary.records_sent, 1);
+}

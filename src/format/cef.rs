@@ -8,14 +8,14 @@
 use super::{
     Options, SHORT_TEXT, Texts,
     cache::{ByEntry, ByProfile},
-    change::{change_sentence, quality_sentence},
+    class::{TITLE, action, class, sentence},
     json::write_extra_fields,
     members::{boolean, close, end, open, text as json_text, write_additional},
     severity::cef_severity,
     text::{cut, is_unsafe, plain, plain_run, stand_in, trim},
 };
 use crate::model::{
-    Body, ChangeKind, ChangeRecord, ControlRecord, Number, Outcome, Profile, QualityRecord, Record,
+    Body, ChangeRecord, ControlRecord, Number, Outcome, Profile, QualityRecord, Record,
     StateUpdate, SummaryRecord,
 };
 
@@ -57,8 +57,6 @@ struct Rendered {
 /// Limits of the dictionary, in characters.
 const LONG: usize = 1_023;
 const CUSTOM_STRING: usize = 4_000;
-/// Enough for any title, and it keeps `msg` within its limit.
-const TITLE: usize = 512;
 
 impl Cef {
     pub fn new(options: Options) -> Self {
@@ -184,68 +182,6 @@ impl Rendered {
         json_text("action_type", profile.action_type.as_deref(), &mut rest);
         boolean("deprecated", profile.deprecated, &mut rest);
         Self { title, pairs, rest }
-    }
-}
-
-/// The class of a record, which rules key on, and its name.
-pub(super) fn class(record: &Record<'_>) -> (&'static str, &'static str) {
-    match record.body {
-        Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
-        Body::Summary(_) => ("TenantScore", "Secure Score of a tenant"),
-        Body::Change(ref change) => class_of_change(change.change.what),
-        Body::Quality(_) => ("DataQuality", "Secure Score data quality"),
-    }
-}
-
-fn class_of_change(what: ChangeKind) -> (&'static str, &'static str) {
-    match what {
-        ChangeKind::Regressed => ("ControlRegressed", "Secure Score control regressed"),
-        ChangeKind::Improved => ("ControlImproved", "Secure Score control improved"),
-        ChangeKind::Added => ("ControlAdded", "Secure Score control added"),
-        ChangeKind::Removed => ("ControlRemoved", "Secure Score control removed"),
-        ChangeKind::MaxScoreChanged => {
-            ("ControlMaxScoreChanged", "Secure Score control weighs differently")
-        }
-        ChangeKind::DecisionChanged => {
-            ("ControlStateChanged", "Secure Score decision on a control")
-        }
-        ChangeKind::Deprecated => ("ControlDeprecated", "Secure Score control retired"),
-        ChangeKind::ImplementationChanged => {
-            ("ControlImplementationChanged", "Secure Score control implemented differently")
-        }
-        ChangeKind::BaselineDrift => ("ControlBaselineDrift", "Secure Score baseline drift"),
-        ChangeKind::AcceptanceExpired => {
-            ("ControlAcceptanceExpired", "Secure Score acceptance expired")
-        }
-    }
-}
-
-/// What has happened, in a word.
-fn action(record: &Record<'_>) -> &'static str {
-    match &record.body {
-        Body::Change(change) => change.change.what.as_str(),
-        Body::Quality(quality) => quality.what.as_str(),
-        Body::Control(_) | Body::Summary(_) => "snapshot",
-    }
-}
-
-/// A record in one sentence, for people.
-pub(super) fn sentence(record: &Record<'_>) -> String {
-    let points =
-        |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    match &record.body {
-        Body::Control(control) => match (control.score, control.max_score) {
-            (Some(score), Some((max, _))) => {
-                format!("{}: {score} of {max} points", cut(control.title(), TITLE))
-            }
-            (Some(score), None) => format!("{}: {score} points", cut(control.title(), TITLE)),
-            (None, _) => cut(control.title(), TITLE).into_owned(),
-        },
-        Body::Summary(summary) => {
-            format!("Secure Score {} of {} points", points(summary.current), points(summary.max))
-        }
-        Body::Change(change) => change_sentence(change),
-        Body::Quality(quality) => quality_sentence(quality),
     }
 }
 

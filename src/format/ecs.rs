@@ -5,7 +5,7 @@
 
 use super::{
     Options, SHORT_TEXT, Texts,
-    cef::sentence,
+    class::{action, sentence},
     json::write_extra_fields,
     members::{
         boolean, close, end, float, integer, list, open, plain_number, text, write_additional,
@@ -108,15 +108,15 @@ impl Ecs {
 fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     open("event", out);
     text("id", Some(&record.event_id.to_string()), out);
-    let (kind, category, of_type, action) = match &record.body {
-        Body::Change(change) => ("event", "configuration", "change", change.change.what.as_str()),
-        Body::Quality(quality) => ("event", "host", "info", quality.what.as_str()),
-        Body::Control(_) | Body::Summary(_) => ("state", "configuration", "info", "snapshot"),
+    let (kind, category, of_type) = match &record.body {
+        Body::Change(_) => ("event", "configuration", "change"),
+        Body::Quality(_) => ("event", "host", "info"),
+        Body::Control(_) | Body::Summary(_) => ("state", "configuration", "info"),
     };
     text("kind", Some(kind), out);
     list("category", [category].into_iter(), out);
     list("type", [of_type].into_iter(), out);
-    text("action", Some(action), out);
+    text("action", Some(action(record)), out);
     text("module", Some("microsoft_secure_score"), out);
     text("dataset", Some(&format!("microsoft_secure_score.{}", record.kind().as_str())), out);
     text("created", Some(record.observed_time), out);

@@ -6,8 +6,8 @@
 
 use super::{
     Options, SHORT_TEXT, Texts,
-    cef::{class, sentence},
     change::object,
+    class::{class, sentence},
     severity::cef_severity,
     text::{cut, is_unsafe, plain, stand_in},
 };

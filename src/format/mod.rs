@@ -32,6 +32,7 @@
 mod cache;
 mod cef;
 mod change;
+mod class;
 mod cloudevents;
 mod csv;
 mod ecs;

@@ -6,7 +6,7 @@
 
 use super::{
     Options, SHORT_TEXT, Texts,
-    cef::sentence,
+    class::sentence,
     ecs::{write_change, write_control, write_quality, write_summary},
     json::write_extra_fields,
     members::{boolean, close, end, integer, list, open, text},

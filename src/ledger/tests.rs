@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    model::{KeptDay, TenantId, What},
+    model::{KeptDay, Phase, TenantId, What},
     wire,
 };
 
@@ -237,4 +237,29 @@ fn a_saved_answer_adds_history_and_changes_none() {
         ["2025-01-01 r1 from - late backfilled", "2025-01-02 r1 from - late backfilled"]
     );
     assert!(plan.missing.is_empty());
+}
+
+#[test]
+fn a_score_that_stands_still_is_stale_until_a_new_one_comes() {
+    let stale = |newest: &str| {
+        let noticed = observations(&[], &Plan::default(), Some(day(newest)), today());
+        let stale: Vec<_> = noticed.into_iter().filter(|o| o.what == What::Stale).collect();
+        assert_eq!(stale.len(), 1);
+        stale[0].phase
+    };
+    let back = |days: i32| today().plus(-days).to_string();
+    assert_eq!(stale(&back(4)), Phase::Begin);
+    assert_eq!((stale(&back(3)), stale(&back(0))), (Phase::End, Phase::End));
+    assert!(observations(&[], &Plan::default(), None, today()).is_empty(), "nothing ever came");
+}
+
+#[test]
+fn a_day_refused_that_comes_after_all_ends_what_was_said_of_it() {
+    let seen = [seen("2026-11-21", 1)];
+    let plan = plan(&seen, &BTreeMap::new(), asked(&BTreeMap::new(), "2026-11-20"), &whole());
+    let noticed = observations(&seen, &plan, None, today());
+    for what in [What::Gap, What::ForeignTenant, What::Implausible, What::Partial] {
+        let ends = noticed.iter().filter(|o| o.what == what && o.phase == Phase::End);
+        assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), ["2026-11-21"]);
+    }
 }

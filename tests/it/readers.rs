@@ -10,11 +10,20 @@ use std::{
 use secure_score_forwarder::format::{COLUMNS, write_leef_attribute, write_leef_header};
 use serde_json::Value;
 
-use crate::support::{Workspace, cache, fs, records};
+use crate::support::{
+    Workspace, cache,
+    faults::{Fault, FaultyApi},
+    fs, of_kinds, records,
+};
 
-/// The records of three days, in JSON and in another format, line by line.
+/// The records of three days, one of which is missing, in JSON and in another format, line by line.
 fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
-    let mut workspace = Workspace::new();
+    let api = FaultyApi::new();
+    api.fail(
+        "/secureScores",
+        Fault::Edit(|page| drop(page["value"].as_array_mut().unwrap().remove(1))),
+    );
+    let mut workspace = Workspace::against(&api.url);
     workspace.extra =
         "initial_backfill_days = 3\nlabels = { customer = \"c-17\", \"zürich | =\" = \"a=b|c\" }"
             .to_owned();
@@ -30,6 +39,9 @@ fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
     workspace.sink("other", &section(&other, format));
     workspace.run_ok(&["once"]);
     let text = std::fs::read_to_string(&other).unwrap();
+    for kind in ["control", "summary", "change", "quality"] {
+        assert!(!of_kinds(&json, &[kind]).is_empty(), "there is none of {kind}");
+    }
     (records(&json), text.lines().map(str::to_owned).collect())
 }
 
@@ -102,6 +114,7 @@ fn liblognorm_reads_every_cef_line() {
         if record["kind"] == "change" {
             assert_eq!(of("act"), text(&record["change"]["what"]));
             assert_eq!(of("flexString2"), text(&record["change"]["cause"]));
+            assert_eq!(text(at(&read, "f.Severity")), text(&record["change"]["severity"]));
             assert_eq!(rest["change"], record["change"]);
         }
         if record["kind"] == "quality" {
@@ -188,6 +201,7 @@ fn ecs_holds_what_the_record_says() {
             if record["kind"] == kind {
                 assert_eq!(event["microsoft"]["secure_score"][kind], record[kind]);
                 assert_eq!(event["event"]["action"], record[kind]["what"]);
+                assert_eq!(event["event"]["severity"], record[kind]["severity"]);
             }
         }
     }
@@ -292,6 +306,7 @@ fn leef_of_both_versions() {
             }
             if record["kind"] == "change" {
                 assert_eq!(attributes["cause"], text(&record["change"]["cause"]));
+                assert_eq!(attributes["sev"], text(&record["change"]["severity"]));
                 match attributes.get("change") {
                     Some(change) => {
                         let change: Value = serde_json::from_str(change).unwrap();

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError},
-    model::{Catalogue, Profile, ProfileSlot},
+    checkpoint::{Checkpoint, CheckpointError, Relation},
+    derive::{Against, Base},
+    model::{Baseline, Catalogue, Profile, ProfileSlot},
     wire,
 };
 
@@ -18,6 +19,23 @@ pub(in crate::daemon) struct Catalogues {
     last: Option<(i64, Arc<Catalogue>)>,
     /// Parsed, by their number in the checkpoint.
     profiles: HashMap<i64, Arc<Profile>>,
+}
+
+/// What an entry is measured against, as far as the checkpoint knows.
+pub(in crate::daemon) fn against<'a>(
+    relation: &'a Relation,
+    base_catalogue: Option<&'a Catalogue>,
+    baseline: Option<&'a Baseline>,
+) -> Against<'a> {
+    let base = relation.base.as_ref().map(|base| Base {
+        seq: base.seq,
+        facts: &base.facts,
+        catalogue: base_catalogue,
+        backfilled: base.backfilled,
+        earlier: &base.earlier,
+    });
+    let Relation { first_contact, behind, .. } = *relation;
+    Against { base, first_contact, behind, baseline }
 }
 
 impl Catalogues {
@@ -44,6 +62,22 @@ impl Catalogues {
         let catalogue = Arc::new(Catalogue::new(slots));
         self.last = Some((version, catalogue.clone()));
         Ok(catalogue)
+    }
+
+    /// The catalogue of an entry, and that of its base if it had one: the same one where it is the
+    /// same version, so that who compares them can tell.
+    pub(in crate::daemon) fn pair(
+        &mut self,
+        checkpoint: &Checkpoint,
+        own: Option<i64>,
+        relation: &Relation,
+    ) -> Result<(Arc<Catalogue>, Option<Arc<Catalogue>>), CheckpointError> {
+        let version = relation.base.as_ref().and_then(|base| base.catalogue);
+        let differs = version.is_some() && version != own;
+        let then = if differs { Some(self.get(checkpoint, version)?) } else { None };
+        let own = self.get(checkpoint, own)?;
+        let then = then.or_else(|| version.map(|_| own.clone()));
+        Ok((own, then))
     }
 
     /// A profile; `None` if nobody can read it.

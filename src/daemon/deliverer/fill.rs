@@ -9,12 +9,12 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Stopped, turns::in_turn};
+use super::{Deliverer, Stopped, catalogues::against, turns::in_turn};
 use crate::{
     checkpoint::{
         Lane, Letter, Pending, Position, Stored, StoredEntry, StoredObservation, Wanted, in_force,
     },
-    derive::{Against, Base, Entry, Observed, Records, Rules, Selection, quality},
+    derive::{Entry, Observed, Records, Rules, Selection, quality},
     error::chain,
     model::{Baseline, Catalogue, Record, Snapshot, Tenant, TenantId},
     wire,
@@ -209,17 +209,8 @@ impl Deliverer {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
-        let base_version = entry.base.as_ref().and_then(|base| base.catalogue);
-        let (catalogue, base_catalogue) = block_in_place(|| {
-            let base = match base_version {
-                Some(_) if base_version == entry.catalogue => None,
-                Some(_) => Some(self.catalogues.get(checkpoint, base_version)?),
-                None => None,
-            };
-            let own = self.catalogues.get(checkpoint, entry.catalogue)?;
-            let base = base.or_else(|| base_version.map(|_| own.clone()));
-            Ok::<_, Stopped>((own, base))
-        })?;
+        let (catalogue, base_catalogue) =
+            block_in_place(|| self.catalogues.pair(checkpoint, entry.catalogue, &entry.relation))?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
         Ok(Decoded { catalogue, base_catalogue, snapshot, observed_time })
@@ -338,7 +329,10 @@ impl Deliverer {
                 // since.
                 let selection = Selection::all();
                 let derived = decoded.entry(entry, around);
-                let records = Records::new(&derived, &decoded.snapshot, &selection);
+                let given =
+                    Records::new(&derived, &decoded.snapshot, &self.plan.selection).selected();
+                let records =
+                    Records::new(&derived, &decoded.snapshot, &selection).of_which_given(given);
                 // A day that was enriched since may have it at another place.
                 let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
                 let elsewhere =
@@ -388,13 +382,6 @@ fn observed<'e>(
 
 impl Decoded<'_> {
     fn entry<'e>(&'e self, stored: &'e StoredEntry, around: Surroundings<'e>) -> Entry<'e> {
-        let base = stored.base.as_ref().map(|base| Base {
-            seq: base.seq,
-            facts: &base.facts,
-            catalogue: self.base_catalogue.as_deref(),
-            backfilled: base.backfilled,
-            earlier: &base.earlier,
-        });
         Entry {
             tenant: &around.served.tenant,
             snapshot: &stored.snapshot,
@@ -402,12 +389,11 @@ impl Decoded<'_> {
             observed_ms: stored.observed_ms,
             history: &stored.history,
             catalogue: &self.catalogue,
-            against: Against {
-                base,
-                first_contact: stored.first_contact,
-                behind: stored.behind,
-                baseline: in_force(around.baselines, stored.snapshot.seq),
-            },
+            against: against(
+                &stored.relation,
+                self.base_catalogue.as_deref(),
+                in_force(around.baselines, stored.snapshot.seq),
+            ),
             rules: &around.served.rules,
             replayed: around.replayed,
         }

@@ -23,7 +23,7 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::catalogues::Catalogues;
+pub(super) use self::catalogues::{Catalogues, against};
 use self::{load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals, window::InFlight};
 use super::{Engine, context_of};
 use crate::{

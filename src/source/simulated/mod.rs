@@ -12,7 +12,10 @@ mod server;
 
 pub use server::{Simulation, start};
 
-use crate::model::Day;
+use crate::{
+    model::{Catalogue, Day, ProfileSlot},
+    wire,
+};
 
 /// The `secureScore` of a day as JSON text; `rich` as the newest day is, with its texts.
 pub fn snapshot_json(tenant: &str, day: Day, rich: bool) -> String {
@@ -91,6 +94,16 @@ impl Control {
     }
 }
 
+/// A tenant's profiles, read.
+pub fn catalogue(tenant: &str) -> Catalogue {
+    let slot = |(key, json): (u64, String)| {
+        let parts = wire::split_profile(&json).ok()?;
+        let profile = wire::profile(&parts.shared).ok()?.into();
+        Some(ProfileSlot { key, profile, decisions: wire::state_updates(&parts.decisions) })
+    };
+    Catalogue::new((0..).zip(profiles_json(tenant)).filter_map(slot).collect())
+}
+
 /// The same for the same words, on every host and for ever: what stands in for chance.
 fn hash(words: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -108,7 +121,6 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::wire;
 
     const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
 
