@@ -39,7 +39,7 @@ pub use lock::Holder;
 pub use polls::PollState;
 pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
 pub use replay::{Letter, ReplayStatus};
-pub use status::{SinkStatus, Status, TenantStatus};
+pub use status::{Outline, SinkStatus, Status, TenantStatus};
 pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
 
 use crate::model::TenantId;

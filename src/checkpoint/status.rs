@@ -17,6 +17,14 @@ pub struct Status {
     pub letters: Vec<Letter>,
 }
 
+/// What a sentence can say.
+#[derive(Debug)]
+pub struct Outline {
+    pub newest_day: Option<Day>,
+    /// Tenants whose last poll failed.
+    pub failing: u64,
+}
+
 /// Dead letters that a status lists.
 const LETTERS: u32 = 50;
 
@@ -60,6 +68,26 @@ impl Checkpoint {
             replays: self.replays()?,
             letters: self.letters(LETTERS)?,
         })
+    }
+
+    /// The newest day of all, and how many tenants cannot be read: cheap, however many there are.
+    pub fn outline(&self) -> Result<Outline, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)),
+                count(CASE WHEN t.last_error IS NOT NULL THEN 1 END) FROM tenant t WHERE t.guid <> '-'",
+        )?;
+        Ok(statement.query_row([], |row| {
+            Ok(Outline {
+                newest_day: row.get::<_, Option<i32>>(0)?.and_then(Day::from_number),
+                failing: row.get::<_, i64>(1)?.cast_unsigned(),
+            })
+        })?)
+    }
+
+    /// Each sink that is known, and the entries that wait for it.
+    pub fn backlogs(&self) -> Result<Vec<(String, u64)>, CheckpointError> {
+        Ok(self.sink_status()?.into_iter().map(|sink| (sink.name, sink.backlog)).collect())
     }
 
     fn file_size(&self, end: &str) -> u64 {

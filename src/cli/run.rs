@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tokio::sync::watch;
+
 use super::{Exit, Failed, act_as_owner, load, runtime};
 use crate::daemon::{self, Engine};
 
@@ -11,7 +13,12 @@ pub(super) fn run(config: &Path) -> Result<Exit, Failed> {
     let engine = Engine::build(configuration)?;
     // The daemon minds the signals itself.
     let runtime = runtime()?;
-    let result = runtime.block_on(daemon::run(engine));
+    let (current, _) = watch::channel(engine);
+    let reread = {
+        let config = config.to_owned();
+        move || load(&config).map_err(|failed| failed.message)
+    };
+    let result = runtime.block_on(daemon::run(current, &reread));
     // Nothing that is still in the air is waited for: it is not confirmed, and will be sent again.
     runtime.shutdown_background();
     result?;

@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use super::{Again, Engine, backfill, once::is_complete};
 use crate::{
@@ -108,12 +109,27 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers one caller after the other.
-pub(super) async fn serve(engine: Arc<Engine>, listener: UnixListener) {
+/// Answers one caller after the other, until the engine ends: who is being answered then is told so.
+pub(super) async fn serve(
+    engine: Arc<Engine>,
+    listener: Arc<UnixListener>,
+    cancel: CancellationToken,
+) {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                if let Err(error) = answer(&engine, stream).await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = cancel.cancelled() => return,
+        };
+        match accepted {
+            Ok((mut stream, _)) => {
+                let answered = tokio::select! {
+                    answered = answer(&engine, &mut stream) => answered,
+                    () = cancel.cancelled() => {
+                        let message = "the daemon ends, or goes on with another configuration: ask again";
+                        send(&mut stream, &Event::Error { message: message.to_owned() }).await
+                    }
+                };
+                if let Err(error) = answered {
                     tracing::debug!(%error, "a caller of the control socket went away");
                 }
             }
@@ -125,11 +141,11 @@ pub(super) async fn serve(engine: Arc<Engine>, listener: UnixListener) {
     }
 }
 
-async fn answer(engine: &Arc<Engine>, mut stream: UnixStream) -> std::io::Result<()> {
+async fn answer(engine: &Arc<Engine>, stream: &mut UnixStream) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
         return send(
-            &mut stream,
+            stream,
             &Event::Error { message: "only root and the daemon's own user may ask".to_owned() },
         )
         .await;

@@ -1,4 +1,7 @@
-//! The daemon's life: built, ready, running, drained, gone.
+//! The daemon's life: built, ready, running, reloaded, drained, gone.
+//!
+//! A reload validates the new configuration whole, ends all work under the old one, and begins anew on
+//! the same checkpoint: cursors are there, so nothing is lost, and no lock changes hands.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -6,24 +9,34 @@ use std::{
 };
 
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::Notify,
+    net::UnixListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{Notify, watch},
     task::JoinSet,
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, TenantState, control};
+use super::{Deliverer, Engine, TenantState, control, deliverer::End, systemd};
 use crate::{
     checkpoint::{CheckpointError, PollState},
     clock,
+    config::Configuration,
+    error::chain,
     schedule::Polled,
 };
 
 /// From the signal to the end. What is under way then is not confirmed, and sent again.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long proofs are waited for when the daemon is told to stop, and when it goes on with another
+/// configuration.
+const LAST_PROOFS: Duration = Duration::from_secs(3);
+const PROOFS_BEFORE_RELOAD: Duration = Duration::from_secs(30);
 /// How often it is asked what is due.
 const TICK: Duration = Duration::from_mins(1);
+
+/// Reads the configuration anew; the text says all that is wrong with it.
+pub type Reread = dyn Fn() -> Result<Configuration, String> + Send + Sync;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -37,50 +50,147 @@ pub enum RunError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// Runs until it is told to stop.
-pub async fn run(engine: Arc<Engine>) -> Result<(), RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+/// What a signal asks for.
+enum Told {
+    Stop,
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// All that works under one configuration.
+struct Generation {
+    engine: Arc<Engine>,
+    end: End,
+    no_more_work: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// Runs until it is told to stop. `current` is the engine at work, for those who look on.
+pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result<(), RunError> {
+    let mut signals = Signals::listen().map_err(RunError::Signals)?;
+    let engine = current.borrow().clone();
     let socket = control::socket_path(engine.checkpoint.directory());
     let listener = control::bind(&socket)
         .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
+    let listener = Arc::new(listener);
     engine.checkpoint.announce(&socket)?;
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
-
-    let cancel = CancellationToken::new();
-    let mut tasks = JoinSet::new();
-    for plan in engine.sinks() {
-        tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(cancel.clone()));
-    }
-    let polls = tokio::spawn(poll_loop(engine.clone(), tick, cancel.clone()));
-    let serving = tokio::spawn(control::serve(engine.clone(), listener));
-    let (tenants, sinks) = (engine.tenants.len(), engine.sinks().count());
-    tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "running");
-    notify(&[
-        sd_notify::NotifyState::Ready,
-        sd_notify::NotifyState::Status(&format!("reading {tenants} tenants for {sinks} sinks")),
-    ]);
-
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let herald = tokio::spawn(systemd::herald(current.subscribe()));
+    let mut generation = Generation::start(engine, &listener, &tick);
+    generation.tell("running");
+    systemd::ready(&generation.engine);
+    while let Told::Reload = signals.next().await {
+        systemd::reloading();
+        generation = match reconfigured(&generation.engine, reread) {
+            Ok(next) => {
+                tokio::select! {
+                    () = generation.end(PROOFS_BEFORE_RELOAD) => {}
+                    () = signals.stop() => break,
+                }
+                let next = generation.succeeded_by(next);
+                current.send_replace(Arc::clone(&next));
+                Generation::start(next, &listener, &tick)
+            }
+            Err(reason) => {
+                tracing::error!(
+                    error = reason,
+                    "the new configuration is refused; the old one stays"
+                );
+                systemd::refused(&generation.engine);
+                continue;
+            }
+        };
+        generation.tell("running with the new configuration");
+        systemd::ready(&generation.engine);
     }
     tracing::info!("stopping");
-    notify(&[sd_notify::NotifyState::Stopping]);
-    cancel.cancel();
-    // A poll keeps nothing until it commits, and a commit cannot be cut in two.
-    polls.abort();
-    serving.abort();
-    let drained =
-        tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
+    systemd::stopping();
+    herald.abort();
+    if tokio::time::timeout(GRACE, generation.end(LAST_PROOFS)).await.is_err() {
         tracing::warn!("a sink did not answer in time; what it did not confirm will be sent again");
     }
     let _ = ticker.shutdown().await;
-    engine.keep_cursors();
+    generation.engine.keep_cursors();
     let _ = std::fs::remove_file(&socket);
     Ok(())
+}
+
+/// The next engine, if the configuration as it is now is sound.
+fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, String> {
+    tokio::task::block_in_place(|| {
+        let configuration = reread()?;
+        engine.reconfigured(configuration).map_err(|error| chain(&error))
+    })
+}
+
+impl Generation {
+    fn start(engine: Arc<Engine>, listener: &Arc<UnixListener>, tick: &Arc<Notify>) -> Self {
+        let (end, no_more_work) = (End::default(), CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        for plan in engine.sinks() {
+            tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(end.clone()));
+        }
+        tasks.spawn(poll_loop(engine.clone(), tick.clone(), no_more_work.clone()));
+        tasks.spawn(control::serve(engine.clone(), listener.clone(), no_more_work.clone()));
+        Self { engine, end, no_more_work, tasks }
+    }
+
+    fn tell(&self, what: &str) {
+        let (tenants, sinks) = (self.engine.tenants.len(), self.engine.sinks().count());
+        tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "{what}");
+    }
+
+    /// Ends all work: polls and callers at once, for a poll keeps nothing until it commits, and a commit cannot
+    /// be cut in two; deliverers when the proofs on their way are there, or `patience` is over.
+    async fn end(&mut self, patience: Duration) {
+        self.end.tell(patience);
+        self.no_more_work.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The engine that goes on after this one has ended: the next, or this one once more if the
+    /// checkpoint does not follow.
+    fn succeeded_by(&self, next: Arc<Engine>) -> Arc<Engine> {
+        match tokio::task::block_in_place(|| next.adopt()) {
+            Ok(()) => next,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!(
+                    error,
+                    "the new configuration could not be put in force; the old one stays"
+                );
+                Arc::clone(&self.engine)
+            }
+        }
+    }
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while !matches!(self.next().await, Told::Stop) {}
+    }
 }
 
 /// tokio-cron-scheduler is a metronome here and nothing else: it rings every minute, in UTC, and
@@ -97,13 +207,14 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     let mut poller = Poller::new(engine.clone());
     loop {
+        engine.meters.scheduled();
         poller.start_due();
         engine.keep_cursors();
         tokio::select! {
             () = tick.notified() => {}
             // The ticker goes by the clock on the wall, and is silent when that is set back.
             () = tokio::time::sleep(TICK) => {}
-            () = cancel.cancelled() => return,
+            () = cancel.cancelled() => return poller.running.shutdown().await,
         }
     }
 }
@@ -158,7 +269,7 @@ fn is_due(engine: &Engine, state: &TenantState) -> bool {
         Err(error) => {
             tracing::error!(
                 tenant = tenant.name,
-                error = crate::error::chain(&error),
+                error = chain(&error),
                 "the checkpoint cannot be read"
             );
             false
@@ -174,9 +285,4 @@ fn polled(state: &PollState) -> Polled {
         failures: state.failures,
         newest_day: state.newest_day,
     }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
-    let _ = sd_notify::notify(states);
 }

@@ -8,9 +8,11 @@ mod deliverer;
 mod estimate;
 mod fetch;
 mod lifecycle;
+mod meters;
 mod once;
 mod replay;
 mod report;
+mod systemd;
 mod tenants;
 
 use std::{
@@ -26,7 +28,8 @@ pub use control::{Event, Request, ask};
 pub use deliverer::{Deliverer, Stopped};
 pub use estimate::{Estimate, estimate};
 pub use fetch::{Fetched, fetch_tenant};
-pub use lifecycle::{Poller, RunError, run};
+pub use lifecycle::{Poller, Reread, RunError, run};
+pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
 pub use once::{OnceReport, backfill, once};
 pub use replay::{Again, ReplayError, deliver_to};
 pub use report::Reporter;
@@ -45,7 +48,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub configuration: Configuration,
-    pub checkpoint: Checkpoint,
+    pub checkpoint: Arc<Checkpoint>,
+    pub meters: Arc<Meters>,
     pub tenants: Vec<TenantState>,
     /// Held while it is found out who a tenant is.
     meeting: tokio::sync::Mutex<()>,
@@ -78,12 +82,35 @@ pub enum BuildError {
         "sink `{0}` is no longer configured, and {1} days still wait for it\n  hint: put it back; or name it in `renamed_from` of the sink that takes its place; or put it back with `discard_backlog = true` first"
     )]
     Dropped(String, u64),
+    #[error("`{0}` cannot be changed while the daemon runs\n  hint: restart it")]
+    Fixed(&'static str),
 }
 
 impl Engine {
     /// Opens the checkpoint and makes ready. Nothing is asked of anybody yet.
     pub fn build(configuration: Configuration) -> Result<Arc<Self>, BuildError> {
-        let checkpoint = Checkpoint::open(&configuration.state_directory)?;
+        let checkpoint = Arc::new(Checkpoint::open(&configuration.state_directory)?);
+        let meters = Arc::new(Meters::new(clock::now()));
+        let engine = Self::prepare(configuration, checkpoint, meters)?;
+        engine.adopt()?;
+        Ok(engine)
+    }
+
+    /// What this engine would be under another configuration. Nothing is written yet: see
+    /// [`Self::adopt`].
+    pub fn reconfigured(&self, configuration: Configuration) -> Result<Arc<Self>, BuildError> {
+        if configuration.state_directory != self.configuration.state_directory {
+            return Err(BuildError::Fixed("state.directory"));
+        }
+        Self::prepare(configuration, Arc::clone(&self.checkpoint), Arc::clone(&self.meters))
+    }
+
+    /// Builds everything that can fail by the configuration, and changes nothing.
+    fn prepare(
+        configuration: Configuration,
+        checkpoint: Arc<Checkpoint>,
+        meters: Arc<Meters>,
+    ) -> Result<Arc<Self>, BuildError> {
         let clients = Arc::new(Clients::new(&configuration.reach)?);
         let mut tenants: Vec<TenantState> = Vec::new();
         for plan in &configuration.tenants {
@@ -110,6 +137,7 @@ impl Engine {
         let engine = Self {
             configuration,
             checkpoint,
+            meters,
             tenants,
             meeting: tokio::sync::Mutex::default(),
             clients,
@@ -117,14 +145,38 @@ impl Engine {
             bell: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
-        engine.rename_and_drop()?;
-        engine.register_all()?;
-        engine.keep_promises()?;
+        engine.refuse_to_drop()?;
         Ok(Arc::new(engine))
     }
 
+    /// Brings the checkpoint in line with the configuration.
+    pub fn adopt(&self) -> Result<(), CheckpointError> {
+        self.rename_and_drop()?;
+        self.register_all()?;
+        self.keep_promises()?;
+        let is_tenant = |name: &str| self.tenant_named(name).is_some();
+        self.meters.retain(is_tenant, |name| self.sinks().any(|sink| sink.name == name));
+        Ok(())
+    }
+
+    /// A sink for which something waits is not forgotten by accident.
+    fn refuse_to_drop(&self) -> Result<(), BuildError> {
+        let sinks = &self.configuration.sinks;
+        let known = self.checkpoint.backlogs()?;
+        for (name, backlog) in &known {
+            let is_kept = sinks.iter().any(|sink| {
+                let carries = sink.renamed_from.as_ref() == Some(name);
+                sink.name == *name || carries && known.iter().all(|(name, _)| *name != sink.name)
+            });
+            if !is_kept && *backlog > 0 {
+                return Err(BuildError::Dropped(name.clone(), *backlog));
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the sinks that the checkpoint knows in line with those that are configured.
-    fn rename_and_drop(&self) -> Result<(), BuildError> {
+    fn rename_and_drop(&self) -> Result<(), CheckpointError> {
         let sinks = &self.configuration.sinks;
         for sink in sinks {
             if let Some(old) = &sink.renamed_from
@@ -133,16 +185,11 @@ impl Engine {
                 tracing::info!(sink = sink.name, old, "the sink goes on under its new name");
             }
         }
-        for known in self.checkpoint.status()?.sinks {
-            let plan = sinks.iter().find(|sink| sink.name == known.name);
-            if plan.is_some_and(|plan| !plan.discarded) {
-                continue;
+        for (name, days) in self.checkpoint.backlogs()? {
+            if sinks.iter().all(|sink| sink.name != name || sink.discarded) {
+                self.checkpoint.drop_sink(&name)?;
+                tracing::info!(sink = name, days, "the sink is forgotten");
             }
-            if plan.is_none() && known.backlog > 0 {
-                return Err(BuildError::Dropped(known.name, known.backlog));
-            }
-            self.checkpoint.drop_sink(&known.name)?;
-            tracing::info!(sink = known.name, days = known.backlog, "the sink is forgotten");
         }
         Ok(())
     }

@@ -86,6 +86,11 @@ pub trait Plan: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         self.open(context, None)
     }
+    /// No batch takes longer than this, by the sink's own limits of time: who is at one for longer
+    /// hangs.
+    fn patience(&self) -> Duration {
+        Duration::from_mins(15)
+    }
     /// What must not be shared with another sink, such as a file.
     fn claims(&self) -> Option<String> {
         None

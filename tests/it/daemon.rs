@@ -26,7 +26,7 @@ fn polls_at_once_says_ready_and_stops_when_told() {
     let length = socket.recv(&mut buffer).unwrap();
     assert!(
         String::from_utf8_lossy(&buffer[..length])
-            .starts_with("READY=1\nSTATUS=reading 1 tenants for 1 sinks")
+            .starts_with("READY=1\nSTATUS=No day yet; 1 of 1 tenants; ")
     );
     eventually("five days are there", || days(&file) == 5);
     let told = Instant::now();

@@ -34,6 +34,7 @@ mod partial;
 mod pipeline;
 mod readers;
 mod reference;
+mod reload;
 mod relp;
 mod report;
 mod support;

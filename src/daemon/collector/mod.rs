@@ -50,6 +50,18 @@ pub enum PollError {
     SameTenant(String, String),
 }
 
+impl PollError {
+    /// One word for metrics.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Source(error) => error.class(),
+            Self::Checkpoint(_) => "checkpoint",
+            Self::NoRoom => "disk",
+            Self::SameTenant(..) => "configuration",
+        }
+    }
+}
+
 impl Engine {
     /// Polls a tenant: the newest days, the days owed, and back to `back_to` if that is asked.
     pub(super) async fn poll(
@@ -59,6 +71,7 @@ impl Engine {
     ) -> Result<PollReport, PollError> {
         let _alone = state.polling.lock().await;
         let result = self.poll_alone(state, back_to).await;
+        self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
             (Err(error), None) => {

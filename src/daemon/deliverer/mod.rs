@@ -16,7 +16,10 @@ mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::catalogues::{Catalogues, against};
 use self::{load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals, window::InFlight};
-use super::{Engine, context_of};
+use super::{Engine, SinkMeter, SinkState, context_of};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
     config::SinkPlan,
@@ -42,9 +45,6 @@ const PARKED_WAIT: Duration = Duration::from_mins(5);
 
 /// A sink that had nothing to do for so long is closed until it has.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// How long a deliverer that is told to stop waits for the proofs that are on their way.
-const LAST_PROOFS: Duration = Duration::from_secs(3);
 
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,13 @@ impl Stopped {
     }
 }
 
+/// How deliverers are told to end, and how long they may wait for the proofs that are on their way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct End {
+    told: CancellationToken,
+    seconds: Arc<AtomicU64>,
+}
+
 pub struct Deliverer {
     engine: Arc<Engine>,
     plan: SinkPlan,
@@ -88,16 +95,29 @@ pub struct Deliverer {
     pace: Pace,
     catalogues: Catalogues,
     refusals: Refusals,
+    meter: Arc<SinkMeter>,
     /// The tenant served last; the next in turn comes after it.
     last: Option<TenantId>,
     /// Records delivered by this deliverer.
     pub delivered: u64,
 }
 
+impl End {
+    pub(super) fn tell(&self, patience: Duration) {
+        self.seconds.store(patience.as_secs(), Relaxed);
+        self.told.cancel();
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.seconds.load(Relaxed))
+    }
+}
+
 impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
         let context = context_of(&plan, &engine.clients);
         let mut limits = plan.plan.limits();
+        let meter = engine.meters.sink(&plan.name, plan.plan.patience());
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);
         }
@@ -114,6 +134,7 @@ impl Deliverer {
             pace: Pace::new(plan.max_rate),
             catalogues: Catalogues::default(),
             refusals: Refusals::default(),
+            meter,
             last: None,
             delivered: 0,
             plan,
@@ -125,12 +146,14 @@ impl Deliverer {
     }
 
     /// Delivers for ever: whatever there is, then whatever comes, with patience when it fails.
-    pub async fn run(mut self, cancel: CancellationToken) {
+    pub(super) async fn run(mut self, end: End) {
+        let cancel = end.told.clone();
         let mut bell = self.engine.bell.subscribe();
         let mut failures = 0;
         loop {
             bell.mark_unchanged();
             let before = self.delivered;
+            self.enter(SinkState::Working);
             let drained = self.drain(&cancel).await;
             if self.delivered > before {
                 tracing::info!(
@@ -142,6 +165,7 @@ impl Deliverer {
             let wait = match drained {
                 Ok(()) => {
                     failures = 0;
+                    self.enter(SinkState::Idle);
                     self.engine.keep_cursors();
                     tokio::select! {
                         _ = bell.changed() => continue,
@@ -152,10 +176,20 @@ impl Deliverer {
                         () = cancel.cancelled() => break,
                     }
                 }
-                Err(Stopped::Cancelled) => break,
+                Err(Stopped::Cancelled) => {
+                    // What is not proven by then is sent again.
+                    let _ = tokio::time::timeout(end.patience(), self.settle_all()).await;
+                    self.forget_unproven();
+                    break;
+                }
                 Err(stopped) => {
                     failures += 1;
                     self.note(&stopped);
+                    self.enter(if stopped.is_misconfigured() {
+                        SinkState::Parked
+                    } else {
+                        SinkState::Retrying
+                    });
                     wait_after(&stopped, failures)
                 }
             };
@@ -164,7 +198,12 @@ impl Deliverer {
                 () = cancel.cancelled() => break,
             }
         }
+        self.enter(SinkState::Idle);
         self.close().await;
+    }
+
+    fn enter(&self, state: SinkState) {
+        self.engine.meters.enter(&self.meter, state);
     }
 
     /// Delivers until nothing is left, trying a few times what may pass by itself.
@@ -211,14 +250,17 @@ impl Deliverer {
     /// from the cursors next time.
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
         let drained = self.fill(cancel).await;
-        if matches!(drained, Err(Stopped::Cancelled)) {
-            let _ = tokio::time::timeout(LAST_PROOFS, self.settle_all()).await;
+        if !matches!(drained, Err(Stopped::Cancelled)) {
+            self.forget_unproven();
         }
+        drained
+    }
+
+    fn forget_unproven(&mut self) {
         self.in_flight.clear();
         self.ahead.clear();
         let batch = std::mem::take(&mut self.load.batch);
         self.load = Load::new(Lane::Live, batch);
-        drained
     }
 
     /// Opens the sink if it is not; cursors may have moved then.
@@ -240,6 +282,7 @@ impl Deliverer {
     }
 
     fn note(&self, stopped: &Stopped) {
+        self.meter.retries.fetch_add(1, Relaxed);
         let reason = chain(stopped);
         if stopped.is_misconfigured() {
             tracing::error!(

@@ -1,10 +1,12 @@
 //! Loads on their way: handed over in order, settled in order.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::task::block_in_place;
 
-use super::{Deliverer, Engine, Stopped, delivery::Delivery, load::Load, refusals::Fate};
+use super::{
+    Deliverer, Engine, SinkMeter, Stopped, delivery::Delivery, load::Load, refusals::Fate,
+};
 use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
     clock,
@@ -39,6 +41,7 @@ impl Deliverer {
         }
         match handed {
             Ok(proof) => {
+                self.count(&load);
                 self.in_flight.push_back(InFlight { load, proof });
                 self.settle_given().await?;
                 while self.in_flight.len() >= self.limits.in_flight.max(1) {
@@ -61,6 +64,14 @@ impl Deliverer {
             _ if load.batch.is_empty() => Ok(Proof::given()),
             Some(sink) => sink.deliver(&load.batch).await,
             None => Err(Failure::retry("the sink is closed")),
+        }
+    }
+
+    fn count(&self, load: &Load) {
+        self.engine.meters.progress(&self.meter);
+        if !load.batch.is_empty() {
+            self.meter.batches.fetch_add(1, Relaxed);
+            self.meter.octets.fetch_add(load.batch.octets().len() as u64, Relaxed);
         }
     }
 
@@ -111,6 +122,7 @@ impl Deliverer {
                 Ok(proof) => proof.wait().await,
                 Err(failure) => Err(failure),
             };
+            self.engine.meters.progress(&self.meter);
             if let Err(failure) = &result {
                 let failure = failure.clone();
                 self.close_if_broken(&failure).await;
@@ -133,6 +145,7 @@ impl Deliverer {
         if !moves.is_empty() {
             commit(
                 &self.engine,
+                &self.meter,
                 &Advance {
                     sink: &self.plan.name,
                     lane: load.lane,
@@ -155,6 +168,7 @@ impl Deliverer {
             self.engine.ring();
         }
         self.delivered += sent;
+        self.engine.meters.progress(&self.meter);
         self.keep_buffer(load.batch);
         verdict.stopped.map_or(Ok(()), Err)
     }
@@ -178,18 +192,24 @@ impl Deliverer {
 
 /// What has arrived must not be sent again because a disk is full: the commit is tried until there
 /// is room, while the sink waits.
-async fn commit(engine: &Engine, advance: &Advance<'_>) -> Result<(), CheckpointError> {
+async fn commit(
+    engine: &Engine,
+    meter: &SinkMeter,
+    advance: &Advance<'_>,
+) -> Result<(), CheckpointError> {
     loop {
         match block_in_place(|| engine.checkpoint.advance(advance)) {
             Err(CheckpointError::Full(_)) => {
                 let sink = advance.sink;
                 tracing::error!(sink, "the disk is full: the cursor waits for room");
+                // It waits for a person, and does not hang.
+                engine.meters.progress(meter);
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
             Err(error) => return Err(error),
             Ok(()) => {
                 if advance.lane == Lane::Live {
-                    engine.cursors_moved.store(true, std::sync::atomic::Ordering::Relaxed);
+                    engine.cursors_moved.store(true, Relaxed);
                 }
                 return Ok(());
             }

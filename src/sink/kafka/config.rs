@@ -278,6 +278,14 @@ impl KafkaPlan {
 }
 
 impl Plan for KafkaPlan {
+    fn patience(&self) -> Duration {
+        let transaction = match &self.delivery {
+            Delivery::ExactlyOnce { timeout, .. } => *timeout,
+            Delivery::AtLeastOnce => Duration::ZERO,
+        };
+        transaction + Duration::from_mins(15)
+    }
+
     fn format(&self) -> FormatName {
         self.format
     }

@@ -115,6 +115,10 @@ fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
 }
 
 impl Plan for HecPlan {
+    fn patience(&self) -> Duration {
+        self.acknowledgement_timeout + Duration::from_mins(15)
+    }
+
     fn format(&self) -> FormatName {
         FormatName::Json
     }

@@ -162,8 +162,15 @@ impl Workspace {
         text + &self.sinks
     }
 
+    /// Writes the configuration as it is now, at once: a daemon may be reading it.
+    pub fn write_configuration(&self) {
+        let (path, new) = (self.path("config.toml"), self.path("config.toml.new"));
+        fs(&new, &self.configuration());
+        std::fs::rename(new, path).unwrap();
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
-        fs(self.path("config.toml"), &self.configuration());
+        self.write_configuration();
         let mut command = Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
         command.args(args).arg("--config").arg(self.path("config.toml"));
         command

@@ -1,0 +1,164 @@
+//! SIGHUP: the configuration anew, whole or not at all; and what systemd is told meanwhile.
+
+use std::{os::unix::net::UnixDatagram, time::Duration};
+
+use crate::support::{OTHER, Process, Workspace, counts, eventually, fs, ids, records};
+
+fn summaries(file: &std::path::Path) -> usize {
+    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
+}
+
+/// Writes the configuration as it is now, and tells the daemon.
+fn reload(workspace: &Workspace, daemon: &Process) {
+    workspace.write_configuration();
+    daemon.signal("HUP");
+}
+
+/// Reads back through the daemon; one that is just going on with another configuration says so.
+fn backfill(workspace: &Workspace, days: &str) {
+    eventually("the daemon reads back", || {
+        let run = workspace.run(&["backfill", "--days", days]);
+        assert!(run.code == 0 || run.stderr.contains("ask again"), "{}", run.stderr);
+        run.code == 0
+    });
+}
+
+fn end(daemon: Process) -> String {
+    daemon.signal("TERM");
+    let run = daemon.end();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.stderr
+}
+
+#[test]
+fn sinks_and_tenants_come_change_and_go_and_no_cursor_is_lost() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let stays = workspace.file_sink("stays");
+    let goes = workspace.file_sink("goes");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("both have five days", || summaries(&stays) == 5 && summaries(&goes) == 5);
+
+    workspace.replace_sinks();
+    workspace.tenants.push(("fabrikam", OTHER));
+    let stays = workspace.file_sink("stays");
+    let comes = workspace.file_sink("comes");
+    reload(&workspace, &daemon);
+    eventually("the second tenant is there", || summaries(&stays) == 10);
+    eventually("the new sink has both tenants", || summaries(&comes) == 10);
+
+    workspace.replace_sinks();
+    let stays_elsewhere = workspace.path("elsewhere.jsonl");
+    workspace.sink("stays", &format!("type = \"file\"\npath = \"{}\"", stays_elsewhere.display()));
+    workspace.file_sink("comes");
+    reload(&workspace, &daemon);
+    backfill(&workspace, "7");
+    eventually("what is new goes to the new place", || summaries(&stays_elsewhere) == 4);
+    let log = end(daemon);
+    assert!(log.contains("running with the new configuration"), "{log}");
+
+    let mut all = records(&stays);
+    all.extend(records(&stays_elsewhere));
+    assert!(counts(ids(&all)).values().all(|times| *times == 1), "nothing came twice");
+    assert_eq!(summaries(&goes), 5, "what was taken out is sent nothing more");
+    let status = workspace.status();
+    let sinks: Vec<_> =
+        status["sinks"].as_array().unwrap().iter().map(|sink| sink["name"].clone()).collect();
+    assert_eq!(sinks, ["stays", "comes"]);
+}
+
+#[test]
+fn a_fault_refuses_the_whole_and_the_old_configuration_goes_on() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    // Nobody listens there: its backlog stays.
+    let port = crate::support::free_port();
+    let far = format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"");
+    workspace.sink("far", &far);
+    let file = workspace.file_sink("local");
+    let log = workspace.path("log");
+    let mut command = workspace.command(&["run"]);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let daemon = Process::of(command);
+    eventually("three days are there", || summaries(&file) == 3);
+    let good = workspace.configuration();
+    let state = workspace.state().display().to_string();
+
+    for (bad, named) in [
+        (good.replace("type = \"file\"", "type = \"fiel\""), "fiel"),
+        (good.replace(&state, &format!("{state}-2")), "`state.directory` cannot be changed"),
+        (good.replace("/secret\"", "/no-such-secret\""), "no-such-secret"),
+        (
+            good.replace("\"far\"", "\"farther\""),
+            "sink `far` is no longer configured, and 3 days still",
+        ),
+    ] {
+        assert_ne!(bad, good);
+        workspace.literal = Some(format!("{bad}\n[[sinks]]\nname = \"more\"\ntype = \"stdout\"\n"));
+        reload(&workspace, &daemon);
+        eventually(named, || std::fs::read_to_string(&log).unwrap().contains(named));
+    }
+    workspace.literal = Some(good);
+    backfill(&workspace, "4");
+    eventually("it is still at work", || summaries(&file) == 4);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(log.matches("is refused; the old one stays").count(), 4, "{log}");
+    let sinks = workspace.status()["sinks"].as_array().unwrap().len();
+    assert_eq!(sinks, 2, "nothing of it was put in force");
+    assert!(!std::path::Path::new(&format!("{state}-2")).exists());
+}
+
+/// What systemd is told.
+struct Systemd(UnixDatagram);
+
+impl Systemd {
+    fn next(&self) -> String {
+        let mut buffer = [0; 1024];
+        let length = self.0.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// Waits for a message that has all of these words.
+    fn until(&self, words: &[&str]) -> String {
+        for _ in 0..1_000 {
+            let message = self.next();
+            if words.iter().all(|word| message.contains(word)) {
+                return message;
+            }
+        }
+        panic!("systemd was never told {words:?}");
+    }
+}
+
+#[test]
+fn systemd_is_told_of_reloads_and_of_progress() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let path = workspace.path("notify.sock");
+    let systemd = Systemd(UnixDatagram::bind(&path).unwrap());
+    systemd.0.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = workspace.command(&["run"]);
+    let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let child = child.env_remove("WATCHDOG_PID");
+    let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
+    systemd.until(&["READY=1", "STATUS=No day yet"]);
+    systemd.until(&["WATCHDOG=1"]);
+    systemd.until(&["STATUS=Newest day ", "; 1 of 1 tenants; 1 of 1 sinks up to date"]);
+    eventually("three days are there", || summaries(&file) == 3);
+    daemon.signal("HUP");
+    systemd.until(&["RELOADING=1", "MONOTONIC_USEC="]);
+    systemd.until(&["READY=1", "STATUS=Newest day "]);
+    fs(workspace.path("config.toml"), "[state]\n");
+    daemon.signal("HUP");
+    systemd.until(&[
+        "READY=1",
+        "STATUS=The new configuration is refused, the log says why; Newest day ",
+    ]);
+    systemd.until(&["WATCHDOG=1"]);
+    daemon.signal("TERM");
+    systemd.until(&["STOPPING=1"]);
+    assert_eq!(daemon.end().code, 0);
+}
