@@ -85,7 +85,7 @@ fn a_fault_refuses_the_whole_and_the_old_configuration_goes_on() {
     let state = workspace.state().display().to_string();
 
     for (bad, named) in [
-        (good.replace("type = \"file\"", "type = \"fiel\""), "fiel"),
+        (good.replace("type = \"file\"", "type = \"fiel\""), "did you mean `file`?"),
         (good.replace(&state, &format!("{state}-2")), "`state.directory` cannot be changed"),
         (good.replace("/secret\"", "/no-such-secret\""), "no-such-secret"),
         (
