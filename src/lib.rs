@@ -1,5 +1,6 @@
 //! The library behind the `secure-score-forwarder` binary. Its map is `ARCHITECTURE.md`.
 
+pub mod admin;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

@@ -1,9 +1,11 @@
 //! What `status` shows.
 
+use std::collections::HashMap;
+
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ON_DAY, ReplayStatus};
-use crate::model::Day;
+use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ON_DAY, ReplayStatus, tenant_id};
+use crate::model::{Day, TenantId};
 
 #[derive(Debug)]
 pub struct Status {
@@ -83,6 +85,20 @@ impl Checkpoint {
                 failing: row.get::<_, i64>(1)?.cast_unsigned(),
             })
         })?)
+    }
+
+    /// The place after the last of each tenant's log.
+    pub fn log_ends(&self) -> Result<HashMap<TenantId, u64>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement =
+            connection.prepare_cached("SELECT guid, next_seq FROM tenant WHERE guid <> '-'")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+        })?;
+        rows.map(|row| {
+            row.map_err(CheckpointError::from).and_then(|(guid, end)| Ok((tenant_id(&guid)?, end)))
+        })
+        .collect()
     }
 
     /// Each sink that is known, and the entries that wait for it.

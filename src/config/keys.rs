@@ -22,7 +22,7 @@ pub const KEYS: &[Key] = &[
         Shape::Tagged { tag: "type", many: Many::List, keys: SINK, variants: sink::variants },
         "Where the records go.",
     ),
-    later("admin"),
+    optional("admin", Shape::Table(ADMIN), "Metrics, health and the status page."),
     optional(
         "severity",
         Shape::Tables(SEVERITY),
@@ -74,6 +74,24 @@ const STATE: &[Key] = &[
     later("retention_days"),
     later("url"),
     later("max_size"),
+];
+
+const ADMIN: &[Key] = &[
+    required(
+        "listen",
+        Shape::Text,
+        "Address and port, such as 127.0.0.1:9633; 0 is any free port. Beyond loopback it wants `hosts`.",
+    ),
+    optional(
+        "hosts",
+        Shape::Texts,
+        "Names or addresses under which it may be asked, beside those of loopback.",
+    ),
+    optional(
+        "tenant_series",
+        Shape::Integer { min: 0, max: 100_000 },
+        "With more tenants than this, metrics have no series of single tenants; default 1000.",
+    ),
 ];
 
 const SCHEDULE: &[Key] = &[

@@ -6,6 +6,7 @@ mod read;
 
 use std::{
     fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -34,11 +35,22 @@ pub struct Configuration {
     /// How long a day is held back of which only a part could be had.
     pub partial_hold: Duration,
     pub reach: Reach,
+    pub admin: Option<AdminPlan>,
     pub tenants: Vec<TenantPlan>,
     /// Each once, shared or not, by name.
     pub credentials: Vec<NamedCredential>,
     pub sinks: Vec<SinkPlan>,
     secrets: Vec<SecretUse>,
+}
+
+/// Where metrics, health and the status page are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPlan {
+    pub listen: SocketAddr,
+    /// Names under which it may be asked, beside those of loopback.
+    pub hosts: Vec<String>,
+    /// No more tenants than this have series of their own.
+    pub tenant_series: usize,
 }
 
 /// A credential, and where the configuration says it.

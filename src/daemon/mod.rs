@@ -102,6 +102,11 @@ impl Engine {
         if configuration.state_directory != self.configuration.state_directory {
             return Err(BuildError::Fixed("state.directory"));
         }
+        if configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
+            != self.configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
+        {
+            return Err(BuildError::Fixed("admin.listen` and `admin.hosts"));
+        }
         Self::prepare(configuration, Arc::clone(&self.checkpoint), Arc::clone(&self.meters))
     }
 
@@ -234,6 +239,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Changes whenever the log has grown.
+    pub fn log_grows(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
     fn ring(&self) {
         self.bell.send_modify(|rings| *rings += 1);
     }
@@ -321,7 +331,7 @@ impl Tokens for SinkTokens {
 }
 
 /// The name of this host, as receivers should see it.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }

@@ -49,7 +49,7 @@ pub(super) fn page(report: &Report, made: &str) -> String {
 }
 
 /// A whole document around a body.
-pub(super) fn document(title: &str, body: &Markup) -> String {
+pub fn document(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {

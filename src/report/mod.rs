@@ -14,7 +14,9 @@ mod svg;
 use std::collections::BTreeMap;
 
 pub use build::{Building, Window};
+pub use html::document;
 pub use overview::Row;
+pub use svg::sparkline;
 
 use crate::model::{Cause, ChangeKind, Day, Number, Severity, Tenant};
 

@@ -126,7 +126,7 @@ fn dates(scale: &Scale) -> Markup {
 }
 
 /// A line of the size of a word, beside the number that it leads to.
-pub(super) fn sparkline(points: &[(Day, f64)]) -> Markup {
+pub fn sparkline(points: &[(Day, f64)]) -> Markup {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return html! {} };
     let low = points.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
     let high = points.iter().map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);

@@ -12,6 +12,7 @@
     clippy::panic
 )]
 
+mod admin;
 mod again;
 mod api;
 mod auth;

@@ -5,12 +5,15 @@ mod rules;
 mod selection;
 mod tenants;
 
-use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, hash::Hash, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
 use url::Url;
 
 use super::{
-    Configuration, KEYS, NamedCredential, SignIn, SinkPlan, TenantPlan, keys::TENANT_KEYS,
+    AdminPlan, Configuration, KEYS, NamedCredential, SignIn, SinkPlan, TenantPlan,
+    keys::TENANT_KEYS,
 };
 use crate::{
     format::Texts,
@@ -59,12 +62,14 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let mut read = tenants::read(roots, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
     let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
+    let admin = root.section("admin").and_then(|section| admin(&section));
     let sinks = sinks(root, &read);
     Some(Configuration {
         state_directory: state_directory?,
         schedule: schedule?,
         partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
         reach,
+        admin,
         tenants: read.tenants,
         credentials: read.credentials,
         sinks,
@@ -86,6 +91,32 @@ fn state_directory(root: &Section<'_>) -> Option<PathBuf> {
     }
     Some(directory)
 }
+
+/// Metrics and errors name tenants: beyond loopback they are told under known names only.
+fn admin(section: &Section<'_>) -> Option<AdminPlan> {
+    let listen = section.text("listen")?.parse::<SocketAddr>().ok();
+    if listen.is_none() {
+        section.fault("listen", "`admin.listen` is an address and a port, such as 127.0.0.1:9633");
+    }
+    let listen = listen?;
+    let hosts = section.texts("hosts").unwrap_or_default();
+    if !listen.ip().is_loopback() && hosts.is_empty() {
+        section.fault_with(
+            "listen",
+            format!("`{listen}` can be reached by others, and there is neither TLS nor a password"),
+            Some("listen on 127.0.0.1 behind a proxy that has them; or say in `hosts` under which names it may be asked".to_owned()),
+        );
+    }
+    let series = section.integer("tenant_series").and_then(|n| usize::try_from(n).ok());
+    Some(AdminPlan {
+        listen,
+        hosts: hosts.into_iter().map(str::to_owned).collect(),
+        tenant_series: series.unwrap_or(TENANT_SERIES),
+    })
+}
+
+/// Tenants with series of their own, where nothing else is said: some ten series each.
+const TENANT_SERIES: usize = 1_000;
 
 fn reach(section: &Section<'_>) -> Reach {
     let default = Reach::default();

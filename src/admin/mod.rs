@@ -1,0 +1,129 @@
+//! What an operator looks at: metrics, health and the status page, over HTTP on a socket of its own.
+//!
+//! It only reads: the checkpoint through a connection of its own, so that no delivery waits for a
+//! reader; the rest from the engine at work. GET and HEAD, names that are allowed, small requests,
+//! short answers: see [`server`].
+
+mod health;
+mod metrics;
+mod overview;
+mod page;
+mod server;
+mod views;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{RwLock, watch},
+};
+
+use self::{server::Answer, views::Views};
+use crate::{checkpoint::CheckpointError, daemon::Engine, error::chain};
+
+/// Opened before the daemon runs, so that a port that is taken is found out at the start.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    hosts: Arc<[String]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for the status page")]
+pub struct ListenError {
+    address: SocketAddr,
+    source: std::io::Error,
+}
+
+/// What the answers are made from.
+#[derive(Debug)]
+struct Watching {
+    current: watch::Receiver<Arc<Engine>>,
+    views: RwLock<Arc<Views>>,
+}
+
+/// After the log has grown, more may come: what is shown of tenants follows after so long.
+const SETTLES: Duration = Duration::from_secs(5);
+
+impl Admin {
+    /// `hosts` are the names under which it may be asked, beside those of loopback.
+    pub async fn listen(address: SocketAddr, hosts: &[String]) -> Result<Self, ListenError> {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| ListenError { address, source })?;
+        Ok(Self { listener, hosts: hosts.into() })
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Answers for ever.
+    pub async fn serve(self, current: watch::Receiver<Arc<Engine>>) {
+        let watching = Arc::new(Watching { current, views: RwLock::default() });
+        tokio::spawn(follow(Arc::clone(&watching)));
+        server::serve(self.listener, self.hosts, move |path, query| {
+            let watching = Arc::clone(&watching);
+            async move { answer(&watching, &path, &query).await }
+        })
+        .await;
+    }
+}
+
+/// Keeps what is shown of each tenant in step with its log.
+async fn follow(watching: Arc<Watching>) {
+    let mut current = watching.current.clone();
+    loop {
+        let engine = current.borrow_and_update().clone();
+        let mut bell = engine.log_grows();
+        bell.mark_unchanged();
+        let mut views = Views::clone(&*watching.views.read().await);
+        match tokio::task::block_in_place(|| views.follow(&engine)) {
+            Ok(()) => *watching.views.write().await = Arc::new(views),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the status page could not be renewed");
+            }
+        }
+        tokio::select! {
+            grown = bell.changed() => if grown.is_err() { return },
+            changed = current.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep(SETTLES).await;
+    }
+}
+
+async fn answer(watching: &Watching, path: &str, query: &str) -> Answer {
+    let engine = watching.current.borrow().clone();
+    match path {
+        "/healthz" => {
+            let stalled = engine.meters.stalled();
+            if stalled.is_empty() {
+                Answer::text("alive\n".to_owned())
+            } else {
+                Answer::unwell(&stalled)
+            }
+        }
+        "/readyz" | "/metrics" | "/" => {
+            let views = watching.views.read().await.clone();
+            let made = tokio::task::block_in_place(|| make(&engine, &views, path, query));
+            made.unwrap_or_else(|error| Answer::unwell(&[chain(&error)]))
+        }
+        _ => Answer::absent(),
+    }
+}
+
+fn make(
+    engine: &Engine,
+    views: &Views,
+    path: &str,
+    query: &str,
+) -> Result<Answer, CheckpointError> {
+    let overview = overview::Overview::of(engine)?;
+    Ok(match path {
+        "/readyz" => match overview.hindrances() {
+            none if none.is_empty() => Answer::text("ready\n".to_owned()),
+            hindrances => Answer::unwell(&hindrances),
+        },
+        "/metrics" => Answer::metrics(metrics::write(&overview, views)),
+        _ => Answer::page(page::write(&overview, views, query)),
+    })
+}

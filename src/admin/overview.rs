@@ -1,0 +1,93 @@
+//! Everything that is shown, taken at one moment.
+
+use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+
+use jiff::Timestamp;
+
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError, Letter, ReplayStatus, SinkStatus, TenantStatus},
+    clock,
+    daemon::{Engine, PollCounts, SinkState, known},
+};
+
+#[derive(Debug)]
+pub(super) struct Overview {
+    pub now: Timestamp,
+    pub started: Timestamp,
+    pub host: String,
+    /// In the order of the configuration.
+    pub tenants: Vec<TenantLine>,
+    pub sinks: Vec<SinkLine>,
+    pub replays: Vec<ReplayStatus>,
+    pub letters: Vec<Letter>,
+    /// Octets of the checkpoint, and those that are left on its disk.
+    pub size: u64,
+    pub free: u64,
+    /// Loops that hang.
+    pub stalled: Vec<String>,
+    /// No more tenants than this have series of their own.
+    pub tenant_series: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct TenantLine {
+    pub name: String,
+    pub status: TenantStatus,
+    pub polls: PollCounts,
+}
+
+#[derive(Debug)]
+pub(super) struct SinkLine {
+    pub kind: &'static str,
+    pub status: SinkStatus,
+    pub state: SinkState,
+    pub batches: u64,
+    pub octets: u64,
+    pub retries: u64,
+}
+
+impl Overview {
+    /// Reads the checkpoint through a connection of its own: nobody who delivers waits for it.
+    pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
+        let checkpoint = Checkpoint::inspect(engine.checkpoint.directory())?;
+        let status = checkpoint.status()?;
+        let mut by_guid: HashMap<String, TenantStatus> =
+            status.tenants.into_iter().map(|tenant| (tenant.guid.clone(), tenant)).collect();
+        let mut polls = engine.meters.polls();
+        let tenants = engine.configuration.tenants.iter().map(|plan| {
+            let id = known(plan, &checkpoint).map(|tenant| tenant.id.to_string());
+            let status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
+            let polls = polls.remove(&plan.name).unwrap_or_default();
+            TenantLine { name: plan.name.clone(), status, polls }
+        });
+        let tenants = tenants.collect();
+        let meters = engine.meters.sinks();
+        let sinks = status.sinks.into_iter().filter_map(|status| {
+            let plan = engine.sinks().find(|plan| plan.name == status.name)?;
+            let meter = meters.get(&status.name)?;
+            Some(SinkLine {
+                kind: plan.kind,
+                state: meter.state(),
+                batches: meter.batches.load(Relaxed),
+                octets: meter.octets.load(Relaxed),
+                retries: meter.retries.load(Relaxed),
+                status,
+            })
+        });
+        let fs = rustix::fs::statvfs(engine.checkpoint.directory());
+        let admin = engine.configuration.admin.as_ref();
+        Ok(Self {
+            now: clock::now(),
+            started: engine.meters.started,
+            host: crate::daemon::host_name(),
+            tenants,
+            sinks: sinks.collect(),
+            replays: status.replays,
+            letters: status.letters,
+            size: status.size,
+            free: fs.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
+            stalled: engine.meters.stalled(),
+            tenant_series: admin.map_or(0, |admin| admin.tenant_series),
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! Metrics, health and the status page, as those who look at them see them.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::support::{Process, Workspace, eventually, free_port};
+
+/// A daemon with a status page.
+struct Watched {
+    workspace: Workspace,
+    daemon: Process,
+    address: SocketAddr,
+}
+
+impl Watched {
+    fn start(mut workspace: Workspace) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        workspace.head = format!("[admin]\nlisten = \"{address}\"\n{}", workspace.head);
+        let daemon = workspace.spawn(&["run"]);
+        eventually("the page is up", || TcpStream::connect(address).is_ok());
+        Self { workspace, daemon, address }
+    }
+
+    fn get(&self, path: &str) -> (u16, String, String) {
+        ask(self.address, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
+    }
+
+    fn body(&self, path: &str) -> String {
+        self.get(path).2
+    }
+
+    fn end(self) {
+        self.daemon.signal("TERM");
+        assert_eq!(self.daemon.end().code, 0);
+        drop(self.workspace);
+    }
+}
+
+/// Status, head and body of whatever is answered.
+fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // A refused caller may be cut off with its request half read.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    (status, head.to_owned(), body.to_owned())
+}
+
+/// What `promtool check metrics` says of a text: nothing, if all is well.
+fn promtool(metrics: &str) -> String {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.success(), said.is_empty(), "{said}");
+    said
+}
+
+/// The value of a series, by its name and labels as they are written.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    let line = metrics
+        .lines()
+        .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+    line.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn metrics_tell_of_tenants_and_sinks_and_pass_the_lint() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    workspace.file_sink("local");
+    let port = free_port();
+    workspace.sink("far", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\""));
+    let watched = Watched::start(workspace);
+    let prefix = "secure_score_forwarder_";
+    let of = |series: &str| value(&watched.body("/metrics"), &format!("{prefix}{series}"));
+    eventually("five days are sent to the one, and wait for the other", || {
+        of("sink_backlog_entries{sink=\"local\",type=\"file\"}") == Some(0.0)
+            && of("sink_backlog_entries{sink=\"far\",type=\"syslog\"}") == Some(5.0)
+            && of("tenant_score_points{tenant=\"contoso\"}").is_some()
+            && of("sink_failing{sink=\"far\",type=\"syslog\"}") == Some(1.0)
+    });
+    let metrics = watched.body("/metrics");
+    let of = |series: &str| value(&metrics, &format!("{prefix}{series}"));
+    let records = of("sink_records_total{sink=\"local\",type=\"file\"}").unwrap();
+    let written = std::fs::read_to_string(watched.workspace.path("local.jsonl")).unwrap();
+    assert_eq!(records as usize, written.lines().count());
+    assert_eq!(of("sink_bytes_total{sink=\"local\",type=\"file\"}"), Some(written.len() as f64));
+    assert!(of("sink_batches_total{sink=\"local\",type=\"file\"}").unwrap() >= 1.0);
+    assert!(of("sink_retries_total{sink=\"far\",type=\"syslog\"}").unwrap() >= 1.0);
+    assert!(
+        of("sink_oldest_unsent_timestamp_seconds{sink=\"far\",type=\"syslog\"}").unwrap() > 1.0e9
+    );
+    assert_eq!(of("sink_oldest_unsent_timestamp_seconds{sink=\"local\",type=\"file\"}"), None);
+    assert_eq!(of("tenant_polls_total{tenant=\"contoso\"}"), Some(1.0));
+    assert_eq!(of("tenants{state=\"current\"}"), Some(1.0));
+    assert!(of("checkpoint_size_bytes").unwrap() > 10_000.0);
+    assert_eq!(promtool(&metrics), "");
+    watched.end();
+}
+
+#[test]
+fn failures_are_counted_by_cause_and_the_series_are_bounded() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.tenants =
+        vec![("gone", "ffffffff-0000-4000-8000-00000000c0de"), ("contoso", crate::support::TENANT)];
+    workspace.file_sink("local");
+    workspace.head = "tenant_series = 2\n".to_owned();
+    let watched = Watched::start(workspace);
+    let failed =
+        "secure_score_forwarder_tenant_poll_failures_total{tenant=\"gone\",cause=\"credential\"}";
+    eventually("the failure is counted", || value(&watched.body("/metrics"), failed) == Some(1.0));
+    assert_eq!(
+        value(
+            &watched.body("/metrics"),
+            "secure_score_forwarder_poll_failures_total{cause=\"credential\"}"
+        ),
+        Some(1.0)
+    );
+    assert_eq!(promtool(&watched.body("/metrics")), "");
+    let Watched { mut workspace, daemon, .. } = watched;
+    daemon.signal("TERM");
+    daemon.end();
+
+    workspace.head = "tenant_series = 1\n".to_owned();
+    let watched = Watched::start(workspace);
+    eventually("the sums are there", || {
+        watched.body("/metrics").contains("secure_score_forwarder_tenants{state=\"behind\"} 1")
+    });
+    let metrics = watched.body("/metrics");
+    assert!(!metrics.contains("{tenant="), "no series of single tenants:\n{metrics}");
+    watched.end();
+}
+
+#[test]
+fn a_real_prometheus_scrapes_it() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.file_sink("local");
+    let watched = Watched::start(workspace);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("prometheus.yml");
+    let port = free_port();
+    let target = format!(
+        "scrape_configs:\n- job_name: forwarder\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{}']\n",
+        watched.address
+    );
+    std::fs::write(&config, target).unwrap();
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .args(["--log.level=warn"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let _prometheus = Process::of(command);
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually("it has the newest day", || {
+        TcpStream::connect(address).is_ok()
+            && ask(
+                address,
+                "GET /api/v1/query?query=secure_score_forwarder_sink_records_total HTTP/1.0\r\n\r\n",
+            )
+            .2
+            .contains("\"sink\":\"local\"")
+    });
+    watched.end();
+}
+
+#[test]
+fn the_page_shows_what_is_well_and_what_is_not_and_escapes_it() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 20".to_owned();
+    workspace.tenants.push(("<script>alert(1)</script>", "ffffffff-0000-4000-8000-00000000c0de"));
+    workspace.file_sink("local");
+    let watched = Watched::start(workspace);
+    eventually("it shows scores, changes and the failure", || {
+        let page = watched.body("/");
+        ["class=\"spark\"", "Needs attention", "1 tenant behind", "up to date", "AADSTS90002"]
+            .iter()
+            .all(|word| page.contains(word))
+    });
+    let (status, head, page) = watched.get("/");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
+    assert!(!page.contains("<script") && page.contains("&lt;script&gt;alert(1)"), "{page}");
+    assert!(watched.body("/?q=CONT").contains("<b>contoso</b>"));
+    assert!(!watched.body("/?q=nobody").contains("<b>contoso</b>"));
+    assert_eq!(watched.get("/?page=99999999999999999999").0, 200);
+    let (code, _, reasons) = watched.get("/readyz");
+    assert_eq!(
+        (code, reasons.as_str()),
+        (200, "ready\n"),
+        "one tenant that cannot be read stops no other"
+    );
+    watched.end();
+}
+
+#[test]
+fn what_does_not_get_on_is_not_ready() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let token = workspace.secret("hec-secret", "CANARY-5ecr3t-wrong");
+    let hec = crate::support::hec::Hec::new();
+    workspace
+        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    let watched = Watched::start(workspace);
+    eventually("a parked sink is not ready", || watched.get("/readyz").0 == 503);
+    assert!(watched.body("/readyz").contains("sink `splunk`: "), "{}", watched.body("/readyz"));
+    assert_eq!(watched.get("/healthz").0, 200, "it is alive all the same");
+    eventually("the page says parked", || watched.body("/").contains(">parked<"));
+    let metrics = watched.body("/metrics");
+    assert!(
+        metrics
+            .contains("secure_score_forwarder_sink_parked{sink=\"splunk\",type=\"splunk_hec\"} 1")
+    );
+    watched.end();
+}
+
+#[test]
+fn only_small_requests_that_read_are_answered_and_only_under_known_names() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    workspace.file_sink("local");
+    workspace.head = "hosts = [\"collector.example\"]\n".to_owned();
+    let watched = Watched::start(workspace);
+    let host = format!("Host: {}\r\n", watched.address);
+    let long = format!("GET / HTTP/1.1\r\n{host}X: {}\r\n\r\n", "x".repeat(40_000));
+    for (request, status) in [
+        (format!("GET /metrics HTTP/1.1\r\n{host}\r\n"), 200),
+        (format!("HEAD / HTTP/1.1\r\n{host}\r\n"), 200),
+        ("GET / HTTP/1.1\r\nHost: collector.example:80\r\n\r\n".to_owned(), 200),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), 421),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), 421),
+        ("GET /metrics HTTP/1.0\r\n\r\n".to_owned(), 421),
+        (format!("GET / HTTP/1.1\r\n{host}Host: evil.example\r\n\r\n"), 421),
+        // Who asks for health by the address of a pod must be answered.
+        ("GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:9633\r\n\r\n".to_owned(), 200),
+        (format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabc"), 405),
+        (format!("DELETE /metrics HTTP/1.1\r\n{host}\r\n"), 405),
+        (format!("GET /../../etc/passwd HTTP/1.1\r\n{host}\r\n"), 404),
+        (format!("GET /nothing HTTP/1.1\r\n{host}\r\n"), 404),
+        (long, 431),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+    ] {
+        let answer = ask(watched.address, &request);
+        assert_eq!(answer.0, status, "{}\n{}", &request[..request.len().min(80)], answer.1);
+    }
+    let head = ask(watched.address, &format!("HEAD / HTTP/1.1\r\n{host}\r\n"));
+    assert!(head.2.is_empty() && head.1.contains("content-length: "), "{head:?}");
+    // Who never ends a request is cut off, and others are served meanwhile.
+    let mut slow: Vec<TcpStream> =
+        (0..8).map(|_| TcpStream::connect(watched.address).unwrap()).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    }
+    assert_eq!(watched.get("/").0, 200);
+    let mut rest = Vec::new();
+    slow[0].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    slow[0].read_to_end(&mut rest).unwrap();
+    watched.end();
+}
+
+#[test]
+fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.head = "[admin]\nlisten = \"0.0.0.0:9633\"\n".to_owned();
+    let run = workspace.run(&["check"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("there is neither TLS nor a password"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: listen on 127.0.0.1"), "{}", run.stderr);
+    workspace.head = "[admin]\nlisten = \"localhost\"\n".to_owned();
+    assert!(workspace.run(&["check"]).stderr.contains("is an address and a port"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    workspace.head = format!("[admin]\nlisten = \"{address}\"\n");
+    let run = workspace.run(&["run"]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.contains(&format!(
+            "cannot listen on {address} for the status page: Address already in use"
+        )),
+        "{}",
+        run.stderr
+    );
+}
