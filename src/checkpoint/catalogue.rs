@@ -63,24 +63,12 @@ pub struct StoredMember {
 impl Checkpoint {
     /// The members of a catalogue version.
     pub fn catalogue(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
-        let damaged = || CheckpointError::Damaged(format!("catalogue {version} cannot be read"));
         let packed: Vec<u8> = self
             .connection()
             .prepare_cached("SELECT members FROM catalogue WHERE id = ?1")?
             .query_row([version], |row| row.get(0))?;
-        let packed = zstd::bulk::decompress(&packed, MAX_MEMBERS).map_err(|_| damaged())?;
-        let mut members = Vec::new();
-        let mut rest = packed.as_slice();
-        while !rest.is_empty() {
-            let profile =
-                read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
-            let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
-            members.push(StoredMember {
-                profile: profile.ok_or_else(damaged)?,
-                decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
-            });
-        }
-        Ok(members)
+        unpack(&packed)
+            .map_err(|_| CheckpointError::Damaged(format!("catalogue {version} cannot be read")))
     }
 
     /// The shared part of a profile, as sent. A number stands for one content for ever.
@@ -93,6 +81,24 @@ impl Checkpoint {
         let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
         String::from_utf8(shared).map_err(|_| damaged())
     }
+}
+
+/// The members of a stored version.
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError> {
+    let damaged = || CheckpointError::Damaged("a catalogue cannot be read".to_owned());
+    let packed = zstd::bulk::decompress(packed, MAX_MEMBERS).map_err(|_| damaged())?;
+    let mut members = Vec::new();
+    let mut rest = packed.as_slice();
+    while !rest.is_empty() {
+        let profile =
+            read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
+        let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
+        members.push(StoredMember {
+            profile: profile.ok_or_else(damaged)?,
+            decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
+        });
+    }
+    Ok(members)
 }
 
 fn version_digest(ordered: &[(Vec<u8>, &CatalogueMember<'_>)]) -> Vec<u8> {

@@ -81,6 +81,11 @@ impl CursorFile {
         Day::parse(&kept.sent_before)
     }
 
+    pub(super) fn forget(&mut self, tenant: &str) {
+        self.cursors.retain(|cursor| cursor.tenant != tenant);
+        self.carried.retain(|cursor| cursor.tenant != tenant);
+    }
+
     /// What is remembered of checkpoints that were lost.
     pub(super) fn of_lost(&self, checkpoint_id: &str) -> Vec<&KeptCursor> {
         let own = self.checkpoint_id == checkpoint_id;

@@ -103,7 +103,7 @@ impl Checkpoint {
         )?;
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
-            let sent = self.remembered.sent_before_loss(&self.id, sink, *tenant);
+            let sent = self.remembered().sent_before_loss(&self.id, sink, *tenant);
             let floor = sent.map_or(start_from, |day| day.max(start_from));
             transaction.execute(
                 "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4, 1 FROM sink WHERE name = ?1
@@ -294,8 +294,8 @@ impl Checkpoint {
         let is_met = |old: &&KeptCursor| {
             !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
         };
-        let carried = self.remembered.of_lost(&self.id).into_iter().filter(is_met).cloned();
-        let carried = carried.collect();
+        let remembered = self.remembered();
+        let carried = remembered.of_lost(&self.id).into_iter().filter(is_met).cloned().collect();
         Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
 

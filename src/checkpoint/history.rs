@@ -6,6 +6,7 @@ use rusqlite::params;
 
 use super::{
     Checkpoint, CheckpointError,
+    body::Bodies,
     read::{FORTNIGHT, Found, Reading, Relation},
     take::{EntryFlags, read_facts},
 };
@@ -62,6 +63,35 @@ impl Checkpoint {
             entries.push(reading.past(row)?);
         }
         Ok(entries)
+    }
+
+    /// The bodies of a tenant's days as Microsoft sent them, each day as it was told last, oldest
+    /// first, for as long as `each` wants more.
+    pub fn each_body(
+        &self,
+        tenant: TenantId,
+        from: Option<Day>,
+        to: Option<Day>,
+        mut each: impl FnMut(&str) -> bool,
+    ) -> Result<(), CheckpointError> {
+        let connection = self.connection();
+        let mut bodies = Bodies::default();
+        let mut statement = connection.prepare(
+            "SELECT e.body, max(e.revision) FROM entry e JOIN tenant t ON t.id = e.tenant
+             WHERE t.guid = ?1 AND e.kind = 1 AND e.body IS NOT NULL AND e.day BETWEEN ?2 AND ?3
+             GROUP BY e.day ORDER BY e.day",
+        )?;
+        let mut rows = statement.query(params![
+            tenant.to_string(),
+            from.map_or(i32::MIN, Day::number),
+            to.map_or(i32::MAX, Day::number)
+        ])?;
+        while let Some(row) = rows.next()? {
+            if !each(&bodies.read(&connection, row.get(0)?)?) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The days that a tenant still owes, or never had.

@@ -7,6 +7,7 @@
 mod baseline;
 mod body;
 mod catalogue;
+mod copy;
 mod cursor_file;
 mod cursors;
 mod error;
@@ -16,9 +17,11 @@ mod pack;
 mod polls;
 mod read;
 mod replay;
+mod retention;
 mod sinks;
 mod status;
 mod take;
+mod verify;
 
 use std::{
     collections::HashMap,
@@ -31,6 +34,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, param
 
 pub use baseline::in_force;
 pub use catalogue::StoredMember;
+pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
 pub use error::CheckpointError;
@@ -39,8 +43,10 @@ pub use lock::Holder;
 pub use polls::PollState;
 pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
 pub use replay::{Letter, ReplayStatus};
+pub use retention::{Forgotten, Pruned};
 pub use status::{Outline, SinkStatus, Status, TenantStatus};
 pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
+pub use verify::{Finding, Mended, Verdict};
 
 use crate::model::TenantId;
 
@@ -67,7 +73,7 @@ pub struct Checkpoint {
     lock: Option<lock::Lock>,
     id: String,
     /// Cursors from before the database was lost, if it was.
-    remembered: CursorFile,
+    remembered: Mutex<CursorFile>,
 }
 
 /// Names of controls and their numbers in the database.
@@ -148,7 +154,7 @@ impl Checkpoint {
             names,
             lock,
             id,
-            remembered,
+            remembered: Mutex::new(remembered),
         })
     }
 
@@ -186,6 +192,10 @@ impl Checkpoint {
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic ends the process; until then a transaction that it cut short is rolled back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, CursorFile> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {

@@ -137,7 +137,7 @@ impl Checkpoint {
         let connection = self.connection();
         let names = self.names();
         let mut statement = connection.prepare_cached(
-            "SELECT e.day, e.revision, e.facts, e.flags FROM entry e JOIN tenant t ON t.id = e.tenant
+            "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",
         )?;
         let mut rows = statement.query(params![tenant.to_string(), from.number()])?;
@@ -145,7 +145,10 @@ impl Checkpoint {
         while let Some(row) = rows.next()? {
             let facts = read_facts(row, 0, 2, &names)?;
             let partial = EntryFlags::of(row.get(3)?).partial;
-            ledger.insert(facts.day, KeptDay { revision: row.get(1)?, partial, facts });
+            ledger.insert(
+                facts.day,
+                KeptDay { revision: row.get(1)?, partial, bodiless: row.get(4)?, facts },
+            );
         }
         Ok(ledger)
     }

@@ -44,6 +44,9 @@ pub(super) enum Command {
     /// What tenants want to keep, and what has drifted from it
     #[command(subcommand)]
     Baseline(Baseline),
+    /// Care of the checkpoint
+    #[command(subcommand)]
+    State(State),
     /// Send one clearly marked test record to a sink, and wait for the proof that it arrived
     TestSink(TestSink),
     /// Sign in as a user, for credentials of kind = "user"
@@ -58,6 +61,10 @@ pub(super) enum Command {
     Demo(Demo),
     /// Print a JSON Schema: of the record, or of the configuration
     Schema(Schema),
+    /// Print the man page, or write one for every command
+    Man(Man),
+    /// Print completions for a shell
+    Completions(Completions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -193,6 +200,68 @@ pub(super) struct BaselineDiff {
     pub exit_code: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum State {
+    /// Read everything that is kept once, and say what is not as it was written
+    Verify,
+    /// Mend what can be mended; set a database aside that cannot be used
+    Repair,
+    /// Write all of it into one file, also beside a running daemon
+    Backup(StateBackup),
+    /// Put a backup in the checkpoint's place, under an id of its own
+    Restore(StateRestore),
+    /// Let go of texts past `state.retention_days` that every sink has had
+    Prune(StatePrune),
+    /// Print the days that are kept as Microsoft sent them, one a line: `import` reads it
+    Export(StateExport),
+    /// Erase a tenant that is no longer configured, with a receipt
+    Forget(StateForget),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateBackup {
+    /// The file to write; it must not be there yet
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateRestore {
+    /// A file that `state backup` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatePrune {
+    /// Give what is free inside the file back to the disk; wants the daemon stopped
+    #[arg(long)]
+    pub compact: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateExport {
+    /// The tenant [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// The first day
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub from: Option<Day>,
+    /// The last day
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    pub to: Option<Day>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateForget {
+    /// The tenant's GUID
+    #[arg(long, value_name = "GUID")]
+    pub tenant: String,
+    /// Yes, erase it
+    #[arg(long)]
+    pub yes: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct TestSink {
     /// The sink to try
@@ -278,6 +347,19 @@ pub(super) struct Demo {
     /// Days of history to stream: 1 to 90
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
     pub days: i32,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// Where to write a page for each command [default: the main one to standard output]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]

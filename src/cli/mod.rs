@@ -10,12 +10,14 @@ mod fetch;
 mod import;
 mod import_config;
 mod login;
+mod man;
 mod once;
 mod online;
 mod replay;
 mod report;
 mod run;
 mod schema;
+mod state;
 mod status;
 mod test_sink;
 
@@ -66,7 +68,7 @@ impl From<CheckpointError> for Failed {
     fn from(error: CheckpointError) -> Self {
         let hint = match &error {
             CheckpointError::Damaged(_) | CheckpointError::Foreign(_) => {
-                "\n  hint: the file was left as it is; move it aside and start again: what Microsoft still holds is read anew, and `cursors.json` keeps it from being sent again"
+                "\n  hint: the file was left as it is; `state repair` sets it aside: what Microsoft still holds is read anew, and `cursors.json` keeps it from being sent again; or `state restore` a backup"
             }
             CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
             CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
@@ -148,10 +150,13 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
         Command::Baseline(args) => baseline::baseline(&config, &args),
         Command::Replay(args) => replay::replay(&config, &args),
         Command::TestSink(args) => test_sink::test_sink(&config, &args),
+        Command::State(args) => state::state(&config, &args),
         Command::Status(status) => status::status(&config, &status),
         Command::Backfill(backfill) => backfill::backfill(&config, &backfill),
         Command::Demo(demo) => demo::demo(&demo),
         Command::Schema(what) => schema::schema(what),
+        Command::Man(args) => man::man(&args),
+        Command::Completions(args) => man::completions(args),
     }
 }
 

@@ -71,9 +71,17 @@ const SOURCE: &[Key] = &[
 
 const STATE: &[Key] = &[
     required("directory", Shape::Text, "The directory of the checkpoint."),
-    later("retention_days"),
+    optional(
+        "retention_days",
+        Shape::Integer { min: 90, max: 36_500 },
+        "How long the texts of a day are kept that every sink has had; its facts stay for ever; default 400.",
+    ),
+    optional(
+        "max_size",
+        Shape::Size,
+        "What the checkpoint may use before older texts go earlier; default: no limit.",
+    ),
     later("url"),
-    later("max_size"),
 ];
 
 const ADMIN: &[Key] = &[

@@ -31,6 +31,10 @@ pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub state_directory: PathBuf,
+    /// How long texts of days are kept that every sink has had; facts stay for ever.
+    pub retention_days: i32,
+    /// Octets that the checkpoint may use before older texts go earlier.
+    pub max_size: Option<u64>,
     pub schedule: Schedule,
     /// How long a day is held back of which only a part could be had.
     pub partial_hold: Duration,

@@ -17,13 +17,15 @@ use tokio::{
 };
 
 use secrecy::SecretString;
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Again, Engine, backfill, once::is_complete};
+use super::{Again, Engine, backfill, once::is_complete, prune};
 use crate::{
+    checkpoint::{Forgotten, Pruned},
     clock,
     error::chain,
-    model::{Baseline, Day},
+    model::{Baseline, Day, TenantId},
 };
 
 /// Not `Debug`: one of them carries a secret.
@@ -52,6 +54,12 @@ pub enum Request {
         day: Option<i32>,
         targets: String,
     },
+    /// Let go of what is past its time.
+    Prune,
+    /// Erase a tenant that is no longer configured, by its GUID.
+    Forget {
+        tenant: String,
+    },
     /// Somebody has signed in.
     SignedIn {
         credential: String,
@@ -78,6 +86,9 @@ pub enum Event {
         days: usize,
         refused: usize,
     },
+    Pruned(Pruned),
+    /// `None` if nothing was known of the tenant.
+    Forgotten(Option<Forgotten>),
     Done {
         failed: usize,
     },
@@ -175,6 +186,15 @@ async fn answer(engine: &Arc<Engine>, stream: &mut UnixStream) -> std::io::Resul
             };
             send(&mut writer, &event).await
         }
+        Ok(Request::Prune) => {
+            let pruned = block_in_place(|| prune(&engine.configuration, &engine.checkpoint));
+            let event = pruned.map_or_else(|e| Event::Error { message: chain(&e) }, Event::Pruned);
+            send(&mut writer, &event).await
+        }
+        Ok(Request::Forget { tenant }) => {
+            let event = block_in_place(|| answer_forget(engine, &tenant));
+            send(&mut writer, &event).await
+        }
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
             send(&mut writer, &answer_signed_in(engine, &credential, token, plaintext).await).await
@@ -203,9 +223,24 @@ impl Engine {
         let day = day.and_then(Day::from_number);
         let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
         let now_ms = clock::now().as_millisecond();
-        tokio::task::block_in_place(|| self.checkpoint.set_baseline(known.id, &baseline, now_ms))
+        block_in_place(|| self.checkpoint.set_baseline(known.id, &baseline, now_ms))
             .map(drop)
             .map_err(|error| chain(&error))
+    }
+}
+
+fn answer_forget(engine: &Engine, tenant: &str) -> Event {
+    let Ok(id) = TenantId::parse(tenant) else {
+        return Event::Error { message: format!("`{tenant}` is no tenant's GUID") };
+    };
+    if engine.tenants.iter().filter_map(super::TenantState::known).any(|known| known.id == id) {
+        let message =
+            "the daemon still reads this tenant: reload it with the new configuration first";
+        return Event::Error { message: message.to_owned() };
+    }
+    match engine.checkpoint.forget(id, clock::now().as_millisecond()) {
+        Ok(forgotten) => Event::Forgotten(forgotten),
+        Err(error) => Event::Error { message: chain(&error) },
     }
 }
 

@@ -17,12 +17,13 @@ use tokio::{
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, TenantState, control, deliverer::End, systemd};
+use super::{Deliverer, Engine, TenantState, control, deliverer::End, prune, systemd};
 use crate::{
-    checkpoint::{CheckpointError, PollState},
+    checkpoint::{CheckpointError, PollState, Pruned},
     clock,
     config::Configuration,
     error::chain,
+    model::Day,
     schedule::Polled,
 };
 
@@ -206,10 +207,24 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 /// Polls what is due, each minute and at once on start.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     let mut poller = Poller::new(engine.clone());
+    let mut pruned_on = None;
     loop {
         engine.meters.scheduled();
         poller.start_due();
         engine.keep_cursors();
+        // Once a day, and not while the start has its hands full.
+        let today = Day::of(clock::now());
+        if pruned_on.replace(today).is_some_and(|day| day != today) {
+            let pruned =
+                tokio::task::block_in_place(|| prune(&engine.configuration, &engine.checkpoint));
+            match pruned {
+                Ok(Pruned { days: 0, .. }) => {}
+                Ok(Pruned { days, used }) => {
+                    tracing::info!(days, used, "texts past their time are gone");
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "nothing could be let go"),
+            }
+        }
         tokio::select! {
             () = tick.notified() => {}
             // The ticker goes by the clock on the wall, and is silent when that is set back.

@@ -36,7 +36,7 @@ pub use report::Reporter;
 pub use tenants::TenantState;
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     model::{Day, Tenant, TenantId},
@@ -266,6 +266,24 @@ impl Engine {
             );
         }
     }
+}
+
+/// Lets go of what is past its time, by the configuration.
+pub fn prune(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+) -> Result<Pruned, CheckpointError> {
+    let today = Day::of(clock::now());
+    let before = today.plus(-configuration.retention_days);
+    let pruned = checkpoint.prune(before, configuration.max_size, today)?;
+    if let Some(most) = configuration.max_size.filter(|most| pruned.used > *most) {
+        tracing::error!(
+            used = pruned.used,
+            max_size = most,
+            "the checkpoint is larger than `state.max_size`: what is left is wanted still, by a sink or for the newest 90 days"
+        );
+    }
+    Ok(pruned)
 }
 
 /// Octets that must be free for polling to go on. Cursors need room too, and come first: a poll

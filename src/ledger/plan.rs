@@ -85,8 +85,8 @@ impl Planning<'_> {
         }
         let day = copy.facts.day;
         match compare(&old.facts, &copy.facts) {
-            Comparison::Same => self.plan.settled.push(day),
-            Comparison::Enriches => {
+            Comparison::Same if !old.bodiless => self.plan.settled.push(day),
+            Comparison::Same | Comparison::Enriches => {
                 self.plan.enriched.push((index, old.revision));
                 self.plan.settled.push(day);
             }

@@ -47,7 +47,12 @@ fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
         .map(|(date, score, revision)| {
             (
                 day(date),
-                KeptDay { revision: *revision, partial: false, facts: seen(date, *score).facts },
+                KeptDay {
+                    revision: *revision,
+                    partial: false,
+                    bodiless: false,
+                    facts: seen(date, *score).facts,
+                },
             )
         })
         .collect()

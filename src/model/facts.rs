@@ -45,6 +45,8 @@ pub struct KeptDay {
     pub revision: u32,
     /// Something is missing in it.
     pub partial: bool,
+    /// Its text could not be read any more, and was let go.
+    pub bodiless: bool,
     pub facts: DayFacts,
 }
 

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 /// Where a secret is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef {
-    /// A file of this name in `$CREDENTIALS_DIRECTORY`: systemd's `LoadCredential=`.
+    /// systemd's `LoadCredential=`: see [`credential`].
     Credential(String),
     File(PathBuf),
     /// For containers; under systemd a credential is safer, for the environment is inherited.
@@ -17,8 +17,10 @@ pub enum SecretRef {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    #[error("credential `{0}` is asked for, but $CREDENTIALS_DIRECTORY is not set")]
-    NoCredentialsDirectory(String),
+    #[error(
+        "there is no credential `{0}`: neither systemd gave one, nor is there a file `{SECRETS}/{0}`"
+    )]
+    NoCredential(String),
     #[error("cannot read the secret")]
     Read(#[source] std::io::Error),
     #[error("the secret in `{0}` is empty")]
@@ -33,12 +35,7 @@ impl SecretRef {
     /// Reads the secret. One line end at its end is not part of it.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
-            Self::Credential(name) => {
-                let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
-                let directory =
-                    directory.ok_or_else(|| SecretError::NoCredentialsDirectory(name.clone()))?;
-                read_file(&Path::new(&directory).join(name))?
-            }
+            Self::Credential(name) => read_file(&credential(name)?)?,
             Self::File(path) => read_file(path)?,
             Self::Env(name) => {
                 std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?
@@ -65,6 +62,27 @@ impl std::fmt::Display for SecretRef {
             Self::Env(name) => write!(f, "${name}"),
         }
     }
+}
+
+/// Where files lie that the shipped unit loads as credentials, and where commands outside of it look.
+const SECRETS: &str = "/etc/secure-score-forwarder/secrets";
+/// What systemd puts before the names of files that are loaded by their directory, which is loaded as
+/// `secrets`.
+const OF_DIRECTORY: &str = "secrets_";
+
+/// The file of a credential: one that was loaded by its own name, else with its directory; outside of
+/// the unit the file itself.
+fn credential(name: &str) -> Result<PathBuf, SecretError> {
+    let candidates = match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(directory) => {
+            let directory = Path::new(&directory);
+            vec![directory.join(name), directory.join(format!("{OF_DIRECTORY}{name}"))]
+        }
+        None => vec![Path::new(SECRETS).join(name)],
+    };
+    // One that is there and must not be looked at shows in the reading.
+    let is_there = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
+    candidates.into_iter().find(is_there).ok_or_else(|| SecretError::NoCredential(name.to_owned()))
 }
 
 fn read_file(path: &Path) -> Result<String, SecretError> {

@@ -38,6 +38,7 @@ mod reference;
 mod reload;
 mod relp;
 mod report;
+mod state;
 mod support;
 mod syslog;
 mod web;

@@ -58,6 +58,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let schedule_section = root.section("schedule");
     let schedule = schedule(schedule_section.as_ref());
     let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
+    let state = root.section("state");
     let state_directory = state_directory(root);
     let mut read = tenants::read(roots, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
@@ -66,6 +67,12 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let sinks = sinks(root, &read);
     Some(Configuration {
         state_directory: state_directory?,
+        retention_days: state
+            .as_ref()
+            .and_then(|state| state.integer("retention_days"))
+            .and_then(|days| i32::try_from(days).ok())
+            .unwrap_or(RETENTION),
+        max_size: state.as_ref().and_then(|state| state.size("max_size")),
         schedule: schedule?,
         partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
         reach,
@@ -76,6 +83,9 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
         secrets: roots.iter().flat_map(Section::secrets).collect(),
     })
 }
+
+/// How long texts are kept, in days, where nothing else is said.
+const RETENTION: i32 = 400;
 
 /// How long a day that is not whole is held back, where nothing else is said.
 const PARTIAL_HOLD: Duration = Duration::from_hours(6);

@@ -1,0 +1,247 @@
+//! What is let go: bodies past their time, and tenants that are to be forgotten.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Checkpoint, CheckpointError};
+use crate::model::{Day, TenantId};
+
+/// What pruning let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Days whose bodies went; their facts stay for ever.
+    pub days: u64,
+    /// Octets of the database in use after it.
+    pub used: u64,
+}
+
+/// What was known of a tenant, and is no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    pub tenant: String,
+    pub checkpoint_id: String,
+    /// When, in milliseconds since 1970-01-01.
+    pub at_ms: i64,
+    pub snapshots: u64,
+    pub observations: u64,
+    pub catalogues: u64,
+    /// Profiles that nobody else has.
+    pub profiles: u64,
+    pub dead_letters: u64,
+    pub first_day: Option<String>,
+    pub last_day: Option<String>,
+}
+
+/// Polls look at the newest days again, and a backfill reaches back over these: their bodies stay.
+const READ_AGAIN: i32 = 90;
+/// Bodies that go in one transaction, so that nobody waits for long.
+const AT_A_TIME: u32 = 500;
+
+/// Entries whose body may go: everyone who is to have it has it. A sink that does not get the tenant
+/// any more waits for nothing; dead letters and replays do.
+const SPENT: &str = "e.kind = 1 AND e.body IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM cursor c WHERE c.tenant = e.tenant AND c.active AND c.seq <= e.seq AND e.day >= c.floor)
+    AND NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.tenant = e.tenant AND e.seq BETWEEN r.seq AND r.last)
+    AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.tenant = e.tenant AND d.seq = e.seq)";
+
+impl Checkpoint {
+    /// Lets go of the bodies of days before `before` that every sink has had; then, while the database
+    /// uses more than `max_size`, of the oldest others. The newest 90 days stay in any case, and so does
+    /// a body that others lean on.
+    pub fn prune(
+        &self,
+        before: Day,
+        max_size: Option<u64>,
+        today: Day,
+    ) -> Result<Pruned, CheckpointError> {
+        let limit = today.plus(-READ_AGAIN);
+        let mut pruned = Pruned::default();
+        loop {
+            let gone = self.let_go(before.min(limit))?;
+            pruned.days += gone;
+            if gone < u64::from(AT_A_TIME) {
+                break;
+            }
+        }
+        while max_size.is_some_and(|most| self.used().is_ok_and(|used| used > most)) {
+            let gone = self.let_go(limit)?;
+            pruned.days += gone;
+            if gone == 0 {
+                break;
+            }
+        }
+        pruned.used = self.used()?;
+        Ok(pruned)
+    }
+
+    /// Lets go of some bodies of days before this one, the oldest first.
+    fn let_go(&self, before: Day) -> Result<u64, CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let gone = transaction.execute(
+            &format!(
+                "UPDATE entry SET body = NULL WHERE (tenant, seq) IN
+                   (SELECT e.tenant, e.seq FROM entry e WHERE e.day < ?1 AND {SPENT} ORDER BY e.day LIMIT ?2)"
+            ),
+            params![before.number(), AT_A_TIME],
+        )?;
+        if gone > 0 {
+            sweep(&transaction)?;
+        }
+        transaction.commit()?;
+        Ok(gone as u64)
+    }
+
+    /// Octets in use: what is free inside the file is used again before it grows.
+    pub fn used(&self) -> Result<u64, CheckpointError> {
+        let connection = self.connection();
+        let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
+            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+        };
+        let pages = pragma("page_count")? - pragma("freelist_count")?;
+        Ok((pages * pragma("page_size")?).cast_unsigned())
+    }
+
+    /// Gives what is free inside the file back to the disk. Writes all of it once more.
+    pub fn compact(&self) -> Result<(), CheckpointError> {
+        Ok(self.connection().execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?)
+    }
+
+    /// Erases a tenant: what it sent, what was noticed, who decided what, how far sinks have got. What
+    /// is freed is overwritten. `None` if nothing is known of it.
+    pub fn forget(
+        &self,
+        tenant: TenantId,
+        now_ms: i64,
+    ) -> Result<Option<Forgotten>, CheckpointError> {
+        let guid = tenant.to_string();
+        let forgotten = {
+            let mut connection = self.connection();
+            connection.execute_batch("PRAGMA secure_delete = ON")?;
+            let transaction = connection.transaction()?;
+            let row: Option<i64> = transaction
+                .query_row("SELECT id FROM tenant WHERE guid = ?1", [&guid], |row| row.get(0))
+                .optional()?;
+            let Some(row) = row else { return Ok(None) };
+            let mut forgotten = erase(&transaction, row, &guid)?;
+            transaction.commit()?;
+            forgotten.checkpoint_id.clone_from(&self.id);
+            forgotten.at_ms = now_ms;
+            forgotten
+        };
+        self.compact()?;
+        self.connection().execute_batch("PRAGMA secure_delete = OFF")?;
+        self.remembered().forget(&guid);
+        self.write_cursor_file()?;
+        Ok(Some(forgotten))
+    }
+}
+
+fn erase(
+    transaction: &Transaction<'_>,
+    row: i64,
+    guid: &str,
+) -> Result<Forgotten, CheckpointError> {
+    let day = |sql: &str| -> Result<Option<String>, CheckpointError> {
+        let number: Option<i32> = transaction.query_row(sql, [row], |row| row.get(0))?;
+        Ok(number.and_then(Day::from_number).map(|day| day.to_string()))
+    };
+    let first_day = day("SELECT min(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
+    let last_day = day("SELECT max(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
+    let newest = Numbers::of(transaction)?;
+    let delete =
+        |sql: &str| -> Result<u64, CheckpointError> { Ok(transaction.execute(sql, [row])? as u64) };
+    delete("UPDATE tenant SET catalogue = NULL WHERE id = ?1")?;
+    let observations = delete("DELETE FROM entry WHERE tenant = ?1 AND kind = 2")?;
+    let snapshots = delete("DELETE FROM entry WHERE tenant = ?1")?;
+    let catalogues = delete("DELETE FROM catalogue WHERE tenant = ?1")?;
+    let dead_letters = delete("DELETE FROM dead_letter WHERE tenant = ?1")?;
+    for table in ["replay_cursor", "cursor", "owed", "held", "open_observation", "baseline"] {
+        delete(&format!("DELETE FROM {table} WHERE tenant = ?1"))?;
+    }
+    transaction.execute("DELETE FROM domain WHERE guid = ?1", [guid])?;
+    delete("DELETE FROM tenant WHERE id = ?1")?;
+    transaction.execute(
+        "DELETE FROM replay WHERE NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.replay = replay.id)",
+        [],
+    )?;
+    sweep(transaction)?;
+    let profiles = sweep_profiles(transaction)?;
+    newest.hold(transaction)?;
+    let tenant = guid.to_owned();
+    Ok(Forgotten {
+        tenant,
+        snapshots,
+        observations,
+        catalogues,
+        profiles,
+        dead_letters,
+        first_day,
+        last_day,
+        ..Forgotten::default()
+    })
+}
+
+/// The highest numbers of profiles and catalogues. They are never given again: a daemon at work knows
+/// what it has read by its number.
+struct Numbers {
+    profile: Option<i64>,
+    catalogue: Option<i64>,
+}
+
+impl Numbers {
+    fn of(connection: &Connection) -> Result<Self, CheckpointError> {
+        let highest = |table: &str| {
+            connection.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))
+        };
+        Ok(Self { profile: highest("profile")?, catalogue: highest("catalogue")? })
+    }
+
+    /// Puts something empty in the place of what had them, if it is gone.
+    fn hold(&self, connection: &Connection) -> Result<(), CheckpointError> {
+        let nothing = zstd::bulk::compress(&[], 1)?;
+        connection.execute(
+            "INSERT INTO profile (id, digest, bytes) SELECT ?1, zeroblob(1), ?2 WHERE ?1 IS NOT NULL
+             ON CONFLICT DO NOTHING",
+            params![self.profile, nothing],
+        )?;
+        connection.execute(
+            "INSERT INTO catalogue (id, tenant, digest, observed, members)
+             SELECT ?1, t.id, zeroblob(1), 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
+             ON CONFLICT DO NOTHING",
+            params![self.catalogue, nothing],
+        )?;
+        Ok(())
+    }
+}
+
+/// Deletes the bodies that no entry has and no other leans on.
+fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
+    // Those that lean first, then what they leaned on.
+    for _ in 0..2 {
+        connection.execute(
+            "DELETE FROM body WHERE id NOT IN (SELECT body FROM entry WHERE body IS NOT NULL)
+               AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
+            [],
+        )?;
+    }
+    Ok(())
+}
+
+/// Deletes the profiles that no catalogue has any more; gives their number.
+fn sweep_profiles(connection: &Connection) -> Result<u64, CheckpointError> {
+    let mut used = std::collections::HashSet::new();
+    let mut statement = connection.prepare("SELECT members FROM catalogue")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let packed: Vec<u8> = row.get(0)?;
+        used.extend(super::catalogue::unpack(&packed)?.iter().map(|member| member.profile));
+    }
+    let mut statement = connection.prepare("SELECT id FROM profile")?;
+    let all: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut gone = 0;
+    for id in all.into_iter().filter(|id| !used.contains(id)) {
+        gone += connection.execute("DELETE FROM profile WHERE id = ?1", [id])? as u64;
+    }
+    Ok(gone)
+}

@@ -1,0 +1,277 @@
+//! `state`: care of the checkpoint. What only reads works beside a daemon; what writes goes through
+//! it, or wants it stopped where the whole file is concerned.
+
+use std::{io::Write, path::Path};
+
+use super::{Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError, Forgotten, Pruned, Restored, Verdict},
+    clock,
+    config::{Configuration, TenantName},
+    daemon::{self, Event, Request},
+    model::TenantId,
+};
+
+pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
+    // No secret is needed for any of it.
+    let configuration = Configuration::load(config)?;
+    match args {
+        args::State::Verify => verify(&configuration),
+        args::State::Repair => repair(&configuration),
+        args::State::Backup(args) => backup(&configuration, args),
+        args::State::Restore(args) => restore(&configuration, args),
+        args::State::Prune(args) => prune(&configuration, args),
+        args::State::Export(args) => export(&configuration, args),
+        args::State::Forget(args) => forget(&configuration, args),
+    }
+}
+
+fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
+    let directory = &configuration.state_directory;
+    Checkpoint::probe(directory)?;
+    let verdict = Checkpoint::inspect(directory)?.verify()?;
+    say_verdict(&verdict)?;
+    if verdict.findings.is_empty() {
+        return Ok(Exit::Done);
+    }
+    say("hint: stop the daemon, take a copy of the directory, then `state repair`");
+    Ok(Exit::Unusable)
+}
+
+fn say_verdict(verdict: &Verdict) -> Result<(), Failed> {
+    let Verdict { entries, bodies, catalogues, profiles, findings } = verdict;
+    for finding in findings {
+        let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
+        let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();
+        print(&format!("{tenant}{day}{}\n", finding.what))?;
+    }
+    print(&format!(
+        "read {}, {}, {} and {}: {}\n",
+        count(*entries, "snapshot"),
+        plural(*bodies, "body", "bodies"),
+        count(*catalogues, "catalogue"),
+        count(*profiles, "profile"),
+        match findings.len() {
+            0 => "all as it was written".to_owned(),
+            wrong => plural(wrong as u64, "fault", "faults"),
+        }
+    ))
+}
+
+fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What can be mended is mended; a database that cannot be used is set aside, and the next start makes
+/// a new one, which learns from `cursors.json` what was sent.
+fn repair(configuration: &Configuration) -> Result<Exit, Failed> {
+    let directory = &configuration.state_directory;
+    act_as_owner(directory)?;
+    let usable = match Checkpoint::probe(directory) {
+        Ok(()) => true,
+        Err(CheckpointError::Damaged(_) | CheckpointError::Foreign(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    if usable {
+        let checkpoint = Checkpoint::open(directory)?;
+        let mended = checkpoint.mend(clock::now().as_millisecond())?;
+        for (tenant, day) in &mended.days {
+            say(&format!(
+                "tenant {tenant}: {day} cannot be read any more; it is asked for again, and `replay --sink NAME --from {day} --to {day}` sends it to who lacks it"
+            ));
+        }
+        if mended.catalogues > 0 {
+            say(&format!(
+                "{} let go; the next poll reads it anew",
+                count(mended.catalogues, "catalogue")
+            ));
+        }
+        let verdict = checkpoint.verify()?;
+        if verdict.findings.is_empty() {
+            print("the checkpoint is sound\n")?;
+            return Ok(Exit::Done);
+        }
+        say_verdict(&verdict)?;
+    }
+    let aside = Checkpoint::set_aside(directory, &stamp())?;
+    if let Some(aside) = aside {
+        say(&format!(
+            "the database is damaged beyond mending, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
+            aside.display()
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exit, Failed> {
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    if args.file.exists() {
+        let message = format!("`{}` is there already, and is not overwritten", args.file.display());
+        return Err(Failed { exit: Exit::Usage, message });
+    }
+    let octets = checkpoint.backup(&args.file)?;
+    say(&format!(
+        "{} holds the whole checkpoint, {:.1} MB",
+        args.file.display(),
+        as_megabytes(octets)
+    ));
+    Ok(Exit::Done)
+}
+
+fn restore(configuration: &Configuration, args: &args::StateRestore) -> Result<Exit, Failed> {
+    let directory = &configuration.state_directory;
+    // Read as who calls: the owner of the directory may not see the backup.
+    if rustix::process::geteuid().is_root() {
+        let restored = Checkpoint::restore(directory, &args.file, &stamp());
+        give_to_owner(directory)?;
+        return say_restored(&restored?);
+    }
+    say_restored(&Checkpoint::restore(directory, &args.file, &stamp())?)
+}
+
+fn say_restored(restored: &Restored) -> Result<Exit, Failed> {
+    if let Some(before) = &restored.set_aside {
+        say(&format!("what was there before lies at `{}`", before.display()));
+    }
+    if restored.newer_cursors > 0 {
+        say(&format!(
+            "{} from `cursors.json`: what was sent since the backup is not sent again",
+            plural(restored.newer_cursors as u64, "cursor comes", "cursors come")
+        ));
+    }
+    print(&format!("restored as checkpoint {}\n", restored.checkpoint_id))?;
+    Ok(Exit::Done)
+}
+
+/// Root leaves no file that the daemon could not open.
+fn give_to_owner(directory: &Path) -> Result<(), Failed> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = fs_err::metadata(directory)?;
+    for entry in fs_err::read_dir(directory)? {
+        std::os::unix::fs::lchown(entry?.path(), Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit, Failed> {
+    let directory = &configuration.state_directory;
+    let Pruned { days, used } = match holder_of(directory) {
+        Some(_) if args.compact => {
+            return Err(Failed {
+                exit: Exit::Unusable,
+                message: "`--compact` writes the whole file anew, and wants the daemon stopped"
+                    .to_owned(),
+            });
+        }
+        Some(holder) => match daemon::ask(super::socket_of(&holder)?, &Request::Prune, |_| {})? {
+            Event::Pruned(pruned) => pruned,
+            other => return Err(unexpected(other)),
+        },
+        None => {
+            act_as_owner(directory)?;
+            let checkpoint = Checkpoint::open(directory)?;
+            let pruned = daemon::prune(configuration, &checkpoint)?;
+            if args.compact {
+                checkpoint.compact()?;
+            }
+            pruned
+        }
+    };
+    print(&format!(
+        "the texts of {} let go; {:.1} MB in use\n",
+        plural(days, "day were", "days were"),
+        as_megabytes(used)
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exit, Failed> {
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let wanted = configuration
+        .tenants
+        .iter()
+        .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name));
+    let known: Vec<_> = wanted.filter_map(|plan| daemon::known(plan, &checkpoint)).collect();
+    if let (Some(name), true) = (&args.tenant, known.is_empty()) {
+        return Err(super::no_tenant(name));
+    }
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for tenant in known {
+        let mut failed = Ok(());
+        checkpoint.each_body(tenant.id, args.from, args.to, |body| {
+            // A line end in JSON is outside of its texts, or escaped.
+            let line = body.replace(['\n', '\r'], " ");
+            failed = writeln!(out, "{line}");
+            failed.is_ok()
+        })?;
+        failed?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exit, Failed> {
+    let directory = &configuration.state_directory;
+    let usage = |message: String| Failed { exit: Exit::Usage, message };
+    let tenant = TenantId::parse(&args.tenant).map_err(|_| {
+        usage(format!("`{}` is no tenant's GUID; `status --json` shows them", args.tenant))
+    })?;
+    let inspected = Checkpoint::inspect(directory)?;
+    let configured = configuration.tenants.iter().any(|plan| match &plan.id {
+        TenantName::Guid(id) => *id == tenant,
+        TenantName::Domain(domain) => inspected.resolved(domain).ok().flatten() == Some(tenant),
+    });
+    if configured {
+        return Err(usage(format!(
+            "tenant {tenant} is configured, and the next poll would read it again\n  hint: take it out of the configuration and reload the daemon first"
+        )));
+    }
+    if !args.yes {
+        say(
+            "nothing is erased yet: this cannot be undone, and backups keep what they have. Say --yes",
+        );
+        return Ok(Exit::Owed);
+    }
+    let forgotten = if let Some(holder) = holder_of(directory) {
+        let request = Request::Forget { tenant: tenant.to_string() };
+        match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
+            Event::Forgotten(forgotten) => forgotten,
+            other => return Err(unexpected(other)),
+        }
+    } else {
+        act_as_owner(directory)?;
+        Checkpoint::open(directory)?.forget(tenant, clock::now().as_millisecond())?
+    };
+    let Some(forgotten) = forgotten else {
+        return Err(usage(format!("nothing is known of tenant {tenant}")));
+    };
+    print(&receipt(&forgotten))?;
+    Ok(Exit::Done)
+}
+
+/// What an auditor files.
+fn receipt(forgotten: &Forgotten) -> String {
+    let Forgotten { tenant, checkpoint_id, at_ms, first_day, last_day, .. } = forgotten;
+    let receipt = serde_json::json!({
+        "erased": { "tenant": tenant, "first_day": first_day, "last_day": last_day, "snapshots": forgotten.snapshots,
+            "observations": forgotten.observations, "catalogues": forgotten.catalogues, "profiles": forgotten.profiles,
+            "dead_letters": forgotten.dead_letters },
+        "checkpoint_id": checkpoint_id, "at": super::instant(*at_ms), "host": daemon::host_name(),
+        "by": format!("secure-score-forwarder {}", env!("CARGO_PKG_VERSION")),
+        "not_covered": "backups, databases that were set aside, and what sinks have been sent",
+    });
+    format!("{receipt:#}\n")
+}
+
+fn unexpected(event: Event) -> Failed {
+    let message = match event {
+        Event::Error { message } => message,
+        other => format!("the daemon answered something else: {other:?}"),
+    };
+    Failed { exit: Exit::Owed, message }
+}
+
+/// For names of files: UTC, to the second.
+fn stamp() -> String {
+    clock::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}

@@ -1,0 +1,309 @@
+//! Care of the checkpoint: looked at, copied, brought back, mended, pruned, exported, forgotten.
+
+use std::path::{Path, PathBuf};
+
+use secure_score_forwarder::{clock, model::Day};
+
+use crate::support::{OTHER, TENANT, Workspace, counts, eventually, fs, ids, records, scores};
+
+fn summaries(file: &Path) -> usize {
+    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
+}
+
+fn with_days(days: u32) -> (Workspace, PathBuf) {
+    let mut workspace = Workspace::new();
+    workspace.extra = format!("initial_backfill_days = {days}");
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    (workspace, file)
+}
+
+/// Runs SQL on the database behind the program's back.
+fn sql(workspace: &Workspace, statement: &str) {
+    let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
+    connection.execute_batch(statement).unwrap();
+}
+
+fn query(workspace: &Workspace, statement: &str) -> i64 {
+    let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
+    connection.query_row(statement, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn verify_reads_everything_and_finds_what_is_not_as_it_was_written() {
+    let (workspace, _) = with_days(5);
+    let run = workspace.run_ok(&["state", "verify"]);
+    assert!(
+        run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalogue and "),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.ends_with("all as it was written\n"), "{}", run.stdout);
+    for (harm, found) in [
+        (
+            "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
+            "its facts do not fit their digest",
+        ),
+        ("UPDATE body SET bytes = zeroblob(40) WHERE id = 1", "a stored body cannot be read"),
+        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is beyond its log"),
+        ("DELETE FROM entry WHERE seq = 3", "its log has 4 entries, and goes to 5"),
+        ("UPDATE catalogue SET members = zeroblob(9)", "catalogue 1 cannot be read"),
+        ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "profile 2 cannot be read"),
+    ] {
+        let (workspace, _) = with_days(5);
+        sql(&workspace, harm);
+        let run = workspace.run(&["state", "verify"]);
+        assert_eq!(run.code, 3, "{harm}: {}", run.stdout);
+        assert!(run.stdout.contains(found), "{harm}: {}", run.stdout);
+        assert!(run.stderr.contains("`state repair`"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_damaged_body_is_let_go_and_read_again() {
+    let (mut workspace, _) = with_days(5);
+    sql(&workspace, "UPDATE body SET bytes = zeroblob(40) WHERE id = 1");
+    let late = workspace.file_sink("late");
+    let stuck = workspace.run(&["once"]);
+    assert_eq!((stuck.code, summaries(&late)), (1, 0), "the log is set aside: {}", stuck.stderr);
+    let run = workspace.run_ok(&["state", "repair"]);
+    let day = Day::of(clock::now()).plus(-4);
+    assert!(
+        run.stderr.contains(&format!("{day} cannot be read any more; it is asked for again")),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stdout, "the checkpoint is sound\n");
+    workspace.run_ok(&["once"]);
+    workspace.run_ok(&["state", "verify"]);
+    assert_eq!(query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NULL"), 0);
+    let replayed = workspace.run_ok(&[
+        "replay",
+        "--sink",
+        "late",
+        "--from",
+        &day.to_string(),
+        "--to",
+        &day.to_string(),
+    ]);
+    assert!(replayed.stderr.contains("day"), "{}", replayed.stderr);
+    let days: std::collections::BTreeSet<String> = records(&late)
+        .iter()
+        .filter(|record| record["kind"] == "summary")
+        .map(|record| record["snapshot"]["date"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(days.len(), 5, "{days:?}");
+}
+
+#[test]
+fn a_database_beyond_mending_is_set_aside_and_nothing_is_sent_again() {
+    let (workspace, file) = with_days(5);
+    let before = std::fs::read_to_string(&file).unwrap();
+    let database = workspace.state().join("checkpoint.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[4_096..40_960].fill(0xff);
+    std::fs::write(&database, bytes).unwrap();
+    let refused = workspace.run(&["once"]);
+    assert_eq!(refused.code, 3);
+    assert!(refused.stderr.contains("`state repair` sets it aside"), "{}", refused.stderr);
+    let run = workspace.run_ok(&["state", "repair"]);
+    assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
+    workspace.run_ok(&["once"]);
+    let after = records(&file);
+    assert!(counts(ids(&after)).values().all(|times| *times <= 1), "nothing came twice");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with(&before), "and nothing was cut");
+}
+
+#[test]
+fn a_backup_beside_the_daemon_comes_back_under_an_id_of_its_own() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("five days are there", || summaries(&file) == 5);
+    eventually("and confirmed", || workspace.status()["sinks"][0]["backlog_days"] == 0);
+    let backup = workspace.path("backup.db");
+    let path = backup.display().to_string();
+    let run = workspace.run_ok(&["state", "backup", &path]);
+    assert!(run.stderr.contains("holds the whole checkpoint"), "{}", run.stderr);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        workspace.run(&["state", "backup", &path]).code,
+        2,
+        "a file that is there is not overwritten"
+    );
+    // What comes after the backup is known to the cursor file only.
+    workspace.run_ok(&["backfill", "--days", "9"]);
+    eventually("nine days are there", || summaries(&file) == 9);
+    let locked = workspace.run(&["state", "restore", &path]);
+    assert_eq!(locked.code, 3);
+    assert!(locked.stderr.contains("held by another process"), "{}", locked.stderr);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+
+    let lost = workspace.status()["checkpoint_id"].clone();
+    let run = workspace.run_ok(&["state", "restore", &path]);
+    assert!(run.stderr.contains("checkpoint.db.before-restore-"), "{}", run.stderr);
+    assert!(run.stderr.contains("is not sent again"), "{}", run.stderr);
+    let status = workspace.status();
+    assert_ne!(status["checkpoint_id"], lost);
+    assert_eq!(status["tenants"][0]["days"], 5);
+    workspace.run_ok(&["state", "verify"]);
+    workspace.run_ok(&["once"]);
+    let all = records(&file);
+    assert!(counts(ids(&all)).values().all(|times| *times == 1), "nothing came twice");
+    assert_eq!(summaries(&file), 9, "and nothing was cut from the file");
+}
+
+#[test]
+fn what_is_no_backup_is_refused_and_changes_nothing() {
+    let (workspace, _) = with_days(3);
+    let before = workspace.status();
+    for (name, content) in [("text", "not a database, but long enough to look at"), ("empty", "")] {
+        fs(workspace.path(name), content);
+        let run = workspace.run(&["state", "restore", &workspace.path(name).display().to_string()]);
+        assert!(run.code == 3 || run.code == 1, "{name}: {} {}", run.code, run.stdout);
+        assert_eq!(workspace.status(), before);
+    }
+    sql(&workspace, "PRAGMA user_version = 99");
+    for command in
+        [&["once"][..], &["status"], &["state", "verify"], &["state", "backup", "/nonexistent/x"]]
+    {
+        let run = workspace.run(command);
+        assert_eq!(run.code, 3, "{command:?}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("of version 99, which only a newer release can read"),
+            "{}",
+            run.stderr
+        );
+    }
+}
+
+#[test]
+fn pruning_spares_what_is_unsent_new_or_leaned_on() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 20".to_owned();
+    let file = workspace.file_sink("local");
+    let port = crate::support::free_port();
+    workspace.sink("far", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\""));
+    assert_eq!(workspace.run(&["once"]).code, 1);
+    let bodies =
+        || query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NOT NULL");
+    // As if all of it had happened 500 days earlier.
+    sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
+    let run = workspace.run_ok(&["state", "prune"]);
+    assert!(run.stdout.starts_with("the texts of 0 days were let go"), "{}", run.stdout);
+    assert_eq!(bodies(), 20, "one sink has had none of them");
+    sql(
+        &workspace,
+        "UPDATE cursor SET seq = 11 WHERE sink = (SELECT id FROM sink WHERE name = 'far')",
+    );
+    let run = workspace.run_ok(&["state", "prune", "--compact"]);
+    assert!(run.stdout.starts_with("the texts of 10 days were let go"), "{}", run.stdout);
+    assert_eq!(bodies(), 10);
+    workspace.run_ok(&["state", "verify"]);
+    assert_eq!(workspace.status()["tenants"][0]["days"], 20, "facts stay");
+    assert_eq!(summaries(&file), 20);
+}
+
+#[test]
+fn a_limit_of_size_lets_go_earlier_and_the_newest_days_stay() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 10".to_owned();
+    workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    sql(
+        &workspace,
+        "UPDATE entry SET day = day - 100 WHERE seq <= 6; UPDATE cursor SET floor = floor - 200",
+    );
+    let configuration =
+        workspace.configuration().replace("[state]\n", "[state]\nmax_size = \"1KiB\"\n");
+    workspace.literal = Some(configuration);
+    let run = workspace.run_ok(&["state", "prune"]);
+    assert!(run.stdout.starts_with("the texts of 6 days were let go"), "{}", run.stdout);
+    assert!(run.stderr.contains("larger than `state.max_size`"), "{}", run.stderr);
+}
+
+#[test]
+fn what_is_exported_can_be_imported() {
+    let (workspace, file) = with_days(6);
+    let run = workspace.run_ok(&["state", "export"]);
+    assert_eq!(run.stdout.lines().count(), 6);
+    let today = Day::of(clock::now());
+    let some = workspace.run_ok(&[
+        "state",
+        "export",
+        "--tenant",
+        "contoso",
+        "--from",
+        &today.plus(-2).to_string(),
+        "--to",
+        &today.plus(-1).to_string(),
+    ]);
+    assert_eq!(some.stdout.lines().count(), 2);
+    assert_eq!(workspace.run(&["state", "export", "--tenant", "nobody"]).code, 2);
+
+    let mut elsewhere = Workspace::new();
+    elsewhere.extra = "initial_backfill_days = 1".to_owned();
+    let copy = elsewhere.file_sink("local");
+    elsewhere.run_ok(&["once"]);
+    fs(elsewhere.path("saved.jsonl"), &run.stdout);
+    elsewhere.run_ok(&["import", &elsewhere.path("saved.jsonl").display().to_string()]);
+    elsewhere.run_ok(&["once"]);
+    let of = |path: &Path| {
+        let mut all: Vec<String> = ids(&scores(path)).map(str::to_owned).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(of(&file), of(&copy), "the same ids");
+}
+
+#[test]
+fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 5".to_owned();
+    workspace.tenants.push(("fabrikam", OTHER));
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("both are there", || summaries(&file) == 10);
+    let forget = ["state", "forget", "--tenant", OTHER, "--yes"];
+    let run = workspace.run(&forget);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("take it out of the configuration and reload"), "{}", run.stderr);
+
+    workspace.tenants.pop();
+    workspace.write_configuration();
+    let still = workspace.run(&forget);
+    assert_eq!(still.code, 1);
+    assert!(still.stderr.contains("the daemon still reads this tenant"), "{}", still.stderr);
+    daemon.signal("HUP");
+    let asked = workspace.run(&forget[..4]);
+    assert_eq!(asked.code, 1);
+    assert!(asked.stderr.contains("nothing is erased yet"), "{}", asked.stderr);
+    let mut receipt = String::new();
+    eventually("the daemon goes on without it, and erases it", || {
+        let run = workspace.run(&forget);
+        receipt = run.stdout;
+        run.code == 0
+    });
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(receipt["erased"]["tenant"], OTHER);
+    assert_eq!(receipt["erased"]["snapshots"], 5);
+    workspace.run_ok(&["backfill", "--days", "6"]);
+    eventually("the other goes on", || summaries(&file) == 11);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+
+    for entry in std::fs::read_dir(workspace.state()).unwrap() {
+        let path = entry.unwrap().path();
+        let content = std::fs::read(&path).unwrap();
+        assert!(!crate::support::contains(&content, OTHER), "a trace is in {}", path.display());
+    }
+    workspace.run_ok(&["state", "verify"]);
+    assert_eq!(workspace.status()["tenants"].as_array().unwrap().len(), 1);
+    assert_eq!(workspace.status()["tenants"][0]["id"], TENANT);
+    let unknown = workspace.run(&forget);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.stderr.contains("nothing is known of tenant"), "{}", unknown.stderr);
+}
