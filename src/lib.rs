@@ -18,4 +18,5 @@ pub mod schedule;
 pub mod settings;
 pub mod sink;
 pub mod source;
+pub mod telemetry;
 pub mod wire;

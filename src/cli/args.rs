@@ -16,15 +16,26 @@ pub struct Args {
     /// How much to log to standard error: error, warn, info, debug, trace
     #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub(super) log: Option<String>,
-    /// Log as JSON, one event a line
-    #[arg(long, global = true)]
-    pub(super) log_json: bool,
+    /// How to log [default: the journal's fields under systemd, else text]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    /// One object a line
+    Json,
+    /// Fields, to systemd's journal
+    Journal,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Ask, write a configuration, and prove that it works
+    Init(Init),
     /// Poll every day and deliver, until told to stop
     Run,
     /// Poll all tenants, deliver everything, and exit
@@ -65,6 +76,22 @@ pub(super) enum Command {
     Man(Man),
     /// Print completions for a shell
     Completions(Completions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Init {
+    /// Where the checkpoint is to be kept
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/secure-score-forwarder")]
+    pub state_directory: PathBuf,
+    /// Where the status page is to be
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9633")]
+    pub listen: String,
+    /// The Microsoft cloud: global, us-gov-high, us-gov-dod, or two URLs, of login and Graph, with a comma between
+    #[arg(long, default_value = "global")]
+    pub cloud: String,
+    /// Write only, prove nothing
+    #[arg(long)]
+    pub offline: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -9,6 +9,7 @@ mod demo;
 mod fetch;
 mod import;
 mod import_config;
+mod init;
 mod login;
 mod man;
 mod once;
@@ -22,13 +23,14 @@ mod status;
 mod test_sink;
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
 pub use args::Args;
 use args::Command;
 use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Holder},
@@ -36,6 +38,7 @@ use crate::{
     daemon::{BuildError, RunError},
     error::chain,
     source::SourceError,
+    telemetry,
 };
 
 /// How a command ends. The numbers are part of the contract.
@@ -124,7 +127,7 @@ impl From<std::io::Error> for Failed {
 pub fn main() -> Exit {
     let args = Args::parse();
     harden();
-    telemetry(&args);
+    let _logs = begin_logs(&args);
     match dispatch(args) {
         Ok(exit) => exit,
         Err(failed) if failed.exit == Exit::Done => Exit::Done,
@@ -138,6 +141,7 @@ pub fn main() -> Exit {
 fn dispatch(args: Args) -> Result<Exit, Failed> {
     let config = args.config_path();
     match args.command {
+        Command::Init(args) => init::init(&config, &args),
         Command::Run => run::run(&config),
         Command::Once => once::once(&config),
         Command::Fetch(fetch) => fetch::fetch(&config, &fetch),
@@ -248,23 +252,16 @@ fn harden() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-fn telemetry(args: &Args) {
-    use tracing_subscriber::{
-        filter::{LevelFilter, Targets},
-        fmt,
-        layer::SubscriberExt,
-        util::SubscriberInitExt,
-    };
+fn begin_logs(args: &Args) -> telemetry::Guard {
     let default = if matches!(args.command, Command::Run) { "info" } else { "error" };
     let level = args.log.as_deref().unwrap_or(default).parse().unwrap_or(LevelFilter::INFO);
-    // Of the libraries only what is wrong.
-    let filter = Targets::new()
-        .with_target("secure_score_forwarder", level)
-        .with_default(LevelFilter::WARN.min(level));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
-    if args.log_json { registry.with(layer.json()).init() } else { registry.with(layer).init() }
+    let style = match args.log_format {
+        Some(args::LogFormat::Text) => telemetry::Style::Text,
+        Some(args::LogFormat::Json) => telemetry::Style::Json,
+        Some(args::LogFormat::Journal) => telemetry::Style::Journal,
+        None => telemetry::default_style(),
+    };
+    telemetry::begin(level, style)
 }
 
 /// A message for people.

@@ -26,8 +26,10 @@ mod data;
 mod exactly_once;
 mod formats;
 mod hec;
+mod init;
 mod kafka;
 mod login;
+mod logs;
 mod manners;
 #[cfg(feature = "object_store")]
 mod objects;

@@ -1,0 +1,67 @@
+<#
+.SYNOPSIS
+Registers the app by which the forwarder reads the Secure Score.
+.DESCRIPTION
+With the Microsoft Graph PowerShell SDK, signed in as an administrator. The app gets
+SecurityEvents.Read.All of Microsoft Graph, and nothing else. The private key is made here and never
+leaves this machine; only the certificate is uploaded. PowerShell 7.
+.EXAMPLE
+./register-app.ps1 -Out C:\keys
+.EXAMPLE
+./register-app.ps1 -MultiTenant
+#>
+[CmdletBinding()]
+param(
+    [string] $Name = 'secure-score-forwarder',
+    [switch] $MultiTenant,
+    [int] $Days = 365,
+    [string] $Out = '.'
+)
+$ErrorActionPreference = 'Stop'
+Set-StrictMode -Version 3.0
+foreach ($module in 'Microsoft.Graph.Authentication', 'Microsoft.Graph.Applications') {
+    if (-not (Get-Module -ListAvailable $module)) { throw "$module is not installed: Install-Module $module" }
+}
+
+$graphApp = '00000003-0000-0000-c000-000000000000'    # Microsoft Graph
+$permission = 'bf394140-e372-4bf9-a898-299cfc7564e5'  # SecurityEvents.Read.All, application
+$pem = Join-Path $Out "$Name.pem"
+if (Test-Path $pem) { throw "$pem is there already, and is not overwritten" }
+
+$key = [System.Security.Cryptography.RSA]::Create(3072)
+$request = [System.Security.Cryptography.X509Certificates.CertificateRequest]::new(
+    "CN=$Name", $key, [System.Security.Cryptography.HashAlgorithmName]::SHA256,
+    [System.Security.Cryptography.RSASignaturePadding]::Pkcs1)
+$now = [System.DateTimeOffset]::UtcNow
+$certificate = $request.CreateSelfSigned($now.AddMinutes(-5), $now.AddDays($Days))
+
+Connect-MgGraph -Scopes 'Application.ReadWrite.All', 'AppRoleAssignment.ReadWrite.All' -NoWelcome
+$audience = if ($MultiTenant) { 'AzureADMultipleOrgs' } else { 'AzureADMyOrg' }
+$app = New-MgApplication -DisplayName $Name -SignInAudience $audience `
+    -RequiredResourceAccess @{
+        ResourceAppId  = $graphApp
+        ResourceAccess = @(@{ Id = $permission; Type = 'Role' })
+    } `
+    -KeyCredentials @(@{ Type = 'AsymmetricX509Cert'; Usage = 'Verify'; Key = $certificate.RawData; DisplayName = "CN=$Name" })
+$principal = New-MgServicePrincipal -AppId $app.AppId
+$graph = Get-MgServicePrincipal -Filter "appId eq '$graphApp'"
+New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -PrincipalId $principal.Id `
+    -ResourceId $graph.Id -AppRoleId $permission | Out-Null
+
+New-Item -ItemType Directory -Force $Out | Out-Null
+$text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyPem() + "`n"
+Set-Content -Path $pem -Value $text -NoNewline
+if (-not $IsWindows) { chmod 600 $pem }
+
+@"
+The app is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, readable by
+the service only, and write into the configuration:
+
+[[tenants]]
+name = "contoso"
+id = "$((Get-MgContext).TenantId)"
+[tenants.credential]
+kind = "certificate"
+client_id = "$($app.AppId)"
+certificate = "/etc/secure-score-forwarder/$Name.pem"
+"@

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Registers the app by which the forwarder reads the Secure Score, with the Azure CLI (`az login` as an
+# administrator first). The app gets SecurityEvents.Read.All of Microsoft Graph, and nothing else.
+#
+#   register-app.sh [--name NAME] [--multi-tenant] [--days N] [--out DIRECTORY]
+#
+# The private key is made here, in DIRECTORY (default: the current one), and never leaves it; only the
+# certificate is uploaded.
+set -euo pipefail
+
+name=secure-score-forwarder audience=AzureADMyOrg days=365 out=.
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --name) name="${2:?}"; shift 2 ;;
+        --multi-tenant) audience=AzureADMultipleOrgs; shift ;;
+        --days) days="${2:?}"; shift 2 ;;
+        --out) out="${2:?}"; shift 2 ;;
+        *) usage ;;
+    esac
+done
+need() { command -v "$1" >/dev/null || { echo "error: $1 is not installed" >&2; exit 1; }; }
+need az
+need openssl
+
+graph=00000003-0000-0000-c000-000000000000       # Microsoft Graph
+permission=bf394140-e372-4bf9-a898-299cfc7564e5  # SecurityEvents.Read.All, application
+pem="$out/$name.pem"
+[ ! -e "$pem" ] || { echo "error: $pem is there already, and is not overwritten" >&2; exit 1; }
+
+mkdir -p "$out"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+umask 077
+openssl req -x509 -newkey rsa:3072 -sha256 -nodes -days "$days" -subj "/CN=$name" \
+    -keyout "$scratch/key.pem" -out "$scratch/certificate.pem" 2>/dev/null
+
+tenant="$(az account show --query tenantId --output tsv)"
+client="$(az ad app create --display-name "$name" --sign-in-audience "$audience" --query appId --output tsv)"
+[ -n "$client" ] || { echo "error: the app was not made" >&2; exit 1; }
+az ad sp show --id "$client" >/dev/null 2>&1 || az ad sp create --id "$client" >/dev/null
+az ad app permission add --id "$client" --api "$graph" --api-permissions "$permission=Role" >/dev/null
+# A new app takes a moment until consent can be given.
+for wait in 2 5 10 20 40; do
+    az ad app permission admin-consent --id "$client" >/dev/null 2>&1 && granted=yes && break
+    sleep "$wait"
+done
+az ad app credential reset --id "$client" --cert "@$scratch/certificate.pem" --append >/dev/null
+cat "$scratch/certificate.pem" "$scratch/key.pem" >"$pem"
+
+if [ -z "${granted:-}" ]; then
+    echo "warning: consent could not be given; as an administrator of the tenant:" >&2
+    echo "  az ad app permission admin-consent --id $client" >&2
+fi
+cat <<END
+The app is registered. Move $pem to /etc/secure-score-forwarder/, readable by the service
+only, and write into the configuration:
+
+[[tenants]]
+name = "contoso"
+id = "$tenant"
+[tenants.credential]
+kind = "certificate"
+client_id = "$client"
+certificate = "/etc/secure-score-forwarder/$name.pem"
+END

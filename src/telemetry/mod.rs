@@ -1,0 +1,227 @@
+//! Logs: one event, one line. Text on a terminal, fields in the journal under systemd, JSON by option.
+//!
+//! Levels by duty: an error wants a person; a warning is tried again and passes by itself; info is the
+//! day's work; debug is for us. An event is handed to a thread of its own, which renders and writes
+//! it: who logs never waits for a terminal, a pipe or the journal. What does not fit is counted, and
+//! the count is said.
+
+mod collapse;
+mod journal;
+mod render;
+
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::{Context, Layer, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use self::{collapse::Collapse, journal::Journal, render::Render};
+use crate::clock;
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    Text,
+    Json,
+    Journal,
+}
+
+/// One event, as it is rendered.
+#[derive(Clone, Debug)]
+struct Line {
+    time: Timestamp,
+    level: Level,
+    message: String,
+    fields: Vec<(&'static str, Value)>,
+    /// How often the same was said since, and not written.
+    repeated: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Value {
+    Text(String),
+    /// A number, or true or false.
+    Bare(String),
+}
+
+/// Events that may wait to be written.
+const QUEUE: usize = 1_024;
+/// The writer looks for repeats to be told this often.
+const LOOK: Duration = Duration::from_secs(30);
+/// The end waits no longer than this for a terminal that takes nothing.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+enum Said {
+    Line(Line),
+    End,
+}
+
+struct ToWriter {
+    queue: SyncSender<Said>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Writes what is left when it goes.
+#[derive(Debug)]
+pub struct Guard {
+    queue: SyncSender<Said>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Text, or the journal where standard error goes there.
+pub fn default_style() -> Style {
+    if journal::is_stderr() { Style::Journal } else { Style::Text }
+}
+
+/// Takes in events of this level and above; of libraries only what is wrong.
+pub fn begin(level: LevelFilter, style: Style) -> Guard {
+    let (queue, waiting) = sync_channel(QUEUE);
+    let lost = Arc::new(AtomicU64::new(0));
+    let mut output = Output::new(style);
+    let counted = Arc::clone(&lost);
+    let writer = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10);
+    let writer = writer.spawn(move || write_all(&waiting, &counted, &mut output)).ok();
+    let filter = Targets::new()
+        .with_target("secure_score_forwarder", level)
+        .with_default(LevelFilter::WARN.min(level));
+    let layer = ToWriter { queue: queue.clone(), lost };
+    // Tests of the library begin it more than once; the first one stays.
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    Guard { queue, writer }
+}
+
+/// The writer's life. Ends when told, or when nobody can say anything any more.
+fn write_all(waiting: &Receiver<Said>, lost: &AtomicU64, output: &mut Output) {
+    let mut collapse = Collapse::default();
+    loop {
+        let said = waiting.recv_timeout(LOOK);
+        let now = clock::now();
+        match said {
+            Ok(Said::Line(line)) => {
+                if let Some(line) = collapse.take(line) {
+                    output.write(&line);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => {
+                collapse.end().iter().for_each(|line| output.write(line));
+                return;
+            }
+        }
+        collapse.due(now).iter().for_each(|line| output.write(line));
+        let missing = lost.swap(0, Relaxed);
+        if missing > 0 {
+            output.write(&Line {
+                time: now,
+                level: Level::WARN,
+                message: "events were not logged: they came faster than they could be written"
+                    .to_owned(),
+                fields: vec![("events", Value::Bare(missing.to_string()))],
+                repeated: 0,
+            });
+        }
+    }
+}
+
+/// Where lines go.
+struct Output {
+    render: Render,
+    journal: Option<Journal>,
+    buffer: Vec<u8>,
+}
+
+impl Output {
+    fn new(style: Style) -> Self {
+        let journal = if style == Style::Journal { Journal::open() } else { None };
+        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let render = if style == Style::Json { Render::Json } else { Render::Text { colour } };
+        Self { render, journal, buffer: Vec::new() }
+    }
+
+    fn write(&mut self, line: &Line) {
+        if self.journal.as_mut().is_some_and(|journal| journal.write(line)) {
+            return;
+        }
+        self.buffer.clear();
+        self.render.line(line, &mut self.buffer);
+        // Who closed standard error has no use for it.
+        let _ = std::io::stderr().write_all(&self.buffer);
+    }
+}
+
+impl<S: Subscriber> Layer<S> for ToWriter {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line {
+            time: clock::now(),
+            level: *event.metadata().level(),
+            message: String::new(),
+            fields: Vec::new(),
+            repeated: 0,
+        };
+        event.record(&mut line);
+        if self.queue.try_send(Said::Line(line)).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Line {
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::Text(text) | Value::Bare(text)) => self.message = text,
+            (name, value) => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, Value::Text(value.to_owned()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, Value::Bare(value.to_string()));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, Value::Bare(value.to_string()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, Value::Bare(value.to_string()));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, Value::Text(format!("{value:?}")));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let told = self.queue.try_send(Said::End).is_ok();
+        let Some(writer) = self.writer.take().filter(|_| told) else { return };
+        let step = Duration::from_millis(2);
+        let mut waited = Duration::ZERO;
+        while !writer.is_finished() && waited < LAST_WORDS {
+            std::thread::park_timeout(step);
+            waited += step;
+        }
+    }
+}

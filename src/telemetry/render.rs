@@ -1,0 +1,138 @@
+//! A line as text or as JSON.
+
+use std::io::Write as _;
+
+use serde_json::json;
+use tracing::Level;
+
+use super::{Line, Value};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Render {
+    Text { colour: bool },
+    Json,
+}
+
+impl Render {
+    /// Appends the line with its end.
+    pub(super) fn line(self, line: &Line, out: &mut Vec<u8>) {
+        match self {
+            Self::Text { colour } => text(line, colour, out),
+            Self::Json => json(line, out),
+        }
+        out.push(b'\n');
+    }
+}
+
+fn text(line: &Line, colour: bool, out: &mut Vec<u8>) {
+    let (on, off) = if colour { (code(line.level), "\x1b[0m") } else { ("", "") };
+    let time = line.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{time} {on}{:>5}{off} ", line.level.as_str());
+    sentence(line, out);
+}
+
+/// The message and what belongs to it, without anything that a terminal would obey.
+pub(super) fn sentence(line: &Line, out: &mut Vec<u8>) {
+    out.extend_from_slice(shown(&line.message).as_bytes());
+    for (name, value) in &line.fields {
+        let _ = match value {
+            Value::Text(text) if is_plain(text) => write!(out, " {name}={text}"),
+            Value::Text(text) => write!(out, " {name}={text:?}"),
+            Value::Bare(text) => write!(out, " {name}={text}"),
+        };
+    }
+    if line.repeated > 0 {
+        let _ = write!(out, " repeated={}", line.repeated);
+    }
+}
+
+/// Dates, versions, identifiers need no quotes.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && text.as_bytes()[0].is_ascii_digit()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'))
+        && text.len() <= 40
+}
+
+fn shown(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+fn code(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        _ => "\x1b[2m",
+    }
+}
+
+fn json(line: &Line, out: &mut Vec<u8>) {
+    let mut object = serde_json::Map::new();
+    object.insert("time".to_owned(), json!(line.time.to_string()));
+    object.insert("level".to_owned(), json!(line.level.as_str().to_lowercase()));
+    object.insert("message".to_owned(), json!(line.message));
+    for (name, value) in &line.fields {
+        let value = match value {
+            Value::Text(text) => json!(text),
+            Value::Bare(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        };
+        object.insert((*name).to_owned(), value);
+    }
+    if line.repeated > 0 {
+        object.insert("repeated".to_owned(), json!(line.repeated));
+    }
+    let _ = serde_json::to_writer(out, &object);
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn rendered(render: Render) -> String {
+        let line = Line {
+            time: Timestamp::from_millisecond(1_795_456_896_703).unwrap(),
+            level: Level::WARN,
+            message: "delivery\x1b[2J failed".to_owned(),
+            fields: vec![
+                ("sink", Value::Text("far".to_owned())),
+                ("records", Value::Bare("3".to_owned())),
+                ("newest", Value::Text("2026-11-22".to_owned())),
+                ("error", Value::Text("line one\nline \"two\"".to_owned())),
+            ],
+            repeated: 7,
+        };
+        let mut out = Vec::new();
+        render.line(&line, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn one_event_is_one_line_and_nothing_in_it_moves_a_cursor() {
+        assert_eq!(
+            rendered(Render::Text { colour: false }),
+            "2026-11-23T18:01:36.703Z  WARN delivery\\u{1b}[2J failed sink=\"far\" records=3 newest=2026-11-22 \
+             error=\"line one\\nline \\\"two\\\"\" repeated=7\n"
+        );
+        assert!(
+            rendered(Render::Text { colour: true })
+                .starts_with("2026-11-23T18:01:36.703Z \x1b[33m WARN\x1b[0m ")
+        );
+    }
+
+    #[test]
+    fn json_keeps_numbers_and_escapes_the_rest() {
+        let line = rendered(Render::Json);
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["level"], "warn");
+        assert_eq!(value["records"], 3);
+        assert_eq!(value["error"], "line one\nline \"two\"");
+        assert_eq!(value["repeated"], 7);
+    }
+}

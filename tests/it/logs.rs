@@ -1,0 +1,89 @@
+//! Logs, as those who read them see them.
+
+use std::{
+    fs::File,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Process, Workspace, eventually, free_port};
+
+fn failing(port: u16) -> Workspace {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 2".to_owned();
+    workspace.sink("far", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\""));
+    workspace
+}
+
+#[test]
+fn what_fails_again_and_again_is_said_once_and_counted() {
+    let workspace = failing(free_port());
+    let daemon = workspace.spawn(&["run"]);
+    let retried =
+        || workspace.try_status().is_some_and(|s| s["sinks"][0]["last_error"].is_string());
+    eventually("it failed", retried);
+    // Attempts after about one, two and four seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    daemon.signal("TERM");
+    let log = daemon.end().stderr;
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("delivery failed")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(!lines[0].contains("repeated="), "{log}");
+    let repeated = lines[1].rsplit_once("repeated=").unwrap().1;
+    assert!(repeated.parse::<u32>().unwrap() >= 1, "{log}");
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let workspace = failing(free_port());
+    let run = workspace.run(&["once", "--log", "info", "--log-format", "json"]);
+    let mut objects = 0;
+    for line in run.stderr.lines().filter(|line| line.starts_with('{')) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            event["time"].is_string() && event["level"].is_string() && event["message"].is_string()
+        );
+        objects += 1;
+    }
+    assert!(objects >= 2, "{}", run.stderr);
+    assert!(run.stderr.contains("\"sink\":\"far\""), "{}", run.stderr);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_stops_nobody() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    let mut command = workspace.command(&["run", "--log", "trace"]);
+    // A pipe that nobody reads; its buffer is filled at once.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut full = writer.try_clone().unwrap();
+    let filler = std::thread::spawn(move || {
+        use std::io::Write;
+        let _ = full.write_all(&vec![b'x'; 1 << 20]);
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    command.stderr(Stdio::from(writer));
+    let daemon = Process::of(command);
+    eventually("three days are there", || {
+        std::fs::read_to_string(&file)
+            .is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 3)
+    });
+    let told = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+    assert!(told.elapsed() < Duration::from_secs(10));
+    drop(reader);
+    let _ = filler.join();
+}
+
+#[test]
+fn what_libraries_say_goes_the_same_way_and_levels_are_kept() {
+    let workspace = failing(free_port());
+    let log = workspace.path("log");
+    let mut command = workspace.command(&["once", "--log", "error"]);
+    command.stderr(File::create(&log).unwrap());
+    Process::of(command).end();
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(!text.contains(" WARN ") && !text.contains(" INFO "), "{text}");
+}
