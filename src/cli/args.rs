@@ -38,6 +38,8 @@ pub(super) enum Command {
     Init(Init),
     /// Poll every day and deliver, until told to stop
     Run,
+    /// Tell the daemon to go on with the configuration as it is now; refused whole on a fault
+    Reload,
     /// Poll all tenants, deliver everything, and exit
     Once,
     /// Print days straight from the API; no sink, no checkpoint

@@ -14,6 +14,7 @@ mod login;
 mod man;
 mod once;
 mod online;
+mod reload;
 mod replay;
 mod report;
 mod run;
@@ -143,6 +144,7 @@ fn dispatch(args: Args) -> Result<Exit, Failed> {
     match args.command {
         Command::Init(args) => init::init(&config, &args),
         Command::Run => run::run(&config),
+        Command::Reload => reload::reload(&config),
         Command::Once => once::once(&config),
         Command::Fetch(fetch) => fetch::fetch(&config, &fetch),
         Command::Check(check) => check::check(&config, &check),

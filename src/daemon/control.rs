@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader},
     net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
 };
 
 use secrecy::SecretString;
@@ -54,6 +55,8 @@ pub enum Request {
         day: Option<i32>,
         targets: String,
     },
+    /// Read the configuration anew; answered when it is found sound or refused.
+    Reload,
     /// Let go of what is past its time.
     Prune,
     /// Erase a tenant that is no longer configured, by its GUID.
@@ -97,6 +100,9 @@ pub enum Event {
     },
 }
 
+/// Who wants to be told whether the new configuration is in force, or why not.
+pub(super) type AskedToReload = oneshot::Sender<Result<(), String>>;
+
 /// Years of saved answers come in parts of this size at most.
 const MAX_REQUEST: u64 = 32 << 20;
 const FILE: &str = "control.sock";
@@ -124,6 +130,7 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
 pub(super) async fn serve(
     engine: Arc<Engine>,
     listener: Arc<UnixListener>,
+    reloads: mpsc::Sender<AskedToReload>,
     cancel: CancellationToken,
 ) {
     loop {
@@ -134,7 +141,9 @@ pub(super) async fn serve(
         match accepted {
             Ok((mut stream, _)) => {
                 let answered = tokio::select! {
-                    answered = answer(&engine, &mut stream) => answered,
+                    // Who is just being given the last word gets it.
+                    biased;
+                    answered = answer(&engine, &reloads, &mut stream) => answered,
                     () = cancel.cancelled() => {
                         let message = "the daemon ends, or goes on with another configuration: ask again";
                         send(&mut stream, &Event::Error { message: message.to_owned() }).await
@@ -152,7 +161,11 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(engine: &Arc<Engine>, stream: &mut UnixStream) -> std::io::Result<()> {
+async fn answer(
+    engine: &Arc<Engine>,
+    reloads: &mpsc::Sender<AskedToReload>,
+    stream: &mut UnixStream,
+) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
         return send(
@@ -183,6 +196,17 @@ async fn answer(engine: &Arc<Engine>, stream: &mut UnixStream) -> std::io::Resul
             let event = match engine.set_baseline(&tenant, &name, day, &targets) {
                 Ok(()) => Event::Done { failed: 0 },
                 Err(message) => Event::Error { message },
+            };
+            send(&mut writer, &event).await
+        }
+        Ok(Request::Reload) => {
+            let (reply, verdict) = oneshot::channel();
+            // Nobody left to ask drops the question, and that is the answer.
+            let _ = reloads.send(reply).await;
+            let event = match verdict.await {
+                Ok(Ok(())) => Event::Done { failed: 0 },
+                Ok(Err(message)) => Event::Error { message },
+                Err(_) => Event::Error { message: "the daemon is ending".to_owned() },
             };
             send(&mut writer, &event).await
         }

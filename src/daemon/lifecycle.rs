@@ -11,13 +11,15 @@ use std::{
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, TenantState, control, deliverer::End, prune, systemd};
+use super::{
+    Deliverer, Engine, TenantState, control, control::AskedToReload, deliverer::End, prune, systemd,
+};
 use crate::{
     checkpoint::{CheckpointError, PollState, Pruned},
     clock,
@@ -54,13 +56,15 @@ pub enum RunError {
 /// What a signal asks for.
 enum Told {
     Stop,
-    Reload,
+    /// Somebody may wait for the verdict.
+    Reload(Option<AskedToReload>),
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    asked: mpsc::Receiver<AskedToReload>,
 }
 
 /// All that works under one configuration.
@@ -73,7 +77,8 @@ struct Generation {
 
 /// Runs until it is told to stop. `current` is the engine at work, for those who look on.
 pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result<(), RunError> {
-    let mut signals = Signals::listen().map_err(RunError::Signals)?;
+    let (reloads, asked) = mpsc::channel(1);
+    let mut signals = Signals::listen(asked).map_err(RunError::Signals)?;
     let engine = current.borrow().clone();
     let socket = control::socket_path(engine.checkpoint.directory());
     let listener = control::bind(&socket)
@@ -83,12 +88,18 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
     let herald = tokio::spawn(systemd::herald(current.subscribe()));
-    let mut generation = Generation::start(engine, &listener, &tick);
+    let start = |engine| Generation::start(engine, &listener, &reloads, &tick);
+    let mut generation = start(engine);
     generation.tell("running");
     systemd::ready(&generation.engine);
-    while let Told::Reload = signals.next().await {
+    while let Told::Reload(asked) = signals.next().await {
         systemd::reloading();
-        generation = match reconfigured(&generation.engine, reread) {
+        let next = reconfigured(&generation.engine, reread);
+        if let Some(asked) = asked {
+            // Who asked may have gone.
+            let _ = asked.send(next.as_ref().map(drop).map_err(String::clone));
+        }
+        generation = match next {
             Ok(next) => {
                 tokio::select! {
                     () = generation.end(PROOFS_BEFORE_RELOAD) => {}
@@ -96,7 +107,7 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
                 }
                 let next = generation.succeeded_by(next);
                 current.send_replace(Arc::clone(&next));
-                Generation::start(next, &listener, &tick)
+                start(next)
             }
             Err(reason) => {
                 tracing::error!(
@@ -131,14 +142,20 @@ fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, String>
 }
 
 impl Generation {
-    fn start(engine: Arc<Engine>, listener: &Arc<UnixListener>, tick: &Arc<Notify>) -> Self {
+    fn start(
+        engine: Arc<Engine>,
+        listener: &Arc<UnixListener>,
+        reloads: &mpsc::Sender<AskedToReload>,
+        tick: &Arc<Notify>,
+    ) -> Self {
         let (end, no_more_work) = (End::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();
         for plan in engine.sinks() {
             tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(end.clone()));
         }
         tasks.spawn(poll_loop(engine.clone(), tick.clone(), no_more_work.clone()));
-        tasks.spawn(control::serve(engine.clone(), listener.clone(), no_more_work.clone()));
+        let (listener, reloads) = (listener.clone(), reloads.clone());
+        tasks.spawn(control::serve(engine.clone(), listener, reloads, no_more_work.clone()));
         Self { engine, end, no_more_work, tasks }
     }
 
@@ -173,8 +190,9 @@ impl Generation {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    fn listen(asked: mpsc::Receiver<AskedToReload>) -> std::io::Result<Self> {
         Ok(Self {
+            asked,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
@@ -185,7 +203,9 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Told::Stop,
             _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.hangup.recv() => Told::Reload(None),
+            // We hold a sender ourselves: it never ends.
+            Some(asked) = self.asked.recv() => Told::Reload(Some(asked)),
         }
     }
 

@@ -40,6 +40,7 @@ mod reference;
 mod reload;
 mod relp;
 mod report;
+mod siem;
 mod state;
 mod support;
 mod syslog;

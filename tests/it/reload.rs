@@ -68,6 +68,30 @@ fn sinks_and_tenants_come_change_and_go_and_no_cursor_is_lost() {
 }
 
 #[test]
+fn the_command_waits_for_the_verdict() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 3".to_owned();
+    let file = workspace.file_sink("local");
+    assert!(workspace.run(&["reload"]).stderr.contains("no daemon is running"));
+    let daemon = workspace.spawn(&["run"]);
+    eventually("three days are there", || summaries(&file) == 3);
+    let good = workspace.configuration();
+    workspace.literal = Some(good.replace("/secret\"", "/no-such-secret\""));
+    let run = workspace.run(&["reload"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("no-such-secret"), "{}", run.stderr);
+    workspace.literal = None;
+    let copy = workspace.file_sink("copy");
+    for _ in 0..3 {
+        let run = workspace.run_ok(&["reload"]);
+        assert_eq!(run.stdout, "the daemon goes on with the new configuration\n");
+    }
+    eventually("the new sink has all of it", || summaries(&copy) == 3);
+    let log = end(daemon);
+    assert_eq!(log.matches("running with the new configuration").count(), 3, "{log}");
+}
+
+#[test]
 fn a_fault_refuses_the_whole_and_the_old_configuration_goes_on() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();

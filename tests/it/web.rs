@@ -2,7 +2,7 @@
 //! other people's making where there are any.
 
 use std::{
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use crate::{
     readers::{python, read_by},
     support::{
-        Workspace, but_quality, cache, counts,
+        Workspace, but_quality, counts,
         endpoint::{Endpoint, entra_token},
-        eventually, free_port, ids, records,
+        ids, records,
+        servers::OpenSearch,
     },
 };
 
@@ -163,45 +164,6 @@ fn a_webhook_of_cloudevents_and_one_of_lines() {
         })
         .sum();
     assert_eq!(rows, expected.len());
-}
-
-/// OpenSearch's API, in memory.
-struct OpenSearch {
-    child: Child,
-    url: String,
-}
-
-impl OpenSearch {
-    fn new() -> Self {
-        let folder = cache("PYTHON_READERS", "python").join("lib");
-        let site = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-        let port = free_port();
-        let child = Command::new(site.join("site-packages/osmem_server/bin/osmem-server"))
-            .args(["-no-stdin-watch", "-addr", &format!("127.0.0.1:{port}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
-        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
-    }
-
-    fn get(&self, path: &str) -> Value {
-        let url = format!("{}{path}", self.url);
-        crate::support::runtime().block_on(async {
-            let text = reqwest::get(url).await.unwrap().text().await.unwrap();
-            serde_json::from_str(&text).unwrap()
-        })
-    }
-}
-
-impl Drop for OpenSearch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

@@ -127,3 +127,56 @@ impl Collector {
         ids
     }
 }
+
+/// OpenSearch's API, in memory.
+pub struct OpenSearch {
+    child: Child,
+    pub url: String,
+}
+
+impl OpenSearch {
+    pub fn new() -> Self {
+        let folder = cache("PYTHON_READERS", "python").join("lib");
+        let site = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+        let port = free_port();
+        let child = Command::new(site.join("site-packages/osmem_server/bin/osmem-server"))
+            .args(["-no-stdin-watch", "-addr", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
+        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        server
+    }
+
+    pub fn get(&self, path: &str) -> serde_json::Value {
+        let url = format!("{}{path}", self.url);
+        super::runtime().block_on(async {
+            let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+            serde_json::from_str(&text).unwrap()
+        })
+    }
+
+    /// Status and answer.
+    pub fn put(&self, path: &str, body: String) -> (u16, String) {
+        let request = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .put(format!("{}{path}", self.url));
+        super::runtime().block_on(async {
+            let request = request.header("content-type", "application/json").body(body);
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        })
+    }
+}
+
+impl Drop for OpenSearch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

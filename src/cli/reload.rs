@@ -1,0 +1,25 @@
+//! `reload`: tells the daemon to go on with the configuration as it is now, and waits for its verdict.
+//! SIGHUP does the same and waits for nothing.
+
+use std::path::Path;
+
+use super::{Exit, Failed, holder_of, print, socket_of};
+use crate::{
+    config::Configuration,
+    daemon::{self, Event, Request},
+};
+
+pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
+    // Secrets are the daemon's to read.
+    let configuration = Configuration::load(config)?;
+    let Some(holder) = holder_of(&configuration.state_directory) else {
+        return Err(Failed { exit: Exit::Owed, message: "no daemon is running".to_owned() });
+    };
+    match daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})? {
+        Event::Error { message } => Err(Failed { exit: Exit::Usage, message }),
+        _ => {
+            print("the daemon goes on with the new configuration\n")?;
+            Ok(Exit::Done)
+        }
+    }
+}
