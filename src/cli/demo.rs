@@ -46,9 +46,13 @@ pub(super) fn demo(args: &args::Demo) -> Result<Exit, Failed> {
 /// Keeps the simulated tenant up until interrupted.
 fn serve(args: &args::Demo) -> Result<Exit, Failed> {
     let port = args.port;
-    let simulation =
+    let mut simulation =
         Simulation { today: args.today, latency: args.latency, ..Simulation::contoso() }
             .with_tenants(args.tenants);
+    // For those who have to know it before the start; a new one each time otherwise.
+    if let Ok(secret) = std::env::var("SECURE_SCORE_DEMO_SECRET") {
+        simulation.client_secret = secret;
+    }
     let served = block_on(async {
         let (address, serving) = start(simulation.clone(), port).await?;
         let shown = serde_json::json!({

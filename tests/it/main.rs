@@ -31,6 +31,7 @@ mod kafka;
 mod login;
 mod logs;
 mod manners;
+mod manual;
 #[cfg(feature = "object_store")]
 mod objects;
 mod partial;
