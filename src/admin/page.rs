@@ -199,7 +199,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
             td { span .badge .(class(level)) { (word) } }
             td data-l="30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
             td .n data-l="Percent" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1} %", share.get())) } }
-            td .n data-l="7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (format!("{gained:+.1}")) } }
+            td .n data-l="7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
             td .n data-l="Owed" { (line.status.owed) }
             td .t data-l="Last success" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
@@ -300,6 +300,11 @@ fn instant(ms: i64) -> String {
 fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// With its sign, unless nothing is left of it at one decimal.
+fn signed(gained: f64) -> String {
+    if gained.abs() < 0.05 { "0.0".to_owned() } else { format!("{gained:+.1}") }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]

@@ -15,11 +15,10 @@ pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
     let Some(holder) = holder_of(&configuration.state_directory) else {
         return Err(Failed { exit: Exit::Owed, message: "no daemon is running".to_owned() });
     };
-    match daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})? {
-        Event::Error { message } => Err(Failed { exit: Exit::Usage, message }),
-        _ => {
-            print("the daemon goes on with the new configuration\n")?;
-            Ok(Exit::Done)
-        }
+    let verdict = daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})?;
+    if let Event::Error { message } = verdict {
+        return Err(Failed { exit: Exit::Usage, message });
     }
+    print("the daemon goes on with the new configuration\n")?;
+    Ok(Exit::Done)
 }

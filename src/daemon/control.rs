@@ -199,17 +199,7 @@ async fn answer(
             };
             send(&mut writer, &event).await
         }
-        Ok(Request::Reload) => {
-            let (reply, verdict) = oneshot::channel();
-            // Nobody left to ask drops the question, and that is the answer.
-            let _ = reloads.send(reply).await;
-            let event = match verdict.await {
-                Ok(Ok(())) => Event::Done { failed: 0 },
-                Ok(Err(message)) => Event::Error { message },
-                Err(_) => Event::Error { message: "the daemon is ending".to_owned() },
-            };
-            send(&mut writer, &event).await
-        }
+        Ok(Request::Reload) => send(&mut writer, &answer_reload(reloads).await).await,
         Ok(Request::Prune) => {
             let pruned = block_in_place(|| prune(&engine.configuration, &engine.checkpoint));
             let event = pruned.map_or_else(|e| Event::Error { message: chain(&e) }, Event::Pruned);
@@ -250,6 +240,17 @@ impl Engine {
         block_in_place(|| self.checkpoint.set_baseline(known.id, &baseline, now_ms))
             .map(drop)
             .map_err(|error| chain(&error))
+    }
+}
+
+async fn answer_reload(reloads: &mpsc::Sender<AskedToReload>) -> Event {
+    let (reply, verdict) = oneshot::channel();
+    // Nobody left to ask drops the question, and that is the answer.
+    let _ = reloads.send(reply).await;
+    match verdict.await {
+        Ok(Ok(())) => Event::Done { failed: 0 },
+        Ok(Err(message)) => Event::Error { message },
+        Err(_) => Event::Error { message: "the daemon is ending".to_owned() },
     }
 }
 

@@ -41,7 +41,7 @@ impl Watched {
 }
 
 /// Status, head and body of whatever is answered.
-fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+pub fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -72,7 +72,7 @@ fn promtool(metrics: &str) -> String {
 }
 
 /// The value of a series, by its name and labels as they are written.
-fn value(metrics: &str, series: &str) -> Option<f64> {
+pub fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics
         .lines()
         .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
