@@ -45,7 +45,7 @@ impl Journal {
         self.field("PRIORITY", priority(line.level).as_bytes());
         self.field("SYSLOG_IDENTIFIER", b"secure-score-forwarder");
         for (name, value) in &line.fields {
-            let (Value::Text(text) | Value::Bare(text)) = value;
+            let (Value::Text(text) | Value::Shown(text) | Value::Bare(text)) = value;
             self.field(&name.to_ascii_uppercase(), text.as_bytes());
         }
         if line.repeated > 0 {

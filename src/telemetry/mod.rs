@@ -57,6 +57,8 @@ struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Value {
     Text(String),
+    /// How something shows itself: a date, an error.
+    Shown(String),
     /// A number, or true or false.
     Bare(String),
 }
@@ -185,7 +187,9 @@ impl<S: Subscriber> Layer<S> for ToWriter {
 impl Line {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
-            ("message", Value::Text(text) | Value::Bare(text)) => self.message = text,
+            ("message", Value::Text(text) | Value::Shown(text) | Value::Bare(text)) => {
+                self.message = text;
+            }
             (name, value) => self.fields.push((name, value)),
         }
     }
@@ -209,7 +213,7 @@ impl Visit for Line {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::Text(format!("{value:?}")));
+        self.add(field, Value::Shown(format!("{value:?}")));
     }
 }
 

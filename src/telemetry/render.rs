@@ -37,8 +37,8 @@ pub(super) fn sentence(line: &Line, out: &mut Vec<u8>) {
     out.extend_from_slice(shown(&line.message).as_bytes());
     for (name, value) in &line.fields {
         let _ = match value {
-            Value::Text(text) if is_plain(text) => write!(out, " {name}={text}"),
-            Value::Text(text) => write!(out, " {name}={text:?}"),
+            Value::Shown(text) if is_plain(text) => write!(out, " {name}={text}"),
+            Value::Text(text) | Value::Shown(text) => write!(out, " {name}={text:?}"),
             Value::Bare(text) => write!(out, " {name}={text}"),
         };
     }
@@ -47,12 +47,10 @@ pub(super) fn sentence(line: &Line, out: &mut Vec<u8>) {
     }
 }
 
-/// Dates, versions, identifiers need no quotes.
+/// One word that nothing in needs an escape.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
-        && text.as_bytes()[0].is_ascii_digit()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':'))
-        && text.len() <= 40
+        && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
 fn shown(text: &str) -> String {
@@ -77,7 +75,7 @@ fn json(line: &Line, out: &mut Vec<u8>) {
     object.insert("message".to_owned(), json!(line.message));
     for (name, value) in &line.fields {
         let value = match value {
-            Value::Text(text) => json!(text),
+            Value::Text(text) | Value::Shown(text) => json!(text),
             Value::Bare(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
         };
         object.insert((*name).to_owned(), value);
@@ -102,7 +100,7 @@ mod tests {
             fields: vec![
                 ("sink", Value::Text("far".to_owned())),
                 ("records", Value::Bare("3".to_owned())),
-                ("newest", Value::Text("2026-11-22".to_owned())),
+                ("newest", Value::Shown("2026-11-22".to_owned())),
                 ("error", Value::Text("line one\nline \"two\"".to_owned())),
             ],
             repeated: 7,

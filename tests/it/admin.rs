@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use secure_score_forwarder::source::simulated::{Simulation, start};
+
 use crate::support::{Process, Workspace, eventually, free_port};
 
 /// A daemon with a status page.
@@ -211,6 +213,53 @@ fn the_page_shows_what_is_well_and_what_is_not_and_escapes_it() {
         "one tenant that cannot be read stops no other"
     );
     watched.end();
+}
+
+#[test]
+fn many_tenants_are_a_few_pages_and_have_their_series() {
+    const TENANTS: usize = 250;
+    let runtime = crate::support::runtime();
+    let ids: Vec<String> =
+        (0..TENANTS).map(|number| format!("{number:08}-0000-4000-8000-00000000c0de")).collect();
+    let simulation = Simulation { tenants: ids.clone(), ..crate::support::simulation() };
+    let (api, serving) = runtime.block_on(start(simulation, 0)).unwrap();
+    runtime.spawn(serving);
+    let mut workspace = Workspace::against(&format!("http://{api}"));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let secret = workspace.secret("app-secret", &format!("{}-client", crate::support::CANARY));
+    let mut literal = format!(
+        "[state]\ndirectory = \"{}\"\n[admin]\nlisten = \"{address}\"\n[source]\nrequests_per_second = 1000\n\
+         [credentials.app]\nkind = \"client_secret\"\nclient_id = \"11111111-2222-4333-8444-555555555555\"\n\
+         client_secret = {secret}\n\
+         [[sinks]]\nname = \"local\"\ntype = \"file\"\npath = \"{}\"\nrecords = [\"summary\"]\n",
+        workspace.state().display(),
+        workspace.path("local.jsonl").display(),
+    );
+    for (number, id) in ids.iter().enumerate() {
+        literal += &format!(
+            "[[tenants]]\nname = \"customer-{number:04}\"\nid = \"{id}\"\ncredential = \"app\"\ninitial_backfill_days = 1\n\
+             cloud = {{ login_url = \"http://{api}\", graph_url = \"http://{api}\" }}\n"
+        );
+    }
+    workspace.literal = Some(literal);
+    let daemon = workspace.spawn(&["run"]);
+    let get =
+        |path: &str| ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
+    eventually("all are current", || {
+        TcpStream::connect(address).is_ok()
+            && value(&get("/metrics"), "secure_score_forwarder_tenants{state=\"current\"}")
+                == Some(250.0)
+    });
+    let page = get("/?page=3");
+    assert!(page.contains("250 tenants") && page.contains("page 3 of 3"), "{page}");
+    assert!(page.contains("<b>customer-0249</b>") && !page.contains("<b>customer-0199</b>"));
+    assert!(page.len() < 200_000, "{}", page.len());
+    assert_eq!(get("/?q=0123").matches("<b>customer-").count(), 1);
+    let metrics = get("/metrics");
+    assert_eq!(metrics.matches("\nsecure_score_forwarder_tenant_polls_total{").count(), TENANTS);
+    assert_eq!(promtool(&metrics), "");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn secrets_that_cannot_be_read_are_faults_too() {
     assert!(lines[0].contains("config.toml:12:17: cannot read the secret"), "{}", run.stderr);
     assert!(
         lines[1].contains(
-            "config.toml:23:9: credential `hec` is asked for, but $CREDENTIALS_DIRECTORY is not set"
+            "config.toml:23:9: there is no credential `hec`: neither systemd gave one, nor is there a file `/etc/secure-score-forwarder/secrets/hec`"
         ),
         "{}",
         run.stderr
@@ -68,6 +68,11 @@ fn credentials_come_from_systemds_directory() {
     let mut workspace = Workspace::new();
     workspace.sink("splunk", "type = \"splunk_hec\"\nurl = \"https://127.0.0.1:8088\"\ntoken = { credential = \"hec-secret\" }");
     fs(workspace.path("hec-secret"), CANARY);
+    let mut command = workspace.command(&["check"]);
+    command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
+    assert!(command.status().unwrap().success());
+    // Of a directory that is loaded as `secrets` systemd names each file like this.
+    std::fs::rename(workspace.path("hec-secret"), workspace.path("secrets_hec-secret")).unwrap();
     let mut command = workspace.command(&["check"]);
     command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
     assert!(command.status().unwrap().success());

@@ -6,11 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Workspace, eventually, records};
-
-fn days(file: &std::path::Path) -> usize {
-    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
-}
+use crate::support::{Workspace, eventually, records, summaries};
 
 #[test]
 fn polls_at_once_says_ready_and_stops_when_told() {
@@ -28,7 +24,7 @@ fn polls_at_once_says_ready_and_stops_when_told() {
         String::from_utf8_lossy(&buffer[..length])
             .starts_with("READY=1\nSTATUS=No day yet; 1 of 1 tenants; ")
     );
-    eventually("five days are there", || days(&file) == 5);
+    eventually("five days are there", || summaries(&file) == 5);
     let told = Instant::now();
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
@@ -67,10 +63,10 @@ fn backfill_goes_through_the_daemon() {
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("five days are there", || days(&file) == 5);
+    eventually("five days are there", || summaries(&file) == 5);
     let run = workspace.run_ok(&["backfill", "--days", "20"]);
     assert!(run.stderr.contains("tenant contoso: 15 new days"), "{}", run.stderr);
-    eventually("twenty days are there", || days(&file) == 20);
+    eventually("twenty days are there", || summaries(&file) == 20);
     assert!(
         workspace
             .run_ok(&["status"])
@@ -87,7 +83,7 @@ fn a_second_daemon_is_refused() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     let mut daemon = workspace.spawn(&["run"]);
-    eventually("three days are there", || days(&file) == 3);
+    eventually("three days are there", || summaries(&file) == 3);
     for command in ["run", "once"] {
         let second = workspace.run(&[command]);
         assert_eq!(second.code, 3);
@@ -153,5 +149,5 @@ fn a_full_disk_stops_polling_and_nothing_else() {
         "{}",
         run.stderr
     );
-    assert_eq!(days(&file), 10);
+    assert_eq!(summaries(&file), 10);
 }

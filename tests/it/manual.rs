@@ -102,6 +102,7 @@ fn host(receiver: &Rsyslog) -> Workspace {
         "rsyslog",
         &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", receiver.tcp),
     );
+    workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     workspace.tenants =
         vec![("contoso", TENANT), ("fabrikam", "bbbbbbbb-0000-4000-8000-00000000c0de")];

@@ -2,11 +2,7 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use crate::support::{OTHER, Process, Workspace, counts, eventually, fs, ids, records};
-
-fn summaries(file: &std::path::Path) -> usize {
-    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
-}
+use crate::support::{OTHER, Process, Workspace, counts, eventually, fs, ids, records, summaries};
 
 /// Writes the configuration as it is now, and tells the daemon.
 fn reload(workspace: &Workspace, daemon: &Process) {

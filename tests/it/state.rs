@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use secure_score_forwarder::{clock, model::Day};
 
-use crate::support::{OTHER, TENANT, Workspace, counts, eventually, fs, ids, records, scores};
-
-fn summaries(file: &Path) -> usize {
-    std::fs::read_to_string(file).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
-}
+use crate::support::{
+    OTHER, TENANT, Workspace, counts, eventually, fs, ids, records, scores, summaries,
+};
 
 fn with_days(days: u32) -> (Workspace, PathBuf) {
     let mut workspace = Workspace::new();

@@ -372,7 +372,11 @@ pub fn records(path: &Path) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// How often each event id stands.
+/// The days that a file of canonical JSON has been given to their end.
+pub fn summaries(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
+}
+
 /// The records of days, without what changed between them and what was noticed.
 pub fn scores(path: &Path) -> Vec<serde_json::Value> {
     of_kinds(path, &["control", "summary"])
@@ -389,6 +393,7 @@ pub fn of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
     all
 }
 
+/// How often each event id stands.
 pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for id in ids {
