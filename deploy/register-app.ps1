@@ -4,12 +4,13 @@ Registers the app by which the forwarder reads the Secure Score.
 .DESCRIPTION
 With the Microsoft Graph PowerShell SDK, signed in as an administrator. The app gets
 SecurityEvents.Read.All of Microsoft Graph, and nothing else. The private key is made here and never
-leaves this machine; only the certificate is uploaded. PowerShell 7.
+leaves this machine; only the certificate is uploaded.
 .EXAMPLE
 ./register-app.ps1 -Out C:\keys
 .EXAMPLE
 ./register-app.ps1 -MultiTenant
 #>
+#Requires -Version 7.3
 [CmdletBinding()]
 param(
     [string] $Name = 'secure-score-forwarder',
@@ -49,9 +50,10 @@ New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -Princ
     -ResourceId $graph.Id -AppRoleId $permission | Out-Null
 
 New-Item -ItemType Directory -Force $Out | Out-Null
+New-Item -ItemType File $pem | Out-Null
+if (-not $IsWindows) { chmod 600 $pem }    # before the key is in it
 $text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyPem() + "`n"
 Set-Content -Path $pem -Value $text -NoNewline
-if (-not $IsWindows) { chmod 600 $pem }
 
 @"
 The app is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, readable by

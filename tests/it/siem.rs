@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
 };
 
 use serde_json::Value;
@@ -63,7 +64,7 @@ fn the_snippet_for_rsyslog_writes_every_record_to_the_file_of_its_kind() {
     let directory = tempfile::tempdir().unwrap();
     let (d, port) = (directory.path().display().to_string(), free_port());
     let snippet = read("siem/rsyslog/secure-score.conf")
-        .replace("/var/log/secure-score", &d)
+        .replace("/var/log/secure-score-received", &d)
         .replace("10514", &port.to_string());
     fs(
         directory.path().join("conf"),
@@ -89,7 +90,7 @@ fn the_snippet_for_syslog_ng_writes_every_record_to_the_file_of_its_kind() {
     let directory = tempfile::tempdir().unwrap();
     let (d, port) = (directory.path().display().to_string(), free_port());
     let snippet = read("siem/syslog-ng/secure-score.conf")
-        .replace("/var/log/secure-score", &d)
+        .replace("/var/log/secure-score-received", &d)
         .replace("10514", &port.to_string());
     fs(
         directory.path().join("conf"),
@@ -118,30 +119,106 @@ fn the_snippet_for_syslog_ng_writes_every_record_to_the_file_of_its_kind() {
     each_kind_in_its_file(directory.path(), &file);
 }
 
+/// OpenSearch with our pipeline, our template, and ten days of records in a data stream.
+fn data_stream() -> (&'static OpenSearch, usize) {
+    static FILLED: OnceLock<usize> = OnceLock::new();
+    let server = OpenSearch::shared();
+    let sent = FILLED.get_or_init(|| {
+        for (at, file) in [
+            ("/_ingest/pipeline/secure-score", "ingest-pipeline.json"),
+            ("/_index_template/secure-score", "index-template.json"),
+        ] {
+            let (status, said) = server.put(at, read(&format!("siem/elastic/{file}")));
+            assert_eq!(status, 200, "{file}: {said}");
+        }
+        let mut workspace = Workspace::new();
+        workspace.extra = "initial_backfill_days = 10".to_owned();
+        let file = workspace.path("local.jsonl");
+        let texts = "texts = \"full\"\nhistorical_changes = true";
+        let local = format!("type = \"file\"\npath = \"{}\"\n{texts}", file.display());
+        let elastic = format!(
+            "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"{STREAM}\"\n{texts}",
+            server.url
+        );
+        workspace.sink("local", &local).sink("elastic", &elastic);
+        workspace.run_ok(&["once"]);
+        let refused = workspace.status()["dead_letters"].as_array().unwrap().len();
+        assert_eq!(refused, 0, "no record was refused by the mapping");
+        records(&file).len()
+    });
+    (server, *sent)
+}
+
+const STREAM: &str = "logs-microsoft_secure_score-default";
+
 #[test]
-fn the_template_is_taken_and_records_fit_it() {
-    let server = OpenSearch::new();
-    // This server knows neither pipelines nor data streams: those are held to their form alone, below.
-    let mut template: Value =
-        serde_json::from_str(&read("siem/elastic/index-template.json")).unwrap();
-    let index = template.pointer_mut("/template/settings/index").unwrap().as_object_mut().unwrap();
-    assert_eq!(index.remove("default_pipeline").unwrap(), "secure-score");
-    assert!(template.as_object_mut().unwrap().remove("data_stream").is_some());
-    let template = template.to_string();
-    let (status, said) = server.put("/_index_template/secure-score", template);
-    assert_eq!(status, 200, "{said}");
-    let mut workspace = Workspace::new();
-    workspace.extra = "initial_backfill_days = 3".to_owned();
-    let file = workspace.file_sink("local");
-    workspace.sink(
-        "elastic",
-        &format!("type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"secure-score\"\nhistorical_changes = true", server.url),
-    );
-    workspace.run_ok(&["once"]);
-    let dead = workspace.status()["dead_letters"].as_array().unwrap().len();
-    assert_eq!(dead, 0, "no record was refused by the mapping");
-    let count = server.get("/secure-score/_count")["count"].as_u64().unwrap();
-    assert!(count >= records(&file).len() as u64);
+fn records_go_through_the_pipeline_into_a_data_stream_of_the_template() {
+    let (server, sent) = data_stream();
+    let count = |query: &str| {
+        let url = format!("/{STREAM}/_count?q={query}");
+        server.fresh(&url)["count"].as_u64().unwrap()
+    };
+    assert!(sent > 500);
+    assert_eq!(count("*"), sent as u64);
+    let streams = server.get(&format!("/_data_stream/{STREAM}"));
+    assert_eq!(streams["data_streams"][0]["template"], "secure-score");
+    assert_eq!(count("event.kind:pipeline_error"), 0);
+    assert_eq!(count("_exists_:event.ingested"), sent as u64);
+    let search = format!("/{STREAM}/_search?size=1000&q=microsoft.secure_score.kind:control");
+    let found = server.fresh(&search);
+    let hits = found["hits"]["hits"].as_array().unwrap();
+    assert!(!hits.is_empty());
+    for hit in hits {
+        let score = &hit["_source"]["microsoft"]["secure_score"];
+        let (Some(max), Some(got)) = (score["max_score"].as_f64(), score["score"].as_f64()) else {
+            assert!(score["missing"].is_null(), "{score}");
+            continue;
+        };
+        assert!((score["missing"].as_f64().unwrap() - (max - got)).abs() < 1e-9, "{score}");
+    }
+}
+
+/// Each picture of the dashboard as a search: its filter, and its aggregations side by side.
+#[test]
+fn the_pictures_of_the_dashboard_find_what_they_draw() {
+    let (server, _) = data_stream();
+    for object in read("siem/elastic/dashboard.ndjson").lines() {
+        let object: Value = serde_json::from_str(object).unwrap();
+        let Some(state) = object.pointer("/attributes/visState") else { continue };
+        let state: Value = serde_json::from_str(state.as_str().unwrap()).unwrap();
+        let source = &object["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"];
+        let source: Value = serde_json::from_str(source.as_str().unwrap()).unwrap();
+        let mut query = source["query"]["query"].as_str().unwrap().to_owned();
+        for (kuery, lucene) in [(" : ", ":"), (" >= ", ":>="), (" > ", ":>"), (" and ", " AND ")] {
+            query = query.replace(kuery, lucene);
+        }
+        let mut aggregations = serde_json::Map::new();
+        for each in state["aggs"].as_array().unwrap().iter().filter(|a| a["type"] != "count") {
+            let (kind, field) = (each["type"].as_str().unwrap(), &each["params"]["field"]);
+            let mut params = serde_json::json!({ "field": field });
+            if kind == "date_histogram" {
+                params["calendar_interval"] = "day".into();
+            }
+            aggregations.insert(
+                each["id"].as_str().unwrap().to_owned(),
+                serde_json::json!({ kind: params }),
+            );
+        }
+        let title = state["title"].as_str().unwrap();
+        let body = serde_json::json!({ "size": 0, "query": { "query_string": { "query": query } }, "aggs": aggregations });
+        let (status, said) = server.post(&format!("/{STREAM}/_search"), body.to_string());
+        assert_eq!(status, 200, "{title}: {said}");
+        let said: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(said["_shards"]["failed"], 0, "{title}: {said}");
+        // Ten days of history have nothing to say of quality, and no change that is not historical.
+        if title.contains("share over time") || title.contains("points to be had") {
+            for (id, found) in said["aggregations"].as_object().unwrap() {
+                let filled = found["value"].as_f64().is_some()
+                    || found["buckets"].as_array().is_some_and(|b| !b.is_empty());
+                assert!(filled, "{title}, {id}: {found}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -280,6 +357,33 @@ fn sentinels_table_and_stream_have_every_member_of_a_record() {
             }
         }
     }
+}
+
+#[test]
+fn sentinels_rules_are_kql_over_the_table_that_the_template_makes() {
+    let output = Command::new("node")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kusto/rules.js"))
+        .args([cache("KUSTO", "kusto").join("node_modules"), deploy("siem/sentinel")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said == "0 faults\n", "{said}");
+}
+
+#[test]
+fn the_script_for_powershell_is_powershell() {
+    let script = r"
+import sys, tree_sitter_powershell
+from tree_sitter import Language, Parser
+tree = Parser(Language(tree_sitter_powershell.language())).parse(open(sys.argv[1], 'rb').read())
+def faults(node):
+    if node.type == 'ERROR' or node.is_missing: yield f'{node.start_point}: {node.text[:80]}'
+    for child in node.children: yield from faults(child)
+print(*faults(tree.root_node), sep='\n')
+sys.exit(tree.root_node.has_error)
+";
+    let (fine, said) = python(script, &deploy("register-app.ps1"));
+    assert!(fine, "{said}");
 }
 
 fn python(script: &str, argument: &Path) -> (bool, String) {

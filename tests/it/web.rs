@@ -168,7 +168,7 @@ fn a_webhook_of_cloudevents_and_one_of_lines() {
 
 #[test]
 fn opensearch_has_every_document_once_whatever_is_sent_again() {
-    let server = OpenSearch::new();
+    let server = OpenSearch::shared();
     let mut workspace = workspace(&format!(
         "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"score-{{label.customer}}\"",
         server.url
@@ -177,11 +177,11 @@ fn opensearch_has_every_document_once_whatever_is_sent_again() {
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let expected = records(&file);
-    let count = |server: &OpenSearch| server.get("/score-__17/_count")["count"].as_u64().unwrap();
-    assert_eq!(count(&server), expected.len() as u64);
+    let count = |server: &OpenSearch| server.fresh("/score-__17/_count")["count"].as_u64().unwrap();
+    assert_eq!(count(server), expected.len() as u64);
     // Once more, all of it: 409 for each, which is as good.
     workspace.run_ok(&["replay", "--sink", "web", "--from", "2020-01-01"]);
-    assert_eq!(count(&server), expected.len() as u64);
+    assert_eq!(count(server), expected.len() as u64);
     let last = expected.last().unwrap();
     let found = server.get(&format!("/score-__17/_doc/{}", last["event_id"].as_str().unwrap()));
     assert_eq!(found["_source"]["event"]["id"], last["event_id"]);

@@ -128,27 +128,34 @@ impl Collector {
     }
 }
 
-/// OpenSearch's API, in memory.
+/// One node of OpenSearch, for all tests: they keep to indices of their own.
 pub struct OpenSearch {
-    child: Child,
+    _server: Server,
     pub url: String,
 }
 
 impl OpenSearch {
-    pub fn new() -> Self {
-        let folder = cache("PYTHON_READERS", "python").join("lib");
-        let site = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
-        let port = free_port();
-        let child = Command::new(site.join("site-packages/osmem_server/bin/osmem-server"))
-            .args(["-no-stdin-watch", "-addr", &format!("127.0.0.1:{port}")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, url: format!("http://127.0.0.1:{port}") };
-        eventually("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        server
+    pub fn shared() -> &'static Self {
+        static NODE: OnceLock<OpenSearch> = OnceLock::new();
+        NODE.get_or_init(|| {
+            let jars = cache("OPENSEARCH_JARS", "opensearch");
+            let (port, between) = (free_port(), free_port());
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/opensearch/Server.java");
+            let home = scratch().join("opensearch");
+            let command = format!(
+                "java -Xmx512m -cp '{}/*' {source} {} {port} {between}",
+                jars.display(),
+                home.display()
+            );
+            let server = Server::start(port, &scratch().join("opensearch.log"), &command);
+            Self { _server: server, url: format!("http://127.0.0.1:{port}") }
+        })
+    }
+
+    /// What is said after everything sent can be found.
+    pub fn fresh(&self, path: &str) -> serde_json::Value {
+        self.get("/_refresh");
+        self.get(path)
     }
 
     pub fn get(&self, path: &str) -> serde_json::Value {
@@ -159,24 +166,22 @@ impl OpenSearch {
         })
     }
 
-    /// Status and answer.
     pub fn put(&self, path: &str, body: String) -> (u16, String) {
-        let request = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .unwrap()
-            .put(format!("{}{path}", self.url));
+        self.send(reqwest::Method::PUT, path, body)
+    }
+
+    pub fn post(&self, path: &str, body: String) -> (u16, String) {
+        self.send(reqwest::Method::POST, path, body)
+    }
+
+    /// Status and answer.
+    fn send(&self, method: reqwest::Method, path: &str, body: String) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.request(method, format!("{}{path}", self.url));
         super::runtime().block_on(async {
             let request = request.header("content-type", "application/json").body(body);
             let answer = request.send().await.unwrap();
             (answer.status().as_u16(), answer.text().await.unwrap())
         })
-    }
-}
-
-impl Drop for OpenSearch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
