@@ -98,6 +98,7 @@ mod tests {
                 ("sink", Value::Text("splunk".to_owned())),
                 ("error", Value::Text("a\nMESSAGE=forged".to_owned())),
             ],
+            answers: false,
             repeated: 2,
         };
         assert!(journal.write(&line));

@@ -50,6 +50,8 @@ struct Line {
     level: Level,
     message: String,
     fields: Vec<(&'static str, Value)>,
+    /// It answers somebody, and is written as often as it is asked for.
+    answers: bool,
     /// How often the same was said since, and not written.
     repeated: u64,
 }
@@ -62,6 +64,9 @@ enum Value {
     /// A number, or true or false.
     Bare(String),
 }
+
+/// The target of what answers a person: never collapsed.
+pub const ANSWER: &str = "secure_score_forwarder::answer";
 
 /// Events that may wait to be written.
 const QUEUE: usize = 1_024;
@@ -117,9 +122,7 @@ fn write_all(waiting: &Receiver<Said>, lost: &AtomicU64, output: &mut Output) {
         let now = clock::now();
         match said {
             Ok(Said::Line(line)) => {
-                if let Some(line) = collapse.take(line) {
-                    output.write(&line);
-                }
+                collapse.take(line).iter().for_each(|line| output.write(line));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => {
@@ -136,6 +139,7 @@ fn write_all(waiting: &Receiver<Said>, lost: &AtomicU64, output: &mut Output) {
                 message: "events were not logged: they came faster than they could be written"
                     .to_owned(),
                 fields: vec![("events", Value::Bare(missing.to_string()))],
+                answers: false,
                 repeated: 0,
             });
         }
@@ -175,6 +179,7 @@ impl<S: Subscriber> Layer<S> for ToWriter {
             level: *event.metadata().level(),
             message: String::new(),
             fields: Vec::new(),
+            answers: event.metadata().target() == ANSWER,
             repeated: 0,
         };
         event.record(&mut line);
@@ -219,11 +224,12 @@ impl Visit for Line {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let told = self.queue.try_send(Said::End).is_ok();
-        let Some(writer) = self.writer.take().filter(|_| told) else { return };
+        let Some(writer) = self.writer.take() else { return };
         let step = Duration::from_millis(2);
-        let mut waited = Duration::ZERO;
+        let (mut told, mut waited) = (false, Duration::ZERO);
         while !writer.is_finished() && waited < LAST_WORDS {
+            // After a burst there may be no room for it yet.
+            told = told || self.queue.try_send(Said::End).is_ok();
             std::thread::park_timeout(step);
             waited += step;
         }

@@ -70,9 +70,6 @@ fn code(level: Level) -> &'static str {
 
 fn json(line: &Line, out: &mut Vec<u8>) {
     let mut object = serde_json::Map::new();
-    object.insert("time".to_owned(), json!(line.time.to_string()));
-    object.insert("level".to_owned(), json!(line.level.as_str().to_lowercase()));
-    object.insert("message".to_owned(), json!(line.message));
     for (name, value) in &line.fields {
         let value = match value {
             Value::Text(text) | Value::Shown(text) => json!(text),
@@ -80,6 +77,10 @@ fn json(line: &Line, out: &mut Vec<u8>) {
         };
         object.insert((*name).to_owned(), value);
     }
+    // Last, so that no field of somebody else's stands in their place.
+    object.insert("time".to_owned(), json!(line.time.to_string()));
+    object.insert("level".to_owned(), json!(line.level.as_str().to_lowercase()));
+    object.insert("message".to_owned(), json!(line.message));
     if line.repeated > 0 {
         object.insert("repeated".to_owned(), json!(line.repeated));
     }
@@ -103,6 +104,7 @@ mod tests {
                 ("newest", Value::Shown("2026-11-22".to_owned())),
                 ("error", Value::Text("line one\nline \"two\"".to_owned())),
             ],
+            answers: false,
             repeated: 7,
         };
         let mut out = Vec::new();
