@@ -1,6 +1,6 @@
 //! What tenants want to keep.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::{Checkpoint, CheckpointError, tenant_row};
 use crate::model::{Baseline, Day, TenantId};
@@ -48,7 +48,10 @@ impl Checkpoint {
         while let Some(row) = rows.next()? {
             let text: String = row.get(3)?;
             let Ok(targets) = Baseline::parse_targets(&text) else {
-                tracing::warn!(%tenant, "a stored baseline makes no sense and is passed over");
+                tracing::error!(
+                    %tenant,
+                    "a stored baseline makes no sense and is passed over: `state repair` lets go of it"
+                );
                 continue;
             };
             baselines.push(Baseline {
@@ -65,4 +68,21 @@ impl Checkpoint {
 /// The baseline that an entry is measured against.
 pub fn in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
+}
+
+/// Baselines that cannot be read: tenant, the entry they are in force from, the tenant's GUID, name.
+pub(super) fn unreadable(
+    connection: &Connection,
+) -> Result<Vec<(i64, i64, String, String)>, CheckpointError> {
+    let mut unreadable = Vec::new();
+    let mut statement = connection.prepare(
+        "SELECT b.tenant, b.since, t.guid, b.name, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if Baseline::parse_targets(&row.get::<_, String>(4)?).is_err() {
+            unreadable.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        }
+    }
+    Ok(unreadable)
 }

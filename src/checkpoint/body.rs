@@ -115,12 +115,14 @@ fn insert(
 }
 
 fn compress(body: &str, dictionary: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
-    use zstd::zstd_safe::CParameter;
-    let mut compressor =
-        zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary.unwrap_or_default())?;
-    // The frame proves on reading that it is what was written.
-    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-    Ok(compressor.compress(body.as_bytes())?)
+    Ok(sealed(body.as_bytes(), LEVEL, dictionary.unwrap_or_default())?)
+}
+
+/// Compressed with zstd; the frame proves on reading that it is what was written.
+pub(super) fn sealed(bytes: &[u8], level: i32, dictionary: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut compressor = zstd::bulk::Compressor::with_dictionary(level, dictionary)?;
+    compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
+    compressor.compress(bytes)
 }
 
 fn decompress(

@@ -1,12 +1,17 @@
 //! Catalogue versions: a list of (profile, decisions); profiles once by content for all tenants.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{CatalogueMember, Checkpoint, CheckpointError};
+use super::{CatalogueMember, Checkpoint, CheckpointError, body::sealed};
 
 /// Of a catalogue as packed, decisions and all; a larger one is refused before it is written.
 const MAX_MEMBERS: usize = super::body::MAX_BODY;
+
+/// Stands for the digest of what is gone, and whose number is not given again.
+pub(super) const GONE: &[u8] = &[0];
 
 /// The version that these members make: the tenant's newest if nothing changed, else a new one.
 /// An empty catalogue was not read, and leaves the newest in place.
@@ -28,7 +33,9 @@ pub(super) fn store(
         .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
         .collect();
     ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let version = version_digest(&ordered);
+    let version = version_digest(
+        ordered.iter().map(|(digest, member)| (digest.as_slice(), member.decisions)),
+    );
     if let Some((id, digest)) = newest
         && digest == version
     {
@@ -43,7 +50,7 @@ pub(super) fn store(
     if packed.len() > MAX_MEMBERS {
         return Err(CheckpointError::TooLarge("catalogue"));
     }
-    let packed = zstd::bulk::compress(&packed, 3)?;
+    let packed = sealed(&packed, 3, &[])?;
     connection.execute(
         "INSERT INTO catalogue (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
         params![tenant, version, observed_ms, packed],
@@ -101,14 +108,69 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError
     Ok(members)
 }
 
-fn version_digest(ordered: &[(Vec<u8>, &CatalogueMember<'_>)]) -> Vec<u8> {
+fn version_digest<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
-    for (digest, member) in ordered {
+    for (digest, decisions) in members {
         context.update(digest);
-        context.update(&(member.decisions.len() as u64).to_be_bytes());
-        context.update(member.decisions.as_bytes());
+        context.update(&(decisions.len() as u64).to_be_bytes());
+        context.update(decisions.as_bytes());
     }
     context.finish().as_ref().to_vec()
+}
+
+/// Of profiles, by number.
+pub(super) type Digests = BTreeMap<i64, Vec<u8>>;
+
+/// Whether a stored profile is what was written, or the place of one that is gone.
+fn is_sound_profile(stored: &[u8], bytes: &[u8]) -> bool {
+    let Ok(shared) = zstd::bulk::decompress(bytes, MAX_MEMBERS) else { return false };
+    digest(&SHA256, &shared).as_ref() == stored || (shared.is_empty() && stored == GONE)
+}
+
+/// Whether a stored version is what was written, of profiles that are sound: their digests by number.
+fn is_sound(stored: &[u8], packed: &[u8], profiles: &Digests) -> bool {
+    let Ok(members) = unpack(packed) else { return false };
+    let named: Option<Vec<(&[u8], &str)>> = members
+        .iter()
+        .map(|m| Some((profiles.get(&m.profile)?.as_slice(), m.decisions.as_str())))
+        .collect();
+    let sound = named.is_some_and(|named| version_digest(named.into_iter()) == stored);
+    sound || (members.is_empty() && stored == GONE)
+}
+
+/// The digests of the profiles that are what was written, by number; and those that are not.
+pub(super) fn profiles(connection: &Connection) -> Result<(Digests, Vec<i64>), CheckpointError> {
+    let (mut sound, mut unsound) = (BTreeMap::new(), Vec::new());
+    let mut statement = connection.prepare("SELECT id, digest, bytes FROM profile ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, digest, bytes): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if is_sound_profile(&digest, &bytes) {
+            sound.insert(id, digest);
+        } else {
+            unsound.push(id);
+        }
+    }
+    Ok((sound, unsound))
+}
+
+/// The versions that are not what was written, of these profiles: number, and the tenant's GUID.
+pub(super) fn unsound(
+    connection: &Connection,
+    profiles: &Digests,
+) -> Result<Vec<(i64, String)>, CheckpointError> {
+    let mut unsound = Vec::new();
+    let mut statement = connection.prepare(
+        "SELECT c.id, t.guid, c.digest, c.members FROM catalogue c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (digest, packed): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        if !is_sound(&digest, &packed, profiles) {
+            unsound.push((row.get(0)?, row.get(1)?));
+        }
+    }
+    Ok(unsound)
 }
 
 fn store_profile(
@@ -123,7 +185,7 @@ fn store_profile(
     if let Some(id) = known {
         return Ok(id);
     }
-    let bytes = zstd::bulk::compress(shared.as_bytes(), 9)?;
+    let bytes = sealed(shared.as_bytes(), 9, &[])?;
     connection
         .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
         .execute(params![digest, bytes])?;

@@ -43,12 +43,15 @@ impl Checkpoint {
     }
 
     fn copy_into(&self, to: &Path) -> Result<u64, CheckpointError> {
-        self.connection().execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        self.connection().execute("VACUUM INTO ?1", [text_of(to)?])?;
         fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
         let connection = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         examine(&connection, to)?;
         drop(connection);
         fs_err::File::open(to)?.sync_all()?;
+        // And that it has a name.
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs_err::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(fs_err::metadata(to)?.len())
     }
 
@@ -62,22 +65,33 @@ impl Checkpoint {
         from: &Path,
         stamp: &str,
     ) -> Result<Restored, CheckpointError> {
-        let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        examine(&source, from)?;
+        let no_backup = |error: CheckpointError| match error {
+            newer @ CheckpointError::Newer(_) => newer,
+            error => CheckpointError::NoBackup(from.to_owned(), Box::new(error)),
+        };
+        let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let source = source.map_err(|error| no_backup(error.into()))?;
+        examine(&source, from).map_err(no_backup)?;
         // A file that is only just begun is no backup of anything.
         if source.query_row("PRAGMA user_version", [], |row| row.get::<_, i32>(0))? == 0 {
-            return Err(CheckpointError::Foreign(from.to_owned()));
+            return Err(no_backup(CheckpointError::Foreign(from.to_owned())));
         }
-        drop(source);
         prepare(directory)?;
         let _lock = Lock::take(directory)?;
         let new = directory.join(format!("{DATABASE}.restored"));
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        std::io::copy(&mut fs_err::File::open(from)?, &mut file)?;
-        file.sync_all()?;
-        drop(file);
+        // Of a restore that was cut off.
+        for part in ["", "-wal", "-shm"] {
+            let left = directory.join(format!("{DATABASE}.restored{part}"));
+            if left.exists() {
+                fs_err::remove_file(left)?;
+            }
+        }
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        // With what lies in its write-ahead log, if it has one.
+        source.execute("VACUUM INTO ?1", [text_of(&new)?])?;
+        drop(source);
         let restored = adopt(directory, &new)?;
+        examine(&Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_ONLY)?, &new)?;
         let set_aside = set_aside(directory, &format!("before-restore-{stamp}"))?;
         fs_err::rename(&new, directory.join(DATABASE))?;
         fs_err::File::open(directory)?.sync_all()?;
@@ -92,6 +106,14 @@ impl Checkpoint {
     }
 }
 
+/// SQLite takes names of files as text.
+fn text_of(path: &Path) -> std::io::Result<&str> {
+    path.to_str().ok_or_else(|| {
+        let message = format!("`{}` is no UTF-8 and cannot be a name here", path.display());
+        std::io::Error::new(std::io::ErrorKind::InvalidFilename, message)
+    })
+}
+
 /// Makes a copied database one of this directory.
 fn adopt(directory: &Path, database: &Path) -> Result<Restored, CheckpointError> {
     let mut connection = Connection::open(database)?;
@@ -104,7 +126,15 @@ fn adopt(directory: &Path, database: &Path) -> Result<Restored, CheckpointError>
     transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL", [])?;
     // Jobs of that time are done, or forgotten.
     transaction.execute("DELETE FROM replay", [])?;
-    let remembered = CursorFile::read(directory).ok().flatten().unwrap_or_default();
+    let remembered = CursorFile::read(directory).unwrap_or_else(|error| {
+        let error = crate::error::chain(&error);
+        tracing::warn!(
+            error,
+            "`cursors.json` cannot be used: what was sent since the backup is sent again"
+        );
+        None
+    });
+    let remembered = remembered.unwrap_or_default();
     let mut newer_cursors = 0;
     for kept in remembered.of_lost(&checkpoint_id) {
         newer_cursors += transaction.execute(
@@ -124,6 +154,11 @@ fn adopt(directory: &Path, database: &Path) -> Result<Restored, CheckpointError>
 /// Renames the database and what belongs to it; gives its new path, if there was one.
 fn set_aside(directory: &Path, end: &str) -> Result<Option<PathBuf>, CheckpointError> {
     let mut moved = None;
+    // Never over what was set aside within the same second.
+    let is_taken = |end: &String| directory.join(format!("{DATABASE}.{end}")).exists();
+    let numbered = (2..).map(|number| format!("{end}-{number}"));
+    let end = std::iter::once(end.to_owned()).chain(numbered).find(|end| !is_taken(end));
+    let end = end.unwrap_or_default();
     for part in ["-wal", "-shm", ""] {
         let old = directory.join(format!("{DATABASE}{part}"));
         if old.exists() {

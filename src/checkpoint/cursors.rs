@@ -301,6 +301,7 @@ impl Checkpoint {
 
     /// Writes the second cursor file.
     pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
+        let _alone = self.cursor_file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let file = self.cursors()?;
         Ok(file.write(&self.directory)?)
     }

@@ -24,12 +24,22 @@ pub enum CheckpointError {
     Older(i32),
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
+    #[error("`{}` is no backup that could be restored; nothing was changed", .0.display())]
+    NoBackup(PathBuf, #[source] Box<CheckpointError>),
     #[error("sink `{0}` cannot go on as `{1}`: there is one of that name already")]
     SinkExists(String, String),
     #[error("the cursor of sink `{0}` is not where it was thought to be")]
     CursorMoved(String),
     #[error("the {0} is too large to be kept")]
     TooLarge(&'static str),
+    #[error(
+        "another process is reading the checkpoint, so that what it freed is not off the disk yet: do it once more"
+    )]
+    Busy,
+    #[error(
+        "the tenant is erased, but traces of it are left in the file: say `state forget` once more"
+    )]
+    NotScrubbed(#[source] Box<CheckpointError>),
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     #[error("the database failed")]

@@ -5,11 +5,14 @@ use std::{
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::CheckpointError;
 
 const FILE: &str = "lock";
+const A_MOMENT: Duration = Duration::from_millis(20);
+const ASKED: u32 = 15;
 
 /// Held for as long as the value lives.
 #[derive(Debug)]
@@ -26,17 +29,22 @@ pub struct Holder {
 }
 
 impl Lock {
+    #[expect(clippy::disallowed_methods, reason = "nothing runs yet that could be held up")]
     pub(super) fn take(directory: &Path) -> Result<Self, CheckpointError> {
         let file = open(directory)?;
-        match file.try_lock() {
-            Ok(()) => {
-                let lock = Self { file };
-                lock.write(None)?;
-                Ok(lock)
+        // Who only asks whose it is has it for a moment, too.
+        for _ in 0..ASKED {
+            match file.try_lock() {
+                Ok(()) => {
+                    let lock = Self { file };
+                    lock.write(None)?;
+                    return Ok(lock);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(A_MOMENT),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
             }
-            Err(TryLockError::WouldBlock) => Err(CheckpointError::Locked(read(&file))),
-            Err(TryLockError::Error(error)) => Err(error.into()),
         }
+        Err(CheckpointError::Locked(read(&file)))
     }
 
     pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {

@@ -11,8 +11,10 @@ mod copy;
 mod cursor_file;
 mod cursors;
 mod error;
+mod held;
 mod history;
 mod lock;
+mod mend;
 mod pack;
 mod polls;
 mod read;
@@ -38,24 +40,30 @@ pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
 pub use error::CheckpointError;
+pub use held::HeldDay;
 pub use history::{OwedDay, PastEntry};
 pub use lock::Holder;
+pub use mend::{LostText, Mended};
 pub use polls::PollState;
 pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
 pub use replay::{Letter, ReplayStatus};
 pub use retention::{Forgotten, Pruned};
 pub use status::{Outline, SinkStatus, Status, TenantStatus};
-pub use take::{CatalogueMember, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking};
-pub use verify::{Finding, Mended, Verdict};
+pub use take::{CatalogueMember, Enriched, EntryFlags, NewEntry, PollEnd, Taking};
+pub use verify::{Finding, Verdict};
 
 use crate::model::TenantId;
 
 /// `ssf1`, so that `file` and a second program know whose database it is.
 const APPLICATION_ID: i32 = 0x7373_6631;
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 /// What each version adds to the one before.
-const SCHEMAS: [&str; VERSION as usize] =
-    [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const SCHEMAS: [&str; VERSION as usize] = [
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 /// The day that an entry belongs to: of an observation, the one on which it was made.
 const ON_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
 /// Which entries a sink `s` is sent: an observation about itself it is not.
@@ -74,6 +82,8 @@ pub struct Checkpoint {
     id: String,
     /// Cursors from before the database was lost, if it was.
     remembered: Mutex<CursorFile>,
+    /// One writes the second cursor file at a time.
+    cursor_file: Mutex<()>,
 }
 
 /// Names of controls and their numbers in the database.
@@ -143,7 +153,14 @@ impl Checkpoint {
         let remembered = match CursorFile::read(directory) {
             Ok(file) => file.unwrap_or_default(),
             Err(error) => {
-                tracing::warn!(%error, "the second cursor file cannot be used; it will be written anew");
+                let error = crate::error::chain(&error);
+                // Who only looks writes nothing, and looks often.
+                if lock.is_some() {
+                    tracing::warn!(
+                        error,
+                        "the second cursor file cannot be used; it will be written anew"
+                    );
+                }
                 CursorFile::default()
             }
         };
@@ -155,6 +172,7 @@ impl Checkpoint {
             lock,
             id,
             remembered: Mutex::new(remembered),
+            cursor_file: Mutex::default(),
         })
     }
 

@@ -35,7 +35,7 @@ pub(super) fn pack(
         out.push(presence(&fields) | on_bits(control.on) << 4);
         fields.into_iter().flatten().for_each(|n| write_number(n, &mut out));
     }
-    zstd::bulk::compress(&out, 3).map_err(CheckpointError::File)
+    super::body::sealed(&out, 3, &[]).map_err(CheckpointError::File)
 }
 
 pub(super) fn unpack(

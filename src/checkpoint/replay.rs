@@ -33,10 +33,12 @@ pub struct Letter {
     pub again: bool,
 }
 
-/// Entries of a replay, with the columns of a [`Pending`] before and the restriction after.
+/// Entries of a replay, with the columns of a [`Pending`] before and the restriction after. What the
+/// sink does not get any more it does not get once more either.
 fn waiting() -> String {
     format!(
         "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
+         JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
          JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
             AND {ON_DAY} BETWEEN r.first_day AND r.last_day AND {FOR_SINK}"
     )
@@ -116,7 +118,9 @@ impl Checkpoint {
 
     /// A sink's dead letters that are to be sent again, in the order of the logs.
     pub fn pending_letters(&self, sink: &str, limit: u32) -> Result<Vec<Letter>, CheckpointError> {
-        self.letters_where("s.name = ?1 AND d.again", params![sink, limit])
+        let wanted = "s.name = ?1 AND d.again AND EXISTS
+            (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
+        self.letters_where(wanted, params![sink, limit])
     }
 
     /// The newest dead letters of all sinks, up to a number.

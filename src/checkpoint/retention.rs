@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, catalogue::GONE};
 use crate::model::{Day, TenantId};
 
 /// What pruning let go.
@@ -74,6 +74,21 @@ impl Checkpoint {
         Ok(pruned)
     }
 
+    /// The last day on which [`Self::prune`] was through, kept by [`Self::set_pruned`].
+    pub fn pruned_on(&self) -> Result<Option<Day>, CheckpointError> {
+        let day: Option<String> = self
+            .connection()
+            .query_row("SELECT value FROM meta WHERE key = 'pruned'", [], |row| row.get(0))
+            .optional()?;
+        Ok(day.and_then(|day| Day::parse(&day)))
+    }
+
+    pub fn set_pruned(&self, today: Day) -> Result<(), CheckpointError> {
+        self.connection()
+            .execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?1)", [today.to_string()])?;
+        Ok(())
+    }
+
     /// Lets go of some bodies of days before this one, the oldest first.
     fn let_go(&self, before: Day) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
@@ -104,37 +119,87 @@ impl Checkpoint {
 
     /// Gives what is free inside the file back to the disk. Writes all of it once more.
     pub fn compact(&self) -> Result<(), CheckpointError> {
-        Ok(self.connection().execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);")?)
+        let connection = self.connection();
+        connection.execute_batch("VACUUM")?;
+        fold(&connection)
     }
 
     /// Erases a tenant: what it sent, what was noticed, who decided what, how far sinks have got. What
-    /// is freed is overwritten. `None` if nothing is known of it.
+    /// is freed is overwritten; if that fails half way, the same again goes on with it. `None` if
+    /// nothing is known of it.
     pub fn forget(
         &self,
         tenant: TenantId,
         now_ms: i64,
     ) -> Result<Option<Forgotten>, CheckpointError> {
         let guid = tenant.to_string();
-        let forgotten = {
-            let mut connection = self.connection();
-            connection.execute_batch("PRAGMA secure_delete = ON")?;
-            let transaction = connection.transaction()?;
-            let row: Option<i64> = transaction
-                .query_row("SELECT id FROM tenant WHERE guid = ?1", [&guid], |row| row.get(0))
-                .optional()?;
-            let Some(row) = row else { return Ok(None) };
-            let mut forgotten = erase(&transaction, row, &guid)?;
-            transaction.commit()?;
-            forgotten.checkpoint_id.clone_from(&self.id);
-            forgotten.at_ms = now_ms;
-            forgotten
-        };
-        self.compact()?;
+        self.connection().execute_batch("PRAGMA secure_delete = ON")?;
+        let forgotten = self.forget_securely(&guid, now_ms);
         self.connection().execute_batch("PRAGMA secure_delete = OFF")?;
-        self.remembered().forget(&guid);
-        self.write_cursor_file()?;
+        forgotten
+    }
+
+    fn forget_securely(
+        &self,
+        guid: &str,
+        now_ms: i64,
+    ) -> Result<Option<Forgotten>, CheckpointError> {
+        let key = format!("{FORGETTING}{guid}");
+        let Some(forgotten) = self.erase(guid, &key, now_ms)? else { return Ok(None) };
+        self.remembered().forget(guid);
+        let scrubbed = self.write_cursor_file().and_then(|()| self.compact());
+        scrubbed.map_err(|error| CheckpointError::NotScrubbed(Box::new(error)))?;
+        let connection = self.connection();
+        connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
+        // All that is left in the log is that the tenant is gone.
+        let _ = fold(&connection);
         Ok(Some(forgotten))
     }
+
+    /// In one transaction with the receipt, which stays until nothing else does.
+    fn erase(
+        &self,
+        guid: &str,
+        key: &str,
+        now_ms: i64,
+    ) -> Result<Option<Forgotten>, CheckpointError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        let begun: Option<String> = transaction
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .optional()?;
+        let row: Option<i64> = transaction
+            .query_row("SELECT id FROM tenant WHERE guid = ?1", [guid], |row| row.get(0))
+            .optional()?;
+        let forgotten = match (row, begun) {
+            (None, None) => return Ok(None),
+            (None, Some(receipt)) => serde_json::from_str(&receipt).unwrap_or_default(),
+            (Some(row), _) => Forgotten {
+                checkpoint_id: self.id.clone(),
+                at_ms: now_ms,
+                ..erase(&transaction, row, guid)?
+            },
+        };
+        let receipt = serde_json::to_string(&forgotten).map_err(std::io::Error::from)?;
+        transaction.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, &receipt])?;
+        transaction.commit()?;
+        Ok(Some(forgotten))
+    }
+}
+
+/// In `meta`, with the tenant's GUID: an erasure under way, and its receipt.
+const FORGETTING: &str = "forgetting/";
+
+/// Folds the write-ahead log into the database and empties it. SQLite waits for readers, five seconds
+/// at a time.
+fn fold(connection: &Connection) -> Result<(), CheckpointError> {
+    for _ in 0..3 {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(());
+        }
+    }
+    Err(CheckpointError::Busy)
 }
 
 fn erase(
@@ -201,15 +266,15 @@ impl Numbers {
     fn hold(&self, connection: &Connection) -> Result<(), CheckpointError> {
         let nothing = zstd::bulk::compress(&[], 1)?;
         connection.execute(
-            "INSERT INTO profile (id, digest, bytes) SELECT ?1, zeroblob(1), ?2 WHERE ?1 IS NOT NULL
+            "INSERT INTO profile (id, digest, bytes) SELECT ?1, ?3, ?2 WHERE ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.profile, nothing],
+            params![self.profile, nothing, GONE],
         )?;
         connection.execute(
             "INSERT INTO catalogue (id, tenant, digest, observed, members)
-             SELECT ?1, t.id, zeroblob(1), 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
+             SELECT ?1, t.id, ?3, 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.catalogue, nothing],
+            params![self.catalogue, nothing, GONE],
         )?;
         Ok(())
     }
@@ -220,8 +285,8 @@ fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
     // Those that lean first, then what they leaned on.
     for _ in 0..2 {
         connection.execute(
-            "DELETE FROM body WHERE id NOT IN (SELECT body FROM entry WHERE body IS NOT NULL)
-               AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
+            "DELETE FROM body WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
+               AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id)",
             [],
         )?;
     }

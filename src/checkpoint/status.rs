@@ -24,7 +24,7 @@ pub struct Status {
 pub struct Outline {
     pub newest_day: Option<Day>,
     /// Tenants whose last poll failed.
-    pub failing: u64,
+    pub failing: Vec<TenantId>,
 }
 
 /// Dead letters that a status lists.
@@ -72,19 +72,27 @@ impl Checkpoint {
         })
     }
 
-    /// The newest day of all, and how many tenants cannot be read: cheap, however many there are.
-    pub fn outline(&self) -> Result<Outline, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)),
-                count(CASE WHEN t.last_error IS NOT NULL THEN 1 END) FROM tenant t WHERE t.guid <> '-'",
+    /// The newest day of all, and which tenants cannot be read: cheap, however many there are. `None`
+    /// if somebody is at the checkpoint, and this is not to `wait`.
+    pub fn outline(&self, wait: bool) -> Result<Option<Outline>, CheckpointError> {
+        let connection = match self.connection.try_lock() {
+            Ok(connection) => connection,
+            Err(_) if wait => self.connection(),
+            Err(_) => return Ok(None),
+        };
+        let mut newest = connection.prepare_cached(
+            "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)) FROM tenant t
+             WHERE t.guid <> '-'",
         )?;
-        Ok(statement.query_row([], |row| {
-            Ok(Outline {
-                newest_day: row.get::<_, Option<i32>>(0)?.and_then(Day::from_number),
-                failing: row.get::<_, i64>(1)?.cast_unsigned(),
-            })
-        })?)
+        let newest: Option<i32> = newest.query_row([], |row| row.get(0))?;
+        let mut failing =
+            connection.prepare_cached("SELECT guid FROM tenant WHERE last_error IS NOT NULL")?;
+        let failing = failing.query_map([], |row| row.get::<_, String>(0))?;
+        let failing = failing.collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(Outline {
+            newest_day: newest.and_then(Day::from_number),
+            failing: failing.iter().filter_map(|guid| tenant_id(guid).ok()).collect(),
+        }))
     }
 
     /// The place after the last of each tenant's log.
@@ -137,7 +145,7 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            &format!("SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min(e.day), s.id, s.truncated,
+            &format!("SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min({ON_DAY}), s.id, s.truncated,
                 (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
              LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}

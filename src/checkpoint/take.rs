@@ -61,17 +61,6 @@ impl EntryFlags {
     }
 }
 
-/// A day taken and not released.
-#[derive(Clone, Debug)]
-pub struct HeldDay {
-    pub day: Day,
-    /// When the day was held first, and when this copy was read; milliseconds since 1970-01-01.
-    pub since_ms: i64,
-    pub observed_ms: i64,
-    /// As sent.
-    pub body: String,
-}
-
 /// A rich copy of a day that is kept poor: no news, but the texts.
 #[derive(Debug)]
 pub struct Enriched<'a> {
@@ -211,29 +200,6 @@ impl Checkpoint {
         Ok(whole.and_then(|(day, revision)| Some((Day::from_number(day)?, revision))))
     }
 
-    /// The days that are held back, oldest first.
-    pub fn held(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT h.day, h.since, h.observed, h.body FROM held h JOIN tenant t ON t.id = h.tenant
-             WHERE t.guid = ?1 ORDER BY h.day",
-        )?;
-        let mut rows = statement.query([tenant.to_string()])?;
-        let mut held = Vec::new();
-        while let Some(row) = rows.next()? {
-            let damaged = || CheckpointError::Damaged("a held day cannot be read".to_owned());
-            let bytes: Vec<u8> = row.get(3)?;
-            let body = zstd::bulk::decompress(&bytes, body::MAX_BODY).map_err(|_| damaged())?;
-            held.push(HeldDay {
-                day: Day::from_number(row.get(0)?).ok_or_else(damaged)?,
-                since_ms: row.get(1)?,
-                observed_ms: row.get(2)?,
-                body: String::from_utf8(body).map_err(|_| damaged())?,
-            });
-        }
-        Ok(held)
-    }
-
     /// Days that are owed and due to be asked for again: at seven polls, then weekly.
     pub fn owed(&self, tenant: TenantId, now_ms: i64) -> Result<Vec<Day>, CheckpointError> {
         let connection = self.connection();
@@ -318,7 +284,7 @@ impl Take<'_> {
     /// Keeps copies of days that are not to be released yet; a later copy replaces an earlier one.
     fn hold(&self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
         for (day, body) in &taking.held {
-            let bytes = zstd::bulk::compress(body.text()?.as_bytes(), 9)?;
+            let bytes = body::sealed(body.text()?.as_bytes(), 9, &[])?;
             self.transaction.execute(
                 "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
                  ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
@@ -419,20 +385,7 @@ impl Take<'_> {
     }
 
     fn pack(&mut self, facts: &DayFacts) -> Result<Vec<u8>, CheckpointError> {
-        let transaction = self.transaction;
-        pack::pack(facts, |name| {
-            if let Some(id) = self.names.by_name.get(name) {
-                return Ok(*id);
-            }
-            transaction
-                .prepare_cached("INSERT INTO control (name) VALUES (?1)")?
-                .execute([name])?;
-            let id = u32::try_from(transaction.last_insert_rowid());
-            let id =
-                id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
-            self.names.add(id, name);
-            Ok(id)
-        })
+        pack::pack(facts, |name| name_id(self.transaction, self.names, name))
     }
 }
 
@@ -492,6 +445,22 @@ fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError
         )?
         .query_row([tenant], |row| row.get(0))?;
     Ok(seq)
+}
+
+/// The number of a control's name, given when it is first met.
+pub(super) fn name_id(
+    connection: &Connection,
+    names: &mut Names,
+    name: &str,
+) -> Result<u32, CheckpointError> {
+    if let Some(id) = names.by_name.get(name) {
+        return Ok(*id);
+    }
+    connection.prepare_cached("INSERT INTO control (name) VALUES (?1)")?.execute([name])?;
+    let id = u32::try_from(connection.last_insert_rowid());
+    let id = id.map_err(|_| CheckpointError::Damaged("too many control names".to_owned()))?;
+    names.add(id, name);
+    Ok(id)
 }
 
 /// The facts in a row, by the columns of the day and of the packed facts.

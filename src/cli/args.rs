@@ -44,7 +44,7 @@ pub(super) enum Command {
     Once,
     /// Print days straight from the API; no sink, no checkpoint
     Fetch(Fetch),
-    /// Validate the configuration, the secrets and the state directory
+    /// Validate the configuration and the secrets, and say what a new sink would be sent
     Check(Check),
     /// Show how far everything has got
     Status(Status),
@@ -234,7 +234,7 @@ pub(super) enum State {
     /// Read everything that is kept once, and say what is not as it was written
     Verify,
     /// Mend what can be mended; set a database aside that cannot be used
-    Repair,
+    Repair(StateRepair),
     /// Write all of it into one file, also beside a running daemon
     Backup(StateBackup),
     /// Put a backup in the checkpoint's place, under an id of its own
@@ -245,6 +245,14 @@ pub(super) enum State {
     Export(StateExport),
     /// Erase a tenant that is no longer configured, with a receipt
     Forget(StateForget),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StateRepair {
+    /// Set the database aside, too, if part of it cannot be mended: all but what Microsoft still has
+    /// is lost to the new one
+    #[arg(long)]
+    pub set_aside: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,9 @@
 //! `baseline`: what tenants want to keep, and what has drifted from it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{Exit, Failed, act_as_owner, args, block_on, count, load, no_tenant, print, say};
 use crate::{
@@ -84,6 +87,9 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<Exit, Failed> {
         let message = "there is no such day of any of these tenants: no baseline was set";
         return Err(Failed { exit: Exit::Usage, message: message.to_owned() });
     }
+    if let (Some(targets), Some(file)) = (&from_file, &args.file) {
+        refuse_strangers(&opened, targets, file)?;
+    }
     let holder = super::holder_of(&opened.configuration.state_directory);
     drop(opened);
     match holder {
@@ -95,6 +101,38 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<Exit, Failed> {
         say(&format!("tenant {tenant}: baseline {name} with {targets}, from the next day on"));
     }
     Ok(Exit::Done)
+}
+
+/// A target of a control that no tenant has would never be missed.
+fn refuse_strangers(
+    opened: &Opened,
+    targets: &[(String, Target)],
+    file: &Path,
+) -> Result<(), Failed> {
+    let mut known = BTreeSet::new();
+    for (_, tenant) in opened.tenants() {
+        let Some(newest) = opened.checkpoint.newest_day(tenant.id)? else { continue };
+        let kept = opened.checkpoint.ledger(tenant.id, newest)?;
+        let controls = kept.values().flat_map(|day| &day.facts.controls);
+        known.extend(controls.map(|control| control.name.to_string()));
+    }
+    let strangers: Vec<String> = targets
+        .iter()
+        .filter(|(name, _)| !known.is_empty() && !known.contains(name))
+        .map(|(name, _)| {
+            let near = known.iter().map(|known| {
+                (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known)
+            });
+            let near = near.min().filter(|(distance, _)| *distance <= 3);
+            let hint = near.map(|(_, near)| format!("; did you mean `{near}`?"));
+            format!("there is no control `{name}`{}", hint.unwrap_or_default())
+        })
+        .collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{}: {}", file.display(), strangers.join("\n"));
+    Err(Failed { exit: Exit::Usage, message })
 }
 
 fn name_of(args: &args::BaselineSet) -> String {

@@ -5,11 +5,13 @@ use std::{io::Write, path::Path};
 
 use super::{Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Forgotten, Pruned, Restored, Verdict},
+    checkpoint::{
+        Checkpoint, CheckpointError, Forgotten, LostText, Mended, Pruned, Restored, Verdict,
+    },
     clock,
     config::{Configuration, TenantName},
     daemon::{self, Event, Request},
-    model::TenantId,
+    model::{Day, TenantId},
 };
 
 pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
@@ -17,7 +19,7 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
     let configuration = Configuration::load(config)?;
     match args {
         args::State::Verify => verify(&configuration),
-        args::State::Repair => repair(&configuration),
+        args::State::Repair(args) => repair(&configuration, args),
         args::State::Backup(args) => backup(&configuration, args),
         args::State::Restore(args) => restore(&configuration, args),
         args::State::Prune(args) => prune(&configuration, args),
@@ -62,9 +64,10 @@ fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// What can be mended is mended; a database that cannot be used is set aside, and the next start makes
-/// a new one, which learns from `cursors.json` what was sent.
-fn repair(configuration: &Configuration) -> Result<Exit, Failed> {
+/// What can be mended is mended. A database that cannot be used is set aside, and the next start
+/// makes a new one, which learns from `cursors.json` what was sent; one that can be used is only set
+/// aside if that is asked for, for its history would go with it.
+fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exit, Failed> {
     let directory = &configuration.state_directory;
     act_as_owner(directory)?;
     let usable = match Checkpoint::probe(directory) {
@@ -74,33 +77,70 @@ fn repair(configuration: &Configuration) -> Result<Exit, Failed> {
     };
     if usable {
         let checkpoint = Checkpoint::open(directory)?;
-        let mended = checkpoint.mend(clock::now().as_millisecond())?;
-        for (tenant, day) in &mended.days {
-            say(&format!(
-                "tenant {tenant}: {day} cannot be read any more; it is asked for again, and `replay --sink NAME --from {day} --to {day}` sends it to who lacks it"
-            ));
-        }
-        if mended.catalogues > 0 {
-            say(&format!(
-                "{} let go; the next poll reads it anew",
-                count(mended.catalogues, "catalogue")
-            ));
-        }
+        let now = clock::now();
+        say_mended(&checkpoint.mend(now.as_millisecond(), daemon::facts_of)?, Day::of(now));
         let verdict = checkpoint.verify()?;
         if verdict.findings.is_empty() {
             print("the checkpoint is sound\n")?;
             return Ok(Exit::Done);
         }
         say_verdict(&verdict)?;
+        if !args.set_aside {
+            say(
+                "hint: this cannot be mended in place. `state restore FILE` brings a backup back; without one, `state repair --set-aside` begins anew with the 90 days that Microsoft still has",
+            );
+            return Ok(Exit::Unusable);
+        }
     }
     let aside = Checkpoint::set_aside(directory, &stamp())?;
     if let Some(aside) = aside {
         say(&format!(
-            "the database is damaged beyond mending, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
+            "the database cannot be mended, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
             aside.display()
         ));
     }
     Ok(Exit::Done)
+}
+
+/// What was mended, and what became of what could not be.
+fn say_mended(mended: &Mended, today: Day) {
+    for LostText { tenant, day, lacking } in &mended.days {
+        let then = if *day < today.plus(-90) {
+            "Microsoft does not have it any more".to_owned()
+        } else if lacking.is_empty() {
+            "it is asked for again".to_owned()
+        } else {
+            let replays: Vec<String> = lacking
+                .iter()
+                .map(|sink| format!("`replay --sink {sink} --from {day} --to {day}`"))
+                .collect();
+            format!("it is asked for again; after that poll, {} sends it", replays.join(" and "))
+        };
+        say(&format!("tenant {tenant}: the text of {day} cannot be read any more; {then}"));
+    }
+    for (tenant, day) in &mended.held {
+        say(&format!("tenant {tenant}: {day}, which was held, is lost; it is asked for again"));
+    }
+    for (tenant, name) in &mended.baselines {
+        say(&format!(
+            "tenant {tenant}: baseline `{name}` is lost; set it again with `baseline set`"
+        ));
+    }
+    for (tenant, sink) in &mended.cursors {
+        say(&format!("tenant {tenant}: the cursor of sink `{sink}` is back at the end of the log"));
+    }
+    if mended.facts > 0 {
+        say(&format!(
+            "the facts of {} made anew from the text",
+            plural(mended.facts, "day were", "days were")
+        ));
+    }
+    if mended.catalogues > 0 {
+        say(&format!(
+            "{} lost; days told with it go by the tenant's next, and the next poll reads the newest anew",
+            plural(mended.catalogues, "catalogue is", "catalogues are")
+        ));
+    }
 }
 
 fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exit, Failed> {

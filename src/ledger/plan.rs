@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Asked, Holding, Origin, Plan, Release, Seen, WINDOW};
-use crate::model::{Comparison, Day, KeptDay, compare};
+use crate::model::{Comparison, Day, KeptDay, compare, day_digest};
 
 /// Compares what was seen with what is kept, which must hold the newest day and all from
 /// [`Asked::from`] on.
@@ -85,9 +85,13 @@ impl Planning<'_> {
         }
         let day = copy.facts.day;
         match compare(&old.facts, &copy.facts) {
-            Comparison::Same if !old.bodiless => self.plan.settled.push(day),
-            Comparison::Same | Comparison::Enriches => {
-                self.plan.enriched.push((index, old.revision));
+            comparison @ (Comparison::Same | Comparison::Enriches) => {
+                let wanted = old.bodiless || comparison == Comparison::Enriches;
+                // What was told went out under ids over its facts: texts of a copy that states a
+                // fact more would go out under others.
+                if wanted && day_digest(&old.facts) == day_digest(&copy.facts) {
+                    self.plan.enriched.push((index, old.revision));
+                }
                 self.plan.settled.push(day);
             }
             // A saved answer adds to history, and does not change what was told.

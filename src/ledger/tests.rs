@@ -268,3 +268,28 @@ fn a_day_refused_that_comes_after_all_ends_what_was_said_of_it() {
         assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), ["2026-11-21"]);
     }
 }
+
+/// What was told went out under ids over its facts: the texts of a copy that states one more would
+/// go out under others.
+#[test]
+fn a_rich_copy_that_states_a_fact_more_does_not_enrich() {
+    let copy = |control: &str| {
+        let json = json("2026-11-20", 40);
+        let json = json.strip_suffix('}').unwrap();
+        accepted(&format!("{json},\"controlScores\":[{control}]}}")).unwrap()
+    };
+    let poor = copy(r#"{"controlName":"A","score":1}"#);
+    let texts = r#""description":"text","lastSynced":"2026-11-20T00:00:00Z","count":"5""#;
+    let rich = |more: &str| copy(&format!(r#"{{"controlName":"A","score":1,{texts}{more}}}"#));
+    let enriched = |seen: Seen| {
+        let facts = poor.facts.clone();
+        let kept = KeptDay { revision: 1, partial: false, bodiless: false, facts };
+        let kept = BTreeMap::from([(day("2026-11-20"), kept)]);
+        assert!(seen.facts.rich && !poor.facts.rich);
+        let plan = plan(&[seen], &kept, asked(&kept, "2026-11-20"), &whole());
+        assert!(plan.releases.is_empty());
+        plan.enriched.len()
+    };
+    assert_eq!(enriched(rich("")), 1);
+    assert_eq!(enriched(rich(r#","scoreInPercentage":10"#)), 0);
+}

@@ -329,6 +329,12 @@ fn targets_from_a_file_go_through_a_running_daemon() {
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
     assert!(workspace.run_ok(&["baseline", "show"]).stdout.contains("baseline ours"));
+    // A target that nobody has would never be missed.
+    fs(&file, &format!("{control}X 100%\nNoSuchThing 5\n"));
+    let refused = workspace.run(&["baseline", "set", "--file", &path]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains(&format!("did you mean `{control}`?")), "{}", refused.stderr);
+    assert!(refused.stderr.contains("there is no control `NoSuchThing`"), "{}", refused.stderr);
     fs(&file, "AdminMFAV2 much");
     let refused = workspace.run(&["baseline", "set", "--file", &path]);
     assert_eq!(refused.code, 2);

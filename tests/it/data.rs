@@ -309,7 +309,8 @@ fn the_original_api_is_read_too() {
 #[test]
 fn saved_answers_become_history() {
     use secure_score_forwarder::{model::Day, source::simulated::snapshot_json};
-    let odd = Odd::new();
+    let mut odd = Odd::new();
+    odd.workspace.head = "retention_days = 2000\n".to_owned();
     odd.once();
     let day = |text: &str| Day::parse(text).unwrap();
     let old: Vec<String> =
