@@ -15,7 +15,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
-    sync::{RwLock, watch},
+    sync::{RwLock, Semaphore, watch},
 };
 
 use self::{server::Answer, views::Views};
@@ -40,6 +40,9 @@ pub struct ListenError {
 struct Watching {
     current: watch::Receiver<Arc<Engine>>,
     views: RwLock<Arc<Views>>,
+    /// One reads the checkpoint at a time: the threads that may wait for the disk are few, and the
+    /// deliverers' first.
+    turn: Semaphore,
 }
 
 /// After the log has grown, more may come: what is shown of tenants follows after so long.
@@ -59,7 +62,8 @@ impl Admin {
 
     /// Answers for ever.
     pub async fn serve(self, current: watch::Receiver<Arc<Engine>>) {
-        let watching = Arc::new(Watching { current, views: RwLock::default() });
+        let watching =
+            Arc::new(Watching { current, views: RwLock::default(), turn: Semaphore::new(1) });
         tokio::spawn(follow(Arc::clone(&watching)));
         server::serve(self.listener, self.hosts, move |path, query| {
             let watching = Arc::clone(&watching);
@@ -77,12 +81,15 @@ async fn follow(watching: Arc<Watching>) {
         let mut bell = engine.log_grows();
         bell.mark_unchanged();
         let mut views = Views::clone(&*watching.views.read().await);
+        // Closed never.
+        let turn = watching.turn.acquire().await;
         match tokio::task::block_in_place(|| views.follow(&engine)) {
             Ok(()) => *watching.views.write().await = Arc::new(views),
             Err(error) => {
                 tracing::warn!(error = chain(&error), "the status page could not be renewed");
             }
         }
+        drop(turn);
         tokio::select! {
             grown = bell.changed() => if grown.is_err() { return },
             changed = current.changed() => if changed.is_err() { return },
@@ -103,6 +110,7 @@ async fn answer(watching: &Watching, path: &str, query: &str) -> Answer {
             }
         }
         "/readyz" | "/metrics" | "/" => {
+            let _turn = watching.turn.acquire().await;
             let views = watching.views.read().await.clone();
             let made = tokio::task::block_in_place(|| make(&engine, &views, path, query));
             made.unwrap_or_else(|error| Answer::unwell(&[chain(&error)]))

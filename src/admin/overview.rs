@@ -54,9 +54,14 @@ impl Overview {
         let mut by_guid: HashMap<String, TenantStatus> =
             status.tenants.into_iter().map(|tenant| (tenant.guid.clone(), tenant)).collect();
         let mut polls = engine.meters.polls();
-        let tenants = engine.configuration.tenants.iter().map(|plan| {
+        let tenants = engine.tenants.iter().map(|state| {
+            let plan = &state.plan;
             let id = known(plan, &checkpoint).map(|tenant| tenant.id.to_string());
-            let status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
+            let mut status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
+            if let Some(trouble) = state.trouble() {
+                status.last_error = Some(trouble.error);
+                status.last_attempt_ms = Some(trouble.at.as_millisecond());
+            }
             let polls = polls.remove(&plan.name).unwrap_or_default();
             TenantLine { name: plan.name.clone(), status, polls }
         });

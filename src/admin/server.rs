@@ -2,8 +2,8 @@
 //! seconds, 64 callers at a time, half a minute each.
 //!
 //! Who may be asked for by name is a list, so that no page of somebody else's, whose name suddenly
-//! points here, can read what is shown (DNS rebinding). Health is told to anybody: it names nothing
-//! but this process.
+//! points here, can read what is shown (DNS rebinding). The address that was called is no name, and
+//! always allowed. Health is told to anybody, in one word: the reasons only to who may see the rest.
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -59,6 +59,14 @@ impl Answer {
         Self { status: StatusCode::NOT_FOUND, ..Self::text(body) }
     }
 
+    /// Without the reasons.
+    fn in_a_word(self) -> Self {
+        match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => Self { body: "not ready\n".to_owned(), ..self },
+            _ => self,
+        }
+    }
+
     fn refused(status: StatusCode, why: &str) -> Self {
         Self { status, ..Self::text(format!("{why}\n")) }
     }
@@ -77,7 +85,7 @@ where
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::debug!(%error, "a caller of the status page could not be heard");
+                tracing::warn!(%error, "a caller of the status page could not be heard");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -95,14 +103,17 @@ where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Answer> + Send,
 {
+    let called = stream.local_addr().ok().map(|address| address.ip());
     let service = service_fn(move |request: Request<Incoming>| {
         let (hosts, answer) = (Arc::clone(&hosts), answer.clone());
         async move {
-            let made = if let Some(refused) = refusal(&request, &hosts) {
+            let allowed = is_allowed(request.headers(), &hosts, called);
+            let made = if let Some(refused) = refusal(&request, allowed) {
                 refused
             } else {
                 let query = request.uri().query().unwrap_or_default().to_owned();
-                answer(request.uri().path().to_owned(), query).await
+                let made = answer(request.uri().path().to_owned(), query).await;
+                if allowed { made } else { made.in_a_word() }
             };
             Ok::<_, Infallible>(response(made, request.method() == Method::HEAD))
         }
@@ -119,33 +130,36 @@ where
     }
 }
 
-fn refusal(request: &Request<Incoming>, hosts: &[String]) -> Option<Answer> {
+fn refusal(request: &Request<Incoming>, allowed: bool) -> Option<Answer> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let why = "nothing is changed from here: GET and HEAD only";
         return Some(Answer::refused(StatusCode::METHOD_NOT_ALLOWED, why));
     }
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if !is_health && !is_allowed(request.headers(), hosts) {
+    if !is_health && !allowed {
         let why = "not under this name: `admin.hosts` lists those that are allowed beside loopback";
         return Some(Answer::refused(StatusCode::MISDIRECTED_REQUEST, why));
     }
     None
 }
 
-fn is_allowed(headers: &HeaderMap, hosts: &[String]) -> bool {
+fn is_allowed(headers: &HeaderMap, hosts: &[String], called: Option<IpAddr>) -> bool {
     let mut all = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else { return false };
-    host.to_str().is_ok_and(|host| is_known(host, hosts))
+    host.to_str().is_ok_and(|host| is_known(host, hosts, called))
 }
 
-/// Whether a Host header, with or without a port, names loopback or one of `hosts`.
-fn is_known(host: &str, hosts: &[String]) -> bool {
+/// Whether a Host header, with or without a port, names loopback, the address that was called, or one
+/// of `hosts`.
+fn is_known(host: &str, hosts: &[String], called: Option<IpAddr>) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
     name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback() || called == Some(address))
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
@@ -183,6 +197,7 @@ mod tests {
     #[test]
     fn only_names_of_loopback_and_those_listed_are_known() {
         let hosts = ["Collector-7.example.com".to_owned()];
+        let called = Some(IpAddr::from([10, 1, 2, 3]));
         for known in [
             "localhost",
             "localhost:9633",
@@ -191,10 +206,11 @@ mod tests {
             "127.8.8.8",
             "[::1]:9633",
             "[::1]",
+            "10.1.2.3:9633",
             "collector-7.example.com",
             "collector-7.EXAMPLE.com:80",
         ] {
-            assert!(is_known(known, &hosts), "{known}");
+            assert!(is_known(known, &hosts, called), "{known}");
         }
         for unknown in [
             "",
@@ -207,7 +223,7 @@ mod tests {
             "collector-7.example.com.evil.example",
             "0.0.0.0",
         ] {
-            assert!(!is_known(unknown, &hosts), "{unknown}");
+            assert!(!is_known(unknown, &hosts, called), "{unknown}");
         }
     }
 }

@@ -17,14 +17,14 @@ struct Answers {
     name: String,
     id: String,
     client_id: String,
-    /// A file with certificate and key, or the secret itself.
-    credential: Result<PathBuf, SecretString>,
+    /// A file with certificate and key, or the secret itself, if it is not kept already.
+    credential: Result<PathBuf, Option<SecretString>>,
     sink: SinkAnswer,
 }
 
 enum SinkAnswer {
-    Syslog { address: String },
-    Splunk { url: String, token: SecretString },
+    Syslog { address: String, format: String },
+    Splunk { url: String, token: Option<SecretString> },
     File { path: String },
 }
 
@@ -42,15 +42,28 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
     if !directory.is_dir() {
         return Err(usage(format!("there is no directory `{}`", directory.display())));
     }
-    let answers = ask(&mut std::io::stdin().lock())?;
     let secrets = Secrets::beside(config, &directory);
+    let answers = ask(&mut std::io::stdin().lock(), &secrets)?;
     let text = written(&answers, args, &secrets);
     Configuration::parse(&config.display().to_string(), &text)?;
     keep_secrets(&answers, &secrets)?;
     write_new(config, &text)?;
+    if let Some(file) = answers.credential.as_ref().ok().filter(|f| f.parent() != config.parent())
+        && config == Path::new(DEFAULT_PATH)
+    {
+        // Root can read it; the service runs as a user of its own, without /root and /home.
+        say(&format!(
+            "\nThe service must be able to read `{}`: put it into {} (chmod 640, chgrp secure-score-forwarder), and its new path into the configuration.",
+            file.display(),
+            directory.display()
+        ));
+    }
     say(&format!("\n{} is written. Now the proof.\n", config.display()));
     prove(config, args)
 }
+
+const GRAPH_SECRET: &str = "graph-secret";
+const HEC_TOKEN: &str = "hec-token";
 
 /// Sign-in, one read, one record: each says by itself what is wrong and what to do.
 fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
@@ -71,14 +84,14 @@ fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
         print(&format!("\nTo start: secure-score-forwarder run --config {}\n", config.display()))?;
     } else {
         say(&format!(
-            "\nMend what is said above in `{}`, and try `check --online` again.",
+            "\nMend what is said above in `{}`, or in the files of secrets that it names, and try `check --online` again.",
             config.display()
         ));
     }
     Ok(exit)
 }
 
-fn ask(input: &mut impl BufRead) -> Result<Answers, Failed> {
+fn ask(input: &mut impl BufRead, secrets: &Secrets) -> Result<Answers, Failed> {
     let id = question(input, "Tenant: its GUID, or a verified domain", None)?;
     let short = id.split('.').next().filter(|name| *name != id).unwrap_or("main").to_owned();
     let name = question(input, "A name for it, which records carry", Some(&short))?;
@@ -89,7 +102,7 @@ fn ask(input: &mut impl BufRead) -> Result<Answers, Failed> {
         Some(""),
     )?;
     let credential = match file.as_str() {
-        "" => Err(secret(input, "The client secret's value")?),
+        "" => Err(secrets.ask(input, GRAPH_SECRET, "The client secret's value")?),
         file => Ok(absolute(file)?),
     };
     let sink = loop {
@@ -100,10 +113,13 @@ fn ask(input: &mut impl BufRead) -> Result<Answers, Failed> {
         )?;
         match to.split_once("://").map(|(scheme, _)| scheme) {
             Some("http" | "https") => {
-                break SinkAnswer::Splunk { url: to, token: secret(input, "The HEC token")? };
+                break SinkAnswer::Splunk {
+                    url: to,
+                    token: secrets.ask(input, HEC_TOKEN, "The HEC token")?,
+                };
             }
             Some("tls" | "tcp" | "udp" | "relp" | "relps" | "unix") => {
-                break SinkAnswer::Syslog { address: to };
+                break SinkAnswer::Syslog { address: to, format: format(input)? };
             }
             None if to.starts_with('/') => break SinkAnswer::File { path: to },
             _ => {
@@ -112,6 +128,21 @@ fn ask(input: &mut impl BufRead) -> Result<Answers, Failed> {
         }
     };
     Ok(Answers { name, id, client_id, credential, sink })
+}
+
+fn format(input: &mut impl BufRead) -> Result<String, Failed> {
+    const FORMATS: [&str; 5] = ["cef", "leef", "json", "ecs", "ocsf"];
+    let what = format!(
+        "Format: {} (the receiving files for rsyslog and syslog-ng in this package want json)",
+        FORMATS.join(", ")
+    );
+    loop {
+        let format = question(input, &what, Some("cef"))?;
+        if FORMATS.contains(&format.as_str()) {
+            return Ok(format);
+        }
+        say("that is none of these");
+    }
 }
 
 /// One line; `default` where nothing is typed.
@@ -184,6 +215,21 @@ struct Secrets {
 }
 
 impl Secrets {
+    /// Asks for a secret, unless its file is there.
+    fn ask(
+        &self,
+        input: &mut impl BufRead,
+        name: &str,
+        what: &str,
+    ) -> Result<Option<SecretString>, Failed> {
+        let file = self.directory.join(name);
+        if file.exists() {
+            say(&format!("{what}: the one in `{}` is used", file.display()));
+            return Ok(None);
+        }
+        secret(input, what).map(Some)
+    }
+
     fn beside(config: &Path, directory: &Path) -> Self {
         Self {
             directory: directory.join("secrets"),
@@ -202,18 +248,19 @@ impl Secrets {
 }
 
 fn keep_secrets(answers: &Answers, secrets: &Secrets) -> Result<(), Failed> {
-    let mut kept: Vec<(&str, &SecretString)> = Vec::new();
+    let mut kept: Vec<(&str, &Option<SecretString>)> = Vec::new();
     if let Err(secret) = &answers.credential {
-        kept.push(("graph-secret", secret));
+        kept.push((GRAPH_SECRET, secret));
     }
     if let SinkAnswer::Splunk { token, .. } = &answers.sink {
-        kept.push(("hec-token", token));
+        kept.push((HEC_TOKEN, token));
     }
     if kept.is_empty() {
         return Ok(());
     }
     fs_err::create_dir_all(&secrets.directory)?;
     for (name, secret) in kept {
+        let Some(secret) = secret else { continue };
         let path = secrets.directory.join(name);
         write_new(&path, &format!("{}\n", secret.expose_secret()))?;
     }
@@ -239,18 +286,22 @@ fn written(answers: &Answers, args: &args::Init, secrets: &Secrets) -> String {
         Err(_) => format!(
             "kind = \"client_secret\"\nclient_id = {}\nclient_secret = {}",
             quoted(client_id),
-            secrets.reference("graph-secret")
+            secrets.reference(GRAPH_SECRET)
         ),
     };
     let sink = match sink {
-        SinkAnswer::Syslog { address } => {
+        SinkAnswer::Syslog { address, format } => {
             let lossy = if address.starts_with("udp:") { "\nlossy = true" } else { "" };
-            format!("type = \"syslog\"\naddress = {}{lossy}", quoted(address))
+            format!(
+                "type = \"syslog\"\naddress = {}\nformat = {}{lossy}",
+                quoted(address),
+                quoted(format)
+            )
         }
         SinkAnswer::Splunk { url, .. } => format!(
             "type = \"splunk_hec\"\nurl = {}\ntoken = {}",
             quoted(url),
-            secrets.reference("hec-token")
+            secrets.reference(HEC_TOKEN)
         ),
         SinkAnswer::File { path } => format!("type = \"file\"\npath = {}", quoted(path)),
     };

@@ -23,7 +23,7 @@ A file for each { credential = "name" }.
 The checkpoint.
 .TP
 \fI/usr/share/doc/secure\-score\-forwarder/\fR
-The manual, an example configuration, content for SIEMs.
+The manual and an example configuration.
 .SH SIGNALS
 SIGHUP reads the configuration anew, whole or not at all. SIGTERM and SIGINT end the daemon; what is not confirmed then is sent at the next start.
 "#;

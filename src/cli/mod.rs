@@ -76,8 +76,11 @@ impl From<CheckpointError> for Failed {
             }
             CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
             CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
+            CheckpointError::SinkExists(..) => {
+                "\n  hint: both have sent already; take `renamed_from` out, and keep the old one or let go of it"
+            }
             CheckpointError::Locked(_) => {
-                "\n  hint: a daemon polls and delivers by itself; `status` and `backfill` work beside it, everything else wants it stopped"
+                "\n  hint: a daemon polls and delivers by itself, and most commands work beside it; `once`, `state restore`, `state repair` and `state prune --compact` want it stopped"
             }
             CheckpointError::File(cause)
                 if cause.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -86,7 +89,11 @@ impl From<CheckpointError> for Failed {
             }
             _ => "",
         };
-        let exit = if error.is_unusable() { Exit::Unusable } else { Exit::Owed };
+        let exit = match &error {
+            CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => Exit::Usage,
+            error if error.is_unusable() => Exit::Unusable,
+            _ => Exit::Owed,
+        };
         Self { exit, message: format!("{}{hint}", chain(&error)) }
     }
 }
@@ -222,7 +229,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .max_blocking_threads(4)
+        .max_blocking_threads(8)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()
         .build()

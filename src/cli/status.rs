@@ -8,11 +8,14 @@ use serde_json::json;
 use super::{Exit, Failed, args, instant, print};
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
-    config::{Configuration, TenantName},
+    config::{ConfigError, Configuration, TenantName},
 };
 
 pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed> {
-    let configuration = Configuration::load(config)?;
+    let configuration = match Configuration::load(config) {
+        Ok(configuration) => configuration,
+        Err(error) => return without_configuration(config, args, error),
+    };
     let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
     let mut status = checkpoint.status()?;
     let mut names = names(&configuration, &checkpoint);
@@ -24,27 +27,54 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
         });
         names.insert(domain, name);
     }
+    show(&checkpoint, &status, &names, args)?;
+    // Who is no longer configured owes nothing.
+    let configured = status.tenants.iter().filter(|tenant| names.contains_key(&tenant.guid));
+    let owed = configured.into_iter().any(|tenant| tenant.last_error.is_some())
+        || status.sinks.iter().any(|s| s.backlog > 0)
+        || !status.replays.is_empty();
+    Ok(if owed { Exit::Owed } else { Exit::Done })
+}
+
+/// A file with a fault is no reason to say nothing: the daemon may be at work under the one before.
+fn without_configuration(
+    config: &Path,
+    args: &args::Status,
+    error: ConfigError,
+) -> Result<Exit, Failed> {
+    let checkpoint = Configuration::state_directory_in(config)
+        .and_then(|directory| Checkpoint::inspect(&directory).ok());
+    let Some(checkpoint) = checkpoint else { return Err(error.into()) };
+    let status = checkpoint.status()?;
+    let guids = status.tenants.iter().map(|tenant| (tenant.guid.clone(), tenant.guid.clone()));
+    show(&checkpoint, &status, &guids.collect(), args)?;
+    Err(error.into())
+}
+
+fn show(
+    checkpoint: &Checkpoint,
+    status: &Status,
+    names: &HashMap<String, String>,
+    args: &args::Status,
+) -> Result<(), Failed> {
     if args.json {
-        print(&format!("{:#}\n", as_json(&status, &names)))?;
+        print(&format!("{:#}\n", as_json(status, names)))?;
     } else {
-        let holder = Checkpoint::holder(&configuration.state_directory);
+        let holder = Checkpoint::holder(checkpoint.directory());
         let daemon = holder.map_or_else(
             || "no daemon is running".to_owned(),
             |h| format!("the daemon runs as process {}", h.pid),
         );
         print(&format!(
             "{}\n{}\n{}{}{daemon}; the checkpoint has {:.1} MB\n",
-            tenant_table(&status, &names),
-            sink_table(&status),
-            replays(&status),
-            letters(&status, &names),
+            tenant_table(status, names),
+            sink_table(status),
+            replays(status),
+            letters(status, names),
             super::as_megabytes(status.size)
         ))?;
     }
-    let owed = status.tenants.iter().any(|t| t.last_error.is_some())
-        || status.sinks.iter().any(|s| s.backlog > 0)
-        || !status.replays.is_empty();
-    Ok(if owed { Exit::Owed } else { Exit::Done })
+    Ok(())
 }
 
 /// The configured names, by GUID.
@@ -75,7 +105,7 @@ fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
     for tenant in &status.tenants {
         let TenantStatus { guid, newest_day, days, owed, last_success_ms, last_error, .. } = tenant;
         table.add_row([
-            names.get(guid).unwrap_or(guid).clone(),
+            names.get(guid).cloned().unwrap_or_else(|| format!("{guid} (not configured)")),
             newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
             days.to_string(),
             owed.to_string(),

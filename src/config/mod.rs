@@ -161,6 +161,13 @@ impl Configuration {
         read::parse(&main, &more).map_err(ConfigError)
     }
 
+    /// Where the checkpoint is, by a file that may have faults elsewhere.
+    pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
+        let text = fs_err::read_to_string(path).ok()?;
+        let whole: toml::Table = text.parse().ok()?;
+        Some(whole.get("state")?.get("directory")?.as_str()?.into())
+    }
+
     /// As [`Self::load`], from the text of a file.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let main = read::Text { faults: Faults::new(file, text), text: text.to_owned() };

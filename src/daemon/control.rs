@@ -8,6 +8,7 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
+    task::JoinSet,
 };
 
 use secrecy::SecretString;
@@ -105,12 +107,19 @@ pub(super) type AskedToReload = oneshot::Sender<Result<(), String>>;
 
 /// Years of saved answers come in parts of this size at most.
 const MAX_REQUEST: u64 = 32 << 20;
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// Callers at a time.
+const CALLERS: usize = 8;
 const FILE: &str = "control.sock";
 
 /// Where the socket is: systemd's runtime directory, else beside the checkpoint.
 pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
     match std::env::var_os("RUNTIME_DIRECTORY") {
-        Some(directory) => Path::new(&directory).join(FILE),
+        // There may be several, and the first is ours.
+        Some(directories) => match std::env::split_paths(&directories).next() {
+            Some(directory) => directory.join(FILE),
+            None => state_directory.join(FILE),
+        },
         None => state_directory.join(FILE),
     }
 }
@@ -126,38 +135,52 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers one caller after the other, until the engine ends: who is being answered then is told so.
+/// Answers callers, each by itself, until the engine ends: who is being answered then is told so.
 pub(super) async fn serve(
     engine: Arc<Engine>,
     listener: Arc<UnixListener>,
     reloads: mpsc::Sender<AskedToReload>,
     cancel: CancellationToken,
 ) {
+    let mut callers = JoinSet::new();
     loop {
+        while callers.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = cancel.cancelled() => return,
+            accepted = listener.accept(), if callers.len() < CALLERS => accepted,
+            Some(_) = callers.join_next(), if callers.len() >= CALLERS => continue,
+            () = cancel.cancelled() => break,
         };
         match accepted {
-            Ok((mut stream, _)) => {
-                let answered = tokio::select! {
-                    // Who is just being given the last word gets it.
-                    biased;
-                    answered = answer(&engine, &reloads, &mut stream) => answered,
-                    () = cancel.cancelled() => {
-                        let message = "the daemon ends, or goes on with another configuration: ask again";
-                        send(&mut stream, &Event::Error { message: message.to_owned() }).await
-                    }
-                };
-                if let Err(error) = answered {
-                    tracing::debug!(%error, "a caller of the control socket went away");
-                }
+            Ok((stream, _)) => {
+                let (engine, reloads) = (Arc::clone(&engine), reloads.clone());
+                callers.spawn(call(engine, stream, reloads, cancel.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "the control socket failed");
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         }
+    }
+    while callers.join_next().await.is_some() {}
+}
+
+async fn call(
+    engine: Arc<Engine>,
+    mut stream: UnixStream,
+    reloads: mpsc::Sender<AskedToReload>,
+    cancel: CancellationToken,
+) {
+    let answered = tokio::select! {
+        // Who is just being given the last word gets it.
+        biased;
+        answered = answer(&engine, &reloads, &mut stream) => answered,
+        () = cancel.cancelled() => {
+            let message = "the daemon ends, or goes on with another configuration: ask again";
+            send(&mut stream, &Event::Error { message: message.to_owned() }).await
+        }
+    };
+    if let Err(error) = answered {
+        tracing::debug!(%error, "a caller of the control socket went away");
     }
 }
 
@@ -177,37 +200,33 @@ async fn answer(
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
     // A request without an end is cut off, and then not understood.
-    AsyncReader::new(reader.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let mut reader = AsyncReader::new(reader.take(MAX_REQUEST));
+    // Who says nothing is not waited for.
+    tokio::time::timeout(REQUEST_WITHIN, reader.read_line(&mut line)).await??;
     match serde_json::from_str(&line) {
         Ok(Request::Backfill { days, tenant }) => {
             answer_backfill(engine, days, tenant, &mut writer).await
         }
         Ok(Request::Replay { sink, again }) => {
-            let event = match engine.replay(&sink, again) {
-                Ok(entries) => Event::Queued { entries },
-                Err(error) => Event::Error { message: chain(&error) },
-            };
-            send(&mut writer, &event).await
+            send(&mut writer, &answer_replay(engine, &sink, again, caller)).await
         }
         Ok(Request::Import { tenant, items }) => {
             send(&mut writer, &answer_import(engine, &tenant, &items).await).await
         }
         Ok(Request::Baseline { tenant, name, day, targets }) => {
             let event = match engine.set_baseline(&tenant, &name, day, &targets) {
-                Ok(()) => Event::Done { failed: 0 },
+                Ok(()) => {
+                    tracing::info!(tenant, name, uid = caller, "a baseline is in force");
+                    Event::Done { failed: 0 }
+                }
                 Err(message) => Event::Error { message },
             };
             send(&mut writer, &event).await
         }
         Ok(Request::Reload) => send(&mut writer, &answer_reload(reloads).await).await,
-        Ok(Request::Prune) => {
-            let pruned = block_in_place(|| prune(&engine.configuration, &engine.checkpoint));
-            let event = pruned.map_or_else(|e| Event::Error { message: chain(&e) }, Event::Pruned);
-            send(&mut writer, &event).await
-        }
+        Ok(Request::Prune) => send(&mut writer, &answer_prune(engine, caller)).await,
         Ok(Request::Forget { tenant }) => {
-            let event = block_in_place(|| answer_forget(engine, &tenant));
-            send(&mut writer, &event).await
+            send(&mut writer, &answer_forget(engine, &tenant, caller)).await
         }
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
@@ -254,7 +273,33 @@ async fn answer_reload(reloads: &mpsc::Sender<AskedToReload>) -> Event {
     }
 }
 
-fn answer_forget(engine: &Engine, tenant: &str) -> Event {
+fn answer_replay(engine: &Engine, sink: &str, again: Again, caller: u32) -> Event {
+    match engine.replay(sink, again) {
+        Ok(entries) => {
+            tracing::info!(sink, entries, uid = caller, "is to be sent again, as was asked");
+            Event::Queued { entries }
+        }
+        Err(error) => Event::Error { message: chain(&error) },
+    }
+}
+
+fn answer_prune(engine: &Engine, caller: u32) -> Event {
+    match block_in_place(|| prune(&engine.configuration, &engine.checkpoint)) {
+        Ok(pruned) => {
+            let Pruned { days, used } = pruned;
+            tracing::info!(
+                days,
+                used,
+                uid = caller,
+                "texts past their time are gone, as was asked"
+            );
+            Event::Pruned(pruned)
+        }
+        Err(error) => Event::Error { message: chain(&error) },
+    }
+}
+
+fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
     let Ok(id) = TenantId::parse(tenant) else {
         return Event::Error { message: format!("`{tenant}` is no tenant's GUID") };
     };
@@ -263,8 +308,20 @@ fn answer_forget(engine: &Engine, tenant: &str) -> Event {
             "the daemon still reads this tenant: reload it with the new configuration first";
         return Event::Error { message: message.to_owned() };
     }
-    match engine.checkpoint.forget(id, clock::now().as_millisecond()) {
-        Ok(forgotten) => Event::Forgotten(forgotten),
+    let now_ms = clock::now().as_millisecond();
+    let forget = || engine.meters.maintain(|| engine.checkpoint.forget(id, now_ms));
+    match block_in_place(forget) {
+        Ok(forgotten) => {
+            if let Some(Forgotten { snapshots, .. }) = &forgotten {
+                tracing::info!(
+                    tenant,
+                    snapshots,
+                    uid = caller,
+                    "the tenant is erased, as was asked"
+                );
+            }
+            Event::Forgotten(forgotten)
+        }
         Err(error) => Event::Error { message: chain(&error) },
     }
 }

@@ -5,7 +5,7 @@ use super::{
     deliverer::{Catalogues, against},
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Stored, Wanted},
+    checkpoint::{Checkpoint, CheckpointError, Stored, StoredEntry, Wanted},
     clock,
     config::SinkPlan,
     derive::{Entry, Records, Rules},
@@ -27,7 +27,7 @@ pub struct Estimate {
 }
 
 /// What will be sent to a sink when it is started with this configuration. Records are counted and
-/// weighed by the newest day of each tenant.
+/// weighed by the newest day of each tenant, which has its texts, and by one that has lost them.
 pub fn estimate(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
@@ -53,22 +53,23 @@ pub fn estimate(
             continue;
         }
         total.days += days;
-        let (records, octets) =
-            weigh(checkpoint, plan, tenant, &mut catalogues, &mut formatter)?.unwrap_or_default();
-        total.records += days * records;
-        total.octets += days * octets;
+        let mut samples = samples(checkpoint, plan, tenant)?.into_iter();
+        let mut weigh =
+            |stored| weigh(checkpoint, plan, tenant, &stored, &mut catalogues, &mut formatter);
+        let Some(newest) = samples.next().map(&mut weigh).transpose()? else { continue };
+        let older = samples.next().map(weigh).transpose()?.unwrap_or(newest);
+        total.records += newest.0 + (days - 1) * older.0;
+        total.octets += newest.1 + (days - 1) * older.1;
     }
     Ok(total)
 }
 
-/// The records of a tenant's newest day, and their octets.
-fn weigh(
+/// A tenant's newest day, and one some days before it.
+fn samples(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,
-    catalogues: &mut Catalogues,
-    formatter: &mut Formatter,
-) -> Result<Option<(u64, u64)>, CheckpointError> {
+) -> Result<Vec<StoredEntry>, CheckpointError> {
     let newest = checkpoint.next_seq(tenant.id)?;
     let wanted = Wanted {
         tenant: tenant.id,
@@ -81,10 +82,28 @@ fn weigh(
         bases: plan.selection.needs_base(),
         observations: false,
     };
-    let Some(Stored::Snapshot(stored)) = checkpoint.read(&wanted)?.pop() else {
-        return Ok(None);
-    };
-    let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok(None) };
+    let read = checkpoint.read(&wanted)?;
+    let mut days: Vec<StoredEntry> = read
+        .into_iter()
+        .filter_map(|stored| match stored {
+            Stored::Snapshot(entry) => Some(*entry),
+            Stored::Observation(_) => None,
+        })
+        .collect();
+    let newest = days.pop();
+    Ok(newest.into_iter().chain(days.into_iter().next()).collect())
+}
+
+/// The records of a day, and their octets.
+fn weigh(
+    checkpoint: &Checkpoint,
+    plan: &SinkPlan,
+    tenant: &Tenant,
+    stored: &StoredEntry,
+    catalogues: &mut Catalogues,
+    formatter: &mut Formatter,
+) -> Result<(u64, u64), CheckpointError> {
+    let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok((0, 0)) };
     let catalogue = catalogues.get(checkpoint, stored.catalogue)?;
     let entry = Entry {
         tenant,
@@ -103,5 +122,5 @@ fn weigh(
         formatter.write(&record, &mut out);
         out.push(b'\n');
     });
-    Ok(Some((records.selected().into(), out.len() as u64)))
+    Ok((records.selected().into(), out.len() as u64))
 }

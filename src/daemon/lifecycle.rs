@@ -18,15 +18,15 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deliverer, Engine, TenantState, control, control::AskedToReload, deliverer::End, prune, systemd,
+    Deliverer, Engine, TenantState, control, control::AskedToReload, deliverer::End, systemd,
 };
 use crate::{
-    checkpoint::{CheckpointError, PollState, Pruned},
+    checkpoint::{CheckpointError, PollState},
     clock,
     config::Configuration,
     error::chain,
-    model::Day,
     schedule::Polled,
+    telemetry::ANSWER,
 };
 
 /// From the signal to the end. What is under way then is not confirmed, and sent again.
@@ -35,6 +35,10 @@ const GRACE: Duration = Duration::from_secs(4);
 /// configuration.
 const LAST_PROOFS: Duration = Duration::from_secs(3);
 const PROOFS_BEFORE_RELOAD: Duration = Duration::from_secs(30);
+/// Sinks say goodbye to their receivers for so long at most.
+const GOODBYES: Duration = Duration::from_secs(10);
+/// After the start, this long.
+const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 /// How often it is asked what is due.
 const TICK: Duration = Duration::from_mins(1);
 
@@ -65,6 +69,8 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     asked: mpsc::Receiver<AskedToReload>,
+    /// A reload was asked for while another was under way.
+    again: bool,
 }
 
 /// All that works under one configuration.
@@ -92,34 +98,35 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
     let mut generation = start(engine);
     generation.tell("running");
     systemd::ready(&generation.engine);
-    while let Told::Reload(asked) = signals.next().await {
+    while let Told::Reload(asked) = signals.next_or_again().await {
         systemd::reloading();
         let next = reconfigured(&generation.engine, reread);
         if let Some(asked) = asked {
             // Who asked may have gone.
             let _ = asked.send(next.as_ref().map(drop).map_err(String::clone));
         }
-        generation = match next {
-            Ok(next) => {
-                tokio::select! {
-                    () = generation.end(PROOFS_BEFORE_RELOAD) => {}
-                    () = signals.stop() => break,
-                }
-                let next = generation.succeeded_by(next);
-                current.send_replace(Arc::clone(&next));
-                start(next)
-            }
-            Err(reason) => {
-                tracing::error!(
-                    error = reason,
-                    "the new configuration is refused; the old one stays"
-                );
+        let next = match next {
+            Ok(next) => next,
+            Err(error) => {
+                let error = error.replace("\n  hint: ", "; ");
+                tracing::error!(target: ANSWER, error, "the new configuration is refused; the old one stays");
                 systemd::refused(&generation.engine);
                 continue;
             }
         };
-        generation.tell("running with the new configuration");
-        systemd::ready(&generation.engine);
+        tokio::select! {
+            () = generation.end(PROOFS_BEFORE_RELOAD) => {}
+            () = signals.stop() => break,
+        }
+        let (next, adopted) = generation.succeeded_by(next);
+        current.send_replace(Arc::clone(&next));
+        generation = start(next);
+        if adopted {
+            generation.tell("running with the new configuration");
+            systemd::ready(&generation.engine);
+        } else {
+            systemd::refused(&generation.engine);
+        }
     }
     tracing::info!("stopping");
     systemd::stopping();
@@ -169,21 +176,31 @@ impl Generation {
     async fn end(&mut self, patience: Duration) {
         self.end.tell(patience);
         self.no_more_work.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience + GOODBYES, all).await.is_err() {
+            tracing::warn!("a task did not end in time, and is cut off");
+            self.tasks.shutdown().await;
+        }
+        // What was proven on the way, whichever engine comes next.
+        self.engine.keep_cursors();
     }
 
     /// The engine that goes on after this one has ended: the next, or this one once more if the
     /// checkpoint does not follow.
-    fn succeeded_by(&self, next: Arc<Engine>) -> Arc<Engine> {
-        match tokio::task::block_in_place(|| next.adopt()) {
-            Ok(()) => next,
+    fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, bool) {
+        let adopted = tokio::task::block_in_place(|| next.adopt());
+        // A sink may have another name there now.
+        next.cursors_have_moved();
+        next.keep_cursors();
+        match adopted {
+            Ok(()) => (next, true),
             Err(error) => {
                 let error = chain(&error);
                 tracing::error!(
                     error,
                     "the new configuration could not be put in force; the old one stays"
                 );
-                Arc::clone(&self.engine)
+                (Arc::clone(&self.engine), false)
             }
         }
     }
@@ -196,6 +213,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            again: false,
         })
     }
 
@@ -209,8 +227,18 @@ impl Signals {
         }
     }
 
+    /// Waits for the word to stop. A reload that is asked for meanwhile is not forgotten.
     async fn stop(&mut self) {
-        while !matches!(self.next().await, Told::Stop) {}
+        while let Told::Reload(_) = self.next().await {
+            self.again = true;
+        }
+    }
+
+    async fn next_or_again(&mut self) -> Told {
+        if std::mem::take(&mut self.again) {
+            return Told::Reload(None);
+        }
+        self.next().await
     }
 }
 
@@ -227,23 +255,18 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
 /// Polls what is due, each minute and at once on start.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     let mut poller = Poller::new(engine.clone());
-    let mut pruned_on = None;
+    let mut pruning = JoinSet::new();
+    let began = clock::now();
     loop {
         engine.meters.scheduled();
         poller.start_due();
         engine.keep_cursors();
-        // Once a day, and not while the start has its hands full.
-        let today = Day::of(clock::now());
-        if pruned_on.replace(today).is_some_and(|day| day != today) {
-            let pruned =
-                tokio::task::block_in_place(|| prune(&engine.configuration, &engine.checkpoint));
-            match pruned {
-                Ok(Pruned { days: 0, .. }) => {}
-                Ok(Pruned { days, used }) => {
-                    tracing::info!(days, used, "texts past their time are gone");
-                }
-                Err(error) => tracing::warn!(error = chain(&error), "nothing could be let go"),
-            }
+        // Not while the start has its hands full, and beside all else: it may take a while.
+        let settled = clock::now().duration_since(began) > SETTLED;
+        while pruning.try_join_next().is_some() {}
+        if settled && pruning.is_empty() {
+            let engine = engine.clone();
+            pruning.spawn(async move { engine.let_go() });
         }
         tokio::select! {
             () = tick.notified() => {}
@@ -269,17 +292,27 @@ impl Poller {
     /// Starts what is due now.
     pub fn start_due(&mut self) {
         while self.running.try_join_next().is_some() {}
+        let mut unreadable = (0, None);
         for index in 0..self.engine.tenants.len() {
             let state = &self.engine.tenants[index];
-            if is_due(&self.engine, state) && !state.queued.swap(true, Ordering::Relaxed) {
+            // Each look may have to wait for the checkpoint.
+            self.engine.meters.scheduled();
+            let due = is_due(&self.engine, state).unwrap_or_else(|error| {
+                unreadable = (unreadable.0 + 1, Some(error));
+                false
+            });
+            if due && !state.queued.swap(true, Ordering::Relaxed) {
                 let engine = self.engine.clone();
                 self.running.spawn(async move {
                     let state = &engine.tenants[index];
+                    let _in_line = InLine(state);
                     // The reason is in the log and in the checkpoint.
                     let _ = engine.poll(state, None).await;
-                    state.queued.store(false, Ordering::Relaxed);
                 });
             }
+        }
+        if let (tenants, Some(error)) = unreadable {
+            tracing::error!(tenants, error = chain(&error), "the checkpoint cannot be read");
         }
     }
 
@@ -289,27 +322,24 @@ impl Poller {
     }
 }
 
-fn is_due(engine: &Engine, state: &TenantState) -> bool {
+/// A tenant that is in line for a poll, or has one; also one that is cut off leaves the line.
+struct InLine<'a>(&'a TenantState);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.queued.store(false, Ordering::Relaxed);
+    }
+}
+
+fn is_due(engine: &Engine, state: &TenantState) -> Result<bool, CheckpointError> {
     if state.is_left_alone(clock::now()) {
-        return false;
+        return Ok(false);
     }
     // A tenant whose domain is not resolved yet has never been polled.
-    let Some(tenant) = state.known() else { return true };
-    match tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id)) {
-        Ok(poll_state) => engine
-            .configuration
-            .schedule
-            .due(tenant.id, &polled(&poll_state), clock::now())
-            .is_some(),
-        Err(error) => {
-            tracing::error!(
-                tenant = tenant.name,
-                error = chain(&error),
-                "the checkpoint cannot be read"
-            );
-            false
-        }
-    }
+    let Some(tenant) = state.known() else { return Ok(true) };
+    let known = tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
+    let schedule = &engine.configuration.schedule;
+    Ok(schedule.due(tenant.id, &polled(&known), clock::now()).is_some())
 }
 
 fn polled(state: &PollState) -> Polled {

@@ -19,6 +19,8 @@ pub struct Meters {
     pub started: Timestamp,
     began: Instant,
     scheduler: Pulse,
+    /// The checkpoint is written anew as a whole, and everybody waits for it.
+    maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
     sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
 }
@@ -68,6 +70,7 @@ impl Meters {
             started: now,
             began: Instant::now(),
             scheduler: Pulse::default(),
+            maintenance: AtomicU64::new(0),
             tenants: Mutex::default(),
             sinks: Mutex::default(),
         }
@@ -127,18 +130,39 @@ impl Meters {
         self.scheduler.beat(self.began.elapsed());
     }
 
+    /// Does what everybody has to wait for, however long: nobody hangs meanwhile.
+    pub(super) fn maintain<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.maintenance.fetch_add(1, Relaxed);
+        let done = work();
+        self.scheduled();
+        for meter in self.sinks().values().filter(|meter| meter.pulse.is_beating()) {
+            self.progress(meter);
+        }
+        self.maintenance.fetch_sub(1, Relaxed);
+        done
+    }
+
     /// A sink's deliverer has got on.
     pub(super) fn progress(&self, sink: &SinkMeter) {
         sink.pulse.beat(self.began.elapsed());
     }
 
+    /// What failed is failing until something is proven: a mere attempt is no news.
     pub(super) fn enter(&self, sink: &SinkMeter, state: SinkState) {
-        sink.state.store(state as u8, Relaxed);
-        if state == SinkState::Working {
-            self.progress(sink);
-        } else {
-            sink.pulse.rest();
+        if state != SinkState::Working {
+            sink.state.store(state as u8, Relaxed);
+            return sink.pulse.rest();
         }
+        if matches!(sink.state(), SinkState::Idle) {
+            sink.state.store(state as u8, Relaxed);
+        }
+        self.progress(sink);
+    }
+
+    /// Records are where they should be.
+    pub(super) fn proven(&self, sink: &SinkMeter) {
+        sink.state.store(SinkState::Working as u8, Relaxed);
+        self.progress(sink);
     }
 
     /// The loops that should have got on and did not: each in words. This is what the watchdog goes
@@ -146,6 +170,9 @@ impl Meters {
     pub fn stalled(&self) -> Vec<String> {
         let now = self.began.elapsed();
         let mut stalled = Vec::new();
+        if self.maintenance.load(Relaxed) > 0 {
+            return stalled;
+        }
         if self.scheduler.is_older(now, SCHEDULER_PATIENCE) {
             stalled.push("the scheduler has not looked for work".to_owned());
         }
@@ -189,6 +216,10 @@ impl Pulse {
         self.0.store(0, Relaxed);
     }
 
+    fn is_beating(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
     fn is_older(&self, now: Duration, than: Duration) -> bool {
         match self.0.load(Relaxed) {
             0 => false,
@@ -218,6 +249,23 @@ mod tests {
         assert_eq!(meters.stalled(), ["sink `splunk` has been at one batch for too long"]);
         meters.enter(&sink, SinkState::Parked);
         assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Parked));
+        meters.enter(&sink, SinkState::Working);
+        assert_eq!(sink.state(), SinkState::Parked, "it only tries again");
+        tokio::time::advance(Duration::from_mins(11)).await;
+        meters.scheduled();
+        assert_eq!(meters.stalled().len(), 1, "and may hang in that");
+        meters.proven(&sink);
+        assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Working));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_checkpoint_to_be_written_anew_does_not_hang() {
+        let meters = Meters::new(Timestamp::UNIX_EPOCH);
+        meters.scheduled();
+        tokio::time::advance(Duration::from_mins(20)).await;
+        assert_eq!(meters.stalled().len(), 1);
+        meters.maintain(|| assert_eq!(meters.stalled().len(), 0));
+        assert_eq!(meters.stalled().len(), 0, "and has its time anew");
     }
 
     #[test]

@@ -33,15 +33,17 @@ pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
 pub use once::{OnceReport, backfill, once};
 pub use replay::{Again, ReplayError, deliver_to};
 pub use report::Reporter;
-pub use tenants::TenantState;
+pub use tenants::{TenantState, Trouble};
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
-    model::{Day, Tenant, TenantId},
+    error::chain,
+    model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
+    wire,
 };
 
 /// Everything that a run needs, built and not yet moving.
@@ -177,23 +179,42 @@ impl Engine {
                 return Err(BuildError::Dropped(name.clone(), *backlog));
             }
         }
+        let is_known = |wanted: &str| known.iter().any(|(name, _)| name == wanted);
+        for sink in sinks {
+            if let Some(old) = sink.renamed_from.as_ref().filter(|old| is_known(old))
+                && is_known(&sink.name)
+            {
+                let (old, new) = (old.clone(), sink.name.clone());
+                return Err(CheckpointError::SinkExists(old, new).into());
+            }
+        }
         Ok(())
     }
 
     /// Brings the sinks that the checkpoint knows in line with those that are configured.
     fn rename_and_drop(&self) -> Result<(), CheckpointError> {
         let sinks = &self.configuration.sinks;
+        let now = clock::now().as_millisecond();
         for sink in sinks {
             if let Some(old) = &sink.renamed_from
-                && self.checkpoint.rename_sink(old, &sink.name)?
+                && self.checkpoint.rename_sink(old, &sink.name, now)?
             {
                 tracing::info!(sink = sink.name, old, "the sink goes on under its new name");
             }
         }
         for (name, days) in self.checkpoint.backlogs()? {
-            if sinks.iter().all(|sink| sink.name != name || sink.discarded) {
-                self.checkpoint.drop_sink(&name)?;
-                tracing::info!(sink = name, days, "the sink is forgotten");
+            let asked = sinks.iter().any(|sink| sink.name == name && sink.discarded);
+            // What has come since it was looked at: for the next start to say.
+            if days > 0 && !asked {
+                continue;
+            }
+            if asked || sinks.iter().all(|sink| sink.name != name) {
+                self.checkpoint.drop_sink(&name, now)?;
+                if days > 0 {
+                    tracing::warn!(sink = name, days, "the sink is forgotten, with its backlog");
+                } else {
+                    tracing::info!(sink = name, "the sink is forgotten");
+                }
             }
         }
         Ok(())
@@ -253,11 +274,16 @@ impl Engine {
         self.tenants.iter().find(|state| state.plan.name == name)
     }
 
+    /// There is something new to write into the second cursor file.
+    fn cursors_have_moved(&self) {
+        self.cursors_moved.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Writes the second cursor file, if there is anything new to write.
     pub fn keep_cursors(&self) {
         use std::sync::atomic::Ordering;
         if self.cursors_moved.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.checkpoint.write_cursor_file()
+            && let Err(error) = tokio::task::block_in_place(|| self.checkpoint.write_cursor_file())
         {
             self.cursors_moved.store(true, Ordering::Relaxed);
             tracing::warn!(
@@ -266,6 +292,33 @@ impl Engine {
             );
         }
     }
+
+    /// Lets go of what is past its time, once a day, and says what went.
+    fn let_go(&self) {
+        let today = Day::of(clock::now());
+        let pruned = tokio::task::block_in_place(|| {
+            if self.checkpoint.pruned_on()? == Some(today) {
+                return Ok(Pruned::default());
+            }
+            let pruned = prune(&self.configuration, &self.checkpoint)?;
+            self.checkpoint.set_pruned(today)?;
+            Ok::<_, CheckpointError>(pruned)
+        });
+        match pruned {
+            Ok(Pruned { days: 0, .. }) => {}
+            Ok(Pruned { days, used }) => {
+                tracing::info!(days, used, "texts past their time are gone");
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "old texts could not be let go");
+            }
+        }
+    }
+}
+
+/// The facts that a kept text tells, if it can be read.
+pub fn facts_of(body: &str) -> Option<DayFacts> {
+    DayFacts::of(&wire::snapshot(body).ok()?)
 }
 
 /// Lets go of what is past its time, by the configuration.

@@ -34,6 +34,7 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     let polls = backfill(engine, None, None, |_, _| {}).await;
     let sinks = deliver(engine).await;
     engine.keep_cursors();
+    engine.let_go();
     OnceReport { polls, sinks }
 }
 

@@ -7,20 +7,21 @@ use std::{sync::Arc, time::Duration};
 use sd_notify::NotifyState;
 use tokio::{sync::watch, task::block_in_place, time};
 
-use super::{Engine, SinkState};
+use super::{Engine, SinkState, TenantState};
 use crate::error::chain;
 
 /// How often the sentence of `systemctl status` is renewed, if it has changed.
 const RENEWED: Duration = Duration::from_secs(15);
 
 pub(super) fn ready(engine: &Engine) {
-    notify(&[NotifyState::Ready, NotifyState::Status(&sentence(engine))]);
+    let sentence = sentence(engine, true).unwrap_or_default();
+    notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
 }
 
 /// The new configuration has a fault: as before, and that is said until something changes.
 pub(super) fn refused(engine: &Engine) {
-    let sentence =
-        format!("The new configuration is refused, the log says why; {}", sentence(engine));
+    let before = sentence(engine, true).unwrap_or_default();
+    let sentence = format!("The new configuration is refused, the log says why; {before}");
     notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn herald(current: watch::Receiver<Arc<Engine>>) {
         for what in &stalled {
             tracing::error!(what, "no progress: the watchdog is not fed");
         }
-        let sentence = sentence(&engine);
+        let Some(sentence) = sentence(&engine, false) else { continue };
         if sentence != said {
             notify(&[NotifyState::Status(&sentence)]);
             said = sentence;
@@ -59,14 +60,19 @@ pub(super) async fn herald(current: watch::Receiver<Arc<Engine>>) {
     }
 }
 
-/// What is going on, in a sentence.
-fn sentence(engine: &Engine) -> String {
-    let outline = match block_in_place(|| engine.checkpoint.outline()) {
-        Ok(outline) => outline,
-        Err(error) => return format!("The checkpoint cannot be read: {}", chain(&error)),
+/// What is going on, in a sentence; `None` if the checkpoint is busy, and this is not to `wait`: who
+/// feeds the watchdog does not.
+fn sentence(engine: &Engine, wait: bool) -> Option<String> {
+    let outline = match block_in_place(|| engine.checkpoint.outline(wait)) {
+        Ok(outline) => outline?,
+        Err(error) => return Some(format!("The checkpoint cannot be read: {}", chain(&error))),
     };
     let tenants = engine.tenants.len();
-    let failing = usize::try_from(outline.failing).unwrap_or(usize::MAX).min(tenants);
+    let is_failing = |state: &&TenantState| match state.known() {
+        Some(tenant) => outline.failing.contains(&tenant.id),
+        None => state.trouble().is_some(),
+    };
+    let failing = engine.tenants.iter().filter(is_failing).count();
     let newest = outline
         .newest_day
         .map_or_else(|| "No day yet".to_owned(), |day| format!("Newest day {day}"));
@@ -95,7 +101,7 @@ fn sentence(engine: &Engine) -> String {
     }
     let idle = of(SinkState::Idle).len();
     parts.push(format!("{idle} of {} sinks up to date", engine.sinks().count()));
-    parts.join("; ")
+    Some(parts.join("; "))
 }
 
 fn notify(states: &[NotifyState<'_>]) {

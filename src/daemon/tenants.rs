@@ -30,8 +30,17 @@ pub struct TenantState {
     not_before: std::sync::Mutex<Option<Timestamp>>,
     /// How often it could not be found out who the tenant is.
     unresolved: AtomicU32,
+    /// Why not, and when it was asked last.
+    trouble: std::sync::Mutex<Option<Trouble>>,
     /// A poll waits for its turn.
     pub(super) queued: AtomicBool,
+}
+
+/// Nobody knows yet who a tenant is, and this is why.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    pub error: String,
+    pub at: Timestamp,
 }
 
 /// The first wait after a tenant could not be found out; it doubles up to 32 times.
@@ -46,6 +55,7 @@ impl TenantState {
             polling: Mutex::new(()),
             not_before: std::sync::Mutex::default(),
             unresolved: AtomicU32::new(0),
+            trouble: std::sync::Mutex::default(),
             queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
@@ -60,7 +70,9 @@ impl TenantState {
     }
 
     /// Waits before the tenant is asked for again, longer each time.
-    pub(super) fn back_off(&self, now: Timestamp) {
+    pub(super) fn back_off(&self, now: Timestamp, error: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Trouble { error, at: now });
         let times = self.unresolved.fetch_add(1, Ordering::Relaxed).min(5);
         self.leave_alone(now, UNRESOLVED_WAIT * (1 << times));
     }
@@ -69,6 +81,12 @@ impl TenantState {
     pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
         not_before.is_some_and(|time| now < time) || !self.graph.closed_for().is_zero()
+    }
+
+    /// Why nobody knows yet who the tenant is, if it has been asked.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        trouble.filter(|_| self.tenant.get().is_none())
     }
 
     /// The tenant, if its id is known yet.

@@ -76,7 +76,12 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
     let candidates = match std::env::var_os("CREDENTIALS_DIRECTORY") {
         Some(directory) => {
             let directory = Path::new(&directory);
-            vec![directory.join(name), directory.join(format!("{OF_DIRECTORY}{name}"))]
+            // A file that has come since the start was not loaded with the others.
+            vec![
+                directory.join(name),
+                directory.join(format!("{OF_DIRECTORY}{name}")),
+                Path::new(SECRETS).join(name),
+            ]
         }
         None => vec![Path::new(SECRETS).join(name)],
     };

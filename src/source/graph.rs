@@ -130,7 +130,7 @@ impl Graph {
             page(Step::Start)?;
             match self.walk(&first, way, &mut page).await {
                 Err(error @ SourceError::BrokenLink(_)) => {
-                    tracing::warn!(%error, "a next page cannot be had; trying another way");
+                    tracing::debug!(%error, "a next page cannot be had; trying another way");
                     last = error;
                 }
                 other => return other,
@@ -280,7 +280,7 @@ impl Graph {
         let request = client.get(url.clone()).headers(headers(token, &client_request_id)?);
         let sent = request.send().await;
         let response = sent.map_err(|error| {
-            tracing::warn!(client_request_id, "Graph did not answer a request");
+            tracing::debug!(client_request_id, "Graph did not answer a request");
             SourceError::Transport { what: WHAT, source: error.without_url() }
         })?;
         let status = response.status().as_u16();
@@ -347,15 +347,21 @@ fn log_failure(status: u16, headers: &HeaderMap, client_request_id: &str, reason
     let request_id = header(headers, "request-id");
     let diagnostic = header(headers, "x-ms-ags-diagnostic");
     let date = header(headers, "Date");
-    tracing::warn!(
-        status,
-        reason,
-        request_id,
-        client_request_id,
-        diagnostic,
-        date,
-        "Graph did not give a whole answer"
-    );
+    macro_rules! told {
+        ($level:ident) => {
+            tracing::$level!(
+                status,
+                reason,
+                request_id,
+                client_request_id,
+                diagnostic,
+                date,
+                "Graph did not give a whole answer"
+            )
+        };
+    }
+    // What passes by itself is tried again; the poll that fails for it in the end says so.
+    if matches!(status, 408 | 429 | 500..) { told!(debug) } else { told!(warn) }
 }
 
 /// The claims that a challenge demands, decoded: `WWW-Authenticate: Bearer …, claims="<base64>"`.

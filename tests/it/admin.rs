@@ -351,3 +351,53 @@ fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
         run.stderr
     );
 }
+
+#[test]
+fn reasons_are_told_to_those_who_may_see_the_rest() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.tenants = vec![("gone", "ffffffff-0000-4000-8000-00000000c0de")];
+    workspace.file_sink("local");
+    let watched = Watched::start(workspace);
+    eventually("it cannot be read", || watched.get("/readyz").0 == 503);
+    assert!(watched.body("/readyz").contains("no tenant can be read; `gone`"));
+    let stranger = "GET /readyz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let (status, _, body) = ask(watched.address, stranger);
+    assert_eq!((status, body.as_str()), (503, "not ready\n"));
+    watched.end();
+}
+
+/// A scraper that goes by the endpoint's address has no name to say.
+#[test]
+fn the_address_that_was_called_may_be_asked_for() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.file_sink("local");
+    let port = free_port();
+    workspace.head = format!("[admin]\nlisten = \"0.0.0.0:{port}\"\nhosts = [\"collector\"]\n");
+    let daemon = workspace.spawn(&["run"]);
+    let loopback = SocketAddr::from(([127, 0, 0, 1], port));
+    eventually("the page is up", || TcpStream::connect(loopback).is_ok());
+    let other = SocketAddr::from(([127, 8, 8, 8], port));
+    for (host, status) in [("127.8.8.8", 200), ("collector", 200), ("10.1.2.3", 421)] {
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
+        assert_eq!(ask(other, &request).0, status, "{host}");
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+#[test]
+fn a_tenant_whose_domain_nobody_knows_is_shown_as_such() {
+    let mut workspace = Workspace::new();
+    workspace.tenants = vec![("lost", "nobody.example")];
+    workspace.file_sink("local");
+    let watched = Watched::start(workspace);
+    eventually("it is not ready", || watched.get("/readyz").0 == 503);
+    assert!(watched.body("/readyz").contains("no tenant can be read; `lost`"));
+    assert!(!watched.body("/").contains("All is well"));
+    let series = "secure_score_forwarder_tenant_failing{tenant=\"lost\"}";
+    let metrics = watched.body("/metrics");
+    assert_eq!(value(&metrics, series), Some(1.0), "{metrics}");
+    watched.end();
+}

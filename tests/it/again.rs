@@ -322,3 +322,97 @@ fn check_says_how_much_a_new_sink_will_be_sent() {
     assert!((number("about ") / records - 1.0).abs() < 0.05, "{line} {records}");
     assert!((number("records and ") / megabytes - 1.0).abs() < 0.1, "{line} {megabytes}");
 }
+
+/// One customer's days went to a sink that was not to have them any more.
+#[test]
+fn what_a_sink_does_not_get_any_more_it_does_not_get_once_more() {
+    let mut workspace = workspace(3);
+    workspace.tenants.push(("fabrikam", OTHER));
+    let folder = workspace.path("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("local.jsonl");
+    let section = format!("type = \"file\"\npath = \"{}\"", file.display());
+    workspace.sink("local", &section);
+    workspace.run_ok(&["once"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_ne!(workspace.run(&["replay", "--sink", "local", "--from", "2020-01-01"]).code, 0);
+    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 1);
+    workspace.replace_sinks().sink("local", &format!("{section}\ntenants = [\"contoso\"]"));
+    std::fs::create_dir(&folder).unwrap();
+    workspace.run_ok(&["once"]);
+    let again = records(&file);
+    assert!(!again.is_empty() && again.iter().all(|r| r["tenant"]["name"] == "contoso"));
+    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0, "and the job is done");
+}
+
+/// It was found out half way through, with other changes in force already.
+#[test]
+fn a_sink_cannot_go_on_as_one_that_there_is() {
+    let mut workspace = workspace(3);
+    workspace.file_sink("old");
+    workspace.file_sink("new");
+    workspace.run_ok(&["once"]);
+    let file = workspace.path("new.jsonl");
+    let section = format!("type = \"file\"\npath = \"{}\"", file.display());
+    workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
+    workspace.file_sink("third");
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("sink `old` cannot go on as `new`"), "{}", run.stderr);
+    assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 2, "nothing was changed");
+}
+
+/// A limit that nothing fits into made a dead letter of every record.
+#[test]
+fn what_cannot_be_sent_as_configured_stays_in_the_backlog() {
+    let mut workspace = workspace(3);
+    let rsyslog = crate::support::rsyslog::Rsyslog::new();
+    let section = |max: &str| {
+        format!(
+            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"\nmax_message = \"{max}\"",
+            rsyslog.tcp
+        )
+    };
+    workspace.sink("siem", &section("1KiB"));
+    let run = workspace.run(&["once"]);
+    assert_ne!(run.code, 0);
+    assert!(run.stderr.contains("cannot be sent as this sink is configured"), "{}", run.stderr);
+    let sink = workspace.status()["sinks"][0].clone();
+    assert_eq!((&sink["dead_letters"], &sink["sent"]), (&0.into(), &0.into()));
+    workspace.replace_sinks().sink("siem", &section("60KiB"));
+    workspace.run_ok(&["once"]);
+    let sink = workspace.status()["sinks"][0].clone();
+    assert_eq!((&sink["dead_letters"], &sink["backlog_days"]), (&0.into(), &0.into()));
+}
+
+/// So many in a row parked a sink that was well, for good: they were tried again every five minutes.
+#[test]
+fn letters_that_are_refused_again_are_letters_still_and_park_nobody() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let rsyslog = crate::support::rsyslog::Rsyslog::new();
+    workspace.sink(
+        "siem",
+        &format!(
+            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"\nmax_message = \"8KiB\"",
+            rsyslog.tcp
+        ),
+    );
+    api.fail(
+        "/secureScores",
+        Fault::Change(|text| {
+            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
+            for index in (0..100).step_by(4) {
+                page["value"][0]["controlScores"][index]["implementationStatus"] =
+                    "long ".repeat(2_000).into();
+            }
+            page.to_string()
+        }),
+    );
+    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 25);
+    workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
+    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 25);
+    workspace.run_ok(&["once"]);
+}

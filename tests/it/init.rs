@@ -80,7 +80,7 @@ fn what_does_not_work_is_said_and_the_configuration_stays_to_be_mended() {
     let config = workspace.path("config.toml");
     let port = free_port();
     let answers = format!(
-        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\nwrong\ntcp://127.0.0.1:{port}\n"
+        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\nwrong\ntcp://127.0.0.1:{port}\nxml\njson\n"
     );
     let run = init(&workspace, &config, &["--cloud", &format!("{url},{url}")], &answers);
     assert_eq!(run.code, 1, "{}", run.stderr);
@@ -113,4 +113,21 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
         let run = bare(&["completions", shell]);
         assert!(run.code == 0 && run.stdout.contains("test-sink"), "{shell}");
     }
+}
+
+#[test]
+fn a_secret_that_is_kept_already_is_not_asked_for() {
+    let workspace = Workspace::new();
+    let config = workspace.path("kept/config.toml");
+    std::fs::create_dir_all(workspace.path("kept/secrets")).unwrap();
+    std::fs::write(workspace.path("kept/secrets/graph-secret"), format!("{CANARY}-client\n"))
+        .unwrap();
+    let answers = format!(
+        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\n{}\n",
+        workspace.path("out.jsonl").display()
+    );
+    let run = init(&workspace, &config, &["--offline"], &answers);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("graph-secret` is used"), "{}", run.stderr);
+    assert!(!run.stderr.contains(CANARY));
 }

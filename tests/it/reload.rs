@@ -164,7 +164,7 @@ fn systemd_is_told_of_reloads_and_of_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=No day yet"]);
+    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants; "]);
     systemd.until(&["WATCHDOG=1"]);
     systemd.until(&["STATUS=Newest day ", "; 1 of 1 tenants; 1 of 1 sinks up to date"]);
     eventually("three days are there", || summaries(&file) == 3);
@@ -181,4 +181,55 @@ fn systemd_is_told_of_reloads_and_of_progress() {
     daemon.signal("TERM");
     systemd.until(&["STOPPING=1"]);
     assert_eq!(daemon.end().code, 0);
+}
+
+#[test]
+fn each_refusal_is_logged_for_each_is_an_answer() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("it runs", || summaries(&file) > 0);
+    let good = workspace.configuration();
+    workspace.literal = Some(good.replace("/secret\"", "/no-such-secret\""));
+    for _ in 0..3 {
+        assert_eq!(workspace.run(&["reload"]).code, 2);
+    }
+    let log = end(daemon);
+    assert_eq!(log.matches("the new configuration is refused").count(), 3, "{log}");
+}
+
+/// A receiver that takes and never answers held everybody up, until the watchdog came.
+#[test]
+fn a_receiver_that_is_silent_delays_a_reload_by_half_a_minute_at_most() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 2".to_owned();
+    workspace.sink(
+        "web",
+        &format!("type = \"http\"\nurl = \"http://{}\"", silent.local_addr().unwrap()),
+    );
+    let local = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    let _open = silent.accept().unwrap();
+    eventually("the other sink has it all", || summaries(&local) >= 2);
+    let copy = workspace.file_sink("copy");
+    reload(&workspace, &daemon);
+    eventually("the new sink is served", || summaries(&copy) >= 2);
+    let log = end(daemon);
+    assert!(log.contains("running with the new configuration"), "{log}");
+}
+
+#[test]
+fn a_caller_that_says_nothing_holds_nobody_up() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 2".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("it runs", || summaries(&file) >= 2);
+    let socket = workspace.state().join("control.sock");
+    let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
+    assert!(run.stderr.contains("to be sent again"), "{}", run.stderr);
+    end(daemon);
 }

@@ -75,13 +75,13 @@ impl Engine {
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
             (Err(error), None) => {
-                state.back_off(clock::now());
-                let error = chain(error);
+                let error = chain(error).replace("\n  hint: ", "; ");
                 tracing::warn!(
                     tenant = state.plan.name,
                     error,
-                    "the tenant could not be found out"
+                    "the domain of the tenant could not be resolved; it is tried again"
                 );
+                state.back_off(clock::now(), error);
             }
             (Ok(report), _) => note(&state.plan.name, report),
         }
@@ -163,7 +163,12 @@ impl Engine {
 
     fn note_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
         let reason = chain(error).replace("\n  hint: ", "; ");
-        tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
+        // A secret, a certificate, a consent: nothing of that passes by itself.
+        if matches!(error.class(), "credential" | "permission") {
+            tracing::error!(tenant = tenant.name, error = reason, "the poll failed");
+        } else {
+            tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
+        }
         let now = clock::now();
         let observation = Observation {
             what: What::PollFailed,
@@ -180,7 +185,10 @@ impl Engine {
             self.release_held(tenant)
         });
         if let Err(error) = noted {
-            tracing::warn!(error = chain(&error), "the failure could not be kept");
+            let error = chain(&error);
+            tracing::warn!(tenant = tenant.name, error, "the failure could not be kept");
+            // Nor when it was: it is not asked again every minute all the same.
+            state.back_off(now, error);
         }
     }
 }

@@ -269,11 +269,19 @@ fn noticed(what: What, details: Option<&str>, now: Timestamp) -> Observation {
     }
 }
 
+/// A certificate that ends so soon wants a person.
+const ERROR_BEFORE_END: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
 fn credential_notice(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
     let details = end.map(|end| format!("the certificate is good until {end}"));
     if let Some(details) = &details {
-        tracing::warn!(tenant = tenant.name, details, "a new certificate is wanted soon");
+        let near = end.is_some_and(|end| end.duration_since(now) < ERROR_BEFORE_END);
+        if near {
+            tracing::error!(tenant = tenant.name, details, "a new certificate is wanted now");
+        } else {
+            tracing::warn!(tenant = tenant.name, details, "a new certificate is wanted soon");
+        }
     }
     noticed(What::CredentialExpiring, details.as_deref(), now)
 }

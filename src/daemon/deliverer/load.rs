@@ -86,6 +86,13 @@ impl Load {
         self.slots.is_empty() && self.spans.iter().all(|span| span.from == span.to)
     }
 
+    /// How many were refused before they were sent, and the first reason.
+    pub(super) fn refused(&self) -> (usize, Option<&str>) {
+        let mut reasons = self.slots.iter().filter_map(|slot| slot.refused.as_deref());
+        let first = reasons.next();
+        (usize::from(first.is_some()) + reasons.count(), first)
+    }
+
     pub(super) fn records(&self) -> usize {
         self.slots.len()
     }

@@ -111,6 +111,12 @@ impl End {
     fn patience(&self) -> Duration {
         Duration::from_secs(self.seconds.load(Relaxed))
     }
+
+    /// Comes back when it was told and the patience is over.
+    async fn overdue(&self) {
+        self.told.cancelled().await;
+        tokio::time::sleep(self.patience()).await;
+    }
 }
 
 impl Deliverer {
@@ -154,14 +160,16 @@ impl Deliverer {
             bell.mark_unchanged();
             let before = self.delivered;
             self.enter(SinkState::Working);
-            let drained = self.drain(&cancel).await;
-            if self.delivered > before {
-                tracing::info!(
-                    sink = self.plan.name,
-                    records = self.delivered - before,
-                    "delivered"
-                );
-            }
+            let drained = tokio::select! {
+                drained = self.drain(&cancel) => Some(drained),
+                // Whatever it waits for there: what is not proven by now is sent again.
+                () = end.overdue() => None,
+            };
+            self.tell_since(before);
+            let Some(drained) = drained else {
+                self.forget_unproven();
+                break;
+            };
             let wait = match drained {
                 Ok(()) => {
                     failures = 0;
@@ -200,6 +208,13 @@ impl Deliverer {
         }
         self.enter(SinkState::Idle);
         self.close().await;
+    }
+
+    fn tell_since(&self, before: u64) {
+        let records = self.delivered - before;
+        if records > 0 {
+            tracing::info!(sink = self.plan.name, records, "delivered");
+        }
     }
 
     fn enter(&self, state: SinkState) {
@@ -301,7 +316,11 @@ impl Deliverer {
             self.engine.checkpoint.set_sink_error(&self.plan.name, Some(&reason))
         });
         if let Err(error) = noted {
-            tracing::warn!(error = chain(&error), "the failure could not be kept");
+            tracing::warn!(
+                sink = self.plan.name,
+                error = chain(&error),
+                "the failure could not be kept"
+            );
         }
     }
 }

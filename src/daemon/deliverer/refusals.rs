@@ -65,6 +65,15 @@ impl Fate {
     }
 }
 
+impl Verdict {
+    /// Of dead letters that were sent again: one that is refused again is a dead letter still, and
+    /// says nothing about the sink.
+    pub(super) fn of_letters(fates: &[Fate], stopped: Option<Stopped>) -> Self {
+        let unknown = fates.iter().position(|fate| fate.outcome == Outcome::Unknown);
+        Self { settled: unknown.unwrap_or(fates.len()), stopped }
+    }
+}
+
 impl Refusals {
     /// Judges the fates of a batch, oldest first. `stopped` is what has stopped its delivery.
     pub(super) fn judge(&mut self, fates: &[Fate], stopped: Option<Stopped>) -> Verdict {

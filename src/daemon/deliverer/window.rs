@@ -5,7 +5,10 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::task::block_in_place;
 
 use super::{
-    Deliverer, Engine, SinkMeter, Stopped, delivery::Delivery, load::Load, refusals::Fate,
+    Deliverer, Engine, SinkMeter, Stopped,
+    delivery::Delivery,
+    load::Load,
+    refusals::{Fate, Verdict, are_too_many},
 };
 use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
@@ -27,6 +30,13 @@ impl Deliverer {
         }
         let next = Load::new(self.load.lane, self.spare.pop().unwrap_or_default());
         let mut load = std::mem::replace(&mut self.load, next);
+        if load.lane != Lane::Rejected
+            && let Some(stopped) = unwritable(&load)
+        {
+            // None of it has been sent; what went before it may have arrived.
+            self.settle_all().await?;
+            return Err(stopped);
+        }
         if load.lane == Lane::Live && self.plan.plan.keeps_progress() {
             let progress = block_in_place(|| self.progress_of(&load))?;
             load.batch.set_progress(progress);
@@ -137,7 +147,10 @@ impl Deliverer {
     /// not sent again.
     async fn settle(&mut self, load: Load, delivery: Delivery) -> Result<(), Stopped> {
         let fates = load.fates(delivery.outcomes);
-        let verdict = self.refusals.judge(&fates, delivery.stopped);
+        let verdict = match load.lane {
+            Lane::Rejected => Verdict::of_letters(&fates, delivery.stopped),
+            _ => self.refusals.judge(&fates, delivery.stopped),
+        };
         let settled = &fates[..verdict.settled];
         let letters: Vec<DeadLetter> = settled.iter().filter_map(Fate::letter).collect();
         let sent = (settled.len() - letters.len()) as u64;
@@ -160,15 +173,27 @@ impl Deliverer {
             )
             .await?;
         }
+        if let Some(first) = letters.first() {
+            tracing::warn!(
+                sink = self.plan.name,
+                records = letters.len(),
+                error = first.reason,
+                "records are on the dead-letter list: `status` shows them"
+            );
+        }
         for letter in &letters {
-            tracing::warn!(sink = self.plan.name, event_id = %letter.event_id, reason = letter.reason, "a record is on the dead-letter list");
+            tracing::debug!(sink = self.plan.name, event_id = %letter.event_id, error = letter.reason, "a dead letter");
         }
         if !letters.is_empty() || !load.delivered_letters(settled).is_empty() {
             // The other sinks are told.
             self.engine.ring();
         }
         self.delivered += sent;
-        self.engine.meters.progress(&self.meter);
+        if sent > 0 {
+            self.engine.meters.proven(&self.meter);
+        } else {
+            self.engine.meters.progress(&self.meter);
+        }
         self.keep_buffer(load.batch);
         verdict.stopped.map_or(Ok(()), Err)
     }
@@ -188,6 +213,16 @@ impl Deliverer {
             self.close().await;
         }
     }
+}
+
+/// So many that cannot be written for this sink are no matter of single records.
+fn unwritable(load: &Load) -> Option<Stopped> {
+    let (refused, first) = load.refused();
+    let first = first.filter(|_| are_too_many(refused, load.records()))?;
+    let records = load.records();
+    Some(Stopped::Sink(Failure::misconfigured(format!(
+        "{refused} of {records} records cannot be sent as this sink is configured, the first: {first}"
+    ))))
 }
 
 /// What has arrived must not be sent again because a disk is full: the commit is tried until there

@@ -237,7 +237,13 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
         options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
     file.try_lock().map_err(|_| std::io::Error::other("another process has it open as a sink"))?;
     if is_new && let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
+        let directory = File::open(directory)?;
+        directory.sync_all()?;
+        // Root tries a sink out, and the service is to write there.
+        if rustix::process::geteuid().is_root() {
+            let owner = directory.metadata()?;
+            std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
     }
     let metadata = file.metadata()?;
     let (mut length, identity) = (metadata.len(), Identity::of(&metadata));
@@ -291,12 +297,16 @@ fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
     let reason = format!("cannot write `{}`: {}", path.display(), chain(error));
-    match error.kind() {
-        Kind::NotFound | Kind::PermissionDenied | Kind::IsADirectory | Kind::ReadOnlyFilesystem => {
-            Failure::Misconfigured { reason }
+    let remedy = match error.kind() {
+        Kind::NotFound => "make the directory, and let the service's user write there",
+        Kind::PermissionDenied => "let the service's user write there",
+        Kind::IsADirectory => "name a file",
+        Kind::ReadOnlyFilesystem => {
+            "the shipped unit may write below /var/log/secure-score; others want `ReadWritePaths=` in a drop-in"
         }
-        _ => Failure::retry(reason),
-    }
+        _ => return Failure::retry(reason),
+    };
+    Failure::misconfigured(format!("{reason}; {remedy}"))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ impl ClientContext for Reports {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters arrives as an error, too.
-        tracing::debug!(?level, facility, message, "librdkafka");
+        tracing::debug!(severity = ?level, facility, said = message, "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

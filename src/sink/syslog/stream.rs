@@ -119,7 +119,7 @@ impl StreamLink {
         let link = Arc::new(Link::new(&self.address, connected));
         let mut window = self.window.lock().await;
         if window.due {
-            tracing::info!(
+            tracing::warn!(
                 address = self.address,
                 records = window.held,
                 "the connection was lost: the last records go out once more"
