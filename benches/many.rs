@@ -27,6 +27,7 @@ fn main() {
     let today = Day::of(clock::now());
     one_new_day(1_000, today);
     backfill(100, today);
+    status_page(1_000, 30, today);
 }
 
 /// Each of so many tenants has one new day.
@@ -57,6 +58,70 @@ fn backfill(tenants: usize, today: Day) {
     assert_eq!(summaries(directory.path()), tenants * 90);
     println!("{tenants} tenants, ninety days each: {cost}");
     println!("  the API saw {}", api.load());
+}
+
+/// What an operator and Prometheus wait for, of so many tenants with so many days each.
+fn status_page(tenants: usize, days: u32, today: Day) {
+    let directory = tempfile::tempdir().unwrap();
+    let api = Api::start(tenants - 1, 0, today);
+    api.configure(directory.path(), days);
+    let path = directory.path().join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let config = config.replace("type = \"file\"", "type = \"file\"\nrecords = [\"summary\"]");
+    std::fs::write(&path, format!("[admin]\nlisten = \"127.0.0.1:0\"\n{config}")).unwrap();
+    assert!(command(directory.path()).status().unwrap().success());
+    let daemon = Command::new(BINARY)
+        .args(["run", "--log-format", "json", "--config"])
+        .arg(&path)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon(daemon);
+    let mut lines = BufReader::new(daemon.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines
+        .find_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            event["address"].as_str().map(str::to_owned)
+        })
+        .unwrap();
+    // The first answer waits for what is shown of each tenant.
+    while get(&address, "/").1 < 10_000 {}
+    for page in ["/", "/metrics"] {
+        let mut took: Vec<(f64, usize)> = (0..21).map(|_| get(&address, page)).collect();
+        took.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (median, octets) = took[took.len() / 2];
+        println!(
+            "{tenants} tenants, {days} days each: {page} {median:.1} ms ({:.1} to {:.1}), {} kB",
+            took[0].0,
+            took[took.len() - 1].0,
+            octets / 1_000
+        );
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    println!("  the daemon has {} resident", resident.trim());
+}
+
+/// Milliseconds and octets of an answer.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn get(address: &str, path: &str) -> (f64, usize) {
+    let began = std::time::Instant::now();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    (began.elapsed().as_secs_f64() * 1_000.0, answer.len())
+}
+
+/// Ends with the benchmark.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 struct Api {
