@@ -93,18 +93,15 @@ impl Checkpoint {
     fn let_go(&self, before: Day) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let gone = transaction.execute(
-            &format!(
-                "UPDATE entry SET body = NULL WHERE (tenant, seq) IN
-                   (SELECT e.tenant, e.seq FROM entry e WHERE e.day < ?1 AND {SPENT} ORDER BY e.day LIMIT ?2)"
-            ),
-            params![before.number(), AT_A_TIME],
-        )?;
-        if gone > 0 {
-            sweep(&transaction)?;
+        let spent = spent(&transaction, before)?;
+        for (tenant, seq, _) in &spent {
+            transaction
+                .prepare_cached("UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2")?
+                .execute([tenant, seq])?;
         }
+        sweep_these(&transaction, spent.iter().map(|(.., body)| *body).collect())?;
         transaction.commit()?;
-        Ok(gone as u64)
+        Ok(spent.len() as u64)
     }
 
     /// Octets in use: what is free inside the file is used again before it grows.
@@ -280,7 +277,33 @@ impl Numbers {
     }
 }
 
-/// Deletes the bodies that no entry has and no other leans on.
+/// Some entries of days before this one whose body may go, the oldest first: tenant, seq, body.
+fn spent(connection: &Connection, before: Day) -> Result<Vec<(i64, i64, i64)>, CheckpointError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT e.tenant, e.seq, e.body FROM entry e WHERE e.day < ?1 AND {SPENT} ORDER BY e.day LIMIT ?2"
+    ))?;
+    let rows = statement.query_map(params![before.number(), AT_A_TIME], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Deletes those of these bodies that no entry has and no other leans on, and then what they leaned
+/// on, by the same rule.
+fn sweep_these(connection: &Connection, mut bodies: Vec<i64>) -> Result<(), CheckpointError> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM body WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
+           AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id) RETURNING key_frame",
+    )?;
+    while let Some(body) = bodies.pop() {
+        let leaned_on: Option<Option<i64>> =
+            statement.query_row([body], |row| row.get(0)).optional()?;
+        bodies.extend(leaned_on.flatten());
+    }
+    Ok(())
+}
+
+/// Deletes all bodies that no entry has and no other leans on.
 fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
     // Those that lean first, then what they leaned on.
     for _ in 0..2 {
