@@ -23,12 +23,14 @@ use std::{
 
 use jiff::Timestamp;
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id},
 };
 use tracing_subscriber::{
     filter::{LevelFilter, Targets},
     layer::{Context, Layer, SubscriberExt},
+    registry::LookupSpan,
     util::SubscriberInitExt,
 };
 
@@ -172,16 +174,25 @@ impl Output {
     }
 }
 
-impl<S: Subscriber> Layer<S> for ToWriter {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line {
-            time: clock::now(),
-            level: *event.metadata().level(),
-            message: String::new(),
-            fields: Vec::new(),
-            answers: event.metadata().target() == ANSWER,
-            repeated: 0,
-        };
+/// Whose work it is: the fields of a span stand in every line that is said within it.
+struct Whose(Vec<(&'static str, Value)>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToWriter {
+    fn on_new_span(&self, span: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut line = Line::new(span.metadata());
+        span.record(&mut line);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(Whose(line.fields));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut line = Line::new(event.metadata());
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(Whose(fields)) = span.extensions().get() {
+                line.fields.extend(fields.iter().cloned());
+            }
+        }
         event.record(&mut line);
         if self.queue.try_send(Said::Line(line)).is_err() {
             self.lost.fetch_add(1, Relaxed);
@@ -190,12 +201,26 @@ impl<S: Subscriber> Layer<S> for ToWriter {
 }
 
 impl Line {
+    fn new(of: &Metadata<'_>) -> Self {
+        Self {
+            time: clock::now(),
+            level: *of.level(),
+            message: String::new(),
+            fields: Vec::new(),
+            answers: of.target() == ANSWER,
+            repeated: 0,
+        }
+    }
+
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::Text(text) | Value::Shown(text) | Value::Bare(text)) => {
                 self.message = text;
             }
-            (name, value) => self.fields.push((name, value)),
+            (name, value) => {
+                self.fields.retain(|(said, _)| *said != name);
+                self.fields.push((name, value));
+            }
         }
     }
 }
@@ -233,5 +258,33 @@ impl Drop for Guard {
             std::thread::park_timeout(step);
             waited += step;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_whose_work_it_is() {
+        let (queue, said) = sync_channel(8);
+        let layer = ToWriter { queue, lost: Arc::default() };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!("nobody's");
+            let _of = tracing::error_span!("drain", sink = "siem").entered();
+            tracing::warn!(records = 3, "its own");
+            tracing::warn!(sink = "other", "of another");
+        });
+        let fields = said.into_iter().map(|said| match said {
+            Said::Line(line) => line.fields,
+            Said::End => Vec::new(),
+        });
+        let text = |text: &str| Value::Text(text.to_owned());
+        let wanted = [
+            vec![],
+            vec![("sink", text("siem")), ("records", Value::Bare("3".to_owned()))],
+            vec![("sink", text("other"))],
+        ];
+        assert_eq!(fields.collect::<Vec<_>>(), wanted);
     }
 }

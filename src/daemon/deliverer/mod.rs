@@ -263,6 +263,7 @@ impl Deliverer {
 
     /// Delivers until nothing is left. What is not proven when something stops it is read again
     /// from the cursors next time.
+    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
         let drained = self.fill(cancel).await;
         if !matches!(drained, Err(Stopped::Cancelled)) {
