@@ -46,7 +46,9 @@ pub enum Due {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
-    #[error("`{0}` is not a cron expression of five fields")]
+    #[error(
+        "`{0}` is not a cron expression of five fields: minute, hour, day of month, month, day of week"
+    )]
     Cron(String),
     #[error("`{0}` is not a time zone")]
     Zone(String),

@@ -18,7 +18,7 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<Exit, Fai
     if let Some(name) = &args.tenant
         && !configuration.tenants.iter().any(|tenant| tenant.name == *name)
     {
-        return Err(super::no_tenant(name));
+        return Err(super::no_tenant(&configuration, name));
     }
     match super::holder_of(&configuration.state_directory) {
         Some(holder) => through_daemon(&configuration, &holder, args),

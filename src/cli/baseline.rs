@@ -35,7 +35,7 @@ impl Opened {
         if let Some(name) = tenant
             && !configuration.tenants.iter().any(|plan| plan.name == name)
         {
-            return Err(no_tenant(name));
+            return Err(no_tenant(&configuration, name));
         }
         let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
         Ok(Self { configuration, checkpoint, wanted: tenant.map(str::to_owned) })

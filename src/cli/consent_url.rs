@@ -12,7 +12,7 @@ pub(super) fn consent_url(config: &Path, args: &args::ConsentUrl) -> Result<Exit
     let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
     let tenants: Vec<_> = configuration.tenants.iter().filter(|t| wanted(&t.name)).collect();
     if tenants.is_empty() {
-        return Err(super::no_tenant(args.tenant.as_deref().unwrap_or_default()));
+        return Err(super::no_tenant(&configuration, args.tenant.as_deref().unwrap_or_default()));
     }
     let mut exit = Exit::Done;
     for tenant in &tenants {

@@ -25,7 +25,7 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     }
     let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
     if !configuration.tenants.iter().any(|tenant| wanted(&tenant.name)) {
-        return Err(super::no_tenant(args.tenant.as_deref().unwrap_or_default()));
+        return Err(super::no_tenant(&configuration, args.tenant.as_deref().unwrap_or_default()));
     }
     let mut printer = Printer::new(args.output);
     let mut exit = Exit::Done;

@@ -183,12 +183,27 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
     Ok(configuration)
 }
 
-fn no_sink(name: &str) -> Failed {
-    Failed { exit: Exit::Usage, message: format!("the configuration has no sink `{name}`") }
+fn no_sink(configuration: &Configuration, name: &str) -> Failed {
+    no_such("sink", name, configuration.sinks.iter().map(|sink| sink.name.as_str()))
 }
 
-fn no_tenant(name: &str) -> Failed {
-    Failed { exit: Exit::Usage, message: format!("the configuration has no tenant `{name}`") }
+fn no_tenant(configuration: &Configuration, name: &str) -> Failed {
+    no_such("tenant", name, configuration.tenants.iter().map(|tenant| tenant.name.as_str()))
+}
+
+/// Names that help to find the right one.
+const NAMED: usize = 12;
+
+fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failed {
+    let mut known: Vec<&str> = known.collect();
+    let more = known.len().saturating_sub(NAMED);
+    known.truncate(NAMED);
+    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!(
+        "the configuration has no {what} `{name}`\n  hint: it has {}{and_more}",
+        known.join(", ")
+    );
+    Failed { exit: Exit::Usage, message }
 }
 
 /// Who holds the checkpoint, if anybody does. A daemon says where it can be talked to a moment after

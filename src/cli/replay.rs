@@ -13,7 +13,7 @@ use crate::{
 pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed> {
     let configuration = Configuration::load(config)?;
     if !configuration.sinks.iter().any(|sink| sink.name == args.sink) {
-        return Err(super::no_sink(&args.sink));
+        return Err(super::no_sink(&configuration, &args.sink));
     }
     let again = wanted(args)?;
     match super::holder_of(&configuration.state_directory) {
@@ -21,7 +21,8 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed>
             let request = Request::Replay { sink: args.sink.clone(), again };
             match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
                 Event::Queued { entries } => {
-                    say(&format!("{}; `status` shows how far it is", queued(again, entries)));
+                    let progress = if entries > 0 { "; `status` shows how far it is" } else { "" };
+                    say(&format!("{}{progress}", queued(again, entries)));
                     Ok(Exit::Done)
                 }
                 Event::Error { message } => Err(Failed { exit: Exit::Usage, message }),
@@ -72,7 +73,10 @@ fn queued(again: Again, entries: u64) -> String {
         Again::Days(..) => "day",
         Again::Rejected => "dead letter",
     };
-    format!("{} to be sent again", count(entries, noun))
+    match entries {
+        0 => format!("the checkpoint has no {noun} like that for this sink: nothing is sent again"),
+        _ => format!("{} to be sent again", count(entries, noun)),
+    }
 }
 
 fn usage(message: &str) -> Failed {

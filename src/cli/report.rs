@@ -59,7 +59,7 @@ fn wanted<'a>(
 ) -> Result<Vec<&'a TenantPlan>, Failed> {
     let Some(name) = &args.tenant else { return Ok(configuration.tenants.iter().collect()) };
     let plan = configuration.tenants.iter().find(|plan| plan.name == *name);
-    Ok(vec![plan.ok_or_else(|| no_tenant(name))?])
+    Ok(vec![plan.ok_or_else(|| no_tenant(configuration, name))?])
 }
 
 fn window(args: &args::Report) -> Result<Window, Failed> {

@@ -233,7 +233,7 @@ fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exi
         .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name));
     let known: Vec<_> = wanted.filter_map(|plan| daemon::known(plan, &checkpoint)).collect();
     if let (Some(name), true) = (&args.tenant, known.is_empty()) {
-        return Err(super::no_tenant(name));
+        return Err(super::no_tenant(configuration, name));
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for tenant in known {

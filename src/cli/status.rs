@@ -145,13 +145,16 @@ fn replays(status: &Status) -> String {
     if lines.is_empty() { lines } else { lines + "\n" }
 }
 
+/// Dead letters that a table shows; JSON has more.
+const LETTERS: usize = 10;
+
 /// The dead letters, and what can be done about them.
 fn letters(status: &Status, names: &HashMap<String, String>) -> String {
     if status.letters.is_empty() {
         return String::new();
     }
     let mut table = table(["dead letter of", "tenant", "day", "event_id", "reason"]);
-    for letter in &status.letters {
+    for letter in status.letters.iter().take(LETTERS) {
         let tenant = letter.tenant.to_string();
         table.add_row([
             letter.sink.clone(),
@@ -162,8 +165,9 @@ fn letters(status: &Status, names: &HashMap<String, String>) -> String {
         ]);
     }
     let total: u64 = status.sinks.iter().map(|sink| sink.letters).sum();
+    let newest = if total > LETTERS as u64 { "the newest are shown; " } else { "" };
     format!(
-        "{table}\n{} in all; `replay --sink NAME --rejected` sends them again\n\n",
+        "{table}\n{newest}{} in all; `replay --sink NAME --rejected` sends them again\n\n",
         super::count(total, "dead letter")
     )
 }

@@ -23,7 +23,7 @@ const CONTROL: &str = "secure-score-forwarder-test";
 pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Failed> {
     let configuration = load(config)?;
     let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
-        return Err(super::no_sink(&args.name));
+        return Err(super::no_sink(&configuration, &args.name));
     };
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();

@@ -147,6 +147,12 @@ fn what_contradicts_itself() {
             .to_string()
             .contains("both write to /var/log")
     );
+    for (old, good) in [("former", true), ("arcsight", false), ("local", false)] {
+        let key = format!("name = \"local\"\nrenamed_from = \"{old}\"");
+        let found = faults(|text| text.replacen("name = \"local\"", &key, 1));
+        assert_eq!(!found.contains("names a sink that is configured"), good, "{old}: {found}");
+        assert_eq!(found.is_empty(), good, "{found}");
+    }
     for (id, good) in [
         ("contoso.onmicrosoft.com", true),
         ("common", false),

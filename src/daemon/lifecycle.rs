@@ -282,22 +282,25 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
 pub struct Poller {
     engine: Arc<Engine>,
     running: JoinSet<()>,
+    /// Nothing has been looked at yet under this configuration.
+    begins: bool,
 }
 
 impl Poller {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, running: JoinSet::new() }
+        Self { engine, running: JoinSet::new(), begins: true }
     }
 
     /// Starts what is due now.
     pub fn start_due(&mut self) {
         while self.running.try_join_next().is_some() {}
         let mut unreadable = (0, None);
+        let begins = std::mem::take(&mut self.begins);
         for index in 0..self.engine.tenants.len() {
             let state = &self.engine.tenants[index];
             // Each look may have to wait for the checkpoint.
             self.engine.meters.scheduled();
-            let due = is_due(&self.engine, state).unwrap_or_else(|error| {
+            let due = is_due(&self.engine, state, begins).unwrap_or_else(|error| {
                 unreadable = (unreadable.0 + 1, Some(error));
                 false
             });
@@ -331,7 +334,9 @@ impl Drop for InLine<'_> {
     }
 }
 
-fn is_due(engine: &Engine, state: &TenantState) -> Result<bool, CheckpointError> {
+/// Whether a poll is due. What failed before work `begins` may be what was mended since, and is tried
+/// again at once, but for the time that a server has asked for.
+fn is_due(engine: &Engine, state: &TenantState, begins: bool) -> Result<bool, CheckpointError> {
     if state.is_left_alone(clock::now()) {
         return Ok(false);
     }
@@ -339,7 +344,8 @@ fn is_due(engine: &Engine, state: &TenantState) -> Result<bool, CheckpointError>
     let Some(tenant) = state.known() else { return Ok(true) };
     let known = tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
     let schedule = &engine.configuration.schedule;
-    Ok(schedule.due(tenant.id, &polled(&known), clock::now()).is_some())
+    Ok(begins && known.failures > 0
+        || schedule.due(tenant.id, &polled(&known), clock::now()).is_some())
 }
 
 fn polled(state: &PollState) -> Polled {

@@ -95,6 +95,8 @@ impl Engine {
         let meters = Arc::new(Meters::new(clock::now()));
         let engine = Self::prepare(configuration, checkpoint, meters)?;
         engine.adopt()?;
+        // A checkpoint that was restored has none, or another's.
+        engine.cursors_have_moved();
         Ok(engine)
     }
 
@@ -204,11 +206,14 @@ impl Engine {
         }
         for (name, days) in self.checkpoint.backlogs()? {
             let asked = sinks.iter().any(|sink| sink.name == name && sink.discarded);
-            // What has come since it was looked at: for the next start to say.
-            if days > 0 && !asked {
-                continue;
-            }
-            if asked || sinks.iter().all(|sink| sink.name != name) {
+            let is_gone = sinks.iter().all(|sink| sink.name != name);
+            if is_gone && days > 0 {
+                tracing::error!(
+                    sink = name,
+                    days,
+                    "the sink is gone from the configuration, and days came for it meanwhile: they stay, and the next start asks what is to become of them"
+                );
+            } else if asked || is_gone {
                 self.checkpoint.drop_sink(&name, now)?;
                 if days > 0 {
                     tracing::warn!(sink = name, days, "the sink is forgotten, with its backlog");

@@ -35,6 +35,12 @@ fn a_replay_sends_days_again_and_says_so() {
     assert_eq!(again.len(), wanted.len());
     assert!(again.iter().zip(wanted).all(|(a, b)| a["event_id"] == b["event_id"]));
     assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0);
+    let none = ["replay", "--sink", "local", "--from", "2001-01-01", "--to", "2001-01-02"];
+    let run = workspace.run_ok(&none);
+    assert!(run.stderr.contains("the checkpoint has no day like that"), "{}", run.stderr);
+    let run = workspace.run(&["replay", "--sink", "locl", "--from", from]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("no sink `locl`\n  hint: it has local"), "{}", run.stderr);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
-use crate::support::{OTHER, Process, Workspace, counts, eventually, fs, ids, records, summaries};
+use crate::support::{
+    CANARY, OTHER, Process, Workspace, counts, eventually, fs, ids, records, summaries,
+};
 
 /// Writes the configuration as it is now, and tells the daemon.
 fn reload(workspace: &Workspace, daemon: &Process) {
@@ -181,6 +183,26 @@ fn systemd_is_told_of_reloads_and_of_progress() {
     daemon.signal("TERM");
     systemd.until(&["STOPPING=1"]);
     assert_eq!(daemon.end().code, 0);
+}
+
+/// A tenant whose secret had been mended waited for the end of its patience, also over a restart.
+#[test]
+fn what_failed_before_is_tried_again_at_once() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    fs(workspace.path("secret"), "wrong\n");
+    let daemon = workspace.spawn(&["run"]);
+    let failed = || {
+        let status = workspace.try_status()?;
+        status["tenants"][0]["last_error"].as_str().map(str::to_owned)
+    };
+    eventually("it is refused", || failed().is_some());
+    fs(workspace.path("secret"), &format!("{CANARY}-client\n"));
+    daemon.signal("HUP");
+    eventually("the days are there", || summaries(&file) > 0);
+    assert_eq!(failed(), None);
+    end(daemon);
 }
 
 #[test]

@@ -6,7 +6,12 @@ mod selection;
 mod tenants;
 
 use std::{
-    collections::HashMap, hash::Hash, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use url::Url;
@@ -207,6 +212,16 @@ fn sinks(root: &Section<'_>, read: &tenants::Read) -> Vec<SinkPlan> {
         .filter_map(|section| Some((section, sink_plan(section, &read.credentials)?)))
         .collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
+    let mut carried = HashSet::new();
+    for (section, plan) in &plans {
+        let Some(old) = &plan.renamed_from else { continue };
+        if plans.iter().any(|(_, other)| other.name == *old) {
+            let message = format!("`renamed_from = \"{old}\"` names a sink that is configured");
+            section.fault("renamed_from", message);
+        } else if !carried.insert(old) {
+            section.fault("renamed_from", format!("`renamed_from = \"{old}\"` stands twice"));
+        }
+    }
     let mut claimed: HashMap<String, &str> = HashMap::new();
     for (section, plan) in &plans {
         if let Some(claim) = plan.plan.claims()
@@ -318,7 +333,7 @@ pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
     key: &str,
     of: impl Fn(&P) -> K,
 ) {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for (section, plan) in plans {
         let value = of(plan);
         let shown = value.to_string();

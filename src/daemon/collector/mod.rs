@@ -64,6 +64,7 @@ impl PollError {
 
 impl Engine {
     /// Polls a tenant: the newest days, the days owed, and back to `back_to` if that is asked.
+    #[tracing::instrument(level = "error", skip_all, fields(tenant = state.plan.name))]
     pub(super) async fn poll(
         &self,
         state: &TenantState,
