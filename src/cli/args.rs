@@ -308,7 +308,7 @@ pub(super) struct TestSink {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Ask Microsoft too: sign in, read once, compare what is granted with what is needed
+    /// Ask the others too: sign in, read once, compare what is granted with what is needed, and try each sink without a record
     #[arg(long)]
     pub online: bool,
 }

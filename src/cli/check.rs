@@ -31,7 +31,9 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
         // A refresh token is replaced at each use.
         super::act_as_owner(&configuration.state_directory)?;
     }
-    super::online::check_online(&configuration)
+    let tenants = super::online::check_online(&configuration)?;
+    let sinks = super::online::try_sinks(&configuration)?;
+    Ok(if tenants == Exit::Done { sinks } else { tenants })
 }
 
 /// What will be sent to sinks that are new or behind, a line each; and which would be missed.

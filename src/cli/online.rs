@@ -1,10 +1,13 @@
-//! `check --online`: what Microsoft says to each tenant's credential.
+//! `check --online`: what Microsoft says to each tenant's credential, and each sink's receiver to us.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{Exit, Failed, block_on, print};
 use crate::{
     config::{Configuration, TenantPlan},
+    daemon::context_of,
     error::chain,
     source::{Api, Clients, Collection, Graph, Probe},
     wire,
@@ -12,6 +15,8 @@ use crate::{
 
 /// A clock further off than this makes assertions fail and records lie.
 const MAX_SKEW_SECONDS: i64 = 60;
+/// Longer than any receiver takes to answer nothing.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed> {
     let clients = Arc::new(Clients::new(&configuration.reach)?);
@@ -31,6 +36,28 @@ pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed
             if !fine {
                 exit = Exit::Owed;
             }
+        }
+        Ok(exit)
+    })?
+}
+
+/// Asks every sink's receiver whether it is there. It gets no record: that is `test-sink`.
+pub(super) fn try_sinks(configuration: &Configuration) -> Result<Exit, Failed> {
+    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    block_on(async {
+        let mut exit = Exit::Done;
+        for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
+            let context = context_of(plan, &clients);
+            let said = match timeout(PATIENCE, plan.plan.probe(&context)).await {
+                Ok(Ok(seen)) => Ok(seen),
+                Ok(Err(failure)) => Err(failure.to_string()),
+                Err(_) => Err("nobody answers".to_owned()),
+            };
+            if said.is_err() {
+                exit = Exit::Owed;
+            }
+            let said = said.unwrap_or_else(|failure| failure);
+            print(&format!("sink {}: {said}\n", plan.name))?;
         }
         Ok(exit)
     })?

@@ -86,6 +86,9 @@ pub trait Plan: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         self.open(context, None)
     }
+    /// Asks the receiver whether it is there and lets us in, as far as its protocol has a question
+    /// for that: without a record, and without leaving a trace. What has been seen, in a sentence.
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
     /// No batch takes longer than this, by the sink's own limits of time: who is at one for longer
     /// hangs.
     fn patience(&self) -> Duration {
@@ -233,6 +236,11 @@ impl Proof {
 impl Failure {
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { reason: reason.into(), after: None }
+    }
+
+    /// The first `arrived` records have arrived, before it failed.
+    pub fn partly(arrived: usize, failure: Self) -> Self {
+        if arrived == 0 { failure } else { Self::Partly { arrived, failure: Box::new(failure) } }
     }
 
     pub fn misconfigured(reason: impl Into<String>) -> Self {

@@ -28,6 +28,9 @@ pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of its private key.");
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress the requests; default true.");
 
+/// Room for an answer whose first words are wanted.
+const MAX_WORDS: usize = 64 << 10;
+
 /// How to reach a server.
 #[derive(Clone, Debug)]
 pub(super) struct Web {
@@ -67,6 +70,11 @@ impl Web {
         builder.build().map_err(|error| misconfigured(&error))
     }
 
+    /// Sends a request as it is; of the answer only the first words are of use.
+    pub(super) async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        exchange(request, MAX_WORDS).await
+    }
+
     /// Posts a body, compressed if that is wanted, and reads the answer up to a limit.
     pub(super) async fn post(
         &self,
@@ -79,13 +87,17 @@ impl Web {
         } else {
             request.body(body)
         };
-        let response =
-            request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        // An answer that broke off is one that says nothing.
-        let body = net::read_body(response, max_answer).await.unwrap_or_default();
-        Ok(Answer { status, headers, body })
+        exchange(request, max_answer).await
     }
+}
+
+async fn exchange(request: reqwest::RequestBuilder, max_answer: usize) -> Result<Answer, Failure> {
+    let response =
+        request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    // An answer that broke off is one that says nothing.
+    let body = net::read_body(response, max_answer).await.unwrap_or_default();
+    Ok(Answer { status, headers, body })
 }
 
 impl Answer {

@@ -138,6 +138,33 @@ fn the_local_daemon() {
     assert_eq!(messages[0]["app"], "secure-score");
 }
 
+/// What a local daemon had taken before it went away was sent again with the rest of its batch.
+#[test]
+fn a_local_daemon_that_goes_away_gets_the_rest_only() {
+    let mut workspace = workspace("");
+    let path = workspace.path("daemon.sock");
+    workspace.replace_sinks();
+    workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"unix://{}\"", path.display()));
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let process = workspace.spawn(&["run"]);
+    let mut buffer = vec![0; 64 << 10];
+    let mut next = |daemon: &std::os::unix::net::UnixDatagram| {
+        let length = daemon.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let taken: Vec<String> = (0..40).map(|_| next(&daemon)).collect();
+    drop(daemon);
+    std::fs::remove_file(&path).unwrap();
+    eventually("it is noticed", || {
+        workspace.try_status().is_some_and(|status| status["sinks"][0]["last_error"].is_string())
+    });
+    assert!(workspace.status()["sinks"][0]["sent"].as_u64().unwrap() >= 40);
+    let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    assert!(!taken.contains(&next(&daemon)));
+    drop(daemon);
+    process.kill();
+}
+
 #[test]
 fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
     let rsyslog = Rsyslog::new();

@@ -1,6 +1,6 @@
 //! `type = "elasticsearch"`.
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
@@ -110,6 +110,10 @@ impl Plan for ElasticPlan {
 
     fn wanted_labels(&self) -> Vec<String> {
         self.index.labels().map(str::to_owned).collect()
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self, context))
     }
 
     fn open<'a>(

@@ -28,15 +28,19 @@ struct Elastic {
 }
 
 pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
-    let sink = Elastic {
-        client: plan.web.client()?,
-        formatter: formatter(plan.format, context),
-        plan: plan.clone(),
-        document: Vec::new(),
-    };
+    let sink = Elastic::new(plan, context)?;
     // Read now, so that a missing secret parks the sink before the first batch.
     sink.authorization()?;
     Ok(Box::new(sink))
+}
+
+/// An empty bulk request: who is let in is told that it wants a body.
+pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
+    let answer = plan.web.ask(Elastic::new(plan, context)?.request()?).await?;
+    match answer.status {
+        200 | 400 => Ok("the cluster lets us in".to_owned()),
+        _ => Err(answer.failure("the cluster")),
+    }
 }
 
 impl Sink for Elastic {
@@ -67,13 +71,7 @@ impl Sink for Elastic {
 
     fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
         Box::pin(async move {
-            let mut request = self
-                .client
-                .post(self.plan.url.clone())
-                .header("Content-Type", "application/x-ndjson");
-            if let Some(authorization) = self.authorization()? {
-                request = request.header("Authorization", authorization);
-            }
+            let request = self.request()?;
             let answer = self.plan.web.post(request, batch.octets().to_vec(), MAX_ANSWER).await?;
             if answer.status != 200 {
                 return Err(answer.failure("the cluster"));
@@ -84,6 +82,24 @@ impl Sink for Elastic {
 }
 
 impl Elastic {
+    fn new(plan: &ElasticPlan, context: &Context) -> Result<Self, Failure> {
+        Ok(Self {
+            client: plan.web.client()?,
+            formatter: formatter(plan.format, context),
+            plan: plan.clone(),
+            document: Vec::new(),
+        })
+    }
+
+    fn request(&self) -> Result<reqwest::RequestBuilder, Failure> {
+        let request = self.client.post(self.plan.url.clone());
+        let request = request.header("Content-Type", "application/x-ndjson");
+        Ok(match self.authorization()? {
+            Some(authorization) => request.header("Authorization", authorization),
+            None => request,
+        })
+    }
+
     fn authorization(&self) -> Result<Option<HeaderValue>, Failure> {
         match &self.plan.login {
             Login::None => Ok(None),

@@ -109,6 +109,12 @@ impl Plan for FilePlan {
         Some(self.path.display().to_string())
     }
 
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        let seen = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
+        let seen = seen.map(|()| format!("`{}` can be written", self.path.display()));
+        Box::pin(std::future::ready(seen))
+    }
+
     fn open<'a>(
         &'a self,
         context: &'a Context,
@@ -230,6 +236,15 @@ impl Mark {
 }
 
 /// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
+/// Whether the file, or one in its directory, can be written by who asks. Neither is touched.
+fn may_write(path: &Path) -> std::io::Result<()> {
+    if path.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
+    let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
+    Ok(rustix::fs::access(place, rustix::fs::Access::WRITE_OK)?)
+}
+
 fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
     let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();

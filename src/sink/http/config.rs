@@ -2,7 +2,7 @@
 
 use reqwest::header::HeaderName;
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
@@ -128,6 +128,10 @@ impl Plan for HttpPlan {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self))
     }
 
     fn open<'a>(

@@ -35,6 +35,13 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     Ok(Box::new(sink))
 }
 
+/// A webhook has no message that says nothing, so it is only asked for its head.
+pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
+    let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
+    let answer = plan.web.ask(request).await?;
+    Ok(format!("the endpoint answers: HTTP {} to a HEAD", answer.status))
+}
+
 impl Sink for Http {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         batch.push(record, |out| {

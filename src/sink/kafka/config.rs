@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use rdkafka::ClientConfig;
 use secrecy::ExposeSecret;
 
-use super::service::{is_topic_char, open};
+use super::service::{is_topic_char, open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
@@ -332,6 +332,10 @@ impl Plan for KafkaPlan {
     }
 
     /// Without a transaction, which would shut the daemon out.
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self, context))
+    }
+
     fn open_for_test<'a>(
         &'a self,
         context: &'a Context,

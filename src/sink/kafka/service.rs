@@ -56,7 +56,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     let account = Account::new(context).await?;
     let mut max_message = None;
     if let Some(topic) = plan.topic.fixed() {
-        block_in_place(|| probe(&common, &account, topic, "create it"))?;
+        block_in_place(|| look_for(&common, &account, Some(topic), "create it"))?;
         if !account.has_tokens() {
             max_message = progress::max_message(&common, topic).await;
         }
@@ -65,7 +65,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     let mut found = Vec::new();
     if let Delivery::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
         if account.has_tokens() {
-            block_in_place(|| probe(&common, &account, progress_topic, COMPACT))?;
+            block_in_place(|| look_for(&common, &account, Some(progress_topic), COMPACT))?;
         } else {
             progress::ensure_topic(&common, progress_topic).await?;
         }
@@ -84,6 +84,18 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
         progress: found,
         formatter: formatter(plan.format, context),
     }))
+}
+
+/// A broker that makes topics when they are asked for makes this one.
+pub(super) async fn probe(plan: &KafkaPlan, context: &Context) -> Result<String, Failure> {
+    let common = plan.client_config(&context.name)?;
+    let account = Account::new(context).await?;
+    let topic = plan.topic.fixed();
+    block_in_place(|| look_for(&common, &account, topic, "create it"))?;
+    Ok(match topic {
+        Some(topic) => format!("the cluster lets us in, and has topic `{topic}`"),
+        None => "the cluster lets us in".to_owned(),
+    })
 }
 
 fn make_producer(
@@ -120,11 +132,12 @@ fn make_producer(
         .map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
-/// Looks whether the cluster answers, and has the topic. Blocks.
-fn probe(
+/// Looks whether the cluster answers, and has the topic, if it is one and the same for all records.
+/// Blocks.
+fn look_for(
     common: &ClientConfig,
     account: &Account,
-    topic: &str,
+    topic: Option<&str>,
     remedy: &str,
 ) -> Result<(), Failure> {
     let mut config = common.clone();
@@ -136,7 +149,7 @@ fn probe(
     client.poll(Duration::ZERO);
     let mut tries = 0;
     let metadata = loop {
-        match client.client().fetch_metadata(Some(topic), METADATA_TIMEOUT) {
+        match client.client().fetch_metadata(topic, METADATA_TIMEOUT) {
             Ok(metadata) => break metadata,
             Err(error) => {
                 tries += 1;
@@ -150,6 +163,7 @@ fn probe(
             }
         }
     };
+    let Some(topic) = topic else { return Ok(()) };
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     match found.and_then(rdkafka::metadata::MetadataTopic::error).map(Code::from) {
         None => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
@@ -230,6 +230,10 @@ impl Plan for ObjectPlan {
 
     fn token_resource(&self) -> Option<&str> {
         matches!(self.store, Store::Azure { key: None, .. }).then_some(AZURE_STORAGE)
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self, context))
     }
 
     fn open<'a>(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use object_store::{Error, ObjectStore, PutMode, PutOptions, path::Path};
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, path::Path};
 
 use super::{
     config::ObjectPlan,
@@ -20,6 +20,9 @@ use crate::{
 /// Objects on their way at a time.
 const AT_A_TIME: usize = 8;
 
+/// An object that is not there.
+const NOBODYS: &str = "secure-score-forwarder/is-anybody-there";
+
 struct Objects {
     plan: ObjectPlan,
     store: Arc<dyn ObjectStore>,
@@ -34,6 +37,15 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>
         rows: Rows::new(),
         plan: plan.clone(),
     }))
+}
+
+/// Asks for an object that nobody has put. Who may put objects need not be allowed to look for them.
+pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String, Failure> {
+    let asked = store::open(plan, context)?.get(&Path::from(NOBODYS)).await;
+    match asked {
+        Ok(_) => Ok("the store lets us in".to_owned()),
+        Err(error) => store::asked_in_vain(&error),
+    }
 }
 
 impl Sink for Objects {

@@ -144,6 +144,25 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
     }
 }
 
+/// What it says of a store that it has not the object that it was asked for.
+pub(super) fn asked_in_vain(error: &Error) -> Result<String, Failure> {
+    let words = words(&chain(error));
+    match error {
+        // S3, Azure and Google have codes of their own for what holds the objects.
+        Error::NotFound { .. } if !words.contains("Bucket") && !words.contains("Container") => {
+            Ok("the store lets us in".to_owned())
+        }
+        Error::PermissionDenied { .. } => {
+            Ok("the store answers, and does not let us look: `test-sink` shows whether it lets us write".to_owned())
+        }
+        Error::NotFound { .. } => {
+            Err(Failure::misconfigured(format!("{words}; create what `url` names, or mend `url`")))
+        }
+        Error::Generic { .. } if !is_refusal(&words) => Err(Failure::retry(words)),
+        _ => Err(Failure::misconfigured(words)),
+    }
+}
+
 /// What the client says before it comes to the point: which request, to where.
 const ABOUT: &str = " - ";
 const STATUS: &str = "Server returned non-2xx status code: ";

@@ -2,7 +2,7 @@
 
 use reqwest::header::HeaderName;
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Key, SecretRef, Section, Shape, optional, required},
@@ -71,6 +71,10 @@ impl Plan for OtlpPlan {
 
     fn limits(&self) -> Limits {
         Limits { records: 1_000, octets: 1 << 20, in_flight: 1 }
+    }
+
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self))
     }
 
     fn open<'a>(

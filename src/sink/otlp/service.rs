@@ -44,6 +44,20 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     Ok(Box::new(sink))
 }
 
+/// An export of nothing, which a receiver answers with success (OTLP 1.0, "Full Success").
+pub(super) async fn probe(plan: &OtlpPlan) -> Result<String, Failure> {
+    let request = post(&plan.web.client()?, plan)?;
+    let answer = plan.web.post(request, br#"{"resourceLogs":[]}"#.to_vec(), MAX_ANSWER).await?;
+    understand(&answer).map(|_| "the receiver takes an export without records".to_owned())
+}
+
+fn post(client: &reqwest::Client, plan: &OtlpPlan) -> Result<reqwest::RequestBuilder, Failure> {
+    Ok(client
+        .post(plan.url.clone())
+        .header("Content-Type", "application/json")
+        .headers(secret_headers(&plan.headers)?))
+}
+
 impl Sink for Otlp {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         self.body.clear();
@@ -65,11 +79,7 @@ impl Sink for Otlp {
                 body.extend_from_slice(batch.payload(item));
             }
             body.extend_from_slice(b"]}]}]}");
-            let request = self
-                .client
-                .post(self.plan.url.clone())
-                .header("Content-Type", "application/json")
-                .headers(secret_headers(&self.plan.headers)?);
+            let request = post(&self.client, &self.plan)?;
             understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
         })
     }

@@ -1,6 +1,6 @@
 //! `type = "sentinel"`.
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, Section, Shape, optional, required},
@@ -85,6 +85,10 @@ impl Plan for SentinelPlan {
 
     fn token_resource(&self) -> Option<&str> {
         Some(self.resource)
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self, context))
     }
 
     fn open<'a>(

@@ -25,16 +25,47 @@ struct Sentinel {
 }
 
 pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
-    let Some(tokens) = context.tokens.clone() else {
-        return Err(Failure::misconfigured("this sink wants a `credential`"));
-    };
-    Ok(Box::new(Sentinel {
-        client: plan.web.client()?,
-        formatter: formatter(plan.format, context),
-        plan: plan.clone(),
-        tokens,
-        record: Vec::new(),
-    }))
+    Ok(Box::new(Sentinel::new(plan, context)?))
+}
+
+/// An array of nothing: who has the role, and names rule and stream rightly, gets as far as that.
+pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<String, Failure> {
+    let sentinel = Sentinel::new(plan, context)?;
+    let token = sentinel.tokens.token().await?;
+    match understand(&sentinel.post(&token, b"[]".to_vec()).await?) {
+        Ok(_) | Err(Failure::TooLarge { .. }) => {
+            Ok("Entra gives a token, and the ingestion API lets us in with it".to_owned())
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+impl Sentinel {
+    fn new(plan: &SentinelPlan, context: &Context) -> Result<Self, Failure> {
+        let Some(tokens) = context.tokens.clone() else {
+            return Err(Failure::misconfigured("this sink wants a `credential`"));
+        };
+        Ok(Self {
+            client: plan.web.client()?,
+            formatter: formatter(plan.format, context),
+            plan: plan.clone(),
+            tokens,
+            record: Vec::new(),
+        })
+    }
+
+    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<Answer, Failure> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| Failure::retry("the token is not text for a header"))?;
+        authorization.set_sensitive(true);
+        let request = self
+            .client
+            .post(self.plan.url.clone())
+            .header("Authorization", authorization)
+            .header("Content-Type", "application/json")
+            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
+        self.plan.web.post(request, body, MAX_ANSWER).await
+    }
 }
 
 impl Sink for Sentinel {
@@ -70,21 +101,6 @@ impl Sink for Sentinel {
             }
             understand(&answer)
         })
-    }
-}
-
-impl Sentinel {
-    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<Answer, Failure> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| Failure::retry("the token is not text for a header"))?;
-        authorization.set_sensitive(true);
-        let request = self
-            .client
-            .post(self.plan.url.clone())
-            .header("Authorization", authorization)
-            .header("Content-Type", "application/json")
-            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
-        self.plan.web.post(request, body, MAX_ANSWER).await
     }
 }
 

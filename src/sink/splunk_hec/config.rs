@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Key, SecretRef, Section, Shape, optional, required},
@@ -145,6 +145,10 @@ impl Plan for HecPlan {
 
     fn wanted_labels(&self) -> Vec<String> {
         self.index.iter().flat_map(|index| index.labels().map(str::to_owned)).collect()
+    }
+
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self))
     }
 
     fn open<'a>(

@@ -134,6 +134,20 @@ impl Collectors {
         }
     }
 
+    /// Sends every collector a request without events: one that takes the token says that there is
+    /// no data in it.
+    pub(super) async fn greet(&self) -> Result<(), Failure> {
+        for target in &self.targets {
+            let request = self.request(&target.url, "event", &target.channel())?;
+            let (status, headers, answer) = exchange(request).await?;
+            match response::read(status, &answer, net::retry_after(&headers), 0) {
+                Ok(_) | Err(Failure::TooLarge { .. }) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
     /// Nothing sent on this channel will be acknowledged any more: what is sent next goes on
     /// another.
     pub(super) fn give_up(&self, channel: &Arc<Channel>) {

@@ -30,6 +30,16 @@ pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Si
     }))
 }
 
+pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
+    let collectors = Collectors::new(plan)?;
+    collectors.probe().await?;
+    collectors.greet().await?;
+    Ok(match plan.urls.len() {
+        1 => "the collector takes the token".to_owned(),
+        all => format!("each of the {all} collectors takes the token"),
+    })
+}
+
 impl Sink for Hec {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
         self.envelope.write(record, batch)

@@ -48,6 +48,10 @@ impl Plan for StdoutPlan {
         Some("stdout".to_owned())
     }
 
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(std::future::ready(Ok("standard output is there".to_owned())))
+    }
+
     fn open<'a>(
         &'a self,
         context: &'a Context,

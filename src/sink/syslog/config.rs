@@ -1,10 +1,10 @@
 //! `type = "syslog"`.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use syslog::Facility;
 
-use super::service::open;
+use super::service::{open, probe};
 use crate::{
     format::FormatName,
     settings::{Choice, Key, Section, Shape, optional, required},
@@ -107,6 +107,17 @@ pub(super) enum Target {
     Stream { address: String, tls: Option<Tls> },
     Relp { address: String, tls: Option<Tls> },
     Unix { path: PathBuf },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp { address } | Self::Stream { address, .. } | Self::Relp { address, .. } => {
+                f.write_str(address)
+            }
+            Self::Unix { path } => path.display().fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -307,6 +318,10 @@ impl Plan for SyslogPlan {
                 Limits { records: 500, octets: 1 << 20, in_flight: 1 }
             }
         }
+    }
+
+    fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self))
     }
 
     fn open<'a>(

@@ -31,12 +31,20 @@ impl UdpLink {
         Self { address: address.to_owned(), socket: None }
     }
 
-    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    pub(super) async fn reach(&mut self) -> Result<(), Failure> {
+        self.open().await.map(drop)
+    }
+
+    async fn open(&mut self) -> Result<(UdpSocket, Instant), Failure> {
         let fresh = self.socket.take().filter(|(_, since)| since.elapsed() < LOOK_UP_AGAIN);
-        let (socket, since) = match fresh {
-            Some(open) => open,
-            None => (udp(&self.address).await?, Instant::now()),
-        };
+        match fresh {
+            Some(open) => Ok(open),
+            None => Ok((udp(&self.address).await?, Instant::now())),
+        }
+    }
+
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+        let (socket, since) = self.open().await?;
         let mut refused = Vec::new();
         for (index, item) in batch.items().iter().enumerate() {
             let sent = timeout(WRITE_TIMEOUT, socket.send(batch.payload(item))).await;
@@ -59,11 +67,19 @@ impl LocalLink {
         Self { path, socket: None }
     }
 
+    pub(super) async fn reach(&mut self) -> Result<(), Failure> {
+        self.open().await.map(drop)
+    }
+
+    async fn open(&mut self) -> Result<Local, Failure> {
+        match self.socket.take() {
+            Some(socket) => Ok(socket),
+            None => local(&self.path).await,
+        }
+    }
+
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
-        let mut socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => local(&self.path).await?,
-        };
+        let mut socket = self.open().await?;
         let lost = |error: &io::Error| {
             Failure::retry(format!("the local syslog daemon did not take a message: {error}"))
         };
@@ -77,7 +93,11 @@ impl LocalLink {
                         Err(error) if is_too_long(&error) => {
                             refused.push((index, error.to_string()));
                         }
-                        Err(error) => return Err(lost(&error)),
+                        // What came before it has arrived, up to what may be refused by itself.
+                        Err(error) => {
+                            let arrived = refused.first().map_or(index, |(refused, _)| *refused);
+                            return Err(Failure::partly(arrived, lost(&error)));
+                        }
                     }
                 }
             }

@@ -26,7 +26,37 @@ enum Link {
 }
 
 pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
-    let link = match &plan.target {
+    let (plan, messages) = (plan.clone(), Messages::new(plan, context));
+    Box::new(SyslogSink { link: link(&plan), plan, messages })
+}
+
+/// A connection, and with RELP a session: syslog itself has no word that asks for nothing.
+pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
+    let what = match link(plan) {
+        Link::Stream(mut link) => {
+            link.reach().await?;
+            link.close().await;
+            "takes the connection"
+        }
+        Link::Relp(mut link) => {
+            link.reach().await?;
+            link.close().await;
+            "opens a session"
+        }
+        Link::Local(mut link) => {
+            link.reach().await?;
+            "takes the connection"
+        }
+        Link::Udp(mut link) => {
+            link.reach().await?;
+            "has an address, and UDP says no more"
+        }
+    };
+    Ok(format!("{} {what}", plan.target))
+}
+
+fn link(plan: &SyslogPlan) -> Link {
+    match &plan.target {
         Target::Udp { address } => Link::Udp(UdpLink::new(address)),
         Target::Unix { path } => Link::Local(LocalLink::new(path.clone())),
         Target::Stream { address, tls } => {
@@ -35,8 +65,7 @@ pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
         Target::Relp { address, tls } => {
             Link::Relp(RelpLink::new(address, tls.as_ref(), plan.window))
         }
-    };
-    Box::new(SyslogSink { plan: plan.clone(), messages: Messages::new(plan, context), link })
+    }
 }
 
 /// Room for a length, which is known when the message is there: most have four digits.

@@ -110,6 +110,10 @@ impl StreamLink {
     }
 
     /// The connection in use, or a new one on which the replay window goes first.
+    pub(super) async fn reach(&mut self) -> Result<(), Failure> {
+        self.open_link().await.map(drop)
+    }
+
     async fn open_link(&mut self) -> Result<Arc<Link>, Failure> {
         if let Some(link) = self.link.as_ref().filter(|link| !link.lost.load(Ordering::Relaxed)) {
             return Ok(Arc::clone(link));

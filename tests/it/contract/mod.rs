@@ -141,6 +141,28 @@ impl Trial {
     }
 }
 
+/// `check --online` says whether a record would find a receiver, and sends none.
+fn greeting(sink: Sink) {
+    let trial = Trial::new(sink);
+    let said = || {
+        let run = trial.spawn(&["check", "--online"]).end();
+        let line = run.stdout.lines().find_map(|line| line.strip_prefix("sink tried: "));
+        (run.code, line.unwrap_or_else(|| panic!("{}{}", run.stdout, run.stderr)).to_owned())
+    };
+    let (code, there) = said();
+    assert_eq!(code, 0, "{there}");
+    assert_eq!(trial.receiver.arrived(), Vec::<String>::new());
+    if trial.sink.lossy {
+        return;
+    }
+    trial.receiver.down();
+    let (code, away) = said();
+    assert_eq!(code, 1, "{away}");
+    assert_ne!(there, away);
+    trial.receiver.up();
+    assert_eq!(said(), (0, there));
+}
+
 /// Everything arrives once, and in the order of the log.
 fn order(sink: Sink) {
     let trial = Trial::new(sink);
@@ -282,28 +304,28 @@ macro_rules! contract {
 // Each with the clauses that its protocol can break: a file has no connection to be cut, plain TCP no
 // answer to be lost, and a receiver that takes octets as they come refuses none.
 contract! {
-    file: order restart outage reload;
+    file: greeting order restart outage reload;
     stdout: order restart reload;
-    syslog_tcp: order restart outage cut slowness reload;
-    syslog_tls: order restart outage cut slowness proof reload;
-    syslog_relp: order restart outage cut slowness proof reload;
-    syslog_relps: order restart outage cut slowness proof reload;
-    syslog_udp: order restart reload;
-    syslog_unix: order restart outage reload;
-    hec: order restart outage cut slowness proof poison oversize reload;
-    hec_acknowledged: order restart outage cut slowness proof poison oversize reload;
-    hec_collector: order restart outage cut slowness proof reload;
-    hec_collector_acknowledged: order restart outage cut slowness proof reload;
-    kafka: order restart outage cut slowness proof reload;
-    kafka_at_least_once: order restart outage cut slowness proof reload;
-    elasticsearch: order restart outage cut slowness proof poison oversize reload;
-    http: order restart outage cut slowness proof poison oversize reload;
-    sentinel: order restart outage cut slowness proof poison oversize reload;
-    otlp: order restart outage cut slowness proof poison oversize reload;
+    syslog_tcp: greeting order restart outage cut slowness reload;
+    syslog_tls: greeting order restart outage cut slowness proof reload;
+    syslog_relp: greeting order restart outage cut slowness proof reload;
+    syslog_relps: greeting order restart outage cut slowness proof reload;
+    syslog_udp: greeting order restart reload;
+    syslog_unix: greeting order restart outage reload;
+    hec: greeting order restart outage cut slowness proof poison oversize reload;
+    hec_acknowledged: greeting order restart outage cut slowness proof poison oversize reload;
+    hec_collector: greeting order restart outage cut slowness proof reload;
+    hec_collector_acknowledged: greeting order restart outage cut slowness proof reload;
+    kafka: greeting order restart outage cut slowness proof reload;
+    kafka_at_least_once: greeting order restart outage cut slowness proof reload;
+    elasticsearch: greeting order restart outage cut slowness proof poison oversize reload;
+    http: greeting order restart outage cut slowness proof poison oversize reload;
+    sentinel: greeting order restart outage cut slowness proof poison oversize reload;
+    otlp: greeting order restart outage cut slowness proof poison oversize reload;
     #[cfg(feature = "object_store")]
-    s3: order restart outage cut slowness proof reload;
+    s3: greeting order restart outage cut slowness proof reload;
     #[cfg(feature = "object_store")]
-    azure_blob: order restart outage cut slowness proof reload;
+    azure_blob: greeting order restart outage cut slowness proof reload;
 }
 
 /// Every kind of sink, and every row of what the README promises.

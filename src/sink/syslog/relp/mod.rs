@@ -34,7 +34,7 @@ impl RelpLink {
             let first = session.sent();
             if let Err(failure) = session.send(batch).await {
                 self.session = None;
-                return Err(partly(session.answered_of(first, batch.len()), failure));
+                return Err(Failure::partly(session.answered_of(first, batch.len()), failure));
             }
             first
         };
@@ -43,9 +43,13 @@ impl RelpLink {
             let mut session = session.lock().await;
             match session.wait_for(first + records as u64).await {
                 Ok(()) => Ok(Receipt::default()),
-                Err(failure) => Err(partly(session.answered_of(first, records), failure)),
+                Err(failure) => Err(Failure::partly(session.answered_of(first, records), failure)),
             }
         })))
+    }
+
+    pub(super) async fn reach(&mut self) -> Result<(), Failure> {
+        self.open_session().await.map(drop)
     }
 
     async fn open_session(&mut self) -> Result<Arc<Mutex<Session>>, Failure> {
@@ -66,9 +70,4 @@ impl RelpLink {
             session.lock().await.close().await;
         }
     }
-}
-
-/// The first `arrived` records were answered before it failed.
-fn partly(arrived: usize, failure: Failure) -> Failure {
-    if arrived == 0 { failure } else { Failure::Partly { arrived, failure: Box::new(failure) } }
 }

@@ -121,7 +121,8 @@ fn answer_sentinel(request: &Request, taken: &mut Taken) -> (u16, String) {
 fn answer_otlp(request: &Request, taken: &mut Taken) -> (u16, String) {
     let text: Value = serde_json::from_slice(&request.body).unwrap();
     let mut rejected = 0;
-    for log in text["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap() {
+    let logs = &text["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
+    for log in logs.as_array().into_iter().flatten() {
         let body = log["body"]["stringValue"].as_str().unwrap();
         if taken.refuses(body) {
             rejected += 1;
