@@ -102,6 +102,12 @@ impl Schedule {
         (now >= late && last_success < late).then_some(Due::Late)
     }
 
+    /// When a tenant whose last poll failed is polled again, if nobody restarts the daemon before.
+    pub fn retry_at(&self, polled: &Polled) -> Option<Timestamp> {
+        let last = polled.last_attempt.filter(|_| polled.failures > 0)?;
+        last.checked_add(self.retry_wait(polled.failures)).ok()
+    }
+
     /// The last time before now at which the daily poll of a tenant was set.
     fn last_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
         let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
@@ -205,6 +211,10 @@ mod tests {
         assert!(!due(1, "2026-11-22T06:19:59Z") && due(1, "2026-11-22T06:20:00Z"));
         assert!(!due(3, "2026-11-22T06:34:59Z") && due(3, "2026-11-22T06:35:00Z"));
         assert!(!due(50, "2026-11-22T08:14:59Z") && due(50, "2026-11-22T08:15:00Z"));
+        for (failures, then) in [(3, "2026-11-22T06:35:00Z"), (50, "2026-11-22T08:15:00Z")] {
+            assert_eq!(daily.retry_at(&failed(failures)), Some(at(then)));
+        }
+        assert_eq!(daily.retry_at(&failed(0)), None);
     }
 
     /// Every minute of the days around a change of summer time: one daily poll a day, at the

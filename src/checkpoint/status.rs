@@ -40,6 +40,10 @@ pub struct TenantStatus {
     pub last_success_ms: Option<i64>,
     pub last_attempt_ms: Option<i64>,
     pub last_error: Option<String>,
+    /// Polls failed since the last success.
+    pub failures: u32,
+    /// The server wants to be left alone until then.
+    pub not_before_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -125,7 +129,7 @@ impl Checkpoint {
             "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1),
                 (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1),
                 (SELECT count(*) FROM owed WHERE tenant = t.id AND absent = 0),
-                t.last_success, t.last_attempt, t.last_error
+                t.last_success, t.last_attempt, t.last_error, t.failures, t.not_before
              FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
         )?;
         let rows = statement.query_map([], |row| {
@@ -137,6 +141,8 @@ impl Checkpoint {
                 last_success_ms: row.get(4)?,
                 last_attempt_ms: row.get(5)?,
                 last_error: row.get(6)?,
+                failures: row.get(7)?,
+                not_before_ms: row.get(8)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

@@ -9,6 +9,7 @@ use super::{Exit, Failed, args, instant, print};
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
     config::{ConfigError, Configuration, TenantName},
+    schedule::{Polled, Schedule},
 };
 
 pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed> {
@@ -27,7 +28,8 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
         });
         names.insert(domain, name);
     }
-    show(&checkpoint, &status, &names, args)?;
+    let schedule = Some(&configuration.schedule);
+    show(&checkpoint, &status, &names, schedule, args)?;
     // Who is no longer configured owes nothing.
     let configured = status.tenants.iter().filter(|tenant| names.contains_key(&tenant.guid));
     let owed = configured.into_iter().any(|tenant| tenant.last_error.is_some())
@@ -47,7 +49,7 @@ fn without_configuration(
     let Some(checkpoint) = checkpoint else { return Err(error.into()) };
     let status = checkpoint.status()?;
     let guids = status.tenants.iter().map(|tenant| (tenant.guid.clone(), tenant.guid.clone()));
-    show(&checkpoint, &status, &guids.collect(), args)?;
+    show(&checkpoint, &status, &guids.collect(), None, args)?;
     Err(error.into())
 }
 
@@ -55,19 +57,22 @@ fn show(
     checkpoint: &Checkpoint,
     status: &Status,
     names: &HashMap<String, String>,
+    schedule: Option<&Schedule>,
     args: &args::Status,
 ) -> Result<(), Failed> {
+    let holder = Checkpoint::holder(checkpoint.directory());
+    // Without a daemon nobody tries again.
+    let schedule = schedule.filter(|_| holder.is_some());
     if args.json {
-        print(&format!("{:#}\n", as_json(status, names)))?;
+        print(&format!("{:#}\n", as_json(status, names, schedule)))?;
     } else {
-        let holder = Checkpoint::holder(checkpoint.directory());
         let daemon = holder.map_or_else(
             || "no daemon is running".to_owned(),
             |h| format!("the daemon runs as process {}", h.pid),
         );
         print(&format!(
             "{}\n{}\n{}{}{daemon}; the checkpoint has {:.1} MB\n",
-            tenant_table(status, names),
+            tenant_table(status, names, schedule),
             sink_table(status),
             replays(status),
             letters(status, names),
@@ -100,7 +105,23 @@ fn unmet(configuration: &Configuration, names: &HashMap<String, String>) -> Vec<
         .collect()
 }
 
-fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
+/// When the daemon asks again for a tenant whose last poll failed.
+fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<i64> {
+    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok();
+    let polled = Polled {
+        last_attempt: tenant.last_attempt_ms.and_then(time),
+        failures: tenant.failures,
+        ..Polled::default()
+    };
+    let retry = schedule?.retry_at(&polled)?.as_millisecond();
+    Some(retry.max(tenant.not_before_ms.unwrap_or(retry)))
+}
+
+fn tenant_table(
+    status: &Status,
+    names: &HashMap<String, String>,
+    schedule: Option<&Schedule>,
+) -> Table {
     let mut table = table(["tenant", "newest day", "days", "owed", "last success", "last error"]);
     for tenant in &status.tenants {
         let TenantStatus { guid, newest_day, days, owed, last_success_ms, last_error, .. } = tenant;
@@ -110,7 +131,10 @@ fn tenant_table(status: &Status, names: &HashMap<String, String>) -> Table {
             days.to_string(),
             owed.to_string(),
             last_success_ms.map_or_else(|| "never".to_owned(), instant),
-            last_error.clone().unwrap_or_default(),
+            match (last_error, next_attempt(schedule, tenant)) {
+                (Some(error), Some(next)) => format!("{error}; tried again at {}", instant(next)),
+                (error, _) => error.clone().unwrap_or_default(),
+            },
         ]);
     }
     table
@@ -181,12 +205,16 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn as_json(status: &Status, names: &HashMap<String, String>) -> serde_json::Value {
+fn as_json(
+    status: &Status,
+    names: &HashMap<String, String>,
+    schedule: Option<&Schedule>,
+) -> serde_json::Value {
     let tenants = status.tenants.iter().map(|t| {
         json!({
             "id": t.guid, "name": names.get(&t.guid), "newest_day": t.newest_day.map(|d| d.to_string()), "days": t.days,
             "owed_days": t.owed, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
-            "last_error": t.last_error,
+            "last_error": t.last_error, "next_attempt": next_attempt(schedule, t).map(instant),
         })
     });
     let sinks = status.sinks.iter().map(|s| {

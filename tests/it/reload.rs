@@ -198,10 +198,15 @@ fn what_failed_before_is_tried_again_at_once() {
         status["tenants"][0]["last_error"].as_str().map(str::to_owned)
     };
     eventually("it is refused", || failed().is_some());
+    let run = workspace.run(&["status"]);
+    assert!(run.stdout.contains("tried again at"), "{}", run.stdout);
+    let tenant = &workspace.status()["tenants"][0];
+    assert!(tenant["next_attempt"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
     fs(workspace.path("secret"), &format!("{CANARY}-client\n"));
     daemon.signal("HUP");
     eventually("the days are there", || summaries(&file) > 0);
     assert_eq!(failed(), None);
+    assert!(workspace.status()["tenants"][0]["next_attempt"].is_null());
     end(daemon);
 }
 
