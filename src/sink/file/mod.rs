@@ -242,6 +242,9 @@ fn may_write(path: &Path) -> std::io::Result<()> {
         return Err(rustix::io::Errno::ISDIR.into());
     }
     let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
+    if place != path && !place.metadata()?.is_dir() {
+        return Err(rustix::io::Errno::NOTDIR.into());
+    }
     Ok(rustix::fs::access(place, rustix::fs::Access::WRITE_OK)?)
 }
 
@@ -327,6 +330,23 @@ fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_file_can_be_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs_err::write(at("there"), "").unwrap();
+        for (path, good) in [
+            (at("there"), true),
+            (at("new"), true),
+            (at("there/new"), false),
+            (at("away/new"), false),
+            (directory.path().to_owned(), false),
+        ] {
+            assert_eq!(may_write(&path).is_ok(), good, "{}", path.display());
+        }
+        assert!(!at("new").exists());
+    }
 
     #[test]
     fn opening_cuts_back_to_the_mark() {
