@@ -2,8 +2,8 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::Read,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,11 +52,11 @@ impl Lock {
     }
 
     fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
-        let mut file = &self.file;
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
         let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
-        write!(file, "{}\n{socket}\n", std::process::id())
+        let text = format!("{}\n{socket}\n", std::process::id());
+        // In one go, and the rest cut off after: who reads meanwhile finds a process.
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
     }
 }
 

@@ -109,7 +109,7 @@ fn metrics_tell_of_tenants_and_sinks_and_pass_the_lint() {
         of("sink_oldest_unsent_timestamp_seconds{sink=\"far\",type=\"syslog\"}").unwrap() > 1.0e9
     );
     assert_eq!(of("sink_oldest_unsent_timestamp_seconds{sink=\"local\",type=\"file\"}"), None);
-    assert_eq!(of("tenant_polls_total{tenant=\"contoso\"}"), Some(1.0));
+    assert!(of("tenant_polls_total{tenant=\"contoso\"}").unwrap() >= 1.0);
     assert_eq!(of("tenants{state=\"current\"}"), Some(1.0));
     assert!(of("checkpoint_size_bytes").unwrap() > 10_000.0);
     assert_eq!(promtool(&metrics), "");
@@ -246,6 +246,8 @@ fn many_tenants_are_a_few_pages_and_have_their_series() {
     let get =
         |path: &str| ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
     eventually("all are current", || {
+        // Each answer is of a quarter of a megabyte.
+        std::thread::sleep(Duration::from_millis(500));
         TcpStream::connect(address).is_ok()
             && value(&get("/metrics"), "secure_score_forwarder_tenants{state=\"current\"}")
                 == Some(250.0)

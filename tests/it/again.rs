@@ -66,10 +66,12 @@ fn a_replay_is_resumed_after_a_crash() {
     let hec = Hec::new();
     let mut workspace = workspace(90);
     let token = workspace.secret("hec-secret", TOKEN);
-    workspace
-        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
+    let section = format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url);
+    workspace.sink("splunk", &section);
     workspace.run_ok(&["once"]);
     let whole = hec.ids().len();
+    // Slow enough to be in the middle of it.
+    workspace.replace_sinks().sink("splunk", &format!("{section}\nmax_rate = 4000"));
     let process = workspace.spawn(&["replay", "--sink", "splunk", "--from", "2020-01-01"]);
     eventually("it has begun", || hec.ids().len() > whole + 2_000);
     process.kill();

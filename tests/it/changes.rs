@@ -180,7 +180,7 @@ fn history_is_sent_only_to_those_who_want_it() {
     let changes = of_kinds(&all, &["change"]);
     let (old, new): (Vec<Value>, Vec<Value>) =
         changes.into_iter().partition(|r| r["change"]["historical"] == true);
-    assert!(old.len() > 5 && !new.is_empty());
+    assert!(old.len() > 5);
     assert!(old.iter().all(|r| r["change"]["severity"] == 1 && r["time"] != r["observed_time"]));
     let decisions = old.iter().filter(|r| r["change"]["what"] == "decision_changed").count();
     assert!(decisions > 0, "what was decided before the first contact");

@@ -19,7 +19,7 @@ fn polls_at_once_and_stops_when_told() {
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(told.elapsed() < Duration::from_secs(5));
+    assert!(told.elapsed() < Duration::from_secs(15));
     assert!(run.stderr.contains("polled") && run.stderr.contains("stopping"), "{}", run.stderr);
     records(&file);
 }
@@ -31,13 +31,16 @@ fn is_ready_whatever_keeps_the_first_poll() {
     workspace.file_sink("local");
     let notify = workspace.path("notify.sock");
     let socket = UnixDatagram::bind(&notify).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
     let mut command = workspace.command(&["run"]);
     let daemon = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
-    let mut buffer = [0; 512];
-    let length = socket.recv(&mut buffer).unwrap();
-    let said = String::from_utf8_lossy(&buffer[..length]);
-    assert!(said.starts_with("READY=1\nSTATUS=No day yet; 1 of 1 tenants; "), "{said}");
+    let said = || {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let ready = std::iter::repeat_with(said).find(|said| said.starts_with("READY=1\n")).unwrap();
+    assert!(ready.contains("\nSTATUS=No day yet; 1 of 1 tenants; "), "{ready}");
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -62,7 +65,7 @@ fn a_sink_that_hangs_does_not_keep_it_from_stopping() {
     let told = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
-    assert!(told.elapsed() < Duration::from_secs(10));
+    assert!(told.elapsed() < Duration::from_secs(15));
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 90);
 }
 

@@ -204,11 +204,11 @@ fn a_collector_that_never_acknowledges_has_delivered_nothing() {
 fn a_collector_that_restarts_forgets_its_promises() {
     let hec = Hec::new();
     hec.acknowledge(20);
-    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
     let file = workspace.file_sink("local");
     let run = workspace.spawn(&["once"]);
     eventually("something is promised", || hec.taken().questions > 2);
-    hec.acknowledge(0).restart();
+    hec.restart();
     let run = run.end();
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_taken(&hec, &file, 2);
@@ -218,14 +218,12 @@ fn a_collector_that_restarts_forgets_its_promises() {
 fn another_node_behind_the_load_balancer_knows_nothing_of_the_first_ones_promises() {
     let hec = Hec::new();
     hec.acknowledge(20).cookie("NODE=one; Path=/");
-    let mut workspace = workspace(&hec, ACKNOWLEDGED);
+    let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
     let file = workspace.file_sink("local");
     let run = workspace.spawn(&["once"]);
     eventually("something is promised", || hec.taken().questions > 2);
     // From the cookie on it is the second node that answers, and it has promised nothing.
-    hec.cookie("NODE=two; Path=/");
-    hec.restart();
-    hec.acknowledge(0);
+    hec.another_node("NODE=two; Path=/");
     let run = run.end();
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_taken(&hec, &file, 2);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{
     auth::{APP, against},
-    support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, fs},
+    support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, fs, remove_profile},
 };
 
 pub fn user(workspace: &Workspace, key: bool) -> String {
@@ -105,7 +105,7 @@ fn the_page_in_a_real_browser() {
     let run = Run::of(child.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
     // The browser's own history holds the code; it is not ours to keep.
-    std::fs::remove_dir_all(workspace.path("chromium-secret")).unwrap();
+    remove_profile(&workspace.path("chromium-secret"));
 }
 
 #[test]

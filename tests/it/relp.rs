@@ -78,7 +78,15 @@ fn a_receiver_that_is_killed_again_and_again() {
         std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(100..400)));
         rsyslog.crash();
     }
-    let run = process.end();
+    let mut run = process.end();
+    for _ in 0..5 {
+        // A crash may have come too late for its patience.
+        assert!(run.code == 0 || run.code == 1, "{}", run.stderr);
+        if run.code == 0 {
+            break;
+        }
+        run = workspace.run(&["once"]);
+    }
     assert_eq!(run.code, 0, "{}", run.stderr);
     let expected = records(&file);
     let got = cef_ids(&rsyslog.messages());

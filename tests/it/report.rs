@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{OTHER, Workspace, of_kinds};
+use crate::support::{OTHER, Workspace, of_kinds, remove_profile};
 
 /// Twenty days, and a sink that got everything.
 fn workspace() -> Workspace {
@@ -118,8 +118,8 @@ fn the_page_opens_in_a_browser_and_asks_for_nothing() {
         let output = command.arg(format!("file://{}", page.display())).output();
         output.expect("chromium runs: tests/run installs it")
     };
-    let profile = workspace.path("browser");
-    let dom = browser(&profile, &["--dump-dom", "--enable-logging=stderr"]);
+    let profiles = [workspace.path("browser-secret-1"), workspace.path("browser-secret-2")];
+    let dom = browser(&profiles[0], &["--dump-dom", "--enable-logging=stderr"]);
     let text = String::from_utf8_lossy(&dom.stdout);
     assert!(text.contains("Microsoft Secure Score of contoso") && text.contains("<svg"), "{text}");
     // Whatever it wanted to load would be refused by its own policy, and be complained of.
@@ -127,7 +127,7 @@ fn the_page_opens_in_a_browser_and_asks_for_nothing() {
     assert!(!complaints.contains("Content Security Policy"), "{complaints}");
     let picture = workspace.path("report.png");
     let shot = format!("--screenshot={}", picture.display());
-    browser(&profile, &[shot.as_str(), "--window-size=1000,1400"]);
+    browser(&profiles[1], &[shot.as_str(), "--window-size=1000,1400"]);
     assert!(std::fs::metadata(&picture).unwrap().len() > 20_000);
-    std::fs::remove_dir_all(profile).unwrap();
+    profiles.iter().for_each(|profile| remove_profile(profile));
 }

@@ -55,6 +55,14 @@ struct Rules {
     next_ack: HashMap<String, u64>,
 }
 
+impl Rules {
+    fn restart(&mut self) {
+        self.promised.clear();
+        self.next_ack.clear();
+        self.ack_after = 0;
+    }
+}
+
 pub struct Hec {
     pub url: String,
     taken: Arc<Mutex<Taken>>,
@@ -111,11 +119,17 @@ impl Hec {
         self.rules.lock().unwrap().cookie = Some(cookie.to_owned());
     }
 
-    /// As after a restart: counting begins anew, and nothing promised is known.
+    /// As after a restart: counting begins anew, nothing promised is known, and what is new is
+    /// acknowledged at once.
     pub fn restart(&self) {
+        self.rules.lock().unwrap().restart();
+    }
+
+    /// From now on the load balancer sends everybody to another node, which has promised nothing.
+    pub fn another_node(&self, cookie: &str) {
         let mut rules = self.rules.lock().unwrap();
-        rules.promised.clear();
-        rules.next_ack.clear();
+        rules.cookie = Some(cookie.to_owned());
+        rules.restart();
     }
 
     pub fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {

@@ -300,12 +300,23 @@ impl Drop for Process {
 
 /// The simulated tenants, with the secret of the tests.
 pub fn simulation() -> Simulation {
+    past_midnight();
     Simulation {
         tenants: vec![TENANT.to_owned(), OTHER.to_owned()],
         client_secret: format!("{CANARY}-client"),
         // A day that does not end in the middle of a test.
         today: Some(Day::of(clock::now())),
         ..Simulation::contoso()
+    }
+}
+
+/// The program's day is the clock's: a test that begins in the day's last minutes waits for the next.
+fn past_midnight() {
+    const DAY: u64 = 24 * 60 * 60;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let left = DAY - now % DAY;
+    if left <= 120 {
+        std::thread::sleep(Duration::from_secs(left));
     }
 }
 
@@ -333,7 +344,7 @@ pub fn runtime() -> Runtime {
 
 /// Waits until something holds; fails with `what` if it never does.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_secs(180);
     while !holds() {
         assert!(Instant::now() < until, "never came true: {what}");
         std::thread::sleep(Duration::from_millis(20));
@@ -357,6 +368,13 @@ pub fn free_port() -> u16 {
 
 pub fn fs(path: impl AsRef<Path>, text: &str) {
     std::fs::write(path, text).unwrap();
+}
+
+/// A browser's helpers write to its profile for a moment after it has ended.
+pub fn remove_profile(profile: &Path) {
+    eventually("the browser's profile is gone", || {
+        std::fs::remove_dir_all(profile).is_ok() || !profile.exists()
+    });
 }
 
 pub fn contains(haystack: &[u8], needle: &str) -> bool {

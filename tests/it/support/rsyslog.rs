@@ -66,8 +66,16 @@ impl Rsyslog {
         self.child.wait().unwrap();
         let _ = std::fs::remove_file(self.unix());
         let _ = std::fs::remove_file(self.file("pid"));
+        self.drop_torn_line();
         self.child = Self::spawn(self.directory.path());
         self.wait_until_up();
+    }
+
+    /// What it was writing when it was killed would run into what it writes next.
+    fn drop_torn_line(&self) {
+        let Ok(text) = std::fs::read(self.file("out.jsonl")) else { return };
+        let whole = text.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+        std::fs::write(self.file("out.jsonl"), &text[..whole]).unwrap();
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

@@ -20,19 +20,26 @@ pub struct Server {
 
 impl Server {
     pub fn start(port: u16, log: &Path, command: &str) -> Self {
-        let log = std::fs::File::create(log).unwrap();
+        let output = std::fs::File::create(log).unwrap();
         let script = format!(
-            "{command} </dev/null & server=$!; cat >/dev/null; kill -9 $server; wait $server"
+            "exec 3<&0; {command} </dev/null 3<&- & server=$!; \
+             (cat <&3 >/dev/null; kill -9 $server) & watch=$!; wait $server; kill $watch"
         );
         let child = Command::new("sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
             .spawn()
             .unwrap();
-        let server = Self { child, port };
+        let mut server = Self { child, port };
         eventually(&format!("it listens: {command}"), || {
+            let ended = server.child.try_wait().unwrap();
+            assert!(
+                ended.is_none(),
+                "{command}: {ended:?}, {}",
+                std::fs::read_to_string(log).unwrap()
+            );
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         server

@@ -23,7 +23,7 @@ pub fn hec_acknowledged() -> Sink {
 fn hec_section(workspace: &mut Workspace, line: &Line) -> String {
     let token = workspace.secret("hec-secret", TOKEN);
     format!(
-        "url = \"http://127.0.0.1:{}\"\ntoken = {token}\nacknowledgement_timeout = \"5s\"",
+        "url = \"http://127.0.0.1:{}\"\ntoken = {token}\nacknowledgement_timeout = \"30s\"",
         line.port
     )
 }
