@@ -99,6 +99,10 @@ fn a_client_certificate_that_is_refused_delivers_nothing() {
     assert!(run.stderr.contains("sink siem: 0 records delivered, then:"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
     assert!(rsyslog.messages().is_empty());
+    // Nor does it pass for one that would take a record.
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(!run.stdout.contains("takes the connection"), "{}", run.stdout);
 }
 
 #[test]

@@ -111,7 +111,8 @@ impl Plan for FilePlan {
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
         let seen = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
-        let seen = seen.map(|()| format!("`{}` can be written", self.path.display()));
+        let who = if rustix::process::geteuid().is_root() { " by root, who asks" } else { "" };
+        let seen = seen.map(|()| format!("`{}` can be written{who}", self.path.display()));
         Box::pin(std::future::ready(seen))
     }
 
@@ -235,7 +236,6 @@ impl Mark {
     }
 }
 
-/// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
 /// Whether the file, or one in its directory, can be written by who asks. Neither is touched.
 fn may_write(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
@@ -248,6 +248,7 @@ fn may_write(path: &Path) -> std::io::Result<()> {
     Ok(rustix::fs::access(place, rustix::fs::Access::WRITE_OK)?)
 }
 
+/// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
 fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
     let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();

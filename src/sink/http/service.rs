@@ -31,15 +31,19 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     };
     // Read now, so that a missing secret parks the sink before the first batch.
     secret_headers(&plan.headers)?;
-    sink.secrets()?;
+    secrets(plan)?;
     Ok(Box::new(sink))
 }
 
 /// A webhook has no message that says nothing, so it is only asked for its head.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
+    secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
     let answer = plan.web.ask(request).await?;
-    Ok(format!("the endpoint answers: HTTP {} to a HEAD", answer.status))
+    match answer.status {
+        401 | 407 | 410 | 500..=599 => Err(answer.failure("the endpoint")),
+        status => Ok(format!("the endpoint answers: HTTP {status} to a HEAD")),
+    }
 }
 
 impl Sink for Http {
@@ -60,7 +64,7 @@ impl Sink for Http {
                 .post(self.plan.url.clone())
                 .header("Content-Type", self.plan.content_type())
                 .headers(secret_headers(&self.plan.headers)?);
-            let secrets = self.secrets()?;
+            let secrets = secrets(&self.plan)?;
             let id = signature::id(batch);
             let timestamp = clock::now().as_second();
             request = request
@@ -77,13 +81,6 @@ impl Sink for Http {
 }
 
 impl Http {
-    fn secrets(&self) -> Result<Vec<SecretString>, Failure> {
-        let read = |secret: &crate::settings::SecretRef| {
-            secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
-        };
-        self.plan.signing.iter().map(read).collect()
-    }
-
     fn body(&self, batch: &Batch) -> Vec<u8> {
         let mut body = Vec::with_capacity(batch.octets().len() + 16);
         if let Some(heading) = &self.heading {
@@ -104,6 +101,14 @@ impl Http {
         body.push(b']');
         body
     }
+}
+
+/// What requests are signed with.
+fn secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
+    let read = |secret: &crate::settings::SecretRef| {
+        secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
+    };
+    plan.signing.iter().map(read).collect()
 }
 
 /// What an answer means. A body that is refused as such is halved until one record stands alone.

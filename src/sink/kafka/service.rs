@@ -86,12 +86,13 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     }))
 }
 
-/// A broker that makes topics when they are asked for makes this one.
 pub(super) async fn probe(plan: &KafkaPlan, context: &Context) -> Result<String, Failure> {
-    let common = plan.client_config(&context.name)?;
+    let mut common = plan.client_config(&context.name)?;
+    // A broker that makes topics when they are asked for is to make none of this one's question.
+    common.set("allow.auto.create.topics", "false");
     let account = Account::new(context).await?;
     let topic = plan.topic.fixed();
-    block_in_place(|| look_for(&common, &account, topic, "create it"))?;
+    block_in_place(|| look_for(&common, &account, topic, "create it, if the brokers do not"))?;
     Ok(match topic {
         Some(topic) => format!("the cluster lets us in, and has topic `{topic}`"),
         None => "the cluster lets us in".to_owned(),

@@ -20,7 +20,7 @@ use crate::{
 /// Objects on their way at a time.
 const AT_A_TIME: usize = 8;
 
-/// An object that is not there.
+/// An object that is not there, below the prefix.
 const NOBODYS: &str = "secure-score-forwarder/is-anybody-there";
 
 struct Objects {
@@ -41,8 +41,9 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>
 
 /// Asks for an object that nobody has put. Who may put objects need not be allowed to look for them.
 pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String, Failure> {
-    let asked = store::open(plan, context)?.get(&Path::from(NOBODYS)).await;
-    match asked {
+    // Below the prefix, for it may be all that the credential is allowed to see.
+    let name = format!("{}/{NOBODYS}", plan.prefix);
+    match store::open(plan, context)?.get(&Path::from(name)).await {
         Ok(_) => Ok("the store lets us in".to_owned()),
         Err(error) => store::asked_in_vain(&error),
     }

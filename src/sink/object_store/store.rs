@@ -144,19 +144,22 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
     }
 }
 
+/// Codes of S3, Azure and Google for an object that is not there, where what would hold it is.
+const NO_OBJECT: [&str; 3] = ["NoSuchKey", "BlobNotFound", "No such object"];
+/// Codes for somebody who is known, and may not read. A wrong key or a closed firewall has others.
+const NOT_TO_READ: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch"];
+
 /// What it says of a store that it has not the object that it was asked for.
 pub(super) fn asked_in_vain(error: &Error) -> Result<String, Failure> {
     let words = words(&chain(error));
+    let says = |codes: &[&str]| codes.iter().any(|code| words.contains(code));
     match error {
-        // S3, Azure and Google have codes of their own for what holds the objects.
-        Error::NotFound { .. } if !words.contains("Bucket") && !words.contains("Container") => {
-            Ok("the store lets us in".to_owned())
-        }
-        Error::PermissionDenied { .. } => {
-            Ok("the store answers, and does not let us look: `test-sink` shows whether it lets us write".to_owned())
-        }
+        Error::NotFound { .. } if says(&NO_OBJECT) => Ok("the store lets us in".to_owned()),
         Error::NotFound { .. } => {
             Err(Failure::misconfigured(format!("{words}; create what `url` names, or mend `url`")))
+        }
+        Error::PermissionDenied { .. } if says(&NOT_TO_READ) => {
+            Ok("the store knows us, and does not let us look: `test-sink` shows whether it lets us write".to_owned())
         }
         Error::Generic { .. } if !is_refusal(&words) => Err(Failure::retry(words)),
         _ => Err(Failure::misconfigured(words)),
@@ -200,6 +203,45 @@ fn is_refusal(words: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_asked_for_in_vain() {
+        let error = |status: u16, code: &str| {
+            let said = format!(
+                "Server returned non-2xx status code: {status} Word: <Error><Code>{code}</Code></Error>"
+            );
+            let (path, source) =
+                (String::new(), format!("Error performing GET u in 1ms - {said}").into());
+            match status {
+                404 => Error::NotFound { path, source },
+                401 => Error::Unauthenticated { path, source },
+                403 => Error::PermissionDenied { path, source },
+                _ => Error::Generic { store: "S3", source },
+            }
+        };
+        for (status, code, wanted) in [
+            (404, "NoSuchKey", "in"),
+            (404, "BlobNotFound", "in"),
+            (404, "NoSuchBucket", "config"),
+            (404, "ContainerNotFound", "config"),
+            (404, "", "config"),
+            (403, "AccessDenied", "in"),
+            (403, "AuthorizationPermissionMismatch", "in"),
+            (403, "InvalidAccessKeyId", "config"),
+            (403, "SignatureDoesNotMatch", "config"),
+            (403, "AuthorizationFailure", "config"),
+            (401, "InvalidAuthenticationInfo", "config"),
+            (400, "AuthorizationHeaderMalformed", "config"),
+            (503, "SlowDown", "retry"),
+        ] {
+            let found = match asked_in_vain(&error(status, code)) {
+                Ok(_) => "in",
+                Err(Failure::Retry { .. }) => "retry",
+                Err(_) => "config",
+            };
+            assert_eq!(found, wanted, "{status} {code}");
+        }
+    }
 
     #[test]
     fn what_the_server_said_is_kept_and_nothing_else() {

@@ -32,10 +32,17 @@ pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sin
 pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<String, Failure> {
     let sentinel = Sentinel::new(plan, context)?;
     let token = sentinel.tokens.token().await?;
-    match understand(&sentinel.post(&token, b"[]".to_vec()).await?) {
-        Ok(_) | Err(Failure::TooLarge { .. }) => {
-            Ok("Entra gives a token, and the ingestion API lets us in with it".to_owned())
+    let answer = sentinel.post(&token, b"[]".to_vec()).await?;
+    match understand(&answer) {
+        Ok(_) => Ok("Entra gives a token, and the ingestion API lets us in with it".to_owned()),
+        // It is the stream that it does not know, and no record would find it.
+        Err(Failure::TooLarge { reason, .. }) if answer.words().contains("InvalidStream") => {
+            Err(Failure::misconfigured(format!("{reason}: check `stream`")))
         }
+        Err(Failure::TooLarge { .. }) => Ok(format!(
+            "Entra gives a token, and the ingestion API lets us in with it; of nothing to take it says: {}",
+            answer.words()
+        )),
         Err(failure) => Err(failure),
     }
 }

@@ -138,14 +138,25 @@ impl Collectors {
     /// no data in it.
     pub(super) async fn greet(&self) -> Result<(), Failure> {
         for target in &self.targets {
-            let request = self.request(&target.url, "event", &target.channel())?;
-            let (status, headers, answer) = exchange(request).await?;
-            match response::read(status, &answer, net::retry_after(&headers), 0) {
-                Ok(_) | Err(Failure::TooLarge { .. }) => {}
-                Err(failure) => return Err(failure),
+            match self.greet_one(target).await {
+                Ok(()) => {}
+                Err(failure) if self.targets.len() == 1 => return Err(failure),
+                Err(failure) => {
+                    let host = target.url.authority();
+                    return Err(Failure::misconfigured(format!("{host}: {failure}")));
+                }
             }
         }
         Ok(())
+    }
+
+    async fn greet_one(&self, target: &Target) -> Result<(), Failure> {
+        let request = self.request(&target.url, "event", &target.channel())?;
+        let (status, headers, answer) = exchange(request.header("Content-Length", "0")).await?;
+        match response::read(status, &answer, net::retry_after(&headers), 0) {
+            Ok(_) | Err(Failure::TooLarge { .. }) => Ok(()),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Nothing sent on this channel will be acknowledged any more: what is sent next goes on

@@ -109,11 +109,13 @@ impl StreamLink {
         })))
     }
 
-    /// The connection in use, or a new one on which the replay window goes first.
+    /// Connects, and waits whether the receiver refuses our certificate.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
-        self.open_link().await.map(drop)
+        let link = self.open_link().await?;
+        link.drained(0).await.map_err(|error| lost(&self.address, &error))
     }
 
+    /// The connection in use, or a new one on which the replay window goes first.
     async fn open_link(&mut self) -> Result<Arc<Link>, Failure> {
         if let Some(link) = self.link.as_ref().filter(|link| !link.lost.load(Ordering::Relaxed)) {
             return Ok(Arc::clone(link));
