@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalogue, held, pack, take,
+    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalogue, held, pack, retention,
+    take,
 };
 use crate::model::{Day, DayFacts, day_digest};
 
@@ -80,7 +81,7 @@ fn mend_bodies(
     now_ms: i64,
     mended: &mut Mended,
 ) -> Result<(), CheckpointError> {
-    for (tenant, guid, seq, day) in unreadable_bodies(transaction)? {
+    for Unreadable { tenant, guid, seq, day, body } in unreadable_bodies(transaction)? {
         let mut statement = transaction.prepare_cached(
             "SELECT s.name FROM cursor c JOIN sink s ON s.id = c.sink
              WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
@@ -92,16 +93,23 @@ fn mend_bodies(
             "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq],
         )?;
+        retention::sweep_these(transaction, vec![body])?;
         ask_again(transaction, tenant, day, now_ms)?;
         mended.days.push(LostText { tenant: guid, day, lacking });
     }
     Ok(())
 }
 
-/// Tenant, its GUID, place in the log and day of each.
-fn unreadable_bodies(
-    connection: &Connection,
-) -> Result<Vec<(i64, String, i64, Day)>, CheckpointError> {
+/// An entry whose body cannot be read.
+struct Unreadable {
+    tenant: i64,
+    guid: String,
+    seq: i64,
+    day: Day,
+    body: i64,
+}
+
+fn unreadable_bodies(connection: &Connection) -> Result<Vec<Unreadable>, CheckpointError> {
     let mut bodies = Bodies::default();
     let mut statement = connection.prepare(
         "SELECT e.tenant, t.guid, e.seq, e.day, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
@@ -110,10 +118,12 @@ fn unreadable_bodies(
     let mut rows = statement.query([])?;
     let mut unreadable = Vec::new();
     while let Some(row) = rows.next()? {
-        if bodies.read(connection, row.get(4)?).is_err()
+        let body = row.get(4)?;
+        if bodies.read(connection, body).is_err()
             && let Some(day) = Day::from_number(row.get(3)?)
         {
-            unreadable.push((row.get(0)?, row.get(1)?, row.get(2)?, day));
+            let (tenant, guid, seq) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            unreadable.push(Unreadable { tenant, guid, seq, day, body });
         }
     }
     Ok(unreadable)

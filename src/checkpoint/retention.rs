@@ -290,7 +290,10 @@ fn spent(connection: &Connection, before: Day) -> Result<Vec<(i64, i64, i64)>, C
 
 /// Deletes those of these bodies that no entry has and no other leans on, and then what they leaned
 /// on, by the same rule.
-fn sweep_these(connection: &Connection, mut bodies: Vec<i64>) -> Result<(), CheckpointError> {
+pub(super) fn sweep_these(
+    connection: &Connection,
+    mut bodies: Vec<i64>,
+) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare_cached(
         "DELETE FROM body WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
            AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id) RETURNING key_frame",

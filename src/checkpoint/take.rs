@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::{
     Checkpoint, CheckpointError, Names,
     body::{self, KeyFrame},
-    catalogue, pack, tenant_row,
+    catalogue, pack, retention, tenant_row,
 };
 use crate::{
     model::{Day, DayFacts, KeptDay, Observation, Phase, SnapshotRef, TenantId, day_digest},
@@ -347,12 +347,20 @@ impl Take<'_> {
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(enriched.facts)?;
         let body = body::store(self.transaction, &enriched.body.text()?, key)?;
-        // The poor body stays for as long as others lean on it.
+        let (day, revision) = (enriched.facts.day.number(), enriched.revision);
+        let poor: Option<Option<i64>> = self
+            .transaction
+            .prepare_cached(
+                "SELECT body FROM entry WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
+            )?
+            .query_row(params![self.tenant, day, revision], |row| row.get(0))
+            .optional()?;
         self.transaction.execute(
             "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
-            params![self.tenant, enriched.facts.day.number(), enriched.revision, facts, body],
+            params![self.tenant, day, revision, facts, body],
         )?;
-        Ok(())
+        // The poor body stays for as long as others lean on it.
+        retention::sweep_these(self.transaction, poor.flatten().into_iter().collect())
     }
 
     fn owe(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {

@@ -142,6 +142,33 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
 }
 
 #[test]
+fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    take_day(&checkpoint, "2026-11-20", 1, 1);
+    take_day(&checkpoint, "2026-11-21", 1, 1);
+    for word in ["now", "then", "once more"] {
+        let rich = body("2026-11-21", 1).replace("described", &format!("{word} described"));
+        let rich_facts = facts(&rich);
+        let enriched =
+            Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
+        checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
+        let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
+        assert_eq!(snapshot(&entries[1]).body, rich);
+    }
+    let orphans: i64 = checkpoint
+        .connection()
+        .query_row(
+            "SELECT count(*) FROM body WHERE id NOT IN (SELECT body FROM entry)
+               AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(orphans, 0);
+}
+
+#[test]
 fn profiles_are_kept_once_and_versions_only_when_something_changed() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
