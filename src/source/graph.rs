@@ -113,7 +113,7 @@ impl Graph {
 
     /// Keeps a server's word from before this process began.
     pub fn leave_alone_for(&self, wait: Duration) {
-        self.gate.close_for(wait);
+        self.gate.stay_closed_for(wait);
     }
 
     /// Reads a collection, handing each body to `page` until it has enough.

@@ -93,7 +93,12 @@ impl Gate {
     /// The server's own word: nobody enters for so long. A fifth more by chance, so that not all
     /// come back at the same moment.
     pub(super) fn close_for(&self, wait: Duration) {
-        let until = Instant::now() + wait + wait.mul_f64(fastrand::f64() / 5.0);
+        self.stay_closed_for(wait + wait.mul_f64(fastrand::f64() / 5.0));
+    }
+
+    /// What is left of a wait that had its chance before.
+    pub(super) fn stay_closed_for(&self, wait: Duration) {
+        let until = Instant::now() + wait;
         let mut closed = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
         *closed = closed.map_or(Some(until), |known| Some(known.max(until)));
     }
@@ -146,5 +151,8 @@ mod tests {
         gate.close_for(Duration::from_mins(50));
         let left = gate.enter(Duration::from_mins(1)).await.unwrap_err();
         assert!(left >= Duration::from_mins(50));
+        let gate = Gate::new();
+        gate.stay_closed_for(Duration::from_secs(30));
+        assert_eq!(gate.wait(), Duration::from_secs(30), "each start would make it longer");
     }
 }

@@ -44,8 +44,9 @@ impl Collapse {
             return vec![line];
         }
         if line.level > Level::WARN {
-            // What works again may fail again, and that is news.
-            let mut lines = self.well_again(&line);
+            // What works again may fail again, and that is news. Below, attempts are told of.
+            let is_news = line.level == Level::INFO;
+            let mut lines = if is_news { self.well_again(&line) } else { Vec::new() };
             lines.push(line);
             return lines;
         }
@@ -228,6 +229,16 @@ mod tests {
         let told = [one("parked", 1), one("delivered", 0)].concat();
         assert_eq!(said(9, Level::INFO, "delivered"), told);
         assert_eq!(said(20, Level::ERROR, "parked"), one("parked", 0));
+    }
+
+    #[test]
+    fn an_attempt_that_is_told_of_in_detail_is_no_success() {
+        let mut collapse = Collapse::default();
+        assert_eq!(collapse.take(line(0, Level::WARN, "failed", "a")).len(), 1);
+        for minute in 1..5 {
+            assert_eq!(collapse.take(line(minute, Level::DEBUG, "connecting", "a")).len(), 1);
+            assert!(collapse.take(line(minute, Level::WARN, "failed", "a")).is_empty());
+        }
     }
 
     #[test]

@@ -255,6 +255,7 @@ impl Deliverer {
     }
 
     /// Says goodbye to the receiver.
+    #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
     pub async fn close(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink.close().await;
