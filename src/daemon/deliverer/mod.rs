@@ -167,7 +167,7 @@ impl Deliverer {
             };
             self.tell_since(before);
             let Some(drained) = drained else {
-                self.forget_unproven();
+                self.leave_unproven();
                 break;
             };
             let wait = match drained {
@@ -185,9 +185,10 @@ impl Deliverer {
                     }
                 }
                 Err(Stopped::Cancelled) => {
-                    // What is not proven by then is sent again.
-                    let _ = tokio::time::timeout(end.patience(), self.settle_all()).await;
-                    self.forget_unproven();
+                    match tokio::time::timeout(end.patience(), self.settle_all()).await {
+                        Ok(Ok(())) => self.forget_unproven(),
+                        Ok(Err(_)) | Err(_) => self.leave_unproven(),
+                    }
                     break;
                 }
                 Err(stopped) => {
@@ -271,6 +272,15 @@ impl Deliverer {
             self.forget_unproven();
         }
         drained
+    }
+
+    /// The end came before all proofs.
+    fn leave_unproven(&mut self) {
+        tracing::warn!(
+            sink = self.plan.name,
+            "stopped; what the receiver had not confirmed by now is sent again"
+        );
+        self.forget_unproven();
     }
 
     fn forget_unproven(&mut self) {

@@ -73,10 +73,22 @@ impl Trial {
         let mut workspace = Workspace::new();
         workspace.extra = format!("initial_backfill_days = {DAYS}");
         let receiver = (sink.receiver)();
-        let section = receiver.section(&mut workspace);
-        workspace.sink("tried", &format!("type = \"{}\"\n{section}", sink.kind));
-        let truth = workspace.file_sink("truth");
-        Self { sink, receiver, workspace, truth }
+        let mut trial = Self { sink, receiver, truth: workspace.path("truth.jsonl"), workspace };
+        trial.configure("");
+        trial
+    }
+
+    /// A few records a second.
+    fn slow_down(&mut self) {
+        self.workspace.replace_sinks();
+        self.configure("max_rate = 200");
+    }
+
+    fn configure(&mut self, more: &str) {
+        let section = self.receiver.section(&mut self.workspace);
+        let kind = self.sink.kind;
+        self.workspace.sink("tried", &format!("type = \"{kind}\"\n{section}\n{more}"));
+        self.truth = self.workspace.file_sink("truth");
     }
 
     fn spawn(&self, args: &[&str]) -> Process {
@@ -173,7 +185,11 @@ fn order(sink: Sink) {
 
 /// Killed in every phase: nothing counts as sent that has not arrived, and nothing is lost.
 fn restart(sink: Sink) {
-    let trial = Trial::new(sink);
+    let mut trial = Trial::new(sink);
+    if trial.receiver.line().is_none() {
+        // What a local receiver takes at once would be through before anybody looks.
+        trial.slow_down();
+    }
     let mut kills = 0;
     for octets in [1, 3 << 10, 20 << 10, 100 << 10, 400 << 10, 1 << 20] {
         let before = trial.receiver.octets();
@@ -186,9 +202,7 @@ fn restart(sink: Sink) {
         let sent = if trial.sink.lossy { 0 } else { trial.sent() as usize };
         eventually("what counts as sent has arrived", || trial.distinct() >= sent);
     }
-    // Without a line in front nobody counts its octets, and it may be through before it is looked at.
-    let least = if trial.receiver.line().is_some() { 3 } else { 1 };
-    assert!(kills >= least, "{kills}");
+    assert!(kills >= 3, "{kills}");
     trial.once();
     trial.assert_all(trial.sink.killed * kills);
 }
@@ -269,18 +283,20 @@ fn oversize(sink: Sink) {
     assert_eq!(trial.state()["dead_letters"], 0);
 }
 
-/// Told to stop in the middle, and started with another configuration: no record is lost.
+/// Told to stop in the middle, and started with another configuration: no record is lost, and none
+/// repeated but what the daemon says it had to leave.
 fn reload(sink: Sink) {
     let mut trial = Trial::new(sink);
     let before = trial.receiver.octets();
     let daemon = trial.spawn(&["run"]);
     eventually("something is on its way", || trial.receiver.octets() > before);
     daemon.signal("TERM");
-    assert_eq!(daemon.end().code, 0);
+    let stopped = daemon.end();
+    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    let left = stopped.stderr.contains("what the receiver had not confirmed by now is sent again");
     let other = trial.workspace.file_sink("other");
     trial.once();
-    // What was on its way when it was told to stop may have lost its answer.
-    trial.assert_all(trial.sink.killed);
+    trial.assert_all(if left { trial.sink.killed } else { 0 });
     assert_eq!(counts(ids(&records(&other))), counts(ids(&records(&trial.truth))));
 }
 
