@@ -251,15 +251,18 @@ fn the_next_collector_takes_over_from_one_that_is_down() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let token = workspace.secret("hec-secret", TOKEN);
+    let down = crate::support::free_port();
     workspace.sink(
         "splunk",
         &format!(
-            "type = \"splunk_hec\"\nurls = [\"http://127.0.0.1:{}\", \"{}\"]\ntoken = {token}\n{ACKNOWLEDGED}",
-            crate::support::free_port(),
+            "type = \"splunk_hec\"\nurls = [\"http://127.0.0.1:{down}\", \"{}\"]\ntoken = {token}\n{ACKNOWLEDGED}",
             hec.url
         ),
     );
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     assert_eq!(assert_taken(&hec, &file, 1), 0);
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stdout.contains(&format!("sink splunk: 127.0.0.1:{down}: ")), "{}", run.stdout);
 }

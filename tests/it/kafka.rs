@@ -8,9 +8,10 @@ use serde_json::json;
 
 use crate::support::{
     Workspace,
-    broker::broker,
+    broker::{Broker, broker},
     but_quality, counts,
     endpoint::{Endpoint, Request, entra_token},
+    eventually,
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
     ids, records,
@@ -48,6 +49,22 @@ fn every_record_once_with_key_and_headers() {
             ]
         );
     }
+}
+
+/// Brokers that make whatever topic is asked for made it for the question.
+#[test]
+fn trying_a_cluster_makes_no_topic() {
+    let own = Broker::start_with("auto.create.topics.enable=true");
+    let mut workspace = Workspace::new();
+    let section = section("tried").replace(&broker().address, &own.address);
+    workspace.sink("lake", &section);
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stdout.contains("topic `tried` does not exist: create it, if"), "{}", run.stdout);
+    // What is asked for after it is made after it.
+    own.ask_for_topic("asked-for");
+    eventually("the broker makes topics", || own.has_topic("asked-for"));
+    assert!(!own.has_topic("tried"));
 }
 
 #[test]

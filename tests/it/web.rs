@@ -327,6 +327,38 @@ fn what_opentelemetry_rejects_in_part_is_a_dead_letter() {
     assert!(ids(&records(&file)).count() > refused);
 }
 
+/// What `check --online` says of the sink, and whether it is content.
+fn greeted(workspace: &Workspace) -> (bool, String) {
+    let run = workspace.run(&["check", "--online"]);
+    let said = run.stdout.lines().find_map(|line| line.strip_prefix("sink web: "));
+    (run.code == 0, said.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned())
+}
+
+/// Whoever stands in between and answers in the receiver's place is no welcome.
+#[test]
+fn a_receiver_is_told_from_what_stands_in_front_of_it() {
+    let clusters =
+        r#"{"error":{"type":"parse_exception","reason":"request body is required"},"status":400}"#;
+    for (kind, status, body, welcome) in [
+        ("http", 200, "", true),
+        ("http", 405, "", true),
+        ("http", 401, "who are you?", false),
+        ("http", 407, "", false),
+        ("http", 410, "", false),
+        ("http", 502, "", false),
+        ("elasticsearch", 400, clusters, true),
+        ("elasticsearch", 400, "<html>Bad Request</html>", false),
+        ("elasticsearch", 401, clusters, false),
+        ("elasticsearch", 503, "", false),
+    ] {
+        let endpoint = Endpoint::new("");
+        endpoint.answer(status, body);
+        let workspace = workspace(&format!("type = \"{kind}\"\nurl = \"{}\"", endpoint.url));
+        let (content, said) = greeted(&workspace);
+        assert_eq!(content, welcome, "{kind} {status} {body}: {said}");
+    }
+}
+
 /// A workspace with a sink for the Logs Ingestion API, whose endpoint gives tokens too.
 fn sentinel(endpoint: &Endpoint) -> Workspace {
     let mut workspace = workspace("");
@@ -395,6 +427,23 @@ fn sentinel_gets_arrays_with_a_token_of_its_own() {
         })
         .collect();
     assert_eq!(got, expected);
+}
+
+#[test]
+fn sentinel_is_asked_whether_it_would_take_a_record() {
+    let error = |code: &str| json!({ "error": { "code": code, "message": "no" } }).to_string();
+    for (status, body, welcome, words) in [
+        (204, String::new(), true, "lets us in"),
+        (400, error("InvalidPayload"), true, "InvalidPayload"),
+        (400, error("InvalidStream"), false, "check `stream`"),
+        (403, String::new(), false, "Monitoring Metrics Publisher"),
+    ] {
+        let endpoint = Endpoint::new("");
+        entra(&endpoint, move |_, _| Some((status, body.clone())));
+        let (content, said) = greeted(&sentinel(&endpoint));
+        assert!(content == welcome && said.contains(words), "{status}: {said}");
+        assert!(endpoint.taken().is_empty());
+    }
 }
 
 #[test]

@@ -39,14 +39,15 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
     let request = Elastic::new(plan, context)?.request()?;
     // Some proxies refuse a POST that does not say how long it is.
     let answer = plan.web.ask(request.header("Content-Length", "0")).await?;
-    // A proxy in front has other words for it.
-    let is_clusters = serde_json::from_slice::<serde_json::Value>(&answer.body)
-        .is_ok_and(|said| said["error"]["type"].is_string());
-    match answer.status {
-        200 => Ok("the cluster lets us in".to_owned()),
-        400 if is_clusters => Ok("the cluster lets us in".to_owned()),
-        _ => Err(answer.failure("the cluster")),
+    // A proxy that does not like it has no words like the cluster's.
+    let is_clusters = || {
+        serde_json::from_slice::<serde_json::Value>(&answer.body)
+            .is_ok_and(|said| said["error"]["type"].is_string())
+    };
+    if answer.status == 200 || answer.status == 400 && is_clusters() {
+        return Ok("the cluster lets us in".to_owned());
     }
+    Err(answer.failure("the cluster"))
 }
 
 impl Sink for Elastic {

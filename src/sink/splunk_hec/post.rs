@@ -138,14 +138,10 @@ impl Collectors {
     /// no data in it.
     pub(super) async fn greet(&self) -> Result<(), Failure> {
         for target in &self.targets {
-            match self.greet_one(target).await {
-                Ok(()) => {}
-                Err(failure) if self.targets.len() == 1 => return Err(failure),
-                Err(failure) => {
-                    let host = target.url.authority();
-                    return Err(Failure::misconfigured(format!("{host}: {failure}")));
-                }
-            }
+            // Who reads it wants to know which of them it was.
+            self.greet_one(target).await.map_err(|failure| {
+                Failure::misconfigured(format!("{}: {failure}", target.url.authority()))
+            })?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     message::Headers,
+    producer::{BaseProducer, Producer},
 };
 
 use super::{cache, eventually, free_port, fs, line::Line, rsyslog::write_pki, servers::Server};
@@ -50,6 +51,11 @@ pub fn broker() -> &'static Broker {
 impl Broker {
     /// A broker of one's own.
     pub fn start() -> Self {
+        Self::start_with("auto.create.topics.enable=false")
+    }
+
+    /// The same, with a line of its properties.
+    pub fn start_with(property: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let d = directory.path().display().to_string();
         write_pki(directory.path());
@@ -58,7 +64,7 @@ impl Broker {
         let [port, controller, secure, behind, entra] = std::array::from_fn(|_| free_port());
         let line = Line::to(behind);
         let ports = Ports { port, controller, secure, behind, line: line.port, entra };
-        fs(directory.path().join("server.properties"), &properties(&d, &ports));
+        fs(directory.path().join("server.properties"), &(properties(&d, &ports) + property + "\n"));
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
             Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
@@ -139,6 +145,18 @@ impl Broker {
         });
     }
 
+    /// Asks for a topic as producers do.
+    pub fn ask_for_topic(&self, name: &str) {
+        let producer: BaseProducer = self.config().create().unwrap();
+        let _ = producer.client().fetch_metadata(Some(name), Duration::from_secs(20));
+    }
+
+    pub fn has_topic(&self, name: &str) -> bool {
+        let consumer: BaseConsumer = self.config().create().unwrap();
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(20)).unwrap();
+        metadata.topics().iter().any(|topic| topic.name() == name)
+    }
+
     /// Everything that was committed to a topic, as it stands now.
     pub fn consume(&self, topic: &str) -> Vec<Consumed> {
         let mut config = self.config();
@@ -208,6 +226,6 @@ fn properties(d: &str, ports: &Ports) -> String {
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n"
+         group.initial.rebalance.delay.ms=0\n"
     )
 }
