@@ -159,7 +159,7 @@ fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
     let orphans: i64 = checkpoint
         .connection()
         .query_row(
-            "SELECT count(*) FROM body WHERE id NOT IN (SELECT body FROM entry)
+            "SELECT count(*) FROM body WHERE id NOT IN (SELECT body FROM entry WHERE body IS NOT NULL)
                AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
             [],
             |row| row.get(0),

@@ -41,6 +41,7 @@ mod reference;
 mod reload;
 mod relp;
 mod report;
+mod retention;
 mod siem;
 mod state;
 mod support;

@@ -45,12 +45,7 @@ fn sinks_and_tenants_come_change_and_go_and_no_cursor_is_lost() {
     eventually("the second tenant is there", || summaries(&stays) == 10);
     eventually("the new sink has both tenants", || summaries(&comes) == 10);
     // What is written and not yet noted would be there twice when its sink is another.
-    eventually("all of it is noted", || {
-        workspace.try_status().is_some_and(|status| {
-            let sinks = status["sinks"].as_array().unwrap();
-            sinks.iter().all(|sink| sink["backlog_days"] == 0)
-        })
-    });
+    eventually("all of it is noted", || workspace.is_delivered());
 
     workspace.replace_sinks();
     let stays_elsewhere = workspace.path("elsewhere.jsonl");
@@ -279,9 +274,7 @@ fn a_caller_that_says_nothing_holds_nobody_up() {
     eventually("it runs", || summaries(&file) >= 2);
     let socket = workspace.state().join("control.sock");
     let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    eventually("what was sent is noted", || {
-        workspace.try_status().is_some_and(|status| status["sinks"][0]["backlog_days"] == 0)
-    });
+    eventually("what was sent is noted", || workspace.is_delivered());
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
     assert!(run.stderr.contains("to be sent again"), "{}", run.stderr);
     end(daemon);

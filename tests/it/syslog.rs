@@ -223,9 +223,7 @@ fn a_receiver_that_comes_back_gets_the_backlog() {
     });
     let expected = records(&file);
     assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
-    eventually("and it is noted", || {
-        workspace.try_status().is_some_and(|status| status["sinks"][0]["backlog_days"] == 0)
-    });
+    eventually("and it is noted", || workspace.is_delivered());
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }

@@ -202,6 +202,14 @@ impl Workspace {
         self.try_status().unwrap()
     }
 
+    /// Every sink has confirmed all that there is.
+    pub fn is_delivered(&self) -> bool {
+        self.try_status().is_some_and(|status| {
+            let sinks = status["sinks"].as_array().unwrap();
+            !sinks.is_empty() && sinks.iter().all(|sink| sink["backlog_days"] == 0)
+        })
+    }
+
     /// `None` while there is no checkpoint yet.
     pub fn try_status(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
@@ -373,7 +381,8 @@ pub fn fs(path: impl AsRef<Path>, text: &str) {
 /// A browser's helpers write to its profile for a moment after it has ended.
 pub fn remove_profile(profile: &Path) {
     eventually("the browser's profile is gone", || {
-        std::fs::remove_dir_all(profile).is_ok() || !profile.exists()
+        let _ = std::fs::remove_dir_all(profile);
+        !profile.exists()
     });
 }
 
