@@ -11,7 +11,7 @@ use std::{
 };
 
 use secure_score_forwarder::{
-    checkpoint::{CatalogueMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
+    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
     model::{Day, DayFacts, TenantId},
     packed::Packed,
     source::simulated,
@@ -171,9 +171,9 @@ fn tenant_year() -> f64 {
                 observed_ms: day.epoch_ms(),
                 entries: vec![entry],
                 enriched: vec![],
-                catalogue: profiles
+                catalog: profiles
                     .iter()
-                    .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
+                    .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
                 observations: vec![],
                 asked_from: None,

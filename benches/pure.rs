@@ -9,7 +9,7 @@ use divan::{
 use secure_score_forwarder::{
     derive::{Against, Base, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalogue, Day, DayFacts, SnapshotRef, Tenant, TenantId},
+    model::{Catalog, Day, DayFacts, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -32,8 +32,8 @@ fn page() -> Vec<u8> {
     format!(r#"{{"@odata.context":"x","value":[{}]}}"#, days.join(",")).into_bytes()
 }
 
-fn catalogue() -> Catalogue {
-    simulated::catalogue(TENANT)
+fn catalog() -> Catalog {
+    simulated::catalog(TENANT)
 }
 
 /// Cuts a page into its snapshots and reads them all.
@@ -55,7 +55,7 @@ fn decode_snapshot(bencher: Bencher<'_, '_>) {
         .bench_local(|| wire::snapshot(&json).unwrap().controls.len());
 }
 
-/// Decode, join with the catalogue, identify, and write: all that a record costs before its sink.
+/// Decode, join with the catalog, identify, and write: all that a record costs before its sink.
 #[divan::bench(args = ["cef", "json"])]
 fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     let days: Vec<String> =
@@ -65,7 +65,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
         name: "contoso".into(),
         labels: [("customer".into(), "c-17".into())].into(),
     };
-    let catalogue = catalogue();
+    let catalog = catalog();
     let format = FormatName::parse(format).unwrap();
     let mut formatter = Formatter::new(
         format,
@@ -93,7 +93,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 observed_time: "2026-11-22T06:15:00Z",
                 observed_ms: 1_795_341_600_000,
                 history: &[],
-                catalogue: &catalogue,
+                catalog: &catalog,
                 against: Against::default(),
                 rules: Rules::none(),
                 replayed: false,
@@ -111,7 +111,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     bencher.counter(ItemsCount::new(records)).bench_local(run);
 }
 
-/// Deriving a day's records, with what has changed since the day before and without. The catalogue
+/// Deriving a day's records, with what has changed since the day before and without. The catalog
 /// is the same on both days, as on nearly all.
 #[divan::bench(args = [false, true])]
 fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
@@ -126,13 +126,13 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         name: "contoso".into(),
         labels: std::collections::BTreeMap::new(),
     };
-    let catalogue = catalogue();
+    let catalog = catalog();
     let (before, earlier) = (facts(1), [facts(4), facts(3), facts(2)]);
     let at = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(day(0), 2) };
     let base = Base {
         seq: 1,
         facts: &before,
-        catalogue: Some(&catalogue),
+        catalog: Some(&catalog),
         backfilled: false,
         earlier: &earlier,
     };
@@ -142,7 +142,7 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         observed_time: "2026-11-22T06:15:00Z",
         observed_ms: 1_795_341_600_000,
         history: &[],
-        catalogue: &catalogue,
+        catalog: &catalog,
         against: Against { base: Some(base), ..Against::default() },
         rules: Rules::none(),
         replayed: false,
@@ -164,7 +164,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         name: "contoso".into(),
         labels: std::collections::BTreeMap::new(),
     };
-    let (catalogue, selection) = (catalogue(), Selection::all());
+    let (catalog, selection) = (catalog(), Selection::all());
     let at = SnapshotRef {
         id: snapshot.id.to_string(),
         day: day(0),
@@ -181,7 +181,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         observed_time: "2026-11-22T06:15:00Z",
         observed_ms: 0,
         history: &[],
-        catalogue: &catalogue,
+        catalog: &catalog,
         against: Against::default(),
         rules: Rules::none(),
         replayed: false,

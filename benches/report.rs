@@ -13,7 +13,7 @@ use std::{
 
 use cost::measure;
 use secure_score_forwarder::{
-    checkpoint::{CatalogueMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
+    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
     clock,
     model::{Day, DayFacts, TenantId},
     packed::Packed,
@@ -89,9 +89,9 @@ fn fill(directory: &Path, tenants: usize) {
             observed_ms: 0,
             entries: entries.collect(),
             enriched: vec![],
-            catalogue: profiles
+            catalog: profiles
                 .iter()
-                .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
+                .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations: vec![],
             asked_from: None,

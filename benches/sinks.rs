@@ -29,7 +29,7 @@ use secure_score_forwarder::{
     config::Configuration,
     derive::{Entry, Records, Selection},
     format::Texts,
-    model::{Catalogue, Day, SnapshotRef, Tenant, TenantId},
+    model::{Catalog, Day, SnapshotRef, Tenant, TenantId},
     sink::{Batch, Context, Limits, Proof, Sink},
     source::simulated,
     wire,
@@ -174,7 +174,7 @@ async fn run(
     let bodies: Vec<String> =
         (0..DAYS).map(|back| simulated::snapshot_json(TENANT, today.plus(-back), newest)).collect();
     let snapshots: Vec<_> = bodies.iter().map(|body| wire::snapshot(body).unwrap()).collect();
-    let catalogue = catalogue();
+    let catalog = catalog();
     let places: Vec<SnapshotRef> = (0..DAYS).map(|back| place(today.plus(-back))).collect();
     let entries: Vec<Entry<'_>> = places
         .iter()
@@ -184,7 +184,7 @@ async fn run(
             observed_time: "2026-11-22T06:15:00Z",
             observed_ms: 1_795_341_600_000,
             history: &[],
-            catalogue: &catalogue,
+            catalog: &catalog,
             against: Default::default(),
             rules: secure_score_forwarder::derive::Rules::none(),
             replayed: false,
@@ -235,8 +235,8 @@ fn place(day: Day) -> SnapshotRef {
     }
 }
 
-fn catalogue() -> Catalogue {
-    simulated::catalogue(TENANT)
+fn catalog() -> Catalog {
+    simulated::catalog(TENANT)
 }
 
 /// Reads and discards, in the clear or behind TLS.

@@ -20,7 +20,7 @@ pub struct PastEntry {
     /// When the poll read it, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     pub facts: Arc<DayFacts>,
-    pub catalogue: Option<i64>,
+    pub catalog: Option<i64>,
     pub relation: Relation,
 }
 
@@ -48,7 +48,7 @@ impl Checkpoint {
         let names = self.names();
         let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
         let mut statement = connection.prepare_cached(
-            "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalogue, e.base_day, e.base_revision, e.tenant
+            "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalog, e.base_day, e.base_revision, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 AND e.seq > ?3 ORDER BY e.seq LIMIT ?4",
         )?;
@@ -118,22 +118,22 @@ impl Reading<'_> {
         let snapshot = flags.of_snapshot(String::new(), facts.day, row.get(3)?, row.get(0)?);
         let measured_from = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
         let relation = self.relation(row.get(9)?, &snapshot, measured_from)?;
-        let catalogue = row.get(6)?;
-        self.remember(&snapshot, catalogue, measured_from, &facts);
-        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalogue, relation })
+        let catalog = row.get(6)?;
+        self.remember(&snapshot, catalog, measured_from, &facts);
+        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, relation })
     }
 
     /// The next day will be measured from this one; nobody will from what is older than a fortnight.
     fn remember(
         &mut self,
         of: &SnapshotRef,
-        catalogue: Option<i64>,
+        catalog: Option<i64>,
         base: Option<(i32, u32)>,
         facts: &Arc<DayFacts>,
     ) {
         let day = of.day.number();
         let (seq, backfilled) = (of.seq, of.backfilled);
-        let found = Found { seq, facts: Arc::clone(facts), catalogue, backfilled, base };
+        let found = Found { seq, facts: Arc::clone(facts), catalog, backfilled, base };
         self.facts.insert((day, of.revision), found);
         self.facts.retain(|(kept, _), _| *kept > day - FORTNIGHT - 1);
     }

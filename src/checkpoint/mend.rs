@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalogue, held, pack, retention,
+    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, held, pack, retention,
     take,
 };
 use crate::model::{Day, DayFacts, day_digest};
@@ -15,8 +15,8 @@ pub struct Mended {
     pub days: Vec<LostText>,
     /// Days held back that were lost, by tenant: asked for again.
     pub held: Vec<(String, Day)>,
-    /// Catalogue versions; days told with one of them go by their tenant's next.
-    pub catalogues: u64,
+    /// Catalog versions; days told with one of them go by their tenant's next.
+    pub catalogs: u64,
     /// By tenant: the name of the baseline.
     pub baselines: Vec<(String, String)>,
     /// Facts that were made anew from the day's text.
@@ -36,7 +36,7 @@ pub struct LostText {
 
 impl Checkpoint {
     /// Mends what can be mended, all of it or nothing. A text that cannot be read is let go, and its
-    /// day asked for again; a catalogue that cannot be read, or names a profile that cannot, is let
+    /// day asked for again; a catalog that cannot be read, or names a profile that cannot, is let
     /// go; facts are made anew from their text by `facts_of`, where that gives what their digest
     /// says, or what is kept but for the digest.
     pub fn mend(
@@ -51,7 +51,7 @@ impl Checkpoint {
         mend_facts(&transaction, facts_of, &mut mended)?;
         mend_held(&transaction, now_ms, &mut mended)?;
         mend_baselines(&transaction, &mut mended)?;
-        mend_catalogues(&transaction, &mut mended)?;
+        mend_catalogs(&transaction, &mut mended)?;
         mend_cursors(&transaction, &mut mended)?;
         transaction.commit()?;
         Ok(mended)
@@ -197,28 +197,28 @@ fn mend_baselines(
     Ok(())
 }
 
-fn mend_catalogues(
+fn mend_catalogs(
     transaction: &Transaction<'_>,
     mended: &mut Mended,
 ) -> Result<(), CheckpointError> {
-    let (sound, unsound) = catalogue::profiles(transaction)?;
+    let (sound, unsound) = catalog::profiles(transaction)?;
     let lost: Vec<i64> =
-        catalogue::unsound(transaction, &sound)?.into_iter().map(|(id, _)| id).collect();
+        catalog::unsound(transaction, &sound)?.into_iter().map(|(id, _)| id).collect();
     for id in &lost {
         // The next poll writes the newest anew.
-        transaction.execute("UPDATE tenant SET catalogue = NULL WHERE catalogue = ?1", [id])?;
+        transaction.execute("UPDATE tenant SET catalog = NULL WHERE catalog = ?1", [id])?;
     }
     let all = serde_json::to_string(&lost).map_err(std::io::Error::from)?;
     for id in &lost {
         transaction.execute(
-            "UPDATE entry SET catalogue = coalesce(
-               (SELECT min(c.id) FROM catalogue c WHERE c.tenant = entry.tenant AND c.id > ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))),
-               (SELECT max(c.id) FROM catalogue c WHERE c.tenant = entry.tenant AND c.id < ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))))
-             WHERE catalogue = ?1",
+            "UPDATE entry SET catalog = coalesce(
+               (SELECT min(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id > ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))),
+               (SELECT max(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id < ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))))
+             WHERE catalog = ?1",
             params![id, all],
         )?;
-        transaction.execute("DELETE FROM catalogue WHERE id = ?1", [id])?;
-        mended.catalogues += 1;
+        transaction.execute("DELETE FROM catalog WHERE id = ?1", [id])?;
+        mended.catalogs += 1;
     }
     for id in unsound {
         transaction.execute("DELETE FROM profile WHERE id = ?1", [id])?;

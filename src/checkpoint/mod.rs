@@ -1,4 +1,4 @@
-//! The local store: every snapshot taken, every catalogue version, and how far each sink has got.
+//! The local store: every snapshot taken, every catalog version, and how far each sink has got.
 //!
 //! One SQLite database, one writer, WAL with `synchronous=FULL`: what a commit reported is on the
 //! disk. It keeps bytes and facts and knows neither Microsoft's JSON nor any sink's protocol.
@@ -6,7 +6,7 @@
 
 mod baseline;
 mod body;
-mod catalogue;
+mod catalog;
 mod copy;
 mod cursor_file;
 mod cursors;
@@ -35,7 +35,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
 pub use baseline::in_force;
-pub use catalogue::StoredMember;
+pub use catalog::StoredMember;
 pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
@@ -49,7 +49,7 @@ pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wan
 pub use replay::{Letter, ReplayStatus};
 pub use retention::{Forgotten, Pruned};
 pub use status::{Outline, SinkStatus, Status, TenantStatus};
-pub use take::{CatalogueMember, Enriched, EntryFlags, NewEntry, PollEnd, Taking};
+pub use take::{CatalogMember, Enriched, EntryFlags, NewEntry, PollEnd, Taking};
 pub use verify::{Finding, Verdict};
 
 use crate::model::TenantId;

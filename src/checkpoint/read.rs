@@ -41,7 +41,7 @@ pub enum Stored {
 pub struct StoredBase {
     pub seq: u64,
     pub facts: Arc<DayFacts>,
-    pub catalogue: Option<i64>,
+    pub catalog: Option<i64>,
     pub backfilled: bool,
     /// Its own base, and that one's, over a fortnight; oldest first.
     pub earlier: Vec<Arc<DayFacts>>,
@@ -54,7 +54,7 @@ pub struct StoredEntry {
     pub observed_ms: i64,
     /// As sent.
     pub body: String,
-    pub catalogue: Option<i64>,
+    pub catalog: Option<i64>,
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
     /// Nothing of it where it was not asked for.
@@ -101,7 +101,7 @@ impl Checkpoint {
         let connection = self.connection();
         let names = self.names();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalogue, e.body, e.base_day, e.base_revision,
+            "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalog, e.body, e.base_day, e.base_revision,
                 e.kind, e.what, e.subject, e.phase, e.details, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND {ON_DAY} >= ?3 AND (?4 IS NULL OR {ON_DAY} <= ?4)
@@ -150,7 +150,7 @@ pub(super) struct Reading<'a> {
 pub(super) struct Found {
     pub(super) seq: u64,
     pub(super) facts: Arc<DayFacts>,
-    pub(super) catalogue: Option<i64>,
+    pub(super) catalog: Option<i64>,
     pub(super) backfilled: bool,
     pub(super) base: Option<(i32, u32)>,
 }
@@ -174,7 +174,7 @@ impl Reading<'_> {
         Ok(StoredEntry {
             observed_ms: row.get(2)?,
             body,
-            catalogue: row.get(6)?,
+            catalog: row.get(6)?,
             history: self.history(tenant, &snapshot)?,
             relation,
             snapshot,
@@ -231,8 +231,8 @@ impl Reading<'_> {
             next = before.base;
         }
         earlier.reverse();
-        let Found { seq, facts, catalogue, backfilled, .. } = found;
-        Ok(Some(StoredBase { seq, facts, catalogue, backfilled, earlier }))
+        let Found { seq, facts, catalog, backfilled, .. } = found;
+        Ok(Some(StoredBase { seq, facts, catalog, backfilled, earlier }))
     }
 
     fn find(&mut self, tenant: i64, key: (i32, u32)) -> Result<Option<Found>, CheckpointError> {
@@ -240,7 +240,7 @@ impl Reading<'_> {
             return Ok(Some(found.clone()));
         }
         let mut statement = self.connection.prepare_cached(
-            "SELECT seq, day, facts, catalogue, flags, base_day, base_revision FROM entry
+            "SELECT seq, day, facts, catalog, flags, base_day, base_revision FROM entry
              WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
         )?;
         let mut rows = statement.query(params![tenant, key.0, key.1])?;
@@ -249,7 +249,7 @@ impl Reading<'_> {
         let found = Found {
             seq: row.get::<_, i64>(0)?.cast_unsigned(),
             facts: Arc::new(read_facts(row, 1, 2, self.names)?),
-            catalogue: row.get(3)?,
+            catalog: row.get(3)?,
             backfilled: EntryFlags::of(row.get(4)?).backfilled,
             base: base.zip(row.get(6)?),
         };

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, CheckpointError, catalogue::GONE};
+use super::{Checkpoint, CheckpointError, catalog::GONE};
 use crate::model::{Day, TenantId};
 
 /// What pruning let go.
@@ -24,7 +24,7 @@ pub struct Forgotten {
     pub at_ms: i64,
     pub snapshots: u64,
     pub observations: u64,
-    pub catalogues: u64,
+    pub catalogs: u64,
     /// Profiles that nobody else has.
     pub profiles: u64,
     pub dead_letters: u64,
@@ -213,10 +213,10 @@ fn erase(
     let newest = Numbers::of(transaction)?;
     let delete =
         |sql: &str| -> Result<u64, CheckpointError> { Ok(transaction.execute(sql, [row])? as u64) };
-    delete("UPDATE tenant SET catalogue = NULL WHERE id = ?1")?;
+    delete("UPDATE tenant SET catalog = NULL WHERE id = ?1")?;
     let observations = delete("DELETE FROM entry WHERE tenant = ?1 AND kind = 2")?;
     let snapshots = delete("DELETE FROM entry WHERE tenant = ?1")?;
-    let catalogues = delete("DELETE FROM catalogue WHERE tenant = ?1")?;
+    let catalogs = delete("DELETE FROM catalog WHERE tenant = ?1")?;
     let dead_letters = delete("DELETE FROM dead_letter WHERE tenant = ?1")?;
     for table in ["replay_cursor", "cursor", "owed", "held", "open_observation", "baseline"] {
         delete(&format!("DELETE FROM {table} WHERE tenant = ?1"))?;
@@ -235,7 +235,7 @@ fn erase(
         tenant,
         snapshots,
         observations,
-        catalogues,
+        catalogs,
         profiles,
         dead_letters,
         first_day,
@@ -244,11 +244,11 @@ fn erase(
     })
 }
 
-/// The highest numbers of profiles and catalogues. They are never given again: a daemon at work knows
+/// The highest numbers of profiles and catalogs. They are never given again: a daemon at work knows
 /// what it has read by its number.
 struct Numbers {
     profile: Option<i64>,
-    catalogue: Option<i64>,
+    catalog: Option<i64>,
 }
 
 impl Numbers {
@@ -256,7 +256,7 @@ impl Numbers {
         let highest = |table: &str| {
             connection.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))
         };
-        Ok(Self { profile: highest("profile")?, catalogue: highest("catalogue")? })
+        Ok(Self { profile: highest("profile")?, catalog: highest("catalog")? })
     }
 
     /// Puts something empty in the place of what had them, if it is gone.
@@ -268,10 +268,10 @@ impl Numbers {
             params![self.profile, nothing, GONE],
         )?;
         connection.execute(
-            "INSERT INTO catalogue (id, tenant, digest, observed, members)
+            "INSERT INTO catalog (id, tenant, digest, observed, members)
              SELECT ?1, t.id, ?3, 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.catalogue, nothing, GONE],
+            params![self.catalog, nothing, GONE],
         )?;
         Ok(())
     }
@@ -319,14 +319,14 @@ fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Deletes the profiles that no catalogue has any more; gives their number.
+/// Deletes the profiles that no catalog has any more; gives their number.
 fn sweep_profiles(connection: &Connection) -> Result<u64, CheckpointError> {
     let mut used = std::collections::HashSet::new();
-    let mut statement = connection.prepare("SELECT members FROM catalogue")?;
+    let mut statement = connection.prepare("SELECT members FROM catalog")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let packed: Vec<u8> = row.get(0)?;
-        used.extend(super::catalogue::unpack(&packed)?.iter().map(|member| member.profile));
+        used.extend(super::catalog::unpack(&packed)?.iter().map(|member| member.profile));
     }
     let mut statement = connection.prepare("SELECT id FROM profile")?;
     let all: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::{
     Checkpoint, CheckpointError, Names,
     body::{self, KeyFrame},
-    catalogue, pack, retention, tenant_row,
+    catalog, pack, retention, tenant_row,
 };
 use crate::{
     model::{Day, DayFacts, KeptDay, Observation, Phase, SnapshotRef, TenantId, day_digest},
@@ -69,9 +69,9 @@ pub struct Enriched<'a> {
     pub body: &'a Packed,
 }
 
-/// One profile of a catalogue: what all tenants share, and what this one decided.
+/// One profile of a catalog: what all tenants share, and what this one decided.
 #[derive(Clone, Copy, Debug)]
-pub struct CatalogueMember<'a> {
+pub struct CatalogMember<'a> {
     pub shared: &'a str,
     pub decisions: &'a str,
 }
@@ -86,7 +86,7 @@ pub struct Taking<'a> {
     pub enriched: Vec<Enriched<'a>>,
     /// Days to be held back: the day, and the copy.
     pub held: Vec<(Day, &'a Packed)>,
-    pub catalogue: Vec<CatalogueMember<'a>>,
+    pub catalog: Vec<CatalogMember<'a>>,
     pub observations: Vec<Observation>,
     /// The poll asked for the days from here on; `None` where nobody was asked.
     pub asked_from: Option<Day>,
@@ -240,15 +240,15 @@ struct Take<'a> {
 
 impl Take<'_> {
     fn all(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
-        let catalogue =
-            catalogue::store(self.transaction, self.tenant, &taking.catalogue, taking.observed_ms)?;
+        let catalog =
+            catalog::store(self.transaction, self.tenant, &taking.catalog, taking.observed_ms)?;
         let stores = !(taking.enriched.is_empty() && taking.entries.is_empty());
         let mut key = if stores { KeyFrame::newest(self.transaction, self.tenant)? } else { None };
         for enriched in &taking.enriched {
             self.enrich(enriched, &mut key)?;
         }
         for entry in &taking.entries {
-            self.append(entry, catalogue, &mut key)?;
+            self.append(entry, catalog, &mut key)?;
         }
         self.hold(taking)?;
         for observation in &taking.observations {
@@ -297,7 +297,7 @@ impl Take<'_> {
     fn append(
         &mut self,
         entry: &NewEntry<'_>,
-        catalogue: Option<i64>,
+        catalog: Option<i64>,
         key: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(entry.facts)?;
@@ -306,7 +306,7 @@ impl Take<'_> {
         self.transaction
             .prepare_cached(
                 "INSERT INTO entry (tenant, seq, kind, day, observed, revision, snapshot_id, facts, digest, flags,
-                                    catalogue, base_day, base_revision, body)
+                                    catalog, base_day, base_revision, body)
                  VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(params![
@@ -319,7 +319,7 @@ impl Take<'_> {
                 facts,
                 day_digest(entry.facts),
                 entry.flags.bits(),
-                catalogue,
+                catalog,
                 entry.base.map(|(day, _)| day.number()),
                 entry.base.map(|(_, revision)| revision),
                 body,

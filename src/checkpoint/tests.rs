@@ -31,7 +31,7 @@ fn nothing() -> Taking<'static> {
         observed_ms: 1_795_341_600_000,
         entries: vec![],
         enriched: vec![],
-        catalogue: vec![],
+        catalog: vec![],
         observations: vec![],
         held: vec![],
         asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
@@ -173,16 +173,16 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
-    let member = |shared, decisions| CatalogueMember { shared, decisions };
+    let member = |shared, decisions| CatalogMember { shared, decisions };
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
-    checkpoint.take(tenant(), &Taking { catalogue: both.clone(), ..nothing() }).unwrap();
+    checkpoint.take(tenant(), &Taking { catalog: both.clone(), ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &Taking { catalogue: both.iter().rev().copied().collect(), ..nothing() })
+        .take(tenant(), &Taking { catalog: both.iter().rev().copied().collect(), ..nothing() })
         .unwrap();
-    checkpoint.take(tenant(), &Taking { catalogue: vec![], ..nothing() }).unwrap();
-    checkpoint.take(other, &Taking { catalogue: both, ..nothing() }).unwrap();
+    checkpoint.take(tenant(), &Taking { catalog: vec![], ..nothing() }).unwrap();
+    checkpoint.take(other, &Taking { catalog: both, ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &Taking { catalogue: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
+        .take(tenant(), &Taking { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
         .unwrap();
     let count = |table: &str| -> i64 {
         checkpoint
@@ -190,8 +190,8 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
             .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
             .unwrap()
     };
-    assert_eq!((count("profile"), count("catalogue")), (2, 3));
-    let members = checkpoint.catalogue(3).unwrap();
+    assert_eq!((count("profile"), count("catalog")), (2, 3));
+    let members = checkpoint.catalog(3).unwrap();
     assert_eq!((members.len(), members[0].decisions.as_str()), (1, "[2]"));
     assert_eq!(checkpoint.profile(members[0].profile).unwrap(), r#"{"id":"A"}"#);
 }

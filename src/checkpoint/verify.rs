@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalogue, examine, held,
+    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, examine, held,
     take::read_facts,
 };
 use crate::model::{Day, day_digest};
@@ -13,7 +13,7 @@ use crate::model::{Day, day_digest};
 pub struct Verdict {
     pub entries: u64,
     pub bodies: u64,
-    pub catalogues: u64,
+    pub catalogs: u64,
     pub profiles: u64,
     pub findings: Vec<Finding>,
 }
@@ -29,7 +29,7 @@ pub struct Finding {
 
 impl Checkpoint {
     /// Reads everything once: the database's own structure, every day's facts against their
-    /// digest, every body, held day, baseline, catalogue and profile, and whether logs and cursors
+    /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
     /// hang together. All of it as of one moment: a daemon may be at work meanwhile.
     pub fn verify(&self) -> Result<Verdict, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
@@ -146,15 +146,15 @@ fn verify_others(connection: &Connection, verdict: &mut Verdict) -> Result<(), C
     for (_, _, guid, name) in baseline::unreadable(connection)? {
         verdict.note(Some(guid), None, format!("baseline `{name}` cannot be read"));
     }
-    let (sound, unsound) = catalogue::profiles(connection)?;
+    let (sound, unsound) = catalog::profiles(connection)?;
     verdict.profiles = (sound.len() + unsound.len()) as u64;
     for id in unsound {
         verdict.note(None, None, format!("profile {id} cannot be read"));
     }
-    let sql = "SELECT count(*) FROM catalogue";
-    verdict.catalogues = connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
-    for (id, guid) in catalogue::unsound(connection, &sound)? {
-        verdict.note(Some(guid), None, format!("catalogue {id} cannot be read"));
+    let sql = "SELECT count(*) FROM catalog";
+    verdict.catalogs = connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
+    for (id, guid) in catalog::unsound(connection, &sound)? {
+        verdict.note(Some(guid), None, format!("catalog {id} cannot be read"));
     }
     Ok(())
 }

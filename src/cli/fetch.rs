@@ -130,7 +130,7 @@ impl Printer {
                 observed_time: &observed_time,
                 observed_ms,
                 history: &[],
-                catalogue: &fetched.catalogue,
+                catalog: &fetched.catalog,
                 against: Against::default(),
                 rules: Rules::none(),
                 replayed: false,

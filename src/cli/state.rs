@@ -41,7 +41,7 @@ fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
 }
 
 fn say_verdict(verdict: &Verdict) -> Result<(), Failed> {
-    let Verdict { entries, bodies, catalogues, profiles, findings } = verdict;
+    let Verdict { entries, bodies, catalogs, profiles, findings } = verdict;
     for finding in findings {
         let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
         let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();
@@ -51,7 +51,7 @@ fn say_verdict(verdict: &Verdict) -> Result<(), Failed> {
         "read {}, {}, {} and {}: {}\n",
         count(*entries, "snapshot"),
         plural(*bodies, "body", "bodies"),
-        count(*catalogues, "catalogue"),
+        count(*catalogs, "catalog"),
         count(*profiles, "profile"),
         match findings.len() {
             0 => "all as it was written".to_owned(),
@@ -135,10 +135,10 @@ fn say_mended(mended: &Mended, today: Day) {
             plural(mended.facts, "day were", "days were")
         ));
     }
-    if mended.catalogues > 0 {
+    if mended.catalogs > 0 {
         say(&format!(
             "{} lost; days told with it go by the tenant's next, and the next poll reads the newest anew",
-            plural(mended.catalogues, "catalogue is", "catalogues are")
+            plural(mended.catalogs, "catalog is", "catalogs are")
         ));
     }
 }
@@ -294,7 +294,7 @@ fn receipt(forgotten: &Forgotten) -> String {
     let Forgotten { tenant, checkpoint_id, at_ms, first_day, last_day, .. } = forgotten;
     let receipt = serde_json::json!({
         "erased": { "tenant": tenant, "first_day": first_day, "last_day": last_day, "snapshots": forgotten.snapshots,
-            "observations": forgotten.observations, "catalogues": forgotten.catalogues, "profiles": forgotten.profiles,
+            "observations": forgotten.observations, "catalogs": forgotten.catalogs, "profiles": forgotten.profiles,
             "dead_letters": forgotten.dead_letters },
         "checkpoint_id": checkpoint_id, "at": super::instant(*at_ms), "host": daemon::host_name(),
         "by": format!("secure-score-forwarder {}", env!("CARGO_PKG_VERSION")),

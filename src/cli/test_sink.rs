@@ -10,7 +10,7 @@ use crate::{
     derive::{Against, Entry, Records, Rules, Selection},
     error::chain,
     model::{
-        Catalogue, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
+        Catalog, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
         TenantId,
     },
     sink::{Batch, Context, Failure},
@@ -77,8 +77,8 @@ fn encode<E>(
         max_score: Number::new(1.0),
         ..Profile::default()
     };
-    let catalogue =
-        Catalogue::new(vec![ProfileSlot { key: 0, profile: profile.into(), decisions: vec![] }]);
+    let catalog =
+        Catalog::new(vec![ProfileSlot { key: 0, profile: profile.into(), decisions: vec![] }]);
     let control = ControlScore {
         name: CONTROL.into(),
         category: Some("Test".into()),
@@ -105,7 +105,7 @@ fn encode<E>(
         observed_time: &now.to_string(),
         observed_ms: now.as_millisecond(),
         history: &[],
-        catalogue: &catalogue,
+        catalog: &catalog,
         against: Against::default(),
         rules: Rules::none(),
         replayed: false,

@@ -2,7 +2,7 @@
 
 use super::{
     context_of,
-    deliverer::{Catalogues, against},
+    deliverer::{Catalogs, against},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Stored, StoredEntry, Wanted},
@@ -41,7 +41,7 @@ pub fn estimate(
     let options =
         Options { texts: plan.texts, host: context.host.clone(), fields: context.fields.clone() };
     let mut formatter = Formatter::new(plan.plan.format(), options);
-    let mut catalogues = Catalogues::default();
+    let mut catalogs = Catalogs::default();
     for tenant in tenants {
         let from = match pending.iter().find(|pending| pending.tenant == tenant.id) {
             Some(pending) => (pending.at.seq, pending.floor),
@@ -55,7 +55,7 @@ pub fn estimate(
         total.days += days;
         let mut samples = samples(checkpoint, plan, tenant)?.into_iter();
         let mut weigh =
-            |stored| weigh(checkpoint, plan, tenant, &stored, &mut catalogues, &mut formatter);
+            |stored| weigh(checkpoint, plan, tenant, &stored, &mut catalogs, &mut formatter);
         let Some(newest) = samples.next().map(&mut weigh).transpose()? else { continue };
         let older = samples.next().map(weigh).transpose()?.unwrap_or(newest);
         total.records += newest.0 + (days - 1) * older.0;
@@ -100,19 +100,19 @@ fn weigh(
     plan: &SinkPlan,
     tenant: &Tenant,
     stored: &StoredEntry,
-    catalogues: &mut Catalogues,
+    catalogs: &mut Catalogs,
     formatter: &mut Formatter,
 ) -> Result<(u64, u64), CheckpointError> {
     let Ok(snapshot) = wire::snapshot(&stored.body) else { return Ok((0, 0)) };
-    let catalogue = catalogues.get(checkpoint, stored.catalogue)?;
+    let catalog = catalogs.get(checkpoint, stored.catalog)?;
     let entry = Entry {
         tenant,
         snapshot: &stored.snapshot,
         observed_time: "2026-01-01T00:00:00.000Z",
         observed_ms: stored.observed_ms,
         history: &stored.history,
-        catalogue: &catalogue,
-        against: against(&stored.relation, Some(&*catalogue), None),
+        catalog: &catalog,
+        against: against(&stored.relation, Some(&*catalog), None),
         rules: Rules::none(),
         replayed: false,
     };

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 
 use super::{
     PollError,
-    collector::{self, CatalogueRead},
+    collector::{self, CatalogRead},
     tenant_of,
 };
 use crate::{
     clock,
     config::{TenantName, TenantPlan},
     ledger::Seen,
-    model::{Catalogue, Day, ProfileSlot, Tenant},
+    model::{Catalog, Day, ProfileSlot, Tenant},
     source::{Clients, Graph},
     wire,
 };
@@ -28,7 +28,7 @@ pub struct Fetched {
     pub today: Day,
     pub observed: Timestamp,
     pub days: Vec<Seen>,
-    pub catalogue: Catalogue,
+    pub catalog: Catalog,
     /// What Microsoft said is missing in it.
     pub warning: Option<String>,
 }
@@ -49,10 +49,10 @@ pub async fn fetch_tenant(
     let now = clock::now();
     let observed = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
     let answer = collector::read(&graph, &tenant, oldest, observed).await?;
-    let parts = match answer.catalogue {
-        CatalogueRead::Whole(parts) => parts,
-        CatalogueRead::NotNeeded => Vec::new(),
-        CatalogueRead::Failed(error) => return Err(error.into()),
+    let parts = match answer.catalog {
+        CatalogRead::Whole(parts) => parts,
+        CatalogRead::NotNeeded => Vec::new(),
+        CatalogRead::Failed(error) => return Err(error.into()),
     };
     let slots = parts.iter().filter_map(|p| {
         let profile = Arc::new(wire::profile(&p.shared).ok()?);
@@ -65,7 +65,7 @@ pub async fn fetch_tenant(
             decisions: wire::state_updates(&p.decisions),
         })
     });
-    let catalogue = Catalogue::new(slots.collect());
+    let catalog = Catalog::new(slots.collect());
     let mut days = answer.seen;
     days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
     Ok(Fetched {
@@ -73,7 +73,7 @@ pub async fn fetch_tenant(
         today: Day::of(observed),
         observed,
         days,
-        catalogue,
+        catalog,
         warning: answer.warning,
     })
 }

@@ -1,6 +1,6 @@
 //! A tenant's report, read from the checkpoint.
 
-use super::deliverer::{Catalogues, against};
+use super::deliverer::{Catalogs, against};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, PastEntry, in_force},
     config::TenantPlan,
@@ -9,15 +9,15 @@ use crate::{
     report::{Building, Report, Window},
 };
 
-/// Reads reports, one tenant after the other; what their catalogues share is parsed once.
+/// Reads reports, one tenant after the other; what their catalogs share is parsed once.
 pub struct Reporter<'a> {
     checkpoint: &'a Checkpoint,
-    catalogues: Catalogues,
+    catalogs: Catalogs,
 }
 
 impl<'a> Reporter<'a> {
     pub fn new(checkpoint: &'a Checkpoint) -> Self {
-        Self { checkpoint, catalogues: Catalogues::default() }
+        Self { checkpoint, catalogs: Catalogs::default() }
     }
 
     /// Everything known of a tenant within the window; without `detail`, what a line among many
@@ -39,13 +39,13 @@ impl<'a> Reporter<'a> {
             for entry in &entries {
                 self.entry(&mut building, tenant, plan, &baselines, entry)?;
                 if entry.facts.day <= window.last {
-                    newest = newest.max(entry.catalogue);
+                    newest = newest.max(entry.catalog);
                 }
             }
         }
-        let catalogue = self.catalogues.get(self.checkpoint, newest)?;
+        let catalog = self.catalogs.get(self.checkpoint, newest)?;
         let owed = self.checkpoint.owed_days(tenant.id)?;
-        Ok(building.finish(&catalogue, in_force(&baselines, u64::MAX), &plan.rules, |day| {
+        Ok(building.finish(&catalog, in_force(&baselines, u64::MAX), &plan.rules, |day| {
             owed.iter().any(|owed| owed.day == day && !owed.absent)
         }))
     }
@@ -58,7 +58,7 @@ impl<'a> Reporter<'a> {
         baselines: &[Baseline],
         past: &PastEntry,
     ) -> Result<(), CheckpointError> {
-        let (own, then) = self.catalogues.pair(self.checkpoint, past.catalogue, &past.relation)?;
+        let (own, then) = self.catalogs.pair(self.checkpoint, past.catalog, &past.relation)?;
         let baseline = in_force(baselines, past.snapshot.seq);
         let entry = Entry {
             tenant,
@@ -66,7 +66,7 @@ impl<'a> Reporter<'a> {
             observed_time: "",
             observed_ms: past.observed_ms,
             history: &[],
-            catalogue: &own,
+            catalog: &own,
             against: against(&past.relation, then.as_deref(), baseline),
             rules: &plan.rules,
             replayed: false,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> ControlRecord<'a> {
-    let profile = entry.catalogue.find(&control.name);
+    let profile = entry.catalog.find(&control.name);
     let stated = profile.and_then(|slot| slot.profile.max_score);
     let own = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
     let backfilled = entry.snapshot.backfilled;
@@ -42,7 +42,7 @@ pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     }
 }
 
-/// The maximum of the day. Today's catalogue, which states one, speaks for today; of a day long past
+/// The maximum of the day. Today's catalog, which states one, speaks for today; of a day long past
 /// the score and its percentage know better, where they say anything.
 pub(super) fn max_score(
     stated: Option<Number>,
@@ -50,7 +50,7 @@ pub(super) fn max_score(
     percentage: Option<Number>,
     backfilled: bool,
 ) -> Option<(Number, MaxScoreSource)> {
-    let stated = stated.map(|max| (max, MaxScoreSource::Catalogue));
+    let stated = stated.map(|max| (max, MaxScoreSource::Catalog));
     let derived = || {
         let max = from_percentage(score?, percentage?)?;
         Some((max, MaxScoreSource::Percentage))

@@ -1,4 +1,4 @@
-//! An entry, with its catalogue, becomes records. Pure, and the only way records come to be, so
+//! An entry, with its catalog, becomes records. Pure, and the only way records come to be, so
 //! that every sink, replay and report tells the same story.
 
 mod change;
@@ -16,7 +16,7 @@ pub use rules::{Expectation, Rules, SeverityRule};
 pub use selection::{FullEvery, Glob, Selection, Which};
 
 use crate::model::{
-    Body, Catalogue, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
+    Body, Catalog, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
     Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant,
 };
 
@@ -30,7 +30,7 @@ pub struct Entry<'a> {
     pub observed_ms: i64,
     /// The facts of the day's earlier revisions, oldest first; empty for the first.
     pub history: &'a [DayFacts],
-    pub catalogue: &'a Catalogue,
+    pub catalog: &'a Catalog,
     pub against: Against<'a>,
     pub rules: &'a Rules,
     /// It is sent once more, because somebody asked.
@@ -215,7 +215,7 @@ fn measured<'a>(entry: &'a Entry<'a>) -> Measured<'a> {
         day: entry.snapshot.day,
         historical: entry.snapshot.is_historical(),
         backfilled: entry.snapshot.backfilled,
-        catalogue: entry.catalogue,
+        catalog: entry.catalog,
         against: &entry.against,
     }
 }
@@ -245,8 +245,8 @@ fn changes_of<'a>(
 impl<'a> Entry<'a> {
     /// What is known of a control, if not now, then when the base was told.
     fn profile(&self, control: &str) -> Option<&'a ProfileSlot> {
-        let then = || self.against.base.as_ref()?.catalogue?.find(control);
-        self.catalogue.find(control).or_else(then)
+        let then = || self.against.base.as_ref()?.catalog?.find(control);
+        self.catalog.find(control).or_else(then)
     }
 }
 

@@ -79,7 +79,7 @@ impl Rules {
             What::Stale | What::Implausible | What::PollFailed | What::DeadLetter => {
                 Severity::Medium
             }
-            What::Gap | What::Partial | What::CatalogueStale => Severity::Low,
+            What::Gap | What::Partial | What::CatalogStale => Severity::Low,
         }
     }
 

@@ -70,7 +70,7 @@ impl Which {
         if self == &Self::default() {
             return true;
         }
-        let profile = entry.catalogue.find(&score.name);
+        let profile = entry.catalog.find(&score.name);
         self.fits(&score.name, score.category.as_deref(), profile)
             && self
                 .changed
@@ -118,14 +118,14 @@ fn matches(patterns: &[Glob], text: Option<&str>) -> bool {
 
 /// Whether a control differs from its base in facts, attainable points, decision or deprecation.
 fn differs(score: &ControlScore<'_>, now: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
-    let Some(Base { facts, catalogue, .. }) = &entry.against.base else { return true };
+    let Some(Base { facts, catalog, .. }) = &entry.against.base else { return true };
     let Some(before) = facts.control(&score.name) else { return true };
     if before.differs(&control::facts(score)) {
         return true;
     }
-    // Without a catalogue of that day there is nothing to compare with.
-    let Some(catalogue) = catalogue else { return false };
-    match (catalogue.find(&score.name), now) {
+    // Without a catalog of that day there is nothing to compare with.
+    let Some(catalog) = catalog else { return false };
+    match (catalog.find(&score.name), now) {
         (Some(before), Some(now)) => {
             before.profile.max_score != now.profile.max_score
                 || before.profile.deprecated != now.profile.deprecated

@@ -35,7 +35,7 @@ fn with_records<T>(
     f: impl FnOnce(&Records<'_>) -> T,
 ) -> T {
     let tenant = tenant();
-    let catalogue = Catalogue::new(vec![profile(0, "A", 10.0), profile(1, "B", 5.0)]);
+    let catalog = Catalog::new(vec![profile(0, "A", 10.0), profile(1, "B", 5.0)]);
     let snapshot = wire::snapshot(json).unwrap();
     let entry = Entry {
         tenant: &tenant,
@@ -43,7 +43,7 @@ fn with_records<T>(
         observed_time: "2026-11-22T06:15:00Z",
         observed_ms: 0,
         history,
-        catalogue: &catalogue,
+        catalog: &catalog,
         against: Against::default(),
         rules: Rules::none(),
         replayed: false,
@@ -136,7 +136,7 @@ fn maximum_and_outcome() {
             assert_eq!((control.max_score, control.outcome()), (max, outcome), "{json}");
         });
     };
-    use crate::model::MaxScoreSource::{Catalogue as C, Percentage as P};
+    use crate::model::MaxScoreSource::{Catalog as C, Percentage as P};
     check(
         false,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
@@ -177,7 +177,7 @@ fn a_summary_sent_again_says_what_the_sink_was_given() {
         assert_eq!(records.selected(), 3);
     });
     let tenant = tenant();
-    let (catalogue, at) = (Catalogue::default(), reference(1, false));
+    let (catalog, at) = (Catalog::default(), reference(1, false));
     let json = day(1.0, Some(2.0));
     let snapshot = wire::snapshot(&json).unwrap();
     let entry = Entry {
@@ -186,7 +186,7 @@ fn a_summary_sent_again_says_what_the_sink_was_given() {
         observed_time: "",
         observed_ms: 0,
         history: &[],
-        catalogue: &catalogue,
+        catalog: &catalog,
         against: Against::default(),
         rules: Rules::none(),
         replayed: true,

@@ -206,7 +206,7 @@ pub fn quality_sentence(record: &QualityRecord<'_>) -> String {
         What::ForeignTenant => format!("a score of another tenant ({subject})"),
         What::PollFailed => "the tenant cannot be read".to_owned(),
         What::CredentialExpiring => "the credential expires soon".to_owned(),
-        What::CatalogueStale => "the catalogue cannot be read".to_owned(),
+        What::CatalogStale => "the catalog cannot be read".to_owned(),
         What::DeadLetter => format!("sink {subject} has records that its receiver refuses"),
     };
     match phase {

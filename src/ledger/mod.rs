@@ -86,8 +86,8 @@ pub struct Asked {
 /// How a day that is not whole is treated.
 #[derive(Clone, Debug)]
 pub struct Holding {
-    /// The catalogue was read to its end.
-    pub catalogue_whole: bool,
+    /// The catalog was read to its end.
+    pub catalog_whole: bool,
     /// Since when days are held, in milliseconds since 1970-01-01.
     pub since: BTreeMap<Day, i64>,
     pub now_ms: i64,

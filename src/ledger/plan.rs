@@ -96,7 +96,7 @@ impl Planning<'_> {
             }
             // A saved answer adds to history, and does not change what was told.
             Comparison::Revision if copy.origin == Origin::Import => {}
-            // Wanted with the catalogue that belongs to it.
+            // Wanted with the catalog that belongs to it.
             Comparison::Revision if !self.is_whole(copy) => self.plan.unfinished.push(day),
             Comparison::Revision => {
                 let revision = old.revision + 1;
@@ -109,7 +109,7 @@ impl Planning<'_> {
     }
 
     fn is_whole(&self, copy: &Seen) -> bool {
-        !copy.partial && self.holding.catalogue_whole && copy.origin != Origin::Held
+        !copy.partial && self.holding.catalog_whole && copy.origin != Origin::Held
     }
 
     fn release(

@@ -36,10 +36,10 @@ fn accepted(json: &str) -> Result<Seen, Refused> {
 const NOW: i64 = 1_795_341_600_000;
 const HOUR: i64 = 3_600_000;
 
-/// With a whole catalogue, and nothing held.
+/// With a whole catalog, and nothing held.
 fn whole() -> Holding {
     let since = BTreeMap::new();
-    Holding { catalogue_whole: true, since, now_ms: NOW, limit_ms: 6 * HOUR }
+    Holding { catalog_whole: true, since, now_ms: NOW, limit_ms: 6 * HOUR }
 }
 
 fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
@@ -195,12 +195,11 @@ fn a_partial_day_is_held_and_then_released_as_what_it_is() {
         at(&days, &whole()),
         (vec!["2026-11-21 r1 from 2026-11-20r1".into()], vec![d22], vec![d22])
     );
-    // Without a whole catalogue no day is whole.
-    let no_catalogue = Holding { catalogue_whole: false, ..whole() };
-    assert_eq!(at(&days, &no_catalogue), (vec![], vec![d21, d22], vec![d21, d22]));
+    // Without a whole catalog no day is whole.
+    let no_catalog = Holding { catalog_whole: false, ..whole() };
+    assert_eq!(at(&days, &no_catalog), (vec![], vec![d21, d22], vec![d21, d22]));
     // Held for long enough: released, without a base, and still wanted.
-    let later =
-        Holding { since: [(d21, NOW - 6 * HOUR), (d22, NOW - HOUR)].into(), ..no_catalogue };
+    let later = Holding { since: [(d21, NOW - 6 * HOUR), (d22, NOW - HOUR)].into(), ..no_catalog };
     assert_eq!(
         at(&days, &later),
         (vec!["2026-11-21 r1 from - partial".into()], vec![d22], vec![d21, d22])

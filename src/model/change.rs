@@ -26,7 +26,7 @@ pub enum ChangeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Tenant,
-    /// The catalogue moved: no doing of the tenant's.
+    /// The catalog moved: no doing of the tenant's.
     Microsoft,
     /// What is known of the days does not tell.
     Unknown,

@@ -1,10 +1,10 @@
-//! The words of the house as types: tenant, snapshot, control, catalogue, facts, record.
+//! The words of the house as types: tenant, snapshot, control, catalog, facts, record.
 //!
 //! Pure. No I/O, no clock, no tokio, and no knowledge of anybody's JSON: [`crate::wire`] fills
 //! these types, [`crate::format`] writes them.
 
 mod baseline;
-mod catalogue;
+mod catalog;
 mod change;
 mod day;
 mod facts;
@@ -16,7 +16,7 @@ mod snapshot;
 mod tenant;
 
 pub use baseline::Baseline;
-pub use catalogue::{Catalogue, Profile, ProfileSlot, StateUpdate};
+pub use catalog::{Catalog, Profile, ProfileSlot, StateUpdate};
 pub use change::{
     Acceptance, Cause, Change, ChangeKind, ChangeRecord, DriftFrom, ExpectedBy, QualityRecord,
     Severity, Side, Target, accepts_risk,

@@ -16,8 +16,8 @@ pub enum What {
     PollFailed,
     /// A day of which only a part could be had.
     Partial,
-    /// The catalogue could not be read whole.
-    CatalogueStale,
+    /// The catalog could not be read whole.
+    CatalogStale,
     /// The credential's last day is near.
     CredentialExpiring,
     /// A receiver refuses records of this sink.
@@ -49,7 +49,7 @@ impl What {
         Self::ForeignTenant,
         Self::PollFailed,
         Self::Partial,
-        Self::CatalogueStale,
+        Self::CatalogStale,
         Self::CredentialExpiring,
         Self::DeadLetter,
     ];
@@ -71,7 +71,7 @@ impl What {
             Self::ForeignTenant => "foreign_tenant",
             Self::PollFailed => "poll_failed",
             Self::Partial => "partial",
-            Self::CatalogueStale => "catalogue_stale",
+            Self::CatalogStale => "catalog_stale",
             Self::CredentialExpiring => "credential_expiring",
             Self::DeadLetter => "dead_letter",
         }

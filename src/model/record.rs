@@ -86,8 +86,8 @@ pub enum MaxScoreSource {
     /// The score itself, as the original API sends it.
     Snapshot,
     /// Read with the day.
-    Catalogue,
-    /// Score x 100 / percentage, for a day whose catalogue nobody kept.
+    Catalog,
+    /// Score x 100 / percentage, for a day whose catalog nobody kept.
     Percentage,
 }
 
@@ -220,7 +220,7 @@ impl MaxScoreSource {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
-            Self::Catalogue => "catalogue",
+            Self::Catalog => "catalog",
             Self::Percentage => "percentage",
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     derive::{Entry, Rules, changes_from_facts},
     format::change_sentence,
     model::{
-        Acceptance, Baseline, Catalogue, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile,
+        Acceptance, Baseline, Catalog, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile,
         ProfileSlot, Tenant, accepts_risk,
     },
 };
@@ -22,8 +22,8 @@ pub struct Window {
     pub last: Day,
 }
 
-/// The category of controls that the catalogue does not know.
-const NO_PROFILE: &str = "Not in the catalogue";
+/// The category of controls that the catalog does not know.
+const NO_PROFILE: &str = "Not in the catalog";
 
 /// A report that is being made.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Building {
     fn day(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         let sum = facts.controls.iter().filter_map(|c| c.score).map(Number::get).sum();
         if let Some(categories) = &mut self.categories {
-            add_day(categories, entry.catalogue, facts);
+            add_day(categories, entry.catalog, facts);
         }
         let percentage = match (facts.current_score, facts.max_score) {
             (Some(current), Some(max)) if max > Number::ZERO => {
@@ -114,10 +114,10 @@ impl Building {
         }
     }
 
-    /// The report, with what is true today: the newest catalogue, baseline and rules.
+    /// The report, with what is true today: the newest catalog, baseline and rules.
     pub fn finish(
         mut self,
-        catalogue: &Catalogue,
+        catalog: &Catalog,
         baseline: Option<&Baseline>,
         rules: &Rules,
         owed: impl Fn(Day) -> bool,
@@ -132,13 +132,13 @@ impl Building {
             let controls: Vec<Known<'_>> = facts
                 .controls
                 .iter()
-                .map(|facts| Known { facts, slot: catalogue.find(&facts.name) })
+                .map(|facts| Known { facts, slot: catalog.find(&facts.name) })
                 .collect();
             report.points = points(facts, &controls);
             report.improvements = improvements(&controls);
             report.categories = self.categories.map_or_else(Vec::new, |c| categories(&controls, c));
             report.baseline = baseline.map(|baseline| drift(baseline, &controls));
-            report.decisions = decisions(catalogue, facts, rules);
+            report.decisions = decisions(catalog, facts, rules);
         }
         self.report
     }
@@ -158,13 +158,13 @@ impl Building {
 /// A day's points by category.
 fn add_day(
     categories: &mut HashMap<String, BTreeMap<Day, f64>>,
-    catalogue: &Catalogue,
+    catalog: &Catalog,
     facts: &DayFacts,
 ) {
     let mut sums: HashMap<&str, f64> = HashMap::new();
     for control in &facts.controls {
         let points = control.score.map_or(0.0, Number::get);
-        *sums.entry(category(catalogue.find(&control.name))).or_default() += points;
+        *sums.entry(category(catalog.find(&control.name))).or_default() += points;
     }
     for (name, points) in sums {
         if !categories.contains_key(name) {
@@ -176,7 +176,7 @@ fn add_day(
     }
 }
 
-/// A control of the newest day, with what the catalogue says of it.
+/// A control of the newest day, with what the catalog says of it.
 struct Known<'a> {
     facts: &'a ControlFacts,
     slot: Option<&'a ProfileSlot>,
@@ -311,7 +311,7 @@ fn drift(baseline: &Baseline, controls: &[Known<'_>]) -> BaselineState {
 }
 
 /// The decisions in force, of controls that are scored or not.
-fn decisions(catalogue: &Catalogue, newest: &DayFacts, rules: &Rules) -> Vec<Decision> {
+fn decisions(catalog: &Catalog, newest: &DayFacts, rules: &Rules) -> Vec<Decision> {
     let decision = |slot: &ProfileSlot| {
         let taken = slot.decision()?;
         let state = taken.state.clone().filter(|state| state != "Default")?;
@@ -337,7 +337,7 @@ fn decisions(catalogue: &Catalogue, newest: &DayFacts, rules: &Rules) -> Vec<Dec
             state,
         })
     };
-    let mut decisions: Vec<Decision> = catalogue.slots().iter().filter_map(decision).collect();
+    let mut decisions: Vec<Decision> = catalog.slots().iter().filter_map(decision).collect();
     decisions.sort_by(|a, b| b.at.cmp(&a.at));
     decisions
 }

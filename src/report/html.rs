@@ -305,7 +305,7 @@ fn adds_up(report: &Report) -> Markup {
                 tbody {
                     tr { th scope="row" { "Achieved: Microsoft sees it implemented" } td .n { (points.achieved) } }
                     tr { th scope="row" { "Asserted: somebody said that a third party does it, and nobody has looked" } td .n { (points.asserted) } }
-                    tr { th scope="row" { "Of controls that the catalogue marks as provided by Microsoft" } td .n { (points.provided) } }
+                    tr { th scope="row" { "Of controls that the catalog marks as provided by Microsoft" } td .n { (points.provided) } }
                     tr { th scope="row" { "Sum of the controls" } td .n { (points.sum_of_controls) } }
                     tr { th scope="row" { "Total that the API gives" } td .n { (shown(points.total)) " of " (shown(points.max)) } }
                     tr { th scope="row" { "Of the total, in no control" } td .n { (shown(rest)) } }

@@ -1,6 +1,6 @@
 //! A tenant's past for people: score, changes, decisions, what is worth doing next.
 //!
-//! Pure: facts and catalogues in, pages out. Changes are derived by [`crate::derive`], as those are
+//! Pure: facts and catalogs in, pages out. Changes are derived by [`crate::derive`], as those are
 //! that sinks get, so both tell the same.
 
 mod build;
@@ -157,7 +157,7 @@ pub struct Points {
     pub achieved: Number,
     /// claimed by the decision that a third party meets the control,
     pub asserted: Number,
-    /// and of controls that the catalogue marks as provided by Microsoft.
+    /// and of controls that the catalog marks as provided by Microsoft.
     pub provided: Number,
 }
 

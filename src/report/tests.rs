@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     derive::{Against, Base, Entry, Rules},
     model::{
-        AverageFacts, Baseline, Catalogue, ControlFacts, DayFacts, Profile, ProfileSlot, Snapshot,
+        AverageFacts, Baseline, Catalog, ControlFacts, DayFacts, Profile, ProfileSlot, Snapshot,
         SnapshotRef, StateUpdate, TenantId,
     },
 };
@@ -68,7 +68,7 @@ fn slot(id: &str, cost: &str, state: Option<&str>) -> ProfileSlot {
 /// A tenant whose controls have these scores, a day after the other; nothing on a day of `None`.
 fn report(
     days: &[Option<&[(&str, f64)]>],
-    catalogue: &Catalogue,
+    catalog: &Catalog,
     baseline: Option<&Baseline>,
 ) -> Report {
     let tenant = Tenant { id: TenantId::TEST, name: HOSTILE.into(), labels: BTreeMap::default() };
@@ -85,7 +85,7 @@ fn report(
             base: base.as_ref().map(|(seq, facts)| Base {
                 seq: *seq,
                 facts,
-                catalogue: Some(catalogue),
+                catalog: Some(catalog),
                 backfilled: false,
                 earlier: &[],
             }),
@@ -99,7 +99,7 @@ fn report(
             observed_time: "",
             observed_ms: 0,
             history: &[],
-            catalogue,
+            catalog,
             against,
             rules: Rules::none(),
             replayed: false,
@@ -107,11 +107,11 @@ fn report(
         building.entry(&entry, &facts);
         base = Some((seq, facts));
     }
-    building.finish(catalogue, baseline, Rules::none(), |_| false)
+    building.finish(catalog, baseline, Rules::none(), |_| false)
 }
 
-fn catalogue() -> Catalogue {
-    Catalogue::new(vec![
+fn catalog() -> Catalog {
+    Catalog::new(vec![
         slot("A", "Low", None),
         slot("B", "High", None),
         slot("C", "Moderate", Some("ThirdParty")),
@@ -126,7 +126,7 @@ fn sample() -> Report {
             None,
             Some(&[("A", 4.0), ("B", 1.0), ("C", 10.0), ("D", 0.0)]),
         ],
-        &catalogue(),
+        &catalog(),
         Some(&Baseline {
             name: HOSTILE.into(),
             day: None,
@@ -199,7 +199,7 @@ fn json_and_csv_carry_the_same_numbers() {
 
 #[test]
 fn an_empty_past_is_said_to_be_empty() {
-    let report = report(&[], &catalogue(), None);
+    let report = report(&[], &catalog(), None);
     assert!(report.write(Format::Html, "now").contains("Nothing is known of these days."));
     assert!(report.write(Format::Markdown, "now").contains("Nothing is known of these days."));
     assert_eq!(report.write(Format::Csv, "now").lines().count(), 1);

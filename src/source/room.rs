@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::net::Grow;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-/// What an answer of the usual size needs: three days of a large tenant, or its catalogue.
+/// What an answer of the usual size needs: three days of a large tenant, or its catalog.
 const USUAL: usize = 1 << 20;
 
 #[derive(Debug)]

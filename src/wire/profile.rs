@@ -21,7 +21,7 @@ pub struct ProfileParts {
     pub decisions: String,
 }
 
-/// Cuts one item of a catalogue page. Nothing that was sent is lost but the tenant's own GUID.
+/// Cuts one item of a catalog page. Nothing that was sent is lost but the tenant's own GUID.
 pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
     let mut fields: BTreeMap<&str, &RawValue> =
         serde_json::from_str(json).map_err(WireError::NotJson)?;

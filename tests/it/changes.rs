@@ -348,7 +348,7 @@ fn targets_from_a_file_go_through_a_running_daemon() {
 #[test]
 fn ninety_simulated_days() {
     let last = Day::parse("2026-11-22").unwrap();
-    let catalogue = simulated::catalogue(TENANT);
+    let catalog = simulated::catalog(TENANT);
     let days: Vec<std::sync::Arc<DayFacts>> = (0..90)
         .rev()
         .map(|back| {
@@ -361,7 +361,7 @@ fn ninety_simulated_days() {
         let base = index.checked_sub(1).map(|base| Base {
             seq: base as u64 + 1,
             facts: &days[base],
-            catalogue: Some(&catalogue),
+            catalog: Some(&catalog),
             backfilled: true,
             earlier: &days[base.saturating_sub(12)..base],
         });
@@ -370,7 +370,7 @@ fn ninety_simulated_days() {
             day: facts.day,
             historical: index < 87,
             backfilled: index < 87,
-            catalogue: &catalogue,
+            catalog: &catalog,
             against: &against,
         };
         let points: Vec<Point<'_>> = facts.controls.iter().map(Point::of).collect();

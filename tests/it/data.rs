@@ -472,7 +472,7 @@ fn fetch_tells_each_tenants_own_titles() {
     let odd = Odd::new();
     let mut workspace = odd.workspace;
     workspace.tenants.push(("fabrikam", OTHER));
-    // The first catalogue that is told is told backwards.
+    // The first catalog that is told is told backwards.
     odd.api.fail(PROFILES, Fault::Edit(|page| page["value"].as_array_mut().unwrap().reverse()));
     let fetched = workspace.run_ok(&["fetch", "--output", "jsonl"]).stdout;
     let records: Vec<Value> =

@@ -6,7 +6,7 @@ use secure_score_forwarder::{
         CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension,
         write_header, write_message,
     },
-    model::{Catalogue, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    model::{Catalog, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
     source::simulated,
     wire,
 };
@@ -101,16 +101,16 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
         .iter()
         .map(|json| wire::split_profile(json).unwrap())
         .collect();
-    let catalogue = |first: u64, title: &str| {
+    let catalog = |first: u64, title: &str| {
         let slots = (first..).zip(&parts).map(|(key, p)| ProfileSlot {
             key,
             profile: wire::profile(&p.shared.replace("\"title\":\"", title)).unwrap().into(),
             decisions: wire::state_updates(&p.decisions),
         });
-        Catalogue::new(slots.collect())
+        Catalog::new(slots.collect())
     };
     // Other profiles come on the way, and nothing that was kept may stand for them.
-    let catalogues = [catalogue(0, "\"title\":\""), catalogue(1_000, "\"title\":\"New: ")];
+    let catalogs = [catalog(0, "\"title\":\""), catalog(1_000, "\"title\":\"New: ")];
     for (format, texts) in [
         (FormatName::Json, Texts::None),
         (FormatName::Json, Texts::Short),
@@ -146,7 +146,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 observed_time: &observed_time,
                 observed_ms,
                 history: &[],
-                catalogue: &catalogues[usize::from(back > 40)],
+                catalog: &catalogs[usize::from(back > 40)],
                 against: Default::default(),
                 rules: secure_score_forwarder::derive::Rules::none(),
                 replayed: false,

@@ -60,7 +60,7 @@ fn links_that_graph_does_not_follow_are_walked_around() {
         assert!(api.seen().iter().any(|path| path.contains(last)), "{last}: {:?}", api.seen());
         let streamed = records(&workspace.path("local.jsonl"));
         let titled = streamed.iter().filter(|r| r["control"]["title"].is_string()).count();
-        assert!(titled > 600, "{titled}: the catalogue is whole");
+        assert!(titled > 600, "{titled}: the catalog is whole");
     }
 }
 

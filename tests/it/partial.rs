@@ -98,7 +98,7 @@ fn a_partial_day_is_held_released_and_completed() {
 }
 
 #[test]
-fn a_day_without_its_catalogue_waits_for_it() {
+fn a_day_without_its_catalog_waits_for_it() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 3".to_owned();
@@ -109,12 +109,12 @@ fn a_day_without_its_catalogue_waits_for_it() {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stderr.contains("3 days held back; the catalogue: secureScoreControlProfiles"),
+        run.stderr.contains("3 days held back; the catalog: secureScoreControlProfiles"),
         "{}",
         run.stderr
     );
     assert!(scores(&file).is_empty());
-    assert!(observations(&workspace).contains(&"catalogue_stale begin".to_owned()));
+    assert!(observations(&workspace).contains(&"catalog_stale begin".to_owned()));
     workspace.run_ok(&["once"]);
     let streamed = scores(&file);
     assert!(
@@ -122,7 +122,7 @@ fn a_day_without_its_catalogue_waits_for_it() {
             .iter()
             .all(|r| r["snapshot"]["partial"] == false && r["snapshot"]["revision"] == 1)
     );
-    assert!(observations(&workspace).contains(&"catalogue_stale end".to_owned()));
+    assert!(observations(&workspace).contains(&"catalog_stale end".to_owned()));
 }
 
 /// When nothing can be had at all, what is held goes out in its time.

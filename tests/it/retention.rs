@@ -155,7 +155,7 @@ fn letting_go_of_texts_looks_them_up() {
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     for (statement, index) in [
         ("SELECT 1 FROM entry WHERE body = 7", "entry_body"),
-        ("SELECT 1 FROM entry WHERE catalogue = 7", "entry_catalogue"),
+        ("SELECT 1 FROM entry WHERE catalog = 7", "entry_catalog"),
         (
             "SELECT 1 FROM entry e WHERE e.day < 7 AND e.kind = 1 AND e.body IS NOT NULL ORDER BY e.day LIMIT 500",
             "entry_text",

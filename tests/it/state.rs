@@ -29,11 +29,7 @@ pub fn query(workspace: &Workspace, statement: &str) -> i64 {
 fn verify_reads_everything_and_finds_what_is_not_as_it_was_written() {
     let (workspace, _) = with_days(5);
     let run = workspace.run_ok(&["state", "verify"]);
-    assert!(
-        run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalogue and "),
-        "{}",
-        run.stdout
-    );
+    assert!(run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalog and "), "{}", run.stdout);
     assert!(run.stdout.ends_with("all as it was written\n"), "{}", run.stdout);
     for (harm, found) in [
         (
@@ -43,10 +39,10 @@ fn verify_reads_everything_and_finds_what_is_not_as_it_was_written() {
         ("UPDATE body SET bytes = zeroblob(40) WHERE id = 1", "a stored body cannot be read"),
         ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is beyond its log"),
         ("DELETE FROM entry WHERE seq = 3", "its log has 4 entries, and goes to 5"),
-        ("UPDATE catalogue SET members = zeroblob(9)", "catalogue 1 cannot be read"),
+        ("UPDATE catalog SET members = zeroblob(9)", "catalog 1 cannot be read"),
         ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "profile 2 cannot be read"),
         ("UPDATE profile SET digest = zeroblob(32) WHERE id = 2", "profile 2 cannot be read"),
-        ("UPDATE catalogue SET digest = zeroblob(32)", "catalogue 1 cannot be read"),
+        ("UPDATE catalog SET digest = zeroblob(32)", "catalog 1 cannot be read"),
         (
             "INSERT INTO held VALUES ((SELECT tenant FROM entry LIMIT 1), 1, 1, 1, zeroblob(9))",
             "a held day cannot be read",
@@ -116,8 +112,8 @@ fn faults_are_mended_one_by_one_and_the_rest_stays() {
         ),
         ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is back at the end of the log"),
         ("UPDATE tenant SET next_seq = 9 WHERE next_seq > 1", ""),
-        ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "1 catalogue is lost"),
-        ("UPDATE catalogue SET members = zeroblob(9)", "1 catalogue is lost"),
+        ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "1 catalog is lost"),
+        ("UPDATE catalog SET members = zeroblob(9)", "1 catalog is lost"),
         (
             "INSERT INTO held SELECT tenant, max(day), 1, 1, zeroblob(9) FROM entry",
             ", which was held, is lost; it is asked for again",

@@ -129,7 +129,7 @@ fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
                 "DROP TABLE replay_cursor; DROP TABLE replay; DROP INDEX dead_letter_sink;
                  ALTER TABLE dead_letter DROP COLUMN again; ALTER TABLE cursor DROP COLUMN active;
                  ALTER TABLE sink DROP COLUMN truncated; ALTER TABLE sink DROP COLUMN quality;
-                 DROP TABLE baseline; DROP INDEX entry_text; DROP INDEX entry_body; DROP INDEX entry_catalogue;
+                 DROP TABLE baseline; DROP INDEX entry_text; DROP INDEX entry_body; DROP INDEX entry_catalog;
                  PRAGMA user_version = 1;",
             )
             .unwrap();

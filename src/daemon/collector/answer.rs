@@ -15,26 +15,26 @@ use crate::{
 pub(in crate::daemon) struct Answer {
     pub seen: Vec<Seen>,
     pub refused: Vec<Refused>,
-    pub catalogue: CatalogueRead,
+    pub catalog: CatalogRead,
     /// The collection was read to its end, or past the oldest day asked for.
     pub complete: bool,
     /// What Microsoft said is missing in it.
     pub warning: Option<String>,
 }
 
-/// What came of the catalogue.
-pub(in crate::daemon) enum CatalogueRead {
+/// What came of the catalog.
+pub(in crate::daemon) enum CatalogRead {
     Whole(Vec<wire::ProfileParts>),
     /// The original API has none: its scores say all there is.
     NotNeeded,
-    /// A part of it is no catalogue.
+    /// A part of it is no catalog.
     Failed(SourceError),
 }
 
-/// Octets of a catalogue; some thirty times the largest known.
-const MAX_CATALOGUE: usize = 32 << 20;
+/// Octets of a catalog; some thirty times the largest known.
+const MAX_CATALOG: usize = 32 << 20;
 
-/// Reads a tenant back to a day. An error is of the scores; that of the catalogue is in the answer.
+/// Reads a tenant back to a day. An error is of the scores; that of the catalog is in the answer.
 pub(in crate::daemon) async fn read(
     graph: &Graph,
     tenant: &Tenant,
@@ -56,7 +56,7 @@ pub(in crate::daemon) async fn read(
     if scores.legacy {
         let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
         graph.read(Collection::LegacyScores { period }, |step| scores.step(step)).await?;
-        return Ok(scores.answer(CatalogueRead::NotNeeded));
+        return Ok(scores.answer(CatalogRead::NotNeeded));
     }
     // A page for the window; ten days a page when reading back, so that no body gets large.
     let top = if oldest < today.plus(1 - ledger::WINDOW) { 10 } else { 3 };
@@ -67,8 +67,8 @@ pub(in crate::daemon) async fn read(
     );
     read_scores?;
     Ok(scores.answer(match read_profiles {
-        Ok(()) => profiles.catalogue(),
-        Err(error) => CatalogueRead::Failed(error),
+        Ok(()) => profiles.catalog(),
+        Err(error) => CatalogRead::Failed(error),
     }))
 }
 
@@ -139,9 +139,9 @@ impl Scores<'_> {
         })
     }
 
-    fn answer(self, catalogue: CatalogueRead) -> Answer {
+    fn answer(self, catalog: CatalogRead) -> Answer {
         let Self { seen, refused, complete, warning, .. } = self;
-        Answer { seen, refused, catalogue, complete, warning }
+        Answer { seen, refused, catalog, complete, warning }
     }
 }
 
@@ -162,8 +162,8 @@ impl Profiles {
         };
         let what = "secureScoreControlProfiles";
         self.octets += body.len();
-        if self.octets > MAX_CATALOGUE {
-            return Err(SourceError::Body { what, source: BodyError::TooLarge(MAX_CATALOGUE) });
+        if self.octets > MAX_CATALOG {
+            return Err(SourceError::Body { what, source: BodyError::TooLarge(MAX_CATALOG) });
         }
         let page = wire::page(body).map_err(|source| SourceError::Wire { what, source })?;
         for item in &page.items {
@@ -182,14 +182,14 @@ impl Profiles {
         })
     }
 
-    fn catalogue(self) -> CatalogueRead {
+    fn catalog(self) -> CatalogRead {
         let what = "secureScoreControlProfiles";
         match (self.unreadable, self.warning) {
-            (Some(source), _) => CatalogueRead::Failed(SourceError::Wire { what, source }),
+            (Some(source), _) => CatalogRead::Failed(SourceError::Wire { what, source }),
             (None, Some(warning)) => {
-                CatalogueRead::Failed(SourceError::Partial { warning, body: Vec::new() })
+                CatalogRead::Failed(SourceError::Partial { warning, body: Vec::new() })
             }
-            (None, None) => CatalogueRead::Whole(self.parts),
+            (None, None) => CatalogRead::Whole(self.parts),
         }
     }
 }

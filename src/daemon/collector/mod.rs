@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 
-pub(super) use self::answer::{Answer, CatalogueRead, read};
+pub(super) use self::answer::{Answer, CatalogRead, read};
 use super::{Engine, TURNS_OF_A_BACKFILL, TenantState, has_room};
 use crate::{
     checkpoint::CheckpointError,

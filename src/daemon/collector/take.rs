@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::{Answer, CatalogueRead, PollError, PollReport, not_before};
+use super::{Answer, CatalogRead, PollError, PollReport, not_before};
 use crate::{
     checkpoint::{
-        CatalogueMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking,
+        CatalogMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking,
     },
     clock,
     daemon::{Engine, TenantState},
@@ -23,8 +23,8 @@ use crate::{
 struct Case<'a> {
     seen: Vec<Seen>,
     refused: &'a [Refused],
-    catalogue: &'a [wire::ProfileParts],
-    catalogue_whole: bool,
+    catalog: &'a [wire::ProfileParts],
+    catalog_whole: bool,
     /// The poll listed every day from this one on.
     asked_from: Option<Day>,
     asked_back_to: Option<Day>,
@@ -44,10 +44,10 @@ impl Engine {
         oldest: Day,
         reaches_back: bool,
     ) -> Result<PollReport, CheckpointError> {
-        let Answer { seen, refused, catalogue, complete, warning } = answer;
+        let Answer { seen, refused, catalog, complete, warning } = answer;
         let now = clock::now();
-        let failed = match &catalogue {
-            CatalogueRead::Failed(error) => Some(format!("the catalogue: {}", one_line(error))),
+        let failed = match &catalog {
+            CatalogRead::Failed(error) => Some(format!("the catalog: {}", one_line(error))),
             _ => None,
         };
         let missing = warning.map(|w| format!("part of the answer is missing at Microsoft: {w}"));
@@ -55,23 +55,23 @@ impl Engine {
         let all_named = refused.iter().all(|refused| refused.day.is_some());
         let reached = reaches_back && complete && !seen.is_empty() && all_named;
         let mut observations = vec![
-            noticed(What::CatalogueStale, failed.as_deref(), now),
+            noticed(What::CatalogStale, failed.as_deref(), now),
             credential_notice(state, tenant, now),
         ];
         let end = missing.or(failed.clone()).map_or(Ok(()), Err);
         if end.is_ok() {
             observations.push(noticed(What::PollFailed, None, now));
         }
-        let catalogue_whole = failed.is_none();
-        let parts = match &catalogue {
-            CatalogueRead::Whole(parts) => parts.as_slice(),
+        let catalog_whole = failed.is_none();
+        let parts = match &catalog {
+            CatalogRead::Whole(parts) => parts.as_slice(),
             _ => &[],
         };
         let case = Case {
             seen,
             refused: &refused,
-            catalogue: parts,
-            catalogue_whole,
+            catalog: parts,
+            catalog_whole,
             asked_from: Some(oldest),
             asked_back_to: reached.then_some(oldest),
             observations,
@@ -118,7 +118,7 @@ impl Engine {
                 "a snapshot is refused"
             );
         }
-        let case = Case { seen, catalogue_whole: true, ..Case::default() };
+        let case = Case { seen, catalog_whole: true, ..Case::default() };
         let report = tokio::task::block_in_place(|| self.take(tenant, case, now))?;
         self.ring();
         Ok(PollReport { refused: refused.len(), ..report })
@@ -132,7 +132,7 @@ impl Engine {
     ) -> Result<PollReport, CheckpointError> {
         let held = self.checkpoint.held(tenant.id)?;
         let holding = Holding {
-            catalogue_whole: case.catalogue_whole,
+            catalog_whole: case.catalog_whole,
             since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
             now_ms: now.as_millisecond(),
             limit_ms: i64::try_from(self.configuration.partial_hold.as_millis())
@@ -150,10 +150,10 @@ impl Engine {
             entries: plan.releases.iter().map(|r| entry(r, &case.seen[r.index])).collect(),
             enriched: plan.enriched.iter().map(|(i, r)| enriched(*r, &case.seen[*i])).collect(),
             held: newly_held(&plan, &case.seen),
-            catalogue: case
-                .catalogue
+            catalog: case
+                .catalog
                 .iter()
-                .map(|p| CatalogueMember { shared: &p.shared, decisions: &p.decisions })
+                .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations,
             asked_from: case.asked_from,
@@ -258,7 +258,7 @@ fn noticed(what: What, details: Option<&str>, now: Timestamp) -> Observation {
     Observation {
         what,
         subject: match what {
-            What::CatalogueStale => "catalogue",
+            What::CatalogStale => "catalog",
             What::CredentialExpiring => "credential",
             _ => "poll",
         }

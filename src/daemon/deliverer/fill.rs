@@ -9,14 +9,14 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Stopped, catalogues::against, turns::in_turn};
+use super::{Deliverer, Stopped, catalogs::against, turns::in_turn};
 use crate::{
     checkpoint::{
         Lane, Letter, Pending, Position, Stored, StoredEntry, StoredObservation, Wanted, in_force,
     },
     derive::{Entry, Observed, Records, Rules, Selection, quality},
     error::chain,
-    model::{Baseline, Catalogue, Record, Snapshot, Tenant, TenantId},
+    model::{Baseline, Catalog, Record, Snapshot, Tenant, TenantId},
     wire,
 };
 
@@ -31,8 +31,8 @@ const LETTERS: u32 = 500;
 
 /// An entry, read.
 struct Decoded<'a> {
-    catalogue: Arc<Catalogue>,
-    base_catalogue: Option<Arc<Catalogue>>,
+    catalog: Arc<Catalog>,
+    base_catalog: Option<Arc<Catalog>>,
     snapshot: Snapshot<'a>,
     observed_time: String,
 }
@@ -209,11 +209,11 @@ impl Deliverer {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
-        let (catalogue, base_catalogue) =
-            block_in_place(|| self.catalogues.pair(checkpoint, entry.catalogue, &entry.relation))?;
+        let (catalog, base_catalog) =
+            block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.relation))?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
-        Ok(Decoded { catalogue, base_catalogue, snapshot, observed_time })
+        Ok(Decoded { catalog, base_catalog, snapshot, observed_time })
     }
 
     async fn serve_entry(
@@ -388,10 +388,10 @@ impl Decoded<'_> {
             observed_time: &self.observed_time,
             observed_ms: stored.observed_ms,
             history: &stored.history,
-            catalogue: &self.catalogue,
+            catalog: &self.catalog,
             against: against(
                 &stored.relation,
-                self.base_catalogue.as_deref(),
+                self.base_catalog.as_deref(),
                 in_force(around.baselines, stored.snapshot.seq),
             ),
             rules: &around.served.rules,

@@ -4,7 +4,7 @@
 //! [`fill`] makes loads of records, of one tenant or of many; [`window`] sees them through. A load
 //! may wait for its proof while the next is made: cursors move in the order of the loads.
 
-mod catalogues;
+mod catalogs;
 mod delivery;
 mod fill;
 mod load;
@@ -26,7 +26,7 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::catalogues::{Catalogues, against};
+pub(super) use self::catalogs::{Catalogs, against};
 use self::{load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals, window::InFlight};
 use super::{Engine, SinkMeter, SinkState, context_of};
 use crate::{
@@ -93,7 +93,7 @@ pub struct Deliverer {
     /// Buffers for loads to come.
     spare: Vec<Batch>,
     pace: Pace,
-    catalogues: Catalogues,
+    catalogs: Catalogs,
     refusals: Refusals,
     meter: Arc<SinkMeter>,
     /// The tenant served last; the next in turn comes after it.
@@ -138,7 +138,7 @@ impl Deliverer {
             elsewhere: Elsewhere::new(),
             spare: Vec::new(),
             pace: Pace::new(plan.max_rate),
-            catalogues: Catalogues::default(),
+            catalogs: Catalogs::default(),
             refusals: Refusals::default(),
             meter,
             last: None,
@@ -249,7 +249,7 @@ impl Deliverer {
         self.close().await;
         self.load = Load::new(Lane::Live, Batch::default());
         self.spare = Vec::new();
-        self.catalogues = Catalogues::default();
+        self.catalogs = Catalogs::default();
         if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
             tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
         }

@@ -1,7 +1,7 @@
-//! Who is behind a change: the tenant, or Microsoft's catalogue.
+//! Who is behind a change: the tenant, or Microsoft's catalog.
 
 use super::{Both, Point};
-use crate::model::{Catalogue, Cause, Number, ProfileSlot};
+use crate::model::{Catalog, Cause, Number, ProfileSlot};
 
 /// Of a score that moved. The tenant, if the control weighs what it weighed; Microsoft, if it was
 /// retired, or weighs something else and is met to the same share.
@@ -28,14 +28,14 @@ pub(super) fn of_facts(both: &Both<'_>) -> Cause {
     }
 }
 
-pub(super) fn of_added(control: &str, then: Option<&Catalogue>, now: &Catalogue) -> Cause {
+pub(super) fn of_added(control: &str, then: Option<&Catalog>, now: &Catalog) -> Cause {
     match then.map(|then| then.find(control)) {
         Some(None) if now.find(control).is_some() => Cause::Microsoft,
         _ => Cause::Unknown,
     }
 }
 
-pub(super) fn of_removed(control: &str, then: Option<&Catalogue>, now: &Catalogue) -> Cause {
+pub(super) fn of_removed(control: &str, then: Option<&Catalog>, now: &Catalog) -> Cause {
     let gone = now.find(control).is_none_or(|slot| slot.profile.deprecated == Some(true));
     match then.and_then(|then| then.find(control)) {
         Some(_) if gone => Cause::Microsoft,
@@ -56,7 +56,7 @@ pub(super) fn max_score(
     {
         return stated;
     }
-    // Where the day contradicts what is stated, the catalogue has moved before or after it.
+    // Where the day contradicts what is stated, the catalog has moved before or after it.
     let quotient = backfilled || point.percentage.is_some();
     let max = crate::derive::control::max_score(stated, point.score, point.percentage, quotient);
     max.map(|(max, _)| max)

@@ -1,14 +1,14 @@
 //! Decisions: each entry of `controlStateUpdates` that has not been seen before.
 
 use super::Measured;
-use crate::model::{Catalogue, Cause, Change, ChangeKind, Day, ProfileSlot, Side, StateUpdate};
+use crate::model::{Catalog, Cause, Change, ChangeKind, Day, ProfileSlot, Side, StateUpdate};
 
 /// What was decided since the base; at first contact, all that ever was, as history. An entry
 /// without a base that is not the first says nothing: the next one that has a base will.
 pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
-    let now = measured.catalogue;
+    let now = measured.catalog;
     let (base, then) = match &measured.against.base {
-        Some(base) => (Some(base), base.catalogue),
+        Some(base) => (Some(base), base.catalog),
         None if measured.against.first_contact => (None, None),
         None => return,
     };
@@ -20,7 +20,7 @@ pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
         if !now.find(&slot.profile.id).is_some_and(|first| std::ptr::eq(first, slot)) {
             continue;
         }
-        let known = then.and_then(|then: &Catalogue| then.find(&slot.profile.id));
+        let known = then.and_then(|then: &Catalog| then.find(&slot.profile.id));
         for (index, decision) in slot.decisions.iter().enumerate() {
             let seen = |others: &[StateUpdate]| others.iter().any(|other| same(other, decision));
             if is_default(decision)
@@ -34,7 +34,7 @@ pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
                 base_day: base.map(|base| base.facts.day),
                 before: side(before(slot, decision)),
                 after: side(Some(decision)),
-                // News since the base's catalogue was read, on whatever day it is told.
+                // News since the base's catalog was read, on whatever day it is told.
                 historical: then.is_none(),
                 ..Change::new(ChangeKind::DecisionChanged, &slot.profile.id)
             });

@@ -1,7 +1,7 @@
 //! What has changed between a day and its base. Pure: the same for every sink, replay and report.
 //!
 //! Scores come from the facts of both days, weights, deprecations and decisions from their
-//! catalogues. Absent never differs, and without a base nothing has changed.
+//! catalogs. Absent never differs, and without a base nothing has changed.
 
 mod cause;
 mod decision;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) use record::{NO_RULES, expired, record, time_ms};
 
 use crate::model::{
-    Baseline, Catalogue, Change, ChangeKind, ControlFacts, Day, DayFacts, Number, ProfileSlot, Side,
+    Baseline, Catalog, Change, ChangeKind, ControlFacts, Day, DayFacts, Number, ProfileSlot, Side,
 };
 
 /// A day, beside what it is measured from.
@@ -23,7 +23,7 @@ pub struct Measured<'a> {
     /// Read back or imported: what it shows was not noticed when it happened.
     pub historical: bool,
     pub backfilled: bool,
-    pub catalogue: &'a Catalogue,
+    pub catalog: &'a Catalog,
     pub against: &'a Against<'a>,
 }
 
@@ -44,7 +44,7 @@ pub struct Against<'a> {
 pub struct Base<'a> {
     pub seq: u64,
     pub facts: &'a DayFacts,
-    pub catalogue: Option<&'a Catalogue>,
+    pub catalog: Option<&'a Catalog>,
     pub backfilled: bool,
     /// The facts of the base's own base, and of that one's, over a fortnight; oldest first.
     pub earlier: &'a [Arc<DayFacts>],
@@ -65,7 +65,7 @@ pub struct Point<'a> {
 pub fn changes<'a>(measured: &Measured<'a>, points: &[Point<'a>]) -> Vec<Change<'a>> {
     let mut changes = Vec::new();
     if let Some(base) = &measured.against.base {
-        let moved = !measured.against.behind && base.has_moved(measured.catalogue);
+        let moved = !measured.against.behind && base.has_moved(measured.catalog);
         let compared = Compared { measured, base, moved };
         for (then, now) in joined(&base.facts.controls, points) {
             compared.control(then, now, &mut changes);
@@ -102,7 +102,7 @@ fn joined<'a, 'p>(
 struct Compared<'a, 'm> {
     measured: &'m Measured<'a>,
     base: &'a Base<'a>,
-    /// The catalogue is another one than the base had.
+    /// The catalog is another one than the base had.
     moved: bool,
 }
 
@@ -124,14 +124,14 @@ impl<'a> Compared<'a, '_> {
             (None, Some(now)) => {
                 out.push(Change {
                     after: now.whole(self.max_now(now)),
-                    cause: cause::of_added(now.name, self.base.catalogue, self.measured.catalogue),
+                    cause: cause::of_added(now.name, self.base.catalog, self.measured.catalog),
                     ..self.change(ChangeKind::Added, now.name)
                 });
                 drift::changes(self, &self.pair(Point::absent(now.name), now), out);
             }
             (Some(then), None) => out.push(Change {
                 before: then.whole(self.max_then(then)),
-                cause: cause::of_removed(then.name, self.base.catalogue, self.measured.catalogue),
+                cause: cause::of_removed(then.name, self.base.catalog, self.measured.catalog),
                 ..self.change(ChangeKind::Removed, then.name)
             }),
             (None, None) => {}
@@ -150,7 +150,7 @@ impl<'a> Compared<'a, '_> {
         }
         let both = self.pair(then, now);
         if self.moved {
-            self.catalogue(&both, out);
+            self.catalog(&both, out);
         }
         if scores {
             self.score(&both, out);
@@ -169,8 +169,8 @@ impl<'a> Compared<'a, '_> {
         Both {
             then,
             now,
-            profile_then: self.base.catalogue.and_then(|catalogue| catalogue.find(then.name)),
-            profile_now: self.measured.catalogue.find(now.name),
+            profile_then: self.base.catalog.and_then(|catalog| catalog.find(then.name)),
+            profile_now: self.measured.catalog.find(now.name),
             max_then: self.max_then(then),
             max_now: self.max_now(now),
         }
@@ -190,8 +190,8 @@ impl<'a> Compared<'a, '_> {
         });
     }
 
-    /// What the catalogue says of a control now, and did not then.
-    fn catalogue(&self, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
+    /// What the catalog says of a control now, and did not then.
+    fn catalog(&self, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
         let (Some(then), Some(now)) = (both.profile_then, both.profile_now) else { return };
         let (max_then, max_now) = (then.profile.max_score, now.profile.max_score);
         if differ(max_then, max_now) {
@@ -201,7 +201,7 @@ impl<'a> Compared<'a, '_> {
                 after: side(max_now, both.now.percentage),
                 cause: crate::model::Cause::Microsoft,
                 delta: delta(max_then, max_now),
-                // Both catalogues were read when they were news, whatever day they came with.
+                // Both catalogs were read when they were news, whatever day they came with.
                 historical: false,
                 ..self.change(ChangeKind::MaxScoreChanged, both.now.name)
             });
@@ -228,12 +228,12 @@ impl<'a> Compared<'a, '_> {
     }
 
     fn max_then(&self, then: Point<'_>) -> Option<Number> {
-        let profile = self.base.catalogue.and_then(|catalogue| catalogue.find(then.name));
+        let profile = self.base.catalog.and_then(|catalog| catalog.find(then.name));
         cause::max_score(then, profile, self.base.backfilled)
     }
 
     fn max_now(&self, now: Point<'_>) -> Option<Number> {
-        cause::max_score(now, self.measured.catalogue.find(now.name), self.measured.backfilled)
+        cause::max_score(now, self.measured.catalog.find(now.name), self.measured.backfilled)
     }
 
     /// Whether the score has turned twice within the days that are looked at.
@@ -261,8 +261,8 @@ impl Both<'_> {
 }
 
 impl Base<'_> {
-    fn has_moved(&self, now: &Catalogue) -> bool {
-        self.catalogue.is_some_and(|then| !std::ptr::eq(then, now))
+    fn has_moved(&self, now: &Catalog) -> bool {
+        self.catalog.is_some_and(|then| !std::ptr::eq(then, now))
     }
 }
 

@@ -31,7 +31,7 @@ pub(in crate::derive) fn expired<'a>(
     entry: &Entry<'a>,
 ) -> Option<ChangeRecord<'a>> {
     let base = entry.against.base.as_ref()?.facts.day;
-    let slot = entry.catalogue.find(control)?;
+    let slot = entry.catalog.find(control)?;
     let taken = slot.decision()?;
     let state = taken.state.as_deref();
     let by = entry.rules.expired(control, state, base, entry.snapshot.day)?;

@@ -52,8 +52,8 @@ fn decided(state: &str, by: &str, at: &str) -> StateUpdate {
 struct Case {
     then: DayFacts,
     now: DayFacts,
-    catalogue_then: Option<Catalogue>,
-    catalogue_now: Catalogue,
+    catalog_then: Option<Catalog>,
+    catalog_now: Catalog,
     earlier: Vec<Arc<DayFacts>>,
     baseline: Option<Baseline>,
     base_seq: u64,
@@ -66,8 +66,8 @@ impl Case {
         Self {
             then: day("2026-11-21", then),
             now: day("2026-11-22", now),
-            catalogue_then: Some(Catalogue::new(vec![slot("A", 8.0, false, vec![])])),
-            catalogue_now: Catalogue::new(vec![slot("A", 8.0, false, vec![])]),
+            catalog_then: Some(Catalog::new(vec![slot("A", 8.0, false, vec![])])),
+            catalog_now: Catalog::new(vec![slot("A", 8.0, false, vec![])]),
             earlier: vec![],
             baseline: None,
             base_seq: 1,
@@ -76,9 +76,9 @@ impl Case {
         }
     }
 
-    fn catalogues(mut self, then: Vec<ProfileSlot>, now: Vec<ProfileSlot>) -> Self {
-        self.catalogue_then = Some(Catalogue::new(then));
-        self.catalogue_now = Catalogue::new(now);
+    fn catalogs(mut self, then: Vec<ProfileSlot>, now: Vec<ProfileSlot>) -> Self {
+        self.catalog_then = Some(Catalog::new(then));
+        self.catalog_now = Catalog::new(now);
         self
     }
 
@@ -86,7 +86,7 @@ impl Case {
         let base = Base {
             seq: self.base_seq,
             facts: &self.then,
-            catalogue: self.catalogue_then.as_ref(),
+            catalog: self.catalog_then.as_ref(),
             backfilled: false,
             earlier: &self.earlier,
         };
@@ -100,7 +100,7 @@ impl Case {
             day: self.now.day,
             historical: self.historical,
             backfilled: false,
-            catalogue: &self.catalogue_now,
+            catalog: &self.catalog_now,
             against: &against,
         };
         let points: Vec<Point<'_>> = self.now.controls.iter().map(Point::of).collect();
@@ -124,7 +124,7 @@ fn one(then: (f64, f64), now: (f64, f64)) -> Case {
 }
 
 #[test]
-fn a_score_that_moves_is_the_tenants_doing_unless_the_catalogue_moved() {
+fn a_score_that_moves_is_the_tenants_doing_unless_the_catalog_moved() {
     let weighs = |max| vec![slot("A", max, false, vec![])];
     let retired = || vec![slot("A", 8.0, true, vec![])];
     let cases: Vec<(&str, Case, &[&str])> = vec![
@@ -133,27 +133,27 @@ fn a_score_that_moves_is_the_tenants_doing_unless_the_catalogue_moved() {
         ("rose", one((0.44, 5.5), (7.83, 97.88)), &["improved A tenant 7.39"]),
         (
             "weighs less",
-            one((8.0, 100.0), (7.0, 100.0)).catalogues(weighs(8.0), weighs(7.0)),
+            one((8.0, 100.0), (7.0, 100.0)).catalogs(weighs(8.0), weighs(7.0)),
             &["regressed A microsoft -1", "max_score_changed A microsoft -1"],
         ),
         (
             "weighs more, and nothing else",
-            one((4.0, 50.0), (4.0, 40.0)).catalogues(weighs(8.0), weighs(10.0)),
+            one((4.0, 50.0), (4.0, 40.0)).catalogs(weighs(8.0), weighs(10.0)),
             &["max_score_changed A microsoft 2"],
         ),
         (
             "weighs less, and is met less",
-            one((8.0, 100.0), (3.5, 50.0)).catalogues(weighs(8.0), weighs(7.0)),
+            one((8.0, 100.0), (3.5, 50.0)).catalogs(weighs(8.0), weighs(7.0)),
             &["regressed A unknown -4.5", "max_score_changed A microsoft -1"],
         ),
         (
             "retired",
-            one((8.0, 100.0), (0.0, 0.0)).catalogues(weighs(8.0), retired()),
+            one((8.0, 100.0), (0.0, 0.0)).catalogs(weighs(8.0), retired()),
             &["regressed A microsoft -8", "deprecated A microsoft"],
         ),
         (
-            "left the catalogue",
-            one((8.0, 100.0), (0.0, 0.0)).catalogues(weighs(8.0), vec![]),
+            "left the catalog",
+            one((8.0, 100.0), (0.0, 0.0)).catalogs(weighs(8.0), vec![]),
             &["regressed A microsoft -8"],
         ),
     ];
@@ -163,10 +163,10 @@ fn a_score_that_moves_is_the_tenants_doing_unless_the_catalogue_moved() {
 }
 
 #[test]
-fn without_catalogues_nobody_knows_why() {
+fn without_catalogs_nobody_knows_why() {
     let mut case = one((8.0, 0.0), (0.0, 0.0));
-    case.catalogue_then = None;
-    case.catalogue_now = Catalogue::default();
+    case.catalog_then = None;
+    case.catalog_now = Catalog::default();
     assert_eq!(case.shown(), ["regressed A unknown -8"]);
 }
 
@@ -178,13 +178,13 @@ fn controls_come_and_go() {
     let with = || vec![facts("A", 1.0, 12.5), b.clone()];
     let without = || vec![facts("A", 1.0, 12.5)];
     let comes = Case::new(without(), with());
-    assert_eq!(comes.catalogues(a(), both()).shown(), ["added B microsoft"]);
+    assert_eq!(comes.catalogs(a(), both()).shown(), ["added B microsoft"]);
     let comes = Case::new(without(), with());
-    assert_eq!(comes.catalogues(both(), both()).shown(), ["added B unknown"]);
+    assert_eq!(comes.catalogs(both(), both()).shown(), ["added B unknown"]);
     let goes = Case::new(with(), without());
-    assert_eq!(goes.catalogues(both(), a()).shown(), ["removed B microsoft"]);
+    assert_eq!(goes.catalogs(both(), a()).shown(), ["removed B microsoft"]);
     let goes = Case::new(with(), without());
-    assert_eq!(goes.catalogues(both(), both()).shown(), ["removed B unknown"]);
+    assert_eq!(goes.catalogs(both(), both()).shown(), ["removed B unknown"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn every_decision_is_told_once() {
     let new = decided("Default", "ben", "2026-11-22T01:00:00Z");
     let newer = decided("ThirdParty", "ben", "2026-11-22T02:00:00Z");
     let untouched = StateUpdate { state: Some("Default".into()), ..StateUpdate::default() };
-    let case = one((0.0, 0.0), (0.0, 0.0)).catalogues(
+    let case = one((0.0, 0.0), (0.0, 0.0)).catalogs(
         vec![slot("A", 8.0, false, vec![old.clone()])],
         vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, untouched])],
     );
@@ -233,14 +233,14 @@ fn every_decision_is_told_once() {
 #[test]
 fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
-    let catalogue = Catalogue::new(vec![slot("A", 8.0, false, vec![old])]);
+    let catalog = Catalog::new(vec![slot("A", 8.0, false, vec![old])]);
     for (first_contact, told) in [(true, 1), (false, 0)] {
         let against = Against { base: None, first_contact, ..Against::default() };
         let measured = Measured {
             day: Day::parse("2026-11-22").unwrap(),
             historical: false,
             backfilled: false,
-            catalogue: &catalogue,
+            catalog: &catalog,
             against: &against,
         };
         let a = facts("A", 0.0, 0.0);
@@ -255,7 +255,7 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
 fn a_revision_behind_other_days_tells_scores_alone() {
     let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (6.0, 75.0))
-        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, true, vec![taken])]);
+        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, true, vec![taken])]);
     case.baseline = Some(targets("A 100%", 2));
     assert!(case.shown().len() > 3, "in its turn it tells all: {:?}", case.shown());
     case.behind = true;
@@ -268,7 +268,7 @@ fn a_revision_behind_other_days_tells_scores_alone() {
 fn decisions_and_weights_are_news_on_a_day_read_back() {
     let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (0.0, 0.0))
-        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, false, vec![taken])]);
+        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, false, vec![taken])]);
     case.historical = true;
     case.with(|changes| {
         let told: Vec<_> = changes.iter().map(|c| (c.what, c.historical)).collect();
@@ -284,8 +284,8 @@ fn decisions_and_weights_are_news_on_a_day_read_back() {
 }
 
 #[test]
-fn a_score_that_fell_before_its_catalogue_is_microsofts_doing() {
-    // The catalogue read with the day before says 8 already; the day itself was still 10 of 10.
+fn a_score_that_fell_before_its_catalog_is_microsofts_doing() {
+    // The catalog read with the day before says 8 already; the day itself was still 10 of 10.
     let case = one((10.0, 100.0), (8.0, 100.0));
     assert_eq!(case.shown(), ["regressed A microsoft -2"]);
 }

@@ -13,7 +13,7 @@ mod server;
 pub use server::{Simulation, start};
 
 use crate::{
-    model::{Catalogue, Day, ProfileSlot},
+    model::{Catalog, Day, ProfileSlot},
     wire,
 };
 
@@ -22,7 +22,7 @@ pub fn snapshot_json(tenant: &str, day: Day, rich: bool) -> String {
     day::snapshot(tenant, &controls(), day, rich).to_string()
 }
 
-/// The catalogue, one `secureScoreControlProfile` as JSON text each.
+/// The catalog, one `secureScoreControlProfile` as JSON text each.
 pub fn profiles_json(tenant: &str) -> Vec<String> {
     profiles::profiles(tenant, &controls()).iter().map(ToString::to_string).collect()
 }
@@ -33,7 +33,7 @@ struct Control {
     id: &'static str,
     service: &'static str,
     tier: &'static str,
-    /// Scored in the snapshots, not only listed in the catalogue.
+    /// Scored in the snapshots, not only listed in the catalog.
     scored: bool,
     /// Present only in every other span of 60 days, so that any 90 days see controls come and go.
     comes_and_goes: bool,
@@ -95,13 +95,13 @@ impl Control {
 }
 
 /// A tenant's profiles, read.
-pub fn catalogue(tenant: &str) -> Catalogue {
+pub fn catalog(tenant: &str) -> Catalog {
     let slot = |(key, json): (u64, String)| {
         let parts = wire::split_profile(&json).ok()?;
         let profile = wire::profile(&parts.shared).ok()?.into();
         Some(ProfileSlot { key, profile, decisions: wire::state_updates(&parts.decisions) })
     };
-    Catalogue::new((0..).zip(profiles_json(tenant)).filter_map(slot).collect())
+    Catalog::new((0..).zip(profiles_json(tenant)).filter_map(slot).collect())
 }
 
 /// The same for the same words, on every host and for ever: what stands in for chance.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_catalogue_and_the_scores_do_not_quite_match() {
+    fn the_catalog_and_the_scores_do_not_quite_match() {
         let listed: BTreeSet<String> = profiles_json(TENANT)
             .iter()
             .map(|json| wire::split_profile(json).unwrap().id)

@@ -1,4 +1,4 @@
-//! The catalogue of the simulated tenant.
+//! The catalog of the simulated tenant.
 
 use serde_json::{Value, json};
 

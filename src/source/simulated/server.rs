@@ -89,7 +89,7 @@ pub async fn start(
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))
         .route("/v1.0/security/secureScores", get(scores))
-        .route("/v1.0/security/secureScoreControlProfiles", get(catalogue))
+        .route("/v1.0/security/secureScoreControlProfiles", get(catalog))
         .route("/simulation/load", get(load_shown))
         .with_state(shared);
     Ok((address, std::future::IntoFuture::into_future(axum::serve(listener, router))))
@@ -164,7 +164,7 @@ async fn scores(
     page(&shared, "secureScores", &query, &value, (last < RETENTION as usize).then_some(last))
 }
 
-async fn catalogue(
+async fn catalog(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<Parameters>,
     headers: HeaderMap,

@@ -14,12 +14,12 @@ fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) ->
         labels: std::collections::BTreeMap::default(),
     };
     let case = Case::new(vec![then], vec![now])
-        .catalogues(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 8.0, false, decisions)]);
+        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 8.0, false, decisions)]);
     let place = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.now.day, 7) };
     let base = Base {
         seq: 1,
         facts: &case.then,
-        catalogue: case.catalogue_then.as_ref(),
+        catalog: case.catalog_then.as_ref(),
         backfilled: false,
         earlier: &[],
     };
@@ -29,7 +29,7 @@ fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) ->
         observed_time: "",
         observed_ms: 0,
         history: &[],
-        catalogue: &case.catalogue_now,
+        catalog: &case.catalog_now,
         against: Against { base: Some(base), ..Against::default() },
         rules: Rules::none(),
         replayed: false,

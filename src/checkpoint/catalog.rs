@@ -1,34 +1,34 @@
-//! Catalogue versions: a list of (profile, decisions); profiles once by content for all tenants.
+//! Catalog versions: a list of (profile, decisions); profiles once by content for all tenants.
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{CatalogueMember, Checkpoint, CheckpointError, body::sealed};
+use super::{CatalogMember, Checkpoint, CheckpointError, body::sealed};
 
-/// Of a catalogue as packed, decisions and all; a larger one is refused before it is written.
+/// Of a catalog as packed, decisions and all; a larger one is refused before it is written.
 const MAX_MEMBERS: usize = super::body::MAX_BODY;
 
 /// Stands for the digest of what is gone, and whose number is not given again.
 pub(super) const GONE: &[u8] = &[0];
 
 /// The version that these members make: the tenant's newest if nothing changed, else a new one.
-/// An empty catalogue was not read, and leaves the newest in place.
+/// An empty catalog was not read, and leaves the newest in place.
 pub(super) fn store(
     connection: &Connection,
     tenant: i64,
-    members: &[CatalogueMember<'_>],
+    members: &[CatalogMember<'_>],
     observed_ms: i64,
 ) -> Result<Option<i64>, CheckpointError> {
     let newest: Option<(i64, Vec<u8>)> = connection
-        .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalogue c ON c.id = t.catalogue WHERE t.id = ?1")?
+        .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalog c ON c.id = t.catalog WHERE t.id = ?1")?
         .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if members.is_empty() {
         return Ok(newest.map(|(id, _)| id));
     }
-    let mut ordered: Vec<(Vec<u8>, &CatalogueMember<'_>)> = members
+    let mut ordered: Vec<(Vec<u8>, &CatalogMember<'_>)> = members
         .iter()
         .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
         .collect();
@@ -48,19 +48,19 @@ pub(super) fn store(
         write_field(member.decisions.as_bytes(), &mut packed);
     }
     if packed.len() > MAX_MEMBERS {
-        return Err(CheckpointError::TooLarge("catalogue"));
+        return Err(CheckpointError::TooLarge("catalog"));
     }
     let packed = sealed(&packed, 3, &[])?;
     connection.execute(
-        "INSERT INTO catalogue (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
         params![tenant, version, observed_ms, packed],
     )?;
     let id = connection.last_insert_rowid();
-    connection.execute("UPDATE tenant SET catalogue = ?2 WHERE id = ?1", params![tenant, id])?;
+    connection.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", params![tenant, id])?;
     Ok(Some(id))
 }
 
-/// One profile of a stored catalogue: which it is, and the decisions as sent.
+/// One profile of a stored catalog: which it is, and the decisions as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMember {
     pub profile: i64,
@@ -68,14 +68,14 @@ pub struct StoredMember {
 }
 
 impl Checkpoint {
-    /// The members of a catalogue version.
-    pub fn catalogue(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
+    /// The members of a catalog version.
+    pub fn catalog(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
         let packed: Vec<u8> = self
             .connection()
-            .prepare_cached("SELECT members FROM catalogue WHERE id = ?1")?
+            .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
             .query_row([version], |row| row.get(0))?;
         unpack(&packed)
-            .map_err(|_| CheckpointError::Damaged(format!("catalogue {version} cannot be read")))
+            .map_err(|_| CheckpointError::Damaged(format!("catalog {version} cannot be read")))
     }
 
     /// The shared part of a profile, as sent. A number stands for one content for ever.
@@ -92,7 +92,7 @@ impl Checkpoint {
 
 /// The members of a stored version.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError> {
-    let damaged = || CheckpointError::Damaged("a catalogue cannot be read".to_owned());
+    let damaged = || CheckpointError::Damaged("a catalog cannot be read".to_owned());
     let packed = zstd::bulk::decompress(packed, MAX_MEMBERS).map_err(|_| damaged())?;
     let mut members = Vec::new();
     let mut rest = packed.as_slice();
@@ -161,7 +161,7 @@ pub(super) fn unsound(
 ) -> Result<Vec<(i64, String)>, CheckpointError> {
     let mut unsound = Vec::new();
     let mut statement = connection.prepare(
-        "SELECT c.id, t.guid, c.digest, c.members FROM catalogue c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
+        "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

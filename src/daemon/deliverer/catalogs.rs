@@ -1,11 +1,11 @@
-//! Catalogues as entries want them: profiles are parsed once for all tenants that have them.
+//! Catalogs as entries want them: profiles are parsed once for all tenants that have them.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Relation},
     derive::{Against, Base},
-    model::{Baseline, Catalogue, Profile, ProfileSlot},
+    model::{Baseline, Catalog, Profile, ProfileSlot},
     wire,
 };
 
@@ -13,10 +13,10 @@ use crate::{
 const MAX_PROFILES: usize = 4_096;
 
 #[derive(Default)]
-pub(in crate::daemon) struct Catalogues {
+pub(in crate::daemon) struct Catalogs {
     /// The one used last, by its version: neighbouring entries share it, and one at hand stays
     /// small with many tenants.
-    last: Option<(i64, Arc<Catalogue>)>,
+    last: Option<(i64, Arc<Catalog>)>,
     /// Parsed, by their number in the checkpoint.
     profiles: HashMap<i64, Arc<Profile>>,
 }
@@ -24,13 +24,13 @@ pub(in crate::daemon) struct Catalogues {
 /// What an entry is measured against, as far as the checkpoint knows.
 pub(in crate::daemon) fn against<'a>(
     relation: &'a Relation,
-    base_catalogue: Option<&'a Catalogue>,
+    base_catalog: Option<&'a Catalog>,
     baseline: Option<&'a Baseline>,
 ) -> Against<'a> {
     let base = relation.base.as_ref().map(|base| Base {
         seq: base.seq,
         facts: &base.facts,
-        catalogue: base_catalogue,
+        catalog: base_catalog,
         backfilled: base.backfilled,
         earlier: &base.earlier,
     });
@@ -38,20 +38,20 @@ pub(in crate::daemon) fn against<'a>(
     Against { base, first_contact, behind, baseline }
 }
 
-impl Catalogues {
-    /// A version of a catalogue; that of an entry taken without one is empty.
+impl Catalogs {
+    /// A version of a catalog; that of an entry taken without one is empty.
     pub(in crate::daemon) fn get(
         &mut self,
         checkpoint: &Checkpoint,
         version: Option<i64>,
-    ) -> Result<Arc<Catalogue>, CheckpointError> {
+    ) -> Result<Arc<Catalog>, CheckpointError> {
         let Some(version) = version else { return Ok(Arc::default()) };
-        if let Some((known, catalogue)) = &self.last
+        if let Some((known, catalog)) = &self.last
             && *known == version
         {
-            return Ok(catalogue.clone());
+            return Ok(catalog.clone());
         }
-        let members = checkpoint.catalogue(version)?;
+        let members = checkpoint.catalog(version)?;
         let mut slots = Vec::with_capacity(members.len());
         for member in members {
             if let Some(profile) = self.profile(checkpoint, member.profile)? {
@@ -59,20 +59,20 @@ impl Catalogues {
                 slots.push(ProfileSlot { key: member.profile.cast_unsigned(), profile, decisions });
             }
         }
-        let catalogue = Arc::new(Catalogue::new(slots));
-        self.last = Some((version, catalogue.clone()));
-        Ok(catalogue)
+        let catalog = Arc::new(Catalog::new(slots));
+        self.last = Some((version, catalog.clone()));
+        Ok(catalog)
     }
 
-    /// The catalogue of an entry, and that of its base if it had one: the same one where it is the
+    /// The catalog of an entry, and that of its base if it had one: the same one where it is the
     /// same version, so that who compares them can tell.
     pub(in crate::daemon) fn pair(
         &mut self,
         checkpoint: &Checkpoint,
         own: Option<i64>,
         relation: &Relation,
-    ) -> Result<(Arc<Catalogue>, Option<Arc<Catalogue>>), CheckpointError> {
-        let version = relation.base.as_ref().and_then(|base| base.catalogue);
+    ) -> Result<(Arc<Catalog>, Option<Arc<Catalog>>), CheckpointError> {
+        let version = relation.base.as_ref().and_then(|base| base.catalog);
         let differs = version.is_some() && version != own;
         let then = if differs { Some(self.get(checkpoint, version)?) } else { None };
         let own = self.get(checkpoint, own)?;

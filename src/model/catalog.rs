@@ -42,7 +42,7 @@ pub struct StateUpdate {
 }
 
 /// A profile and the decisions taken on it. `key` stands for the profile's content, whichever
-/// catalogue it is in: a formatter keeps by it what it has already rendered.
+/// catalog it is in: a formatter keeps by it what it has already rendered.
 #[derive(Clone, Debug)]
 pub struct ProfileSlot {
     pub key: u64,
@@ -58,22 +58,22 @@ impl ProfileSlot {
     }
 }
 
-/// One version of a tenant's catalogue.
+/// One version of a tenant's catalog.
 #[derive(Debug, Default)]
-pub struct Catalogue {
+pub struct Catalog {
     slots: Vec<ProfileSlot>,
     by_id: HashMap<String, usize>,
     by_folded_id: HashMap<String, usize>,
 }
 
-impl Catalogue {
+impl Catalog {
     pub fn new(slots: Vec<ProfileSlot>) -> Self {
-        let mut catalogue = Self { slots, ..Self::default() };
-        for (slot, ProfileSlot { profile, .. }) in catalogue.slots.iter().enumerate() {
-            catalogue.by_folded_id.entry(profile.id.to_ascii_lowercase()).or_insert(slot);
-            catalogue.by_id.entry(profile.id.clone()).or_insert(slot);
+        let mut catalog = Self { slots, ..Self::default() };
+        for (slot, ProfileSlot { profile, .. }) in catalog.slots.iter().enumerate() {
+            catalog.by_folded_id.entry(profile.id.to_ascii_lowercase()).or_insert(slot);
+            catalog.by_id.entry(profile.id.clone()).or_insert(slot);
         }
-        catalogue
+        catalog
     }
 
     /// The profile of a control: by its exact id, else whatever its case.
@@ -126,9 +126,9 @@ mod tests {
             profile: Arc::new(Profile { id: id.into(), ..Profile::default() }),
             decisions: vec![],
         };
-        let catalogue = Catalogue::new(vec![named(0, "adminMFAV2"), named(1, "AdminMFAV2")]);
-        assert_eq!(catalogue.find("AdminMFAV2").unwrap().key, 1);
-        assert_eq!(catalogue.find("ADMINMFAV2").unwrap().key, 0);
-        assert!(catalogue.find("OneAdmin").is_none());
+        let catalog = Catalog::new(vec![named(0, "adminMFAV2"), named(1, "AdminMFAV2")]);
+        assert_eq!(catalog.find("AdminMFAV2").unwrap().key, 1);
+        assert_eq!(catalog.find("ADMINMFAV2").unwrap().key, 0);
+        assert!(catalog.find("OneAdmin").is_none());
     }
 }
