@@ -89,12 +89,12 @@ fn status_page(tenants: usize, days: u32, today: Day) {
     for page in ["/", "/metrics"] {
         let mut took: Vec<(f64, usize)> = (0..21).map(|_| get(&address, page)).collect();
         took.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (median, octets) = took[took.len() / 2];
+        let (median, bytes) = took[took.len() / 2];
         println!(
             "{tenants} tenants, {days} days each: {page} {median:.1} ms ({:.1} to {:.1}), {} kB",
             took[0].0,
             took[took.len() - 1].0,
-            octets / 1_000
+            bytes / 1_000
         );
     }
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
@@ -102,7 +102,7 @@ fn status_page(tenants: usize, days: u32, today: Day) {
     println!("  the daemon has {} resident", resident.trim());
 }
 
-/// Milliseconds and octets of an answer.
+/// Milliseconds and bytes of an answer.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn get(address: &str, path: &str) -> (f64, usize) {
     let began = std::time::Instant::now();

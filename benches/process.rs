@@ -11,7 +11,7 @@ use std::{
 };
 
 use secure_score_forwarder::{
-    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
+    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     model::{Day, DayFacts, TenantId},
     packed::Packed,
     source::simulated,
@@ -167,7 +167,7 @@ fn tenant_year() -> f64 {
                 base: None,
                 flags: EntryFlags::default(),
             };
-            let taking = Taking {
+            let commit = PollCommit {
                 observed_ms: day.epoch_ms(),
                 entries: vec![entry],
                 enriched: vec![],
@@ -181,9 +181,9 @@ fn tenant_year() -> f64 {
                 end: PollEnd::Complete,
                 missing: vec![],
                 settled: vec![],
-                asked_back_to: None,
+                polled_back_to: None,
             };
-            checkpoint.take(tenant, &taking).unwrap();
+            checkpoint.commit_poll(tenant, &commit).unwrap();
         }
     }
     let size = std::fs::metadata(directory.path().join("checkpoint.db")).unwrap().len();

@@ -7,7 +7,7 @@ use divan::{
     counter::{BytesCount, ItemsCount},
 };
 use secure_score_forwarder::{
-    derive::{Against, Base, Entry, Records, Rules, Selection},
+    derive::{Base, Comparison, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
     model::{Catalog, Day, DayFacts, SnapshotRef, Tenant, TenantId},
     source::simulated,
@@ -94,7 +94,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 observed_ms: 1_795_341_600_000,
                 history: &[],
                 catalog: &catalog,
-                against: Against::default(),
+                comparison: Comparison::default(),
                 rules: Rules::none(),
                 replayed: false,
             };
@@ -143,7 +143,7 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         observed_ms: 1_795_341_600_000,
         history: &[],
         catalog: &catalog,
-        against: Against { base: Some(base), ..Against::default() },
+        comparison: Comparison { base: Some(base), ..Comparison::default() },
         rules: Rules::none(),
         replayed: false,
     };
@@ -182,7 +182,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         observed_ms: 0,
         history: &[],
         catalog: &catalog,
-        against: Against::default(),
+        comparison: Comparison::default(),
         rules: Rules::none(),
         replayed: false,
     };
@@ -198,9 +198,9 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         records.iter().for_each(|record| formatter.write(record, &mut out));
         out.len()
     };
-    let octets = run();
+    let bytes = run();
     bencher
         .counter(ItemsCount::new(records.len()))
-        .counter(BytesCount::new(octets))
+        .counter(BytesCount::new(bytes))
         .bench_local(run);
 }

@@ -13,7 +13,7 @@ use std::{
 
 use cost::measure;
 use secure_score_forwarder::{
-    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollEnd, Taking},
+    checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     clock,
     model::{Day, DayFacts, TenantId},
     packed::Packed,
@@ -85,7 +85,7 @@ fn fill(directory: &Path, tenants: usize) {
             base: (index > 0).then(|| (facts.day.plus(-1), 1)),
             flags: EntryFlags::default(),
         });
-        let taking = Taking {
+        let commit = PollCommit {
             observed_ms: 0,
             entries: entries.collect(),
             enriched: vec![],
@@ -99,9 +99,9 @@ fn fill(directory: &Path, tenants: usize) {
             end: PollEnd::Complete,
             missing: vec![],
             settled: vec![],
-            asked_back_to: None,
+            polled_back_to: None,
         };
-        checkpoint.take(TenantId::parse(&name).unwrap(), &taking).unwrap();
+        checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
     }
     config += "[[sinks]]\nname = \"none\"\ntype = \"stdout\"\n";
     std::fs::write(directory.join("config.toml"), config).unwrap();

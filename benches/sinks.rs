@@ -1,4 +1,4 @@
-//! What a sink carries, records derived and at hand: format, frame, send, and wait for the proof.
+//! What a sink carries, records derived and at hand: format, frame, send, and wait for the acknowledgement.
 //! One sending thread; receivers on loopback that read and discard, but for Kafka, which is a real
 //! broker. `cargo bench --bench sinks [-- NAME]`.
 
@@ -30,7 +30,7 @@ use secure_score_forwarder::{
     derive::{Entry, Records, Selection},
     format::Texts,
     model::{Catalog, Day, SnapshotRef, Tenant, TenantId},
-    sink::{Batch, Context, Limits, Proof, Sink},
+    sink::{Acknowledgement, Batch, Context, Limits, Sink},
     source::simulated,
     wire,
 };
@@ -53,7 +53,7 @@ fn main() {
     write_pki(directory.path());
     fs(directory.path().join("secret"), "token");
     let d = directory.path().display().to_string();
-    println!("{:<46} {:>12} {:>10} {:>9}", "sink", "records/s", "octets", "MB/s");
+    println!("{:<46} {:>12} {:>10} {:>9}", "sink", "records/s", "bytes", "MB/s");
     for texts in ["none", "full"] {
         let tcp = discard(None);
         bench(
@@ -144,9 +144,9 @@ fn measure(name: &str, texts: &str, newest: bool, section: &str) {
             let mut rates = Vec::new();
             let mut size = 0.0;
             for _ in 0..3 {
-                let (records, octets, took) = run(&mut *sink, limits, newest, LEAST / 3).await;
+                let (records, bytes, took) = run(&mut *sink, limits, newest, LEAST / 3).await;
                 rates.push(records as f64 / took.as_secs_f64());
-                size = octets as f64 / records as f64;
+                size = bytes as f64 / records as f64;
             }
             sink.close().await;
             rates.sort_by(f64::total_cmp);
@@ -195,20 +195,20 @@ async fn run(
         entries.iter().zip(&snapshots).map(|(e, s)| Records::new(e, s, &selection)).collect();
     let records: Vec<_> =
         days.iter().flat_map(|day| (0..day.end()).filter_map(|place| day.at(place))).collect();
-    let mut proofs: VecDeque<Proof> = VecDeque::new();
+    let mut acknowledgements: VecDeque<Acknowledgement> = VecDeque::new();
     let mut batch = Batch::default();
-    let (mut sent, mut octets) = (0, 0);
+    let (mut sent, mut bytes) = (0, 0);
     let began = Instant::now();
     'all: loop {
         for record in &records {
             sink.encode(record, &mut batch).unwrap();
-            if batch.len() >= limits.records || batch.octets().len() >= limits.octets {
+            if batch.len() >= limits.records || batch.bytes().len() >= limits.bytes {
                 sent += batch.len();
-                octets += batch.octets().len();
-                proofs.push_back(sink.deliver(&batch).await.unwrap());
+                bytes += batch.bytes().len();
+                acknowledgements.push_back(sink.deliver(&batch).await.unwrap());
                 batch.clear();
-                while proofs.len() >= limits.in_flight.max(1) {
-                    proofs.pop_front().unwrap().wait().await.unwrap();
+                while acknowledgements.len() >= limits.in_flight.max(1) {
+                    acknowledgements.pop_front().unwrap().wait().await.unwrap();
                 }
                 if began.elapsed() >= least {
                     break 'all;
@@ -216,10 +216,10 @@ async fn run(
             }
         }
     }
-    while let Some(proof) = proofs.pop_front() {
-        proof.wait().await.unwrap();
+    while let Some(acknowledgement) = acknowledgements.pop_front() {
+        acknowledgement.wait().await.unwrap();
     }
-    (sent, octets, began.elapsed())
+    (sent, bytes, began.elapsed())
 }
 
 fn place(day: Day) -> SnapshotRef {

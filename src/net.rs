@@ -25,9 +25,9 @@ pub enum ClientError {
 
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("the answer is larger than {0} octets")]
+    #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the answer comes too slowly: less than {SLOWEST} octets a second")]
+    #[error("the answer comes too slowly: less than {SLOWEST} bytes a second")]
     TooSlow,
     #[error("the answer unpacks to more than {MAX_RATIO} times its size")]
     Bomb,
@@ -95,13 +95,13 @@ pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<
     read_growing(response, limit, &mut ()).await
 }
 
-/// Where a growing answer finds its room.
+/// Where a growing answer finds its budget.
 pub(crate) trait Grow: Send {
-    /// Makes room for so many octets in all, and may take its time.
-    fn grow(&mut self, octets: usize) -> impl Future<Output = ()> + Send;
+    /// Makes room for so many bytes in all, and may take its time.
+    fn grow(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 
-/// Room without end, up to a limit.
+/// MemoryBudget without end, up to a limit.
 impl Grow for () {
     async fn grow(&mut self, _: usize) {}
 }
@@ -110,7 +110,7 @@ impl Grow for () {
 pub(crate) async fn read_growing(
     mut response: reqwest::Response,
     limit: usize,
-    room: &mut impl Grow,
+    budget: &mut impl Grow,
 ) -> Result<Vec<u8>, BodyError> {
     let claimed = response.content_length().and_then(|length| usize::try_from(length).ok());
     if claimed.is_some_and(|length| length > limit) {
@@ -125,7 +125,7 @@ pub(crate) async fn read_growing(
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        room.grow(body.len() + chunk.len()).await;
+        budget.grow(body.len() + chunk.len()).await;
         body.extend_from_slice(&chunk);
     }
     Ok(body)
@@ -134,27 +134,27 @@ pub(crate) async fn read_growing(
 /// Watches that an answer gets on.
 struct Speed {
     since: tokio::time::Instant,
-    octets: usize,
+    bytes: usize,
 }
 
-/// Octets a second, over a span of [`SPEED_SPAN`].
+/// Bytes a second, over a span of [`SPEED_SPAN`].
 const SLOWEST: usize = 1 << 10;
 const SPEED_SPAN: Duration = Duration::from_secs(30);
 
 impl Default for Speed {
     fn default() -> Self {
-        Self { since: tokio::time::Instant::now(), octets: 0 }
+        Self { since: tokio::time::Instant::now(), bytes: 0 }
     }
 }
 
 impl Speed {
-    fn count(&mut self, octets: usize) -> Result<(), BodyError> {
-        self.octets += octets;
+    fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.bytes += bytes;
         if self.since.elapsed() < SPEED_SPAN {
             return Ok(());
         }
         let wanted = SLOWEST * usize::try_from(SPEED_SPAN.as_secs()).unwrap_or(0);
-        if self.octets < wanted {
+        if self.bytes < wanted {
             return Err(BodyError::TooSlow);
         }
         *self = Self::default();
@@ -172,7 +172,7 @@ pub(crate) async fn inflate(
     headers: &HeaderMap,
     body: Vec<u8>,
     limit: usize,
-    room: &mut impl Grow,
+    budget: &mut impl Grow,
 ) -> Result<Vec<u8>, BodyError> {
     let encoding = headers
         .get("Content-Encoding")
@@ -196,7 +196,7 @@ pub(crate) async fn inflate(
         if read == 0 {
             return Ok(plain);
         }
-        room.grow(body.len() + plain.len()).await;
+        budget.grow(body.len() + plain.len()).await;
     }
 }
 

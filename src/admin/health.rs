@@ -38,7 +38,8 @@ impl SinkLine {
             SinkState::Parked => Level::Unwell,
             _ if self.status.backlog == 0 => Level::Well,
             SinkState::Retrying => {
-                let since = self.status.last_proof_ms.unwrap_or(0).max(started.as_millisecond());
+                let since =
+                    self.status.last_acknowledgement_ms.unwrap_or(0).max(started.as_millisecond());
                 if now.as_millisecond() - since > HICCUP_MS {
                     Level::Unwell
                 } else {

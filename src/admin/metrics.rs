@@ -47,7 +47,7 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
             "tenant_owed_snapshots",
             GAUGE,
             "Days that Microsoft should have and did not give yet.",
-            |t| Some(number(t.line.status.owed)),
+            |t| Some(number(t.line.status.missing)),
         ),
         ("tenant_polls_total", COUNTER, "Polls since the daemon began.", |t| {
             Some(number(t.line.polls.polls))
@@ -71,8 +71,8 @@ const OF_SINK: &[Family<SinkLine>] = &[
     (
         "sink_bytes_total",
         COUNTER,
-        "Octets handed over before compression since the daemon began.",
-        |s| Some(number(s.octets)),
+        "Bytes handed over before compression since the daemon began.",
+        |s| Some(number(s.bytes)),
     ),
     ("sink_batches_total", COUNTER, "Batches handed over since the daemon began.", |s| {
         Some(number(s.batches))
@@ -108,10 +108,10 @@ const OF_SINK: &[Family<SinkLine>] = &[
         |s| s.status.oldest.map(midnight),
     ),
     (
-        "sink_last_proof_timestamp_seconds",
+        "sink_last_acknowledgement_timestamp_seconds",
         GAUGE,
         "When the receiver last proved that something arrived.",
-        |s| s.status.last_proof_ms.map(seconds),
+        |s| s.status.last_acknowledgement_ms.map(seconds),
     ),
     ("sink_parked", GAUGE, "1 if the sink wants a person.", |s| {
         Some(flag(s.state == SinkState::Parked))
@@ -125,8 +125,8 @@ const OF_ALL: &[Family<Overview>] = &[
     ("start_timestamp_seconds", GAUGE, "When the daemon began.", |o| {
         Some(seconds(o.started.as_millisecond()))
     }),
-    ("checkpoint_size_bytes", GAUGE, "Octets of the checkpoint.", |o| Some(number(o.size))),
-    ("checkpoint_free_bytes", GAUGE, "Octets that are free on its disk.", |o| Some(number(o.free))),
+    ("checkpoint_size_bytes", GAUGE, "Bytes of the checkpoint.", |o| Some(number(o.size))),
+    ("checkpoint_free_bytes", GAUGE, "Bytes that are free on its disk.", |o| Some(number(o.free))),
     ("stalled_loops", GAUGE, "Loops that should have got on and did not.", |o| {
         Some(number(o.stalled.len() as u64))
     }),

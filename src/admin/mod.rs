@@ -18,7 +18,7 @@ use tokio::{
     sync::{RwLock, Semaphore, watch},
 };
 
-use self::{server::Answer, views::Views};
+use self::{server::PageResponse, views::Views};
 use crate::{checkpoint::CheckpointError, daemon::Engine, error::chain};
 
 /// Opened before the daemon runs, so that a port that is taken is found out at the start.
@@ -78,8 +78,8 @@ async fn follow(watching: Arc<Watching>) {
     let mut current = watching.current.clone();
     loop {
         let engine = current.borrow_and_update().clone();
-        let mut bell = engine.log_grows();
-        bell.mark_unchanged();
+        let mut log_grown = engine.log_grows();
+        log_grown.mark_unchanged();
         let mut views = Views::clone(&*watching.views.read().await);
         // Closed never.
         let turn = watching.turn.acquire().await;
@@ -91,31 +91,31 @@ async fn follow(watching: Arc<Watching>) {
         }
         drop(turn);
         tokio::select! {
-            grown = bell.changed() => if grown.is_err() { return },
+            grown = log_grown.changed() => if grown.is_err() { return },
             changed = current.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(SETTLES).await;
     }
 }
 
-async fn answer(watching: &Watching, path: &str, query: &str) -> Answer {
+async fn answer(watching: &Watching, path: &str, query: &str) -> PageResponse {
     let engine = watching.current.borrow().clone();
     match path {
         "/healthz" => {
             let stalled = engine.meters.stalled();
             if stalled.is_empty() {
-                Answer::text("alive\n".to_owned())
+                PageResponse::text("alive\n".to_owned())
             } else {
-                Answer::unwell(&stalled)
+                PageResponse::unwell(&stalled)
             }
         }
         "/readyz" | "/metrics" | "/" => {
             let _turn = watching.turn.acquire().await;
             let views = watching.views.read().await.clone();
             let made = tokio::task::block_in_place(|| make(&engine, &views, path, query));
-            made.unwrap_or_else(|error| Answer::unwell(&[chain(&error)]))
+            made.unwrap_or_else(|error| PageResponse::unwell(&[chain(&error)]))
         }
-        _ => Answer::absent(),
+        _ => PageResponse::absent(),
     }
 }
 
@@ -124,14 +124,14 @@ fn make(
     views: &Views,
     path: &str,
     query: &str,
-) -> Result<Answer, CheckpointError> {
+) -> Result<PageResponse, CheckpointError> {
     let overview = overview::Overview::of(engine)?;
     Ok(match path {
         "/readyz" => match overview.hindrances() {
-            none if none.is_empty() => Answer::text("ready\n".to_owned()),
-            hindrances => Answer::unwell(&hindrances),
+            none if none.is_empty() => PageResponse::text("ready\n".to_owned()),
+            hindrances => PageResponse::unwell(&hindrances),
         },
-        "/metrics" => Answer::metrics(metrics::write(&overview, views)),
-        _ => Answer::page(page::write(&overview, views, query)),
+        "/metrics" => PageResponse::metrics(metrics::write(&overview, views)),
+        _ => PageResponse::page(page::write(&overview, views, query)),
     })
 }

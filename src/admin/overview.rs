@@ -5,7 +5,9 @@ use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 use jiff::Timestamp;
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Letter, ReplayStatus, SinkStatus, TenantStatus},
+    checkpoint::{
+        Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
+    },
     clock,
     daemon::{Engine, PollCounts, SinkState, known},
 };
@@ -19,8 +21,8 @@ pub(super) struct Overview {
     pub tenants: Vec<TenantLine>,
     pub sinks: Vec<SinkLine>,
     pub replays: Vec<ReplayStatus>,
-    pub letters: Vec<Letter>,
-    /// Octets of the checkpoint, and those that are left on its disk.
+    pub letters: Vec<QueuedDeadLetter>,
+    /// Bytes of the checkpoint, and those that are left on its disk.
     pub size: u64,
     pub free: u64,
     /// Loops that hang.
@@ -42,7 +44,7 @@ pub(super) struct SinkLine {
     pub status: SinkStatus,
     pub state: SinkState,
     pub batches: u64,
-    pub octets: u64,
+    pub bytes: u64,
     pub retries: u64,
 }
 
@@ -74,7 +76,7 @@ impl Overview {
                 kind: plan.kind,
                 state: meter.state(),
                 batches: meter.batches.load(Relaxed),
-                octets: meter.octets.load(Relaxed),
+                bytes: meter.bytes.load(Relaxed),
                 retries: meter.retries.load(Relaxed),
                 status,
             })

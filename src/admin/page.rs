@@ -137,7 +137,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
             td { span .badge .(class) { (word) } }
             td .n data-l="Sent" { (status.sent) } td .n data-l="Rejected" { (status.rejected) } td .n data-l="Backlog" { (status.backlog) }
             td .t data-l="Oldest" { @if let Some(day) = status.oldest { (day) } }
-            td .t data-l="Last proof" { (status.last_proof_ms.map_or_else(|| "never".to_owned(), instant)) }
+            td .t data-l="Last proof" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (shortened(status.last_error.as_deref().unwrap_or_default())) }
         }
     }
@@ -170,7 +170,7 @@ fn tenants(overview: &Overview, views: &Views, asked: &Asked) -> Markup {
             }
             table .cards {
                 thead { tr {
-                    th { "Tenant" } th { "State" } th { "30 days" } th .n { "Percent" } th .n { "7 days" } th { "Newest day" } th .n { "Owed" } th { "Last success" } th { "Last error" }
+                    th { "Tenant" } th { "State" } th { "30 days" } th .n { "Percent" } th .n { "7 days" } th { "Newest day" } th .n { "Missing" } th { "Last success" } th { "Last error" }
                 } }
                 tbody { @for line in shown { (tenant_row(overview, line, views.get(&line.name))) } }
             }
@@ -201,7 +201,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
             td .n data-l="Percent" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1} %", share.get())) } }
             td .n data-l="7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
-            td .n data-l="Owed" { (line.status.owed) }
+            td .n data-l="Missing" { (line.status.missing) }
             td .t data-l="Last success" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (shortened(line.status.last_error.as_deref().unwrap_or_default())) }
         }
@@ -308,10 +308,10 @@ fn signed(gained: f64) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn size(octets: u64) -> String {
-    match octets {
-        0..10_000_000_000 => format!("{:.1} MB", octets as f64 / 1e6),
-        _ => format!("{:.0} GB", octets as f64 / 1e9),
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.0} GB", bytes as f64 / 1e9),
     }
 }
 

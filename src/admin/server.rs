@@ -29,13 +29,13 @@ const MAX_HEADERS: usize = 16 << 10;
 
 /// What a path answers.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct PageResponse {
     status: StatusCode,
     kind: &'static str,
     body: String,
 }
 
-impl Answer {
+impl PageResponse {
     pub(super) fn text(body: String) -> Self {
         Self { status: StatusCode::OK, kind: "text/plain; charset=utf-8", body }
     }
@@ -76,7 +76,7 @@ impl Answer {
 pub(super) async fn serve<F, A>(listener: TcpListener, hosts: Arc<[String]>, answer: F)
 where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Answer> + Send,
+    A: Future<Output = PageResponse> + Send,
 {
     let callers = Arc::new(Semaphore::new(CALLERS));
     loop {
@@ -101,7 +101,7 @@ where
 async fn call<F, A>(stream: TcpStream, hosts: Arc<[String]>, answer: F)
 where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
-    A: Future<Output = Answer> + Send,
+    A: Future<Output = PageResponse> + Send,
 {
     let called = stream.local_addr().ok().map(|address| address.ip());
     let service = service_fn(move |request: Request<Incoming>| {
@@ -130,15 +130,15 @@ where
     }
 }
 
-fn refusal(request: &Request<Incoming>, allowed: bool) -> Option<Answer> {
+fn refusal(request: &Request<Incoming>, allowed: bool) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let why = "nothing is changed from here: GET and HEAD only";
-        return Some(Answer::refused(StatusCode::METHOD_NOT_ALLOWED, why));
+        return Some(PageResponse::refused(StatusCode::METHOD_NOT_ALLOWED, why));
     }
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
     if !is_health && !allowed {
         let why = "not under this name: `admin.hosts` lists those that are allowed beside loopback";
-        return Some(Answer::refused(StatusCode::MISDIRECTED_REQUEST, why));
+        return Some(PageResponse::refused(StatusCode::MISDIRECTED_REQUEST, why));
     }
     None
 }
@@ -163,7 +163,7 @@ fn is_known(host: &str, hosts: &[String], called: Option<IpAddr>) -> bool {
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-fn response(answer: Answer, head: bool) -> Response<Full<Bytes>> {
+fn response(answer: PageResponse, head: bool) -> Response<Full<Bytes>> {
     let length = answer.body.len();
     let body = if head { Bytes::new() } else { Bytes::from(answer.body) };
     let mut response = Response::new(Full::new(body));

@@ -25,7 +25,7 @@ pub struct KeptCursor {
     pub sink: String,
     pub tenant: String,
     pub seq: u64,
-    pub place: u32,
+    pub record_index: u32,
     /// The first day that the sink may lack; it needs none of those before.
     pub sent_before: String,
 }

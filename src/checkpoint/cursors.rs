@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, take::observe,
+    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, commit_poll::observe,
     tenant_id, tenant_row,
 };
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
@@ -16,7 +16,7 @@ const EPOCH: i64 = 0;
 pub struct Position {
     pub seq: u64,
     /// The record's place within the entry.
-    pub place: u32,
+    pub record_index: u32,
 }
 
 /// Which of a sink's places in the log.
@@ -27,7 +27,7 @@ pub enum Lane {
     /// Days once more: the job of this number.
     Replay(i64),
     /// Dead letters once more; they have no cursor.
-    Rejected,
+    DeadLetters,
 }
 
 /// A tenant of whose log a sink has not had everything.
@@ -71,7 +71,7 @@ pub struct Advance<'a> {
     pub now_ms: i64,
 }
 
-/// A record that the receiver will not take, with its words.
+/// A record that the receiver will not  commit_poll, with its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub tenant: TenantId,
@@ -148,7 +148,7 @@ impl Checkpoint {
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
         self.pending_of(
             &format!(
-                "SELECT t.guid, c.seq, c.place, c.floor, NULL, max(e.seq), count(*),
+                "SELECT t.guid, c.seq, c.record_index, c.floor, NULL, max(e.seq), count(*),
                     min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1
                  FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
                  JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
@@ -171,7 +171,10 @@ impl Checkpoint {
         while let Some(row) = rows.next()? {
             pending.push(Pending {
                 tenant: tenant_id(&row.get::<_, String>(0)?)?,
-                at: Position { seq: row.get::<_, i64>(1)?.cast_unsigned(), place: row.get(2)? },
+                at: Position {
+                    seq: row.get::<_, i64>(1)?.cast_unsigned(),
+                    record_index: row.get(2)?,
+                },
                 floor: Day::from_number(row.get(3)?)
                     .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
                 ceiling: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
@@ -193,7 +196,7 @@ impl Checkpoint {
         transaction
             .prepare_cached(
                 "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
-                    last_proof = ?5, last_error = NULL WHERE name = ?1",
+                    last_acknowledgement = ?5, last_error = NULL WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
@@ -204,10 +207,10 @@ impl Checkpoint {
                 advance.truncated.cast_signed()
             ])?;
         for letter in advance.dead_letters {
-            bury(&transaction, advance, letter)?;
+            record_dead_letter(&transaction, advance, letter)?;
         }
         for letter in advance.delivered_letters {
-            unbury(&transaction, advance, *letter)?;
+            clear_dead_letter(&transaction, advance, *letter)?;
         }
         Ok(transaction.commit()?)
     }
@@ -221,7 +224,7 @@ impl Checkpoint {
         to: Position,
     ) -> Result<bool, CheckpointError> {
         let moved = self.connection().execute(
-            "UPDATE cursor SET seq = ?3, place = 0
+            "UPDATE cursor SET seq = ?3, record_index = 0
              WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
                AND epoch = ?4 AND seq < ?3",
             params![sink, tenant.to_string(), to.seq.cast_signed(), EPOCH],
@@ -266,10 +269,10 @@ impl Checkpoint {
         let connection = self.connection();
         // The newest day sent, and the oldest that is still to be sent or to come.
         let mut statement = connection.prepare_cached(
-            "SELECT s.name, t.guid, c.seq, c.place,
+            "SELECT s.name, t.guid, c.seq, c.record_index,
                 (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq),
                 (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor),
-                (SELECT min(o.day) FROM owed o WHERE o.tenant = c.tenant AND o.absent = 0 AND o.day >= c.floor), c.floor
+                (SELECT min(o.day) FROM missing o WHERE o.tenant = c.tenant AND o.absent = 0 AND o.day >= c.floor), c.floor
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
         )?;
         let mut rows = statement.query([EPOCH])?;
@@ -287,7 +290,7 @@ impl Checkpoint {
                 sink: row.get(0)?,
                 tenant: row.get(1)?,
                 seq: row.get::<_, i64>(2)?.cast_unsigned(),
-                place: row.get(3)?,
+                record_index: row.get(3)?,
                 sent_before: sent_before.to_string(),
             });
         }
@@ -316,39 +319,39 @@ fn move_cursor(
     let moved = match advance.lane {
         Lane::Live => connection
             .prepare_cached(
-                "UPDATE cursor SET seq = ?5, place = ?6
+                "UPDATE cursor SET seq = ?5, record_index = ?6
                  WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = (SELECT id FROM tenant WHERE guid = ?2)
-                   AND epoch = ?7 AND seq = ?3 AND place = ?4",
+                   AND epoch = ?7 AND seq = ?3 AND record_index = ?4",
             )?
             .execute(params![
                 advance.sink,
                 step.tenant.to_string(),
                 from.seq.cast_signed(),
-                from.place,
+                from.record_index,
                 to.seq.cast_signed(),
-                to.place,
+                to.record_index,
                 EPOCH
             ])?,
         Lane::Replay(job) => connection
             .prepare_cached(
-                "UPDATE replay_cursor SET seq = ?5, place = ?6
-                 WHERE replay = ?1 AND tenant = (SELECT id FROM tenant WHERE guid = ?2) AND seq = ?3 AND place = ?4",
+                "UPDATE replay_cursor SET seq = ?5, record_index = ?6
+                 WHERE replay = ?1 AND tenant = (SELECT id FROM tenant WHERE guid = ?2) AND seq = ?3 AND record_index = ?4",
             )?
             .execute(params![
                 job,
                 step.tenant.to_string(),
                 from.seq.cast_signed(),
-                from.place,
+                from.record_index,
                 to.seq.cast_signed(),
-                to.place
+                to.record_index
             ])?,
-        Lane::Rejected => 1,
+        Lane::DeadLetters => 1,
     };
     if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.to_owned())) }
 }
 
 /// Puts a record on the dead-letter list; the first of a sink is an observation about it.
-fn bury(
+fn record_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
     letter: &DeadLetter,
@@ -357,19 +360,19 @@ fn bury(
     // One that was sent again and refused again is still one.
     connection
         .prepare_cached(
-            "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND seq = ?3 AND place = ?4",
+            "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND seq = ?3 AND record_index = ?4",
         )?
-        .execute(params![advance.sink, tenant, letter.at.seq.cast_signed(), letter.at.place])?;
+        .execute(params![advance.sink, tenant, letter.at.seq.cast_signed(), letter.at.record_index])?;
     connection
         .prepare_cached(
-            "INSERT INTO dead_letter (sink, tenant, seq, place, event_id, reason, rejected)
+            "INSERT INTO dead_letter (sink, tenant, seq, record_index, event_id, reason, rejected)
              SELECT id, ?2, ?3, ?4, ?5, ?6, ?7 FROM sink WHERE name = ?1",
         )?
         .execute(params![
             advance.sink,
             tenant,
             letter.at.seq.cast_signed(),
-            letter.at.place,
+            letter.at.record_index,
             letter.event_id.to_string(),
             letter.reason,
             advance.now_ms
@@ -379,7 +382,11 @@ fn bury(
 }
 
 /// Strikes a record off the list; with the last of a sink's for a tenant the matter is over.
-fn unbury(connection: &Connection, advance: &Advance<'_>, id: i64) -> Result<(), CheckpointError> {
+fn clear_dead_letter(
+    connection: &Connection,
+    advance: &Advance<'_>,
+    id: i64,
+) -> Result<(), CheckpointError> {
     let tenant: Option<i64> = connection
         .prepare_cached("DELETE FROM dead_letter WHERE id = ?1 RETURNING tenant")?
         .query_row([id], |row| row.get(0))

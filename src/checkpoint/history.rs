@@ -7,8 +7,8 @@ use rusqlite::params;
 use super::{
     Checkpoint, CheckpointError,
     body::Bodies,
-    read::{FORTNIGHT, Found, Reading, Relation},
-    take::{EntryFlags, read_facts},
+    commit_poll::{EntryFlags, read_facts},
+    read::{EntryContext, FORTNIGHT, Found, Reading},
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 
@@ -21,7 +21,7 @@ pub struct PastEntry {
     pub observed_ms: i64,
     pub facts: Arc<DayFacts>,
     pub catalog: Option<i64>,
-    pub relation: Relation,
+    pub context: EntryContext,
 }
 
 /// A day that was expected and has not come.
@@ -95,10 +95,10 @@ impl Checkpoint {
     }
 
     /// The days that a tenant still owes, or never had.
-    pub fn owed_days(&self, tenant: TenantId) -> Result<Vec<OwedDay>, CheckpointError> {
+    pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<OwedDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT o.day, o.absent FROM owed o JOIN tenant t ON t.id = o.tenant WHERE t.guid = ?1 ORDER BY o.day",
+            "SELECT o.day, o.absent FROM missing o JOIN tenant t ON t.id = o.tenant WHERE t.guid = ?1 ORDER BY o.day",
         )?;
         let mut rows = statement.query([tenant.to_string()])?;
         let mut days = Vec::new();
@@ -117,7 +117,7 @@ impl Reading<'_> {
         let flags = EntryFlags::of(row.get(4)?);
         let snapshot = flags.of_snapshot(String::new(), facts.day, row.get(3)?, row.get(0)?);
         let measured_from = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
-        let relation = self.relation(row.get(9)?, &snapshot, measured_from)?;
+        let context = self.relation(row.get(9)?, &snapshot, measured_from)?;
         let catalog = row.get(6)?;
         self.remember(&snapshot, catalog, measured_from, &facts);
         Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, relation })

@@ -11,8 +11,8 @@ use std::{
 use super::CheckpointError;
 
 const FILE: &str = "lock";
-const A_MOMENT: Duration = Duration::from_millis(20);
-const ASKED: u32 = 15;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+const LOCK_ATTEMPTS: u32 = 15;
 
 /// Held for as long as the value lives.
 #[derive(Debug)]
@@ -33,14 +33,14 @@ impl Lock {
     pub(super) fn take(directory: &Path) -> Result<Self, CheckpointError> {
         let file = open(directory)?;
         // Who only asks whose it is has it for a moment, too.
-        for _ in 0..ASKED {
+        for _ in 0..LOCK_ATTEMPTS {
             match file.try_lock() {
                 Ok(()) => {
                     let lock = Self { file };
                     lock.write(None)?;
                     return Ok(lock);
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(A_MOMENT),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_RETRY_INTERVAL),
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
         }

@@ -7,6 +7,7 @@
 mod baseline;
 mod body;
 mod catalog;
+mod commit_poll;
 mod copy;
 mod cursor_file;
 mod cursors;
@@ -14,15 +15,14 @@ mod error;
 mod held;
 mod history;
 mod lock;
-mod mend;
 mod pack;
 mod polls;
 mod read;
+mod repair;
 mod replay;
 mod retention;
 mod sinks;
 mod status;
-mod take;
 mod verify;
 
 use std::{
@@ -36,6 +36,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, param
 
 pub use baseline::in_force;
 pub use catalog::StoredMember;
+pub use commit_poll::{CatalogMember, Enriched, EntryFlags, NewEntry, PollCommit, PollEnd};
 pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
@@ -43,14 +44,13 @@ pub use error::CheckpointError;
 pub use held::HeldDay;
 pub use history::{OwedDay, PastEntry};
 pub use lock::Holder;
-pub use mend::{LostText, Mended};
 pub use polls::PollState;
-pub use read::{Relation, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
-pub use replay::{Letter, ReplayStatus};
+pub use read::{EntryContext, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
+pub use repair::{LostBody, Repaired};
+pub use replay::{QueuedDeadLetter, ReplayStatus};
 pub use retention::{Forgotten, Pruned};
 pub use status::{Outline, SinkStatus, Status, TenantStatus};
-pub use take::{CatalogMember, Enriched, EntryFlags, NewEntry, PollEnd, Taking};
-pub use verify::{Finding, Verdict};
+pub use verify::{Finding, VerifyReport};
 
 use crate::model::TenantId;
 

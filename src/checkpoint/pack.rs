@@ -1,9 +1,9 @@
-//! Facts as a few octets.
+//! Facts as a few bytes.
 //!
 //! Version 1, before compression with zstd: version, presence of the five day fields, the fields,
 //! the averages (count; basis, score), the controls (count; number of the name, presence,
 //! fields). Counts and name numbers are LEB128. A number is LEB128 of its hundredths, zig-zag, shifted
-//! left by one; where it is no whole count of hundredths, a 1 and eight octets of an IEEE double.
+//! left by one; where it is no whole count of hundredths, a 1 and eight bytes of an IEEE double.
 
 use std::sync::Arc;
 
@@ -115,8 +115,8 @@ impl Reader<'_> {
         }
         let count = self.count()?;
         // What a damaged file claims is no reason to reserve more than it could hold.
-        let room = usize::try_from(count).unwrap_or(0).min(self.rest.len() / 2);
-        let mut controls = Vec::with_capacity(room);
+        let budget = usize::try_from(count).unwrap_or(0).min(self.rest.len() / 2);
+        let mut controls = Vec::with_capacity(budget);
         for _ in 0..count {
             let name = name(u32::try_from(self.count()?).ok()?)?;
             let bits = self.byte()?;

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, take::observe, tenant_id, tenant_row};
+use super::{Checkpoint, CheckpointError, commit_poll::observe, tenant_id, tenant_row};
 use crate::model::{Day, Observation, TenantId};
 
 /// Times are in milliseconds since 1970-01-01.
@@ -13,7 +13,7 @@ pub struct PollState {
     pub last_error: Option<String>,
     /// Polls failed since the last that did not.
     pub failures: u32,
-    pub asked_back_to: Option<Day>,
+    pub polled_back_to: Option<Day>,
     pub newest_day: Option<Day>,
     /// The server's own word: no request before this.
     pub not_before_ms: Option<i64>,
@@ -24,14 +24,14 @@ impl Checkpoint {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
         let state = connection
-            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, asked_back_to, not_before FROM tenant WHERE guid = ?1")?
+            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, polled_back_to, not_before FROM tenant WHERE guid = ?1")?
             .query_row([tenant.to_string()], |row| {
                 Ok(PollState {
                     last_attempt_ms: row.get(0)?,
                     last_success_ms: row.get(1)?,
                     last_error: row.get(2)?,
                     failures: row.get(3)?,
-                    asked_back_to: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                    polled_back_to: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
                     newest_day,
                     not_before_ms: row.get(5)?,
                 })

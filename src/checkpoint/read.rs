@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     Checkpoint, CheckpointError, Names, ON_DAY,
     body::Bodies,
-    take::{EntryFlags, read_facts},
+    commit_poll::{EntryFlags, read_facts},
 };
 use crate::model::{Day, DayFacts, Observation, Phase, SnapshotRef, TenantId, What};
 
@@ -21,8 +21,8 @@ pub struct Wanted {
     /// Days not before this, and not after that.
     pub floor: Day,
     pub ceiling: Option<Day>,
-    /// Until the bodies come to so many octets.
-    pub octets: usize,
+    /// Until the bodies come to so many bytes.
+    pub bytes: usize,
     /// The bases are wanted too.
     pub bases: bool,
     /// Observations are wanted too.
@@ -58,12 +58,12 @@ pub struct StoredEntry {
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
     /// Nothing of it where it was not asked for.
-    pub relation: Relation,
+    pub context: EntryContext,
 }
 
 /// How a snapshot stands to others of its log.
 #[derive(Debug, Default)]
-pub struct Relation {
+pub struct EntryContext {
     /// What changes are measured from, if there is anything.
     pub base: Option<StoredBase>,
     /// No whole day of this tenant came before it.
@@ -130,7 +130,7 @@ impl Checkpoint {
             };
             read += body.len();
             entries.push(Stored::Snapshot(Box::new(reading.snapshot(row, body, wanted.bases)?)));
-            if read >= wanted.octets {
+            if read >= wanted.bytes {
                 break;
             }
         }
@@ -166,17 +166,17 @@ impl Reading<'_> {
         let snapshot = flags.of_snapshot(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
         let tenant: i64 = row.get(15)?;
         let measured_from = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
-        let relation = if bases {
+        let context = if bases {
             self.relation(tenant, &snapshot, measured_from)?
         } else {
-            Relation::default()
+            EntryContext::default()
         };
         Ok(StoredEntry {
             observed_ms: row.get(2)?,
             body,
             catalog: row.get(6)?,
             history: self.history(tenant, &snapshot)?,
-            relation,
+            context,
             snapshot,
         })
     }
@@ -187,13 +187,13 @@ impl Reading<'_> {
         tenant: i64,
         of: &SnapshotRef,
         measured_from: Option<(i32, u32)>,
-    ) -> Result<Relation, CheckpointError> {
+    ) -> Result<EntryContext, CheckpointError> {
         let base = match measured_from {
             Some(key) => self.base(tenant, key, of.day)?,
             None => None,
         };
         let may_be_first = measured_from.is_none() && !of.late && !of.partial;
-        Ok(Relation {
+        Ok(EntryContext {
             base,
             first_contact: may_be_first && self.is_first(tenant, of.seq)?,
             behind: self.is_behind(tenant, of)?,

@@ -19,7 +19,7 @@ pub struct ReplayStatus {
 
 /// A dead letter on the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct QueuedDeadLetter {
     pub id: i64,
     pub sink: String,
     pub tenant: TenantId,
@@ -57,7 +57,7 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         transaction.execute(
-            "INSERT INTO replay (sink, first_day, last_day, asked) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
+            "INSERT INTO replay (sink, first_day, last_day, requested) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
             params![sink, first.number(), last.number(), now_ms],
         )?;
         let job = transaction.last_insert_rowid();
@@ -94,7 +94,7 @@ impl Checkpoint {
             let Some(job) = job else { return Ok(None) };
             let pending = self.pending_of(
                 &format!(
-                    "SELECT t.guid, c.seq, c.place, r.first_day, r.last_day, max(e.seq), count(*), 1 {}
+                    "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq), count(*), 1 {}
                      WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant",
                     waiting()
                 ),
@@ -110,21 +110,25 @@ impl Checkpoint {
     /// Marks a sink's dead letters to be sent again. Gives their number.
     pub fn retry_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
         let marked = self.connection().execute(
-            "UPDATE dead_letter SET again = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
+            "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
             [sink],
         )?;
         Ok(marked as u64)
     }
 
     /// A sink's dead letters that are to be sent again, in the order of the logs.
-    pub fn pending_letters(&self, sink: &str, limit: u32) -> Result<Vec<Letter>, CheckpointError> {
-        let wanted = "s.name = ?1 AND d.again AND EXISTS
+    pub fn pending_letters(
+        &self,
+        sink: &str,
+        limit: u32,
+    ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
+        let wanted = "s.name = ?1 AND d.retry AND EXISTS
             (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
         self.letters_where(wanted, params![sink, limit])
     }
 
     /// The newest dead letters of all sinks, up to a number.
-    pub fn letters(&self, limit: u32) -> Result<Vec<Letter>, CheckpointError> {
+    pub fn letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         self.letters_where("?1 = ''", params!["", limit])
     }
 
@@ -132,11 +136,12 @@ impl Checkpoint {
         &self,
         which: &str,
         params: impl rusqlite::Params,
-    ) -> Result<Vec<Letter>, CheckpointError> {
+    ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         let connection = self.connection();
-        let order = if which.contains("again") { "t.guid, d.seq, d.place" } else { "d.id DESC" };
+        let order =
+            if which.contains("again") { "t.guid, d.seq, d.record_index" } else { "d.id DESC" };
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT d.id, s.name, t.guid, d.seq, d.place, e.day, d.event_id, d.reason, d.rejected, d.again
+            "SELECT d.id, s.name, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
              FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
              LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
              WHERE {which} ORDER BY {order} LIMIT ?2"
@@ -144,11 +149,14 @@ impl Checkpoint {
         let mut rows = statement.query(params)?;
         let mut letters = Vec::new();
         while let Some(row) = rows.next()? {
-            letters.push(Letter {
+            letters.push(QueuedDeadLetter {
                 id: row.get(0)?,
                 sink: row.get(1)?,
                 tenant: tenant_id(&row.get::<_, String>(2)?)?,
-                at: Position { seq: row.get::<_, i64>(3)?.cast_unsigned(), place: row.get(4)? },
+                at: Position {
+                    seq: row.get::<_, i64>(3)?.cast_unsigned(),
+                    record_index: row.get(4)?,
+                },
                 day: row.get::<_, Option<i32>>(5)?.and_then(Day::from_number),
                 event_id: EventId::parse(&row.get::<_, String>(6)?).ok_or_else(|| {
                     CheckpointError::Damaged("a dead letter has no id".to_owned())

@@ -11,7 +11,7 @@ use crate::model::{Day, TenantId};
 pub struct Pruned {
     /// Days whose bodies went; their facts stay for ever.
     pub days: u64,
-    /// Octets of the database in use after it.
+    /// Bytes of the database in use after it.
     pub used: u64,
 }
 
@@ -104,7 +104,7 @@ impl Checkpoint {
         Ok(spent.len() as u64)
     }
 
-    /// Octets in use: what is free inside the file is used again before it grows.
+    /// Bytes in use: what is free inside the file is used again before it grows.
     pub fn used(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {

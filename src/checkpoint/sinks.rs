@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, take::observe};
+use super::{Checkpoint, CheckpointError, commit_poll::observe};
 use crate::model::{Day, Observation, Phase, TenantId, What};
 
 impl Checkpoint {

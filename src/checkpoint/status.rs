@@ -4,19 +4,21 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, FOR_SINK, Letter, ON_DAY, ReplayStatus, tenant_id};
+use super::{
+    Checkpoint, CheckpointError, FOR_SINK, ON_DAY, QueuedDeadLetter, ReplayStatus, tenant_id,
+};
 use crate::model::{Day, TenantId};
 
 #[derive(Debug)]
 pub struct Status {
     pub checkpoint_id: String,
-    /// Octets of the database and its write-ahead log.
+    /// Bytes of the database and its write-ahead log.
     pub size: u64,
     pub tenants: Vec<TenantStatus>,
     pub sinks: Vec<SinkStatus>,
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters.
-    pub letters: Vec<Letter>,
+    pub letters: Vec<QueuedDeadLetter>,
 }
 
 /// What a sentence can say.
@@ -36,7 +38,7 @@ pub struct TenantStatus {
     pub guid: String,
     pub newest_day: Option<Day>,
     pub days: u64,
-    pub owed: u64,
+    pub missing: u64,
     pub last_success_ms: Option<i64>,
     pub last_attempt_ms: Option<i64>,
     pub last_error: Option<String>,
@@ -59,7 +61,7 @@ pub struct SinkStatus {
     pub backlog: u64,
     /// The oldest day among them.
     pub oldest: Option<Day>,
-    pub last_proof_ms: Option<i64>,
+    pub last_acknowledgement_ms: Option<i64>,
     pub last_error: Option<String>,
     pub cursors: Vec<(String, u64, u32)>,
 }
@@ -128,7 +130,7 @@ impl Checkpoint {
         let mut statement = connection.prepare_cached(
             "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1),
                 (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1),
-                (SELECT count(*) FROM owed WHERE tenant = t.id AND absent = 0),
+                (SELECT count(*) FROM missing WHERE tenant = t.id AND absent = 0),
                 t.last_success, t.last_attempt, t.last_error, t.failures, t.not_before
              FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
         )?;
@@ -137,7 +139,7 @@ impl Checkpoint {
                 guid: row.get(0)?,
                 newest_day: row.get::<_, Option<i32>>(1)?.and_then(Day::from_number),
                 days: row.get::<_, i64>(2)?.cast_unsigned(),
-                owed: row.get::<_, i64>(3)?.cast_unsigned(),
+                missing: row.get::<_, i64>(3)?.cast_unsigned(),
                 last_success_ms: row.get(4)?,
                 last_attempt_ms: row.get(5)?,
                 last_error: row.get(6)?,
@@ -151,14 +153,14 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            &format!("SELECT s.name, s.sent, s.rejected, s.last_proof, s.last_error, count(e.seq), min({ON_DAY}), s.id, s.truncated,
+            &format!("SELECT s.name, s.sent, s.rejected, s.last_acknowledgement, s.last_error, count(e.seq), min({ON_DAY}), s.id, s.truncated,
                 (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
              LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
              GROUP BY s.id ORDER BY s.id"),
         )?;
         let mut of_sink = connection.prepare_cached(
-            "SELECT t.guid, c.seq, c.place FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id",
+            "SELECT t.guid, c.seq, c.record_index FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id",
         )?;
         let mut rows = statement.query([])?;
         let mut sinks = Vec::new();
@@ -172,7 +174,7 @@ impl Checkpoint {
                 rejected: row.get::<_, i64>(2)?.cast_unsigned(),
                 truncated: row.get::<_, i64>(8)?.cast_unsigned(),
                 letters: row.get::<_, i64>(9)?.cast_unsigned(),
-                last_proof_ms: row.get(3)?,
+                last_acknowledgement_ms: row.get(3)?,
                 last_error: row.get(4)?,
                 backlog: row.get::<_, i64>(5)?.cast_unsigned(),
                 oldest: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),

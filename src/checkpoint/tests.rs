@@ -26,8 +26,8 @@ fn facts(body: &str) -> DayFacts {
     DayFacts::of(&wire::snapshot(body).unwrap()).unwrap()
 }
 
-fn nothing() -> Taking<'static> {
-    Taking {
+fn nothing() -> PollCommit<'static> {
+    PollCommit {
         observed_ms: 1_795_341_600_000,
         entries: vec![],
         enriched: vec![],
@@ -37,7 +37,7 @@ fn nothing() -> Taking<'static> {
         asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
         settled: vec![],
-        asked_back_to: None,
+        polled_back_to: None,
         end: PollEnd::Complete,
     }
 }
@@ -54,7 +54,7 @@ fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
         base: None,
         flags: EntryFlags::default(),
     };
-    checkpoint.take(tenant(), &Taking { entries: vec![entry], ..nothing() }).unwrap();
+    checkpoint.commit_poll(tenant(), &PollCommit { entries: vec![entry], ..nothing() }).unwrap();
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn wanted(seq: u64, floor: &str) -> Wanted {
         last: u64::MAX,
         floor: day(floor),
         ceiling: None,
-        octets: usize::MAX,
+        bytes: usize::MAX,
         observations: true,
         bases: true,
     }
@@ -111,11 +111,11 @@ fn days_alike_cost_little() {
     let keys: i64 = connection
         .query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0))
         .unwrap();
-    let octets: i64 = connection
+    let bytes: i64 = connection
         .query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0))
         .unwrap();
     assert_eq!(keys, 2, "a key frame serves 31 others");
-    assert!(octets / 38 < 200, "{octets}");
+    assert!(bytes / 38 < 200, "{bytes}");
 }
 
 #[test]
@@ -136,7 +136,9 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
     let rich = body("2026-11-21", 1).replace("described", "now described");
     let rich_facts = facts(&rich);
     let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
-    checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
+    checkpoint
+        .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
+        .unwrap();
     let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
     assert_eq!((entries.len(), snapshot(&entries[0]).body.as_str()), (1, rich.as_str()));
 }
@@ -152,7 +154,9 @@ fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
         let rich_facts = facts(&rich);
         let enriched =
             Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
-        checkpoint.take(tenant(), &Taking { enriched: vec![enriched], ..nothing() }).unwrap();
+        checkpoint
+            .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
+            .unwrap();
         let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
         assert_eq!(snapshot(&entries[1]).body, rich);
     }
@@ -175,14 +179,14 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
     let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
     let member = |shared, decisions| CatalogMember { shared, decisions };
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
-    checkpoint.take(tenant(), &Taking { catalog: both.clone(), ..nothing() }).unwrap();
+    checkpoint.commit_poll(tenant(), &PollCommit { catalog: both.clone(), ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &Taking { catalog: both.iter().rev().copied().collect(), ..nothing() })
+        .take(tenant(), &PollCommit { catalog: both.iter().rev().copied().collect(), ..nothing() })
         .unwrap();
-    checkpoint.take(tenant(), &Taking { catalog: vec![], ..nothing() }).unwrap();
-    checkpoint.take(other, &Taking { catalog: both, ..nothing() }).unwrap();
+    checkpoint.commit_poll(tenant(), &PollCommit { catalog: vec![], ..nothing() }).unwrap();
+    checkpoint.commit_poll(other, &PollCommit { catalog: both, ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &Taking { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
+        .take(tenant(), &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
         .unwrap();
     let count = |table: &str| -> i64 {
         checkpoint
@@ -204,9 +208,9 @@ fn a_cursor_moves_only_from_where_it_is() {
     take_day(&checkpoint, "2026-11-21", 1, 1);
     checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
     let (start, middle, end) = (
-        Position { seq: 1, place: 0 },
-        Position { seq: 2, place: 7 },
-        Position { seq: 3, place: 0 },
+        Position { seq: 1, record_index: 0 },
+        Position { seq: 2, record_index: 7 },
+        Position { seq: 3, record_index: 0 },
     );
     let letter = DeadLetter {
         tenant: tenant(),
@@ -254,7 +258,7 @@ fn an_observation_begins_once_and_ends_once() {
             details: String::new(),
         };
         checkpoint
-            .take(tenant(), &Taking { observations: vec![observation], ..nothing() })
+            .take(tenant(), &PollCommit { observations: vec![observation], ..nothing() })
             .unwrap();
     };
     observe(Phase::End, "2026-11-01");
@@ -280,13 +284,17 @@ fn owed_days_are_asked_for_seven_times_then_weekly() {
     let now = nothing().observed_ms;
     let missing = Day::from_number(i32::try_from(now / 86_400_000).unwrap()).unwrap().plus(-5);
     for _ in 0..7 {
-        checkpoint.take(tenant(), &Taking { missing: vec![missing], ..nothing() }).unwrap();
+        checkpoint
+            .commit_poll(tenant(), &PollCommit { missing: vec![missing], ..nothing() })
+            .unwrap();
     }
-    assert!(checkpoint.owed(tenant(), now + 86_400_000).unwrap().is_empty());
-    assert_eq!(checkpoint.owed(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
-    checkpoint.take(tenant(), &Taking { observed_ms: now + 90 * 86_400_000, ..nothing() }).unwrap();
+    assert!(checkpoint.missing(tenant(), now + 86_400_000).unwrap().is_empty());
+    assert_eq!(checkpoint.missing(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+    checkpoint
+        .commit_poll(tenant(), &PollCommit { observed_ms: now + 90 * 86_400_000, ..nothing() })
+        .unwrap();
     assert!(
-        checkpoint.owed(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
+        checkpoint.missing(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
         "absent at the source"
     );
 }
@@ -300,10 +308,11 @@ fn the_second_cursor_file_saves_sending_all_again() {
         take_day(&checkpoint, "2026-11-21", 1, 1);
         checkpoint.register_sink("whole", &[tenant()], true, day("2026-11-01")).unwrap();
         checkpoint.register_sink("part", &[tenant()], true, day("2026-11-01")).unwrap();
-        for (sink, to) in
-            [("whole", Position { seq: 3, place: 0 }), ("part", Position { seq: 2, place: 5 })]
-        {
-            let from = Position { seq: 1, place: 0 };
+        for (sink, to) in [
+            ("whole", Position { seq: 3, record_index: 0 }),
+            ("part", Position { seq: 2, record_index: 5 }),
+        ] {
+            let from = Position { seq: 1, record_index: 0 };
             checkpoint
                 .advance(&Advance {
                     sink,
@@ -343,7 +352,7 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         take_day(&checkpoint, "2026-11-20", 1, 1);
         take_day(&checkpoint, "2026-11-21", 1, 1);
-        // A late one, not sent yet; and one owed, that may come.
+        // A late one, not sent yet; and one missing, that may come.
         take_day(&checkpoint, "2026-11-15", 1, 1);
         checkpoint.register_sink("s", &[tenant(), other], true, day("2026-11-01")).unwrap();
         let advance = Advance {
@@ -351,8 +360,8 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
             lane: Lane::Live,
             moves: &[Move {
                 tenant: tenant(),
-                from: Position { seq: 1, place: 0 },
-                to: Position { seq: 3, place: 0 },
+                from: Position { seq: 1, record_index: 0 },
+                to: Position { seq: 3, record_index: 0 },
             }],
             truncated: 0,
             delivered_letters: &[],
@@ -370,7 +379,7 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         };
         assert_eq!(sent_before(&checkpoint), "2026-11-15");
         let missing = vec![day("2026-11-12")];
-        checkpoint.take(tenant(), &Taking { missing, ..nothing() }).unwrap();
+        checkpoint.commit_poll(tenant(), &PollCommit { missing, ..nothing() }).unwrap();
         assert_eq!(sent_before(&checkpoint), "2026-11-12");
     }
     let lose = || {
@@ -402,6 +411,6 @@ fn a_damaged_cursor_file_is_noticed() {
         let mut bytes = text.clone().into_bytes();
         bytes[at] ^= 1;
         fs_err::write(&path, &bytes).unwrap();
-        assert!(CursorFile::read(directory.path()).is_err(), "octet {at}");
+        assert!(CursorFile::read(directory.path()).is_err(), "byte {at}");
     }
 }

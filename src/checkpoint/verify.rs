@@ -3,14 +3,14 @@
 use rusqlite::Connection;
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, examine, held,
-    take::read_facts,
+    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, commit_poll::read_facts,
+    examine, held,
 };
 use crate::model::{Day, day_digest};
 
 /// What a look at everything came to.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub struct VerifyReport {
     pub entries: u64,
     pub bodies: u64,
     pub catalogs: u64,
@@ -31,15 +31,15 @@ impl Checkpoint {
     /// Reads everything once: the database's own structure, every day's facts against their
     /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
     /// hang together. All of it as of one moment: a daemon may be at work meanwhile.
-    pub fn verify(&self) -> Result<Verdict, CheckpointError> {
+    pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let verdict = self.verify_parts();
         self.connection().execute_batch("ROLLBACK")?;
         verdict
     }
 
-    fn verify_parts(&self) -> Result<Verdict, CheckpointError> {
-        let mut verdict = Verdict::default();
+    fn verify_parts(&self) -> Result<VerifyReport, CheckpointError> {
+        let mut verdict = VerifyReport::default();
         let connection = self.connection();
         verify_structure(&connection, &mut verdict)?;
         verify_logs(&connection, &mut verdict)?;
@@ -60,7 +60,10 @@ impl Checkpoint {
     }
 }
 
-fn verify_structure(connection: &Connection, verdict: &mut Verdict) -> Result<(), CheckpointError> {
+fn verify_structure(
+    connection: &Connection,
+    verdict: &mut VerifyReport,
+) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
     for line in lines {
@@ -78,7 +81,7 @@ fn verify_structure(connection: &Connection, verdict: &mut Verdict) -> Result<()
     Ok(())
 }
 
-fn verify_logs(connection: &Connection, verdict: &mut Verdict) -> Result<(), CheckpointError> {
+fn verify_logs(connection: &Connection, verdict: &mut VerifyReport) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT t.guid, t.next_seq, count(e.seq), coalesce(max(e.seq), 0) FROM tenant t
          LEFT JOIN entry e ON e.tenant = t.id GROUP BY t.id",
@@ -108,7 +111,10 @@ fn verify_logs(connection: &Connection, verdict: &mut Verdict) -> Result<(), Che
     Ok(())
 }
 
-fn verify_entries(connection: &Connection, verdict: &mut Verdict) -> Result<(), CheckpointError> {
+fn verify_entries(
+    connection: &Connection,
+    verdict: &mut VerifyReport,
+) -> Result<(), CheckpointError> {
     let names = Names::load(connection)?;
     let mut bodies = Bodies::default();
     let mut statement = connection.prepare(
@@ -139,7 +145,10 @@ fn verify_entries(connection: &Connection, verdict: &mut Verdict) -> Result<(), 
 }
 
 /// What `mend` goes by, too.
-fn verify_others(connection: &Connection, verdict: &mut Verdict) -> Result<(), CheckpointError> {
+fn verify_others(
+    connection: &Connection,
+    verdict: &mut VerifyReport,
+) -> Result<(), CheckpointError> {
     for (_, guid, day) in held::unreadable(connection)? {
         verdict.note(Some(guid), Some(day), "a held day cannot be read".to_owned());
     }
@@ -159,7 +168,7 @@ fn verify_others(connection: &Connection, verdict: &mut Verdict) -> Result<(), C
     Ok(())
 }
 
-impl Verdict {
+impl VerifyReport {
     fn note(&mut self, tenant: Option<String>, day: Option<Day>, what: String) {
         self.findings.push(Finding { tenant, day, what });
     }

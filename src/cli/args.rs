@@ -233,7 +233,7 @@ pub(super) struct BaselineDiff {
 pub(super) enum State {
     /// Read everything that is kept once, and say what is not as it was written
     Verify,
-    /// Mend what can be mended; set a database aside that cannot be used
+    /// Mend what can be repaired; set a database aside that cannot be used
     Repair(StateRepair),
     /// Write all of it into one file, also beside a running daemon
     Backup(StateBackup),
@@ -249,7 +249,7 @@ pub(super) enum State {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateRepair {
-    /// Set the database aside, too, if part of it cannot be mended: all but what Microsoft still has
+    /// Set the database aside, too, if part of it cannot be repaired: all but what Microsoft still has
     /// is lost to the new one
     #[arg(long)]
     pub set_aside: bool,

@@ -48,9 +48,9 @@ fn through_daemon(
     match end {
         Ok(Event::Done { failed: 0 }) => Ok(Exit::Done),
         Ok(Event::Error { message }) => Err(Failed { exit: Exit::Usage, message }),
-        Ok(_) => Ok(Exit::Owed),
+        Ok(_) => Ok(Exit::Incomplete),
         Err(error) => Err(Failed {
-            exit: Exit::Owed,
+            exit: Exit::Incomplete,
             message: format!("the daemon does not answer: {}", chain(&error)),
         }),
     }
@@ -69,7 +69,7 @@ fn alone(config: &Path, args: &args::Backfill) -> Result<Exit, Failed> {
     bar.finish_and_clear();
     let report = OnceReport { polls, sinks: Vec::new() };
     say_report(&report);
-    Ok(if report.is_complete() { Exit::Done } else { Exit::Owed })
+    Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
 /// A bar on a terminal, nothing elsewhere.

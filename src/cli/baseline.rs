@@ -208,7 +208,7 @@ fn through_daemon(socket: &Path, settings: &[Setting]) -> Result<(), Failed> {
             Event::Error { message } => return Err(Failed { exit: Exit::Usage, message }),
             _ => {
                 let message = "the daemon did not understand".to_owned();
-                return Err(Failed { exit: Exit::Owed, message });
+                return Err(Failed { exit: Exit::Incomplete, message });
             }
         }
     }
@@ -269,7 +269,7 @@ fn diff(config: &Path, args: &args::BaselineDiff) -> Result<Exit, Failed> {
             print(&line(&plan.name, drift))?;
         }
     }
-    Ok(if args.exit_code && below > 0 { Exit::Owed } else { Exit::Done })
+    Ok(if args.exit_code && below > 0 { Exit::Incomplete } else { Exit::Done })
 }
 
 /// Tenant, control, target, and how far it is; divided by tabs, for programs.

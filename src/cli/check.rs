@@ -57,11 +57,11 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
             .filter_map(|tenant| daemon::known(tenant, &checkpoint))
             .collect();
         let renamed = plan.renamed_from.is_some();
-        let Estimate { days, records, octets, is_new } =
+        let Estimate { days, records, bytes, is_new } =
             daemon::estimate(&checkpoint, plan, &tenants, clients)?;
         if days > 0 && !(renamed && is_new) {
             let what = if is_new { "is new: it will be" } else { "will be" };
-            let megabytes = super::as_megabytes(octets);
+            let megabytes = super::as_megabytes(bytes);
             let _ = writeln!(
                 said,
                 "sink {} {what} sent {}, about {records} records and {megabytes:.1} MB",

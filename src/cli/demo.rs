@@ -86,7 +86,7 @@ async fn show(scratch: &Path, args: &args::Demo) -> Result<Exit, Failed> {
     if !first.is_complete() || !second.is_complete() {
         super::once::say_report(&first);
         super::once::say_report(&second);
-        return Ok(Exit::Owed);
+        return Ok(Exit::Incomplete);
     }
     print(&story(scratch, &engine, &first, &second, took.as_secs_f64())?)?;
     print(&ending(&engine, &args.report)?)?;

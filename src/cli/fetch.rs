@@ -9,7 +9,7 @@ use crate::{
     clock,
     config::Configuration,
     daemon::{Fetched, PollError, fetch_tenant},
-    derive::{Against, Entry, Records, Rules, Selection},
+    derive::{Comparison, Entry, Records, Rules, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
     model::{Body, Day, Record, SnapshotRef},
@@ -35,13 +35,13 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
             Ok(fetched) => {
                 if let Some(warning) = &fetched.warning {
                     say(&format!("tenant {name}: part of the answer is missing: {warning}"));
-                    exit = Exit::Owed;
+                    exit = Exit::Incomplete;
                 }
                 printer.tenant(&fetched)?;
             }
             Err(error) => {
                 say(&format!("tenant {name}: {}", chain(&error)));
-                exit = Exit::Owed;
+                exit = Exit::Incomplete;
             }
         }
     }
@@ -111,7 +111,7 @@ impl Printer {
                 continue;
             }
             let snapshot = wire::snapshot(&body)
-                .map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
+                .map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?;
             let at = SnapshotRef {
                 id: seen.snapshot_id.clone(),
                 day: seen.facts.day,
@@ -131,7 +131,7 @@ impl Printer {
                 observed_ms,
                 history: &[],
                 catalog: &fetched.catalog,
-                against: Against::default(),
+                comparison: Comparison::default(),
                 rules: Rules::none(),
                 replayed: false,
             };

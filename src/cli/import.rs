@@ -12,7 +12,7 @@ use crate::{
     wire,
 };
 
-/// Octets of snapshots that go to a daemon at a time.
+/// Bytes of snapshots that go to a daemon at a time.
 const PART: usize = 8 << 20;
 
 /// The snapshots of one tenant, oldest first.
@@ -35,7 +35,7 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<Exit, Failed>
         Some(holder) => through_daemon(&holder, &known)?,
         None => alone(configuration, &known)?,
     };
-    Ok(if skipped > 0 { Exit::Owed } else { exit })
+    Ok(if skipped > 0 { Exit::Incomplete } else { exit })
 }
 
 /// Reads a file; gives how many items were no snapshots of a tenant and a day.
@@ -112,12 +112,12 @@ fn alone(configuration: Configuration, known: &[(String, Vec<String>)]) -> Resul
                     Ok(report) => total = (total.0 + report.days, total.1 + report.refused),
                     Err(error) => {
                         say(&format!("tenant {name}: {}", chain(&error)));
-                        exit = Exit::Owed;
+                        exit = Exit::Incomplete;
                     }
                 }
             }
             said(name, total);
-            exit = if total.1 > 0 { Exit::Owed } else { exit };
+            exit = if total.1 > 0 { Exit::Incomplete } else { exit };
         }
         exit
     })
@@ -136,13 +136,13 @@ fn through_daemon(holder: &Holder, known: &[(String, Vec<String>)]) -> Result<Ex
                 }
                 Event::Error { message } => {
                     say(&format!("tenant {name}: {message}"));
-                    exit = Exit::Owed;
+                    exit = Exit::Incomplete;
                 }
-                _ => exit = Exit::Owed,
+                _ => exit = Exit::Incomplete,
             }
         }
         said(name, total);
-        exit = if total.1 > 0 { Exit::Owed } else { exit };
+        exit = if total.1 > 0 { Exit::Incomplete } else { exit };
     }
     Ok(exit)
 }

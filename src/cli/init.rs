@@ -58,7 +58,7 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
             directory.display()
         ));
     }
-    say(&format!("\n{} is written. Now the proof.\n", config.display()));
+    say(&format!("\n{} is written. Now the acknowledgement.\n", config.display()));
     prove(config, args)
 }
 
@@ -74,7 +74,7 @@ fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
             Ok(_) => {}
             Err(failed) => {
                 say(&format!("error: {}", failed.message));
-                exit = Exit::Owed;
+                exit = Exit::Incomplete;
             }
         }
     }

@@ -38,11 +38,12 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
     let prompt = Prompt { ask, client_id: &user.client_id, permissions: &permissions };
     let signed_in =
         if args.device_code { block_on(by_device(prompt))? } else { block_on(by_browser(prompt))? };
-    let token = signed_in.map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?;
+    let token =
+        signed_in.map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?;
     match holder {
         Some(holder) => hand_over(&holder, named, &token, args.plaintext)?,
         None => block_on(user.accept(token, args.plaintext))?
-            .map_err(|error| Failed { exit: Exit::Owed, message: chain(&error) })?,
+            .map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?,
     }
     say(&format!(
         "signed in for `{}`; the refresh token is kept, and replaced at each use",
@@ -143,7 +144,9 @@ fn hand_over(
     };
     match daemon::ask(super::socket_of(holder)?, &request, |_| {})? {
         Event::Done { .. } => Ok(()),
-        Event::Error { message } => Err(Failed { exit: Exit::Owed, message }),
-        _ => Err(Failed { exit: Exit::Owed, message: "the daemon did not take it".to_owned() }),
+        Event::Error { message } => Err(Failed { exit: Exit::Incomplete, message }),
+        _ => {
+            Err(Failed { exit: Exit::Incomplete, message: "the daemon did not take it".to_owned() })
+        }
     }
 }

@@ -10,7 +10,7 @@ const NAME: &str = "secure-score-forwarder";
 
 /// What the generated pages cannot know.
 const MORE: &str = r#".SH "EXIT STATUS"
-0 all done; 1 something is still owed, and stays queued; 2 the configuration or the command line is wrong; 3 the checkpoint is unusable; 130 interrupted.
+0 all done; 1 something is still missing, and stays queued; 2 the configuration or the command line is wrong; 3 the checkpoint is unusable; 130 interrupted.
 .SH FILES
 .TP
 \fI/etc/secure\-score\-forwarder/config.toml\fR

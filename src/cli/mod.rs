@@ -46,8 +46,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
-    /// Something is still owed, and stays queued.
-    Owed = 1,
+    /// Something is still missing, and stays queued.
+    Missing = 1,
     /// The configuration or the command line is wrong.
     Usage = 2,
     /// The checkpoint is unusable.
@@ -92,7 +92,7 @@ impl From<CheckpointError> for Failed {
         let exit = match &error {
             CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => Exit::Usage,
             error if error.is_unusable() => Exit::Unusable,
-            _ => Exit::Owed,
+            _ => Exit::Incomplete,
         };
         Self { exit, message: format!("{}{hint}", chain(&error)) }
     }
@@ -111,7 +111,7 @@ impl From<RunError> for Failed {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Checkpoint(error) => error.into(),
-            other => Self { exit: Exit::Owed, message: chain(&other) },
+            other => Self { exit: Exit::Incomplete, message: chain(&other) },
         }
     }
 }
@@ -125,8 +125,11 @@ impl From<SourceError> for Failed {
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         // A reader that has seen enough is no failure of ours.
-        let exit =
-            if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Done } else { Exit::Owed };
+        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Exit::Done
+        } else {
+            Exit::Incomplete
+        };
         Self { exit, message: chain(&error) }
     }
 }
@@ -265,7 +268,7 @@ fn act_as_owner(directory: &Path) -> Result<(), Failed> {
         .gid(metadata.gid())
         .exec();
     Err(Failed {
-        exit: Exit::Owed,
+        exit: Exit::Incomplete,
         message: format!("cannot act as the owner of `{}`: {error}", directory.display()),
     })
 }
@@ -307,8 +310,8 @@ fn count(number: u64, noun: &str) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn as_megabytes(octets: u64) -> f64 {
-    octets as f64 / 1e6
+fn as_megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
 }
 
 /// An instant for people: UTC, to the second.

@@ -14,7 +14,7 @@ pub(super) fn once(config: &Path) -> Result<Exit, Failed> {
     let engine = Engine::build(configuration)?;
     let report = block_on(run_once(&engine))?;
     say_report(&report);
-    Ok(if report.is_complete() { Exit::Done } else { Exit::Owed })
+    Ok(if report.is_complete() { Exit::Done } else { Exit::Incomplete })
 }
 
 pub(super) fn say_report(report: &OnceReport) {

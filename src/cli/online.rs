@@ -34,7 +34,7 @@ pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed
             };
             print(&said)?;
             if !fine {
-                exit = Exit::Owed;
+                exit = Exit::Incomplete;
             }
         }
         Ok(exit)
@@ -54,7 +54,7 @@ pub(super) fn try_sinks(configuration: &Configuration) -> Result<Exit, Failed> {
                 Err(_) => Err("nobody answers".to_owned()),
             };
             if said.is_err() {
-                exit = Exit::Owed;
+                exit = Exit::Incomplete;
             }
             let said = said.unwrap_or_else(|failure| failure);
             print(&format!("sink {}: {said}\n", plan.name))?;

@@ -13,7 +13,7 @@ pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
     // Secrets are the daemon's to read.
     let configuration = Configuration::load(config)?;
     let Some(holder) = holder_of(&configuration.state_directory) else {
-        return Err(Failed { exit: Exit::Owed, message: "no daemon is running".to_owned() });
+        return Err(Failed { exit: Exit::Incomplete, message: "no daemon is running".to_owned() });
     };
     let verdict = daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})?;
     if let Event::Error { message } = verdict {

@@ -26,7 +26,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed>
                     Ok(Exit::Done)
                 }
                 Event::Error { message } => Err(Failed { exit: Exit::Usage, message }),
-                _ => Ok(Exit::Owed),
+                _ => Ok(Exit::Incomplete),
             }
         }
         None => alone(config, &args.sink, again),
@@ -62,7 +62,7 @@ fn alone(config: &Path, sink: &str, again: Again) -> Result<Exit, Failed> {
             }
             Err(stopped) => {
                 say(&format!("sink {sink}: {}", chain(&stopped)));
-                Ok(Exit::Owed)
+                Ok(Exit::Incomplete)
             }
         }
     })?

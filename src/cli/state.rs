@@ -6,7 +6,7 @@ use std::{io::Write, path::Path};
 use super::{Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say};
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, Forgotten, LostText, Mended, Pruned, Restored, Verdict,
+        Checkpoint, CheckpointError, Forgotten, LostBody, Pruned, Repaired, Restored, Verdict,
     },
     clock,
     config::{Configuration, TenantName},
@@ -64,7 +64,7 @@ fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// What can be mended is mended. A database that cannot be used is set aside, and the next start
+/// What can be mended is repaired. A database that cannot be used is set aside, and the next start
 /// makes a new one, which learns from `cursors.json` what was sent; one that can be used is only set
 /// aside if that is asked for, for its history would go with it.
 fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exit, Failed> {
@@ -78,7 +78,7 @@ fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exi
     if usable {
         let checkpoint = Checkpoint::open(directory)?;
         let now = clock::now();
-        say_mended(&checkpoint.mend(now.as_millisecond(), daemon::facts_of)?, Day::of(now));
+        say_mended(&checkpoint.repair(now.as_millisecond(), daemon::facts_of)?, Day::of(now));
         let verdict = checkpoint.verify()?;
         if verdict.findings.is_empty() {
             print("the checkpoint is sound\n")?;
@@ -95,16 +95,16 @@ fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exi
     let aside = Checkpoint::set_aside(directory, &stamp())?;
     if let Some(aside) = aside {
         say(&format!(
-            "the database cannot be mended, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
+            "the database cannot be repaired, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
             aside.display()
         ));
     }
     Ok(Exit::Done)
 }
 
-/// What was mended, and what became of what could not be.
-fn say_mended(mended: &Mended, today: Day) {
-    for LostText { tenant, day, lacking } in &mended.days {
+/// What was repaired, and what became of what could not be.
+fn say_mended(repaired: &Repaired, today: Day) {
+    for LostBody { tenant, day, lacking } in &repaired.days {
         let then = if *day < today.plus(-90) {
             "Microsoft does not have it any more".to_owned()
         } else if lacking.is_empty() {
@@ -118,27 +118,27 @@ fn say_mended(mended: &Mended, today: Day) {
         };
         say(&format!("tenant {tenant}: the text of {day} cannot be read any more; {then}"));
     }
-    for (tenant, day) in &mended.held {
+    for (tenant, day) in &repaired.held {
         say(&format!("tenant {tenant}: {day}, which was held, is lost; it is asked for again"));
     }
-    for (tenant, name) in &mended.baselines {
+    for (tenant, name) in &repaired.baselines {
         say(&format!(
             "tenant {tenant}: baseline `{name}` is lost; set it again with `baseline set`"
         ));
     }
-    for (tenant, sink) in &mended.cursors {
+    for (tenant, sink) in &repaired.cursors {
         say(&format!("tenant {tenant}: the cursor of sink `{sink}` is back at the end of the log"));
     }
-    if mended.facts > 0 {
+    if repaired.facts > 0 {
         say(&format!(
             "the facts of {} made anew from the text",
-            plural(mended.facts, "day were", "days were")
+            plural(repaired.facts, "day were", "days were")
         ));
     }
-    if mended.catalogs > 0 {
+    if repaired.catalogs > 0 {
         say(&format!(
             "{} lost; days told with it go by the tenant's next, and the next poll reads the newest anew",
-            plural(mended.catalogs, "catalog is", "catalogs are")
+            plural(repaired.catalogs, "catalog is", "catalogs are")
         ));
     }
 }
@@ -149,11 +149,11 @@ fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exi
         let message = format!("`{}` is there already, and is not overwritten", args.file.display());
         return Err(Failed { exit: Exit::Usage, message });
     }
-    let octets = checkpoint.backup(&args.file)?;
+    let bytes = checkpoint.backup(&args.file)?;
     say(&format!(
         "{} holds the whole checkpoint, {:.1} MB",
         args.file.display(),
-        as_megabytes(octets)
+        as_megabytes(bytes)
     ));
     Ok(Exit::Done)
 }
@@ -270,7 +270,7 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
         say(
             "nothing is erased yet: this cannot be undone, and backups keep what they have. Say --yes",
         );
-        return Ok(Exit::Owed);
+        return Ok(Exit::Incomplete);
     }
     let forgotten = if let Some(holder) = holder_of(directory) {
         let request = Request::Forget { tenant: tenant.to_string() };
@@ -308,7 +308,7 @@ fn unexpected(event: Event) -> Failed {
         Event::Error { message } => message,
         other => format!("the daemon answered something else: {other:?}"),
     };
-    Failed { exit: Exit::Owed, message }
+    Failed { exit: Exit::Incomplete, message }
 }
 
 /// For names of files: UTC, to the second.

@@ -32,10 +32,10 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
     show(&checkpoint, &status, &names, schedule, args)?;
     // Who is no longer configured owes nothing.
     let configured = status.tenants.iter().filter(|tenant| names.contains_key(&tenant.guid));
-    let owed = configured.into_iter().any(|tenant| tenant.last_error.is_some())
+    let missing = configured.into_iter().any(|tenant| tenant.last_error.is_some())
         || status.sinks.iter().any(|s| s.backlog > 0)
         || !status.replays.is_empty();
-    Ok(if owed { Exit::Owed } else { Exit::Done })
+    Ok(if owed { Exit::Incomplete } else { Exit::Done })
 }
 
 /// A file with a fault is no reason to say nothing: the daemon may be at work under the one before.
@@ -124,12 +124,13 @@ fn tenant_table(
 ) -> Table {
     let mut table = table(["tenant", "newest day", "days", "owed", "last success", "last error"]);
     for tenant in &status.tenants {
-        let TenantStatus { guid, newest_day, days, owed, last_success_ms, last_error, .. } = tenant;
+        let TenantStatus { guid, newest_day, days, missing, last_success_ms, last_error, .. } =
+            tenant;
         table.add_row([
             names.get(guid).cloned().unwrap_or_else(|| format!("{guid} (not configured)")),
             newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
             days.to_string(),
-            owed.to_string(),
+            missing.to_string(),
             last_success_ms.map_or_else(|| "never".to_owned(), instant),
             match (last_error, next_attempt(schedule, tenant)) {
                 (Some(error), Some(next)) => format!("{error}; tried again at {}", instant(next)),
@@ -144,15 +145,23 @@ fn sink_table(status: &Status) -> Table {
     let mut table =
         table(["sink", "sent", "rejected", "backlog", "oldest", "last proof", "last error"]);
     for sink in &status.sinks {
-        let SinkStatus { name, sent, rejected, backlog, oldest, last_proof_ms, last_error, .. } =
-            sink;
+        let SinkStatus {
+            name,
+            sent,
+            rejected,
+            backlog,
+            oldest,
+            last_acknowledgement_ms,
+            last_error,
+            ..
+        } = sink;
         table.add_row([
             name.clone(),
             sent.to_string(),
             rejected.to_string(),
             format!("{backlog} to send"),
             oldest.map_or_else(String::new, |day| day.to_string()),
-            last_proof_ms.map_or_else(|| "never".to_owned(), instant),
+            last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant),
             last_error.clone().unwrap_or_default(),
         ]);
     }
@@ -213,7 +222,7 @@ fn as_json(
     let tenants = status.tenants.iter().map(|t| {
         json!({
             "id": t.guid, "name": names.get(&t.guid), "newest_day": t.newest_day.map(|d| d.to_string()), "days": t.days,
-            "owed_days": t.owed, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
+            "missing_days": t.missing, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
             "last_error": t.last_error, "next_attempt": next_attempt(schedule, t).map(instant),
         })
     });
@@ -221,7 +230,7 @@ fn as_json(
         let cursors = s.cursors.iter().map(|(tenant, seq, place)| json!({ "tenant": tenant, "seq": seq, "place": place }));
         json!({
             "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
-            "oldest_day": s.oldest.map(|d| d.to_string()), "last_proof": s.last_proof_ms.map(instant), "last_error": s.last_error,
+            "oldest_day": s.oldest.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error,
             "dead_letters": s.letters, "cursors": cursors.collect::<Vec<_>>(),
         })
     });

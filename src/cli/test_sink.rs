@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::SinkPlan,
     daemon::context_of,
-    derive::{Against, Entry, Records, Rules, Selection},
+    derive::{Comparison, Entry, Records, Rules, Selection},
     error::chain,
     model::{
         Catalog, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
@@ -33,7 +33,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
             print(&format!(
                 "sink {}: one test record was delivered, event_id {event_id}\nproof: {}\n",
                 plan.name,
-                plan.plan.proof()
+                plan.plan.acknowledgement()
             ))?;
             Ok(Exit::Done)
         }
@@ -41,7 +41,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
             exit: if matches!(failure, Failure::Misconfigured { .. }) {
                 Exit::Usage
             } else {
-                Exit::Owed
+                Exit::Incomplete
             },
             message: format!("sink {}: {failure}", plan.name),
         }),
@@ -58,9 +58,9 @@ async fn deliver(
     let mut batch = Batch::default();
     let event_id = encode(labels, |record| sink.encode(record, &mut batch))
         .map_err(|reason| Failure::misconfigured(chain(&reason)))?;
-    let proof = sink.deliver(&batch).await?.wait().await;
+    let acknowledgement = sink.deliver(&batch).await?.wait().await;
     sink.close().await;
-    proof.map(|_| event_id)
+    acknowledgement.map(|_| event_id)
 }
 
 fn encode<E>(
@@ -106,7 +106,7 @@ fn encode<E>(
         observed_ms: now.as_millisecond(),
         history: &[],
         catalog: &catalog,
-        against: Against::default(),
+        comparison: Comparison::default(),
         rules: Rules::none(),
         replayed: false,
     };

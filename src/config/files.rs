@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{ConfigError, read::Text};
-use crate::settings::{Document, Fault, Faults, Place};
+use crate::settings::{Document, Fault, Faults, Location};
 
 /// Columns of the CSV that are keys of a tenant; those that start so are labels.
 const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
@@ -52,8 +52,8 @@ fn read_csv(path: &Path) -> Result<Text, ConfigError> {
     let file = path.display().to_string();
     let text = read_text(path, "`tenants_file` names it")?;
     let fault = |line: usize, message: String, hint: Option<String>| {
-        let place = Some(Place { line, column: 0 });
-        ConfigError(vec![Fault { file: file.clone(), place, message, hint }])
+        let location = Some(Location { line, column: 0 });
+        ConfigError(vec![Fault { file: file.clone(), location, message, hint }])
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let line_of = |error: &csv::Error| {
@@ -112,7 +112,7 @@ fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
     ConfigError(vec![Fault {
         file: path.display().to_string(),
-        place: None,
+        location: None,
         message: format!("cannot be read: {error}"),
         hint: (!hint.is_empty()).then(|| hint.to_owned()),
     }])

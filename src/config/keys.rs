@@ -2,7 +2,7 @@
 //! Schema come. What a sink takes beyond the common keys stands in its own folder.
 
 use crate::{
-    settings::{Choice, Key, Many, Shape, Variant, later, optional, required},
+    settings::{Choice, Key, Many, Shape, Variant, optional, required, reserved},
     sink,
 };
 
@@ -81,7 +81,7 @@ const STATE: &[Key] = &[
         Shape::Size,
         "What the checkpoint may use before older texts go earlier; default: no limit.",
     ),
-    later("url"),
+    reserved("url"),
 ];
 
 const ADMIN: &[Key] = &[

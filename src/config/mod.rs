@@ -19,7 +19,7 @@ use crate::{
     format::Texts,
     model::{Day, TenantId},
     schedule::Schedule,
-    settings::{Fault, Faults, Place, SecretRef, SecretUse},
+    settings::{Fault, Faults, Location, SecretRef, SecretUse},
     sink::Plan,
     source::{Access, Credential, Reach},
 };
@@ -33,7 +33,7 @@ pub struct Configuration {
     pub state_directory: PathBuf,
     /// How long texts of days are kept that every sink has had; facts stay for ever.
     pub retention_days: i32,
-    /// Octets that the checkpoint may use before older texts go earlier.
+    /// Bytes that the checkpoint may use before older texts go earlier.
     pub max_size: Option<u64>,
     pub schedule: Schedule,
     /// How long a day is held back of which only a part could be had.
@@ -64,7 +64,7 @@ pub struct NamedCredential {
     pub name: String,
     pub credential: Arc<dyn Credential>,
     file: String,
-    place: Place,
+    location: Location,
 }
 
 #[derive(Clone, Debug)]
@@ -177,23 +177,23 @@ impl Configuration {
     /// Looks at every secret and key once, to find those that cannot be had before anything
     /// starts.
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        let fault = |file: &String, place: Place, message: String| {
+        let fault = |file: &String, location: Location, message: String| {
             let (message, hint) = match message.split_once("\n  hint: ") {
                 Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
                 None => (message, None),
             };
-            Fault { file: file.clone(), place: Some(place), message, hint }
+            Fault { file: file.clone(), location: Some(location), message, hint }
         };
         let secrets = self.secrets.iter().filter_map(|secret| {
             let error = secret.reference.read().err()?;
-            Some(fault(&secret.file, secret.place, crate::error::chain(&error)))
+            Some(fault(&secret.file, secret.location, crate::error::chain(&error)))
         });
         let credentials = self.credentials.iter().filter_map(|named| {
             let error = named.credential.check().err().filter(|error| !error.is_passing())?;
-            Some(fault(&named.file, named.place, crate::error::chain(&error)))
+            Some(fault(&named.file, named.location, crate::error::chain(&error)))
         });
         let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
-        faults.sort_by_key(|fault| (fault.file.clone(), fault.place));
+        faults.sort_by_key(|fault| (fault.file.clone(), fault.location));
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     context_of,
-    deliverer::{Catalogs, against},
+    deliverer::{Catalogs, compared_to},
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Stored, StoredEntry, Wanted},
@@ -21,7 +21,7 @@ pub struct Estimate {
     pub days: u64,
     pub records: u64,
     /// Of the records as they are written, without what the protocol adds.
-    pub octets: u64,
+    pub bytes: u64,
     /// The checkpoint has never heard of the sink.
     pub is_new: bool,
 }
@@ -59,7 +59,7 @@ pub fn estimate(
         let Some(newest) = samples.next().map(&mut weigh).transpose()? else { continue };
         let older = samples.next().map(weigh).transpose()?.unwrap_or(newest);
         total.records += newest.0 + (days - 1) * older.0;
-        total.octets += newest.1 + (days - 1) * older.1;
+        total.bytes += newest.1 + (days - 1) * older.1;
     }
     Ok(total)
 }
@@ -78,7 +78,7 @@ fn samples(
         last: newest,
         floor: Day::of(clock::now()).plus(-400),
         ceiling: None,
-        octets: usize::MAX,
+        bytes: usize::MAX,
         bases: plan.selection.needs_base(),
         observations: false,
     };
@@ -94,7 +94,7 @@ fn samples(
     Ok(newest.into_iter().chain(days.into_iter().next()).collect())
 }
 
-/// The records of a day, and their octets.
+/// The records of a day, and their bytes.
 fn weigh(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
@@ -112,7 +112,7 @@ fn weigh(
         observed_ms: stored.observed_ms,
         history: &stored.history,
         catalog: &catalog,
-        against: against(&stored.relation, Some(&*catalog), None),
+        comparison: compared_to(&stored.context, Some(&*catalog), None),
         rules: Rules::none(),
         replayed: false,
     };

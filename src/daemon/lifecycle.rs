@@ -93,7 +93,7 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
     engine.checkpoint.announce(&socket)?;
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
-    let herald = tokio::spawn(systemd::herald(current.subscribe()));
+    let notify_systemd = tokio::spawn(systemd::notify_systemd(current.subscribe()));
     let start = |engine| Generation::start(engine, &listener, &reloads, &tick);
     let mut generation = start(engine);
     generation.tell("running");
@@ -130,7 +130,7 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
     }
     tracing::info!("stopping");
     systemd::stopping();
-    herald.abort();
+    notify_systemd.abort();
     if tokio::time::timeout(GRACE, generation.end(LAST_PROOFS)).await.is_err() {
         tracing::warn!("a sink did not answer in time; what it did not confirm will be sent again");
     }

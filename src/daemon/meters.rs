@@ -36,7 +36,7 @@ pub struct PollCounts {
 #[derive(Debug)]
 pub struct SinkMeter {
     pub batches: AtomicU64,
-    pub octets: AtomicU64,
+    pub bytes: AtomicU64,
     /// Attempts that failed, and were or will be made again.
     pub retries: AtomicU64,
     state: AtomicU8,
@@ -103,7 +103,7 @@ impl Meters {
         };
         let meter = Arc::new(SinkMeter {
             batches: carried(|meter| &meter.batches),
-            octets: carried(|meter| &meter.octets),
+            bytes: carried(|meter| &meter.bytes),
             retries: carried(|meter| &meter.retries),
             state: AtomicU8::new(SinkState::Idle as u8),
             pulse: Pulse::default(),
@@ -160,7 +160,7 @@ impl Meters {
     }
 
     /// Records are where they should be.
-    pub(super) fn proven(&self, sink: &SinkMeter) {
+    pub(super) fn acknowledged(&self, sink: &SinkMeter) {
         sink.state.store(SinkState::Working as u8, Relaxed);
         self.progress(sink);
     }
@@ -254,7 +254,7 @@ mod tests {
         tokio::time::advance(Duration::from_mins(11)).await;
         meters.scheduled();
         assert_eq!(meters.stalled().len(), 1, "and may hang in that");
-        meters.proven(&sink);
+        meters.acknowledged(&sink);
         assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Working));
     }
 
@@ -272,9 +272,9 @@ mod tests {
     fn counts_outlive_a_reload_and_go_with_their_sink() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
         let sink = meters.sink("splunk", Duration::from_mins(10));
-        sink.octets.fetch_add(7, Relaxed);
+        sink.bytes.fetch_add(7, Relaxed);
         let again = meters.sink("splunk", Duration::from_mins(20));
-        assert_eq!(again.octets.load(Relaxed), 7);
+        assert_eq!(again.bytes.load(Relaxed), 7);
         meters.poll("contoso", None);
         meters.poll("contoso", Some("throttled"));
         let polls = meters.polls();

@@ -59,12 +59,12 @@ pub struct Engine {
     /// What bounds the memory of polls.
     turns: Semaphore,
     /// Rung when the log has grown.
-    bell: watch::Sender<u64>,
+    log_grown: watch::Sender<u64>,
     /// Cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
 }
 
-/// An hour and a fifth: see `net::retry_after` and the gate.
+/// An hour and a fifth: see `net::retry_after` and the throttle.
 const LONGEST_PROMISE_MS: i64 = 72 * 60 * 1_000;
 
 /// A poll of the newest days takes one turn of these, one that reads back takes more: its days wait
@@ -151,7 +151,7 @@ impl Engine {
             meeting: tokio::sync::Mutex::default(),
             clients,
             turns: Semaphore::new(TURNS),
-            bell: watch::Sender::new(0),
+            log_grown: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
         engine.refuse_to_drop()?;
@@ -267,11 +267,11 @@ impl Engine {
 
     /// Changes whenever the log has grown.
     pub fn log_grows(&self) -> watch::Receiver<u64> {
-        self.bell.subscribe()
+        self.log_grown.subscribe()
     }
 
-    fn ring(&self) {
-        self.bell.send_modify(|rings| *rings += 1);
+    fn notify_log_grown(&self) {
+        self.log_grown.send_modify(|rings| *rings += 1);
     }
 
     /// The tenant of a name in the configuration.
@@ -344,12 +344,12 @@ pub fn prune(
     Ok(pruned)
 }
 
-/// Octets that must be free for polling to go on. Cursors need room too, and come first: a poll
+/// Bytes that must be free for polling to go on. Cursors need room too, and come first: a poll
 /// can be made up for 90 days, a cursor that cannot be written is a record sent twice.
 const RESERVE: u64 = 16 << 20;
 
 /// Whether there is room for another poll.
-fn has_room(directory: &Path) -> bool {
+fn has_free_space(directory: &Path) -> bool {
     match rustix::fs::statvfs(directory) {
         Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVE,
         // Whatever is wrong with it will show in the write.

@@ -43,7 +43,7 @@ impl Engine {
                 block_in_place(|| self.checkpoint.add_replay(sink, first, last, now))?
             }
         };
-        self.ring();
+        self.notify_log_grown();
         Ok(queued)
     }
 }

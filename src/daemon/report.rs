@@ -1,6 +1,6 @@
 //! A tenant's report, read from the checkpoint.
 
-use super::deliverer::{Catalogs, against};
+use super::deliverer::{Catalogs, compared_to};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, PastEntry, in_force},
     config::TenantPlan,
@@ -44,9 +44,9 @@ impl<'a> Reporter<'a> {
             }
         }
         let catalog = self.catalogs.get(self.checkpoint, newest)?;
-        let owed = self.checkpoint.owed_days(tenant.id)?;
+        let missing = self.checkpoint.missing_days(tenant.id)?;
         Ok(building.finish(&catalog, in_force(&baselines, u64::MAX), &plan.rules, |day| {
-            owed.iter().any(|owed| owed.day == day && !owed.absent)
+            missing.iter().any(|owed| missing.day == day && !missing.absent)
         }))
     }
 
@@ -58,7 +58,7 @@ impl<'a> Reporter<'a> {
         baselines: &[Baseline],
         past: &PastEntry,
     ) -> Result<(), CheckpointError> {
-        let (own, then) = self.catalogs.pair(self.checkpoint, past.catalog, &past.relation)?;
+        let (own, then) = self.catalogs.pair(self.checkpoint, past.catalog, &past.context)?;
         let baseline = in_force(baselines, past.snapshot.seq);
         let entry = Entry {
             tenant,
@@ -67,7 +67,7 @@ impl<'a> Reporter<'a> {
             observed_ms: past.observed_ms,
             history: &[],
             catalog: &own,
-            against: against(&past.relation, then.as_deref(), baseline),
+            comparison: compared_to(&past.context, then.as_deref(), baseline),
             rules: &plan.rules,
             replayed: false,
         };

@@ -37,7 +37,7 @@ pub(super) fn stopping() {
 }
 
 /// Feeds the watchdog while scheduler and deliverers get on, and keeps the sentence up to date.
-pub(super) async fn herald(current: watch::Receiver<Arc<Engine>>) {
+pub(super) async fn notify_systemd(current: watch::Receiver<Arc<Engine>>) {
     let watchdog = sd_notify::watchdog_enabled();
     let mut every = time::interval(watchdog.map_or(RENEWED, |limit| (limit / 3).min(RENEWED)));
     every.set_missed_tick_behavior(time::MissedTickBehavior::Delay);

@@ -10,7 +10,7 @@ mod summary;
 
 use std::cell::RefCell;
 
-pub use change::{Against, Base, Measured, Point, changes};
+pub use change::{Base, Comparison, Measured, Point, changes};
 pub use quality::{Observed, quality};
 pub use rules::{Expectation, Rules, SeverityRule};
 pub use selection::{FullEvery, Glob, Selection, Which};
@@ -31,7 +31,7 @@ pub struct Entry<'a> {
     /// The facts of the day's earlier revisions, oldest first; empty for the first.
     pub history: &'a [DayFacts],
     pub catalog: &'a Catalog,
-    pub against: Against<'a>,
+    pub comparison: Comparison<'a>,
     pub rules: &'a Rules,
     /// It is sent once more, because somebody asked.
     pub replayed: bool,
@@ -216,7 +216,7 @@ fn measured<'a>(entry: &'a Entry<'a>) -> Measured<'a> {
         historical: entry.snapshot.is_historical(),
         backfilled: entry.snapshot.backfilled,
         catalog: entry.catalog,
-        against: &entry.against,
+        comparison: &entry.comparison,
     }
 }
 
@@ -245,7 +245,7 @@ fn changes_of<'a>(
 impl<'a> Entry<'a> {
     /// What is known of a control, if not now, then when the base was told.
     fn profile(&self, control: &str) -> Option<&'a ProfileSlot> {
-        let then = || self.against.base.as_ref()?.catalog?.find(control);
+        let then = || self.comparison.base.as_ref()?.catalog?.find(control);
         self.catalog.find(control).or_else(then)
     }
 }

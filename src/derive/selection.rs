@@ -95,7 +95,7 @@ impl FullEvery {
     fn is_full(self, entry: &Entry<'_>) -> bool {
         let span = |day: crate::model::Day| day.number().div_euclid(self.0.max(1));
         entry
-            .against
+            .comparison
             .base
             .as_ref()
             .is_none_or(|base| span(base.facts.day) != span(entry.snapshot.day))
@@ -118,7 +118,7 @@ fn matches(patterns: &[Glob], text: Option<&str>) -> bool {
 
 /// Whether a control differs from its base in facts, attainable points, decision or deprecation.
 fn differs(score: &ControlScore<'_>, now: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
-    let Some(Base { facts, catalog, .. }) = &entry.against.base else { return true };
+    let Some(Base { facts, catalog, .. }) = &entry.comparison.base else { return true };
     let Some(before) = facts.control(&score.name) else { return true };
     if before.differs(&control::facts(score)) {
         return true;

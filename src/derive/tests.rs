@@ -44,7 +44,7 @@ fn with_records<T>(
         observed_ms: 0,
         history,
         catalog: &catalog,
-        against: Against::default(),
+        comparison: Comparison::default(),
         rules: Rules::none(),
         replayed: false,
     };
@@ -187,7 +187,7 @@ fn a_summary_sent_again_says_what_the_sink_was_given() {
         observed_ms: 0,
         history: &[],
         catalog: &catalog,
-        against: Against::default(),
+        comparison: Comparison::default(),
         rules: Rules::none(),
         replayed: true,
     };

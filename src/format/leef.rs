@@ -31,7 +31,7 @@ pub enum LeefHeader {
 
 /// What separates attributes in both: version 2 names it in its header, as `x09`.
 const DELIMITER: char = '\t';
-/// `QRadar` takes payloads of 4,096 octets where nothing else is said: a text has its share.
+/// `QRadar` takes payloads of 4,096 bytes where nothing else is said: a text has its share.
 const TEXT: usize = 512;
 
 impl Leef {

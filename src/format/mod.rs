@@ -149,7 +149,7 @@ impl FormatName {
         (self == Self::Csv).then(|| COLUMNS.join(","))
     }
 
-    /// CEF and LEEF have little room, and few SIEMs keep what goes beyond it.
+    /// CEF and LEEF have little budget, and few SIEMs keep what goes beyond it.
     pub fn default_texts(self) -> Texts {
         match self {
             Self::Cef | Self::Leef | Self::Leef2 => Texts::None,

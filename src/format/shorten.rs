@@ -11,7 +11,7 @@ const ELLIPSIS: &str = "…";
 /// A text with less than this left of it says nothing.
 const WORTH_KEEPING: usize = 32;
 
-/// Shortens a record to at most `max` octets. `false`, and nothing done, if it cannot be: its
+/// Shortens a record to at most `max` bytes. `false`, and nothing done, if it cannot be: its
 /// format does not allow it, or what must stand is already longer.
 pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
     match format {
@@ -22,11 +22,11 @@ pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
 }
 
 fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
-    let Some(room) = max.checked_sub(CEF_MARK.len()) else { return false };
+    let Some(budget) = max.checked_sub(CEF_MARK.len()) else { return false };
     let starts = pair_starts(record);
     // By the end of its pair each start gives a place where the record may end.
     let ends = starts.iter().skip(1).copied().chain([record.len()]);
-    let Some(kept) = ends.take_while(|end| *end <= room).last() else { return false };
+    let Some(kept) = ends.take_while(|end| *end <= budget).last() else { return false };
     if !has_event_id(&record[..kept]) {
         return false;
     }
@@ -34,7 +34,7 @@ fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
     let next = starts.iter().position(|start| *start == kept);
     if let Some(next) = next {
         let pair_end = starts.get(next + 1).copied().unwrap_or(record.len());
-        end = cut_text(&record[..pair_end], kept, room).unwrap_or(kept);
+        end = cut_text(&record[..pair_end], kept, budget).unwrap_or(kept);
     }
     let cut = end > kept;
     record.truncate(end);
@@ -49,9 +49,9 @@ fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
 
 /// Attributes are separated by tabs, and stand by their worth: the last ones go.
 fn shorten_leef(record: &mut Vec<u8>, max: usize) -> bool {
-    let Some(room) = max.checked_sub(LEEF_MARK.len()) else { return false };
+    let Some(budget) = max.checked_sub(LEEF_MARK.len()) else { return false };
     let ends = record.iter().enumerate().filter(|(_, b)| **b == b'\t').map(|(at, _)| at);
-    let Some(kept) = ends.chain([record.len()]).take_while(|end| *end <= room).last() else {
+    let Some(kept) = ends.chain([record.len()]).take_while(|end| *end <= budget).last() else {
         return false;
     };
     if !record[..kept].windows(10).any(|window| window == b"\trecordId=") {
@@ -81,14 +81,14 @@ fn pair_starts(record: &[u8]) -> Vec<usize> {
 
 /// Where the pair that begins at `start` can be cut so that it ends before `room`; `None` for a
 /// label, for JSON, and for what would leave too little.
-fn cut_text(record: &[u8], start: usize, room: usize) -> Option<usize> {
+fn cut_text(record: &[u8], start: usize, budget: usize) -> Option<usize> {
     let pair = &record[start..];
     let value = start + pair.iter().position(|b| *b == b'=')? + 1;
     let key = &record[start + 1..value - 1];
     if key.ends_with(b"Label") || record.get(value) == Some(&b'{') {
         return None;
     }
-    let mut end = room.checked_sub(ELLIPSIS.len())?.clamp(value, record.len());
+    let mut end = budget.checked_sub(ELLIPSIS.len())?.clamp(value, record.len());
     while end > value && std::str::from_utf8(&record[value..end]).is_err() {
         end -= 1;
     }

@@ -42,16 +42,16 @@ pub(super) fn stand_in(c: char) -> char {
     }
 }
 
-/// How many octets at the start are plain, and not `special`.
-pub(super) fn plain_run(octets: &[u8], special: u8) -> usize {
+/// How many bytes at the start are plain, and not `special`.
+pub(super) fn plain_run(bytes: &[u8], special: u8) -> usize {
     const STEP: usize = 16;
     let is_special = |b: u8| !is_plain(b) | (b == special);
-    let mut chunks = octets.chunks_exact(STEP);
+    let mut chunks = bytes.chunks_exact(STEP);
     let clean = chunks
         .by_ref()
         .take_while(|chunk| !chunk.iter().fold(false, |found, b| found | is_special(*b)))
         .count();
-    let rest = &octets[clean * STEP..];
+    let rest = &bytes[clean * STEP..];
     clean * STEP + rest.iter().position(|b| is_special(*b)).unwrap_or(rest.len())
 }
 
@@ -85,8 +85,8 @@ fn json_escaped(text: &str, out: &mut Vec<u8>) {
 /// As `str::trim`, which reads character by character, where there is nothing to trim.
 pub(super) fn trim(text: &str) -> &str {
     let is_ink = |b: Option<&u8>| b.is_some_and(u8::is_ascii_graphic);
-    let octets = text.as_bytes();
-    if is_ink(octets.first()) && is_ink(octets.last()) { text } else { text.trim() }
+    let bytes = text.as_bytes();
+    if is_ink(bytes.first()) && is_ink(bytes.last()) { text } else { text.trim() }
 }
 
 /// The first `max` characters. A text that was cut ends in `…` and is `max` characters long.
@@ -138,12 +138,12 @@ fn push_words(out: &mut String, text: &str) {
     }
 }
 
-/// How many octets at the start are words in ASCII, with one blank between each two.
-fn run_of_words(octets: &[u8]) -> usize {
+/// How many bytes at the start are words in ASCII, with one blank between each two.
+fn run_of_words(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
-        at += octets[at..].iter().take_while(|b| b.is_ascii_graphic()).count();
-        match &octets[at..] {
+        at += bytes[at..].iter().take_while(|b| b.is_ascii_graphic()).count();
+        match &bytes[at..] {
             [b' ', next, ..] if at > 0 && next.is_ascii_graphic() => at += 1,
             _ => return at,
         }

@@ -10,7 +10,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub observation: Observation,
-    /// The day it is of, if it names one that can be: it stays owed.
+    /// The day it is of, if it names one that can be: it stays missing.
     pub day: Option<Day>,
 }
 
@@ -64,7 +64,7 @@ pub fn accept(
 pub fn unreadable(body: &str, reason: &str, today: Day) -> Refused {
     let observation = Observation {
         what: What::Implausible,
-        subject: format!("unreadable, {} octets", body.len()),
+        subject: format!("unreadable, {} bytes", body.len()),
         first_day: today,
         phase: Phase::Begin,
         details: format!("a snapshot cannot be read: {reason}"),

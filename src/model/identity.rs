@@ -2,7 +2,7 @@
 //! was lost and read back from Microsoft.
 //!
 //! The id is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
-//! octets as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
+//! bytes as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
 //! (`YYYY-MM-DD`), kind, what, control id, subject digest (32 bytes), and the `event_id` of this
 //! subject's previous revision (40 hex digits, or nothing for the first).
 //!

@@ -120,10 +120,10 @@ impl Building {
         catalog: &Catalog,
         baseline: Option<&Baseline>,
         rules: &Rules,
-        owed: impl Fn(Day) -> bool,
+        missing: impl Fn(Day) -> bool,
     ) -> Report {
         let newest = self.newest.take();
-        self.missing(owed);
+        self.missing(missing);
         let report = &mut self.report;
         report
             .changes
@@ -143,7 +143,7 @@ impl Building {
         self.report
     }
 
-    fn missing(&mut self, owed: impl Fn(Day) -> bool) {
+    fn missing(&mut self, missing: impl Fn(Day) -> bool) {
         let days = &self.report.days;
         let (Some((first, _)), Some((last, _))) = (days.first_key_value(), days.last_key_value())
         else {
@@ -151,7 +151,8 @@ impl Building {
         };
         let all = (first.number()..last.number()).filter_map(Day::from_number);
         let missing = all.filter(|day| !days.contains_key(day));
-        self.report.missing = missing.map(|day| MissingDay { day, absent: !owed(day) }).collect();
+        self.report.missing =
+            missing.map(|day| MissingDay { day, absent: !missing(day) }).collect();
     }
 }
 

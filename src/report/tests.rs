@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    derive::{Against, Base, Entry, Rules},
+    derive::{Base, Comparison, Entry, Rules},
     model::{
         AverageFacts, Baseline, Catalog, ControlFacts, DayFacts, Profile, ProfileSlot, Snapshot,
         SnapshotRef, StateUpdate, TenantId,
@@ -81,7 +81,7 @@ fn report(
         let facts = Arc::new(facts(date, scores));
         let seq = index as u64 + 1;
         let snapshot = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(date, seq) };
-        let against = Against {
+        let comparison = Comparison {
             base: base.as_ref().map(|(seq, facts)| Base {
                 seq: *seq,
                 facts,
@@ -100,7 +100,7 @@ fn report(
             observed_ms: 0,
             history: &[],
             catalog,
-            against,
+            comparison,
             rules: Rules::none(),
             replayed: false,
         };

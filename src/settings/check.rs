@@ -17,7 +17,7 @@ pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
     at.table(section.table, 0..0, &keys.iter().collect::<Vec<_>>());
 }
 
-/// A place in the file: where to note faults, and the path that names it.
+/// A location in the file: where to note faults, and the path that names it.
 struct At<'a> {
     faults: &'a Faults,
     path: String,

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: every fault, each with its place and a way out.
+//! What is wrong with a configuration: every fault, each with its location and a way out.
 
 use std::{cell::RefCell, fmt, ops::Range};
 
@@ -6,15 +6,15 @@ use std::{cell::RefCell, fmt, ops::Range};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub file: String,
-    /// `None` for what has no place in the file.
-    pub place: Option<Place>,
+    /// `None` for what has no location in the file.
+    pub location: Option<Location>,
     pub message: String,
     pub hint: Option<String>,
 }
 
-/// A place in a file, one-based; a column of 0 is a whole line.
+/// A location in a file, one-based; a column of 0 is a whole line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     pub line: usize,
     pub column: usize,
 }
@@ -48,21 +48,21 @@ impl Faults {
         &self.file
     }
 
-    /// The place of a byte of the text.
-    pub fn place(&self, at: usize) -> Place {
+    /// The location of a byte of the text.
+    pub fn location(&self, at: usize) -> Location {
         let before = self.text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count();
         if let Some(lines) = &self.lines {
-            return Place { line: lines.get(line).copied().unwrap_or(1), column: 0 };
+            return Location { line: lines.get(line).copied().unwrap_or(1), column: 0 };
         }
         let last = before.rsplit('\n').next().unwrap_or_default();
-        Place { line: line + 1, column: last.chars().count() + 1 }
+        Location { line: line + 1, column: last.chars().count() + 1 }
     }
 
     /// Notes a fault at a range of bytes of the text.
     pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
-        let place = Some(self.place(span.start));
-        let fault = Fault { file: self.file.clone(), place, message, hint };
+        let location = Some(self.location(span.start));
+        let fault = Fault { file: self.file.clone(), location, message, hint };
         let mut found = self.found.borrow_mut();
         if !found.iter().any(|(_, known)| *known == fault) {
             found.push((span.start, fault));
@@ -84,9 +84,9 @@ impl Faults {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
-        match self.place {
-            Some(Place { line, column: 0 }) => write!(f, ":{line}")?,
-            Some(Place { line, column }) => write!(f, ":{line}:{column}")?,
+        match self.location {
+            Some(Location { line, column: 0 }) => write!(f, ":{line}")?,
+            Some(Location { line, column }) => write!(f, ":{line}:{column}")?,
             None => {}
         }
         write!(f, ": {}", self.message)?;

@@ -85,7 +85,7 @@ pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Ke
     Key { name, shape, required: true, doc }
 }
 
-pub const fn later(name: &'static str) -> Key {
+pub const fn reserved(name: &'static str) -> Key {
     Key { name, shape: Shape::Later, required: false, doc: "Not in this version." }
 }
 
@@ -94,7 +94,7 @@ impl Choice {
         Self { name, later: false }
     }
 
-    pub const fn later(name: &'static str) -> Self {
+    pub const fn reserved(name: &'static str) -> Self {
         Self { name, later: true }
     }
 }

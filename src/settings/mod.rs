@@ -1,4 +1,4 @@
-//! The means to read a configuration: tables of keys, faults with their place, secrets by
+//! The means to read a configuration: tables of keys, faults with their location, secrets by
 //! reference. What the keys mean is said elsewhere: by `config`, and by each sink for itself.
 //!
 //! One table of [`Key`]s is the truth for a section. From it come the check of every key and
@@ -14,8 +14,8 @@ mod section;
 mod units;
 
 pub use check::check;
-pub use fault::{Fault, Faults, Place};
-pub use key::{Choice, Key, Many, Shape, Variant, later, optional, required};
+pub use fault::{Fault, Faults, Location};
+pub use key::{Choice, Key, Many, Shape, Variant, optional, required, reserved};
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
 pub use section::{Document, SecretUse, Section};

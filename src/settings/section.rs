@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Faults, Place, SecretRef, parse_duration, parse_size};
+use super::{Faults, Location, SecretRef, parse_duration, parse_size};
 use crate::model::Day;
 
 /// A parsed file.
@@ -30,7 +30,7 @@ pub struct Section<'a> {
 pub struct SecretUse {
     pub reference: SecretRef,
     pub file: String,
-    pub place: Place,
+    pub location: Location,
 }
 
 impl<'a> Document<'a> {
@@ -137,7 +137,7 @@ impl<'a> Section<'a> {
                 uses.push(SecretUse {
                     reference,
                     file: self.faults.file().to_owned(),
-                    place: self.place(key),
+                    location: self.location(key),
                 });
             } else if let Some(inner) = self.section(key) {
                 uses.extend(inner.secrets());
@@ -149,8 +149,8 @@ impl<'a> Section<'a> {
     }
 
     /// Where a key's value stands, or the section if the key is absent.
-    pub fn place(&self, key: &str) -> Place {
-        self.faults.place(self.get(key).map_or(self.span.0, |value| value.span().start))
+    pub fn location(&self, key: &str) -> Location {
+        self.faults.location(self.get(key).map_or(self.span.0, |value| value.span().start))
     }
 
     /// The tables under a key, by the operator's names.

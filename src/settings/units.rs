@@ -16,7 +16,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// `"512KiB"`, `"32MiB"`, `"1GiB"`, `"900B"`, in octets.
+/// `"512KiB"`, `"32MiB"`, `"1GiB"`, `"900B"`, in bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {

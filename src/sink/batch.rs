@@ -9,7 +9,7 @@ use crate::model::{EventId, Record};
 
 #[derive(Debug, Default)]
 pub struct Batch {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     items: Vec<Item>,
     truncated: u64,
     progress: Vec<Progress>,
@@ -45,8 +45,8 @@ impl Batch {
         record: &Record<'_>,
         write: impl FnOnce(&mut Vec<u8>) -> Result<usize, E>,
     ) -> Result<(), E> {
-        let start = self.octets.len();
-        match write(&mut self.octets) {
+        let start = self.bytes.len();
+        match write(&mut self.bytes) {
             Ok(split) => {
                 let index = self.items.len();
                 self.items.push(Item {
@@ -54,12 +54,12 @@ impl Batch {
                     index,
                     start,
                     split,
-                    end: self.octets.len(),
+                    end: self.bytes.len(),
                 });
                 Ok(())
             }
             Err(refusal) => {
-                self.octets.truncate(start);
+                self.bytes.truncate(start);
                 Err(refusal)
             }
         }
@@ -86,10 +86,10 @@ impl Batch {
 
     /// A record that is encoded already.
     #[cfg(test)]
-    pub(crate) fn push_encoded(&mut self, event_id: EventId, octets: &[u8]) {
-        let start = self.octets.len();
-        self.octets.extend_from_slice(octets);
-        let (index, end) = (self.items.len(), self.octets.len());
+    pub(crate) fn push_encoded(&mut self, event_id: EventId, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        let (index, end) = (self.items.len(), self.bytes.len());
         self.items.push(Item { event_id, index, start, split: start, end });
     }
 
@@ -106,25 +106,25 @@ impl Batch {
     }
 
     /// All that was appended, in order: for sinks whose records follow one another on the wire.
-    pub fn octets(&self) -> &[u8] {
-        &self.octets
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// All from one record on.
     pub fn from(&self, first: &Item) -> &[u8] {
-        &self.octets[first.start..]
+        &self.bytes[first.start..]
     }
 
     pub fn key(&self, item: &Item) -> &[u8] {
-        &self.octets[item.start..item.split]
+        &self.bytes[item.start..item.split]
     }
 
     pub fn payload(&self, item: &Item) -> &[u8] {
-        &self.octets[item.split..item.end]
+        &self.bytes[item.split..item.end]
     }
 
     pub fn clear(&mut self) {
-        self.octets.clear();
+        self.bytes.clear();
         self.items.clear();
         self.truncated = 0;
         self.progress.clear();
@@ -147,15 +147,15 @@ impl Batch {
     pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Self {
         let mut part = Self { progress: self.progress.clone(), ..Self::default() };
         for (_, item) in self.items.iter().enumerate().filter(|(index, _)| !left_out(*index)) {
-            let start = part.octets.len();
-            part.octets.extend_from_slice(&self.octets[item.start..item.end]);
+            let start = part.bytes.len();
+            part.bytes.extend_from_slice(&self.bytes[item.start..item.end]);
             let split = start + (item.split - item.start);
             part.items.push(Item {
                 event_id: item.event_id,
                 index: item.index,
                 start,
                 split,
-                end: part.octets.len(),
+                end: part.bytes.len(),
             });
         }
         part

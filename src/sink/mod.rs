@@ -64,7 +64,7 @@ pub const KINDS: &[SinkKind] = &[
 ];
 
 /// Sinks that this build was made without.
-const LATER: &[&str] = &[
+const NOT_IN_THIS_BUILD: &[&str] = &[
     #[cfg(not(feature = "kafka"))]
     "kafka",
     #[cfg(not(feature = "object_store"))]
@@ -78,7 +78,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
     /// How much goes into a batch.
     fn limits(&self) -> Limits;
     /// What a receipt of this sink says, in a sentence.
-    fn proof(&self) -> &'static str;
+    fn acknowledgement(&self) -> &'static str;
     /// Opens the sink beside a daemon that may be using it, for one record that tells nothing.
     fn open_for_test<'a>(
         &'a self,
@@ -129,7 +129,10 @@ pub trait Sink: Send + Sync {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
     /// Gives a batch to the receiver. The proof comes with it, or is still to come: then the next
     /// batch may follow before it is there, up to [`Limits::in_flight`].
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>>;
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>>;
     /// What the receiver has kept of earlier batches.
     fn progress(&self) -> &[Progress] {
         &[]
@@ -165,18 +168,18 @@ pub trait Tokens: Send + Sync + fmt::Debug {
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
 }
 
-/// A batch is full when `records` or `octets` is reached.
+/// A batch is full when `records` or `bytes` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub records: usize,
-    pub octets: usize,
+    pub bytes: usize,
     /// Batches that may wait for their proof at the same time; at least 1.
     pub in_flight: usize,
 }
 
 /// That a batch has arrived: known, or on its way.
-pub enum Proof {
-    Given(Receipt),
+pub enum Acknowledgement {
+    Received(Receipt),
     /// Waits for nothing but the receiver's word. The batch is kept until then.
     Awaited(BoxFuture<'static, Result<Receipt, Failure>>),
 }
@@ -216,12 +219,12 @@ pub enum Failure {
 /// The variants of `[[sinks]]` by `type`.
 pub fn variants() -> Vec<Variant> {
     let now = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
-    now.chain(LATER.iter().map(|name| Variant { name, keys: None })).collect()
+    now.chain(NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None })).collect()
 }
 
-impl Proof {
+impl Acknowledgement {
     /// Arrived, and nothing to remember.
-    pub fn given() -> Self {
+    pub fn received() -> Self {
         Self::Given(Receipt::default())
     }
 

@@ -28,7 +28,7 @@ pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of its private key.");
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress the requests; default true.");
 
-/// Room for an answer whose first words are wanted.
+/// MemoryBudget for an answer whose first words are wanted.
 const MAX_WORDS: usize = 64 << 10;
 
 /// How to reach a server.
@@ -41,7 +41,7 @@ pub(super) struct Web {
 
 /// What a server said.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
@@ -71,7 +71,10 @@ impl Web {
     }
 
     /// Sends a request as it is; of the answer only the first words are of use.
-    pub(super) async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+    pub(super) async fn ask(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<HttpResponse, Failure> {
         exchange(request, MAX_WORDS).await
     }
 
@@ -81,7 +84,7 @@ impl Web {
         request: reqwest::RequestBuilder,
         body: Vec<u8>,
         max_answer: usize,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<HttpResponse, Failure> {
         let request = if self.gzip {
             request.header("Content-Encoding", "gzip").body(compress(&body))
         } else {
@@ -91,16 +94,19 @@ impl Web {
     }
 }
 
-async fn exchange(request: reqwest::RequestBuilder, max_answer: usize) -> Result<Answer, Failure> {
+async fn exchange(
+    request: reqwest::RequestBuilder,
+    max_answer: usize,
+) -> Result<HttpResponse, Failure> {
     let response =
         request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     // An answer that broke off is one that says nothing.
     let body = net::read_body(response, max_answer).await.unwrap_or_default();
-    Ok(Answer { status, headers, body })
+    Ok(HttpResponse { status, headers, body })
 }
 
-impl Answer {
+impl HttpResponse {
     /// The first words of the answer, on one line.
     pub(super) fn words(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
@@ -180,9 +186,9 @@ pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<u
 }
 
 /// Level 1: ten times faster than the default and nearly as small on records alike.
-pub(super) fn compress(octets: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(octets.len() / 6), Compression::fast());
+pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), Compression::fast());
     // Writing to a Vec cannot fail.
-    let _ = encoder.write_all(octets);
+    let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
 }

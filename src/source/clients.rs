@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
-use super::{SourceError, manners::Bucket, room::Room};
+use super::{SourceError, memory_budget::MemoryBudget, throttle::Bucket};
 use crate::{
     net::{self, ClientError},
     settings::SecretRef,
@@ -23,7 +23,7 @@ pub struct Reach {
     pub ca_file: Option<PathBuf>,
     /// Requests to Graph a second, over all tenants.
     pub requests_per_second: u32,
-    /// Octets of answers in memory at a time, over all tenants.
+    /// Bytes of answers in memory at a time, over all tenants.
     pub bytes_in_flight: u64,
 }
 
@@ -52,7 +52,7 @@ pub struct Clients {
     /// Never through a proxy: for a machine's own metadata service.
     pub(super) direct: reqwest::Client,
     pub(super) pace: Bucket,
-    pub(super) room: Room,
+    pub(super) budget: MemoryBudget,
     pub(super) tokens: Semaphore,
 }
 
@@ -70,7 +70,7 @@ impl Clients {
             fresh: build(|builder| builder.pool_max_idle_per_host(0))?,
             direct: net::client(None)?,
             pace: Bucket::new(f64::from(reach.requests_per_second), reach.requests_per_second),
-            room: Room::new(reach.bytes_in_flight),
+            budget: MemoryBudget::new(reach.bytes_in_flight),
             tokens: Semaphore::new(TOKENS_AT_ONCE),
         })
     }

@@ -19,8 +19,8 @@ use url::Url;
 use super::{
     Ask, Clients, Cloud, Collection, Credential, SourceError,
     auth::cache::TokenCache,
-    manners::Gate,
     paging::{WAYS, Way, next_page, skip_to},
+    throttle::TenantThrottle,
 };
 use crate::{clock, model::TenantId, net, wire};
 
@@ -77,15 +77,15 @@ pub struct Graph {
     clients: Arc<Clients>,
     access: Access,
     token: TokenCache,
-    gate: Gate,
+    throttle: TenantThrottle,
 }
 
 /// A body as it came.
-struct Answer {
+struct GraphResponse {
     body: Vec<u8>,
     warning: Option<String>,
     /// The share of memory that the body has.
-    _share: super::room::Share,
+    _share: super::memory_budget::Share,
 }
 
 /// What one look at the API shows, for `check --online`.
@@ -99,7 +99,7 @@ pub struct Probe {
 
 impl Graph {
     pub fn new(clients: Arc<Clients>, access: Access) -> Self {
-        Self { clients, access, token: TokenCache::default(), gate: Gate::new() }
+        Self { clients, access, token: TokenCache::default(), throttle: TenantThrottle::new() }
     }
 
     pub fn access(&self) -> &Access {
@@ -108,12 +108,12 @@ impl Graph {
 
     /// How long the server still wants to be left alone.
     pub fn closed_for(&self) -> Duration {
-        self.gate.wait()
+        self.throttle.wait()
     }
 
     /// Keeps a server's word from before this process began.
     pub fn leave_alone_for(&self, wait: Duration) {
-        self.gate.stay_closed_for(wait);
+        self.throttle.stay_closed_for(wait);
     }
 
     /// Reads a collection, handing each body to `page` until it has enough.
@@ -215,7 +215,7 @@ impl Graph {
     }
 
     /// One page, with the patience that a busy server deserves.
-    async fn fetch(&self, url: &Url) -> Result<Answer, SourceError> {
+    async fn fetch(&self, url: &Url) -> Result<GraphResponse, SourceError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_secs(1))
             .with_max_delay(Duration::from_secs(20))
@@ -235,16 +235,18 @@ impl Graph {
             .await;
         match fetched {
             // Still no whole answer: what there is of it is better than nothing.
-            Err(SourceError::Partial { warning, body }) => {
-                Ok(Answer { body, warning: Some(warning), _share: self.clients.room.share().await })
-            }
+            Err(SourceError::Partial { warning, body }) => Ok(GraphResponse {
+                body,
+                warning: Some(warning),
+                _share: self.clients.budget.share().await,
+            }),
             other => other,
         }
     }
 
     /// A token may be taken back before its time, or not be good enough: then this page is asked
     /// for once more with a new one.
-    async fn fetch_authorized(&self, url: &Url, fresh: bool) -> Result<Answer, SourceError> {
+    async fn fetch_authorized(&self, url: &Url, fresh: bool) -> Result<GraphResponse, SourceError> {
         let token = self.get_token(None).await?;
         let answered = self.fetch_once(url, &token, fresh).await;
         let claims = match &answered {
@@ -262,7 +264,7 @@ impl Graph {
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
         let Access { cloud, tenant, credential, .. } = &self.access;
         let ask = Ask { clients: &self.clients, cloud, tenant, claims };
-        self.token.get(credential.as_ref(), ask, &self.gate).await
+        self.token.get(credential.as_ref(), ask, &self.throttle).await
     }
 
     async fn fetch_once(
@@ -270,11 +272,11 @@ impl Graph {
         url: &Url,
         token: &SecretString,
         fresh: bool,
-    ) -> Result<(Answer, HeaderMap), SourceError> {
-        let entered = self.gate.enter(PATIENCE).await;
+    ) -> Result<(GraphResponse, HeaderMap), SourceError> {
+        let entered = self.throttle.enter(PATIENCE).await;
         let _turn = entered.map_err(left_alone)?;
         self.clients.pace.take().await;
-        let mut share = self.clients.room.share().await;
+        let mut share = self.clients.budget.share().await;
         let client_request_id = uuid::Uuid::new_v4().to_string();
         let client = if fresh { &self.clients.fresh } else { &self.clients.pooled };
         let request = client.get(url.clone()).headers(headers(token, &client_request_id)?);
@@ -292,7 +294,9 @@ impl Graph {
         let body = net::inflate(&said, body, limit, &mut share).await;
         let body = body.map_err(body_error)?;
         match status {
-            200 if is_json(&said) => Ok((Answer { body, warning: None, _share: share }, said)),
+            200 if is_json(&said) => {
+                Ok((GraphResponse { body, warning: None, _share: share }, said))
+            }
             200 => Err(SourceError::NotJson {
                 what: WHAT,
                 content_type: header(&said, "Content-Type"),
@@ -320,7 +324,7 @@ impl Graph {
             429 | 503 | 504 | 509 => {
                 let after = net::retry_after(headers);
                 if let Some(wait) = after {
-                    self.gate.close_for(wait);
+                    self.throttle.close_for(wait);
                 }
                 SourceError::Throttled { what: WHAT, status, after }
             }

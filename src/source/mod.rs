@@ -6,10 +6,10 @@ mod clients;
 mod cloud;
 mod error;
 mod graph;
-mod manners;
+mod memory_budget;
 mod paging;
-mod room;
 pub mod simulated;
+mod throttle;
 mod tokens;
 
 pub use auth::{

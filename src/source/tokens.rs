@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::{Ask, Clients, Cloud, Credential, SourceError, auth::cache::TokenCache, manners::Gate};
+use super::{
+    Ask, Clients, Cloud, Credential, SourceError, auth::cache::TokenCache, throttle::TenantThrottle,
+};
 
 /// Asks for tokens for one resource, and keeps them while they are good.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct ResourceTokens {
     /// Where tokens come from, and, in the place of Graph, what they are for.
     cloud: Cloud,
     cache: TokenCache,
-    gate: Gate,
+    throttle: TenantThrottle,
 }
 
 impl ResourceTokens {
@@ -29,14 +31,14 @@ impl ResourceTokens {
         resource: url::Url,
     ) -> Self {
         let cloud = Cloud { login_url, graph_url: resource };
-        let (cache, gate) = (TokenCache::default(), Gate::new());
+        let (cache, throttle) = (TokenCache::default(), TenantThrottle::new());
         Self { clients, credential, tenant, cloud, cache, gate }
     }
 
     pub async fn get(&self) -> Result<SecretString, SourceError> {
         let ask =
             Ask { clients: &self.clients, cloud: &self.cloud, tenant: &self.tenant, claims: None };
-        self.cache.get(self.credential.as_ref(), ask, &self.gate).await
+        self.cache.get(self.credential.as_ref(), ask, &self.throttle).await
     }
 
     /// Forgets a token that was not taken.

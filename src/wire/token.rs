@@ -33,7 +33,7 @@ pub struct Granted {
 /// might quote the token.
 pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct TokenResponse {
         access_token: String,
         #[serde(default)]
         expires_in: Value,
@@ -41,7 +41,7 @@ pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
         expires_on: Value,
         refresh_token: Option<String>,
     }
-    let answer: Answer = serde_json::from_slice(body).map_err(|_| WireError::NoToken)?;
+    let answer: TokenResponse = serde_json::from_slice(body).map_err(|_| WireError::NoToken)?;
     let on = || {
         let seconds = instant(&answer.expires_on)?.as_second() - now.as_second();
         u64::try_from(seconds).ok()

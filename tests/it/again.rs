@@ -138,7 +138,7 @@ fn a_test_record_says_that_it_is_one() {
         ),
     );
     let run = workspace.run_ok(&["test-sink", "splunk"]);
-    assert!(run.stdout.contains("proof: the indexer acknowledged it"), "{}", run.stdout);
+    assert!(run.stdout.contains("acknowledgement: the indexer acknowledged it"), "{}", run.stdout);
     {
         let taken = hec.taken();
         let event = &taken.events[0]["event"];

@@ -67,7 +67,7 @@ fn truncated_json_in_either_collection() {
 
 #[test]
 fn a_body_of_500_megabytes() {
-    refused(&[(SCORES, Fault::Flood)], "the answer is larger than 16777216 octets");
+    refused(&[(SCORES, Fault::Flood)], "the answer is larger than 16777216 bytes");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
         "{}",
         run.stderr
     );
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1);
     // The day stays owed and comes, late.
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     let streamed = scores(&file);
@@ -236,7 +236,7 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
         streamed.iter().filter(|r| r["kind"] == "summary" && r["snapshot"]["late"] == true).count(),
         1
     );
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 0);
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn a_snapshot_that_cannot_be_read_stops_no_other() {
     let run = workspace.run_ok(&["once"]);
     assert!(run.stderr.contains("1 snapshot refused"), "{}", run.stderr);
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1, "its day is missed");
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1, "its day is missed");
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     assert_eq!(scores(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
 }
@@ -417,7 +417,7 @@ fn a_refused_day_at_the_far_end_stays_owed() {
     api.fail(SCORES, Fault::Change(foreign));
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 snapshot refused"));
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 1);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1);
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 0);
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use secure_score_forwarder::{
-    derive::{Against, Base, Measured, Point, changes},
+    derive::{Base, Comparison, Measured, Point, changes},
     model::{Day, DayFacts},
     source::simulated,
     wire,
@@ -365,13 +365,13 @@ fn ninety_simulated_days() {
             backfilled: true,
             earlier: &days[base.saturating_sub(12)..base],
         });
-        let against = Against { base, first_contact: index == 0, ..Against::default() };
+        let comparison = Comparison { base, first_contact: index == 0, ..Comparison::default() };
         let measured = Measured {
             day: facts.day,
             historical: index < 87,
             backfilled: index < 87,
             catalog: &catalog,
-            against: &against,
+            comparison: &against,
         };
         let points: Vec<Point<'_>> = facts.controls.iter().map(Point::of).collect();
         for change in changes(&measured, &points) {

@@ -140,7 +140,7 @@ fn a_damaged_checkpoint_is_left_as_it_is() {
 }
 
 /// The state lies on a small file system of its own, which a ballast fills: polling waits, and
-/// goes on by itself when there is room.
+/// goes on by itself when there is budget.
 #[test]
 fn a_full_disk_stops_polling_and_nothing_else() {
     let mut workspace = Workspace::new();

@@ -453,16 +453,16 @@ fn an_import_hides_no_gap() {
     assert_eq!(odd.workspace.status()["tenants"][0]["days"], 14, "all days up to today");
 }
 
-/// A copy that was refused once left the day owed, though it was known to its end.
+/// A copy that was refused once left the day missing, though it was known to its end.
 #[test]
 fn a_refused_copy_of_a_day_known_leaves_nothing_owed() {
     let odd = Odd::new();
     odd.once();
     odd.scores(|page| page["value"][0]["azureTenantId"] = json!("NA"));
     odd.once();
-    assert_eq!(odd.workspace.status()["tenants"][0]["owed_days"], 1);
+    assert_eq!(odd.workspace.status()["tenants"][0]["missing_days"], 1);
     odd.once();
-    assert_eq!(odd.workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(odd.workspace.status()["tenants"][0]["missing_days"], 0);
     assert!(odd.observations().contains(&"foreign_tenant end".to_owned()));
 }
 

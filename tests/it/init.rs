@@ -1,4 +1,4 @@
-//! `init`: questions, a configuration, the proof; `man` and `completions`.
+//! `init`: questions, a configuration, the acknowledgement; `man` and `completions`.
 
 use std::{io::Write, os::unix::fs::PermissionsExt, process::Stdio};
 
@@ -34,7 +34,7 @@ fn it_asks_writes_and_proves() {
     for said in [
         "that is none of these",
         "A name for it, which records carry [main]: ",
-        "is written. Now the proof.",
+        "is written. Now the acknowledgement.",
     ] {
         assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
     }

@@ -30,7 +30,6 @@ mod init;
 mod kafka;
 mod login;
 mod logs;
-mod manners;
 mod manual;
 #[cfg(feature = "object_store")]
 mod objects;
@@ -46,4 +45,5 @@ mod siem;
 mod state;
 mod support;
 mod syslog;
+mod throttling;
 mod web;

@@ -91,7 +91,7 @@ fn a_partial_day_is_held_released_and_completed() {
     let noted = observations(&workspace);
     assert_eq!(noted.iter().filter(|o| *o == "partial begin").count(), 3);
     assert_eq!(noted.iter().filter(|o| *o == "partial end").count(), 3);
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 0);
     // And then nothing.
     workspace.run_ok(&["once"]);
     assert_eq!(scores(&file).len(), streamed.len() + more.len());
@@ -142,9 +142,9 @@ fn a_held_day_goes_out_though_the_api_is_gone() {
     assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 3);
     assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == true));
     // And they are wanted whole, still.
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 3);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 3);
     workspace.run_ok(&["once"]);
-    assert_eq!(workspace.status()["tenants"][0]["owed_days"], 0);
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 0);
     assert_eq!(scores(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
 }
 
@@ -158,7 +158,7 @@ fn held_days_are_asked_for_at_every_poll() {
     api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
     assert_eq!(workspace.run(&["once"]).code, 1);
     let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
-    assert_eq!(database.execute("UPDATE owed SET asks = 7", []).unwrap(), 20);
+    assert_eq!(database.execute("UPDATE missing SET requests = 7", []).unwrap(), 20);
     drop(database);
     workspace.run_ok(&["once"]);
     let streamed = scores(&file);

@@ -175,12 +175,12 @@ fn serve(stream: TcpStream, then: Then, taken: &Mutex<Vec<String>>) -> std::io::
 
 fn read_frame(reader: &mut impl BufRead) -> std::io::Result<(u32, String, String)> {
     let mut field = |end: u8| {
-        let mut octets = Vec::new();
-        reader.read_until(end, &mut octets)?;
-        if octets.pop() != Some(end) {
+        let mut bytes = Vec::new();
+        reader.read_until(end, &mut bytes)?;
+        if bytes.pop() != Some(end) {
             return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
         }
-        Ok(String::from_utf8(octets).unwrap())
+        Ok(String::from_utf8(bytes).unwrap())
     };
     let (number, command) = (field(b' ')?, field(b' ')?);
     if command == "close" {

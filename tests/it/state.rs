@@ -1,4 +1,4 @@
-//! Care of the checkpoint: looked at, copied, brought back, mended, exported.
+//! Care of the checkpoint: looked at, copied, brought back, repaired, exported.
 
 use std::path::{Path, PathBuf};
 

@@ -257,7 +257,7 @@ fn rfc3164_with_a_tag_and_without() {
 #[test]
 fn a_second_daemon_takes_octet_counting_and_lines() {
     let server = SyslogNg::new();
-    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"", server.octets));
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"", server.bytes));
     workspace.sink(
         "lines",
         &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nmessage = \"rfc3164\"", server.lines),

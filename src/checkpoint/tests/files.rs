@@ -107,7 +107,8 @@ fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
         take_day(&checkpoint, "2026-11-20", 1, 1);
         take_day(&checkpoint, "2026-11-21", 1, 1);
         checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
-        let (from, to) = (Position { seq: 1, place: 0 }, Position { seq: 2, place: 7 });
+        let (from, to) =
+            (Position { seq: 1, record_index: 0 }, Position { seq: 2, record_index: 7 });
         let refused =
             DeadLetter { tenant: tenant(), at: from, event_id: letter, reason: "no".into() };
         let advance = Advance {
@@ -139,7 +140,7 @@ fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
     }
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let pending = checkpoint.pending("s").unwrap();
-    assert_eq!((pending[0].at, pending[0].entries), (Position { seq: 2, place: 7 }, 1));
+    assert_eq!((pending[0].at, pending[0].entries), (Position { seq: 2, record_index: 7 }, 1));
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
     let status = checkpoint.status().unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));

@@ -90,8 +90,8 @@ pub(super) fn read(
         },
         _ => return None,
     };
-    let (file, place) = (section.faults().file().to_owned(), section.place("kind"));
-    Some(NamedCredential { name: name.to_owned(), credential, file, place })
+    let (file, location) = (section.faults().file().to_owned(), section.location("kind"));
+    Some(NamedCredential { name: name.to_owned(), credential, file, location })
 }
 
 fn client_id(section: &Section<'_>) -> Option<String> {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Everything read in a poll, before it is judged against the log.
-pub(in crate::daemon) struct Answer {
+pub(in crate::daemon) struct PollAnswer {
     pub seen: Vec<Seen>,
     pub refused: Vec<Refused>,
     pub catalog: CatalogRead,
@@ -31,7 +31,7 @@ pub(in crate::daemon) enum CatalogRead {
     Failed(SourceError),
 }
 
-/// Octets of a catalog; some thirty times the largest known.
+/// Bytes of a catalog; some thirty times the largest known.
 const MAX_CATALOG: usize = 32 << 20;
 
 /// Reads a tenant back to a day. An error is of the scores; that of the catalog is in the answer.
@@ -40,7 +40,7 @@ pub(in crate::daemon) async fn read(
     tenant: &Tenant,
     oldest: Day,
     now: Timestamp,
-) -> Result<Answer, SourceError> {
+) -> Result<PollAnswer, SourceError> {
     let today = Day::of(now);
     let mut scores = Scores {
         tenant,
@@ -139,16 +139,16 @@ impl Scores<'_> {
         })
     }
 
-    fn answer(self, catalog: CatalogRead) -> Answer {
+    fn answer(self, catalog: CatalogRead) -> PollAnswer {
         let Self { seen, refused, complete, warning, .. } = self;
-        Answer { seen, refused, catalog, complete, warning }
+        PollAnswer { seen, refused, catalog, complete, warning }
     }
 }
 
 #[derive(Default)]
 struct Profiles {
     parts: Vec<wire::ProfileParts>,
-    octets: usize,
+    bytes: usize,
     warning: Option<String>,
     /// The first that could not be read.
     unreadable: Option<wire::WireError>,
@@ -161,8 +161,8 @@ impl Profiles {
             return Ok(PageRead::default());
         };
         let what = "secureScoreControlProfiles";
-        self.octets += body.len();
-        if self.octets > MAX_CATALOG {
+        self.bytes += body.len();
+        if self.bytes > MAX_CATALOG {
             return Err(SourceError::Body { what, source: BodyError::TooLarge(MAX_CATALOG) });
         }
         let page = wire::page(body).map_err(|source| SourceError::Wire { what, source })?;

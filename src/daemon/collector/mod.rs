@@ -1,15 +1,15 @@
 //! One poll of one tenant: read, judge, take.
 
 mod answer;
-mod take;
+mod ingest;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 
-pub(super) use self::answer::{Answer, CatalogRead, read};
-use super::{Engine, TURNS_OF_A_BACKFILL, TenantState, has_room};
+pub(super) use self::answer::{CatalogRead, PollAnswer, read};
+use super::{Engine, TURNS_OF_A_BACKFILL, TenantState, has_free_space};
 use crate::{
     checkpoint::CheckpointError,
     clock,
@@ -45,7 +45,7 @@ pub enum PollError {
     #[error("cannot keep what was read")]
     Checkpoint(#[from] CheckpointError),
     #[error("the disk is nearly full: polling waits, delivery goes on")]
-    NoRoom,
+    DiskFull,
     #[error("`{0}` is tenant {1}, which the configuration names a second time")]
     SameTenant(String, String),
 }
@@ -56,14 +56,14 @@ impl PollError {
         match self {
             Self::Source(error) => error.class(),
             Self::Checkpoint(_) => "checkpoint",
-            Self::NoRoom => "disk",
+            Self::DiskFull => "disk",
             Self::SameTenant(..) => "configuration",
         }
     }
 }
 
 impl Engine {
-    /// Polls a tenant: the newest days, the days owed, and back to `back_to` if that is asked.
+    /// Polls a tenant: the newest days, the days missing, and back to `back_to` if that is asked.
     #[tracing::instrument(level = "error", skip_all, fields(tenant = state.plan.name))]
     pub(super) async fn poll(
         &self,
@@ -94,8 +94,8 @@ impl Engine {
         state: &TenantState,
         back_to: Option<Day>,
     ) -> Result<PollReport, PollError> {
-        if !has_room(self.checkpoint.directory()) {
-            return Err(PollError::NoRoom);
+        if !has_free_space(self.checkpoint.directory()) {
+            return Err(PollError::DiskFull);
         }
         let tenant = self.tenant(state).await?;
         let started = clock::now();
@@ -109,8 +109,8 @@ impl Engine {
         // In a box of its own: a thousand tenants wait in line, and eight read.
         let answer = Box::pin(read(&state.graph, &tenant, oldest, began)).await?;
         let report =
-            block_in_place(|| self.take_answer(state, &tenant, answer, oldest, reaches_back))?;
-        self.ring();
+            block_in_place(|| self.ingest_answer(state, &tenant, answer, oldest, reaches_back))?;
+        self.notify_log_grown();
         Ok(report)
     }
 
@@ -147,15 +147,15 @@ impl Engine {
     ) -> Result<(Day, bool), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::WINDOW);
-        let owed = self.checkpoint.owed(tenant.id, now.as_millisecond())?;
+        let missing = self.checkpoint.missing(tenant.id, now.as_millisecond())?;
         let poll_state = self.checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
-        let initial = poll_state.asked_back_to.is_none().then_some(initial);
+        let initial = poll_state.polled_back_to.is_none().then_some(initial);
         // A daemon that was down reads on from the last day it has.
         let (newest_polled, oldest_held) = self.checkpoint.reading_on(tenant.id)?;
         let after_newest = newest_polled.map(|day| day.min(window));
         let back = [initial, back_to].into_iter().flatten().min();
-        let wanted = [Some(window), back, after_newest, oldest_held, owed.first().copied()]
+        let wanted = [Some(window), back, after_newest, oldest_held, missing.first().copied()]
             .into_iter()
             .flatten();
         let oldest = wanted.min().unwrap_or(window).max(today.plus(-89));

@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Relation},
-    derive::{Against, Base},
+    checkpoint::{Checkpoint, CheckpointError, EntryContext},
+    derive::{Base, Comparison},
     model::{Baseline, Catalog, Profile, ProfileSlot},
     wire,
 };
@@ -22,20 +22,20 @@ pub(in crate::daemon) struct Catalogs {
 }
 
 /// What an entry is measured against, as far as the checkpoint knows.
-pub(in crate::daemon) fn against<'a>(
-    relation: &'a Relation,
+pub(in crate::daemon) fn compared_to<'a>(
+    context: &'a EntryContext,
     base_catalog: Option<&'a Catalog>,
     baseline: Option<&'a Baseline>,
-) -> Against<'a> {
-    let base = relation.base.as_ref().map(|base| Base {
+) -> Comparison<'a> {
+    let base = context.base.as_ref().map(|base| Base {
         seq: base.seq,
         facts: &base.facts,
         catalog: base_catalog,
         backfilled: base.backfilled,
         earlier: &base.earlier,
     });
-    let Relation { first_contact, behind, .. } = *relation;
-    Against { base, first_contact, behind, baseline }
+    let EntryContext { first_contact, behind, .. } = *context;
+    Comparison { base, first_contact, behind, baseline }
 }
 
 impl Catalogs {
@@ -70,9 +70,9 @@ impl Catalogs {
         &mut self,
         checkpoint: &Checkpoint,
         own: Option<i64>,
-        relation: &Relation,
+        context: &EntryContext,
     ) -> Result<(Arc<Catalog>, Option<Arc<Catalog>>), CheckpointError> {
-        let version = relation.base.as_ref().and_then(|base| base.catalog);
+        let version = context.base.as_ref().and_then(|base| base.catalog);
         let differs = version.is_some() && version != own;
         let then = if differs { Some(self.get(checkpoint, version)?) } else { None };
         let own = self.get(checkpoint, own)?;

@@ -2,7 +2,7 @@
 
 use super::{
     Stopped,
-    refusals::{Outcome, are_too_many, too_many},
+    refusals::{DeliveryOutcome, are_too_many, too_many},
 };
 use crate::sink::{Batch, Failure, Receipt};
 
@@ -10,7 +10,7 @@ use crate::sink::{Batch, Failure, Receipt};
 #[derive(Default)]
 pub(super) struct Delivery {
     /// By index in the whole batch.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<DeliveryOutcome>,
     pub mark: Option<Vec<u8>>,
     /// What ended it before its time.
     pub stopped: Option<Stopped>,
@@ -21,7 +21,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn of(records: usize) -> Self {
-        Self { outcomes: vec![Outcome::Unknown; records], ..Self::default() }
+        Self { outcomes: vec![DeliveryOutcome::Unknown; records], ..Self::default() }
     }
 
     /// The next part to send.
@@ -44,11 +44,11 @@ impl Delivery {
                     self.send_later(batch.without(is_poison));
                 }
                 for (index, reason) in refused {
-                    self.settle(batch, index, Outcome::Refused(reason));
+                    self.settle(batch, index, DeliveryOutcome::Refused(reason));
                 }
             }
             Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => {
-                self.settle(batch, 0, Outcome::Refused(reason));
+                self.settle(batch, 0, DeliveryOutcome::Refused(reason));
             }
             Err(Failure::TooLarge { arrived, .. }) => {
                 let rest = batch.without(|index| arrived.contains(&index));
@@ -76,13 +76,13 @@ impl Delivery {
 
     fn settle_all(&mut self, batch: &Batch, arrived: impl Iterator<Item = usize>) {
         for index in arrived {
-            self.settle(batch, index, Outcome::Arrived);
+            self.settle(batch, index, DeliveryOutcome::Arrived);
         }
     }
 
-    fn settle(&mut self, batch: &Batch, index: usize, outcome: Outcome) {
+    fn settle(&mut self, batch: &Batch, index: usize, outcome: DeliveryOutcome) {
         if let Some(item) = batch.items().get(index) {
-            self.refused += usize::from(matches!(outcome, Outcome::Refused(_)));
+            self.refused += usize::from(matches!(outcome, DeliveryOutcome::Refused(_)));
             self.outcomes[item.index] = outcome;
         }
     }
@@ -103,10 +103,10 @@ mod tests {
 
     /// The outcomes, a letter each.
     fn shown(delivery: &Delivery) -> String {
-        let letter = |outcome: &Outcome| match outcome {
-            Outcome::Unknown => '?',
-            Outcome::Arrived => 'a',
-            Outcome::Refused(_) => 'r',
+        let letter = |outcome: &DeliveryOutcome| match outcome {
+            DeliveryOutcome::Unknown => '?',
+            DeliveryOutcome::Arrived => 'a',
+            DeliveryOutcome::Refused(_) => 'r',
         };
         delivery.outcomes.iter().map(letter).collect()
     }

@@ -9,10 +9,11 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Stopped, catalogs::against, turns::in_turn};
+use super::{Deliverer, Stopped, catalogs::compared_to, turns::in_turn};
 use crate::{
     checkpoint::{
-        Lane, Letter, Pending, Position, Stored, StoredEntry, StoredObservation, Wanted, in_force,
+        Lane, Pending, Position, QueuedDeadLetter, Stored, StoredEntry, StoredObservation, Wanted,
+        in_force,
     },
     derive::{Entry, Observed, Records, Rules, Selection, quality},
     error::chain,
@@ -20,7 +21,7 @@ use crate::{
     wire,
 };
 
-/// Octets of bodies read from the log at a time.
+/// Bytes of bodies read from the log at a time.
 const READ_AHEAD: usize = 2 << 20;
 /// Tenants served before it is looked again who is next.
 const ROUND: usize = 64;
@@ -141,9 +142,9 @@ impl Deliverer {
 
     /// A load is of one lane.
     async fn change_lane(&mut self, lane: Lane) -> Result<(), Stopped> {
-        if self.load.lane != lane {
+        if self.outgoing.lane != lane {
             self.submit().await?;
-            self.load.lane = lane;
+            self.outgoing.lane = lane;
         }
         Ok(())
     }
@@ -161,7 +162,7 @@ impl Deliverer {
             last: pending.last,
             floor: pending.floor,
             ceiling: pending.ceiling,
-            octets: READ_AHEAD,
+            bytes: READ_AHEAD,
             bases: self.plan.selection.needs_base(),
             observations: self.plan.selection.quality,
         };
@@ -169,14 +170,14 @@ impl Deliverer {
             let checkpoint = &self.engine.checkpoint;
             Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(pending.tenant)?))
         })?;
-        let replayed = self.load.lane != Lane::Live;
+        let replayed = self.outgoing.lane != Lane::Live;
         let around = Surroundings { served, baselines: &baselines, replayed };
-        self.load.begin(pending.tenant, pending.at);
+        self.outgoing.begin(pending.tenant, pending.at);
         for stored in &entries {
             match stored {
                 Stored::Snapshot(entry) => {
                     let decoded = self.decode(entry)?;
-                    let sent = self.load.lane == Lane::Live
+                    let sent = self.outgoing.lane == Lane::Live
                         && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
                     if !sent {
                         self.serve_entry(entry, decoded, around, pending.at, cancel).await?;
@@ -184,25 +185,25 @@ impl Deliverer {
                 }
                 Stored::Observation(observed) => self.serve_observation(observed, around)?,
             }
-            let next = Position { seq: stored.seq() + 1, place: 0 };
+            let next = Position { seq: stored.seq() + 1, record_index: 0 };
             self.reached(pending.tenant, next);
-            if self.load.is_full(self.limits) {
+            if self.outgoing.is_full(self.limits) {
                 self.submit().await?;
-                self.load.begin(pending.tenant, next);
+                self.outgoing.begin(pending.tenant, next);
             }
         }
         if entries.is_empty() {
-            self.reached(pending.tenant, Position { seq: pending.last + 1, place: 0 });
+            self.reached(pending.tenant, Position { seq: pending.last + 1, record_index: 0 });
         }
-        if self.load.age() > OLDEST_LOAD {
+        if self.outgoing.age() > OLDEST_LOAD {
             self.submit().await?;
         }
         Ok(())
     }
 
     fn reached(&mut self, tenant: TenantId, to: Position) {
-        self.load.reached(to);
-        self.ahead.insert((self.load.lane, tenant), to);
+        self.outgoing.reached(to);
+        self.ahead.insert((self.outgoing.lane, tenant), to);
     }
 
     fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
@@ -210,7 +211,7 @@ impl Deliverer {
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
         let (catalog, base_catalog) =
-            block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.relation))?;
+            block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.context))?;
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
         Ok(Decoded { catalog, base_catalog, snapshot, observed_time })
@@ -229,19 +230,19 @@ impl Deliverer {
         let tenant = around.served.tenant.id;
         let entry = decoded.entry(entry, around);
         let records = Records::new(&entry, &decoded.snapshot, &selection);
-        let first = if seq == at.seq { at.place } else { 0 };
+        let first = if seq == at.seq { at.record_index } else { 0 };
         for place in first..records.end() {
             if let Some(record) = records.at(place) {
-                self.encode(&record, Position { seq, place });
+                self.encode(&record, Position { seq, record_index });
             }
-            if self.load.is_full(self.limits) && !self.plan.plan.whole_entries() {
+            if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }
-                let next = Position { seq, place: place + 1 };
+                let next = Position { seq, record_index: place + 1 };
                 self.reached(tenant, next);
                 self.submit().await?;
-                self.load.begin(tenant, next);
+                self.outgoing.begin(tenant, next);
             }
         }
         Ok(())
@@ -261,15 +262,16 @@ impl Deliverer {
         let observed_time =
             rfc3339(stored.observed_ms).map_err(|reason| Stopped::Entry { seq, reason })?;
         let record = quality(&observed(stored, &observed_time, around));
-        self.encode(&record, Position { seq, place: 0 });
+        self.encode(&record, Position { seq, record_index: 0 });
         Ok(())
     }
 
-    /// Puts a record into the load.
+    /// Puts a record into the outgoing.
     fn encode(&mut self, record: &Record<'_>, at: Position) {
         if let Some(sink) = self.sink.as_mut() {
-            let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
-            self.load.put(at, record.event_id, refused);
+            let refused =
+                sink.encode(record, &mut self.outgoing.batch).err().map(|refusal| refusal.0);
+            self.outgoing.put(at, record.event_id, refused);
         }
     }
 
@@ -277,31 +279,35 @@ impl Deliverer {
     async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, Stopped> {
         let checkpoint = &self.engine.checkpoint;
         let letters = block_in_place(|| checkpoint.pending_letters(&self.plan.name, LETTERS))?;
-        let letters: Vec<Letter> =
+        let letters: Vec<QueuedDeadLetter> =
             letters.into_iter().filter(|l| known.contains_key(&l.tenant)).collect();
         if letters.is_empty() {
             return Ok(false);
         }
         self.ensure_open().await?;
-        self.load.lane = Lane::Rejected;
+        self.outgoing.lane = Lane::DeadLetters;
         for letter in &letters {
             self.serve_letter(letter, &known[&letter.tenant]).await?;
         }
         self.submit().await?;
         self.settle_all().await?;
-        self.load.lane = Lane::Live;
+        self.outgoing.lane = Lane::Live;
         Ok(true)
     }
 
-    async fn serve_letter(&mut self, letter: &Letter, served: &Served) -> Result<(), Stopped> {
-        let Letter { at, .. } = *letter;
+    async fn serve_letter(
+        &mut self,
+        letter: &QueuedDeadLetter,
+        served: &Served,
+    ) -> Result<(), Stopped> {
+        let QueuedDeadLetter { at, .. } = *letter;
         let wanted = Wanted {
             tenant: letter.tenant,
             seq: at.seq,
             last: at.seq,
             floor: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
             ceiling: None,
-            octets: READ_AHEAD,
+            bytes: READ_AHEAD,
             bases: true,
             observations: true,
         };
@@ -310,12 +316,12 @@ impl Deliverer {
             Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(letter.tenant)?))
         })?;
         let around = Surroundings { served, baselines: &baselines, replayed: true };
-        self.load.begin(letter.tenant, at);
-        self.load.reached(Position { place: at.place + 1, ..at });
+        self.outgoing.begin(letter.tenant, at);
+        self.outgoing.reached(Position { record_index: at.record_index + 1, ..at });
         let refuse = |reason: &str| Some(reason.to_owned());
         match entries.first() {
             None => {
-                self.load.put_letter(letter, refuse("its day is no longer in the checkpoint"));
+                self.outgoing.put_letter(letter, refuse("its day is no longer in the checkpoint"));
             }
             Some(Stored::Observation(stored)) => {
                 let observed_time = rfc3339(stored.observed_ms)
@@ -337,23 +343,24 @@ impl Deliverer {
                 let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
                 let elsewhere =
                     || (0..records.end()).filter_map(|place| records.at(place)).find(is_it);
-                match records.at(at.place).filter(is_it).or_else(elsewhere) {
+                match records.at(at.record_index).filter(is_it).or_else(elsewhere) {
                     Some(record) => self.encode_letter(letter, &record),
-                    None => self.load.put_letter(letter, refuse("its day has no such record")),
+                    None => self.outgoing.put_letter(letter, refuse("its day has no such record")),
                 }
             }
         }
-        if self.load.is_full(self.limits) {
+        if self.outgoing.is_full(self.limits) {
             self.submit().await?;
-            self.load.lane = Lane::Rejected;
+            self.outgoing.lane = Lane::DeadLetters;
         }
         Ok(())
     }
 
-    fn encode_letter(&mut self, letter: &Letter, record: &Record<'_>) {
+    fn encode_letter(&mut self, letter: &QueuedDeadLetter, record: &Record<'_>) {
         if let Some(sink) = self.sink.as_mut() {
-            let refused = sink.encode(record, &mut self.load.batch).err().map(|refusal| refusal.0);
-            self.load.put_letter(letter, refused);
+            let refused =
+                sink.encode(record, &mut self.outgoing.batch).err().map(|refusal| refusal.0);
+            self.outgoing.put_letter(letter, refused);
         }
     }
 }
@@ -389,8 +396,8 @@ impl Decoded<'_> {
             observed_ms: stored.observed_ms,
             history: &stored.history,
             catalog: &self.catalog,
-            against: against(
-                &stored.relation,
+            comparison: compared_to(
+                &stored.context,
                 self.base_catalog.as_deref(),
                 in_force(around.baselines, stored.snapshot.seq),
             ),

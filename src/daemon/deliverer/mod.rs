@@ -1,5 +1,5 @@
 //! One sink's loop: read on from its cursors, derive, encode, deliver, and move the cursors when
-//! the sink has its proof.
+//! the sink has its acknowledgement.
 //!
 //! [`fill`] makes loads of records, of one tenant or of many; [`window`] sees them through. A load
 //! may wait for its proof while the next is made: cursors move in the order of the loads.
@@ -7,7 +7,7 @@
 mod catalogs;
 mod delivery;
 mod fill;
-mod load;
+mod outgoing_batch;
 mod pace;
 mod reconcile;
 mod refusals;
@@ -26,8 +26,11 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::catalogs::{Catalogs, against};
-use self::{load::Load, pace::Pace, reconcile::Elsewhere, refusals::Refusals, window::InFlight};
+pub(super) use self::catalogs::{Catalogs, compared_to};
+use self::{
+    outgoing_batch::OutgoingBatch, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
+    window::InFlight,
+};
 use super::{Engine, SinkMeter, SinkState, context_of};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
@@ -84,7 +87,7 @@ pub struct Deliverer {
     limits: Limits,
     sink: Option<Box<dyn Sink>>,
     /// Being filled.
-    load: Load,
+    outgoing: OutgoingBatch,
     /// Handed to the receiver, and not proven yet; oldest first.
     in_flight: VecDeque<InFlight>,
     /// How far the logs are read, where that is further than the cursors.
@@ -109,7 +112,7 @@ impl End {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(self.seconds.load(Relaxed))
+        Duration::from_secs(self.seconds.outgoing(Relaxed))
     }
 
     /// Comes back when it was told and the patience is over.
@@ -132,7 +135,7 @@ impl Deliverer {
             context,
             limits,
             sink: None,
-            load: Load::new(Lane::Live, Batch::default()),
+            outgoing: OutgoingBatch::new(Lane::Live, Batch::default()),
             in_flight: VecDeque::new(),
             ahead: HashMap::new(),
             elsewhere: Elsewhere::new(),
@@ -154,10 +157,10 @@ impl Deliverer {
     /// Delivers for ever: whatever there is, then whatever comes, with patience when it fails.
     pub(super) async fn run(mut self, end: End) {
         let cancel = end.told.clone();
-        let mut bell = self.engine.bell.subscribe();
+        let mut log_grown = self.engine.log_grown.subscribe();
         let mut failures = 0;
         loop {
-            bell.mark_unchanged();
+            log_grown.mark_unchanged();
             let before = self.delivered;
             self.enter(SinkState::Working);
             let drained = tokio::select! {
@@ -167,7 +170,7 @@ impl Deliverer {
             };
             self.tell_since(before);
             let Some(drained) = drained else {
-                self.leave_unproven();
+                self.leave_unacknowledged();
                 break;
             };
             let wait = match drained {
@@ -176,7 +179,7 @@ impl Deliverer {
                     self.enter(SinkState::Idle);
                     self.engine.keep_cursors();
                     tokio::select! {
-                        _ = bell.changed() => continue,
+                        _ = log_grown.changed() => continue,
                         () = tokio::time::sleep(IDLE), if self.sink.is_some() => {
                             self.rest().await;
                             continue;
@@ -186,8 +189,8 @@ impl Deliverer {
                 }
                 Err(Stopped::Cancelled) => {
                     match tokio::time::timeout(end.patience(), self.settle_all()).await {
-                        Ok(Ok(())) => self.forget_unproven(),
-                        Ok(Err(_)) | Err(_) => self.leave_unproven(),
+                        Ok(Ok(())) => self.forget_unacknowledged(),
+                        Ok(Err(_)) | Err(_) => self.leave_unacknowledged(),
                     }
                     break;
                 }
@@ -247,7 +250,7 @@ impl Deliverer {
     /// Until tomorrow nothing is needed: neither the connection nor what was rendered.
     async fn rest(&mut self) {
         self.close().await;
-        self.load = Load::new(Lane::Live, Batch::default());
+        self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
         self.spare = Vec::new();
         self.catalogs = Catalogs::default();
         if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
@@ -269,25 +272,25 @@ impl Deliverer {
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
         let drained = self.fill(cancel).await;
         if !matches!(drained, Err(Stopped::Cancelled)) {
-            self.forget_unproven();
+            self.forget_unacknowledged();
         }
         drained
     }
 
-    /// The end came before all proofs.
-    fn leave_unproven(&mut self) {
+    /// The end came before all acknowledgements.
+    fn leave_unacknowledged(&mut self) {
         tracing::warn!(
             sink = self.plan.name,
             "stopped; what the receiver had not confirmed by now is sent again"
         );
-        self.forget_unproven();
+        self.forget_unacknowledged();
     }
 
-    fn forget_unproven(&mut self) {
+    fn forget_unacknowledged(&mut self) {
         self.in_flight.clear();
         self.ahead.clear();
-        let batch = std::mem::take(&mut self.load.batch);
-        self.load = Load::new(Lane::Live, batch);
+        let batch = std::mem::take(&mut self.outgoing.batch);
+        self.outgoing = OutgoingBatch::new(Lane::Live, batch);
     }
 
     /// Opens the sink if it is not; cursors may have moved then.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tokio::task::block_in_place;
 
-use super::{Deliverer, Stopped, load::Load};
+use super::{Deliverer, Stopped, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position, StoredEntry},
     model::{DayFacts, Snapshot, TenantId, day_digest},
@@ -25,7 +25,7 @@ impl Deliverer {
         for progress in kept {
             let tenant = progress.tenant;
             if block_in_place(|| is_of(&self.engine.checkpoint, progress))? {
-                let to = Position { seq: progress.seq, place: 0 };
+                let to = Position { seq: progress.seq, record_index: 0 };
                 let moved =
                     block_in_place(|| self.engine.checkpoint.skip_to(&self.plan.name, tenant, to))?;
                 if moved {
@@ -64,7 +64,10 @@ impl Deliverer {
     }
 
     /// How far each tenant of a load comes with it.
-    pub(super) fn progress_of(&self, load: &Load) -> Result<Vec<Progress>, CheckpointError> {
+    pub(super) fn progress_of(
+        &self,
+        outgoing: &OutgoingBatch,
+    ) -> Result<Vec<Progress>, CheckpointError> {
         let checkpoint = &self.engine.checkpoint;
         let progress = |(tenant, to): (TenantId, Position)| {
             let mut sent = sent_before(checkpoint, tenant, to.seq)?;
@@ -73,7 +76,7 @@ impl Deliverer {
             }
             Ok(Progress { tenant, checkpoint: checkpoint.id().to_owned(), seq: to.seq, sent })
         };
-        load.ends().map(progress).collect()
+        outgoing.ends().map(progress).collect()
     }
 }
 

@@ -18,7 +18,7 @@ const MAX_REFUSED_IN_A_THOUSAND: usize = 50;
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum DeliveryOutcome {
     Unknown,
     Arrived,
     /// With the receiver's words, or the encoder's.
@@ -27,15 +27,15 @@ pub(super) enum Outcome {
 
 /// One record, and what became of it.
 #[derive(Clone, Debug)]
-pub(super) struct Fate {
+pub(super) struct RecordOutcome {
     pub tenant: TenantId,
     pub at: Position,
     pub event_id: EventId,
-    pub outcome: Outcome,
+    pub outcome: DeliveryOutcome,
 }
 
 /// How many records, from the first on, are settled, and what stops the sink then.
-pub(super) struct Verdict {
+pub(super) struct BatchVerdict {
     pub settled: usize,
     pub stopped: Option<Stopped>,
 }
@@ -47,10 +47,10 @@ pub(super) struct Refusals {
     window: VecDeque<bool>,
 }
 
-impl Fate {
+impl RecordOutcome {
     pub(super) fn letter(&self) -> Option<DeadLetter> {
         match &self.outcome {
-            Outcome::Refused(reason) => Some(DeadLetter {
+            DeliveryOutcome::Refused(reason) => Some(DeadLetter {
                 tenant: self.tenant,
                 at: self.at,
                 event_id: self.event_id,
@@ -61,44 +61,50 @@ impl Fate {
     }
 
     fn is_refused(&self) -> bool {
-        matches!(self.outcome, Outcome::Refused(_))
+        matches!(self.outcome, DeliveryOutcome::Refused(_))
     }
 }
 
-impl Verdict {
+impl BatchVerdict {
     /// Of dead letters that were sent again: one that is refused again is a dead letter still, and
     /// says nothing about the sink.
-    pub(super) fn of_letters(fates: &[Fate], stopped: Option<Stopped>) -> Self {
-        let unknown = fates.iter().position(|fate| fate.outcome == Outcome::Unknown);
-        Self { settled: unknown.unwrap_or(fates.len()), stopped }
+    pub(super) fn of_letters(outcomes: &[RecordOutcome], stopped: Option<Stopped>) -> Self {
+        let unknown =
+            outcomes.iter().position(|outcome| outcome.outcome == DeliveryOutcome::Unknown);
+        Self { settled: unknown.unwrap_or(outcomes.len()), stopped }
     }
 }
 
 impl Refusals {
-    /// Judges the fates of a batch, oldest first. `stopped` is what has stopped its delivery.
-    pub(super) fn judge(&mut self, fates: &[Fate], stopped: Option<Stopped>) -> Verdict {
-        let known = fates.iter().position(|fate| fate.outcome == Outcome::Unknown);
-        let known = &fates[..known.unwrap_or(fates.len())];
+    /// Judges the outcomes of a batch, oldest first. `stopped` is what has stopped its delivery.
+    pub(super) fn judge(
+        &mut self,
+        outcomes: &[RecordOutcome],
+        stopped: Option<Stopped>,
+    ) -> BatchVerdict {
+        let known = outcomes.iter().position(|outcome| outcome.outcome == DeliveryOutcome::Unknown);
+        let known = &outcomes[..known.unwrap_or(outcomes.len())];
         let too_many = self.count(known) || stopped.as_ref().is_some_and(Stopped::is_misconfigured);
         if !too_many {
-            return Verdict { settled: known.len(), stopped };
+            return BatchVerdict { settled: known.len(), stopped };
         }
         *self = Self::default();
-        let run = known.iter().rev().take_while(|fate| fate.is_refused()).count();
+        let run = known.iter().rev().take_while(|outcome| outcome.is_refused()).count();
         // A short run at the end is of the records' own making.
         let kept_back =
-            if run > MAX_REFUSED_IN_A_ROW || known.len() < fates.len() { run } else { 0 };
-        let outcomes: Vec<Outcome> = known.iter().map(|fate| fate.outcome.clone()).collect();
-        Verdict {
+            if run > MAX_REFUSED_IN_A_ROW || known.len() < outcomes.len() { run } else { 0 };
+        let outcomes: Vec<DeliveryOutcome> =
+            known.iter().map(|outcome| outcome.outcome.clone()).collect();
+        BatchVerdict {
             settled: known.len() - kept_back,
             stopped: Some(stopped.unwrap_or_else(|| self::too_many(&outcomes))),
         }
     }
 
     /// Whether these make it too many.
-    fn count(&mut self, fates: &[Fate]) -> bool {
+    fn count(&mut self, outcomes: &[RecordOutcome]) -> bool {
         let mut too_many = false;
-        for refused in fates.iter().map(Fate::is_refused) {
+        for refused in outcomes.iter().map(RecordOutcome::is_refused) {
             self.in_a_row = if refused { self.in_a_row + 1 } else { 0 };
             self.window.push_back(refused);
             if self.window.len() > 1_000 {
@@ -122,9 +128,9 @@ pub(super) fn are_too_many(refused: usize, batch: usize) -> bool {
 }
 
 /// The fault that too many refusals are.
-pub(super) fn too_many(outcomes: &[Outcome]) -> Stopped {
+pub(super) fn too_many(outcomes: &[DeliveryOutcome]) -> Stopped {
     let said = outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Refused(reason) => Some(reason.as_str()),
+        DeliveryOutcome::Refused(reason) => Some(reason.as_str()),
         _ => None,
     });
     Stopped::Sink(Failure::misconfigured(format!(
@@ -137,24 +143,24 @@ pub(super) fn too_many(outcomes: &[Outcome]) -> Stopped {
 mod tests {
     use super::*;
 
-    /// One fate a letter: `a` arrived, `r` refused, `?` unknown.
-    fn fates(text: &str) -> Vec<Fate> {
+    /// One outcome a letter: `a` arrived, `r` refused, `?` unknown.
+    fn outcomes(text: &str) -> Vec<RecordOutcome> {
         let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
-        let fate = |(place, letter)| Fate {
+        let outcome = |(place, letter)| RecordOutcome {
             tenant,
-            at: Position { seq: 1, place },
+            at: Position { seq: 1, record_index },
             event_id: EventId::from_bytes([u8::try_from(place % 256).unwrap(); 20]),
             outcome: match letter {
-                'a' => Outcome::Arrived,
-                'r' => Outcome::Refused("no".into()),
-                _ => Outcome::Unknown,
+                'a' => DeliveryOutcome::Arrived,
+                'r' => DeliveryOutcome::Refused("no".into()),
+                _ => DeliveryOutcome::Unknown,
             },
         };
-        (0..).zip(text.chars()).map(fate).collect()
+        (0..).zip(text.chars()).map(outcome).collect()
     }
 
     fn judge(refusals: &mut Refusals, text: &str) -> (usize, bool) {
-        let verdict = refusals.judge(&fates(text), None);
+        let verdict = refusals.judge(&outcomes(text), None);
         (verdict.settled, verdict.stopped.is_some())
     }
 
@@ -185,7 +191,7 @@ mod tests {
         let mut refusals = Refusals::default();
         assert_eq!(judge(&mut refusals, "aar?ara"), (3, false));
         let stopped = Some(Stopped::Sink(Failure::misconfigured("no")));
-        let verdict = refusals.judge(&fates("aarr?a"), stopped);
+        let verdict = refusals.judge(&outcomes("aarr?a"), stopped);
         assert_eq!((verdict.settled, verdict.stopped.is_some()), (2, true));
     }
 

@@ -18,7 +18,7 @@ mod tests {
             |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
         let pending = |n: u8, backfilled: bool| Pending {
             tenant: tenant(n),
-            at: Position { seq: 1, place: 0 },
+            at: Position { seq: 1, record_index: 0 },
             floor: Day::parse("2026-01-01").unwrap(),
             ceiling: None,
             last: 1,

@@ -7,52 +7,52 @@ use tokio::task::block_in_place;
 use super::{
     Deliverer, Engine, SinkMeter, Stopped,
     delivery::Delivery,
-    load::Load,
-    refusals::{Fate, Verdict, are_too_many},
+    outgoing_batch::OutgoingBatch,
+    refusals::{BatchVerdict, RecordOutcome, are_too_many},
 };
 use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
     clock,
-    sink::{Batch, Failure, Proof},
+    sink::{Acknowledgement, Batch, Failure},
 };
 
-/// A load that waits for its proof.
+/// A load that waits for its acknowledgement.
 pub(super) struct InFlight {
-    load: Load,
-    proof: Proof,
+    outgoing: OutgoingBatch,
+    acknowledgement: Acknowledgement,
 }
 
 impl Deliverer {
     /// Hands the load over, and begins another. Waits for proofs while too many are awaited.
     pub(super) async fn submit(&mut self) -> Result<(), Stopped> {
-        if self.load.is_void() {
+        if self.outgoing.is_void() {
             return Ok(());
         }
-        let next = Load::new(self.load.lane, self.spare.pop().unwrap_or_default());
-        let mut load = std::mem::replace(&mut self.load, next);
-        if load.lane != Lane::Rejected
-            && let Some(stopped) = unwritable(&load)
+        let next = OutgoingBatch::new(self.outgoing.lane, self.spare.pop().unwrap_or_default());
+        let mut outgoing = std::mem::replace(&mut self.outgoing, next);
+        if outgoing.lane != Lane::DeadLetters
+            && let Some(stopped) = unwritable(&outgoing)
         {
             // None of it has been sent; what went before it may have arrived.
             self.settle_all().await?;
             return Err(stopped);
         }
-        if load.lane == Lane::Live && self.plan.plan.keeps_progress() {
-            let progress = block_in_place(|| self.progress_of(&load))?;
-            load.batch.set_progress(progress);
+        if outgoing.lane == Lane::Live && self.plan.plan.keeps_progress() {
+            let progress = block_in_place(|| self.progress_of(&outgoing))?;
+            outgoing.batch.set_progress(progress);
         }
-        self.pace.wait(load.records()).await;
-        let mut handed = self.hand_over(&load).await;
+        self.pace.wait(outgoing.records()).await;
+        let mut handed = self.hand_over(&outgoing).await;
         if matches!(handed, Err(Failure::Reopen)) {
             self.settle_all().await?;
             self.close().await;
             self.ensure_open().await?;
-            handed = self.hand_over(&load).await;
+            handed = self.hand_over(&outgoing).await;
         }
         match handed {
-            Ok(proof) => {
-                self.count(&load);
-                self.in_flight.push_back(InFlight { load, proof });
+            Ok(acknowledgement) => {
+                self.count(&outgoing);
+                self.in_flight.push_back(InFlight { outgoing, acknowledgement });
                 self.settle_given().await?;
                 while self.in_flight.len() >= self.limits.in_flight.max(1) {
                     self.settle_oldest().await?;
@@ -63,25 +63,25 @@ impl Deliverer {
                 self.close_if_broken(&failure).await;
                 // What went before it may have arrived all the same.
                 self.settle_all().await?;
-                self.deliver_in_parts(load, failure).await
+                self.deliver_in_parts(outgoing, failure).await
             }
         }
     }
 
-    async fn hand_over(&mut self, load: &Load) -> Result<Proof, Failure> {
+    async fn hand_over(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
         match self.sink.as_mut() {
             // Nothing for the receiver; but the loads before it come first.
-            _ if load.batch.is_empty() => Ok(Proof::given()),
-            Some(sink) => sink.deliver(&load.batch).await,
+            _ if outgoing.batch.is_empty() => Ok(Acknowledgement::received()),
+            Some(sink) => sink.deliver(&outgoing.batch).await,
             None => Err(Failure::retry("the sink is closed")),
         }
     }
 
-    fn count(&self, load: &Load) {
+    fn count(&self, outgoing: &OutgoingBatch) {
         self.engine.meters.progress(&self.meter);
-        if !load.batch.is_empty() {
+        if !outgoing.batch.is_empty() {
             self.meter.batches.fetch_add(1, Relaxed);
-            self.meter.octets.fetch_add(load.batch.octets().len() as u64, Relaxed);
+            self.meter.bytes.fetch_add(outgoing.batch.bytes().len() as u64, Relaxed);
         }
     }
 
@@ -94,42 +94,55 @@ impl Deliverer {
 
     /// Settles those at the front whose proof is there.
     async fn settle_given(&mut self) -> Result<(), Stopped> {
-        while matches!(self.in_flight.front(), Some(InFlight { proof: Proof::Given(_), .. })) {
+        while matches!(
+            self.in_flight.front(),
+            Some(InFlight { acknowledgement: Acknowledgement::Received(_), .. })
+        ) {
             self.settle_oldest().await?;
         }
         Ok(())
     }
 
     async fn settle_oldest(&mut self) -> Result<(), Stopped> {
-        let Some(InFlight { load, proof }) = self.in_flight.front_mut() else { return Ok(()) };
+        let Some(InFlight { outgoing, acknowledgement }) = self.in_flight.front_mut() else {
+            return Ok(());
+        };
         // Taken by reference: if this is given up halfway, the load is still there.
         let result = match proof {
-            Proof::Given(receipt) => Ok(std::mem::take(receipt)),
-            Proof::Awaited(receipt) => receipt.await,
+            Acknowledgement::Received(receipt) => Ok(std::mem::take(receipt)),
+            Acknowledgement::Pending(receipt) => receipt.await,
         };
-        let mut delivery = Delivery::of(load.batch.len());
-        delivery.take(&load.batch, result);
-        let Some(InFlight { load, .. }) = self.in_flight.pop_front() else { return Ok(()) };
+        let mut delivery = Delivery::of(outgoing.batch.len());
+        delivery.take(&outgoing.batch, result);
+        let Some(InFlight { outgoing, .. }) = self.in_flight.pop_front() else { return Ok(()) };
         if let Some(Stopped::Sink(failure)) = &delivery.stopped {
             let failure = failure.clone();
             self.close_if_broken(&failure).await;
         }
-        self.finish(load, delivery).await
+        self.finish(outgoing, delivery).await
     }
 
     /// Delivers a load in as many parts as the receiver wants, after it has refused the whole.
-    async fn deliver_in_parts(&mut self, load: Load, failure: Failure) -> Result<(), Stopped> {
-        let mut delivery = Delivery::of(load.batch.len());
-        delivery.take(&load.batch, Err(failure));
-        self.finish(load, delivery).await
+    async fn deliver_in_parts(
+        &mut self,
+        outgoing: OutgoingBatch,
+        failure: Failure,
+    ) -> Result<(), Stopped> {
+        let mut delivery = Delivery::of(outgoing.batch.len());
+        delivery.take(&outgoing.batch, Err(failure));
+        self.finish(outgoing, delivery).await
     }
 
-    /// Sends what is still to be sent of a load, and settles it.
-    async fn finish(&mut self, load: Load, mut delivery: Delivery) -> Result<(), Stopped> {
+    /// Sends what is still to be sent of a outgoing, and settles it.
+    async fn finish(
+        &mut self,
+        outgoing: OutgoingBatch,
+        mut delivery: Delivery,
+    ) -> Result<(), Stopped> {
         while let Some(part) = delivery.next() {
             let Some(sink) = self.sink.as_mut() else { break };
             let result = match sink.deliver(&part).await {
-                Ok(proof) => proof.wait().await,
+                Ok(acknowledgement) => acknowledgement.wait().await,
                 Err(failure) => Err(failure),
             };
             self.engine.meters.progress(&self.meter);
@@ -139,35 +152,35 @@ impl Deliverer {
             }
             delivery.take(&part, result);
         }
-        self.settle(load, delivery).await
+        self.settle(outgoing, delivery).await
     }
 
-    /// Moves the cursors as far as every record's fate is known, dead letters and mark in the same
+    /// Moves the cursors as far as every record's outcome is known, dead letters and mark in the same
     /// transaction. What has arrived is confirmed before anything stops the sink, so that it is
     /// not sent again.
-    async fn settle(&mut self, load: Load, delivery: Delivery) -> Result<(), Stopped> {
-        let fates = load.fates(delivery.outcomes);
-        let verdict = match load.lane {
-            Lane::Rejected => Verdict::of_letters(&fates, delivery.stopped),
-            _ => self.refusals.judge(&fates, delivery.stopped),
+    async fn settle(&mut self, outgoing: OutgoingBatch, delivery: Delivery) -> Result<(), Stopped> {
+        let outcomes = outgoing.outcomes(delivery.outcomes);
+        let verdict = match outgoing.lane {
+            Lane::DeadLetters => BatchVerdict::of_letters(&outcomes, delivery.stopped),
+            _ => self.refusals.judge(&outcomes, delivery.stopped),
         };
-        let settled = &fates[..verdict.settled];
-        let letters: Vec<DeadLetter> = settled.iter().filter_map(Fate::letter).collect();
+        let settled = &outcomes[..verdict.settled];
+        let letters: Vec<DeadLetter> = settled.iter().filter_map(RecordOutcome::letter).collect();
         let sent = (settled.len() - letters.len()) as u64;
-        let moves = load.moves(&fates, verdict.settled);
+        let moves = outgoing.moves(&outcomes, verdict.settled);
         if !moves.is_empty() {
             commit(
                 &self.engine,
                 &self.meter,
                 &Advance {
                     sink: &self.plan.name,
-                    lane: load.lane,
+                    lane: outgoing.lane,
                     moves: &moves,
                     mark: delivery.mark.as_deref(),
                     sent,
-                    truncated: load.batch.truncated(),
+                    truncated: outgoing.batch.truncated(),
                     dead_letters: &letters,
-                    delivered_letters: &load.delivered_letters(settled),
+                    delivered_letters: &outgoing.delivered_letters(settled),
                     now_ms: clock::now().as_millisecond(),
                 },
             )
@@ -184,17 +197,17 @@ impl Deliverer {
         for letter in &letters {
             tracing::debug!(sink = self.plan.name, event_id = %letter.event_id, error = letter.reason, "a dead letter");
         }
-        if !letters.is_empty() || !load.delivered_letters(settled).is_empty() {
+        if !letters.is_empty() || !outgoing.delivered_letters(settled).is_empty() {
             // The other sinks are told.
-            self.engine.ring();
+            self.engine.notify_log_grown();
         }
         self.delivered += sent;
         if sent > 0 {
-            self.engine.meters.proven(&self.meter);
+            self.engine.meters.acknowledged(&self.meter);
         } else {
             self.engine.meters.progress(&self.meter);
         }
-        self.keep_buffer(load.batch);
+        self.keep_buffer(outgoing.batch);
         verdict.stopped.map_or(Ok(()), Err)
     }
 
@@ -216,17 +229,17 @@ impl Deliverer {
 }
 
 /// So many that cannot be written for this sink are no matter of single records.
-fn unwritable(load: &Load) -> Option<Stopped> {
-    let (refused, first) = load.refused();
-    let first = first.filter(|_| are_too_many(refused, load.records()))?;
-    let records = load.records();
+fn unwritable(outgoing: &OutgoingBatch) -> Option<Stopped> {
+    let (refused, first) = outgoing.refused();
+    let first = first.filter(|_| are_too_many(refused, outgoing.records()))?;
+    let records = outgoing.records();
     Some(Stopped::Sink(Failure::misconfigured(format!(
         "{refused} of {records} records cannot be sent as this sink is configured, the first: {first}"
     ))))
 }
 
 /// What has arrived must not be sent again because a disk is full: the commit is tried until there
-/// is room, while the sink waits.
+/// is budget, while the sink waits.
 async fn commit(
     engine: &Engine,
     meter: &SinkMeter,

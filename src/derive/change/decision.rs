@@ -7,9 +7,9 @@ use crate::model::{Catalog, Cause, Change, ChangeKind, Day, ProfileSlot, Side, S
 /// without a base that is not the first says nothing: the next one that has a base will.
 pub(super) fn changes<'a>(measured: &Measured<'a>, out: &mut Vec<Change<'a>>) {
     let now = measured.catalog;
-    let (base, then) = match &measured.against.base {
+    let (base, then) = match &measured.comparison.base {
         Some(base) => (Some(base), base.catalog),
-        None if measured.against.first_contact => (None, None),
+        None if measured.comparison.first_contact => (None, None),
         None => return,
     };
     if then.is_some_and(|then| std::ptr::eq(then, now)) {

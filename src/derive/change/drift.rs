@@ -4,10 +4,10 @@ use super::{Both, Compared, delta};
 use crate::model::{Change, ChangeKind, DriftFrom, Number, Target};
 
 pub(super) fn changes<'a>(compared: &Compared<'a, '_>, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
-    if compared.measured.against.behind {
+    if compared.measured.comparison.behind {
         return;
     }
-    let Some(baseline) = compared.measured.against.baseline else { return };
+    let Some(baseline) = compared.measured.comparison.baseline else { return };
     let Some(target) = baseline.target(both.now.name) else { return };
     let is_below = |point: &super::Point<'_>| target.is_missed(point.score, point.percentage);
     let Some(now) = is_below(&both.now) else { return };

@@ -24,12 +24,12 @@ pub struct Measured<'a> {
     pub historical: bool,
     pub backfilled: bool,
     pub catalog: &'a Catalog,
-    pub against: &'a Against<'a>,
+    pub comparison: &'a Comparison<'a>,
 }
 
 /// What an entry is measured against.
 #[derive(Debug, Default)]
-pub struct Against<'a> {
+pub struct Comparison<'a> {
     /// `None` where there is none, or nobody asks for changes.
     pub base: Option<Base<'a>>,
     /// No whole day of this tenant came before it.
@@ -64,14 +64,14 @@ pub struct Point<'a> {
 /// Everything that has changed, by control. `points` are the day's, sorted by name, each once.
 pub fn changes<'a>(measured: &Measured<'a>, points: &[Point<'a>]) -> Vec<Change<'a>> {
     let mut changes = Vec::new();
-    if let Some(base) = &measured.against.base {
-        let moved = !measured.against.behind && base.has_moved(measured.catalog);
+    if let Some(base) = &measured.comparison.base {
+        let moved = !measured.comparison.behind && base.has_moved(measured.catalog);
         let compared = Compared { measured, base, moved };
         for (then, now) in joined(&base.facts.controls, points) {
             compared.control(then, now, &mut changes);
         }
     }
-    if !measured.against.behind {
+    if !measured.comparison.behind {
         decision::changes(measured, &mut changes);
     }
     changes.sort_by(|a, b| (a.control, a.what).cmp(&(b.control, b.what)));
@@ -144,7 +144,7 @@ impl<'a> Compared<'a, '_> {
         let extents = differ(then.count, now.count)
             || differ(then.total, now.total)
             || matches!((then.on, now.on), (Some(then), Some(now)) if then != now);
-        let targets = self.measured.against.baseline.is_some();
+        let targets = self.measured.comparison.baseline.is_some();
         if !(scores || shares || extents || self.moved || targets) {
             return;
         }

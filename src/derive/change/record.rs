@@ -30,7 +30,7 @@ pub(in crate::derive) fn expired<'a>(
     control: &'a str,
     entry: &Entry<'a>,
 ) -> Option<ChangeRecord<'a>> {
-    let base = entry.against.base.as_ref()?.facts.day;
+    let base = entry.comparison.base.as_ref()?.facts.day;
     let slot = entry.catalog.find(control)?;
     let taken = slot.decision()?;
     let state = taken.state.as_deref();

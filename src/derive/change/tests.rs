@@ -90,7 +90,7 @@ impl Case {
             backfilled: false,
             earlier: &self.earlier,
         };
-        let against = Against {
+        let comparison = Comparison {
             base: Some(base),
             first_contact: false,
             behind: self.behind,
@@ -101,7 +101,7 @@ impl Case {
             historical: self.historical,
             backfilled: false,
             catalog: &self.catalog_now,
-            against: &against,
+            comparison: &against,
         };
         let points: Vec<Point<'_>> = self.now.controls.iter().map(Point::of).collect();
         f(changes(&measured, &points))
@@ -235,13 +235,13 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
     let catalog = Catalog::new(vec![slot("A", 8.0, false, vec![old])]);
     for (first_contact, told) in [(true, 1), (false, 0)] {
-        let against = Against { base: None, first_contact, ..Against::default() };
+        let comparison = Comparison { base: None, first_contact, ..Comparison::default() };
         let measured = Measured {
             day: Day::parse("2026-11-22").unwrap(),
             historical: false,
             backfilled: false,
             catalog: &catalog,
-            against: &against,
+            comparison: &against,
         };
         let a = facts("A", 0.0, 0.0);
         let found = changes(&measured, &[Point::of(&a)]);

@@ -26,7 +26,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional("api_key", Shape::Secret, "The API key, base64 of id:key as Kibana shows it,"),
     optional("username", Shape::Text, "or a user,"),
     optional("password", Shape::Secret, "with the password."),
-    optional("batch_size", Shape::Size, "Octets of a request before compression; default 2MiB."),
+    optional("batch_size", Shape::Size, "Bytes of a request before compression; default 2MiB."),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,
@@ -41,7 +41,7 @@ pub(super) struct ElasticPlan {
     pub format: FormatName,
     pub login: Login,
     pub web: Web,
-    octets: usize,
+    bytes: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -73,8 +73,8 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
             return None;
         }
     };
-    let octets = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
-    if octets.is_some_and(|octets| !(64 << 10..=64 << 20).contains(&octets)) {
+    let bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
+    if bytes.is_some_and(|bytes| !(64 << 10..=64 << 20).contains(&bytes)) {
         section.fault("batch_size", "`batch_size` must be from 64KiB to 64MiB");
     }
     let mut url = url?;
@@ -87,7 +87,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         format: read_format(section, FormatName::Ecs),
         login,
         web: Web::read(section),
-        octets: octets.unwrap_or(2 << 20),
+        bytes: bytes.unwrap_or(2 << 20),
     }))
 }
 
@@ -100,12 +100,12 @@ impl Plan for ElasticPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the cluster stored the document"
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 2_000, octets: self.octets, in_flight: 1 }
+        Limits { records: 2_000, bytes: self.bytes, in_flight: 1 }
     }
 
     fn wanted_labels(&self) -> Vec<String> {

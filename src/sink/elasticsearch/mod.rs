@@ -1,4 +1,4 @@
-//! Elasticsearch and OpenSearch, by `_bulk`. Proof: for every record of its own, 201, or 409 where
+//! Elasticsearch and OpenSearch, by `_bulk`. Acknowledgement: for every record of its own, 201, or 409 where
 //! a document of that id is there already: the `event_id` is the document's id, so that what is
 //! sent again changes nothing. (An id is unique within one backing index of a data stream: what is
 //! sent again after a rollover is there twice.)

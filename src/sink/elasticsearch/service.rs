@@ -12,12 +12,12 @@ use crate::{
     format::{FormatName, Formatter},
     model::Record,
     sink::{
-        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, formatter,
         web::secret_header,
     },
 };
 
-/// An item of an answer has a few hundred octets.
+/// An item of an answer has a few hundred bytes.
 const MAX_ANSWER: usize = 8 << 20;
 
 struct Elastic {
@@ -76,14 +76,17 @@ impl Sink for Elastic {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let request = self.request()?;
-            let answer = self.plan.web.post(request, batch.octets().to_vec(), MAX_ANSWER).await?;
+            let answer = self.plan.web.post(request, batch.bytes().to_vec(), MAX_ANSWER).await?;
             if answer.status != 200 {
                 return Err(answer.failure("the cluster"));
             }
-            answer::read(&answer.body, batch.len()).map(|()| Proof::given())
+            answer::read(&answer.body, batch.len()).map(|()| Acknowledgement::received())
         })
     }
 }

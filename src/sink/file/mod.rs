@@ -1,4 +1,4 @@
-//! A file of lines. Proof: `fdatasync` returned. The length up to which records are confirmed is
+//! A file of lines. Acknowledgement: `fdatasync` returned. The length up to which records are confirmed is
 //! kept with the cursor, and the file is cut back to it when it is opened, so that a crash leaves
 //! neither a torn line nor a record twice. A file that is full is put aside between two batches, and
 //! the mark of the next is kept before anything is written to it.
@@ -14,8 +14,8 @@ use std::{
 
 use self::rotation::Rotation;
 use super::{
-    Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Proof, Receipt, Refusal,
-    Sink, chain, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Receipt,
+    Refusal, Sink, chain, formatter, read_format,
 };
 use crate::{
     clock,
@@ -46,13 +46,13 @@ struct FilePlan {
 struct FileSink {
     path: PathBuf,
     file: File,
-    /// Octets up to which everything is confirmed.
+    /// Bytes up to which everything is confirmed.
     length: u64,
     identity: Identity,
     /// The day on which it was last written to.
     day: Day,
     rotation: Rotation,
-    /// Octets of the heading.
+    /// Bytes of the heading.
     heading: u64,
     formatter: Formatter,
 }
@@ -95,14 +95,14 @@ impl Plan for FilePlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the file was synced to the disk"
     }
 
     fn limits(&self) -> Limits {
         // A batch goes into one file.
         let file = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
-        Limits { records: 5_000, octets: file.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
+        Limits { records: 5_000, bytes: file.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
     }
 
     fn claims(&self) -> Option<String> {
@@ -156,8 +156,11 @@ impl Sink for FileSink {
         Some(Mark { identity: self.identity, length: self.length }.write())
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
-        match tokio::task::block_in_place(|| self.rotate(batch.octets().len() as u64)) {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
+        match tokio::task::block_in_place(|| self.rotate(batch.bytes().len() as u64)) {
             Ok(false) => {}
             Ok(true) => return Box::pin(std::future::ready(Err(Failure::Reopen))),
             Err(error) => {
@@ -165,9 +168,9 @@ impl Sink for FileSink {
                 return Box::pin(std::future::ready(Err(failure)));
             }
         }
-        let appended = tokio::task::block_in_place(|| self.append(batch.octets()));
+        let appended = tokio::task::block_in_place(|| self.append(batch.bytes()));
         let path = self.path.clone();
-        Box::pin(std::future::ready(appended.map(Proof::Given).map_err(|error| {
+        Box::pin(std::future::ready(appended.map(Acknowledgement::Received).map_err(|error| {
             match io_failure(&path, &error) {
                 // After a failed write or sync nobody knows what the disk holds: open it anew.
                 Failure::Retry { reason, .. } => Failure::Broken { reason },
@@ -189,7 +192,7 @@ impl FileSink {
         Ok(due)
     }
 
-    fn append(&mut self, octets: &[u8]) -> std::io::Result<Receipt> {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<Receipt> {
         let now = std::fs::metadata(&self.path).ok();
         // Opened anew, so that the mark of what is there now is kept before anything is written.
         match now.map(|now| (Identity::of(&now), now.len())) {
@@ -200,9 +203,9 @@ impl FileSink {
             _ => return Err(std::io::Error::other("it was moved aside; going on in a new one")),
         }
         self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(octets)?;
+        self.file.write_all(bytes)?;
         self.file.sync_data()?;
-        self.length += octets.len() as u64;
+        self.length += bytes.len() as u64;
         self.day = Day::of(clock::now());
         Ok(Receipt { mark: Some(Mark { identity: self.identity, length: self.length }.write()) })
     }

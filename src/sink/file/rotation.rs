@@ -9,7 +9,7 @@ use crate::model::Day;
 /// When a file is full.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rotation {
-    /// It would become larger than this, in octets.
+    /// It would become larger than this, in bytes.
     pub size: Option<u64>,
     /// It was begun on another UTC day.
     pub daily: bool,
@@ -18,7 +18,7 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// Whether the file is to be put aside before so many octets more.
+    /// Whether the file is to be put aside before so many bytes more.
     pub(super) fn is_due(&self, length: u64, more: u64, begun: Day, today: Day) -> bool {
         let full = self.size.is_some_and(|size| length + more > size);
         length > 0 && (full || (self.daily && begun != today))

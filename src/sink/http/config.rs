@@ -40,7 +40,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         Shape::Integer { min: 1, max: 100_000 },
         "Records in a request, at most; default 500.",
     ),
-    optional("batch_size", Shape::Size, "Octets of a request before compression; default 512KiB."),
+    optional("batch_size", Shape::Size, "Bytes of a request before compression; default 512KiB."),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,
@@ -77,8 +77,8 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault("old_signing_secret", "`old_signing_secret` goes with `signing_secret`");
     }
     let number = |key: &str| section.integer(key).and_then(|n| usize::try_from(n).ok());
-    let octets = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
-    if octets.is_some_and(|octets| !(1 << 10..=64 << 20).contains(&octets)) {
+    let bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
+    if bytes.is_some_and(|bytes| !(1 << 10..=64 << 20).contains(&bytes)) {
         section.fault("batch_size", "`batch_size` must be from 1KiB to 64MiB");
     }
     Some(Box::new(HttpPlan {
@@ -90,7 +90,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         web: Web::read(section),
         limits: Limits {
             records: number("batch_records").unwrap_or(500),
-            octets: octets.unwrap_or(512 << 10),
+            bytes: bytes.unwrap_or(512 << 10),
             in_flight: 1,
         },
     }))
@@ -122,7 +122,7 @@ impl Plan for HttpPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the endpoint answered with success"
     }
 

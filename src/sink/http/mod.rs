@@ -1,4 +1,4 @@
-//! A webhook: batches of records, posted. Proof: an answer of success, 200 to 299.
+//! A webhook: batches of records, posted. Acknowledgement: an answer of success, 200 to 299.
 
 mod config;
 mod service;

@@ -8,8 +8,8 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, formatter,
-        web::{Answer, secret_headers},
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, formatter,
+        web::{HttpResponse, secret_headers},
     },
 };
 
@@ -56,7 +56,10 @@ impl Sink for Http {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let body = self.body(batch);
             let mut request = self
@@ -82,13 +85,13 @@ impl Sink for Http {
 
 impl Http {
     fn body(&self, batch: &Batch) -> Vec<u8> {
-        let mut body = Vec::with_capacity(batch.octets().len() + 16);
+        let mut body = Vec::with_capacity(batch.bytes().len() + 16);
         if let Some(heading) = &self.heading {
             body.extend_from_slice(heading.as_bytes());
             body.push(b'\n');
         }
         if !self.plan.array {
-            body.extend_from_slice(batch.octets());
+            body.extend_from_slice(batch.bytes());
             return body;
         }
         body.push(b'[');
@@ -112,9 +115,9 @@ fn secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
 }
 
 /// What an answer means. A body that is refused as such is halved until one record stands alone.
-fn understand(answer: &Answer) -> Result<Proof, Failure> {
+fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match answer.status {
-        200..=299 => Ok(Proof::given()),
+        200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
             reason: format!("the endpoint answered HTTP {}: {}", answer.status, answer.words()),
             arrived: Vec::new(),

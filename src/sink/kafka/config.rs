@@ -290,7 +290,7 @@ impl Plan for KafkaPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         match self.delivery {
             Delivery::ExactlyOnce { .. } => "the cluster committed the transaction",
             Delivery::AtLeastOnce => "all in-sync replicas have it",
@@ -301,9 +301,9 @@ impl Plan for KafkaPlan {
         match self.delivery {
             // A transaction costs some round trips, whatever is in it.
             Delivery::ExactlyOnce { .. } => {
-                Limits { records: 10_000, octets: 12 << 20, in_flight: 1 }
+                Limits { records: 10_000, bytes: 12 << 20, in_flight: 1 }
             }
-            Delivery::AtLeastOnce => Limits { records: 5_000, octets: 4 << 20, in_flight: 1 },
+            Delivery::AtLeastOnce => Limits { records: 5_000, bytes: 4 << 20, in_flight: 1 },
         }
     }
 

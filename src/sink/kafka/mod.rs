@@ -1,4 +1,4 @@
-//! Apache Kafka. Proof: the commit of a transaction that holds the records and, in a compacted
+//! Apache Kafka. Acknowledgement: the commit of a transaction that holds the records and, in a compacted
 //! topic, how far they reach; or, without `exactly_once`, the delivery report of every record,
 //! which an idempotent producer with `acks=all` gives when all in-sync replicas have it.
 //!

@@ -87,7 +87,7 @@ fn hex(digest: &[u8]) -> String {
 }
 
 fn parse_digest(hex: &str) -> Option<[u8; 32]> {
-    // An event id is 20 octets in hex, and so is each part of this.
+    // An event id is 20 bytes in hex, and so is each part of this.
     let (front, back) = (hex.get(..40)?, hex.get(24..64).filter(|_| hex.len() == 64)?);
     let (front, back) = (EventId::parse(front)?, EventId::parse(back)?);
     let mut digest = [0; 32];

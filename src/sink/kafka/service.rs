@@ -24,8 +24,8 @@ use crate::{
     format::Formatter,
     model::{Record, SCHEMA},
     sink::{
-        Batch, BoxFuture, Context, Failure, Item, Progress, Proof, Refusal, Sink, chain, formatter,
-        template::Template,
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Item, Progress, Refusal, Sink, chain,
+        formatter, template::Template,
     },
 };
 
@@ -38,7 +38,7 @@ const CALLS: u32 = 3;
 /// a delivery was cut short.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
-const A_MOMENT: Duration = Duration::from_millis(10);
+const REPORT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 const METADATA_TRIES: u32 = 5;
 
 const COMPACT: &str = "create it with cleanup.policy=compact";
@@ -202,7 +202,10 @@ impl Sink for Kafka {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             match self.delivery.clone() {
                 Delivery::AtLeastOnce => self.deliver_plainly(batch).await,
@@ -229,7 +232,7 @@ impl Sink for Kafka {
 }
 
 impl Kafka {
-    async fn deliver_plainly(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    async fn deliver_plainly(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
         let refused = block_in_place(|| self.send_all(batch))?;
         if !self.producer.context().all(MESSAGE_TIMEOUT * 2).await {
@@ -237,7 +240,7 @@ impl Kafka {
         }
         let failed = self.producer.context().take_failed();
         if failed.is_empty() && refused.is_empty() {
-            return Ok(Proof::given());
+            return Ok(Acknowledgement::received());
         }
         if let Some((_, worst)) = failed.iter().find(|(_, error)| !is_poison(error)) {
             return Err(self.failure(worst));
@@ -261,7 +264,7 @@ impl Kafka {
         batch: &Batch,
         transactional_id: &str,
         progress_topic: &str,
-    ) -> Result<Proof, Failure> {
+    ) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
         self.producer.begin_transaction().map_err(|error| broken(&error))?;
         let sent = block_in_place(|| {
@@ -275,7 +278,7 @@ impl Kafka {
             Ok(refused) if refused.is_empty() => {
                 self.settled().await;
                 match call(&self.producer, |p| p.commit_transaction(CALL_TIMEOUT)).await {
-                    Ok(()) => return Ok(Proof::given()),
+                    Ok(()) => return Ok(Acknowledgement::received()),
                     Err(error) => match self.ended_badly(&error) {
                         Ending::Abort(failure) => failure,
                         Ending::Renew(failure) => return Err(failure),
@@ -297,7 +300,7 @@ impl Kafka {
     async fn settled(&self) {
         self.producer.context().all(MESSAGE_TIMEOUT).await;
         // A report counts as on its way until a moment after it was given.
-        let until = Instant::now() + A_MOMENT;
+        let until = Instant::now() + REPORT_POLL_INTERVAL;
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             yield_now().await;
         }

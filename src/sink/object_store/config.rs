@@ -206,12 +206,12 @@ impl Plan for ObjectPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the store has the object"
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 10_000, octets: 16 << 20, in_flight: 1 }
+        Limits { records: 10_000, bytes: 16 << 20, in_flight: 1 }
     }
 
     fn whole_entries(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Objects in S3, Azure Blob Storage or Google Cloud Storage. Proof: the store has the object, new or
+//! Objects in S3, Azure Blob Storage or Google Cloud Storage. Acknowledgement: the store has the object, new or
 //! since an earlier attempt.
 //!
 //! An object holds what one entry of a tenant's log gave, and is named after the ids of its events. So

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     format::Formatter,
     model::Record,
-    sink::{Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, formatter},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, formatter},
 };
 
 /// Objects on their way at a time.
@@ -59,7 +59,10 @@ impl Sink for Objects {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let this = &*self;
             let puts = objects(batch).into_iter().map(|object| this.put(object, batch));
@@ -75,7 +78,7 @@ impl Sink for Objects {
                     }
                 }
             }
-            Ok(Proof::given())
+            Ok(Acknowledgement::received())
         })
     }
 }

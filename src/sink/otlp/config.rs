@@ -65,12 +65,12 @@ impl Plan for OtlpPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the receiver took every record"
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 1_000, octets: 1 << 20, in_flight: 1 }
+        Limits { records: 1_000, bytes: 1 << 20, in_flight: 1 }
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

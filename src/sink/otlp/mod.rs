@@ -1,4 +1,4 @@
-//! OpenTelemetry logs over HTTP, in OTLP's JSON form. Proof: HTTP 200 without a partial success,
+//! OpenTelemetry logs over HTTP, in OTLP's JSON form. Acknowledgement: HTTP 200 without a partial success,
 //! which says that the receiver has taken all records of the request.
 //!
 //! Source: the OTLP specification 1.x, and the protocol's JSON mapping: names in lowerCamelCase,

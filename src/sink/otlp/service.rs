@@ -7,8 +7,8 @@ use crate::{
     format::{Formatter, cef_severity, json_string},
     model::{Body, Outcome, Record},
     sink::{
-        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, formatter,
-        web::{Answer, secret_headers},
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, formatter,
+        web::{HttpResponse, secret_headers},
     },
 };
 
@@ -69,7 +69,10 @@ impl Sink for Otlp {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let mut body = self.head.clone();
             for (index, item) in batch.items().iter().enumerate() {
@@ -172,7 +175,7 @@ struct PartialSuccess {
 /// What an answer means. Only 429, 502, 503 and 504 may pass by themselves. Records that were
 /// rejected must not be sent again as they were, and nobody says which they are: the batch is
 /// halved until they stand alone.
-fn understand(answer: &Answer) -> Result<Proof, Failure> {
+fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match answer.status {
         200 => {
             let exported: Exported = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -182,7 +185,7 @@ fn understand(answer: &Answer) -> Result<Proof, Failure> {
                 number => number.as_u64().unwrap_or(0),
             };
             if rejected == 0 {
-                return Ok(Proof::given());
+                return Ok(Acknowledgement::received());
             }
             let reason = format!("the receiver rejected {rejected} records: {error_message}");
             Err(Failure::TooLarge { reason, arrived: Vec::new() })

@@ -74,13 +74,13 @@ impl Plan for SentinelPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the ingestion API took it"
     }
 
     fn limits(&self) -> Limits {
         // With one large record beyond it, a batch is still below 1 MB.
-        Limits { records: 1_000, octets: 800_000, in_flight: 1 }
+        Limits { records: 1_000, bytes: 800_000, in_flight: 1 }
     }
 
     fn token_resource(&self) -> Option<&str> {

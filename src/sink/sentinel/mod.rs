@@ -1,4 +1,4 @@
-//! Microsoft Sentinel and Log Analytics, by the Logs Ingestion API. Proof: HTTP 204. There is no
+//! Microsoft Sentinel and Log Analytics, by the Logs Ingestion API. Acknowledgement: HTTP 204. There is no
 //! deduplication on that side: what is sent again is there twice, under the same `event_id`.
 //!
 //! Source: Microsoft's documentation of the Logs Ingestion API, version 2023-01-01: an array of

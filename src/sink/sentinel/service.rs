@@ -10,7 +10,8 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, Tokens, formatter, web::Answer,
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, Tokens, formatter,
+        web::HttpResponse,
     },
 };
 
@@ -61,7 +62,7 @@ impl Sentinel {
         })
     }
 
-    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<Answer, Failure> {
+    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<HttpResponse, Failure> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
             .map_err(|_| Failure::retry("the token is not text for a header"))?;
         authorization.set_sensitive(true);
@@ -90,9 +91,12 @@ impl Sink for Sentinel {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
-            let mut body = Vec::with_capacity(batch.octets().len() + batch.len() + 2);
+            let mut body = Vec::with_capacity(batch.bytes().len() + batch.len() + 2);
             for (index, item) in batch.items().iter().enumerate() {
                 body.push(if index == 0 { b'[' } else { b',' });
                 body.extend_from_slice(batch.payload(item));
@@ -111,10 +115,10 @@ impl Sink for Sentinel {
     }
 }
 
-fn understand(answer: &Answer) -> Result<Proof, Failure> {
+fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
     let said = format!("the ingestion API answered HTTP {}: {}", answer.status, answer.words());
     match answer.status {
-        200 | 204 => Ok(Proof::given()),
+        200 | 204 => Ok(Acknowledgement::received()),
         400 => Err(Failure::TooLarge { reason: said, arrived: Vec::new() }),
         403 => Err(Failure::misconfigured(format!(
             "{said}: give this application the role Monitoring Metrics Publisher on the data collection rule; it takes up to half an hour"

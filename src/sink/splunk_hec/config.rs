@@ -123,7 +123,7 @@ impl Plan for HecPlan {
         FormatName::Json
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         match self.acknowledgement {
             Acknowledgement::Required => "the indexer acknowledged it",
             Acknowledgement::Auto => {
@@ -137,7 +137,7 @@ impl Plan for HecPlan {
         // 1 MB is what Splunk Cloud documents as the size to respect, before compression.
         Limits {
             records: 1_000,
-            octets: 512 << 10,
+            bytes: 512 << 10,
             // Without acknowledgement the proof comes with the answer, and nothing is in flight.
             in_flight: if self.acknowledgement == Acknowledgement::Off { 1 } else { 16 },
         }

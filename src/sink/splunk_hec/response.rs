@@ -22,7 +22,7 @@ pub(super) fn read(
     retry_after: Option<Duration>,
     events: usize,
 ) -> Result<Option<u64>, Failure> {
-    let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
+    let answer: HecReply = serde_json::from_slice(body).unwrap_or_default();
     let reason = describe(status, &answer);
     match (status, answer.code) {
         (200, Some(0 | 24 | 25)) => Ok(answer.ack_id),
@@ -31,7 +31,7 @@ pub(super) fn read(
         }
         (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
         (_, Some(5 | 6 | 12 | 13 | 15)) => Err(poison(&answer, reason, events)),
-        // Whatever else it may be, it is no proof: a proxy's page, or a code that nobody has
+        // Whatever else it may be, it is no acknowledgement: a proxy's page, or a code that nobody has
         // published. Somebody has to look.
         _ => Err(Failure::misconfigured(reason)),
     }
@@ -50,7 +50,7 @@ pub(super) fn read_acks(
         let said = acks.into_iter().filter(|(_, indexed)| *indexed);
         return Ok(said.filter_map(|(id, _)| id.parse().ok()).collect());
     }
-    let answer: Answer = serde_json::from_slice(body).unwrap_or_default();
+    let answer: HecReply = serde_json::from_slice(body).unwrap_or_default();
     match (answer.code, read(status, body, retry_after, 0)) {
         (Some(10 | 11), Err(failure)) => Err(Failure::Broken { reason: failure.to_string() }),
         (_, Err(Failure::TooLarge { reason, .. })) => Err(Failure::Misconfigured { reason }),
@@ -66,7 +66,7 @@ struct Acks {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Answer {
+struct HecReply {
     #[serde(rename = "ackId")]
     ack_id: Option<u64>,
     code: Option<u32>,
@@ -77,14 +77,14 @@ struct Answer {
 }
 
 /// Those before the named event may or may not have been taken: all others are sent again.
-fn poison(answer: &Answer, reason: String, events: usize) -> Failure {
+fn poison(answer: &HecReply, reason: String, events: usize) -> Failure {
     match answer.invalid_event.filter(|index| *index < events) {
         Some(index) => Failure::Poison { refused: vec![(index, reason)], rest_delivered: false },
         None => Failure::TooLarge { reason, arrived: Vec::new() },
     }
 }
 
-fn describe(status: u16, answer: &Answer) -> String {
+fn describe(status: u16, answer: &HecReply) -> String {
     let Some(code) = answer.code else {
         return format!(
             "the collector answered HTTP {status} without a code: a proxy, or not a collector"

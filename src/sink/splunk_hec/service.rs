@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::{acks::acknowledged, config::HecPlan, envelope::Envelope, post::Collectors};
 use crate::{
     model::Record,
-    sink::{Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink, chain, web::compress},
+    sink::{
+        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, web::compress,
+    },
 };
 
 struct Hec {
@@ -45,20 +47,24 @@ impl Sink for Hec {
         self.envelope.write(record, batch)
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let body = if self.gzip {
-                compress(batch.octets()).into()
+                compress(batch.bytes()).into()
             } else {
-                Bytes::copy_from_slice(batch.octets())
+                Bytes::copy_from_slice(batch.bytes())
             };
             let accepted = self.collectors.send(&body, batch.len()).await?;
             if accepted.ack.is_none() {
-                return Ok(Proof::given());
+                return Ok(Acknowledgement::received());
             }
             let collectors = Arc::clone(&self.collectors);
-            let proof = acknowledged(collectors, body, batch.len(), accepted, self.patience);
-            Ok(Proof::Awaited(Box::pin(proof)))
+            let acknowledgement =
+                acknowledged(collectors, body, batch.len(), accepted, self.patience);
+            Ok(Acknowledgement::Pending(Box::pin(acknowledgement)))
         })
     }
 }

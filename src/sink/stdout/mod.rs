@@ -1,11 +1,11 @@
-//! Standard output, one record a line. Proof: the write returned. What the reader of the pipe
+//! Standard output, one record a line. Acknowledgement: the write returned. What the reader of the pipe
 //! does with it is out of our hands.
 
 use std::io::Write;
 
 use super::{
-    Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Proof, Refusal, Sink,
-    formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Refusal,
+    Sink, formatter, read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -36,12 +36,12 @@ impl Plan for StdoutPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         "the write to standard output returned"
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 1_000, octets: 256 << 10, in_flight: 1 }
+        Limits { records: 1_000, bytes: 256 << 10, in_flight: 1 }
     }
 
     fn claims(&self) -> Option<String> {
@@ -75,16 +75,19 @@ impl Sink for Stdout {
         })
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         let written = tokio::task::block_in_place(|| {
             let mut stdout = std::io::stdout().lock();
             if let Some(heading) = self.heading.take() {
                 writeln!(stdout, "{heading}")?;
             }
-            stdout.write_all(batch.octets()).and_then(|()| stdout.flush())
+            stdout.write_all(batch.bytes()).and_then(|()| stdout.flush())
         });
-        let proof = written.map(|()| Proof::given());
-        Box::pin(std::future::ready(proof.map_err(|error| {
+        let acknowledgement = written.map(|()| Acknowledgement::received());
+        Box::pin(std::future::ready(acknowledgement.map_err(|error| {
             Failure::misconfigured(format!("cannot write to standard output: {error}"))
         })))
     }

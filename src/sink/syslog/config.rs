@@ -298,11 +298,11 @@ impl Plan for SyslogPlan {
         self.format
     }
 
-    fn proof(&self) -> &'static str {
+    fn acknowledgement(&self) -> &'static str {
         match self.target {
             Target::Relp { .. } => "the receiver answered the message with 200",
             Target::Stream { .. } => {
-                "the peer's kernel acknowledged every octet, and the connection still stood"
+                "the peer's kernel acknowledged every byte, and the connection still stood"
             }
             Target::Udp { .. } => "none: the kernel sent it",
             Target::Unix { .. } => "the local daemon's socket took it",
@@ -311,11 +311,11 @@ impl Plan for SyslogPlan {
 
     fn limits(&self) -> Limits {
         match self.target {
-            Target::Stream { .. } => Limits { records: 2_000, octets: 1 << 20, in_flight: 3 },
-            Target::Relp { .. } => Limits { records: 500, octets: 1 << 20, in_flight: 2 },
+            Target::Stream { .. } => Limits { records: 2_000, bytes: 1 << 20, in_flight: 3 },
+            Target::Relp { .. } => Limits { records: 500, bytes: 1 << 20, in_flight: 2 },
             // Every message is a call of its own, and what is sent cannot be taken back.
             Target::Udp { .. } | Target::Unix { .. } => {
-                Limits { records: 500, octets: 1 << 20, in_flight: 1 }
+                Limits { records: 500, bytes: 1 << 20, in_flight: 1 }
             }
         }
     }

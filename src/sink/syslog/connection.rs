@@ -41,7 +41,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 pub(super) struct Connected {
     pub stream: Box<dyn Stream>,
     pub queue: SendQueue,
-    /// Octets given to the kernel so far, TLS included.
+    /// Bytes given to the kernel so far, TLS included.
     pub written: Arc<AtomicU64>,
     /// Whether the peer's refusal of our certificate may still be on its way.
     pub is_tls: bool,
@@ -204,9 +204,9 @@ impl AsyncWrite for Counted {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, octets);
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         if let Poll::Ready(Ok(count)) = &written {
             self.written.fetch_add(*count as u64, Ordering::Relaxed);
         }

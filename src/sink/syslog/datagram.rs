@@ -1,4 +1,4 @@
-//! One message a datagram: UDP (RFC 5426), and the local daemon's socket. Proof: the kernel took
+//! One message a datagram: UDP (RFC 5426), and the local daemon's socket. Acknowledgement: the kernel took
 //! it. A local socket may be a stream instead; then messages end in a newline.
 
 use std::{io, path::PathBuf, time::Duration};
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::connection::{Local, local, udp};
-use crate::sink::{Batch, Failure, Proof};
+use crate::sink::{Acknowledgement, Batch, Failure};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A name may come to mean another host: it is looked up again after so long.
@@ -43,7 +43,7 @@ impl UdpLink {
         }
     }
 
-    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let (socket, since) = self.open().await?;
         let mut refused = Vec::new();
         for (index, item) in batch.items().iter().enumerate() {
@@ -78,7 +78,7 @@ impl LocalLink {
         }
     }
 
-    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let mut socket = self.open().await?;
         let lost = |error: &io::Error| {
             Failure::retry(format!("the local syslog daemon did not take a message: {error}"))
@@ -102,7 +102,7 @@ impl LocalLink {
                 }
             }
             Local::Stream(socket) => {
-                let mut lines = Vec::with_capacity(batch.octets().len() + batch.len());
+                let mut lines = Vec::with_capacity(batch.bytes().len() + batch.len());
                 for item in batch.items() {
                     lines.extend_from_slice(batch.payload(item));
                     lines.push(b'\n');
@@ -116,9 +116,9 @@ impl LocalLink {
     }
 }
 
-fn settled(refused: Vec<(usize, String)>) -> Result<Proof, Failure> {
+fn settled(refused: Vec<(usize, String)>) -> Result<Acknowledgement, Failure> {
     if refused.is_empty() {
-        Ok(Proof::given())
+        Ok(Acknowledgement::received())
     } else {
         Err(Failure::Poison { refused, rest_delivered: true })
     }

@@ -57,13 +57,13 @@ impl Messages {
         if length <= max {
             return Ok(false);
         }
-        let refusal = Refusal(format!("the message has {length} octets, `max_message` is {max}"));
+        let refusal = Refusal(format!("the message has {length} bytes, `max_message` is {max}"));
         if plan.oversize == Oversize::Reject {
             return Err(refusal);
         }
         let mut payload = out.split_off(msg);
-        let room = payload.len().saturating_sub(length - max);
-        let truncated = shorten(plan.format, &mut payload, room);
+        let budget = payload.len().saturating_sub(length - max);
+        let truncated = shorten(plan.format, &mut payload, budget);
         out.extend_from_slice(&payload);
         if truncated && out.len() - start <= max { Ok(true) } else { Err(refusal) }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::ioctl::{Getter, ioctl};
 
-/// `SIOCOUTQ` of `linux/sockios.h`: octets in the send queue, sent or not.
+/// `SIOCOUTQ` of `linux/sockios.h`: bytes in the send queue, sent or not.
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 
 /// The send queue of a TCP socket, whoever writes to it.
@@ -19,8 +19,8 @@ impl SendQueue {
         socket.as_fd().try_clone_to_owned().map(Self)
     }
 
-    /// Octets that the peer has not acknowledged.
-    pub(super) fn octets(&self) -> io::Result<u64> {
+    /// Bytes that the peer has not acknowledged.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
         #[expect(unsafe_code, reason = "no safe wrapper exists")]
         // SAFETY: SIOCOUTQ writes one int to its argument, which `Getter` provides.
         let queued = unsafe { ioctl(&self.0, Getter::<SIOCOUTQ, std::ffi::c_int>::new())? };
@@ -42,10 +42,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let queue = SendQueue::of(&stream).unwrap();
-        assert_eq!(queue.octets().unwrap(), 0);
+        assert_eq!(queue.bytes().unwrap(), 0);
         stream.set_nonblocking(true).unwrap();
         let chunk = vec![0; 1 << 16];
         while stream.write_all(&chunk).is_ok() {}
-        assert!(queue.octets().unwrap() > 0);
+        assert!(queue.bytes().unwrap() > 0);
     }
 }

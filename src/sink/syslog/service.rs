@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Record, write_integer},
-    sink::{Batch, BoxFuture, Context, Failure, Proof, Refusal, Sink},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink},
 };
 
 struct SyslogSink {
@@ -68,7 +68,7 @@ fn link(plan: &SyslogPlan) -> Link {
     }
 }
 
-/// Room for a length, which is known when the message is there: most have four digits.
+/// MemoryBudget for a length, which is known when the message is there: most have four digits.
 const LENGTH: &[u8] = b"0000 ";
 
 /// Puts the length of a message before it, at `start` in the place of [`LENGTH`].
@@ -108,7 +108,10 @@ impl Sink for SyslogSink {
         Ok(())
     }
 
-    fn deliver<'a>(&'a mut self, batch: &'a Batch) -> BoxFuture<'a, Result<Proof, Failure>> {
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             match &mut self.link {
                 Link::Stream(link) => link.deliver(batch).await,

@@ -1,6 +1,6 @@
 //! TCP and TLS, to a receiver that never says a word: everything it would tell us, it tells by
 //! hanging up. So the reading side is looked at before and after every batch, and a batch counts
-//! only when the send queue has given up the last octet of it.
+//! only when the send queue has given up the last byte of it.
 //!
 //! What the peer's kernel has and its process never reads, no sender can see. So after a
 //! connection was lost, the last records that were confirmed go out once more: the replay window.
@@ -30,7 +30,7 @@ use super::{
     connection::{Connected, Stream, USER_TIMEOUT, connect, lost},
     outq::SendQueue,
 };
-use crate::sink::{Batch, Failure, Proof, Receipt};
+use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TLS 1.3 server refuses a client's certificate after the client's handshake has succeeded:
@@ -82,9 +82,9 @@ impl StreamLink {
         }
     }
 
-    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let link = self.open_link().await?;
-        if let Err(error) = link.write(batch.octets()).await {
+        if let Err(error) = link.write(batch.bytes()).await {
             self.window.lock().await.due = true;
             self.link = None;
             return Err(lost(&self.address, &error));
@@ -92,7 +92,7 @@ impl StreamLink {
         let target = link.written.load(Ordering::Relaxed);
         let window = Arc::clone(&self.window);
         let tail = window.lock().await.tail(batch);
-        Ok(Proof::Awaited(Box::pin(async move {
+        Ok(Acknowledgement::Pending(Box::pin(async move {
             let drained = link.drained(target).await;
             let mut window = window.lock().await;
             match drained {
@@ -130,8 +130,8 @@ impl StreamLink {
                 records = window.held,
                 "the connection was lost: the last records go out once more"
             );
-            for (_, octets) in &window.batches {
-                link.write(octets).await.map_err(|error| lost(&self.address, &error))?;
+            for (_, bytes) in &window.batches {
+                link.write(bytes).await.map_err(|error| lost(&self.address, &error))?;
             }
             window.due = false;
         }
@@ -159,22 +159,22 @@ impl Link {
     }
 
     /// Gives whole frames to the kernel, if the receiver is still there.
-    async fn write(&self, octets: &[u8]) -> io::Result<()> {
+    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
         still_open(&mut stream, Duration::ZERO).await?;
         let written = timeout(WRITE_TIMEOUT, async {
-            stream.write_all(octets).await?;
+            stream.write_all(bytes).await?;
             stream.flush().await
         });
         written.await.map_err(|_| io::Error::other("the receiver takes nothing more"))?
     }
 
-    /// Waits until the peer's kernel has acknowledged so many octets, and nobody has hung up.
+    /// Waits until the peer's kernel has acknowledged so many bytes, and nobody has hung up.
     async fn drained(&self, target: u64) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
         let (began, mut look) = (Instant::now(), FIRST_LOOK);
         loop {
-            let queued = self.queue.octets()?;
+            let queued = self.queue.bytes()?;
             if self.written.load(Ordering::Relaxed).saturating_sub(queued) >= target {
                 let proven = self.proven.load(Ordering::Relaxed);
                 still_open(&mut stream, if proven { Duration::ZERO } else { GRACE }).await?;
@@ -219,11 +219,11 @@ impl ReplayWindow {
     /// As much of a batch as the window could hold: its last records.
     fn tail(&self, batch: &Batch) -> (usize, Vec<u8>) {
         let kept = batch.len().min(self.records);
-        let octets = match batch.items().get(batch.len() - kept) {
+        let bytes = match batch.items().get(batch.len() - kept) {
             Some(first) => batch.from(first),
             None => &[],
         };
-        (kept, octets.to_vec())
+        (kept, bytes.to_vec())
     }
 
     fn keep(&mut self, tail: (usize, Vec<u8>)) {
@@ -265,7 +265,7 @@ mod tests {
         let began = Instant::now();
         let failure = loop {
             match link.deliver(&large).await {
-                Ok(proof) => match proof.wait().await {
+                Ok(acknowledgement) => match acknowledgement.wait().await {
                     Ok(_) => assert!(began.elapsed() < WRITE_TIMEOUT * 2, "who reads this?"),
                     Err(failure) => break failure,
                 },

@@ -9,7 +9,7 @@ use super::{Ask, Credential};
 use crate::source::{
     SourceError,
     graph::{PATIENCE, left_alone},
-    manners::Gate,
+    throttle::TenantThrottle,
 };
 
 /// A token is renewed this long before it expires.
@@ -33,18 +33,18 @@ impl TokenCache {
         &self,
         credential: &dyn Credential,
         ask: Ask<'_>,
-        gate: &Gate,
+        throttle: &TenantThrottle,
     ) -> Result<SecretString, SourceError> {
         let mut held = self.token.lock().await;
         if let Some(kept) = held.as_ref().filter(|kept| kept.renew_at > Instant::now()) {
             return Ok(kept.text.clone());
         }
         // The word of the token endpoint counts like that of Graph, for all who wait here too.
-        gate.open(PATIENCE).await.map_err(left_alone)?;
+        throttle.open(PATIENCE).await.map_err(left_alone)?;
         let _turn = ask.clients.tokens.acquire().await;
         let token = credential.token(ask).await.inspect_err(|error| {
             if let Some(wait) = error.retry_after() {
-                gate.close_for(wait);
+                throttle.close_for(wait);
             }
         })?;
         let life = Duration::from_secs(token.expires_in);

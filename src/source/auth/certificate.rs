@@ -56,7 +56,7 @@ impl Certificate {
             bytes.extend(std::fs::read(file).map_err(|error| read_error(file, error))?);
             bytes.push(b'\n');
         }
-        // A PFX is read to its last octet and no further.
+        // A PFX is read to its last byte and no further.
         bytes.truncate(bytes.len() - usize::from(self.key_file.is_none()));
         let password = self.password.as_ref().map(SecretRef::read).transpose()?;
         let password = password.as_ref().map_or("", |password| password.expose_secret());

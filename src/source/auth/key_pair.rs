@@ -37,7 +37,7 @@ impl KeyPair {
         let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
             .map_err(|_| "the certificate's last day cannot be read")?;
         let in_certificate = parsed.public_key().subject_public_key.data.as_ref();
-        if in_certificate != key_octets(&key) {
+        if in_certificate != key_bytes(&key) {
             return Err("the key does not belong to the certificate".to_owned());
         }
         if key.public_modulus_len() < 256 {
@@ -82,7 +82,7 @@ impl std::fmt::Debug for KeyPair {
     }
 }
 
-fn key_octets(key: &Rsa) -> &[u8] {
+fn key_bytes(key: &Rsa) -> &[u8] {
     use aws_lc_rs::signature::KeyPair;
     key.public_key().as_ref()
 }

@@ -6,9 +6,9 @@
 //! and most profiles no score, and the score lives.
 
 mod day;
-mod load;
 mod profiles;
 mod server;
+mod simulated_load;
 
 pub use server::{Simulation, start};
 

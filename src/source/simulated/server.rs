@@ -18,7 +18,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Control, controls, day::snapshot, load::Load, profiles::profiles};
+use super::{Control, controls, day::snapshot, profiles::profiles, simulated_load::SimulatedLoad};
 use crate::model::Day;
 
 /// What the simulation answers to.
@@ -62,7 +62,7 @@ impl Simulation {
 }
 
 struct Shared {
-    load: Load,
+    load: SimulatedLoad,
     simulation: Simulation,
     controls: Vec<Control>,
     address: SocketAddr,
@@ -82,7 +82,7 @@ pub async fn start(
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let (tokens, skips) = (Mutex::default(), Mutex::default());
-    let load = Load::default();
+    let load = SimulatedLoad::default();
     let shared =
         Arc::new(Shared { load, simulation, controls: controls(), address, tokens, skips });
     let router = Router::new()

@@ -22,9 +22,9 @@ pub trait Receiver {
     fn line(&self) -> Option<&Line> {
         None
     }
-    /// Octets on their way so far, in both directions.
-    fn octets(&self) -> usize {
-        self.line().map_or(0, Line::octets)
+    /// Bytes on their way so far, in both directions.
+    fn bytes(&self) -> usize {
+        self.line().map_or(0, Line::bytes)
     }
     /// It cannot be reached from now on.
     fn down(&self) {
@@ -191,10 +191,10 @@ fn restart(sink: Sink) {
         trial.slow_down();
     }
     let mut kills = 0;
-    for octets in [1, 3 << 10, 20 << 10, 100 << 10, 400 << 10, 1 << 20] {
-        let before = trial.receiver.octets();
+    for bytes in [1, 3 << 10, 20 << 10, 100 << 10, 400 << 10, 1 << 20] {
+        let before = trial.receiver.bytes();
         let mut process = trial.spawn(&["once"]);
-        while process.is_running() && trial.receiver.octets() < before + octets {
+        while process.is_running() && trial.receiver.bytes() < before + bytes {
             std::thread::sleep(std::time::Duration::from_micros(200));
         }
         kills += usize::from(process.is_running());
@@ -242,8 +242,8 @@ fn slowness(sink: Sink) {
     trial.assert_all(0);
 }
 
-/// A receiver that was heard of no more has given no proof, whatever it took.
-fn proof(sink: Sink) {
+/// A receiver that was heard of no more has given no acknowledgement, whatever it took.
+fn acknowledgement(sink: Sink) {
     let trial = Trial::new(sink);
     let line = trial.receiver.line().unwrap();
     line.mute(true);
@@ -287,9 +287,9 @@ fn oversize(sink: Sink) {
 /// repeated but what the daemon says it had to leave.
 fn reload(sink: Sink) {
     let mut trial = Trial::new(sink);
-    let before = trial.receiver.octets();
+    let before = trial.receiver.bytes();
     let daemon = trial.spawn(&["run"]);
-    eventually("something is on its way", || trial.receiver.octets() > before);
+    eventually("something is on its way", || trial.receiver.bytes() > before);
     daemon.signal("TERM");
     let stopped = daemon.end();
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
@@ -322,7 +322,7 @@ macro_rules! contract {
 }
 
 // Each with the clauses that its protocol can break: a file has no connection to be cut, plain TCP no
-// answer to be lost, and a receiver that takes octets as they come refuses none.
+// answer to be lost, and a receiver that takes bytes as they come refuses none.
 contract! {
     file: greeting order restart outage reload;
     stdout: order restart reload;

@@ -97,8 +97,8 @@ impl Hec {
         self.rules.lock().unwrap().poison = Some(text.to_owned());
     }
 
-    pub fn max_body(&self, octets: usize) {
-        self.rules.lock().unwrap().max_body = Some(octets);
+    pub fn max_body(&self, bytes: usize) {
+        self.rules.lock().unwrap().max_body = Some(bytes);
     }
 
     /// The token has indexer acknowledgement; each request is acknowledged at the question after

@@ -24,13 +24,13 @@ struct State {
     target: u16,
     /// Nobody listens.
     down: AtomicBool,
-    /// A pause before every few octets.
+    /// A pause before every few bytes.
     slow: AtomicBool,
     /// What the receiver answers never comes; the connection ends instead.
     mute: AtomicBool,
-    /// After so many octets to the receiver a connection ends: one for each connection to come.
+    /// After so many bytes to the receiver a connection ends: one for each connection to come.
     cuts: Mutex<VecDeque<usize>>,
-    /// Octets to the receiver, and from it.
+    /// Bytes to the receiver, and from it.
     sent: AtomicUsize,
     answered: AtomicUsize,
     /// Connections that ended for want of an answer.
@@ -89,7 +89,7 @@ impl Line {
     }
 
     /// As it was at first.
-    pub fn mend(&self) {
+    pub fn repair(&self) {
         self.mute(false);
         self.slow(false);
         self.state.cuts.lock().unwrap().clear();
@@ -98,8 +98,8 @@ impl Line {
         }
     }
 
-    /// Octets so far, in both directions.
-    pub fn octets(&self) -> usize {
+    /// Bytes so far, in both directions.
+    pub fn bytes(&self) -> usize {
         self.state.sent.load(SeqCst) + self.state.answered.load(SeqCst)
     }
 }

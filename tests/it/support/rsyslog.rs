@@ -74,7 +74,7 @@ impl Rsyslog {
     /// What it was writing when it was killed would run into what it writes next.
     fn drop_torn_line(&self) {
         let Ok(text) = std::fs::read(self.file("out.jsonl")) else { return };
-        let whole = text.iter().rposition(|octet| *octet == b'\n').map_or(0, |at| at + 1);
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         std::fs::write(self.file("out.jsonl"), &text[..whole]).unwrap();
     }
 

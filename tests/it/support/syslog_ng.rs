@@ -11,7 +11,7 @@ use super::{cache, eventually, free_port, fs};
 pub struct SyslogNg {
     directory: tempfile::TempDir,
     child: Child,
-    pub octets: u16,
+    pub bytes: u16,
     pub lines: u16,
 }
 
@@ -19,17 +19,17 @@ impl SyslogNg {
     pub fn new() -> Self {
         let root = cache("SYSLOG_NG", "syslog-ng");
         let directory = tempfile::tempdir().unwrap();
-        let (octets, lines) = (free_port(), free_port());
+        let (bytes, lines) = (free_port(), free_port());
         let d = directory.path().display();
         fs(
             directory.path().join("syslog-ng.conf"),
             &format!(
                 r#"@version: 3.38
 options {{ keep-hostname(yes); stats-freq(0); log-msg-size(65536); log-fifo-size(200000); }};
-source octets {{ syslog(ip("127.0.0.1") transport("tcp") port({octets})); }};
+source bytes {{ syslog(ip("127.0.0.1") transport("tcp") port({bytes})); }};
 source lines {{ network(ip("127.0.0.1") transport("tcp") port({lines})); }};
 destination out {{ file("{d}/out.jsonl" template("$(format-json pri=$PRI host=$HOST app=$PROGRAM msgid=$MSGID ts=$ISODATE msg=$MESSAGE)\n")); }};
-log {{ source(octets); source(lines); destination(out); }};
+log {{ source(bytes); source(lines); destination(out); }};
 "#
             ),
         );
@@ -53,8 +53,8 @@ log {{ source(octets); source(lines); destination(out); }};
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self { directory, child, octets, lines };
-        for port in [octets, lines] {
+        let server = Self { directory, child, bytes, lines };
+        for port in [bytes, lines] {
             eventually("syslog-ng listens", || {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             });

@@ -30,7 +30,7 @@ fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) ->
         observed_ms: 0,
         history: &[],
         catalog: &case.catalog_now,
-        against: Against { base: Some(base), ..Against::default() },
+        comparison: Comparison { base: Some(base), ..Comparison::default() },
         rules: Rules::none(),
         replayed: false,
     };

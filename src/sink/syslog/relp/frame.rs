@@ -12,7 +12,7 @@ const MAX_ANSWER: usize = 64 << 10;
 
 /// What a server says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum RelpReply {
     /// `rsp`: to which transaction, the code, and the words after it.
     Response { number: u32, code: u16, text: String },
     /// It will hear nothing more.
@@ -23,7 +23,7 @@ pub(super) enum Answer {
 pub(super) enum FrameError {
     #[error("the receiver does not speak RELP")]
     NotRelp,
-    #[error("the receiver's answer has more than {MAX_ANSWER} octets")]
+    #[error("the receiver's answer has more than {MAX_ANSWER} bytes")]
     TooLong,
 }
 
@@ -45,12 +45,12 @@ pub(super) fn next(number: u32) -> u32 {
 }
 
 /// Reads one answer from the front of what has come; `None` if there is not all of it yet. Gives
-/// the octets that it took.
-pub(super) fn read(octets: &[u8]) -> Result<Option<(Answer, usize)>, FrameError> {
+/// the bytes that it took.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameError> {
     let mut at = 0;
-    let Some(number) = field(octets, &mut at, 9)? else { return Ok(None) };
-    let Some(command) = field(octets, &mut at, 32)? else { return Ok(None) };
-    let Some(length) = length(octets, &mut at)? else { return Ok(None) };
+    let Some(number) = field(bytes, &mut at, 9)? else { return Ok(None) };
+    let Some(command) = field(bytes, &mut at, 32)? else { return Ok(None) };
+    let Some(length) = length(bytes, &mut at)? else { return Ok(None) };
     let number: u32 = parse(number)?;
     if length > MAX_ANSWER {
         return Err(FrameError::TooLong);
@@ -58,23 +58,23 @@ pub(super) fn read(octets: &[u8]) -> Result<Option<(Answer, usize)>, FrameError>
     if length > 0 {
         at += 1;
     }
-    let Some(data) = octets.get(at..at + length) else { return Ok(None) };
-    match octets.get(at + length) {
+    let Some(data) = bytes.get(at..at + length) else { return Ok(None) };
+    match bytes.get(at + length) {
         None => return Ok(None),
         Some(b'\n') => {}
         Some(_) => return Err(FrameError::NotRelp),
     }
     let answer = match command {
         "rsp" => response(number, data),
-        "serverclose" => Answer::ServerClose,
+        "serverclose" => RelpReply::ServerClose,
         _ => return Err(FrameError::NotRelp),
     };
     Ok(Some((answer, at + length + 1)))
 }
 
-/// Text up to a blank, which is passed over. At most `max` octets of it.
-fn field<'a>(octets: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a str>, FrameError> {
-    let rest = &octets[*at..];
+/// Text up to a blank, which is passed over. At most `max` bytes of it.
+fn field<'a>(bytes: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a str>, FrameError> {
+    let rest = &bytes[*at..];
     match rest.iter().take(max + 1).position(|b| *b == b' ') {
         Some(end) => {
             *at += end + 1;
@@ -86,8 +86,8 @@ fn field<'a>(octets: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a 
 }
 
 /// DATALEN, up to what ends it: a blank, or the line end of a frame without data.
-fn length(octets: &[u8], at: &mut usize) -> Result<Option<usize>, FrameError> {
-    let rest = &octets[*at..];
+fn length(bytes: &[u8], at: &mut usize) -> Result<Option<usize>, FrameError> {
+    let rest = &bytes[*at..];
     match rest.iter().take(10).position(|b| !b.is_ascii_digit()) {
         Some(end) => {
             *at += end;
@@ -104,11 +104,11 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
 }
 
 /// An `rsp` without a code is taken for a refusal: what is not said is not delivered.
-fn response(number: u32, data: &[u8]) -> Answer {
+fn response(number: u32, data: &[u8]) -> RelpReply {
     let text = String::from_utf8_lossy(data);
     let (code, words) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
     let words = words.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
-    Answer::Response { number, code: code.parse().unwrap_or(0), text: words.collect() }
+    RelpReply::Response { number, code: code.parse().unwrap_or(0), text: words.collect() }
 }
 
 #[cfg(test)]
@@ -117,29 +117,29 @@ mod tests {
 
     use super::*;
 
-    fn response(number: u32, code: u16, text: &str) -> Answer {
-        Answer::Response { number, code, text: text.to_owned() }
+    fn response(number: u32, code: u16, text: &str) -> RelpReply {
+        RelpReply::Response { number, code, text: text.to_owned() }
     }
 
     #[test]
     fn answers() {
         let open = "1 rsp 93 200 OK\nrelp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n";
-        for (octets, want) in [
+        for (bytes, want) in [
             ("2 rsp 6 200 OK\n", Some(response(2, 200, "OK"))),
             ("1 rsp 20 500 command disabled\n", Some(response(1, 500, "command disabled"))),
             ("3 rsp 0\n", Some(response(3, 0, ""))),
-            ("0 serverclose 0\n", Some(Answer::ServerClose)),
+            ("0 serverclose 0\n", Some(RelpReply::ServerClose)),
             ("2 rsp 6 200 OK", None),
             ("2 rsp 6", None),
             ("2 rs", None),
             ("", None),
         ] {
-            let read = read(octets.as_bytes()).unwrap();
-            assert_eq!(read.as_ref().map(|(_, took)| *took), want.as_ref().map(|_| octets.len()));
-            assert_eq!(read.map(|(answer, _)| answer), want, "{octets}");
+            let read = read(bytes.as_bytes()).unwrap();
+            assert_eq!(read.as_ref().map(|(_, took)| *took), want.as_ref().map(|_| bytes.len()));
+            assert_eq!(read.map(|(answer, _)| answer), want, "{bytes}");
         }
         let (answer, took) = read(open.as_bytes()).unwrap().unwrap();
-        assert!(matches!(answer, Answer::Response { number: 1, code: 200, .. }));
+        assert!(matches!(answer, RelpReply::Response { number: 1, code: 200, .. }));
         assert_eq!(took, open.len());
         for bad in [
             "HTTP/1.1 400 Bad Request\r\n",
@@ -169,9 +169,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_comes_makes_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(Some((_, took))) = read(&octets) {
-                prop_assert!(took <= octets.len());
+        fn nothing_that_comes_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some((_, took))) = read(&bytes) {
+                prop_assert!(took <= bytes.len());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! RELP: syslog with an answer to every message. Proof: `200` for the message's transaction, which
+//! RELP: syslog with an answer to every message. Acknowledgement: `200` for the message's transaction, which
 //! says that the receiving daemon has it (for rsyslog: in its queue).
 //!
 //! At most a window of messages is unanswered at a time. Numbers begin at 1 on each connection,
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use self::session::Session;
 use super::{config::Tls, connection::connect};
-use crate::sink::{Batch, Failure, Proof, Receipt};
+use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
 pub(super) struct RelpLink {
     address: String,
@@ -27,7 +27,7 @@ impl RelpLink {
         Self { address: address.to_owned(), tls: tls.cloned(), window, session: None }
     }
 
-    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Proof, Failure> {
+    pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let session = self.open_session().await?;
         let first = {
             let mut session = session.lock().await;
@@ -39,7 +39,7 @@ impl RelpLink {
             first
         };
         let records = batch.len();
-        Ok(Proof::Awaited(Box::pin(async move {
+        Ok(Acknowledgement::Pending(Box::pin(async move {
             let mut session = session.lock().await;
             match session.wait_for(first + records as u64).await {
                 Ok(()) => Ok(Receipt::default()),

@@ -7,7 +7,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::frame::{self, Answer, FrameError};
+use super::frame::{self, FrameError, RelpReply};
 use crate::sink::{
     Batch, Failure,
     syslog::connection::{Stream, lost},
@@ -22,7 +22,7 @@ const OFFERS: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ",-\ncommands=syslog"
 );
-/// Octets of frames that go to the kernel in one call.
+/// Bytes of frames that go to the kernel in one call.
 const CHUNK: usize = 256 << 10;
 
 pub(super) struct Session {
@@ -62,11 +62,11 @@ impl Session {
         frame::write(1, "open", OFFERS.as_bytes(), &mut offer);
         session.write(&offer).await?;
         match session.next_answer().await? {
-            Answer::Response { number: 1, code: 200, .. } => Ok(session),
-            Answer::Response { code, text, .. } => {
+            RelpReply::Response { number: 1, code: 200, .. } => Ok(session),
+            RelpReply::Response { code, text, .. } => {
                 Err(Failure::misconfigured(format!("{address} refuses the session: {code} {text}")))
             }
-            Answer::ServerClose => Err(session.gone("the receiver closed the session")),
+            RelpReply::ServerClose => Err(session.gone("the receiver closed the session")),
         }
     }
 
@@ -85,14 +85,14 @@ impl Session {
 
     /// Writes every message, never more of them unanswered than the window holds.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<(), Failure> {
-        let mut chunk = Vec::with_capacity(CHUNK.min(batch.octets().len() + 32 * batch.len()));
+        let mut chunk = Vec::with_capacity(CHUNK.min(batch.bytes().len() + 32 * batch.len()));
         for item in batch.items() {
             if self.open.len() >= self.window || chunk.len() >= CHUNK {
                 self.write(&chunk).await?;
                 chunk.clear();
                 // Down to half, so that one system call goes on carrying many messages.
                 while self.open.len() > self.window / 2 {
-                    self.take_answer().await?;
+                    self.ingest_answer().await?;
                 }
             }
             self.number = frame::next(self.number);
@@ -109,14 +109,14 @@ impl Session {
             if !self.alive {
                 return Err(self.gone("the session ended before every message was answered"));
             }
-            self.take_answer().await?;
+            self.ingest_answer().await?;
         }
         Ok(())
     }
 
-    async fn take_answer(&mut self) -> Result<(), Failure> {
+    async fn ingest_answer(&mut self) -> Result<(), Failure> {
         match self.next_answer().await? {
-            Answer::Response { number, code: 200, .. } => {
+            RelpReply::Response { number, code: 200, .. } => {
                 match self.open.iter_mut().find(|(open, _)| *open == number) {
                     Some((_, answered)) => *answered = true,
                     None => return Err(self.gone("the receiver answered what was not asked")),
@@ -127,14 +127,14 @@ impl Session {
                 }
                 Ok(())
             }
-            Answer::Response { code, text, .. } => {
+            RelpReply::Response { code, text, .. } => {
                 Err(self.gone(&format!("the receiver did not take a message: {code} {text}")))
             }
-            Answer::ServerClose => Err(self.gone("the receiver closed the session")),
+            RelpReply::ServerClose => Err(self.gone("the receiver closed the session")),
         }
     }
 
-    async fn next_answer(&mut self) -> Result<Answer, Failure> {
+    async fn next_answer(&mut self) -> Result<RelpReply, Failure> {
         loop {
             match frame::read(&self.incoming) {
                 Ok(Some((answer, took))) => {
@@ -155,10 +155,10 @@ impl Session {
     }
 
     /// Writes all of it. Answers that come meanwhile are kept, or both sides would wait for ever.
-    async fn write(&mut self, octets: &[u8]) -> Result<(), Failure> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let result = timeout(ANSWER_TIMEOUT, async {
             let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
-            let mut left = octets;
+            let mut left = bytes;
             while !left.is_empty() {
                 tokio::select! {
                     biased;
@@ -184,7 +184,7 @@ impl Session {
 
     /// What the receiver answered before it hung up still counts.
     async fn take_last_answers(&mut self) {
-        let rest = async { while self.take_answer().await.is_ok() {} };
+        let rest = async { while self.ingest_answer().await.is_ok() {} };
         let _ = timeout(LAST_ANSWERS, rest).await;
     }
 
@@ -197,7 +197,7 @@ impl Session {
                 self.write(&close).await?;
                 loop {
                     match self.next_answer().await? {
-                        Answer::Response { number, .. } if number != ours => {}
+                        RelpReply::Response { number, .. } if number != ours => {}
                         _ => return Ok::<_, Failure>(()),
                     }
                 }

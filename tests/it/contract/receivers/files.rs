@@ -29,7 +29,7 @@ impl Receiver for Lines {
     fn arrived(&self) -> Vec<String> {
         ids_in(&std::fs::read_to_string(self.path()).unwrap_or_default())
     }
-    fn octets(&self) -> usize {
+    fn bytes(&self) -> usize {
         std::fs::metadata(self.path()).map_or(0, |file| file.len() as usize)
     }
     fn down(&self) {
@@ -54,8 +54,8 @@ impl Receiver for Stdout {
     fn arrived(&self) -> Vec<String> {
         self.0.arrived()
     }
-    fn octets(&self) -> usize {
-        self.0.octets()
+    fn bytes(&self) -> usize {
+        self.0.bytes()
     }
     fn prepare(&self, command: &mut Command) {
         let mut options = std::fs::OpenOptions::new();

@@ -27,7 +27,7 @@ impl Kafka {
     fn new(extra: &'static str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        broker().line.mend();
+        broker().line.repair();
         let topic = unique("contract");
         broker().create_topic(&topic, 1 << 20);
         Self { topic, extra, _turn: turn }

@@ -57,8 +57,8 @@ impl Receiver for HecBehind {
     fn refuse(&self, control: &'static str) {
         self.hec.poison(&format!("\"id\":\"{control}\""));
     }
-    fn limit(&self, octets: usize) {
-        self.hec.max_body(octets);
+    fn limit(&self, bytes: usize) {
+        self.hec.max_body(bytes);
     }
 }
 

@@ -87,7 +87,7 @@ impl Receiver for Local {
     fn arrived(&self) -> Vec<String> {
         cef_ids(&self.0.messages())
     }
-    fn octets(&self) -> usize {
+    fn bytes(&self) -> usize {
         std::fs::metadata(self.0.file("out.jsonl")).map_or(0, |file| file.len() as usize)
     }
     fn down(&self) {
@@ -106,15 +106,15 @@ pub fn syslog_udp() -> Sink {
 struct Datagrams {
     port: u16,
     taken: Arc<Mutex<Vec<String>>>,
-    octets: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Datagrams {
     fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let (taken, octets) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
-        let (keep, count) = (Arc::clone(&taken), Arc::clone(&octets));
+        let (taken, bytes) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let (keep, count) = (Arc::clone(&taken), Arc::clone(&bytes));
         std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while let Ok(n) = socket.recv(&mut buffer) {
@@ -123,7 +123,7 @@ impl Datagrams {
                 count.fetch_add(n, SeqCst);
             }
         });
-        Self { port, taken, octets }
+        Self { port, taken, bytes }
     }
 }
 
@@ -138,7 +138,7 @@ impl Receiver for Datagrams {
         let id = |message: &String| message.split(" externalId=").nth(1).unwrap()[..40].to_owned();
         self.taken.lock().unwrap().iter().map(id).collect()
     }
-    fn octets(&self) -> usize {
-        self.octets.load(SeqCst)
+    fn bytes(&self) -> usize {
+        self.bytes.load(SeqCst)
     }
 }

@@ -76,8 +76,8 @@ impl Receiver for Web {
     fn refuse(&self, control: &'static str) {
         self.taken.lock().unwrap().refused = Some(control);
     }
-    fn limit(&self, octets: usize) {
-        self.taken.lock().unwrap().limit = Some(octets);
+    fn limit(&self, bytes: usize) {
+        self.taken.lock().unwrap().limit = Some(bytes);
     }
 }
 

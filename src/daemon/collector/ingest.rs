@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::{Answer, CatalogRead, PollError, PollReport, not_before};
+use super::{CatalogRead, PollAnswer, PollError, PollReport, not_before};
 use crate::{
     checkpoint::{
-        CatalogMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollEnd, Taking,
+        CatalogMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollCommit,
+        PollEnd,
     },
     clock,
     daemon::{Engine, TenantState},
@@ -27,7 +28,7 @@ struct Case<'a> {
     catalog_whole: bool,
     /// The poll listed every day from this one on.
     asked_from: Option<Day>,
-    asked_back_to: Option<Day>,
+    polled_back_to: Option<Day>,
     observations: Vec<Observation>,
     /// Why a poll was not complete; `None` if nobody was asked.
     end: Option<Result<(), String>>,
@@ -36,15 +37,15 @@ struct Case<'a> {
 
 impl Engine {
     /// Takes the answer of a poll.
-    pub(super) fn take_answer(
+    pub(super) fn ingest_answer(
         &self,
         state: &TenantState,
         tenant: &Tenant,
-        answer: Answer,
+        answer: PollAnswer,
         oldest: Day,
         reaches_back: bool,
     ) -> Result<PollReport, CheckpointError> {
-        let Answer { seen, refused, catalog, complete, warning } = answer;
+        let PollAnswer { seen, refused, catalog, complete, warning } = answer;
         let now = clock::now();
         let failed = match &catalog {
             CatalogRead::Failed(error) => Some(format!("the catalog: {}", one_line(error))),
@@ -73,12 +74,12 @@ impl Engine {
             catalog: parts,
             catalog_whole,
             asked_from: Some(oldest),
-            asked_back_to: reached.then_some(oldest),
+            polled_back_to: reached.then_some(oldest),
             observations,
             end: Some(end),
             not_before_ms: not_before(state, now),
         };
-        self.take(tenant, case, now)
+        self.ingest(tenant, case, now)
     }
 
     /// Releases days that have been held for long enough, when no answer can be had.
@@ -87,8 +88,8 @@ impl Engine {
         let limit = i64::try_from(self.configuration.partial_hold.as_millis()).unwrap_or(i64::MAX);
         let overdue = |held: &HeldDay| now.as_millisecond() - held.since_ms >= limit;
         if self.checkpoint.held(tenant.id)?.iter().any(overdue) {
-            self.take(tenant, Case::default(), now)?;
-            self.ring();
+            self.ingest(tenant, Case::default(), now)?;
+            self.notify_log_grown();
         }
         Ok(())
     }
@@ -119,12 +120,12 @@ impl Engine {
             );
         }
         let case = Case { seen, catalog_whole: true, ..Case::default() };
-        let report = tokio::task::block_in_place(|| self.take(tenant, case, now))?;
-        self.ring();
+        let report = tokio::task::block_in_place(|| self.ingest(tenant, case, now))?;
+        self.notify_log_grown();
         Ok(PollReport { refused: refused.len(), ..report })
     }
 
-    fn take(
+    fn ingest(
         &self,
         tenant: &Tenant,
         mut case: Case<'_>,
@@ -145,7 +146,7 @@ impl Engine {
         let mut observations = ledger::observations(&case.seen, &plan, newest, Day::of(now));
         observations.append(&mut case.observations);
         observations.extend(case.refused.iter().map(|refused| refused.observation.clone()));
-        let taking = Taking {
+        let commit = PollCommit {
             observed_ms: now.as_millisecond(),
             entries: plan.releases.iter().map(|r| entry(r, &case.seen[r.index])).collect(),
             enriched: plan.enriched.iter().map(|(i, r)| enriched(*r, &case.seen[*i])).collect(),
@@ -157,9 +158,9 @@ impl Engine {
                 .collect(),
             observations,
             asked_from: case.asked_from,
-            missing: owed(&plan, &case),
+            missing: missing(&plan, &case),
             settled: plan.settled.clone(),
-            asked_back_to: case.asked_back_to,
+            polled_back_to: case.polled_back_to,
             end: match &case.end {
                 None => PollEnd::NoPoll,
                 Some(Ok(())) => PollEnd::Complete,
@@ -169,7 +170,7 @@ impl Engine {
                 },
             },
         };
-        self.checkpoint.take(tenant.id, &taking)?;
+        self.checkpoint.commit_poll(tenant.id, &commit)?;
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
         Ok(PollReport {
             days,
@@ -245,7 +246,7 @@ fn newly_held<'a>(plan: &Plan, seen: &'a [Seen]) -> Vec<(Day, &'a crate::packed:
 }
 
 /// Days that are asked for again: not listed, not believed, or not whole.
-fn owed(plan: &Plan, case: &Case<'_>) -> Vec<Day> {
+fn missing(plan: &Plan, case: &Case<'_>) -> Vec<Day> {
     let Some(from) = case.asked_from else { return Vec::new() };
     let refused = case.refused.iter().filter_map(|refused| refused.day);
     let days = plan.missing.iter().chain(&plan.unfinished).copied().chain(refused);

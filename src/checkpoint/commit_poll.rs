@@ -1,4 +1,4 @@
-//! Taking in what a poll has read: one transaction, all of it or nothing.
+//! PollCommit in what a poll has read: one transaction, all of it or nothing.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -78,7 +78,7 @@ pub struct CatalogMember<'a> {
 
 /// Everything that one poll of one tenant brings.
 #[derive(Debug)]
-pub struct Taking<'a> {
+pub struct PollCommit<'a> {
     /// When the poll read it, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     /// In the order of release.
@@ -95,7 +95,7 @@ pub struct Taking<'a> {
     /// Days seen again, whole and as they are kept: owed no more.
     pub settled: Vec<Day>,
     /// The earliest day that this poll asked for, if it saw all there was.
-    pub asked_back_to: Option<Day>,
+    pub polled_back_to: Option<Day>,
     pub end: PollEnd,
 }
 
@@ -201,11 +201,11 @@ impl Checkpoint {
     }
 
     /// Days that are owed and due to be asked for again: at seven polls, then weekly.
-    pub fn owed(&self, tenant: TenantId, now_ms: i64) -> Result<Vec<Day>, CheckpointError> {
+    pub fn missing(&self, tenant: TenantId, now_ms: i64) -> Result<Vec<Day>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT o.day FROM owed o JOIN tenant t ON t.id = o.tenant
-             WHERE t.guid = ?1 AND o.absent = 0 AND (o.asks < ?2 OR o.last_asked <= ?3) ORDER BY o.day",
+            "SELECT o.day FROM missing o JOIN tenant t ON t.id = o.tenant
+             WHERE t.guid = ?1 AND o.absent = 0 AND (o.requests < ?2 OR o.last_requested <= ?3) ORDER BY o.day",
         )?;
         let week_ago = now_ms - 7 * 86_400_000;
         let rows = statement
@@ -217,12 +217,16 @@ impl Checkpoint {
     }
 
     /// Commits a poll. When this returns, all of it is on the disk.
-    pub fn take(&self, tenant: TenantId, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+    pub fn commit_poll(
+        &self,
+        tenant: TenantId,
+        commit: &PollCommit<'_>,
+    ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let mut names = self.names();
         let transaction = connection.transaction()?;
         let id = tenant_row(&transaction, &tenant.to_string())?;
-        let taken = Take { transaction: &transaction, tenant: id, names: &mut names }.all(taking);
+        let taken = Take { transaction: &transaction, tenant: id, names: &mut names }.all(commit);
         if let Err(error) = taken.and_then(|()| transaction.commit().map_err(Into::into)) {
             // Names that were rolled back must not be remembered.
             *names = Names::load(&connection)?;
@@ -239,28 +243,28 @@ struct Take<'a> {
 }
 
 impl Take<'_> {
-    fn all(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
+    fn all(&mut self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         let catalog =
-            catalog::store(self.transaction, self.tenant, &taking.catalog, taking.observed_ms)?;
-        let stores = !(taking.enriched.is_empty() && taking.entries.is_empty());
+            catalog::store(self.transaction, self.tenant, &commit.catalog, commit.observed_ms)?;
+        let stores = !(commit.enriched.is_empty() && commit.entries.is_empty());
         let mut key = if stores { KeyFrame::newest(self.transaction, self.tenant)? } else { None };
-        for enriched in &taking.enriched {
+        for enriched in &commit.enriched {
             self.enrich(enriched, &mut key)?;
         }
-        for entry in &taking.entries {
+        for entry in &commit.entries {
             self.append(entry, catalog, &mut key)?;
         }
-        self.hold(taking)?;
-        for observation in &taking.observations {
-            observe(self.transaction, self.tenant, observation, taking.observed_ms)?;
+        self.hold(commit)?;
+        for observation in &commit.observations {
+            observe(self.transaction, self.tenant, observation, commit.observed_ms)?;
         }
-        self.owe(taking)?;
-        self.end(taking)
+        self.owe(commit)?;
+        self.end(commit)
     }
 
-    fn end(&self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
-        let observed = taking.observed_ms;
-        match &taking.end {
+    fn end(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
+        let observed = commit.observed_ms;
+        match &commit.end {
             PollEnd::Complete => self.transaction.execute(
                 "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, failures = 0, not_before = NULL
                  WHERE id = ?1",
@@ -272,9 +276,9 @@ impl Take<'_> {
             )?,
             PollEnd::NoPoll => 0,
         };
-        if let Some(back_to) = taking.asked_back_to {
+        if let Some(back_to) = commit.polled_back_to {
             self.transaction.execute(
-                "UPDATE tenant SET asked_back_to = min(coalesce(asked_back_to, ?2), ?2) WHERE id = ?1",
+                "UPDATE tenant SET polled_back_to = min(coalesce(polled_back_to, ?2), ?2) WHERE id = ?1",
                 params![self.tenant, back_to.number()],
             )?;
         }
@@ -282,13 +286,13 @@ impl Take<'_> {
     }
 
     /// Keeps copies of days that are not to be released yet; a later copy replaces an earlier one.
-    fn hold(&self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
-        for (day, body) in &taking.held {
+    fn hold(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
+        for (day, body) in &commit.held {
             let bytes = body::sealed(body.text()?.as_bytes(), 9, &[])?;
             self.transaction.execute(
                 "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
                  ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
-                params![self.tenant, day.number(), taking.observed_ms, bytes],
+                params![self.tenant, day.number(), commit.observed_ms, bytes],
             )?;
         }
         Ok(())
@@ -324,10 +328,10 @@ impl Take<'_> {
                 entry.base.map(|(_, revision)| revision),
                 body,
             ])?;
-        // A day told in part stays owed, as one that has just been missed.
+        // A day told in part stays missing, as one that has just been missed.
         if entry.flags.partial {
             self.transaction.execute(
-                "UPDATE owed SET asks = 0 WHERE tenant = ?1 AND day = ?2",
+                "UPDATE missing SET requests = 0 WHERE tenant = ?1 AND day = ?2",
                 params![self.tenant, entry.facts.day.number()],
             )?;
         }
@@ -363,30 +367,30 @@ impl Take<'_> {
         retention::sweep_these(self.transaction, poor.flatten().into_iter().collect())
     }
 
-    fn owe(&mut self, taking: &Taking<'_>) -> Result<(), CheckpointError> {
-        for day in &taking.settled {
+    fn owe(&mut self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
+        for day in &commit.settled {
             self.transaction
-                .prepare_cached("DELETE FROM owed WHERE tenant = ?1 AND day = ?2")?
+                .prepare_cached("DELETE FROM missing WHERE tenant = ?1 AND day = ?2")?
                 .execute(params![self.tenant, day.number()])?;
         }
-        for day in &taking.missing {
+        for day in &commit.missing {
             self.transaction.execute(
-                "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 0, ?3)
+                "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
                  ON CONFLICT DO NOTHING",
-                params![self.tenant, day.number(), taking.observed_ms],
+                params![self.tenant, day.number(), commit.observed_ms],
             )?;
         }
         // Those that came are owed no more; the rest has been asked for once more.
-        if let Some(from) = taking.asked_from {
+        if let Some(from) = commit.asked_from {
             self.transaction.execute(
-                "UPDATE owed SET asks = asks + 1, last_asked = ?3 WHERE tenant = ?1 AND day >= ?2",
-                params![self.tenant, from.number(), taking.observed_ms],
+                "UPDATE missing SET requests = requests + 1, last_requested = ?3 WHERE tenant = ?1 AND day >= ?2",
+                params![self.tenant, from.number(), commit.observed_ms],
             )?;
         }
         // Microsoft keeps 90 days: what is older cannot be had any more.
-        let horizon = taking.observed_ms.div_euclid(86_400_000) - 90;
+        let horizon = commit.observed_ms.div_euclid(86_400_000) - 90;
         self.transaction.execute(
-            "UPDATE owed SET absent = 1 WHERE tenant = ?1 AND day < ?2",
+            "UPDATE missing SET absent = 1 WHERE tenant = ?1 AND day < ?2",
             params![self.tenant, horizon],
         )?;
         Ok(())

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::refusals::{Fate, Outcome};
+use super::refusals::{DeliveryOutcome, RecordOutcome};
 use crate::{
-    checkpoint::{Lane, Letter, Move, Position},
+    checkpoint::{Lane, Move, Position, QueuedDeadLetter},
     model::{EventId, TenantId},
     sink::{Batch, Limits},
 };
 
 /// A batch that is being filled, or on its way.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct OutgoingBatch {
     pub batch: Batch,
     pub lane: Lane,
     slots: Vec<Slot>,
@@ -23,7 +23,7 @@ pub(super) struct Load {
     since: Option<Instant>,
 }
 
-/// A record of the load. Those not refused stand in the batch, in the same order.
+/// A record of the outgoing. Those not refused stand in the batch, in the same order.
 #[derive(Debug)]
 struct Slot {
     tenant: TenantId,
@@ -35,7 +35,7 @@ struct Slot {
     letter: Option<i64>,
 }
 
-impl Load {
+impl OutgoingBatch {
     pub(super) fn new(lane: Lane, mut batch: Batch) -> Self {
         batch.clear();
         Self { batch, lane, slots: Vec::new(), spans: Vec::new(), since: None }
@@ -65,7 +65,7 @@ impl Load {
     }
 
     /// As [`Self::put`], of a record that is on the dead-letter list.
-    pub(super) fn put_letter(&mut self, letter: &Letter, refused: Option<String>) {
+    pub(super) fn put_letter(&mut self, letter: &QueuedDeadLetter, refused: Option<String>) {
         self.put(letter.at, letter.event_id, refused);
         if let Some(slot) = self.slots.last_mut() {
             slot.letter = Some(letter.id);
@@ -74,7 +74,7 @@ impl Load {
 
     /// Records that cannot be encoded fill a batch too, or they would be remembered without end.
     pub(super) fn is_full(&self, limits: Limits) -> bool {
-        self.slots.len() >= limits.records || self.batch.octets().len() >= limits.octets
+        self.slots.len() >= limits.records || self.batch.bytes().len() >= limits.bytes
     }
 
     pub(super) fn age(&self) -> std::time::Duration {
@@ -97,20 +97,20 @@ impl Load {
         self.slots.len()
     }
 
-    /// What became of each record, sent or not, in the order of the load. `outcomes` are of the
+    /// What became of each record, sent or not, in the order of the outgoing. `outcomes` are of the
     /// batch.
-    pub(super) fn fates(&self, outcomes: Vec<Outcome>) -> Vec<Fate> {
+    pub(super) fn outcomes(&self, outcomes: Vec<DeliveryOutcome>) -> Vec<RecordOutcome> {
         let mut sent = outcomes.into_iter();
-        let fate = |slot: &Slot| Fate {
+        let outcome = |slot: &Slot| RecordOutcome {
             tenant: slot.tenant,
             at: slot.at,
             event_id: slot.event_id,
             outcome: match &slot.refused {
-                Some(reason) => Outcome::Refused(reason.clone()),
-                None => sent.next().unwrap_or(Outcome::Unknown),
+                Some(reason) => DeliveryOutcome::Refused(reason.clone()),
+                None => sent.next().unwrap_or(DeliveryOutcome::Unknown),
             },
         };
-        self.slots.iter().map(fate).collect()
+        self.slots.iter().map(outcome).collect()
     }
 
     /// How far each tenant is through when all of the load is.
@@ -120,22 +120,22 @@ impl Load {
     }
 
     /// The dead letters among the settled that have arrived now.
-    pub(super) fn delivered_letters(&self, settled: &[Fate]) -> Vec<i64> {
+    pub(super) fn delivered_letters(&self, settled: &[RecordOutcome]) -> Vec<i64> {
         let of_settled = self.slots.iter().zip(settled);
         of_settled
-            .filter(|(_, fate)| fate.outcome == Outcome::Arrived)
+            .filter(|(_, outcome)| outcome.outcome == DeliveryOutcome::Arrived)
             .filter_map(|(slot, _)| slot.letter)
             .collect()
     }
 
-    /// How far each tenant's cursor may move when the first `settled` fates are.
-    pub(super) fn moves(&self, fates: &[Fate], settled: usize) -> Vec<Move> {
-        let open = &fates[settled..];
+    /// How far each tenant's cursor may move when the first `settled` outcomes are.
+    pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<Move> {
+        let open = &outcomes[settled..];
         let reached = |span: &Move| {
-            let first_open = open.iter().find(|fate| {
-                fate.tenant == span.tenant && fate.at >= span.from && fate.at < span.to
+            let first_open = open.iter().find(|outcome| {
+                outcome.tenant == span.tenant && outcome.at >= span.from && outcome.at < span.to
             });
-            Move { to: first_open.map_or(span.to, |fate| fate.at), ..*span }
+            Move { to: first_open.map_or(span.to, |outcome| outcome.at), ..*span }
         };
         self.spans.iter().map(reached).filter(|span| span.from != span.to).collect()
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn at(seq: u64, place: u32) -> Position {
-        Position { seq, place }
+        Position { seq, record_index }
     }
 
     fn id(n: u8) -> EventId {
@@ -158,35 +158,38 @@ mod tests {
     }
 
     /// Two tenants, one record refused before it was sent.
-    fn load() -> Load {
-        let mut load = Load::new(Lane::Live, Batch::default());
-        load.begin(tenant(1), at(1, 0));
-        load.put(at(1, 0), id(1), None);
-        load.put(at(1, 1), id(2), Some("too long".into()));
-        load.reached(at(2, 0));
-        load.begin(tenant(1), at(2, 0));
-        load.put(at(2, 5), id(3), None);
-        load.reached(at(3, 0));
-        load.begin(tenant(2), at(9, 0));
-        load.put(at(9, 7), id(4), None);
-        load.reached(at(10, 0));
+    fn outgoing() -> OutgoingBatch {
+        let mut outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
+        outgoing.begin(tenant(1), at(1, 0));
+        outgoing.put(at(1, 0), id(1), None);
+        outgoing.put(at(1, 1), id(2), Some("too long".into()));
+        outgoing.reached(at(2, 0));
+        outgoing.begin(tenant(1), at(2, 0));
+        outgoing.put(at(2, 5), id(3), None);
+        outgoing.reached(at(3, 0));
+        outgoing.begin(tenant(2), at(9, 0));
+        outgoing.put(at(9, 7), id(4), None);
+        outgoing.reached(at(10, 0));
         load
     }
 
     fn shown(moves: &[Move]) -> Vec<((u64, u32), (u64, u32))> {
-        moves.iter().map(|m| ((m.from.seq, m.from.place), (m.to.seq, m.to.place))).collect()
+        moves
+            .iter()
+            .map(|m| ((m.from.seq, m.from.record_index), (m.to.seq, m.to.record_index)))
+            .collect()
     }
 
     #[test]
     fn fates_stand_in_order_whether_sent_or_not() {
-        let load = load();
-        let fates = load.fates(vec![Outcome::Arrived, Outcome::Arrived]);
-        let letters: String = fates
+        let outgoing = outgoing();
+        let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived, DeliveryOutcome::Arrived]);
+        let letters: String = outcomes
             .iter()
-            .map(|fate| match fate.outcome {
-                Outcome::Arrived => 'a',
-                Outcome::Refused(_) => 'r',
-                Outcome::Unknown => '?',
+            .map(|outcome| match outcome.outcome {
+                DeliveryOutcome::Arrived => 'a',
+                DeliveryOutcome::Refused(_) => 'r',
+                DeliveryOutcome::Unknown => '?',
             })
             .collect();
         assert_eq!(letters, "ara?");
@@ -194,11 +197,11 @@ mod tests {
 
     #[test]
     fn each_tenant_moves_as_far_as_its_own_records_are_settled() {
-        let load = load();
-        let fates = load.fates(vec![Outcome::Arrived; 3]);
-        assert_eq!(shown(&load.moves(&fates, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
-        assert_eq!(shown(&load.moves(&fates, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
-        assert_eq!(shown(&load.moves(&fates, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
-        assert_eq!(shown(&load.moves(&fates, 0)), [((9, 0), (9, 7))]);
+        let outgoing = outgoing();
+        let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived; 3]);
+        assert_eq!(shown(&outgoing.moves(&outcomes, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
+        assert_eq!(shown(&outgoing.moves(&outcomes, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
+        assert_eq!(shown(&outgoing.moves(&outcomes, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
+        assert_eq!(shown(&outgoing.moves(&outcomes, 0)), [((9, 0), (9, 7))]);
     }
 }

@@ -51,13 +51,13 @@ impl Bucket {
 
 /// The door to one tenant's data.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct TenantThrottle {
     at_once: Semaphore,
     bucket: Bucket,
     closed_until: Mutex<Option<Instant>>,
 }
 
-impl Gate {
+impl TenantThrottle {
     pub(super) fn new() -> Self {
         Self {
             at_once: Semaphore::new(AT_ONCE),
@@ -116,11 +116,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_free_and_then_the_pace_is_kept() {
-        let gate = Gate::new();
+        let throttle = TenantThrottle::new();
         let began = Instant::now();
         let mut in_first_minute = 0;
         while began.elapsed() < Duration::from_mins(1) {
-            drop(gate.enter(Duration::ZERO).await.unwrap());
+            drop(throttle.enter(Duration::ZERO).await.unwrap());
             in_first_minute += 1;
             if in_first_minute == BURST {
                 assert!(began.elapsed().is_zero(), "the burst does not wait");
@@ -131,28 +131,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_at_a_time() {
-        let gate = Gate::new();
-        let _first = gate.enter(Duration::ZERO).await.unwrap();
-        let second = gate.enter(Duration::ZERO).await.unwrap();
-        let third = tokio::time::timeout(Duration::from_hours(1), gate.enter(Duration::ZERO)).await;
+        let throttle = TenantThrottle::new();
+        let _first = throttle.enter(Duration::ZERO).await.unwrap();
+        let second = throttle.enter(Duration::ZERO).await.unwrap();
+        let third =
+            tokio::time::timeout(Duration::from_hours(1), throttle.enter(Duration::ZERO)).await;
         assert!(third.is_err());
         drop(second);
-        drop(gate.enter(Duration::ZERO).await.unwrap());
+        drop(throttle.enter(Duration::ZERO).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_word_is_never_broken() {
-        let gate = Gate::new();
+        let throttle = TenantThrottle::new();
         let began = Instant::now();
-        gate.close_for(Duration::from_secs(30));
-        gate.close_for(Duration::from_secs(1));
-        drop(gate.enter(Duration::from_mins(1)).await.unwrap());
+        throttle.close_for(Duration::from_secs(30));
+        throttle.close_for(Duration::from_secs(1));
+        drop(throttle.enter(Duration::from_mins(1)).await.unwrap());
         assert!((30..=36).contains(&began.elapsed().as_secs()));
-        gate.close_for(Duration::from_mins(50));
-        let left = gate.enter(Duration::from_mins(1)).await.unwrap_err();
+        throttle.close_for(Duration::from_mins(50));
+        let left = throttle.enter(Duration::from_mins(1)).await.unwrap_err();
         assert!(left >= Duration::from_mins(50));
-        let gate = Gate::new();
-        gate.stay_closed_for(Duration::from_secs(30));
-        assert_eq!(gate.wait(), Duration::from_secs(30), "each start would make it longer");
+        let throttle = TenantThrottle::new();
+        throttle.stay_closed_for(Duration::from_secs(30));
+        assert_eq!(throttle.wait(), Duration::from_secs(30), "each start would make it longer");
     }
 }

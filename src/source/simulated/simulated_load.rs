@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 #[derive(Default)]
-pub(super) struct Load(Mutex<HashMap<String, OfTenant>>);
+pub(super) struct SimulatedLoad(Mutex<HashMap<String, OfTenant>>);
 
 #[derive(Default)]
 struct OfTenant {
@@ -24,11 +24,11 @@ struct OfTenant {
 
 /// A request under way.
 pub(super) struct Request<'a> {
-    load: &'a Load,
+    load: &'a SimulatedLoad,
     tenant: String,
 }
 
-impl Load {
+impl SimulatedLoad {
     pub(super) fn begin(&self, tenant: &str) -> Request<'_> {
         let mut load = self.lock();
         let of = load.entry(tenant.to_owned()).or_default();

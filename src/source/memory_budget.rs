@@ -1,4 +1,4 @@
-//! Octets of answers in memory, over all tenants.
+//! Bytes of answers in memory, over all tenants.
 //!
 //! Half of the room is for answers of the usual size: each reserves its share before it is asked
 //! for, and waits for nothing after that. The other half is for the one answer at a time that
@@ -14,10 +14,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 const USUAL: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     usual: Arc<Semaphore>,
     large: Arc<Mutex<()>>,
-    /// Octets that the one large answer may have.
+    /// Bytes that the one large answer may have.
     limit: usize,
 }
 
@@ -30,9 +30,9 @@ pub(super) struct Share {
     limit: usize,
 }
 
-impl Room {
-    pub(super) fn new(octets: u64) -> Self {
-        let half = usize::try_from(octets / 2).unwrap_or(usize::MAX).max(USUAL);
+impl MemoryBudget {
+    pub(super) fn new(bytes: u64) -> Self {
+        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(USUAL);
         Self {
             usual: Arc::new(Semaphore::new((half / USUAL).min(1 << 16))),
             large: Arc::default(),
@@ -61,8 +61,8 @@ impl Share {
 impl Grow for Share {
     /// An answer that has grown beyond the usual waits for its turn; one beyond the limit is the
     /// caller's to refuse.
-    async fn grow(&mut self, octets: usize) {
-        if octets > USUAL && self.large_held.is_none() {
+    async fn grow(&mut self, bytes: usize) {
+        if bytes > USUAL && self.large_held.is_none() {
             self.large_held = Some(self.large.clone().lock_owned().await);
         }
     }
@@ -76,12 +76,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_answer_at_a_time_is_larger_than_usual() {
-        let room = Room::new(8 << 20);
+        let budget = MemoryBudget::new(8 << 20);
         let mut shares = Vec::new();
         for _ in 0..4 {
-            shares.push(room.share().await);
+            shares.push(budget.share().await);
         }
-        let more = tokio::time::timeout(Duration::from_secs(1), room.share()).await;
+        let more = tokio::time::timeout(Duration::from_secs(1), budget.share()).await;
         assert!(more.is_err(), "half of it is four usual answers");
         let [first, second, ..] = &mut shares[..] else { panic!() };
         first.grow(3 << 20).await;

@@ -3,16 +3,16 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, held, pack, retention,
-    take,
+    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, commit_poll, held, pack,
+    retention,
 };
 use crate::model::{Day, DayFacts, day_digest};
 
 /// What `repair` did, and what was lost with it.
 #[derive(Debug, Default)]
-pub struct Mended {
+pub struct Repaired {
     /// Days whose text was lost.
-    pub days: Vec<LostText>,
+    pub days: Vec<LostBody>,
     /// Days held back that were lost, by tenant: asked for again.
     pub held: Vec<(String, Day)>,
     /// Catalog versions; days told with one of them go by their tenant's next.
@@ -27,7 +27,7 @@ pub struct Mended {
 
 /// A day whose text could not be read and was let go. Its facts stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LostText {
+pub struct LostBody {
     pub tenant: String,
     pub day: Day,
     /// Sinks that had not had it yet.
@@ -35,30 +35,30 @@ pub struct LostText {
 }
 
 impl Checkpoint {
-    /// Mends what can be mended, all of it or nothing. A text that cannot be read is let go, and its
+    /// Mends what can be repaired, all of it or nothing. A text that cannot be read is let go, and its
     /// day asked for again; a catalog that cannot be read, or names a profile that cannot, is let
     /// go; facts are made anew from their text by `facts_of`, where that gives what their digest
     /// says, or what is kept but for the digest.
-    pub fn mend(
+    pub fn repair(
         &self,
         now_ms: i64,
         facts_of: impl Fn(&str) -> Option<DayFacts>,
-    ) -> Result<Mended, CheckpointError> {
+    ) -> Result<Repaired, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let mut mended = Mended::default();
-        mend_bodies(&transaction, now_ms, &mut mended)?;
-        mend_facts(&transaction, facts_of, &mut mended)?;
-        mend_held(&transaction, now_ms, &mut mended)?;
-        mend_baselines(&transaction, &mut mended)?;
-        mend_catalogs(&transaction, &mut mended)?;
-        mend_cursors(&transaction, &mut mended)?;
+        let mut repaired = Repaired::default();
+        repair_bodies(&transaction, now_ms, &mut repaired)?;
+        repair_facts(&transaction, facts_of, &mut repaired)?;
+        repair_held(&transaction, now_ms, &mut repaired)?;
+        repair_baselines(&transaction, &mut repaired)?;
+        repair_catalogs(&transaction, &mut repaired)?;
+        repair_cursors(&transaction, &mut repaired)?;
         transaction.commit()?;
-        Ok(mended)
+        Ok(repaired)
     }
 }
 
-/// A day that Microsoft may still have is owed.
+/// A day that Microsoft may still have is missing.
 fn ask_again(
     connection: &Connection,
     tenant: i64,
@@ -69,17 +69,17 @@ fn ask_again(
         return Ok(());
     }
     connection.execute(
-        "INSERT INTO owed (tenant, day, asks, last_asked) VALUES (?1, ?2, 0, ?3)
-         ON CONFLICT DO UPDATE SET asks = 0, absent = 0",
+        "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
+         ON CONFLICT DO UPDATE SET requests = 0, absent = 0",
         params![tenant, day.number(), now_ms],
     )?;
     Ok(())
 }
 
-fn mend_bodies(
+fn repair_bodies(
     transaction: &Transaction<'_>,
     now_ms: i64,
-    mended: &mut Mended,
+    repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     for Unreadable { tenant, guid, seq, day, body } in unreadable_bodies(transaction)? {
         let mut statement = transaction.prepare_cached(
@@ -95,7 +95,7 @@ fn mend_bodies(
         )?;
         retention::sweep_these(transaction, vec![body])?;
         ask_again(transaction, tenant, day, now_ms)?;
-        mended.days.push(LostText { tenant: guid, day, lacking });
+        repaired.days.push(LostBody { tenant: guid, day, lacking });
     }
     Ok(())
 }
@@ -130,10 +130,10 @@ fn unreadable_bodies(connection: &Connection) -> Result<Vec<Unreadable>, Checkpo
 }
 
 /// A text proves itself by its checksum, so what it says is what was kept.
-fn mend_facts(
+fn repair_facts(
     transaction: &Transaction<'_>,
     facts_of: impl Fn(&str) -> Option<DayFacts>,
-    mended: &mut Mended,
+    repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     let mut names = Names::load(transaction)?;
     let mut bodies = Bodies::default();
@@ -145,7 +145,7 @@ fn mend_facts(
     let mut anew = Vec::new();
     while let Some(row) = rows.next()? {
         let digest: Vec<u8> = row.get(4)?;
-        let kept = take::read_facts(row, 2, 3, &names);
+        let kept = commit_poll::read_facts(row, 2, 3, &names);
         if kept.as_ref().is_ok_and(|kept| day_digest(kept)[..] == digest[..]) {
             continue;
         }
@@ -157,20 +157,21 @@ fn mend_facts(
     drop(rows);
     drop(statement);
     for (tenant, seq, facts) in anew {
-        let packed = pack::pack(&facts, |name| take::name_id(transaction, &mut names, name))?;
+        let packed =
+            pack::pack(&facts, |name| commit_poll::name_id(transaction, &mut names, name))?;
         transaction.execute(
             "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq, packed, day_digest(&facts)],
         )?;
-        mended.facts += 1;
+        repaired.facts += 1;
     }
     Ok(())
 }
 
-fn mend_held(
+fn repair_held(
     transaction: &Transaction<'_>,
     now_ms: i64,
-    mended: &mut Mended,
+    repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     for (tenant, guid, day) in held::unreadable(transaction)? {
         transaction.execute(
@@ -178,28 +179,28 @@ fn mend_held(
             params![tenant, day.number()],
         )?;
         ask_again(transaction, tenant, day, now_ms)?;
-        mended.held.push((guid, day));
+        repaired.held.push((guid, day));
     }
     Ok(())
 }
 
-fn mend_baselines(
+fn repair_baselines(
     transaction: &Transaction<'_>,
-    mended: &mut Mended,
+    repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     for (tenant, since, guid, name) in baseline::unreadable(transaction)? {
         transaction.execute(
             "DELETE FROM baseline WHERE tenant = ?1 AND since = ?2",
             params![tenant, since],
         )?;
-        mended.baselines.push((guid, name));
+        repaired.baselines.push((guid, name));
     }
     Ok(())
 }
 
-fn mend_catalogs(
+fn repair_catalogs(
     transaction: &Transaction<'_>,
-    mended: &mut Mended,
+    repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     let (sound, unsound) = catalog::profiles(transaction)?;
     let lost: Vec<i64> =
@@ -218,7 +219,7 @@ fn mend_catalogs(
             params![id, all],
         )?;
         transaction.execute("DELETE FROM catalog WHERE id = ?1", [id])?;
-        mended.catalogs += 1;
+        repaired.catalogs += 1;
     }
     for id in unsound {
         transaction.execute("DELETE FROM profile WHERE id = ?1", [id])?;
@@ -226,7 +227,10 @@ fn mend_catalogs(
     Ok(())
 }
 
-fn mend_cursors(transaction: &Transaction<'_>, mended: &mut Mended) -> Result<(), CheckpointError> {
+fn repair_cursors(
+    transaction: &Transaction<'_>,
+    repaired: &mut Repaired,
+) -> Result<(), CheckpointError> {
     // A log without a hole says itself where it goes on.
     transaction.execute(
         "UPDATE tenant SET next_seq = ends.last + 1 FROM
@@ -235,11 +239,11 @@ fn mend_cursors(transaction: &Transaction<'_>, mended: &mut Mended) -> Result<()
         [],
     )?;
     let mut statement = transaction.prepare(
-        "UPDATE cursor SET place = 0, seq = max(1, min(seq, (SELECT next_seq FROM tenant WHERE id = cursor.tenant)))
+        "UPDATE cursor SET record_index = 0, seq = max(1, min(seq, (SELECT next_seq FROM tenant WHERE id = cursor.tenant)))
          WHERE seq < 1 OR seq > (SELECT next_seq FROM tenant WHERE id = cursor.tenant)
          RETURNING (SELECT guid FROM tenant WHERE id = cursor.tenant), (SELECT name FROM sink WHERE id = cursor.sink)",
     )?;
     let brought = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    mended.cursors = brought.collect::<Result<_, _>>()?;
+    repaired.cursors = brought.collect::<Result<_, _>>()?;
     Ok(())
 }
