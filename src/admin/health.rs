@@ -67,7 +67,11 @@ impl Overview {
         for sink in &self.sinks {
             if sink.level(self.started, self.now) == Level::Unwell {
                 let name = &sink.status.name;
-                let why = sink.status.last_error.as_deref().unwrap_or("nothing arrives");
+                let why = sink
+                    .status
+                    .last_error
+                    .as_ref()
+                    .map_or("nothing arrives", |error| &error.message);
                 hindrances.push(format!("sink `{name}`: {why}"));
             }
         }
@@ -75,7 +79,7 @@ impl Overview {
         if failing.count() == self.tenants.len()
             && let Some(first) = self.tenants.first()
         {
-            let why = first.status.last_error.as_deref().unwrap_or_default();
+            let why = first.status.last_error.as_ref().map_or("", |error| &error.message);
             hindrances.push(format!("no tenant can be read; `{}`: {why}", first.name));
         }
         hindrances

@@ -138,7 +138,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
             td .n data-l="Sent" { (status.sent) } td .n data-l="Rejected" { (status.rejected) } td .n data-l="Backlog" { (status.backlog) }
             td .t data-l="Oldest" { @if let Some(day) = status.oldest { (day) } }
             td .t data-l="Last proof" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (shortened(status.last_error.as_deref().unwrap_or_default())) }
+            td .error data-l="Last error" { (shortened(status.last_error.as_ref().map_or("", |error| &error.message))) }
         }
     }
 }
@@ -203,7 +203,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
             td .n data-l="Missing" { (line.status.missing) }
             td .t data-l="Last success" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (shortened(line.status.last_error.as_deref().unwrap_or_default())) }
+            td .error data-l="Last error" { (shortened(line.status.last_error.as_ref().map_or("", |error| &error.message))) }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     catalog, pack, retention, tenant_row,
 };
 use crate::{
+    error::Explanation,
     model::{Day, DayFacts, KeptDay, Observation, Phase, SnapshotRef, TenantId, day_digest},
     packed::Packed,
 };
@@ -105,7 +106,7 @@ pub enum PollEnd {
     Complete,
     /// Something is missing, and wanted soon.
     Incomplete {
-        reason: String,
+        reason: Explanation,
         /// The server's own word, in milliseconds since 1970-01-01.
         not_before_ms: Option<i64>,
     },
@@ -266,13 +267,13 @@ impl Take<'_> {
         let observed = commit.observed_ms;
         match &commit.end {
             PollEnd::Complete => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, failures = 0, not_before = NULL
+                "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, last_hint = NULL, failures = 0, not_before = NULL
                  WHERE id = ?1",
                 params![self.tenant, observed],
             )?,
             PollEnd::Incomplete { reason, not_before_ms } => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1, not_before = ?4 WHERE id = ?1",
-                params![self.tenant, observed, reason, not_before_ms],
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
+                params![self.tenant, observed, reason.message, reason.hint, not_before_ms],
             )?,
             PollEnd::NoPoll => 0,
         };
@@ -408,7 +409,7 @@ pub(super) fn observe(
     observation: &Observation,
     observed_ms: i64,
 ) -> Result<(), CheckpointError> {
-    let Observation { what, subject, first_day, phase, details } = observation;
+    let Observation { what, subject, first_day, phase, details, hint } = observation;
     let key = params![tenant, what.as_str(), subject];
     let open: Option<i32> = connection
         .prepare_cached("SELECT first_day FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3")?
@@ -434,8 +435,8 @@ pub(super) fn observe(
     let seq = next_seq(connection, tenant)?;
     connection
         .prepare_cached(
-            "INSERT INTO entry (tenant, seq, kind, day, observed, what, subject, phase, details)
-             VALUES (?1, ?2, 2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO entry (tenant, seq, kind, day, observed, what, subject, phase, details, hint)
+             VALUES (?1, ?2, 2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             tenant,
@@ -445,7 +446,8 @@ pub(super) fn observe(
             what.as_str(),
             subject,
             phase.as_str(),
-            details
+            details,
+            hint
         ])?;
     Ok(())
 }

@@ -123,7 +123,7 @@ fn adopt(directory: &Path, database: &Path) -> Result<Restored, CheckpointError>
     let checkpoint_id = uuid::Uuid::new_v4().to_string();
     transaction
         .execute("UPDATE meta SET value = ?1 WHERE key = 'checkpoint_id'", [&checkpoint_id])?;
-    transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL", [])?;
+    transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
     // Jobs of that time are done, or forgotten.
     transaction.execute("DELETE FROM replay", [])?;
     let remembered = CursorFile::read(directory).unwrap_or_else(|error| {

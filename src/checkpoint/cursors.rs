@@ -6,6 +6,7 @@ use super::{
     Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, commit_poll::observe,
     tenant_id, tenant_row,
 };
+use crate::error::Explanation;
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
 
 /// One host writes with epoch 0.
@@ -136,10 +137,15 @@ impl Checkpoint {
     }
 
     /// Why the sink does not get on, for `status`; `None` when it does again.
-    pub fn set_sink_error(&self, sink: &str, error: Option<&str>) -> Result<(), CheckpointError> {
+    pub fn set_sink_error(
+        &self,
+        sink: &str,
+        error: Option<&Explanation>,
+    ) -> Result<(), CheckpointError> {
+        let (message, hint) = error.map_or((None, None), |e| (Some(&e.message), e.hint.as_deref()));
         self.connection().execute(
-            "UPDATE sink SET last_error = ?2 WHERE name = ?1 AND last_error IS NOT ?2",
-            params![sink, error],
+            "UPDATE sink SET last_error = ?2, last_hint = ?3 WHERE name = ?1 AND last_error IS NOT ?2",
+            params![sink, message, hint],
         )?;
         Ok(())
     }
@@ -196,7 +202,7 @@ impl Checkpoint {
         transaction
             .prepare_cached(
                 "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
-                    last_acknowledgement = ?5, last_error = NULL WHERE name = ?1",
+                    last_acknowledgement = ?5, last_error = NULL, last_hint = NULL WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
@@ -412,5 +418,6 @@ fn dead_letter(advance: &Advance<'_>, phase: Phase, details: &str) -> Observatio
         first_day: today.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         phase,
         details: details.to_owned(),
+        hint: None,
     }
 }

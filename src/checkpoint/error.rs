@@ -1,10 +1,11 @@
 //! What can go wrong with the store, by what is to be done.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use rusqlite::ErrorCode;
 
 use super::lock::Holder;
+use crate::error::Hint;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -62,6 +63,29 @@ impl CheckpointError {
                 | Self::Directory(..)
                 | Self::File(_)
         ) || matches!(self, Self::Database(error) if !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy)))
+    }
+}
+
+impl Hint for CheckpointError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
+            Self::Damaged(_) | Self::Foreign(_) => {
+                "run `state repair`, which sets the file aside: the next start reads the days that Microsoft still has, and `cursors.json` prevents duplicates; or run `state restore` with a backup"
+            }
+            Self::Absent(_) => "run `once` or `run`, which create it",
+            Self::Newer(_) => "run the release that wrote it, or a later one",
+            Self::SinkExists(..) => {
+                "remove `renamed_from`: both names have sent records already; keep the old sink or remove it with `discard_backlog = true`"
+            }
+            Self::Locked(_) => {
+                "stop the daemon first if this is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
+            }
+            Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                "run the command as root or as the service's own user"
+            }
+            _ => return None,
+        };
+        Some(hint.into())
     }
 }
 

@@ -56,13 +56,14 @@ use crate::model::TenantId;
 
 /// `ssf1`, so that `file` and a second program know whose database it is.
 const APPLICATION_ID: i32 = 0x7373_6631;
-const VERSION: i32 = 4;
+const VERSION: i32 = 5;
 /// What each version adds to the one before.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 /// The day that an entry belongs to: of an observation, the one on which it was made.
 const ON_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Checkpoint, CheckpointError, commit_poll::observe, tenant_id, tenant_row};
+use crate::error::Explanation;
 use crate::model::{Day, Observation, TenantId};
 
 /// Times are in milliseconds since 1970-01-01.
@@ -45,7 +46,7 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
         now_ms: i64,
-        reason: &str,
+        reason: &Explanation,
         observation: &Observation,
         not_before_ms: Option<i64>,
     ) -> Result<(), CheckpointError> {
@@ -53,8 +54,8 @@ impl Checkpoint {
         let transaction = connection.transaction()?;
         let id = tenant_row(&transaction, &tenant.to_string())?;
         transaction.execute(
-            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, failures = failures + 1, not_before = ?4 WHERE id = ?1",
-            params![id, now_ms, reason, not_before_ms],
+            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
+            params![id, now_ms, reason.message, reason.hint, not_before_ms],
         )?;
         observe(&transaction, id, observation, now_ms)?;
         Ok(transaction.commit()?)

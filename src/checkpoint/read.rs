@@ -102,7 +102,7 @@ impl Checkpoint {
         let names = self.names();
         let mut statement = connection.prepare_cached(&format!(
             "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalog, e.body, e.base_day, e.base_revision,
-                e.kind, e.what, e.subject, e.phase, e.details, e.tenant
+                e.kind, e.what, e.subject, e.phase, e.details, e.tenant, e.hint
              FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND {ON_DAY} >= ?3 AND (?4 IS NULL OR {ON_DAY} <= ?4)
                AND (e.kind = 1 AND e.body IS NOT NULL OR e.kind = 2 AND ?6) ORDER BY e.seq"
@@ -311,7 +311,14 @@ impl Reading<'_> {
             )?;
         Ok(Some(StoredObservation {
             place: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
-            observation: Observation { what, subject, first_day, phase, details: row.get(14)? },
+            observation: Observation {
+                what,
+                subject,
+                first_day,
+                phase,
+                details: row.get(14)?,
+                hint: row.get(16)?,
+            },
             observed_ms: row.get(2)?,
             repeats,
         }))

@@ -23,3 +23,4 @@ ALTER TABLE sink RENAME COLUMN last_proof TO last_acknowledgement;
 -- What an operator can do about `last_error`.
 ALTER TABLE tenant ADD COLUMN last_hint TEXT;
 ALTER TABLE sink ADD COLUMN last_hint TEXT;
+ALTER TABLE entry ADD COLUMN hint TEXT;

@@ -79,6 +79,7 @@ fn end_observations(
             first_day,
             phase: Phase::End,
             details: details.to_owned(),
+            hint: None,
         };
         observe(connection, tenant, &end, now_ms)?;
     }

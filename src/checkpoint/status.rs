@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::{
     Checkpoint, CheckpointError, FOR_SINK, ON_DAY, QueuedDeadLetter, ReplayStatus, tenant_id,
 };
+use crate::error::Explanation;
 use crate::model::{Day, TenantId};
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub struct TenantStatus {
     pub missing: u64,
     pub last_success_ms: Option<i64>,
     pub last_attempt_ms: Option<i64>,
-    pub last_error: Option<String>,
+    pub last_error: Option<Explanation>,
     /// Polls failed since the last success.
     pub failures: u32,
     /// The server wants to be left alone until then.
@@ -62,7 +63,7 @@ pub struct SinkStatus {
     /// The oldest day among them.
     pub oldest: Option<Day>,
     pub last_acknowledgement_ms: Option<i64>,
-    pub last_error: Option<String>,
+    pub last_error: Option<Explanation>,
     pub cursors: Vec<(String, u64, u32)>,
 }
 
@@ -131,7 +132,7 @@ impl Checkpoint {
             "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1),
                 (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1),
                 (SELECT count(*) FROM missing WHERE tenant = t.id AND absent = 0),
-                t.last_success, t.last_attempt, t.last_error, t.failures, t.not_before
+                t.last_success, t.last_attempt, t.last_error, t.failures, t.not_before, t.last_hint
              FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
         )?;
         let rows = statement.query_map([], |row| {
@@ -142,7 +143,7 @@ impl Checkpoint {
                 missing: row.get::<_, i64>(3)?.cast_unsigned(),
                 last_success_ms: row.get(4)?,
                 last_attempt_ms: row.get(5)?,
-                last_error: row.get(6)?,
+                last_error: explanation(row, 6, 9)?,
                 failures: row.get(7)?,
                 not_before_ms: row.get(8)?,
             })
@@ -154,7 +155,7 @@ impl Checkpoint {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             &format!("SELECT s.name, s.sent, s.rejected, s.last_acknowledgement, s.last_error, count(e.seq), min({ON_DAY}), s.id, s.truncated,
-                (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id)
+                (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id), s.last_hint
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
              LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
              GROUP BY s.id ORDER BY s.id"),
@@ -175,7 +176,7 @@ impl Checkpoint {
                 truncated: row.get::<_, i64>(8)?.cast_unsigned(),
                 letters: row.get::<_, i64>(9)?.cast_unsigned(),
                 last_acknowledgement_ms: row.get(3)?,
-                last_error: row.get(4)?,
+                last_error: explanation(row, 4, 10)?,
                 backlog: row.get::<_, i64>(5)?.cast_unsigned(),
                 oldest: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
                 cursors: cursors.collect::<Result<_, _>>()?,
@@ -183,4 +184,15 @@ impl Checkpoint {
         }
         Ok(sinks)
     }
+}
+
+/// An error and its hint, from two columns.
+fn explanation(
+    row: &Row<'_>,
+    message: usize,
+    hint: usize,
+) -> rusqlite::Result<Option<Explanation>> {
+    let message: Option<String> = row.get(message)?;
+    let hint = row.get(hint)?;
+    Ok(message.map(|message| Explanation { message, hint }))
 }

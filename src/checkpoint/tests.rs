@@ -256,6 +256,7 @@ fn an_observation_begins_once_and_ends_once() {
             first_day: day(first),
             phase,
             details: String::new(),
+            hint: None,
         };
         checkpoint
             .take(tenant(), &PollCommit { observations: vec![observation], ..nothing() })

@@ -39,7 +39,7 @@ fn through_daemon(
         if let Event::Tenant { name, days, error } = event {
             bar.suspend(|| match error {
                 None => say(&format!("tenant {name}: {}", count(*days as u64, "new day"))),
-                Some(error) => say(&format!("tenant {name}: {error}")),
+                Some(error) => say_explained(&error.clone().within(&format!("tenant {name}"))),
             });
             bar.inc(1);
         }
@@ -47,12 +47,12 @@ fn through_daemon(
     bar.finish_and_clear();
     match end {
         Ok(Event::Done { failed: 0 }) => Ok(Exit::Done),
-        Ok(Event::Error { message }) => Err(Failed { exit: Exit::Usage, message }),
+        Ok(Event::Error(message)) => Err(Failed::new(Exit::Usage, message)),
         Ok(_) => Ok(Exit::Incomplete),
-        Err(error) => Err(Failed {
-            exit: Exit::Incomplete,
-            message: format!("the daemon does not answer: {}", chain(&error)),
-        }),
+        Err(error) => Err(Failed::new(
+            Exit::Incomplete,
+            format!("the daemon does not answer: {}", chain(&error)),
+        )),
     }
 }
 

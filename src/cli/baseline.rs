@@ -85,7 +85,7 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<Exit, Failed> {
     }
     if settings.is_empty() {
         let message = "there is no such day of any of these tenants: no baseline was set";
-        return Err(Failed { exit: Exit::Usage, message: message.to_owned() });
+        return Err(Failed::new(Exit::Usage, message.to_owned()));
     }
     if let (Some(targets), Some(file)) = (&from_file, &args.file) {
         refuse_strangers(&opened, targets, file)?;
@@ -132,7 +132,7 @@ fn refuse_strangers(
         return Ok(());
     }
     let message = format!("{}: {}", file.display(), strangers.join("\n"));
-    Err(Failed { exit: Exit::Usage, message })
+    Err(Failed::new(Exit::Usage, message))
 }
 
 fn name_of(args: &args::BaselineSet) -> String {
@@ -143,7 +143,7 @@ fn name_of(args: &args::BaselineSet) -> String {
 
 fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, Failed> {
     let text = fs_err::read_to_string(path)
-        .map_err(|error| Failed { exit: Exit::Usage, message: error.to_string() })?;
+        .map_err(|error| Failed::new(Exit::Usage, error.to_string()))?;
     let targets = Baseline::parse_targets(&text).map_err(|line| {
         let file = path.display();
         format!("{file}:{line}: a line is a control and its target, such as `AdminMFAV2 100%` or `AdminMFAV2 10`; each control once")
@@ -152,7 +152,7 @@ fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, Failed> {
         Ok(targets) if targets.is_empty() => Err(format!("{}: no target in it", path.display())),
         other => other,
     }
-    .map_err(|message| Failed { exit: Exit::Usage, message })
+    .map_err(|message| Failed::new(Exit::Usage, message))
 }
 
 /// A day's scores as targets: shares where the day has them, points where it has not.
@@ -205,10 +205,10 @@ fn through_daemon(socket: &Path, settings: &[Setting]) -> Result<(), Failed> {
         };
         match daemon::ask(socket, &request, |_| {})? {
             Event::Done { .. } => {}
-            Event::Error { message } => return Err(Failed { exit: Exit::Usage, message }),
+            Event::Error(message) => return Err(Failed::new(Exit::Usage, message)),
             _ => {
                 let message = "the daemon did not understand".to_owned();
-                return Err(Failed { exit: Exit::Incomplete, message });
+                return Err(Failed::new(Exit::Incomplete, message));
             }
         }
     }
@@ -224,7 +224,7 @@ fn alone(config: &Path, settings: &[Setting]) -> Result<(), Failed> {
             let day = setting.day.map(Day::number);
             engine
                 .set_baseline(&setting.tenant, &setting.name, day, &setting.text())
-                .map_err(|message| Failed { exit: Exit::Usage, message })?;
+                .map_err(|message| Failed::new(Exit::Usage, message))?;
         }
         Ok(())
     })?

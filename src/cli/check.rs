@@ -102,7 +102,7 @@ fn check_state(configuration: &Configuration) -> Result<(), Failed> {
                 directory.display(),
                 nearest.display()
             );
-            return Err(Failed { exit: Exit::Unusable, message });
+            return Err(Failed::new(Exit::Unusable, message));
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use url::Url;
 
 use super::{Exit, Failed, args, print};
+use crate::error::Explanation;
 use crate::{config::Configuration, source::Access};
 
 pub(super) fn consent_url(config: &Path, args: &args::ConsentUrl) -> Result<Exit, Failed> {
@@ -20,10 +21,13 @@ pub(super) fn consent_url(config: &Path, args: &args::ConsentUrl) -> Result<Exit
             Some(link) if tenants.len() == 1 => format!("{link}\n"),
             Some(link) => format!("{}\t{link}\n", tenant.name),
             None => {
-                super::say(&format!(
-                    "tenant {}: a managed identity is granted its permission by an app role assignment, not by consent\n  hint: az rest --method post --url {}v1.0/servicePrincipals/IDENTITY_OBJECT_ID/appRoleAssignments --body '{{\"principalId\":\"IDENTITY_OBJECT_ID\",\"resourceId\":\"GRAPH_OBJECT_ID\",\"appRoleId\":\"{ROLE}\"}}'",
-                    tenant.name, tenant.access.cloud.graph_url
-                ));
+                super::say_explained(&Explanation::new(format!(
+                    "tenant {}: a managed identity is granted its permission by an app role assignment, not by consent",
+                    tenant.name
+                )).with_hint(format!(
+                    "run `az rest --method post --url {}v1.0/servicePrincipals/IDENTITY_OBJECT_ID/appRoleAssignments --body '{{\"principalId\":\"IDENTITY_OBJECT_ID\",\"resourceId\":\"GRAPH_OBJECT_ID\",\"appRoleId\":\"{ROLE}\"}}'`",
+                    tenant.access.cloud.graph_url
+                )));
                 exit = Exit::Usage;
                 continue;
             }

@@ -111,7 +111,7 @@ impl Printer {
                 continue;
             }
             let snapshot = wire::snapshot(&body)
-                .map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?;
+                .map_err(|error| Failed::new(Exit::Incomplete, chain(&error)))?;
             let at = SnapshotRef {
                 id: seen.snapshot_id.clone(),
                 day: seen.facts.day,

@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, TenantName},
     daemon::{self, Engine, Event, Request},
-    error::chain,
+    error::{Explanation, chain},
     model::{Day, TenantId},
     wire,
 };
@@ -40,18 +40,23 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<Exit, Failed>
 
 /// Reads a file; gives how many items were no snapshots of a tenant and a day.
 fn read(file: &Path, found: &mut Found) -> Result<u64, Failed> {
-    let refuse = |reason: String| Failed {
-        exit: Exit::Usage,
-        message: format!("`{}`: {reason}", file.display()),
-    };
+    let reject =
+        |reason: String| Failed::new(Exit::Usage, format!("`{}`: {reason}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| {
         let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let hint = "\n  hint: without a daemon the owner of the state directory reads it";
-        refuse(format!("{error}{}", if denied { hint } else { "" }))
+        let explanation = Explanation::new(format!("`{}`: {error}", file.display()));
+        Failed::new(
+            Exit::Usage,
+            if denied {
+                explanation.with_hint("make it readable for the owner of the state directory, who reads it while no daemon is running")
+            } else {
+                explanation
+            },
+        )
     })?;
     let text = text.trim_start_matches('\u{feff}');
     let mut skipped = 0;
-    for item in wire::saved(text).map_err(|error| refuse(chain(&error)))? {
+    for item in wire::saved(text).map_err(|error| reject(chain(&error)))? {
         let snapshot = wire::snapshot(item).ok();
         let named =
             snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));
@@ -82,12 +87,13 @@ fn by_name(
             .iter()
             .find(|plan| guid(&plan.id).is_some_and(|id| id.to_string() == *tenant));
         let Some(plan) = plan else {
-            return Err(Failed {
-                exit: Exit::Usage,
-                message: format!(
-                    "the files hold days of tenant {tenant}, which the configuration does not name\n  hint: add it; a tenant named by its domain must have been polled once"
-                ),
-            });
+            let explanation = Explanation::new(format!(
+                "the files hold days of tenant {tenant}, which is not configured"
+            ));
+            return Err(Failed::new(
+                Exit::Usage,
+                explanation.with_hint("add the tenant to the configuration; one that is configured by its domain must have been polled once"),
+            ));
         };
         let mut items = items.clone();
         items.sort_by_key(|(day, _)| *day);
@@ -111,7 +117,7 @@ fn alone(configuration: Configuration, known: &[(String, Vec<String>)]) -> Resul
                 match engine.import(&tenant, &part) {
                     Ok(report) => total = (total.0 + report.days, total.1 + report.refused),
                     Err(error) => {
-                        say(&format!("tenant {name}: {}", chain(&error)));
+                        say_explained(&Explanation::of(&error).within(&format!("tenant {name}")));
                         exit = Exit::Incomplete;
                     }
                 }
@@ -134,8 +140,8 @@ fn through_daemon(holder: &Holder, known: &[(String, Vec<String>)]) -> Result<Ex
                 Event::Imported { days, refused } => {
                     total = (total.0 + days, total.1 + refused);
                 }
-                Event::Error { message } => {
-                    say(&format!("tenant {name}: {message}"));
+                Event::Error(explanation) => {
+                    say_explained(&explanation.within(&format!("tenant {name}")));
                     exit = Exit::Incomplete;
                 }
                 _ => exit = Exit::Incomplete,

@@ -17,14 +17,11 @@ use super::{Exit, Failed, args, print, say};
 use crate::model::TenantId;
 
 pub(super) fn import_config(args: &args::ImportConfig) -> Result<Exit, Failed> {
-    let text = std::fs::read_to_string(&args.file).map_err(|error| Failed {
-        exit: Exit::Usage,
-        message: format!("`{}`: {error}", args.file.display()),
-    })?;
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|error| Failed::new(Exit::Usage, format!("`{}`: {error}", args.file.display())))?;
     let secret_file = args.secret_file.clone().unwrap_or_else(|| PathBuf::from(SECRET_FILE));
-    let brought = bring_over(&text, &secret_file).map_err(|reason| Failed {
-        exit: Exit::Usage,
-        message: format!("`{}`: {reason}", args.file.display()),
+    let brought = bring_over(&text, &secret_file).map_err(|reason| {
+        Failed::new(Exit::Usage, format!("`{}`: {reason}", args.file.display()))
     })?;
     for warning in &brought.warnings {
         say(&format!("warning: {warning}"));
@@ -151,9 +148,8 @@ fn write_new(file: &Path, text: &str) -> Result<(), Failed> {
         .mode(0o600)
         .open(file)
         .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| Failed {
-        exit: Exit::Usage,
-        message: format!("cannot write `{}`: {error}", file.display()),
+    written.map_err(|error| {
+        Failed::new(Exit::Usage, format!("cannot write `{}`: {error}", file.display()))
     })
 }
 

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Exit, Failed, args, check, print, say, test_sink};
 use crate::config::{Configuration, DEFAULT_PATH};
+use crate::error::Explanation;
 
 /// What was answered.
 struct Answers {
@@ -32,10 +33,9 @@ const SINK: &str = "siem";
 
 pub(super) fn init(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
     if config.exists() {
-        return Err(usage(format!(
-            "`{}` is there already, and is not overwritten\n  hint: --config FILE writes another",
-            config.display()
-        )));
+        let explanation =
+            Explanation::new(format!("`{}` exists and is not overwritten", config.display()));
+        return Err(usage(explanation.with_hint("pass --config FILE to write another file")));
     }
     let directory = config.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new(".")).to_owned();
@@ -73,7 +73,7 @@ fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
         match test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned() }) {
             Ok(_) => {}
             Err(failed) => {
-                say(&format!("error: {}", failed.message));
+                say(&format!("error: {}", failed));
                 exit = Exit::Incomplete;
             }
         }
@@ -340,6 +340,6 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn usage(message: String) -> Failed {
-    Failed { exit: Exit::Usage, message }
+fn usage(message: impl Into<Explanation>) -> Failed {
+    Failed::new(Exit::Usage, message)
 }

@@ -8,7 +8,7 @@ use super::{Exit, Failed, act_as_owner, args, block_on, print, say};
 use crate::{
     config::{Configuration, NamedCredential},
     daemon::{self, Event, Request},
-    error::chain,
+    error::Explanation,
     source::{
         Access, Api, Ask, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin, Prompt, User,
     },
@@ -18,13 +18,16 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
     let configuration = Configuration::load(config)?;
     let (named, user) = chosen(&configuration, args)?;
     if !user.has_key() && !args.plaintext {
-        return Err(Failed {
-            exit: Exit::Usage,
-            message: format!(
-                "no `token_key` is configured for `{}` to seal the refresh token with\n  hint: configure one (any long random text, by reference), or say --plaintext",
-                named.name
+        let explanation = Explanation::new(format!(
+            "no `token_key` is configured for `{}` to seal the refresh token with",
+            named.name
+        ));
+        return Err(Failed::new(
+            Exit::Usage,
+            explanation.with_hint(
+                "set `token_key` to a reference to a long random text, or pass --plaintext",
             ),
-        });
+        ));
     }
     let holder = super::holder_of(&configuration.state_directory);
     if holder.is_none() {
@@ -38,12 +41,11 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
     let prompt = Prompt { ask, client_id: &user.client_id, permissions: &permissions };
     let signed_in =
         if args.device_code { block_on(by_device(prompt))? } else { block_on(by_browser(prompt))? };
-    let token =
-        signed_in.map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?;
+    let token = signed_in.map_err(|error| Failed::of(Exit::Incomplete, &error))?;
     match holder {
         Some(holder) => hand_over(&holder, named, &token, args.plaintext)?,
         None => block_on(user.accept(token, args.plaintext))?
-            .map_err(|error| Failed { exit: Exit::Incomplete, message: chain(&error) })?,
+            .map_err(|error| Failed::of(Exit::Incomplete, &error))?,
     }
     say(&format!(
         "signed in for `{}`; the refresh token is kept, and replaced at each use",
@@ -75,7 +77,7 @@ fn chosen<'a>(
                 (_, 0) => format!("no such user; there are: {}", names.join(", ")),
                 _ => format!("say which, by --credential or --tenant: {}", names.join(", ")),
             };
-            Err(Failed { exit: Exit::Usage, message })
+            Err(Failed::new(Exit::Usage, message))
         }
     }
 }
@@ -90,7 +92,7 @@ fn needs<'a>(
     let of: Vec<_> = configuration.tenants.iter().map(|t| &t.access).filter(uses).collect();
     let Some(first) = of.first() else {
         let message = format!("no tenant uses the credential `{}`", named.name);
-        return Err(Failed { exit: Exit::Usage, message });
+        return Err(Failed::new(Exit::Usage, message));
     };
     let permissions =
         [(Api::SecureScores, "SecurityEvents.Read.All"), (Api::LegacyReports, "Reports.Read.All")];
@@ -144,9 +146,7 @@ fn hand_over(
     };
     match daemon::ask(super::socket_of(holder)?, &request, |_| {})? {
         Event::Done { .. } => Ok(()),
-        Event::Error { message } => Err(Failed { exit: Exit::Incomplete, message }),
-        _ => {
-            Err(Failed { exit: Exit::Incomplete, message: "the daemon did not take it".to_owned() })
-        }
+        Event::Error(message) => Err(Failed::new(Exit::Incomplete, message)),
+        _ => Err(Failed::new(Exit::Incomplete, "the daemon did not take it".to_owned())),
     }
 }

@@ -24,6 +24,7 @@ mod status;
 mod test_sink;
 
 use std::{
+    fmt,
     io::Write,
     path::{Path, PathBuf},
 };
@@ -37,7 +38,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, Holder},
     config::{ConfigError, Configuration},
     daemon::{BuildError, RunError},
-    error::chain,
+    error::{Explanation, Hint, chain},
     source::SourceError,
     telemetry,
 };
@@ -55,46 +56,51 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-/// A command that failed: what is printed, and how it ends.
+/// A command that failed: how it ends, and what is printed.
 #[derive(Debug)]
 pub struct Failed {
     exit: Exit,
-    message: String,
+    /// One for each fault; at least one.
+    explanations: Vec<Explanation>,
+}
+
+impl Failed {
+    fn new(exit: Exit, explanation: impl Into<Explanation>) -> Self {
+        Self { exit, explanations: vec![explanation.into()] }
+    }
+
+    /// An error with its causes and its hint.
+    fn of(exit: Exit, error: &impl Hint) -> Self {
+        Self::new(exit, Explanation::of(error))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, explanation) in self.explanations.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(&rendered(explanation))?;
+        }
+        Ok(())
+    }
 }
 
 impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {
-        Self { exit: Exit::Usage, message: error.to_string() }
+        Self { exit: Exit::Usage, explanations: error.explanations() }
     }
 }
 
 impl From<CheckpointError> for Failed {
     fn from(error: CheckpointError) -> Self {
-        let hint = match &error {
-            CheckpointError::Damaged(_) | CheckpointError::Foreign(_) => {
-                "\n  hint: the file was left as it is; `state repair` sets it aside: what Microsoft still holds is read anew, and `cursors.json` keeps it from being sent again; or `state restore` a backup"
-            }
-            CheckpointError::Absent(_) => "\n  hint: `run` or `once` makes it",
-            CheckpointError::Newer(_) => "\n  hint: run the release that wrote it, or a later one",
-            CheckpointError::SinkExists(..) => {
-                "\n  hint: both have sent already; take `renamed_from` out, and keep the old one or let go of it"
-            }
-            CheckpointError::Locked(_) => {
-                "\n  hint: a daemon polls and delivers by itself, and most commands work beside it; `once`, `state restore`, `state repair` and `state prune --compact` want it stopped"
-            }
-            CheckpointError::File(cause)
-                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                "\n  hint: run it as root or as the service's own user"
-            }
-            _ => "",
-        };
         let exit = match &error {
             CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => Exit::Usage,
             error if error.is_unusable() => Exit::Unusable,
             _ => Exit::Incomplete,
         };
-        Self { exit, message: format!("{}{hint}", chain(&error)) }
+        Self::of(exit, &error)
     }
 }
 
@@ -102,7 +108,7 @@ impl From<BuildError> for Failed {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Checkpoint(error) => error.into(),
-            other => Self { exit: Exit::Usage, message: chain(&other) },
+            other => Self::of(Exit::Usage, &other),
         }
     }
 }
@@ -111,26 +117,25 @@ impl From<RunError> for Failed {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Checkpoint(error) => error.into(),
-            other => Self { exit: Exit::Incomplete, message: chain(&other) },
+            other => Self::new(Exit::Incomplete, chain(&other)),
         }
     }
 }
 
 impl From<SourceError> for Failed {
     fn from(error: SourceError) -> Self {
-        Self { exit: Exit::Usage, message: chain(&error) }
+        Self::of(Exit::Usage, &error)
     }
 }
 
 impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
-        // A reader that has seen enough is no failure of ours.
-        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe {
-            Exit::Done
-        } else {
-            Exit::Incomplete
+        // A reader that closes the pipe early is not a failure of the command.
+        let exit = match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Exit::Done,
+            _ => Exit::Incomplete,
         };
-        Self { exit, message: chain(&error) }
+        Self::new(exit, chain(&error))
     }
 }
 
@@ -143,7 +148,7 @@ pub fn main() -> Exit {
         Ok(exit) => exit,
         Err(failed) if failed.exit == Exit::Done => Exit::Done,
         Err(failed) => {
-            say(&format!("error: {}", failed.message));
+            say(&format!("error: {failed}"));
             failed.exit
         }
     }
@@ -202,11 +207,9 @@ fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
     let more = known.len().saturating_sub(NAMED);
     known.truncate(NAMED);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let message = format!(
-        "the configuration has no {what} `{name}`\n  hint: it has {}{and_more}",
-        known.join(", ")
-    );
-    Failed { exit: Exit::Usage, message }
+    let explanation = Explanation::new(format!("the configuration has no {what} `{name}`"));
+    let hint = format!("use one of: {}{and_more}", known.join(", "));
+    Failed::new(Exit::Usage, explanation.with_hint(hint))
 }
 
 /// Who holds the checkpoint, if anybody does. A daemon says where it can be talked to a moment after
@@ -225,9 +228,11 @@ fn holder_of(directory: &Path) -> Option<Holder> {
 
 /// Where the daemon that holds a checkpoint can be talked to.
 fn socket_of(holder: &Holder) -> Result<&Path, Failed> {
-    holder.socket.as_deref().ok_or_else(|| Failed {
-        exit: Exit::Unusable,
-        message: format!("process {} holds the checkpoint and takes no commands", holder.pid),
+    holder.socket.as_deref().ok_or_else(|| {
+        Failed::new(
+            Exit::Unusable,
+            format!("process {} holds the checkpoint and takes no commands", holder.pid),
+        )
     })
 }
 
@@ -237,7 +242,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
     runtime.block_on(async {
         tokio::select! {
             result = work => Ok(result),
-            _ = tokio::signal::ctrl_c() => Err(Failed { exit: Exit::Interrupted, message: "interrupted; nothing is lost".to_owned() }),
+            _ = tokio::signal::ctrl_c() => Err(Failed::new(Exit::Interrupted, "interrupted; nothing is lost".to_owned())),
         }
     })
 }
@@ -267,10 +272,10 @@ fn act_as_owner(directory: &Path) -> Result<(), Failed> {
         .uid(metadata.uid())
         .gid(metadata.gid())
         .exec();
-    Err(Failed {
-        exit: Exit::Incomplete,
-        message: format!("cannot act as the owner of `{}`: {error}", directory.display()),
-    })
+    Err(Failed::new(
+        Exit::Incomplete,
+        format!("cannot act as the owner of `{}`: {error}", directory.display()),
+    ))
 }
 
 /// No other user reads what we write, and no core file holds a secret.
@@ -289,6 +294,27 @@ fn begin_logs(args: &Args) -> telemetry::Guard {
         None => telemetry::default_style(),
     };
     telemetry::begin(level, style)
+}
+
+/// A message and, on a line of its own, its hint.
+fn rendered(explanation: &Explanation) -> String {
+    match &explanation.hint {
+        Some(hint) => format!("{}\n  hint: {hint}", explanation.message),
+        None => explanation.message.clone(),
+    }
+}
+
+/// A message and its hint where there is one line for both, such as in a table.
+fn on_one_line(explanation: &Explanation) -> String {
+    match &explanation.hint {
+        Some(hint) => format!("{}; {hint}", explanation.message),
+        None => explanation.message.clone(),
+    }
+}
+
+/// A message for people, with its hint.
+fn say_explained(explanation: &Explanation) {
+    say(&rendered(explanation));
 }
 
 /// A message for people.

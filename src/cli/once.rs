@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Exit, Failed, act_as_owner, block_on, count, load, say};
 use crate::{
     daemon::{Engine, OnceReport, once as run_once},
-    error::chain,
+    error::{Explanation, chain},
 };
 
 pub(super) fn once(config: &Path) -> Result<Exit, Failed> {
@@ -36,11 +36,11 @@ pub(super) fn say_report(report: &OnceReport) {
                     line = format!("{line}, {} held back", count(poll.held as u64, "day"));
                 }
                 if let Some(reason) = &poll.incomplete {
-                    line = format!("{line}; {reason}");
+                    line = format!("{line}; {}", on_one_line(reason));
                 }
                 say(&line);
             }
-            Err(error) => say(&format!("tenant {name}: {}", chain(error))),
+            Err(error) => say_explained(&Explanation::of(error).within(&format!("tenant {name}"))),
         }
     }
     for (name, delivered, stopped) in &report.sinks {

@@ -1,14 +1,14 @@
 //! `check --online`: what Microsoft says to each tenant's credential, and each sink's receiver to us.
 
-use std::{fmt::Write as _, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::{Exit, Failed, block_on, print};
+use super::{Exit, Failed, block_on, print, rendered};
 use crate::{
     config::{Configuration, TenantPlan},
     daemon::context_of,
-    error::chain,
+    error::{Explanation, chain},
     source::{Api, Clients, Collection, Graph, Probe},
     wire,
 };
@@ -28,11 +28,14 @@ pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed
                 Api::SecureScores => Collection::Scores { top: 1 },
                 Api::LegacyReports => Collection::LegacyScores { period: 1 },
             };
-            let (fine, said) = match graph.probe(collection).await {
+            let (fine, findings) = match graph.probe(collection).await {
                 Ok(probe) => verdict(plan, &probe),
-                Err(error) => (false, format!("tenant {}: {}\n", plan.name, chain(&error))),
+                Err(error) => (false, vec![Explanation::of(&error)]),
             };
-            print(&said)?;
+            for finding in findings {
+                let finding = finding.within(&format!("tenant {}", plan.name));
+                print(&format!("{}\n", rendered(&finding)))?;
+            }
             if !fine {
                 exit = Exit::Incomplete;
             }
@@ -48,67 +51,68 @@ pub(super) fn try_sinks(configuration: &Configuration) -> Result<Exit, Failed> {
         let mut exit = Exit::Done;
         for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
             let context = context_of(plan, &clients);
-            let said = match timeout(PATIENCE, plan.plan.probe(&context)).await {
-                Ok(Ok(seen)) => Ok(seen),
-                Ok(Err(failure)) => Err(failure.to_string()),
-                Err(_) => Err("nobody answers".to_owned()),
+            let finding = match timeout(PATIENCE, plan.plan.probe(&context)).await {
+                Ok(Ok(seen)) => Explanation::new(seen),
+                Ok(Err(failure)) => {
+                    exit = Exit::Incomplete;
+                    let hint = failure.hint().map(Cow::into_owned);
+                    Explanation { message: failure.to_string(), hint }
+                }
+                Err(_) => {
+                    exit = Exit::Incomplete;
+                    Explanation::new("no response")
+                }
             };
-            if said.is_err() {
-                exit = Exit::Incomplete;
-            }
-            let said = said.unwrap_or_else(|failure| failure);
-            print(&format!("sink {}: {said}\n", plan.name))?;
+            let finding = finding.within(&format!("sink {}", plan.name));
+            print(&format!("{}\n", rendered(&finding)))?;
         }
         Ok(exit)
     })?
 }
 
-/// Whether all is well, and a line for each thing found.
-fn verdict(plan: &TenantPlan, probe: &Probe) -> (bool, String) {
-    let (mut fine, mut said) = (true, String::new());
-    let name = &plan.name;
+/// Whether the probe of a tenant found no fault, and a line for each thing found.
+fn verdict(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
+    let (mut fine, mut findings) = (true, Vec::new());
+
     let legacy = plan.access.api == Api::LegacyReports;
     let page = if legacy { wire::bare_list(&probe.body) } else { wire::page(&probe.body) };
     match page.map(|page| page.items.first().map(|item| wire::snapshot(item).map(|s| s.day()))) {
         Ok(Some(Ok(Some(day)))) => {
-            let _ = writeln!(said, "tenant {name}: signed in, and read; the newest day is {day}");
+            findings.push(format!("signed in and read; the newest day is {day}").into());
         }
-        Ok(None) => {
-            let _ = writeln!(said, "tenant {name}: signed in, and read; there is no score yet");
-        }
+        Ok(None) => findings.push("signed in and read; there is no score yet".into()),
         Ok(Some(Ok(None))) => {
             fine = false;
-            let _ = writeln!(said, "tenant {name}: the newest snapshot names no day");
+            findings.push("the newest snapshot has no date".into());
         }
         Ok(Some(Err(error))) | Err(error) => {
             fine = false;
-            let _ = writeln!(said, "tenant {name}: {}", chain(&error));
+            findings.push(chain(&error).into());
         }
     }
+
     if let Some(granted) = &probe.granted {
-        fine &= judge_grants(plan, granted, legacy, &mut said);
+        fine &= judge_grants(plan, granted, legacy, &mut findings);
     }
+
     let skew = probe.clock_ahead.map_or(0, |ahead| ahead.as_secs());
     if skew.abs() > MAX_SKEW_SECONDS {
         fine = false;
-        let way = if skew > 0 { "ahead" } else { "behind" };
-        let _ = writeln!(
-            said,
-            "tenant {name}: this host's clock is {} s {way} of Microsoft's\n  hint: set it by NTP",
-            skew.abs()
-        );
+        let way = if skew > 0 { "ahead of" } else { "behind" };
+        let message = format!("the clock of this host is {} s {way} Microsoft's", skew.abs());
+        findings.push(Explanation::new(message).with_hint("set the clock by NTP"));
     }
-    (fine, said)
+
+    (fine, findings)
 }
 
-/// Compares what the token grants with what is needed: no less, and better no more.
+/// Compares what the token grants with what is needed: no less, and preferably no more.
 fn judge_grants(
     plan: &TenantPlan,
     granted: &wire::Granted,
     legacy: bool,
-    said: &mut String,
+    findings: &mut Vec<Explanation>,
 ) -> bool {
-    let name = &plan.name;
     let needed = if legacy { "Reports.Read.All" } else { "SecurityEvents.Read.All" };
     let enough = [needed, "SecurityEvents.ReadWrite.All"];
     // Every delegated token carries these.
@@ -117,25 +121,27 @@ fn judge_grants(
     let beyond: Vec<&str> =
         all.iter().copied().filter(|g| *g != needed && !harmless.contains(g)).collect();
     let mut fine = true;
+
     if !all.iter().any(|grant| enough.contains(grant)) {
         fine = false;
-        let _ = writeln!(
-            said,
-            "tenant {name}: the token does not grant {needed}\n  hint: `consent-url` prints the link by which an administrator grants it"
+        findings.push(
+            Explanation::new(format!("the token does not grant {needed}"))
+                .with_hint("run `consent-url` and let an administrator open the link"),
         );
     }
+
     if !beyond.is_empty() {
-        let _ = writeln!(
-            said,
-            "tenant {name}: more is granted than is needed: {}\n  hint: {needed} alone is enough; take the rest away",
-            beyond.join(", ")
+        findings.push(
+            Explanation::new(format!("more is granted than is needed: {}", beyond.join(", ")))
+                .with_hint(format!("remove all permissions except {needed}")),
         );
     }
+
     if let (Some(tid), crate::config::TenantName::Guid(id)) = (&granted.tenant, &plan.id)
         && !tid.eq_ignore_ascii_case(&id.to_string())
     {
         fine = false;
-        let _ = writeln!(said, "tenant {name}: the token is for another tenant: {tid}");
+        findings.push(format!("the token is for another tenant: {tid}").into());
     }
     fine
 }

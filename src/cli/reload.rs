@@ -13,11 +13,13 @@ pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
     // Secrets are the daemon's to read.
     let configuration = Configuration::load(config)?;
     let Some(holder) = holder_of(&configuration.state_directory) else {
-        return Err(Failed { exit: Exit::Incomplete, message: "no daemon is running".to_owned() });
+        return Err(Failed::new(Exit::Incomplete, "no daemon is running".to_owned()));
     };
     let verdict = daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})?;
-    if let Event::Error { message } = verdict {
-        return Err(Failed { exit: Exit::Usage, message });
+    match verdict {
+        Event::Error(explanation) => return Err(Failed::new(Exit::Usage, explanation)),
+        Event::Invalid(explanations) => return Err(Failed { exit: Exit::Usage, explanations }),
+        _ => {}
     }
     print("the daemon goes on with the new configuration\n")?;
     Ok(Exit::Done)

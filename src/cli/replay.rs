@@ -25,7 +25,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed>
                     say(&format!("{}{progress}", queued(again, entries)));
                     Ok(Exit::Done)
                 }
-                Event::Error { message } => Err(Failed { exit: Exit::Usage, message }),
+                Event::Error(message) => Err(Failed::new(Exit::Usage, message)),
                 _ => Ok(Exit::Incomplete),
             }
         }
@@ -80,5 +80,5 @@ fn queued(again: Again, entries: u64) -> String {
 }
 
 fn usage(message: &str) -> Failed {
-    Failed { exit: Exit::Usage, message: message.to_owned() }
+    Failed::new(Exit::Usage, message.to_owned())
 }

@@ -67,7 +67,7 @@ fn window(args: &args::Report) -> Result<Window, Failed> {
     let first = args.from.unwrap_or_else(|| last.plus(1 - args.days));
     if first > last {
         let message = format!("the report would end on {last}, before it begins on {first}");
-        return Err(Failed { exit: Exit::Usage, message });
+        return Err(Failed::new(Exit::Usage, message));
     }
     Ok(Window { first, last })
 }

@@ -22,13 +22,13 @@ pub(super) fn run(config: &Path) -> Result<Exit, Failed> {
     let (current, _) = watch::channel(engine);
     let reread = {
         let config = config.to_owned();
-        move || load(&config).map_err(|failed| failed.message)
+        move || load(&config).map_err(|failed| failed.explanations)
     };
     let result: Result<(), Failed> = runtime.block_on(async {
         if let Some(AdminPlan { listen, hosts, .. }) = plan {
             let admin = Admin::listen(listen, &hosts)
                 .await
-                .map_err(|error| Failed { exit: Exit::Usage, message: chain(&error) })?;
+                .map_err(|error| Failed::new(Exit::Usage, chain(&error)))?;
             let address = admin.address().map(tracing::field::display);
             tracing::info!(address, "the status page is up");
             tokio::spawn(admin.serve(current.subscribe()));

@@ -11,6 +11,7 @@ use crate::{
     clock,
     config::{Configuration, TenantName},
     daemon::{self, Event, Request},
+    error::{Explanation, chain},
     model::{Day, TenantId},
 };
 
@@ -36,7 +37,7 @@ fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
     if verdict.findings.is_empty() {
         return Ok(Exit::Done);
     }
-    say("hint: stop the daemon, take a copy of the directory, then `state repair`");
+    say("hint: stop the daemon, copy the directory, then run `state repair`");
     Ok(Exit::Unusable)
 }
 
@@ -94,10 +95,13 @@ fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exi
     }
     let aside = Checkpoint::set_aside(directory, &stamp())?;
     if let Some(aside) = aside {
-        say(&format!(
-            "the database cannot be repaired, and lies at `{}` now; the next start reads again what Microsoft still has (90 days), and `cursors.json` keeps it from being sent again\n  hint: with a backup, `state restore FILE` brings the older days back",
+        let explanation = Explanation::new(format!(
+            "the database cannot be repaired and was moved to `{}`; the next start reads the 90 days that Microsoft still has, and `cursors.json` prevents duplicates",
             aside.display()
         ));
+        say_explained(
+            &explanation.with_hint("run `state restore FILE` to restore older days from a backup"),
+        );
     }
     Ok(Exit::Done)
 }
@@ -147,7 +151,7 @@ fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exi
     let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
     if args.file.exists() {
         let message = format!("`{}` is there already, and is not overwritten", args.file.display());
-        return Err(Failed { exit: Exit::Usage, message });
+        return Err(Failed::new(Exit::Usage, message));
     }
     let bytes = checkpoint.backup(&args.file)?;
     say(&format!(
@@ -197,11 +201,10 @@ fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit,
     let directory = &configuration.state_directory;
     let Pruned { days, used } = match holder_of(directory) {
         Some(_) if args.compact => {
-            return Err(Failed {
-                exit: Exit::Unusable,
-                message: "`--compact` writes the whole file anew, and wants the daemon stopped"
-                    .to_owned(),
-            });
+            return Err(Failed::new(
+                Exit::Unusable,
+                "`--compact` writes the whole file anew, and wants the daemon stopped".to_owned(),
+            ));
         }
         Some(holder) => match daemon::ask(super::socket_of(&holder)?, &Request::Prune, |_| {})? {
             Event::Pruned(pruned) => pruned,
@@ -252,7 +255,7 @@ fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exi
 
 fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exit, Failed> {
     let directory = &configuration.state_directory;
-    let usage = |message: String| Failed { exit: Exit::Usage, message };
+    let usage = |message: String| Failed::new(Exit::Usage, message);
     let tenant = TenantId::parse(&args.tenant).map_err(|_| {
         usage(format!("`{}` is no tenant's GUID; `status --json` shows them", args.tenant))
     })?;
@@ -262,9 +265,13 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
         TenantName::Domain(domain) => inspected.resolved(domain).ok().flatten() == Some(tenant),
     });
     if configured {
-        return Err(usage(format!(
-            "tenant {tenant} is configured, and the next poll would read it again\n  hint: take it out of the configuration and reload the daemon first"
-        )));
+        let explanation = Explanation::new(format!(
+            "tenant {tenant} is configured, and the next poll would read it again"
+        ));
+        return Err(Failed::new(
+            Exit::Usage,
+            explanation.with_hint("remove it from the configuration and reload the daemon first"),
+        ));
     }
     if !args.yes {
         say(
@@ -304,11 +311,11 @@ fn receipt(forgotten: &Forgotten) -> String {
 }
 
 fn unexpected(event: Event) -> Failed {
-    let message = match event {
-        Event::Error { message } => message,
-        other => format!("the daemon answered something else: {other:?}"),
+    let explanation = match event {
+        Event::Error(explanation) => explanation,
+        other => format!("unexpected response from the daemon: {other:?}").into(),
     };
-    Failed { exit: Exit::Incomplete, message }
+    Failed::new(Exit::Incomplete, explanation)
 }
 
 /// For names of files: UTC, to the second.

@@ -23,7 +23,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
     for (domain, name) in unmet(&configuration, &names) {
         status.tenants.push(TenantStatus {
             guid: domain.clone(),
-            last_error: Some("who it is could not be found out yet; the log says why".to_owned()),
+            last_error: Some("tenant ID not resolved yet; see the log".into()),
             ..TenantStatus::default()
         });
         names.insert(domain, name);
@@ -133,8 +133,10 @@ fn tenant_table(
             missing.to_string(),
             last_success_ms.map_or_else(|| "never".to_owned(), instant),
             match (last_error, next_attempt(schedule, tenant)) {
-                (Some(error), Some(next)) => format!("{error}; tried again at {}", instant(next)),
-                (error, _) => error.clone().unwrap_or_default(),
+                (Some(error), Some(next)) => {
+                    format!("{}; tried again at {}", on_one_line(error), instant(next))
+                }
+                (error, _) => error.as_ref().map(on_one_line).unwrap_or_default(),
             },
         ]);
     }
@@ -162,7 +164,7 @@ fn sink_table(status: &Status) -> Table {
             format!("{backlog} to send"),
             oldest.map_or_else(String::new, |day| day.to_string()),
             last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant),
-            last_error.clone().unwrap_or_default(),
+            last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);
     }
     table
@@ -223,14 +225,14 @@ fn as_json(
         json!({
             "id": t.guid, "name": names.get(&t.guid), "newest_day": t.newest_day.map(|d| d.to_string()), "days": t.days,
             "missing_days": t.missing, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
-            "last_error": t.last_error, "next_attempt": next_attempt(schedule, t).map(instant),
+            "last_error": t.last_error.as_ref().map(|e| &e.message), "last_hint": t.last_error.as_ref().and_then(|e| e.hint.as_ref()), "next_attempt": next_attempt(schedule, t).map(instant),
         })
     });
     let sinks = status.sinks.iter().map(|s| {
-        let cursors = s.cursors.iter().map(|(tenant, seq, place)| json!({ "tenant": tenant, "seq": seq, "place": place }));
+        let cursors = s.cursors.iter().map(|(tenant, seq, index)| json!({ "tenant": tenant, "seq": seq, "record_index": index }));
         json!({
             "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
-            "oldest_day": s.oldest.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error,
+            "oldest_day": s.oldest.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error.as_ref().map(|e| &e.message), "last_hint": s.last_error.as_ref().and_then(|e| e.hint.as_ref()),
             "dead_letters": s.letters, "cursors": cursors.collect::<Vec<_>>(),
         })
     });

@@ -16,6 +16,7 @@ pub use keys::KEYS;
 
 use crate::{
     derive::{Glob, Rules, Selection},
+    error::Explanation,
     format::Texts,
     model::{Day, TenantId},
     schedule::Schedule,
@@ -177,20 +178,17 @@ impl Configuration {
     /// Looks at every secret and key once, to find those that cannot be had before anything
     /// starts.
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        let fault = |file: &String, location: Location, message: String| {
-            let (message, hint) = match message.split_once("\n  hint: ") {
-                Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
-                None => (message, None),
-            };
+        let fault = |file: &String, location: Location, explanation: Explanation| {
+            let Explanation { message, hint } = explanation;
             Fault { file: file.clone(), location: Some(location), message, hint }
         };
         let secrets = self.secrets.iter().filter_map(|secret| {
             let error = secret.reference.read().err()?;
-            Some(fault(&secret.file, secret.location, crate::error::chain(&error)))
+            Some(fault(&secret.file, secret.location, crate::error::chain(&error).into()))
         });
         let credentials = self.credentials.iter().filter_map(|named| {
             let error = named.credential.check().err().filter(|error| !error.is_passing())?;
-            Some(fault(&named.file, named.location, crate::error::chain(&error)))
+            Some(fault(&named.file, named.location, Explanation::of(&error)))
         });
         let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
         faults.sort_by_key(|fault| (fault.file.clone(), fault.location));
@@ -223,6 +221,13 @@ impl Configuration {
             }));
         }
         warnings
+    }
+}
+
+impl ConfigError {
+    /// Each fault with its location and its hint.
+    pub fn explanations(&self) -> Vec<Explanation> {
+        self.0.iter().map(Fault::explanation).collect()
     }
 }
 

@@ -27,7 +27,7 @@ use super::{Again, Engine, backfill, once::is_complete, prune};
 use crate::{
     checkpoint::{Forgotten, Pruned},
     clock,
-    error::chain,
+    error::{Explanation, chain},
     model::{Baseline, Day, TenantId},
 };
 
@@ -80,7 +80,7 @@ pub enum Event {
     Tenant {
         name: String,
         days: usize,
-        error: Option<String>,
+        error: Option<Explanation>,
     },
     /// So many snapshots or dead letters are to be sent again.
     Queued {
@@ -97,13 +97,13 @@ pub enum Event {
     Done {
         failed: usize,
     },
-    Error {
-        message: String,
-    },
+    Error(Explanation),
+    /// The new configuration is rejected, with every fault.
+    Invalid(Vec<Explanation>),
 }
 
 /// Who wants to be told whether the new configuration is in force, or why not.
-pub(super) type AskedToReload = oneshot::Sender<Result<(), String>>;
+pub(super) type AskedToReload = oneshot::Sender<Result<(), Vec<Explanation>>>;
 
 /// Years of saved answers come in parts of this size at most.
 const MAX_REQUEST: u64 = 32 << 20;
@@ -176,7 +176,7 @@ async fn call(
         answered = answer(&engine, &reloads, &mut stream) => answered,
         () = cancel.cancelled() => {
             let message = "the daemon ends, or goes on with another configuration: ask again";
-            send(&mut stream, &Event::Error { message: message.to_owned() }).await
+            send(&mut stream, &Event::Error(message.into())).await
         }
     };
     if let Err(error) = answered {
@@ -191,11 +191,8 @@ async fn answer(
 ) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
-        return send(
-            stream,
-            &Event::Error { message: "only root and the daemon's own user may ask".to_owned() },
-        )
-        .await;
+        return send(stream, &Event::Error("only root and the daemon's own user may ask".into()))
+            .await;
     }
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
@@ -219,7 +216,7 @@ async fn answer(
                     tracing::info!(tenant, name, uid = caller, "a baseline is in force");
                     Event::Done { failed: 0 }
                 }
-                Err(message) => Event::Error { message },
+                Err(message) => Event::Error(message),
             };
             send(&mut writer, &event).await
         }
@@ -233,10 +230,7 @@ async fn answer(
             send(&mut writer, &answer_signed_in(engine, &credential, token, plaintext).await).await
         }
         // The parser's words may quote what was asked.
-        Err(_) => {
-            send(&mut writer, &Event::Error { message: "the request is not understood".to_owned() })
-                .await
-        }
+        Err(_) => send(&mut writer, &Event::Error("the request is not understood".into())).await,
     }
 }
 
@@ -268,8 +262,8 @@ async fn answer_reload(reloads: &mpsc::Sender<AskedToReload>) -> Event {
     let _ = reloads.send(reply).await;
     match verdict.await {
         Ok(Ok(())) => Event::Done { failed: 0 },
-        Ok(Err(message)) => Event::Error { message },
-        Err(_) => Event::Error { message: "the daemon is ending".to_owned() },
+        Ok(Err(faults)) => Event::Invalid(faults),
+        Err(_) => Event::Error("the daemon is ending".into()),
     }
 }
 
@@ -279,7 +273,7 @@ fn answer_replay(engine: &Engine, sink: &str, again: Again, caller: u32) -> Even
             tracing::info!(sink, entries, uid = caller, "is to be sent again, as was asked");
             Event::Queued { entries }
         }
-        Err(error) => Event::Error { message: chain(&error) },
+        Err(error) => Event::Error(chain(&error).into()),
     }
 }
 
@@ -295,18 +289,18 @@ fn answer_prune(engine: &Engine, caller: u32) -> Event {
             );
             Event::Pruned(pruned)
         }
-        Err(error) => Event::Error { message: chain(&error) },
+        Err(error) => Event::Error(chain(&error).into()),
     }
 }
 
 fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
     let Ok(id) = TenantId::parse(tenant) else {
-        return Event::Error { message: format!("`{tenant}` is no tenant's GUID") };
+        return Event::Error(format!("`{tenant}` is no tenant's GUID").into());
     };
     if engine.tenants.iter().filter_map(super::TenantState::known).any(|known| known.id == id) {
         let message =
             "the daemon still reads this tenant: reload it with the new configuration first";
-        return Event::Error { message: message.to_owned() };
+        return Event::Error(message.into());
     }
     let now_ms = clock::now().as_millisecond();
     let forget = || engine.meters.maintain(|| engine.checkpoint.forget(id, now_ms));
@@ -322,21 +316,21 @@ fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
             }
             Event::Forgotten(forgotten)
         }
-        Err(error) => Event::Error { message: chain(&error) },
+        Err(error) => Event::Error(chain(&error).into()),
     }
 }
 
 async fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     let state = engine.tenant_named(tenant);
     let Some((state, known)) = state.and_then(|state| Some((state, state.known()?))) else {
-        return Event::Error { message: format!("the daemon does not know tenant `{tenant}` yet") };
+        return Event::Error(format!("the daemon does not know tenant `{tenant}` yet").into());
     };
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
     // Not in the middle of a poll, which compares with the same log.
     let _alone = state.polling.lock().await;
     match engine.import(&known, &items) {
         Ok(report) => Event::Imported { days: report.days, refused: report.refused },
-        Err(error) => Event::Error { message: chain(&error) },
+        Err(error) => Event::Error(chain(&error).into()),
     }
 }
 
@@ -348,11 +342,11 @@ async fn answer_signed_in(
 ) -> Event {
     let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
     let Some(user) = named.and_then(|named| named.credential.user()) else {
-        return Event::Error { message: format!("the daemon has no user `{credential}`") };
+        return Event::Error(format!("the daemon has no user `{credential}`").into());
     };
     match user.accept(token, plaintext).await {
         Ok(()) => Event::Done { failed: 0 },
-        Err(error) => Event::Error { message: chain(&error) },
+        Err(error) => Event::Error(chain(&error).into()),
     }
 }
 
@@ -363,20 +357,14 @@ async fn answer_backfill(
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
     if !(1..=90).contains(&days) {
-        return send(
-            stream,
-            &Event::Error { message: "Microsoft keeps 90 days: ask for 1 to 90".to_owned() },
-        )
-        .await;
+        return send(stream, &Event::Error("Microsoft keeps 90 days: ask for 1 to 90".into()))
+            .await;
     }
     if let Some(name) = &tenant
         && !engine.tenants.iter().any(|state| state.plan.name == *name)
     {
-        return send(
-            stream,
-            &Event::Error { message: format!("the daemon reads no tenant `{name}`") },
-        )
-        .await;
+        return send(stream, &Event::Error(format!("the daemon reads no tenant `{name}`").into()))
+            .await;
     }
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
     let back_to = Day::of(clock::now()).plus(1 - days);
@@ -384,7 +372,7 @@ async fn answer_backfill(
         let days = result.as_ref().map_or(0, |report| report.days);
         let error = match result {
             Ok(report) => report.incomplete.clone(),
-            Err(error) => Some(chain(error)),
+            Err(error) => Some(Explanation::of(error)),
         };
         // The receiver lives as long as the work does.
         let _ = sender.send(Event::Tenant { name: name.to_owned(), days, error });

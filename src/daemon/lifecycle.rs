@@ -24,7 +24,7 @@ use crate::{
     checkpoint::{CheckpointError, PollState},
     clock,
     config::Configuration,
-    error::chain,
+    error::{Explanation, chain},
     schedule::Polled,
     telemetry::ANSWER,
 };
@@ -43,7 +43,7 @@ const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 const TICK: Duration = Duration::from_mins(1);
 
 /// Reads the configuration anew; the text says all that is wrong with it.
-pub type Reread = dyn Fn() -> Result<Configuration, String> + Send + Sync;
+pub type Reread = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -103,13 +103,15 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
         let next = reconfigured(&generation.engine, reread);
         if let Some(asked) = asked {
             // Who asked may have gone.
-            let _ = asked.send(next.as_ref().map(drop).map_err(String::clone));
+            let _ = asked.send(next.as_ref().map(drop).map_err(Vec::clone));
         }
         let next = match next {
             Ok(next) => next,
-            Err(error) => {
-                let error = error.replace("\n  hint: ", "; ");
-                tracing::error!(target: ANSWER, error, "the new configuration is refused; the old one stays");
+            Err(faults) => {
+                let messages: Vec<&str> = faults.iter().map(|f| f.message.as_str()).collect();
+                let error = messages.join("; ");
+                let hint = faults.first().and_then(|fault| fault.hint.as_deref());
+                tracing::error!(target: ANSWER, error, hint, "the new configuration is refused; the old one stays");
                 systemd::refused(&generation.engine);
                 continue;
             }
@@ -141,10 +143,10 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
 }
 
 /// The next engine, if the configuration as it is now is sound.
-fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, String> {
+fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, Vec<Explanation>> {
     tokio::task::block_in_place(|| {
         let configuration = reread()?;
-        engine.reconfigured(configuration).map_err(|error| chain(&error))
+        engine.reconfigured(configuration).map_err(|error| vec![Explanation::of(&error)])
     })
 }
 

@@ -16,6 +16,7 @@ mod systemd;
 mod tenants;
 
 use std::{
+    borrow::Cow,
     path::Path,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -39,7 +40,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
-    error::chain,
+    error::{Hint, chain},
     model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
@@ -80,12 +81,24 @@ pub enum BuildError {
     Source(#[from] SourceError),
     #[error("tenants `{0}` and `{1}` are one and the same: {2}")]
     SameTenant(String, String, String),
-    #[error(
-        "sink `{0}` is no longer configured, and {1} days still wait for it\n  hint: put it back; or name it in `renamed_from` of the sink that takes its place; or put it back with `discard_backlog = true` first"
-    )]
+    #[error("sink `{0}` is not configured any more, and {1} days are still unsent")]
     Dropped(String, u64),
-    #[error("`{0}` cannot be changed while the daemon runs\n  hint: restart it")]
+    #[error("`{0}` cannot be changed while the daemon is running")]
     Fixed(&'static str),
+}
+
+impl Hint for BuildError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Checkpoint(error) => error.hint(),
+            Self::Source(error) => error.hint(),
+            Self::SameTenant(..) => None,
+            Self::Dropped(..) => Some(
+                "restore its section, name it in `renamed_from` of its successor, or start once with `discard_backlog = true` in its section".into(),
+            ),
+            Self::Fixed(_) => Some("restart the daemon".into()),
+        }
+    }
 }
 
 impl Engine {
@@ -395,7 +408,7 @@ impl Tokens for SinkTokens {
                 if error.is_transient() {
                     Failure::Retry { reason, after: error.retry_after() }
                 } else {
-                    Failure::Misconfigured { reason }
+                    Failure::Misconfigured { reason, hint: error.hint() }
                 }
             })
         })

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use super::tenant_of;
 use crate::{
     config::TenantPlan,
+    error::Explanation,
     model::{Tenant, TenantId},
     source::Graph,
 };
@@ -39,7 +40,7 @@ pub struct TenantState {
 /// Nobody knows yet who a tenant is, and this is why.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    pub error: String,
+    pub error: Explanation,
     pub at: Timestamp,
 }
 
@@ -70,7 +71,7 @@ impl TenantState {
     }
 
     /// Waits before the tenant is asked for again, longer each time.
-    pub(super) fn back_off(&self, now: Timestamp, error: String) {
+    pub(super) fn back_off(&self, now: Timestamp, error: Explanation) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Trouble { error, at: now });
         let times = self.unresolved.fetch_add(1, Ordering::Relaxed).min(5);

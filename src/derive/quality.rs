@@ -23,7 +23,7 @@ pub struct Observed<'a> {
 
 /// The record of an observation.
 pub fn quality<'a>(observed: &Observed<'a>) -> Record<'a> {
-    let Observation { what, subject, first_day, phase, details } = observed.observation;
+    let Observation { what, subject, first_day, phase, details, hint } = observed.observation;
     Record {
         event_id: event_id(observed),
         observed_time: observed.observed_time,
@@ -38,6 +38,7 @@ pub fn quality<'a>(observed: &Observed<'a>) -> Record<'a> {
             subject,
             first_day: *first_day,
             details,
+            hint: hint.as_deref(),
             severity: observed.rules.severity_of_quality(*what, *phase),
         }),
     }

@@ -85,6 +85,7 @@ pub(super) fn write_quality(record: &QualityRecord<'_>, out: &mut Vec<u8>) {
     text("first_day", Some(&record.first_day.to_string()), out);
     integer("severity", record.severity.cef().into(), out);
     text("details", Some(record.details), out);
+    text("hint", record.hint, out);
 }
 
 /// As one JSON object.

@@ -28,7 +28,8 @@ pub fn accept(
         let subject =
             named.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
         let first_day = snapshot.day().unwrap_or(today);
-        let observation = Observation { what, subject, first_day, phase: Phase::Begin, details };
+        let phase = Phase::Begin;
+        let observation = Observation { what, subject, first_day, phase, details, hint: None };
         Refused { observation, day: named.filter(|day| *day <= today) }
     };
     if !snapshot.belongs_to(tenant) {
@@ -68,6 +69,7 @@ pub fn unreadable(body: &str, reason: &str, today: Day) -> Refused {
         first_day: today,
         phase: Phase::Begin,
         details: format!("a snapshot cannot be read: {reason}"),
+        hint: None,
     };
     Refused { observation, day: None }
 }

@@ -20,6 +20,7 @@ pub fn observations(
         first_day,
         phase,
         details: details.to_owned(),
+        hint: None,
     };
     let mut noticed = Vec::new();
     for day in &plan.missing {

@@ -129,6 +129,8 @@ pub struct QualityRecord<'a> {
     pub subject: &'a str,
     pub first_day: Day,
     pub details: &'a str,
+    /// What an operator can do about it.
+    pub hint: Option<&'a str>,
     pub severity: Severity,
 }
 

@@ -39,6 +39,8 @@ pub struct Observation {
     pub phase: Phase,
     /// For people: the reason, in one line, without secrets.
     pub details: String,
+    /// What an operator can do about it.
+    pub hint: Option<String>,
 }
 
 impl What {

@@ -2,7 +2,9 @@
 
 use std::{cell::RefCell, fmt, ops::Range};
 
-/// One fault. Printed as `file:line:column: message`, with the hint on a line of its own.
+use crate::error::Explanation;
+
+/// One fault. Displayed as `file:line:column: message`; the hint is data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub file: String,
@@ -81,6 +83,12 @@ impl Faults {
     }
 }
 
+impl Fault {
+    pub fn explanation(&self) -> Explanation {
+        Explanation { message: self.to_string(), hint: self.hint.clone() }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
@@ -89,10 +97,6 @@ impl fmt::Display for Fault {
             Some(Location { line, column }) => write!(f, ":{line}:{column}")?,
             None => {}
         }
-        write!(f, ": {}", self.message)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
+        write!(f, ": {}", self.message)
     }
 }

@@ -23,7 +23,7 @@ mod syslog;
 mod template;
 mod web;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Batch, Item};
 pub use progress::{Progress, Sent};
@@ -202,7 +202,7 @@ pub enum Failure {
     /// Passes by itself: try again, not before `after` if the receiver said so.
     Retry { reason: String, after: Option<Duration> },
     /// Wants a person: the backlog is kept, and the sink tried again from time to time.
-    Misconfigured { reason: String },
+    Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
     /// Records that the receiver will never take, by index, with its words. `rest_delivered` says
     /// whether all others have arrived, or must be sent again.
     Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
@@ -247,7 +247,18 @@ impl Failure {
     }
 
     pub fn misconfigured(reason: impl Into<String>) -> Self {
-        Self::Misconfigured { reason: reason.into() }
+        Self::Misconfigured { reason: reason.into(), hint: None }
+    }
+}
+
+impl Failure {
+    /// What an operator can do about it.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Misconfigured { hint, .. } => hint.clone(),
+            Self::Partly { failure, .. } => failure.hint(),
+            _ => None,
+        }
     }
 }
 
@@ -255,7 +266,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry { reason, .. }
-            | Self::Misconfigured { reason }
+            | Self::Misconfigured { reason, .. }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
             Self::Partly { failure, .. } => failure.fmt(f),

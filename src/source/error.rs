@@ -1,9 +1,10 @@
 //! Why a poll brought nothing.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{CredentialError, auth::is_passing, remedy};
 use crate::{
+    error::Hint,
     net::BodyError,
     wire::{EntraError, GraphError, WireError},
 };
@@ -22,7 +23,7 @@ pub enum SourceError {
     Status { what: &'static str, status: u16 },
     #[error("{}", describe_throttled(.what, *.status, *.after))]
     Throttled { what: &'static str, status: u16, after: Option<Duration> },
-    #[error("Graph answered HTTP {status}: {}{}{}", describe_graph(.error), describe_request(.request_id), graph_hint(*.status, .error))]
+    #[error("Graph answered HTTP {status}: {}{}", describe_graph(.error), describe_request(.request_id))]
     Graph { status: u16, error: GraphError, request_id: String, claims: Option<String> },
     #[error("part of the answer is missing at Microsoft: {warning}")]
     Partial { warning: String, body: Vec<u8> },
@@ -85,12 +86,20 @@ impl SourceError {
     }
 }
 
+impl Hint for SourceError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Credential(error) => error.hint(),
+            Self::Refused(error) => entra_hint(error),
+            Self::Graph { status, error, .. } => graph_hint(*status, error).map(Cow::Borrowed),
+            _ => None,
+        }
+    }
+}
+
 pub(super) fn describe_entra(error: &EntraError) -> String {
     let said = if error.description.is_empty() { &error.error } else { &error.description };
-    match error.codes.iter().find_map(|code| remedy(*code)) {
-        Some(remedy) => format!("{said}\n  hint: {remedy}"),
-        None => said.clone(),
-    }
+    said.clone()
 }
 
 fn describe_graph(error: &GraphError) -> String {
@@ -118,15 +127,20 @@ fn describe_throttled(what: &str, status: u16, after: Option<Duration>) -> Strin
     }
 }
 
-fn graph_hint(status: u16, error: &GraphError) -> &'static str {
+/// The remedy for the first of the codes that has one.
+pub(super) fn entra_hint(error: &EntraError) -> Option<Cow<'static, str>> {
+    error.codes.iter().find_map(|code| remedy(*code)).map(Cow::Borrowed)
+}
+
+fn graph_hint(status: u16, error: &GraphError) -> Option<&'static str> {
     match status {
-        _ if error.code == "Authorization_IdentityNotFound" => {
-            "\n  hint: the app is not known in this tenant: an administrator of the tenant must consent (`consent-url` prints the link)"
-        }
-        401 | 403 => {
-            "\n  hint: grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent (`consent-url` prints the link)"
-        }
-        404 => "\n  hint: the tenant has no Secure Score, or `cloud` is wrong",
-        _ => "",
+        _ if error.code == "Authorization_IdentityNotFound" => Some(
+            "run `consent-url` and let an administrator of the tenant open the link: the app is not known in this tenant",
+        ),
+        401 | 403 => Some(
+            "grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent (`consent-url` prints the link)",
+        ),
+        404 => Some("check `cloud`, and that the tenant has a Secure Score"),
+        _ => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
     clock,
     daemon::{Engine, TenantState},
-    error::chain,
+    error::{Explanation, chain},
     ledger::{self, Holding, Origin, Plan, Refused, Release, Seen},
     model::{Day, Observation, Phase, Tenant, What},
     source::expires_soon,
@@ -31,7 +31,7 @@ struct Case<'a> {
     polled_back_to: Option<Day>,
     observations: Vec<Observation>,
     /// Why a poll was not complete; `None` if nobody was asked.
-    end: Option<Result<(), String>>,
+    end: Option<Result<(), Explanation>>,
     not_before_ms: Option<i64>,
 }
 
@@ -48,15 +48,16 @@ impl Engine {
         let PollAnswer { seen, refused, catalog, complete, warning } = answer;
         let now = clock::now();
         let failed = match &catalog {
-            CatalogRead::Failed(error) => Some(format!("the catalog: {}", one_line(error))),
+            CatalogRead::Failed(error) => Some(Explanation::of(error).within("the catalog")),
             _ => None,
         };
-        let missing = warning.map(|w| format!("part of the answer is missing at Microsoft: {w}"));
+        let missing = warning
+            .map(|w| Explanation::new(format!("part of the answer is missing at Microsoft: {w}")));
         // An answer with nothing in it, or with days nobody can name, does not end a backfill.
         let all_named = refused.iter().all(|refused| refused.day.is_some());
         let reached = reaches_back && complete && !seen.is_empty() && all_named;
         let mut observations = vec![
-            noticed(What::CatalogStale, failed.as_deref(), now),
+            noticed(What::CatalogStale, failed.as_ref(), now),
             credential_notice(state, tenant, now),
         ];
         let end = missing.or(failed.clone()).map_or(Ok(()), Err);
@@ -255,7 +256,7 @@ fn missing(plan: &Plan, case: &Case<'_>) -> Vec<Day> {
     days.filter(|day| *day >= from && !had.contains(day)).collect()
 }
 
-fn noticed(what: What, details: Option<&str>, now: Timestamp) -> Observation {
+fn noticed(what: What, begun: Option<&Explanation>, now: Timestamp) -> Observation {
     Observation {
         what,
         subject: match what {
@@ -265,8 +266,9 @@ fn noticed(what: What, details: Option<&str>, now: Timestamp) -> Observation {
         }
         .to_owned(),
         first_day: Day::of(now),
-        phase: if details.is_some() { Phase::Begin } else { Phase::End },
-        details: details.unwrap_or("it is well again").to_owned(),
+        phase: if begun.is_some() { Phase::Begin } else { Phase::End },
+        details: begun.map_or("recovered", |begun| &begun.message).to_owned(),
+        hint: begun.and_then(|begun| begun.hint.clone()),
     }
 }
 
@@ -275,8 +277,8 @@ const ERROR_BEFORE_END: jiff::SignedDuration = jiff::SignedDuration::from_hours(
 
 fn credential_notice(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
-    let details = end.map(|end| format!("the certificate is good until {end}"));
-    if let Some(details) = &details {
+    let details = end.map(|end| Explanation::new(format!("the certificate is valid until {end}")));
+    if let Some(Explanation { message: details, .. }) = &details {
         let near = end.is_some_and(|end| end.duration_since(now) < ERROR_BEFORE_END);
         if near {
             tracing::error!(tenant = tenant.name, details, "a new certificate is wanted now");
@@ -284,9 +286,5 @@ fn credential_notice(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Ob
             tracing::warn!(tenant = tenant.name, details, "a new certificate is wanted soon");
         }
     }
-    noticed(What::CredentialExpiring, details.as_deref(), now)
-}
-
-fn one_line(error: &crate::source::SourceError) -> String {
-    chain(error).replace("\n  hint: ", "; ")
+    noticed(What::CredentialExpiring, details.as_ref(), now)
 }

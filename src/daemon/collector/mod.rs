@@ -3,7 +3,7 @@
 mod answer;
 mod ingest;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
@@ -14,7 +14,7 @@ use crate::{
     checkpoint::CheckpointError,
     clock,
     config::TenantName,
-    error::chain,
+    error::{Explanation, Hint},
     ledger,
     model::{Day, Observation, Phase, Tenant, What},
     source::SourceError,
@@ -50,6 +50,17 @@ pub enum PollError {
     SameTenant(String, String),
 }
 
+impl Hint for PollError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Source(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint(),
+            Self::DiskFull => Some("free space on the disk of the state directory".into()),
+            Self::SameTenant(..) => Some("remove one of the two from the configuration".into()),
+        }
+    }
+}
+
 impl PollError {
     /// One word for metrics.
     pub fn class(&self) -> &'static str {
@@ -76,10 +87,11 @@ impl Engine {
         match (&result, state.known()) {
             (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
             (Err(error), None) => {
-                let error = chain(error).replace("\n  hint: ", "; ");
+                let error = Explanation::of(error);
                 tracing::warn!(
                     tenant = state.plan.name,
-                    error,
+                    error = error.message,
+                    hint = error.hint,
                     "the domain of the tenant could not be resolved; it is tried again"
                 );
                 state.back_off(clock::now(), error);
@@ -163,12 +175,22 @@ impl Engine {
     }
 
     fn note_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
-        let reason = chain(error).replace("\n  hint: ", "; ");
+        let reason = Explanation::of(error);
         // A secret, a certificate, a consent: nothing of that passes by itself.
         if matches!(error.class(), "credential" | "permission") {
-            tracing::error!(tenant = tenant.name, error = reason, "the poll failed");
+            tracing::error!(
+                tenant = tenant.name,
+                error = reason.message,
+                hint = reason.hint,
+                "the poll failed"
+            );
         } else {
-            tracing::warn!(tenant = tenant.name, error = reason, "the poll failed");
+            tracing::warn!(
+                tenant = tenant.name,
+                error = reason.message,
+                hint = reason.hint,
+                "the poll failed"
+            );
         }
         let now = clock::now();
         let observation = Observation {
@@ -176,7 +198,8 @@ impl Engine {
             subject: "poll".to_owned(),
             first_day: Day::of(now),
             phase: Phase::Begin,
-            details: reason.clone(),
+            details: reason.message.clone(),
+            hint: reason.hint.clone(),
         };
         // The server's word outlives this process.
         let not_before = not_before(state, now);
@@ -186,8 +209,12 @@ impl Engine {
             self.release_held(tenant)
         });
         if let Err(error) = noted {
-            let error = chain(&error);
-            tracing::warn!(tenant = tenant.name, error, "the failure could not be kept");
+            let error = Explanation::of(&error);
+            tracing::warn!(
+                tenant = tenant.name,
+                error = error.message,
+                "the failure could not be kept"
+            );
             // Nor when it was: it is not asked again every minute all the same.
             state.back_off(now, error);
         }
@@ -213,7 +240,8 @@ fn note(tenant: &str, report: &PollReport) {
                 refused,
                 held,
                 newest,
-                reason,
+                reason = reason.message,
+                hint = reason.hint,
                 "polled in part"
             );
         }

@@ -15,6 +15,7 @@ mod turns;
 mod window;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
@@ -35,7 +36,7 @@ use super::{Engine, SinkMeter, SinkState, context_of};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
     config::SinkPlan,
-    error::chain,
+    error::{Explanation, Hint, chain},
     model::TenantId,
     sink::{Batch, Context, Failure, Limits, Sink},
 };
@@ -60,6 +61,16 @@ pub enum Stopped {
     Entry { seq: u64, reason: String },
     #[error("told to stop")]
     Cancelled,
+}
+
+impl Hint for Stopped {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Sink(failure) => failure.hint(),
+            Self::Checkpoint(error) => error.hint(),
+            Self::Entry { .. } | Self::Cancelled => None,
+        }
+    }
 }
 
 impl Stopped {
@@ -313,17 +324,19 @@ impl Deliverer {
 
     fn note(&self, stopped: &Stopped) {
         self.meter.retries.fetch_add(1, Relaxed);
-        let reason = chain(stopped);
+        let reason = Explanation::of(stopped);
         if stopped.is_misconfigured() {
             tracing::error!(
                 sink = self.plan.name,
-                error = reason,
+                error = reason.message,
+                hint = reason.hint,
                 "the sink is parked; its backlog stays"
             );
         } else {
             tracing::warn!(
                 sink = self.plan.name,
-                error = reason,
+                error = reason.message,
+                hint = reason.hint,
                 "delivery failed and will be tried again"
             );
         }

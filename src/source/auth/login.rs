@@ -5,6 +5,7 @@
 //! or a compliant device, is between that person's browser and Entra.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{Ask, exchange, refusal};
+use crate::error::{Hint, chain};
 use crate::{source::SourceError, wire};
 
 /// How long somebody may take.
@@ -47,6 +49,17 @@ pub enum LoginError {
     NoChance,
     #[error("Entra gave no refresh token: the scope `offline_access` was not granted")]
     NoRefreshToken,
+}
+
+impl Hint for LoginError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Refused(error) => super::super::error::entra_hint(error),
+            Self::Source(error) => error.hint(),
+            Self::Expired => Some("run `login` again".into()),
+            _ => None,
+        }
+    }
 }
 
 /// Who signs in, and to what.

@@ -13,7 +13,7 @@ mod sealed;
 mod user;
 mod workload_identity;
 
-use std::{fmt, future::Future, pin::Pin};
+use std::{borrow::Cow, fmt, future::Future, pin::Pin};
 
 pub(super) use aadsts::is_passing;
 pub use aadsts::remedy;
@@ -30,6 +30,7 @@ pub use workload_identity::WorkloadIdentity;
 
 use super::{Clients, Cloud, SourceError};
 use crate::{
+    error::Hint,
     net,
     settings::SecretError,
     wire::{self, Token},
@@ -93,9 +94,7 @@ pub enum CredentialError {
     KeyFile(String),
     #[error(transparent)]
     Sealed(#[from] SealedError),
-    #[error(
-        "nobody has signed in as `{0}` yet\n  hint: run `secure-score-forwarder login --credential {0}`"
-    )]
+    #[error("no user has signed in as `{0}` yet")]
     NotSignedIn(String),
 }
 
@@ -103,6 +102,18 @@ impl CredentialError {
     /// It is so now, and may be otherwise in an hour: no fault of the configuration.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Expired(..) | Self::TokenFile(_) | Self::Read(..))
+    }
+}
+
+impl Hint for CredentialError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Sealed(error) => error.hint(),
+            Self::NotSignedIn(name) => {
+                Some(format!("run `secure-score-forwarder login --credential {name}`").into())
+            }
+            _ => None,
+        }
     }
 }
 

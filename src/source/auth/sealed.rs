@@ -6,6 +6,7 @@
 //! the credential is authenticated too.
 
 use std::{
+    borrow::Cow,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -18,6 +19,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::error::Hint;
 use crate::settings::{SecretError, SecretRef};
 
 /// Where one credential's refresh token lies.
@@ -36,14 +38,20 @@ pub enum SealedError {
     Read(String, #[source] std::io::Error),
     #[error("cannot read the key of the refresh token")]
     Key(#[source] SecretError),
-    #[error(
-        "the refresh token in `{0}` cannot be opened with this `token_key`\n  hint: sign in again with `login`"
-    )]
+    #[error("the refresh token in `{0}` cannot be opened with this `token_key`")]
     Closed(String),
-    #[error(
-        "no `token_key` is configured to seal the refresh token with\n  hint: configure one, or say --plaintext"
-    )]
+    #[error("no `token_key` is configured to seal the refresh token with")]
     NoKey,
+}
+
+impl Hint for SealedError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Closed(_) => Some("run `login` again".into()),
+            Self::NoKey => Some("set `token_key`, or pass --plaintext".into()),
+            Self::Write(..) | Self::Read(..) | Self::Key(_) => None,
+        }
+    }
 }
 
 const SEALED: &str = "secure-score-forwarder sealed token 1";

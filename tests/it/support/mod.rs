@@ -72,7 +72,7 @@ impl Workspace {
         workspace
     }
 
-    /// Comparison an API that somebody else serves.
+    /// Against an API that somebody else serves.
     pub fn against(url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs(directory.path().join("secret"), &format!("{CANARY}-client\n"));

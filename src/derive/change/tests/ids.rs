@@ -59,6 +59,7 @@ fn published_ids_of_changes_and_observations() {
         first_day: day,
         phase: Phase::Begin,
         details: String::new(),
+        hint: None,
     };
     let tenant = Tenant {
         id: TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap(),

@@ -1,0 +1,133 @@
+//! Words that `STYLE.md` replaces. They are not used in code, comments, messages, documentation or
+//! deployment files.
+
+use crate::files::{expect_none, files};
+
+/// A word or phrase as it is matched, without regard to case and between word boundaries, and what
+/// to write instead.
+const REPLACED: &[(&str, &str)] = &[
+    ("anew", "again; re-read, rewrite"),
+    ("once more", "again"),
+    ("as is", "unchanged"),
+    ("beside", "next to; while … is running"),
+    ("wants", "needs, requires, expects"),
+    ("wanted", "requested, required"),
+    ("stands", "is, appears, represents"),
+    ("lies", "is stored"),
+    ("said", "reported"),
+    ("told", "reported, notified"),
+    ("tells", "reports"),
+    ("somebody", "another process, a person"),
+    ("nobody", "no other process"),
+    ("anybody", "any process, any person"),
+    ("goes on", "continues"),
+    ("go on", "continue"),
+    ("gets on", "makes progress"),
+    ("get on", "make progress"),
+    ("goes out", "is sent"),
+    ("go out", "are sent"),
+    ("let go", "removed, released"),
+    ("lets go", "releases"),
+    ("given up", "abandoned"),
+    ("mend", "repair"),
+    ("mends", "repairs"),
+    ("mended", "repaired"),
+    ("mending", "repairing"),
+    ("well again", "recovered"),
+    ("all is well", "no problems found"),
+    ("unwell", "failing"),
+    ("owed", "missing"),
+    ("owes", "is missing"),
+    ("proof", "acknowledgement"),
+    ("proofs", "acknowledgements"),
+    ("proven", "acknowledged, confirmed"),
+    ("octet", "byte"),
+    ("octets", "bytes"),
+    ("at rest", "idle"),
+    ("whatever", "every, any"),
+    ("by itself", "on its own, automatically"),
+    ("for ever", "indefinitely"),
+    ("at hand", "available"),
+    ("manners", "throttle"),
+    ("herald", "notify"),
+    ("catalogue", "catalog"),
+    ("catalogues", "catalogs"),
+    ("licence", "license"),
+    ("licences", "licenses"),
+    ("colour", "color"),
+    ("behaviour", "behavior"),
+    ("honour", "honor"),
+    ("honours", "honors"),
+    ("recognise", "recognize"),
+    ("neighbour", "neighbor"),
+    ("neighbouring", "neighboring"),
+];
+
+/// Text that is not ours, or that quotes the words: a path, or the beginning of one, and the words
+/// that it may use (all of them if there are none).
+const QUOTATIONS: &[(&str, &[&str])] = &[
+    ("STYLE.md", &[]),
+    ("LICENSE", &[]),
+    ("tests/architecture/words.rs", &[]),
+    // Titles of Microsoft's controls.
+    ("src/source/simulated/controls.txt", &[]),
+    ("tests/golden/", &[]),
+    ("tests/vectors/", &[]),
+    // Published names of old database versions, and the migration that renames them.
+    ("src/checkpoint/schema", &["catalogue", "owed"]),
+    ("CHANGELOG.md", &["catalogue"]),
+    ("tests/servers/go.", &[]),
+];
+
+/// Everything that people read.
+const PLACES: &[&str] = &[
+    "src",
+    "tests",
+    "benches",
+    "deploy",
+    "systemd",
+    "docs",
+    "fuzz",
+    ".github",
+    ".cargo",
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "CODE_OF_CONDUCT.md",
+    "STYLE.md",
+    "Cargo.toml",
+    "clippy.toml",
+    "deny.toml",
+];
+
+#[test]
+fn replaced_words_are_not_used() {
+    let mut violations = Vec::new();
+    for file in PLACES.iter().flat_map(|place| files(place)) {
+        let quotation = QUOTATIONS.iter().find(|(path, _)| file.path.starts_with(path));
+        if quotation.is_some_and(|(_, words)| words.is_empty()) {
+            continue;
+        }
+        for (number, line) in file.lines() {
+            let line = line.to_lowercase();
+            // The name of RFC 6587's framing.
+            let line = line.replace("octet-counting", "").replace("octet counting", "");
+            for (word, instead) in REPLACED.iter().filter(|(word, _)| line.contains(word)) {
+                let is_quoted = quotation.is_some_and(|(_, words)| words.contains(word));
+                if !is_quoted && is_used(&line, word) {
+                    violations.push(format!("{}:{number}: `{word}`: write {instead}", file.path));
+                }
+            }
+        }
+    }
+    expect_none(&violations, "a word that the style guide replaces");
+}
+
+fn is_used(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        !is_letter(line[..at].chars().next_back())
+            && !is_letter(line[at + word.len()..].chars().next())
+    })
+}
