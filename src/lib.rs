@@ -1,4 +1,5 @@
-//! The library behind the `secure-score-forwarder` binary. Its map is `ARCHITECTURE.md`.
+//! The library behind the `secure-score-forwarder` binary. Its map is
+//! `docs/explanation/architecture.md`.
 
 pub mod admin;
 pub mod checkpoint;

@@ -178,15 +178,12 @@ fn what_the_manual_shows() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(shown.len(), 3);
-    // The second shows what an MSSP has beside the rest, the third what changes are judged by.
-    let many = format!("{}{}", shown[1], GOOD);
-    let judged = format!("{}{}", shown[2], GOOD);
+    assert_eq!(shown.len(), 1);
     let example = include_str!("../../deploy/config.example.toml");
     // Behind the two lines of its head, every comment of one `#` at the start of a line is a default.
     let defaults = example.splitn(3, '\n').nth(2).unwrap().replace("\n# ", "\n");
     assert_ne!(example.len(), defaults.len());
-    for text in [shown[0], &many, &judged, example, &defaults] {
+    for text in [shown[0], example, &defaults] {
         Configuration::parse("shown", text).unwrap();
     }
 }

@@ -46,7 +46,7 @@ pub trait Receiver {
 }
 
 pub struct Sink {
-    /// The row of the README's table that promises what is tested here.
+    /// The row of the documented guarantees that is tested here.
     row: &'static str,
     /// Of [`KINDS`].
     kind: &'static str,
@@ -348,14 +348,14 @@ contract! {
     azure_blob: greeting order restart outage cut slowness proof reload;
 }
 
-/// Every kind of sink, and every row of what the README promises.
+/// Every kind of sink, and every row of the documented guarantees.
 #[test]
 fn nobody_is_left_out() {
     let parties = parties();
     let kinds: HashSet<&str> = parties.iter().map(|(_, kind)| *kind).collect();
     assert_eq!(kinds, KINDS.iter().map(|kind| kind.name).collect());
-    let readme = include_str!("../../../README.md");
-    let (_, table) = readme.split_once("| sink | proof of receipt |").unwrap();
+    let page = include_str!("../../../docs/explanation/delivery.md");
+    let (_, table) = page.split_once("| sink | acknowledgement |").unwrap();
     let rows: HashSet<&str> = table
         .lines()
         .skip(2)
