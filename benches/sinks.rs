@@ -185,7 +185,7 @@ async fn run(
             observed_ms: 1_795_341_600_000,
             history: &[],
             catalog: &catalog,
-            against: Default::default(),
+            comparison: Default::default(),
             rules: secure_score_forwarder::derive::Rules::none(),
             replayed: false,
         })

@@ -26,7 +26,7 @@ pub struct PastEntry {
 
 /// A day that was expected and has not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwedDay {
+pub struct MissingDay {
     pub day: Day,
     /// It was asked for as long as Microsoft keeps it.
     pub absent: bool,
@@ -95,7 +95,7 @@ impl Checkpoint {
     }
 
     /// The days that a tenant still owes, or never had.
-    pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<OwedDay>, CheckpointError> {
+    pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<MissingDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT o.day, o.absent FROM missing o JOIN tenant t ON t.id = o.tenant WHERE t.guid = ?1 ORDER BY o.day",
@@ -104,7 +104,7 @@ impl Checkpoint {
         let mut days = Vec::new();
         while let Some(row) = rows.next()? {
             if let Some(day) = Day::from_number(row.get(0)?) {
-                days.push(OwedDay { day, absent: row.get(1)? });
+                days.push(MissingDay { day, absent: row.get(1)? });
             }
         }
         Ok(days)
@@ -117,10 +117,10 @@ impl Reading<'_> {
         let flags = EntryFlags::of(row.get(4)?);
         let snapshot = flags.of_snapshot(String::new(), facts.day, row.get(3)?, row.get(0)?);
         let measured_from = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
-        let context = self.relation(row.get(9)?, &snapshot, measured_from)?;
+        let context = self.context(row.get(9)?, &snapshot, measured_from)?;
         let catalog = row.get(6)?;
         self.remember(&snapshot, catalog, measured_from, &facts);
-        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, relation })
+        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, context })
     }
 
     /// The next day will be measured from this one; nobody will from what is older than a fortnight.

@@ -42,7 +42,7 @@ pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
 pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
 pub use error::CheckpointError;
 pub use held::HeldDay;
-pub use history::{OwedDay, PastEntry};
+pub use history::{MissingDay, PastEntry};
 pub use lock::Holder;
 pub use polls::PollState;
 pub use read::{EntryContext, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};

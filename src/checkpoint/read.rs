@@ -167,7 +167,7 @@ impl Reading<'_> {
         let tenant: i64 = row.get(15)?;
         let measured_from = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
         let context = if bases {
-            self.relation(tenant, &snapshot, measured_from)?
+            self.context(tenant, &snapshot, measured_from)?
         } else {
             EntryContext::default()
         };
@@ -182,7 +182,7 @@ impl Reading<'_> {
     }
 
     /// `measured_from` is the day and revision of the base.
-    pub(super) fn relation(
+    pub(super) fn context(
         &mut self,
         tenant: i64,
         of: &SnapshotRef,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{
     Checkpoint, CheckpointError, FOR_SINK, ON_DAY, QueuedDeadLetter, ReplayStatus, tenant_id,

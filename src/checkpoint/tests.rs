@@ -181,12 +181,18 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
     checkpoint.commit_poll(tenant(), &PollCommit { catalog: both.clone(), ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &PollCommit { catalog: both.iter().rev().copied().collect(), ..nothing() })
+        .commit_poll(
+            tenant(),
+            &PollCommit { catalog: both.iter().rev().copied().collect(), ..nothing() },
+        )
         .unwrap();
     checkpoint.commit_poll(tenant(), &PollCommit { catalog: vec![], ..nothing() }).unwrap();
     checkpoint.commit_poll(other, &PollCommit { catalog: both, ..nothing() }).unwrap();
     checkpoint
-        .take(tenant(), &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() })
+        .commit_poll(
+            tenant(),
+            &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() },
+        )
         .unwrap();
     let count = |table: &str| -> i64 {
         checkpoint
@@ -259,7 +265,7 @@ fn an_observation_begins_once_and_ends_once() {
             hint: None,
         };
         checkpoint
-            .take(tenant(), &PollCommit { observations: vec![observation], ..nothing() })
+            .commit_poll(tenant(), &PollCommit { observations: vec![observation], ..nothing() })
             .unwrap();
     };
     observe(Phase::End, "2026-11-01");

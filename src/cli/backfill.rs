@@ -4,7 +4,9 @@ use std::{io::IsTerminal, path::Path};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, load, once::say_report, say};
+use super::{
+    Exit, Failed, act_as_owner, args, block_on, count, load, once::say_report, say, say_explained,
+};
 use crate::{
     clock,
     config::Configuration,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, say};
+use super::{Exit, Failed, act_as_owner, args, block_on, count, say, say_explained};
 use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, TenantName},

@@ -48,7 +48,7 @@ use crate::{
 pub enum Exit {
     Done = 0,
     /// Something is still missing, and stays queued.
-    Missing = 1,
+    Incomplete = 1,
     /// The configuration or the command line is wrong.
     Usage = 2,
     /// The checkpoint is unusable.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Exit, Failed, act_as_owner, block_on, count, load, say};
+use super::{Exit, Failed, act_as_owner, block_on, count, load, on_one_line, say, say_explained};
 use crate::{
     daemon::{Engine, OnceReport, once as run_once},
     error::{Explanation, chain},

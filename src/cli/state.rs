@@ -3,15 +3,17 @@
 
 use std::{io::Write, path::Path};
 
-use super::{Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say};
+use super::{
+    Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say, say_explained,
+};
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, Forgotten, LostBody, Pruned, Repaired, Restored, Verdict,
+        Checkpoint, CheckpointError, Forgotten, LostBody, Pruned, Repaired, Restored, VerifyReport,
     },
     clock,
     config::{Configuration, TenantName},
     daemon::{self, Event, Request},
-    error::{Explanation, chain},
+    error::Explanation,
     model::{Day, TenantId},
 };
 
@@ -41,8 +43,8 @@ fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
     Ok(Exit::Unusable)
 }
 
-fn say_verdict(verdict: &Verdict) -> Result<(), Failed> {
-    let Verdict { entries, bodies, catalogs, profiles, findings } = verdict;
+fn say_verdict(verdict: &VerifyReport) -> Result<(), Failed> {
+    let VerifyReport { entries, bodies, catalogs, profiles, findings } = verdict;
     for finding in findings {
         let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
         let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
-use super::{Exit, Failed, args, instant, print};
+use super::{Exit, Failed, args, instant, on_one_line, print};
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
     config::{ConfigError, Configuration, TenantName},
@@ -35,7 +35,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
     let missing = configured.into_iter().any(|tenant| tenant.last_error.is_some())
         || status.sinks.iter().any(|s| s.backlog > 0)
         || !status.replays.is_empty();
-    Ok(if owed { Exit::Incomplete } else { Exit::Done })
+    Ok(if missing { Exit::Incomplete } else { Exit::Done })
 }
 
 /// A file with a fault is no reason to say nothing: the daemon may be at work under the one before.

@@ -1,6 +1,6 @@
 //! `test-sink`: one clearly marked record, and the proof that it arrived.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{Exit, Failed, args, block_on, load, print};
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
     config::SinkPlan,
     daemon::context_of,
     derive::{Comparison, Entry, Records, Rules, Selection},
+    error::Explanation,
     error::chain,
     model::{
         Catalog, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
@@ -37,14 +38,16 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
             ))?;
             Ok(Exit::Done)
         }
-        Err(failure) => Err(Failed {
-            exit: if matches!(failure, Failure::Misconfigured { .. }) {
+        Err(failure) => {
+            let exit = if matches!(failure, Failure::Misconfigured { .. }) {
                 Exit::Usage
             } else {
                 Exit::Incomplete
-            },
-            message: format!("sink {}: {failure}", plan.name),
-        }),
+            };
+            let hint = failure.hint().map(Cow::into_owned);
+            let explanation = Explanation { message: failure.to_string(), hint };
+            Err(Failed::new(exit, explanation.within(&format!("sink {}", plan.name))))
+        }
     }
 }
 

@@ -216,7 +216,7 @@ async fn answer(
                     tracing::info!(tenant, name, uid = caller, "a baseline is in force");
                     Event::Done { failed: 0 }
                 }
-                Err(message) => Event::Error(message),
+                Err(message) => Event::Error(message.into()),
             };
             send(&mut writer, &event).await
         }

@@ -46,7 +46,7 @@ impl<'a> Reporter<'a> {
         let catalog = self.catalogs.get(self.checkpoint, newest)?;
         let missing = self.checkpoint.missing_days(tenant.id)?;
         Ok(building.finish(&catalog, in_force(&baselines, u64::MAX), &plan.rules, |day| {
-            missing.iter().any(|owed| missing.day == day && !missing.absent)
+            missing.iter().any(|missing| missing.day == day && !missing.absent)
         }))
     }
 

@@ -143,7 +143,7 @@ impl Building {
         self.report
     }
 
-    fn missing(&mut self, missing: impl Fn(Day) -> bool) {
+    fn missing(&mut self, is_missing: impl Fn(Day) -> bool) {
         let days = &self.report.days;
         let (Some((first, _)), Some((last, _))) = (days.first_key_value(), days.last_key_value())
         else {
@@ -152,7 +152,7 @@ impl Building {
         let all = (first.number()..last.number()).filter_map(Day::from_number);
         let missing = all.filter(|day| !days.contains_key(day));
         self.report.missing =
-            missing.map(|day| MissingDay { day, absent: !missing(day) }).collect();
+            missing.map(|day| MissingDay { day, absent: !is_missing(day) }).collect();
     }
 }
 

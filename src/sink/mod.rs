@@ -181,7 +181,7 @@ pub struct Limits {
 pub enum Acknowledgement {
     Received(Receipt),
     /// Waits for nothing but the receiver's word. The batch is kept until then.
-    Awaited(BoxFuture<'static, Result<Receipt, Failure>>),
+    Pending(BoxFuture<'static, Result<Receipt, Failure>>),
 }
 
 /// What a proof leaves. What `mark` holds is kept with the cursor, in the same transaction, and handed back
@@ -225,13 +225,13 @@ pub fn variants() -> Vec<Variant> {
 impl Acknowledgement {
     /// Arrived, and nothing to remember.
     pub fn received() -> Self {
-        Self::Given(Receipt::default())
+        Self::Received(Receipt::default())
     }
 
     pub async fn wait(self) -> Result<Receipt, Failure> {
         match self {
-            Self::Given(receipt) => Ok(receipt),
-            Self::Awaited(receipt) => receipt.await,
+            Self::Received(receipt) => Ok(receipt),
+            Self::Pending(receipt) => receipt.await,
         }
     }
 }

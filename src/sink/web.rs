@@ -122,7 +122,7 @@ impl HttpResponse {
                 Failure::Retry { reason, after: net::retry_after(&self.headers) }
             }
             413 => Failure::TooLarge { reason, arrived: Vec::new() },
-            _ => Failure::Misconfigured { reason },
+            _ => Failure::Misconfigured { reason, hint: None },
         }
     }
 }

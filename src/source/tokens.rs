@@ -32,7 +32,7 @@ impl ResourceTokens {
     ) -> Self {
         let cloud = Cloud { login_url, graph_url: resource };
         let (cache, throttle) = (TokenCache::default(), TenantThrottle::new());
-        Self { clients, credential, tenant, cloud, cache, gate }
+        Self { clients, credential, tenant, cloud, cache, throttle }
     }
 
     pub async fn get(&self) -> Result<SecretString, SourceError> {

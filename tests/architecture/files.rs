@@ -17,10 +17,6 @@ impl SourceFile {
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         (1..).zip(self.text.lines())
     }
-
-    pub fn is_below(&self, folder: &str) -> bool {
-        self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-    }
 }
 
 pub fn root() -> &'static Path {

@@ -371,7 +371,7 @@ fn ninety_simulated_days() {
             historical: index < 87,
             backfilled: index < 87,
             catalog: &catalog,
-            comparison: &against,
+            comparison: &comparison,
         };
         let points: Vec<Point<'_>> = facts.controls.iter().map(Point::of).collect();
         for change in changes(&measured, &points) {

@@ -147,7 +147,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 observed_ms,
                 history: &[],
                 catalog: &catalogs[usize::from(back > 40)],
-                against: Default::default(),
+                comparison: Default::default(),
                 rules: secure_score_forwarder::derive::Rules::none(),
                 replayed: false,
             };

@@ -32,7 +32,7 @@ pub struct PollReport {
     pub held: usize,
     pub newest: Option<Day>,
     /// What is missing, if anything is.
-    pub incomplete: Option<String>,
+    pub incomplete: Option<Explanation>,
 }
 
 /// So many days are held in memory without a thought.

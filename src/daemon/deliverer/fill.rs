@@ -231,15 +231,15 @@ impl Deliverer {
         let entry = decoded.entry(entry, around);
         let records = Records::new(&entry, &decoded.snapshot, &selection);
         let first = if seq == at.seq { at.record_index } else { 0 };
-        for place in first..records.end() {
-            if let Some(record) = records.at(place) {
+        for record_index in first..records.end() {
+            if let Some(record) = records.at(record_index) {
                 self.encode(&record, Position { seq, record_index });
             }
             if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
                     return Err(Stopped::Cancelled);
                 }
-                let next = Position { seq, record_index: place + 1 };
+                let next = Position { seq, record_index: record_index + 1 };
                 self.reached(tenant, next);
                 self.submit().await?;
                 self.outgoing.begin(tenant, next);
@@ -341,8 +341,11 @@ impl Deliverer {
                     Records::new(&derived, &decoded.snapshot, &selection).of_which_given(given);
                 // A day that was enriched since may have it at another place.
                 let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
-                let elsewhere =
-                    || (0..records.end()).filter_map(|place| records.at(place)).find(is_it);
+                let elsewhere = || {
+                    (0..records.end())
+                        .filter_map(|record_index| records.at(record_index))
+                        .find(is_it)
+                };
                 match records.at(at.record_index).filter(is_it).or_else(elsewhere) {
                     Some(record) => self.encode_letter(letter, &record),
                     None => self.outgoing.put_letter(letter, refuse("its day has no such record")),

@@ -123,7 +123,7 @@ impl End {
     }
 
     fn patience(&self) -> Duration {
-        Duration::from_secs(self.seconds.outgoing(Relaxed))
+        Duration::from_secs(self.seconds.load(Relaxed))
     }
 
     /// Comes back when it was told and the patience is over.

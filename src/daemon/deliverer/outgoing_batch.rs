@@ -149,7 +149,7 @@ mod tests {
         TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap()
     }
 
-    fn at(seq: u64, place: u32) -> Position {
+    fn at(seq: u64, record_index: u32) -> Position {
         Position { seq, record_index }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         outgoing.begin(tenant(2), at(9, 0));
         outgoing.put(at(9, 7), id(4), None);
         outgoing.reached(at(10, 0));
-        load
+        outgoing
     }
 
     fn shown(moves: &[Move]) -> Vec<((u64, u32), (u64, u32))> {

@@ -146,10 +146,10 @@ mod tests {
     /// One outcome a letter: `a` arrived, `r` refused, `?` unknown.
     fn outcomes(text: &str) -> Vec<RecordOutcome> {
         let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
-        let outcome = |(place, letter)| RecordOutcome {
+        let outcome = |(record_index, letter)| RecordOutcome {
             tenant,
             at: Position { seq: 1, record_index },
-            event_id: EventId::from_bytes([u8::try_from(place % 256).unwrap(); 20]),
+            event_id: EventId::from_bytes([u8::try_from(record_index % 256).unwrap(); 20]),
             outcome: match letter {
                 'a' => DeliveryOutcome::Arrived,
                 'r' => DeliveryOutcome::Refused("no".into()),

@@ -108,7 +108,7 @@ impl Deliverer {
             return Ok(());
         };
         // Taken by reference: if this is given up halfway, the load is still there.
-        let result = match proof {
+        let result = match acknowledgement {
             Acknowledgement::Received(receipt) => Ok(std::mem::take(receipt)),
             Acknowledgement::Pending(receipt) => receipt.await,
         };

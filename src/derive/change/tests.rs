@@ -101,7 +101,7 @@ impl Case {
             historical: self.historical,
             backfilled: false,
             catalog: &self.catalog_now,
-            comparison: &against,
+            comparison: &comparison,
         };
         let points: Vec<Point<'_>> = self.now.controls.iter().map(Point::of).collect();
         f(changes(&measured, &points))
@@ -241,7 +241,7 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
             historical: false,
             backfilled: false,
             catalog: &catalog,
-            comparison: &against,
+            comparison: &comparison,
         };
         let a = facts("A", 0.0, 0.0);
         let found = changes(&measured, &[Point::of(&a)]);

@@ -445,7 +445,7 @@ fn fenced(error: &KafkaError) -> Failure {
 
 fn refused_start(producer: &Producer, error: &KafkaError) -> Failure {
     match failure(producer.client(), error) {
-        Failure::Misconfigured { reason } => Failure::Misconfigured { reason },
+        failure @ Failure::Misconfigured { .. } => failure,
         _ => producer.context().trouble(&format!("transactions cannot be begun: {}", chain(error))),
     }
 }

@@ -53,7 +53,9 @@ pub(super) fn read_acks(
     let answer: HecReply = serde_json::from_slice(body).unwrap_or_default();
     match (answer.code, read(status, body, retry_after, 0)) {
         (Some(10 | 11), Err(failure)) => Err(Failure::Broken { reason: failure.to_string() }),
-        (_, Err(Failure::TooLarge { reason, .. })) => Err(Failure::Misconfigured { reason }),
+        (_, Err(Failure::TooLarge { reason, .. })) => {
+            Err(Failure::Misconfigured { reason, hint: None })
+        }
         (_, Err(failure)) => Err(failure),
         // 200 without what was asked for proves nothing.
         (_, Ok(_)) => Err(Failure::retry("the collector did not answer for acknowledgements")),

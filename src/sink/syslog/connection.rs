@@ -173,7 +173,7 @@ fn refused_tls(address: &str, error: &io::Error) -> Failure {
     let reason = format!("TLS with {address} failed: {}", chain(error));
     match cause {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
-            Failure::Misconfigured { reason }
+            Failure::Misconfigured { reason, hint: None }
         }
         _ => Failure::retry(reason),
     }
@@ -185,7 +185,7 @@ pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
     let reason = format!("the connection to {address} was lost: {error}");
     let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match alert {
-        Some(rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason },
+        Some(rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason, hint: None },
         _ => Failure::retry(reason),
     }
 }

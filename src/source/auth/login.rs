@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{Ask, exchange, refusal};
-use crate::error::{Hint, chain};
+use crate::error::Hint;
 use crate::{source::SourceError, wire};
 
 /// How long somebody may take.

@@ -327,25 +327,25 @@ contract! {
     file: greeting order restart outage reload;
     stdout: order restart reload;
     syslog_tcp: greeting order restart outage cut slowness reload;
-    syslog_tls: greeting order restart outage cut slowness proof reload;
-    syslog_relp: greeting order restart outage cut slowness proof reload;
-    syslog_relps: greeting order restart outage cut slowness proof reload;
+    syslog_tls: greeting order restart outage cut slowness acknowledgement reload;
+    syslog_relp: greeting order restart outage cut slowness acknowledgement reload;
+    syslog_relps: greeting order restart outage cut slowness acknowledgement reload;
     syslog_udp: greeting order restart reload;
     syslog_unix: greeting order restart outage reload;
-    hec: greeting order restart outage cut slowness proof poison oversize reload;
-    hec_acknowledged: greeting order restart outage cut slowness proof poison oversize reload;
-    hec_collector: greeting order restart outage cut slowness proof reload;
-    hec_collector_acknowledged: greeting order restart outage cut slowness proof reload;
-    kafka: greeting order restart outage cut slowness proof reload;
-    kafka_at_least_once: greeting order restart outage cut slowness proof reload;
-    elasticsearch: greeting order restart outage cut slowness proof poison oversize reload;
-    http: greeting order restart outage cut slowness proof poison oversize reload;
-    sentinel: greeting order restart outage cut slowness proof poison oversize reload;
-    otlp: greeting order restart outage cut slowness proof poison oversize reload;
+    hec: greeting order restart outage cut slowness acknowledgement poison oversize reload;
+    hec_acknowledged: greeting order restart outage cut slowness acknowledgement poison oversize reload;
+    hec_collector: greeting order restart outage cut slowness acknowledgement reload;
+    hec_collector_acknowledged: greeting order restart outage cut slowness acknowledgement reload;
+    kafka: greeting order restart outage cut slowness acknowledgement reload;
+    kafka_at_least_once: greeting order restart outage cut slowness acknowledgement reload;
+    elasticsearch: greeting order restart outage cut slowness acknowledgement poison oversize reload;
+    http: greeting order restart outage cut slowness acknowledgement poison oversize reload;
+    sentinel: greeting order restart outage cut slowness acknowledgement poison oversize reload;
+    otlp: greeting order restart outage cut slowness acknowledgement poison oversize reload;
     #[cfg(feature = "object_store")]
-    s3: greeting order restart outage cut slowness proof reload;
+    s3: greeting order restart outage cut slowness acknowledgement reload;
     #[cfg(feature = "object_store")]
-    azure_blob: greeting order restart outage cut slowness proof reload;
+    azure_blob: greeting order restart outage cut slowness acknowledgement reload;
 }
 
 /// Every kind of sink, and every row of the documented guarantees.
