@@ -101,7 +101,7 @@ pub(crate) trait Grow: Send {
     fn grow(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 
-/// MemoryBudget without end, up to a limit.
+/// Space without end, up to a limit.
 impl Grow for () {
     async fn grow(&mut self, _: usize) {}
 }

@@ -1,4 +1,4 @@
-//! PollCommit in what a poll has read: one transaction, all of it or nothing.
+//! Commits what a poll has read: one transaction, all of it or nothing.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 

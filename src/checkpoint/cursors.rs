@@ -72,7 +72,7 @@ pub struct Advance<'a> {
     pub now_ms: i64,
 }
 
-/// A record that the receiver will not  commit_poll, with its words.
+/// A record that the receiver never accepts, with its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub tenant: TenantId,

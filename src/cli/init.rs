@@ -73,7 +73,7 @@ fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
         match test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned() }) {
             Ok(_) => {}
             Err(failed) => {
-                say(&format!("error: {}", failed));
+                say(&format!("error: {failed}"));
                 exit = Exit::Incomplete;
             }
         }

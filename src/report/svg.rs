@@ -15,7 +15,7 @@ pub(super) struct Line<'a> {
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 240.0;
-/// MemoryBudget for the numbers beside, and the dates below.
+/// Space for the numbers beside, and the dates below.
 const LEFT: f64 = 44.0;
 const BOTTOM: f64 = 26.0;
 const RIGHT: f64 = 8.0;

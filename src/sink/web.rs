@@ -28,7 +28,7 @@ pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of its private key.");
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress the requests; default true.");
 
-/// MemoryBudget for an answer whose first words are wanted.
+/// Space for an answer whose first words are wanted.
 const MAX_WORDS: usize = 64 << 10;
 
 /// How to reach a server.

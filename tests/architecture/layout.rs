@@ -56,7 +56,7 @@ fn functions(file: &SourceFile) -> Vec<Function> {
     let mut found = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         let indentation = line.len() - line.trim_start().len();
-        let words = line.trim_start().split_whitespace().take(6);
+        let words = line.split_whitespace().take(6);
         let is_function = words.take_while(|w| !w.starts_with("//")).any(|word| word == "fn");
         if !is_function || line.trim_start().starts_with("//") {
             continue;

@@ -237,8 +237,7 @@ fn uses(file: &SourceFile) -> Vec<(usize, String)> {
         }
         if let Some(mut open) = depth {
             let mut at_start = true;
-            let mut characters = rest.char_indices();
-            while let Some((at, c)) = characters.next() {
+            for (at, c) in rest.char_indices() {
                 match c {
                     '{' => open += 1,
                     '}' => open -= 1,

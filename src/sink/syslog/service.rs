@@ -68,7 +68,7 @@ fn link(plan: &SyslogPlan) -> Link {
     }
 }
 
-/// MemoryBudget for a length, which is known when the message is there: most have four digits.
+/// Space for a length, which is known when the message is there: most have four digits.
 const LENGTH: &[u8] = b"0000 ";
 
 /// Puts the length of a message before it, at `start` in the place of [`LENGTH`].
