@@ -336,7 +336,7 @@ impl Take<'_> {
                 params![self.tenant, entry.facts.day.number()],
             )?;
         }
-        let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "owed"] };
+        let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "missing"] };
         for table in no_longer {
             self.transaction
                 .prepare_cached(&format!("DELETE FROM {table} WHERE tenant = ?1 AND day = ?2"))?

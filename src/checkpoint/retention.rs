@@ -218,7 +218,7 @@ fn erase(
     let snapshots = delete("DELETE FROM entry WHERE tenant = ?1")?;
     let catalogs = delete("DELETE FROM catalog WHERE tenant = ?1")?;
     let dead_letters = delete("DELETE FROM dead_letter WHERE tenant = ?1")?;
-    for table in ["replay_cursor", "cursor", "owed", "held", "open_observation", "baseline"] {
+    for table in ["replay_cursor", "cursor", "missing", "held", "open_observation", "baseline"] {
         delete(&format!("DELETE FROM {table} WHERE tenant = ?1"))?;
     }
     transaction.execute("DELETE FROM domain WHERE guid = ?1", [guid])?;

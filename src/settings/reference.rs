@@ -1,0 +1,131 @@
+//! The reference page of a table of keys, in Markdown.
+//!
+//! The page comes from the same table as the check of a configuration and its JSON Schema, so it
+//! cannot describe a key that does not exist. It does no I/O; `cli/reference.rs` writes the file.
+
+use std::fmt::Write as _;
+
+use super::{Choice, Key, Many, Shape, Variant};
+
+/// One section per table of the configuration, with a row per key.
+pub fn reference(keys: &[Key]) -> String {
+    let mut page = String::new();
+    section(&mut page, "Top level", None, keys);
+    for key in keys {
+        below(&mut page, key.name, key);
+    }
+    page
+}
+
+/// The sections of the tables that a key holds.
+fn below(page: &mut String, path: &str, key: &Key) {
+    let shape = match key.shape {
+        Shape::NameOr(shape) => *shape,
+        shape => shape,
+    };
+    match shape {
+        Shape::Table(keys) | Shape::OneOfOrTable(_, keys) => {
+            nested(page, &format!("[{path}]"), path, key.doc, keys);
+        }
+        Shape::Tables(keys) => nested(page, &format!("[[{path}]]"), path, key.doc, keys),
+        Shape::Tagged { tag, many, keys, variants } => {
+            let title = match many {
+                Many::One => format!("[{path}]"),
+                Many::List => format!("[[{path}]]"),
+                Many::Named => format!("[{path}.NAME]"),
+            };
+            tagged(page, &title, key.doc, tag, keys, &variants());
+        }
+        _ => {}
+    }
+}
+
+fn nested(page: &mut String, title: &str, path: &str, doc: &str, keys: &[Key]) {
+    section(page, &format!("`{title}`"), Some(doc), keys);
+    for key in keys {
+        below(page, &format!("{path}.{}", key.name), key);
+    }
+}
+
+/// The keys that all variants share, and then the further keys of each.
+fn tagged(
+    page: &mut String,
+    title: &str,
+    doc: &str,
+    tag: &str,
+    keys: &[Key],
+    variants: &[Variant],
+) {
+    let names: Vec<String> = variants.iter().map(|v| format!("`\"{}\"`", v.name)).collect();
+    section(page, &format!("`{title}`"), Some(doc), keys);
+    let _ = writeln!(page, "\nThe key `{tag}` is required and one of {}.", names.join(", "));
+
+    for variant in variants {
+        let Some(keys) = variant.keys else { continue };
+        let title = format!("`{title}` with `{tag} = \"{}\"`", variant.name);
+        if keys.is_empty() {
+            let _ = writeln!(page, "\n### {title}\n\nNo further keys.");
+        } else {
+            let _ = writeln!(page, "\n### {title}\n");
+            table(page, keys);
+        }
+    }
+}
+
+fn section(page: &mut String, title: &str, doc: Option<&str>, keys: &[Key]) {
+    let _ = writeln!(page, "\n## {title}\n");
+    if let Some(doc) = doc {
+        let _ = writeln!(page, "{}\n", one_sentence_per_line(doc));
+    }
+    table(page, keys);
+}
+
+fn table(page: &mut String, keys: &[Key]) {
+    page.push_str("| key | value | required | description |\n|---|---|---|---|\n");
+    for key in keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved)) {
+        let required = if key.required { "yes" } else { "" };
+        let (value, doc) = (value(key.shape), escaped(key.doc));
+        let _ = writeln!(page, "| `{}` | {value} | {required} | {doc} |", key.name);
+    }
+}
+
+/// What a key holds, in words.
+fn value(shape: Shape) -> String {
+    match shape {
+        Shape::Text => "text".to_owned(),
+        Shape::Bool => "`true` or `false`".to_owned(),
+        Shape::OffOnly => "`false`".to_owned(),
+        Shape::Integer { min, max } => format!("integer, {min} to {max}"),
+        Shape::Duration => "duration, such as `10m`".to_owned(),
+        Shape::Size => "size, such as `32MiB`".to_owned(),
+        Shape::Day => "date, such as `2026-09-01`".to_owned(),
+        Shape::OneOf(choices) => one_of(choices),
+        Shape::OneOfOrTable(choices, _) => format!("{}; or a table", one_of(choices)),
+        Shape::ManyOf(choices) => format!("list of {}", one_of(choices)),
+        Shape::Texts => "list of texts".to_owned(),
+        Shape::Map => "table of texts".to_owned(),
+        Shape::Secret => "reference to a secret".to_owned(),
+        Shape::Secrets => "table of references to secrets".to_owned(),
+        Shape::Table(_) => "table".to_owned(),
+        Shape::Tables(_) => "list of tables".to_owned(),
+        Shape::Tagged { many: Many::One, .. } => "table".to_owned(),
+        Shape::Tagged { many: Many::List, .. } => "list of tables".to_owned(),
+        Shape::Tagged { many: Many::Named, .. } => "tables by name".to_owned(),
+        Shape::NameOr(shape) => format!("a name, or a {}", value(*shape)),
+        Shape::Reserved => "not in this version".to_owned(),
+    }
+}
+
+fn one_of(choices: &[Choice]) -> String {
+    let names = choices.iter().filter(|choice| !choice.reserved);
+    names.map(|choice| format!("`\"{}\"`", choice.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A `|` would end the cell.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn one_sentence_per_line(text: &str) -> String {
+    text.replace(". ", ".\n")
+}
