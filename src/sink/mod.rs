@@ -26,7 +26,7 @@ mod web;
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Batch, Item};
-pub use progress::{Progress, Sent};
+pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 
 use crate::{
@@ -91,28 +91,28 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
     /// No batch takes longer than this, by the sink's own limits of time: who is at one for longer
     /// hangs.
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         Duration::from_mins(15)
     }
     /// What must not be shared with another sink, such as a file.
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         None
     }
     /// Whether the receiver keeps how far each tenant's log has come. Then a batch says how far it
     /// reaches.
-    fn keeps_progress(&self) -> bool {
+    fn stores_progress(&self) -> bool {
         false
     }
     /// Whether a batch ends with an entry, however large that is.
     fn whole_entries(&self) -> bool {
-        self.keeps_progress()
+        self.stores_progress()
     }
     /// The resource, a URL, that it wants Entra's tokens for.
     fn token_resource(&self) -> Option<&str> {
         None
     }
     /// Labels that every tenant must have.
-    fn wanted_labels(&self) -> Vec<String> {
+    fn required_labels(&self) -> Vec<String> {
         Vec::new()
     }
     /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
@@ -126,7 +126,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
 /// An open sink. One task owns it, and hands it one batch after the other.
 pub trait Sink: Send + Sync {
     /// Appends one record to a batch, as it will go over the wire.
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
     /// Gives a batch to the receiver. The proof comes with it, or is still to come: then the next
     /// batch may follow before it is there, up to [`Limits::in_flight`].
     fn deliver<'a>(
@@ -194,7 +194,7 @@ pub struct Receipt {
 /// A record that this sink can never take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refusal(pub String);
+pub struct EncodeError(pub String);
 
 /// Why a batch was not delivered, by what is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,11 +205,11 @@ pub enum Failure {
     Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
     /// Records that the receiver will never take, by index, with its words. `rest_delivered` says
     /// whether all others have arrived, or must be sent again.
-    Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
+    Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
     /// The receiver wants smaller batches. `arrived` names the records that have arrived all the same.
     TooLarge { reason: String, arrived: Vec<usize> },
     /// The first `arrived` records have arrived; what comes after them failed like this.
-    Partly { arrived: usize, failure: Box<Failure> },
+    Partial { arrived: usize, failure: Box<Failure> },
     /// Nothing is wrong and nothing was taken: close the sink, open it, and hand it the batch again.
     Reopen,
     /// The client is beyond use: close it, open a new one, then as `Retry`.
@@ -242,8 +242,8 @@ impl Failure {
     }
 
     /// The first `arrived` records have arrived, before it failed.
-    pub fn partly(arrived: usize, failure: Self) -> Self {
-        if arrived == 0 { failure } else { Self::Partly { arrived, failure: Box::new(failure) } }
+    pub fn partial(arrived: usize, failure: Self) -> Self {
+        if arrived == 0 { failure } else { Self::Partial { arrived, failure: Box::new(failure) } }
     }
 
     pub fn misconfigured(reason: impl Into<String>) -> Self {
@@ -256,7 +256,7 @@ impl Failure {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Misconfigured { hint, .. } => hint.clone(),
-            Self::Partly { failure, .. } => failure.hint(),
+            Self::Partial { failure, .. } => failure.hint(),
             _ => None,
         }
     }
@@ -269,10 +269,10 @@ impl fmt::Display for Failure {
             | Self::Misconfigured { reason, .. }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
-            Self::Partly { failure, .. } => failure.fmt(f),
+            Self::Partial { failure, .. } => failure.fmt(f),
             Self::Reopen => f.write_str("the sink wants to be opened anew"),
-            Self::Poison { refused, .. } => {
-                write!(f, "the receiver refused {} records", refused.len())
+            Self::Poison { rejected, .. } => {
+                write!(f, "the receiver refused {} records", rejected.len())
             }
         }
     }
@@ -281,16 +281,16 @@ impl fmt::Display for Failure {
 /// `format`, for sinks that let one choose.
 const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is written.");
 
-const FORMATS: &[Choice] = match FORMATS_OF_LINES.split_first() {
+const FORMATS: &[Choice] = match LINE_FORMATS.split_first() {
     Some((_csv, others)) => others,
     None => &[],
 };
 
 /// `format`, where records stand one below the other under a heading.
-const FORMAT_OF_LINES: Key =
-    optional("format", Shape::OneOf(FORMATS_OF_LINES), "How a record is written.");
+const LINE_FORMAT: Key =
+    optional("format", Shape::OneOf(LINE_FORMATS), "How a record is written.");
 
-const FORMATS_OF_LINES: &[Choice] = &[
+const LINE_FORMATS: &[Choice] = &[
     // First, for those who have no use for a heading leave it out.
     Choice::now("csv"),
     Choice::now("json"),

@@ -13,12 +13,12 @@ pub struct Progress {
     pub checkpoint: String,
     /// The next entry of that log.
     pub seq: u64,
-    pub sent: Sent,
+    pub sent: SentDays,
 }
 
 /// The days of which everything was sent, whichever checkpoint they came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentDays {
     days: BTreeSet<Day>,
     /// The newest of them, and the digest of what was sent of it last.
     newest: Option<(Day, [u8; 32])>,
@@ -27,7 +27,7 @@ pub struct Sent {
 /// Microsoft keeps 90 days, so an older one does not come again by itself.
 const REMEMBERED: i32 = 200;
 
-impl Sent {
+impl SentDays {
     pub fn new(days: impl IntoIterator<Item = Day>, newest: Option<(Day, [u8; 32])>) -> Self {
         let mut sent = Self { days: days.into_iter().collect(), newest };
         sent.forget();
@@ -102,11 +102,11 @@ mod tests {
     #[test]
     fn ranges_read_back() {
         for text in ["", "2026-11-22", "2026-08-25/2026-11-20,2026-11-22"] {
-            let sent = Sent::new(Sent::parse_ranges(text).unwrap(), None);
+            let sent = SentDays::new(SentDays::parse_ranges(text).unwrap(), None);
             assert_eq!(sent.ranges(), text);
         }
         for bad in ["x", "2026-11-22/2026-11-20", "2026-11-22/", "0001-01-01/2026-01-01"] {
-            assert_eq!(Sent::parse_ranges(bad), None, "{bad}");
+            assert_eq!(SentDays::parse_ranges(bad), None, "{bad}");
         }
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn the_newest_day_is_covered_only_as_it_was_sent() {
         let newest = Some((day("2026-11-22"), [1; 32]));
         let sent =
-            Sent::new(Sent::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(), newest);
+            SentDays::new(SentDays::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(), newest);
         for (text, digest, covered) in [
             ("2026-11-18", 9, true),
             ("2026-11-21", 9, false),
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn what_was_sent_by_two_checkpoints_adds_up() {
-        let mut sent = Sent::new([day("2026-11-20")], Some((day("2026-11-20"), [1; 32])));
-        sent.merge(&Sent::new([day("2026-11-22")], Some((day("2026-11-22"), [2; 32]))));
-        sent.merge(&Sent::new([day("2020-01-01")], None));
+        let mut sent = SentDays::new([day("2026-11-20")], Some((day("2026-11-20"), [1; 32])));
+        sent.merge(&SentDays::new([day("2026-11-22")], Some((day("2026-11-22"), [2; 32]))));
+        sent.merge(&SentDays::new([day("2020-01-01")], None));
         assert_eq!(sent.ranges(), "2026-11-20,2026-11-22");
         assert_eq!(sent.newest(), Some((day("2026-11-22"), [2; 32])));
     }

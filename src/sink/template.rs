@@ -29,7 +29,7 @@ impl Template {
     }
 
     /// A name without places.
-    pub(super) fn of(name: &str) -> Self {
+    pub(super) fn constant(name: &str) -> Self {
         Self(vec![Piece::Text(name.to_owned())])
     }
 

@@ -33,7 +33,7 @@ const MAX_WORDS: usize = 64 << 10;
 
 /// How to reach a server.
 #[derive(Clone, Debug)]
-pub(super) struct Web {
+pub(super) struct HttpOptions {
     pub ca_file: Option<PathBuf>,
     pub client: Option<(PathBuf, PathBuf)>,
     pub gzip: bool,
@@ -47,9 +47,9 @@ pub(super) struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-impl Web {
+impl HttpOptions {
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let client = read_client(section);
+        let client = read_client_certificate(section);
         let gzip = section.bool("gzip").unwrap_or(true);
         Self { ca_file: section.path("ca_file"), client, gzip }
     }
@@ -71,7 +71,7 @@ impl Web {
     }
 
     /// Sends a request as it is; of the answer only the first words are of use.
-    pub(super) async fn ask(
+    pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<HttpResponse, Failure> {
@@ -108,7 +108,7 @@ async fn exchange(
 
 impl HttpResponse {
     /// The first words of the answer, on one line.
-    pub(super) fn words(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
         let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300);
         clean.collect::<String>().trim().to_owned()
@@ -116,7 +116,7 @@ impl HttpResponse {
 
     /// What a status other than success means where nothing else is known: `who` said it.
     pub(super) fn failure(&self, who: &str) -> Failure {
-        let reason = format!("{who} answered HTTP {}: {}", self.status, self.words());
+        let reason = format!("{who} answered HTTP {}: {}", self.status, self.message());
         match self.status {
             408 | 425 | 429 | 500..=599 => {
                 Failure::Retry { reason, after: net::retry_after(&self.headers) }
@@ -128,7 +128,7 @@ impl HttpResponse {
 }
 
 /// Certificate and key for mutual TLS: both or neither.
-pub(super) fn read_client(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn read_client_certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
     match (section.path("client_certificate"), section.path("client_key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,

@@ -14,8 +14,8 @@ use std::{
 
 use self::rotation::Rotation;
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Receipt,
-    Refusal, Sink, chain, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, LINE_FORMAT, Failure, Limits, Plan, Receipt,
+    EncodeError, Sink, chain, formatter, read_format,
 };
 use crate::{
     clock,
@@ -26,7 +26,7 @@ use crate::{
 
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
-    FORMAT_OF_LINES,
+    LINE_FORMAT,
     optional("rotate_size", Shape::Size, "A file that would become larger is put aside."),
     optional("rotate_daily", Shape::Bool, "A file is put aside when the UTC day is over."),
     optional(
@@ -105,7 +105,7 @@ impl Plan for FilePlan {
         Limits { records: 5_000, bytes: file.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         Some(self.path.display().to_string())
     }
 
@@ -143,7 +143,7 @@ impl Plan for FilePlan {
 }
 
 impl Sink for FileSink {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             let start = out.len();
             self.formatter.write(record, out);

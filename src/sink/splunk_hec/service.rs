@@ -8,7 +8,7 @@ use super::{acks::acknowledged, config::HecPlan, envelope::Envelope, post::Colle
 use crate::{
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, web::compress,
+        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, chain, web::compress,
     },
 };
 
@@ -43,7 +43,7 @@ pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
 }
 
 impl Sink for Hec {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         self.envelope.write(record, batch)
     }
 

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Refusal,
+    Acknowledgement, Batch, BoxFuture, Context, LINE_FORMAT, Failure, Limits, Plan, EncodeError,
     Sink, formatter, read_format,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     settings::{Key, Section},
 };
 
-pub(super) const KEYS: &[Key] = &[FORMAT_OF_LINES];
+pub(super) const KEYS: &[Key] = &[LINE_FORMAT];
 
 #[derive(Debug)]
 struct StdoutPlan {
@@ -44,7 +44,7 @@ impl Plan for StdoutPlan {
         Limits { records: 1_000, bytes: 256 << 10, in_flight: 1 }
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         Some("stdout".to_owned())
     }
 
@@ -66,7 +66,7 @@ impl Plan for StdoutPlan {
 }
 
 impl Sink for Stdout {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             let start = out.len();
             self.formatter.write(record, out);

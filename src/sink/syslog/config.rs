@@ -9,7 +9,7 @@ use crate::{
     format::FormatName,
     settings::{Choice, Key, Section, Shape, optional, required},
     sink::{
-        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format, web::read_client,
+        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format, web::read_client_certificate,
     },
 };
 
@@ -275,7 +275,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
 }
 
 fn read_tls(section: &Section<'_>, host: &str) -> Tls {
-    let client = read_client(section);
+    let client = read_client_certificate(section);
     let server_name =
         section.text("server_name").unwrap_or(host.trim_matches(['[', ']'])).to_owned();
     Tls { server_name, ca_file: section.path("ca_file"), client }

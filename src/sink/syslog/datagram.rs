@@ -96,7 +96,7 @@ impl LocalLink {
                         // What came before it has arrived, up to what may be refused by itself.
                         Err(error) => {
                             let arrived = refused.first().map_or(index, |(refused, _)| *refused);
-                            return Err(Failure::partly(arrived, lost(&error)));
+                            return Err(Failure::partial(arrived, lost(&error)));
                         }
                     }
                 }
@@ -120,7 +120,7 @@ fn settled(refused: Vec<(usize, String)>) -> Result<Acknowledgement, Failure> {
     if refused.is_empty() {
         Ok(Acknowledgement::received())
     } else {
-        Err(Failure::Poison { refused, rest_delivered: true })
+        Err(Failure::Poison { rejected: refused, rest_delivered: true })
     }
 }
 

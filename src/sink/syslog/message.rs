@@ -10,7 +10,7 @@ use crate::{
         write_message_3164,
     },
     model::{Kind, Record, write_integer},
-    sink::{Context, Refusal, formatter},
+    sink::{Context, EncodeError, formatter},
 };
 
 /// Writes messages, one after the other.
@@ -48,7 +48,7 @@ impl Messages {
         record: &Record<'_>,
         plan: &SyslogPlan,
         out: &mut Vec<u8>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, EncodeError> {
         let start = out.len();
         self.write_head(record, plan, out)?;
         let msg = out.len();
@@ -57,7 +57,7 @@ impl Messages {
         if length <= max {
             return Ok(false);
         }
-        let refusal = Refusal(format!("the message has {length} bytes, `max_message` is {max}"));
+        let refusal = EncodeError(format!("the message has {length} bytes, `max_message` is {max}"));
         if plan.oversize == Oversize::Reject {
             return Err(refusal);
         }
@@ -74,7 +74,7 @@ impl Messages {
         record: &Record<'_>,
         plan: &SyslogPlan,
         out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EncodeError> {
         let severity = syslog_severity(cef_severity(record));
         if matches!(plan.target, Target::Unix { .. }) {
             return local_head(severity, plan, out);
@@ -134,14 +134,14 @@ impl Messages {
 }
 
 /// The form that local daemons know; they stamp the time themselves.
-fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), Refusal> {
+fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let format = Formatter3164 {
         facility: plan.facility,
         hostname: None,
         process: plan.app_name.clone(),
         pid: std::process::id(),
     };
-    format.format(out, local_severity(severity), "").map_err(|error| Refusal(error.to_string()))
+    format.format(out, local_severity(severity), "").map_err(|error| EncodeError(error.to_string()))
 }
 
 fn local_severity(severity: u8) -> Severity {

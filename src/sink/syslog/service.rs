@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{Record, write_integer},
-    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink},
 };
 
 struct SyslogSink {
@@ -84,7 +84,7 @@ fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
 }
 
 impl Sink for SyslogSink {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let Self { plan, messages, .. } = self;
         let framed = matches!(plan.target, Target::Stream { .. });
         let mut truncated = false;

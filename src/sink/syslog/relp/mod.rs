@@ -34,7 +34,7 @@ impl RelpLink {
             let first = session.sent();
             if let Err(failure) = session.send(batch).await {
                 self.session = None;
-                return Err(Failure::partly(session.answered_of(first, batch.len()), failure));
+                return Err(Failure::partial(session.answered_of(first, batch.len()), failure));
             }
             first
         };
@@ -43,7 +43,7 @@ impl RelpLink {
             let mut session = session.lock().await;
             match session.wait_for(first + records as u64).await {
                 Ok(()) => Ok(Receipt::default()),
-                Err(failure) => Err(Failure::partly(session.answered_of(first, records), failure)),
+                Err(failure) => Err(Failure::partial(session.answered_of(first, records), failure)),
             }
         })))
     }
