@@ -12,7 +12,7 @@ use crate::{
     format::{FormatName, Formatter},
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
         web::secret_header,
     },
 };

@@ -8,7 +8,7 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
         web::{HttpResponse, secret_headers},
     },
 };

@@ -24,8 +24,8 @@ use crate::{
     format::Formatter,
     model::{Record, SCHEMA},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Item, Progress, EncodeError, Sink, chain,
-        formatter, template::Template,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Item, Progress, Sink,
+        chain, formatter, template::Template,
     },
 };
 

@@ -7,7 +7,7 @@ use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
     sink::{
-        BoxFuture, Context, LINE_FORMAT, Failure, Limits, Plan, Sink, read_format,
+        BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
         web::{CA_FILE, read_url},
     },
 };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     format::Formatter,
     model::Record,
-    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, formatter},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter},
 };
 
 /// Objects on their way at a time.

@@ -7,7 +7,7 @@ use crate::{
     format::{Formatter, cef_severity, json_string},
     model::{Body, Outcome, Record},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::{HttpResponse, secret_headers},
     },
 };

@@ -10,7 +10,7 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, Tokens, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, Tokens, formatter,
         web::HttpResponse,
     },
 };

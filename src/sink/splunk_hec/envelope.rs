@@ -32,7 +32,11 @@ impl Envelope {
         }
     }
 
-    pub(super) fn write(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
+    pub(super) fn write(
+        &mut self,
+        record: &Record<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), EncodeError> {
         let index = match &self.index {
             Some(index) => Some(index.fill(record, is_index_char).map_err(EncodeError)?),
             None => None,

@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn the_named_event_is_isolated() {
         let body = br#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
-        let Err(Failure::Poison { rejected: refused, rest_delivered: false }) = read(400, body, None, 10)
+        let Err(Failure::Poison { rejected: refused, rest_delivered: false }) =
+            read(400, body, None, 10)
         else {
             panic!("poison")
         };

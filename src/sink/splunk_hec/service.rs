@@ -8,7 +8,8 @@ use super::{acks::acknowledged, config::HecPlan, envelope::Envelope, post::Colle
 use crate::{
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, EncodeError, Sink, chain, web::compress,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain,
+        web::compress,
     },
 };
 

@@ -1,10 +1,12 @@
-//! Standard output, one record a line. Acknowledgement: the write returned. What the reader of the pipe
-//! does with it is out of our hands.
+//! Standard output, one record per line.
+//!
+//! Acknowledgement: the write returned. What the reader of the pipe does with the records is not
+//! visible to this sink.
 
 use std::io::Write;
 
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, LINE_FORMAT, Failure, Limits, Plan, EncodeError,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, LINE_FORMAT, Limits, Plan,
     Sink, formatter, read_format,
 };
 use crate::{
@@ -22,11 +24,11 @@ struct StdoutPlan {
 
 struct Stdout {
     formatter: Formatter,
-    /// What comes before the first record.
+    /// The heading line, until it has been written before the first record.
     heading: Option<String>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape of every sink's reader")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))
 }
@@ -49,7 +51,7 @@ impl Plan for StdoutPlan {
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(std::future::ready(Ok("standard output is there".to_owned())))
+        Box::pin(std::future::ready(Ok("standard output is open".to_owned())))
     }
 
     fn open<'a>(
@@ -86,6 +88,7 @@ impl Sink for Stdout {
             }
             stdout.write_all(batch.bytes()).and_then(|()| stdout.flush())
         });
+
         let acknowledgement = written.map(|()| Acknowledgement::received());
         Box::pin(std::future::ready(acknowledgement.map_err(|error| {
             Failure::misconfigured(format!("cannot write to standard output: {error}"))

@@ -57,7 +57,8 @@ impl Messages {
         if length <= max {
             return Ok(false);
         }
-        let refusal = EncodeError(format!("the message has {length} bytes, `max_message` is {max}"));
+        let refusal =
+            EncodeError(format!("the message has {length} bytes, `max_message` is {max}"));
         if plan.oversize == Oversize::Reject {
             return Err(refusal);
         }

@@ -220,7 +220,7 @@ impl ReplayWindow {
     fn tail(&self, batch: &Batch) -> (usize, Vec<u8>) {
         let kept = batch.len().min(self.records);
         let bytes = match batch.items().get(batch.len() - kept) {
-            Some(first) => batch.from(first),
+            Some(first) => batch.bytes_from(first),
             None => &[],
         };
         (kept, bytes.to_vec())
