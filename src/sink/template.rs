@@ -38,7 +38,8 @@ impl Template {
         let (mut pieces, mut rest) = (Vec::new(), text);
 
         while let Some((before, after)) = rest.split_once('{') {
-            let (placeholder, after) = after.split_once('}').ok_or("a `{` has no `}`".to_owned())?;
+            let (placeholder, after) =
+                after.split_once('}').ok_or("a `{` has no `}`".to_owned())?;
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }

@@ -166,9 +166,10 @@ pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<Head
 /// value is marked as sensitive.
 pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderValue, Failure> {
     let secret = secret.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-    let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).map_err(
-        |_| Failure::misconfigured("a secret has characters that an HTTP header cannot contain"),
-    )?;
+    let mut value =
+        HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).map_err(|_| {
+            Failure::misconfigured("a secret has characters that an HTTP header cannot contain")
+        })?;
     value.set_sensitive(true);
     Ok(value)
 }

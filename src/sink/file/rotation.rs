@@ -107,7 +107,10 @@ mod tests {
         let by_size = Rotation { size: Some(100), ..Rotation::default() };
         let daily = Rotation { daily: true, ..Rotation::default() };
         assert!(by_size.is_due(60, 41, one, one) && !by_size.is_due(60, 40, one, two));
-        assert!(!by_size.is_due(0, 200, one, one), "a batch larger than the limit is written to one file");
+        assert!(
+            !by_size.is_due(0, 200, one, one),
+            "a batch larger than the limit is written to one file"
+        );
         assert!(daily.is_due(1, 1, one, two) && !daily.is_due(1, 1, two, two));
         assert!(!daily.is_due(0, 1, one, two));
     }

@@ -31,9 +31,17 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         Shape::OneOf(&[Choice::now("octet-counting"), Choice::now("newline")]),
         "How messages are delimited over TCP and TLS (RFC 6587); default octet-counting.",
     ),
-    optional("facility", Shape::Text, "The facility: `local0` to `local7`, `daemon`, `audit`, …; default `local0`."),
+    optional(
+        "facility",
+        Shape::Text,
+        "The facility: `local0` to `local7`, `daemon`, `audit`, …; default `local0`.",
+    ),
     optional("app_name", Shape::Text, "The APP-NAME of every message; default `secure-score`."),
-    optional("bom", Shape::Bool, "With rfc5424: begin each message with a byte order mark, which declares UTF-8; default false."),
+    optional(
+        "bom",
+        Shape::Bool,
+        "With rfc5424: begin each message with a byte order mark, which declares UTF-8; default false.",
+    ),
     optional(
         "structured_data",
         Shape::Text,
@@ -182,8 +190,10 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let max_message =
         usize::try_from(section.size("max_message").unwrap_or(default_size)).unwrap_or(usize::MAX);
     if !(480..=16 << 20).contains(&max_message) || (is_udp && max_message > 65_507) {
-        section
-            .fault("max_message", "`max_message` must be from 480B to 16MiB, and over UDP at most 65507B");
+        section.fault(
+            "max_message",
+            "`max_message` must be from 480B to 16MiB, and over UDP at most 65507B",
+        );
         return None;
     }
 

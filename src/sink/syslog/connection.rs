@@ -82,8 +82,9 @@ async fn handshake(
     stream: Counted,
 ) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
     let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
-    let name = ServerName::try_from(tls.server_name.clone())
-        .map_err(|_| Failure::misconfigured(format!("`{}` is not a valid server name", tls.server_name)))?;
+    let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
+        Failure::misconfigured(format!("`{}` is not a valid server name", tls.server_name))
+    })?;
 
     match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
