@@ -1,4 +1,4 @@
-//! Encoded records, side by side in one buffer that is used again and again.
+//! A batch: encoded records in one contiguous buffer, which is reused for the next batch.
 
 use std::ops::Range;
 
@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::Progress;
 use crate::model::{EventId, Record};
 
+/// Records that are sent to a receiver together.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -15,31 +16,34 @@ pub struct Batch {
     progress: Vec<Progress>,
 }
 
-/// One encoded record. What comes before `split` is the sink's own (a key, say), the rest is what
-/// the receiver gets.
+/// One encoded record of a batch.
 #[derive(Clone, Debug)]
 pub struct Item {
     pub event_id: EventId,
-    /// Its index in the batch that it was first put in; parts of a batch keep it.
+    /// The index in the batch that the record was first added to; parts of a batch keep it.
     pub index: usize,
+    /// The record's key is in `start..split` of the buffer and its payload in `split..end`.
     start: usize,
     split: usize,
     end: usize,
 }
 
-/// Names these records, in this order: the same whenever they are sent. 32 hex digits.
+/// Identifies a sequence of records, independent of the attempt: the first 32 hex digits of the
+/// SHA-256 of their event IDs.
 pub(super) fn digest(items: &[Item]) -> String {
     let mut context = Context::new(&SHA256);
     for item in items {
         context.update(item.event_id.as_bytes());
     }
+
     let digest = context.finish();
     let hex: Vec<String> = digest.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
     hex.concat()
 }
 
 impl Batch {
-    /// Appends one record: `write` gets the buffer and returns where the payload starts.
+    /// Appends one record. `write` appends the key and the payload to the buffer and returns the
+    /// position where the payload starts. If it fails, the batch is unchanged.
     pub fn push<E>(
         &mut self,
         record: &Record<'_>,
@@ -58,19 +62,19 @@ impl Batch {
                 });
                 Ok(())
             }
-            Err(refusal) => {
+            Err(error) => {
                 self.bytes.truncate(start);
-                Err(refusal)
+                Err(error)
             }
         }
     }
 
-    /// The record pushed last had to be cut.
+    /// Counts the last record as truncated.
     pub fn note_truncated(&mut self) {
         self.truncated += 1;
     }
 
-    /// How far the tenants' logs have come with these records.
+    /// The progress of the tenants after this batch, for sinks that store it at the receiver.
     pub fn progress(&self) -> &[Progress] {
         &self.progress
     }
@@ -79,12 +83,12 @@ impl Batch {
         self.progress = progress;
     }
 
-    /// How many records had to be cut.
+    /// The number of records that were truncated.
     pub fn truncated(&self) -> u64 {
         self.truncated
     }
 
-    /// A record that is encoded already.
+    /// Appends a record that is already encoded.
     #[cfg(test)]
     pub(crate) fn push_encoded(&mut self, event_id: EventId, bytes: &[u8]) {
         let start = self.bytes.len();
@@ -105,24 +109,27 @@ impl Batch {
         self.items.is_empty()
     }
 
-    /// All that was appended, in order: for sinks whose records follow one another on the wire.
+    /// The buffer with all records in order, for sinks that send them as one stream.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// All from one record on.
-    pub fn from(&self, first: &Item) -> &[u8] {
+    /// The part of the buffer from one record to the end.
+    pub fn bytes_from(&self, first: &Item) -> &[u8] {
         &self.bytes[first.start..]
     }
 
+    /// Bytes that precede the payload, for the sink's own use, such as a message key.
     pub fn key(&self, item: &Item) -> &[u8] {
         &self.bytes[item.start..item.split]
     }
 
+    /// The bytes that the receiver gets for one record.
     pub fn payload(&self, item: &Item) -> &[u8] {
         &self.bytes[item.split..item.end]
     }
 
+    /// Empties the batch and keeps its buffers.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
@@ -130,23 +137,27 @@ impl Batch {
         self.progress.clear();
     }
 
-    /// A batch of some of these records.
+    /// A batch of the records in a range of positions.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Self {
         let end = range.end;
-        let mut part = self.without(|index| !range.contains(&index));
-        // What comes before the last part has not come so far.
+        let mut part = self.without(|position| !range.contains(&position));
+
+        // The progress is reached only with the last record.
         if end < self.items.len() {
             part.progress.clear();
         }
+
         part
     }
 
-    /// A batch without the records whose index `left_out` names.
+    /// A batch without the records whose position in this batch `is_omitted` selects.
     #[must_use]
-    pub fn without(&self, left_out: impl Fn(usize) -> bool) -> Self {
+    pub fn without(&self, is_omitted: impl Fn(usize) -> bool) -> Self {
         let mut part = Self { progress: self.progress.clone(), ..Self::default() };
-        for (_, item) in self.items.iter().enumerate().filter(|(index, _)| !left_out(*index)) {
+
+        let items = self.items.iter().enumerate();
+        for (_, item) in items.filter(|(position, _)| !is_omitted(*position)) {
             let start = part.bytes.len();
             part.bytes.extend_from_slice(&self.bytes[item.start..item.end]);
             let split = start + (item.split - item.start);
@@ -158,6 +169,7 @@ impl Batch {
                 end: part.bytes.len(),
             });
         }
+
         part
     }
 }

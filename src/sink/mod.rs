@@ -1,10 +1,11 @@
-//! Where records go, and the protocol that proves they arrived.
+//! Sinks: the destinations of records, and the protocols that deliver to them.
 //!
-//! A sink knows the record, the formats and its own protocol; nothing of the checkpoint. It
-//! promises one thing: a [`Receipt`] means that every record of the batch has arrived, by the
-//! strongest proof its protocol has. Unknown is not delivered.
+//! A sink depends on the record model, the formats and its own protocol, and never on the
+//! checkpoint. It guarantees one thing: a [`Receipt`] means that every record of the batch has
+//! arrived, by the strongest acknowledgement that its protocol offers. An unknown outcome is a
+//! [`Failure`], never a delivery.
 //!
-//! A new sink is one folder and one line in [`KINDS`].
+//! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder and one line in [`KINDS`].
 
 mod batch;
 mod elasticsearch;
@@ -26,7 +27,7 @@ mod web;
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Batch, Item};
-pub use progress::{Progress, Sent};
+pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 
 use crate::{
@@ -38,16 +39,17 @@ use crate::{
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A type of sink: its name in the configuration, its keys, and how they are read.
+/// A type of sink: its name in the configuration, its keys, and the function that reads them.
 #[derive(Clone, Copy)]
 pub struct SinkKind {
     pub name: &'static str,
     pub keys: &'static [Key],
-    /// `None` with the faults noted, if the section makes no sense.
+    /// Reads a `[[sinks]]` section. Returns `None` after it has added the faults to the section,
+    /// if the section is not valid.
     pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
 }
 
-/// Every sink of this version.
+/// Every sink of this build.
 pub const KINDS: &[SinkKind] = &[
     SinkKind { name: "stdout", keys: stdout::KEYS, read: stdout::read },
     SinkKind { name: "file", keys: file::KEYS, read: file::read },
@@ -63,7 +65,7 @@ pub const KINDS: &[SinkKind] = &[
     SinkKind { name: "object_store", keys: object_store::KEYS, read: object_store::read },
 ];
 
-/// Sinks that this build was made without.
+/// Sinks whose Cargo feature is disabled in this build.
 const NOT_IN_THIS_BUILD: &[&str] = &[
     #[cfg(not(feature = "kafka"))]
     "kafka",
@@ -75,47 +77,49 @@ const NOT_IN_THIS_BUILD: &[&str] = &[
 pub trait Plan: Send + Sync + fmt::Debug {
     /// The format that the records are written in.
     fn format(&self) -> FormatName;
-    /// How much goes into a batch.
+    /// The maximum size of a batch, and how many batches may be unacknowledged.
     fn limits(&self) -> Limits;
-    /// What a receipt of this sink says, in a sentence.
+    /// What an acknowledgement of this sink means, as a sentence fragment without a full stop.
+    /// `test-sink` prints it.
     fn acknowledgement(&self) -> &'static str;
-    /// Opens the sink beside a daemon that may be using it, for one record that tells nothing.
+    /// Opens the sink for one test record, while a daemon may be using the same receiver.
     fn open_for_test<'a>(
         &'a self,
         context: &'a Context,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         self.open(context, None)
     }
-    /// Asks the receiver whether it is there and lets us in, as far as its protocol has a question
-    /// for that: without a record, and without leaving a trace. What has been seen, in a sentence.
+    /// Checks that the receiver is reachable and accepts the credentials, as far as the protocol
+    /// permits this without sending a record. It leaves no trace at the receiver. Returns what was
+    /// verified, as a sentence without a full stop.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
-    /// No batch takes longer than this, by the sink's own limits of time: who is at one for longer
-    /// hangs.
-    fn patience(&self) -> Duration {
+    /// The longest duration of one batch, with all time limits of the sink. A batch that takes
+    /// longer is considered stuck.
+    fn timeout(&self) -> Duration {
         Duration::from_mins(15)
     }
-    /// What must not be shared with another sink, such as a file.
-    fn claims(&self) -> Option<String> {
+    /// A resource that no other sink may use, such as the path of a file.
+    fn exclusive_resource(&self) -> Option<String> {
         None
     }
-    /// Whether the receiver keeps how far each tenant's log has come. Then a batch says how far it
-    /// reaches.
-    fn keeps_progress(&self) -> bool {
+    /// Whether the receiver stores the progress of each tenant. If it does, the deliverer adds the
+    /// progress to each batch; see [`Batch::progress`].
+    fn stores_progress(&self) -> bool {
         false
     }
-    /// Whether a batch ends with an entry, however large that is.
+    /// Whether a batch ends only at the end of an entry, however large the entry is.
     fn whole_entries(&self) -> bool {
-        self.keeps_progress()
+        self.stores_progress()
     }
-    /// The resource, a URL, that it wants Entra's tokens for.
+    /// The resource, a URL, for which the sink needs Entra tokens.
     fn token_resource(&self) -> Option<&str> {
         None
     }
-    /// Labels that every tenant must have.
-    fn wanted_labels(&self) -> Vec<String> {
+    /// Labels that every tenant of the sink must have.
+    fn required_labels(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Opens the sink. `mark` is what the last receipt left; see [`Receipt`].
+    /// Opens the sink. `mark` is the mark of the last [`Receipt`].
     fn open<'a>(
         &'a self,
         context: &'a Context,
@@ -123,107 +127,113 @@ pub trait Plan: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
 }
 
-/// An open sink. One task owns it, and hands it one batch after the other.
+/// An open sink. One task owns it and hands it one batch after the other.
 pub trait Sink: Send + Sync {
-    /// Appends one record to a batch, as it will go over the wire.
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal>;
-    /// Gives a batch to the receiver. The proof comes with it, or is still to come: then the next
-    /// batch may follow before it is there, up to [`Limits::in_flight`].
+    /// Appends one record to a batch, in the form in which it is sent.
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
+    /// Sends a batch to the receiver. If the acknowledgement is pending, the next batches may be
+    /// sent before it arrives, up to [`Limits::in_flight`].
     fn deliver<'a>(
         &'a mut self,
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>>;
-    /// What the receiver has kept of earlier batches.
+    /// The progress that the receiver has stored with earlier batches.
     fn progress(&self) -> &[Progress] {
         &[]
     }
-    /// What to keep before the first batch, so that a crash in it can be undone.
+    /// The mark to store before the first batch, so that a crash during it can be undone.
     fn mark(&self) -> Option<Vec<u8>> {
         None
     }
-    /// Says goodbye to the receiver, as far as its protocol has a word for it.
+    /// Closes the sink in the way that its protocol defines.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 }
 
-/// What a sink is told of its surroundings.
+/// The environment of a sink.
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// The sink's name in the configuration.
     pub name: String,
-    /// The collector host.
+    /// The name of the collector host.
     pub host: String,
     pub texts: Texts,
-    /// `extra_fields`.
+    /// `extra_fields`: fields that are added to every record.
     pub fields: Vec<(String, String)>,
-    /// For receivers that take Entra's word.
+    /// For receivers that authenticate with Entra tokens.
     pub tokens: Option<Arc<dyn Tokens>>,
 }
 
-/// Tokens of Entra for one receiver.
+/// Entra tokens for one receiver.
 pub trait Tokens: Send + Sync + fmt::Debug {
-    /// One that is good for some time yet.
+    /// Returns a token that is not about to expire.
     fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>>;
-    /// Forgets one that was not taken.
+    /// Discards a token that the receiver rejected.
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
 }
 
-/// A batch is full when `records` or `bytes` is reached.
+/// A batch is full when it reaches `records` or `bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub records: usize,
     pub bytes: usize,
-    /// Batches that may wait for their proof at the same time; at least 1.
+    /// Batches that may be unacknowledged at the same time; at least 1.
     pub in_flight: usize,
 }
 
-/// That a batch has arrived: known, or on its way.
+/// The acknowledgement of a batch: received, or pending.
 pub enum Acknowledgement {
     Received(Receipt),
-    /// Waits for nothing but the receiver's word. The batch is kept until then.
+    /// Everything has been sent, and the future waits only for the receiver. The batch is kept
+    /// until it is ready.
     Pending(BoxFuture<'static, Result<Receipt, Failure>>),
 }
 
-/// What a proof leaves. What `mark` holds is kept with the cursor, in the same transaction, and handed back
-/// on the next start.
+/// The result of an acknowledged batch. `mark` is stored with the cursor, in the same transaction,
+/// and is passed to [`Plan::open`] at the next start.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     pub mark: Option<Vec<u8>>,
 }
 
-/// A record that this sink can never take.
+/// Why this sink can never send a record: it becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refusal(pub String);
+pub struct EncodeError(pub String);
 
-/// Why a batch was not delivered, by what is to be done.
+/// Why a batch was not delivered. The variants differ in what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Passes by itself: try again, not before `after` if the receiver said so.
+    /// Clears without an operator. The batch is sent again, not before `after` if the receiver
+    /// asked for a delay.
     Retry { reason: String, after: Option<Duration> },
-    /// Wants a person: the backlog is kept, and the sink tried again from time to time.
+    /// Needs an operator. The sink parks: its backlog is kept, and delivery is tried again
+    /// periodically.
     Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
-    /// Records that the receiver will never take, by index, with its words. `rest_delivered` says
-    /// whether all others have arrived, or must be sent again.
-    Poison { refused: Vec<(usize, String)>, rest_delivered: bool },
-    /// The receiver wants smaller batches. `arrived` names the records that have arrived all the same.
+    /// The receiver rejected these records for good: their indexes, and its message for each.
+    /// `rest_delivered` states whether all other records have arrived or must be sent again.
+    Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
+    /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
+    /// arrived nevertheless.
     TooLarge { reason: String, arrived: Vec<usize> },
-    /// The first `arrived` records have arrived; what comes after them failed like this.
-    Partly { arrived: usize, failure: Box<Failure> },
-    /// Nothing is wrong and nothing was taken: close the sink, open it, and hand it the batch again.
+    /// The first `arrived` records have arrived, and `failure` is the reason for the rest.
+    Partial { arrived: usize, failure: Box<Failure> },
+    /// No fault, and nothing was sent: the sink must be closed and opened, and the batch sent
+    /// again.
     Reopen,
-    /// The client is beyond use: close it, open a new one, then as `Retry`.
+    /// The client can no longer be used: it is closed and replaced, then as `Retry`.
     Broken { reason: String },
 }
 
-/// The variants of `[[sinks]]` by `type`.
+/// The values of `type` in `[[sinks]]`, including the sinks that are not part of this build.
 pub fn variants() -> Vec<Variant> {
-    let now = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
-    now.chain(NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None })).collect()
+    let included = KINDS.iter().map(|kind| Variant { name: kind.name, keys: Some(kind.keys) });
+    included.chain(NOT_IN_THIS_BUILD.iter().map(|name| Variant { name, keys: None })).collect()
 }
 
 impl Acknowledgement {
-    /// Arrived, and nothing to remember.
+    /// An acknowledgement without a mark.
     pub fn received() -> Self {
         Self::Received(Receipt::default())
     }
@@ -241,22 +251,20 @@ impl Failure {
         Self::Retry { reason: reason.into(), after: None }
     }
 
-    /// The first `arrived` records have arrived, before it failed.
-    pub fn partly(arrived: usize, failure: Self) -> Self {
-        if arrived == 0 { failure } else { Self::Partly { arrived, failure: Box::new(failure) } }
+    /// A failure after the first `arrived` records have arrived; `failure` itself if there are none.
+    pub fn partial(arrived: usize, failure: Self) -> Self {
+        if arrived == 0 { failure } else { Self::Partial { arrived, failure: Box::new(failure) } }
     }
 
     pub fn misconfigured(reason: impl Into<String>) -> Self {
         Self::Misconfigured { reason: reason.into(), hint: None }
     }
-}
 
-impl Failure {
-    /// What an operator can do about it.
+    /// What the operator should do, as an imperative.
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Misconfigured { hint, .. } => hint.clone(),
-            Self::Partly { failure, .. } => failure.hint(),
+            Self::Partial { failure, .. } => failure.hint(),
             _ => None,
         }
     }
@@ -269,29 +277,28 @@ impl fmt::Display for Failure {
             | Self::Misconfigured { reason, .. }
             | Self::TooLarge { reason, .. }
             | Self::Broken { reason } => f.write_str(reason),
-            Self::Partly { failure, .. } => failure.fmt(f),
-            Self::Reopen => f.write_str("the sink wants to be opened anew"),
-            Self::Poison { refused, .. } => {
-                write!(f, "the receiver refused {} records", refused.len())
+            Self::Partial { failure, .. } => failure.fmt(f),
+            Self::Reopen => f.write_str("the sink must be reopened"),
+            Self::Poison { rejected, .. } => {
+                write!(f, "the receiver rejected {} records", rejected.len())
             }
         }
     }
 }
 
-/// `format`, for sinks that let one choose.
+/// The key `format` of sinks with a choice of formats, but without a heading line.
 const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is written.");
 
-const FORMATS: &[Choice] = match FORMATS_OF_LINES.split_first() {
+const FORMATS: &[Choice] = match LINE_FORMATS.split_first() {
     Some((_csv, others)) => others,
     None => &[],
 };
 
-/// `format`, where records stand one below the other under a heading.
-const FORMAT_OF_LINES: Key =
-    optional("format", Shape::OneOf(FORMATS_OF_LINES), "How a record is written.");
+/// The key `format` of sinks that write one record per line and can begin with a heading line.
+const LINE_FORMAT: Key = optional("format", Shape::OneOf(LINE_FORMATS), "How a record is written.");
 
-const FORMATS_OF_LINES: &[Choice] = &[
-    // First, for those who have no use for a heading leave it out.
+const LINE_FORMATS: &[Choice] = &[
+    // CSV needs a heading line. It is first so that `FORMATS` can leave it out.
     Choice::now("csv"),
     Choice::now("json"),
     Choice::now("cef"),
@@ -302,6 +309,7 @@ const FORMATS_OF_LINES: &[Choice] = &[
     Choice::now("cloudevents"),
 ];
 
+/// The value of the key `format`, or the default of the sink.
 fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
     section.text("format").and_then(FormatName::parse).unwrap_or(default)
 }

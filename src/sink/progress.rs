@@ -1,36 +1,37 @@
-//! How far a sink has got, where the receiver itself keeps it beside the records: the truth that
-//! survives the loss of the checkpoint.
+//! The progress of a sink, stored by the receiver itself together with the records. It survives
+//! the loss of the checkpoint and takes precedence over it.
 
 use std::collections::BTreeSet;
 
 use crate::model::{Day, TenantId};
 
-/// One tenant's progress, as of a batch.
+/// The progress of one tenant after a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     pub tenant: TenantId,
-    /// The id of the checkpoint whose log `seq` counts in.
+    /// The ID of the checkpoint whose log `seq` refers to.
     pub checkpoint: String,
-    /// The next entry of that log.
+    /// The next entry of that log to send.
     pub seq: u64,
-    pub sent: Sent,
+    pub sent: SentDays,
 }
 
-/// The days of which everything was sent, whichever checkpoint they came from.
+/// The days that were sent completely, from the log of this checkpoint or of another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentDays {
     days: BTreeSet<Day>,
-    /// The newest of them, and the digest of what was sent of it last.
+    /// The newest of these days, and the facts digest of the revision that was sent last.
     newest: Option<(Day, [u8; 32])>,
 }
 
-/// Microsoft keeps 90 days, so an older one does not come again by itself.
-const REMEMBERED: i32 = 200;
+/// How many days back sent days are kept. Microsoft lists only 90 days, so an older day cannot
+/// be polled again.
+const KEPT_DAYS: i32 = 200;
 
-impl Sent {
+impl SentDays {
     pub fn new(days: impl IntoIterator<Item = Day>, newest: Option<(Day, [u8; 32])>) -> Self {
         let mut sent = Self { days: days.into_iter().collect(), newest };
-        sent.forget();
+        sent.drop_old_days();
         sent
     }
 
@@ -38,8 +39,8 @@ impl Sent {
         self.newest
     }
 
-    /// Whether a day as it is in another checkpoint's log has been sent. The newest day is only
-    /// taken for sent if it says the same: it may have been revised since.
+    /// Whether a day in the log of another checkpoint has already been sent. The newest day counts
+    /// as sent only if its facts digest is the same, because it may have been revised since.
     pub fn covers(&self, day: Day, digest: [u8; 32]) -> bool {
         match self.newest {
             Some((newest, sent)) if newest == day => sent == digest,
@@ -47,20 +48,20 @@ impl Sent {
         }
     }
 
-    /// Takes in what was sent besides.
+    /// Adds the days that were sent from another checkpoint.
     pub fn merge(&mut self, other: &Self) {
         self.days.extend(&other.days);
         self.newest = self.newest.into_iter().chain(other.newest).max_by_key(|(day, _)| *day);
-        self.forget();
+        self.drop_old_days();
     }
 
-    fn forget(&mut self) {
+    fn drop_old_days(&mut self) {
         if let Some(last) = self.days.last().copied() {
-            self.days.retain(|day| *day > last.plus(-REMEMBERED));
+            self.days.retain(|day| *day > last.plus(-KEPT_DAYS));
         }
     }
 
-    /// The days as ranges, first to last: `2026-08-25/2026-11-20,2026-11-22`.
+    /// The days as inclusive ranges in ascending order: `2026-08-25/2026-11-20,2026-11-22`.
     pub fn ranges(&self) -> String {
         let mut ranges: Vec<(Day, Day)> = Vec::new();
         for day in &self.days {
@@ -69,13 +70,15 @@ impl Sent {
                 _ => ranges.push((*day, *day)),
             }
         }
-        let shown = ranges.into_iter().map(|(first, last)| {
+
+        let texts = ranges.into_iter().map(|(first, last)| {
             if first == last { first.to_string() } else { format!("{first}/{last}") }
         });
-        shown.collect::<Vec<_>>().join(",")
+        texts.collect::<Vec<_>>().join(",")
     }
 
-    /// Reads [`Self::ranges`].
+    /// Parses the text of [`Self::ranges`]. Returns `None` for any other text, and for a range of
+    /// more than 1,000 days.
     pub fn parse_ranges(text: &str) -> Option<Vec<Day>> {
         let mut days = Vec::new();
         for range in text.split(',').filter(|range| !range.is_empty()) {
@@ -100,21 +103,23 @@ mod tests {
     }
 
     #[test]
-    fn ranges_read_back() {
+    fn ranges_survive_a_round_trip() {
         for text in ["", "2026-11-22", "2026-08-25/2026-11-20,2026-11-22"] {
-            let sent = Sent::new(Sent::parse_ranges(text).unwrap(), None);
+            let sent = SentDays::new(SentDays::parse_ranges(text).unwrap(), None);
             assert_eq!(sent.ranges(), text);
         }
         for bad in ["x", "2026-11-22/2026-11-20", "2026-11-22/", "0001-01-01/2026-01-01"] {
-            assert_eq!(Sent::parse_ranges(bad), None, "{bad}");
+            assert_eq!(SentDays::parse_ranges(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn the_newest_day_is_covered_only_as_it_was_sent() {
+    fn newest_day_is_covered_only_with_the_same_digest() {
         let newest = Some((day("2026-11-22"), [1; 32]));
-        let sent =
-            Sent::new(Sent::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(), newest);
+        let sent = SentDays::new(
+            SentDays::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(),
+            newest,
+        );
         for (text, digest, covered) in [
             ("2026-11-18", 9, true),
             ("2026-11-21", 9, false),
@@ -127,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_by_two_checkpoints_adds_up() {
-        let mut sent = Sent::new([day("2026-11-20")], Some((day("2026-11-20"), [1; 32])));
-        sent.merge(&Sent::new([day("2026-11-22")], Some((day("2026-11-22"), [2; 32]))));
-        sent.merge(&Sent::new([day("2020-01-01")], None));
+    fn merges_the_days_of_two_checkpoints() {
+        let mut sent = SentDays::new([day("2026-11-20")], Some((day("2026-11-20"), [1; 32])));
+        sent.merge(&SentDays::new([day("2026-11-22")], Some((day("2026-11-22"), [2; 32]))));
+        sent.merge(&SentDays::new([day("2020-01-01")], None));
         assert_eq!(sent.ranges(), "2026-11-20,2026-11-22");
         assert_eq!(sent.newest(), Some((day("2026-11-22"), [2; 32])));
     }

@@ -1,8 +1,9 @@
-//! Names that depend on the record: `secure-score-{label.customer}`.
+//! Names with placeholders that depend on the record, such as the topic
+//! `secure-score-{label.customer}`.
 
 use crate::{model::Record, settings::Section};
 
-/// A name with places to fill: `{tenant.name}`, `{tenant.id}`, `{kind}`, `{label.NAME}`.
+/// A name with the placeholders `{tenant.name}`, `{tenant.id}`, `{kind}` and `{label.NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(Vec<Piece>);
 
@@ -16,7 +17,7 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads a key; a place that nobody knows is a fault of it.
+    /// Reads the value of a key. An unknown placeholder is a fault of the section.
     pub(super) fn read(section: &Section<'_>, key: &str) -> Option<Self> {
         let text = section.text(key)?;
         match Self::parse(text) {
@@ -28,40 +29,44 @@ impl Template {
         }
     }
 
-    /// A name without places.
-    pub(super) fn of(name: &str) -> Self {
+    /// A name without placeholders.
+    pub(super) fn constant(name: &str) -> Self {
         Self(vec![Piece::Text(name.to_owned())])
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         let (mut pieces, mut rest) = (Vec::new(), text);
+
         while let Some((before, after)) = rest.split_once('{') {
-            let (place, after) = after.split_once('}').ok_or("a `{` has no `}`".to_owned())?;
+            let (placeholder, after) =
+                after.split_once('}').ok_or("a `{` has no `}`".to_owned())?;
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
-            pieces.push(match place {
+
+            pieces.push(match placeholder {
                 "tenant.name" => Piece::TenantName,
                 "tenant.id" => Piece::TenantId,
                 "kind" => Piece::Kind,
-                _ => match place.strip_prefix("label.").filter(|label| !label.is_empty()) {
+                _ => match placeholder.strip_prefix("label.").filter(|label| !label.is_empty()) {
                     Some(label) => Piece::Label(label.to_owned()),
                     None => {
                         return Err(format!(
-                            "`{{{place}}}` is unknown; there are {{tenant.name}}, {{tenant.id}}, {{kind}} and {{label.NAME}}"
+                            "unknown placeholder `{{{placeholder}}}`: expected `{{tenant.name}}`, `{{tenant.id}}`, `{{kind}}` or `{{label.NAME}}`"
                         ));
                     }
                 },
             });
             rest = after;
         }
+
         if !rest.is_empty() {
             pieces.push(Piece::Text(rest.to_owned()));
         }
         Ok(Self(pieces))
     }
 
-    /// The name itself, if nothing in it depends on the record.
+    /// The name itself, if it has no placeholders.
     pub(super) fn fixed(&self) -> Option<&str> {
         match self.0.as_slice() {
             [Piece::Text(text)] => Some(text),
@@ -69,7 +74,7 @@ impl Template {
         }
     }
 
-    /// The labels that it wants every tenant to have.
+    /// The labels that every tenant must have.
     pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Label(label) => Some(label.as_str()),
@@ -77,23 +82,25 @@ impl Template {
         })
     }
 
-    /// The text that stands in it as it is.
+    /// The text outside of the placeholders.
     pub(super) fn literal(&self) -> String {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
             _ => String::new(),
         };
+
         self.0.iter().map(text).collect()
     }
 
-    /// The name for a record. What is filled in keeps only what `allowed` lets through; the rest
-    /// becomes `_`. A label that the tenant does not have is an error.
+    /// The name for a record. In the inserted values, each character that `allowed` rejects is
+    /// replaced by `_`. A label that the tenant does not have is an error.
     pub(super) fn fill(
         &self,
         record: &Record<'_>,
         allowed: fn(char) -> bool,
     ) -> Result<String, String> {
         let mut name = String::new();
+
         for piece in &self.0 {
             let value = match piece {
                 Piece::Text(text) => {
@@ -111,6 +118,7 @@ impl Template {
             };
             name.extend(value.chars().map(|c| if allowed(c) { c } else { '_' }));
         }
+
         Ok(name)
     }
 }
@@ -120,15 +128,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_known_or_refused() {
+    fn parses_placeholders_and_rejects_unknown_ones() {
         let parse = |text: &str| Template::parse(text);
         assert_eq!(parse("plain").unwrap().fixed(), Some("plain"));
         let template = parse("a-{label.customer}-{tenant.name}{kind}").unwrap();
         assert_eq!(template.fixed(), None);
         assert_eq!(template.labels().collect::<Vec<_>>(), ["customer"]);
         assert_eq!(template.literal(), "a--");
-        for (text, word) in [("{", "no `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")] {
-            assert!(parse(text).unwrap_err().contains(word), "{text}");
+        for (text, reason) in [("{", "no `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")] {
+            assert!(parse(text).unwrap_err().contains(reason), "{text}");
         }
     }
 }

@@ -1,5 +1,8 @@
-//! What sinks over HTTP have in common: a client, a body, an answer. What the answer means is for
-//! each to say.
+//! What the HTTP sinks have in common: the client, compression of the request body, and the
+//! response with the meaning of its status. Each sink decides what its own responses mean.
+//!
+//! A response body has a limit, and a URL appears in no error message, because it can
+//! contain a secret.
 
 use std::{io::Write, path::PathBuf};
 
@@ -13,7 +16,7 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional},
 };
 
-/// Keys of every sink over HTTP.
+/// Keys of every HTTP sink.
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
     Shape::Text,
@@ -22,24 +25,28 @@ pub(super) const CA_FILE: Key = optional(
 pub(super) const CLIENT_CERTIFICATE: Key = optional(
     "client_certificate",
     Shape::Text,
-    "PEM file of our certificate chain, for mutual TLS.",
+    "PEM file of the client certificate chain, for mutual TLS.",
 );
 pub(super) const CLIENT_KEY: Key =
-    optional("client_key", Shape::Text, "PEM file of its private key.");
-pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress the requests; default true.");
+    optional("client_key", Shape::Text, "PEM file of the client certificate's private key.");
+pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress requests; default true.");
 
-/// Space for an answer whose first words are wanted.
-const MAX_WORDS: usize = 64 << 10;
+/// Limit for a response body of which only a message for the operator is used.
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// How to reach a server.
+/// Characters of a response body that appear in a message.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// How an HTTP server is reached, from the keys of this module.
 #[derive(Clone, Debug)]
-pub(super) struct Web {
+pub(super) struct HttpOptions {
     pub ca_file: Option<PathBuf>,
+    /// The paths of the client certificate and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
     pub gzip: bool,
 }
 
-/// What a server said.
+/// A response. Its body is empty if it was incomplete or larger than the limit.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
     pub status: u16,
@@ -47,18 +54,20 @@ pub(super) struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-impl Web {
+impl HttpOptions {
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let client = read_client(section);
+        let client = read_client_certificate(section);
         let gzip = section.bool("gzip").unwrap_or(true);
         Self { ca_file: section.path("ca_file"), client, gzip }
     }
 
-    /// The certificates are read now: a sink is opened anew at the latest after a day.
+    /// Builds a client and reads the certificates. A sink is reopened at least daily, so renewed
+    /// certificates are picked up within a day.
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
         let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
         let mut builder =
             net::builder(self.ca_file.as_deref()).map_err(|error| misconfigured(&error))?;
+
         if let Some((certificate, key)) = &self.client {
             let mut pem = fs_err::read(certificate).map_err(|error| misconfigured(&error))?;
             pem.push(b'\n');
@@ -67,56 +76,62 @@ impl Web {
                 .map_err(|error| misconfigured(&error.without_url()))?;
             builder = builder.identity(identity);
         }
+
         builder.build().map_err(|error| misconfigured(&error))
     }
 
-    /// Sends a request as it is; of the answer only the first words are of use.
-    pub(super) async fn ask(
+    /// Sends a request unchanged. Only the beginning of the response body is of use.
+    pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<HttpResponse, Failure> {
-        exchange(request, MAX_WORDS).await
+        exchange(request, MAX_MESSAGE_BYTES).await
     }
 
-    /// Posts a body, compressed if that is wanted, and reads the answer up to a limit.
+    /// Sends a request with a body, which is compressed if `gzip` is enabled. `max_response` limits
+    /// the response body, in bytes.
     pub(super) async fn post(
         &self,
         request: reqwest::RequestBuilder,
         body: Vec<u8>,
-        max_answer: usize,
+        max_response: usize,
     ) -> Result<HttpResponse, Failure> {
         let request = if self.gzip {
             request.header("Content-Encoding", "gzip").body(compress(&body))
         } else {
             request.body(body)
         };
-        exchange(request, max_answer).await
+
+        exchange(request, max_response).await
     }
 }
 
 async fn exchange(
     request: reqwest::RequestBuilder,
-    max_answer: usize,
+    max_response: usize,
 ) -> Result<HttpResponse, Failure> {
     let response =
         request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    // An answer that broke off is one that says nothing.
-    let body = net::read_body(response, max_answer).await.unwrap_or_default();
+
+    // The status is known even if the body is incomplete or too large; the body is then empty.
+    let body = net::read_body(response, max_response).await.unwrap_or_default();
     Ok(HttpResponse { status, headers, body })
 }
 
 impl HttpResponse {
-    /// The first words of the answer, on one line.
-    pub(super) fn words(&self) -> String {
+    /// The beginning of the response body, on one line.
+    pub(super) fn message(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
-        let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300);
-        clean.collect::<String>().trim().to_owned()
+        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+        printable.take(MAX_MESSAGE_CHARS).collect::<String>().trim().to_owned()
     }
 
-    /// What a status other than success means where nothing else is known: `who` said it.
-    pub(super) fn failure(&self, who: &str) -> Failure {
-        let reason = format!("{who} answered HTTP {}: {}", self.status, self.words());
+    /// The failure that a status other than success means by default. `server` is how the message
+    /// refers to the server, such as `the cluster`.
+    pub(super) fn failure(&self, server: &str) -> Failure {
+        let reason = format!("{server} answered HTTP {}: {}", self.status, self.message());
+
         match self.status {
             408 | 425 | 429 | 500..=599 => {
                 Failure::Retry { reason, after: net::retry_after(&self.headers) }
@@ -127,35 +142,40 @@ impl HttpResponse {
     }
 }
 
-/// Certificate and key for mutual TLS: both or neither.
-pub(super) fn read_client(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+/// Reads the paths of the client certificate and its private key for mutual TLS. One without the
+/// other is a fault of the section.
+pub(super) fn read_client_certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
     match (section.path("client_certificate"), section.path("client_key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         _ => {
-            let message = "`client_certificate` and `client_key` go together";
+            let message = "`client_certificate` and `client_key` must be set together";
             section.fault("client_certificate", message);
             None
         }
     }
 }
 
-/// The operator's own headers, their secrets read now.
+/// The headers that the operator configured. Their secrets are read by this call.
 pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<HeaderMap, Failure> {
     let header = |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
     headers.iter().map(header).collect()
 }
 
-/// A header that holds a secret, which is read now.
+/// A header value that consists of a prefix and a secret. The secret is read by this call, and the
+/// value is marked as sensitive.
 pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderValue, Failure> {
     let secret = secret.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
-    let mut value = HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret()))
-        .map_err(|_| Failure::misconfigured("a secret is not text for a header"))?;
+    let mut value =
+        HeaderValue::from_str(&format!("{prefix}{}", secret.expose_secret())).map_err(|_| {
+            Failure::misconfigured("a secret has characters that an HTTP header cannot contain")
+        })?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// A URL that a credential may be sent to. `None` with the fault noted, if it is none.
+/// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
+/// Returns `None` after it has added a fault to the section, if the URL is not valid.
 pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
     let url = match url::Url::parse(text) {
         Ok(url) => url,
@@ -168,27 +188,29 @@ pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<u
         section.fault(key, format!("`{key}` must be https, or http to a loopback address"));
         return None;
     }
-    let inward = match url.host() {
+
+    // Cloud instances serve their own credentials at a link-local address.
+    let is_link_local = match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_link_local(),
         Some(url::Host::Ipv6(ip)) => ip.is_unicast_link_local(),
         _ => false,
     };
-    if inward {
+    if is_link_local {
         section.fault(
             key,
-            format!(
-                "`{key}` must not be a link-local address: machines keep their own secrets there"
-            ),
+            format!("`{key}` must not be a link-local address: cloud metadata services use these"),
         );
         return None;
     }
+
     Some(url)
 }
 
-/// Level 1: ten times faster than the default and nearly as small on records alike.
+/// Compresses with gzip at level 1, which is ten times faster than the default level and nearly as
+/// small, because records resemble each other.
 pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), Compression::fast());
-    // Writing to a Vec cannot fail.
+    // Writing to a `Vec` cannot fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
 }

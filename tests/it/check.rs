@@ -25,7 +25,7 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     assert!(!run.stderr.contains("in-the-open"));
     for (place, fault) in [
         (":8:1: ", "unknown key `tenants[0].retries`"),
-        (":17:11: ", "unknown scheme `relay`: use tcp, tls, relp, relps, udp or unix"),
+        (":17:11: ", "unknown scheme `relay`: expected tcp, tls, relp, relps, udp or unix"),
         (":22:7: ", "`url` must be https, or http to a loopback address"),
         (":23:9: ", "`sinks[1].token` must not hold the secret itself"),
     ] {

@@ -1,5 +1,5 @@
-//! The formats, read by programs of other people's making; and the table that says what stands
-//! where in each.
+//! The formats, parsed by independent programs, with assertions on where each value of a record is
+//! found.
 
 use std::{
     collections::HashMap,
@@ -16,17 +16,19 @@ use crate::support::{
     fs, of_kinds, records,
 };
 
-/// The records of three days, one of which is missing, in JSON and in another format, line by line.
+/// The records of three days, one of which is missing: in JSON, and as the lines of another format.
 fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
     let api = FaultyApi::new();
     api.fail(
         "/secureScores",
         Fault::Edit(|page| drop(page["value"].as_array_mut().unwrap().remove(1))),
     );
+
     let mut workspace = Workspace::against(&api.url);
     workspace.extra =
         "initial_backfill_days = 3\nlabels = { customer = \"c-17\", \"zürich | =\" = \"a=b|c\" }"
             .to_owned();
+
     let json = workspace.path("records.json");
     let section = |path: &std::path::Path, format: &str| {
         format!(
@@ -38,14 +40,15 @@ fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
     let other = workspace.path("records.other");
     workspace.sink("other", &section(&other, format));
     workspace.run_ok(&["once"]);
+
     let text = std::fs::read_to_string(&other).unwrap();
     for kind in ["control", "summary", "change", "quality"] {
-        assert!(!of_kinds(&json, &[kind]).is_empty(), "there is none of {kind}");
+        assert!(!of_kinds(&json, &[kind]).is_empty(), "no {kind} record");
     }
     (records(&json), text.lines().map(str::to_owned).collect())
 }
 
-/// Runs a program on lines, and gives the lines that it says.
+/// Runs a program with these lines as its standard input, and returns the lines of its output.
 pub fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -53,6 +56,8 @@ pub fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+
+    // Writes in a thread, because the program can block on its output before it has read all input.
     let mut stdin = child.stdin.take().unwrap();
     let input = lines.join("\n") + "\n";
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
@@ -62,12 +67,14 @@ pub fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// A command that runs a script with the Python that has the readers' packages.
 pub fn python(script: &str) -> Command {
     let mut command = Command::new(cache("PYTHON_READERS", "python").join("bin/python"));
     command.args(["-c", script]);
     command
 }
 
+/// The value at a path such as `f.Extensions.cs1`.
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |value, key| match key.parse::<usize>() {
         Ok(index) => &value[index],
@@ -75,11 +82,12 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     })
 }
 
+/// A string without quotes, or the JSON of another value.
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Milliseconds of an RFC 3339 time.
+/// The milliseconds since 1970 of an RFC 3339 time.
 fn ms(value: &Value) -> String {
     value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond().to_string()
 }
@@ -91,6 +99,7 @@ fn liblognorm_reads_every_cef_line() {
     fs(directory.path().join("cef.rb"), "version=2\nrule=:%f:cef%\n");
     let mut command = Command::new("lognormalizer");
     command.arg("-r").arg(directory.path().join("cef.rb")).args(["-e", "json"]);
+
     let read = read_by(&mut command, &lines);
     assert_eq!(read.len(), json.len());
     for (record, line) in json.iter().zip(&read) {
@@ -100,7 +109,7 @@ fn liblognorm_reads_every_cef_line() {
         assert_eq!(of("deviceCustomDate1"), ms(&record["time"]));
         assert_eq!(of("deviceExternalId"), text(&record["tenant"]["id"]));
         assert_eq!(at(&read, "f.SignatureID"), class(record));
-        // The reader drops the first letter of the first key.
+        // liblognorm drops the first letter of the first key, `rt`.
         assert_eq!(of("t"), ms(&record["observed_time"]));
         let rest: Value = serde_json::from_str(&of("cs6")).unwrap();
         assert_eq!(rest["tenant"], record["tenant"]["name"]);
@@ -123,7 +132,7 @@ fn liblognorm_reads_every_cef_line() {
     }
 }
 
-/// What rules of a SIEM key on.
+/// The event class that SIEM rules match on.
 fn class(record: &Value) -> &'static str {
     match (record["kind"].as_str().unwrap(), record["change"]["what"].as_str()) {
         ("control", _) => "ControlSnapshot",
@@ -140,7 +149,7 @@ fn class(record: &Value) -> &'static str {
 }
 
 #[test]
-fn ocsf_models_take_every_finding() {
+fn ocsf_models_accept_every_finding() {
     let (json, lines) = in_both("ocsf");
     let script = "
 import sys, json
@@ -154,8 +163,8 @@ for line in sys.stdin:
     for ((record, read), line) in json.iter().zip(&read).zip(&lines) {
         let finding: Value = serde_json::from_str(line).unwrap();
         let observed = ms(&record["observed_time"]);
-        let want = [text(&record["event_id"]), observed, text(&record["time"])];
-        assert_eq!(read.split(' ').take(3).collect::<Vec<_>>(), want);
+        let expected = [text(&record["event_id"]), observed, text(&record["time"])];
+        assert_eq!(read.split(' ').take(3).collect::<Vec<_>>(), expected);
         assert_eq!(finding["resources"][0]["uid"], record["tenant"]["id"]);
         assert_eq!(finding["resources"][0]["name"], record["tenant"]["name"]);
         assert_eq!(finding["unmapped"]["kind"], record["kind"]);
@@ -173,12 +182,12 @@ for line in sys.stdin:
 }
 
 #[test]
-fn ecs_holds_what_the_record_says() {
+fn ecs_contains_the_values_of_the_record() {
     let (json, lines) = in_both("ecs");
     assert_eq!(lines.len(), json.len());
     for (record, line) in json.iter().zip(&lines) {
         let event: Value = serde_json::from_str(line).unwrap();
-        for (path, want) in [
+        for (path, expected) in [
             ("event.id", "event_id"),
             ("event.created", "observed_time"),
             ("organization.id", "tenant.id"),
@@ -186,7 +195,7 @@ fn ecs_holds_what_the_record_says() {
             ("labels.customer", "tenant.labels.customer"),
             ("labels.env", "fields.env"),
         ] {
-            assert_eq!(at(&event, path), at(record, want), "{path}");
+            assert_eq!(at(&event, path), at(record, expected), "{path}");
         }
         assert_eq!(ms(&event["@timestamp"]), ms(&record["time"]));
         assert_eq!(
@@ -208,7 +217,7 @@ fn ecs_holds_what_the_record_says() {
 }
 
 #[test]
-fn cloudevents_carry_the_record() {
+fn cloudevents_contain_the_record() {
     let (json, lines) = in_both("cloudevents");
     for (record, line) in json.iter().zip(&lines) {
         let event: Value = serde_json::from_str(line).unwrap();
@@ -224,7 +233,7 @@ fn cloudevents_carry_the_record() {
 }
 
 #[test]
-fn pythons_csv_reads_every_row() {
+fn python_csv_reads_every_row() {
     let (json, lines) = in_both("csv");
     let script = "
 import csv, json, sys
@@ -266,28 +275,29 @@ for row in csv.DictReader(sys.stdin):
     }
 }
 
-/// No reader of LEEF can be had: its rules are few enough to be read here.
+/// Parses a line of LEEF: its header fields and attributes. No independent parser is available.
 fn read_leef(line: &str) -> (Vec<&str>, HashMap<&str, &str>) {
-    let two = line.starts_with("LEEF:2.0|");
-    let fields: Vec<&str> = line.splitn(if two { 7 } else { 6 }, '|').collect();
+    let is_version_2 = line.starts_with("LEEF:2.0|");
+    let fields: Vec<&str> = line.splitn(if is_version_2 { 7 } else { 6 }, '|').collect();
     let (attributes, header) = fields.split_last().unwrap();
-    assert!(!two || header[5] == "x09");
+    assert!(!is_version_2 || header[5] == "x09");
+
     let pairs: Vec<(&str, &str)> =
         attributes.split('\t').map(|pair| pair.split_once('=').unwrap()).collect();
     let map: HashMap<&str, &str> = pairs.iter().copied().collect();
-    assert_eq!(map.len(), pairs.len(), "a key stands twice: {line}");
+    assert_eq!(map.len(), pairs.len(), "duplicate key: {line}");
     (header.to_vec(), map)
 }
 
 #[test]
-fn leef_of_both_versions() {
+fn leef_contains_the_values_of_the_record() {
     for format in ["leef", "leef2"] {
         let (json, lines) = in_both(format);
         assert_eq!(lines.len(), json.len());
         for (record, line) in json.iter().zip(&lines) {
             let (header, attributes) = read_leef(line);
             assert_eq!(header[1..5], ["Microsoft", "Secure Score", "1.0", class(record)]);
-            for (key, want) in [
+            for (key, expected) in [
                 ("recordId", text(&record["event_id"])),
                 ("devTime", ms(&record["observed_time"])),
                 ("snapshotTime", ms(&record["time"])),
@@ -298,7 +308,7 @@ fn leef_of_both_versions() {
                 ("labelZRich", "a=b|c".to_owned()),
                 ("fieldEnv", "prod".to_owned()),
             ] {
-                assert_eq!(attributes[key], want, "{key}");
+                assert_eq!(attributes[key], expected, "{key}");
             }
             assert!((1..=10).contains(&attributes["sev"].parse::<u8>().unwrap()));
             if record["kind"] == "control" || record["kind"] == "change" {
@@ -320,7 +330,7 @@ fn leef_of_both_versions() {
 }
 
 #[test]
-fn leef_vectors() {
+fn encodes_the_published_leef_vectors() {
     let mut checked = 0;
     for line in include_str!("../vectors/leef-encode.jsonl").lines() {
         let row: Value = serde_json::from_str(line).unwrap();

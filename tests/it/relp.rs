@@ -1,4 +1,4 @@
-//! RELP, against a real rsyslog, and against a receiver that misbehaves.
+//! The syslog sink over RELP, against a real rsyslog and against a misbehaving receiver.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -23,7 +23,7 @@ fn relps(rsyslog: &Rsyslog, certificate: &str) -> String {
 }
 
 #[test]
-fn every_message_is_answered_and_none_is_repeated() {
+fn delivers_every_message_once() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!("address = \"relp://127.0.0.1:{}\"", rsyslog.relp));
     let file = workspace.file_sink("local");
@@ -33,7 +33,7 @@ fn every_message_is_answered_and_none_is_repeated() {
 }
 
 #[test]
-fn a_window_of_one_works_too() {
+fn delivers_with_a_window_of_one() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!(
         "address = \"relp://127.0.0.1:{}\"\nwindow = 1\nformat = \"json\"",
@@ -47,7 +47,7 @@ fn a_window_of_one_works_too() {
 }
 
 #[test]
-fn over_tls_with_a_client_certificate() {
+fn delivers_over_tls_with_a_client_certificate() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&relps(&rsyslog, "client"));
     let file = workspace.file_sink("local");
@@ -57,7 +57,7 @@ fn over_tls_with_a_client_certificate() {
 }
 
 #[test]
-fn a_client_certificate_that_is_refused_delivers_nothing() {
+fn rejected_client_certificate_delivers_nothing() {
     let rsyslog = Rsyslog::new();
     let workspace = workspace(&relps(&rsyslog, "rogue"));
     let run = workspace.run(&["once"]);
@@ -66,21 +66,23 @@ fn a_client_certificate_that_is_refused_delivers_nothing() {
     assert!(rsyslog.messages().is_empty());
 }
 
-/// rsyslog's main queue is lost when it is killed; what it had not answered is not.
+/// When rsyslog is killed, its main queue is lost, but every message without a reply is sent again.
 #[test]
-fn a_receiver_that_is_killed_again_and_again() {
+fn resumes_after_repeated_receiver_crashes() {
     let mut rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!("address = \"relp://127.0.0.1:{}\"", rsyslog.relp));
     workspace.extra = "initial_backfill_days = 40".to_owned();
     let file = workspace.file_sink("local");
+
     let process = workspace.spawn(&["once"]);
     for _ in 0..3 {
         std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(100..400)));
         rsyslog.crash();
     }
+
     let mut run = process.end();
     for _ in 0..5 {
-        // A crash may have come too late for its patience.
+        // `once` gives up if rsyslog does not return in time.
         assert!(run.code == 0 || run.code == 1, "{}", run.stderr);
         if run.code == 0 {
             break;
@@ -89,61 +91,62 @@ fn a_receiver_that_is_killed_again_and_again() {
     }
     assert_eq!(run.code, 0, "{}", run.stderr);
     let expected = records(&file);
-    let got = cef_ids(&rsyslog.messages());
-    assert!(got.len() <= expected.len() + 4 * 128, "{} of {}", got.len(), expected.len());
+    let received = cef_ids(&rsyslog.messages());
+    assert!(received.len() <= expected.len() + 4 * 128, "{} of {}", received.len(), expected.len());
 }
 
-/// A receiver that answers as its script says, and keeps what it answered with 200.
+/// A receiver that follows a script, and stores the messages to which it replied 200.
 struct Misbehaving {
     port: u16,
-    taken: Arc<Mutex<Vec<String>>>,
+    stored: Arc<Mutex<Vec<String>>>,
 }
 
-/// What it does on one connection, after so many messages.
+/// What the receiver does on one connection. The number is the count of acknowledged messages after
+/// which it does so.
 #[derive(Clone, Copy)]
-enum Then {
-    /// Hangs up, leaving the rest of the window unanswered.
+enum Fault {
+    /// Closes the connection without a reply to the rest of the window.
     HangUp(usize),
-    /// Takes one more without an answer, then says that it closes.
+    /// Reads one more message without a reply, and sends `serverclose`.
     ServerClose(usize),
-    /// Answers 500.
-    Refuse(usize),
-    /// Goes on.
-    Behave,
+    /// Replies 500.
+    Reject(usize),
+    /// Continues without a fault.
+    None,
 }
 
 impl Misbehaving {
-    fn new(script: Vec<Then>) -> Self {
+    fn new(script: Vec<Fault>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let taken = Arc::<Mutex<Vec<String>>>::default();
-        let keep = Arc::clone(&taken);
+        let stored = Arc::<Mutex<Vec<String>>>::default();
+        let shared = Arc::clone(&stored);
         std::thread::spawn(move || {
-            let script = script.into_iter().chain(std::iter::repeat(Then::Behave));
-            for (stream, then) in listener.incoming().flatten().zip(script) {
+            let script = script.into_iter().chain(std::iter::repeat(Fault::None));
+            for (stream, fault) in listener.incoming().flatten().zip(script) {
                 let closing = stream.try_clone().unwrap();
-                let _ = serve(stream, then, &keep);
-                // What it has answered must not be lost to a reset.
+                let _ = serve(stream, fault, &shared);
+                // A reset would discard replies that are not read yet.
                 let _ = closing.shutdown(std::net::Shutdown::Write);
                 let _ = std::io::copy(&mut { closing }, &mut std::io::sink());
             }
         });
-        Self { port, taken }
+        Self { port, stored }
     }
 
     fn ids(&self) -> Vec<String> {
         let of = |message: &String| message.split(" externalId=").nth(1).unwrap()[..40].to_owned();
-        self.taken.lock().unwrap().iter().map(of).collect()
+        self.stored.lock().unwrap().iter().map(of).collect()
     }
 }
 
-fn serve(stream: TcpStream, then: Then, taken: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, fault: Fault, stored: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let (mut expected, mut answered) = (1, 0);
     loop {
         let (number, command, data) = read_frame(&mut reader)?;
-        assert_eq!(number, expected, "numbers have no gaps, and begin at 1");
+        assert_eq!(number, expected, "transaction numbers begin at 1 and have no gaps");
         expected += 1;
         match command.as_str() {
             "open" => {
@@ -154,18 +157,18 @@ fn serve(stream: TcpStream, then: Then, taken: &Mutex<Vec<String>>) -> std::io::
                 return writer.write_all(format!("{number} rsp 0\n0 serverclose 0\n").as_bytes());
             }
             _ => {
-                match then {
-                    Then::HangUp(after) if answered == after => return Ok(()),
-                    Then::ServerClose(after) if answered == after => {
+                match fault {
+                    Fault::HangUp(after) if answered == after => return Ok(()),
+                    Fault::ServerClose(after) if answered == after => {
                         return writer.write_all(b"0 serverclose 0\n");
                     }
-                    Then::Refuse(after) if answered == after => {
+                    Fault::Reject(after) if answered == after => {
                         writer.write_all(format!("{number} rsp 8 500 Full\n").as_bytes())?;
                         return Ok(());
                     }
                     _ => {}
                 }
-                taken.lock().unwrap().push(data);
+                stored.lock().unwrap().push(data);
                 answered += 1;
                 writer.write_all(format!("{number} rsp 6 200 OK\n").as_bytes())?;
             }
@@ -173,6 +176,7 @@ fn serve(stream: TcpStream, then: Then, taken: &Mutex<Vec<String>>) -> std::io::
     }
 }
 
+/// Reads one frame: its transaction number, command and data.
 fn read_frame(reader: &mut impl BufRead) -> std::io::Result<(u32, String, String)> {
     let mut field = |end: u8| {
         let mut bytes = Vec::new();
@@ -182,11 +186,13 @@ fn read_frame(reader: &mut impl BufRead) -> std::io::Result<(u32, String, String
         }
         Ok(String::from_utf8(bytes).unwrap())
     };
+
     let (number, command) = (field(b' ')?, field(b' ')?);
     if command == "close" {
         field(b'\n')?;
         return Ok((number.parse().unwrap(), command, String::new()));
     }
+
     let length: usize = field(b' ')?.parse().unwrap();
     let mut data = vec![0; length + 1];
     reader.read_exact(&mut data)?;
@@ -194,27 +200,30 @@ fn read_frame(reader: &mut impl BufRead) -> std::io::Result<(u32, String, String
     Ok((number.parse().unwrap(), command, String::from_utf8(data).unwrap()))
 }
 
-/// What was answered before the session broke is not sent again: a receiver that keeps only what
-/// it answers sees every record once.
+/// Messages that were acknowledged before the session broke are not sent again: a receiver that
+/// stores only what it acknowledges has every record once.
 #[test]
-fn after_a_broken_session_only_the_unanswered_go_out_again() {
-    let script = vec![Then::HangUp(3), Then::ServerClose(700), Then::Refuse(333), Then::HangUp(0)];
+fn resends_only_unacknowledged_messages() {
+    let script =
+        vec![Fault::HangUp(3), Fault::ServerClose(700), Fault::Reject(333), Fault::HangUp(0)];
     let receiver = Misbehaving::new(script);
     let mut workspace = workspace(&format!("address = \"relp://127.0.0.1:{}\"", receiver.port));
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let file = workspace.file_sink("local");
+
     let mut runs = 0;
     while workspace.run(&["once"]).code != 0 {
         runs += 1;
         assert!(runs < 5);
     }
+
     let expected = records(&file);
     assert!(receiver.ids() == ids(&expected).collect::<Vec<_>>(), "{}", receiver.ids().len());
     assert_eq!(counts(receiver.ids().iter().map(String::as_str)).len(), expected.len());
 }
 
 #[test]
-fn a_port_that_speaks_something_else_parks_the_sink() {
+fn reports_a_receiver_of_another_protocol() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {

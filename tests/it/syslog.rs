@@ -1,4 +1,4 @@
-//! Syslog, against a real rsyslog.
+//! The syslog sink, against a real rsyslog and a real syslog-ng.
 
 use crate::support::{
     Workspace, eventually,
@@ -19,6 +19,7 @@ fn tls(rsyslog: &Rsyslog, certificate: &str) -> String {
     format!("address = \"tls://127.0.0.1:{}\"\n{}", rsyslog.tls, tls_keys(rsyslog, certificate))
 }
 
+/// The TLS keys of a sink that presents one of the certificates of [`Rsyslog`].
 pub fn tls_keys(rsyslog: &Rsyslog, certificate: &str) -> String {
     let file = |name: &str| rsyslog.file(name).display().to_string();
     format!(
@@ -29,7 +30,7 @@ pub fn tls_keys(rsyslog: &Rsyslog, certificate: &str) -> String {
     )
 }
 
-/// The `externalId` of every CEF message, in order.
+/// The event ID (`externalId`) of every CEF message, in order.
 pub fn cef_ids(messages: &[serde_json::Value]) -> Vec<String> {
     let id = |message: &serde_json::Value| {
         let text = message["msg"].as_str().unwrap();
@@ -49,6 +50,7 @@ fn tcp_delivers_every_record_in_order() {
     let expected = records(&file);
     let messages = rsyslog.expect(expected.len());
     assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
+
     let message = &messages[0];
     assert_eq!((&message["app"], &message["msgid"]), (&"secure-score".into(), &"control".into()));
     let pri: u32 = message["pri"].as_str().unwrap().parse().unwrap();
@@ -61,7 +63,7 @@ fn tcp_delivers_every_record_in_order() {
 }
 
 #[test]
-fn newline_framing_and_json() {
+fn delivers_json_with_newline_framing() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!(
         "address = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nformat = \"json\"",
@@ -71,15 +73,15 @@ fn newline_framing_and_json() {
     workspace.run_ok(&["once"]);
     let expected = records(&file);
     let messages = rsyslog.expect(expected.len());
-    let got: Vec<serde_json::Value> = messages
+    let received: Vec<serde_json::Value> = messages
         .iter()
         .map(|m| serde_json::from_str(m["msg"].as_str().unwrap().trim_start()).unwrap())
         .collect();
-    assert_eq!(got, expected);
+    assert_eq!(received, expected);
 }
 
 #[test]
-fn tls_with_a_client_certificate() {
+fn delivers_over_tls_with_a_client_certificate() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&tls(&rsyslog, "client"));
     let file = workspace.file_sink("local");
@@ -88,10 +90,10 @@ fn tls_with_a_client_certificate() {
     assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
 }
 
-/// A TLS 1.3 server refuses a certificate after the client's handshake has succeeded and its
-/// first write has gone out: that must not count as delivered.
+/// A TLS 1.3 server rejects a certificate after the client's handshake has succeeded and its first
+/// write has been sent: this must not count as delivered.
 #[test]
-fn a_client_certificate_that_is_refused_delivers_nothing() {
+fn rejected_client_certificate_delivers_nothing() {
     let rsyslog = Rsyslog::new();
     let workspace = workspace(&tls(&rsyslog, "rogue"));
     let run = workspace.run(&["once"]);
@@ -99,14 +101,15 @@ fn a_client_certificate_that_is_refused_delivers_nothing() {
     assert!(run.stderr.contains("sink siem: 0 records delivered, then:"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
     assert!(rsyslog.messages().is_empty());
-    // Nor does it pass for one that would take a record.
+
+    // `check --online` must not report a usable connection either.
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1, "{}", run.stdout);
-    assert!(!run.stdout.contains("takes the connection"), "{}", run.stdout);
+    assert!(!run.stdout.contains("accepts the connection"), "{}", run.stdout);
 }
 
 #[test]
-fn a_server_that_is_not_the_one_named_is_refused() {
+fn rejects_a_server_with_another_name() {
     let rsyslog = Rsyslog::new();
     let workspace = workspace(&tls(&rsyslog, "client").replace("server.test", "other.test"));
     let run = workspace.run(&["once"]);
@@ -115,7 +118,7 @@ fn a_server_that_is_not_the_one_named_is_refused() {
 }
 
 #[test]
-fn udp_where_loss_is_accepted() {
+fn delivers_over_udp_if_loss_is_accepted() {
     let rsyslog = Rsyslog::new();
     let section = format!(
         "address = \"udp://127.0.0.1:{}\"\nlossy = true\nmax_message = \"8KiB\"\nrecords = [\"summary\"]",
@@ -127,7 +130,7 @@ fn udp_where_loss_is_accepted() {
 }
 
 #[test]
-fn the_local_daemon() {
+fn delivers_to_the_local_daemon() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!(
         "address = \"unix://{}\"\nfacility = \"local1\"",
@@ -142,13 +145,15 @@ fn the_local_daemon() {
     assert_eq!(messages[0]["app"], "secure-score");
 }
 
-/// What a local daemon had taken before it went away was sent again with the rest of its batch.
+/// Regression: records that the local daemon had accepted before it stopped were sent again with the
+/// rest of their batch.
 #[test]
-fn a_local_daemon_that_goes_away_gets_the_rest_only() {
+fn restarted_local_daemon_receives_only_the_rest() {
     let mut workspace = workspace("");
     let path = workspace.path("daemon.sock");
     workspace.replace_sinks();
     workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"unix://{}\"", path.display()));
+
     let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     let process = workspace.spawn(&["run"]);
     let mut buffer = vec![0; 64 << 10];
@@ -156,21 +161,23 @@ fn a_local_daemon_that_goes_away_gets_the_rest_only() {
         let length = daemon.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
-    let taken: Vec<String> = (0..40).map(|_| next(&daemon)).collect();
+    let accepted: Vec<String> = (0..40).map(|_| next(&daemon)).collect();
+
     drop(daemon);
     std::fs::remove_file(&path).unwrap();
-    eventually("it is noticed", || {
+    eventually("the failure is reported", || {
         workspace.try_status().is_some_and(|status| status["sinks"][0]["last_error"].is_string())
     });
     assert!(workspace.status()["sinks"][0]["sent"].as_u64().unwrap() >= 40);
+
     let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    assert!(!taken.contains(&next(&daemon)));
+    assert!(!accepted.contains(&next(&daemon)));
     drop(daemon);
     process.kill();
 }
 
 #[test]
-fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
+fn too_long_message_becomes_a_dead_letter() {
     let rsyslog = Rsyslog::new();
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
@@ -183,6 +190,7 @@ fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
         ),
     );
     let file = workspace.file_sink("local");
+
     api.fail(
         "/secureScores",
         Fault::Change(|text| {
@@ -193,26 +201,28 @@ fn a_message_too_long_is_a_dead_letter_and_is_not_cut() {
         }),
     );
     workspace.run_ok(&["once"]);
-    // The others are told of it, the sink itself is not.
-    let told = of_kinds(&file, &["quality"]);
-    assert_eq!((told.len(), &told[0]["quality"]["subject"]), (1, &"siem".into()));
+
+    // The other sinks receive an observation about it, and the sink itself does not.
+    let observations = of_kinds(&file, &["quality"]);
+    assert_eq!((observations.len(), &observations[0]["quality"]["subject"]), (1, &"siem".into()));
     let expected = records(&file).len() - 2;
     assert_eq!(rsyslog.expect(expected).len(), expected);
     assert_eq!(workspace.status()["sinks"][0]["rejected"], 1);
 }
 
 #[test]
-fn a_receiver_that_comes_back_gets_the_backlog() {
+fn returning_receiver_receives_the_backlog() {
     let rsyslog = Rsyslog::new();
     let port = crate::support::free_port();
     let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{port}\""));
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("the file has everything", || {
+    eventually("the file is complete", || {
         std::fs::read_to_string(&file)
             .is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 5)
     });
-    // The receiver appears: a relay in front of the real one.
+
+    // The receiver appears: a relay to the real one.
     let relay = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let target = rsyslog.tcp;
     std::thread::spawn(move || {
@@ -221,15 +231,16 @@ fn a_receiver_that_comes_back_gets_the_backlog() {
             std::thread::spawn(move || std::io::copy(&mut { stream }, &mut upstream));
         }
     });
+
     let expected = records(&file);
     assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
-    eventually("and it is noted", || workspace.is_delivered());
+    eventually("everything counts as delivered", || workspace.is_delivered());
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }
 
 #[test]
-fn rfc3164_with_a_tag_and_without() {
+fn delivers_rfc3164_with_and_without_tag() {
     let rsyslog = Rsyslog::new();
     let address = format!("address = \"tcp://127.0.0.1:{}\"\nmessage = \"rfc3164\"", rsyslog.tcp);
     let mut workspace = workspace(&format!("{address}\ntimestamp = \"rfc3339\""));
@@ -245,7 +256,8 @@ fn rfc3164_with_a_tag_and_without() {
         messages[0]["ts"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap(),
         observed.parse::<jiff::Timestamp>().unwrap()
     );
-    // Without a tag rsyslog takes `CEF` for one, as collectors of CEF expect.
+
+    // Without a tag, rsyslog parses `CEF` as the tag, as collectors of CEF expect.
     workspace.sink("bare", &format!("type = \"syslog\"\n{address}\ntag = false"));
     workspace.run_ok(&["once"]);
     let messages = rsyslog.expect(2 * expected.len());
@@ -255,9 +267,9 @@ fn rfc3164_with_a_tag_and_without() {
 }
 
 #[test]
-fn a_second_daemon_takes_octet_counting_and_lines() {
+fn syslog_ng_reads_octet_counting_and_newlines() {
     let server = SyslogNg::new();
-    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"", server.bytes));
+    let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{}\"", server.counted));
     workspace.sink(
         "lines",
         &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nframing = \"newline\"\nmessage = \"rfc3164\"", server.lines),
@@ -265,15 +277,17 @@ fn a_second_daemon_takes_octet_counting_and_lines() {
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let expected = records(&file);
+
+    // Only RFC 5424 has a MSGID.
     let messages = server.expect(2 * expected.len());
-    let of_octets: Vec<_> = messages.iter().filter(|m| m["msgid"] != "").cloned().collect();
-    let of_lines: Vec<_> = messages.iter().filter(|m| m["msgid"] == "").cloned().collect();
-    assert_eq!(cef_ids(&of_octets), ids(&expected).collect::<Vec<_>>());
-    assert_eq!(cef_ids(&of_lines), ids(&expected).collect::<Vec<_>>());
+    let (counted, lines): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| message["msgid"] != "");
+    assert_eq!(cef_ids(&counted), ids(&expected).collect::<Vec<_>>());
+    assert_eq!(cef_ids(&lines), ids(&expected).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_message_too_long_is_shortened_by_rule_where_that_is_wanted() {
+fn truncates_long_messages_if_configured() {
     let rsyslog = Rsyslog::new();
     let mut workspace = workspace(&format!(
         "address = \"tcp://127.0.0.1:{}\"\nmax_message = \"700B\"\noversize = \"truncate\"\ntexts = \"full\"",
@@ -285,20 +299,21 @@ fn a_message_too_long_is_shortened_by_rule_where_that_is_wanted() {
     let expected = records(&file);
     let messages = rsyslog.expect(expected.len());
     assert_eq!(cef_ids(&messages), ids(&expected).collect::<Vec<_>>());
-    let cut = messages
+
+    let truncated = messages
         .iter()
         .filter(|m| m["msg"].as_str().unwrap().ends_with(" secureScoreTruncated=true"))
         .count();
-    assert!(cut > 200);
+    assert!(truncated > 200);
     let status = workspace.status();
     let sink = status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == "siem").unwrap();
-    assert_eq!((&sink["truncated"], &sink["rejected"]), (&cut.into(), &0.into()));
+    assert_eq!((&sink["truncated"], &sink["rejected"]), (&truncated.into(), &0.into()));
 }
 
-/// What a receiver's kernel had acknowledged and its process never read is lost, and no sender can
-/// see it: the last confirmed records go out again on the next connection.
+/// Data that the receiver's kernel acknowledged and its process never read is lost, and no sender can
+/// detect this: therefore the last confirmed records are sent again on the next connection.
 #[test]
-fn what_a_receiver_never_read_is_replayed_after_it_died() {
+fn replays_unread_records_after_a_receiver_crash() {
     let rsyslog = Rsyslog::new();
     let relay = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = relay.local_addr().unwrap().port();
@@ -307,21 +322,23 @@ fn what_a_receiver_never_read_is_replayed_after_it_died() {
         for (connection, mut stream) in relay.incoming().flatten().enumerate() {
             let mut upstream = std::net::TcpStream::connect(("127.0.0.1", target)).unwrap();
             if connection == 0 {
-                // Reads some frames and dies with the rest unread.
+                // Reads some frames, and closes with the rest unread.
                 std::thread::sleep(std::time::Duration::from_millis(300));
                 continue;
             }
             std::thread::spawn(move || std::io::copy(&mut stream, &mut upstream));
         }
     });
+
     let mut workspace =
         workspace(&format!("address = \"tcp://127.0.0.1:{port}\"\nreplay_on_reconnect = 20000"));
     workspace.extra = "initial_backfill_days = 60".to_owned();
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let expected = records(&file);
-    let got = cef_ids(&rsyslog.expect(expected.len()));
-    let distinct: std::collections::HashSet<&String> = got.iter().collect();
+    let received = cef_ids(&rsyslog.expect(expected.len()));
+    let distinct: std::collections::HashSet<&String> = received.iter().collect();
     let missing = ids(&expected).filter(|id| !distinct.contains(&(*id).to_owned())).count();
     assert_eq!(missing, 0);
 }

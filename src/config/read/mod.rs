@@ -224,7 +224,7 @@ fn sinks(root: &Section<'_>, read: &tenants::Read) -> Vec<SinkPlan> {
     }
     let mut claimed: HashMap<String, &str> = HashMap::new();
     for (section, plan) in &plans {
-        if let Some(claim) = plan.plan.claims()
+        if let Some(claim) = plan.plan.exclusive_resource()
             && let Some(other) = claimed.insert(claim.clone(), &plan.name)
         {
             section.fault(
@@ -284,7 +284,7 @@ fn sign_in(
 
 /// A name that is made of a label wants every tenant of the sink to have it.
 fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) {
-    for label in plan.plan.wanted_labels() {
+    for label in plan.plan.required_labels() {
         let lacks = |tenant: &&TenantPlan| {
             plan.tenants.matches(tenant) && !tenant.labels.contains_key(&label)
         };

@@ -36,7 +36,7 @@ impl Delivery {
                 self.mark = receipt.mark.or(self.mark.take());
                 self.settle_all(batch, 0..batch.len());
             }
-            Err(Failure::Poison { refused, rest_delivered }) => {
+            Err(Failure::Poison { rejected: refused, rest_delivered }) => {
                 let is_poison = |index: usize| refused.iter().any(|(p, _)| *p == index);
                 if rest_delivered {
                     self.settle_all(batch, (0..batch.len()).filter(|index| !is_poison(*index)));
@@ -57,7 +57,7 @@ impl Delivery {
                 self.send_later(rest.part(0..middle));
                 self.settle_all(batch, arrived.into_iter());
             }
-            Err(Failure::Partly { arrived, failure }) => {
+            Err(Failure::Partial { arrived, failure }) => {
                 self.settle_all(batch, 0..arrived);
                 self.stopped = Some(Stopped::Sink(*failure));
             }
@@ -121,7 +121,7 @@ mod tests {
         delivery.take(&first, Ok(Receipt { mark: Some(vec![1]) }));
         assert_eq!(shown(&delivery), "aaa??");
         let second = delivery.next().unwrap();
-        let poison = Failure::Poison { refused: vec![(1, "no".into())], rest_delivered: false };
+        let poison = Failure::Poison { rejected: vec![(1, "no".into())], rest_delivered: false };
         delivery.take(&second, Err(poison));
         assert_eq!(shown(&delivery), "aaa?r");
         let last = delivery.next().unwrap();
@@ -141,7 +141,7 @@ mod tests {
         let first = delivery.next().unwrap();
         delivery.take(&first, Ok(Receipt::default()));
         let second = delivery.next().unwrap();
-        let gone = Failure::Partly { arrived: 1, failure: Box::new(Failure::retry("gone")) };
+        let gone = Failure::Partial { arrived: 1, failure: Box::new(Failure::retry("gone")) };
         delivery.take(&second, Err(gone));
         assert_eq!(shown(&delivery), "aaa?");
         assert!(delivery.next().is_none() && delivery.stopped.is_some());

@@ -137,7 +137,7 @@ impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
         let context = context_of(&plan, &engine.clients);
         let mut limits = plan.plan.limits();
-        let meter = engine.meters.sink(&plan.name, plan.plan.patience());
+        let meter = engine.meters.sink(&plan.name, plan.plan.timeout());
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);
         }

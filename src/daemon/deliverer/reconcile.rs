@@ -12,11 +12,11 @@ use super::{Deliverer, Stopped, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position, StoredEntry},
     model::{DayFacts, Snapshot, TenantId, day_digest},
-    sink::{Progress, Sent},
+    sink::{Progress, SentDays},
 };
 
 /// What was sent from other logs, by tenant.
-pub(super) type Elsewhere = HashMap<TenantId, Sent>;
+pub(super) type Elsewhere = HashMap<TenantId, SentDays>;
 
 impl Deliverer {
     /// Takes in what the receiver has kept; cursors may move forward.
@@ -95,8 +95,8 @@ fn sent_before(
     checkpoint: &Checkpoint,
     tenant: TenantId,
     seq: u64,
-) -> Result<Sent, CheckpointError> {
+) -> Result<SentDays, CheckpointError> {
     let (days, digest) = checkpoint.days_before(tenant, seq)?;
     let newest = days.first().copied().zip(digest);
-    Ok(Sent::new(days, newest))
+    Ok(SentDays::new(days, newest))
 }

@@ -37,7 +37,7 @@ impl Deliverer {
             self.settle_all().await?;
             return Err(stopped);
         }
-        if outgoing.lane == Lane::Live && self.plan.plan.keeps_progress() {
+        if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
             let progress = block_in_place(|| self.progress_of(&outgoing))?;
             outgoing.batch.set_progress(progress);
         }

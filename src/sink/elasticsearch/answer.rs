@@ -66,10 +66,10 @@ pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     match busy {
         // The rest, busy or not, is sent again without these.
         _ if !refused.is_empty() => {
-            Err(Failure::Poison { refused, rest_delivered: busy.is_none() })
+            Err(Failure::Poison { rejected: refused, rest_delivered: busy.is_none() })
         }
         Some((index, reason)) => {
-            Err(Failure::Partly { arrived: index, failure: Box::new(Failure::retry(reason)) })
+            Err(Failure::Partial { arrived: index, failure: Box::new(Failure::retry(reason)) })
         }
         None => Ok(()),
     }
@@ -111,11 +111,11 @@ mod tests {
             Ok(()) => "ok".to_owned(),
             Err(Failure::Retry { .. }) => "retry".to_owned(),
             Err(Failure::Misconfigured { .. }) => "config".to_owned(),
-            Err(Failure::Poison { refused, rest_delivered }) => {
+            Err(Failure::Poison { rejected: refused, rest_delivered }) => {
                 let refused: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
                 format!("poison {refused:?} {rest_delivered}")
             }
-            Err(Failure::Partly { arrived, .. }) => format!("partly {arrived}"),
+            Err(Failure::Partial { arrived, .. }) => format!("partly {arrived}"),
             Err(other) => format!("{other:?}"),
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
         template::Template,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
     },
 };
 
@@ -40,7 +40,7 @@ pub(super) struct ElasticPlan {
     pub index: Template,
     pub format: FormatName,
     pub login: Login,
-    pub web: Web,
+    pub web: HttpOptions,
     bytes: usize,
 }
 
@@ -56,7 +56,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let index = if section.has("index") {
         Template::read(section, "index")
     } else {
-        Some(Template::of("logs-microsoft.secure_score-default"))
+        Some(Template::constant("logs-microsoft.secure_score-default"))
     };
     if let Some(index) = &index
         && !index.literal().chars().all(is_index_char)
@@ -86,7 +86,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         index: index?,
         format: read_format(section, FormatName::Ecs),
         login,
-        web: Web::read(section),
+        web: HttpOptions::read(section),
         bytes: bytes.unwrap_or(2 << 20),
     }))
 }
@@ -108,7 +108,7 @@ impl Plan for ElasticPlan {
         Limits { records: 2_000, bytes: self.bytes, in_flight: 1 }
     }
 
-    fn wanted_labels(&self) -> Vec<String> {
+    fn required_labels(&self) -> Vec<String> {
         self.index.labels().map(str::to_owned).collect()
     }
 

@@ -12,7 +12,7 @@ use crate::{
     format::{FormatName, Formatter},
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
         web::secret_header,
     },
 };
@@ -38,7 +38,7 @@ pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink
 pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
     let request = Elastic::new(plan, context)?.request()?;
     // Some proxies refuse a POST that does not say how long it is.
-    let answer = plan.web.ask(request.header("Content-Length", "0")).await?;
+    let answer = plan.web.send(request.header("Content-Length", "0")).await?;
     // A proxy that does not like it has no words like the cluster's.
     let is_clusters = || {
         serde_json::from_slice::<serde_json::Value>(&answer.body)
@@ -51,10 +51,10 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
 }
 
 impl Sink for Elastic {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let index = match self.plan.index.fixed() {
             Some(index) => index.to_owned(),
-            None => self.plan.index.fill(record, is_index_char).map_err(Refusal)?,
+            None => self.plan.index.fill(record, is_index_char).map_err(EncodeError)?,
         };
         self.document.clear();
         self.formatter.write(record, &mut self.document);

@@ -1,7 +1,9 @@
-//! A file of lines. Acknowledgement: `fdatasync` returned. The length up to which records are confirmed is
-//! kept with the cursor, and the file is cut back to it when it is opened, so that a crash leaves
-//! neither a torn line nor a record twice. A file that is full is put aside between two batches, and
-//! the mark of the next is kept before anything is written to it.
+//! A local file, one record per line.
+//!
+//! Acknowledgement: `fdatasync` returned. The confirmed length of the file is stored as the mark
+//! with the cursor, and the file is truncated to it when it is opened, so a crash leaves neither a
+//! torn line nor a repeated record. Rotation happens only between two batches, and the sink never
+//! writes to a new file before the mark of this file is stored.
 
 mod rotation;
 
@@ -14,8 +16,8 @@ use std::{
 
 use self::rotation::Rotation;
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Receipt,
-    Refusal, Sink, chain, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, LINE_FORMAT, Limits, Plan,
+    Receipt, Sink, chain, formatter, read_format,
 };
 use crate::{
     clock,
@@ -26,13 +28,13 @@ use crate::{
 
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
-    FORMAT_OF_LINES,
-    optional("rotate_size", Shape::Size, "A file that would become larger is put aside."),
-    optional("rotate_daily", Shape::Bool, "A file is put aside when the UTC day is over."),
+    LINE_FORMAT,
+    optional("rotate_size", Shape::Size, "Rotate the file before it exceeds this size."),
+    optional("rotate_daily", Shape::Bool, "Rotate the file at the end of the UTC day."),
     optional(
         "rotate_keep",
         Shape::Integer { min: 1, max: 100_000 },
-        "Files put aside that stay; default: all.",
+        "Rotated files to keep; default: all.",
     ),
 ];
 
@@ -46,22 +48,29 @@ struct FilePlan {
 struct FileSink {
     path: PathBuf,
     file: File,
-    /// Bytes up to which everything is confirmed.
+    /// The confirmed length, in bytes.
     length: u64,
     identity: Identity,
-    /// The day on which it was last written to.
+    /// The day of the last write.
     day: Day,
     rotation: Rotation,
-    /// Bytes of the heading.
+    /// The length of the heading line, in bytes; 0 if the format has none.
     heading: u64,
     formatter: Formatter,
 }
 
-/// Which file it is: the same path may be another one after a while.
+/// Identifies a file independent of its path, because the file at a path can be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
+}
+
+/// The mark of this sink: the file that the last batch was written to, and its confirmed length.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    identity: Identity,
+    length: u64,
 }
 
 impl Identity {
@@ -70,12 +79,30 @@ impl Identity {
     }
 }
 
+impl Mark {
+    /// Encodes the mark as three little-endian `u64`: device, inode and length.
+    fn write(&self) -> Vec<u8> {
+        let Identity { device, inode } = self.identity;
+        [device, inode, self.length].map(u64::to_le_bytes).concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (fields, rest) = bytes.as_chunks::<8>();
+        let [device, inode, length] = fields else { return None };
+        let identity =
+            Identity { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode) };
+        rest.is_empty().then_some(Self { identity, length: u64::from_le_bytes(*length) })
+    }
+}
+
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let path = section.path("path")?;
     if !path.is_absolute() {
-        section.fault("path", "`path` must be absolute: the service does not run where you do");
+        let message = "`path` must be absolute: the service has another working directory";
+        section.fault("path", message);
         return None;
     }
+
     if section.size("rotate_size").is_some_and(|size| size < 64 << 10) {
         section.fault("rotate_size", "`rotate_size` must be at least 64KiB");
     }
@@ -85,8 +112,9 @@ pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         keep: section.integer("rotate_keep").and_then(|n| usize::try_from(n).ok()),
     };
     if rotation.keep.is_some() && rotation.size.is_none() && !rotation.daily {
-        section.fault("rotate_keep", "`rotate_keep` goes with `rotate_size` or `rotate_daily`");
+        section.fault("rotate_keep", "`rotate_keep` requires `rotate_size` or `rotate_daily`");
     }
+
     Some(Box::new(FilePlan { path, format: read_format(section, FormatName::Json), rotation }))
 }
 
@@ -96,24 +124,25 @@ impl Plan for FilePlan {
     }
 
     fn acknowledgement(&self) -> &'static str {
-        "the file was synced to the disk"
+        "the file was synchronized to disk"
     }
 
     fn limits(&self) -> Limits {
-        // A batch goes into one file.
-        let file = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
-        Limits { records: 5_000, bytes: file.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
+        // A batch is never split between two files, so it must be small compared with `rotate_size`.
+        let share = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
+        Limits { records: 5_000, bytes: share.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         Some(self.path.display().to_string())
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        let seen = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
-        let who = if rustix::process::geteuid().is_root() { " by root, who asks" } else { "" };
-        let seen = seen.map(|()| format!("`{}` can be written{who}", self.path.display()));
-        Box::pin(std::future::ready(seen))
+        let writable = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
+        // Root can write everywhere, so a check by root says nothing about the service's user.
+        let user = if rustix::process::geteuid().is_root() { " by root" } else { "" };
+        let result = writable.map(|()| format!("`{}` is writable{user}", self.path.display()));
+        Box::pin(std::future::ready(result))
     }
 
     fn open<'a>(
@@ -123,9 +152,10 @@ impl Plan for FilePlan {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let opened = tokio::task::block_in_place(|| {
             let (mut file, length, identity) = open(&self.path, mark.and_then(Mark::read))?;
-            let length = begin(&mut file, length, self.format)?;
+            let length = write_heading(&mut file, length, self.format)?;
             Ok((file, length, identity))
         });
+
         let sink = opened.map(|(file, length, identity)| -> Box<dyn Sink> {
             Box::new(FileSink {
                 path: self.path.clone(),
@@ -138,12 +168,13 @@ impl Plan for FilePlan {
                 formatter: formatter(self.format, context),
             })
         });
+
         Box::pin(std::future::ready(sink.map_err(|error| io_failure(&self.path, &error))))
     }
 }
 
 impl Sink for FileSink {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             let start = out.len();
             self.formatter.write(record, out);
@@ -168,11 +199,13 @@ impl Sink for FileSink {
                 return Box::pin(std::future::ready(Err(failure)));
             }
         }
+
         let appended = tokio::task::block_in_place(|| self.append(batch.bytes()));
         let path = self.path.clone();
         Box::pin(std::future::ready(appended.map(Acknowledgement::Received).map_err(|error| {
             match io_failure(&path, &error) {
-                // After a failed write or sync nobody knows what the disk holds: open it anew.
+                // After a failed write or sync the content on disk is unknown. Reopening truncates
+                // the file to the confirmed length.
                 Failure::Retry { reason, .. } => Failure::Broken { reason },
                 other => other,
             }
@@ -181,92 +214,83 @@ impl Sink for FileSink {
 }
 
 impl FileSink {
-    /// Puts the file aside if it is full. Says whether it was.
+    /// Rotates the file if it is due before `more` bytes are appended. Returns whether it did.
     fn rotate(&self, more: u64) -> std::io::Result<bool> {
         let now = clock::now();
         let empty = self.length <= self.heading;
         let due = !empty && self.rotation.is_due(self.length, more, self.day, Day::of(now));
+
         if due {
-            self.rotation.put_aside(&self.path, now)?;
+            self.rotation.rotate(&self.path, now)?;
         }
         Ok(due)
     }
 
+    /// Appends the bytes and synchronizes the file.
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<Receipt> {
-        let now = std::fs::metadata(&self.path).ok();
-        // Opened anew, so that the mark of what is there now is kept before anything is written.
-        match now.map(|now| (Identity::of(&now), now.len())) {
+        // If another program has changed the file, this fails and the sink is reopened, so that
+        // the mark of the current file is stored before anything is written to it.
+        let current = std::fs::metadata(&self.path).ok();
+        match current.map(|current| (Identity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
-                return Err(std::io::Error::other("its length was changed by somebody else"));
+                return Err(std::io::Error::other("another process changed its length"));
             }
-            _ => return Err(std::io::Error::other("it was moved aside; going on in a new one")),
+            _ => return Err(std::io::Error::other("another process moved or replaced it")),
         }
+
         self.file.seek(SeekFrom::Start(self.length))?;
         self.file.write_all(bytes)?;
         self.file.sync_data()?;
+
         self.length += bytes.len() as u64;
         self.day = Day::of(clock::now());
         Ok(Receipt { mark: Some(Mark { identity: self.identity, length: self.length }.write()) })
     }
 }
 
+/// The UTC day of the last modification; today if it is unknown.
 fn last_written(path: &Path) -> Day {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
     let time = modified.ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
     Day::of(time.unwrap_or_else(clock::now))
 }
 
-/// What is kept with the cursor.
-#[derive(Debug, PartialEq, Eq)]
-struct Mark {
-    identity: Identity,
-    length: u64,
-}
-
-impl Mark {
-    fn write(&self) -> Vec<u8> {
-        let Identity { device, inode } = self.identity;
-        [device, inode, self.length].map(u64::to_le_bytes).concat()
-    }
-
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (fields, rest) = bytes.as_chunks::<8>();
-        let [device, inode, length] = fields else { return None };
-        let identity =
-            Identity { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode) };
-        rest.is_empty().then_some(Self { identity, length: u64::from_le_bytes(*length) })
-    }
-}
-
-/// Whether the file, or one in its directory, can be written by who asks. Neither is touched.
+/// Checks that this process may write to the file or, if it does not exist, create it in its
+/// directory. Neither is changed.
 fn may_write(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());
     }
-    let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
-    if place != path && !place.metadata()?.is_dir() {
+
+    let target = if path.exists() { path } else { path.parent().unwrap_or(path) };
+    if target != path && !target.metadata()?.is_dir() {
         return Err(rustix::io::Errno::NOTDIR.into());
     }
-    Ok(rustix::fs::access(place, rustix::fs::Access::WRITE_OK)?)
+
+    Ok(rustix::fs::access(target, rustix::fs::Access::WRITE_OK)?)
 }
 
-/// Opens the file for appending; cuts it back to what was confirmed, if it is still that file.
+/// Opens and locks the file for appending, and truncates it to the mark if the mark belongs to this
+/// file. Returns the file, its length and its identity.
 fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
     let is_new = !path.exists();
     let mut options = std::fs::OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
-    file.try_lock().map_err(|_| std::io::Error::other("another process has it open as a sink"))?;
+    file.try_lock().map_err(|_| std::io::Error::other("another process has locked it"))?;
+
+    // A new directory entry is durable only after the directory itself is synchronized.
     if is_new && let Some(directory) = path.parent() {
         let directory = File::open(directory)?;
         directory.sync_all()?;
-        // Root tries a sink out, and the service is to write there.
+        // If root runs `test-sink`, the service must still be able to write to the file.
         if rustix::process::geteuid().is_root() {
             let owner = directory.metadata()?;
             std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }
     }
+
     let metadata = file.metadata()?;
     let (mut length, identity) = (metadata.len(), Identity::of(&metadata));
     match mark {
@@ -274,23 +298,24 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
             length = mark.length;
             file.set_len(length)?;
         }
-        // Not a file of ours so far: what stands in it stays, on lines of its own.
+        // The content of an unknown file is kept, and its last line is terminated.
         other => {
             if other.is_some() {
                 let path = path.display().to_string();
                 tracing::warn!(
                     path,
-                    "the file is not the one that was written to, or was cut; going on at its end"
+                    "the file was replaced or truncated since the last batch; appending at its end"
                 );
             }
             length = end_last_line(&mut file, length)?;
         }
     }
+
     Ok((file, length, identity))
 }
 
-/// Puts the heading into a file that is empty, if its records have one. Gives the length then.
-fn begin(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
+/// Writes the heading line to an empty file, if the format has one. Returns the new length.
+fn write_heading(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
     match format.heading() {
         Some(heading) if length == 0 => {
             file.write_all(format!("{heading}\n").as_bytes())?;
@@ -301,34 +326,39 @@ fn begin(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u6
     }
 }
 
-/// Ends the last line if it has no end; gives the length then.
+/// Terminates the last line if it is incomplete. Returns the new length.
 fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
     if length == 0 {
         return Ok(0);
     }
+
     let mut last = [0];
     file.seek(SeekFrom::Start(length - 1))?;
     file.read_exact(&mut last)?;
     if last == *b"\n" {
         return Ok(length);
     }
+
     file.write_all(b"\n")?;
     Ok(length + 1)
 }
 
+/// Classifies an error: one that the operator must fix has a hint, and every other one is retried.
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
+
     let reason = format!("cannot write `{}`: {}", path.display(), chain(error));
-    let remedy = match error.kind() {
-        Kind::NotFound => "make the directory, and let the service's user write there",
-        Kind::PermissionDenied => "let the service's user write there",
-        Kind::IsADirectory => "name a file",
+    let hint = match error.kind() {
+        Kind::NotFound => "create the directory and make it writable for the service's user",
+        Kind::PermissionDenied => "make the file and its directory writable for the service's user",
+        Kind::IsADirectory => "set `path` to a file",
         Kind::ReadOnlyFilesystem => {
-            "the shipped unit may write below /var/log/secure-score; others want `ReadWritePaths=` in a drop-in"
+            "set `path` to a file below `/var/log/secure-score`, or add the directory to `ReadWritePaths=` in a drop-in of the systemd unit"
         }
         _ => return Failure::retry(reason),
     };
-    Failure::misconfigured(format!("{reason}; {remedy}"))
+
+    Failure::Misconfigured { reason, hint: Some(hint.into()) }
 }
 
 #[cfg(test)]
@@ -336,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_file_can_be_written() {
+    fn detects_which_paths_are_writable() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs_err::write(at("there"), "").unwrap();
@@ -353,23 +383,25 @@ mod tests {
     }
 
     #[test]
-    fn opening_cuts_back_to_the_mark() {
+    fn opening_truncates_to_the_mark() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records.jsonl");
         let content = |path: &Path| std::fs::read_to_string(path).unwrap();
         std::fs::write(&path, "one\ntwo\nthr").unwrap();
         let identity = Identity::of(&std::fs::metadata(&path).unwrap());
+
         drop(open(&path, Some(Mark { identity, length: 4 })).unwrap());
         assert_eq!(content(&path), "one\n");
-        std::fs::write(&path, "somebody else's\ntor").unwrap();
+
+        std::fs::write(&path, "foreign line\ntor").unwrap();
         let other = Identity { device: identity.device + 1, ..identity };
         drop(open(&path, Some(Mark { identity: other, length: 4 })).unwrap());
-        assert_eq!(content(&path), "somebody else's\ntor\n");
+        assert_eq!(content(&path), "foreign line\ntor\n");
     }
 
-    /// Rotation by copy and truncate made the next write start with a hole of zeroes.
+    /// Regression: after a rotation by copy and truncate, the next write left a hole of zeros.
     #[test]
-    fn a_file_that_was_truncated_is_gone_on_with_at_its_end() {
+    fn continues_a_truncated_file_at_its_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records.jsonl");
         let context = Context {
@@ -394,17 +426,19 @@ mod tests {
                 formatter,
             }
         };
+
         let mut before = sink(None);
         let receipt = before.append(b"one\n").unwrap();
         std::fs::write(&path, "").unwrap();
         assert!(before.append(b"two\n").is_err());
         drop(before);
+
         sink(Mark::read(&receipt.mark.unwrap())).append(b"two\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
     }
 
     #[test]
-    fn one_writer_at_a_time() {
+    fn a_second_writer_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("records.jsonl");
         let _first = open(&path, None).unwrap();

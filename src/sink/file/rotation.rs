@@ -1,4 +1,7 @@
-//! Putting a full file aside, and clearing old ones away.
+//! Rotation: renames the file of the sink when it is full, and deletes the oldest rotated files.
+//!
+//! A rotated file is recognized by its exact name, so that files of other programs in the same
+//! directory are never deleted.
 
 use std::path::{Path, PathBuf};
 
@@ -6,33 +9,36 @@ use jiff::Timestamp;
 
 use crate::model::Day;
 
-/// When a file is full.
+/// When a file is rotated, and how many rotated files are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rotation {
-    /// It would become larger than this, in bytes.
+    /// The maximum size of a file, in bytes.
     pub size: Option<u64>,
-    /// It was begun on another UTC day.
+    /// Whether a new UTC day begins a new file.
     pub daily: bool,
-    /// How many that were put aside stay; all, if nothing is said.
+    /// The number of rotated files to keep; all of them if `None`.
     pub keep: Option<usize>,
 }
 
 impl Rotation {
-    /// Whether the file is to be put aside before so many bytes more.
-    pub(super) fn is_due(&self, length: u64, more: u64, begun: Day, today: Day) -> bool {
+    /// Whether a file of `length` bytes, last written on the day `written`, must be rotated before
+    /// `more` bytes are appended. An empty file is never rotated, so a batch that is larger than
+    /// the maximum size is written to one file.
+    pub(super) fn is_due(&self, length: u64, more: u64, written: Day, today: Day) -> bool {
         let full = self.size.is_some_and(|size| length + more > size);
-        length > 0 && (full || (self.daily && begun != today))
+        length > 0 && (full || (self.daily && written != today))
     }
 
-    /// Renames the file after the time, and removes the oldest beyond those that are kept.
-    pub(super) fn put_aside(&self, path: &Path, now: Timestamp) -> std::io::Result<()> {
-        let to = aside(path, now)?;
+    /// Renames the file to a name with the current time, and deletes the oldest rotated files.
+    pub(super) fn rotate(&self, path: &Path, now: Timestamp) -> std::io::Result<()> {
+        let to = rotated_path(path, now)?;
         fs_err::rename(path, &to)?;
         if let Some(directory) = path.parent() {
             fs_err::File::open(directory)?.sync_all()?;
         }
+
         let Some(keep) = self.keep else { return Ok(()) };
-        let old = put_aside_before(path)?;
+        let old = rotated_files(path)?;
         for path in old.iter().take(old.len().saturating_sub(keep)) {
             fs_err::remove_file(path)?;
         }
@@ -40,27 +46,29 @@ impl Rotation {
     }
 }
 
-/// `records.jsonl.20261123T061500Z-000`: the names sort by age, so the number counts on from the last of
-/// the same second, though that may be gone.
-fn aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
+/// The name of a rotated file, such as `records.jsonl.20261123T061500Z-000`. The names sort by age:
+/// the number at the end is one higher than the highest one of the same second.
+fn rotated_path(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let numbers = put_aside_before(path)?.into_iter().filter_map(|other| {
+    let numbers = rotated_files(path)?.into_iter().filter_map(|other| {
         let name = other.to_str()?;
         let (front, number) = name.rsplit_once('-')?;
         front.ends_with(&stamp).then(|| number.parse::<u32>().ok()).flatten()
     });
+
     let number = numbers.max().map_or(0, |last| last + 1);
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{stamp}-{number:03}"));
     Ok(PathBuf::from(name))
 }
 
-/// The files that were put aside, oldest first. Nobody else's are touched: the name is exact.
-fn put_aside_before(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The rotated files of a path, oldest first.
+fn rotated_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
     else {
         return Ok(Vec::new());
     };
+
     let mut found = Vec::new();
     for entry in fs_err::read_dir(directory)? {
         let entry = entry?;
@@ -70,10 +78,12 @@ fn put_aside_before(path: &Path) -> std::io::Result<Vec<PathBuf>> {
             found.push(entry.path());
         }
     }
+
     found.sort();
     Ok(found)
 }
 
+/// Whether a file name suffix has the form `20261123T061500Z-000`.
 fn is_stamp(text: &str) -> bool {
     let Some((stamp, number)) = text.split_once('-') else { return false };
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -92,18 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn full_by_size_or_by_day_and_never_when_empty() {
+    fn is_due_by_size_or_by_day_unless_empty() {
         let (one, two) = (day("2026-11-22"), day("2026-11-23"));
         let by_size = Rotation { size: Some(100), ..Rotation::default() };
         let daily = Rotation { daily: true, ..Rotation::default() };
         assert!(by_size.is_due(60, 41, one, one) && !by_size.is_due(60, 40, one, two));
-        assert!(!by_size.is_due(0, 200, one, one), "a batch larger than a file goes into one");
+        assert!(
+            !by_size.is_due(0, 200, one, one),
+            "a batch larger than the limit is written to one file"
+        );
         assert!(daily.is_due(1, 1, one, two) && !daily.is_due(1, 1, two, two));
         assert!(!daily.is_due(0, 1, one, two));
     }
 
     #[test]
-    fn the_oldest_go_and_what_is_not_ours_stays() {
+    fn deletes_only_the_oldest_rotated_files() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("r.jsonl");
         let rotation = Rotation { keep: Some(2), ..Rotation::default() };
@@ -112,9 +125,10 @@ mod tests {
         let now: Timestamp = "2026-11-23T06:15:00Z".parse().unwrap();
         for n in 0..4 {
             std::fs::write(&path, format!("{n}")).unwrap();
-            rotation.put_aside(&path, now).unwrap();
+            rotation.rotate(&path, now).unwrap();
         }
-        let kept = put_aside_before(&path).unwrap();
+
+        let kept = rotated_files(&path).unwrap();
         let kept: Vec<String> = kept.iter().map(|p| std::fs::read_to_string(p).unwrap()).collect();
         assert_eq!(kept, ["2", "3"]);
         assert!(other.exists());

@@ -7,14 +7,14 @@ use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
     sink::{
-        BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+        BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
     },
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
     required("url", Shape::Text, "Where batches are posted to."),
-    FORMAT_OF_LINES,
+    LINE_FORMAT,
     optional(
         "body",
         Shape::OneOf(&[Choice::now("array"), Choice::now("lines")]),
@@ -54,7 +54,7 @@ pub(super) struct HttpPlan {
     pub array: bool,
     pub headers: Vec<(HeaderName, SecretRef)>,
     pub signing: Vec<SecretRef>,
-    pub web: Web,
+    pub web: HttpOptions,
     limits: Limits,
 }
 
@@ -87,7 +87,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         array,
         headers,
         signing: section.secret("signing_secret").into_iter().chain(old).collect(),
-        web: Web::read(section),
+        web: HttpOptions::read(section),
         limits: Limits {
             records: number("batch_records").unwrap_or(500),
             bytes: bytes.unwrap_or(512 << 10),

@@ -8,7 +8,7 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain, formatter,
         web::{HttpResponse, secret_headers},
     },
 };
@@ -39,7 +39,7 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
-    let answer = plan.web.ask(request).await?;
+    let answer = plan.web.send(request).await?;
     match answer.status {
         401 | 407 | 410 | 500..=599 => Err(answer.failure("the endpoint")),
         status => Ok(format!("the endpoint answers: HTTP {status} to a HEAD")),
@@ -47,7 +47,7 @@ pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
 }
 
 impl Sink for Http {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             let start = out.len();
             self.formatter.write(record, out);
@@ -119,7 +119,7 @@ fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match answer.status {
         200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
-            reason: format!("the endpoint answered HTTP {}: {}", answer.status, answer.words()),
+            reason: format!("the endpoint answered HTTP {}: {}", answer.status, answer.message()),
             arrived: Vec::new(),
         }),
         410 => Err(Failure::misconfigured("the endpoint is gone for good (HTTP 410)")),

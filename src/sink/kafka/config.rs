@@ -11,7 +11,7 @@ use crate::{
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, chain, read_format,
-        template::Template, web::read_client,
+        template::Template, web::read_client_certificate,
     },
 };
 
@@ -202,7 +202,7 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
 }
 
 fn read_tls(section: &Section<'_>) -> Tls {
-    let client = read_client(section);
+    let client = read_client_certificate(section);
     Tls { ca_file: section.path("ca_file"), client }
 }
 
@@ -278,7 +278,7 @@ impl KafkaPlan {
 }
 
 impl Plan for KafkaPlan {
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         let transaction = match &self.delivery {
             Delivery::ExactlyOnce { timeout, .. } => *timeout,
             Delivery::AtLeastOnce => Duration::ZERO,
@@ -307,11 +307,11 @@ impl Plan for KafkaPlan {
         }
     }
 
-    fn keeps_progress(&self) -> bool {
+    fn stores_progress(&self) -> bool {
         matches!(self.delivery, Delivery::ExactlyOnce { .. })
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         match &self.delivery {
             Delivery::ExactlyOnce { transactional_id, .. } => {
                 Some(format!("the transactional id `{transactional_id}`"))
@@ -327,7 +327,7 @@ impl Plan for KafkaPlan {
         }
     }
 
-    fn wanted_labels(&self) -> Vec<String> {
+    fn required_labels(&self) -> Vec<String> {
         self.topic.labels().map(str::to_owned).collect()
     }
 

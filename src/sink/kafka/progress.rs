@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::account::Account;
 use crate::{
     model::{Day, EventId, TenantId},
-    sink::{Failure, Progress, Sent, chain},
+    sink::{Failure, Progress, SentDays, chain},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,7 +73,7 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
         tenant: TenantId::parse(tenant).ok()?,
         checkpoint: value.checkpoint,
         seq: value.seq,
-        sent: Sent::new(Sent::parse_ranges(&value.days)?, newest),
+        sent: SentDays::new(SentDays::parse_ranges(&value.days)?, newest),
     })
 }
 
@@ -222,7 +222,7 @@ mod tests {
             tenant,
             checkpoint: "c".into(),
             seq: 412,
-            sent: Sent::new([day], Some((day, digest))),
+            sent: SentDays::new([day], Some((day, digest))),
         };
         let (key, value) = (key("id", tenant), value(&progress));
         assert_eq!(parse(key.as_bytes(), &value, "id"), Some(progress));

@@ -24,8 +24,8 @@ use crate::{
     format::Formatter,
     model::{Record, SCHEMA},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Item, Progress, Refusal, Sink, chain,
-        formatter, template::Template,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Item, Progress, Sink,
+        chain, formatter, template::Template,
     },
 };
 
@@ -183,10 +183,10 @@ fn look_for(
 impl Sink for Kafka {
     /// Before the payload stands the topic, if it depends on the record, a NUL, and the key:
     /// `tenant/kind/control`. The kind and the tenant are read back from it for the headers.
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let topic = match self.topic.fixed() {
             Some(_) => String::new(),
-            None => self.topic.fill(record, is_topic_char).map_err(Refusal)?,
+            None => self.topic.fill(record, is_topic_char).map_err(EncodeError)?,
         };
         batch.push(record, |out| {
             let key = format!(
@@ -246,7 +246,7 @@ impl Kafka {
             return Err(self.failure(worst));
         }
         match failed.first() {
-            None => Err(Failure::Poison { refused, rest_delivered: true }),
+            None => Err(Failure::Poison { rejected: refused, rest_delivered: true }),
             // The broker judges what librdkafka packed together as one: find out which it was.
             Some((_, error)) => {
                 let lost = |index: usize| {
@@ -286,7 +286,7 @@ impl Kafka {
                 }
             }
             // Without these the rest goes into a transaction of its own.
-            Ok(refused) => Failure::Poison { refused, rest_delivered: false },
+            Ok(refused) => Failure::Poison { rejected: refused, rest_delivered: false },
             Err(failure) => failure,
         };
         // Nobody sees what was sent so far.

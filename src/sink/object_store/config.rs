@@ -7,7 +7,7 @@ use crate::{
     format::FormatName,
     settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
     sink::{
-        BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Sink, read_format,
+        BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
         web::{CA_FILE, read_url},
     },
 };
@@ -18,7 +18,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         Shape::Text,
         "s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
     ),
-    FORMAT_OF_LINES,
+    LINE_FORMAT,
     optional(
         "compression",
         Shape::OneOf(&[Choice::now("zstd"), Choice::now("gzip"), Choice::now("none")]),
@@ -218,7 +218,7 @@ impl Plan for ObjectPlan {
         true
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         let place = match &self.store {
             Store::S3 { bucket, .. } => format!("s3://{bucket}"),
             Store::Azure { account, container, .. } => format!("az://{container} of `{account}`"),

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     format::Formatter,
     model::Record,
-    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, formatter},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter},
 };
 
 /// Objects on their way at a time.
@@ -50,7 +50,7 @@ pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String
 }
 
 impl Sink for Objects {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             write_private(&self.plan, record, out);
             let split = out.len();
@@ -74,7 +74,7 @@ impl Sink for Objects {
                     Ok(end) => arrived = end,
                     Err(failure) if arrived == 0 => return Err(failure),
                     Err(failure) => {
-                        return Err(Failure::Partly { arrived, failure: Box::new(failure) });
+                        return Err(Failure::Partial { arrived, failure: Box::new(failure) });
                     }
                 }
             }

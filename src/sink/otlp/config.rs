@@ -8,7 +8,7 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, Web, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) struct OtlpPlan {
     /// Of the body.
     pub format: FormatName,
     pub headers: Vec<(HeaderName, SecretRef)>,
-    pub web: Web,
+    pub web: HttpOptions,
 }
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
@@ -56,7 +56,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         url,
         format: read_format(section, FormatName::Json),
         headers,
-        web: Web::read(section),
+        web: HttpOptions::read(section),
     }))
 }
 

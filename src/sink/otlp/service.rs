@@ -7,7 +7,7 @@ use crate::{
     format::{Formatter, cef_severity, json_string},
     model::{Body, Outcome, Record},
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::{HttpResponse, secret_headers},
     },
 };
@@ -59,7 +59,7 @@ fn post(client: &reqwest::Client, plan: &OtlpPlan) -> Result<reqwest::RequestBui
 }
 
 impl Sink for Otlp {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         self.body.clear();
         self.formatter.write(record, &mut self.body);
         batch.push(record, |out| {
@@ -191,13 +191,13 @@ fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
         400 => Err(Failure::TooLarge {
-            reason: format!("the receiver answered HTTP 400: {}", answer.words()),
+            reason: format!("the receiver answered HTTP 400: {}", answer.message()),
             arrived: Vec::new(),
         }),
         408 | 500 | 501 => Err(Failure::retry(format!(
             "the receiver answered HTTP {}: {}",
             answer.status,
-            answer.words()
+            answer.message()
         ))),
         _ => Err(answer.failure("the receiver")),
     }

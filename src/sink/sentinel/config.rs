@@ -6,7 +6,7 @@ use crate::{
     settings::{Choice, Key, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, GZIP, Web, read_url},
+        web::{CA_FILE, GZIP, HttpOptions, read_url},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) struct SentinelPlan {
     /// With path and version.
     pub url: url::Url,
     pub format: FormatName,
-    pub web: Web,
+    pub web: HttpOptions,
     resource: &'static str,
 }
 
@@ -66,7 +66,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     url.set_path(&format!("/dataCollectionRules/{rule}/streams/{stream}"));
     url.set_query(Some("api-version=2023-01-01"));
     let format = read_format(section, FormatName::Json);
-    Some(Box::new(SentinelPlan { url, format, web: Web::read(section), resource }))
+    Some(Box::new(SentinelPlan { url, format, web: HttpOptions::read(section), resource }))
 }
 
 impl Plan for SentinelPlan {

@@ -10,7 +10,7 @@ use crate::{
     format::Formatter,
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, Tokens, formatter,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, Tokens, formatter,
         web::HttpResponse,
     },
 };
@@ -37,12 +37,12 @@ pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<Stri
     match understand(&answer) {
         Ok(_) => Ok("Entra gives a token, and the ingestion API lets us in with it".to_owned()),
         // It is the stream that it does not know, and no record would find it.
-        Err(Failure::TooLarge { reason, .. }) if answer.words().contains("InvalidStream") => {
+        Err(Failure::TooLarge { reason, .. }) if answer.message().contains("InvalidStream") => {
             Err(Failure::misconfigured(format!("{reason}: check `stream`")))
         }
         Err(Failure::TooLarge { .. }) => Ok(format!(
             "Entra gives a token, and the ingestion API lets us in with it; of nothing to take it says: {}",
-            answer.words()
+            answer.message()
         )),
         Err(failure) => Err(failure),
     }
@@ -77,7 +77,7 @@ impl Sentinel {
 }
 
 impl Sink for Sentinel {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         self.record.clear();
         self.formatter.write(record, &mut self.record);
         batch.push(record, |out| {
@@ -116,7 +116,7 @@ impl Sink for Sentinel {
 }
 
 fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    let said = format!("the ingestion API answered HTTP {}: {}", answer.status, answer.words());
+    let said = format!("the ingestion API answered HTTP {}: {}", answer.status, answer.message());
     match answer.status {
         200 | 204 => Ok(Acknowledgement::received()),
         400 => Err(Failure::TooLarge { reason: said, arrived: Vec::new() }),

@@ -115,7 +115,7 @@ fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
 }
 
 impl Plan for HecPlan {
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.acknowledgement_timeout + Duration::from_mins(15)
     }
 
@@ -143,7 +143,7 @@ impl Plan for HecPlan {
         }
     }
 
-    fn wanted_labels(&self) -> Vec<String> {
+    fn required_labels(&self) -> Vec<String> {
         self.index.iter().flat_map(|index| index.labels().map(str::to_owned)).collect()
     }
 

@@ -7,7 +7,7 @@ use super::config::HecPlan;
 use crate::{
     format::{FormatName, Formatter, json_string},
     model::Record,
-    sink::{Batch, Context, Refusal, formatter, template::Template},
+    sink::{Batch, Context, EncodeError, formatter, template::Template},
 };
 
 pub(super) struct Envelope {
@@ -32,9 +32,13 @@ impl Envelope {
         }
     }
 
-    pub(super) fn write(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    pub(super) fn write(
+        &mut self,
+        record: &Record<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), EncodeError> {
         let index = match &self.index {
-            Some(index) => Some(index.fill(record, is_index_char).map_err(Refusal)?),
+            Some(index) => Some(index.fill(record, is_index_char).map_err(EncodeError)?),
             None => None,
         };
         batch.push(record, |out| {

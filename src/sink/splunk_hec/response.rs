@@ -81,7 +81,7 @@ struct HecReply {
 /// Those before the named event may or may not have been taken: all others are sent again.
 fn poison(answer: &HecReply, reason: String, events: usize) -> Failure {
     match answer.invalid_event.filter(|index| *index < events) {
-        Some(index) => Failure::Poison { refused: vec![(index, reason)], rest_delivered: false },
+        Some(index) => Failure::Poison { rejected: vec![(index, reason)], rest_delivered: false },
         None => Failure::TooLarge { reason, arrived: Vec::new() },
     }
 }
@@ -173,7 +173,8 @@ mod tests {
     #[test]
     fn the_named_event_is_isolated() {
         let body = br#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
-        let Err(Failure::Poison { refused, rest_delivered: false }) = read(400, body, None, 10)
+        let Err(Failure::Poison { rejected: refused, rest_delivered: false }) =
+            read(400, body, None, 10)
         else {
             panic!("poison")
         };

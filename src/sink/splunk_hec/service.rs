@@ -8,7 +8,8 @@ use super::{acks::acknowledged, config::HecPlan, envelope::Envelope, post::Colle
 use crate::{
     model::Record,
     sink::{
-        Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink, chain, web::compress,
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, chain,
+        web::compress,
     },
 };
 
@@ -43,7 +44,7 @@ pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
 }
 
 impl Sink for Hec {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         self.envelope.write(record, batch)
     }
 

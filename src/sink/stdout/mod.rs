@@ -1,10 +1,12 @@
-//! Standard output, one record a line. Acknowledgement: the write returned. What the reader of the pipe
-//! does with it is out of our hands.
+//! Standard output, one record per line.
+//!
+//! Acknowledgement: the write returned. What the reader of the pipe does with the records is not
+//! visible to this sink.
 
 use std::io::Write;
 
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, FORMAT_OF_LINES, Failure, Limits, Plan, Refusal,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, LINE_FORMAT, Limits, Plan,
     Sink, formatter, read_format,
 };
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
     settings::{Key, Section},
 };
 
-pub(super) const KEYS: &[Key] = &[FORMAT_OF_LINES];
+pub(super) const KEYS: &[Key] = &[LINE_FORMAT];
 
 #[derive(Debug)]
 struct StdoutPlan {
@@ -22,11 +24,11 @@ struct StdoutPlan {
 
 struct Stdout {
     formatter: Formatter,
-    /// What comes before the first record.
+    /// The heading line, until it has been written before the first record.
     heading: Option<String>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the shape of every sink's reader")]
+#[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))
 }
@@ -44,12 +46,12 @@ impl Plan for StdoutPlan {
         Limits { records: 1_000, bytes: 256 << 10, in_flight: 1 }
     }
 
-    fn claims(&self) -> Option<String> {
+    fn exclusive_resource(&self) -> Option<String> {
         Some("stdout".to_owned())
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
-        Box::pin(std::future::ready(Ok("standard output is there".to_owned())))
+        Box::pin(std::future::ready(Ok("standard output is open".to_owned())))
     }
 
     fn open<'a>(
@@ -66,7 +68,7 @@ impl Plan for StdoutPlan {
 }
 
 impl Sink for Stdout {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         batch.push(record, |out| {
             let start = out.len();
             self.formatter.write(record, out);
@@ -86,6 +88,7 @@ impl Sink for Stdout {
             }
             stdout.write_all(batch.bytes()).and_then(|()| stdout.flush())
         });
+
         let acknowledgement = written.map(|()| Acknowledgement::received());
         Box::pin(std::future::ready(acknowledgement.map_err(|error| {
             Failure::misconfigured(format!("cannot write to standard output: {error}"))

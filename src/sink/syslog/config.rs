@@ -1,4 +1,4 @@
-//! `type = "syslog"`.
+//! The configuration of `type = "syslog"`: its keys, and the plan that they describe.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -9,7 +9,8 @@ use crate::{
     format::FormatName,
     settings::{Choice, Key, Section, Shape, optional, required},
     sink::{
-        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format, web::read_client,
+        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, read_client_certificate},
     },
 };
 
@@ -17,90 +18,100 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "address",
         Shape::Text,
-        "tcp://, tls://, relp://, relps:// or udp:// with host:port, or unix:///path.",
+        "The receiver: tcp://, tls://, relp://, relps:// or udp:// with host:port, or unix:///path.",
     ),
     FORMAT,
     optional(
         "message",
         Shape::OneOf(&[Choice::now("rfc5424"), Choice::now("rfc3164")]),
-        "The form of the header; default rfc5424.",
+        "The standard of the message header; default rfc5424.",
     ),
     optional(
         "framing",
         Shape::OneOf(&[Choice::now("octet-counting"), Choice::now("newline")]),
-        "How TCP and TLS tell messages apart.",
+        "How messages are delimited over TCP and TLS (RFC 6587); default octet-counting.",
     ),
-    optional("facility", Shape::Text, "`local0` (default) to `local7`, `daemon`, `audit`, …"),
-    optional("app_name", Shape::Text, "APP-NAME of every message; default `secure-score`."),
-    optional("bom", Shape::Bool, "With rfc5424: the mark that declares UTF-8; default false."),
+    optional(
+        "facility",
+        Shape::Text,
+        "The facility: `local0` to `local7`, `daemon`, `audit`, …; default `local0`.",
+    ),
+    optional("app_name", Shape::Text, "The APP-NAME of every message; default `secure-score`."),
+    optional(
+        "bom",
+        Shape::Bool,
+        "With rfc5424: begin each message with a byte order mark, which declares UTF-8; default false.",
+    ),
     optional(
         "structured_data",
         Shape::Text,
-        "With rfc5424: the SD-ID, such as `score@12345` with your enterprise number, of an element with event_id and tenant.",
+        "With rfc5424: add an element with event_id and tenant under this SD-ID, such as `score@12345`, where 12345 is your private enterprise number.",
     ),
     optional(
         "timestamp",
         Shape::OneOf(&[Choice::now("local"), Choice::now("utc"), Choice::now("rfc3339")]),
-        "With rfc3164: the header's time, which has no zone; default local.",
+        "With rfc3164: the time in the header. `local` and `utc` have no time zone; default local.",
     ),
     optional(
         "tag",
         Shape::Bool,
-        "With rfc3164: false leaves out `app_name:` before the message, as ArcSight expects CEF; default true.",
+        "With rfc3164: write `app_name:` before the message. ArcSight expects CEF without it; default true.",
     ),
     optional(
         "max_message",
         Shape::Size,
-        "Largest message that the receiver takes; default 8KiB, over UDP 1400B.",
+        "The size of the largest message that the receiver accepts; default 8KiB, over UDP 1400B.",
     ),
     optional(
         "oversize",
         Shape::OneOf(&[Choice::now("reject"), Choice::now("truncate")]),
-        "What becomes of a longer one: a dead letter (the default), or, in CEF and LEEF, a shorter one that says so.",
+        "What happens to a message above `max_message`: `reject` makes it a dead letter; `truncate` shortens and marks it, in CEF and LEEF only; default reject.",
     ),
     optional(
         "window",
         Shape::Integer { min: 1, max: 100_000 },
-        "RELP: messages that may be unanswered at a time; default 128.",
+        "RELP: maximum number of unacknowledged messages; default 128.",
     ),
     optional(
         "replay_on_reconnect",
         Shape::Integer { min: 0, max: 1_000_000 },
-        "TCP, TLS: confirmed records that go out once more after a connection was lost; default 1000.",
+        "TCP, TLS: number of confirmed records that are sent again after a lost connection; default 1000.",
     ),
-    optional("lossy", Shape::Bool, "UDP loses messages and nobody notices: say that you know."),
+    optional(
+        "lossy",
+        Shape::Bool,
+        "UDP: must be true, which accepts that messages can be lost unnoticed.",
+    ),
     optional(
         "server_name",
         Shape::Text,
-        "The name in the server's certificate, if it is not the address.",
+        "The name in the server's certificate; default: the host of `address`.",
     ),
-    optional(
-        "ca_file",
-        Shape::Text,
-        "PEM file of the certificate authorities to trust instead of the system's.",
-    ),
-    optional(
-        "client_certificate",
-        Shape::Text,
-        "PEM file of our certificate chain, for mutual TLS.",
-    ),
-    optional("client_key", Shape::Text, "PEM file of its private key."),
+    CA_FILE,
+    CLIENT_CERTIFICATE,
+    CLIENT_KEY,
 ];
 
+/// A validated syslog section.
 #[derive(Clone, Debug)]
 pub(super) struct SyslogPlan {
     pub target: Target,
     pub format: FormatName,
     pub header: Header,
+    /// Whether stream messages end with a newline, instead of beginning with their length.
     pub newline: bool,
     pub facility: Facility,
     pub app_name: String,
+    /// Bytes of a message, without the framing.
     pub max_message: usize,
     pub oversize: Oversize,
+    /// Unacknowledged messages of a RELP session.
     pub window: usize,
+    /// Confirmed records that are sent again after a lost connection.
     pub replay_on_reconnect: usize,
 }
 
+/// The receiver. An `address` is `host:port`.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     Udp { address: String },
@@ -120,31 +131,41 @@ impl fmt::Display for Target {
     }
 }
 
+/// The message header, by its standard.
 #[derive(Clone, Debug)]
 pub(super) enum Header {
-    Rfc5424 { bom: bool, structured_data: Option<String> },
-    Rfc3164 { stamp: Stamp, tagged: bool },
+    /// `structured_data` is an SD-ID.
+    Rfc5424 {
+        bom: bool,
+        structured_data: Option<String>,
+    },
+    Rfc3164 {
+        timestamp: TimestampFormat,
+        tagged: bool,
+    },
 }
 
 /// The time in an RFC 3164 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stamp {
+pub(super) enum TimestampFormat {
     Local,
     Utc,
     Rfc3339,
 }
 
-/// What becomes of a message that is too long.
+/// What happens to a message that is longer than `max_message`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Oversize {
     Reject,
     Truncate,
 }
 
+/// TLS options of a stream or RELP target.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     pub server_name: String,
     pub ca_file: Option<PathBuf>,
+    /// The paths of the client certificate and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -154,22 +175,32 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let header = read_header(section);
     let format = read_format(section, FormatName::Cef);
     let oversize = read_oversize(section, format);
+
     let is_udp = matches!(target, Some(Target::Udp { .. }));
     if is_udp && section.bool("lossy") != Some(true) {
-        section.fault("address", "syslog over UDP loses messages without a word: set `lossy = true`, or use tcp://, tls:// or relp://");
+        section.fault_with(
+            "address",
+            "syslog over UDP can lose messages unnoticed".to_owned(),
+            Some("set `lossy = true` to accept this, or use tcp://, tls:// or relp://".to_owned()),
+        );
         return None;
     }
+
     let default_size = if is_udp { 1_400 } else { 8 << 10 };
     let max_message =
         usize::try_from(section.size("max_message").unwrap_or(default_size)).unwrap_or(usize::MAX);
     if !(480..=16 << 20).contains(&max_message) || (is_udp && max_message > 65_507) {
-        section
-            .fault("max_message", "`max_message` must be from 480B to 16MiB, over UDP to 65507B");
+        section.fault(
+            "max_message",
+            "`max_message` must be from 480B to 16MiB, and over UDP at most 65507B",
+        );
         return None;
     }
+
     let count = |key: &str, default: usize| {
         section.integer(key).and_then(|n| usize::try_from(n).ok()).unwrap_or(default)
     };
+
     Some(Box::new(SyslogPlan {
         target: target?,
         format,
@@ -186,22 +217,27 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 
 fn read_header(section: &Section<'_>) -> Option<Header> {
     let is_3164 = section.text("message") == Some("rfc3164");
-    let (foreign, goes_with) = if is_3164 {
+
+    let (other_keys, other_standard) = if is_3164 {
         (["bom", "structured_data"], "rfc5424")
     } else {
         (["timestamp", "tag"], "rfc3164")
     };
-    for key in foreign.into_iter().filter(|key| section.has(key)) {
-        section.fault(key, format!("`{key}` goes with `message = \"{goes_with}\"`"));
+    for key in other_keys.into_iter().filter(|key| section.has(key)) {
+        section.fault(key, format!("`{key}` requires `message = \"{other_standard}\"`"));
     }
+
     if is_3164 {
-        let stamp = match section.text("timestamp") {
-            Some("utc") => Stamp::Utc,
-            Some("rfc3339") => Stamp::Rfc3339,
-            _ => Stamp::Local,
+        let timestamp = match section.text("timestamp") {
+            Some("utc") => TimestampFormat::Utc,
+            Some("rfc3339") => TimestampFormat::Rfc3339,
+            _ => TimestampFormat::Local,
         };
-        return Some(Header::Rfc3164 { stamp, tagged: section.bool("tag").unwrap_or(true) });
+        return Some(Header::Rfc3164 { timestamp, tagged: section.bool("tag").unwrap_or(true) });
     }
+
+    // RFC 5424, 6.3.2: an SD-ID that is not registered with IANA is `name@number`, where the number
+    // is a private enterprise number.
     let structured_data = section.text("structured_data").map(str::to_owned);
     let is_private = |id: &String| {
         let (name, number) = id.split_once('@').unwrap_or(("", ""));
@@ -214,10 +250,11 @@ fn read_header(section: &Section<'_>) -> Option<Header> {
     if structured_data.as_ref().is_some_and(|id| !is_private(id)) {
         section.fault(
             "structured_data",
-            "`structured_data` must be name@number, the number being your private enterprise number",
+            "`structured_data` must be name@number, where number is a private enterprise number",
         );
         return None;
     }
+
     Some(Header::Rfc5424 { bom: section.bool("bom").unwrap_or(false), structured_data })
 }
 
@@ -228,7 +265,7 @@ fn read_oversize(section: &Section<'_>, format: FormatName) -> Oversize {
     if !format.can_be_shortened() {
         section.fault(
             "oversize",
-            "`oversize = \"truncate\"` goes with CEF and LEEF: others would be broken by a cut",
+            "`oversize = \"truncate\"` requires `format = \"cef\"`, `\"leef\"` or `\"leef2\"`: a truncated record of another format is not readable",
         );
     }
     Oversize::Truncate
@@ -243,6 +280,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         );
         return None;
     };
+
     if scheme == "unix" {
         if !rest.starts_with('/') {
             section.fault("address", "`address` must be unix:///path, an absolute path");
@@ -250,6 +288,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         }
         return Some(Target::Unix { path: rest.into() });
     }
+
     let host_and_port = rest
         .rsplit_once(':')
         .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -257,6 +296,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         section.fault("address", format!("`{address}` must be {scheme}://host:port"));
         return None;
     };
+
     let address = rest.to_owned();
     match scheme {
         "udp" => Some(Target::Udp { address }),
@@ -267,7 +307,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         _ => {
             section.fault(
                 "address",
-                format!("unknown scheme `{scheme}`: use tcp, tls, relp, relps, udp or unix"),
+                format!("unknown scheme `{scheme}`: expected tcp, tls, relp, relps, udp or unix"),
             );
             None
         }
@@ -275,7 +315,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
 }
 
 fn read_tls(section: &Section<'_>, host: &str) -> Tls {
-    let client = read_client(section);
+    let client = read_client_certificate(section);
     let server_name =
         section.text("server_name").unwrap_or(host.trim_matches(['[', ']'])).to_owned();
     Tls { server_name, ca_file: section.path("ca_file"), client }
@@ -287,7 +327,7 @@ fn read_facility(section: &Section<'_>) -> Option<Facility> {
     if facility.is_none() {
         section.fault(
             "facility",
-            format!("`{name}` is no syslog facility; `local0` to `local7` are free to use"),
+            format!("unknown syslog facility `{name}`: `local0` to `local7` are for local use"),
         );
     }
     facility
@@ -300,12 +340,12 @@ impl Plan for SyslogPlan {
 
     fn acknowledgement(&self) -> &'static str {
         match self.target {
-            Target::Relp { .. } => "the receiver answered the message with 200",
+            Target::Relp { .. } => "the receiver replied 200 to the message",
             Target::Stream { .. } => {
-                "the peer's kernel acknowledged every byte, and the connection still stood"
+                "the peer's kernel acknowledged every byte, and the connection still existed"
             }
-            Target::Udp { .. } => "none: the kernel sent it",
-            Target::Unix { .. } => "the local daemon's socket took it",
+            Target::Udp { .. } => "none: the local kernel sent the message",
+            Target::Unix { .. } => "the local daemon's socket accepted the message",
         }
     }
 
@@ -313,7 +353,8 @@ impl Plan for SyslogPlan {
         match self.target {
             Target::Stream { .. } => Limits { records: 2_000, bytes: 1 << 20, in_flight: 3 },
             Target::Relp { .. } => Limits { records: 500, bytes: 1 << 20, in_flight: 2 },
-            // Every message is a call of its own, and what is sent cannot be taken back.
+            // These acknowledge at once, so no batch is ever pending. After a fault the whole batch
+            // can be sent again, so it is small.
             Target::Udp { .. } | Target::Unix { .. } => {
                 Limits { records: 500, bytes: 1 << 20, in_flight: 1 }
             }

@@ -1,5 +1,5 @@
-//! Connections: TCP, TLS over it, datagrams. The certificates are read at each connection, so
-//! that renewed ones are picked up.
+//! Opens the sockets of the syslog sink: TCP, TLS, UDP and Unix sockets. Certificates are read for
+//! each connection, so that renewed ones are picked up.
 
 use std::{
     io,
@@ -31,37 +31,48 @@ use crate::{
     sink::{Failure, chain},
 };
 
-/// How long data may stay unacknowledged before the kernel gives the connection up.
+/// How long data may stay unacknowledged before the kernel aborts the connection
+/// (`TCP_USER_TIMEOUT`).
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A byte stream, in clear text or TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
-/// An open connection, in the clear or not.
+/// An open TCP connection, with or without TLS.
 pub(super) struct Connected {
     pub stream: Box<dyn Stream>,
     pub queue: SendQueue,
-    /// Bytes given to the kernel so far, TLS included.
+    /// Bytes written to the socket so far, including TLS records.
     pub written: Arc<AtomicU64>,
-    /// Whether the peer's refusal of our certificate may still be on its way.
+    /// Whether an alert that rejects the client certificate can still arrive.
     pub is_tls: bool,
 }
 
-/// Counts what goes to the kernel.
+/// Counts the bytes that are written to the socket.
 struct Counted {
     stream: TcpStream,
     written: Arc<AtomicU64>,
 }
 
+/// The socket of the local syslog daemon, of either kind.
+pub(super) enum LocalSocket {
+    Datagram(UnixDatagram),
+    Stream(UnixStream),
+}
+
+/// Connects to `host:port`, and completes the TLS handshake if `tls` is given.
 pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connected, Failure> {
-    let stream = tcp(address).await?;
+    let stream = connect_tcp(address).await?;
     let queue = SendQueue::of(&stream).map_err(|error| Failure::retry(error.to_string()))?;
     let written = Arc::new(AtomicU64::new(0));
     let counted = Counted { stream, written: Arc::clone(&written) };
+
     let stream: Box<dyn Stream> = match tls {
         None => Box::new(counted),
         Some(tls) => Box::new(handshake(address, tls, counted).await?),
     };
+
     Ok(Connected { stream, queue, written, is_tls: tls.is_some() })
 }
 
@@ -71,23 +82,26 @@ async fn handshake(
     stream: Counted,
 ) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
     let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
-    let name = ServerName::try_from(tls.server_name.clone())
-        .map_err(|_| Failure::misconfigured(format!("`{}` is no server name", tls.server_name)))?;
+    let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
+        Failure::misconfigured(format!("`{}` is not a valid server name", tls.server_name))
+    })?;
+
     match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(refused_tls(address, &error)),
-        Err(_) => Err(Failure::retry(format!("{address} did not finish the TLS handshake"))),
+        Ok(Err(error)) => Err(tls_failure(address, &error)),
+        Err(_) => Err(Failure::retry(format!("TLS handshake with {address} timed out"))),
     }
 }
 
-async fn tcp(address: &str) -> Result<TcpStream, Failure> {
+async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
     let stream = match timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             return Err(Failure::retry(format!("cannot connect to {address}: {error}")));
         }
-        Err(_) => return Err(Failure::retry(format!("{address} does not answer"))),
+        Err(_) => return Err(Failure::retry(format!("cannot connect to {address}: timed out"))),
     };
+
     let socket = socket2::SockRef::from(&stream);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_mins(1))
@@ -100,8 +114,8 @@ async fn tcp(address: &str) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-/// A connected socket, so that "port unreachable" comes back as an error.
-pub(super) async fn udp(address: &str) -> Result<UdpSocket, Failure> {
+/// Opens a connected UDP socket, on which the kernel reports an unreachable port as an error.
+pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
     let open = async {
         let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
         let local = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -109,31 +123,31 @@ pub(super) async fn udp(address: &str) -> Result<UdpSocket, Failure> {
         socket.connect(peer).await?;
         Ok::<_, io::Error>(socket)
     };
+
     open.await.map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))
 }
 
-/// The local daemon's socket, of either kind.
-pub(super) enum Local {
-    Datagram(UnixDatagram),
-    Stream(UnixStream),
-}
-
-pub(super) async fn local(path: &Path) -> Result<Local, Failure> {
+/// Connects to the local syslog daemon: to a datagram socket, or to a stream socket if the kernel
+/// reports that the socket is not a datagram socket.
+pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
     let datagram = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
     let wrong_kind = rustix::io::Errno::PROTOTYPE.raw_os_error();
     let opened = match datagram {
-        Ok(socket) => Ok(Local::Datagram(socket)),
+        Ok(socket) => Ok(LocalSocket::Datagram(socket)),
         Err(error) if error.raw_os_error() == Some(wrong_kind) => {
-            UnixStream::connect(path).await.map(Local::Stream)
+            UnixStream::connect(path).await.map(LocalSocket::Stream)
         }
         Err(error) => Err(error),
     };
+
     opened.map_err(|error| Failure::retry(format!("cannot reach {}: {error}", path.display())))
 }
 
+/// Builds the TLS configuration: it trusts the certificates in `ca_file`, or those of the system.
 fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
     net::install_crypto_provider();
     let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
+
     let builder = ClientConfig::builder();
     let builder = match &tls.ca_file {
         Some(path) => {
@@ -148,6 +162,7 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
         None if tls.client.is_none() => {
             return ClientConfig::with_platform_verifier().map_err(|error| misconfigured(&error));
         }
+        // The shortcut above cannot be combined with a client certificate.
         None => {
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
             let verifier = rustls_platform_verifier::Verifier::new(provider)
@@ -155,8 +170,9 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
     };
+
     let Some((certificate, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
-    let chain_of_ours =
+    let certificates =
         net::read_certificates(certificate).map_err(|error| misconfigured(&error))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
         Failure::misconfigured(format!(
@@ -164,11 +180,12 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
             key.display()
         ))
     })?;
-    builder.with_client_auth_cert(chain_of_ours, key).map_err(|error| misconfigured(&error))
+    builder.with_client_auth_cert(certificates, key).map_err(|error| misconfigured(&error))
 }
 
-/// A certificate that does not fit wants a person; anything else may pass.
-fn refused_tls(address: &str, error: &io::Error) -> Failure {
+/// Classifies a failed handshake: a rejected certificate needs an operator, and every other error
+/// is retried.
+fn tls_failure(address: &str, error: &io::Error) -> Failure {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = format!("TLS with {address} failed: {}", chain(error));
     match cause {
@@ -179,8 +196,8 @@ fn refused_tls(address: &str, error: &io::Error) -> Failure {
     }
 }
 
-/// What a connection that was lost means: a TLS receiver says so when it did not like our
-/// certificate.
+/// Classifies the loss of a connection: a TLS alert means that the receiver rejected the client
+/// certificate and needs an operator, and every other error is retried.
 pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
     let reason = format!("the connection to {address} was lost: {error}");
     let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());

@@ -1,5 +1,7 @@
-//! One message a datagram: UDP (RFC 5426), and the local daemon's socket. Acknowledgement: the kernel took
-//! it. A local socket may be a stream instead; then messages end in a newline.
+//! UDP (RFC 5426), and the Unix socket of the local syslog daemon: one message per datagram.
+//!
+//! Acknowledgement: the kernel accepted the datagram. If the Unix socket is a stream socket,
+//! messages end with a newline instead.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -9,21 +11,23 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::connection::{Local, local, udp};
+use super::connection::{LocalSocket, connect_local, connect_udp};
 use crate::sink::{Acknowledgement, Batch, Failure};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A name may come to mean another host: it is looked up again after so long.
-const LOOK_UP_AGAIN: Duration = Duration::from_mins(5);
+/// How long a resolved address is used. After this the name is resolved again, because it can refer
+/// to another host.
+const RESOLVE_INTERVAL: Duration = Duration::from_mins(5);
 
 pub(super) struct UdpLink {
     address: String,
+    /// The socket, and when its address was resolved.
     socket: Option<(UdpSocket, Instant)>,
 }
 
 pub(super) struct LocalLink {
     path: PathBuf,
-    socket: Option<Local>,
+    socket: Option<LocalSocket>,
 }
 
 impl UdpLink {
@@ -36,29 +40,31 @@ impl UdpLink {
     }
 
     async fn open(&mut self) -> Result<(UdpSocket, Instant), Failure> {
-        let fresh = self.socket.take().filter(|(_, since)| since.elapsed() < LOOK_UP_AGAIN);
-        match fresh {
-            Some(open) => Ok(open),
-            None => Ok((udp(&self.address).await?, Instant::now())),
+        let current = self.socket.take().filter(|(_, since)| since.elapsed() < RESOLVE_INTERVAL);
+        match current {
+            Some(current) => Ok(current),
+            None => Ok((connect_udp(&self.address).await?, Instant::now())),
         }
     }
 
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let (socket, since) = self.open().await?;
-        let mut refused = Vec::new();
+
+        let mut rejected = Vec::new();
         for (index, item) in batch.items().iter().enumerate() {
             let sent = timeout(WRITE_TIMEOUT, socket.send(batch.payload(item))).await;
-            match within(sent) {
+            match flatten(sent) {
                 Ok(_) => {}
-                Err(error) if is_too_long(&error) => refused.push((index, error.to_string())),
+                Err(error) if is_too_long(&error) => rejected.push((index, error.to_string())),
                 Err(error) => {
                     let address = &self.address;
                     return Err(Failure::retry(format!("cannot send to {address}: {error}")));
                 }
             }
         }
+
         self.socket = Some((socket, since));
-        settled(refused)
+        acknowledgement(rejected)
     }
 }
 
@@ -71,63 +77,67 @@ impl LocalLink {
         self.open().await.map(drop)
     }
 
-    async fn open(&mut self) -> Result<Local, Failure> {
+    async fn open(&mut self) -> Result<LocalSocket, Failure> {
         match self.socket.take() {
             Some(socket) => Ok(socket),
-            None => local(&self.path).await,
+            None => connect_local(&self.path).await,
         }
     }
 
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let mut socket = self.open().await?;
         let lost = |error: &io::Error| {
-            Failure::retry(format!("the local syslog daemon did not take a message: {error}"))
+            Failure::retry(format!("the local syslog daemon did not accept a message: {error}"))
         };
-        let mut refused = Vec::new();
+
+        let mut rejected = Vec::new();
         match &mut socket {
-            Local::Datagram(socket) => {
+            LocalSocket::Datagram(socket) => {
                 for (index, item) in batch.items().iter().enumerate() {
                     let sent = timeout(WRITE_TIMEOUT, socket.send(batch.payload(item))).await;
-                    match within(sent) {
+                    match flatten(sent) {
                         Ok(_) => {}
                         Err(error) if is_too_long(&error) => {
-                            refused.push((index, error.to_string()));
+                            rejected.push((index, error.to_string()));
                         }
-                        // What came before it has arrived, up to what may be refused by itself.
+                        // Only a prefix without rejected messages can be reported as arrived.
                         Err(error) => {
-                            let arrived = refused.first().map_or(index, |(refused, _)| *refused);
-                            return Err(Failure::partly(arrived, lost(&error)));
+                            let arrived = rejected.first().map_or(index, |(first, _)| *first);
+                            return Err(Failure::partial(arrived, lost(&error)));
                         }
                     }
                 }
             }
-            Local::Stream(socket) => {
+            LocalSocket::Stream(socket) => {
                 let mut lines = Vec::with_capacity(batch.bytes().len() + batch.len());
                 for item in batch.items() {
                     lines.extend_from_slice(batch.payload(item));
                     lines.push(b'\n');
                 }
                 let written = timeout(WRITE_TIMEOUT, socket.write_all(&lines)).await;
-                within(written).map_err(|error| lost(&error))?;
+                flatten(written).map_err(|error| lost(&error))?;
             }
         }
+
         self.socket = Some(socket);
-        settled(refused)
+        acknowledgement(rejected)
     }
 }
 
-fn settled(refused: Vec<(usize, String)>) -> Result<Acknowledgement, Failure> {
-    if refused.is_empty() {
+fn acknowledgement(rejected: Vec<(usize, String)>) -> Result<Acknowledgement, Failure> {
+    if rejected.is_empty() {
         Ok(Acknowledgement::received())
     } else {
-        Err(Failure::Poison { refused, rest_delivered: true })
+        Err(Failure::Poison { rejected, rest_delivered: true })
     }
 }
 
-fn within<T>(result: Result<io::Result<T>, tokio::time::error::Elapsed>) -> io::Result<T> {
-    result.map_err(|_| io::Error::other("the receiver takes nothing more"))?
+/// Turns an elapsed timeout into an I/O error.
+fn flatten<T>(result: Result<io::Result<T>, tokio::time::error::Elapsed>) -> io::Result<T> {
+    result.map_err(|_| io::Error::other("the receiver accepts no more data"))?
 }
 
+/// `EMSGSIZE`: the message is longer than a datagram can be.
 fn is_too_long(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error())
 }

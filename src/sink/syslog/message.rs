@@ -1,37 +1,40 @@
-//! A record as a message: header, payload, and what is done when it is too long.
+//! Encodes a record as a syslog message: header, payload, and truncation of a message that is too
+//! long.
 
 use jiff::{Timestamp, tz::TimeZone};
 use syslog::{Formatter3164, LogFormat, Severity};
 
-use super::config::{Header, Oversize, Stamp, SyslogPlan, Target};
+use super::config::{Header, Oversize, SyslogPlan, Target, TimestampFormat};
 use crate::{
     format::{
         Formatter, SyslogHeader, cef_severity, shorten, syslog_severity, write_message,
         write_message_3164,
     },
     model::{Kind, Record, write_integer},
-    sink::{Context, Refusal, formatter},
+    sink::{Context, EncodeError, formatter},
 };
 
-/// Writes messages, one after the other.
+/// Encodes the messages of one sink.
 pub(super) struct Messages {
     host: String,
     formatter: Formatter,
     zone: TimeZone,
-    /// What stands between the priority and MSG, and of which records it is so.
+    /// The bytes between the priority and MSG, which are the same for all records of one poll and
+    /// kind, and the time of reading and the kind that they were rendered for.
     head: Vec<u8>,
     head_of: Option<(i64, Kind)>,
 }
 
-/// The order mark that declares MSG to be UTF-8 (RFC 5424, 6.4).
+/// The byte order mark that declares MSG to be UTF-8 (RFC 5424, 6.4).
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 impl Messages {
     pub(super) fn new(plan: &SyslogPlan, context: &Context) -> Self {
         let zone = match plan.header {
-            Header::Rfc3164 { stamp: Stamp::Local, .. } => TimeZone::system(),
+            Header::Rfc3164 { timestamp: TimestampFormat::Local, .. } => TimeZone::system(),
             _ => TimeZone::UTC,
         };
+
         Self {
             host: context.host.clone(),
             formatter: formatter(plan.format, context),
@@ -41,58 +44,65 @@ impl Messages {
         }
     }
 
-    /// Appends the message of a record, no longer than the plan allows. Says whether its payload had
-    /// to be cut. After a refusal some of it may stand there.
+    /// Appends the message of a record, of at most `max_message` bytes. Returns whether the payload
+    /// was truncated. If it fails, `out` may contain a part of the message.
     pub(super) fn write(
         &mut self,
         record: &Record<'_>,
         plan: &SyslogPlan,
         out: &mut Vec<u8>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, EncodeError> {
         let start = out.len();
         self.write_head(record, plan, out)?;
         let msg = out.len();
         self.formatter.write(record, out);
+
         let (length, max) = (out.len() - start, plan.max_message);
         if length <= max {
             return Ok(false);
         }
-        let refusal = Refusal(format!("the message has {length} bytes, `max_message` is {max}"));
+
+        let error =
+            EncodeError(format!("the message has {length} bytes; `max_message` is {max} bytes"));
         if plan.oversize == Oversize::Reject {
-            return Err(refusal);
+            return Err(error);
         }
+
+        // Only the payload can be shortened, so the header is not counted.
         let mut payload = out.split_off(msg);
         let budget = payload.len().saturating_sub(length - max);
         let truncated = shorten(plan.format, &mut payload, budget);
         out.extend_from_slice(&payload);
-        if truncated && out.len() - start <= max { Ok(true) } else { Err(refusal) }
+        if truncated && out.len() - start <= max { Ok(true) } else { Err(error) }
     }
 
-    /// What comes before the payload.
+    /// Appends everything that precedes the payload.
     fn write_head(
         &mut self,
         record: &Record<'_>,
         plan: &SyslogPlan,
         out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), EncodeError> {
         let severity = syslog_severity(cef_severity(record));
         if matches!(plan.target, Target::Unix { .. }) {
             return local_head(severity, plan, out);
         }
-        // With an element of its own no record shares its head with others.
-        let own = matches!(plan.header, Header::Rfc5424 { structured_data: Some(_), .. });
-        let of = (record.observed_ms, record.kind());
-        if own || self.head_of != Some(of) {
+
+        // Structured data contains the event ID, so such a head cannot be reused.
+        let is_unique = matches!(plan.header, Header::Rfc5424 { structured_data: Some(_), .. });
+        let head_of = (record.observed_ms, record.kind());
+        if is_unique || self.head_of != Some(head_of) {
             self.head = self.render_head(record, plan);
-            self.head_of = Some(of);
+            self.head_of = Some(head_of);
         }
+
         out.push(b'<');
         write_integer((plan.facility as u8 | severity).into(), out);
         out.extend_from_slice(&self.head);
         Ok(())
     }
 
-    /// From the `>` after the priority up to MSG.
+    /// Renders the bytes from the `>` after the priority up to MSG.
     fn render_head(&self, record: &Record<'_>, plan: &SyslogPlan) -> Vec<u8> {
         let header = SyslogHeader {
             pri: 0,
@@ -102,6 +112,7 @@ impl Messages {
             procid: "",
             msgid: record.kind().as_str(),
         };
+
         let mut head = Vec::new();
         match &plan.header {
             Header::Rfc5424 { bom, structured_data } => {
@@ -116,14 +127,19 @@ impl Messages {
             }
             Header::Rfc3164 { tagged, .. } => write_message_3164(&header, *tagged, &mut head),
         }
+
+        // The priority differs between records and is written for each of them.
         head.split_off("<0".len())
     }
 
-    /// When the record was read, as the header writes it: relays file and drop by it.
+    /// Formats the time of the poll for the header. This time is used rather than the record's day,
+    /// because relays file messages by this time and can drop old ones.
     fn time(&self, ms: i64, plan: &SyslogPlan) -> String {
         let Ok(time) = Timestamp::from_millisecond(ms) else { return "-".to_owned() };
+
         match plan.header {
-            Header::Rfc5424 { .. } | Header::Rfc3164 { stamp: Stamp::Rfc3339, .. } => {
+            Header::Rfc5424 { .. }
+            | Header::Rfc3164 { timestamp: TimestampFormat::Rfc3339, .. } => {
                 format!("{time:.3}")
             }
             Header::Rfc3164 { .. } => {
@@ -133,15 +149,15 @@ impl Messages {
     }
 }
 
-/// The form that local daemons know; they stamp the time themselves.
-fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), Refusal> {
+/// Appends the RFC 3164 header that local syslog daemons expect: the current time, and no host name.
+fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let format = Formatter3164 {
         facility: plan.facility,
         hostname: None,
         process: plan.app_name.clone(),
         pid: std::process::id(),
     };
-    format.format(out, local_severity(severity), "").map_err(|error| Refusal(error.to_string()))
+    format.format(out, local_severity(severity), "").map_err(|error| EncodeError(error.to_string()))
 }
 
 fn local_severity(severity: u8) -> Severity {

@@ -1,4 +1,4 @@
-//! How much of what was written the peer's kernel has not acknowledged yet.
+//! The size of a TCP send queue: the bytes that the peer's kernel has not acknowledged yet.
 
 use std::{
     io,
@@ -7,10 +7,11 @@ use std::{
 
 use rustix::ioctl::{Getter, ioctl};
 
-/// `SIOCOUTQ` of `linux/sockios.h`: bytes in the send queue, sent or not.
+/// `SIOCOUTQ` of `linux/sockios.h`: the bytes in the send queue, sent or not (see `tcp(7)`).
 const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 
-/// The send queue of a TCP socket, whoever writes to it.
+/// The send queue of a TCP socket. It has its own file descriptor, so that the socket can be owned
+/// by a TLS stream.
 #[derive(Debug)]
 pub(super) struct SendQueue(OwnedFd);
 
@@ -19,7 +20,7 @@ impl SendQueue {
         socket.as_fd().try_clone_to_owned().map(Self)
     }
 
-    /// Bytes that the peer has not acknowledged.
+    /// The bytes that the peer's kernel has not acknowledged.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         #[expect(unsafe_code, reason = "no safe wrapper exists")]
         // SAFETY: SIOCOUTQ writes one int to its argument, which `Getter` provides.
@@ -38,11 +39,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_reads_stays_in_the_queue() {
+    fn counts_bytes_that_the_peer_does_not_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let queue = SendQueue::of(&stream).unwrap();
         assert_eq!(queue.bytes().unwrap(), 0);
+
         stream.set_nonblocking(true).unwrap();
         let chunk = vec![0; 1 << 16];
         while stream.write_all(&chunk).is_ok() {}

@@ -1,4 +1,4 @@
-//! Messages, framed and handed to whatever carries them.
+//! The syslog sink: encodes and frames messages, and passes batches to the transport.
 
 use super::{
     config::{SyslogPlan, Target},
@@ -9,16 +9,16 @@ use super::{
 };
 use crate::{
     model::{Record, write_integer},
-    sink::{Acknowledgement, Batch, BoxFuture, Context, Failure, Refusal, Sink},
+    sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink},
 };
 
 struct SyslogSink {
     plan: SyslogPlan,
     messages: Messages,
-    link: Link,
+    transport: Transport,
 }
 
-enum Link {
+enum Transport {
     Stream(StreamLink),
     Relp(RelpLink),
     Udp(UdpLink),
@@ -27,55 +27,60 @@ enum Link {
 
 pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
     let (plan, messages) = (plan.clone(), Messages::new(plan, context));
-    Box::new(SyslogSink { link: link(&plan), plan, messages })
+    Box::new(SyslogSink { transport: transport(&plan), plan, messages })
 }
 
-/// A connection, and with RELP a session: syslog itself has no word that asks for nothing.
+/// Opens a connection and, with RELP, a session. Syslog has no request that stores nothing, so
+/// nothing beyond this can be verified.
 pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
-    let what = match link(plan) {
-        Link::Stream(mut link) => {
+    let result = match transport(plan) {
+        Transport::Stream(mut link) => {
             link.reach().await?;
             link.close().await;
-            "takes the connection"
+            "accepts the connection"
         }
-        Link::Relp(mut link) => {
+        Transport::Relp(mut link) => {
             link.reach().await?;
             link.close().await;
-            "opens a session"
+            "accepts the RELP session"
         }
-        Link::Local(mut link) => {
+        Transport::Local(mut link) => {
             link.reach().await?;
-            "takes the connection"
+            "accepts the connection"
         }
-        Link::Udp(mut link) => {
+        Transport::Udp(mut link) => {
             link.reach().await?;
-            "has an address, and UDP says no more"
+            "resolves to an address; UDP cannot verify more"
         }
     };
-    Ok(format!("{} {what}", plan.target))
+
+    Ok(format!("{} {result}", plan.target))
 }
 
-fn link(plan: &SyslogPlan) -> Link {
+fn transport(plan: &SyslogPlan) -> Transport {
     match &plan.target {
-        Target::Udp { address } => Link::Udp(UdpLink::new(address)),
-        Target::Unix { path } => Link::Local(LocalLink::new(path.clone())),
+        Target::Udp { address } => Transport::Udp(UdpLink::new(address)),
+        Target::Unix { path } => Transport::Local(LocalLink::new(path.clone())),
         Target::Stream { address, tls } => {
-            Link::Stream(StreamLink::new(address, tls.as_ref(), plan.replay_on_reconnect))
+            Transport::Stream(StreamLink::new(address, tls.as_ref(), plan.replay_on_reconnect))
         }
         Target::Relp { address, tls } => {
-            Link::Relp(RelpLink::new(address, tls.as_ref(), plan.window))
+            Transport::Relp(RelpLink::new(address, tls.as_ref(), plan.window))
         }
     }
 }
 
-/// Space for a length, which is known when the message is there: most have four digits.
+/// A placeholder for the length of a message, which is known only after the message is written.
+/// Most lengths have four digits, so that the message need not be moved.
 const LENGTH: &[u8] = b"0000 ";
 
-/// Puts the length of a message before it, at `start` in the place of [`LENGTH`].
+/// Replaces the placeholder [`LENGTH`] at `start` by the length of the message, which begins at
+/// `message` and ends with `out` (RFC 6587, 3.4.1).
 fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
     let mut length = Vec::with_capacity(8);
     write_integer((out.len() - message) as u64, &mut length);
     length.push(b' ');
+
     if length.len() == LENGTH.len() {
         out[start..message].copy_from_slice(&length);
     } else {
@@ -84,10 +89,11 @@ fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
 }
 
 impl Sink for SyslogSink {
-    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), Refusal> {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let Self { plan, messages, .. } = self;
         let framed = matches!(plan.target, Target::Stream { .. });
         let mut truncated = false;
+
         batch.push(record, |out| {
             let start = out.len();
             if framed && !plan.newline {
@@ -102,6 +108,7 @@ impl Sink for SyslogSink {
             }
             Ok(start)
         })?;
+
         if truncated {
             batch.note_truncated();
         }
@@ -113,21 +120,21 @@ impl Sink for SyslogSink {
         batch: &'a Batch,
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
-            match &mut self.link {
-                Link::Stream(link) => link.deliver(batch).await,
-                Link::Relp(link) => link.deliver(batch).await,
-                Link::Udp(link) => link.deliver(batch).await,
-                Link::Local(link) => link.deliver(batch).await,
+            match &mut self.transport {
+                Transport::Stream(link) => link.deliver(batch).await,
+                Transport::Relp(link) => link.deliver(batch).await,
+                Transport::Udp(link) => link.deliver(batch).await,
+                Transport::Local(link) => link.deliver(batch).await,
             }
         })
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            match self.link {
-                Link::Stream(link) => link.close().await,
-                Link::Relp(link) => link.close().await,
-                Link::Udp(_) | Link::Local(_) => {}
+            match self.transport {
+                Transport::Stream(link) => link.close().await,
+                Transport::Relp(link) => link.close().await,
+                Transport::Udp(_) | Transport::Local(_) => {}
             }
         })
     }
@@ -138,14 +145,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_of_any_size_stands_before_its_message() {
+    fn writes_a_length_of_any_size() {
         for length in [0, 9, 999, 1_000, 9_999, 10_000, 123_456] {
             let mut out = b"before".to_vec();
             out.extend_from_slice(LENGTH);
             out.resize(out.len() + length, b'x');
             write_length(6, 11, &mut out);
-            let wanted = format!("before{length} {}", "x".repeat(length));
-            assert!(out == wanted.as_bytes(), "{length}");
+            let expected = format!("before{length} {}", "x".repeat(length));
+            assert!(out == expected.as_bytes(), "{length}");
         }
     }
 }

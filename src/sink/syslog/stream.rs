@@ -1,9 +1,9 @@
-//! TCP and TLS, to a receiver that never says a word: everything it would tell us, it tells by
-//! hanging up. So the reading side is looked at before and after every batch, and a batch counts
-//! only when the send queue has given up the last byte of it.
+//! Syslog over TCP and TLS. A receiver sends nothing in this direction of the protocol, and reports
+//! trouble only by closing the connection. Therefore the reading side is checked before and after
+//! every batch, and a batch counts as delivered only when its last byte has left the send queue.
 //!
-//! What the peer's kernel has and its process never reads, no sender can see. So after a
-//! connection was lost, the last records that were confirmed go out once more: the replay window.
+//! A sender cannot detect what the peer's kernel acknowledged and its process never read. Therefore
+//! the last confirmed records are sent again after a lost connection: the replay window.
 
 use std::{
     collections::VecDeque,
@@ -33,181 +33,200 @@ use super::{
 use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A TLS 1.3 server refuses a client's certificate after the client's handshake has succeeded:
-/// the refusal is a round trip away. So the first batch waits this long for it.
-const GRACE: Duration = Duration::from_millis(150);
-const GOODBYE: Duration = Duration::from_secs(2);
-/// The send queue is looked at again after this, and then after twice as long, up to the last.
-const FIRST_LOOK: Duration = Duration::from_micros(100);
-const LAST_LOOK: Duration = Duration::from_millis(20);
+/// A TLS 1.3 server rejects a client certificate only after the client's handshake has succeeded, so
+/// its alert arrives one round trip later. The first batch waits this long for it.
+const ALERT_WAIT: Duration = Duration::from_millis(150);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The send queue is checked in intervals that double from the minimum to the maximum.
+const MIN_CHECK_INTERVAL: Duration = Duration::from_micros(100);
+const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Frames over one connection after another.
+/// Delivers frames over one connection after another.
 pub(super) struct StreamLink {
     address: String,
     tls: Option<Tls>,
-    link: Option<Arc<Link>>,
+    connection: Option<Arc<Connection>>,
     window: Arc<Mutex<ReplayWindow>>,
 }
 
-/// One connection. A proof may outlive the sink's interest in it.
-struct Link {
+/// One connection. A pending acknowledgement can hold it longer than the sink does.
+struct Connection {
     address: String,
     stream: Mutex<Box<dyn Stream>>,
     queue: SendQueue,
     written: Arc<AtomicU64>,
-    /// The first batch is through, and nobody hung up.
-    proven: AtomicBool,
+    /// Whether the receiver has accepted the client certificate: the first batch was acknowledged
+    /// and no alert followed.
+    accepted: AtomicBool,
     lost: AtomicBool,
 }
 
-/// The last confirmed frames.
+/// The frames of the last confirmed records.
 struct ReplayWindow {
-    /// How many records it holds at most.
+    /// The number of records to keep.
     records: usize,
+    /// The number of records in `batches`.
     held: usize,
+    /// The number of records and the frames, per batch and oldest first.
     batches: VecDeque<(usize, Vec<u8>)>,
-    /// The connection that they went over is gone.
+    /// Whether the connection of these records was lost, so that they must be sent again.
     due: bool,
 }
 
 impl StreamLink {
+    /// `replay` is the number of records in the replay window.
     pub(super) fn new(address: &str, tls: Option<&Tls>, replay: usize) -> Self {
         let window =
             ReplayWindow { records: replay, held: 0, batches: VecDeque::new(), due: false };
         Self {
             address: address.to_owned(),
             tls: tls.cloned(),
-            link: None,
+            connection: None,
             window: Arc::new(Mutex::new(window)),
         }
     }
 
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
-        let link = self.open_link().await?;
-        if let Err(error) = link.write(batch.bytes()).await {
+        let connection = self.open_connection().await?;
+        if let Err(error) = connection.write(batch.bytes()).await {
             self.window.lock().await.due = true;
-            self.link = None;
+            self.connection = None;
             return Err(lost(&self.address, &error));
         }
-        let target = link.written.load(Ordering::Relaxed);
+
+        // The acknowledgement must not borrow the batch, so it copies the part for the window.
+        let target = connection.written.load(Ordering::Relaxed);
         let window = Arc::clone(&self.window);
         let tail = window.lock().await.tail(batch);
+
         Ok(Acknowledgement::Pending(Box::pin(async move {
-            let drained = link.drained(target).await;
+            let acknowledged = connection.wait_until_acknowledged(target).await;
             let mut window = window.lock().await;
-            match drained {
+            match acknowledged {
                 Ok(()) => {
-                    window.keep(tail);
+                    window.push(tail);
                     Ok(Receipt::default())
                 }
                 Err(error) => {
                     window.due = true;
-                    link.lost.store(true, Ordering::Relaxed);
-                    Err(lost(&link.address, &error))
+                    connection.lost.store(true, Ordering::Relaxed);
+                    Err(lost(&connection.address, &error))
                 }
             }
         })))
     }
 
-    /// Connects, and waits whether the receiver refuses our certificate.
+    /// Connects, and waits for an alert that rejects the client certificate.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
-        let link = self.open_link().await?;
-        link.drained(0).await.map_err(|error| lost(&self.address, &error))
+        let connection = self.open_connection().await?;
+        connection.wait_until_acknowledged(0).await.map_err(|error| lost(&self.address, &error))
     }
 
-    /// The connection in use, or a new one on which the replay window goes first.
-    async fn open_link(&mut self) -> Result<Arc<Link>, Failure> {
-        if let Some(link) = self.link.as_ref().filter(|link| !link.lost.load(Ordering::Relaxed)) {
-            return Ok(Arc::clone(link));
+    /// Returns the current connection, or a new one after the replay window has been sent on it if
+    /// it is due.
+    async fn open_connection(&mut self) -> Result<Arc<Connection>, Failure> {
+        let is_usable = |current: &&Arc<Connection>| !current.lost.load(Ordering::Relaxed);
+        if let Some(connection) = self.connection.as_ref().filter(is_usable) {
+            return Ok(Arc::clone(connection));
         }
-        self.link = None;
+
+        self.connection = None;
         let connected = connect(&self.address, self.tls.as_ref()).await?;
-        let link = Arc::new(Link::new(&self.address, connected));
+        let connection = Arc::new(Connection::new(&self.address, connected));
+
         let mut window = self.window.lock().await;
         if window.due {
             tracing::warn!(
                 address = self.address,
                 records = window.held,
-                "the connection was lost: the last records go out once more"
+                "the connection was lost; the last confirmed records are sent again"
             );
             for (_, bytes) in &window.batches {
-                link.write(bytes).await.map_err(|error| lost(&self.address, &error))?;
+                connection.write(bytes).await.map_err(|error| lost(&self.address, &error))?;
             }
             window.due = false;
         }
-        self.link = Some(Arc::clone(&link));
-        Ok(link)
+
+        self.connection = Some(Arc::clone(&connection));
+        Ok(connection)
     }
 
     pub(super) async fn close(self) {
-        if let Some(link) = self.link {
-            let _ = timeout(GOODBYE, link.goodbye()).await;
+        if let Some(connection) = self.connection {
+            let _ = timeout(CLOSE_TIMEOUT, connection.shut_down()).await;
         }
     }
 }
 
-impl Link {
+impl Connection {
     fn new(address: &str, connected: Connected) -> Self {
         Self {
             address: address.to_owned(),
             stream: Mutex::new(connected.stream),
             queue: connected.queue,
             written: connected.written,
-            proven: AtomicBool::new(!connected.is_tls),
+            accepted: AtomicBool::new(!connected.is_tls),
             lost: AtomicBool::new(false),
         }
     }
 
-    /// Gives whole frames to the kernel, if the receiver is still there.
+    /// Writes whole frames, if the receiver has not closed the connection.
     async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
-        still_open(&mut stream, Duration::ZERO).await?;
+        check_open(&mut stream, Duration::ZERO).await?;
+
         let written = timeout(WRITE_TIMEOUT, async {
             stream.write_all(bytes).await?;
             stream.flush().await
         });
-        written.await.map_err(|_| io::Error::other("the receiver takes nothing more"))?
+        written.await.map_err(|_| io::Error::other("the receiver accepts no more data"))?
     }
 
-    /// Waits until the peer's kernel has acknowledged so many bytes, and nobody has hung up.
-    async fn drained(&self, target: u64) -> io::Result<()> {
+    /// Waits until the peer's kernel has acknowledged the first `target` bytes of this connection
+    /// and the receiver has not closed it.
+    async fn wait_until_acknowledged(&self, target: u64) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
-        let (began, mut look) = (Instant::now(), FIRST_LOOK);
+        let (start, mut interval) = (Instant::now(), MIN_CHECK_INTERVAL);
+
         loop {
             let queued = self.queue.bytes()?;
             if self.written.load(Ordering::Relaxed).saturating_sub(queued) >= target {
-                let proven = self.proven.load(Ordering::Relaxed);
-                still_open(&mut stream, if proven { Duration::ZERO } else { GRACE }).await?;
-                self.proven.store(true, Ordering::Relaxed);
+                let accepted = self.accepted.load(Ordering::Relaxed);
+                let wait = if accepted { Duration::ZERO } else { ALERT_WAIT };
+                check_open(&mut stream, wait).await?;
+                self.accepted.store(true, Ordering::Relaxed);
                 return Ok(());
             }
-            if began.elapsed() > USER_TIMEOUT {
-                return Err(io::Error::other("the receiver does not acknowledge what was sent"));
+
+            if start.elapsed() > USER_TIMEOUT {
+                return Err(io::Error::other("the receiver does not acknowledge the data"));
             }
-            still_open(&mut stream, look).await?;
-            look = (look * 2).min(LAST_LOOK);
+            check_open(&mut stream, interval).await?;
+            interval = (interval * 2).min(MAX_CHECK_INTERVAL);
         }
     }
 
-    /// Ends the stream in good order and waits for the receiver to have read to the end.
-    async fn goodbye(&self) -> io::Result<()> {
+    /// Ends the stream and waits until the receiver has read all of it and closes its side.
+    async fn shut_down(&self) -> io::Result<()> {
         let mut stream = self.stream.lock().await;
         stream.shutdown().await?;
         stream.read(&mut [0; 64]).await.map(drop)
     }
 }
 
-/// An error if the receiver hangs up meanwhile. Anything that it says is beside the point.
-async fn still_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
-    let mut said = [0; 256];
+/// Fails if the receiver closes the connection within `wait`. Data from the receiver is ignored.
+async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
+    let mut buffer = [0; 256];
     let read = if wait.is_zero() {
-        // The runtime hears of what has come when a task yields. A timer would cost a millisecond.
+        // The runtime updates the readiness of the socket only when a task yields. A timer would
+        // take at least a millisecond.
         yield_now().await;
-        let mut read = pin!(stream.read(&mut said));
+        let mut read = pin!(stream.read(&mut buffer));
         poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await
     } else {
-        timeout(wait, stream.read(&mut said)).await.map_or(Poll::Pending, Poll::Ready)
+        timeout(wait, stream.read(&mut buffer)).await.map_or(Poll::Pending, Poll::Ready)
     };
+
     match read {
         Poll::Ready(Ok(0)) => Err(io::Error::other("the receiver closed the connection")),
         Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
@@ -216,20 +235,22 @@ async fn still_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<
 }
 
 impl ReplayWindow {
-    /// As much of a batch as the window could hold: its last records.
+    /// The last records of a batch, as many as the window can hold: their number and frames.
     fn tail(&self, batch: &Batch) -> (usize, Vec<u8>) {
-        let kept = batch.len().min(self.records);
-        let bytes = match batch.items().get(batch.len() - kept) {
-            Some(first) => batch.from(first),
+        let count = batch.len().min(self.records);
+        let bytes = match batch.items().get(batch.len() - count) {
+            Some(first) => batch.bytes_from(first),
             None => &[],
         };
-        (kept, bytes.to_vec())
+        (count, bytes.to_vec())
     }
 
-    fn keep(&mut self, tail: (usize, Vec<u8>)) {
+    /// Adds confirmed records, and drops the oldest batches that the window no longer needs.
+    fn push(&mut self, tail: (usize, Vec<u8>)) {
         if self.records == 0 {
             return;
         }
+
         self.held += tail.0;
         self.batches.push_back(tail);
         while let Some((oldest, _)) = self.batches.front()
@@ -254,45 +275,51 @@ mod tests {
         batch
     }
 
-    /// What its kernel still takes counts; then it is given up, and nobody waits for ever.
+    /// What the receiver's kernel still accepts counts as delivered. After that, delivery fails
+    /// within a bounded time.
     #[tokio::test(start_paused = true)]
-    async fn a_receiver_that_never_reads_again_is_given_up() {
+    async fn fails_if_the_receiver_stops_reading() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mut link = StreamLink::new(&address, None, 0);
         let mut large = Batch::default();
         large.push_encoded(EventId::from_bytes([1; 20]), &vec![b'x'; 1 << 20]);
-        let began = Instant::now();
+
+        let start = Instant::now();
         let failure = loop {
             match link.deliver(&large).await {
                 Ok(acknowledgement) => match acknowledgement.wait().await {
-                    Ok(_) => assert!(began.elapsed() < WRITE_TIMEOUT * 2, "who reads this?"),
+                    Ok(_) => assert!(start.elapsed() < WRITE_TIMEOUT * 2, "the kernel still reads"),
                     Err(failure) => break failure,
                 },
                 Err(failure) => break failure,
             }
         };
-        let said = failure.to_string();
+
+        let message = failure.to_string();
         assert!(
-            said.contains("takes nothing more") || said.contains("does not acknowledge"),
-            "{said}"
+            message.contains("accepts no more data") || message.contains("does not acknowledge"),
+            "{message}"
         );
         assert!(matches!(failure, Failure::Retry { .. } | Failure::Broken { .. }));
-        assert!(began.elapsed() >= WRITE_TIMEOUT.min(USER_TIMEOUT));
+        assert!(start.elapsed() >= WRITE_TIMEOUT.min(USER_TIMEOUT));
     }
 
     #[test]
-    fn the_window_holds_the_last_records_and_not_many_more() {
+    fn replay_window_holds_the_last_records() {
         let mut window = ReplayWindow { records: 5, held: 0, batches: VecDeque::new(), due: false };
         assert_eq!(window.tail(&batch(9)), (5, vec![4, 5, 6, 7, 8]));
+
         for _ in 0..4 {
             let tail = window.tail(&batch(3));
-            window.keep(tail);
+            window.push(tail);
             assert!(window.held <= 8, "{}", window.held);
         }
         assert!(window.held >= 5);
-        let mut none = ReplayWindow { records: 0, held: 0, batches: VecDeque::new(), due: false };
-        none.keep(none.tail(&batch(3)));
-        assert!(none.batches.is_empty());
+
+        let mut disabled =
+            ReplayWindow { records: 0, held: 0, batches: VecDeque::new(), due: false };
+        disabled.push(disabled.tail(&batch(3)));
+        assert!(disabled.batches.is_empty());
     }
 }

@@ -15,7 +15,10 @@ use rdkafka::{
     producer::{BaseProducer, Producer},
 };
 
-use super::{cache, eventually, free_port, fs, line::Line, rsyslog::write_pki, servers::Server};
+use super::{
+    cache, eventually, faulty_proxy::FaultyProxy, free_port, fs, rsyslog::write_pki,
+    servers::Server,
+};
 
 pub struct Broker {
     /// In the clear.
@@ -23,7 +26,7 @@ pub struct Broker {
     /// TLS, with the users below.
     pub secure: String,
     /// In the clear, behind a line.
-    pub line: Line,
+    pub line: FaultyProxy,
     /// For whoever has a token, which only says of itself whom it is for.
     pub entra: String,
     directory: tempfile::TempDir,
@@ -62,7 +65,7 @@ impl Broker {
         let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
         let [port, controller, secure, behind, entra] = std::array::from_fn(|_| free_port());
-        let line = Line::to(behind);
+        let line = FaultyProxy::to(behind);
         let ports = Ports { port, controller, secure, behind, line: line.port, entra };
         fs(directory.path().join("server.properties"), &(properties(&d, &ports) + property + "\n"));
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());

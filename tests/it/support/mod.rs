@@ -5,8 +5,8 @@ pub mod broker;
 pub mod endpoint;
 pub mod entra;
 pub mod faults;
+pub mod faulty_proxy;
 pub mod hec;
-pub mod line;
 #[cfg(feature = "object_store")]
 pub mod objects;
 pub mod provider;

@@ -1,4 +1,5 @@
-//! A real rsyslog: TCP, TLS with client certificates, UDP and a local socket, all on loopback.
+//! A real rsyslog with inputs for TCP, TLS with client certificates, UDP, RELP and a Unix socket,
+//! all on the loopback address. It writes each message as one line of JSON to a file.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,11 +27,13 @@ impl Rsyslog {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_pki(directory.path());
+
         let [tcp, tls, udp, relp, relps] = std::array::from_fn(|_| free_port());
         let d = directory.path().display();
         let text = configuration(&d.to_string(), tcp, tls, udp)
             + &relp_inputs(&d.to_string(), relp, relps);
         fs(directory.path().join("rsyslog.conf"), &text);
+
         let child = Self::spawn(directory.path());
         let server = Self { directory, child, tcp, tls, udp, relp, relps };
         server.wait_until_up();
@@ -57,10 +60,10 @@ impl Rsyslog {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             });
         }
-        eventually("rsyslog has its local socket", || self.unix().exists());
+        eventually("rsyslog has created its Unix socket", || self.unix().exists());
     }
 
-    /// Killed at once, and started again: what it had in memory is gone.
+    /// Kills rsyslog and starts it again. Messages in its memory are lost.
     pub fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -71,11 +74,11 @@ impl Rsyslog {
         self.wait_until_up();
     }
 
-    /// What it was writing when it was killed would run into what it writes next.
+    /// Removes an incomplete last line, which would run into the next message.
     fn drop_torn_line(&self) {
         let Ok(text) = std::fs::read(self.file("out.jsonl")) else { return };
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        std::fs::write(self.file("out.jsonl"), &text[..whole]).unwrap();
+        let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        std::fs::write(self.file("out.jsonl"), &text[..complete]).unwrap();
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -86,11 +89,12 @@ impl Rsyslog {
         self.file("log.sock")
     }
 
-    /// What has arrived so far, as rsyslog understood it: input, pri, host, app, msgid, msg.
+    /// The messages that have arrived so far, as rsyslog parsed them: objects with `input`, `pri`,
+    /// `ts`, `host`, `app`, `msgid` and `msg`.
     pub fn messages(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.file("out.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |at| &text[..=at]);
-        whole
+        let complete = text.rfind('\n').map_or("", |at| &text[..=at]);
+        complete
             .lines()
             .map(|line| {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -98,7 +102,7 @@ impl Rsyslog {
             .collect()
     }
 
-    /// Waits for this many messages.
+    /// Waits for at least this many messages, and returns all of them.
     pub fn expect(&self, count: usize) -> Vec<serde_json::Value> {
         eventually(&format!("rsyslog has {count} messages"), || self.messages().len() >= count);
         self.messages()
@@ -144,10 +148,12 @@ input(type="imrelp" address="127.0.0.1" port="{relps}" ruleset="all" name="relps
     )
 }
 
-/// `ca.pem`, and certificate and key for `server`, `client`, and `rogue`, whom another CA vouches for.
+/// Writes `ca.pem`, and a certificate and key for each of `server`, `client` and `rogue`. The
+/// certificate of `rogue` is issued by another CA.
 pub fn write_pki(directory: &Path) {
     let ca = authority();
     let other = authority();
+
     fs(directory.join("ca.pem"), &ca.0);
     for (name, issuer) in [("server", &ca.1), ("client", &ca.1), ("rogue", &other.1)] {
         let mut params = CertificateParams::new(vec![
@@ -156,10 +162,12 @@ pub fn write_pki(directory: &Path) {
             "127.0.0.1".to_owned(),
         ])
         .unwrap();
-        // Without a name of its own a certificate has its issuer's, and passes for self-signed.
+        // Without a common name the certificate has the same name as its issuer, and looks
+        // self-signed.
         params.distinguished_name.push(DnType::CommonName, format!("{name}.test"));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
         fs(directory.join(format!("{name}.pem")), &certificate.pem());
@@ -167,6 +175,7 @@ pub fn write_pki(directory: &Path) {
     }
 }
 
+/// A new certificate authority: its certificate as PEM, and the issuer.
 fn authority() -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

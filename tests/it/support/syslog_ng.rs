@@ -1,5 +1,5 @@
-//! A real syslog-ng, which takes octet counting on one port and lines on another, and neither for
-//! the other.
+//! A real syslog-ng, which accepts octet counting on one port and newlines on another one. Each
+//! port accepts only its own framing.
 
 use std::{
     path::PathBuf,
@@ -11,7 +11,9 @@ use super::{cache, eventually, free_port, fs};
 pub struct SyslogNg {
     directory: tempfile::TempDir,
     child: Child,
-    pub bytes: u16,
+    /// The port for octet counting.
+    pub counted: u16,
+    /// The port for newlines.
     pub lines: u16,
 }
 
@@ -19,20 +21,23 @@ impl SyslogNg {
     pub fn new() -> Self {
         let root = cache("SYSLOG_NG", "syslog-ng");
         let directory = tempfile::tempdir().unwrap();
-        let (bytes, lines) = (free_port(), free_port());
+
+        let (counted, lines) = (free_port(), free_port());
         let d = directory.path().display();
         fs(
             directory.path().join("syslog-ng.conf"),
             &format!(
                 r#"@version: 3.38
 options {{ keep-hostname(yes); stats-freq(0); log-msg-size(65536); log-fifo-size(200000); }};
-source bytes {{ syslog(ip("127.0.0.1") transport("tcp") port({bytes})); }};
+source counted {{ syslog(ip("127.0.0.1") transport("tcp") port({counted})); }};
 source lines {{ network(ip("127.0.0.1") transport("tcp") port({lines})); }};
 destination out {{ file("{d}/out.jsonl" template("$(format-json pri=$PRI host=$HOST app=$PROGRAM msgid=$MSGID ts=$ISODATE msg=$MESSAGE)\n")); }};
-log {{ source(bytes); source(lines); destination(out); }};
+log {{ source(counted); source(lines); destination(out); }};
 "#
             ),
         );
+
+        // The package is unpacked below `root`, so the paths of its libraries are given explicitly.
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let libraries: Vec<String> = ["usr/lib/syslog-ng", "usr/lib", "lib"]
             .into_iter()
@@ -53,8 +58,9 @@ log {{ source(bytes); source(lines); destination(out); }};
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self { directory, child, bytes, lines };
-        for port in [bytes, lines] {
+
+        let server = Self { directory, child, counted, lines };
+        for port in [counted, lines] {
             eventually("syslog-ng listens", || {
                 std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
             });
@@ -66,7 +72,7 @@ log {{ source(bytes); source(lines); destination(out); }};
         self.directory.path().join("out.jsonl")
     }
 
-    /// Waits for this many messages.
+    /// Waits for at least this many messages, and returns all of them.
     pub fn expect(&self, count: usize) -> Vec<serde_json::Value> {
         let lines = || std::fs::read_to_string(self.out()).unwrap_or_default();
         eventually(&format!("syslog-ng has {count} messages"), || {

@@ -1,21 +1,24 @@
-//! RELP's frames: `TXNR SP COMMAND SP DATALEN [SP DATA] LF`.
+//! RELP frames: `TXNR SP COMMAND SP DATALEN [SP DATA] LF`.
 //!
-//! Source: the RELP specification, and librelp, which on the wire leaves out `SP DATA` where
-//! DATALEN is 0 and begins the data of `rsp` with the three digits of the code.
+//! Source: the RELP specification (`doc/relp.html` of librelp), and librelp itself, which omits
+//! `SP DATA` if DATALEN is 0 and begins the data of `rsp` with a status code of three digits.
+//! Anything else is an error: the parser never guesses and never panics.
 
 use crate::model::write_integer;
 
-/// Transaction numbers go from 1 to here, and then from 1 again; 0 is a server's hint.
+/// The last transaction number, after which numbering restarts at 1. A server uses 0 for frames that
+/// are not replies.
 pub(super) const LAST_NUMBER: u32 = 999_999_999;
-/// No answer to us is longer: a code, a sentence, some offers.
-const MAX_ANSWER: usize = 64 << 10;
+/// The maximum length of the data of a reply, in bytes. A reply has a status code, a message, and for
+/// `open` a few offers.
+const MAX_REPLY: usize = 64 << 10;
 
-/// What a server says.
+/// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RelpReply {
-    /// `rsp`: to which transaction, the code, and the words after it.
+    /// `rsp`: the transaction number, the status code, and the message after it on the first line.
     Response { number: u32, code: u16, text: String },
-    /// It will hear nothing more.
+    /// `serverclose`: the server accepts no more frames.
     ServerClose,
 }
 
@@ -23,10 +26,11 @@ pub(super) enum RelpReply {
 pub(super) enum FrameError {
     #[error("the receiver does not speak RELP")]
     NotRelp,
-    #[error("the receiver's answer has more than {MAX_ANSWER} bytes")]
+    #[error("the receiver sent a reply of more than {MAX_REPLY} bytes")]
     TooLong,
 }
 
+/// Appends one frame.
 pub(super) fn write(number: u32, command: &str, data: &[u8], out: &mut Vec<u8>) {
     write_integer(number.into(), out);
     out.push(b' ');
@@ -40,21 +44,24 @@ pub(super) fn write(number: u32, command: &str, data: &[u8], out: &mut Vec<u8>) 
     out.push(b'\n');
 }
 
+/// The transaction number that follows `number`.
 pub(super) fn next(number: u32) -> u32 {
     if number >= LAST_NUMBER { 1 } else { number + 1 }
 }
 
-/// Reads one answer from the front of what has come; `None` if there is not all of it yet. Gives
-/// the bytes that it took.
+/// Parses one reply from the beginning of the received bytes, and returns it with its length in
+/// bytes. Returns `None` if the reply is incomplete.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameError> {
     let mut at = 0;
     let Some(number) = field(bytes, &mut at, 9)? else { return Ok(None) };
     let Some(command) = field(bytes, &mut at, 32)? else { return Ok(None) };
     let Some(length) = length(bytes, &mut at)? else { return Ok(None) };
     let number: u32 = parse(number)?;
-    if length > MAX_ANSWER {
+    if length > MAX_REPLY {
         return Err(FrameError::TooLong);
     }
+
+    // A space precedes the data, if there is any.
     if length > 0 {
         at += 1;
     }
@@ -64,15 +71,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameErro
         Some(b'\n') => {}
         Some(_) => return Err(FrameError::NotRelp),
     }
-    let answer = match command {
+
+    let reply = match command {
         "rsp" => response(number, data),
         "serverclose" => RelpReply::ServerClose,
         _ => return Err(FrameError::NotRelp),
     };
-    Ok(Some((answer, at + length + 1)))
+    Ok(Some((reply, at + length + 1)))
 }
 
-/// Text up to a blank, which is passed over. At most `max` bytes of it.
+/// Parses a field of at most `max` bytes up to a space, and skips the space.
 fn field<'a>(bytes: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a str>, FrameError> {
     let rest = &bytes[*at..];
     match rest.iter().take(max + 1).position(|b| *b == b' ') {
@@ -85,7 +93,7 @@ fn field<'a>(bytes: &'a [u8], at: &mut usize, max: usize) -> Result<Option<&'a s
     }
 }
 
-/// DATALEN, up to what ends it: a blank, or the line end of a frame without data.
+/// Parses DATALEN up to its delimiter: a space, or the line feed of a frame without data.
 fn length(bytes: &[u8], at: &mut usize) -> Result<Option<usize>, FrameError> {
     let rest = &bytes[*at..];
     match rest.iter().take(10).position(|b| !b.is_ascii_digit()) {
@@ -103,12 +111,13 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
     text.parse().map_err(|_| FrameError::NotRelp)
 }
 
-/// An `rsp` without a code is taken for a refusal: what is not said is not delivered.
+/// Parses the data of an `rsp`. Without a status code its code is 0, which is a rejection: only an
+/// explicit 200 is an acknowledgement.
 fn response(number: u32, data: &[u8]) -> RelpReply {
     let text = String::from_utf8_lossy(data);
-    let (code, words) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
-    let words = words.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
-    RelpReply::Response { number, code: code.parse().unwrap_or(0), text: words.collect() }
+    let (code, message) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
+    let message = message.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
+    RelpReply::Response { number, code: code.parse().unwrap_or(0), text: message.collect() }
 }
 
 #[cfg(test)]
@@ -122,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn parses_replies_and_rejects_other_bytes() {
         let open = "1 rsp 93 200 OK\nrelp_version=0\nrelp_software=librelp,1.11.0,http://librelp.adiscon.com\ncommands=syslog\n";
-        for (bytes, want) in [
+        for (bytes, expected) in [
             ("2 rsp 6 200 OK\n", Some(response(2, 200, "OK"))),
             ("1 rsp 20 500 command disabled\n", Some(response(1, 500, "command disabled"))),
             ("3 rsp 0\n", Some(response(3, 0, ""))),
@@ -135,12 +144,15 @@ mod tests {
             ("", None),
         ] {
             let read = read(bytes.as_bytes()).unwrap();
-            assert_eq!(read.as_ref().map(|(_, took)| *took), want.as_ref().map(|_| bytes.len()));
-            assert_eq!(read.map(|(answer, _)| answer), want, "{bytes}");
+            let length = read.as_ref().map(|(_, length)| *length);
+            assert_eq!(length, expected.as_ref().map(|_| bytes.len()));
+            assert_eq!(read.map(|(reply, _)| reply), expected, "{bytes}");
         }
-        let (answer, took) = read(open.as_bytes()).unwrap().unwrap();
-        assert!(matches!(answer, RelpReply::Response { number: 1, code: 200, .. }));
-        assert_eq!(took, open.len());
+
+        let (reply, length) = read(open.as_bytes()).unwrap().unwrap();
+        assert!(matches!(reply, RelpReply::Response { number: 1, code: 200, .. }));
+        assert_eq!(length, open.len());
+
         for bad in [
             "HTTP/1.1 400 Bad Request\r\n",
             "x rsp 6 200 OK\n",
@@ -155,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_begin_anew_before_they_end() {
+    fn transaction_numbers_restart_at_one() {
         assert_eq!((next(1), next(LAST_NUMBER - 1), next(LAST_NUMBER)), (2, LAST_NUMBER, 1));
     }
 
     #[test]
-    fn frames() {
+    fn writes_frames_with_and_without_data() {
         let mut out = Vec::new();
         write(2, "syslog", b"<134>a\nb", &mut out);
         write(3, "close", b"", &mut out);
@@ -169,9 +181,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_comes_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Ok(Some((_, took))) = read(&bytes) {
-                prop_assert!(took <= bytes.len());
+        fn never_panics_on_received_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(Some((_, length))) = read(&bytes) {
+                prop_assert!(length <= bytes.len());
             }
         }
     }

@@ -1,8 +1,9 @@
-//! RELP: syslog with an answer to every message. Acknowledgement: `200` for the message's transaction, which
-//! says that the receiving daemon has it (for rsyslog: in its queue).
+//! RELP: syslog with a reply to every message.
 //!
-//! At most a window of messages is unanswered at a time. Numbers begin at 1 on each connection,
-//! and what was not answered goes out again under new ones.
+//! Acknowledgement: `200` for the transaction of a message, which means that the receiving daemon
+//! has the message (for rsyslog: in its queue). At most `window` messages are unacknowledged at a
+//! time. Transaction numbers begin at 1 on each connection, and messages without a reply are sent
+//! again with new numbers.
 
 mod frame;
 mod session;
@@ -15,6 +16,7 @@ use self::session::Session;
 use super::{config::Tls, connection::connect};
 use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
+/// Delivers messages over one session after another.
 pub(super) struct RelpLink {
     address: String,
     tls: Option<Tls>,
@@ -34,20 +36,24 @@ impl RelpLink {
             let first = session.sent();
             if let Err(failure) = session.send(batch).await {
                 self.session = None;
-                return Err(Failure::partly(session.answered_of(first, batch.len()), failure));
+                return Err(Failure::partial(session.acknowledged_of(first, batch.len()), failure));
             }
             first
         };
+
         let records = batch.len();
         Ok(Acknowledgement::Pending(Box::pin(async move {
             let mut session = session.lock().await;
             match session.wait_for(first + records as u64).await {
                 Ok(()) => Ok(Receipt::default()),
-                Err(failure) => Err(Failure::partly(session.answered_of(first, records), failure)),
+                Err(failure) => {
+                    Err(Failure::partial(session.acknowledged_of(first, records), failure))
+                }
             }
         })))
     }
 
+    /// Connects and opens a session.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         self.open_session().await.map(drop)
     }
@@ -58,6 +64,7 @@ impl RelpLink {
         {
             return Ok(Arc::clone(session));
         }
+
         let connected = connect(&self.address, self.tls.as_ref()).await?;
         let session = Session::open(&self.address, connected.stream, self.window).await?;
         let session = Arc::new(Mutex::new(session));

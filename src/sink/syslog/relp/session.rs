@@ -1,4 +1,6 @@
-//! One RELP connection, from `open` to `close`.
+//! One RELP session, from `open` to `close`.
+//!
+//! A message counts as acknowledged only when it and all messages before it have the reply 200.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -13,35 +15,40 @@ use crate::sink::{
     syslog::connection::{Stream, lost},
 };
 
-/// How long the receiver may take for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
-const GOODBYE: Duration = Duration::from_secs(2);
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long the receiver may take to reply, and to accept a chunk of frames.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long replies are still read from a connection that can no longer be written to.
+const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(1);
+/// The offers of the `open` command.
 const OFFERS: &str = concat!(
     "relp_version=0\nrelp_software=secure-score-forwarder,",
     env!("CARGO_PKG_VERSION"),
     ",-\ncommands=syslog"
 );
-/// Bytes of frames that go to the kernel in one call.
+/// Bytes of frames that are written with one call.
 const CHUNK: usize = 256 << 10;
 
 pub(super) struct Session {
     address: String,
     stream: Box<dyn Stream>,
     window: usize,
-    /// The last number used.
+    /// The last transaction number that was used.
     number: u32,
-    /// Messages written, and not answered: their numbers and whether an answer has come out of
-    /// its turn. The front one has none.
+    /// The window: transaction numbers of messages, and whether the reply has arrived. The first
+    /// message is always without a reply; later ones can be acknowledged out of order.
     open: VecDeque<(u32, bool)>,
-    /// Messages written on this connection, and how many of the first of them are answered.
+    /// Messages sent in this session.
     sent: u64,
-    answered: u64,
+    /// How many of these, counted from the first one, are acknowledged without a gap.
+    acknowledged: u64,
+    /// Received bytes that are not parsed yet.
     incoming: Vec<u8>,
     alive: bool,
 }
 
 impl Session {
+    /// Opens a session on a new connection.
     pub(super) async fn open(
         address: &str,
         stream: Box<dyn Stream>,
@@ -54,18 +61,20 @@ impl Session {
             number: 1,
             open: VecDeque::new(),
             sent: 0,
-            answered: 0,
+            acknowledged: 0,
             incoming: Vec::new(),
             alive: true,
         };
+
         let mut offer = Vec::new();
         frame::write(1, "open", OFFERS.as_bytes(), &mut offer);
         session.write(&offer).await?;
-        match session.next_answer().await? {
+
+        match session.next_reply().await? {
             RelpReply::Response { number: 1, code: 200, .. } => Ok(session),
-            RelpReply::Response { code, text, .. } => {
-                Err(Failure::misconfigured(format!("{address} refuses the session: {code} {text}")))
-            }
+            RelpReply::Response { code, text, .. } => Err(Failure::misconfigured(format!(
+                "{address} rejected the session: {code} {text}"
+            ))),
             RelpReply::ServerClose => Err(session.gone("the receiver closed the session")),
         }
     }
@@ -74,89 +83,97 @@ impl Session {
         self.alive
     }
 
+    /// The number of messages sent in this session.
     pub(super) fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Of `records` messages from the `first` on, how many of the first are answered.
-    pub(super) fn answered_of(&self, first: u64, records: usize) -> usize {
-        usize::try_from(self.answered.saturating_sub(first)).map_or(records, |n| n.min(records))
+    /// How many of `records` messages, counted from the message `first`, are acknowledged without a
+    /// gap.
+    pub(super) fn acknowledged_of(&self, first: u64, records: usize) -> usize {
+        usize::try_from(self.acknowledged.saturating_sub(first)).map_or(records, |n| n.min(records))
     }
 
-    /// Writes every message, never more of them unanswered than the window holds.
+    /// Sends every message of a batch, and keeps at most `window` messages unacknowledged.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<(), Failure> {
         let mut chunk = Vec::with_capacity(CHUNK.min(batch.bytes().len() + 32 * batch.len()));
+
         for item in batch.items() {
             if self.open.len() >= self.window || chunk.len() >= CHUNK {
                 self.write(&chunk).await?;
                 chunk.clear();
-                // Down to half, so that one system call goes on carrying many messages.
+                // The window is drained to half, so that one system call sends many messages.
                 while self.open.len() > self.window / 2 {
-                    self.ingest_answer().await?;
+                    self.process_reply().await?;
                 }
             }
+
             self.number = frame::next(self.number);
             frame::write(self.number, "syslog", batch.payload(item), &mut chunk);
             self.open.push_back((self.number, false));
             self.sent += 1;
         }
+
         self.write(&chunk).await
     }
 
-    /// Waits until so many messages of this connection are answered.
+    /// Waits until the first `messages` messages of this session are acknowledged.
     pub(super) async fn wait_for(&mut self, messages: u64) -> Result<(), Failure> {
-        while self.answered < messages {
+        while self.acknowledged < messages {
             if !self.alive {
-                return Err(self.gone("the session ended before every message was answered"));
+                return Err(self.gone("the session ended before every message was acknowledged"));
             }
-            self.ingest_answer().await?;
+            self.process_reply().await?;
         }
         Ok(())
     }
 
-    async fn ingest_answer(&mut self) -> Result<(), Failure> {
-        match self.next_answer().await? {
+    /// Reads one reply and updates the window.
+    async fn process_reply(&mut self) -> Result<(), Failure> {
+        match self.next_reply().await? {
             RelpReply::Response { number, code: 200, .. } => {
                 match self.open.iter_mut().find(|(open, _)| *open == number) {
-                    Some((_, answered)) => *answered = true,
-                    None => return Err(self.gone("the receiver answered what was not asked")),
+                    Some((_, is_acknowledged)) => *is_acknowledged = true,
+                    None => return Err(self.gone("the receiver replied to an unknown transaction")),
                 }
-                while self.open.front().is_some_and(|(_, answered)| *answered) {
+                while self.open.front().is_some_and(|(_, is_acknowledged)| *is_acknowledged) {
                     self.open.pop_front();
-                    self.answered += 1;
+                    self.acknowledged += 1;
                 }
                 Ok(())
             }
             RelpReply::Response { code, text, .. } => {
-                Err(self.gone(&format!("the receiver did not take a message: {code} {text}")))
+                Err(self.gone(&format!("the receiver rejected a message: {code} {text}")))
             }
             RelpReply::ServerClose => Err(self.gone("the receiver closed the session")),
         }
     }
 
-    async fn next_answer(&mut self) -> Result<RelpReply, Failure> {
+    async fn next_reply(&mut self) -> Result<RelpReply, Failure> {
         loop {
             match frame::read(&self.incoming) {
-                Ok(Some((answer, took))) => {
-                    self.incoming.drain(..took);
-                    return Ok(answer);
+                Ok(Some((reply, length))) => {
+                    self.incoming.drain(..length);
+                    return Ok(reply);
                 }
                 Ok(None) => {}
                 Err(error) => return Err(self.not_relp(&error)),
             }
-            let read = timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut self.incoming)).await;
+
+            let read = timeout(REPLY_TIMEOUT, self.stream.read_buf(&mut self.incoming)).await;
             match read {
                 Ok(Ok(0)) => return Err(self.gone("the receiver closed the connection")),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(self.lost(&error)),
-                Err(_) => return Err(self.gone("the receiver does not answer")),
+                Err(_) => return Err(self.gone("the receiver does not reply")),
             }
         }
     }
 
-    /// Writes all of it. Answers that come meanwhile are kept, or both sides would wait for ever.
+    /// Writes all bytes, and reads replies at the same time. Otherwise, if the receive buffers were
+    /// full, both sides would wait for each other.
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let result = timeout(ANSWER_TIMEOUT, async {
+        let result = timeout(REPLY_TIMEOUT, async {
             let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
             let mut left = bytes;
             while !left.is_empty() {
@@ -172,41 +189,46 @@ impl Session {
             }
             writer.flush().await
         });
+
         match result.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                self.take_last_answers().await;
+                self.process_last_replies().await;
                 Err(self.lost(&error))
             }
-            Err(_) => Err(self.gone("the receiver takes nothing more")),
+            Err(_) => Err(self.gone("the receiver accepts no more data")),
         }
     }
 
-    /// What the receiver answered before it hung up still counts.
-    async fn take_last_answers(&mut self) {
-        let rest = async { while self.ingest_answer().await.is_ok() {} };
-        let _ = timeout(LAST_ANSWERS, rest).await;
+    /// Processes the replies that the receiver sent before it closed the connection: these messages
+    /// are acknowledged.
+    async fn process_last_replies(&mut self) {
+        let rest = async { while self.process_reply().await.is_ok() {} };
+        let _ = timeout(LAST_REPLIES_TIMEOUT, rest).await;
     }
 
-    /// Ends the session in good order. Whatever comes of it, nothing is decided by it.
+    /// Closes the session with the `close` command. A failure has no consequences, because every
+    /// message is already acknowledged or counts as not delivered.
     pub(super) async fn close(&mut self) {
         if self.alive {
-            let (mut close, ours) = (Vec::new(), frame::next(self.number));
-            frame::write(ours, "close", b"", &mut close);
-            let goodbye = async {
+            let (mut close, close_number) = (Vec::new(), frame::next(self.number));
+            frame::write(close_number, "close", b"", &mut close);
+
+            let closed = async {
                 self.write(&close).await?;
                 loop {
-                    match self.next_answer().await? {
-                        RelpReply::Response { number, .. } if number != ours => {}
+                    match self.next_reply().await? {
+                        RelpReply::Response { number, .. } if number != close_number => {}
                         _ => return Ok::<_, Failure>(()),
                     }
                 }
             };
-            let _ = timeout(GOODBYE, goodbye).await;
-            let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+            let _ = timeout(CLOSE_TIMEOUT, closed).await;
+            let _ = timeout(CLOSE_TIMEOUT, self.stream.shutdown()).await;
         }
     }
 
+    /// Ends the session with a failure that is retried on a new connection.
     fn gone(&mut self, why: &str) -> Failure {
         self.alive = false;
         Failure::retry(format!("{}: {why}", self.address))

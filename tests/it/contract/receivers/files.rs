@@ -1,24 +1,25 @@
-//! A file, and standard output.
+//! Receivers for the `file` and `stdout` sinks.
 
 use std::{path::PathBuf, process::Command};
 
-use super::{Receiver, Sink, Workspace, ids_in, sink};
+use super::{Receiver, SinkCase, Workspace, case, ids_in};
 
-pub fn file() -> Sink {
-    sink("`file`", "file", || Box::new(Lines::new()))
+pub fn file() -> SinkCase {
+    case("`file`", "file", || Box::new(Lines::new()))
 }
 
+/// A file in a directory that can be renamed, which makes the file unreachable.
 struct Lines(tempfile::TempDir);
 
 impl Lines {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("there")).unwrap();
+        std::fs::create_dir(directory.path().join("present")).unwrap();
         Self(directory)
     }
 
     fn path(&self) -> PathBuf {
-        self.0.path().join("there/records.jsonl")
+        self.0.path().join("present/records.jsonl")
     }
 }
 
@@ -33,18 +34,21 @@ impl Receiver for Lines {
         std::fs::metadata(self.path()).map_or(0, |file| file.len() as usize)
     }
     fn down(&self) {
-        std::fs::rename(self.0.path().join("there"), self.0.path().join("away")).unwrap();
+        std::fs::rename(self.0.path().join("present"), self.0.path().join("absent")).unwrap();
     }
     fn up(&self) {
-        std::fs::rename(self.0.path().join("away"), self.0.path().join("there")).unwrap();
+        std::fs::rename(self.0.path().join("absent"), self.0.path().join("present")).unwrap();
     }
 }
 
-pub fn stdout() -> Sink {
-    Sink { killed: 1_000, ..sink("`stdout`", "stdout", || Box::new(Stdout(Lines::new()))) }
+pub fn stdout() -> SinkCase {
+    SinkCase {
+        repeats_per_kill: 1_000,
+        ..case("`stdout`", "stdout", || Box::new(Stdout(Lines::new())))
+    }
 }
 
-/// A pipe would break with the process; a file keeps what was said.
+/// Standard output, redirected to a file. A pipe would lose its content with the process.
 struct Stdout(Lines);
 
 impl Receiver for Stdout {

@@ -1,22 +1,28 @@
-//! A real broker.
+//! A real Kafka broker.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Line, Receiver, Sink, Workspace, ids_in, sink};
+use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, ids_in};
 use crate::support::{broker::broker, servers::unique};
 
-pub fn kafka() -> Sink {
+pub fn kafka() -> SinkCase {
     let receiver = || Box::new(Kafka::new("")) as _;
-    Sink { ordered: false, ..sink("`kafka`", "kafka", receiver) }
+    SinkCase { ordered: false, ..case("`kafka`", "kafka", receiver) }
 }
 
-pub fn kafka_at_least_once() -> Sink {
+pub fn kafka_at_least_once() -> SinkCase {
     let receiver = || Box::new(Kafka::new("exactly_once = false")) as _;
     let row = "`kafka`, `exactly_once = false`";
-    Sink { ordered: false, killed: 5_000, cut: 5_000, ..sink(row, "kafka", receiver) }
+    SinkCase {
+        ordered: false,
+        repeats_per_kill: 5_000,
+        repeats_per_cut: 5_000,
+        ..case(row, "kafka", receiver)
+    }
 }
 
-/// The broker says under which address it is reached, so all share one line, by turns.
+/// A topic of the shared broker. The broker advertises the address of its proxy to clients, so all
+/// tests use the same proxy, one after the other.
 struct Kafka {
     topic: String,
     extra: &'static str,
@@ -27,7 +33,7 @@ impl Kafka {
     fn new(extra: &'static str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        broker().line.repair();
+        broker().line.reset();
         let topic = unique("contract");
         broker().create_topic(&topic, 1 << 20);
         Self { topic, extra, _turn: turn }
@@ -40,10 +46,10 @@ impl Receiver for Kafka {
         format!("brokers = [\"{address}\"]\ntopic = \"{}\"\n{}", self.topic, self.extra)
     }
     fn arrived(&self) -> Vec<String> {
-        let consumed = broker().consume(&self.topic);
-        consumed.iter().flat_map(|m| ids_in(&String::from_utf8_lossy(&m.payload))).collect()
+        let messages = broker().consume(&self.topic);
+        messages.iter().flat_map(|m| ids_in(&String::from_utf8_lossy(&m.payload))).collect()
     }
-    fn line(&self) -> Option<&Line> {
+    fn proxy(&self) -> Option<&FaultyProxy> {
         Some(&broker().line)
     }
 }

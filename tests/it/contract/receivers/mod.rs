@@ -1,4 +1,4 @@
-//! The receivers, each behind a line where it is reached by one.
+//! The receivers under test, each behind a [`FaultyProxy`] if it is reached over a connection.
 
 mod files;
 mod kafka;
@@ -16,14 +16,23 @@ pub use splunk::{hec, hec_acknowledged, hec_collector, hec_collector_acknowledge
 pub use syslog::{syslog_relp, syslog_relps, syslog_tcp, syslog_tls, syslog_udp, syslog_unix};
 pub use web::{elasticsearch, http, otlp, sentinel};
 
-use super::{Receiver, Sink};
-use crate::support::{Workspace, line::Line};
+use super::{Receiver, SinkCase};
+use crate::support::{Workspace, faulty_proxy::FaultyProxy};
 
-fn sink(row: &'static str, kind: &'static str, receiver: fn() -> Box<dyn Receiver>) -> Sink {
-    Sink { row, kind, receiver, ordered: true, lossy: false, killed: 0, cut: 0 }
+/// A case with the strongest guarantees: in order, without loss and without repeats.
+fn case(row: &'static str, kind: &'static str, receiver: fn() -> Box<dyn Receiver>) -> SinkCase {
+    SinkCase {
+        row,
+        kind,
+        receiver,
+        ordered: true,
+        lossy: false,
+        repeats_per_kill: 0,
+        repeats_per_cut: 0,
+    }
 }
 
-/// The ids in canonical JSON, whatever is around it.
+/// The event IDs of all records in a text that contains their canonical JSON.
 fn ids_in(text: &str) -> Vec<String> {
     text.split("\"event_id\":\"")
         .skip(1)

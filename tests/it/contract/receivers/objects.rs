@@ -1,36 +1,36 @@
-//! Stores of objects.
+//! Receivers for the `object_store` sink: S3 and Azure Blob Storage.
 
-use super::{Line, Receiver, Sink, Workspace, sink};
+use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
 use crate::support::{
     CANARY,
     objects::{ACCOUNT, ACCOUNT_KEY, Bucket},
     servers,
 };
 
-pub fn s3() -> Sink {
-    Sink { ordered: false, ..sink("`object_store`", "object_store", in_s3) }
+pub fn s3() -> SinkCase {
+    SinkCase { ordered: false, ..case("`object_store`", "object_store", in_s3) }
 }
 
-pub fn azure_blob() -> Sink {
-    Sink { ordered: false, ..sink("`object_store`", "object_store", in_azure) }
+pub fn azure_blob() -> SinkCase {
+    SinkCase { ordered: false, ..case("`object_store`", "object_store", in_azure) }
 }
 
 struct Objects {
     bucket: Bucket,
     section: fn(&mut Workspace, &str, u16) -> String,
-    line: Line,
+    proxy: FaultyProxy,
 }
 
 impl Receiver for Objects {
     fn section(&self, workspace: &mut Workspace) -> String {
-        (self.section)(workspace, &self.bucket.name, self.line.port)
+        (self.section)(workspace, &self.bucket.name, self.proxy.port)
     }
     fn arrived(&self) -> Vec<String> {
         let records = self.bucket.records();
         records.iter().map(|r| r["event_id"].as_str().unwrap().to_owned()).collect()
     }
-    fn line(&self) -> Option<&Line> {
-        Some(&self.line)
+    fn proxy(&self) -> Option<&FaultyProxy> {
+        Some(&self.proxy)
     }
 }
 
@@ -52,11 +52,11 @@ fn in_s3() -> Box<dyn Receiver> {
     Box::new(Objects {
         bucket: Bucket::s3(),
         section: s3_section,
-        line: Line::to(servers::s3().port),
+        proxy: FaultyProxy::to(servers::s3().port),
     })
 }
 
 fn in_azure() -> Box<dyn Receiver> {
-    let line = Line::to(servers::azure().port);
-    Box::new(Objects { bucket: Bucket::azure(), section: azure_section, line })
+    let proxy = FaultyProxy::to(servers::azure().port);
+    Box::new(Objects { bucket: Bucket::azure(), section: azure_section, proxy })
 }

@@ -1,36 +1,42 @@
-//! Splunk's protocol: a receiver after its code table, and one of somebody else's making.
+//! Receivers for the HTTP Event Collector of Splunk: one that implements its documented codes, and an
+//! independent implementation.
 
-use super::{Line, Receiver, Sink, Workspace, port_of, sink};
+use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, port_of};
 use crate::support::{
     hec::{Hec, TOKEN},
     servers::Collector,
 };
 
-pub fn hec() -> Sink {
+pub fn hec() -> SinkCase {
     let receiver = || Box::new(HecBehind::new(false)) as _;
-    Sink { killed: 1_000, cut: 1_000, ..sink("`splunk_hec` without", "splunk_hec", receiver) }
-}
-
-pub fn hec_acknowledged() -> Sink {
-    let receiver = || Box::new(HecBehind::new(true)) as _;
-    Sink {
-        killed: 16_000,
-        cut: 16_000,
-        ..sink("`splunk_hec` acknowledged", "splunk_hec", receiver)
+    SinkCase {
+        repeats_per_kill: 1_000,
+        repeats_per_cut: 1_000,
+        ..case("`splunk_hec` without", "splunk_hec", receiver)
     }
 }
 
-fn hec_section(workspace: &mut Workspace, line: &Line) -> String {
+pub fn hec_acknowledged() -> SinkCase {
+    let receiver = || Box::new(HecBehind::new(true)) as _;
+    SinkCase {
+        repeats_per_kill: 16_000,
+        repeats_per_cut: 16_000,
+        ..case("`splunk_hec` acknowledged", "splunk_hec", receiver)
+    }
+}
+
+fn hec_section(workspace: &mut Workspace, proxy: &FaultyProxy) -> String {
     let token = workspace.secret("hec-secret", TOKEN);
     format!(
         "url = \"http://127.0.0.1:{}\"\ntoken = {token}\nacknowledgement_timeout = \"30s\"",
-        line.port
+        proxy.port
     )
 }
 
+/// The test's own receiver behind a proxy.
 struct HecBehind {
     hec: Hec,
-    line: Line,
+    proxy: FaultyProxy,
 }
 
 impl HecBehind {
@@ -39,22 +45,22 @@ impl HecBehind {
         if acknowledged {
             hec.acknowledge(1);
         }
-        let line = Line::to(port_of(&hec.url));
-        Self { hec, line }
+        let proxy = FaultyProxy::to(port_of(&hec.url));
+        Self { hec, proxy }
     }
 }
 
 impl Receiver for HecBehind {
     fn section(&self, workspace: &mut Workspace) -> String {
-        hec_section(workspace, &self.line)
+        hec_section(workspace, &self.proxy)
     }
     fn arrived(&self) -> Vec<String> {
         self.hec.ids()
     }
-    fn line(&self) -> Option<&Line> {
-        Some(&self.line)
+    fn proxy(&self) -> Option<&FaultyProxy> {
+        Some(&self.proxy)
     }
-    fn refuse(&self, control: &'static str) {
+    fn reject(&self, control: &'static str) {
         self.hec.poison(&format!("\"id\":\"{control}\""));
     }
     fn limit(&self, bytes: usize) {
@@ -62,49 +68,49 @@ impl Receiver for HecBehind {
     }
 }
 
-/// What a request holds it files by source type.
-pub fn hec_collector() -> Sink {
+/// This receiver stores the records of a request by source type, so they are not in order.
+pub fn hec_collector() -> SinkCase {
     let receiver = || Box::new(CollectorBehind::new(false)) as _;
-    Sink {
+    SinkCase {
         ordered: false,
-        killed: 1_000,
-        cut: 1_000,
-        ..sink("`splunk_hec` without", "splunk_hec", receiver)
+        repeats_per_kill: 1_000,
+        repeats_per_cut: 1_000,
+        ..case("`splunk_hec` without", "splunk_hec", receiver)
     }
 }
 
-pub fn hec_collector_acknowledged() -> Sink {
+pub fn hec_collector_acknowledged() -> SinkCase {
     let receiver = || Box::new(CollectorBehind::new(true)) as _;
-    Sink {
+    SinkCase {
         ordered: false,
-        killed: 8_000,
-        cut: 8_000,
-        ..sink("`splunk_hec` acknowledged", "splunk_hec", receiver)
+        repeats_per_kill: 8_000,
+        repeats_per_cut: 8_000,
+        ..case("`splunk_hec` acknowledged", "splunk_hec", receiver)
     }
 }
 
-/// A receiver of somebody else's making.
+/// An independent implementation behind a proxy.
 struct CollectorBehind {
     collector: Collector,
-    line: Line,
+    proxy: FaultyProxy,
 }
 
 impl CollectorBehind {
     fn new(acknowledged: bool) -> Self {
         let collector = Collector::new(acknowledged);
-        let line = Line::to(collector.server.port);
-        Self { collector, line }
+        let proxy = FaultyProxy::to(collector.server.port);
+        Self { collector, proxy }
     }
 }
 
 impl Receiver for CollectorBehind {
     fn section(&self, workspace: &mut Workspace) -> String {
-        hec_section(workspace, &self.line)
+        hec_section(workspace, &self.proxy)
     }
     fn arrived(&self) -> Vec<String> {
         self.collector.ids()
     }
-    fn line(&self) -> Option<&Line> {
-        Some(&self.line)
+    fn proxy(&self) -> Option<&FaultyProxy> {
+        Some(&self.proxy)
     }
 }

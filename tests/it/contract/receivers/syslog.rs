@@ -1,4 +1,4 @@
-//! Syslog by every way, to a real rsyslog; by UDP to a socket that reads.
+//! Receivers for every syslog transport: a real rsyslog, and for UDP a socket of the test.
 
 use std::{
     net::UdpSocket,
@@ -8,46 +8,62 @@ use std::{
     },
 };
 
-use super::{Line, Receiver, Sink, Workspace, sink};
+use super::{FaultyProxy, Receiver, SinkCase, Workspace, case};
 use crate::{
     support::rsyslog::Rsyslog,
     syslog::{cef_ids, tls_keys},
 };
 
-/// More than lies in any buffer on the way.
+/// A replay window with more records than all buffers between the processes can hold.
 const REPLAY: usize = 20_000;
 
-pub fn syslog_tcp() -> Sink {
+pub fn syslog_tcp() -> SinkCase {
     let receiver = || Box::new(Syslog::new("tcp", |r| r.tcp)) as _;
-    Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
+    SinkCase {
+        repeats_per_kill: 6_000,
+        repeats_per_cut: 6_000 + REPLAY,
+        ..case("`syslog` tcp, tls", "syslog", receiver)
+    }
 }
 
-pub fn syslog_tls() -> Sink {
+pub fn syslog_tls() -> SinkCase {
     let receiver = || Box::new(Syslog::new("tls", |r| r.tls)) as _;
-    Sink { killed: 6_000, cut: 6_000 + REPLAY, ..sink("`syslog` tcp, tls", "syslog", receiver) }
+    SinkCase {
+        repeats_per_kill: 6_000,
+        repeats_per_cut: 6_000 + REPLAY,
+        ..case("`syslog` tcp, tls", "syslog", receiver)
+    }
 }
 
-pub fn syslog_relp() -> Sink {
+pub fn syslog_relp() -> SinkCase {
     let receiver = || Box::new(Syslog::new("relp", |r| r.relp)) as _;
-    Sink { killed: 1_000, cut: 128, ..sink("`syslog` relp, relps", "syslog", receiver) }
+    SinkCase {
+        repeats_per_kill: 1_000,
+        repeats_per_cut: 128,
+        ..case("`syslog` relp, relps", "syslog", receiver)
+    }
 }
 
-pub fn syslog_relps() -> Sink {
+pub fn syslog_relps() -> SinkCase {
     let receiver = || Box::new(Syslog::new("relps", |r| r.relps)) as _;
-    Sink { killed: 1_000, cut: 128, ..sink("`syslog` relp, relps", "syslog", receiver) }
+    SinkCase {
+        repeats_per_kill: 1_000,
+        repeats_per_cut: 128,
+        ..case("`syslog` relp, relps", "syslog", receiver)
+    }
 }
 
 struct Syslog {
     rsyslog: Rsyslog,
     scheme: &'static str,
-    line: Line,
+    proxy: FaultyProxy,
 }
 
 impl Syslog {
     fn new(scheme: &'static str, port: fn(&Rsyslog) -> u16) -> Self {
         let rsyslog = Rsyslog::new();
-        let line = Line::to(port(&rsyslog));
-        Self { rsyslog, scheme, line }
+        let proxy = FaultyProxy::to(port(&rsyslog));
+        Self { rsyslog, scheme, proxy }
     }
 }
 
@@ -63,19 +79,20 @@ impl Receiver for Syslog {
         } else {
             format!("replay_on_reconnect = {REPLAY}")
         };
-        format!("address = \"{}://127.0.0.1:{}\"\n{keys}\n{replay}", self.scheme, self.line.port)
+
+        format!("address = \"{}://127.0.0.1:{}\"\n{keys}\n{replay}", self.scheme, self.proxy.port)
     }
     fn arrived(&self) -> Vec<String> {
         cef_ids(&self.rsyslog.messages())
     }
-    fn line(&self) -> Option<&Line> {
-        Some(&self.line)
+    fn proxy(&self) -> Option<&FaultyProxy> {
+        Some(&self.proxy)
     }
 }
 
-pub fn syslog_unix() -> Sink {
+pub fn syslog_unix() -> SinkCase {
     let receiver = || Box::new(Local(Rsyslog::new())) as _;
-    Sink { killed: 500, ..sink("`syslog` unix", "syslog", receiver) }
+    SinkCase { repeats_per_kill: 500, ..case("`syslog` unix", "syslog", receiver) }
 }
 
 struct Local(Rsyslog);
@@ -91,21 +108,21 @@ impl Receiver for Local {
         std::fs::metadata(self.0.file("out.jsonl")).map_or(0, |file| file.len() as usize)
     }
     fn down(&self) {
-        std::fs::rename(self.0.unix(), self.0.file("away.sock")).unwrap();
+        std::fs::rename(self.0.unix(), self.0.file("absent.sock")).unwrap();
     }
     fn up(&self) {
-        std::fs::rename(self.0.file("away.sock"), self.0.unix()).unwrap();
+        std::fs::rename(self.0.file("absent.sock"), self.0.unix()).unwrap();
     }
 }
 
-pub fn syslog_udp() -> Sink {
+pub fn syslog_udp() -> SinkCase {
     let receiver = || Box::new(Datagrams::new()) as _;
-    Sink { killed: 500, lossy: true, ..sink("`syslog` udp", "syslog", receiver) }
+    SinkCase { repeats_per_kill: 500, lossy: true, ..case("`syslog` udp", "syslog", receiver) }
 }
 
 struct Datagrams {
     port: u16,
-    taken: Arc<Mutex<Vec<String>>>,
+    messages: Arc<Mutex<Vec<String>>>,
     bytes: Arc<AtomicUsize>,
 }
 
@@ -113,17 +130,19 @@ impl Datagrams {
     fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let (taken, bytes) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
-        let (keep, count) = (Arc::clone(&taken), Arc::clone(&bytes));
+
+        let (messages, bytes) =
+            (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicUsize>::default());
+        let (received, count) = (Arc::clone(&messages), Arc::clone(&bytes));
         std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             while let Ok(n) = socket.recv(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-                keep.lock().unwrap().push(text);
+                received.lock().unwrap().push(text);
                 count.fetch_add(n, SeqCst);
             }
         });
-        Self { port, taken, bytes }
+        Self { port, messages, bytes }
     }
 }
 
@@ -136,7 +155,7 @@ impl Receiver for Datagrams {
     }
     fn arrived(&self) -> Vec<String> {
         let id = |message: &String| message.split(" externalId=").nth(1).unwrap()[..40].to_owned();
-        self.taken.lock().unwrap().iter().map(id).collect()
+        self.messages.lock().unwrap().iter().map(id).collect()
     }
     fn bytes(&self) -> usize {
         self.bytes.load(SeqCst)

@@ -1,83 +1,92 @@
-//! Receivers of batches over HTTP, each with its own way to refuse.
+//! Receivers for the HTTP sinks. They differ in how they reject records.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{Line, Receiver, Sink, Workspace, ids_in, port_of, sink};
+use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, ids_in, port_of};
 use crate::support::{
     CANARY,
     endpoint::{Endpoint, Request, entra_token},
 };
 
-pub fn elasticsearch() -> Sink {
-    let receiver = || Box::new(Web::new(url_section, answer_bulk)) as _;
-    sink("`elasticsearch`", "elasticsearch", receiver)
+pub fn elasticsearch() -> SinkCase {
+    let receiver = || Box::new(Web::new(url_section, handle_bulk)) as _;
+    case("`elasticsearch`", "elasticsearch", receiver)
 }
 
-pub fn http() -> Sink {
-    let receiver = || Box::new(Web::new(url_section, answer_array)) as _;
-    Sink { killed: 500, cut: 500, ..sink("`http`", "http", receiver) }
+pub fn http() -> SinkCase {
+    let receiver = || Box::new(Web::new(url_section, handle_array)) as _;
+    SinkCase { repeats_per_kill: 500, repeats_per_cut: 500, ..case("`http`", "http", receiver) }
 }
 
-pub fn sentinel() -> Sink {
-    let receiver = || Box::new(Web::new(sentinel_section, answer_sentinel)) as _;
-    Sink { killed: 1_000, cut: 1_000, ..sink("`sentinel`", "sentinel", receiver) }
+pub fn sentinel() -> SinkCase {
+    let receiver = || Box::new(Web::new(sentinel_section, handle_sentinel)) as _;
+    SinkCase {
+        repeats_per_kill: 1_000,
+        repeats_per_cut: 1_000,
+        ..case("`sentinel`", "sentinel", receiver)
+    }
 }
 
-pub fn otlp() -> Sink {
-    let receiver = || Box::new(Web::new(url_section, answer_otlp)) as _;
-    Sink { killed: 1_000, cut: 1_000, ..sink("`otlp`", "otlp", receiver) }
+pub fn otlp() -> SinkCase {
+    let receiver = || Box::new(Web::new(url_section, handle_otlp)) as _;
+    SinkCase { repeats_per_kill: 1_000, repeats_per_cut: 1_000, ..case("`otlp`", "otlp", receiver) }
 }
 
+/// The state of a receiver.
 #[derive(Default)]
-struct Taken {
+struct ReceiverState {
     ids: Vec<String>,
-    refused: Option<&'static str>,
+    /// The control whose records are rejected.
+    rejected: Option<&'static str>,
+    /// The maximum size of a request, in bytes.
     limit: Option<usize>,
 }
 
-type Answer = fn(&Request, &mut Taken) -> (u16, String);
+/// Handles a request, and returns the status and the body of the response.
+type Handler = fn(&Request, &mut ReceiverState) -> (u16, String);
 
+/// An HTTP receiver behind a proxy.
 struct Web {
     section: fn(&str, &mut Workspace) -> String,
-    taken: Arc<Mutex<Taken>>,
-    line: Line,
+    state: Arc<Mutex<ReceiverState>>,
+    proxy: FaultyProxy,
     _endpoint: Endpoint,
 }
 
 impl Web {
-    fn new(section: fn(&str, &mut Workspace) -> String, answer: Answer) -> Self {
+    fn new(section: fn(&str, &mut Workspace) -> String, handler: Handler) -> Self {
         let endpoint = Endpoint::new("");
-        let taken = Arc::<Mutex<Taken>>::default();
-        let keep = Arc::clone(&taken);
+        let state = Arc::<Mutex<ReceiverState>>::default();
+        let shared = Arc::clone(&state);
         endpoint.rule(move |request| {
-            let taken = &mut *keep.lock().unwrap();
-            if taken.limit.is_some_and(|limit| request.body.len() > limit) {
+            let state = &mut *shared.lock().unwrap();
+            if state.limit.is_some_and(|limit| request.body.len() > limit) {
                 return Some((413, "too large".to_owned()));
             }
-            Some(answer(request, taken))
+            Some(handler(request, state))
         });
-        let line = Line::to(port_of(&endpoint.url));
-        Self { section, taken, line, _endpoint: endpoint }
+        let proxy = FaultyProxy::to(port_of(&endpoint.url));
+        Self { section, state, proxy, _endpoint: endpoint }
     }
 }
 
 impl Receiver for Web {
     fn section(&self, workspace: &mut Workspace) -> String {
-        (self.section)(&format!("http://127.0.0.1:{}", self.line.port), workspace)
+        (self.section)(&format!("http://127.0.0.1:{}", self.proxy.port), workspace)
     }
     fn arrived(&self) -> Vec<String> {
-        self.taken.lock().unwrap().ids.clone()
+        self.state.lock().unwrap().ids.clone()
     }
-    fn line(&self) -> Option<&Line> {
-        Some(&self.line)
+    fn proxy(&self) -> Option<&FaultyProxy> {
+        Some(&self.proxy)
     }
-    fn refuse(&self, control: &'static str) {
-        self.taken.lock().unwrap().refused = Some(control);
+    fn reject(&self, control: &'static str) {
+        self.state.lock().unwrap().rejected = Some(control);
     }
     fn limit(&self, bytes: usize) {
-        self.taken.lock().unwrap().limit = Some(bytes);
+        self.state.lock().unwrap().limit = Some(bytes);
     }
 }
 
@@ -86,74 +95,77 @@ fn url_section(url: &str, _: &mut Workspace) -> String {
 }
 
 fn sentinel_section(url: &str, workspace: &mut Workspace) -> String {
-    let signing_in = workspace.entra_credential(url);
+    let credential = workspace.entra_credential(url);
     format!(
-        "url = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{signing_in}"
+        "url = \"{url}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{credential}"
     )
 }
 
-impl Taken {
-    fn refuses(&self, record: &str) -> bool {
-        self.refused.is_some_and(|control| record.contains(&format!("\"id\":\"{control}\"")))
+impl ReceiverState {
+    fn rejects(&self, record: &str) -> bool {
+        self.rejected.is_some_and(|control| record.contains(&format!("\"id\":\"{control}\"")))
     }
 }
 
-fn answer_array(request: &Request, taken: &mut Taken) -> (u16, String) {
+fn handle_array(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     let text = String::from_utf8_lossy(&request.body);
-    if taken.refuses(&text) {
-        return (422, "no such control here".to_owned());
+    if state.rejects(&text) {
+        return (422, "unknown control".to_owned());
     }
-    taken.ids.extend(ids_in(&text));
+    state.ids.extend(ids_in(&text));
     (200, String::new())
 }
 
-fn answer_sentinel(request: &Request, taken: &mut Taken) -> (u16, String) {
+fn handle_sentinel(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     if request.path.ends_with("/token") {
         return entra_token(&format!("{CANARY}-token"));
     }
-    match answer_array(request, taken) {
+    match handle_array(request, state) {
         (200, body) => (204, body),
         (_, body) => (400, body),
     }
 }
 
-/// Takes what it does not refuse, and says only how many those are.
-fn answer_otlp(request: &Request, taken: &mut Taken) -> (u16, String) {
+/// Stores the records that it accepts, and reports only the number of the rejected ones.
+fn handle_otlp(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     let text: Value = serde_json::from_slice(&request.body).unwrap();
     let mut rejected = 0;
     let logs = &text["resourceLogs"][0]["scopeLogs"][0]["logRecords"];
     for log in logs.as_array().into_iter().flatten() {
         let body = log["body"]["stringValue"].as_str().unwrap();
-        if taken.refuses(body) {
+        if state.rejects(body) {
             rejected += 1;
         } else {
-            taken.ids.extend(ids_in(body));
+            state.ids.extend(ids_in(body));
         }
     }
+
     let partial = json!({ "rejectedLogRecords": rejected.to_string(), "errorMessage": "no" });
-    let answer = if rejected > 0 { json!({ "partialSuccess": partial }) } else { json!({}) };
-    (200, answer.to_string())
+    let response = if rejected > 0 { json!({ "partialSuccess": partial }) } else { json!({}) };
+    (200, response.to_string())
 }
 
-fn answer_bulk(request: &Request, taken: &mut Taken) -> (u16, String) {
+fn handle_bulk(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     let text = String::from_utf8_lossy(&request.body);
     let lines: Vec<&str> = text.lines().collect();
+
     let items: Vec<Value> = lines
         .chunks(2)
         .map(|pair| {
             let action: Value = serde_json::from_str(pair[0]).unwrap();
             let id = action["create"]["_id"].as_str().unwrap().to_owned();
-            let status = if taken.ids.contains(&id) {
+            let status = if state.ids.contains(&id) {
                 409
-            } else if taken.refuses(pair[1]) {
+            } else if state.rejects(pair[1]) {
                 400
             } else {
-                taken.ids.push(id);
+                state.ids.push(id);
                 201
             };
             json!({ "create": { "status": status, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse" } } })
         })
         .collect();
+
     let errors = items.iter().any(|item| item["create"]["status"] != 201);
     (200, json!({ "errors": errors, "items": items }).to_string())
 }

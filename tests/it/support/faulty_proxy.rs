@@ -1,5 +1,5 @@
-//! A line between the forwarder and a receiver, on which things go wrong as they are told to. It
-//! knows no protocol.
+//! A TCP proxy between the forwarder and a receiver, which injects faults on request. It passes
+//! bytes and is independent of their protocol.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use std::{
 
 use super::free_port;
 
-pub struct Line {
+pub struct FaultyProxy {
     pub port: u16,
     state: Arc<State>,
 }
@@ -22,45 +22,55 @@ pub struct Line {
 #[derive(Default)]
 struct State {
     target: u16,
-    /// Nobody listens.
+    /// The port is closed, and all connections are.
     down: AtomicBool,
-    /// A pause before every few bytes.
+    /// A pause precedes every chunk of bytes.
     slow: AtomicBool,
-    /// What the receiver answers never comes; the connection ends instead.
+    /// The receiver's responses are dropped, and the connection is closed instead.
     mute: AtomicBool,
-    /// After so many bytes to the receiver a connection ends: one for each connection to come.
+    /// For each of the next connections: the number of bytes to the receiver after which it is closed.
     cuts: Mutex<VecDeque<usize>>,
-    /// Bytes to the receiver, and from it.
+    /// Bytes passed to the receiver, and from it.
     sent: AtomicUsize,
-    answered: AtomicUsize,
-    /// Connections that ended for want of an answer.
+    received: AtomicUsize,
+    /// Connections that were closed because a response was dropped.
     muted: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
 }
 
-impl Line {
-    /// A line to a port of this host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToReceiver,
+    FromReceiver,
+}
+
+impl FaultyProxy {
+    /// A proxy to a port of this host.
     pub fn to(target: u16) -> Self {
         let state = Arc::new(State { target, ..State::default() });
-        let line = Self { port: free_port(), state };
-        line.up();
-        line
+        let proxy = Self { port: free_port(), state };
+        proxy.up();
+        proxy
     }
 
+    /// Closes the port and all connections.
     pub fn down(&self) {
         self.state.down.store(true, SeqCst);
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        super::eventually("nobody listens", || {
+
+        super::eventually("the port is closed", || {
             TcpStream::connect(("127.0.0.1", self.port)).is_err()
         });
     }
 
+    /// Opens the port again.
     pub fn up(&self) {
         self.state.down.store(false, SeqCst);
         let listener = TcpListener::bind(("127.0.0.1", self.port)).unwrap();
         listener.set_nonblocking(true).unwrap();
+
         let state = Arc::clone(&self.state);
         std::thread::spawn(move || {
             while !state.down.load(SeqCst) {
@@ -72,24 +82,28 @@ impl Line {
         });
     }
 
+    /// Whether bytes are passed slowly.
     pub fn slow(&self, slow: bool) {
         self.state.slow.store(slow, SeqCst);
     }
 
+    /// Whether responses of the receiver are dropped.
     pub fn mute(&self, mute: bool) {
         self.state.mute.store(mute, SeqCst);
     }
 
+    /// The number of connections that were closed because a response was dropped.
     pub fn muted(&self) -> usize {
         self.state.muted.load(SeqCst)
     }
 
+    /// Closes each of the next connections after this many bytes to the receiver.
     pub fn cut(&self, after: &[usize]) {
         self.state.cuts.lock().unwrap().extend(after);
     }
 
-    /// As it was at first.
-    pub fn repair(&self) {
+    /// Removes all faults.
+    pub fn reset(&self) {
         self.mute(false);
         self.slow(false);
         self.state.cuts.lock().unwrap().clear();
@@ -98,13 +112,13 @@ impl Line {
         }
     }
 
-    /// Bytes so far, in both directions.
+    /// Bytes passed so far, in both directions.
     pub fn bytes(&self) -> usize {
-        self.state.sent.load(SeqCst) + self.state.answered.load(SeqCst)
+        self.state.sent.load(SeqCst) + self.state.received.load(SeqCst)
     }
 }
 
-impl Drop for Line {
+impl Drop for FaultyProxy {
     fn drop(&mut self) {
         self.state.down.store(true, SeqCst);
     }
@@ -118,16 +132,23 @@ impl State {
             .lock()
             .unwrap()
             .extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+
         let cut = self.cuts.lock().unwrap().pop_front().unwrap_or(usize::MAX);
-        let (to, from) =
-            ((client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client));
+        let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let state = Arc::clone(self);
-        std::thread::spawn(move || state.pass(to.0, to.1, cut, true));
+        std::thread::spawn(move || state.pass(from, to, cut, Direction::ToReceiver));
         let state = Arc::clone(self);
-        std::thread::spawn(move || state.pass(from.0, from.1, usize::MAX, false));
+        std::thread::spawn(move || state.pass(server, client, usize::MAX, Direction::FromReceiver));
     }
 
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, mut left: usize, up: bool) {
+    /// Passes bytes in one direction until the stream ends, `left` bytes have been passed, or a
+    /// response is dropped.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, mut left: usize, direction: Direction) {
+        let count = match direction {
+            Direction::ToReceiver => &self.sent,
+            Direction::FromReceiver => &self.received,
+        };
+
         let mut buffer = vec![0; 16 << 10];
         loop {
             let n = from.read(&mut buffer).unwrap_or(0);
@@ -135,20 +156,23 @@ impl State {
                 let _ = to.shutdown(Shutdown::Write);
                 return;
             }
+
             if self.slow.load(SeqCst) {
                 std::thread::sleep(Duration::from_millis(3));
             }
-            if !up && self.mute.load(SeqCst) {
+            if direction == Direction::FromReceiver && self.mute.load(SeqCst) {
                 self.muted.fetch_add(1, SeqCst);
                 break;
             }
+
             let passed = to.write_all(&buffer[..n.min(left)]);
-            (if up { &self.sent } else { &self.answered }).fetch_add(n.min(left), SeqCst);
+            count.fetch_add(n.min(left), SeqCst);
             left -= n.min(left);
             if passed.is_err() || left == 0 {
                 break;
             }
         }
+
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
