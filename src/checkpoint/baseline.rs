@@ -66,7 +66,7 @@ impl Checkpoint {
 }
 
 /// The baseline that an entry is measured against.
-pub fn in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
+pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 

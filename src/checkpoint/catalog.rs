@@ -62,14 +62,14 @@ pub(super) fn store(
 
 /// One profile of a stored catalog: which it is, and the decisions as sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMember {
+pub struct StoredCatalogMember {
     pub profile: i64,
     pub decisions: String,
 }
 
 impl Checkpoint {
     /// The members of a catalog version.
-    pub fn catalog(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
+    pub fn catalog(&self, version: i64) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
         let packed: Vec<u8> = self
             .connection()
             .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
@@ -91,7 +91,7 @@ impl Checkpoint {
 }
 
 /// The members of a stored version.
-pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError> {
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
     let damaged = || CheckpointError::Damaged("a catalog cannot be read".to_owned());
     let packed = zstd::bulk::decompress(packed, MAX_MEMBERS).map_err(|_| damaged())?;
     let mut members = Vec::new();
@@ -100,7 +100,7 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError
         let profile =
             read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
         let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
-        members.push(StoredMember {
+        members.push(StoredCatalogMember {
             profile: profile.ok_or_else(damaged)?,
             decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
         });

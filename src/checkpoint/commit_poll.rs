@@ -10,9 +10,9 @@ use super::{
     catalog, pack, retention, tenant_row,
 };
 use crate::{
+    compressed::CompressedText,
     error::Explanation,
     model::{Day, DayFacts, KeptDay, Observation, Phase, SnapshotRef, TenantId, day_digest},
-    packed::Packed,
 };
 
 /// A snapshot to be appended to the log.
@@ -22,7 +22,7 @@ pub struct NewEntry<'a> {
     pub revision: u32,
     pub facts: &'a DayFacts,
     /// As sent.
-    pub body: &'a Packed,
+    pub body: &'a CompressedText,
     /// When it was read, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     /// The day and revision that changes are measured from.
@@ -64,10 +64,10 @@ impl EntryFlags {
 
 /// A rich copy of a day that is kept poor: no news, but the texts.
 #[derive(Debug)]
-pub struct Enriched<'a> {
+pub struct EnrichedDay<'a> {
     pub revision: u32,
     pub facts: &'a DayFacts,
-    pub body: &'a Packed,
+    pub body: &'a CompressedText,
 }
 
 /// One profile of a catalog: what all tenants share, and what this one decided.
@@ -84,17 +84,17 @@ pub struct PollCommit<'a> {
     pub observed_ms: i64,
     /// In the order of release.
     pub entries: Vec<NewEntry<'a>>,
-    pub enriched: Vec<Enriched<'a>>,
+    pub enriched: Vec<EnrichedDay<'a>>,
     /// Days to be held back: the day, and the copy.
-    pub held: Vec<(Day, &'a Packed)>,
+    pub held: Vec<(Day, &'a CompressedText)>,
     pub catalog: Vec<CatalogMember<'a>>,
     pub observations: Vec<Observation>,
     /// The poll asked for the days from here on; `None` where nobody was asked.
-    pub asked_from: Option<Day>,
+    pub requested_from: Option<Day>,
     /// Days asked for and not had.
     pub missing: Vec<Day>,
     /// Days seen again, whole and as they are kept: owed no more.
-    pub settled: Vec<Day>,
+    pub no_longer_missing: Vec<Day>,
     /// The earliest day that this poll asked for, if it saw all there was.
     pub polled_back_to: Option<Day>,
     pub end: PollEnd,
@@ -119,7 +119,7 @@ const DAILY_ASKS: u32 = 7;
 
 impl Checkpoint {
     /// The days kept from `from` on, each at its latest revision.
-    pub fn ledger(
+    pub fn stored_days(
         &self,
         tenant: TenantId,
         from: Day,
@@ -145,11 +145,11 @@ impl Checkpoint {
 
     /// The newest day kept, if any is.
     pub fn newest_day(&self, tenant: TenantId) -> Result<Option<Day>, CheckpointError> {
-        Ok(self.kept_days(tenant)?.map(|days| *days.end()))
+        Ok(self.stored_day_range(tenant)?.map(|days| *days.end()))
     }
 
     /// The earliest and the newest day kept, if any is.
-    pub fn kept_days(
+    pub fn stored_day_range(
         &self,
         tenant: TenantId,
     ) -> Result<Option<RangeInclusive<Day>>, CheckpointError> {
@@ -171,7 +171,7 @@ impl Checkpoint {
 
     /// Where polls have to go on from: the newest day that a poll brought, and the oldest that is
     /// held back. What was imported says nothing about the days before it.
-    pub fn reading_on(
+    pub fn resume_days(
         &self,
         tenant: TenantId,
     ) -> Result<(Option<Day>, Option<Day>), CheckpointError> {
@@ -189,7 +189,10 @@ impl Checkpoint {
     }
 
     /// The newest day of which nothing is missing, with its revision.
-    pub fn newest_whole(&self, tenant: TenantId) -> Result<Option<(Day, u32)>, CheckpointError> {
+    pub fn newest_complete_day(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Option<(Day, u32)>, CheckpointError> {
         let whole: Option<(i32, u32)> = self
             .connection()
             .prepare_cached(
@@ -202,7 +205,11 @@ impl Checkpoint {
     }
 
     /// Days that are owed and due to be asked for again: at seven polls, then weekly.
-    pub fn missing(&self, tenant: TenantId, now_ms: i64) -> Result<Vec<Day>, CheckpointError> {
+    pub fn due_missing_days(
+        &self,
+        tenant: TenantId,
+        now_ms: i64,
+    ) -> Result<Vec<Day>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT o.day FROM missing o JOIN tenant t ON t.id = o.tenant
@@ -289,7 +296,7 @@ impl Take<'_> {
     /// Keeps copies of days that are not to be released yet; a later copy replaces an earlier one.
     fn hold(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         for (day, body) in &commit.held {
-            let bytes = body::sealed(body.text()?.as_bytes(), 9, &[])?;
+            let bytes = body::sealed(body.decompress()?.as_bytes(), 9, &[])?;
             self.transaction.execute(
                 "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
                  ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
@@ -306,7 +313,7 @@ impl Take<'_> {
         key: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(entry.facts)?;
-        let body = body::store(self.transaction, &entry.body.text()?, key)?;
+        let body = body::store(self.transaction, &entry.body.decompress()?, key)?;
         let seq = next_seq(self.transaction, self.tenant)?;
         self.transaction
             .prepare_cached(
@@ -336,7 +343,7 @@ impl Take<'_> {
                 params![self.tenant, entry.facts.day.number()],
             )?;
         }
-        let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "owed"] };
+        let no_longer: &[&str] = if entry.flags.partial { &["held"] } else { &["held", "missing"] };
         for table in no_longer {
             self.transaction
                 .prepare_cached(&format!("DELETE FROM {table} WHERE tenant = ?1 AND day = ?2"))?
@@ -347,11 +354,11 @@ impl Take<'_> {
 
     fn enrich(
         &mut self,
-        enriched: &Enriched<'_>,
+        enriched: &EnrichedDay<'_>,
         key: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(enriched.facts)?;
-        let body = body::store(self.transaction, &enriched.body.text()?, key)?;
+        let body = body::store(self.transaction, &enriched.body.decompress()?, key)?;
         let (day, revision) = (enriched.facts.day.number(), enriched.revision);
         let poor: Option<Option<i64>> = self
             .transaction
@@ -369,7 +376,7 @@ impl Take<'_> {
     }
 
     fn owe(&mut self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
-        for day in &commit.settled {
+        for day in &commit.no_longer_missing {
             self.transaction
                 .prepare_cached("DELETE FROM missing WHERE tenant = ?1 AND day = ?2")?
                 .execute(params![self.tenant, day.number()])?;
@@ -382,7 +389,7 @@ impl Take<'_> {
             )?;
         }
         // Those that came are owed no more; the rest has been asked for once more.
-        if let Some(from) = commit.asked_from {
+        if let Some(from) = commit.requested_from {
             self.transaction.execute(
                 "UPDATE missing SET requests = requests + 1, last_requested = ?3 WHERE tenant = ?1 AND day >= ?2",
                 params![self.tenant, from.number(), commit.observed_ms],

@@ -67,7 +67,7 @@ impl Checkpoint {
     ) -> Result<Restored, CheckpointError> {
         let no_backup = |error: CheckpointError| match error {
             newer @ CheckpointError::Newer(_) => newer,
-            error => CheckpointError::NoBackup(from.to_owned(), Box::new(error)),
+            error => CheckpointError::InvalidBackup(from.to_owned(), Box::new(error)),
         };
         let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let source = source.map_err(|error| no_backup(error.into()))?;

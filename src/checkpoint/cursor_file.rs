@@ -14,14 +14,14 @@ const FILE: &str = "cursors.json";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorFile {
     pub checkpoint_id: String,
-    pub cursors: Vec<KeptCursor>,
+    pub cursors: Vec<SavedCursor>,
     /// Of a checkpoint lost before this one, for tenants that have not been met again yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub carried: Vec<KeptCursor>,
+    pub carried: Vec<SavedCursor>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptCursor {
+pub struct SavedCursor {
     pub sink: String,
     pub tenant: String,
     pub seq: u64,
@@ -87,7 +87,7 @@ impl CursorFile {
     }
 
     /// What is remembered of checkpoints that were lost.
-    pub(super) fn of_lost(&self, checkpoint_id: &str) -> Vec<&KeptCursor> {
+    pub(super) fn of_lost(&self, checkpoint_id: &str) -> Vec<&SavedCursor> {
         let own = self.checkpoint_id == checkpoint_id;
         self.cursors.iter().filter(|_| !own).chain(&self.carried).collect()
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, commit_poll::observe,
+    Checkpoint, CheckpointError, CursorFile, FOR_SINK, ON_DAY, SavedCursor, commit_poll::observe,
     tenant_id, tenant_row,
 };
 use crate::error::Explanation;
@@ -37,10 +37,10 @@ pub struct Pending {
     pub tenant: TenantId,
     pub at: Position,
     /// The first day that is wanted, and the last if there is one.
-    pub floor: Day,
-    pub ceiling: Option<Day>,
+    pub first_day: Day,
+    pub last_day: Option<Day>,
     /// The last entry that is wanted.
-    pub last: u64,
+    pub last_seq: u64,
     /// Entries not yet confirmed to the end.
     pub entries: u64,
     /// The next of them was read back from history.
@@ -49,7 +49,7 @@ pub struct Pending {
 
 /// How far one tenant's cursor moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct CursorMove {
     pub tenant: TenantId,
     pub from: Position,
     pub to: Position,
@@ -60,7 +60,7 @@ pub struct Move {
 pub struct Advance<'a> {
     pub sink: &'a str,
     pub lane: Lane,
-    pub moves: &'a [Move],
+    pub moves: &'a [CursorMove],
     /// What the sink wants kept, if it said anything.
     pub mark: Option<&'a [u8]>,
     pub sent: u64,
@@ -68,7 +68,7 @@ pub struct Advance<'a> {
     pub truncated: u64,
     pub dead_letters: &'a [DeadLetter],
     /// Dead letters that have arrived now.
-    pub delivered_letters: &'a [i64],
+    pub delivered_dead_letters: &'a [i64],
     pub now_ms: i64,
 }
 
@@ -116,7 +116,11 @@ impl Checkpoint {
     }
 
     /// Says whether a sink is sent observations, too; without, they are no backlog of it.
-    pub fn want_observations(&self, sink: &str, wanted: bool) -> Result<(), CheckpointError> {
+    pub fn set_receives_observations(
+        &self,
+        sink: &str,
+        wanted: bool,
+    ) -> Result<(), CheckpointError> {
         self.connection()
             .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, wanted])?;
         Ok(())
@@ -181,10 +185,10 @@ impl Checkpoint {
                     seq: row.get::<_, i64>(1)?.cast_unsigned(),
                     record_index: row.get(2)?,
                 },
-                floor: Day::from_number(row.get(3)?)
+                first_day: Day::from_number(row.get(3)?)
                     .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-                ceiling: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
-                last: row.get::<_, i64>(5)?.cast_unsigned(),
+                last_day: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                last_seq: row.get::<_, i64>(5)?.cast_unsigned(),
                 entries: row.get::<_, i64>(6)?.cast_unsigned(),
                 backfilled: row.get::<_, i64>(7)? == 1,
             });
@@ -215,7 +219,7 @@ impl Checkpoint {
         for letter in advance.dead_letters {
             record_dead_letter(&transaction, advance, letter)?;
         }
-        for letter in advance.delivered_letters {
+        for letter in advance.delivered_dead_letters {
             clear_dead_letter(&transaction, advance, *letter)?;
         }
         Ok(transaction.commit()?)
@@ -282,7 +286,7 @@ impl Checkpoint {
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
         )?;
         let mut rows = statement.query([EPOCH])?;
-        let mut cursors: Vec<KeptCursor> = Vec::new();
+        let mut cursors: Vec<SavedCursor> = Vec::new();
         while let Some(row) = rows.next()? {
             let day = |column: usize| -> Result<Option<Day>, rusqlite::Error> {
                 Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
@@ -292,7 +296,7 @@ impl Checkpoint {
             let sent_before = [needed_before, day(5)?, day(6)?].into_iter().flatten().min();
             let sent_before = sent_before
                 .ok_or_else(|| CheckpointError::Damaged("a cursor has no floor".into()))?;
-            cursors.push(KeptCursor {
+            cursors.push(SavedCursor {
                 sink: row.get(0)?,
                 tenant: row.get(1)?,
                 seq: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -300,7 +304,7 @@ impl Checkpoint {
                 sent_before: sent_before.to_string(),
             });
         }
-        let is_met = |old: &&KeptCursor| {
+        let is_met = |old: &&SavedCursor| {
             !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
         };
         let remembered = self.remembered();
@@ -319,7 +323,7 @@ impl Checkpoint {
 fn move_cursor(
     connection: &Connection,
     advance: &Advance<'_>,
-    step: &Move,
+    step: &CursorMove,
 ) -> Result<(), CheckpointError> {
     let (from, to) = (step.from, step.to);
     let moved = match advance.lane {

@@ -26,7 +26,7 @@ pub enum CheckpointError {
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
     #[error("`{}` is no backup that could be restored; nothing was changed", .0.display())]
-    NoBackup(PathBuf, #[source] Box<CheckpointError>),
+    InvalidBackup(PathBuf, #[source] Box<CheckpointError>),
     #[error("sink `{0}` cannot go on as `{1}`: there is one of that name already")]
     SinkExists(String, String),
     #[error("the cursor of sink `{0}` is not where it was thought to be")]
@@ -40,7 +40,7 @@ pub enum CheckpointError {
     #[error(
         "the tenant is erased, but traces of it are left in the file: say `state forget` once more"
     )]
-    NotScrubbed(#[source] Box<CheckpointError>),
+    ErasureIncomplete(#[source] Box<CheckpointError>),
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
     #[error("the database failed")]

@@ -18,7 +18,7 @@ pub struct HeldDay {
 
 impl Checkpoint {
     /// The days that are held back, oldest first.
-    pub fn held(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
+    pub fn held_days(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT h.day, h.since, h.observed, h.body FROM held h JOIN tenant t ON t.id = h.tenant

@@ -38,7 +38,7 @@ const AT_A_TIME: u32 = 120;
 impl Checkpoint {
     /// A tenant's snapshots of a day or later, in the order of the log: some of those that come
     /// after `seq`.
-    pub fn past(
+    pub fn past_entries(
         &self,
         tenant: TenantId,
         from: Day,
@@ -67,7 +67,7 @@ impl Checkpoint {
 
     /// The bodies of a tenant's days as Microsoft sent them, each day as it was told last, oldest
     /// first, for as long as `each` wants more.
-    pub fn each_body(
+    pub fn for_each_body(
         &self,
         tenant: TenantId,
         from: Option<Day>,

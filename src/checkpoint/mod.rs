@@ -34,22 +34,24 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
-pub use baseline::in_force;
-pub use catalog::StoredMember;
-pub use commit_poll::{CatalogMember, Enriched, EntryFlags, NewEntry, PollCommit, PollEnd};
+pub use baseline::baseline_in_force;
+pub use catalog::StoredCatalogMember;
+pub use commit_poll::{CatalogMember, EnrichedDay, EntryFlags, NewEntry, PollCommit, PollEnd};
 pub use copy::Restored;
-pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
-pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
+pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
+pub use cursors::{Advance, CursorMove, DeadLetter, Lane, Pending, Position};
 pub use error::CheckpointError;
 pub use held::HeldDay;
 pub use history::{MissingDay, PastEntry};
 pub use lock::Holder;
 pub use polls::PollState;
-pub use read::{EntryContext, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
+pub use read::{
+    EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
+};
 pub use repair::{LostBody, Repaired};
 pub use replay::{QueuedDeadLetter, ReplayStatus};
-pub use retention::{Forgotten, Pruned};
-pub use status::{Outline, SinkStatus, Status, TenantStatus};
+pub use retention::{ErasureReceipt, Pruned};
+pub use status::{SinkStatus, Status, StatusSummary, TenantStatus};
 pub use verify::{Finding, VerifyReport};
 
 use crate::model::TenantId;
@@ -124,7 +126,7 @@ impl Checkpoint {
     }
 
     /// Opens an existing checkpoint to look at it, beside a daemon that may be using it.
-    pub fn inspect(directory: &Path) -> Result<Self, CheckpointError> {
+    pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -201,7 +203,7 @@ impl Checkpoint {
 
     /// Gives back what was kept at hand for the next statement, and folds the write-ahead log into
     /// the database: for the long quiet between two polls.
-    pub fn rest(&self) -> Result<(), CheckpointError> {
+    pub fn release_memory(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.flush_prepared_statement_cache();
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;")?;

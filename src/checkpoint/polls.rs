@@ -42,7 +42,7 @@ impl Checkpoint {
     }
 
     /// Notes that a poll brought nothing, and why.
-    pub fn poll_failed(
+    pub fn record_poll_failure(
         &self,
         tenant: TenantId,
         now_ms: i64,
@@ -62,7 +62,7 @@ impl Checkpoint {
     }
 
     /// The tenant that a configured domain was found to be.
-    pub fn resolved(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
+    pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
         let guid: Option<String> = self
             .connection()
             .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get(0))
@@ -70,7 +70,11 @@ impl Checkpoint {
         guid.as_deref().map(tenant_id).transpose()
     }
 
-    pub fn keep_resolved(&self, domain: &str, tenant: TenantId) -> Result<(), CheckpointError> {
+    pub fn store_resolved_domain(
+        &self,
+        domain: &str,
+        tenant: TenantId,
+    ) -> Result<(), CheckpointError> {
         self.connection().execute(
             "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT DO UPDATE SET guid = ?2",
             params![domain, tenant.to_string()],

@@ -13,26 +13,22 @@ use crate::model::{Day, DayFacts, Observation, Phase, SnapshotRef, TenantId, Wha
 
 /// What is to be read of a tenant's log.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct ReadRequest {
     pub tenant: TenantId,
     /// From this entry on, up to and with that one.
-    pub seq: u64,
-    pub last: u64,
-    /// Days not before this, and not after that.
-    pub floor: Day,
-    pub ceiling: Option<Day>,
-    /// Until the bodies come to so many bytes.
-    pub bytes: usize,
-    /// The bases are wanted too.
-    pub bases: bool,
-    /// Observations are wanted too.
-    pub observations: bool,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub first_day: Day,
+    pub last_day: Option<Day>,
+    pub max_bytes: usize,
+    pub with_bases: bool,
+    pub with_observations: bool,
 }
 
 /// An entry of the log.
 #[derive(Debug)]
-pub enum Stored {
-    Snapshot(Box<StoredEntry>),
+pub enum LogEntry {
+    Snapshot(Box<StoredSnapshot>),
     Observation(StoredObservation),
 }
 
@@ -49,7 +45,7 @@ pub struct StoredBase {
 
 /// A snapshot of the log as a sink needs it.
 #[derive(Debug)]
-pub struct StoredEntry {
+pub struct StoredSnapshot {
     pub snapshot: SnapshotRef,
     pub observed_ms: i64,
     /// As sent.
@@ -69,7 +65,7 @@ pub struct EntryContext {
     /// No whole day of this tenant came before it.
     pub first_contact: bool,
     /// A revision of a day after which others have come.
-    pub behind: bool,
+    pub revises_past_day: bool,
 }
 
 /// An observation of the log.
@@ -78,7 +74,7 @@ pub struct StoredObservation {
     pub observation: Observation,
     pub observed_ms: i64,
     /// Its first day and its place in the log; nothing else of a snapshot is true of it.
-    pub place: SnapshotRef,
+    pub snapshot: SnapshotRef,
     /// The same thing began, or ended, so often on this first day before.
     pub repeats: u32,
 }
@@ -86,18 +82,18 @@ pub struct StoredObservation {
 /// How far back it is looked for a score that keeps changing, in days.
 pub(super) const FORTNIGHT: i32 = 14;
 
-impl Stored {
+impl LogEntry {
     pub fn seq(&self) -> u64 {
         match self {
             Self::Snapshot(entry) => entry.snapshot.seq,
-            Self::Observation(observed) => observed.place.seq,
+            Self::Observation(observed) => observed.snapshot.seq,
         }
     }
 }
 
 impl Checkpoint {
     /// The next entries of a tenant's log.
-    pub fn read(&self, wanted: &Wanted) -> Result<Vec<Stored>, CheckpointError> {
+    pub fn read(&self, wanted: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
         let connection = self.connection();
         let names = self.names();
         let mut statement = connection.prepare_cached(&format!(
@@ -109,18 +105,18 @@ impl Checkpoint {
         ))?;
         let mut rows = statement.query(params![
             wanted.tenant.to_string(),
-            wanted.seq.cast_signed(),
-            wanted.floor.number(),
-            wanted.ceiling.map(Day::number),
-            i64::try_from(wanted.last).unwrap_or(i64::MAX),
-            wanted.observations
+            wanted.first_seq.cast_signed(),
+            wanted.first_day.number(),
+            wanted.last_day.map(Day::number),
+            i64::try_from(wanted.last_seq).unwrap_or(i64::MAX),
+            wanted.with_observations
         ])?;
         let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
         let mut bodies = Bodies::default();
         let (mut entries, mut read) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             if row.get::<_, i64>(10)? == 2 {
-                entries.extend(reading.observation(row)?.map(Stored::Observation));
+                entries.extend(reading.observation(row)?.map(LogEntry::Observation));
                 continue;
             }
             let body = match bodies.read(&connection, row.get(7)?) {
@@ -129,8 +125,12 @@ impl Checkpoint {
                 other => other?,
             };
             read += body.len();
-            entries.push(Stored::Snapshot(Box::new(reading.snapshot(row, body, wanted.bases)?)));
-            if read >= wanted.bytes {
+            entries.push(LogEntry::Snapshot(Box::new(reading.snapshot(
+                row,
+                body,
+                wanted.with_bases,
+            )?)));
+            if read >= wanted.max_bytes {
                 break;
             }
         }
@@ -161,7 +161,7 @@ impl Reading<'_> {
         row: &Row<'_>,
         body: String,
         bases: bool,
-    ) -> Result<StoredEntry, CheckpointError> {
+    ) -> Result<StoredSnapshot, CheckpointError> {
         let flags = EntryFlags::of(row.get(5)?);
         let snapshot = flags.of_snapshot(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
         let tenant: i64 = row.get(15)?;
@@ -171,7 +171,7 @@ impl Reading<'_> {
         } else {
             EntryContext::default()
         };
-        Ok(StoredEntry {
+        Ok(StoredSnapshot {
             observed_ms: row.get(2)?,
             body,
             catalog: row.get(6)?,
@@ -196,7 +196,7 @@ impl Reading<'_> {
         Ok(EntryContext {
             base,
             first_contact: may_be_first && self.is_first(tenant, of.seq)?,
-            behind: self.is_behind(tenant, of)?,
+            revises_past_day: self.is_behind(tenant, of)?,
         })
     }
 
@@ -310,7 +310,7 @@ impl Reading<'_> {
                 |row| row.get(0),
             )?;
         Ok(Some(StoredObservation {
-            place: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
+            snapshot: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
             observation: Observation {
                 what,
                 subject,

@@ -31,7 +31,7 @@ pub struct LostBody {
     pub tenant: String,
     pub day: Day,
     /// Sinks that had not had it yet.
-    pub lacking: Vec<String>,
+    pub unsent_sinks: Vec<String>,
 }
 
 impl Checkpoint {
@@ -86,7 +86,7 @@ fn repair_bodies(
             "SELECT s.name FROM cursor c JOIN sink s ON s.id = c.sink
              WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
         )?;
-        let lacking = statement
+        let unsent_sinks = statement
             .query_map(params![tenant, seq, day.number()], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         transaction.execute(
@@ -95,7 +95,7 @@ fn repair_bodies(
         )?;
         retention::sweep_these(transaction, vec![body])?;
         ask_again(transaction, tenant, day, now_ms)?;
-        repaired.days.push(LostBody { tenant: guid, day, lacking });
+        repaired.days.push(LostBody { tenant: guid, day, unsent_sinks });
     }
     Ok(())
 }

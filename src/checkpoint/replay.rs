@@ -14,7 +14,7 @@ pub struct ReplayStatus {
     pub first_day: Day,
     pub last_day: Day,
     /// Snapshots that are still to be sent.
-    pub left: u64,
+    pub remaining: u64,
 }
 
 /// A dead letter on the list.
@@ -30,7 +30,7 @@ pub struct QueuedDeadLetter {
     /// Milliseconds since 1970-01-01.
     pub rejected_ms: i64,
     /// It is to be sent again.
-    pub again: bool,
+    pub retry: bool,
 }
 
 /// Entries of a replay, with the columns of a [`Pending`] before and the restriction after. What the
@@ -108,7 +108,7 @@ impl Checkpoint {
     }
 
     /// Marks a sink's dead letters to be sent again. Gives their number.
-    pub fn retry_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
+    pub fn retry_dead_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
         let marked = self.connection().execute(
             "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
             [sink],
@@ -117,29 +117,29 @@ impl Checkpoint {
     }
 
     /// A sink's dead letters that are to be sent again, in the order of the logs.
-    pub fn pending_letters(
+    pub fn pending_dead_letters(
         &self,
         sink: &str,
         limit: u32,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         let wanted = "s.name = ?1 AND d.retry AND EXISTS
             (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
-        self.letters_where(wanted, params![sink, limit])
+        self.dead_letters_where(wanted, params![sink, limit])
     }
 
     /// The newest dead letters of all sinks, up to a number.
-    pub fn letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        self.letters_where("?1 = ''", params!["", limit])
+    pub fn dead_letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
+        self.dead_letters_where("?1 = ''", params!["", limit])
     }
 
-    fn letters_where(
+    fn dead_letters_where(
         &self,
         which: &str,
         params: impl rusqlite::Params,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         let connection = self.connection();
         let order =
-            if which.contains("again") { "t.guid, d.seq, d.record_index" } else { "d.id DESC" };
+            if which.contains("retry") { "t.guid, d.seq, d.record_index" } else { "d.id DESC" };
         let mut statement = connection.prepare_cached(&format!(
             "SELECT d.id, s.name, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
              FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
@@ -163,7 +163,7 @@ impl Checkpoint {
                 })?,
                 reason: row.get(7)?,
                 rejected_ms: row.get(8)?,
-                again: row.get(9)?,
+                retry: row.get(9)?,
             });
         }
         Ok(letters)
@@ -189,7 +189,7 @@ impl Checkpoint {
                 sink: row.get(1)?,
                 first_day: day(2)?,
                 last_day: day(3)?,
-                left: row.get::<_, i64>(4)?.cast_unsigned(),
+                remaining: row.get::<_, i64>(4)?.cast_unsigned(),
             });
         }
         Ok(replays)

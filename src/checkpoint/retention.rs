@@ -12,12 +12,12 @@ pub struct Pruned {
     /// Days whose bodies went; their facts stay for ever.
     pub days: u64,
     /// Bytes of the database in use after it.
-    pub used: u64,
+    pub used_bytes: u64,
 }
 
 /// What was known of a tenant, and is no more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
+pub struct ErasureReceipt {
     pub tenant: String,
     pub checkpoint_id: String,
     /// When, in milliseconds since 1970-01-01.
@@ -63,19 +63,19 @@ impl Checkpoint {
                 break;
             }
         }
-        while max_size.is_some_and(|most| self.used().is_ok_and(|used| used > most)) {
+        while max_size.is_some_and(|most| self.used_bytes().is_ok_and(|used| used > most)) {
             let gone = self.let_go(limit)?;
             pruned.days += gone;
             if gone == 0 {
                 break;
             }
         }
-        pruned.used = self.used()?;
+        pruned.used_bytes = self.used_bytes()?;
         Ok(pruned)
     }
 
-    /// The last day on which [`Self::prune`] was through, kept by [`Self::set_pruned`].
-    pub fn pruned_on(&self) -> Result<Option<Day>, CheckpointError> {
+    /// The last day on which [`Self::prune`] was through, kept by [`Self::set_last_prune_day`].
+    pub fn last_prune_day(&self) -> Result<Option<Day>, CheckpointError> {
         let day: Option<String> = self
             .connection()
             .query_row("SELECT value FROM meta WHERE key = 'pruned'", [], |row| row.get(0))
@@ -83,7 +83,7 @@ impl Checkpoint {
         Ok(day.and_then(|day| Day::parse(&day)))
     }
 
-    pub fn set_pruned(&self, today: Day) -> Result<(), CheckpointError> {
+    pub fn set_last_prune_day(&self, today: Day) -> Result<(), CheckpointError> {
         self.connection()
             .execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?1)", [today.to_string()])?;
         Ok(())
@@ -105,7 +105,7 @@ impl Checkpoint {
     }
 
     /// Bytes in use: what is free inside the file is used again before it grows.
-    pub fn used(&self) -> Result<u64, CheckpointError> {
+    pub fn used_bytes(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
             connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
@@ -128,7 +128,7 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let guid = tenant.to_string();
         self.connection().execute_batch("PRAGMA secure_delete = ON")?;
         let forgotten = self.forget_securely(&guid, now_ms);
@@ -140,12 +140,12 @@ impl Checkpoint {
         &self,
         guid: &str,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let key = format!("{FORGETTING}{guid}");
         let Some(forgotten) = self.erase(guid, &key, now_ms)? else { return Ok(None) };
         self.remembered().forget(guid);
         let scrubbed = self.write_cursor_file().and_then(|()| self.compact());
-        scrubbed.map_err(|error| CheckpointError::NotScrubbed(Box::new(error)))?;
+        scrubbed.map_err(|error| CheckpointError::ErasureIncomplete(Box::new(error)))?;
         let connection = self.connection();
         connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
         // All that is left in the log is that the tenant is gone.
@@ -159,7 +159,7 @@ impl Checkpoint {
         guid: &str,
         key: &str,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let begun: Option<String> = transaction
@@ -171,7 +171,7 @@ impl Checkpoint {
         let forgotten = match (row, begun) {
             (None, None) => return Ok(None),
             (None, Some(receipt)) => serde_json::from_str(&receipt).unwrap_or_default(),
-            (Some(row), _) => Forgotten {
+            (Some(row), _) => ErasureReceipt {
                 checkpoint_id: self.id.clone(),
                 at_ms: now_ms,
                 ..erase(&transaction, row, guid)?
@@ -203,7 +203,7 @@ fn erase(
     transaction: &Transaction<'_>,
     row: i64,
     guid: &str,
-) -> Result<Forgotten, CheckpointError> {
+) -> Result<ErasureReceipt, CheckpointError> {
     let day = |sql: &str| -> Result<Option<String>, CheckpointError> {
         let number: Option<i32> = transaction.query_row(sql, [row], |row| row.get(0))?;
         Ok(number.and_then(Day::from_number).map(|day| day.to_string()))
@@ -218,7 +218,7 @@ fn erase(
     let snapshots = delete("DELETE FROM entry WHERE tenant = ?1")?;
     let catalogs = delete("DELETE FROM catalog WHERE tenant = ?1")?;
     let dead_letters = delete("DELETE FROM dead_letter WHERE tenant = ?1")?;
-    for table in ["replay_cursor", "cursor", "owed", "held", "open_observation", "baseline"] {
+    for table in ["replay_cursor", "cursor", "missing", "held", "open_observation", "baseline"] {
         delete(&format!("DELETE FROM {table} WHERE tenant = ?1"))?;
     }
     transaction.execute("DELETE FROM domain WHERE guid = ?1", [guid])?;
@@ -231,7 +231,7 @@ fn erase(
     let profiles = sweep_profiles(transaction)?;
     newest.hold(transaction)?;
     let tenant = guid.to_owned();
-    Ok(Forgotten {
+    Ok(ErasureReceipt {
         tenant,
         snapshots,
         observations,
@@ -240,7 +240,7 @@ fn erase(
         dead_letters,
         first_day,
         last_day,
-        ..Forgotten::default()
+        ..ErasureReceipt::default()
     })
 }
 

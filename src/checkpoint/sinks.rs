@@ -47,7 +47,12 @@ impl Checkpoint {
     }
 
     /// How many snapshots of a tenant's log stand from an entry and a day on.
-    pub fn extent(&self, tenant: TenantId, seq: u64, from: Day) -> Result<u64, CheckpointError> {
+    pub fn count_snapshots(
+        &self,
+        tenant: TenantId,
+        seq: u64,
+        from: Day,
+    ) -> Result<u64, CheckpointError> {
         let count: i64 = self.connection().query_row(
             "SELECT count(*) FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",

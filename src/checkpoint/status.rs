@@ -19,19 +19,19 @@ pub struct Status {
     pub sinks: Vec<SinkStatus>,
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters.
-    pub letters: Vec<QueuedDeadLetter>,
+    pub dead_letters: Vec<QueuedDeadLetter>,
 }
 
 /// What a sentence can say.
 #[derive(Debug)]
-pub struct Outline {
+pub struct StatusSummary {
     pub newest_day: Option<Day>,
     /// Tenants whose last poll failed.
     pub failing: Vec<TenantId>,
 }
 
 /// Dead letters that a status lists.
-const LETTERS: u32 = 50;
+const MAX_DEAD_LETTERS: u32 = 50;
 
 /// Times are in milliseconds since 1970-01-01.
 #[derive(Debug, Default)]
@@ -57,11 +57,11 @@ pub struct SinkStatus {
     /// Of the records sent, those that were cut.
     pub truncated: u64,
     /// Dead letters on the list.
-    pub letters: u64,
+    pub dead_letters: u64,
     /// Entries not confirmed to the end, over all tenants.
     pub backlog: u64,
     /// The oldest day among them.
-    pub oldest: Option<Day>,
+    pub oldest_day: Option<Day>,
     pub last_acknowledgement_ms: Option<i64>,
     pub last_error: Option<Explanation>,
     pub cursors: Vec<(String, u64, u32)>,
@@ -75,13 +75,13 @@ impl Checkpoint {
             tenants: self.tenant_status()?,
             sinks: self.sink_status()?,
             replays: self.replays()?,
-            letters: self.letters(LETTERS)?,
+            dead_letters: self.dead_letters(MAX_DEAD_LETTERS)?,
         })
     }
 
     /// The newest day of all, and which tenants cannot be read: cheap, however many there are. `None`
     /// if somebody is at the checkpoint, and this is not to `wait`.
-    pub fn outline(&self, wait: bool) -> Result<Option<Outline>, CheckpointError> {
+    pub fn status_summary(&self, wait: bool) -> Result<Option<StatusSummary>, CheckpointError> {
         let connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(_) if wait => self.connection(),
@@ -96,7 +96,7 @@ impl Checkpoint {
             connection.prepare_cached("SELECT guid FROM tenant WHERE last_error IS NOT NULL")?;
         let failing = failing.query_map([], |row| row.get::<_, String>(0))?;
         let failing = failing.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Outline {
+        Ok(Some(StatusSummary {
             newest_day: newest.and_then(Day::from_number),
             failing: failing.iter().filter_map(|guid| tenant_id(guid).ok()).collect(),
         }))
@@ -174,11 +174,11 @@ impl Checkpoint {
                 sent: row.get::<_, i64>(1)?.cast_unsigned(),
                 rejected: row.get::<_, i64>(2)?.cast_unsigned(),
                 truncated: row.get::<_, i64>(8)?.cast_unsigned(),
-                letters: row.get::<_, i64>(9)?.cast_unsigned(),
+                dead_letters: row.get::<_, i64>(9)?.cast_unsigned(),
                 last_acknowledgement_ms: row.get(3)?,
                 last_error: explanation(row, 4, 10)?,
                 backlog: row.get::<_, i64>(5)?.cast_unsigned(),
-                oldest: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
+                oldest_day: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
                 cursors: cursors.collect::<Result<_, _>>()?,
             });
         }

@@ -2,7 +2,7 @@ mod files;
 
 use super::*;
 use crate::model::{Day, DayFacts, EventId, Observation, Phase, What};
-use crate::{packed::Packed, wire};
+use crate::{compressed::CompressedText, wire};
 
 fn tenant() -> TenantId {
     TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
@@ -34,9 +34,9 @@ fn nothing() -> PollCommit<'static> {
         catalog: vec![],
         observations: vec![],
         held: vec![],
-        asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+        requested_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
-        settled: vec![],
+        no_longer_missing: vec![],
         polled_back_to: None,
         end: PollEnd::Complete,
     }
@@ -49,7 +49,7 @@ fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
         snapshot_id: "x",
         revision,
         facts: &facts,
-        body: &Packed::of(&body).unwrap(),
+        body: &CompressedText::compress(&body).unwrap(),
         observed_ms: 0,
         base: None,
         flags: EntryFlags::default(),
@@ -76,27 +76,27 @@ fn what_was_taken_is_read_back_as_sent() {
         [(2, day("2026-11-20")), (3, day("2026-11-21"))]
     );
     assert_eq!(snapshot(&entries[1]).body, body("2026-11-21", 2));
-    let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
+    let ledger = checkpoint.stored_days(tenant(), day("2026-11-01")).unwrap();
     assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
 }
 
-fn snapshot(stored: &Stored) -> &StoredEntry {
+fn snapshot(stored: &LogEntry) -> &StoredSnapshot {
     match stored {
-        Stored::Snapshot(entry) => entry,
-        Stored::Observation(_) => panic!("an observation"),
+        LogEntry::Snapshot(entry) => entry,
+        LogEntry::Observation(_) => panic!("an observation"),
     }
 }
 
-fn wanted(seq: u64, floor: &str) -> Wanted {
-    Wanted {
+fn wanted(seq: u64, floor: &str) -> ReadRequest {
+    ReadRequest {
         tenant: tenant(),
-        seq,
-        last: u64::MAX,
-        floor: day(floor),
-        ceiling: None,
-        bytes: usize::MAX,
-        observations: true,
-        bases: true,
+        first_seq: seq,
+        last_seq: u64::MAX,
+        first_day: day(floor),
+        last_day: None,
+        max_bytes: usize::MAX,
+        with_observations: true,
+        with_bases: true,
     }
 }
 
@@ -135,7 +135,11 @@ fn a_rich_copy_replaces_the_poor_body_in_place() {
     take_day(&checkpoint, "2026-11-21", 1, 1);
     let rich = body("2026-11-21", 1).replace("described", "now described");
     let rich_facts = facts(&rich);
-    let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
+    let enriched = EnrichedDay {
+        revision: 1,
+        facts: &rich_facts,
+        body: &CompressedText::compress(&rich).unwrap(),
+    };
     checkpoint
         .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
         .unwrap();
@@ -152,8 +156,11 @@ fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
     for word in ["now", "then", "once more"] {
         let rich = body("2026-11-21", 1).replace("described", &format!("{word} described"));
         let rich_facts = facts(&rich);
-        let enriched =
-            Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
+        let enriched = EnrichedDay {
+            revision: 1,
+            facts: &rich_facts,
+            body: &CompressedText::compress(&rich).unwrap(),
+        };
         checkpoint
             .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
             .unwrap();
@@ -228,12 +235,12 @@ fn a_cursor_moves_only_from_where_it_is() {
         checkpoint.advance(&Advance {
             sink: "s",
             lane: Lane::Live,
-            moves: &[Move { tenant: tenant(), from, to }],
+            moves: &[CursorMove { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
             truncated: 0,
             dead_letters: letters,
-            delivered_letters: &[],
+            delivered_dead_letters: &[],
             now_ms: 0,
         })
     };
@@ -295,13 +302,13 @@ fn owed_days_are_asked_for_seven_times_then_weekly() {
             .commit_poll(tenant(), &PollCommit { missing: vec![missing], ..nothing() })
             .unwrap();
     }
-    assert!(checkpoint.missing(tenant(), now + 86_400_000).unwrap().is_empty());
-    assert_eq!(checkpoint.missing(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+    assert!(checkpoint.due_missing_days(tenant(), now + 86_400_000).unwrap().is_empty());
+    assert_eq!(checkpoint.due_missing_days(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
     checkpoint
         .commit_poll(tenant(), &PollCommit { observed_ms: now + 90 * 86_400_000, ..nothing() })
         .unwrap();
     assert!(
-        checkpoint.missing(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
+        checkpoint.due_missing_days(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
         "absent at the source"
     );
 }
@@ -324,9 +331,9 @@ fn the_second_cursor_file_saves_sending_all_again() {
                 .advance(&Advance {
                     sink,
                     lane: Lane::Live,
-                    moves: &[Move { tenant: tenant(), from, to }],
+                    moves: &[CursorMove { tenant: tenant(), from, to }],
                     truncated: 0,
-                    delivered_letters: &[],
+                    delivered_dead_letters: &[],
                     mark: None,
                     sent: 1,
                     dead_letters: &[],
@@ -365,13 +372,13 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         let advance = Advance {
             sink: "s",
             lane: Lane::Live,
-            moves: &[Move {
+            moves: &[CursorMove {
                 tenant: tenant(),
                 from: Position { seq: 1, record_index: 0 },
                 to: Position { seq: 3, record_index: 0 },
             }],
             truncated: 0,
-            delivered_letters: &[],
+            delivered_dead_letters: &[],
             mark: None,
             sent: 2,
             dead_letters: &[],
@@ -403,7 +410,7 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         take_day(&rebuilt, text, 1, 1);
     }
     let pending = &rebuilt.pending("s").unwrap()[0];
-    assert_eq!((pending.entries, pending.floor), (2, day("2026-11-15")));
+    assert_eq!((pending.entries, pending.first_day), (2, day("2026-11-15")));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub struct Finding {
     /// The tenant's GUID, if it is one tenant's.
     pub tenant: Option<String>,
     pub day: Option<Day>,
-    pub what: String,
+    pub message: String,
 }
 
 impl Checkpoint {
@@ -169,7 +169,7 @@ fn verify_others(
 }
 
 impl VerifyReport {
-    fn note(&mut self, tenant: Option<String>, day: Option<Day>, what: String) {
-        self.findings.push(Finding { tenant, day, what });
+    fn note(&mut self, tenant: Option<String>, day: Option<Day>, message: String) {
+        self.findings.push(Finding { tenant, day, message });
     }
 }

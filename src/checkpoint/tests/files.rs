@@ -114,12 +114,12 @@ fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
         let advance = Advance {
             sink: "s",
             lane: Lane::Live,
-            moves: &[Move { tenant: tenant(), from, to }],
+            moves: &[CursorMove { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
             truncated: 0,
             dead_letters: &[refused],
-            delivered_letters: &[],
+            delivered_dead_letters: &[],
             now_ms: 0,
         };
         checkpoint.advance(&advance).unwrap();
@@ -144,8 +144,8 @@ fn a_file_of_version_1_is_brought_over_with_all_that_it_holds() {
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
     let status = checkpoint.status().unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
-    assert_eq!(checkpoint.letters(9).unwrap()[0].event_id, letter);
-    assert_eq!(checkpoint.retry_letters("s").unwrap(), 1);
+    assert_eq!(checkpoint.dead_letters(9).unwrap()[0].event_id, letter);
+    assert_eq!(checkpoint.retry_dead_letters("s").unwrap(), 1);
     assert_eq!(checkpoint.read(&wanted(1, "2026-11-20")).unwrap().len(), 2);
 }
 

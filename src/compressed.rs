@@ -2,17 +2,17 @@
 
 /// Compressed at the least effort: the days of a backfill are alike, and nine parts in ten empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packed {
+pub struct CompressedText {
     bytes: Vec<u8>,
     length: usize,
 }
 
-impl Packed {
-    pub fn of(text: &str) -> std::io::Result<Self> {
+impl CompressedText {
+    pub fn compress(text: &str) -> std::io::Result<Self> {
         Ok(Self { bytes: zstd::bulk::compress(text.as_bytes(), 1)?, length: text.len() })
     }
 
-    pub fn text(&self) -> std::io::Result<String> {
+    pub fn decompress(&self) -> std::io::Result<String> {
         let bytes = zstd::bulk::decompress(&self.bytes, self.length)?;
         String::from_utf8(bytes).map_err(std::io::Error::other)
     }
@@ -25,7 +25,7 @@ mod tests {
     #[test]
     fn what_was_packed_comes_out_again() {
         for text in ["", "x", &"a body, much like others; ".repeat(1_000)] {
-            assert_eq!(Packed::of(text).unwrap().text().unwrap(), text);
+            assert_eq!(CompressedText::compress(text).unwrap().decompress().unwrap(), text);
         }
     }
 }
