@@ -158,7 +158,7 @@ fn letting_go_of_texts_looks_them_up() {
         ("SELECT 1 FROM entry WHERE catalog = 7", "entry_catalog"),
         (
             "SELECT 1 FROM entry e WHERE e.day < 7 AND e.kind = 1 AND e.body IS NOT NULL ORDER BY e.day LIMIT 500",
-            "entry_text",
+            "entry_body_day",
         ),
     ] {
         let plan: String = connection
