@@ -1,9 +1,11 @@
-//! A text that waits in memory, small.
+//! Text that is kept compressed in memory until it is stored.
 
-/// Compressed at the least effort: the days of a backfill are alike, and nine parts in ten empty.
+/// A text, compressed with zstd at its fastest level. The days of a backfill are repetitive JSON, which
+/// shrinks to about a tenth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressedText {
     bytes: Vec<u8>,
+    /// The length of the text in bytes.
     length: usize,
 }
 
@@ -23,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_packed_comes_out_again() {
+    fn decompresses_to_the_same_text() {
         for text in ["", "x", &"a body, much like others; ".repeat(1_000)] {
             assert_eq!(CompressedText::compress(text).unwrap().decompress().unwrap(), text);
         }
