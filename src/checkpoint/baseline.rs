@@ -6,9 +6,9 @@ use super::{Checkpoint, CheckpointError, tenant_row};
 use crate::model::{Baseline, Day, TenantId};
 
 impl Checkpoint {
-    /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of them.
-    /// Entries that are in the log keep the baseline that they were released under. `now_ms` is in
-    /// milliseconds since 1970-01-01.
+    /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of
+    /// them. Entries that are in the log keep the baseline that they were released under. `now_ms`
+    /// is in milliseconds since 1970-01-01.
     pub fn set_baseline(
         &self,
         tenant: TenantId,
@@ -77,8 +77,8 @@ pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> 
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 
-/// The baselines that are damaged: the row ID of the tenant, the first `seq` of the baseline, the GUID
-/// of the tenant, and the name of the baseline.
+/// The baselines that are damaged: the row ID of the tenant, the first `seq` of the baseline, the
+/// GUID of the tenant, and the name of the baseline.
 pub(super) fn damaged_baselines(
     connection: &Connection,
 ) -> Result<Vec<(i64, i64, String, String)>, CheckpointError> {

@@ -1,8 +1,8 @@
 //! Compressed storage of bodies.
 //!
-//! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the *key
-//! frame*, as their zstd dictionary. There are no chains: a body depends on its key frame and on
-//! nothing else, so a damaged body makes at most the 31 bodies that depend on it unreadable.
+//! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the
+//! *key frame*, as their zstd dictionary. There are no chains: a body depends on its key frame and
+//! on nothing else, so a damaged body makes at most the 31 bodies that depend on it unreadable.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -53,8 +53,8 @@ impl KeyFrame {
     }
 }
 
-/// Stores a body and returns its ID. It is compressed with `key_frame` if that makes it much smaller;
-/// otherwise it is stored alone and replaces `key_frame`.
+/// Stores a body and returns its ID. It is compressed with `key_frame` if that makes it much
+/// smaller; otherwise it is stored alone and replaces `key_frame`.
 pub(super) fn store(
     connection: &Connection,
     body: &str,
@@ -62,7 +62,8 @@ pub(super) fn store(
 ) -> Result<i64, CheckpointError> {
     if let Some(frame) = key_frame.as_mut().filter(|frame| frame.dependents < MAX_DEPENDENTS) {
         let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &frame.body)?;
-        // A body that differs much from its key frame is the better key frame for the bodies after it.
+        // A body that differs much from its key frame is the better key frame for the bodies after
+        // it.
         if bytes.len() * 3 < frame.stored_bytes {
             frame.dependents += 1;
             return insert(connection, WITH_KEY_FRAME, Some(frame.id), &bytes);

@@ -38,8 +38,8 @@ impl Checkpoint {
             .map_err(|_| CheckpointError::Damaged(format!("catalog {version} cannot be read")))
     }
 
-    /// The JSON of a profile without decisions, as Microsoft sent it. An ID always refers to the same
-    /// content, so callers may cache it.
+    /// The JSON of a profile without decisions, as Microsoft sent it. An ID always refers to the
+    /// same content, so callers may cache it.
     pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
         let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
         let bytes: Vec<u8> = self
@@ -152,8 +152,8 @@ pub(super) fn check_profiles(
     Ok((intact, damaged))
 }
 
-/// The catalog versions that are damaged or contain a profile that is not among the intact ones: their
-/// IDs and the GUIDs of their tenants.
+/// The catalog versions that are damaged or contain a profile that is not among the intact ones:
+/// their IDs and the GUIDs of their tenants.
 pub(super) fn damaged_catalogs(
     connection: &Connection,
     intact_profiles: &ProfileDigests,

@@ -1,7 +1,7 @@
 //! Commits everything that a poll has read in one transaction: all of it or nothing.
 //!
-//! Start reading at [`Checkpoint::commit_poll`]. The ledger has decided what is appended before this
-//! module is called; nothing is judged here.
+//! Start reading at [`Checkpoint::commit_poll`]. The ledger has decided what is appended before
+//! this module is called; nothing is judged here.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -250,8 +250,8 @@ impl PollWriter<'_> {
             )?;
         }
 
-        // The days that this poll has read are not in the table any more; the others were requested in
-        // vain.
+        // The days that this poll has read are not in the table any more; the others were requested
+        // in vain.
         if let Some(from) = commit.requested_from {
             self.transaction.execute(
                 "UPDATE missing SET requests = requests + 1, last_requested = ?3 WHERE tenant = ?1 AND day >= ?2",

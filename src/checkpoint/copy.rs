@@ -1,4 +1,5 @@
-//! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database aside.
+//! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database
+//! aside.
 
 use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -24,11 +25,12 @@ pub struct Restored {
 }
 
 impl Checkpoint {
-    /// Writes a consistent copy of the database into a new file that only its owner can read, also while
-    /// the daemon is running. Returns the size of the file in bytes. Fails if the file exists, and
-    /// removes it if copying fails.
+    /// Writes a consistent copy of the database into a new file that only its owner can read, also
+    /// while the daemon is running. Returns the size of the file in bytes. Fails if the file
+    /// exists, and removes it if copying fails.
     pub fn backup(&self, to: &Path) -> Result<u64, CheckpointError> {
-        // `VACUUM INTO` would create the file with the umask's mode, readable by other users for a moment.
+        // `VACUUM INTO` would create the file with the umask's mode, readable by other users for a
+        // moment.
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
             |error| {
                 std::io::Error::new(
@@ -60,16 +62,16 @@ impl Checkpoint {
         Ok(fs_err::metadata(to)?.len())
     }
 
-    /// Replaces the checkpoint by a backup; the replaced database is set aside under a name that ends
-    /// with `stamp`.
+    /// Replaces the checkpoint by a backup; the replaced database is set aside under a name that
+    /// ends with `stamp`.
     ///
-    /// The restored checkpoint gets a new ID, because its log continues differently from the replaced
-    /// one. Cursors in the second cursor file take precedence over those of the backup, so that
-    /// records that were sent since the backup are not sent again. Marks of sinks are cleared, because
-    /// their receivers have newer data than the backup.
+    /// The restored checkpoint gets a new ID, because its log continues differently from the
+    /// replaced one. Cursors in the second cursor file take precedence over those of the backup, so
+    /// that records that were sent since the backup are not sent again. Marks of sinks are cleared,
+    /// because their receivers have newer data than the backup.
     ///
-    /// Fails with [`CheckpointError::InvalidBackup`], and changes nothing, if `from` is not a database
-    /// of this program.
+    /// Fails with [`CheckpointError::InvalidBackup`], and changes nothing, if `from` is not a
+    /// database of this program.
     pub fn restore(
         directory: &Path,
         from: &Path,
@@ -99,7 +101,8 @@ impl Checkpoint {
         }
 
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        // Unlike a copy of the file, this includes the commits in the write-ahead log of the source.
+        // Unlike a copy of the file, this includes the commits in the write-ahead log of the
+        // source.
         source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;
         drop(source);
         let restored = convert_backup(directory, &new)?;
@@ -114,8 +117,8 @@ impl Checkpoint {
         Ok(Restored { set_aside, ..restored })
     }
 
-    /// Renames a database that cannot be used and returns its new path; `None` if there is none. The
-    /// next [`Checkpoint::open`] creates a new one, with the cursors of the second cursor file.
+    /// Renames a database that cannot be used and returns its new path; `None` if there is none.
+    /// The next [`Checkpoint::open`] creates a new one, with the cursors of the second cursor file.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
         let _lock = Lock::acquire(directory)?;
         set_aside(directory, &format!("damaged-{stamp}"))
@@ -144,7 +147,8 @@ fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, Checkpo
     // The replays of the backup are finished or obsolete by now.
     transaction.execute("DELETE FROM replay", [])?;
 
-    // Without its row, a cursor is created again from the second cursor file when its sink is registered.
+    // Without its row, a cursor is created again from the second cursor file when its sink is
+    // registered.
     let saved = CursorFile::read(directory).unwrap_or_else(|error| {
         let error = crate::error::chain(&error);
         tracing::warn!(

@@ -1,8 +1,8 @@
 //! The second cursor file, `cursors.json`: a copy of the cursors outside of the database. If the
 //! database is lost, the days that were sent before are not sent again.
 //!
-//! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced as
-//! a whole: write a new file, fsync, rename, fsync the directory.
+//! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
+//! as a whole: write a new file, fsync, rename, fsync the directory.
 
 use std::{fmt::Write as _, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -19,8 +19,8 @@ pub struct CursorFile {
     /// The checkpoint that `cursors` belongs to.
     pub checkpoint_id: String,
     pub cursors: Vec<SavedCursor>,
-    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that have no cursor in this
-    /// one yet.
+    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that have no cursor in
+    /// this one yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<SavedCursor>,
 }

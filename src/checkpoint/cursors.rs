@@ -1,8 +1,8 @@
-//! The cursors of sinks: the position of each sink in the log of each tenant, its mark, and the dead
-//! letters that are recorded when a cursor advances.
+//! The cursors of sinks: the position of each sink in the log of each tenant, its mark, and the
+//! dead letters that are recorded when a cursor advances.
 //!
-//! A cursor only moves by compare-and-set, together with everything that belongs to the move, in one
-//! transaction. Start reading at [`Checkpoint::register_sink`] and [`Checkpoint::advance`].
+//! A cursor only moves by compare-and-set, together with everything that belongs to the move, in
+//! one transaction. Start reading at [`Checkpoint::register_sink`] and [`Checkpoint::advance`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -90,8 +90,8 @@ pub struct DeadLetter {
 }
 
 impl Checkpoint {
-    /// Creates a sink and its cursors for these tenants, if they do not exist yet. If `all` is true,
-    /// the sink receives no other tenants, and its other cursors become inactive.
+    /// Creates a sink and its cursors for these tenants, if they do not exist yet. If `all` is
+    /// true, the sink receives no other tenants, and its other cursors become inactive.
     ///
     /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
     /// database was lost, it also skips the days that the sink had received according to the second
@@ -108,8 +108,8 @@ impl Checkpoint {
         transaction
             .execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
 
-        // The tenants below become active again. The others are not configured for this sink any more,
-        // so their entries are not in its backlog.
+        // The tenants below become active again. The others are not configured for this sink any
+        // more, so their entries are not in its backlog.
         transaction.execute(
             "UPDATE cursor SET active = 0 WHERE ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
             params![sink, all],
@@ -247,8 +247,8 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
-    /// Moves a live cursor forward to the beginning of the entry `to.seq`, because the receiver is known
-    /// to have everything before it. Returns whether the cursor was behind that entry.
+    /// Moves a live cursor forward to the beginning of the entry `to.seq`, because the receiver is
+    /// known to have everything before it. Returns whether the cursor was behind that entry.
     pub fn skip_to(
         &self,
         sink: &str,
@@ -275,8 +275,8 @@ impl Checkpoint {
         Ok(next.unwrap_or(1).cast_unsigned())
     }
 
-    /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts digest
-    /// of the newest one at its latest revision.
+    /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts
+    /// digest of the newest one at its latest revision.
     pub fn days_before(
         &self,
         tenant: TenantId,
@@ -300,8 +300,8 @@ impl Checkpoint {
     /// The current cursors in the form of the second cursor file.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
-        // The columns after the position: the newest sent day, the oldest unsent day, and the oldest
-        // missing day, which may still be listed.
+        // The columns after the position: the newest sent day, the oldest unsent day, and the
+        // oldest missing day, which may still be listed.
         let mut statement = connection.prepare_cached(
             "SELECT s.name, t.guid, c.seq, c.record_index,
                 (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq),
@@ -433,8 +433,8 @@ fn record_dead_letter(
     append_observation(connection, tenant, &begin, advance.now_ms)
 }
 
-/// Deletes a dead letter that was delivered. The observation ends with the sink's last dead letter of
-/// the tenant.
+/// Deletes a dead letter that was delivered. The observation ends with the sink's last dead letter
+/// of the tenant.
 fn clear_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,

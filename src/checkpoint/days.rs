@@ -75,8 +75,8 @@ impl Checkpoint {
     }
 
     /// The two days that decide how far back the next poll reads: the newest stored day that a poll
-    /// has read, and the oldest held day. Imported days are left out, because an import does not mean
-    /// that the days before it are complete.
+    /// has read, and the oldest held day. Imported days are left out, because an import does not
+    /// mean that the days before it are complete.
     pub fn resume_days(
         &self,
         tenant: TenantId,
@@ -111,9 +111,9 @@ impl Checkpoint {
         Ok(complete.and_then(|(day, revision)| Some((Day::from_number(day)?, revision))))
     }
 
-    /// The missing days that the next poll requests, oldest first: those that fewer than seven polls
-    /// have requested, and those that were last requested a week ago. `now_ms` is in milliseconds since
-    /// 1970-01-01.
+    /// The missing days that the next poll requests, oldest first: those that fewer than seven
+    /// polls have requested, and those that were last requested a week ago. `now_ms` is in
+    /// milliseconds since 1970-01-01.
     pub fn due_missing_days(
         &self,
         tenant: TenantId,

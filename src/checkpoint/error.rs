@@ -1,4 +1,5 @@
-//! The errors of the checkpoint: one variant for each thing that an operator or a caller does about it.
+//! The errors of the checkpoint: one variant for each thing that an operator or a caller does about
+//! it.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -49,7 +50,8 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the checkpoint cannot be used until an operator has intervened; the exit code is 3 then.
+    /// Whether the checkpoint cannot be used until an operator has intervened; the exit code is 3
+    /// then.
     pub fn is_unusable(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,5 @@
-//! Held days: accepted, but not released into the log because the answer or its catalog was partial.
+//! Held days: accepted, but not released into the log because the answer or its catalog was
+//! partial.
 
 use rusqlite::Connection;
 

@@ -25,13 +25,13 @@ pub struct PastEntry {
     pub context: EntryContext,
 }
 
-/// How many entries one call reads. A larger number takes more memory; a smaller one reads the bases
-/// of the first two weeks of each call more often.
+/// How many entries one call reads. A larger number takes more memory; a smaller one reads the
+/// bases of the first two weeks of each call more often.
 const MAX_ENTRIES_PER_READ: u32 = 120;
 
 impl Checkpoint {
-    /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the log.
-    /// Returns at most 120 entries; an empty list means that there are no more.
+    /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the
+    /// log. Returns at most 120 entries; an empty list means that there are no more.
     pub fn past_entries(
         &self,
         tenant: TenantId,
@@ -61,8 +61,9 @@ impl Checkpoint {
         Ok(entries)
     }
 
-    /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as Microsoft
-    /// sent it. Stops when `visit` returns `false`. Days whose body was pruned are left out.
+    /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
+    /// Microsoft sent it. Stops when `visit` returns `false`. Days whose body was pruned are left
+    /// out.
     pub fn for_each_body(
         &self,
         tenant: TenantId,
@@ -106,8 +107,8 @@ impl EntryReader<'_> {
         Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, context })
     }
 
-    /// Caches an entry, which is the base of the next day, and drops the entries that are too old to be
-    /// needed again.
+    /// Caches an entry, which is the base of the next day, and drops the entries that are too old
+    /// to be needed again.
     fn cache(
         &mut self,
         snapshot: &SnapshotRef,

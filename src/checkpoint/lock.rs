@@ -1,7 +1,7 @@
 //! The lock that allows one process at a time to write to a checkpoint.
 //!
-//! It is a kernel lock (`flock`) on an open file, so the kernel releases it when the process ends, also
-//! after a crash. The file contains the process ID of the holder and the socket for commands.
+//! It is a kernel lock (`flock`) on an open file, so the kernel releases it when the process ends,
+//! also after a crash. The file contains the process ID of the holder and the socket for commands.
 
 use std::{
     fs::{File, TryLockError},
@@ -14,8 +14,8 @@ use std::{
 use super::CheckpointError;
 
 const FILE: &str = "lock";
-/// A process that only looks up the holder locks the file for a moment, so one failed attempt does not
-/// mean that the checkpoint is in use: 15 attempts take 0.3 seconds.
+/// A process that only looks up the holder locks the file for a moment, so one failed attempt does
+/// not mean that the checkpoint is in use: 15 attempts take 0.3 seconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const LOCK_ATTEMPTS: u32 = 15;
 
@@ -34,13 +34,13 @@ pub struct Holder {
 }
 
 impl Lock {
+    /// Locks the file in this directory, and writes the process ID into it.
+    ///
+    /// Fails with [`CheckpointError::Locked`] if another process holds it.
     #[expect(
         clippy::disallowed_methods,
         reason = "no task is running yet that a blocking sleep could delay"
     )]
-    /// Locks the file in this directory, and writes the process ID into it.
-    ///
-    /// Fails with [`CheckpointError::Locked`] if another process holds it.
     pub(super) fn acquire(directory: &Path) -> Result<Self, CheckpointError> {
         let file = open(directory)?;
 

@@ -1,9 +1,9 @@
 //! The checkpoint: every accepted snapshot, every catalog version, and the cursors of every sink.
 //!
 //! It is one SQLite database with one writer, in WAL mode with `synchronous=FULL`, so a commit that
-//! has returned is on disk. It stores bodies and facts and depends neither on Microsoft's JSON nor on
-//! the protocol of any sink. All calls block for as long as the disk takes; asynchronous callers wrap
-//! them in `block_in_place` or `spawn_blocking`. Start reading at [`Checkpoint::open`], then
+//! has returned is on disk. It stores bodies and facts and depends neither on Microsoft's JSON nor
+//! on the protocol of any sink. All calls block for as long as the disk takes; asynchronous callers
+//! wrap them in `block_in_place` or `spawn_blocking`. Start reading at [`Checkpoint::open`], then
 //! [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and [`Checkpoint::advance`]
 //! (cursors).
 
@@ -79,8 +79,8 @@ const SCHEMAS: [&str; VERSION as usize] = [
 /// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
 /// its first day.
 const ENTRY_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
-/// SQL: whether an entry `e` is sent to a sink `s`. A sink does not receive observations about its own
-/// dead letters.
+/// SQL: whether an entry `e` is sent to a sink `s`. A sink does not receive observations about its
+/// own dead letters.
 const IS_SENT_TO_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
     OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";
 const DATABASE: &str = "checkpoint.db";
@@ -93,12 +93,12 @@ pub struct Checkpoint {
     directory: PathBuf,
     connection: Mutex<Connection>,
     control_names: Mutex<ControlNames>,
-    /// `None` if the checkpoint is open for reading only. The kernel releases the lock when the process
-    /// ends, even if it crashes.
+    /// `None` if the checkpoint is open for reading only. The kernel releases the lock when the
+    /// process ends, even if it crashes.
     lock: Option<lock::Lock>,
     id: String,
-    /// The second cursor file as it was when the checkpoint was opened: if the database was lost since,
-    /// it contains the cursors of the lost one.
+    /// The second cursor file as it was when the checkpoint was opened: if the database was lost
+    /// since, it contains the cursors of the lost one.
     saved_cursors: Mutex<CursorFile>,
     /// Held while the second cursor file is written.
     cursor_file_writer: Mutex<()>,
@@ -113,11 +113,11 @@ struct ControlNames {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint for writing, and creates it if it does not exist. The directory gets mode
-    /// 0700 and the files 0600. Migrates a database of an older version.
+    /// Opens the checkpoint for writing, and creates it if it does not exist. The directory gets
+    /// mode 0700 and the files 0600. Migrates a database of an older version.
     ///
-    /// Fails if another process holds the lock. A damaged, newer or foreign database is an error too,
-    /// and the file is left unchanged.
+    /// Fails if another process holds the lock. A damaged, newer or foreign database is an error
+    /// too, and the file is left unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         prepare_directory(directory)?;
         let lock = lock::Lock::acquire(directory)?;
@@ -146,8 +146,8 @@ impl Checkpoint {
         Self::from_connection(directory, connection, Some(lock))
     }
 
-    /// Opens an existing checkpoint for reading only, also while a daemon is using it. Fails if there
-    /// is none, or if its version is not the one of this release.
+    /// Opens an existing checkpoint for reading only, also while a daemon is using it. Fails if
+    /// there is none, or if its version is not the one of this release.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
@@ -214,7 +214,8 @@ impl Checkpoint {
         &self.directory
     }
 
-    /// Publishes in the lock file the socket on which the holder of this checkpoint accepts commands.
+    /// Publishes in the lock file the socket on which the holder of this checkpoint accepts
+    /// commands.
     pub fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         match &self.lock {
             Some(lock) => lock.announce(socket),
@@ -227,8 +228,8 @@ impl Checkpoint {
         lock::holder(directory)
     }
 
-    /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long idle
-    /// time between two polls.
+    /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long
+    /// idle time between two polls.
     pub fn release_memory(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.flush_prepared_statement_cache();
@@ -237,7 +238,8 @@ impl Checkpoint {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A poisoned lock is safe to use: SQLite rolls back the transaction that a panic interrupted.
+        // A poisoned lock is safe to use: SQLite rolls back the transaction that a panic
+        // interrupted.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -346,8 +348,8 @@ fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
     check_database(&connection, path)
 }
 
-/// Checks that the database is one of this program, of a version that this release can read, and that
-/// its structure is intact.
+/// Checks that the database is one of this program, of a version that this release can read, and
+/// that its structure is intact.
 fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     check_identity(connection, path)?;
     let result: String = connection

@@ -3,15 +3,15 @@
 //! Version 1, before compression with zstd, is a sequence of:
 //!
 //! - the version, one byte;
-//! - the presence of the four scores and counts of the day (bits 0 to 3) and the flag `rich` (bit 4), one
-//!   byte, then the numbers that are present;
+//! - the presence of the four scores and counts of the day (bits 0 to 3) and the flag `rich` (bit
+//!   4), one byte, then the numbers that are present;
 //! - the averages: their count, then for each the length and text of the basis, and the score;
-//! - the controls: their count, then for each the ID of the name, the presence of its four numbers (bits
-//!   0 to 3) and `on` (bits 4 and 5), and the numbers that are present.
+//! - the controls: their count, then for each the ID of the name, the presence of its four numbers
+//!   (bits 0 to 3) and `on` (bits 4 and 5), and the numbers that are present.
 //!
 //! Counts, lengths and IDs are unsigned LEB128. A number that is a whole count of hundredths is the
-//! zig-zag encoding of that count, shifted left by one, as LEB128; any other number is the byte 1 and
-//! an IEEE 754 double in little-endian order.
+//! zig-zag encoding of that count, shifted left by one, as LEB128; any other number is the byte 1
+//! and an IEEE 754 double in little-endian order.
 
 use std::sync::Arc;
 
@@ -50,8 +50,8 @@ pub(super) fn pack(
     super::body::compress(&out, 3, &[]).map_err(CheckpointError::File)
 }
 
-/// Decodes facts. `name` returns the name with an ID. Fails with [`CheckpointError::Damaged`] if the
-/// checksum is wrong or the encoding is invalid.
+/// Decodes facts. `name` returns the name with an ID. Fails with [`CheckpointError::Damaged`] if
+/// the checksum is wrong or the encoding is invalid.
 pub(super) fn unpack(
     bytes: &[u8],
     day: Day,
@@ -59,8 +59,8 @@ pub(super) fn unpack(
 ) -> Result<DayFacts, CheckpointError> {
     let damaged = || CheckpointError::Damaged(format!("the facts of {day} cannot be read"));
 
-    // The buffer has the size from the frame header: a buffer of the maximum size would be mapped and
-    // unmapped for every day.
+    // The buffer has the size from the frame header: a buffer of the maximum size would be mapped
+    // and unmapped for every day.
     let size = zstd::zstd_safe::get_frame_content_size(bytes)
         .ok()
         .flatten()

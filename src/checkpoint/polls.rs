@@ -43,8 +43,8 @@ impl Checkpoint {
         Ok(state.unwrap_or_default())
     }
 
-    /// Records a poll that failed and read nothing, and appends the observation about it. Times are in
-    /// milliseconds since 1970-01-01; `not_before_ms` is from the server's `Retry-After`.
+    /// Records a poll that failed and read nothing, and appends the observation about it. Times are
+    /// in milliseconds since 1970-01-01; `not_before_ms` is from the server's `Retry-After`.
     pub fn record_poll_failure(
         &self,
         tenant: TenantId,

@@ -1,5 +1,6 @@
-//! Reads entries of a tenant's log from a cursor on, with the earlier entries that records are derived
-//! from: the base of a snapshot, the earlier revisions of its day, and the scores of two weeks.
+//! Reads entries of a tenant's log from a cursor on, with the earlier entries that records are
+//! derived from: the base of a snapshot, the earlier revisions of its day, and the scores of two
+//! weeks.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -100,8 +101,8 @@ impl LogEntry {
 }
 
 impl Checkpoint {
-    /// Reads entries of a tenant's log in the order of `seq`. Snapshots whose body was pruned are left
-    /// out, and so are observations of a kind that this release does not support.
+    /// Reads entries of a tenant's log in the order of `seq`. Snapshots whose body was pruned are
+    /// left out, and so are observations of a kind that this release does not support.
     ///
     /// If a body is damaged, the entries before it are returned; the error follows when it is the
     /// first entry.
@@ -329,8 +330,8 @@ impl EntryReader<'_> {
         let (seq, subject): (i64, String) = (row.get(0)?, row.get(12)?);
         let first_day = day(row)?;
 
-        // The same observation can begin again on the same day. The number of the earlier ones keeps the
-        // event IDs of its records apart.
+        // The same observation can begin again on the same day. The number of the earlier ones
+        // keeps the event IDs of its records apart.
         let repeats = self
             .connection
             .prepare_cached(

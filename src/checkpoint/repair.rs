@@ -1,5 +1,5 @@
-//! Repairs the faults that [`Checkpoint::verify`] finds in an intact database, one by one, so that the
-//! rest of the history is kept.
+//! Repairs the faults that [`Checkpoint::verify`] finds in an intact database, one by one, so that
+//! the rest of the history is kept.
 //!
 //! A day whose data is lost becomes missing, so that the next poll requests it. A database whose
 //! structure is damaged is not repaired but set aside. Start reading at [`Checkpoint::repair`].
@@ -19,15 +19,15 @@ pub struct Repaired {
     pub days: Vec<LostBody>,
     /// Held days that were damaged and are removed: the GUID of the tenant and the day.
     pub held: Vec<(String, Day)>,
-    /// The number of catalog versions that were damaged and are removed. Their entries refer to the next
-    /// version of the tenant instead.
+    /// The number of catalog versions that were damaged and are removed. Their entries refer to the
+    /// next version of the tenant instead.
     pub catalogs: u64,
     /// Baselines that were damaged and are removed: the GUID of the tenant and the name.
     pub baselines: Vec<(String, String)>,
     /// The number of days whose facts were derived again from the body.
     pub facts: u64,
-    /// Cursors that were outside of the log and are moved back into it: the GUID of the tenant and the
-    /// name of the sink.
+    /// Cursors that were outside of the log and are moved back into it: the GUID of the tenant and
+    /// the name of the sink.
     pub cursors: Vec<(String, String)>,
 }
 
@@ -42,13 +42,14 @@ pub struct LostBody {
 }
 
 impl Checkpoint {
-    /// Repairs everything that can be repaired, in one transaction. `now_ms` is in milliseconds since
-    /// 1970-01-01.
+    /// Repairs everything that can be repaired, in one transaction. `now_ms` is in milliseconds
+    /// since 1970-01-01.
     ///
     /// - A damaged body is removed and its day becomes missing; so does a damaged held day.
-    /// - Damaged facts, or a wrong digest, are replaced by what `facts_of` derives from the body. The
-    ///   result is used only if it matches the stored digest or the stored facts.
-    /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged profile.
+    /// - Damaged facts, or a wrong digest, are replaced by what `facts_of` derives from the body.
+    ///   The result is used only if it matches the stored digest or the stored facts.
+    /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
+    ///   profile.
     /// - A cursor outside of the log is moved back into it.
     pub fn repair(
         &self,
@@ -170,8 +171,8 @@ fn repair_facts(
             continue;
         }
 
-        // The checksum of the body guarantees that it is what was stored, so facts that are derived from
-        // it can be trusted if they also match the digest or the stored facts.
+        // The checksum of the body guarantees that it is what was stored, so facts that are derived
+        // from it can be trusted if they also match the digest or the stored facts.
         let Some(facts) = facts_of(&bodies.read(transaction, row.get(5)?)?) else { continue };
         if day_digest(&facts)[..] == digest[..] || stored.is_ok_and(|stored| stored == facts) {
             replacements.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, facts));
@@ -239,7 +240,8 @@ fn repair_catalogs(
 
     let all = serde_json::to_string(&damaged).map_err(std::io::Error::from)?;
     for id in &damaged {
-        // The entries of a damaged version refer to the next intact one, or else to the one before it.
+        // The entries of a damaged version refer to the next intact one, or else to the one before
+        // it.
         transaction.execute(
             "UPDATE entry SET catalog = coalesce(
                (SELECT min(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id > ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))),
@@ -261,7 +263,8 @@ fn repair_cursors(
     transaction: &Transaction<'_>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    // The next `seq` of a log without gaps follows from its last entry. A log with a gap is not repaired.
+    // The next `seq` of a log without gaps follows from its last entry. A log with a gap is not
+    // repaired.
     transaction.execute(
         "UPDATE tenant SET next_seq = ends.last + 1 FROM
            (SELECT tenant, count(*) AS count, max(seq) AS last FROM entry GROUP BY tenant) AS ends

@@ -37,8 +37,9 @@ pub struct QueuedDeadLetter {
     pub retry: bool,
 }
 
-/// SQL: the part of a query from `FROM` on that joins each replay `r` with its unsent entries `e`. The
-/// caller adds the columns and the conditions. Tenants that the sink no longer receives are left out.
+/// SQL: the part of a query from `FROM` on that joins each replay `r` with its unsent entries `e`.
+/// The caller adds the columns and the conditions. Tenants that the sink no longer receives are
+/// left out.
 fn from_unsent_entries() -> String {
     format!(
         "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
@@ -49,8 +50,9 @@ fn from_unsent_entries() -> String {
 }
 
 impl Checkpoint {
-    /// Creates a replay of these days (both included) for all tenants that the sink receives, up to the
-    /// current end of their logs. Returns the number of entries; if there are none, no replay is created.
+    /// Creates a replay of these days (both included) for all tenants that the sink receives, up to
+    /// the current end of their logs. Returns the number of entries; if there are none, no replay
+    /// is created.
     pub fn add_replay(
         &self,
         sink: &str,
@@ -85,8 +87,8 @@ impl Checkpoint {
         Ok(entries.cast_unsigned())
     }
 
-    /// The sink's oldest unfinished replay, and the tenants of which it has entries to send; `None` if
-    /// there is no replay. Deletes the replays that are finished.
+    /// The sink's oldest unfinished replay, and the tenants of which it has entries to send; `None`
+    /// if there is no replay. Deletes the replays that are finished.
     pub fn pending_replay(
         &self,
         sink: &str,
@@ -124,7 +126,8 @@ impl Checkpoint {
         Ok(marked as u64)
     }
 
-    /// A sink's dead letters that are queued for a retry, in the order of the logs; at most `limit`.
+    /// A sink's dead letters that are queued for a retry, in the order of the logs; at most
+    /// `limit`.
     pub fn pending_dead_letters(
         &self,
         sink: &str,
@@ -141,8 +144,8 @@ impl Checkpoint {
         self.dead_letters_where("?1 = ''", "d.id DESC", params!["", limit])
     }
 
-    /// The dead letters that match a condition. Parameter 1 belongs to the condition, parameter 2 is the
-    /// limit.
+    /// The dead letters that match a condition. Parameter 1 belongs to the condition, parameter 2
+    /// is the limit.
     fn dead_letters_where(
         &self,
         condition: &str,

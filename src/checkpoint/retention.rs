@@ -1,7 +1,7 @@
 //! Removes data: bodies that are past their retention, and tenants that an operator erases.
 //!
-//! Facts are never pruned, and a body that a sink has not received is never pruned. Start reading at
-//! [`Checkpoint::prune`] and [`Checkpoint::forget`].
+//! Facts are never pruned, and a body that a sink has not received is never pruned. Start reading
+//! at [`Checkpoint::prune`] and [`Checkpoint::forget`].
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -35,27 +35,27 @@ pub struct ErasureReceipt {
     pub last_day: Option<String>,
 }
 
-/// Bodies of the newest days are never pruned: polls read these days again, and a backfill reads all 90
-/// days that Microsoft keeps.
+/// Bodies of the newest days are never pruned: polls read these days again, and a backfill reads
+/// all 90 days that Microsoft keeps.
 const NEVER_PRUNED_DAYS: i32 = 90;
-/// The number of bodies that one transaction prunes, so that other users of the checkpoint do not wait
-/// for long.
+/// The number of bodies that one transaction prunes, so that other users of the checkpoint do not
+/// wait for long.
 const PRUNE_BATCH: u32 = 500;
-/// The prefix of a key in `meta`, followed by the GUID of a tenant: an erasure that has begun, with its
-/// receipt.
+/// The prefix of a key in `meta`, followed by the GUID of a tenant: an erasure that has begun, with
+/// its receipt.
 const ERASURE_KEY_PREFIX: &str = "forgetting/";
 
-/// SQL: whether the body of an entry `e` may be pruned, because every sink that receives the tenant has
-/// it, no replay is going to send it, and no dead letter refers to it.
+/// SQL: whether the body of an entry `e` may be pruned, because every sink that receives the tenant
+/// has it, no replay is going to send it, and no dead letter refers to it.
 const IS_PRUNABLE: &str = "e.kind = 1 AND e.body IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM cursor c WHERE c.tenant = e.tenant AND c.active AND c.seq <= e.seq AND e.day >= c.floor)
     AND NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.tenant = e.tenant AND e.seq BETWEEN r.seq AND r.last)
     AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.tenant = e.tenant AND d.seq = e.seq)";
 
 impl Checkpoint {
-    /// Prunes the bodies of days before `before` that every sink has received. Then, while the database
-    /// uses more than `max_size` bytes, prunes the oldest other bodies. The newest 90 days keep their
-    /// bodies in any case, and so does a key frame that other bodies depend on.
+    /// Prunes the bodies of days before `before` that every sink has received. Then, while the
+    /// database uses more than `max_size` bytes, prunes the oldest other bodies. The newest 90 days
+    /// keep their bodies in any case, and so does a key frame that other bodies depend on.
     pub fn prune(
         &self,
         before: Day,
@@ -101,8 +101,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Prunes up to [`PRUNE_BATCH`] bodies of days before `before`, the oldest first, and returns their
-    /// number.
+    /// Prunes up to [`PRUNE_BATCH`] bodies of days before `before`, the oldest first, and returns
+    /// their number.
     fn prune_batch(&self, before: Day) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -119,8 +119,8 @@ impl Checkpoint {
         Ok(prunable.len() as u64)
     }
 
-    /// The bytes of the database in use. Free pages inside the file do not count, because SQLite reuses
-    /// them before the file grows.
+    /// The bytes of the database in use. Free pages inside the file do not count, because SQLite
+    /// reuses them before the file grows.
     pub fn used_bytes(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
@@ -137,12 +137,12 @@ impl Checkpoint {
         truncate_wal(&connection)
     }
 
-    /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters. Freed
-    /// space is overwritten. `now_ms` is in milliseconds since 1970-01-01.
+    /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters.
+    /// Freed space is overwritten. `now_ms` is in milliseconds since 1970-01-01.
     ///
     /// Returns `None` if the checkpoint contains nothing about the tenant. After
-    /// [`CheckpointError::ErasureIncomplete`] a second call completes the erasure and returns the same
-    /// receipt.
+    /// [`CheckpointError::ErasureIncomplete`] a second call completes the erasure and returns the
+    /// same receipt.
     pub fn forget(
         &self,
         tenant: TenantId,
@@ -169,14 +169,14 @@ impl Checkpoint {
 
         let connection = self.connection();
         connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
-        // If this fails, the write-ahead log contains the deletion of this key and nothing else about the
-        // tenant.
+        // If this fails, the write-ahead log contains the deletion of this key and nothing else
+        // about the tenant.
         let _ = truncate_wal(&connection);
         Ok(Some(receipt))
     }
 
-    /// Deletes the rows of a tenant and stores the receipt under `key`, in one transaction. The receipt
-    /// stays until the file is scrubbed, so that an interrupted erasure can be completed.
+    /// Deletes the rows of a tenant and stores the receipt under `key`, in one transaction. The
+    /// receipt stays until the file is scrubbed, so that an interrupted erasure can be completed.
     fn erase(
         &self,
         guid: &str,
@@ -317,8 +317,8 @@ fn prunable_entries(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Deletes those of these bodies that no entry refers to and no other body depends on; then their key
-/// frames, by the same rule.
+/// Deletes those of these bodies that no entry refers to and no other body depends on; then their
+/// key frames, by the same rule.
 pub(super) fn delete_if_unreferenced(
     connection: &Connection,
     mut bodies: Vec<i64>,

@@ -3,8 +3,8 @@
 -- The number of records that were truncated before they were sent.
 ALTER TABLE sink ADD COLUMN truncated INTEGER NOT NULL DEFAULT 0;
 
--- 0: the configuration no longer sends this tenant to the sink. The position is kept in case it does
--- so again.
+-- 0: the configuration no longer sends this tenant to the sink. The position is kept in case it
+-- does so again.
 ALTER TABLE cursor ADD COLUMN active INTEGER NOT NULL DEFAULT 1;
 
 -- 1: the dead letter is queued for a retry.

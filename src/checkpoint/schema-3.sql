@@ -3,8 +3,8 @@
 -- 1: the sink receives observations.
 ALTER TABLE sink ADD COLUMN quality INTEGER NOT NULL DEFAULT 0;
 
--- The baselines of a tenant. A baseline applies to the entries from `seq` = `since` on, until the next
--- one.
+-- The baselines of a tenant. A baseline applies to the entries from `seq` = `since` on, until the
+-- next one.
 CREATE TABLE baseline (
     tenant INTEGER NOT NULL REFERENCES tenant,
     since INTEGER NOT NULL,

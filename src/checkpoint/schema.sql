@@ -122,7 +122,8 @@ CREATE TABLE sink (
     last_error TEXT
 ) STRICT;
 
--- The next record that the receiver of a sink has not acknowledged. Days before `floor` are not sent.
+-- The next record that the receiver of a sink has not acknowledged. Days before `floor` are not
+-- sent.
 CREATE TABLE cursor (
     sink INTEGER NOT NULL REFERENCES sink,
     tenant INTEGER NOT NULL REFERENCES tenant,

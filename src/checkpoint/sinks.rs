@@ -6,8 +6,9 @@ use super::{Checkpoint, CheckpointError, commit_poll::append_observation};
 use crate::model::{Day, Observation, Phase, What};
 
 impl Checkpoint {
-    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if there is no sink
-    /// with the old name; fails with [`CheckpointError::SinkExists`] if there is one with the new name.
+    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if there is
+    /// no sink with the old name; fails with [`CheckpointError::SinkExists`] if there is one with
+    /// the new name.
     pub fn rename_sink(&self, old: &str, new: &str, now_ms: i64) -> Result<bool, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -31,7 +32,8 @@ impl Checkpoint {
         Ok(true)
     }
 
-    /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not exist.
+    /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
+    /// exist.
     pub fn drop_sink(&self, sink: &str, now_ms: i64) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -51,8 +53,8 @@ impl Checkpoint {
     }
 }
 
-/// Ends the open observations about a sink, whose subject is its name. If the cause persists under a new
-/// name, they begin again with that name.
+/// Ends the open observations about a sink, whose subject is its name. If the cause persists under
+/// a new name, they begin again with that name.
 fn end_observations(
     connection: &Connection,
     sink: &str,

@@ -90,8 +90,8 @@ impl Checkpoint {
         })
     }
 
-    /// A summary that is cheap to read even with thousands of tenants. If another thread is using the
-    /// checkpoint, it waits if `wait` is true, and returns `None` otherwise.
+    /// A summary that is cheap to read even with thousands of tenants. If another thread is using
+    /// the checkpoint, it waits if `wait` is true, and returns `None` otherwise.
     pub fn status_summary(&self, wait: bool) -> Result<Option<StatusSummary>, CheckpointError> {
         let connection = match self.connection.try_lock() {
             Ok(connection) => connection,

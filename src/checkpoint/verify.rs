@@ -1,5 +1,5 @@
-//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs what
-//! can be repaired.
+//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs
+//! what can be repaired.
 
 use rusqlite::Connection;
 
@@ -30,9 +30,9 @@ pub struct Finding {
 }
 
 impl Checkpoint {
-    /// Reads everything once: the structure of the database, the facts of each day against their digest,
-    /// every body, held day, baseline, catalog and profile, and whether logs and cursors are consistent.
-    /// All of it is one consistent state, also while a daemon is running.
+    /// Reads everything once: the structure of the database, the facts of each day against their
+    /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
+    /// are consistent. All of it is one consistent state, also while a daemon is running.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let report = self.verify_all();
@@ -159,7 +159,8 @@ fn verify_entries(
     Ok(())
 }
 
-/// Verifies held days, baselines, profiles and catalogs, with the same functions that `repair` uses.
+/// Verifies held days, baselines, profiles and catalogs, with the same functions that `repair`
+/// uses.
 fn verify_others(
     connection: &Connection,
     report: &mut VerifyReport,

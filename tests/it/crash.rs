@@ -1,6 +1,6 @@
-//! Kills the process at random while it polls and delivers, at least a hundred times. No record may be
-//! missing, no line may be torn, and each kill may repeat at most the records in flight: none in Kafka
-//! and in the file.
+//! Kills the process at random while it polls and delivers, at least a hundred times. No record may
+//! be missing, no line may be torn, and each kill may repeat at most the records in flight: none in
+//! Kafka and in the file.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -78,7 +78,8 @@ fn one_round(round: u32) -> u32 {
     let expected_ids = counts(ids(&expected));
     assert!(expected.len() > 20_000);
     let mut messages = rsyslog.expect(expected.len());
-    // The expected number can be reached early because of repeated records, so wait for the distinct ones.
+    // The expected number can be reached early because of repeated records, so wait for the
+    // distinct ones.
     eventually("rsyslog has written all records", || {
         messages = rsyslog.messages();
         cef_ids(&messages).iter().collect::<HashSet<_>>().len() >= expected_ids.len()

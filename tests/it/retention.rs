@@ -1,5 +1,5 @@
-//! Data that the checkpoint removes: bodies past their retention or above the size limit, and tenants
-//! that an operator erases.
+//! Data that the checkpoint removes: bodies past their retention or above the size limit, and
+//! tenants that an operator erases.
 
 use crate::{
     state::{query, sql, with_days},
@@ -169,8 +169,8 @@ fn status_ignores_errors_of_removed_tenants() {
     assert!(run.stdout.contains("(not configured)"), "{}", run.stdout);
 }
 
-/// Regression: each pruned body scanned the whole log, which took minutes for a few hundred bodies at a
-/// thousand tenants.
+/// Regression: each pruned body scanned the whole log, which took minutes for a few hundred bodies
+/// at a thousand tenants.
 #[test]
 fn pruning_uses_indexes() {
     let (workspace, _) = with_days(1);

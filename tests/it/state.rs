@@ -346,7 +346,8 @@ fn never_overwrites_a_database_set_aside() {
     assert_eq!(set_aside, 4);
 }
 
-/// The hint about a damaged checkpoint must not appear: the checkpoint is intact, the backup is not.
+/// The hint about a damaged checkpoint must not appear: the checkpoint is intact, the backup is
+/// not.
 #[test]
 fn names_an_invalid_backup_without_suggesting_repair() {
     let (workspace, _) = with_days(1);

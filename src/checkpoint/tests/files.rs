@@ -65,8 +65,8 @@ fn rolls_back_the_journal_of_a_killed_process() {
     let directory = tempfile::tempdir().unwrap();
     drop(Checkpoint::open(directory.path()).unwrap());
 
-    // The database is created before it is in WAL mode. The small cache spills uncommitted pages into
-    // the file.
+    // The database is created before it is in WAL mode. The small cache spills uncommitted pages
+    // into the file.
     let connection = Connection::open(directory.path().join(DATABASE)).unwrap();
     connection
         .execute_batch(
@@ -95,8 +95,8 @@ fn rolls_back_the_journal_of_a_killed_process() {
     assert_eq!(rows, 1, "the uncommitted rows are gone");
 }
 
-/// The tables and indexes of a database, each with the names of its columns. The definitions are not
-/// compared, because a column that was added or renamed has a different text.
+/// The tables and indexes of a database, each with the names of its columns. The definitions are
+/// not compared, because a column that was added or renamed has a different text.
 fn tables(connection: &rusqlite::Connection) -> Vec<String> {
     let sql = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
                FROM sqlite_master m WHERE m.name NOT LIKE 'sqlite%' ORDER BY 1";
