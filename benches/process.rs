@@ -12,8 +12,8 @@ use std::{
 
 use secure_score_forwarder::{
     checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
+    compressed::CompressedText,
     model::{Day, DayFacts, TenantId},
-    packed::Packed,
     source::simulated,
     wire,
 };
@@ -162,7 +162,7 @@ fn tenant_year() -> f64 {
                 snapshot_id: &id,
                 revision: 1,
                 facts: &facts,
-                body: &Packed::of(&body).unwrap(),
+                body: &CompressedText::compress(&body).unwrap(),
                 observed_ms: day.epoch_ms(),
                 base: None,
                 flags: EntryFlags::default(),
@@ -176,11 +176,11 @@ fn tenant_year() -> f64 {
                     .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                     .collect(),
                 observations: vec![],
-                asked_from: None,
+                requested_from: None,
                 held: vec![],
                 end: PollEnd::Complete,
                 missing: vec![],
-                settled: vec![],
+                no_longer_missing: vec![],
                 polled_back_to: None,
             };
             checkpoint.commit_poll(tenant, &commit).unwrap();

@@ -15,8 +15,8 @@ use cost::measure;
 use secure_score_forwarder::{
     checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     clock,
+    compressed::CompressedText,
     model::{Day, DayFacts, TenantId},
-    packed::Packed,
     source::simulated,
     wire,
 };
@@ -69,7 +69,7 @@ fn fill(directory: &Path, tenants: usize) {
         .map(|json| wire::split_profile(json).unwrap())
         .collect();
     let checkpoint = Checkpoint::open(&state).unwrap();
-    let body = Packed::of("{}").unwrap();
+    let body = CompressedText::compress("{}").unwrap();
     for tenant in 0..tenants {
         let name = guid(tenant);
         let _ = write!(
@@ -94,11 +94,11 @@ fn fill(directory: &Path, tenants: usize) {
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations: vec![],
-            asked_from: None,
+            requested_from: None,
             held: vec![],
             end: PollEnd::Complete,
             missing: vec![],
-            settled: vec![],
+            no_longer_missing: vec![],
             polled_back_to: None,
         };
         checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();

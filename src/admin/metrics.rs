@@ -93,7 +93,7 @@ const OF_SINK: &[Family<SinkLine>] = &[
         Some(number(s.status.truncated))
     }),
     ("sink_dead_letters", GAUGE, "Records on the dead-letter list.", |s| {
-        Some(number(s.status.letters))
+        Some(number(s.status.dead_letters))
     }),
     (
         "sink_backlog_entries",
@@ -105,7 +105,7 @@ const OF_SINK: &[Family<SinkLine>] = &[
         "sink_oldest_unsent_timestamp_seconds",
         GAUGE,
         "The oldest day of the backlog; absent without one.",
-        |s| s.status.oldest.map(midnight),
+        |s| s.status.oldest_day.map(midnight),
     ),
     (
         "sink_last_acknowledgement_timestamp_seconds",

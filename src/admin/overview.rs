@@ -51,7 +51,7 @@ pub(super) struct SinkLine {
 impl Overview {
     /// Reads the checkpoint through a connection of its own: nobody who delivers waits for it.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
-        let checkpoint = Checkpoint::inspect(engine.checkpoint.directory())?;
+        let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let status = checkpoint.status()?;
         let mut by_guid: HashMap<String, TenantStatus> =
             status.tenants.into_iter().map(|tenant| (tenant.guid.clone(), tenant)).collect();
@@ -90,7 +90,7 @@ impl Overview {
             tenants,
             sinks: sinks.collect(),
             replays: status.replays,
-            letters: status.letters,
+            letters: status.dead_letters,
             size: status.size,
             free: fs.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
             stalled: engine.meters.stalled(),

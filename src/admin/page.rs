@@ -136,7 +136,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
             td { b { (status.name) } " " span .meta { (kind) } }
             td { span .badge .(class) { (word) } }
             td .n data-l="Sent" { (status.sent) } td .n data-l="Rejected" { (status.rejected) } td .n data-l="Backlog" { (status.backlog) }
-            td .t data-l="Oldest" { @if let Some(day) = status.oldest { (day) } }
+            td .t data-l="Oldest" { @if let Some(day) = status.oldest_day { (day) } }
             td .t data-l="Last proof" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (shortened(status.last_error.as_ref().map_or("", |error| &error.message))) }
         }
@@ -241,7 +241,7 @@ fn replays(overview: &Overview) -> Markup {
             section {
                 h2 { "Replays" }
                 ul { @for job in &overview.replays {
-                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.left) " left" }
+                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " left" }
                 } }
             }
         }
@@ -249,7 +249,7 @@ fn replays(overview: &Overview) -> Markup {
 }
 
 fn letters(overview: &Overview) -> Markup {
-    let total: u64 = overview.sinks.iter().map(|sink| sink.status.letters).sum();
+    let total: u64 = overview.sinks.iter().map(|sink| sink.status.dead_letters).sum();
     html! {
         section {
             h2 { "Dead letters" }

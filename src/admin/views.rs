@@ -54,7 +54,7 @@ impl Views {
 
     /// Brings everything in step with the log.
     pub(super) fn follow(&mut self, engine: &Engine) -> Result<(), CheckpointError> {
-        let checkpoint = Checkpoint::inspect(engine.checkpoint.directory())?;
+        let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let ends = checkpoint.log_ends()?;
         let names: BTreeSet<&str> =
             engine.configuration.tenants.iter().map(|plan| plan.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! What tenants want to keep.
+//! The baselines of tenants: the targets that a tenant must not fall below.
 
 use rusqlite::{Connection, params};
 
@@ -6,8 +6,9 @@ use super::{Checkpoint, CheckpointError, tenant_row};
 use crate::model::{Baseline, Day, TenantId};
 
 impl Checkpoint {
-    /// Puts a baseline in force for the entries to come; gives the first of them. What was
-    /// released before stays measured as it was.
+    /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of
+    /// them. Entries that are in the log keep the baseline that they were released under. `now_ms`
+    /// is in milliseconds since 1970-01-01.
     pub fn set_baseline(
         &self,
         tenant: TenantId,
@@ -20,6 +21,7 @@ impl Checkpoint {
         let since: i64 =
             transaction
                 .query_row("SELECT next_seq FROM tenant WHERE id = ?1", [row], |row| row.get(0))?;
+
         transaction.execute(
             "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET name = ?3, day = ?4, made = ?5, targets = ?6",
@@ -32,17 +34,20 @@ impl Checkpoint {
                 baseline.to_text()
             ],
         )?;
+
         transaction.commit()?;
         Ok(since.cast_unsigned())
     }
 
-    /// A tenant's baselines, the one in force last.
+    /// All baselines of a tenant in the order in which they were set; the last one is in force. A
+    /// damaged one is logged and left out.
     pub fn baselines(&self, tenant: TenantId) -> Result<Vec<Baseline>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT b.since, b.name, b.day, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant
              WHERE t.guid = ?1 ORDER BY b.since",
         )?;
+
         let mut rows = statement.query([tenant.to_string()])?;
         let mut baselines = Vec::new();
         while let Some(row) = rows.next()? {
@@ -50,7 +55,8 @@ impl Checkpoint {
             let Ok(targets) = Baseline::parse_targets(&text) else {
                 tracing::error!(
                     %tenant,
-                    "a stored baseline makes no sense and is passed over: `state repair` lets go of it"
+                    hint = "run `state repair`, which removes it",
+                    "a stored baseline cannot be read and is ignored"
                 );
                 continue;
             };
@@ -65,24 +71,27 @@ impl Checkpoint {
     }
 }
 
-/// The baseline that an entry is measured against.
-pub fn in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
+/// The baseline that applies to the entry `seq`, of baselines in the order of
+/// [`Checkpoint::baselines`].
+pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 
-/// Baselines that cannot be read: tenant, the entry they are in force from, the tenant's GUID, name.
-pub(super) fn unreadable(
+/// The baselines that are damaged: the row ID of the tenant, the first `seq` of the baseline, the
+/// GUID of the tenant, and the name of the baseline.
+pub(super) fn damaged_baselines(
     connection: &Connection,
 ) -> Result<Vec<(i64, i64, String, String)>, CheckpointError> {
-    let mut unreadable = Vec::new();
     let mut statement = connection.prepare(
         "SELECT b.tenant, b.since, t.guid, b.name, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant",
     )?;
+
     let mut rows = statement.query([])?;
+    let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
         if Baseline::parse_targets(&row.get::<_, String>(4)?).is_err() {
-            unreadable.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            damaged.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
         }
     }
-    Ok(unreadable)
+    Ok(damaged)
 }

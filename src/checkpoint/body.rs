@@ -1,31 +1,35 @@
-//! Bodies as sent, small.
+//! Compressed storage of bodies.
 //!
-//! A tenant's days are much alike, so most bodies are compressed with an earlier one, the key
-//! frame, as their dictionary. There are no chains: a body needs its key frame and nothing else,
-//! and one that is damaged takes at most a month with it.
+//! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the
+//! *key frame*, as their zstd dictionary. There are no chains: a body depends on its key frame and
+//! on nothing else, so a damaged body makes at most the 31 bodies that depend on it unreadable.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::CheckpointError;
 
+/// `body.codec`: zstd without a dictionary; only such a body can be a key frame.
 const PLAIN: i64 = 1;
+/// `body.codec`: zstd with the body of the key frame as dictionary.
 const WITH_KEY_FRAME: i64 = 2;
-const LEVEL: i32 = 9;
-/// Bodies that lean on one key frame, at most.
-const MAX_USES: u32 = 31;
-/// As large as the source lets a body be.
-pub(super) const MAX_BODY: usize = 64 << 20;
+const COMPRESSION_LEVEL: i32 = 9;
+/// How many bodies may depend on one key frame.
+const MAX_DEPENDENTS: u32 = 31;
+/// The largest decompressed body in bytes; the source does not accept a larger one.
+pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// The key frame that a tenant's next body may lean on.
+/// The key frame that the next body of a tenant may be compressed with.
 pub(super) struct KeyFrame {
     id: i64,
     body: Vec<u8>,
-    stored: usize,
-    uses: u32,
+    /// Its compressed size in bytes.
+    stored_bytes: usize,
+    /// How many bodies depend on it.
+    dependents: u32,
 }
 
 impl KeyFrame {
-    /// The tenant's newest.
+    /// The newest key frame of a tenant.
     pub(super) fn newest(
         connection: &Connection,
         tenant: i64,
@@ -38,43 +42,55 @@ impl KeyFrame {
             .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((id, bytes)) = row else { return Ok(None) };
-        let uses = connection.query_row(
+
+        let dependents = connection.query_row(
             "SELECT count(*) FROM body WHERE key_frame = ?1",
             [id],
             |row| row.get(0),
         )?;
         let body = decompress(PLAIN, &bytes, None)?;
-        Ok(Some(Self { id, body, stored: bytes.len(), uses }))
+        Ok(Some(Self { id, body, stored_bytes: bytes.len(), dependents }))
     }
 }
 
-/// Stores a body; `key` is the key frame to lean on, and becomes this one if it serves better alone.
+/// Stores a body and returns its ID. It is compressed with `key_frame` if that makes it much
+/// smaller; otherwise it is stored alone and replaces `key_frame`.
 pub(super) fn store(
     connection: &Connection,
     body: &str,
-    key: &mut Option<KeyFrame>,
+    key_frame: &mut Option<KeyFrame>,
 ) -> Result<i64, CheckpointError> {
-    if let Some(frame) = key.as_mut().filter(|frame| frame.uses < MAX_USES) {
-        let bytes = compress(body, Some(&frame.body))?;
-        // A body unlike its key frame is a better key frame for those to come.
-        if bytes.len() * 3 < frame.stored {
-            frame.uses += 1;
+    if let Some(frame) = key_frame.as_mut().filter(|frame| frame.dependents < MAX_DEPENDENTS) {
+        let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &frame.body)?;
+        // A body that differs much from its key frame is the better key frame for the bodies after
+        // it.
+        if bytes.len() * 3 < frame.stored_bytes {
+            frame.dependents += 1;
             return insert(connection, WITH_KEY_FRAME, Some(frame.id), &bytes);
         }
     }
-    let bytes = compress(body, None)?;
+
+    let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &[])?;
     let id = insert(connection, PLAIN, None, &bytes)?;
-    *key = Some(KeyFrame { id, body: body.as_bytes().to_vec(), stored: bytes.len(), uses: 0 });
+    *key_frame = Some(KeyFrame {
+        id,
+        body: body.as_bytes().to_vec(),
+        stored_bytes: bytes.len(),
+        dependents: 0,
+    });
     Ok(id)
 }
 
-/// Reads bodies, keeping the last key frame at hand.
+/// Reads bodies, and caches the last key frame.
 #[derive(Default)]
-pub(super) struct Bodies {
-    key: Option<(i64, Vec<u8>)>,
+pub(super) struct BodyReader {
+    /// The ID of the key frame and its body.
+    key_frame: Option<(i64, Vec<u8>)>,
 }
 
-impl Bodies {
+impl BodyReader {
+    /// The body with this ID, as Microsoft sent it. Fails with [`CheckpointError::Damaged`] if its
+    /// checksum is wrong.
     pub(super) fn read(
         &mut self,
         connection: &Connection,
@@ -83,43 +99,41 @@ impl Bodies {
         let (codec, key_frame, bytes): (i64, Option<i64>, Vec<u8>) = connection
             .prepare_cached("SELECT codec, key_frame, bytes FROM body WHERE id = ?1")?
             .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+
         let body = match key_frame {
             None => decompress(codec, &bytes, None)?,
-            Some(key) => decompress(codec, &bytes, Some(self.key(connection, key)?))?,
+            Some(id) => decompress(codec, &bytes, Some(self.key_frame(connection, id)?))?,
         };
         String::from_utf8(body)
-            .map_err(|_| CheckpointError::Damaged(format!("body {id} is not text")))
+            .map_err(|_| CheckpointError::Damaged(format!("body {id} is not UTF-8")))
     }
 
-    fn key(&mut self, connection: &Connection, id: i64) -> Result<&[u8], CheckpointError> {
-        if self.key.as_ref().is_none_or(|(held, _)| *held != id) {
+    fn key_frame(&mut self, connection: &Connection, id: i64) -> Result<&[u8], CheckpointError> {
+        if self.key_frame.as_ref().is_none_or(|(cached, _)| *cached != id) {
             let (codec, bytes): (i64, Vec<u8>) = connection
                 .prepare_cached("SELECT codec, bytes FROM body WHERE id = ?1")?
                 .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            self.key = Some((id, decompress(codec, &bytes, None)?));
+            self.key_frame = Some((id, decompress(codec, &bytes, None)?));
         }
-        Ok(self.key.as_ref().map(|(_, body)| body.as_slice()).unwrap_or_default())
+        Ok(self.key_frame.as_ref().map(|(_, body)| body.as_slice()).unwrap_or_default())
     }
 }
 
 fn insert(
     connection: &Connection,
     codec: i64,
-    key: Option<i64>,
+    key_frame: Option<i64>,
     bytes: &[u8],
 ) -> Result<i64, CheckpointError> {
     connection
         .prepare_cached("INSERT INTO body (codec, key_frame, bytes) VALUES (?1, ?2, ?3)")?
-        .execute(params![codec, key, bytes])?;
+        .execute(params![codec, key_frame, bytes])?;
     Ok(connection.last_insert_rowid())
 }
 
-fn compress(body: &str, dictionary: Option<&[u8]>) -> Result<Vec<u8>, CheckpointError> {
-    Ok(sealed(body.as_bytes(), LEVEL, dictionary.unwrap_or_default())?)
-}
-
-/// Compressed with zstd; the frame proves on reading that it is what was written.
-pub(super) fn sealed(bytes: &[u8], level: i32, dictionary: &[u8]) -> std::io::Result<Vec<u8>> {
+/// Compresses with zstd (RFC 8878), with a content checksum that is verified at decompression. An
+/// empty dictionary means none.
+pub(super) fn compress(bytes: &[u8], level: i32, dictionary: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::with_dictionary(level, dictionary)?;
     compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;
     compressor.compress(bytes)
@@ -134,9 +148,13 @@ fn decompress(
     if !matches!((codec, dictionary), (PLAIN, None) | (WITH_KEY_FRAME, Some(_))) {
         return Err(damaged());
     }
+
+    // The size limit keeps a damaged header from reserving all memory.
+    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().ok_or_else(damaged)?;
+    let size =
+        usize::try_from(size).ok().filter(|size| *size <= MAX_BODY_BYTES).ok_or_else(damaged)?;
+
     let mut decompressor =
         zstd::bulk::Decompressor::with_dictionary(dictionary.unwrap_or_default())?;
-    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().ok_or_else(damaged)?;
-    let size = usize::try_from(size).ok().filter(|size| *size <= MAX_BODY).ok_or_else(damaged)?;
     decompressor.decompress(bytes, size).map_err(|_| damaged())
 }

@@ -1,20 +1,58 @@
-//! Catalog versions: a list of (profile, decisions); profiles once by content for all tenants.
+//! Catalog versions: lists of (profile, decisions). A profile is stored once by content for all
+//! tenants.
 
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{CatalogMember, Checkpoint, CheckpointError, body::sealed};
+use super::{
+    CatalogMember, Checkpoint, CheckpointError,
+    body::{MAX_BODY_BYTES, compress},
+};
 
-/// Of a catalog as packed, decisions and all; a larger one is refused before it is written.
-const MAX_MEMBERS: usize = super::body::MAX_BODY;
+/// The largest packed catalog in bytes, with its decisions; a larger one is rejected before it is
+/// written, because it could not be read again.
+const MAX_CATALOG_BYTES: usize = MAX_BODY_BYTES;
 
-/// Stands for the digest of what is gone, and whose number is not given again.
-pub(super) const GONE: &[u8] = &[0];
+/// The digest of an empty row that only reserves the ID of an erased profile or catalog.
+pub(super) const RESERVED_DIGEST: &[u8] = &[0];
 
-/// The version that these members make: the tenant's newest if nothing changed, else a new one.
-/// An empty catalog was not read, and leaves the newest in place.
+/// One profile of a stored catalog version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCatalogMember {
+    /// The ID of the profile, for [`Checkpoint::profile`].
+    pub profile: i64,
+    /// The JSON of the decisions as Microsoft sent it.
+    pub decisions: String,
+}
+
+impl Checkpoint {
+    /// The members of a catalog version.
+    pub fn catalog(&self, version: i64) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
+        let packed: Vec<u8> = self
+            .connection()
+            .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
+            .query_row([version], |row| row.get(0))?;
+        unpack(&packed)
+            .map_err(|_| CheckpointError::Damaged(format!("catalog {version} cannot be read")))
+    }
+
+    /// The JSON of a profile without decisions, as Microsoft sent it. An ID always refers to the
+    /// same content, so callers may cache it.
+    pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
+        let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
+        let bytes: Vec<u8> = self
+            .connection()
+            .prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))?;
+        let shared = zstd::bulk::decompress(&bytes, MAX_CATALOG_BYTES).map_err(|_| damaged())?;
+        String::from_utf8(shared).map_err(|_| damaged())
+    }
+}
+
+/// Stores a catalog and returns the ID of its version: the tenant's newest one if nothing changed,
+/// otherwise a new one. An empty catalog was not read completely, so the newest version stays.
 pub(super) fn store(
     connection: &Connection,
     tenant: i64,
@@ -28,6 +66,8 @@ pub(super) fn store(
     if members.is_empty() {
         return Ok(newest.map(|(id, _)| id));
     }
+
+    // The order in which Microsoft lists the profiles must not make a new version.
     let mut ordered: Vec<(Vec<u8>, &CatalogMember<'_>)> = members
         .iter()
         .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
@@ -41,66 +81,38 @@ pub(super) fn store(
     {
         return Ok(Some(id));
     }
+
     let mut packed = Vec::new();
     for (digest, member) in &ordered {
         let profile = store_profile(connection, digest, member.shared)?;
         write_field(&profile.to_le_bytes(), &mut packed);
         write_field(member.decisions.as_bytes(), &mut packed);
     }
-    if packed.len() > MAX_MEMBERS {
+    if packed.len() > MAX_CATALOG_BYTES {
         return Err(CheckpointError::TooLarge("catalog"));
     }
-    let packed = sealed(&packed, 3, &[])?;
+
     connection.execute(
         "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
-        params![tenant, version, observed_ms, packed],
+        params![tenant, version, observed_ms, compress(&packed, 3, &[])?],
     )?;
     let id = connection.last_insert_rowid();
     connection.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", params![tenant, id])?;
     Ok(Some(id))
 }
 
-/// One profile of a stored catalog: which it is, and the decisions as sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMember {
-    pub profile: i64,
-    pub decisions: String,
-}
-
-impl Checkpoint {
-    /// The members of a catalog version.
-    pub fn catalog(&self, version: i64) -> Result<Vec<StoredMember>, CheckpointError> {
-        let packed: Vec<u8> = self
-            .connection()
-            .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
-            .query_row([version], |row| row.get(0))?;
-        unpack(&packed)
-            .map_err(|_| CheckpointError::Damaged(format!("catalog {version} cannot be read")))
-    }
-
-    /// The shared part of a profile, as sent. A number stands for one content for ever.
-    pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
-        let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
-        let bytes: Vec<u8> = self
-            .connection()
-            .prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))?;
-        let shared = zstd::bulk::decompress(&bytes, MAX_MEMBERS).map_err(|_| damaged())?;
-        String::from_utf8(shared).map_err(|_| damaged())
-    }
-}
-
-/// The members of a stored version.
-pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredMember>, CheckpointError> {
+/// The members of a compressed catalog version.
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
     let damaged = || CheckpointError::Damaged("a catalog cannot be read".to_owned());
-    let packed = zstd::bulk::decompress(packed, MAX_MEMBERS).map_err(|_| damaged())?;
+    let packed = zstd::bulk::decompress(packed, MAX_CATALOG_BYTES).map_err(|_| damaged())?;
+
     let mut members = Vec::new();
     let mut rest = packed.as_slice();
     while !rest.is_empty() {
         let profile =
             read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
         let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
-        members.push(StoredMember {
+        members.push(StoredCatalogMember {
             profile: profile.ok_or_else(damaged)?,
             decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
         });
@@ -118,85 +130,100 @@ fn version_digest<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec
     context.finish().as_ref().to_vec()
 }
 
-/// Of profiles, by number.
-pub(super) type Digests = BTreeMap<i64, Vec<u8>>;
+/// The SHA-256 digests of profiles, by ID.
+pub(super) type ProfileDigests = BTreeMap<i64, Vec<u8>>;
 
-/// Whether a stored profile is what was written, or the place of one that is gone.
-fn is_sound_profile(stored: &[u8], bytes: &[u8]) -> bool {
-    let Ok(shared) = zstd::bulk::decompress(bytes, MAX_MEMBERS) else { return false };
-    digest(&SHA256, &shared).as_ref() == stored || (shared.is_empty() && stored == GONE)
-}
-
-/// Whether a stored version is what was written, of profiles that are sound: their digests by number.
-fn is_sound(stored: &[u8], packed: &[u8], profiles: &Digests) -> bool {
-    let Ok(members) = unpack(packed) else { return false };
-    let named: Option<Vec<(&[u8], &str)>> = members
-        .iter()
-        .map(|m| Some((profiles.get(&m.profile)?.as_slice(), m.decisions.as_str())))
-        .collect();
-    let sound = named.is_some_and(|named| version_digest(named.into_iter()) == stored);
-    sound || (members.is_empty() && stored == GONE)
-}
-
-/// The digests of the profiles that are what was written, by number; and those that are not.
-pub(super) fn profiles(connection: &Connection) -> Result<(Digests, Vec<i64>), CheckpointError> {
-    let (mut sound, mut unsound) = (BTreeMap::new(), Vec::new());
+/// The digests of the intact profiles, and the IDs of the damaged ones.
+pub(super) fn check_profiles(
+    connection: &Connection,
+) -> Result<(ProfileDigests, Vec<i64>), CheckpointError> {
     let mut statement = connection.prepare("SELECT id, digest, bytes FROM profile ORDER BY id")?;
+
+    let (mut intact, mut damaged) = (BTreeMap::new(), Vec::new());
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (id, digest, bytes): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if is_sound_profile(&digest, &bytes) {
-            sound.insert(id, digest);
+        if is_intact_profile(&digest, &bytes) {
+            intact.insert(id, digest);
         } else {
-            unsound.push(id);
+            damaged.push(id);
         }
     }
-    Ok((sound, unsound))
+    Ok((intact, damaged))
 }
 
-/// The versions that are not what was written, of these profiles: number, and the tenant's GUID.
-pub(super) fn unsound(
+/// The catalog versions that are damaged or contain a profile that is not among the intact ones:
+/// their IDs and the GUIDs of their tenants.
+pub(super) fn damaged_catalogs(
     connection: &Connection,
-    profiles: &Digests,
+    intact_profiles: &ProfileDigests,
 ) -> Result<Vec<(i64, String)>, CheckpointError> {
-    let mut unsound = Vec::new();
     let mut statement = connection.prepare(
         "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
     )?;
+
+    let mut damaged = Vec::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (digest, packed): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
-        if !is_sound(&digest, &packed, profiles) {
-            unsound.push((row.get(0)?, row.get(1)?));
+        if !is_intact_catalog(&digest, &packed, intact_profiles) {
+            damaged.push((row.get(0)?, row.get(1)?));
         }
     }
-    Ok(unsound)
+    Ok(damaged)
 }
 
+/// Whether a profile matches its digest, or is the reserved row of an erased one.
+fn is_intact_profile(stored_digest: &[u8], bytes: &[u8]) -> bool {
+    let Ok(shared) = zstd::bulk::decompress(bytes, MAX_CATALOG_BYTES) else { return false };
+    digest(&SHA256, &shared).as_ref() == stored_digest
+        || (shared.is_empty() && stored_digest == RESERVED_DIGEST)
+}
+
+/// Whether a catalog version matches its digest, or is the reserved row of an erased one.
+fn is_intact_catalog(
+    stored_digest: &[u8],
+    packed: &[u8],
+    intact_profiles: &ProfileDigests,
+) -> bool {
+    let Ok(members) = unpack(packed) else { return false };
+    let with_digests: Option<Vec<(&[u8], &str)>> = members
+        .iter()
+        .map(|m| Some((intact_profiles.get(&m.profile)?.as_slice(), m.decisions.as_str())))
+        .collect();
+    let is_intact =
+        with_digests.is_some_and(|members| version_digest(members.into_iter()) == stored_digest);
+    is_intact || (members.is_empty() && stored_digest == RESERVED_DIGEST)
+}
+
+/// The ID of a profile, which is stored if no tenant has it yet.
 fn store_profile(
     connection: &Connection,
     digest: &[u8],
     shared: &str,
 ) -> Result<i64, CheckpointError> {
-    let known = connection
+    let existing = connection
         .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
         .query_row([digest], |row| row.get(0))
         .optional()?;
-    if let Some(id) = known {
+    if let Some(id) = existing {
         return Ok(id);
     }
-    let bytes = sealed(shared.as_bytes(), 9, &[])?;
+
+    let bytes = compress(shared.as_bytes(), 9, &[])?;
     connection
         .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
         .execute(params![digest, bytes])?;
     Ok(connection.last_insert_rowid())
 }
 
+/// Appends a field with its length: 4 bytes, little endian.
 fn write_field(field: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(field);
 }
 
+/// Splits a field off `rest`; `None` if it is cut off.
 fn read_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, tail) = rest.split_first_chunk::<4>()?;
     let (field, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;

@@ -1,4 +1,5 @@
-//! A checkpoint as one file: put away, brought back, or set aside because it is damaged.
+//! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database
+//! aside.
 
 use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -8,33 +9,37 @@ use std::{
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, DATABASE, configure, examine, lock::Lock, migrate,
-    prepare,
+    Checkpoint, CheckpointError, CursorFile, DATABASE, check_database, configure, lock::Lock,
+    migrate, prepare_directory,
 };
 
-/// What `restore` brought back.
+/// The result of [`Checkpoint::restore`].
 #[derive(Debug)]
 pub struct Restored {
+    /// The new ID of the restored checkpoint.
     pub checkpoint_id: String,
-    /// Where the checkpoint lies that was there before.
+    /// The path of the replaced database; `None` if there was none.
     pub set_aside: Option<PathBuf>,
-    /// Cursors that the second cursor file knows better than the backup.
+    /// The number of cursors that were replaced by newer ones from the second cursor file.
     pub newer_cursors: usize,
 }
 
 impl Checkpoint {
-    /// Writes all of it, as of one moment, into a new file that only its owner can read. The daemon
-    /// may be at work meanwhile.
+    /// Writes a consistent copy of the database into a new file that only its owner can read, also
+    /// while the daemon is running. Returns the size of the file in bytes. Fails if the file
+    /// exists, and removes it if copying fails.
     pub fn backup(&self, to: &Path) -> Result<u64, CheckpointError> {
-        // Made by us, so that nobody else can read it for a moment.
+        // `VACUUM INTO` would create the file with the umask's mode, readable by other users for a
+        // moment.
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
             |error| {
                 std::io::Error::new(
                     error.kind(),
-                    format!("cannot make `{}`: {error}", to.display()),
+                    format!("cannot create `{}`: {error}", to.display()),
                 )
             },
         )?;
+
         let copied = self.copy_into(to);
         if copied.is_err() {
             let _ = fs_err::remove_file(to);
@@ -43,126 +48,149 @@ impl Checkpoint {
     }
 
     fn copy_into(&self, to: &Path) -> Result<u64, CheckpointError> {
-        self.connection().execute("VACUUM INTO ?1", [text_of(to)?])?;
+        self.connection().execute("VACUUM INTO ?1", [utf8_path(to)?])?;
         fs_err::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
+
         let connection = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        examine(&connection, to)?;
+        check_database(&connection, to)?;
         drop(connection);
+
+        // A new file survives a power cut only after its directory is synced too.
         fs_err::File::open(to)?.sync_all()?;
-        // And that it has a name.
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
         fs_err::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(fs_err::metadata(to)?.len())
     }
 
-    /// Puts a backup in the place of the checkpoint, which is set aside. It becomes a checkpoint of
-    /// its own, with an id of its own: its log will not go on as the lost one's did. Cursors that the
-    /// second cursor file knows are taken from there, so that nothing is sent again that was sent
-    /// since the backup; what sinks had kept with their cursors is forgotten, for their receivers
-    /// have come further.
+    /// Replaces the checkpoint by a backup; the replaced database is set aside under a name that
+    /// ends with `stamp`.
+    ///
+    /// The restored checkpoint gets a new ID, because its log continues differently from the
+    /// replaced one. Cursors in the second cursor file take precedence over those of the backup, so
+    /// that records that were sent since the backup are not sent again. Marks of sinks are cleared,
+    /// because their receivers have newer data than the backup.
+    ///
+    /// Fails with [`CheckpointError::InvalidBackup`], and changes nothing, if `from` is not a
+    /// database of this program.
     pub fn restore(
         directory: &Path,
         from: &Path,
         stamp: &str,
     ) -> Result<Restored, CheckpointError> {
-        let no_backup = |error: CheckpointError| match error {
+        let invalid = |error: CheckpointError| match error {
             newer @ CheckpointError::Newer(_) => newer,
-            error => CheckpointError::NoBackup(from.to_owned(), Box::new(error)),
+            error => CheckpointError::InvalidBackup(from.to_owned(), Box::new(error)),
         };
-        let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let source = source.map_err(|error| no_backup(error.into()))?;
-        examine(&source, from).map_err(no_backup)?;
-        // A file that is only just begun is no backup of anything.
+        let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)
+            .map_err(|error| invalid(error.into()))?;
+        check_database(&source, from).map_err(invalid)?;
+        // The checks above accept an empty file, which `open` would turn into a new checkpoint.
         if source.query_row("PRAGMA user_version", [], |row| row.get::<_, i32>(0))? == 0 {
-            return Err(no_backup(CheckpointError::Foreign(from.to_owned())));
+            return Err(invalid(CheckpointError::Foreign(from.to_owned())));
         }
-        prepare(directory)?;
-        let _lock = Lock::take(directory)?;
+
+        prepare_directory(directory)?;
+        let _lock = Lock::acquire(directory)?;
         let new = directory.join(format!("{DATABASE}.restored"));
-        // Of a restore that was cut off.
+        // A restore that was interrupted may have left these files.
         for part in ["", "-wal", "-shm"] {
-            let left = directory.join(format!("{DATABASE}.restored{part}"));
-            if left.exists() {
-                fs_err::remove_file(left)?;
+            let leftover = directory.join(format!("{DATABASE}.restored{part}"));
+            if leftover.exists() {
+                fs_err::remove_file(leftover)?;
             }
         }
+
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        // With what lies in its write-ahead log, if it has one.
-        source.execute("VACUUM INTO ?1", [text_of(&new)?])?;
+        // Unlike a copy of the file, this includes the commits in the write-ahead log of the
+        // source.
+        source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;
         drop(source);
-        let restored = adopt(directory, &new)?;
-        examine(&Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_ONLY)?, &new)?;
+        let restored = convert_backup(directory, &new)?;
+        check_database(
+            &Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_ONLY)?,
+            &new,
+        )?;
+
         let set_aside = set_aside(directory, &format!("before-restore-{stamp}"))?;
         fs_err::rename(&new, directory.join(DATABASE))?;
         fs_err::File::open(directory)?.sync_all()?;
         Ok(Restored { set_aside, ..restored })
     }
 
-    /// Takes a database that cannot be used out of the way. What is made in its place learns from the
-    /// second cursor file what was sent.
+    /// Renames a database that cannot be used and returns its new path; `None` if there is none.
+    /// The next [`Checkpoint::open`] creates a new one, with the cursors of the second cursor file.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
-        let _lock = Lock::take(directory)?;
+        let _lock = Lock::acquire(directory)?;
         set_aside(directory, &format!("damaged-{stamp}"))
     }
 }
 
-/// SQLite takes names of files as text.
-fn text_of(path: &Path) -> std::io::Result<&str> {
+/// SQLite takes file names as UTF-8 text only.
+fn utf8_path(path: &Path) -> std::io::Result<&str> {
     path.to_str().ok_or_else(|| {
-        let message = format!("`{}` is no UTF-8 and cannot be a name here", path.display());
+        let message = format!("the path `{}` is not valid UTF-8", path.display());
         std::io::Error::new(std::io::ErrorKind::InvalidFilename, message)
     })
 }
 
-/// Makes a copied database one of this directory.
-fn adopt(directory: &Path, database: &Path) -> Result<Restored, CheckpointError> {
+/// Turns the copy of a backup into the checkpoint of this directory, in place.
+fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, CheckpointError> {
     let mut connection = Connection::open(database)?;
     configure(&connection)?;
     migrate(&mut connection)?;
+
     let transaction = connection.transaction()?;
     let checkpoint_id = uuid::Uuid::new_v4().to_string();
     transaction
         .execute("UPDATE meta SET value = ?1 WHERE key = 'checkpoint_id'", [&checkpoint_id])?;
     transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
-    // Jobs of that time are done, or forgotten.
+    // The replays of the backup are finished or obsolete by now.
     transaction.execute("DELETE FROM replay", [])?;
-    let remembered = CursorFile::read(directory).unwrap_or_else(|error| {
+
+    // Without its row, a cursor is created again from the second cursor file when its sink is
+    // registered.
+    let saved = CursorFile::read(directory).unwrap_or_else(|error| {
         let error = crate::error::chain(&error);
         tracing::warn!(
             error,
-            "`cursors.json` cannot be used: what was sent since the backup is sent again"
+            "the second cursor file `cursors.json` is not usable: records that were sent since the backup are sent again"
         );
         None
     });
-    let remembered = remembered.unwrap_or_default();
+    let saved = saved.unwrap_or_default();
     let mut newer_cursors = 0;
-    for kept in remembered.of_lost(&checkpoint_id) {
+    for cursor in saved.of_lost_checkpoints(&checkpoint_id) {
         newer_cursors += transaction.execute(
             "DELETE FROM cursor WHERE sink = (SELECT id FROM sink WHERE name = ?1)
                AND tenant = (SELECT id FROM tenant WHERE guid = ?2)",
-            params![kept.sink, kept.tenant],
+            params![cursor.sink, cursor.tenant],
         )?;
     }
     transaction.commit()?;
-    // One file, with nothing beside it that would have to be moved along.
+
+    // Without a write-ahead log, the database is one file that can be renamed.
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA journal_mode = DELETE;")?;
     connection.close().map_err(|(_, error)| error)?;
     fs_err::File::open(database)?.sync_all()?;
     Ok(Restored { checkpoint_id, set_aside: None, newer_cursors })
 }
 
-/// Renames the database and what belongs to it; gives its new path, if there was one.
-fn set_aside(directory: &Path, end: &str) -> Result<Option<PathBuf>, CheckpointError> {
+/// Renames the database, its write-ahead log and its shared memory so that their names end with
+/// `suffix`. Returns the new path of the database; `None` if there was none.
+fn set_aside(directory: &Path, suffix: &str) -> Result<Option<PathBuf>, CheckpointError> {
+    // A database that was set aside within the same second must not be overwritten.
+    let is_taken = |suffix: &String| directory.join(format!("{DATABASE}.{suffix}")).exists();
+    let numbered = (2..).map(|number| format!("{suffix}-{number}"));
+    let suffix = std::iter::once(suffix.to_owned())
+        .chain(numbered)
+        .find(|suffix| !is_taken(suffix))
+        .unwrap_or_default();
+
     let mut moved = None;
-    // Never over what was set aside within the same second.
-    let is_taken = |end: &String| directory.join(format!("{DATABASE}.{end}")).exists();
-    let numbered = (2..).map(|number| format!("{end}-{number}"));
-    let end = std::iter::once(end.to_owned()).chain(numbered).find(|end| !is_taken(end));
-    let end = end.unwrap_or_default();
     for part in ["-wal", "-shm", ""] {
         let old = directory.join(format!("{DATABASE}{part}"));
         if old.exists() {
-            let new = directory.join(format!("{DATABASE}.{end}{part}"));
+            let new = directory.join(format!("{DATABASE}.{suffix}{part}"));
             fs_err::rename(&old, &new)?;
             moved = Some(new);
         }

@@ -1,6 +1,8 @@
-//! The last cursors once more, in a small file of their own: if the database is lost, what was
-//! sent need not be sent again. Replaced as a whole (write, fsync, rename, fsync the directory),
-//! and checked by a digest.
+//! The second cursor file, `cursors.json`: a copy of the cursors outside of the database. If the
+//! database is lost, the days that were sent before are not sent again.
+//!
+//! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
+//! as a whole: write a new file, fsync, rename, fsync the directory.
 
 use std::{fmt::Write as _, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -11,22 +13,28 @@ use crate::model::{Day, TenantId};
 
 const FILE: &str = "cursors.json";
 
+/// The content of the second cursor file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CursorFile {
+    /// The checkpoint that `cursors` belongs to.
     pub checkpoint_id: String,
-    pub cursors: Vec<KeptCursor>,
-    /// Of a checkpoint lost before this one, for tenants that have not been met again yet.
+    pub cursors: Vec<SavedCursor>,
+    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that have no cursor in
+    /// this one yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub carried: Vec<KeptCursor>,
+    pub carried: Vec<SavedCursor>,
 }
 
+/// The cursor of one sink for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptCursor {
+pub struct SavedCursor {
+    /// The name of the sink.
     pub sink: String,
+    /// The GUID of the tenant.
     pub tenant: String,
     pub seq: u64,
     pub record_index: u32,
-    /// The first day that the sink may lack; it needs none of those before.
+    /// The first day that the sink may not have received; no earlier day is to be sent.
     pub sent_before: String,
 }
 
@@ -39,7 +47,7 @@ pub enum CursorFileError {
 }
 
 impl CursorFile {
-    /// `None` if there is none yet.
+    /// Reads the file; `None` if it does not exist. Fails if its digest is wrong.
     pub fn read(directory: &Path) -> Result<Option<Self>, CursorFileError> {
         let text = match fs_err::read_to_string(directory.join(FILE)) {
             Ok(text) => text,
@@ -49,6 +57,7 @@ impl CursorFile {
             }
             Err(error) => return Err(CursorFileError::Read(error)),
         };
+
         let (body, sum) = text.trim_end().rsplit_once('\n').ok_or(CursorFileError::Damaged)?;
         if sum != checksum(body) {
             return Err(CursorFileError::Damaged);
@@ -56,40 +65,47 @@ impl CursorFile {
         serde_json::from_str(body).map(Some).map_err(|_| CursorFileError::Damaged)
     }
 
+    /// Replaces the file. It is on disk when this returns `Ok`.
     pub fn write(&self, directory: &Path) -> std::io::Result<()> {
         let body = serde_json::to_string(self)?;
         let temporary = directory.join("cursors.json.new");
+
         let mut options = std::fs::OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;
         file.sync_all()?;
+
         fs_err::rename(&temporary, directory.join(FILE))?;
         fs_err::File::open(directory)?.sync_all()
     }
 
-    /// The first day that a sink may still lack, if the file of a checkpoint that was lost knows.
-    pub(super) fn sent_before_loss(
+    /// The first day that a sink had not received when an earlier checkpoint was lost; `None` if no
+    /// checkpoint was lost, or if it had no such cursor.
+    pub(super) fn first_unsent_day(
         &self,
         checkpoint_id: &str,
         sink: &str,
         tenant: TenantId,
     ) -> Option<Day> {
         let tenant = tenant.to_string();
-        let of_lost = self.of_lost(checkpoint_id);
-        let kept = of_lost.into_iter().find(|c| c.sink == sink && c.tenant == tenant)?;
-        Day::parse(&kept.sent_before)
+        let saved = self
+            .of_lost_checkpoints(checkpoint_id)
+            .into_iter()
+            .find(|c| c.sink == sink && c.tenant == tenant)?;
+        Day::parse(&saved.sent_before)
     }
 
+    /// Removes the cursors of an erased tenant.
     pub(super) fn forget(&mut self, tenant: &str) {
         self.cursors.retain(|cursor| cursor.tenant != tenant);
         self.carried.retain(|cursor| cursor.tenant != tenant);
     }
 
-    /// What is remembered of checkpoints that were lost.
-    pub(super) fn of_lost(&self, checkpoint_id: &str) -> Vec<&KeptCursor> {
-        let own = self.checkpoint_id == checkpoint_id;
-        self.cursors.iter().filter(|_| !own).chain(&self.carried).collect()
+    /// The cursors of checkpoints that were lost; `checkpoint_id` is the current one.
+    pub(super) fn of_lost_checkpoints(&self, checkpoint_id: &str) -> Vec<&SavedCursor> {
+        let is_current = self.checkpoint_id == checkpoint_id;
+        self.cursors.iter().filter(|_| !is_current).chain(&self.carried).collect()
     }
 }
 

@@ -1,91 +1,101 @@
-//! How far each sink has got with each tenant, and what it could not deliver.
+//! The cursors of sinks: the position of each sink in the log of each tenant, its mark, and the
+//! dead letters that are recorded when a cursor advances.
+//!
+//! A cursor only moves by compare-and-set, together with everything that belongs to the move, in
+//! one transaction. Start reading at [`Checkpoint::register_sink`] and [`Checkpoint::advance`].
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, FOR_SINK, KeptCursor, ON_DAY, commit_poll::observe,
-    tenant_id, tenant_row,
+    Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, SavedCursor,
+    commit_poll::append_observation, tenant_id, tenant_row,
 };
 use crate::error::Explanation;
 use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
 
-/// One host writes with epoch 0.
+/// The epoch of all cursors: a single host writes to the checkpoint.
 const EPOCH: i64 = 0;
 
-/// A place in a tenant's log: the next record that is not confirmed.
+/// A position in a tenant's log: the next record that is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub seq: u64,
-    /// The record's place within the entry.
+    /// The index of the record within the entry, from 0 on.
     pub record_index: u32,
 }
 
-/// Which of a sink's places in the log.
+/// A source of records for one sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// What is new.
+    /// New entries, from the sink's cursor on.
     Live,
-    /// Days once more: the job of this number.
+    /// Stored days that are sent again, by the replay job with this ID.
     Replay(i64),
-    /// Dead letters once more; they have no cursor.
+    /// Dead letters that are retried; this lane has no cursor.
     DeadLetters,
 }
 
-/// A tenant of whose log a sink has not had everything.
+/// The part of a tenant's log that a lane of a sink has not delivered yet.
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub tenant: TenantId,
     pub at: Position,
-    /// The first day that is wanted, and the last if there is one.
-    pub floor: Day,
-    pub ceiling: Option<Day>,
-    /// The last entry that is wanted.
-    pub last: u64,
-    /// Entries not yet confirmed to the end.
+    /// The first and the last day to send; `None` means no limit.
+    pub first_day: Day,
+    pub last_day: Option<Day>,
+    /// The last entry to send.
+    pub last_seq: u64,
+    /// The number of entries that are not completely acknowledged.
     pub entries: u64,
-    /// The next of them was read back from history.
+    /// The next of them was read by a backfill.
     pub backfilled: bool,
 }
 
-/// How far one tenant's cursor moves.
+/// The move of a lane's cursor for one tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Move {
+pub struct CursorMove {
     pub tenant: TenantId,
     pub from: Position,
     pub to: Position,
 }
 
-/// A move of cursors. Each names where it starts: if one is anywhere else, none moves.
+/// An advance of a lane's cursors, with everything that is stored together with it.
 #[derive(Debug)]
 pub struct Advance<'a> {
     pub sink: &'a str,
     pub lane: Lane,
-    pub moves: &'a [Move],
-    /// What the sink wants kept, if it said anything.
+    pub moves: &'a [CursorMove],
+    /// The sink's new mark; `None` keeps the stored one.
     pub mark: Option<&'a [u8]>,
+    /// The number of acknowledged records.
     pub sent: u64,
-    /// Of the records sent, how many were cut.
+    /// How many of them were truncated to fit the receiver's limit.
     pub truncated: u64,
+    /// Records that the receiver rejected.
     pub dead_letters: &'a [DeadLetter],
-    /// Dead letters that have arrived now.
-    pub delivered_letters: &'a [i64],
+    /// The IDs of retried dead letters that were acknowledged.
+    pub delivered_dead_letters: &'a [i64],
+    /// In milliseconds since 1970-01-01.
     pub now_ms: i64,
 }
 
-/// A record that the receiver never accepts, with its words.
+/// A record that the receiver rejected for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub tenant: TenantId,
     pub at: Position,
     pub event_id: EventId,
+    /// The message of the receiver.
     pub reason: String,
 }
 
 impl Checkpoint {
-    /// Makes a sink known, with a cursor for each of these tenants, which are `all` that it gets
-    /// or some more. A new cursor starts at the
-    /// beginning of the log and sends no day before `start_from`; if the database was lost, no
-    /// day that the second cursor file says was sent.
+    /// Creates a sink and its cursors for these tenants, if they do not exist yet. If `all` is
+    /// true, the sink receives no other tenants, and its other cursors become inactive.
+    ///
+    /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
+    /// database was lost, it also skips the days that the sink had received according to the second
+    /// cursor file.
     pub fn register_sink(
         &self,
         sink: &str,
@@ -97,32 +107,40 @@ impl Checkpoint {
         let transaction = connection.transaction()?;
         transaction
             .execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
-        // Only of those that the configuration still gives it is anything waiting.
+
+        // The tenants below become active again. The others are not configured for this sink any
+        // more, so their entries are not in its backlog.
         transaction.execute(
             "UPDATE cursor SET active = 0 WHERE ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
             params![sink, all],
         )?;
+
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
-            let sent = self.remembered().sent_before_loss(&self.id, sink, *tenant);
-            let floor = sent.map_or(start_from, |day| day.max(start_from));
+            let unsent_from = self.saved_cursors().first_unsent_day(&self.id, sink, *tenant);
+            let floor = unsent_from.map_or(start_from, |day| day.max(start_from));
             transaction.execute(
                 "INSERT INTO cursor SELECT id, ?2, ?3, 1, 0, ?4, 1 FROM sink WHERE name = ?1
                  ON CONFLICT DO UPDATE SET active = 1",
                 params![sink, row, EPOCH, floor.number()],
             )?;
         }
+
         Ok(transaction.commit()?)
     }
 
-    /// Says whether a sink is sent observations, too; without, they are no backlog of it.
-    pub fn want_observations(&self, sink: &str, wanted: bool) -> Result<(), CheckpointError> {
+    /// Stores whether a sink receives observations. If not, they do not count as its backlog.
+    pub fn set_receives_observations(
+        &self,
+        sink: &str,
+        receives: bool,
+    ) -> Result<(), CheckpointError> {
         self.connection()
-            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, wanted])?;
+            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, receives])?;
         Ok(())
     }
 
-    /// What the sink left with its last receipt.
+    /// The mark that the sink stored with its last advance.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
         let mark =
             self.connection()
@@ -130,13 +148,14 @@ impl Checkpoint {
         Ok(mark.optional()?.flatten())
     }
 
+    /// Replaces the mark of a sink without an advance.
     pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
         self.connection()
             .execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
         Ok(())
     }
 
-    /// Why the sink does not get on, for `status`; `None` when it does again.
+    /// Stores why a sink makes no progress, for `status`; `None` clears it.
     pub fn set_sink_error(
         &self,
         sink: &str,
@@ -150,21 +169,21 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The tenants that this sink has something to get of.
+    /// The tenants with entries that this sink has not received, in the live lane.
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
         self.pending_of(
             &format!(
                 "SELECT t.guid, c.seq, c.record_index, c.floor, NULL, max(e.seq), count(*),
                     min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1
                  FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
-                 JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
+                 JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ENTRY_DAY} >= c.floor AND {IS_SENT_TO_SINK}
                  WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant"
             ),
             params![sink, EPOCH],
         )
     }
 
-    /// Runs a query that gives the columns of a [`Pending`].
+    /// Runs a query whose columns are the fields of [`Pending`], in that order.
     pub(super) fn pending_of(
         &self,
         sql: &str,
@@ -172,6 +191,7 @@ impl Checkpoint {
     ) -> Result<Vec<Pending>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(sql)?;
+
         let mut rows = statement.query(params)?;
         let mut pending = Vec::new();
         while let Some(row) = rows.next()? {
@@ -181,10 +201,10 @@ impl Checkpoint {
                     seq: row.get::<_, i64>(1)?.cast_unsigned(),
                     record_index: row.get(2)?,
                 },
-                floor: Day::from_number(row.get(3)?)
+                first_day: Day::from_number(row.get(3)?)
                     .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-                ceiling: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
-                last: row.get::<_, i64>(5)?.cast_unsigned(),
+                last_day: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                last_seq: row.get::<_, i64>(5)?.cast_unsigned(),
                 entries: row.get::<_, i64>(6)?.cast_unsigned(),
                 backfilled: row.get::<_, i64>(7)? == 1,
             });
@@ -192,12 +212,16 @@ impl Checkpoint {
         Ok(pending)
     }
 
-    /// Moves cursors, with all that belongs to the move, in one transaction.
+    /// Moves cursors and stores everything that belongs to the move in one transaction.
+    ///
+    /// Fails with [`CheckpointError::CursorMoved`], and changes nothing, if a cursor is not at the
+    /// position that its move starts from.
     pub fn advance(&self, advance: &Advance<'_>) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        for step in advance.moves {
-            move_cursor(&transaction, advance, step)?;
+
+        for cursor_move in advance.moves {
+            move_cursor(&transaction, advance, cursor_move)?;
         }
         transaction
             .prepare_cached(
@@ -212,17 +236,19 @@ impl Checkpoint {
                 advance.now_ms,
                 advance.truncated.cast_signed()
             ])?;
-        for letter in advance.dead_letters {
-            record_dead_letter(&transaction, advance, letter)?;
+
+        for dead_letter in advance.dead_letters {
+            record_dead_letter(&transaction, advance, dead_letter)?;
         }
-        for letter in advance.delivered_letters {
-            clear_dead_letter(&transaction, advance, *letter)?;
+        for id in advance.delivered_dead_letters {
+            clear_dead_letter(&transaction, advance, *id)?;
         }
+
         Ok(transaction.commit()?)
     }
 
-    /// Moves a cursor forward to a place that the receiver is known to have got to. Says whether it
-    /// was behind it.
+    /// Moves a live cursor forward to the beginning of the entry `to.seq`, because the receiver is
+    /// known to have everything before it. Returns whether the cursor was behind that entry.
     pub fn skip_to(
         &self,
         sink: &str,
@@ -238,7 +264,7 @@ impl Checkpoint {
         Ok(moved > 0)
     }
 
-    /// The number that a tenant's next entry will have.
+    /// The `seq` that a tenant's next entry will have.
     pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
         let next: Option<i64> = self
             .connection()
@@ -249,8 +275,8 @@ impl Checkpoint {
         Ok(next.unwrap_or(1).cast_unsigned())
     }
 
-    /// The days of a tenant's entries before `seq`, newest first, and the digest of the newest as
-    /// it was last.
+    /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts
+    /// digest of the newest one at its latest revision.
     pub fn days_before(
         &self,
         tenant: TenantId,
@@ -261,6 +287,7 @@ impl Checkpoint {
             "SELECT e.day, e.digest, max(e.revision) FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq < ?2 GROUP BY e.day ORDER BY e.day DESC LIMIT 200",
         )?;
+
         let mut rows = statement.query(params![tenant.to_string(), seq.cast_signed()])?;
         let (mut days, mut newest) = (Vec::new(), None);
         while let Some(row) = rows.next()? {
@@ -270,29 +297,33 @@ impl Checkpoint {
         Ok((days, newest))
     }
 
-    /// The cursors as they stand, for the second file.
+    /// The current cursors in the form of the second cursor file.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
-        // The newest day sent, and the oldest that is still to be sent or to come.
+        // The columns after the position: the newest sent day, the oldest unsent day, and the
+        // oldest missing day, which may still be listed.
         let mut statement = connection.prepare_cached(
             "SELECT s.name, t.guid, c.seq, c.record_index,
                 (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq),
                 (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor),
-                (SELECT min(o.day) FROM missing o WHERE o.tenant = c.tenant AND o.absent = 0 AND o.day >= c.floor), c.floor
+                (SELECT min(m.day) FROM missing m WHERE m.tenant = c.tenant AND m.absent = 0 AND m.day >= c.floor), c.floor
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
         )?;
+
         let mut rows = statement.query([EPOCH])?;
-        let mut cursors: Vec<KeptCursor> = Vec::new();
+        let mut cursors: Vec<SavedCursor> = Vec::new();
         while let Some(row) = rows.next()? {
             let day = |column: usize| -> Result<Option<Day>, rusqlite::Error> {
                 Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
             };
             let after_newest_sent = day(4)?.map(|day| day.plus(1));
-            let needed_before = after_newest_sent.max(day(7)?);
-            let sent_before = [needed_before, day(5)?, day(6)?].into_iter().flatten().min();
-            let sent_before = sent_before
-                .ok_or_else(|| CheckpointError::Damaged("a cursor has no floor".into()))?;
-            cursors.push(KeptCursor {
+            let first_future_day = after_newest_sent.max(day(7)?);
+            let sent_before = [first_future_day, day(5)?, day(6)?]
+                .into_iter()
+                .flatten()
+                .min()
+                .ok_or_else(|| CheckpointError::Damaged("a cursor has no first day".into()))?;
+            cursors.push(SavedCursor {
                 sink: row.get(0)?,
                 tenant: row.get(1)?,
                 seq: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -300,17 +331,24 @@ impl Checkpoint {
                 sent_before: sent_before.to_string(),
             });
         }
-        let is_met = |old: &&KeptCursor| {
+
+        let has_no_cursor = |old: &&SavedCursor| {
             !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
         };
-        let remembered = self.remembered();
-        let carried = remembered.of_lost(&self.id).into_iter().filter(is_met).cloned().collect();
+        let saved = self.saved_cursors();
+        let carried = saved
+            .of_lost_checkpoints(&self.id)
+            .into_iter()
+            .filter(has_no_cursor)
+            .cloned()
+            .collect();
         Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
 
-    /// Writes the second cursor file.
+    /// Writes the second cursor file, `cursors.json`.
     pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
-        let _alone = self.cursor_file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _guard =
+            self.cursor_file_writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let file = self.cursors()?;
         Ok(file.write(&self.directory)?)
     }
@@ -319,9 +357,9 @@ impl Checkpoint {
 fn move_cursor(
     connection: &Connection,
     advance: &Advance<'_>,
-    step: &Move,
+    cursor_move: &CursorMove,
 ) -> Result<(), CheckpointError> {
-    let (from, to) = (step.from, step.to);
+    let (tenant, from, to) = (cursor_move.tenant.to_string(), cursor_move.from, cursor_move.to);
     let moved = match advance.lane {
         Lane::Live => connection
             .prepare_cached(
@@ -331,7 +369,7 @@ fn move_cursor(
             )?
             .execute(params![
                 advance.sink,
-                step.tenant.to_string(),
+                tenant,
                 from.seq.cast_signed(),
                 from.record_index,
                 to.seq.cast_signed(),
@@ -345,7 +383,7 @@ fn move_cursor(
             )?
             .execute(params![
                 job,
-                step.tenant.to_string(),
+                tenant,
                 from.seq.cast_signed(),
                 from.record_index,
                 to.seq.cast_signed(),
@@ -353,22 +391,29 @@ fn move_cursor(
             ])?,
         Lane::DeadLetters => 1,
     };
+
     if moved == 1 { Ok(()) } else { Err(CheckpointError::CursorMoved(advance.sink.to_owned())) }
 }
 
-/// Puts a record on the dead-letter list; the first of a sink is an observation about it.
+/// Records a dead letter, and begins the observation about the sink's dead letters of this tenant.
 fn record_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
-    letter: &DeadLetter,
+    dead_letter: &DeadLetter,
 ) -> Result<(), CheckpointError> {
-    let tenant = tenant_row(connection, &letter.tenant.to_string())?;
-    // One that was sent again and refused again is still one.
+    let tenant = tenant_row(connection, &dead_letter.tenant.to_string())?;
+
+    // A dead letter that was retried and rejected again replaces the earlier one.
     connection
         .prepare_cached(
             "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?1) AND tenant = ?2 AND seq = ?3 AND record_index = ?4",
         )?
-        .execute(params![advance.sink, tenant, letter.at.seq.cast_signed(), letter.at.record_index])?;
+        .execute(params![
+            advance.sink,
+            tenant,
+            dead_letter.at.seq.cast_signed(),
+            dead_letter.at.record_index
+        ])?;
     connection
         .prepare_cached(
             "INSERT INTO dead_letter (sink, tenant, seq, record_index, event_id, reason, rejected)
@@ -377,17 +422,19 @@ fn record_dead_letter(
         .execute(params![
             advance.sink,
             tenant,
-            letter.at.seq.cast_signed(),
-            letter.at.record_index,
-            letter.event_id.to_string(),
-            letter.reason,
+            dead_letter.at.seq.cast_signed(),
+            dead_letter.at.record_index,
+            dead_letter.event_id.to_string(),
+            dead_letter.reason,
             advance.now_ms
         ])?;
-    let observation = dead_letter(advance, Phase::Begin, &letter.reason);
-    observe(connection, tenant, &observation, advance.now_ms)
+
+    let begin = dead_letter_observation(advance, Phase::Begin, &dead_letter.reason);
+    append_observation(connection, tenant, &begin, advance.now_ms)
 }
 
-/// Strikes a record off the list; with the last of a sink's for a tenant the matter is over.
+/// Deletes a dead letter that was delivered. The observation ends with the sink's last dead letter
+/// of the tenant.
 fn clear_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
@@ -398,19 +445,21 @@ fn clear_dead_letter(
         .query_row([id], |row| row.get(0))
         .optional()?;
     let Some(tenant) = tenant else { return Ok(()) };
-    let left: i64 = connection
+
+    let remaining: i64 = connection
         .prepare_cached(
             "SELECT count(*) FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
         )?
         .query_row(params![advance.sink, tenant], |row| row.get(0))?;
-    if left > 0 {
+    if remaining > 0 {
         return Ok(());
     }
-    let end = dead_letter(advance, Phase::End, "its dead letters have arrived");
-    observe(connection, tenant, &end, advance.now_ms)
+
+    let end = dead_letter_observation(advance, Phase::End, "all dead letters were delivered");
+    append_observation(connection, tenant, &end, advance.now_ms)
 }
 
-fn dead_letter(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
+fn dead_letter_observation(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
     let today = Day::from_number(i32::try_from(advance.now_ms.div_euclid(86_400_000)).unwrap_or(0));
     Observation {
         what: What::DeadLetter,

@@ -1,4 +1,5 @@
-//! What can go wrong with the store, by what is to be done.
+//! The errors of the checkpoint: one variant for each thing that an operator or a caller does about
+//! it.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -9,48 +10,48 @@ use crate::error::Hint;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    #[error("cannot make the state directory `{}`", .0.display())]
+    #[error("cannot create the state directory `{}`", .0.display())]
     Directory(PathBuf, #[source] std::io::Error),
+    /// The lock file is locked; the holder is `None` if it has not written its process ID yet.
     #[error("the checkpoint is held by another process{}", .0.as_ref().map(|h| format!(" (pid {})", h.pid)).unwrap_or_default())]
     Locked(Option<Holder>),
-    #[error("there is no checkpoint at `{}`", .0.display())]
+    #[error("no checkpoint at `{}`", .0.display())]
     Absent(PathBuf),
     #[error("`{}` is not a checkpoint of this program", .0.display())]
     Foreign(PathBuf),
-    #[error("the checkpoint is of version {0}, which only a newer release can read")]
+    #[error("the checkpoint has version {0}, which requires a newer release")]
     Newer(i32),
-    #[error(
-        "the checkpoint is of version {0}: it will be brought to today's when `run` or `once` opens it next"
-    )]
+    /// Only for a checkpoint that is opened for reading: opening it for writing migrates it.
+    #[error("the checkpoint has version {0}, which this release has not migrated yet")]
     Older(i32),
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
-    #[error("`{}` is no backup that could be restored; nothing was changed", .0.display())]
-    NoBackup(PathBuf, #[source] Box<CheckpointError>),
-    #[error("sink `{0}` cannot go on as `{1}`: there is one of that name already")]
+    #[error("`{}` is not a valid backup; nothing was changed", .0.display())]
+    InvalidBackup(PathBuf, #[source] Box<CheckpointError>),
+    /// The old and the new name of a sink that cannot be renamed.
+    #[error("cannot rename sink `{0}` to `{1}`: a sink with that name already exists")]
     SinkExists(String, String),
-    #[error("the cursor of sink `{0}` is not where it was thought to be")]
+    /// The compare-and-set of a cursor failed: it is not at the position that the move starts from.
+    #[error("the cursor of sink `{0}` is not at the expected position")]
     CursorMoved(String),
-    #[error("the {0} is too large to be kept")]
+    #[error("the {0} is too large to be stored")]
     TooLarge(&'static str),
-    #[error(
-        "another process is reading the checkpoint, so that what it freed is not off the disk yet: do it once more"
-    )]
+    /// The write-ahead log could not be truncated while another connection was reading.
+    #[error("freed data remains in the write-ahead log: another process is reading the checkpoint")]
     Busy,
-    #[error(
-        "the tenant is erased, but traces of it are left in the file: say `state forget` once more"
-    )]
-    NotScrubbed(#[source] Box<CheckpointError>),
+    #[error("the tenant is erased, but traces of it remain in the file")]
+    ErasureIncomplete(#[source] Box<CheckpointError>),
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
-    #[error("the database failed")]
+    #[error("cannot use the database")]
     Database(#[source] rusqlite::Error),
-    #[error("a file of the checkpoint failed")]
+    #[error("cannot use a file of the checkpoint")]
     File(#[from] std::io::Error),
 }
 
 impl CheckpointError {
-    /// The store cannot be used until somebody has looked at it.
+    /// Whether the checkpoint cannot be used until an operator has intervened; the exit code is 3
+    /// then.
     pub fn is_unusable(&self) -> bool {
         matches!(
             self,
@@ -74,12 +75,15 @@ impl Hint for CheckpointError {
             }
             Self::Absent(_) => "run `once` or `run`, which create it",
             Self::Newer(_) => "run the release that wrote it, or a later one",
+            Self::Older(_) => "run `once` or `run`, which migrate it",
             Self::SinkExists(..) => {
                 "remove `renamed_from`: both names have sent records already; keep the old sink or remove it with `discard_backlog = true`"
             }
             Self::Locked(_) => {
                 "stop the daemon first if this is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
             }
+            Self::Busy => "run the command again when the other process has finished",
+            Self::ErasureIncomplete(_) => "run `state forget` again, which completes the erasure",
             Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 "run the command as root or as the service's own user"
             }

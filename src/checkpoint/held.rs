@@ -1,29 +1,32 @@
-//! Days taken and not released: something is missing in them.
+//! Held days: accepted, but not released into the log because the answer or its catalog was
+//! partial.
 
 use rusqlite::Connection;
 
-use super::{Checkpoint, CheckpointError, body::MAX_BODY};
+use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES};
 use crate::model::{Day, TenantId};
 
-/// A day taken and not released.
+/// A day that is accepted and not released.
 #[derive(Clone, Debug)]
 pub struct HeldDay {
     pub day: Day,
-    /// When the day was held first, and when this copy was read; milliseconds since 1970-01-01.
+    /// When the day was first held, in milliseconds since 1970-01-01.
     pub since_ms: i64,
+    /// When the stored copy was read, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
-    /// As sent.
+    /// The JSON as Microsoft sent it.
     pub body: String,
 }
 
 impl Checkpoint {
-    /// The days that are held back, oldest first.
-    pub fn held(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
+    /// The held days of a tenant, oldest first.
+    pub fn held_days(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
             "SELECT h.day, h.since, h.observed, h.body FROM held h JOIN tenant t ON t.id = h.tenant
              WHERE t.guid = ?1 ORDER BY h.day",
         )?;
+
         let mut rows = statement.query([tenant.to_string()])?;
         let mut held = Vec::new();
         while let Some(row) = rows.next()? {
@@ -31,38 +34,38 @@ impl Checkpoint {
                 day: Day::from_number(row.get(0)?).ok_or_else(damaged)?,
                 since_ms: row.get(1)?,
                 observed_ms: row.get(2)?,
-                body: body(&row.get::<_, Vec<u8>>(3)?)?,
+                body: decompress(&row.get::<_, Vec<u8>>(3)?)?,
             });
         }
         Ok(held)
     }
 }
 
-/// Held days that cannot be read: tenant, its GUID, day.
-pub(super) fn unreadable(
+/// The held days whose body is damaged: the row ID of the tenant, its GUID, and the day.
+pub(super) fn damaged_days(
     connection: &Connection,
 ) -> Result<Vec<(i64, String, Day)>, CheckpointError> {
-    let mut unreadable = Vec::new();
     let mut statement = connection.prepare(
         "SELECT h.tenant, t.guid, h.day, h.body FROM held h JOIN tenant t ON t.id = h.tenant",
     )?;
+
     let mut rows = statement.query([])?;
+    let mut days = Vec::new();
     while let Some(row) = rows.next()? {
-        if body(&row.get::<_, Vec<u8>>(3)?).is_err()
+        if decompress(&row.get::<_, Vec<u8>>(3)?).is_err()
             && let Some(day) = Day::from_number(row.get(2)?)
         {
-            unreadable.push((row.get(0)?, row.get(1)?, day));
+            days.push((row.get(0)?, row.get(1)?, day));
         }
     }
-    Ok(unreadable)
+    Ok(days)
 }
 
 fn damaged() -> CheckpointError {
     CheckpointError::Damaged("a held day cannot be read".to_owned())
 }
 
-/// A held day, as sent.
-fn body(bytes: &[u8]) -> Result<String, CheckpointError> {
-    let body = zstd::bulk::decompress(bytes, MAX_BODY).map_err(|_| damaged())?;
+fn decompress(bytes: &[u8]) -> Result<String, CheckpointError> {
+    let body = zstd::bulk::decompress(bytes, MAX_BODY_BYTES).map_err(|_| damaged())?;
     String::from_utf8(body).map_err(|_| damaged())
 }

@@ -1,52 +1,45 @@
-//! A tenant's past, from facts alone: what reports are made of.
+//! The past of a tenant: facts without bodies for reports, and bodies for `state export`.
 
 use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::params;
 
 use super::{
-    Checkpoint, CheckpointError,
-    body::Bodies,
-    commit_poll::{EntryFlags, read_facts},
-    read::{EntryContext, FORTNIGHT, Found, Reading},
+    Checkpoint, CheckpointError, EntryContext, EntryFlags,
+    body::BodyReader,
+    commit_poll::read_facts,
+    read::{BaseEntry, EntryReader, LOOKBACK_DAYS},
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
 
-/// A snapshot of the log, without its body.
+/// A snapshot of the log without its body.
 #[derive(Debug)]
 pub struct PastEntry {
-    /// Without its id, which nobody reads in a report.
+    /// Its `id` is empty, because reports do not use it.
     pub snapshot: SnapshotRef,
     /// When the poll read it, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     pub facts: Arc<DayFacts>,
+    /// The catalog version, for [`Checkpoint::catalog`].
     pub catalog: Option<i64>,
     pub context: EntryContext,
 }
 
-/// A day that was expected and has not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MissingDay {
-    pub day: Day,
-    /// It was asked for as long as Microsoft keeps it.
-    pub absent: bool,
-}
-
-/// Entries read at a time: their memory, against reading a fortnight of bases anew.
-const AT_A_TIME: u32 = 120;
+/// How many entries one call reads. A larger number takes more memory; a smaller one reads the
+/// bases of the first two weeks of each call more often.
+const MAX_ENTRIES_PER_READ: u32 = 120;
 
 impl Checkpoint {
-    /// A tenant's snapshots of a day or later, in the order of the log: some of those that come
-    /// after `seq`.
-    pub fn past(
+    /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the
+    /// log. Returns at most 120 entries; an empty list means that there are no more.
+    pub fn past_entries(
         &self,
         tenant: TenantId,
         from: Day,
         seq: u64,
     ) -> Result<Vec<PastEntry>, CheckpointError> {
         let connection = self.connection();
-        let names = self.names();
-        let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
+        let names = self.control_names();
         let mut statement = connection.prepare_cached(
             "SELECT e.seq, e.day, e.facts, e.revision, e.flags, e.observed, e.catalog, e.base_day, e.base_revision, e.tenant
              FROM entry e JOIN tenant t ON t.id = e.tenant
@@ -56,26 +49,29 @@ impl Checkpoint {
             tenant.to_string(),
             from.number(),
             seq.cast_signed(),
-            AT_A_TIME
+            MAX_ENTRIES_PER_READ
         ])?;
+
+        let mut reader =
+            EntryReader { connection: &connection, names: &names, facts: HashMap::new() };
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
-            entries.push(reading.past(row)?);
+            entries.push(reader.past_entry(row)?);
         }
         Ok(entries)
     }
 
-    /// The bodies of a tenant's days as Microsoft sent them, each day as it was told last, oldest
-    /// first, for as long as `each` wants more.
-    pub fn each_body(
+    /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
+    /// Microsoft sent it. Stops when `visit` returns `false`. Days whose body was pruned are left
+    /// out.
+    pub fn for_each_body(
         &self,
         tenant: TenantId,
         from: Option<Day>,
         to: Option<Day>,
-        mut each: impl FnMut(&str) -> bool,
+        mut visit: impl FnMut(&str) -> bool,
     ) -> Result<(), CheckpointError> {
         let connection = self.connection();
-        let mut bodies = Bodies::default();
         let mut statement = connection.prepare(
             "SELECT e.body, max(e.revision) FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.body IS NOT NULL AND e.day BETWEEN ?2 AND ?3
@@ -86,55 +82,44 @@ impl Checkpoint {
             from.map_or(i32::MIN, Day::number),
             to.map_or(i32::MAX, Day::number)
         ])?;
+
+        let mut bodies = BodyReader::default();
         while let Some(row) = rows.next()? {
-            if !each(&bodies.read(&connection, row.get(0)?)?) {
+            if !visit(&bodies.read(&connection, row.get(0)?)?) {
                 break;
             }
         }
         Ok(())
     }
-
-    /// The days that a tenant still owes, or never had.
-    pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<MissingDay>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(
-            "SELECT o.day, o.absent FROM missing o JOIN tenant t ON t.id = o.tenant WHERE t.guid = ?1 ORDER BY o.day",
-        )?;
-        let mut rows = statement.query([tenant.to_string()])?;
-        let mut days = Vec::new();
-        while let Some(row) = rows.next()? {
-            if let Some(day) = Day::from_number(row.get(0)?) {
-                days.push(MissingDay { day, absent: row.get(1)? });
-            }
-        }
-        Ok(days)
-    }
 }
 
-impl Reading<'_> {
-    fn past(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
+impl EntryReader<'_> {
+    fn past_entry(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
         let facts = Arc::new(read_facts(row, 1, 2, self.names)?);
-        let flags = EntryFlags::of(row.get(4)?);
-        let snapshot = flags.of_snapshot(String::new(), facts.day, row.get(3)?, row.get(0)?);
-        let measured_from = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
-        let context = self.context(row.get(9)?, &snapshot, measured_from)?;
+        let flags = EntryFlags::from_bits(row.get(4)?);
+        let snapshot = flags.snapshot_ref(String::new(), facts.day, row.get(3)?, row.get(0)?);
+
+        let base_key = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
+        let context = self.context(row.get(9)?, &snapshot, base_key)?;
         let catalog = row.get(6)?;
-        self.remember(&snapshot, catalog, measured_from, &facts);
+        self.cache(&snapshot, catalog, base_key, &facts);
+
         Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, context })
     }
 
-    /// The next day will be measured from this one; nobody will from what is older than a fortnight.
-    fn remember(
+    /// Caches an entry, which is the base of the next day, and drops the entries that are too old
+    /// to be needed again.
+    fn cache(
         &mut self,
-        of: &SnapshotRef,
+        snapshot: &SnapshotRef,
         catalog: Option<i64>,
         base: Option<(i32, u32)>,
         facts: &Arc<DayFacts>,
     ) {
-        let day = of.day.number();
-        let (seq, backfilled) = (of.seq, of.backfilled);
-        let found = Found { seq, facts: Arc::clone(facts), catalog, backfilled, base };
-        self.facts.insert((day, of.revision), found);
-        self.facts.retain(|(kept, _), _| *kept > day - FORTNIGHT - 1);
+        let day = snapshot.day.number();
+        let (seq, backfilled) = (snapshot.seq, snapshot.backfilled);
+        let entry = BaseEntry { seq, facts: Arc::clone(facts), catalog, backfilled, base };
+        self.facts.insert((day, snapshot.revision), entry);
+        self.facts.retain(|(cached_day, _), _| *cached_day > day - LOOKBACK_DAYS - 1);
     }
 }

@@ -1,4 +1,7 @@
-//! One holder at a time: a kernel lock on an open file, which no crash can leave behind.
+//! The lock that allows one process at a time to write to a checkpoint.
+//!
+//! It is a kernel lock (`flock`) on an open file, so the kernel releases it when the process ends,
+//! also after a crash. The file contains the process ID of the holder and the socket for commands.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,10 +14,12 @@ use std::{
 use super::CheckpointError;
 
 const FILE: &str = "lock";
+/// A process that only looks up the holder locks the file for a moment, so one failed attempt does
+/// not mean that the checkpoint is in use: 15 attempts take 0.3 seconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const LOCK_ATTEMPTS: u32 = 15;
 
-/// Held for as long as the value lives.
+/// The lock, held until the value is dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
@@ -24,15 +29,21 @@ pub(super) struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub pid: u32,
-    /// Where it listens for commands, once it does.
+    /// The socket on which it accepts commands; `None` before it listens.
     pub socket: Option<PathBuf>,
 }
 
 impl Lock {
-    #[expect(clippy::disallowed_methods, reason = "nothing runs yet that could be held up")]
-    pub(super) fn take(directory: &Path) -> Result<Self, CheckpointError> {
+    /// Locks the file in this directory, and writes the process ID into it.
+    ///
+    /// Fails with [`CheckpointError::Locked`] if another process holds it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "no task is running yet that a blocking sleep could delay"
+    )]
+    pub(super) fn acquire(directory: &Path) -> Result<Self, CheckpointError> {
         let file = open(directory)?;
-        // Who only asks whose it is has it for a moment, too.
+
         for _ in 0..LOCK_ATTEMPTS {
             match file.try_lock() {
                 Ok(()) => {
@@ -44,9 +55,11 @@ impl Lock {
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
         }
+
         Err(CheckpointError::Locked(read(&file)))
     }
 
+    /// Adds the socket for commands to the file.
     pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         Ok(self.write(Some(socket))?)
     }
@@ -54,13 +67,13 @@ impl Lock {
     fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
         let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
         let text = format!("{}\n{socket}\n", std::process::id());
-        // In one go, and the rest cut off after: who reads meanwhile finds a process.
+        // One write, and the truncation after it: a concurrent reader always finds a process ID.
         self.file.write_all_at(text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)
     }
 }
 
-/// Reads who holds the lock; `None` if nobody does.
+/// The process that holds the lock; `None` if it is free or does not exist.
 pub(super) fn holder(directory: &Path) -> Option<Holder> {
     let file = File::open(directory.join(FILE)).ok()?;
     match file.try_lock_shared() {
@@ -74,6 +87,7 @@ fn open(directory: &Path) -> std::io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     let opened =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+
     opened.map_err(|error| {
         std::io::Error::new(error.kind(), format!("cannot open `{}`: {error}", path.display()))
     })
@@ -82,6 +96,7 @@ fn open(directory: &Path) -> std::io::Result<File> {
 fn read(mut file: &File) -> Option<Holder> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
+
     let mut lines = text.lines();
     let pid = lines.next()?.parse().ok()?;
     let socket = lines.next().filter(|path| !path.is_empty()).map(PathBuf::from);

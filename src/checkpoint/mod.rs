@@ -1,8 +1,11 @@
-//! The local store: every snapshot taken, every catalog version, and how far each sink has got.
+//! The checkpoint: every accepted snapshot, every catalog version, and the cursors of every sink.
 //!
-//! One SQLite database, one writer, WAL with `synchronous=FULL`: what a commit reported is on the
-//! disk. It keeps bytes and facts and knows neither Microsoft's JSON nor any sink's protocol.
-//! Calls block for as long as the disk takes; callers in async code say so to the runtime.
+//! It is one SQLite database with one writer, in WAL mode with `synchronous=FULL`, so a commit that
+//! has returned is on disk. It stores bodies and facts and depends neither on Microsoft's JSON nor
+//! on the protocol of any sink. All calls block for as long as the disk takes; asynchronous callers
+//! wrap them in `block_in_place` or `spawn_blocking`. Start reading at [`Checkpoint::open`], then
+//! [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and [`Checkpoint::advance`]
+//! (cursors).
 
 mod baseline;
 mod body;
@@ -11,6 +14,8 @@ mod commit_poll;
 mod copy;
 mod cursor_file;
 mod cursors;
+mod days;
+mod entry_flags;
 mod error;
 mod held;
 mod history;
@@ -34,30 +39,36 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, config::DbConfig, params};
 
-pub use baseline::in_force;
-pub use catalog::StoredMember;
-pub use commit_poll::{CatalogMember, Enriched, EntryFlags, NewEntry, PollCommit, PollEnd};
+pub use baseline::baseline_in_force;
+pub use catalog::StoredCatalogMember;
+pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
 pub use copy::Restored;
-pub use cursor_file::{CursorFile, CursorFileError, KeptCursor};
-pub use cursors::{Advance, DeadLetter, Lane, Move, Pending, Position};
+pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
+pub use cursors::{Advance, CursorMove, DeadLetter, Lane, Pending, Position};
+pub use days::MissingDay;
+pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
 pub use held::HeldDay;
-pub use history::{MissingDay, PastEntry};
+pub use history::PastEntry;
 pub use lock::Holder;
 pub use polls::PollState;
-pub use read::{EntryContext, Stored, StoredBase, StoredEntry, StoredObservation, Wanted};
+pub use read::{
+    EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
+};
 pub use repair::{LostBody, Repaired};
 pub use replay::{QueuedDeadLetter, ReplayStatus};
-pub use retention::{Forgotten, Pruned};
-pub use status::{Outline, SinkStatus, Status, TenantStatus};
+pub use retention::{ErasureReceipt, Pruned};
+pub use status::{SinkStatus, Status, StatusSummary, TenantStatus};
 pub use verify::{Finding, VerifyReport};
 
 use crate::model::TenantId;
 
-/// `ssf1`, so that `file` and a second program know whose database it is.
+/// `ssf1` in ASCII: the SQLite application ID, by which `file` and this program recognize the
+/// database.
 const APPLICATION_ID: i32 = 0x7373_6631;
+/// The schema version of this release.
 const VERSION: i32 = 5;
-/// What each version adds to the one before.
+/// The SQL that brings each version to the next one; the first creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
@@ -65,50 +76,61 @@ const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
 ];
-/// The day that an entry belongs to: of an observation, the one on which it was made.
-const ON_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
-/// Which entries a sink `s` is sent: an observation about itself it is not.
-const FOR_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
+/// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
+/// its first day.
+const ENTRY_DAY: &str = "iif(e.kind = 1, e.day, e.observed / 86400000)";
+/// SQL: whether an entry `e` is sent to a sink `s`. A sink does not receive observations about its
+/// own dead letters.
+const IS_SENT_TO_SINK: &str = "(e.kind = 1 AND e.body IS NOT NULL
     OR e.kind = 2 AND s.quality AND NOT (e.what = 'dead_letter' AND e.subject = s.name))";
 const DATABASE: &str = "checkpoint.db";
+/// How long a statement waits for a lock of another process.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
     directory: PathBuf,
     connection: Mutex<Connection>,
-    names: Mutex<Names>,
-    /// The kernel gives it up when the process ends, however it ends.
+    control_names: Mutex<ControlNames>,
+    /// `None` if the checkpoint is open for reading only. The kernel releases the lock when the
+    /// process ends, even if it crashes.
     lock: Option<lock::Lock>,
     id: String,
-    /// Cursors from before the database was lost, if it was.
-    remembered: Mutex<CursorFile>,
-    /// One writes the second cursor file at a time.
-    cursor_file: Mutex<()>,
+    /// The second cursor file as it was when the checkpoint was opened: if the database was lost
+    /// since, it contains the cursors of the lost one.
+    saved_cursors: Mutex<CursorFile>,
+    /// Held while the second cursor file is written.
+    cursor_file_writer: Mutex<()>,
 }
 
-/// Names of controls and their numbers in the database.
+/// The names of controls and their IDs in the database, cached.
 #[derive(Debug, Default)]
-struct Names {
+struct ControlNames {
     by_name: HashMap<Arc<str>, u32>,
-    /// By number; the numbers are dense.
+    /// Indexed by ID; the IDs are dense.
     by_id: Vec<Option<Arc<str>>>,
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint for writing, making it if there is none. The directory is 0700, the
-    /// files 0600. A damaged database is an error, and is left as it was.
+    /// Opens the checkpoint for writing, and creates it if it does not exist. The directory gets
+    /// mode 0700 and the files 0600. Migrates a database of an older version.
+    ///
+    /// Fails if another process holds the lock. A damaged, newer or foreign database is an error
+    /// too, and the file is left unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
-        prepare(directory)?;
-        let lock = lock::Lock::take(directory)?;
+        prepare_directory(directory)?;
+        let lock = lock::Lock::acquire(directory)?;
+
         let path = directory.join(DATABASE);
         let existed = path.exists();
         if existed {
-            verify(&path)?;
+            check_before_open(&path)?;
         }
         let mut connection = Connection::open(&path)?;
         configure(&connection)?;
         migrate(&mut connection)?;
+
         for file in [
             path,
             directory.join(format!("{DATABASE}-wal")),
@@ -117,14 +139,16 @@ impl Checkpoint {
             set_private(&file)?;
         }
         if !existed {
-            // A new file is only there for good when its directory says so.
+            // A new file survives a power cut only after its directory is synced.
             fs_err::File::open(directory)?.sync_all()?;
         }
-        Self::with(directory, connection, Some(lock))
+
+        Self::from_connection(directory, connection, Some(lock))
     }
 
-    /// Opens an existing checkpoint to look at it, beside a daemon that may be using it.
-    pub fn inspect(directory: &Path) -> Result<Self, CheckpointError> {
+    /// Opens an existing checkpoint for reading only, also while a daemon is using it. Fails if
+    /// there is none, or if its version is not the one of this release.
+    pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -132,16 +156,17 @@ impl Checkpoint {
             }
             other => other?,
         };
+
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         check_identity(&connection, &path)?;
         match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
-            VERSION => Self::with(directory, connection, None),
+            VERSION => Self::from_connection(directory, connection, None),
             older => Err(CheckpointError::Older(older)),
         }
     }
 
-    fn with(
+    fn from_connection(
         directory: &Path,
         connection: Connection,
         lock: Option<lock::Lock>,
@@ -151,42 +176,46 @@ impl Checkpoint {
             [],
             |row| row.get(0),
         )?;
-        let remembered = match CursorFile::read(directory) {
+
+        let saved_cursors = match CursorFile::read(directory) {
             Ok(file) => file.unwrap_or_default(),
             Err(error) => {
                 let error = crate::error::chain(&error);
-                // Who only looks writes nothing, and looks often.
+                // A reader does not rewrite the file, and would repeat the line at every `status`.
                 if lock.is_some() {
                     tracing::warn!(
                         error,
-                        "the second cursor file cannot be used; it will be written anew"
+                        "the second cursor file `cursors.json` is not usable and will be rewritten"
                     );
                 }
                 CursorFile::default()
             }
         };
-        let names = Mutex::new(Names::load(&connection)?);
+
+        let control_names = Mutex::new(ControlNames::load(&connection)?);
         Ok(Self {
             directory: directory.to_owned(),
             connection: Mutex::new(connection),
-            names,
+            control_names,
             lock,
             id,
-            remembered: Mutex::new(remembered),
-            cursor_file: Mutex::default(),
+            saved_cursors: Mutex::new(saved_cursors),
+            cursor_file_writer: Mutex::default(),
         })
     }
 
-    /// Differs between any two checkpoints.
+    /// A random UUID, which no other checkpoint has.
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    /// The state directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Says to other processes where the holder of this checkpoint can be talked to.
+    /// Publishes in the lock file the socket on which the holder of this checkpoint accepts
+    /// commands.
     pub fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         match &self.lock {
             Some(lock) => lock.announce(socket),
@@ -194,14 +223,14 @@ impl Checkpoint {
         }
     }
 
-    /// Who holds the checkpoint in this directory, if anybody does.
+    /// The process that holds the checkpoint in this directory, if there is one.
     pub fn holder(directory: &Path) -> Option<Holder> {
         lock::holder(directory)
     }
 
-    /// Gives back what was kept at hand for the next statement, and folds the write-ahead log into
-    /// the database: for the long quiet between two polls.
-    pub fn rest(&self) -> Result<(), CheckpointError> {
+    /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long
+    /// idle time between two polls.
+    pub fn release_memory(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.flush_prepared_statement_cache();
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory;")?;
@@ -209,33 +238,37 @@ impl Checkpoint {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A panic ends the process; until then a transaction that it cut short is rolled back.
+        // A poisoned lock is safe to use: SQLite rolls back the transaction that a panic
+        // interrupted.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remembered(&self) -> MutexGuard<'_, CursorFile> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn saved_cursors(&self) -> MutexGuard<'_, CursorFile> {
+        self.saved_cursors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn control_names(&self) -> MutexGuard<'_, ControlNames> {
+        self.control_names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Names {
+impl ControlNames {
     fn load(connection: &Connection) -> Result<Self, CheckpointError> {
         let mut names = Self::default();
+
         let mut statement = connection.prepare("SELECT id, name FROM control")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             names.add(row.get(0)?, &row.get::<_, String>(1)?);
         }
+
         Ok(names)
     }
 
     fn add(&mut self, id: u32, name: &str) {
         let name: Arc<str> = name.into();
         self.by_name.insert(Arc::clone(&name), id);
+
         let index = id as usize;
         if self.by_id.len() <= index {
             self.by_id.resize(index + 1, None);
@@ -248,24 +281,28 @@ impl Names {
     }
 }
 
-/// The row of a tenant, made when it is first heard of.
+/// The row ID of a tenant, which is inserted if it does not exist yet.
 fn tenant_row(connection: &Connection, guid: &str) -> Result<i64, CheckpointError> {
-    let known = connection
+    let existing = connection
         .prepare_cached("SELECT id FROM tenant WHERE guid = ?1")?
         .query_row([guid], |row| row.get(0))
         .optional()?;
-    if let Some(id) = known {
+    if let Some(id) = existing {
         return Ok(id);
     }
+
     connection.execute("INSERT INTO tenant (guid) VALUES (?1)", [guid])?;
     Ok(connection.last_insert_rowid())
 }
 
+/// Parses a GUID that was read from the database.
 fn tenant_id(guid: &str) -> Result<TenantId, CheckpointError> {
-    TenantId::parse(guid).map_err(|_| CheckpointError::Damaged(format!("`{guid}` is no tenant")))
+    TenantId::parse(guid)
+        .map_err(|_| CheckpointError::Damaged(format!("`{guid}` is not a tenant GUID")))
 }
 
-fn prepare(directory: &Path) -> Result<(), CheckpointError> {
+/// Creates the state directory if it does not exist, and makes it private if this user owns it.
+fn prepare_directory(directory: &Path) -> Result<(), CheckpointError> {
     if directory.exists() && !directory.is_dir() {
         let error = std::io::ErrorKind::NotADirectory.into();
         return Err(CheckpointError::Directory(directory.to_owned(), error));
@@ -277,6 +314,7 @@ fn prepare(directory: &Path) -> Result<(), CheckpointError> {
             .create(directory)
             .map_err(|error| CheckpointError::Directory(directory.to_owned(), error))?;
     }
+
     let metadata = fs_err::metadata(directory)?;
     if metadata.uid() == rustix::process::geteuid().as_raw()
         && metadata.permissions().mode() & 0o077 != 0
@@ -294,35 +332,40 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), CheckpointError> {
     Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }
 
-/// Looks at the whole file without writing to it, unless a process that was killed left something to
-/// be rolled back: then that is done first, as it must be.
-fn verify(path: &Path) -> Result<(), CheckpointError> {
+/// Checks the whole database without writing to it. Only if a killed process left a transaction to
+/// roll back is the file opened for writing, because SQLite cannot read it before the rollback.
+fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    match examine(&connection, path) {
-        Err(CheckpointError::Database(error)) if is_read_only(&error) => {}
+    match check_database(&connection, path) {
+        Err(CheckpointError::Database(error)) if requires_writing(&error) => {}
         other => return other,
     }
     drop(connection);
+
     let connection = Connection::open(path)?;
-    // What is wrong with it must not get worse by closing it.
+    // Closing a damaged database must not write the write-ahead log into it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    examine(&connection, path)
+    check_database(&connection, path)
 }
 
-fn examine(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
+/// Checks that the database is one of this program, of a version that this release can read, and
+/// that its structure is intact.
+fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     check_identity(connection, path)?;
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(unreadable)?;
-    if verdict == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(verdict)) }
+    let result: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(damaged_unless_read_only)?;
+    if result == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(result)) }
 }
 
-fn is_read_only(error: &rusqlite::Error) -> bool {
+fn requires_writing(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
 }
 
-/// A file that cannot even be looked at is damaged, unless it only wants to be written to.
-fn unreadable(error: rusqlite::Error) -> CheckpointError {
-    if is_read_only(&error) {
+/// An error of a basic read means that the file is damaged, unless the read failed only because the
+/// connection is read-only.
+fn damaged_unless_read_only(error: rusqlite::Error) -> CheckpointError {
+    if requires_writing(&error) {
         CheckpointError::Database(error)
     } else {
         CheckpointError::Damaged(error.to_string())
@@ -331,28 +374,30 @@ fn unreadable(error: rusqlite::Error) -> CheckpointError {
 
 fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     let pragma = |name: &str| {
-        let read = connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
-        read.map_err(unreadable)
+        connection
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0))
+            .map_err(damaged_unless_read_only)
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+
     match (application, version) {
         (APPLICATION_ID, 1..=VERSION) => Ok(()),
         (APPLICATION_ID, newer) if newer > VERSION => Err(CheckpointError::Newer(newer)),
-        // Made, and killed before its first commit.
+        // The process that created the file was killed before its first commit.
         (0, 0) if fs_err::metadata(path)?.len() == 0 => Ok(()),
-        (0, 0) if is_blank(connection) => Ok(()),
+        (0, 0) if has_no_tables(connection) => Ok(()),
         _ => Err(CheckpointError::Foreign(path.to_owned())),
     }
 }
 
-fn is_blank(connection: &Connection) -> bool {
+fn has_no_tables(connection: &Connection) -> bool {
     let tables =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
     tables.is_ok_and(|count| count == 0)
 }
 
 fn configure(connection: &Connection) -> Result<(), CheckpointError> {
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -1000;",
@@ -361,13 +406,15 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Brings an older file to this version, whole or not at all.
+/// Brings a database of an older version, or an empty file, to the version of this release, in one
+/// transaction.
 fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
-    let version: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let current: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let transaction = connection.transaction()?;
-    for (schema, makes) in SCHEMAS.iter().zip(1..).filter(|(_, makes)| *makes > version) {
+
+    for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| *version > current) {
         transaction.execute_batch(schema)?;
-        if makes == 1 {
+        if version == 1 {
             transaction.execute(
                 "INSERT INTO meta VALUES ('checkpoint_id', ?1)",
                 params![uuid::Uuid::new_v4().to_string()],
@@ -375,8 +422,9 @@ fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
             transaction.execute("INSERT INTO tenant (guid) VALUES ('-')", [])?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         }
-        transaction.pragma_update(None, "user_version", makes)?;
+        transaction.pragma_update(None, "user_version", version)?;
     }
+
     transaction.commit()?;
     Ok(())
 }

@@ -1,9 +1,17 @@
-//! Facts as a few bytes.
+//! The binary encoding of facts in the column `entry.facts`.
 //!
-//! Version 1, before compression with zstd: version, presence of the five day fields, the fields,
-//! the averages (count; basis, score), the controls (count; number of the name, presence,
-//! fields). Counts and name numbers are LEB128. A number is LEB128 of its hundredths, zig-zag, shifted
-//! left by one; where it is no whole count of hundredths, a 1 and eight bytes of an IEEE double.
+//! Version 1, before compression with zstd, is a sequence of:
+//!
+//! - the version, one byte;
+//! - the presence of the four scores and counts of the day (bits 0 to 3) and the flag `rich` (bit
+//!   4), one byte, then the numbers that are present;
+//! - the averages: their count, then for each the length and text of the basis, and the score;
+//! - the controls: their count, then for each the ID of the name, the presence of its four numbers
+//!   (bits 0 to 3) and `on` (bits 4 and 5), and the numbers that are present.
+//!
+//! Counts, lengths and IDs are unsigned LEB128. A number that is a whole count of hundredths is the
+//! zig-zag encoding of that count, shifted left by one, as LEB128; any other number is the byte 1
+//! and an IEEE 754 double in little-endian order.
 
 use std::sync::Arc;
 
@@ -11,9 +19,10 @@ use super::CheckpointError;
 use crate::model::{AverageFacts, ControlFacts, Day, DayFacts, Number};
 
 const VERSION: u8 = 1;
-/// As large as a body may be: facts are smaller than what they were read from.
-const MAX_UNPACKED: usize = super::body::MAX_BODY;
+/// Facts are smaller than the body that they were read from.
+const MAX_UNPACKED_BYTES: usize = super::body::MAX_BODY_BYTES;
 
+/// Encodes and compresses facts. `name_id` returns the ID of a control's name.
 pub(super) fn pack(
     facts: &DayFacts,
     mut name_id: impl FnMut(&str) -> Result<u32, CheckpointError>,
@@ -22,12 +31,14 @@ pub(super) fn pack(
     let fields = [facts.current_score, facts.max_score, facts.active_users, facts.licensed_users];
     out.push(presence(&fields) | u8::from(facts.rich) << 4);
     fields.into_iter().flatten().for_each(|n| write_number(n, &mut out));
+
     write_count(facts.averages.len() as u64, &mut out);
     for average in &facts.averages {
         write_count(average.basis.len() as u64, &mut out);
         out.extend_from_slice(average.basis.as_bytes());
         write_number(average.score, &mut out);
     }
+
     write_count(facts.controls.len() as u64, &mut out);
     for control in &facts.controls {
         write_count(name_id(&control.name)?.into(), &mut out);
@@ -35,23 +46,32 @@ pub(super) fn pack(
         out.push(presence(&fields) | on_bits(control.on) << 4);
         fields.into_iter().flatten().for_each(|n| write_number(n, &mut out));
     }
-    super::body::sealed(&out, 3, &[]).map_err(CheckpointError::File)
+
+    super::body::compress(&out, 3, &[]).map_err(CheckpointError::File)
 }
 
+/// Decodes facts. `name` returns the name with an ID. Fails with [`CheckpointError::Damaged`] if
+/// the checksum is wrong or the encoding is invalid.
 pub(super) fn unpack(
     bytes: &[u8],
     day: Day,
     name: impl Fn(u32) -> Option<Arc<str>>,
 ) -> Result<DayFacts, CheckpointError> {
     let damaged = || CheckpointError::Damaged(format!("the facts of {day} cannot be read"));
-    // As large as it says: room for the largest there may be would be mapped anew for every day.
-    let said = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
-    let size =
-        said.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= MAX_UNPACKED);
-    let plain = zstd::bulk::decompress(bytes, size.ok_or_else(damaged)?).map_err(|_| damaged())?;
+
+    // The buffer has the size from the frame header: a buffer of the maximum size would be mapped
+    // and unmapped for every day.
+    let size = zstd::zstd_safe::get_frame_content_size(bytes)
+        .ok()
+        .flatten()
+        .and_then(|size| usize::try_from(size).ok())
+        .filter(|size| *size <= MAX_UNPACKED_BYTES)
+        .ok_or_else(damaged)?;
+    let plain = zstd::bulk::decompress(bytes, size).map_err(|_| damaged())?;
     Reader { rest: &plain }.facts(day, name).ok_or_else(damaged)
 }
 
+/// One bit for each field that is present.
 fn presence(fields: &[Option<Number>; 4]) -> u8 {
     fields
         .iter()
@@ -67,6 +87,7 @@ fn on_bits(on: Option<bool>) -> u8 {
     }
 }
 
+/// Writes a number as the module documentation describes.
 fn write_number(number: Number, out: &mut Vec<u8>) {
     if let Some(hundredths) = hundredths(number) {
         #[expect(clippy::cast_sign_loss, reason = "zig-zag makes it non-negative")]
@@ -78,13 +99,18 @@ fn write_number(number: Number, out: &mut Vec<u8>) {
     }
 }
 
+/// The number in hundredths, if it is a whole count of them that fits the encoding.
 fn hundredths(number: Number) -> Option<i64> {
     let scaled = Number::new((number.get() * 100.0).round())?.as_integer()?;
-    #[expect(clippy::cast_precision_loss, reason = "checked by reading it back")]
-    let back = Number::new(scaled as f64 / 100.0)?;
-    (back == number && scaled.abs() < 1 << 60).then_some(scaled)
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the next line compares the result with the number"
+    )]
+    let decoded = Number::new(scaled as f64 / 100.0)?;
+    (decoded == number && scaled.abs() < 1 << 60).then_some(scaled)
 }
 
+/// Writes unsigned LEB128.
 fn write_count(mut value: u64, out: &mut Vec<u8>) {
     loop {
         let low = u8::try_from(value & 0x7f).unwrap_or(0);
@@ -96,6 +122,7 @@ fn write_count(mut value: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// Decodes version 1. Every method returns `None` if the bytes end early or are invalid.
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -105,18 +132,22 @@ impl Reader<'_> {
         if self.byte()? != VERSION {
             return None;
         }
+
         let bits = self.byte()?;
+        let rich = bits & 1 << 4 != 0;
         let [current_score, max_score, active_users, licensed_users] = self.fields(bits)?;
+
         let mut averages = Vec::new();
         for _ in 0..self.count()? {
             let length = usize::try_from(self.count()?).ok()?;
             let basis = String::from_utf8(self.take(length)?.to_vec()).ok()?;
             averages.push(AverageFacts { basis, score: self.number()? });
         }
+
+        // A control takes at least two bytes, so a damaged count cannot reserve more than that.
         let count = self.count()?;
-        // What a damaged file claims is no reason to reserve more than it could hold.
-        let budget = usize::try_from(count).unwrap_or(0).min(self.rest.len() / 2);
-        let mut controls = Vec::with_capacity(budget);
+        let capacity = usize::try_from(count).unwrap_or(0).min(self.rest.len() / 2);
+        let mut controls = Vec::with_capacity(capacity);
         for _ in 0..count {
             let name = name(u32::try_from(self.count()?).ok()?)?;
             let bits = self.byte()?;
@@ -127,7 +158,7 @@ impl Reader<'_> {
             };
             controls.push(ControlFacts { name, score, percentage, count, total, on });
         }
-        let rich = bits & 1 << 4 != 0;
+
         Some(DayFacts {
             day,
             current_score,
@@ -156,13 +187,15 @@ impl Reader<'_> {
             let bytes = self.take(8)?.try_into().ok()?;
             return Number::new(f64::from_le_bytes(bytes));
         }
+
         let zigzag = first >> 1;
         let magnitude = i64::try_from(zigzag >> 1).ok()?;
         let hundredths = if zigzag & 1 == 1 { -magnitude - 1 } else { magnitude };
-        #[expect(clippy::cast_precision_loss, reason = "was exact when it was written")]
+        #[expect(clippy::cast_precision_loss, reason = "`hundredths` has checked that it is exact")]
         Number::new(hundredths as f64 / 100.0)
     }
 
+    /// Reads unsigned LEB128.
     fn count(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -213,14 +246,14 @@ mod tests {
         )
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the shape that `pack` wants")]
+    #[expect(clippy::unnecessary_wraps, reason = "`pack` expects a function that can fail")]
     fn id_of(name: &str) -> Result<u32, CheckpointError> {
         Ok(name[1..].parse().unwrap())
     }
 
     proptest! {
         #[test]
-        fn facts_survive_packing(controls in proptest::collection::vec(control(), 0..50), total in number(), rich: bool) {
+        fn unpacks_the_facts_that_were_packed(controls in proptest::collection::vec(control(), 0..50), total in number(), rich: bool) {
             let day = Day::parse("2026-11-22").unwrap();
             let averages = vec![AverageFacts { basis: "AllTenants".into(), score: Number::new(52.86).unwrap() }];
             let facts = DayFacts { day, current_score: total, max_score: None, active_users: total, licensed_users: None, averages, controls, rich };
@@ -229,7 +262,7 @@ mod tests {
         }
 
         #[test]
-        fn damage_is_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn damaged_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let day = Day::parse("2026-11-22").unwrap();
             let _ = unpack(&bytes, day, |_| None);
             let _ = Reader { rest: &bytes }.facts(day, |id| Some(id.to_string().into()));

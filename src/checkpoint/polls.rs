@@ -1,26 +1,28 @@
-//! How a tenant's polls have gone.
+//! The outcome of a tenant's polls, and the tenants that configured domains resolved to.
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, commit_poll::observe, tenant_id, tenant_row};
+use super::{Checkpoint, CheckpointError, commit_poll::append_observation, tenant_id, tenant_row};
 use crate::error::Explanation;
 use crate::model::{Day, Observation, TenantId};
 
-/// Times are in milliseconds since 1970-01-01.
+/// The state of a tenant's polls. Times are in milliseconds since 1970-01-01.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollState {
     pub last_attempt_ms: Option<i64>,
     pub last_success_ms: Option<i64>,
     pub last_error: Option<String>,
-    /// Polls failed since the last that did not.
+    /// The number of failed polls since the last successful one.
     pub failures: u32,
+    /// The earliest day that a complete poll has requested.
     pub polled_back_to: Option<Day>,
     pub newest_day: Option<Day>,
-    /// The server's own word: no request before this.
+    /// From the server's `Retry-After`: no request before this time.
     pub not_before_ms: Option<i64>,
 }
 
 impl Checkpoint {
+    /// The state of a tenant's polls; the default if it was never polled.
     pub fn poll_state(&self, tenant: TenantId) -> Result<PollState, CheckpointError> {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
@@ -41,8 +43,9 @@ impl Checkpoint {
         Ok(state.unwrap_or_default())
     }
 
-    /// Notes that a poll brought nothing, and why.
-    pub fn poll_failed(
+    /// Records a poll that failed and read nothing, and appends the observation about it. Times are
+    /// in milliseconds since 1970-01-01; `not_before_ms` is from the server's `Retry-After`.
+    pub fn record_poll_failure(
         &self,
         tenant: TenantId,
         now_ms: i64,
@@ -52,17 +55,19 @@ impl Checkpoint {
     ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let id = tenant_row(&transaction, &tenant.to_string())?;
+
+        let row = tenant_row(&transaction, &tenant.to_string())?;
         transaction.execute(
             "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
-            params![id, now_ms, reason.message, reason.hint, not_before_ms],
+            params![row, now_ms, reason.message, reason.hint, not_before_ms],
         )?;
-        observe(&transaction, id, observation, now_ms)?;
+        append_observation(&transaction, row, observation, now_ms)?;
+
         Ok(transaction.commit()?)
     }
 
-    /// The tenant that a configured domain was found to be.
-    pub fn resolved(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
+    /// The tenant that a configured domain was resolved to; `None` if it was not resolved yet.
+    pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
         let guid: Option<String> = self
             .connection()
             .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get(0))
@@ -70,7 +75,12 @@ impl Checkpoint {
         guid.as_deref().map(tenant_id).transpose()
     }
 
-    pub fn keep_resolved(&self, domain: &str, tenant: TenantId) -> Result<(), CheckpointError> {
+    /// Stores the tenant that a configured domain was resolved to.
+    pub fn store_resolved_domain(
+        &self,
+        domain: &str,
+        tenant: TenantId,
+    ) -> Result<(), CheckpointError> {
         self.connection().execute(
             "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT DO UPDATE SET guid = ?2",
             params![domain, tenant.to_string()],

@@ -1,136 +1,150 @@
-//! Reading the log on from a cursor.
+//! Reads entries of a tenant's log from a cursor on, with the earlier entries that records are
+//! derived from: the base of a snapshot, the earlier revisions of its day, and the scores of two
+//! weeks.
 
 use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Checkpoint, CheckpointError, Names, ON_DAY,
-    body::Bodies,
-    commit_poll::{EntryFlags, read_facts},
+    Checkpoint, CheckpointError, ControlNames, ENTRY_DAY, EntryFlags, body::BodyReader,
+    commit_poll::read_facts,
 };
 use crate::model::{Day, DayFacts, Observation, Phase, SnapshotRef, TenantId, What};
 
-/// What is to be read of a tenant's log.
+/// Which entries of a tenant's log to read, and what to read with them.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct ReadRequest {
     pub tenant: TenantId,
-    /// From this entry on, up to and with that one.
-    pub seq: u64,
-    pub last: u64,
-    /// Days not before this, and not after that.
-    pub floor: Day,
-    pub ceiling: Option<Day>,
-    /// Until the bodies come to so many bytes.
-    pub bytes: usize,
-    /// The bases are wanted too.
-    pub bases: bool,
-    /// Observations are wanted too.
-    pub observations: bool,
+    /// The first and the last entry, both included.
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// The first and the last day, both included; no last day means no limit.
+    pub first_day: Day,
+    pub last_day: Option<Day>,
+    /// Stops after the entry with which the bodies reach this size. At least one entry is read.
+    pub max_bytes: usize,
+    /// Fills [`StoredSnapshot::context`].
+    pub with_bases: bool,
+    /// Reads observations too.
+    pub with_observations: bool,
 }
 
 /// An entry of the log.
 #[derive(Debug)]
-pub enum Stored {
-    Snapshot(Box<StoredEntry>),
+pub enum LogEntry {
+    Snapshot(Box<StoredSnapshot>),
     Observation(StoredObservation),
 }
 
-/// What an entry is measured against.
+/// A snapshot of the log, with what records are derived from.
+#[derive(Debug)]
+pub struct StoredSnapshot {
+    pub snapshot: SnapshotRef,
+    /// When the poll read it, in milliseconds since 1970-01-01.
+    pub observed_ms: i64,
+    /// The JSON as Microsoft sent it.
+    pub body: String,
+    /// The catalog version, for [`Checkpoint::catalog`].
+    pub catalog: Option<i64>,
+    /// The facts of the day's earlier revisions, oldest first.
+    pub history: Vec<DayFacts>,
+    /// Empty unless it was requested with `with_bases`.
+    pub context: EntryContext,
+}
+
+/// How a snapshot relates to the earlier entries of its log.
+#[derive(Debug, Default)]
+pub struct EntryContext {
+    /// The entry that changes are measured from, if there is one.
+    pub base: Option<StoredBase>,
+    /// The first complete snapshot of this tenant.
+    pub first_contact: bool,
+    /// A revision of a day that was appended after later days.
+    pub revises_past_day: bool,
+}
+
+/// The entry that the changes of a snapshot are measured from.
 #[derive(Debug)]
 pub struct StoredBase {
     pub seq: u64,
     pub facts: Arc<DayFacts>,
+    /// The catalog version, for [`Checkpoint::catalog`].
     pub catalog: Option<i64>,
     pub backfilled: bool,
-    /// Its own base, and that one's, over a fortnight; oldest first.
+    /// The chain of bases before this one, over [`LOOKBACK_DAYS`]; oldest first.
     pub earlier: Vec<Arc<DayFacts>>,
-}
-
-/// A snapshot of the log as a sink needs it.
-#[derive(Debug)]
-pub struct StoredEntry {
-    pub snapshot: SnapshotRef,
-    pub observed_ms: i64,
-    /// As sent.
-    pub body: String,
-    pub catalog: Option<i64>,
-    /// The facts of the day's earlier revisions, oldest first.
-    pub history: Vec<DayFacts>,
-    /// Nothing of it where it was not asked for.
-    pub context: EntryContext,
-}
-
-/// How a snapshot stands to others of its log.
-#[derive(Debug, Default)]
-pub struct EntryContext {
-    /// What changes are measured from, if there is anything.
-    pub base: Option<StoredBase>,
-    /// No whole day of this tenant came before it.
-    pub first_contact: bool,
-    /// A revision of a day after which others have come.
-    pub behind: bool,
 }
 
 /// An observation of the log.
 #[derive(Debug)]
 pub struct StoredObservation {
     pub observation: Observation,
+    /// When it was noticed, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
-    /// Its first day and its place in the log; nothing else of a snapshot is true of it.
-    pub place: SnapshotRef,
-    /// The same thing began, or ended, so often on this first day before.
+    /// The first day of the observation and its `seq`; the other fields do not apply.
+    pub snapshot: SnapshotRef,
+    /// How many equal observations (same first day, subject and phase) are in the log before it.
     pub repeats: u32,
 }
 
-/// How far back it is looked for a score that keeps changing, in days.
-pub(super) const FORTNIGHT: i32 = 14;
+/// The number of days before a snapshot in which a score that keeps changing is recognized.
+pub(super) const LOOKBACK_DAYS: i32 = 14;
 
-impl Stored {
+impl LogEntry {
     pub fn seq(&self) -> u64 {
         match self {
             Self::Snapshot(entry) => entry.snapshot.seq,
-            Self::Observation(observed) => observed.place.seq,
+            Self::Observation(observed) => observed.snapshot.seq,
         }
     }
 }
 
 impl Checkpoint {
-    /// The next entries of a tenant's log.
-    pub fn read(&self, wanted: &Wanted) -> Result<Vec<Stored>, CheckpointError> {
+    /// Reads entries of a tenant's log in the order of `seq`. Snapshots whose body was pruned are
+    /// left out, and so are observations of a kind that this release does not support.
+    ///
+    /// If a body is damaged, the entries before it are returned; the error follows when it is the
+    /// first entry.
+    pub fn read(&self, request: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
         let connection = self.connection();
-        let names = self.names();
+        let names = self.control_names();
         let mut statement = connection.prepare_cached(&format!(
             "SELECT e.seq, e.day, e.observed, e.revision, e.snapshot_id, e.flags, e.catalog, e.body, e.base_day, e.base_revision,
                 e.kind, e.what, e.subject, e.phase, e.details, e.tenant, e.hint
              FROM entry e JOIN tenant t ON t.id = e.tenant
-             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND {ON_DAY} >= ?3 AND (?4 IS NULL OR {ON_DAY} <= ?4)
+             WHERE t.guid = ?1 AND e.seq BETWEEN ?2 AND ?5 AND {ENTRY_DAY} >= ?3 AND (?4 IS NULL OR {ENTRY_DAY} <= ?4)
                AND (e.kind = 1 AND e.body IS NOT NULL OR e.kind = 2 AND ?6) ORDER BY e.seq"
         ))?;
         let mut rows = statement.query(params![
-            wanted.tenant.to_string(),
-            wanted.seq.cast_signed(),
-            wanted.floor.number(),
-            wanted.ceiling.map(Day::number),
-            i64::try_from(wanted.last).unwrap_or(i64::MAX),
-            wanted.observations
+            request.tenant.to_string(),
+            request.first_seq.cast_signed(),
+            request.first_day.number(),
+            request.last_day.map(Day::number),
+            i64::try_from(request.last_seq).unwrap_or(i64::MAX),
+            request.with_observations
         ])?;
-        let mut reading = Reading { connection: &connection, names: &names, facts: HashMap::new() };
-        let mut bodies = Bodies::default();
-        let (mut entries, mut read) = (Vec::new(), 0);
+
+        let mut reader =
+            EntryReader { connection: &connection, names: &names, facts: HashMap::new() };
+        let mut bodies = BodyReader::default();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             if row.get::<_, i64>(10)? == 2 {
-                entries.extend(reading.observation(row)?.map(Stored::Observation));
+                entries.extend(reader.observation(row)?.map(LogEntry::Observation));
                 continue;
             }
+
             let body = match bodies.read(&connection, row.get(7)?) {
-                // What comes before it can go out all the same.
+                // The entries before the damaged one can still be sent.
                 Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
                 other => other?,
             };
-            read += body.len();
-            entries.push(Stored::Snapshot(Box::new(reading.snapshot(row, body, wanted.bases)?)));
-            if read >= wanted.bytes {
+            bytes += body.len();
+
+            let snapshot = reader.snapshot(row, body, request.with_bases)?;
+            entries.push(LogEntry::Snapshot(Box::new(snapshot)));
+            if bytes >= request.max_bytes {
                 break;
             }
         }
@@ -138,127 +152,142 @@ impl Checkpoint {
     }
 }
 
-pub(super) struct Reading<'a> {
+/// Builds entries from rows, and looks up the earlier entries that belong to them.
+pub(super) struct EntryReader<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) names: &'a Names,
-    /// Those read already: every base is the base of the next day's.
-    pub(super) facts: HashMap<(i32, u32), Found>,
+    pub(super) names: &'a ControlNames,
+    /// The entries that were looked up, by day and revision: each day is the base of the next one.
+    pub(super) facts: HashMap<(i32, u32), BaseEntry>,
 }
 
-/// An entry that others are measured from.
+/// A snapshot of the log that other snapshots are measured from.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct BaseEntry {
     pub(super) seq: u64,
     pub(super) facts: Arc<DayFacts>,
     pub(super) catalog: Option<i64>,
     pub(super) backfilled: bool,
+    /// The day and revision of its own base.
     pub(super) base: Option<(i32, u32)>,
 }
 
-impl Reading<'_> {
+impl EntryReader<'_> {
     fn snapshot(
         &mut self,
         row: &Row<'_>,
         body: String,
-        bases: bool,
-    ) -> Result<StoredEntry, CheckpointError> {
-        let flags = EntryFlags::of(row.get(5)?);
-        let snapshot = flags.of_snapshot(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
+        with_bases: bool,
+    ) -> Result<StoredSnapshot, CheckpointError> {
+        let flags = EntryFlags::from_bits(row.get(5)?);
+        let snapshot = flags.snapshot_ref(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
         let tenant: i64 = row.get(15)?;
-        let measured_from = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
-        let context = if bases {
-            self.context(tenant, &snapshot, measured_from)?
+
+        let base_key = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
+        let context = if with_bases {
+            self.context(tenant, &snapshot, base_key)?
         } else {
             EntryContext::default()
         };
-        Ok(StoredEntry {
+
+        Ok(StoredSnapshot {
             observed_ms: row.get(2)?,
             body,
             catalog: row.get(6)?,
-            history: self.history(tenant, &snapshot)?,
+            history: self.earlier_revisions(tenant, &snapshot)?,
             context,
             snapshot,
         })
     }
 
-    /// `measured_from` is the day and revision of the base.
+    /// The context of a snapshot; `base_key` is the day and revision of its base.
     pub(super) fn context(
         &mut self,
         tenant: i64,
-        of: &SnapshotRef,
-        measured_from: Option<(i32, u32)>,
+        snapshot: &SnapshotRef,
+        base_key: Option<(i32, u32)>,
     ) -> Result<EntryContext, CheckpointError> {
-        let base = match measured_from {
-            Some(key) => self.base(tenant, key, of.day)?,
+        let base = match base_key {
+            Some(key) => self.base(tenant, key, snapshot.day)?,
             None => None,
         };
-        let may_be_first = measured_from.is_none() && !of.late && !of.partial;
+        let may_be_first = base_key.is_none() && !snapshot.late && !snapshot.partial;
         Ok(EntryContext {
             base,
-            first_contact: may_be_first && self.is_first(tenant, of.seq)?,
-            behind: self.is_behind(tenant, of)?,
+            first_contact: may_be_first && self.is_first_complete(tenant, snapshot.seq)?,
+            revises_past_day: self.revises_past_day(tenant, snapshot)?,
         })
     }
 
-    fn history(&self, tenant: i64, of: &SnapshotRef) -> Result<Vec<DayFacts>, CheckpointError> {
-        if of.revision == 1 {
+    fn earlier_revisions(
+        &self,
+        tenant: i64,
+        snapshot: &SnapshotRef,
+    ) -> Result<Vec<DayFacts>, CheckpointError> {
+        if snapshot.revision == 1 {
             return Ok(Vec::new());
         }
-        let mut earlier = self.connection.prepare_cached(
+
+        let mut statement = self.connection.prepare_cached(
             "SELECT day, facts FROM entry WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision < ?3 ORDER BY revision",
         )?;
-        let mut rows = earlier.query(params![tenant, of.day.number(), of.revision])?;
-        let mut history = Vec::new();
+        let mut rows =
+            statement.query(params![tenant, snapshot.day.number(), snapshot.revision])?;
+        let mut revisions = Vec::new();
         while let Some(row) = rows.next()? {
-            history.push(read_facts(row, 0, 1, self.names)?);
+            revisions.push(read_facts(row, 0, 1, self.names)?);
         }
-        Ok(history)
+        Ok(revisions)
     }
 
-    /// The base of an entry, with what comes before it within a fortnight.
+    /// The base of a snapshot of `day`, with the chain of bases before it.
     fn base(
         &mut self,
         tenant: i64,
         key: (i32, u32),
-        of: Day,
+        day: Day,
     ) -> Result<Option<StoredBase>, CheckpointError> {
         let Some(found) = self.find(tenant, key)? else { return Ok(None) };
+
         let mut earlier = Vec::new();
         let mut next = found.base;
-        while let Some(key) = next.filter(|(day, _)| *day > of.number() - FORTNIGHT) {
+        while let Some(key) = next.filter(|(base_day, _)| *base_day > day.number() - LOOKBACK_DAYS)
+        {
             let Some(before) = self.find(tenant, key)? else { break };
             earlier.push(before.facts);
             next = before.base;
         }
         earlier.reverse();
-        let Found { seq, facts, catalog, backfilled, .. } = found;
+
+        let BaseEntry { seq, facts, catalog, backfilled, .. } = found;
         Ok(Some(StoredBase { seq, facts, catalog, backfilled, earlier }))
     }
 
-    fn find(&mut self, tenant: i64, key: (i32, u32)) -> Result<Option<Found>, CheckpointError> {
+    fn find(&mut self, tenant: i64, key: (i32, u32)) -> Result<Option<BaseEntry>, CheckpointError> {
         if let Some(found) = self.facts.get(&key) {
             return Ok(Some(found.clone()));
         }
+
         let mut statement = self.connection.prepare_cached(
             "SELECT seq, day, facts, catalog, flags, base_day, base_revision FROM entry
              WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
         )?;
         let mut rows = statement.query(params![tenant, key.0, key.1])?;
         let Some(row) = rows.next()? else { return Ok(None) };
+
         let base: Option<i32> = row.get(5)?;
-        let found = Found {
+        let found = BaseEntry {
             seq: row.get::<_, i64>(0)?.cast_unsigned(),
             facts: Arc::new(read_facts(row, 1, 2, self.names)?),
             catalog: row.get(3)?,
-            backfilled: EntryFlags::of(row.get(4)?).backfilled,
+            backfilled: EntryFlags::from_bits(row.get(4)?).backfilled,
             base: base.zip(row.get(6)?),
         };
         self.facts.insert(key, found.clone());
         Ok(Some(found))
     }
 
-    /// Whether no whole day came before an entry.
-    fn is_first(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
+    /// Whether the log has no complete snapshot before this entry.
+    fn is_first_complete(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
         let earlier = self
             .connection
             .prepare_cached(
@@ -269,22 +298,30 @@ impl Reading<'_> {
         Ok(earlier.is_none())
     }
 
-    /// Whether an entry is a revision of a day after which others had come.
-    fn is_behind(&self, tenant: i64, of: &SnapshotRef) -> Result<bool, CheckpointError> {
-        if of.revision == 1 {
+    /// Whether a snapshot is a revision that was appended after later days.
+    fn revises_past_day(
+        &self,
+        tenant: i64,
+        snapshot: &SnapshotRef,
+    ) -> Result<bool, CheckpointError> {
+        if snapshot.revision == 1 {
             return Ok(false);
         }
-        let later = self
+
+        let later_day = self
             .connection
             .prepare_cached(
                 "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = 1 AND day > ?2 AND seq < ?3 LIMIT 1",
             )?
-            .query_row(params![tenant, of.day.number(), of.seq.cast_signed()], |_| Ok(()))
+            .query_row(
+                params![tenant, snapshot.day.number(), snapshot.seq.cast_signed()],
+                |_| Ok(()),
+            )
             .optional()?;
-        Ok(later.is_some())
+        Ok(later_day.is_some())
     }
 
-    /// `None` for one that a later release knows, and this one does not.
+    /// `None` for an observation that a later release wrote and this one does not support.
     fn observation(&self, row: &Row<'_>) -> Result<Option<StoredObservation>, CheckpointError> {
         let (what, phase): (String, String) = (row.get(11)?, row.get(13)?);
         let (Some(what), Some(phase)) = (What::parse(&what), Phase::parse(&phase)) else {
@@ -292,6 +329,9 @@ impl Reading<'_> {
         };
         let (seq, subject): (i64, String) = (row.get(0)?, row.get(12)?);
         let first_day = day(row)?;
+
+        // The same observation can begin again on the same day. The number of the earlier ones
+        // keeps the event IDs of its records apart.
         let repeats = self
             .connection
             .prepare_cached(
@@ -309,8 +349,9 @@ impl Reading<'_> {
                 ],
                 |row| row.get(0),
             )?;
+
         Ok(Some(StoredObservation {
-            place: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
+            snapshot: SnapshotRef::of_observation(first_day, seq.cast_unsigned()),
             observation: Observation {
                 what,
                 subject,
@@ -327,5 +368,5 @@ impl Reading<'_> {
 
 fn day(row: &Row<'_>) -> Result<Day, CheckpointError> {
     Day::from_number(row.get(1)?)
-        .ok_or_else(|| CheckpointError::Damaged("an entry has no day".to_owned()))
+        .ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))
 }

@@ -1,44 +1,56 @@
-//! Mending what can be mended without losing the rest.
+//! Repairs the faults that [`Checkpoint::verify`] finds in an intact database, one by one, so that
+//! the rest of the history is kept.
+//!
+//! A day whose data is lost becomes missing, so that the next poll requests it. A database whose
+//! structure is damaged is not repaired but set aside. Start reading at [`Checkpoint::repair`].
 
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, commit_poll, held, pack,
-    retention,
+    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, commit_poll,
+    held, pack, retention,
 };
 use crate::model::{Day, DayFacts, day_digest};
 
-/// What `repair` did, and what was lost with it.
+/// What [`Checkpoint::repair`] repaired, and what was lost.
 #[derive(Debug, Default)]
 pub struct Repaired {
-    /// Days whose text was lost.
+    /// Days whose body was damaged and is removed.
     pub days: Vec<LostBody>,
-    /// Days held back that were lost, by tenant: asked for again.
+    /// Held days that were damaged and are removed: the GUID of the tenant and the day.
     pub held: Vec<(String, Day)>,
-    /// Catalog versions; days told with one of them go by their tenant's next.
+    /// The number of catalog versions that were damaged and are removed. Their entries refer to the
+    /// next version of the tenant instead.
     pub catalogs: u64,
-    /// By tenant: the name of the baseline.
+    /// Baselines that were damaged and are removed: the GUID of the tenant and the name.
     pub baselines: Vec<(String, String)>,
-    /// Facts that were made anew from the day's text.
+    /// The number of days whose facts were derived again from the body.
     pub facts: u64,
-    /// Tenant and sink: brought back into the log.
+    /// Cursors that were outside of the log and are moved back into it: the GUID of the tenant and
+    /// the name of the sink.
     pub cursors: Vec<(String, String)>,
 }
 
-/// A day whose text could not be read and was let go. Its facts stay.
+/// A day whose body was damaged and is removed. Its facts stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostBody {
+    /// The GUID of the tenant.
     pub tenant: String,
     pub day: Day,
-    /// Sinks that had not had it yet.
-    pub lacking: Vec<String>,
+    /// The names of the sinks that had not received the day.
+    pub unsent_sinks: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Mends what can be repaired, all of it or nothing. A text that cannot be read is let go, and its
-    /// day asked for again; a catalog that cannot be read, or names a profile that cannot, is let
-    /// go; facts are made anew from their text by `facts_of`, where that gives what their digest
-    /// says, or what is kept but for the digest.
+    /// Repairs everything that can be repaired, in one transaction. `now_ms` is in milliseconds
+    /// since 1970-01-01.
+    ///
+    /// - A damaged body is removed and its day becomes missing; so does a damaged held day.
+    /// - Damaged facts, or a wrong digest, are replaced by what `facts_of` derives from the body.
+    ///   The result is used only if it matches the stored digest or the stored facts.
+    /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
+    ///   profile.
+    /// - A cursor outside of the log is moved back into it.
     pub fn repair(
         &self,
         now_ms: i64,
@@ -46,20 +58,23 @@ impl Checkpoint {
     ) -> Result<Repaired, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
+
         let mut repaired = Repaired::default();
+        // Bodies come first: facts are derived from the bodies that are intact.
         repair_bodies(&transaction, now_ms, &mut repaired)?;
         repair_facts(&transaction, facts_of, &mut repaired)?;
         repair_held(&transaction, now_ms, &mut repaired)?;
         repair_baselines(&transaction, &mut repaired)?;
         repair_catalogs(&transaction, &mut repaired)?;
         repair_cursors(&transaction, &mut repaired)?;
+
         transaction.commit()?;
         Ok(repaired)
     }
 }
 
-/// A day that Microsoft may still have is missing.
-fn ask_again(
+/// Makes a day missing, unless it is older than the 90 days that Microsoft keeps.
+fn request_again(
     connection: &Connection,
     tenant: i64,
     day: Day,
@@ -68,6 +83,7 @@ fn ask_again(
     if i64::from(day.number()) < now_ms.div_euclid(86_400_000) - 90 {
         return Ok(());
     }
+
     connection.execute(
         "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
          ON CONFLICT DO UPDATE SET requests = 0, absent = 0",
@@ -81,84 +97,93 @@ fn repair_bodies(
     now_ms: i64,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for Unreadable { tenant, guid, seq, day, body } in unreadable_bodies(transaction)? {
+    for DamagedBody { tenant, guid, seq, day, body } in damaged_bodies(transaction)? {
         let mut statement = transaction.prepare_cached(
             "SELECT s.name FROM cursor c JOIN sink s ON s.id = c.sink
              WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
         )?;
-        let lacking = statement
+        let unsent_sinks = statement
             .query_map(params![tenant, seq, day.number()], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
+
         transaction.execute(
             "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq],
         )?;
-        retention::sweep_these(transaction, vec![body])?;
-        ask_again(transaction, tenant, day, now_ms)?;
-        repaired.days.push(LostBody { tenant: guid, day, lacking });
+        retention::delete_if_unreferenced(transaction, vec![body])?;
+        request_again(transaction, tenant, day, now_ms)?;
+
+        repaired.days.push(LostBody { tenant: guid, day, unsent_sinks });
     }
     Ok(())
 }
 
-/// An entry whose body cannot be read.
-struct Unreadable {
+/// An entry whose body is damaged.
+struct DamagedBody {
+    /// The row ID of the tenant.
     tenant: i64,
     guid: String,
     seq: i64,
     day: Day,
+    /// The ID of the body.
     body: i64,
 }
 
-fn unreadable_bodies(connection: &Connection) -> Result<Vec<Unreadable>, CheckpointError> {
-    let mut bodies = Bodies::default();
+fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT e.tenant, t.guid, e.seq, e.day, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
          WHERE e.body IS NOT NULL ORDER BY e.tenant, e.seq",
     )?;
+
+    let mut bodies = BodyReader::default();
     let mut rows = statement.query([])?;
-    let mut unreadable = Vec::new();
+    let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
         let body = row.get(4)?;
         if bodies.read(connection, body).is_err()
             && let Some(day) = Day::from_number(row.get(3)?)
         {
             let (tenant, guid, seq) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            unreadable.push(Unreadable { tenant, guid, seq, day, body });
+            damaged.push(DamagedBody { tenant, guid, seq, day, body });
         }
     }
-    Ok(unreadable)
+    Ok(damaged)
 }
 
-/// A text proves itself by its checksum, so what it says is what was kept.
 fn repair_facts(
     transaction: &Transaction<'_>,
     facts_of: impl Fn(&str) -> Option<DayFacts>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    let mut names = Names::load(transaction)?;
-    let mut bodies = Bodies::default();
+    let mut names = ControlNames::load(transaction)?;
+    let mut bodies = BodyReader::default();
     let mut statement = transaction.prepare(
         "SELECT tenant, seq, day, facts, digest, body FROM entry
          WHERE kind = 1 AND body IS NOT NULL ORDER BY tenant, seq",
     )?;
+
     let mut rows = statement.query([])?;
-    let mut anew = Vec::new();
+    let mut replacements = Vec::new();
     while let Some(row) = rows.next()? {
         let digest: Vec<u8> = row.get(4)?;
-        let kept = commit_poll::read_facts(row, 2, 3, &names);
-        if kept.as_ref().is_ok_and(|kept| day_digest(kept)[..] == digest[..]) {
+        let stored = commit_poll::read_facts(row, 2, 3, &names);
+        if stored.as_ref().is_ok_and(|stored| day_digest(stored)[..] == digest[..]) {
             continue;
         }
+
+        // The checksum of the body guarantees that it is what was stored, so facts that are derived
+        // from it can be trusted if they also match the digest or the stored facts.
         let Some(facts) = facts_of(&bodies.read(transaction, row.get(5)?)?) else { continue };
-        if day_digest(&facts)[..] == digest[..] || kept.is_ok_and(|kept| kept == facts) {
-            anew.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, facts));
+        if day_digest(&facts)[..] == digest[..] || stored.is_ok_and(|stored| stored == facts) {
+            replacements.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, facts));
         }
     }
     drop(rows);
     drop(statement);
-    for (tenant, seq, facts) in anew {
+
+    for (tenant, seq, facts) in replacements {
         let packed =
-            pack::pack(&facts, |name| commit_poll::name_id(transaction, &mut names, name))?;
+            pack::pack(&facts, |name| commit_poll::control_id(transaction, &mut names, name))?;
         transaction.execute(
             "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
             params![tenant, seq, packed, day_digest(&facts)],
@@ -173,12 +198,12 @@ fn repair_held(
     now_ms: i64,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for (tenant, guid, day) in held::unreadable(transaction)? {
+    for (tenant, guid, day) in held::damaged_days(transaction)? {
         transaction.execute(
             "DELETE FROM held WHERE tenant = ?1 AND day = ?2",
             params![tenant, day.number()],
         )?;
-        ask_again(transaction, tenant, day, now_ms)?;
+        request_again(transaction, tenant, day, now_ms)?;
         repaired.held.push((guid, day));
     }
     Ok(())
@@ -188,7 +213,7 @@ fn repair_baselines(
     transaction: &Transaction<'_>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    for (tenant, since, guid, name) in baseline::unreadable(transaction)? {
+    for (tenant, since, guid, name) in baseline::damaged_baselines(transaction)? {
         transaction.execute(
             "DELETE FROM baseline WHERE tenant = ?1 AND since = ?2",
             params![tenant, since],
@@ -202,15 +227,21 @@ fn repair_catalogs(
     transaction: &Transaction<'_>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    let (sound, unsound) = catalog::profiles(transaction)?;
-    let lost: Vec<i64> =
-        catalog::unsound(transaction, &sound)?.into_iter().map(|(id, _)| id).collect();
-    for id in &lost {
-        // The next poll writes the newest anew.
+    let (intact_profiles, damaged_profiles) = catalog::check_profiles(transaction)?;
+    let damaged: Vec<i64> = catalog::damaged_catalogs(transaction, &intact_profiles)?
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
+
+    for id in &damaged {
+        // Without a newest version, the next poll stores the catalog again.
         transaction.execute("UPDATE tenant SET catalog = NULL WHERE catalog = ?1", [id])?;
     }
-    let all = serde_json::to_string(&lost).map_err(std::io::Error::from)?;
-    for id in &lost {
+
+    let all = serde_json::to_string(&damaged).map_err(std::io::Error::from)?;
+    for id in &damaged {
+        // The entries of a damaged version refer to the next intact one, or else to the one before
+        // it.
         transaction.execute(
             "UPDATE entry SET catalog = coalesce(
                (SELECT min(c.id) FROM catalog c WHERE c.tenant = entry.tenant AND c.id > ?1 AND c.id NOT IN (SELECT value FROM json_each(?2))),
@@ -221,7 +252,8 @@ fn repair_catalogs(
         transaction.execute("DELETE FROM catalog WHERE id = ?1", [id])?;
         repaired.catalogs += 1;
     }
-    for id in unsound {
+
+    for id in damaged_profiles {
         transaction.execute("DELETE FROM profile WHERE id = ?1", [id])?;
     }
     Ok(())
@@ -231,19 +263,21 @@ fn repair_cursors(
     transaction: &Transaction<'_>,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
-    // A log without a hole says itself where it goes on.
+    // The next `seq` of a log without gaps follows from its last entry. A log with a gap is not
+    // repaired.
     transaction.execute(
         "UPDATE tenant SET next_seq = ends.last + 1 FROM
            (SELECT tenant, count(*) AS count, max(seq) AS last FROM entry GROUP BY tenant) AS ends
          WHERE ends.tenant = tenant.id AND ends.count = ends.last AND next_seq <> ends.last + 1",
         [],
     )?;
+
     let mut statement = transaction.prepare(
         "UPDATE cursor SET record_index = 0, seq = max(1, min(seq, (SELECT next_seq FROM tenant WHERE id = cursor.tenant)))
          WHERE seq < 1 OR seq > (SELECT next_seq FROM tenant WHERE id = cursor.tenant)
          RETURNING (SELECT guid FROM tenant WHERE id = cursor.tenant), (SELECT name FROM sink WHERE id = cursor.sink)",
     )?;
-    let brought = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    repaired.cursors = brought.collect::<Result<_, _>>()?;
+    let moved = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    repaired.cursors = moved.collect::<Result<_, _>>()?;
     Ok(())
 }

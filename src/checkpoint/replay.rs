@@ -1,52 +1,58 @@
-//! What a sink is sent once more: days of the log, as a job with its own place in it, and dead
-//! letters, until they have arrived.
+//! Records that are sent to a sink again: replays of stored days, each with its own position in the
+//! log, and retries of dead letters.
 
 use rusqlite::params;
 
-use super::{Checkpoint, CheckpointError, FOR_SINK, Lane, ON_DAY, Pending, Position, tenant_id};
+use super::{
+    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending, Position, tenant_id,
+};
 use crate::model::{Day, EventId, TenantId};
 
-/// A job that is under way.
+/// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStatus {
     pub id: i64,
     pub sink: String,
     pub first_day: Day,
     pub last_day: Day,
-    /// Snapshots that are still to be sent.
-    pub left: u64,
+    /// The number of entries that are still to be sent.
+    pub remaining: u64,
 }
 
-/// A dead letter on the list.
+/// A dead letter as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedDeadLetter {
     pub id: i64,
     pub sink: String,
     pub tenant: TenantId,
     pub at: Position,
+    /// The day of its entry.
     pub day: Option<Day>,
     pub event_id: EventId,
+    /// The message of the receiver.
     pub reason: String,
-    /// Milliseconds since 1970-01-01.
+    /// When it was rejected, in milliseconds since 1970-01-01.
     pub rejected_ms: i64,
-    /// It is to be sent again.
-    pub again: bool,
+    /// It is queued for a retry.
+    pub retry: bool,
 }
 
-/// Entries of a replay, with the columns of a [`Pending`] before and the restriction after. What the
-/// sink does not get any more it does not get once more either.
-fn waiting() -> String {
+/// SQL: the part of a query from `FROM` on that joins each replay `r` with its unsent entries `e`.
+/// The caller adds the columns and the conditions. Tenants that the sink no longer receives are
+/// left out.
+fn from_unsent_entries() -> String {
     format!(
         "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
          JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
          JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
-            AND {ON_DAY} BETWEEN r.first_day AND r.last_day AND {FOR_SINK}"
+            AND {ENTRY_DAY} BETWEEN r.first_day AND r.last_day AND {IS_SENT_TO_SINK}"
     )
 }
 
 impl Checkpoint {
-    /// Makes a job: these days once more, of all tenants that the sink gets, as far as the log
-    /// goes now. Gives the number of snapshots.
+    /// Creates a replay of these days (both included) for all tenants that the sink receives, up to
+    /// the current end of their logs. Returns the number of entries; if there are none, no replay
+    /// is created.
     pub fn add_replay(
         &self,
         sink: &str,
@@ -56,19 +62,21 @@ impl Checkpoint {
     ) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
+
         transaction.execute(
             "INSERT INTO replay (sink, first_day, last_day, requested) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
             params![sink, first.number(), last.number(), now_ms],
         )?;
-        let job = transaction.last_insert_rowid();
+        let replay = transaction.last_insert_rowid();
         transaction.execute(
             "INSERT INTO replay_cursor SELECT ?1, c.tenant, 1, 0, (SELECT coalesce(max(seq), 0) FROM entry WHERE tenant = c.tenant)
              FROM cursor c JOIN sink s ON s.id = c.sink WHERE s.name = ?2 AND c.active",
-            params![job, sink],
+            params![replay, sink],
         )?;
+
         let entries: i64 = transaction.query_row(
-            &format!("SELECT count(*) {} WHERE r.id = ?1", waiting()),
-            [job],
+            &format!("SELECT count(*) {} WHERE r.id = ?1", from_unsent_entries()),
+            [replay],
             |row| row.get(0),
         )?;
         if entries == 0 {
@@ -79,36 +87,38 @@ impl Checkpoint {
         Ok(entries.cast_unsigned())
     }
 
-    /// The sink's oldest job, and the tenants of which it has something to send. A job with
-    /// nothing left is struck off.
+    /// The sink's oldest unfinished replay, and the tenants of which it has entries to send; `None`
+    /// if there is no replay. Deletes the replays that are finished.
     pub fn pending_replay(
         &self,
         sink: &str,
     ) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
         loop {
-            let job: Option<i64> = self.connection().query_row(
+            let replay: Option<i64> = self.connection().query_row(
                 "SELECT min(r.id) FROM replay r JOIN sink s ON s.id = r.sink WHERE s.name = ?1",
                 [sink],
                 |row| row.get(0),
             )?;
-            let Some(job) = job else { return Ok(None) };
+            let Some(replay) = replay else { return Ok(None) };
+
             let pending = self.pending_of(
                 &format!(
                     "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq), count(*), 1 {}
                      WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant",
-                    waiting()
+                    from_unsent_entries()
                 ),
-                [job],
+                [replay],
             )?;
             if !pending.is_empty() {
-                return Ok(Some((Lane::Replay(job), pending)));
+                return Ok(Some((Lane::Replay(replay), pending)));
             }
-            self.connection().execute("DELETE FROM replay WHERE id = ?1", [job])?;
+
+            self.connection().execute("DELETE FROM replay WHERE id = ?1", [replay])?;
         }
     }
 
-    /// Marks a sink's dead letters to be sent again. Gives their number.
-    pub fn retry_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
+    /// Queues all dead letters of a sink for a retry, and returns their number.
+    pub fn retry_dead_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
         let marked = self.connection().execute(
             "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
             [sink],
@@ -116,40 +126,44 @@ impl Checkpoint {
         Ok(marked as u64)
     }
 
-    /// A sink's dead letters that are to be sent again, in the order of the logs.
-    pub fn pending_letters(
+    /// A sink's dead letters that are queued for a retry, in the order of the logs; at most
+    /// `limit`.
+    pub fn pending_dead_letters(
         &self,
         sink: &str,
         limit: u32,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let wanted = "s.name = ?1 AND d.retry AND EXISTS
+        let is_queued = "s.name = ?1 AND d.retry AND EXISTS
             (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
-        self.letters_where(wanted, params![sink, limit])
+        let order = "t.guid, d.seq, d.record_index";
+        self.dead_letters_where(is_queued, order, params![sink, limit])
     }
 
-    /// The newest dead letters of all sinks, up to a number.
-    pub fn letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        self.letters_where("?1 = ''", params!["", limit])
+    /// The newest dead letters of all sinks, newest first; at most `limit`.
+    pub fn dead_letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
+        self.dead_letters_where("?1 = ''", "d.id DESC", params!["", limit])
     }
 
-    fn letters_where(
+    /// The dead letters that match a condition. Parameter 1 belongs to the condition, parameter 2
+    /// is the limit.
+    fn dead_letters_where(
         &self,
-        which: &str,
+        condition: &str,
+        order: &str,
         params: impl rusqlite::Params,
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         let connection = self.connection();
-        let order =
-            if which.contains("again") { "t.guid, d.seq, d.record_index" } else { "d.id DESC" };
         let mut statement = connection.prepare_cached(&format!(
             "SELECT d.id, s.name, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
              FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
              LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
-             WHERE {which} ORDER BY {order} LIMIT ?2"
+             WHERE {condition} ORDER BY {order} LIMIT ?2"
         ))?;
+
         let mut rows = statement.query(params)?;
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         while let Some(row) = rows.next()? {
-            letters.push(QueuedDeadLetter {
+            dead_letters.push(QueuedDeadLetter {
                 id: row.get(0)?,
                 sink: row.get(1)?,
                 tenant: tenant_id(&row.get::<_, String>(2)?)?,
@@ -159,37 +173,39 @@ impl Checkpoint {
                 },
                 day: row.get::<_, Option<i32>>(5)?.and_then(Day::from_number),
                 event_id: EventId::parse(&row.get::<_, String>(6)?).ok_or_else(|| {
-                    CheckpointError::Damaged("a dead letter has no id".to_owned())
+                    CheckpointError::Damaged("a dead letter has no valid event ID".to_owned())
                 })?,
                 reason: row.get(7)?,
                 rejected_ms: row.get(8)?,
-                again: row.get(9)?,
+                retry: row.get(9)?,
             });
         }
-        Ok(letters)
+        Ok(dead_letters)
     }
 
-    /// The jobs that are under way.
+    /// The replays that are not finished, oldest first.
     pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
             "SELECT r.id, s.name, r.first_day, r.last_day, count(*) {}
              GROUP BY r.id ORDER BY r.id",
-            waiting()
+            from_unsent_entries()
         ))?;
+
         let mut rows = statement.query([])?;
         let mut replays = Vec::new();
         while let Some(row) = rows.next()? {
             let day = |column: usize| -> Result<Day, CheckpointError> {
-                Day::from_number(row.get(column)?)
-                    .ok_or_else(|| CheckpointError::Damaged("a replay has no days".to_owned()))
+                Day::from_number(row.get(column)?).ok_or_else(|| {
+                    CheckpointError::Damaged("a replay has no valid days".to_owned())
+                })
             };
             replays.push(ReplayStatus {
                 id: row.get(0)?,
                 sink: row.get(1)?,
                 first_day: day(2)?,
                 last_day: day(3)?,
-                left: row.get::<_, i64>(4)?.cast_unsigned(),
+                remaining: row.get::<_, i64>(4)?.cast_unsigned(),
             });
         }
         Ok(replays)

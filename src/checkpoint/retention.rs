@@ -1,81 +1,92 @@
-//! What is let go: bodies past their time, and tenants that are to be forgotten.
+//! Removes data: bodies that are past their retention, and tenants that an operator erases.
+//!
+//! Facts are never pruned, and a body that a sink has not received is never pruned. Start reading
+//! at [`Checkpoint::prune`] and [`Checkpoint::forget`].
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, CheckpointError, catalog::GONE};
+use super::{Checkpoint, CheckpointError, catalog::RESERVED_DIGEST};
 use crate::model::{Day, TenantId};
 
-/// What pruning let go.
+/// The result of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
-    /// Days whose bodies went; their facts stay for ever.
+    /// The number of days whose bodies were pruned.
     pub days: u64,
-    /// Bytes of the database in use after it.
-    pub used: u64,
+    /// The bytes of the database in use after it.
+    pub used_bytes: u64,
 }
 
-/// What was known of a tenant, and is no more.
+/// What was erased of a tenant: the receipt that `state forget` prints.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
+pub struct ErasureReceipt {
     pub tenant: String,
     pub checkpoint_id: String,
-    /// When, in milliseconds since 1970-01-01.
+    /// The time of the erasure, in milliseconds since 1970-01-01.
     pub at_ms: i64,
     pub snapshots: u64,
     pub observations: u64,
     pub catalogs: u64,
-    /// Profiles that nobody else has.
+    /// The profiles that no other tenant uses.
     pub profiles: u64,
     pub dead_letters: u64,
     pub first_day: Option<String>,
     pub last_day: Option<String>,
 }
 
-/// Polls look at the newest days again, and a backfill reaches back over these: their bodies stay.
-const READ_AGAIN: i32 = 90;
-/// Bodies that go in one transaction, so that nobody waits for long.
-const AT_A_TIME: u32 = 500;
+/// Bodies of the newest days are never pruned: polls read these days again, and a backfill reads
+/// all 90 days that Microsoft keeps.
+const NEVER_PRUNED_DAYS: i32 = 90;
+/// The number of bodies that one transaction prunes, so that other users of the checkpoint do not
+/// wait for long.
+const PRUNE_BATCH: u32 = 500;
+/// The prefix of a key in `meta`, followed by the GUID of a tenant: an erasure that has begun, with
+/// its receipt.
+const ERASURE_KEY_PREFIX: &str = "forgetting/";
 
-/// Entries whose body may go: everyone who is to have it has it. A sink that does not get the tenant
-/// any more waits for nothing; dead letters and replays do.
-const SPENT: &str = "e.kind = 1 AND e.body IS NOT NULL
+/// SQL: whether the body of an entry `e` may be pruned, because every sink that receives the tenant
+/// has it, no replay is going to send it, and no dead letter refers to it.
+const IS_PRUNABLE: &str = "e.kind = 1 AND e.body IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM cursor c WHERE c.tenant = e.tenant AND c.active AND c.seq <= e.seq AND e.day >= c.floor)
     AND NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.tenant = e.tenant AND e.seq BETWEEN r.seq AND r.last)
     AND NOT EXISTS (SELECT 1 FROM dead_letter d WHERE d.tenant = e.tenant AND d.seq = e.seq)";
 
 impl Checkpoint {
-    /// Lets go of the bodies of days before `before` that every sink has had; then, while the database
-    /// uses more than `max_size`, of the oldest others. The newest 90 days stay in any case, and so does
-    /// a body that others lean on.
+    /// Prunes the bodies of days before `before` that every sink has received. Then, while the
+    /// database uses more than `max_size` bytes, prunes the oldest other bodies. The newest 90 days
+    /// keep their bodies in any case, and so does a key frame that other bodies depend on.
     pub fn prune(
         &self,
         before: Day,
         max_size: Option<u64>,
         today: Day,
     ) -> Result<Pruned, CheckpointError> {
-        let limit = today.plus(-READ_AGAIN);
+        let first_protected = today.plus(-NEVER_PRUNED_DAYS);
         let mut pruned = Pruned::default();
+
         loop {
-            let gone = self.let_go(before.min(limit))?;
-            pruned.days += gone;
-            if gone < u64::from(AT_A_TIME) {
+            let days = self.prune_batch(before.min(first_protected))?;
+            pruned.days += days;
+            if days < u64::from(PRUNE_BATCH) {
                 break;
             }
         }
-        while max_size.is_some_and(|most| self.used().is_ok_and(|used| used > most)) {
-            let gone = self.let_go(limit)?;
-            pruned.days += gone;
-            if gone == 0 {
+
+        while max_size.is_some_and(|limit| self.used_bytes().is_ok_and(|used| used > limit)) {
+            let days = self.prune_batch(first_protected)?;
+            pruned.days += days;
+            if days == 0 {
                 break;
             }
         }
-        pruned.used = self.used()?;
+
+        pruned.used_bytes = self.used_bytes()?;
         Ok(pruned)
     }
 
-    /// The last day on which [`Self::prune`] was through, kept by [`Self::set_pruned`].
-    pub fn pruned_on(&self) -> Result<Option<Day>, CheckpointError> {
+    /// The day on which pruning was last completed, as stored by [`Self::set_last_prune_day`].
+    pub fn last_prune_day(&self) -> Result<Option<Day>, CheckpointError> {
         let day: Option<String> = self
             .connection()
             .query_row("SELECT value FROM meta WHERE key = 'pruned'", [], |row| row.get(0))
@@ -83,29 +94,34 @@ impl Checkpoint {
         Ok(day.and_then(|day| Day::parse(&day)))
     }
 
-    pub fn set_pruned(&self, today: Day) -> Result<(), CheckpointError> {
+    /// Stores that pruning was completed today.
+    pub fn set_last_prune_day(&self, today: Day) -> Result<(), CheckpointError> {
         self.connection()
             .execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?1)", [today.to_string()])?;
         Ok(())
     }
 
-    /// Lets go of some bodies of days before this one, the oldest first.
-    fn let_go(&self, before: Day) -> Result<u64, CheckpointError> {
+    /// Prunes up to [`PRUNE_BATCH`] bodies of days before `before`, the oldest first, and returns
+    /// their number.
+    fn prune_batch(&self, before: Day) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let spent = spent(&transaction, before)?;
-        for (tenant, seq, _) in &spent {
+
+        let prunable = prunable_entries(&transaction, before)?;
+        for (tenant, seq, _) in &prunable {
             transaction
                 .prepare_cached("UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2")?
                 .execute([tenant, seq])?;
         }
-        sweep_these(&transaction, spent.iter().map(|(.., body)| *body).collect())?;
+        delete_if_unreferenced(&transaction, prunable.iter().map(|(.., body)| *body).collect())?;
+
         transaction.commit()?;
-        Ok(spent.len() as u64)
+        Ok(prunable.len() as u64)
     }
 
-    /// Bytes in use: what is free inside the file is used again before it grows.
-    pub fn used(&self) -> Result<u64, CheckpointError> {
+    /// The bytes of the database in use. Free pages inside the file do not count, because SQLite
+    /// reuses them before the file grows.
+    pub fn used_bytes(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
             connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
@@ -114,82 +130,88 @@ impl Checkpoint {
         Ok((pages * pragma("page_size")?).cast_unsigned())
     }
 
-    /// Gives what is free inside the file back to the disk. Writes all of it once more.
+    /// Rewrites the whole database without free pages, so that the file shrinks.
     pub fn compact(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.execute_batch("VACUUM")?;
-        fold(&connection)
+        truncate_wal(&connection)
     }
 
-    /// Erases a tenant: what it sent, what was noticed, who decided what, how far sinks have got. What
-    /// is freed is overwritten; if that fails half way, the same again goes on with it. `None` if
-    /// nothing is known of it.
+    /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters.
+    /// Freed space is overwritten. `now_ms` is in milliseconds since 1970-01-01.
+    ///
+    /// Returns `None` if the checkpoint contains nothing about the tenant. After
+    /// [`CheckpointError::ErasureIncomplete`] a second call completes the erasure and returns the
+    /// same receipt.
     pub fn forget(
         &self,
         tenant: TenantId,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let guid = tenant.to_string();
         self.connection().execute_batch("PRAGMA secure_delete = ON")?;
-        let forgotten = self.forget_securely(&guid, now_ms);
+        let receipt = self.erase_and_scrub(&guid, now_ms);
         self.connection().execute_batch("PRAGMA secure_delete = OFF")?;
-        forgotten
+        receipt
     }
 
-    fn forget_securely(
+    fn erase_and_scrub(
         &self,
         guid: &str,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
-        let key = format!("{FORGETTING}{guid}");
-        let Some(forgotten) = self.erase(guid, &key, now_ms)? else { return Ok(None) };
-        self.remembered().forget(guid);
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
+        let key = format!("{ERASURE_KEY_PREFIX}{guid}");
+        let Some(receipt) = self.erase(guid, &key, now_ms)? else { return Ok(None) };
+
+        self.saved_cursors().forget(guid);
         let scrubbed = self.write_cursor_file().and_then(|()| self.compact());
-        scrubbed.map_err(|error| CheckpointError::NotScrubbed(Box::new(error)))?;
+        scrubbed.map_err(|error| CheckpointError::ErasureIncomplete(Box::new(error)))?;
+
         let connection = self.connection();
         connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
-        // All that is left in the log is that the tenant is gone.
-        let _ = fold(&connection);
-        Ok(Some(forgotten))
+        // If this fails, the write-ahead log contains the deletion of this key and nothing else
+        // about the tenant.
+        let _ = truncate_wal(&connection);
+        Ok(Some(receipt))
     }
 
-    /// In one transaction with the receipt, which stays until nothing else does.
+    /// Deletes the rows of a tenant and stores the receipt under `key`, in one transaction. The
+    /// receipt stays until the file is scrubbed, so that an interrupted erasure can be completed.
     fn erase(
         &self,
         guid: &str,
         key: &str,
         now_ms: i64,
-    ) -> Result<Option<Forgotten>, CheckpointError> {
+    ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
-        let begun: Option<String> = transaction
+        let earlier_receipt: Option<String> = transaction
             .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
             .optional()?;
         let row: Option<i64> = transaction
             .query_row("SELECT id FROM tenant WHERE guid = ?1", [guid], |row| row.get(0))
             .optional()?;
-        let forgotten = match (row, begun) {
+
+        let receipt = match (row, earlier_receipt) {
             (None, None) => return Ok(None),
-            (None, Some(receipt)) => serde_json::from_str(&receipt).unwrap_or_default(),
-            (Some(row), _) => Forgotten {
+            (None, Some(json)) => serde_json::from_str(&json).unwrap_or_default(),
+            (Some(row), _) => ErasureReceipt {
                 checkpoint_id: self.id.clone(),
                 at_ms: now_ms,
-                ..erase(&transaction, row, guid)?
+                ..delete_tenant(&transaction, row, guid)?
             },
         };
-        let receipt = serde_json::to_string(&forgotten).map_err(std::io::Error::from)?;
-        transaction.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, &receipt])?;
+
+        let json = serde_json::to_string(&receipt).map_err(std::io::Error::from)?;
+        transaction.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, &json])?;
         transaction.commit()?;
-        Ok(Some(forgotten))
+        Ok(Some(receipt))
     }
 }
 
-/// In `meta`, with the tenant's GUID: an erasure under way, and its receipt.
-const FORGETTING: &str = "forgetting/";
-
-/// Folds the write-ahead log into the database and empties it. SQLite waits for readers, five seconds
-/// at a time.
-fn fold(connection: &Connection) -> Result<(), CheckpointError> {
+/// Moves the write-ahead log into the database and truncates it. Each of three attempts waits up to
+/// five seconds for readers; fails with [`CheckpointError::Busy`] after that.
+fn truncate_wal(connection: &Connection) -> Result<(), CheckpointError> {
     for _ in 0..3 {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
@@ -199,18 +221,20 @@ fn fold(connection: &Connection) -> Result<(), CheckpointError> {
     Err(CheckpointError::Busy)
 }
 
-fn erase(
+/// Deletes the rows of a tenant from all tables. The receipt has no `checkpoint_id` and no time.
+fn delete_tenant(
     transaction: &Transaction<'_>,
     row: i64,
     guid: &str,
-) -> Result<Forgotten, CheckpointError> {
+) -> Result<ErasureReceipt, CheckpointError> {
     let day = |sql: &str| -> Result<Option<String>, CheckpointError> {
         let number: Option<i32> = transaction.query_row(sql, [row], |row| row.get(0))?;
         Ok(number.and_then(Day::from_number).map(|day| day.to_string()))
     };
     let first_day = day("SELECT min(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
     let last_day = day("SELECT max(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
-    let newest = Numbers::of(transaction)?;
+    let highest_ids = HighestIds::read(transaction)?;
+
     let delete =
         |sql: &str| -> Result<u64, CheckpointError> { Ok(transaction.execute(sql, [row])? as u64) };
     delete("UPDATE tenant SET catalog = NULL WHERE id = ?1")?;
@@ -227,12 +251,13 @@ fn erase(
         "DELETE FROM replay WHERE NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.replay = replay.id)",
         [],
     )?;
-    sweep(transaction)?;
-    let profiles = sweep_profiles(transaction)?;
-    newest.hold(transaction)?;
-    let tenant = guid.to_owned();
-    Ok(Forgotten {
-        tenant,
+
+    delete_unreferenced_bodies(transaction)?;
+    let profiles = delete_unreferenced_profiles(transaction)?;
+    highest_ids.reserve(transaction)?;
+
+    Ok(ErasureReceipt {
+        tenant: guid.to_owned(),
         snapshots,
         observations,
         catalogs,
@@ -240,57 +265,61 @@ fn erase(
         dead_letters,
         first_day,
         last_day,
-        ..Forgotten::default()
+        ..ErasureReceipt::default()
     })
 }
 
-/// The highest numbers of profiles and catalogs. They are never given again: a daemon at work knows
-/// what it has read by its number.
-struct Numbers {
+/// The highest IDs of profiles and catalogs. SQLite would assign them again after their rows are
+/// deleted, but a running daemon caches profiles and catalogs by ID.
+struct HighestIds {
     profile: Option<i64>,
     catalog: Option<i64>,
 }
 
-impl Numbers {
-    fn of(connection: &Connection) -> Result<Self, CheckpointError> {
+impl HighestIds {
+    fn read(connection: &Connection) -> Result<Self, CheckpointError> {
         let highest = |table: &str| {
             connection.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))
         };
         Ok(Self { profile: highest("profile")?, catalog: highest("catalog")? })
     }
 
-    /// Puts something empty in the place of what had them, if it is gone.
-    fn hold(&self, connection: &Connection) -> Result<(), CheckpointError> {
+    /// Inserts empty rows with these IDs if their rows were deleted.
+    fn reserve(&self, connection: &Connection) -> Result<(), CheckpointError> {
         let nothing = zstd::bulk::compress(&[], 1)?;
         connection.execute(
             "INSERT INTO profile (id, digest, bytes) SELECT ?1, ?3, ?2 WHERE ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.profile, nothing, GONE],
+            params![self.profile, nothing, RESERVED_DIGEST],
         )?;
         connection.execute(
             "INSERT INTO catalog (id, tenant, digest, observed, members)
              SELECT ?1, t.id, ?3, 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.catalog, nothing, GONE],
+            params![self.catalog, nothing, RESERVED_DIGEST],
         )?;
         Ok(())
     }
 }
 
-/// Some entries of days before this one whose body may go, the oldest first: tenant, seq, body.
-fn spent(connection: &Connection, before: Day) -> Result<Vec<(i64, i64, i64)>, CheckpointError> {
+/// The next entries of days before `before` whose body may be pruned, the oldest first: tenant (row
+/// ID), `seq`, body ID.
+fn prunable_entries(
+    connection: &Connection,
+    before: Day,
+) -> Result<Vec<(i64, i64, i64)>, CheckpointError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT e.tenant, e.seq, e.body FROM entry e WHERE e.day < ?1 AND {SPENT} ORDER BY e.day LIMIT ?2"
+        "SELECT e.tenant, e.seq, e.body FROM entry e WHERE e.day < ?1 AND {IS_PRUNABLE} ORDER BY e.day LIMIT ?2"
     ))?;
-    let rows = statement.query_map(params![before.number(), AT_A_TIME], |row| {
+    let rows = statement.query_map(params![before.number(), PRUNE_BATCH], |row| {
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Deletes those of these bodies that no entry has and no other leans on, and then what they leaned
-/// on, by the same rule.
-pub(super) fn sweep_these(
+/// Deletes those of these bodies that no entry refers to and no other body depends on; then their
+/// key frames, by the same rule.
+pub(super) fn delete_if_unreferenced(
     connection: &Connection,
     mut bodies: Vec<i64>,
 ) -> Result<(), CheckpointError> {
@@ -299,16 +328,16 @@ pub(super) fn sweep_these(
            AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id) RETURNING key_frame",
     )?;
     while let Some(body) = bodies.pop() {
-        let leaned_on: Option<Option<i64>> =
+        let key_frame: Option<Option<i64>> =
             statement.query_row([body], |row| row.get(0)).optional()?;
-        bodies.extend(leaned_on.flatten());
+        bodies.extend(key_frame.flatten());
     }
     Ok(())
 }
 
-/// Deletes all bodies that no entry has and no other leans on.
-fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
-    // Those that lean first, then what they leaned on.
+/// Deletes all bodies that no entry refers to and no other body depends on.
+fn delete_unreferenced_bodies(connection: &Connection) -> Result<(), CheckpointError> {
+    // The first pass deletes bodies with a key frame, the second one key frames that are free then.
     for _ in 0..2 {
         connection.execute(
             "DELETE FROM body WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
@@ -319,8 +348,8 @@ fn sweep(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Deletes the profiles that no catalog has any more; gives their number.
-fn sweep_profiles(connection: &Connection) -> Result<u64, CheckpointError> {
+/// Deletes the profiles that no catalog refers to, and returns their number.
+fn delete_unreferenced_profiles(connection: &Connection) -> Result<u64, CheckpointError> {
     let mut used = std::collections::HashSet::new();
     let mut statement = connection.prepare("SELECT members FROM catalog")?;
     let mut rows = statement.query([])?;
@@ -328,11 +357,12 @@ fn sweep_profiles(connection: &Connection) -> Result<u64, CheckpointError> {
         let packed: Vec<u8> = row.get(0)?;
         used.extend(super::catalog::unpack(&packed)?.iter().map(|member| member.profile));
     }
+
     let mut statement = connection.prepare("SELECT id FROM profile")?;
     let all: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let mut gone = 0;
+    let mut deleted = 0;
     for id in all.into_iter().filter(|id| !used.contains(id)) {
-        gone += connection.execute("DELETE FROM profile WHERE id = ?1", [id])? as u64;
+        deleted += connection.execute("DELETE FROM profile WHERE id = ?1", [id])? as u64;
     }
-    Ok(gone)
+    Ok(deleted)
 }

@@ -1,18 +1,19 @@
--- Version 3: observations are streamed; baselines.
+-- Version 3: sinks receive observations as `quality` records; baselines.
 
--- 1: the sink is sent observations, too.
+-- 1: the sink receives observations.
 ALTER TABLE sink ADD COLUMN quality INTEGER NOT NULL DEFAULT 0;
 
--- Targets of a tenant, in force for its entries from `since` on.
+-- The baselines of a tenant. A baseline applies to the entries from `seq` = `since` on, until the
+-- next one.
 CREATE TABLE baseline (
     tenant INTEGER NOT NULL REFERENCES tenant,
     since INTEGER NOT NULL,
     name TEXT NOT NULL,
-    -- The day that the targets were taken from, if it was one.
+    -- The day that the targets were read from; NULL if they come from a file.
     day INTEGER,
-    -- Milliseconds since 1970-01-01.
+    -- When the baseline was set, in milliseconds since 1970-01-01.
     made INTEGER NOT NULL,
-    -- A line each: a control, a blank, its target.
+    -- One line per control: its name, a space, its target.
     targets TEXT NOT NULL,
     PRIMARY KEY (tenant, since)
 ) STRICT, WITHOUT ROWID;

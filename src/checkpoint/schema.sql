@@ -1,4 +1,6 @@
--- Version 1. `tenant` '-' stands for this host.
+-- Version 1. Later versions rename some of these tables and columns; see `schema-5.sql`.
+-- A day is the number of days since 1970-01-01 (UTC); all other times are milliseconds since
+-- 1970-01-01. The tenant with the GUID '-' represents this host.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
@@ -6,42 +8,42 @@ CREATE TABLE tenant (
     id INTEGER PRIMARY KEY,
     guid TEXT NOT NULL UNIQUE,
     next_seq INTEGER NOT NULL DEFAULT 1,
-    -- The newest version of the catalogue.
+    -- The newest catalog version.
     catalogue INTEGER,
-    -- The earliest day that a completed poll has asked for.
+    -- The earliest day that a completed poll has requested.
     asked_back_to INTEGER,
     last_attempt INTEGER,
     last_success INTEGER,
     last_error TEXT,
     failures INTEGER NOT NULL DEFAULT 0,
-    -- The server's own word: no request before this, in milliseconds since 1970-01-01.
+    -- From the server's `Retry-After`: no request before this time.
     not_before INTEGER
 ) STRICT;
 
--- A configured domain, resolved once.
+-- Tenants that are configured by domain. A domain is resolved to its GUID once.
 CREATE TABLE domain (domain TEXT PRIMARY KEY, guid TEXT NOT NULL) STRICT;
 
--- The log. Kind 1 is a snapshot, kind 2 an observation.
+-- The log of each tenant. `seq` is dense from 1. Kind 1 is a snapshot, kind 2 an observation.
 CREATE TABLE entry (
     tenant INTEGER NOT NULL REFERENCES tenant,
     seq INTEGER NOT NULL,
     kind INTEGER NOT NULL,
     day INTEGER NOT NULL,
-    -- Milliseconds since 1970-01-01.
+    -- When the poll read the snapshot or noticed the observation.
     observed INTEGER NOT NULL,
-    -- Snapshots only, from here to `body`.
+    -- The columns from here to `body` are set for snapshots only.
     revision INTEGER,
     snapshot_id TEXT,
     facts BLOB,
     digest BLOB,
-    -- 1 late, 2 backfilled, 4 partial, 8 imported.
+    -- Bits: 1 late, 2 backfilled, 4 partial, 8 imported.
     flags INTEGER,
     catalogue INTEGER REFERENCES catalogue,
     base_day INTEGER,
     base_revision INTEGER,
-    -- Null once retention has removed the body. Facts are never removed.
+    -- NULL after retention has pruned the body. Facts are never pruned.
     body INTEGER REFERENCES body,
-    -- Observations only.
+    -- The columns from here on are set for observations only.
     what TEXT,
     subject TEXT,
     phase TEXT,
@@ -51,7 +53,8 @@ CREATE TABLE entry (
 
 CREATE UNIQUE INDEX entry_day ON entry (tenant, day, revision) WHERE kind = 1;
 
--- Bodies as sent. Codec 1: zstd. Codec 2: zstd with the key frame's body as dictionary.
+-- Bodies as Microsoft sent them. Codec 1 is zstd; codec 2 is zstd with the body of the key frame as
+-- dictionary.
 CREATE TABLE body (
     id INTEGER PRIMARY KEY,
     codec INTEGER NOT NULL,
@@ -61,13 +64,13 @@ CREATE TABLE body (
 
 CREATE INDEX body_key_frame ON body (key_frame) WHERE key_frame IS NOT NULL;
 
--- Names of controls, so that facts are a few octets each.
+-- The names of controls. Packed facts refer to a control by its ID, which takes one or two bytes.
 CREATE TABLE control (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 
--- Profiles by content, for all tenants.
+-- Profiles, stored once by content (SHA-256) for all tenants; `bytes` is compressed with zstd.
 CREATE TABLE profile (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, bytes BLOB NOT NULL) STRICT;
 
--- A version of a catalogue: a list of (profile, decisions).
+-- Catalog versions: `members` is a packed list of (profile ID, decisions).
 CREATE TABLE catalogue (
     id INTEGER PRIMARY KEY,
     tenant INTEGER NOT NULL REFERENCES tenant,
@@ -76,30 +79,30 @@ CREATE TABLE catalogue (
     members BLOB NOT NULL
 ) STRICT;
 
--- Days between two days taken that Microsoft does not list.
+-- Missing days: days that Microsoft was expected to list and did not.
 CREATE TABLE owed (
     tenant INTEGER NOT NULL REFERENCES tenant,
     day INTEGER NOT NULL,
     asks INTEGER NOT NULL,
     last_asked INTEGER NOT NULL,
-    -- Given up: absent at the source.
+    -- 1: Microsoft no longer keeps the day, so it is not requested again.
     absent INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, day)
 ) STRICT, WITHOUT ROWID;
 
--- Days taken and not released: something is missing in them. Times in milliseconds since 1970-01-01.
+-- Held days: accepted but not released, because the answer or its catalog was partial.
 CREATE TABLE held (
     tenant INTEGER NOT NULL REFERENCES tenant,
     day INTEGER NOT NULL,
-    -- When the day was held first, and when this copy was read.
+    -- When the day was held first, and when the stored copy was read.
     since INTEGER NOT NULL,
     observed INTEGER NOT NULL,
-    -- As sent, compressed with zstd.
+    -- As Microsoft sent it, compressed with zstd.
     body BLOB NOT NULL,
     PRIMARY KEY (tenant, day)
 ) STRICT, WITHOUT ROWID;
 
--- Observations that have begun and not ended.
+-- Observations that have begun and have not ended.
 CREATE TABLE open_observation (
     tenant INTEGER NOT NULL REFERENCES tenant,
     what TEXT NOT NULL,
@@ -111,7 +114,7 @@ CREATE TABLE open_observation (
 CREATE TABLE sink (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    -- What the sink keeps with its cursors.
+    -- A few bytes that the sink stores together with its cursors.
     mark BLOB,
     sent INTEGER NOT NULL DEFAULT 0,
     rejected INTEGER NOT NULL DEFAULT 0,
@@ -119,7 +122,8 @@ CREATE TABLE sink (
     last_error TEXT
 ) STRICT;
 
--- The next record that a sink has not confirmed. Days before `floor` are not sent.
+-- The next record that the receiver of a sink has not acknowledged. Days before `floor` are not
+-- sent.
 CREATE TABLE cursor (
     sink INTEGER NOT NULL REFERENCES sink,
     tenant INTEGER NOT NULL REFERENCES tenant,
@@ -130,6 +134,7 @@ CREATE TABLE cursor (
     PRIMARY KEY (sink, tenant, epoch)
 ) STRICT, WITHOUT ROWID;
 
+-- Records that a receiver rejected for good.
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY,
     sink INTEGER NOT NULL REFERENCES sink,

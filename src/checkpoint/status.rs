@@ -1,108 +1,122 @@
-//! What `status` shows.
+//! The state of all tenants and sinks, as `status`, the metrics and the status page show it.
 
 use std::collections::HashMap;
 
 use rusqlite::{Row, params};
 
 use super::{
-    Checkpoint, CheckpointError, FOR_SINK, ON_DAY, QueuedDeadLetter, ReplayStatus, tenant_id,
+    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, QueuedDeadLetter, ReplayStatus,
+    tenant_id,
 };
 use crate::error::Explanation;
 use crate::model::{Day, TenantId};
 
+/// The state of the whole checkpoint.
 #[derive(Debug)]
 pub struct Status {
     pub checkpoint_id: String,
-    /// Bytes of the database and its write-ahead log.
+    /// The size of the database and its write-ahead log in bytes.
     pub size: u64,
     pub tenants: Vec<TenantStatus>,
     pub sinks: Vec<SinkStatus>,
     pub replays: Vec<ReplayStatus>,
-    /// The newest dead letters.
-    pub letters: Vec<QueuedDeadLetter>,
+    /// The newest dead letters, newest first.
+    pub dead_letters: Vec<QueuedDeadLetter>,
 }
 
-/// What a sentence can say.
+/// The state that fits in one sentence, for the status line of systemd.
 #[derive(Debug)]
-pub struct Outline {
+pub struct StatusSummary {
+    /// The newest stored day of all tenants.
     pub newest_day: Option<Day>,
-    /// Tenants whose last poll failed.
+    /// The tenants whose last poll failed.
     pub failing: Vec<TenantId>,
 }
 
-/// Dead letters that a status lists.
-const LETTERS: u32 = 50;
+/// How many dead letters [`Status`] lists.
+const MAX_DEAD_LETTERS: u32 = 50;
 
-/// Times are in milliseconds since 1970-01-01.
+/// The state of one tenant. Times are in milliseconds since 1970-01-01.
 #[derive(Debug, Default)]
 pub struct TenantStatus {
     pub guid: String,
     pub newest_day: Option<Day>,
+    /// The number of stored days.
     pub days: u64,
+    /// The number of missing days that are still requested.
     pub missing: u64,
     pub last_success_ms: Option<i64>,
     pub last_attempt_ms: Option<i64>,
     pub last_error: Option<Explanation>,
-    /// Polls failed since the last success.
+    /// The number of failed polls since the last successful one.
     pub failures: u32,
-    /// The server wants to be left alone until then.
+    /// From the server's `Retry-After`: no request before this time.
     pub not_before_ms: Option<i64>,
 }
 
+/// The state of one sink.
 #[derive(Debug)]
 pub struct SinkStatus {
     pub name: String,
+    /// Acknowledged records, since the sink was created.
     pub sent: u64,
+    /// Rejected records, since the sink was created.
     pub rejected: u64,
-    /// Of the records sent, those that were cut.
+    /// How many of the sent records were truncated.
     pub truncated: u64,
-    /// Dead letters on the list.
-    pub letters: u64,
-    /// Entries not confirmed to the end, over all tenants.
+    /// The number of stored dead letters.
+    pub dead_letters: u64,
+    /// The number of entries, over all tenants, that are not completely acknowledged.
     pub backlog: u64,
-    /// The oldest day among them.
-    pub oldest: Option<Day>,
+    /// The oldest day in the backlog.
+    pub oldest_day: Option<Day>,
+    /// In milliseconds since 1970-01-01.
     pub last_acknowledgement_ms: Option<i64>,
     pub last_error: Option<Explanation>,
+    /// For each tenant: its GUID, `seq` and record index.
     pub cursors: Vec<(String, u64, u32)>,
 }
 
 impl Checkpoint {
+    /// The state of everything. It scans the logs, so it takes longer the more tenants there are.
     pub fn status(&self) -> Result<Status, CheckpointError> {
         Ok(Status {
             checkpoint_id: self.id.clone(),
-            size: ["", "-wal"].iter().map(|end| self.file_size(end)).sum(),
+            size: ["", "-wal"].iter().map(|suffix| self.file_size(suffix)).sum(),
             tenants: self.tenant_status()?,
             sinks: self.sink_status()?,
             replays: self.replays()?,
-            letters: self.letters(LETTERS)?,
+            dead_letters: self.dead_letters(MAX_DEAD_LETTERS)?,
         })
     }
 
-    /// The newest day of all, and which tenants cannot be read: cheap, however many there are. `None`
-    /// if somebody is at the checkpoint, and this is not to `wait`.
-    pub fn outline(&self, wait: bool) -> Result<Option<Outline>, CheckpointError> {
+    /// A summary that is cheap to read even with thousands of tenants. If another thread is using
+    /// the checkpoint, it waits if `wait` is true, and returns `None` otherwise.
+    pub fn status_summary(&self, wait: bool) -> Result<Option<StatusSummary>, CheckpointError> {
         let connection = match self.connection.try_lock() {
             Ok(connection) => connection,
             Err(_) if wait => self.connection(),
             Err(_) => return Ok(None),
         };
+
         let mut newest = connection.prepare_cached(
             "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)) FROM tenant t
              WHERE t.guid <> '-'",
         )?;
         let newest: Option<i32> = newest.query_row([], |row| row.get(0))?;
+
         let mut failing =
             connection.prepare_cached("SELECT guid FROM tenant WHERE last_error IS NOT NULL")?;
         let failing = failing.query_map([], |row| row.get::<_, String>(0))?;
         let failing = failing.collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(Outline {
+
+        Ok(Some(StatusSummary {
             newest_day: newest.and_then(Day::from_number),
             failing: failing.iter().filter_map(|guid| tenant_id(guid).ok()).collect(),
         }))
     }
 
-    /// The place after the last of each tenant's log.
+    /// The `seq` after the last entry of each tenant's log.
     pub fn log_ends(&self) -> Result<HashMap<TenantId, u64>, CheckpointError> {
         let connection = self.connection();
         let mut statement =
@@ -116,13 +130,13 @@ impl Checkpoint {
         .collect()
     }
 
-    /// Each sink that is known, and the entries that wait for it.
+    /// The name of each sink, and the number of entries in its backlog.
     pub fn backlogs(&self) -> Result<Vec<(String, u64)>, CheckpointError> {
         Ok(self.sink_status()?.into_iter().map(|sink| (sink.name, sink.backlog)).collect())
     }
 
-    fn file_size(&self, end: &str) -> u64 {
-        fs_err::metadata(self.directory.join(format!("{}{end}", super::DATABASE)))
+    fn file_size(&self, suffix: &str) -> u64 {
+        fs_err::metadata(self.directory.join(format!("{}{suffix}", super::DATABASE)))
             .map_or(0, |file| file.len())
     }
 
@@ -154,19 +168,20 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            &format!("SELECT s.name, s.sent, s.rejected, s.last_acknowledgement, s.last_error, count(e.seq), min({ON_DAY}), s.id, s.truncated,
+            &format!("SELECT s.name, s.sent, s.rejected, s.last_acknowledgement, s.last_error, count(e.seq), min({ENTRY_DAY}), s.id, s.truncated,
                 (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id), s.last_hint
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
-             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ON_DAY} >= c.floor AND {FOR_SINK}
+             LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ENTRY_DAY} >= c.floor AND {IS_SENT_TO_SINK}
              GROUP BY s.id ORDER BY s.id"),
         )?;
-        let mut of_sink = connection.prepare_cached(
+        let mut cursors_of_sink = connection.prepare_cached(
             "SELECT t.guid, c.seq, c.record_index FROM cursor c JOIN tenant t ON t.id = c.tenant WHERE c.sink = ?1 ORDER BY t.id",
         )?;
+
         let mut rows = statement.query([])?;
         let mut sinks = Vec::new();
         while let Some(row) = rows.next()? {
-            let cursors = of_sink.query_map(params![row.get::<_, i64>(7)?], |row| {
+            let cursors = cursors_of_sink.query_map(params![row.get::<_, i64>(7)?], |row| {
                 Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
             })?;
             sinks.push(SinkStatus {
@@ -174,11 +189,11 @@ impl Checkpoint {
                 sent: row.get::<_, i64>(1)?.cast_unsigned(),
                 rejected: row.get::<_, i64>(2)?.cast_unsigned(),
                 truncated: row.get::<_, i64>(8)?.cast_unsigned(),
-                letters: row.get::<_, i64>(9)?.cast_unsigned(),
+                dead_letters: row.get::<_, i64>(9)?.cast_unsigned(),
                 last_acknowledgement_ms: row.get(3)?,
                 last_error: explanation(row, 4, 10)?,
                 backlog: row.get::<_, i64>(5)?.cast_unsigned(),
-                oldest: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
+                oldest_day: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
                 cursors: cursors.collect::<Result<_, _>>()?,
             });
         }
@@ -186,7 +201,7 @@ impl Checkpoint {
     }
 }
 
-/// An error and its hint, from two columns.
+/// An error and its hint; `message` and `hint` are the indexes of their columns.
 fn explanation(
     row: &Row<'_>,
     message: usize,

@@ -1,8 +1,10 @@
+//! Tests of the log, the cursors and the second cursor file; `files` tests opening and migration.
+
 mod files;
 
 use super::*;
 use crate::model::{Day, DayFacts, EventId, Observation, Phase, What};
-use crate::{packed::Packed, wire};
+use crate::{compressed::CompressedText, wire};
 
 fn tenant() -> TenantId {
     TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
@@ -12,6 +14,7 @@ fn day(text: &str) -> Day {
     Day::parse(text).unwrap()
 }
 
+/// A snapshot with 50 controls whose scores are all `score`.
 fn body(day: &str, score: u32) -> String {
     let controls: Vec<String> = (0..50)
         .map(|i| format!(r#"{{"controlName":"c{i}","score":{score},"scoreInPercentage":{i},"description":"A control of the tenant, number {i}, described at some length."}}"#))
@@ -26,7 +29,8 @@ fn facts(body: &str) -> DayFacts {
     DayFacts::of(&wire::snapshot(body).unwrap()).unwrap()
 }
 
-fn nothing() -> PollCommit<'static> {
+/// A complete poll that has read nothing.
+fn empty_commit() -> PollCommit<'static> {
     PollCommit {
         observed_ms: 1_795_341_600_000,
         entries: vec![],
@@ -34,40 +38,44 @@ fn nothing() -> PollCommit<'static> {
         catalog: vec![],
         observations: vec![],
         held: vec![],
-        asked_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+        requested_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
-        settled: vec![],
+        no_longer_missing: vec![],
         polled_back_to: None,
         end: PollEnd::Complete,
     }
 }
 
-fn take_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
+fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
     let body = body(text, score);
     let facts = facts(&body);
+
     let entry = NewEntry {
         snapshot_id: "x",
         revision,
         facts: &facts,
-        body: &Packed::of(&body).unwrap(),
+        body: &CompressedText::compress(&body).unwrap(),
         observed_ms: 0,
         base: None,
         flags: EntryFlags::default(),
     };
-    checkpoint.commit_poll(tenant(), &PollCommit { entries: vec![entry], ..nothing() }).unwrap();
+    checkpoint
+        .commit_poll(tenant(), &PollCommit { entries: vec![entry], ..empty_commit() })
+        .unwrap();
 }
 
 #[test]
-fn what_was_taken_is_read_back_as_sent() {
+fn reads_entries_as_they_were_committed() {
     let directory = tempfile::tempdir().unwrap();
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         for (index, text) in ["2026-11-19", "2026-11-20", "2026-11-21"].into_iter().enumerate() {
-            take_day(&checkpoint, text, u32::try_from(index).unwrap(), 1);
+            commit_day(&checkpoint, text, u32::try_from(index).unwrap(), 1);
         }
     }
+
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let entries = checkpoint.read(&wanted(1, "2026-11-20")).unwrap();
+    let entries = checkpoint.read(&read_request(1, "2026-11-20")).unwrap();
     assert_eq!(
         entries
             .iter()
@@ -76,90 +84,104 @@ fn what_was_taken_is_read_back_as_sent() {
         [(2, day("2026-11-20")), (3, day("2026-11-21"))]
     );
     assert_eq!(snapshot(&entries[1]).body, body("2026-11-21", 2));
-    let ledger = checkpoint.ledger(tenant(), day("2026-11-01")).unwrap();
-    assert_eq!(ledger[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
+
+    let days = checkpoint.stored_days(tenant(), day("2026-11-01")).unwrap();
+    assert_eq!(days[&day("2026-11-19")].facts, facts(&body("2026-11-19", 0)));
 }
 
-fn snapshot(stored: &Stored) -> &StoredEntry {
-    match stored {
-        Stored::Snapshot(entry) => entry,
-        Stored::Observation(_) => panic!("an observation"),
+fn snapshot(entry: &LogEntry) -> &StoredSnapshot {
+    match entry {
+        LogEntry::Snapshot(snapshot) => snapshot,
+        LogEntry::Observation(_) => panic!("expected a snapshot, found an observation"),
     }
 }
 
-fn wanted(seq: u64, floor: &str) -> Wanted {
-    Wanted {
+fn read_request(first_seq: u64, first_day: &str) -> ReadRequest {
+    ReadRequest {
         tenant: tenant(),
-        seq,
-        last: u64::MAX,
-        floor: day(floor),
-        ceiling: None,
-        bytes: usize::MAX,
-        observations: true,
-        bases: true,
+        first_seq,
+        last_seq: u64::MAX,
+        first_day: day(first_day),
+        last_day: None,
+        max_bytes: usize::MAX,
+        with_observations: true,
+        with_bases: true,
     }
 }
 
 #[test]
-fn days_alike_cost_little() {
+fn compresses_similar_days_with_a_key_frame() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     for number in 0..40 {
-        take_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
+        commit_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
     }
+
     let connection = checkpoint.connection();
-    let keys: i64 = connection
+    let key_frames: i64 = connection
         .query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0))
         .unwrap();
     let bytes: i64 = connection
         .query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0))
         .unwrap();
-    assert_eq!(keys, 2, "a key frame serves 31 others");
+    assert_eq!(key_frames, 2, "31 bodies depend on one key frame");
     assert!(bytes / 38 < 200, "{bytes}");
 }
 
 #[test]
-fn a_revision_brings_its_history() {
+fn a_revision_includes_its_earlier_revisions() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    take_day(&checkpoint, "2026-11-21", 1, 1);
-    take_day(&checkpoint, "2026-11-21", 2, 2);
-    let entries = checkpoint.read(&wanted(2, "2026-11-01")).unwrap();
+    commit_day(&checkpoint, "2026-11-21", 1, 1);
+    commit_day(&checkpoint, "2026-11-21", 2, 2);
+
+    let entries = checkpoint.read(&read_request(2, "2026-11-01")).unwrap();
     assert_eq!(snapshot(&entries[0]).history, [facts(&body("2026-11-21", 1))]);
 }
 
 #[test]
-fn a_rich_copy_replaces_the_poor_body_in_place() {
+fn a_richer_copy_replaces_the_body() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    take_day(&checkpoint, "2026-11-21", 1, 1);
+    commit_day(&checkpoint, "2026-11-21", 1, 1);
+
     let rich = body("2026-11-21", 1).replace("described", "now described");
     let rich_facts = facts(&rich);
-    let enriched = Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
+    let enriched = EnrichedDay {
+        revision: 1,
+        facts: &rich_facts,
+        body: &CompressedText::compress(&rich).unwrap(),
+    };
     checkpoint
-        .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
+        .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..empty_commit() })
         .unwrap();
-    let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
+
+    let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
     assert_eq!((entries.len(), snapshot(&entries[0]).body.as_str()), (1, rich.as_str()));
 }
 
 #[test]
-fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
+fn deletes_replaced_bodies_without_dependents() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    take_day(&checkpoint, "2026-11-20", 1, 1);
-    take_day(&checkpoint, "2026-11-21", 1, 1);
-    for word in ["now", "then", "once more"] {
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    commit_day(&checkpoint, "2026-11-21", 1, 1);
+
+    for word in ["now", "then", "again"] {
         let rich = body("2026-11-21", 1).replace("described", &format!("{word} described"));
         let rich_facts = facts(&rich);
-        let enriched =
-            Enriched { revision: 1, facts: &rich_facts, body: &Packed::of(&rich).unwrap() };
+        let enriched = EnrichedDay {
+            revision: 1,
+            facts: &rich_facts,
+            body: &CompressedText::compress(&rich).unwrap(),
+        };
         checkpoint
-            .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..nothing() })
+            .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..empty_commit() })
             .unwrap();
-        let entries = checkpoint.read(&wanted(1, "2026-11-01")).unwrap();
+        let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
         assert_eq!(snapshot(&entries[1]).body, rich);
     }
+
     let orphans: i64 = checkpoint
         .connection()
         .query_row(
@@ -173,27 +195,31 @@ fn a_body_that_was_replaced_is_kept_for_those_that_lean_on_it_only() {
 }
 
 #[test]
-fn profiles_are_kept_once_and_versions_only_when_something_changed() {
+fn stores_profiles_once_and_only_changed_catalogs() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
+
     let member = |shared, decisions| CatalogMember { shared, decisions };
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
-    checkpoint.commit_poll(tenant(), &PollCommit { catalog: both.clone(), ..nothing() }).unwrap();
+    checkpoint
+        .commit_poll(tenant(), &PollCommit { catalog: both.clone(), ..empty_commit() })
+        .unwrap();
     checkpoint
         .commit_poll(
             tenant(),
-            &PollCommit { catalog: both.iter().rev().copied().collect(), ..nothing() },
+            &PollCommit { catalog: both.iter().rev().copied().collect(), ..empty_commit() },
         )
         .unwrap();
-    checkpoint.commit_poll(tenant(), &PollCommit { catalog: vec![], ..nothing() }).unwrap();
-    checkpoint.commit_poll(other, &PollCommit { catalog: both, ..nothing() }).unwrap();
+    checkpoint.commit_poll(tenant(), &PollCommit { catalog: vec![], ..empty_commit() }).unwrap();
+    checkpoint.commit_poll(other, &PollCommit { catalog: both, ..empty_commit() }).unwrap();
     checkpoint
         .commit_poll(
             tenant(),
-            &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..nothing() },
+            &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..empty_commit() },
         )
         .unwrap();
+
     let count = |table: &str| -> i64 {
         checkpoint
             .connection()
@@ -201,48 +227,52 @@ fn profiles_are_kept_once_and_versions_only_when_something_changed() {
             .unwrap()
     };
     assert_eq!((count("profile"), count("catalog")), (2, 3));
+
     let members = checkpoint.catalog(3).unwrap();
     assert_eq!((members.len(), members[0].decisions.as_str()), (1, "[2]"));
     assert_eq!(checkpoint.profile(members[0].profile).unwrap(), r#"{"id":"A"}"#);
 }
 
 #[test]
-fn a_cursor_moves_only_from_where_it_is() {
+fn a_cursor_advances_only_from_its_position() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    take_day(&checkpoint, "2026-11-20", 1, 1);
-    take_day(&checkpoint, "2026-11-21", 1, 1);
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    commit_day(&checkpoint, "2026-11-21", 1, 1);
     checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
+
     let (start, middle, end) = (
         Position { seq: 1, record_index: 0 },
         Position { seq: 2, record_index: 7 },
         Position { seq: 3, record_index: 0 },
     );
-    let letter = DeadLetter {
+    let dead_letter = DeadLetter {
         tenant: tenant(),
         at: start,
         event_id: EventId::from_bytes([7; 20]),
         reason: "no".into(),
     };
-    let advance = |from, to, letters: &[DeadLetter]| {
+    let advance = |from, to, dead_letters: &[DeadLetter]| {
         checkpoint.advance(&Advance {
             sink: "s",
             lane: Lane::Live,
-            moves: &[Move { tenant: tenant(), from, to }],
+            moves: &[CursorMove { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
             truncated: 0,
-            dead_letters: letters,
-            delivered_letters: &[],
+            dead_letters,
+            delivered_dead_letters: &[],
             now_ms: 0,
         })
     };
-    advance(start, middle, &[letter]).unwrap();
+
+    advance(start, middle, &[dead_letter]).unwrap();
     assert!(matches!(advance(start, end, &[]), Err(CheckpointError::CursorMoved(_))));
     assert_eq!(checkpoint.pending("s").unwrap()[0].at, middle);
     assert_eq!(checkpoint.pending("s").unwrap()[0].entries, 1);
     advance(middle, end, &[]).unwrap();
     assert!(checkpoint.pending("s").unwrap().is_empty());
+
     let status = checkpoint.status().unwrap();
     assert_eq!(
         (status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog),
@@ -265,13 +295,18 @@ fn an_observation_begins_once_and_ends_once() {
             hint: None,
         };
         checkpoint
-            .commit_poll(tenant(), &PollCommit { observations: vec![observation], ..nothing() })
+            .commit_poll(
+                tenant(),
+                &PollCommit { observations: vec![observation], ..empty_commit() },
+            )
             .unwrap();
     };
+
     observe(Phase::End, "2026-11-01");
     observe(Phase::Begin, "2026-11-02");
     observe(Phase::Begin, "2026-11-03");
     observe(Phase::End, "2026-11-04");
+
     let connection = checkpoint.connection();
     let mut statement =
         connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
@@ -285,48 +320,50 @@ fn an_observation_begins_once_and_ends_once() {
 }
 
 #[test]
-fn owed_days_are_asked_for_seven_times_then_weekly() {
+fn requests_missing_days_seven_times_then_weekly() {
     let directory = tempfile::tempdir().unwrap();
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let now = nothing().observed_ms;
+    let now = empty_commit().observed_ms;
     let missing = Day::from_number(i32::try_from(now / 86_400_000).unwrap()).unwrap().plus(-5);
+
     for _ in 0..7 {
         checkpoint
-            .commit_poll(tenant(), &PollCommit { missing: vec![missing], ..nothing() })
+            .commit_poll(tenant(), &PollCommit { missing: vec![missing], ..empty_commit() })
             .unwrap();
     }
-    assert!(checkpoint.missing(tenant(), now + 86_400_000).unwrap().is_empty());
-    assert_eq!(checkpoint.missing(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+    assert!(checkpoint.due_missing_days(tenant(), now + 86_400_000).unwrap().is_empty());
+    assert_eq!(checkpoint.due_missing_days(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+
     checkpoint
-        .commit_poll(tenant(), &PollCommit { observed_ms: now + 90 * 86_400_000, ..nothing() })
+        .commit_poll(tenant(), &PollCommit { observed_ms: now + 90 * 86_400_000, ..empty_commit() })
         .unwrap();
     assert!(
-        checkpoint.missing(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
+        checkpoint.due_missing_days(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
         "absent at the source"
     );
 }
 
 #[test]
-fn the_second_cursor_file_saves_sending_all_again() {
+fn sends_no_day_again_after_losing_the_database() {
     let directory = tempfile::tempdir().unwrap();
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        take_day(&checkpoint, "2026-11-20", 1, 1);
-        take_day(&checkpoint, "2026-11-21", 1, 1);
-        checkpoint.register_sink("whole", &[tenant()], true, day("2026-11-01")).unwrap();
-        checkpoint.register_sink("part", &[tenant()], true, day("2026-11-01")).unwrap();
+        commit_day(&checkpoint, "2026-11-20", 1, 1);
+        commit_day(&checkpoint, "2026-11-21", 1, 1);
+        checkpoint.register_sink("complete", &[tenant()], true, day("2026-11-01")).unwrap();
+        checkpoint.register_sink("behind", &[tenant()], true, day("2026-11-01")).unwrap();
         for (sink, to) in [
-            ("whole", Position { seq: 3, record_index: 0 }),
-            ("part", Position { seq: 2, record_index: 5 }),
+            ("complete", Position { seq: 3, record_index: 0 }),
+            ("behind", Position { seq: 2, record_index: 5 }),
         ] {
             let from = Position { seq: 1, record_index: 0 };
             checkpoint
                 .advance(&Advance {
                     sink,
                     lane: Lane::Live,
-                    moves: &[Move { tenant: tenant(), from, to }],
+                    moves: &[CursorMove { tenant: tenant(), from, to }],
                     truncated: 0,
-                    delivered_letters: &[],
+                    delivered_dead_letters: &[],
                     mark: None,
                     sent: 1,
                     dead_letters: &[],
@@ -336,42 +373,45 @@ fn the_second_cursor_file_saves_sending_all_again() {
         }
         checkpoint.write_cursor_file().unwrap();
     }
+
     for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
         let _ = fs_err::remove_file(directory.path().join(file));
     }
     let rebuilt = Checkpoint::open(directory.path()).unwrap();
-    for sink in ["whole", "part", "new"] {
+    for sink in ["complete", "behind", "new"] {
         rebuilt.register_sink(sink, &[tenant()], true, day("2026-11-01")).unwrap();
     }
     for text in ["2026-11-20", "2026-11-21", "2026-11-22"] {
-        take_day(&rebuilt, text, 1, 1);
+        commit_day(&rebuilt, text, 1, 1);
     }
-    let left = |sink: &str| rebuilt.pending(sink).unwrap().first().map_or(0, |p| p.entries);
-    assert_eq!((left("whole"), left("part"), left("new")), (1, 2, 3));
+
+    let backlog = |sink: &str| rebuilt.pending(sink).unwrap().first().map_or(0, |p| p.entries);
+    assert_eq!((backlog("complete"), backlog("behind"), backlog("new")), (1, 2, 3));
 }
 
-/// Days older than the newest one sent were taken for sent after a loss, though they never were.
+/// Regression: after the loss of the database, all days before the newest sent day counted as sent,
+/// also a late day and a missing day that had never been sent.
 #[test]
-fn what_was_not_sent_before_a_loss_is_sent_after_it() {
+fn sends_unsent_days_after_losing_the_database() {
     let directory = tempfile::tempdir().unwrap();
     let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
-        take_day(&checkpoint, "2026-11-20", 1, 1);
-        take_day(&checkpoint, "2026-11-21", 1, 1);
-        // A late one, not sent yet; and one missing, that may come.
-        take_day(&checkpoint, "2026-11-15", 1, 1);
+        commit_day(&checkpoint, "2026-11-20", 1, 1);
+        commit_day(&checkpoint, "2026-11-21", 1, 1);
+        // A late day that is not sent yet.
+        commit_day(&checkpoint, "2026-11-15", 1, 1);
         checkpoint.register_sink("s", &[tenant(), other], true, day("2026-11-01")).unwrap();
         let advance = Advance {
             sink: "s",
             lane: Lane::Live,
-            moves: &[Move {
+            moves: &[CursorMove {
                 tenant: tenant(),
                 from: Position { seq: 1, record_index: 0 },
                 to: Position { seq: 3, record_index: 0 },
             }],
             truncated: 0,
-            delivered_letters: &[],
+            delivered_dead_letters: &[],
             mark: None,
             sent: 2,
             dead_letters: &[],
@@ -379,39 +419,44 @@ fn what_was_not_sent_before_a_loss_is_sent_after_it() {
         };
         checkpoint.advance(&advance).unwrap();
         checkpoint.write_cursor_file().unwrap();
+
         let sent_before = |checkpoint: &Checkpoint| {
             let file = checkpoint.cursors().unwrap();
             let of_tenant = file.cursors.iter().find(|c| c.tenant == tenant().to_string());
             of_tenant.unwrap().sent_before.clone()
         };
         assert_eq!(sent_before(&checkpoint), "2026-11-15");
+        // A missing day may still be listed.
         let missing = vec![day("2026-11-12")];
-        checkpoint.commit_poll(tenant(), &PollCommit { missing, ..nothing() }).unwrap();
+        checkpoint.commit_poll(tenant(), &PollCommit { missing, ..empty_commit() }).unwrap();
         assert_eq!(sent_before(&checkpoint), "2026-11-12");
     }
+
     let lose = || {
         for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
             let _ = fs_err::remove_file(directory.path().join(file));
         }
         Checkpoint::open(directory.path()).unwrap()
     };
-    // Lost twice before the tenant is met again.
+    // The database is lost twice before the sink is registered again.
     lose().write_cursor_file().unwrap();
     let rebuilt = lose();
     rebuilt.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
     for text in ["2026-11-10", "2026-11-15", "2026-11-20"] {
-        take_day(&rebuilt, text, 1, 1);
+        commit_day(&rebuilt, text, 1, 1);
     }
+
     let pending = &rebuilt.pending("s").unwrap()[0];
-    assert_eq!((pending.entries, pending.floor), (2, day("2026-11-15")));
+    assert_eq!((pending.entries, pending.first_day), (2, day("2026-11-15")));
 }
 
 #[test]
-fn a_damaged_cursor_file_is_noticed() {
+fn rejects_a_damaged_cursor_file() {
     let directory = tempfile::tempdir().unwrap();
     let file = CursorFile { checkpoint_id: "x".into(), ..CursorFile::default() };
     file.write(directory.path()).unwrap();
     assert_eq!(CursorFile::read(directory.path()).unwrap(), Some(file));
+
     let path = directory.path().join("cursors.json");
     let text = fs_err::read_to_string(&path).unwrap();
     for at in 0..text.len() - 1 {

@@ -1,16 +1,18 @@
-//! Looking at everything that is kept. What can be mended is mended in `mend`.
+//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs
+//! what can be repaired.
 
 use rusqlite::Connection;
 
 use super::{
-    Checkpoint, CheckpointError, Names, baseline, body::Bodies, catalog, commit_poll::read_facts,
-    examine, held,
+    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, check_database,
+    commit_poll::read_facts, held,
 };
 use crate::model::{Day, day_digest};
 
-/// What a look at everything came to.
+/// The result of [`Checkpoint::verify`]: how much was read, and what is wrong.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
+    /// The number of snapshots in the logs.
     pub entries: u64,
     pub bodies: u64,
     pub catalogs: u64,
@@ -18,70 +20,80 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
 }
 
-/// Something that is not as it should be.
+/// Something that is wrong in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The tenant's GUID, if it is one tenant's.
+    /// The GUID of the tenant, if the finding is about one.
     pub tenant: Option<String>,
     pub day: Option<Day>,
-    pub what: String,
+    pub message: String,
 }
 
 impl Checkpoint {
-    /// Reads everything once: the database's own structure, every day's facts against their
+    /// Reads everything once: the structure of the database, the facts of each day against their
     /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
-    /// hang together. All of it as of one moment: a daemon may be at work meanwhile.
+    /// are consistent. All of it is one consistent state, also while a daemon is running.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
-        let verdict = self.verify_parts();
+        let report = self.verify_all();
         self.connection().execute_batch("ROLLBACK")?;
-        verdict
+        report
     }
 
-    fn verify_parts(&self) -> Result<VerifyReport, CheckpointError> {
-        let mut verdict = VerifyReport::default();
+    fn verify_all(&self) -> Result<VerifyReport, CheckpointError> {
+        let mut report = VerifyReport::default();
         let connection = self.connection();
-        verify_structure(&connection, &mut verdict)?;
-        verify_logs(&connection, &mut verdict)?;
-        verify_entries(&connection, &mut verdict)?;
-        verify_others(&connection, &mut verdict)?;
-        Ok(verdict)
+        verify_structure(&connection, &mut report)?;
+        verify_logs(&connection, &mut report)?;
+        verify_entries(&connection, &mut report)?;
+        verify_others(&connection, &mut report)?;
+        Ok(report)
     }
 
-    /// Whether the database can be opened and used at all; `Damaged` or `Foreign` if not.
+    /// Checks that the database exists and is intact enough to be opened. Fails with
+    /// [`CheckpointError::Absent`], `Damaged`, `Foreign` or `Newer` if not.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
         let path = directory.join(super::DATABASE);
         if !path.exists() {
             return Err(CheckpointError::Absent(path));
         }
+
         let connection =
             Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        examine(&connection, &path)
+        check_database(&connection, &path)
+    }
+}
+
+impl VerifyReport {
+    fn add_finding(&mut self, tenant: Option<String>, day: Option<Day>, message: String) {
+        self.findings.push(Finding { tenant, day, message });
     }
 }
 
 fn verify_structure(
     connection: &Connection,
-    verdict: &mut VerifyReport,
+    report: &mut VerifyReport,
 ) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
     for line in lines {
         let line = line?;
         if line != "ok" {
-            verdict.note(None, None, format!("the database says: {line}"));
+            report.add_finding(None, None, format!("SQLite integrity check: {line}"));
         }
     }
+
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
         let table: String = row.get(0)?;
-        verdict.note(None, None, format!("a row of `{table}` refers to one that is gone"));
+        let message = format!("a row of table `{table}` refers to a row that does not exist");
+        report.add_finding(None, None, message);
     }
     Ok(())
 }
 
-fn verify_logs(connection: &Connection, verdict: &mut VerifyReport) -> Result<(), CheckpointError> {
+fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT t.guid, t.next_seq, count(e.seq), coalesce(max(e.seq), 0) FROM tenant t
          LEFT JOIN entry e ON e.tenant = t.id GROUP BY t.id",
@@ -91,10 +103,13 @@ fn verify_logs(connection: &Connection, verdict: &mut VerifyReport) -> Result<()
         let (guid, next, count, last): (String, i64, i64, i64) =
             (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         if count != last || next != last + 1 {
-            let what = format!("its log has {count} entries, and goes to {last}");
-            verdict.note(Some(guid), None, what);
+            let message = format!(
+                "the log is inconsistent: {count} entries, last `seq` {last}, next `seq` {next}"
+            );
+            report.add_finding(Some(guid), None, message);
         }
     }
+
     let mut statement = connection.prepare(
         "SELECT s.name, t.guid FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
          WHERE c.seq > t.next_seq OR c.seq < 1",
@@ -102,74 +117,71 @@ fn verify_logs(connection: &Connection, verdict: &mut VerifyReport) -> Result<()
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let sink: String = row.get(0)?;
-        verdict.note(
-            Some(row.get(1)?),
-            None,
-            format!("the cursor of sink `{sink}` is beyond its log"),
-        );
+        let message = format!("the cursor of sink `{sink}` is outside of the log");
+        report.add_finding(Some(row.get(1)?), None, message);
     }
     Ok(())
 }
 
 fn verify_entries(
     connection: &Connection,
-    verdict: &mut VerifyReport,
+    report: &mut VerifyReport,
 ) -> Result<(), CheckpointError> {
-    let names = Names::load(connection)?;
-    let mut bodies = Bodies::default();
+    let names = ControlNames::load(connection)?;
+    let mut bodies = BodyReader::default();
     let mut statement = connection.prepare(
         "SELECT t.guid, e.day, e.facts, e.digest, e.body FROM entry e JOIN tenant t ON t.id = e.tenant
          WHERE e.kind = 1 ORDER BY e.tenant, e.seq",
     )?;
+
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let guid: String = row.get(0)?;
         let day = Day::from_number(row.get(1)?);
-        verdict.entries += 1;
+
+        report.entries += 1;
         let digest: Vec<u8> = row.get(3)?;
         match read_facts(row, 1, 2, &names) {
             Ok(facts) if day_digest(&facts)[..] == digest[..] => {}
             Ok(_) => {
-                let what = "its facts do not fit their digest".to_owned();
-                verdict.note(Some(guid.clone()), day, what);
+                let message = "the facts do not match their digest".to_owned();
+                report.add_finding(Some(guid.clone()), day, message);
             }
-            Err(error) => verdict.note(Some(guid.clone()), day, crate::error::chain(&error)),
+            Err(error) => report.add_finding(Some(guid.clone()), day, crate::error::chain(&error)),
         }
+
         let Some(body) = row.get::<_, Option<i64>>(4)? else { continue };
-        verdict.bodies += 1;
+        report.bodies += 1;
         if let Err(error) = bodies.read(connection, body) {
-            verdict.note(Some(guid), day, crate::error::chain(&error));
+            report.add_finding(Some(guid), day, crate::error::chain(&error));
         }
     }
     Ok(())
 }
 
-/// What `mend` goes by, too.
+/// Verifies held days, baselines, profiles and catalogs, with the same functions that `repair`
+/// uses.
 fn verify_others(
     connection: &Connection,
-    verdict: &mut VerifyReport,
+    report: &mut VerifyReport,
 ) -> Result<(), CheckpointError> {
-    for (_, guid, day) in held::unreadable(connection)? {
-        verdict.note(Some(guid), Some(day), "a held day cannot be read".to_owned());
+    for (_, guid, day) in held::damaged_days(connection)? {
+        report.add_finding(Some(guid), Some(day), "a held day cannot be read".to_owned());
     }
-    for (_, _, guid, name) in baseline::unreadable(connection)? {
-        verdict.note(Some(guid), None, format!("baseline `{name}` cannot be read"));
+    for (_, _, guid, name) in baseline::damaged_baselines(connection)? {
+        report.add_finding(Some(guid), None, format!("baseline `{name}` cannot be read"));
     }
-    let (sound, unsound) = catalog::profiles(connection)?;
-    verdict.profiles = (sound.len() + unsound.len()) as u64;
-    for id in unsound {
-        verdict.note(None, None, format!("profile {id} cannot be read"));
+
+    let (intact_profiles, damaged_profiles) = catalog::check_profiles(connection)?;
+    report.profiles = (intact_profiles.len() + damaged_profiles.len()) as u64;
+    for id in damaged_profiles {
+        report.add_finding(None, None, format!("profile {id} cannot be read"));
     }
+
     let sql = "SELECT count(*) FROM catalog";
-    verdict.catalogs = connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
-    for (id, guid) in catalog::unsound(connection, &sound)? {
-        verdict.note(Some(guid), None, format!("catalog {id} cannot be read"));
+    report.catalogs = connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
+    for (id, guid) in catalog::damaged_catalogs(connection, &intact_profiles)? {
+        report.add_finding(Some(guid), None, format!("catalog {id} cannot be read"));
     }
     Ok(())
-}
-
-impl VerifyReport {
-    fn note(&mut self, tenant: Option<String>, day: Option<Day>, what: String) {
-        self.findings.push(Finding { tenant, day, what });
-    }
 }

@@ -37,7 +37,7 @@ impl Opened {
         {
             return Err(no_tenant(&configuration, name));
         }
-        let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+        let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
         Ok(Self { configuration, checkpoint, wanted: tenant.map(str::to_owned) })
     }
 
@@ -112,7 +112,7 @@ fn refuse_strangers(
     let mut known = BTreeSet::new();
     for (_, tenant) in opened.tenants() {
         let Some(newest) = opened.checkpoint.newest_day(tenant.id)? else { continue };
-        let kept = opened.checkpoint.ledger(tenant.id, newest)?;
+        let kept = opened.checkpoint.stored_days(tenant.id, newest)?;
         let controls = kept.values().flat_map(|day| &day.facts.controls);
         known.extend(controls.map(|control| control.name.to_string()));
     }
@@ -163,7 +163,7 @@ fn of_day(
     args: &args::BaselineSet,
 ) -> Result<Option<Setting>, Failed> {
     let first = args.day.unwrap_or_else(|| Day::of(crate::clock::now()).plus(-400));
-    let kept: BTreeMap<Day, KeptDay> = opened.checkpoint.ledger(tenant.id, first)?;
+    let kept: BTreeMap<Day, KeptDay> = opened.checkpoint.stored_days(tenant.id, first)?;
     let found = match args.day {
         Some(day) => kept.get_key_value(&day),
         None => kept.last_key_value(),

@@ -43,7 +43,7 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
     if !directory.join("checkpoint.db").exists() {
         return Ok(said);
     }
-    let checkpoint = match Checkpoint::inspect(directory) {
+    let checkpoint = match Checkpoint::open_read_only(directory) {
         Ok(checkpoint) => checkpoint,
         // It is brought up to date by whoever opens it next, and can be looked at then.
         Err(CheckpointError::Older(_)) => return Ok(said),
@@ -87,7 +87,7 @@ fn check_state(configuration: &Configuration) -> Result<(), Failed> {
     let directory = &configuration.state_directory;
     if let Some(holder) = Checkpoint::holder(directory) {
         say(&format!("the checkpoint is in use by process {}", holder.pid));
-        Checkpoint::inspect(directory)?;
+        Checkpoint::open_read_only(directory)?;
     } else if directory.join("checkpoint.db").exists() {
         super::act_as_owner(directory)?;
         Checkpoint::open(directory)?;

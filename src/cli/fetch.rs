@@ -104,7 +104,7 @@ impl Printer {
 
     fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
         for seen in &fetched.days {
-            let body = seen.body.text()?;
+            let body = seen.body.decompress()?;
             if self.output == Output::Raw {
                 self.text += &body.replace(['\n', '\r'], " ");
                 self.text.push('\n');

@@ -75,10 +75,10 @@ fn by_name(
     configuration: &Configuration,
     found: &Found,
 ) -> Result<Vec<(String, Vec<String>)>, Failed> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory).ok();
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
     let guid = |id: &TenantName| match id {
         TenantName::Guid(id) => Some(*id),
-        TenantName::Domain(domain) => checkpoint.as_ref()?.resolved(domain).ok().flatten(),
+        TenantName::Domain(domain) => checkpoint.as_ref()?.tenant_of_domain(domain).ok().flatten(),
     };
     let mut known = Vec::new();
     for (tenant, items) in found {

@@ -96,7 +96,7 @@ impl From<ConfigError> for Failed {
 impl From<CheckpointError> for Failed {
     fn from(error: CheckpointError) -> Self {
         let exit = match &error {
-            CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => Exit::Usage,
+            CheckpointError::SinkExists(..) | CheckpointError::InvalidBackup(..) => Exit::Usage,
             error if error.is_unusable() => Exit::Unusable,
             _ => Exit::Incomplete,
         };

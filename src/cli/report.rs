@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) fn report(config: &Path, args: &args::Report) -> Result<Exit, Failed> {
     let configuration = Configuration::load(config)?;
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let plans = wanted(&configuration, args)?;
     let tenants: Vec<(&TenantPlan, Tenant)> =
         plans.iter().filter_map(|plan| Some((*plan, known(plan, &checkpoint)?))).collect();

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, Forgotten, LostBody, Pruned, Repaired, Restored, VerifyReport,
+        Checkpoint, CheckpointError, ErasureReceipt, LostBody, Pruned, Repaired, Restored,
+        VerifyReport,
     },
     clock,
     config::{Configuration, TenantName},
@@ -34,7 +35,7 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
 fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
     let directory = &configuration.state_directory;
     Checkpoint::probe(directory)?;
-    let verdict = Checkpoint::inspect(directory)?.verify()?;
+    let verdict = Checkpoint::open_read_only(directory)?.verify()?;
     say_verdict(&verdict)?;
     if verdict.findings.is_empty() {
         return Ok(Exit::Done);
@@ -48,7 +49,7 @@ fn say_verdict(verdict: &VerifyReport) -> Result<(), Failed> {
     for finding in findings {
         let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
         let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();
-        print(&format!("{tenant}{day}{}\n", finding.what))?;
+        print(&format!("{tenant}{day}{}\n", finding.message))?;
     }
     print(&format!(
         "read {}, {}, {} and {}: {}\n",
@@ -110,7 +111,7 @@ fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exi
 
 /// What was repaired, and what became of what could not be.
 fn say_mended(repaired: &Repaired, today: Day) {
-    for LostBody { tenant, day, lacking } in &repaired.days {
+    for LostBody { tenant, day, unsent_sinks: lacking } in &repaired.days {
         let then = if *day < today.plus(-90) {
             "Microsoft does not have it any more".to_owned()
         } else if lacking.is_empty() {
@@ -150,7 +151,7 @@ fn say_mended(repaired: &Repaired, today: Day) {
 }
 
 fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exit, Failed> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     if args.file.exists() {
         let message = format!("`{}` is there already, and is not overwritten", args.file.display());
         return Err(Failed::new(Exit::Usage, message));
@@ -201,7 +202,7 @@ fn give_to_owner(directory: &Path) -> Result<(), Failed> {
 
 fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit, Failed> {
     let directory = &configuration.state_directory;
-    let Pruned { days, used } = match holder_of(directory) {
+    let Pruned { days, used_bytes: used } = match holder_of(directory) {
         Some(_) if args.compact => {
             return Err(Failed::new(
                 Exit::Unusable,
@@ -231,7 +232,7 @@ fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit,
 }
 
 fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exit, Failed> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let wanted = configuration
         .tenants
         .iter()
@@ -243,7 +244,7 @@ fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exi
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for tenant in known {
         let mut failed = Ok(());
-        checkpoint.each_body(tenant.id, args.from, args.to, |body| {
+        checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
             // A line end in JSON is outside of its texts, or escaped.
             let line = body.replace(['\n', '\r'], " ");
             failed = writeln!(out, "{line}");
@@ -261,10 +262,12 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
     let tenant = TenantId::parse(&args.tenant).map_err(|_| {
         usage(format!("`{}` is no tenant's GUID; `status --json` shows them", args.tenant))
     })?;
-    let inspected = Checkpoint::inspect(directory)?;
+    let inspected = Checkpoint::open_read_only(directory)?;
     let configured = configuration.tenants.iter().any(|plan| match &plan.id {
         TenantName::Guid(id) => *id == tenant,
-        TenantName::Domain(domain) => inspected.resolved(domain).ok().flatten() == Some(tenant),
+        TenantName::Domain(domain) => {
+            inspected.tenant_of_domain(domain).ok().flatten() == Some(tenant)
+        }
     });
     if configured {
         let explanation = Explanation::new(format!(
@@ -299,8 +302,8 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
 }
 
 /// What an auditor files.
-fn receipt(forgotten: &Forgotten) -> String {
-    let Forgotten { tenant, checkpoint_id, at_ms, first_day, last_day, .. } = forgotten;
+fn receipt(forgotten: &ErasureReceipt) -> String {
+    let ErasureReceipt { tenant, checkpoint_id, at_ms, first_day, last_day, .. } = forgotten;
     let receipt = serde_json::json!({
         "erased": { "tenant": tenant, "first_day": first_day, "last_day": last_day, "snapshots": forgotten.snapshots,
             "observations": forgotten.observations, "catalogs": forgotten.catalogs, "profiles": forgotten.profiles,

@@ -17,7 +17,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
         Ok(configuration) => configuration,
         Err(error) => return without_configuration(config, args, error),
     };
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let mut status = checkpoint.status()?;
     let mut names = names(&configuration, &checkpoint);
     for (domain, name) in unmet(&configuration, &names) {
@@ -45,7 +45,7 @@ fn without_configuration(
     error: ConfigError,
 ) -> Result<Exit, Failed> {
     let checkpoint = Configuration::state_directory_in(config)
-        .and_then(|directory| Checkpoint::inspect(&directory).ok());
+        .and_then(|directory| Checkpoint::open_read_only(&directory).ok());
     let Some(checkpoint) = checkpoint else { return Err(error.into()) };
     let status = checkpoint.status()?;
     let guids = status.tenants.iter().map(|tenant| (tenant.guid.clone(), tenant.guid.clone()));
@@ -87,7 +87,7 @@ fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<Stri
     let guid = |id: &TenantName| match id {
         TenantName::Guid(id) => Some(id.to_string()),
         TenantName::Domain(domain) => {
-            checkpoint.resolved(domain).ok().flatten().map(|id| id.to_string())
+            checkpoint.tenant_of_domain(domain).ok().flatten().map(|id| id.to_string())
         }
     };
     configuration.tenants.iter().filter_map(|t| Some((guid(&t.id)?, t.name.clone()))).collect()
@@ -152,7 +152,7 @@ fn sink_table(status: &Status) -> Table {
             sent,
             rejected,
             backlog,
-            oldest,
+            oldest_day,
             last_acknowledgement_ms,
             last_error,
             ..
@@ -162,7 +162,7 @@ fn sink_table(status: &Status) -> Table {
             sent.to_string(),
             rejected.to_string(),
             format!("{backlog} to send"),
-            oldest.map_or_else(String::new, |day| day.to_string()),
+            oldest_day.map_or_else(String::new, |day| day.to_string()),
             last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant),
             last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);
@@ -173,7 +173,7 @@ fn sink_table(status: &Status) -> Table {
 /// The jobs under way, a line each.
 fn replays(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = super::count(job.left, "day");
+        let left = super::count(job.remaining, "day");
         format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     };
     let lines: String = status.replays.iter().map(line).collect();
@@ -185,11 +185,11 @@ const LETTERS: usize = 10;
 
 /// The dead letters, and what can be done about them.
 fn letters(status: &Status, names: &HashMap<String, String>) -> String {
-    if status.letters.is_empty() {
+    if status.dead_letters.is_empty() {
         return String::new();
     }
     let mut table = table(["dead letter of", "tenant", "day", "event_id", "reason"]);
-    for letter in status.letters.iter().take(LETTERS) {
+    for letter in status.dead_letters.iter().take(LETTERS) {
         let tenant = letter.tenant.to_string();
         table.add_row([
             letter.sink.clone(),
@@ -199,7 +199,7 @@ fn letters(status: &Status, names: &HashMap<String, String>) -> String {
             letter.reason.clone(),
         ]);
     }
-    let total: u64 = status.sinks.iter().map(|sink| sink.letters).sum();
+    let total: u64 = status.sinks.iter().map(|sink| sink.dead_letters).sum();
     let newest = if total > LETTERS as u64 { "the newest are shown; " } else { "" };
     format!(
         "{table}\n{newest}{} in all; `replay --sink NAME --rejected` sends them again\n\n",
@@ -232,17 +232,17 @@ fn as_json(
         let cursors = s.cursors.iter().map(|(tenant, seq, index)| json!({ "tenant": tenant, "seq": seq, "record_index": index }));
         json!({
             "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
-            "oldest_day": s.oldest.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error.as_ref().map(|e| &e.message), "last_hint": s.last_error.as_ref().and_then(|e| e.hint.as_ref()),
-            "dead_letters": s.letters, "cursors": cursors.collect::<Vec<_>>(),
+            "oldest_day": s.oldest_day.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error.as_ref().map(|e| &e.message), "last_hint": s.last_error.as_ref().and_then(|e| e.hint.as_ref()),
+            "dead_letters": s.dead_letters, "cursors": cursors.collect::<Vec<_>>(),
         })
     });
     let replays = status.replays.iter().map(|r| {
-        json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.left })
+        json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.remaining })
     });
-    let letters = status.letters.iter().map(|l| {
+    let letters = status.dead_letters.iter().map(|l| {
         json!({
             "sink": l.sink, "tenant": l.tenant.to_string(), "day": l.day.map(|d| d.to_string()), "event_id": l.event_id.to_string(),
-            "reason": l.reason, "rejected": instant(l.rejected_ms), "to_be_sent_again": l.again,
+            "reason": l.reason, "rejected": instant(l.rejected_ms), "to_be_sent_again": l.retry,
         })
     });
     json!({

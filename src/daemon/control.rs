@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Again, Engine, backfill, once::is_complete, prune};
 use crate::{
-    checkpoint::{Forgotten, Pruned},
+    checkpoint::{ErasureReceipt, Pruned},
     clock,
     error::{Explanation, chain},
     model::{Baseline, Day, TenantId},
@@ -93,7 +93,7 @@ pub enum Event {
     },
     Pruned(Pruned),
     /// `None` if nothing was known of the tenant.
-    Forgotten(Option<Forgotten>),
+    Forgotten(Option<ErasureReceipt>),
     Done {
         failed: usize,
     },
@@ -280,7 +280,7 @@ fn answer_replay(engine: &Engine, sink: &str, again: Again, caller: u32) -> Even
 fn answer_prune(engine: &Engine, caller: u32) -> Event {
     match block_in_place(|| prune(&engine.configuration, &engine.checkpoint)) {
         Ok(pruned) => {
-            let Pruned { days, used } = pruned;
+            let Pruned { days, used_bytes: used } = pruned;
             tracing::info!(
                 days,
                 used,
@@ -306,7 +306,7 @@ fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
     let forget = || engine.meters.maintain(|| engine.checkpoint.forget(id, now_ms));
     match block_in_place(forget) {
         Ok(forgotten) => {
-            if let Some(Forgotten { snapshots, .. }) = &forgotten {
+            if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
                 tracing::info!(
                     tenant,
                     snapshots,

@@ -5,7 +5,7 @@ use super::{
     deliverer::{Catalogs, compared_to},
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Stored, StoredEntry, Wanted},
+    checkpoint::{Checkpoint, CheckpointError, LogEntry, ReadRequest, StoredSnapshot},
     clock,
     config::SinkPlan,
     derive::{Entry, Records, Rules},
@@ -44,11 +44,11 @@ pub fn estimate(
     let mut catalogs = Catalogs::default();
     for tenant in tenants {
         let from = match pending.iter().find(|pending| pending.tenant == tenant.id) {
-            Some(pending) => (pending.at.seq, pending.floor),
+            Some(pending) => (pending.at.seq, pending.first_day),
             None if known => continue,
             None => (1, super::first_day(plan)),
         };
-        let days = checkpoint.extent(tenant.id, from.0, from.1)?;
+        let days = checkpoint.count_snapshots(tenant.id, from.0, from.1)?;
         if days == 0 {
             continue;
         }
@@ -69,25 +69,25 @@ fn samples(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,
-) -> Result<Vec<StoredEntry>, CheckpointError> {
+) -> Result<Vec<StoredSnapshot>, CheckpointError> {
     let newest = checkpoint.next_seq(tenant.id)?;
-    let wanted = Wanted {
+    let wanted = ReadRequest {
         tenant: tenant.id,
         // Observations may stand behind the newest day.
-        seq: newest.saturating_sub(20),
-        last: newest,
-        floor: Day::of(clock::now()).plus(-400),
-        ceiling: None,
-        bytes: usize::MAX,
-        bases: plan.selection.needs_base(),
-        observations: false,
+        first_seq: newest.saturating_sub(20),
+        last_seq: newest,
+        first_day: Day::of(clock::now()).plus(-400),
+        last_day: None,
+        max_bytes: usize::MAX,
+        with_bases: plan.selection.needs_base(),
+        with_observations: false,
     };
     let read = checkpoint.read(&wanted)?;
-    let mut days: Vec<StoredEntry> = read
+    let mut days: Vec<StoredSnapshot> = read
         .into_iter()
         .filter_map(|stored| match stored {
-            Stored::Snapshot(entry) => Some(*entry),
-            Stored::Observation(_) => None,
+            LogEntry::Snapshot(entry) => Some(*entry),
+            LogEntry::Observation(_) => None,
         })
         .collect();
     let newest = days.pop();
@@ -99,7 +99,7 @@ fn weigh(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,
-    stored: &StoredEntry,
+    stored: &StoredSnapshot,
     catalogs: &mut Catalogs,
     formatter: &mut Formatter,
 ) -> Result<(u64, u64), CheckpointError> {

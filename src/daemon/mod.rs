@@ -138,7 +138,7 @@ impl Engine {
         for plan in &configuration.tenants {
             let id = match &plan.id {
                 TenantName::Guid(id) => Some(*id),
-                TenantName::Domain(domain) => checkpoint.resolved(domain)?,
+                TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain)?,
             };
             if let Some(id) = id
                 && let Some(other) =
@@ -250,7 +250,7 @@ impl Engine {
             let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
             self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
-            self.checkpoint.want_observations(&sink.name, sink.selection.quality)?;
+            self.checkpoint.set_receives_observations(&sink.name, sink.selection.quality)?;
         }
         Ok(())
     }
@@ -315,16 +315,16 @@ impl Engine {
     fn let_go(&self) {
         let today = Day::of(clock::now());
         let pruned = tokio::task::block_in_place(|| {
-            if self.checkpoint.pruned_on()? == Some(today) {
+            if self.checkpoint.last_prune_day()? == Some(today) {
                 return Ok(Pruned::default());
             }
             let pruned = prune(&self.configuration, &self.checkpoint)?;
-            self.checkpoint.set_pruned(today)?;
+            self.checkpoint.set_last_prune_day(today)?;
             Ok::<_, CheckpointError>(pruned)
         });
         match pruned {
             Ok(Pruned { days: 0, .. }) => {}
-            Ok(Pruned { days, used }) => {
+            Ok(Pruned { days, used_bytes: used }) => {
                 tracing::info!(days, used, "texts past their time are gone");
             }
             Err(error) => {
@@ -347,9 +347,9 @@ pub fn prune(
     let today = Day::of(clock::now());
     let before = today.plus(-configuration.retention_days);
     let pruned = checkpoint.prune(before, configuration.max_size, today)?;
-    if let Some(most) = configuration.max_size.filter(|most| pruned.used > *most) {
+    if let Some(most) = configuration.max_size.filter(|most| pruned.used_bytes > *most) {
         tracing::error!(
-            used = pruned.used,
+            used = pruned.used_bytes,
             max_size = most,
             "the checkpoint is larger than `state.max_size`: what is left is wanted still, by a sink or for the newest 90 days"
         );
@@ -429,7 +429,7 @@ pub fn host_name() -> String {
 pub fn known(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
     let id = match &plan.id {
         TenantName::Guid(id) => Some(*id),
-        TenantName::Domain(domain) => checkpoint.resolved(domain).ok().flatten(),
+        TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain).ok().flatten(),
     };
     id.map(|id| tenant_of(plan, id))
 }

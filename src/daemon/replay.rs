@@ -35,7 +35,7 @@ impl Engine {
             return Err(ReplayError::NoSink(sink.to_owned()));
         }
         let queued = match again {
-            Again::Rejected => block_in_place(|| self.checkpoint.retry_letters(sink))?,
+            Again::Rejected => block_in_place(|| self.checkpoint.retry_dead_letters(sink))?,
             Again::Days(first, last) => {
                 let day = |number| Day::from_number(number).ok_or(ReplayError::NoDay);
                 let (first, last) = (day(first)?, day(last)?);

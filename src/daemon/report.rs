@@ -2,7 +2,7 @@
 
 use super::deliverer::{Catalogs, compared_to};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, PastEntry, in_force},
+    checkpoint::{Checkpoint, CheckpointError, PastEntry, baseline_in_force},
     config::TenantPlan,
     derive::Entry,
     model::{Baseline, Tenant},
@@ -33,7 +33,7 @@ impl<'a> Reporter<'a> {
         let mut building = Building::new(tenant.clone(), window, detail);
         let (mut seq, mut newest) = (0, None);
         loop {
-            let entries = self.checkpoint.past(tenant.id, window.first, seq)?;
+            let entries = self.checkpoint.past_entries(tenant.id, window.first, seq)?;
             let Some(last) = entries.last() else { break };
             seq = last.snapshot.seq;
             for entry in &entries {
@@ -45,7 +45,7 @@ impl<'a> Reporter<'a> {
         }
         let catalog = self.catalogs.get(self.checkpoint, newest)?;
         let missing = self.checkpoint.missing_days(tenant.id)?;
-        Ok(building.finish(&catalog, in_force(&baselines, u64::MAX), &plan.rules, |day| {
+        Ok(building.finish(&catalog, baseline_in_force(&baselines, u64::MAX), &plan.rules, |day| {
             missing.iter().any(|missing| missing.day == day && !missing.absent)
         }))
     }
@@ -59,7 +59,7 @@ impl<'a> Reporter<'a> {
         past: &PastEntry,
     ) -> Result<(), CheckpointError> {
         let (own, then) = self.catalogs.pair(self.checkpoint, past.catalog, &past.context)?;
-        let baseline = in_force(baselines, past.snapshot.seq);
+        let baseline = baseline_in_force(baselines, past.snapshot.seq);
         let entry = Entry {
             tenant,
             snapshot: &past.snapshot,

@@ -63,7 +63,7 @@ pub(super) async fn notify_systemd(current: watch::Receiver<Arc<Engine>>) {
 /// What is going on, in a sentence; `None` if the checkpoint is busy, and this is not to `wait`: who
 /// feeds the watchdog does not.
 fn sentence(engine: &Engine, wait: bool) -> Option<String> {
-    let outline = match block_in_place(|| engine.checkpoint.outline(wait)) {
+    let outline = match block_in_place(|| engine.checkpoint.status_summary(wait)) {
         Ok(outline) => outline?,
         Err(error) => return Some(format!("The checkpoint cannot be read: {}", chain(&error))),
     };

@@ -2,8 +2,8 @@
 
 use super::{Origin, Seen};
 use crate::{
+    compressed::CompressedText,
     model::{Day, DayFacts, Observation, Phase, Snapshot, TenantId, What},
-    packed::Packed,
 };
 
 /// A snapshot that was not believed.
@@ -55,7 +55,7 @@ pub fn accept(
     }
     let facts = DayFacts::of(snapshot)
         .ok_or_else(|| refuse(What::Implausible, "the snapshot names no day".to_owned()))?;
-    let body = Packed::of(body)
+    let body = CompressedText::compress(body)
         .map_err(|_| refuse(What::Implausible, "the snapshot cannot be packed".to_owned()))?;
     let snapshot_id = snapshot.id.as_ref().to_owned();
     Ok(Seen { snapshot_id, facts, body, partial: false, observed_ms, origin })

@@ -12,8 +12,8 @@ pub use noticed::observations;
 pub use plan::plan;
 
 use crate::{
+    compressed::CompressedText,
     model::{Day, DayFacts},
-    packed::Packed,
 };
 
 /// A snapshot, decoded, and found to be this tenant's.
@@ -22,7 +22,7 @@ pub struct Seen {
     pub snapshot_id: String,
     pub facts: DayFacts,
     /// As sent.
-    pub body: Packed,
+    pub body: CompressedText,
     /// Microsoft said that something is missing in it.
     pub partial: bool,
     /// When it was read, in milliseconds since 1970-01-01.

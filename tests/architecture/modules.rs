@@ -8,17 +8,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("net", &[]),
-    ("packed", &[]),
+    ("compressed", &[]),
     ("model", &[]),
     ("schedule", &["model"]),
     ("wire", &["model"]),
-    ("ledger", &["model", "packed"]),
+    ("ledger", &["model", "compressed"]),
     ("derive", &["model"]),
     ("format", &["model"]),
     ("report", &["derive", "format", "model"]),
     ("telemetry", &["clock"]),
     ("settings", &["error", "model"]),
-    ("checkpoint", &["error", "model", "packed"]),
+    ("checkpoint", &["error", "model", "compressed"]),
     ("source", &["clock", "error", "model", "net", "settings", "wire"]),
     ("sink", &["clock", "error", "format", "model", "net", "settings"]),
     (
@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ledger",
             "model",
             "net",
-            "packed",
+            "compressed",
             "report",
             "schedule",
             "sink",
@@ -78,7 +78,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Modules without I/O, without a clock and without an asynchronous runtime.
-const PURE: &[&str] = &["model", "wire", "ledger", "derive", "format", "schedule", "packed"];
+const PURE: &[&str] = &["model", "wire", "ledger", "derive", "format", "schedule", "compressed"];
 
 /// Paths that a pure module may not name.
 const IMPURE: &[&str] = &[

@@ -74,7 +74,8 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     ("tests/golden/", &[]),
     ("tests/vectors/", &[]),
     // Published names of old database versions, and the migration that renames them.
-    ("src/checkpoint/schema", &["catalogue", "owed"]),
+    ("src/checkpoint/schema", &["catalogue", "owed", "proof"]),
+    ("src/checkpoint/tests/downgrade-to-1.sql", &["catalogue", "owed", "proof"]),
     ("CHANGELOG.md", &["catalogue"]),
     ("tests/servers/go.", &[]),
 ];

@@ -366,7 +366,7 @@ fn a_sink_cannot_go_on_as_one_that_there_is() {
     workspace.file_sink("third");
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("sink `old` cannot go on as `new`"), "{}", run.stderr);
+    assert!(run.stderr.contains("cannot rename sink `old` to `new`"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 2, "nothing was changed");
 }
 

@@ -1,5 +1,6 @@
-//! Killed at random while polling and delivering, a hundred times and more. Nothing is missing,
-//! repeats are at most what was on its way at each sink and kill, none in Kafka, and no line is torn.
+//! Kills the process at random while it polls and delivers, at least a hundred times. No record may
+//! be missing, no line may be torn, and each kill may repeat at most the records in flight: none in
+//! Kafka and in the file.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,12 +21,12 @@ use crate::{
 
 const KILLS: u32 = 100;
 
-/// Records that may be on their way to each sink: the limits that its plan states.
-const BATCHES: [(&str, usize); 4] =
+/// How many records can be in flight to each sink: the number of batches times their size.
+const MAX_IN_FLIGHT: [(&str, usize); 4] =
     [("local", 0), ("siem", 3 * 2_000), ("splunk", 16 * 1_000), ("lake", 0)];
 
 #[test]
-fn killed_at_random_nothing_is_lost() {
+fn loses_no_record_when_killed_at_random() {
     let mut kills = 0;
     let mut round = 0;
     while kills < KILLS {
@@ -34,15 +35,17 @@ fn killed_at_random_nothing_is_lost() {
     }
 }
 
-/// One checkpoint from nothing to ninety days, killed on the way again and again.
+/// Fills one checkpoint with ninety days while the process is killed again and again. Returns the
+/// number of kills.
 fn one_round(round: u32) -> u32 {
     let topic = format!("crash-{round}");
     broker().create_topic(&topic, 1 << 20);
     let (rsyslog, hec) = (Rsyslog::new(), Hec::new());
-    // Every other time with acknowledgement.
+    // Every other round uses indexer acknowledgement.
     if round % 2 == 1 {
         hec.acknowledge(1);
     }
+
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
     workspace
@@ -54,12 +57,13 @@ fn one_round(round: u32) -> u32 {
         "lake",
         &format!("type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"", broker().address),
     );
+
     let mut kills = 0;
     loop {
         let mut process = workspace.spawn(&["once"]);
-        // Ever later on average, so that each round gets through in the end.
-        let patience = Duration::from_millis(fastrand::u64(10..120 + 40 * u64::from(kills)));
-        std::thread::sleep(patience);
+        // The average time grows with each kill, so that the round finishes in the end.
+        let lifetime = Duration::from_millis(fastrand::u64(10..120 + 40 * u64::from(kills)));
+        std::thread::sleep(lifetime);
         if process.is_running() {
             process.kill();
             kills += 1;
@@ -69,40 +73,45 @@ fn one_round(round: u32) -> u32 {
             break;
         }
     }
+
     let expected = records(&file);
-    let wanted = counts(ids(&expected));
+    let expected_ids = counts(ids(&expected));
     assert!(expected.len() > 20_000);
     let mut messages = rsyslog.expect(expected.len());
-    // What came twice counts among so many: the last ones may be still on their way.
-    eventually("rsyslog has written all of them", || {
+    // The expected number can be reached early because of repeated records, so wait for the
+    // distinct ones.
+    eventually("rsyslog has written all records", || {
         messages = rsyslog.messages();
-        cef_ids(&messages).iter().collect::<HashSet<_>>().len() >= wanted.len()
+        cef_ids(&messages).iter().collect::<HashSet<_>>().len() >= expected_ids.len()
     });
     let kafka: Vec<serde_json::Value> = broker()
         .consume(&topic)
         .iter()
         .map(|m| serde_json::from_slice(&m.payload).unwrap())
         .collect();
-    let arrived = HashMap::from([
-        ("local", wanted.clone()),
+    let received = HashMap::from([
+        ("local", expected_ids.clone()),
         ("siem", counts(cef_ids(&messages).iter().map(String::as_str))),
         ("splunk", counts(hec.ids().iter().map(String::as_str))),
         ("lake", counts(ids(&kafka))),
     ]);
-    for (sink, batch) in BATCHES {
-        let got = &arrived[sink];
-        let missing: Vec<&String> = wanted.keys().filter(|id| !got.contains_key(*id)).collect();
+
+    for (sink, in_flight) in MAX_IN_FLIGHT {
+        let received_ids = &received[sink];
+        let missing: Vec<&String> =
+            expected_ids.keys().filter(|id| !received_ids.contains_key(*id)).collect();
         assert!(
             missing.is_empty(),
-            "round {round}: {sink} lacks {} records after {kills} kills",
+            "round {round}: {} records are missing in {sink} after {kills} kills",
             missing.len()
         );
-        let repeats: usize = got.values().map(|count| count - 1).sum();
+
+        let repeats: usize = received_ids.values().map(|count| count - 1).sum();
         assert!(
-            repeats <= batch * kills as usize,
+            repeats <= in_flight * kills as usize,
             "round {round}: {sink} has {repeats} repeats after {kills} kills"
         );
-        assert_eq!(got.len(), wanted.len(), "{sink} has records that were never issued");
+        assert_eq!(received_ids.len(), expected_ids.len(), "{sink} has unknown event IDs");
     }
     kills
 }

@@ -1,4 +1,5 @@
-//! What the checkpoint lets go of: texts past their time or beyond its size, and tenants that are to be forgotten.
+//! Data that the checkpoint removes: bodies past their retention or above the size limit, and
+//! tenants that an operator erases.
 
 use crate::{
     state::{query, sql, with_days},
@@ -6,23 +7,30 @@ use crate::{
 };
 
 #[test]
-fn forgetting_that_was_cut_off_goes_on_with_the_same_receipt() {
+fn completes_an_interrupted_erasure_with_its_receipt() {
     let (mut workspace, _) = with_days(5);
     let forget =
         |workspace: &Workspace| workspace.run(&["state", "forget", "--tenant", TENANT, "--yes"]);
     let configuration = workspace.configuration().replace(TENANT, OTHER);
     workspace.literal = Some(configuration);
-    // Somebody reads for longer than we wait: what is erased is still on the disk.
+
+    // Another process reads for longer than the command waits, so erased data is still on disk.
     let reader = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM entry").unwrap();
-    let cut = forget(&workspace);
-    assert_eq!(cut.code, 1, "{}", cut.stdout);
-    assert!(cut.stderr.contains("say `state forget` once more"), "{}", cut.stderr);
+    let interrupted = forget(&workspace);
+    assert_eq!(interrupted.code, 1, "{}", interrupted.stdout);
+    assert!(
+        interrupted.stderr.contains("hint: run `state forget` again"),
+        "{}",
+        interrupted.stderr
+    );
     drop(reader);
+
     let run = forget(&workspace);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains("\"snapshots\": 5"), "{}", run.stdout);
-    assert_eq!(forget(&workspace).code, 2, "nothing is known of it any more");
+    assert_eq!(forget(&workspace).code, 2, "the tenant does not exist any more");
+
     for file in ["checkpoint.db", "checkpoint.db-wal", "cursors.json"] {
         let bytes = std::fs::read(workspace.state().join(file)).unwrap_or_default();
         assert!(!crate::support::contains(&bytes, TENANT), "{file}");
@@ -30,7 +38,7 @@ fn forgetting_that_was_cut_off_goes_on_with_the_same_receipt() {
 }
 
 #[test]
-fn pruning_spares_what_is_unsent_new_or_leaned_on() {
+fn pruning_keeps_unsent_bodies() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 20".to_owned();
     let file = workspace.file_sink("local");
@@ -39,11 +47,13 @@ fn pruning_spares_what_is_unsent_new_or_leaned_on() {
     assert_eq!(workspace.run(&["once"]).code, 1);
     let bodies =
         || query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NOT NULL");
-    // As if all of it had happened 500 days earlier.
+
+    // All entries are moved 500 days into the past.
     sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
     let run = workspace.run_ok(&["state", "prune"]);
     assert!(run.stdout.starts_with("the texts of 0 days were let go"), "{}", run.stdout);
-    assert_eq!(bodies(), 20, "one sink has had none of them");
+    assert_eq!(bodies(), 20, "one sink has not received any of them");
+
     sql(
         &workspace,
         "UPDATE cursor SET seq = 11 WHERE sink = (SELECT id FROM sink WHERE name = 'far')",
@@ -52,12 +62,12 @@ fn pruning_spares_what_is_unsent_new_or_leaned_on() {
     assert!(run.stdout.starts_with("the texts of 10 days were let go"), "{}", run.stdout);
     assert_eq!(bodies(), 10);
     workspace.run_ok(&["state", "verify"]);
-    assert_eq!(workspace.status()["tenants"][0]["days"], 20, "facts stay");
+    assert_eq!(workspace.status()["tenants"][0]["days"], 20, "facts are kept");
     assert_eq!(summaries(&file), 20);
 }
 
 #[test]
-fn a_limit_of_size_lets_go_earlier_and_the_newest_days_stay() {
+fn size_limit_prunes_all_but_the_newest_days() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     workspace.file_sink("local");
@@ -66,22 +76,25 @@ fn a_limit_of_size_lets_go_earlier_and_the_newest_days_stay() {
         &workspace,
         "UPDATE entry SET day = day - 100 WHERE seq <= 6; UPDATE cursor SET floor = floor - 200",
     );
+
     let configuration =
         workspace.configuration().replace("[state]\n", "[state]\nmax_size = \"1KiB\"\n");
     workspace.literal = Some(configuration);
+
     let run = workspace.run_ok(&["state", "prune"]);
     assert!(run.stdout.starts_with("the texts of 6 days were let go"), "{}", run.stdout);
     assert!(run.stderr.contains("larger than `state.max_size`"), "{}", run.stderr);
 }
 
 #[test]
-fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
+fn erases_a_tenant_completely_and_prints_a_receipt() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     workspace.tenants.push(("fabrikam", OTHER));
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("both are there", || summaries(&file) == 10);
+    eventually("the days of both tenants are sent", || summaries(&file) == 10);
+
     let forget = ["state", "forget", "--tenant", OTHER, "--yes"];
     let run = workspace.run(&forget);
     assert_eq!(run.code, 2);
@@ -89,15 +102,17 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
 
     workspace.tenants.pop();
     workspace.write_configuration();
-    let still = workspace.run(&forget);
-    assert_eq!(still.code, 1);
-    assert!(still.stderr.contains("the daemon still reads this tenant"), "{}", still.stderr);
+    let active = workspace.run(&forget);
+    assert_eq!(active.code, 1);
+    assert!(active.stderr.contains("the daemon still reads this tenant"), "{}", active.stderr);
+
     daemon.signal("HUP");
-    let asked = workspace.run(&forget[..4]);
-    assert_eq!(asked.code, 1);
-    assert!(asked.stderr.contains("nothing is erased yet"), "{}", asked.stderr);
+    let unconfirmed = workspace.run(&forget[..4]);
+    assert_eq!(unconfirmed.code, 1);
+    assert!(unconfirmed.stderr.contains("nothing is erased yet"), "{}", unconfirmed.stderr);
+
     let mut receipt = String::new();
-    eventually("the daemon goes on without it, and erases it", || {
+    eventually("the daemon has reloaded and erases the tenant", || {
         let run = workspace.run(&forget);
         receipt = run.stdout;
         run.code == 0
@@ -105,15 +120,20 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
     assert_eq!(receipt["erased"]["tenant"], OTHER);
     assert_eq!(receipt["erased"]["snapshots"], 5);
+
     workspace.run_ok(&["backfill", "--days", "6"]);
-    eventually("the other goes on", || summaries(&file) == 11);
+    eventually("the other tenant is still sent", || summaries(&file) == 11);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 
     for entry in std::fs::read_dir(workspace.state()).unwrap() {
         let path = entry.unwrap().path();
         let content = std::fs::read(&path).unwrap();
-        assert!(!crate::support::contains(&content, OTHER), "a trace is in {}", path.display());
+        assert!(
+            !crate::support::contains(&content, OTHER),
+            "the GUID is still in {}",
+            path.display()
+        );
     }
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(workspace.status()["tenants"].as_array().unwrap().len(), 1);
@@ -124,19 +144,20 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
 }
 
 #[test]
-fn a_round_lets_go_of_what_is_past_its_time_too() {
+fn once_prunes_expired_bodies() {
     let (workspace, _) = with_days(5);
     sql(
         &workspace,
         "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500; DELETE FROM meta WHERE key = 'pruned'",
     );
+
     workspace.run_ok(&["once"]);
     let old = "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NOT NULL AND seq <= 5";
     assert_eq!(query(&workspace, old), 0);
 }
 
 #[test]
-fn a_tenant_that_is_no_longer_configured_owes_nothing() {
+fn status_ignores_errors_of_removed_tenants() {
     let (workspace, _) = with_days(3);
     assert_eq!(workspace.run(&["status"]).code, 0);
     sql(
@@ -148,9 +169,10 @@ fn a_tenant_that_is_no_longer_configured_owes_nothing() {
     assert!(run.stdout.contains("(not configured)"), "{}", run.stdout);
 }
 
-/// Each text that went had the whole log read for it: at a thousand tenants, minutes for a few hundred.
+/// Regression: each pruned body scanned the whole log, which took minutes for a few hundred bodies
+/// at a thousand tenants.
 #[test]
-fn letting_go_of_texts_looks_them_up() {
+fn pruning_uses_indexes() {
     let (workspace, _) = with_days(1);
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     for (statement, index) in [
@@ -158,7 +180,7 @@ fn letting_go_of_texts_looks_them_up() {
         ("SELECT 1 FROM entry WHERE catalog = 7", "entry_catalog"),
         (
             "SELECT 1 FROM entry e WHERE e.day < 7 AND e.kind = 1 AND e.body IS NOT NULL ORDER BY e.day LIMIT 500",
-            "entry_text",
+            "entry_body_day",
         ),
     ] {
         let plan: String = connection

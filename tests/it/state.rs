@@ -1,4 +1,4 @@
-//! Care of the checkpoint: looked at, copied, brought back, repaired, exported.
+//! The `state` commands: verify, backup, restore, repair and export.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use secure_score_forwarder::{clock, model::Day};
 
 use crate::support::{TENANT, Workspace, counts, eventually, fs, ids, records, scores, summaries};
 
+/// A workspace after one `once` that has read this many days, and the path of its file sink.
 pub fn with_days(days: u32) -> (Workspace, PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = format!("initial_backfill_days = {days}");
@@ -14,31 +15,36 @@ pub fn with_days(days: u32) -> (Workspace, PathBuf) {
     (workspace, file)
 }
 
-/// Runs SQL on the database behind the program's back.
+/// Runs SQL on the database without the program.
 pub fn sql(workspace: &Workspace, statement: &str) {
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.execute_batch(statement).unwrap();
 }
 
+/// Reads one number from the database.
 pub fn query(workspace: &Workspace, statement: &str) -> i64 {
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.query_row(statement, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
-fn verify_reads_everything_and_finds_what_is_not_as_it_was_written() {
+fn verify_reports_every_kind_of_damage() {
     let (workspace, _) = with_days(5);
     let run = workspace.run_ok(&["state", "verify"]);
     assert!(run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalog and "), "{}", run.stdout);
     assert!(run.stdout.ends_with("all as it was written\n"), "{}", run.stdout);
-    for (harm, found) in [
+
+    for (damage, finding) in [
         (
             "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
-            "its facts do not fit their digest",
+            "the facts do not match their digest",
         ),
         ("UPDATE body SET bytes = zeroblob(40) WHERE id = 1", "a stored body cannot be read"),
-        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is beyond its log"),
-        ("DELETE FROM entry WHERE seq = 3", "its log has 4 entries, and goes to 5"),
+        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is outside of the log"),
+        (
+            "DELETE FROM entry WHERE seq = 3",
+            "the log is inconsistent: 4 entries, last `seq` 5, next `seq` 6",
+        ),
         ("UPDATE catalog SET members = zeroblob(9)", "catalog 1 cannot be read"),
         ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "profile 2 cannot be read"),
         ("UPDATE profile SET digest = zeroblob(32) WHERE id = 2", "profile 2 cannot be read"),
@@ -53,21 +59,27 @@ fn verify_reads_everything_and_finds_what_is_not_as_it_was_written() {
         ),
     ] {
         let (workspace, _) = with_days(5);
-        sql(&workspace, harm);
+        sql(&workspace, damage);
         let run = workspace.run(&["state", "verify"]);
-        assert_eq!(run.code, 3, "{harm}: {}", run.stdout);
-        assert!(run.stdout.contains(found), "{harm}: {}", run.stdout);
+        assert_eq!(run.code, 3, "{damage}: {}", run.stdout);
+        assert!(run.stdout.contains(finding), "{damage}: {}", run.stdout);
         assert!(run.stderr.contains("`state repair`"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_damaged_body_is_let_go_and_read_again() {
+fn repair_removes_a_damaged_body_and_requests_its_day() {
     let (mut workspace, _) = with_days(5);
     sql(&workspace, "UPDATE body SET bytes = zeroblob(40) WHERE id = 1");
     let late = workspace.file_sink("late");
-    let stuck = workspace.run(&["once"]);
-    assert_eq!((stuck.code, summaries(&late)), (1, 0), "the log is set aside: {}", stuck.stderr);
+    let blocked = workspace.run(&["once"]);
+    assert_eq!(
+        (blocked.code, summaries(&late)),
+        (1, 0),
+        "the tenant is skipped: {}",
+        blocked.stderr
+    );
+
     let run = workspace.run_ok(&["state", "repair"]);
     let day = Day::of(clock::now()).plus(-4);
     assert!(
@@ -79,10 +91,12 @@ fn a_damaged_body_is_let_go_and_read_again() {
         run.stderr
     );
     assert_eq!(run.stdout, "the checkpoint is sound\n");
-    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0, "nobody needs it");
+    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0);
+
     workspace.run_ok(&["once"]);
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NULL"), 0);
+
     let replayed = workspace.run_ok(&[
         "replay",
         "--sink",
@@ -93,6 +107,7 @@ fn a_damaged_body_is_let_go_and_read_again() {
         &day.to_string(),
     ]);
     assert!(replayed.stderr.contains("day"), "{}", replayed.stderr);
+
     let days: std::collections::BTreeSet<String> = records(&late)
         .iter()
         .filter(|record| record["kind"] == "summary")
@@ -101,10 +116,10 @@ fn a_damaged_body_is_let_go_and_read_again() {
     assert_eq!(days.len(), 5, "{days:?}");
 }
 
-/// One small fault costs no history.
+/// A repair of one small fault must not lose any other data.
 #[test]
-fn faults_are_mended_one_by_one_and_the_rest_stays() {
-    for (harm, said) in [
+fn repair_keeps_all_intact_data() {
+    for (damage, message) in [
         ("UPDATE entry SET facts = zeroblob(9) WHERE seq = 2", "the facts of 1 day were made anew"),
         (
             "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
@@ -126,36 +141,40 @@ fn faults_are_mended_one_by_one_and_the_rest_stays() {
         let (workspace, file) = with_days(5);
         let before = records(&file);
         let id = workspace.status()["checkpoint_id"].clone();
-        sql(&workspace, harm);
+
+        sql(&workspace, damage);
         let run = workspace.run_ok(&["state", "repair"]);
-        assert_eq!(run.stdout, "the checkpoint is sound\n", "{harm}");
-        assert!(run.stderr.contains(said), "{harm}: {}", run.stderr);
+        assert_eq!(run.stdout, "the checkpoint is sound\n", "{damage}");
+        assert!(run.stderr.contains(message), "{damage}: {}", run.stderr);
+
         workspace.run(&["once"]);
         workspace.run_ok(&["state", "verify"]);
         let status = workspace.status();
         assert_eq!((&status["checkpoint_id"], &status["tenants"][0]["days"]), (&id, &5.into()));
-        assert!(records(&file).starts_with(&before), "{harm}");
-        assert!(counts(ids(&records(&file))).values().all(|times| *times == 1), "{harm}");
+        assert!(records(&file).starts_with(&before), "{damage}");
+        assert!(counts(ids(&records(&file))).values().all(|times| *times == 1), "{damage}");
     }
 }
 
 #[test]
-fn what_cannot_be_mended_is_set_aside_only_if_that_is_asked() {
+fn repair_sets_aside_only_on_request() {
     let (workspace, _) = with_days(5);
     sql(&workspace, "DELETE FROM entry WHERE seq = 3");
     let run = workspace.run(&["state", "repair"]);
     assert_eq!(run.code, 3, "{}", run.stderr);
     assert!(run.stderr.contains("`state repair --set-aside` begins anew"), "{}", run.stderr);
-    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was touched");
+    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was changed");
+
     let run = workspace.run_ok(&["state", "repair", "--set-aside"]);
     assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
 }
 
 #[test]
-fn a_restore_brings_what_lay_in_the_log_of_what_it_reads() {
+fn restore_includes_the_write_ahead_log() {
     let (workspace, _) = with_days(5);
-    // As a power cut leaves it: the last commits are in the write-ahead log only.
+
+    // After a power cut, the last commits are in the write-ahead log only.
     let copy = workspace.path("cut.db");
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
@@ -168,7 +187,8 @@ fn a_restore_brings_what_lay_in_the_log_of_what_it_reads() {
     }
     drop(connection);
     sql(&workspace, "UPDATE tenant SET failures = 0");
-    // Left by a restore that was cut off.
+
+    // A restore that was interrupted leaves such a file.
     fs(workspace.state().join("checkpoint.db.restored-wal"), "of another one");
     workspace.run_ok(&["state", "restore", &copy.display().to_string()]);
     assert_eq!(query(&workspace, "SELECT max(failures) FROM tenant"), 7);
@@ -176,32 +196,40 @@ fn a_restore_brings_what_lay_in_the_log_of_what_it_reads() {
 }
 
 #[test]
-fn a_database_beyond_mending_is_set_aside_and_nothing_is_sent_again() {
+fn repair_of_a_damaged_file_sends_nothing_twice() {
     let (workspace, file) = with_days(5);
     let before = std::fs::read_to_string(&file).unwrap();
+
     let database = workspace.state().join("checkpoint.db");
     let mut bytes = std::fs::read(&database).unwrap();
     bytes[4_096..40_960].fill(0xff);
     std::fs::write(&database, bytes).unwrap();
-    let refused = workspace.run(&["once"]);
-    assert_eq!(refused.code, 3);
-    assert!(refused.stderr.contains("`state repair` sets it aside"), "{}", refused.stderr);
+    let rejected = workspace.run(&["once"]);
+    assert_eq!(rejected.code, 3);
+    assert!(
+        rejected.stderr.contains("run `state repair`, which sets the file aside"),
+        "{}",
+        rejected.stderr
+    );
+
     let run = workspace.run_ok(&["state", "repair"]);
     assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
     let after = records(&file);
-    assert!(counts(ids(&after)).values().all(|times| *times <= 1), "nothing came twice");
-    assert!(std::fs::read_to_string(&file).unwrap().starts_with(&before), "and nothing was cut");
+    assert!(counts(ids(&after)).values().all(|times| *times <= 1), "no record is sent twice");
+    let content = std::fs::read_to_string(&file).unwrap();
+    assert!(content.starts_with(&before), "the file is not truncated");
 }
 
 #[test]
-fn a_backup_beside_the_daemon_comes_back_under_an_id_of_its_own() {
+fn restores_a_backup_of_a_running_daemon() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("five days are there", || summaries(&file) == 5);
-    eventually("and confirmed", || workspace.is_delivered());
+    eventually("five days are sent", || summaries(&file) == 5);
+    eventually("five days are acknowledged", || workspace.is_delivered());
+
     let backup = workspace.path("backup.db");
     let path = backup.display().to_string();
     let run = workspace.run_ok(&["state", "backup", &path]);
@@ -211,11 +239,12 @@ fn a_backup_beside_the_daemon_comes_back_under_an_id_of_its_own() {
     assert_eq!(
         workspace.run(&["state", "backup", &path]).code,
         2,
-        "a file that is there is not overwritten"
+        "an existing file is not overwritten"
     );
-    // What comes after the backup is known to the cursor file only.
+
+    // Only the second cursor file contains what is sent after the backup.
     workspace.run_ok(&["backfill", "--days", "9"]);
-    eventually("nine days are there", || summaries(&file) == 9);
+    eventually("nine days are sent", || summaries(&file) == 9);
     let locked = workspace.run(&["state", "restore", &path]);
     assert_eq!(locked.code, 3);
     assert!(locked.stderr.contains("held by another process"), "{}", locked.stderr);
@@ -230,14 +259,15 @@ fn a_backup_beside_the_daemon_comes_back_under_an_id_of_its_own() {
     assert_ne!(status["checkpoint_id"], lost);
     assert_eq!(status["tenants"][0]["days"], 5);
     workspace.run_ok(&["state", "verify"]);
+
     workspace.run_ok(&["once"]);
     let all = records(&file);
-    assert!(counts(ids(&all)).values().all(|times| *times == 1), "nothing came twice");
-    assert_eq!(summaries(&file), 9, "and nothing was cut from the file");
+    assert!(counts(ids(&all)).values().all(|times| *times == 1), "no record is sent twice");
+    assert_eq!(summaries(&file), 9, "the file is not truncated");
 }
 
 #[test]
-fn what_is_no_backup_is_refused_and_changes_nothing() {
+fn rejects_invalid_backups_and_newer_checkpoints() {
     let (workspace, _) = with_days(3);
     let before = workspace.status();
     for (name, content) in [("text", "not a database, but long enough to look at"), ("empty", "")] {
@@ -246,6 +276,7 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
         assert_eq!(run.code, 2, "{name}: {}", run.stdout);
         assert_eq!(workspace.status(), before);
     }
+
     sql(&workspace, "PRAGMA user_version = 99");
     for command in
         [&["once"][..], &["status"], &["state", "verify"], &["state", "backup", "/nonexistent/x"]]
@@ -253,7 +284,7 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
         let run = workspace.run(command);
         assert_eq!(run.code, 3, "{command:?}: {}", run.stderr);
         assert!(
-            run.stderr.contains("of version 99, which only a newer release can read"),
+            run.stderr.contains("has version 99, which requires a newer release"),
             "{}",
             run.stderr
         );
@@ -261,10 +292,11 @@ fn what_is_no_backup_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_exported_can_be_imported() {
+fn imports_an_export_with_equal_event_ids() {
     let (workspace, file) = with_days(6);
     let run = workspace.run_ok(&["state", "export"]);
     assert_eq!(run.stdout.lines().count(), 6);
+
     let today = Day::of(clock::now());
     let some = workspace.run_ok(&[
         "state",
@@ -277,7 +309,7 @@ fn what_is_exported_can_be_imported() {
         &today.plus(-1).to_string(),
     ]);
     assert_eq!(some.stdout.lines().count(), 2);
-    assert_eq!(workspace.run(&["state", "export", "--tenant", "nobody"]).code, 2);
+    assert_eq!(workspace.run(&["state", "export", "--tenant", "unknown"]).code, 2);
 
     let mut elsewhere = Workspace::new();
     elsewhere.extra = "initial_backfill_days = 1".to_owned();
@@ -286,47 +318,50 @@ fn what_is_exported_can_be_imported() {
     fs(elsewhere.path("saved.jsonl"), &run.stdout);
     elsewhere.run_ok(&["import", &elsewhere.path("saved.jsonl").display().to_string()]);
     elsewhere.run_ok(&["once"]);
-    let of = |path: &Path| {
+
+    let sorted_ids = |path: &Path| {
         let mut all: Vec<String> = ids(&scores(path)).map(str::to_owned).collect();
         all.sort();
         all
     };
-    assert_eq!(of(&file), of(&copy), "the same ids");
+    assert_eq!(sorted_ids(&file), sorted_ids(&copy));
 }
 
 #[test]
-fn what_is_set_aside_is_never_overwritten() {
+fn never_overwrites_a_database_set_aside() {
     let (workspace, _) = with_days(1);
     let backup = workspace.path("backup.db").display().to_string();
     workspace.run_ok(&["state", "backup", &backup]);
     for _ in 0..4 {
         workspace.run_ok(&["state", "restore", &backup]);
     }
-    let aside = std::fs::read_dir(workspace.state())
+
+    let set_aside = std::fs::read_dir(workspace.state())
         .unwrap()
         .filter(|entry| {
             let name = entry.as_ref().unwrap().file_name().into_string().unwrap();
             name.contains("before-restore-") && !name.ends_with("-wal") && !name.ends_with("-shm")
         })
         .count();
-    assert_eq!(aside, 4);
+    assert_eq!(set_aside, 4);
 }
 
-/// The checkpoint is not to be repaired for it.
+/// The hint about a damaged checkpoint must not appear: the checkpoint is intact, the backup is
+/// not.
 #[test]
-fn a_file_that_is_no_backup_is_named() {
+fn names_an_invalid_backup_without_suggesting_repair() {
     let (workspace, _) = with_days(1);
     for name in ["config.toml", "nowhere.db"] {
         let path = workspace.path(name).display().to_string();
         let run = workspace.run(&["state", "restore", &path]);
         assert_eq!(run.code, 2, "{}", run.stderr);
-        assert!(run.stderr.contains("is no backup that could be restored; nothing was changed"));
+        assert!(run.stderr.contains("is not a valid backup; nothing was changed"));
         assert!(!run.stderr.contains("state repair"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn a_fault_in_the_configuration_does_not_hide_the_status() {
+fn status_works_with_an_invalid_configuration() {
     let (mut workspace, _) = with_days(3);
     workspace.literal = Some(workspace.configuration().replace("path = ", "pfad = "));
     let run = workspace.run(&["status"]);

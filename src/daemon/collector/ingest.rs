@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{CatalogRead, PollAnswer, PollError, PollReport, not_before};
 use crate::{
     checkpoint::{
-        CatalogMember, CheckpointError, Enriched, EntryFlags, HeldDay, NewEntry, PollCommit,
+        CatalogMember, CheckpointError, EnrichedDay, EntryFlags, HeldDay, NewEntry, PollCommit,
         PollEnd,
     },
     clock,
@@ -88,7 +88,7 @@ impl Engine {
         let now = clock::now();
         let limit = i64::try_from(self.configuration.partial_hold.as_millis()).unwrap_or(i64::MAX);
         let overdue = |held: &HeldDay| now.as_millisecond() - held.since_ms >= limit;
-        if self.checkpoint.held(tenant.id)?.iter().any(overdue) {
+        if self.checkpoint.held_days(tenant.id)?.iter().any(overdue) {
             self.ingest(tenant, Case::default(), now)?;
             self.notify_log_grown();
         }
@@ -132,7 +132,7 @@ impl Engine {
         mut case: Case<'_>,
         now: Timestamp,
     ) -> Result<PollReport, CheckpointError> {
-        let held = self.checkpoint.held(tenant.id)?;
+        let held = self.checkpoint.held_days(tenant.id)?;
         let holding = Holding {
             catalog_whole: case.catalog_whole,
             since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
@@ -158,9 +158,9 @@ impl Engine {
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations,
-            asked_from: case.asked_from,
+            requested_from: case.asked_from,
             missing: missing(&plan, &case),
-            settled: plan.settled.clone(),
+            no_longer_missing: plan.settled.clone(),
             polled_back_to: case.polled_back_to,
             end: match &case.end {
                 None => PollEnd::NoPoll,
@@ -195,13 +195,13 @@ impl Engine {
         holding: &Holding,
         today: Day,
     ) -> Result<Plan, CheckpointError> {
-        let kept_days = self.checkpoint.kept_days(tenant.id)?;
+        let kept_days = self.checkpoint.stored_day_range(tenant.id)?;
         let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
-        let newest_whole = self.checkpoint.newest_whole(tenant.id)?;
+        let newest_whole = self.checkpoint.newest_complete_day(tenant.id)?;
         // The newest day kept is the base of the next, however old it is.
         let first_seen = case.seen.iter().map(|s| s.facts.day).min();
         let from = [case.asked_from, first_seen, newest_kept].into_iter().flatten().min();
-        let kept = self.checkpoint.ledger(tenant.id, from.unwrap_or(today))?;
+        let kept = self.checkpoint.stored_days(tenant.id, from.unwrap_or(today))?;
         let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let from = case.asked_from;
         let asked = ledger::Asked { from, earliest_kept, newest_kept, newest_whole, today };
@@ -236,12 +236,15 @@ fn entry<'a>(release: &Release, seen: &'a Seen) -> NewEntry<'a> {
     }
 }
 
-fn enriched(revision: u32, seen: &Seen) -> Enriched<'_> {
-    Enriched { revision, facts: &seen.facts, body: &seen.body }
+fn enriched(revision: u32, seen: &Seen) -> EnrichedDay<'_> {
+    EnrichedDay { revision, facts: &seen.facts, body: &seen.body }
 }
 
 /// Copies to be held that are not held already.
-fn newly_held<'a>(plan: &Plan, seen: &'a [Seen]) -> Vec<(Day, &'a crate::packed::Packed)> {
+fn newly_held<'a>(
+    plan: &Plan,
+    seen: &'a [Seen],
+) -> Vec<(Day, &'a crate::compressed::CompressedText)> {
     let held = plan.held.iter().map(|index| &seen[*index]);
     held.filter(|s| s.origin != Origin::Held).map(|s| (s.facts.day, &s.body)).collect()
 }

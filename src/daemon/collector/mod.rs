@@ -140,7 +140,7 @@ impl Engine {
         }
         block_in_place(|| {
             if let TenantName::Domain(domain) = &state.plan.id {
-                self.checkpoint.keep_resolved(domain, id)?;
+                self.checkpoint.store_resolved_domain(domain, id)?;
             }
             self.register(&state.plan, id)
         })?;
@@ -159,12 +159,12 @@ impl Engine {
     ) -> Result<(Day, bool), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::WINDOW);
-        let missing = self.checkpoint.missing(tenant.id, now.as_millisecond())?;
+        let missing = self.checkpoint.due_missing_days(tenant.id, now.as_millisecond())?;
         let poll_state = self.checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
         let initial = poll_state.polled_back_to.is_none().then_some(initial);
         // A daemon that was down reads on from the last day it has.
-        let (newest_polled, oldest_held) = self.checkpoint.reading_on(tenant.id)?;
+        let (newest_polled, oldest_held) = self.checkpoint.resume_days(tenant.id)?;
         let after_newest = newest_polled.map(|day| day.min(window));
         let back = [initial, back_to].into_iter().flatten().min();
         let wanted = [Some(window), back, after_newest, oldest_held, missing.first().copied()]
@@ -205,7 +205,13 @@ impl Engine {
         let not_before = not_before(state, now);
         let noted = block_in_place(|| {
             let now = now.as_millisecond();
-            self.checkpoint.poll_failed(tenant.id, now, &reason, &observation, not_before)?;
+            self.checkpoint.record_poll_failure(
+                tenant.id,
+                now,
+                &reason,
+                &observation,
+                not_before,
+            )?;
             self.release_held(tenant)
         });
         if let Err(error) = noted {

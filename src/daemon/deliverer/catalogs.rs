@@ -34,7 +34,7 @@ pub(in crate::daemon) fn compared_to<'a>(
         backfilled: base.backfilled,
         earlier: &base.earlier,
     });
-    let EntryContext { first_contact, behind, .. } = *context;
+    let EntryContext { first_contact, revises_past_day: behind, .. } = *context;
     Comparison { base, first_contact, behind, baseline }
 }
 

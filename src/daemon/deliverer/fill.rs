@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Deliverer, Stopped, catalogs::compared_to, turns::in_turn};
 use crate::{
     checkpoint::{
-        Lane, Pending, Position, QueuedDeadLetter, Stored, StoredEntry, StoredObservation, Wanted,
-        in_force,
+        Lane, LogEntry, Pending, Position, QueuedDeadLetter, ReadRequest, StoredObservation,
+        StoredSnapshot, baseline_in_force,
     },
     derive::{Entry, Observed, Records, Rules, Selection, quality},
     error::chain,
@@ -123,7 +123,7 @@ impl Deliverer {
             }
             // Of a tenant that is no longer configured the log stays, and nothing is sent.
             pending.retain(|p| {
-                p.at.seq <= p.last
+                p.at.seq <= p.last_seq
                     && known.contains_key(&p.tenant)
                     && !set_aside.contains(&p.tenant)
             });
@@ -156,15 +156,15 @@ impl Deliverer {
         served: &Served,
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
-        let wanted = Wanted {
+        let wanted = ReadRequest {
             tenant: pending.tenant,
-            seq: pending.at.seq,
-            last: pending.last,
-            floor: pending.floor,
-            ceiling: pending.ceiling,
-            bytes: READ_AHEAD,
-            bases: self.plan.selection.needs_base(),
-            observations: self.plan.selection.quality,
+            first_seq: pending.at.seq,
+            last_seq: pending.last_seq,
+            first_day: pending.first_day,
+            last_day: pending.last_day,
+            max_bytes: READ_AHEAD,
+            with_bases: self.plan.selection.needs_base(),
+            with_observations: self.plan.selection.quality,
         };
         let (entries, baselines) = block_in_place(|| {
             let checkpoint = &self.engine.checkpoint;
@@ -175,7 +175,7 @@ impl Deliverer {
         self.outgoing.begin(pending.tenant, pending.at);
         for stored in &entries {
             match stored {
-                Stored::Snapshot(entry) => {
+                LogEntry::Snapshot(entry) => {
                     let decoded = self.decode(entry)?;
                     let sent = self.outgoing.lane == Lane::Live
                         && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
@@ -183,7 +183,7 @@ impl Deliverer {
                         self.serve_entry(entry, decoded, around, pending.at, cancel).await?;
                     }
                 }
-                Stored::Observation(observed) => self.serve_observation(observed, around)?,
+                LogEntry::Observation(observed) => self.serve_observation(observed, around)?,
             }
             let next = Position { seq: stored.seq() + 1, record_index: 0 };
             self.reached(pending.tenant, next);
@@ -193,7 +193,7 @@ impl Deliverer {
             }
         }
         if entries.is_empty() {
-            self.reached(pending.tenant, Position { seq: pending.last + 1, record_index: 0 });
+            self.reached(pending.tenant, Position { seq: pending.last_seq + 1, record_index: 0 });
         }
         if self.outgoing.age() > OLDEST_LOAD {
             self.submit().await?;
@@ -206,7 +206,7 @@ impl Deliverer {
         self.ahead.insert((self.outgoing.lane, tenant), to);
     }
 
-    fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
+    fn decode<'e>(&mut self, entry: &'e StoredSnapshot) -> Result<Decoded<'e>, Stopped> {
         let seq = entry.snapshot.seq;
         let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
@@ -219,7 +219,7 @@ impl Deliverer {
 
     async fn serve_entry(
         &mut self,
-        entry: &StoredEntry,
+        entry: &StoredSnapshot,
         decoded: Decoded<'_>,
         around: Surroundings<'_>,
         at: Position,
@@ -254,7 +254,7 @@ impl Deliverer {
         stored: &StoredObservation,
         around: Surroundings<'_>,
     ) -> Result<(), Stopped> {
-        let seq = stored.place.seq;
+        let seq = stored.snapshot.seq;
         let what = stored.observation.what;
         if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
             return Ok(());
@@ -278,7 +278,7 @@ impl Deliverer {
     /// Sends dead letters again, if any are wanted to be. Says whether there were some.
     async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, Stopped> {
         let checkpoint = &self.engine.checkpoint;
-        let letters = block_in_place(|| checkpoint.pending_letters(&self.plan.name, LETTERS))?;
+        let letters = block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, LETTERS))?;
         let letters: Vec<QueuedDeadLetter> =
             letters.into_iter().filter(|l| known.contains_key(&l.tenant)).collect();
         if letters.is_empty() {
@@ -301,15 +301,15 @@ impl Deliverer {
         served: &Served,
     ) -> Result<(), Stopped> {
         let QueuedDeadLetter { at, .. } = *letter;
-        let wanted = Wanted {
+        let wanted = ReadRequest {
             tenant: letter.tenant,
-            seq: at.seq,
-            last: at.seq,
-            floor: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
-            ceiling: None,
-            bytes: READ_AHEAD,
-            bases: true,
-            observations: true,
+            first_seq: at.seq,
+            last_seq: at.seq,
+            first_day: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
+            last_day: None,
+            max_bytes: READ_AHEAD,
+            with_bases: true,
+            with_observations: true,
         };
         let (entries, baselines) = block_in_place(|| {
             let checkpoint = &self.engine.checkpoint;
@@ -323,13 +323,13 @@ impl Deliverer {
             None => {
                 self.outgoing.put_letter(letter, refuse("its day is no longer in the checkpoint"));
             }
-            Some(Stored::Observation(stored)) => {
+            Some(LogEntry::Observation(stored)) => {
                 let observed_time = rfc3339(stored.observed_ms)
                     .map_err(|reason| Stopped::Entry { seq: at.seq, reason })?;
                 let record = quality(&observed(stored, &observed_time, around));
                 self.encode_letter(letter, &record);
             }
-            Some(Stored::Snapshot(entry)) => {
+            Some(LogEntry::Snapshot(entry)) => {
                 let decoded = self.decode(entry)?;
                 // What was refused once is wanted, whatever the configuration has come to select
                 // since.
@@ -381,7 +381,7 @@ fn observed<'e>(
     Observed {
         tenant: &around.served.tenant,
         observation: &stored.observation,
-        place: &stored.place,
+        place: &stored.snapshot,
         observed_time,
         observed_ms: stored.observed_ms,
         repeats: stored.repeats,
@@ -391,7 +391,7 @@ fn observed<'e>(
 }
 
 impl Decoded<'_> {
-    fn entry<'e>(&'e self, stored: &'e StoredEntry, around: Surroundings<'e>) -> Entry<'e> {
+    fn entry<'e>(&'e self, stored: &'e StoredSnapshot, around: Surroundings<'e>) -> Entry<'e> {
         Entry {
             tenant: &around.served.tenant,
             snapshot: &stored.snapshot,
@@ -402,7 +402,7 @@ impl Decoded<'_> {
             comparison: compared_to(
                 &stored.context,
                 self.base_catalog.as_deref(),
-                in_force(around.baselines, stored.snapshot.seq),
+                baseline_in_force(around.baselines, stored.snapshot.seq),
             ),
             rules: &around.served.rules,
             replayed: around.replayed,

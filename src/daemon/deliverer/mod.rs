@@ -264,7 +264,7 @@ impl Deliverer {
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
         self.spare = Vec::new();
         self.catalogs = Catalogs::default();
-        if let Err(error) = block_in_place(|| self.engine.checkpoint.rest()) {
+        if let Err(error) = block_in_place(|| self.engine.checkpoint.release_memory()) {
             tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::refusals::{DeliveryOutcome, RecordOutcome};
 use crate::{
-    checkpoint::{Lane, Move, Position, QueuedDeadLetter},
+    checkpoint::{CursorMove, Lane, Position, QueuedDeadLetter},
     model::{EventId, TenantId},
     sink::{Batch, Limits},
 };
@@ -18,7 +18,7 @@ pub(super) struct OutgoingBatch {
     pub batch: Batch,
     pub lane: Lane,
     slots: Vec<Slot>,
-    spans: Vec<Move>,
+    spans: Vec<CursorMove>,
     /// When the first record went in.
     since: Option<Instant>,
 }
@@ -45,7 +45,7 @@ impl OutgoingBatch {
     pub(super) fn begin(&mut self, tenant: TenantId, from: Position) {
         let goes_on = self.spans.last().is_some_and(|s| s.tenant == tenant && s.to == from);
         if !goes_on {
-            self.spans.push(Move { tenant, from, to: from });
+            self.spans.push(CursorMove { tenant, from, to: from });
         }
     }
 
@@ -129,13 +129,13 @@ impl OutgoingBatch {
     }
 
     /// How far each tenant's cursor may move when the first `settled` outcomes are.
-    pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<Move> {
+    pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<CursorMove> {
         let open = &outcomes[settled..];
-        let reached = |span: &Move| {
+        let reached = |span: &CursorMove| {
             let first_open = open.iter().find(|outcome| {
                 outcome.tenant == span.tenant && outcome.at >= span.from && outcome.at < span.to
             });
-            Move { to: first_open.map_or(span.to, |outcome| outcome.at), ..*span }
+            CursorMove { to: first_open.map_or(span.to, |outcome| outcome.at), ..*span }
         };
         self.spans.iter().map(reached).filter(|span| span.from != span.to).collect()
     }
@@ -173,7 +173,7 @@ mod tests {
         outgoing
     }
 
-    fn shown(moves: &[Move]) -> Vec<((u64, u32), (u64, u32))> {
+    fn shown(moves: &[CursorMove]) -> Vec<((u64, u32), (u64, u32))> {
         moves
             .iter()
             .map(|m| ((m.from.seq, m.from.record_index), (m.to.seq, m.to.record_index)))

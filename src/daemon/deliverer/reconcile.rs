@@ -10,7 +10,7 @@ use tokio::task::block_in_place;
 
 use super::{Deliverer, Stopped, outgoing_batch::OutgoingBatch};
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Position, StoredEntry},
+    checkpoint::{Checkpoint, CheckpointError, Position, StoredSnapshot},
     model::{DayFacts, Snapshot, TenantId, day_digest},
     sink::{Progress, SentDays},
 };
@@ -53,7 +53,7 @@ impl Deliverer {
     pub(super) fn was_sent_elsewhere(
         &self,
         tenant: TenantId,
-        entry: &StoredEntry,
+        entry: &StoredSnapshot,
         snapshot: &Snapshot<'_>,
     ) -> bool {
         let Some(sent) = self.elsewhere.get(&tenant) else { return false };

@@ -19,9 +19,9 @@ mod tests {
         let pending = |n: u8, backfilled: bool| Pending {
             tenant: tenant(n),
             at: Position { seq: 1, record_index: 0 },
-            floor: Day::parse("2026-01-01").unwrap(),
-            ceiling: None,
-            last: 1,
+            first_day: Day::parse("2026-01-01").unwrap(),
+            last_day: None,
+            last_seq: 1,
             entries: 1,
             backfilled,
         };

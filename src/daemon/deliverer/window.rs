@@ -180,7 +180,7 @@ impl Deliverer {
                     sent,
                     truncated: outgoing.batch.truncated(),
                     dead_letters: &letters,
-                    delivered_letters: &outgoing.delivered_letters(settled),
+                    delivered_dead_letters: &outgoing.delivered_letters(settled),
                     now_ms: clock::now().as_millisecond(),
                 },
             )

@@ -1,0 +1,35 @@
+-- Converts a database of version 5 back to version 1, for the test of the migration.
+
+-- Version 5.
+ALTER TABLE tenant DROP COLUMN last_hint;
+ALTER TABLE sink DROP COLUMN last_hint;
+ALTER TABLE entry DROP COLUMN hint;
+ALTER TABLE sink RENAME COLUMN last_acknowledgement TO last_proof;
+ALTER TABLE cursor RENAME COLUMN record_index TO place;
+ALTER TABLE dead_letter RENAME COLUMN record_index TO place;
+ALTER TABLE tenant RENAME COLUMN polled_back_to TO asked_back_to;
+ALTER TABLE missing RENAME COLUMN last_requested TO last_asked;
+ALTER TABLE missing RENAME COLUMN requests TO asks;
+ALTER TABLE missing RENAME TO owed;
+DROP INDEX entry_catalog;
+ALTER TABLE entry RENAME COLUMN catalog TO catalogue;
+ALTER TABLE tenant RENAME COLUMN catalog TO catalogue;
+ALTER TABLE catalog RENAME TO catalogue;
+
+-- Version 4.
+DROP INDEX entry_body_day;
+DROP INDEX entry_body;
+
+-- Version 3.
+DROP TABLE baseline;
+ALTER TABLE sink DROP COLUMN quality;
+
+-- Version 2.
+DROP TABLE replay_cursor;
+DROP TABLE replay;
+DROP INDEX dead_letter_sink;
+ALTER TABLE dead_letter DROP COLUMN retry;
+ALTER TABLE cursor DROP COLUMN active;
+ALTER TABLE sink DROP COLUMN truncated;
+
+PRAGMA user_version = 1;
