@@ -40,7 +40,11 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         Shape::Integer { min: 1, max: 100_000 },
         "The maximum number of records in a request; default 500.",
     ),
-    optional("batch_size", Shape::Size, "The size of a request before compression; default 512KiB."),
+    optional(
+        "batch_size",
+        Shape::Size,
+        "The size of a request before compression; default 512KiB.",
+    ),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,

@@ -125,11 +125,7 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
-            reason: format!(
-                "the endpoint returned HTTP {}: {}",
-                response.status,
-                response.words()
-            ),
+            reason: format!("the endpoint returned HTTP {}: {}", response.status, response.words()),
             arrived: Vec::new(),
         }),
         410 => Err(Failure::misconfigured(

@@ -36,7 +36,11 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     ),
     optional("secret_access_key", Shape::Secret, "s3: the secret access key."),
     optional("account", Shape::Text, "az: the storage account."),
-    optional("account_key", Shape::Secret, "az: the key of the account; instead of `credential` and `entra_tenant`."),
+    optional(
+        "account_key",
+        Shape::Secret,
+        "az: the key of the account; instead of `credential` and `entra_tenant`.",
+    ),
     optional(
         "service_account",
         Shape::Secret,
@@ -73,9 +77,20 @@ pub(super) struct ObjectPlan {
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     /// `key` is the ID of the access key and its secret.
-    S3 { bucket: String, region: Option<String>, key: Option<(String, SecretRef)> },
-    Azure { account: String, container: String, key: Option<SecretRef> },
-    Google { bucket: String, service_account: Option<SecretRef> },
+    S3 {
+        bucket: String,
+        region: Option<String>,
+        key: Option<(String, SecretRef)>,
+    },
+    Azure {
+        account: String,
+        container: String,
+        key: Option<SecretRef>,
+    },
+    Google {
+        bucket: String,
+        service_account: Option<SecretRef>,
+    },
 }
 
 /// The folders below the prefix.
@@ -174,7 +189,10 @@ fn read_s3(section: &Section<'_>, bucket: String) -> Store {
         (Some(id), Some(secret)) => Some((id.to_owned(), secret)),
         (None, None) => None,
         _ => {
-            section.fault("access_key_id", "`access_key_id` and `secret_access_key` must be set together");
+            section.fault(
+                "access_key_id",
+                "`access_key_id` and `secret_access_key` must be set together",
+            );
             None
         }
     };
@@ -184,8 +202,10 @@ fn read_s3(section: &Section<'_>, bucket: String) -> Store {
 fn read_azure(section: &Section<'_>, container: String) -> Option<Store> {
     let key = section.secret("account_key");
     if key.is_some() == section.has("credential") {
-        section
-            .fault("account_key", "an az:// URL requires either `account_key`, or `credential` and `entra_tenant`");
+        section.fault(
+            "account_key",
+            "an az:// URL requires either `account_key`, or `credential` and `entra_tenant`",
+        );
     }
     let Some(account) = section.text("account") else {
         section.fault("account", "an az:// URL requires `account`");
@@ -209,7 +229,10 @@ fn read_layout(section: &Section<'_>, store: &Store) -> Layout {
     let region = if let Store::S3 { region: Some(region), .. } = store {
         region.clone()
     } else {
-        lake.fault("source", "`security_lake` requires `region`, which is part of the name of each object");
+        lake.fault(
+            "source",
+            "`security_lake` requires `region`, which is part of the name of each object",
+        );
         DEFAULT_REGION.to_owned()
     };
 

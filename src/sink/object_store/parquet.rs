@@ -32,7 +32,9 @@ impl Rows {
         records: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Vec<u8>, String> {
         let rows: Vec<Value> = records
-            .map(|record| serde_json::from_slice(record).map(with_text_map).map_err(|e| e.to_string()))
+            .map(|record| {
+                serde_json::from_slice(record).map(with_text_map).map_err(|e| e.to_string())
+            })
             .collect::<Result<_, _>>()?;
         self.write_rows(&rows).map_err(|error| error.to_string())
     }

@@ -147,9 +147,7 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
     let message = summary(&chain(error));
     let reason = format!("cannot write object `{name}`: {message}");
     match error {
-        Error::NotFound { .. } => {
-            Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) }
-        }
+        Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Misconfigured {
             reason,
             hint: Some("allow the credential to create objects below the prefix".into()),
@@ -177,11 +175,11 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
         Error::NotFound { .. } => {
             Err(Failure::Misconfigured { reason: message, hint: Some(CHECK_URL.into()) })
         }
-        Error::PermissionDenied { .. } if has_code(&READ_DENIED) => Ok(
-            "the credential is valid but may not read objects, so the permission to write is \
+        Error::PermissionDenied { .. } if has_code(&READ_DENIED) => {
+            Ok("the credential is valid but may not read objects, so the permission to write is \
              unknown (`test-sink` verifies it)"
-                .to_owned(),
-        ),
+                .to_owned())
+        }
         Error::Generic { .. } if !is_rejection(&message) => Err(Failure::retry(message)),
         _ => Err(Failure::misconfigured(message)),
     }

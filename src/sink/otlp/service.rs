@@ -192,8 +192,7 @@ fn severity(cef: u8) -> (u8, &'static str) {
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200 => {
-            let export: ExportResponse =
-                serde_json::from_slice(&response.body).unwrap_or_default();
+            let export: ExportResponse = serde_json::from_slice(&response.body).unwrap_or_default();
             let PartialSuccess { rejected_log_records, error_message } = export.partial_success;
             let rejected = match &rejected_log_records {
                 serde_json::Value::String(text) => text.parse().unwrap_or(0),

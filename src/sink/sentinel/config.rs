@@ -57,7 +57,8 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     if !rule.starts_with("dcr-") || !is_name(rule) {
         section.fault("rule_id", "`rule_id` must be the immutable ID of the rule, dcr-…");
     }
-    if !["Custom-", "Microsoft-"].iter().any(|prefix| stream.starts_with(prefix)) || !is_name(stream)
+    if !["Custom-", "Microsoft-"].iter().any(|prefix| stream.starts_with(prefix))
+        || !is_name(stream)
     {
         section
             .fault("stream", "`stream` must be Custom-… or Microsoft-…, as the rule declares it");
