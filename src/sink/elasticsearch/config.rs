@@ -81,7 +81,10 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         (Some(key), None, None) => Login::ApiKey(key),
         (None, Some(user), Some(password)) => Login::Basic(user.to_owned(), password),
         _ => {
-            section.fault("api_key", "set either `api_key`, or `username` and `password`");
+            section.fault(
+                "api_key",
+                "`username` and `password` must be set together, and without `api_key`",
+            );
             return None;
         }
     };

@@ -109,7 +109,7 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
             urls.into_iter().map(|url| read_root(section, "urls", url)).collect()
         }
         _ => {
-            section.fault("url", "set either `url` or `urls`");
+            section.fault("url", "exactly one of `url` and `urls` is required");
             return None;
         }
     };
