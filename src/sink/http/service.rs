@@ -45,7 +45,7 @@ pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     let response = plan.web.ask(request).await?;
     match response.status {
         401 | 407 | 410 | 500..=599 => Err(response.failure("the endpoint")),
-        status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),
+        status => Ok(format!("the endpoint answered HTTP {status} to a HEAD request")),
     }
 }
 
@@ -125,11 +125,11 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
-            reason: format!("the endpoint returned HTTP {}: {}", response.status, response.words()),
+            reason: format!("the endpoint answered HTTP {}: {}", response.status, response.words()),
             arrived: Vec::new(),
         }),
         410 => Err(Failure::misconfigured(
-            "the endpoint returned HTTP 410: it was removed permanently",
+            "the endpoint answered HTTP 410: it was removed permanently",
         )),
         _ => Err(response.failure("the endpoint")),
     }

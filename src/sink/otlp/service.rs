@@ -206,11 +206,11 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
         400 => Err(Failure::TooLarge {
-            reason: format!("the receiver returned HTTP 400: {}", response.words()),
+            reason: format!("the receiver answered HTTP 400: {}", response.words()),
             arrived: Vec::new(),
         }),
         408 | 500 | 501 => Err(Failure::retry(format!(
-            "the receiver returned HTTP {}: {}",
+            "the receiver answered HTTP {}: {}",
             response.status,
             response.words()
         ))),

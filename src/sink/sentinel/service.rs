@@ -122,7 +122,7 @@ impl Sentinel {
 
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     let reason =
-        format!("the ingestion API returned HTTP {}: {}", response.status, response.words());
+        format!("the ingestion API answered HTTP {}: {}", response.status, response.words());
     match response.status {
         200 | 204 => Ok(Acknowledgement::received()),
         400 => Err(Failure::TooLarge { reason, arrived: Vec::new() }),

@@ -93,7 +93,7 @@ fn invalid_event(reply: &HecReply, reason: String, events: usize) -> Failure {
 
 fn describe(status: u16, reply: &HecReply) -> String {
     let Some(code) = reply.code else {
-        return format!("the collector returned HTTP {status} without a code");
+        return format!("the collector answered HTTP {status} without a code");
     };
     let text: String = reply.text.chars().filter(|c| !c.is_control()).take(200).collect();
     if text.is_empty() {
