@@ -470,13 +470,12 @@ fn producer_failure(error: &KafkaError) -> Failure {
 
 /// The failure for an error of `init_transactions`.
 fn initialization_failure(producer: &Producer, error: &KafkaError) -> Failure {
-    match failure(producer.client(), error) {
-        failure @ Failure::Misconfigured { .. } => failure,
-        _ => {
-            let message = format!("cannot initialize transactions: {}", chain(error));
-            producer.context().failure_of(&message)
-        }
+    let failure = failure(producer.client(), error);
+    if matches!(failure, Failure::Misconfigured { .. }) {
+        return failure;
     }
+    let message = format!("cannot initialize transactions: {}", chain(error));
+    producer.context().failure_of(&message)
 }
 
 fn is_fenced(error: &KafkaError) -> bool {
