@@ -119,7 +119,7 @@ fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
     workspace.run_ok(&["once"]);
     assert_eq!(told(), ["begin", "end"]);
-    let taken = hec.taken();
+    let taken = hec.received();
     let last = &taken.events.last().unwrap()["event"];
     assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));
 }
@@ -138,9 +138,13 @@ fn a_test_record_says_that_it_is_one() {
         ),
     );
     let run = workspace.run_ok(&["test-sink", "splunk"]);
-    assert!(run.stdout.contains("acknowledgement: the indexer acknowledged it"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("acknowledgement: the indexer acknowledged the record"),
+        "{}",
+        run.stdout
+    );
     {
-        let taken = hec.taken();
+        let taken = hec.received();
         let event = &taken.events[0]["event"];
         assert!(run.stdout.contains(event["event_id"].as_str().unwrap()));
         assert_eq!(event["tenant"]["name"], "test");
@@ -149,7 +153,7 @@ fn a_test_record_says_that_it_is_one() {
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["test-sink", "splunk"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("sink splunk: the collector answered 4"), "{}", run.stderr);
+    assert!(run.stderr.contains("sink splunk: the collector returned code 4"), "{}", run.stderr);
     assert_eq!(workspace.run(&["test-sink", "spunk"]).code, 2);
     assert!(!workspace.state().join("checkpoint.db").exists(), "no checkpoint is needed");
 }

@@ -1,4 +1,4 @@
-//! Splunk's collector, by its code table.
+//! The HEC sink, against a receiver that follows Splunk's table of status codes.
 
 use crate::support::{
     Workspace, but_quality, counts, eventually,
@@ -23,61 +23,70 @@ fn delivers_envelopes_with_the_canonical_record() {
     let mut workspace = workspace(&hec, "index = \"posture\"");
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let taken = hec.taken();
+
+    let received = hec.received();
     let local = records(&file);
-    let events: Vec<_> = taken.events.iter().map(|event| event["event"].clone()).collect();
+    let events: Vec<_> = received.events.iter().map(|event| event["event"].clone()).collect();
     assert_eq!(events, local);
-    let event = &taken.events[0];
+
+    let event = &received.events[0];
     assert_eq!(event["index"], "posture");
     assert_eq!(event["source"], "secure-score:contoso");
     assert_eq!(event["sourcetype"], "microsoft:securescore:control");
     assert_eq!(event["fields"]["event_id"], event["event"]["event_id"]);
     let day = event["event"]["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert_eq!(event["time"].as_f64().unwrap() as i64, day.as_second());
-    assert!(taken.largest < 600 << 10);
+    assert!(received.largest_body < 600 << 10);
 }
 
 #[test]
-fn without_gzip_the_same() {
+fn delivers_without_compression() {
     let hec = Hec::new();
     workspace(&hec, "gzip = false").run_ok(&["once"]);
     assert!(hec.ids().len() > 2_000);
 }
 
 #[test]
-fn busy_is_tried_again() {
+fn retries_when_the_collector_is_busy() {
     let hec = Hec::new();
-    hec.answer(503, r#"{"text":"Server is busy","code":9}"#).answer(429, "").answer(500, "<html>");
+    hec.respond_once(503, r#"{"text":"Server is busy","code":9}"#)
+        .respond_once(429, "")
+        .respond_once(500, "<html>");
     let workspace = workspace(&hec, "");
     workspace.run_ok(&["once"]);
     assert!(counts(hec.ids().iter().map(String::as_str)).values().all(|count| *count == 1));
 }
 
 #[test]
-fn a_wrong_token_parks_the_sink_keeps_its_backlog_and_stops_no_other() {
+fn a_wrong_token_parks_only_this_sink() {
     let hec = Hec::new();
     let mut workspace = workspace(&hec, "");
     let file = workspace.file_sink("local");
-    let right = std::fs::read(workspace.path("hec-secret")).unwrap();
+    let valid = std::fs::read(workspace.path("hec-secret")).unwrap();
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("sink splunk: 0 records delivered, then: the collector answered 4 \"Invalid token\": check the token"), "{}", run.stderr);
+    let message =
+        "sink splunk: 0 records delivered, then: the collector returned code 4: Invalid token";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert!(run.stderr.contains("check the token"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 10);
     assert!(!records(&file).is_empty());
-    std::fs::write(workspace.path("hec-secret"), right).unwrap();
+
+    std::fs::write(workspace.path("hec-secret"), valid).unwrap();
     workspace.run_ok(&["once"]);
     assert_eq!(hec.ids(), ids(&records(&file)).collect::<Vec<_>>());
 }
 
 #[test]
-fn the_event_that_is_named_becomes_a_dead_letter() {
+fn the_invalid_event_becomes_a_dead_letter() {
     let hec = Hec::new();
     let mut workspace = workspace(&hec, "");
     let file = workspace.file_sink("local");
     hec.poison("\"id\":\"OneAdmin\"");
     let run = workspace.run_ok(&["once"]);
     assert!(!run.stderr.contains("parked"));
+
     let poisoned = but_quality(&file).iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
     assert_eq!(poisoned, 10);
     assert_eq!(workspace.status()["sinks"][0]["rejected"], 10);
@@ -85,7 +94,7 @@ fn the_event_that_is_named_becomes_a_dead_letter() {
 }
 
 #[test]
-fn too_many_refusals_are_no_dead_letters_but_a_fault() {
+fn too_many_rejections_park_the_sink() {
     let hec = Hec::new();
     let workspace = workspace(&hec, "");
     hec.poison("secure-score-forwarder/1");
@@ -100,18 +109,18 @@ fn too_many_refusals_are_no_dead_letters_but_a_fault() {
 }
 
 #[test]
-fn a_batch_too_large_is_halved() {
+fn halves_a_batch_that_is_too_large() {
     let hec = Hec::new();
     hec.max_body(100 << 10);
     let workspace = workspace(&hec, "");
     workspace.run_ok(&["once"]);
-    assert!(hec.taken().largest <= 100 << 10);
+    assert!(hec.received().largest_body <= 100 << 10);
     assert!(counts(hec.ids().iter().map(String::as_str)).values().all(|count| *count == 1));
     assert_eq!(workspace.status()["sinks"][0]["rejected"], 0);
 }
 
 #[test]
-fn a_collector_that_is_down_keeps_the_backlog() {
+fn keeps_the_backlog_while_the_collector_is_down() {
     let hec = Hec::new();
     let mut workspace = workspace(&hec, "");
     workspace.sink(
@@ -124,6 +133,7 @@ fn a_collector_that_is_down_keeps_the_backlog() {
     );
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
+
     let status = workspace.status();
     let of = |name: &str| {
         status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone()
@@ -135,65 +145,72 @@ fn a_collector_that_is_down_keeps_the_backlog() {
     assert!(of("down")["last_error"].is_string());
 }
 
-/// Every event of the file, each so often at most.
-fn assert_taken(hec: &Hec, file: &std::path::Path, most: usize) -> usize {
-    let got = counts(hec.ids().iter().map(String::as_str));
+/// Checks that every event of the file arrived, and none more often than `max`. Returns the number
+/// of repetitions.
+fn assert_received(hec: &Hec, file: &std::path::Path, max: usize) -> usize {
+    let received = counts(hec.ids().iter().map(String::as_str));
     let expected = records(file);
-    assert_eq!(ids(&expected).filter(|id| !got.contains_key(*id)).count(), 0);
-    assert!(got.values().all(|count| *count <= most));
+    assert_eq!(ids(&expected).filter(|id| !received.contains_key(*id)).count(), 0);
+    assert!(received.values().all(|count| *count <= max));
     hec.ids().len() - expected.len()
 }
 
 const ACKNOWLEDGED: &str = "acknowledgement = true\nacknowledgement_timeout = \"2s\"";
 
 #[test]
-fn acknowledged_late_and_with_several_requests_on_their_way() {
+fn waits_for_acknowledgements_of_several_requests() {
     let hec = Hec::new();
     hec.acknowledge(3);
     let mut workspace = workspace(&hec, ACKNOWLEDGED);
     workspace.extra = "initial_backfill_days = 60".to_owned();
     let file = workspace.file_sink("local");
+
     workspace.run_ok(&["once"]);
-    assert_eq!(assert_taken(&hec, &file, 1), 0);
-    let taken = hec.taken();
-    assert!(taken.accepted > 10 && taken.questions < 3 * taken.accepted, "{}", taken.questions);
-    assert_eq!(taken.channels.len(), 1);
+
+    assert_eq!(assert_received(&hec, &file, 1), 0);
+    let received = hec.received();
+    assert!(
+        received.accepted_requests > 10 && received.ack_polls < 3 * received.accepted_requests,
+        "{}",
+        received.ack_polls
+    );
+    assert_eq!(received.channels.len(), 1);
 }
 
-/// Without being told: the token's answer says so.
+/// The collector returns an ackId if its token has indexer acknowledgement.
 #[test]
-fn acknowledgement_is_used_where_the_token_has_it() {
+fn uses_acknowledgement_if_the_token_has_it() {
     let hec = Hec::new();
     hec.acknowledge(0);
     let mut workspace = workspace(&hec, "");
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    assert_eq!(assert_taken(&hec, &file, 1), 0);
-    assert!(hec.taken().questions > 0);
+    assert_eq!(assert_received(&hec, &file, 1), 0);
+    assert!(hec.received().ack_polls > 0);
 }
 
 #[test]
-fn an_acknowledgement_that_never_comes_sends_that_request_again() {
+fn sends_an_unacknowledged_request_again() {
     let hec = Hec::new();
-    hec.acknowledge(0).forget(1);
+    hec.acknowledge(0).never_acknowledge(1);
     let mut workspace = workspace(&hec, ACKNOWLEDGED);
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let repeated = assert_taken(&hec, &file, 2);
+    let repeated = assert_received(&hec, &file, 2);
     assert!((1..=1_000).contains(&repeated), "{repeated}");
-    assert_eq!(hec.taken().channels.len(), 2, "the old channel is given up");
+    assert_eq!(hec.received().channels.len(), 2, "the old channel is replaced");
 }
 
 #[test]
-fn a_collector_that_never_acknowledges_has_delivered_nothing() {
+fn nothing_is_delivered_without_an_acknowledgement() {
     let hec = Hec::new();
     hec.acknowledge(usize::MAX);
     let workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "1s"));
     let mut daemon = workspace.spawn(&["run"]);
-    eventually("somebody hears of it", || {
+    eventually("the status reports the missing acknowledgement", || {
         let status = workspace.try_status().unwrap_or_default();
         let error = status["sinks"][0]["last_error"].as_str().unwrap_or_default();
-        error.contains("were not acknowledged: the time for it is over")
+        error.contains("were not acknowledged: the acknowledgement timed out")
     });
     assert!(daemon.is_running());
     assert_eq!(workspace.status()["sinks"][0]["sent"], 0);
@@ -201,51 +218,49 @@ fn a_collector_that_never_acknowledges_has_delivered_nothing() {
 }
 
 #[test]
-fn a_collector_that_restarts_forgets_its_promises() {
+fn sends_pending_requests_again_after_a_collector_restart() {
     let hec = Hec::new();
     hec.acknowledge(20);
     let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
     let file = workspace.file_sink("local");
     let run = workspace.spawn(&["once"]);
-    eventually("something is promised", || hec.taken().questions > 2);
+    eventually("a request is pending", || hec.received().ack_polls > 2);
     hec.restart();
     let run = run.end();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_taken(&hec, &file, 2);
+    assert_received(&hec, &file, 2);
 }
 
 #[test]
-fn another_node_behind_the_load_balancer_knows_nothing_of_the_first_ones_promises() {
+fn sends_pending_requests_again_to_another_node() {
     let hec = Hec::new();
-    hec.acknowledge(20).cookie("NODE=one; Path=/");
+    hec.acknowledge(20).set_cookie("NODE=one; Path=/");
     let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
     let file = workspace.file_sink("local");
     let run = workspace.spawn(&["once"]);
-    eventually("something is promised", || hec.taken().questions > 2);
-    // From the cookie on it is the second node that answers, and it has promised nothing.
-    hec.another_node("NODE=two; Path=/");
+    eventually("a request is pending", || hec.received().ack_polls > 2);
+    // The new cookie comes from the second node, which has no pending requests.
+    hec.switch_node("NODE=two; Path=/");
     let run = run.end();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_taken(&hec, &file, 2);
-    assert_eq!(hec.taken().channels.len(), 2);
+    assert_received(&hec, &file, 2);
+    assert_eq!(hec.received().channels.len(), 2);
 }
 
 #[test]
-fn a_token_without_acknowledgement_parks_a_sink_that_demands_it() {
+fn a_token_without_required_acknowledgement_parks_the_sink() {
     let hec = Hec::new();
     let workspace = workspace(&hec, ACKNOWLEDGED);
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stderr.contains("14 \"ACK is disabled\": enable indexer acknowledgement"),
-        "{}",
-        run.stderr
-    );
+    for text in ["code 14: ACK is disabled", "enable indexer acknowledgement"] {
+        assert!(run.stderr.contains(text), "{}", run.stderr);
+    }
     assert!(hec.ids().is_empty(), "nothing was sent");
 }
 
 #[test]
-fn the_next_collector_takes_over_from_one_that_is_down() {
+fn uses_the_next_collector_when_one_is_down() {
     let hec = Hec::new();
     hec.acknowledge(0);
     let mut workspace = Workspace::new();
@@ -260,8 +275,10 @@ fn the_next_collector_takes_over_from_one_that_is_down() {
         ),
     );
     let file = workspace.file_sink("local");
+
     workspace.run_ok(&["once"]);
-    assert_eq!(assert_taken(&hec, &file, 1), 0);
+    assert_eq!(assert_received(&hec, &file, 1), 0);
+
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1, "{}", run.stdout);
     assert!(run.stdout.contains(&format!("sink splunk: 127.0.0.1:{down}: ")), "{}", run.stdout);

@@ -1,4 +1,4 @@
-//! Kafka, against a real broker.
+//! The Kafka sink, against a real broker.
 
 use std::sync::OnceLock;
 
@@ -23,13 +23,14 @@ fn section(topic: &str) -> String {
 }
 
 #[test]
-fn every_record_once_with_key_and_headers() {
+fn every_record_has_its_key_and_headers() {
     broker().create_topic("plain", 1 << 20);
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     workspace.sink("lake", &section("plain"));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let consumed = broker().consume("plain");
     let expected = records(&file);
     assert_eq!(consumed.len(), expected.len());
@@ -51,43 +52,50 @@ fn every_record_once_with_key_and_headers() {
     }
 }
 
-/// Brokers that make whatever topic is asked for made it for the question.
+/// Regression: a broker that creates topics automatically created one when `check --online`
+/// requested its metadata.
 #[test]
-fn trying_a_cluster_makes_no_topic() {
+fn the_online_check_creates_no_topic() {
     let own = Broker::start_with("auto.create.topics.enable=true");
     let mut workspace = Workspace::new();
-    let section = section("tried").replace(&broker().address, &own.address);
+    let section = section("probed").replace(&broker().address, &own.address);
     workspace.sink("lake", &section);
+
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1, "{}", run.stdout);
-    assert!(run.stdout.contains("topic `tried` does not exist: create it, if"), "{}", run.stdout);
-    // What is asked for after it is made after it.
-    own.ask_for_topic("asked-for");
-    eventually("the broker makes topics", || own.has_topic("asked-for"));
-    assert!(!own.has_topic("tried"));
+    let explanation = "topic `probed` does not exist\n  hint: create the topic, unless";
+    assert!(run.stdout.contains(explanation), "{}", run.stdout);
+
+    // The broker creates topics in the order of the requests.
+    own.request_metadata("requested");
+    eventually("the broker creates topics", || own.has_topic("requested"));
+    assert!(!own.has_topic("probed"));
 }
 
 #[test]
-fn a_topic_that_does_not_exist_parks_the_sink() {
+fn a_missing_topic_parks_the_sink() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.sink("lake", &section("nowhere"));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("topic `nowhere` does not exist: create it"), "{}", run.stderr);
+    for text in ["topic `nowhere` does not exist", "create the topic"] {
+        assert!(run.stderr.contains(text), "{}", run.stderr);
+    }
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 3);
+
     broker().create_topic("nowhere", 1 << 20);
     workspace.run_ok(&["once"]);
 }
 
-/// The topic takes small messages only: the others are dead letters, and all the rest arrives.
+/// The topic accepts only small messages; the smaller records must arrive nevertheless.
 #[test]
-fn a_record_that_the_broker_refuses_is_a_dead_letter() {
+fn an_oversize_record_becomes_a_dead_letter() {
     broker().create_topic("small", 4_000);
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
-    // Two controls grow beyond what the topic takes, whatever zstd makes of them.
+    // Two controls get random text that is too large for the topic even after compression.
     api.fail(
         "/secureScores",
         Fault::Change(|text| {
@@ -102,6 +110,7 @@ fn a_record_that_the_broker_refuses_is_a_dead_letter() {
     );
     workspace.sink("lake", &section("small"));
     let file = workspace.file_sink("local");
+
     let run = workspace.run(&["once"]);
     let status = workspace.status();
     assert_eq!(run.code, 0, "{} {status}", run.stderr);
@@ -109,9 +118,9 @@ fn a_record_that_the_broker_refuses_is_a_dead_letter() {
     assert_eq!(broker().consume("small").len(), but_quality(&file).len() - 2);
 }
 
-/// One tenant, four sinks, ninety days; and, run again, nothing.
+/// One tenant, four sinks and 90 days. A second run sends nothing.
 #[test]
-fn file_syslog_hec_and_kafka_together() {
+fn four_sinks_receive_the_same_records() {
     broker().create_topic("together", 1 << 20);
     let (rsyslog, hec) = (Rsyslog::new(), Hec::new());
     let mut workspace = Workspace::new();
@@ -122,10 +131,11 @@ fn file_syslog_hec_and_kafka_together() {
     workspace
         .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
     workspace.sink("lake", &section("together"));
+
     workspace.run_ok(&["once"]);
     let expected = records(&file);
-    let wanted = counts(ids(&expected));
-    assert!(wanted.len() == expected.len() && expected.len() > 20_000);
+    let expected_ids = counts(ids(&expected));
+    assert!(expected_ids.len() == expected.len() && expected.len() > 20_000);
     let arrived = || {
         let kafka = broker().consume("together");
         let payloads: Vec<serde_json::Value> =
@@ -136,7 +146,8 @@ fn file_syslog_hec_and_kafka_together() {
             counts(ids(&payloads)),
         )
     };
-    assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted.clone()));
+    assert_eq!(arrived(), (expected.len(), expected_ids.clone(), expected_ids.clone()));
+
     let again = workspace.run_ok(&["once"]);
     for sink in ["local", "siem", "splunk", "lake"] {
         assert!(
@@ -145,28 +156,29 @@ fn file_syslog_hec_and_kafka_together() {
             again.stderr
         );
     }
-    assert_eq!(arrived(), (expected.len(), wanted.clone(), wanted));
+    assert_eq!(arrived(), (expected.len(), expected_ids.clone(), expected_ids));
 }
 
-/// A sink that signs in to Entra, which answers each request for a token by this rule.
+/// A sink that authenticates with Entra tokens, and the endpoint that responds by `rule` to each
+/// request for a token.
 fn with_token(topic: &str, rule: fn(&Request) -> Option<(u16, String)>) -> (Workspace, Endpoint) {
     let endpoint = Endpoint::new("");
     endpoint.rule(rule);
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
-    let signing_in = workspace.entra_credential(&endpoint.url);
+    let credential = workspace.entra_credential(&endpoint.url);
     workspace.sink(
         "lake",
         &format!(
             "type = \"kafka\"\nbrokers = [\"{}\"]\ntopic = \"{topic}\"\n\
-             sasl = {{ mechanism = \"oauthbearer\", resource = \"https://contoso.servicebus.windows.net\" }}\n{signing_in}",
-            broker().entra
+             sasl = {{ mechanism = \"oauthbearer\", resource = \"https://contoso.servicebus.windows.net\" }}\n{credential}",
+            broker().oauthbearer
         ),
     );
     (workspace, endpoint)
 }
 
-/// A token for whoever `sub` is, good from now for so long.
+/// Entra's response with an unsigned token for the subject `sub`, which expires in `seconds`.
 fn token(sub: &str, seconds: i64) -> Option<(u16, String)> {
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let now = clock::now().as_second();
@@ -175,7 +187,7 @@ fn token(sub: &str, seconds: i64) -> Option<(u16, String)> {
 }
 
 #[test]
-fn a_token_of_entra_signs_in() {
+fn authenticates_with_an_entra_token() {
     broker().create_topic("entra", 1 << 20);
     let (mut workspace, _entra) = with_token("entra", |request| {
         let form = String::from_utf8_lossy(&request.body).into_owned();
@@ -184,37 +196,41 @@ fn a_token_of_entra_signs_in() {
         token("forwarder", 3_600)
     });
     let file = workspace.file_sink("local");
-    // Topics cannot be made this way.
+
+    // With tokens the sink cannot create the progress topic.
     let run = workspace.run(&["once"]);
     let progress = "secure-score-forwarder.entra.lake.progress";
-    let words = format!("topic `{progress}` does not exist: create it with cleanup.policy=compact");
-    assert!(run.code == 1 && run.stderr.contains(&words), "{}", run.stderr);
+    let message = format!("topic `{progress}` does not exist");
+    assert!(run.code == 1 && run.stderr.contains(&message), "{}", run.stderr);
+    assert!(run.stderr.contains("create the topic with cleanup.policy=compact"), "{}", run.stderr);
     broker().create_topic(progress, 1 << 20);
     workspace.run_ok(&["once"]);
     let consumed = broker().consume("entra");
     assert_eq!(consumed.len(), records(&file).len());
-    // What is committed is found again by a consumer that signs in too.
+
+    // The consumer of the progress topic authenticates with a token, too.
     std::fs::remove_dir_all(workspace.state()).unwrap();
     workspace.run_ok(&["once"]);
     assert_eq!(broker().consume("entra").len(), consumed.len());
 }
 
 #[test]
-fn a_token_that_nobody_gives_or_takes_parks_the_sink() {
-    let none = json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret provided." });
-    static NONE: OnceLock<String> = OnceLock::new();
-    NONE.get_or_init(|| none.to_string());
-    for (rule, words) in [
-        ((|_| Some((401, NONE.get()?.clone()))) as fn(&Request) -> _, "no token from Entra"),
+fn a_missing_or_rejected_token_parks_the_sink() {
+    let rejection = json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret provided." });
+    static REJECTION: OnceLock<String> = OnceLock::new();
+    REJECTION.get_or_init(|| rejection.to_string());
+
+    for (rule, text) in [
+        ((|_| Some((401, REJECTION.get()?.clone()))) as fn(&Request) -> _, "no token from Entra"),
         (
             (|_| token("forwarder", -3_600)) as fn(&Request) -> _,
-            "the cluster refuses the credential",
+            "the cluster rejects the credential",
         ),
     ] {
         let (workspace, _entra) = with_token("elsewhere", rule);
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
-        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+        assert!(run.stderr.contains(text) && run.stderr.contains("parked"), "{}", run.stderr);
         assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
     }
 }

@@ -1,4 +1,4 @@
-//! Objects: what they are called, what is in them, and what the stores say.
+//! The object store sink: the names and the content of objects, and the errors of the stores.
 
 use serde_json::{Value, json};
 
@@ -34,9 +34,14 @@ fn last_error(workspace: &Workspace) -> String {
     workspace.status()["sinks"][0]["last_error"].as_str().unwrap_or_default().to_owned()
 }
 
-/// The events name the object, so a checkpoint that was lost brings no second copy.
+fn last_hint(workspace: &Workspace) -> String {
+    workspace.status()["sinks"][0]["last_hint"].as_str().unwrap_or_default().to_owned()
+}
+
+/// An object is named after its events, so it is not written a second time after the checkpoint
+/// was lost.
 #[test]
-fn a_lost_checkpoint_makes_no_new_objects() {
+fn a_lost_checkpoint_creates_no_second_object() {
     let bucket = Bucket::s3();
     let mut workspace = workspace();
     in_s3(&mut workspace, &bucket.name, "");
@@ -44,42 +49,46 @@ fn a_lost_checkpoint_makes_no_new_objects() {
     let before = bucket.objects();
     assert_eq!(before.len(), 3);
     assert!(before[0].0.starts_with(&format!("tenant={}/day=20", crate::support::TENANT)));
+
     std::fs::remove_dir_all(workspace.state()).unwrap();
     workspace.run_ok(&["once"]);
     assert!(bucket.objects() == before);
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 0);
 }
 
-/// DuckDB reads from every column what the line of OCSF has there.
+/// DuckDB reads the same values from the Parquet files as a file sink writes as OCSF.
 #[test]
-fn security_lake_gets_parquet_with_all_that_ocsf_has() {
+fn parquet_contains_every_member_of_ocsf() {
     let bucket = Bucket::s3();
     let mut workspace = workspace();
     let lake = "security_lake = { source = \"secure-score\", account_id = \"123456789012\" }";
-    let same = "texts = \"full\"\nextra_fields = { team = \"blue\" }";
-    in_s3(&mut workspace, &bucket.name, &format!("{lake}\n{same}"));
-    let truth = workspace.path("truth.jsonl");
+    let options = "texts = \"full\"\nextra_fields = { team = \"blue\" }";
+    in_s3(&mut workspace, &bucket.name, &format!("{lake}\n{options}"));
+    let file = workspace.path("ocsf.jsonl");
     workspace.sink(
-        "truth",
-        &format!("type = \"file\"\npath = \"{}\"\nformat = \"ocsf\"\n{same}", truth.display()),
+        "file",
+        &format!("type = \"file\"\npath = \"{}\"\nformat = \"ocsf\"\n{options}", file.display()),
     );
     workspace.extra += "\nlabels = { customer = \"c-17\" }";
     workspace.run_ok(&["once"]);
-    let mut expected = records(&truth);
-    let read_on = expected[0]["time"].as_i64().unwrap();
-    let day = jiff::Timestamp::from_millisecond(read_on).unwrap().strftime("%Y%m%d").to_string();
-    let front = format!("ext/secure-score/region=eu-west-1/accountId=123456789012/eventDay={day}/");
+
+    let mut expected = records(&file);
+    let time = expected[0]["time"].as_i64().unwrap();
+    let day = jiff::Timestamp::from_millisecond(time).unwrap().strftime("%Y%m%d").to_string();
+    let folder =
+        format!("ext/secure-score/region=eu-west-1/accountId=123456789012/eventDay={day}/");
     let files: Vec<String> = bucket
         .objects()
         .into_iter()
         .enumerate()
         .map(|(number, (name, body))| {
-            assert!(name.starts_with(&front) && name.ends_with(".parquet"), "{name}");
+            assert!(name.starts_with(&folder) && name.ends_with(".parquet"), "{name}");
             let path = workspace.path(&format!("{number}.parquet"));
             std::fs::write(&path, body).unwrap();
             path.display().to_string()
         })
         .collect();
+
     let script = "
 import duckdb, sys, json
 def tidy(value):
@@ -95,6 +104,8 @@ for line in sys.stdin:
         .iter()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+
+    // `unmapped` is a map of strings in Parquet.
     for record in &mut expected {
         for value in record["unmapped"].as_object_mut().unwrap().values_mut() {
             if !value.is_string() {
@@ -102,6 +113,7 @@ for line in sys.stdin:
             }
         }
     }
+
     let id = |record: &Value| record["metadata"]["uid"].as_str().unwrap().to_owned();
     expected.sort_by_key(id);
     found.sort_by_key(id);
@@ -112,12 +124,13 @@ for line in sys.stdin:
 }
 
 #[test]
-fn lines_in_other_formats_and_packings() {
+fn writes_compressed_csv_with_a_heading() {
     let bucket = Bucket::s3();
     let mut workspace = workspace();
     in_s3(&mut workspace, &bucket.name, "format = \"csv\"\ncompression = \"gzip\"");
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let mut lines = 0;
     for (name, body) in bucket.objects() {
         assert!(name.ends_with(".csv.gz"), "{name}");
@@ -132,17 +145,22 @@ fn lines_in_other_formats_and_packings() {
 }
 
 #[test]
-fn what_the_store_says_is_told_in_a_line() {
-    let mut none = workspace();
-    in_s3(&mut none, "nowhere", "");
-    let run = none.run(&["once"]);
+fn the_error_of_a_store_is_one_line() {
+    let mut without_bucket = workspace();
+    in_s3(&mut without_bucket, "nowhere", "");
+    let run = without_bucket.run(&["once"]);
     assert_eq!(run.code, 1);
-    let error = last_error(&none);
-    assert!(error.contains("404 Not Found: NoSuchBucket: The specified bucket does not exist; create what `url` names"), "{error}");
-    for (status, words, parked) in [
-        (403, "403 Forbidden: AccessDenied: not you; the credential must be allowed", true),
-        (400, "400 Bad Request: AccessDenied: not you", true),
-        (503, "503 Service Unavailable: AccessDenied: not you", false),
+    let error = last_error(&without_bucket);
+    assert!(
+        error.contains("404 Not Found: NoSuchBucket: The specified bucket does not exist"),
+        "{error}"
+    );
+    assert!(last_hint(&without_bucket).starts_with("create the bucket or container"));
+
+    for (status, text, hint, parked) in [
+        (403, "403 Forbidden: AccessDenied: not you", "allow the credential", true),
+        (400, "400 Bad Request: AccessDenied: not you", "", true),
+        (503, "503 Service Unavailable: AccessDenied: not you", "", false),
     ] {
         let endpoint = Endpoint::new("");
         let body =
@@ -150,22 +168,23 @@ fn what_the_store_says_is_told_in_a_line() {
         endpoint.rule(move |_| Some((status, body.to_owned())));
         let mut workspace = workspace();
         in_s3(&mut workspace, "scores", "");
-        let text = workspace.configuration();
         let port = format!("127.0.0.1:{}", s3().port);
-        let elsewhere = text.replace(&port, endpoint.url.strip_prefix("http://").unwrap());
-        workspace.literal = Some(elsewhere);
+        let address = endpoint.url.strip_prefix("http://").unwrap();
+        workspace.literal = Some(workspace.configuration().replace(&port, address));
+
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
         let error = last_error(&workspace);
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(text), "{error}");
+        assert!(last_hint(&workspace).starts_with(hint), "{}", last_hint(&workspace));
         assert_eq!(run.stderr.contains("parked"), parked, "{}", run.stderr);
         assert!(!error.contains("RequestId") && error.len() < 300, "{error}");
     }
 }
 
-/// No server of Google's interface can be had that answers as Google does, so this is what goes to it.
+/// There is no test server that behaves like Google Cloud Storage, so the requests are checked.
 #[test]
-fn google_is_asked_not_to_overwrite() {
+fn google_objects_are_not_overwritten() {
     let endpoint = Endpoint::new("");
     let mut workspace = workspace();
     let key = json!({ "gcs_base_url": endpoint.url, "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": "" });
@@ -175,13 +194,15 @@ fn google_is_asked_not_to_overwrite() {
         &format!("type = \"object_store\"\nurl = \"gs://scores/x\"\nendpoint = \"{}\"\nservice_account = {key}\ncompression = \"none\"", endpoint.url),
     );
     let file = workspace.file_sink("local");
-    endpoint.answer(412, "<Error><Code>PreconditionFailed</Code></Error>");
+    endpoint.respond_once(412, "<Error><Code>PreconditionFailed</Code></Error>");
     workspace.run_ok(&["once"]);
-    let taken = endpoint.taken();
-    // One of the three was there already.
-    assert_eq!(taken.len(), 2);
-    let text: String = taken.iter().map(|r| String::from_utf8(r.body.clone()).unwrap()).collect();
-    for request in &taken {
+
+    // The first of the three objects already exists.
+    let accepted = endpoint.accepted();
+    assert_eq!(accepted.len(), 2);
+    let text: String =
+        accepted.iter().map(|r| String::from_utf8(r.body.clone()).unwrap()).collect();
+    for request in &accepted {
         assert!(request.path.starts_with("/scores/x%2Ftenant%3D"), "{}", request.path);
         assert_eq!(request.headers["x-goog-if-generation-match"], "0");
     }
@@ -190,7 +211,7 @@ fn google_is_asked_not_to_overwrite() {
 }
 
 #[test]
-fn azure_takes_a_token_of_entra() {
+fn azure_requests_carry_an_entra_token() {
     let endpoint = Endpoint::new("");
     endpoint.rule(|request| {
         if request.path.ends_with("/token") {
@@ -203,26 +224,30 @@ fn azure_takes_a_token_of_entra() {
         assert_eq!(request.headers["if-none-match"], "*");
         None
     });
+
     let mut workspace = workspace();
-    let signing_in = workspace.entra_credential(&endpoint.url);
+    let credential = workspace.entra_credential(&endpoint.url);
     workspace.sink(
         "objects",
-        &format!("type = \"object_store\"\nurl = \"az://scores\"\naccount = \"contoso\"\nendpoint = \"{}\"\n{signing_in}", endpoint.url),
+        &format!("type = \"object_store\"\nurl = \"az://scores\"\naccount = \"contoso\"\nendpoint = \"{}\"\n{credential}", endpoint.url),
     );
     workspace.run_ok(&["once"]);
-    assert_eq!(endpoint.taken().len(), 3);
+    assert_eq!(endpoint.accepted().len(), 3);
 }
 
 #[test]
-fn keys_of_another_cloud_are_refused() {
-    for (keys, words) in [
-        ("url = \"gs://b\"\nregion = \"x\"", "`region` goes with s3://"),
-        ("url = \"az://c\"\naccount = \"a\"", "az:// wants `account_key`, or `credential`"),
+fn rejects_keys_of_another_cloud() {
+    for (keys, text) in [
+        ("url = \"gs://b\"\nregion = \"x\"", "`region` applies only to s3:// URLs"),
+        (
+            "url = \"az://c\"\naccount = \"a\"",
+            "an az:// URL requires either `account_key`, or `credential`",
+        ),
         ("url = \"ftp://c\"", "`url` must begin with s3://, az:// or gs://"),
-        ("url = \"s3://b\"\naccess_key_id = \"x\"", "go together"),
+        ("url = \"s3://b\"\naccess_key_id = \"x\"", "must be set together"),
         (
             "url = \"s3://b\"\nregion = \"r\"\nformat = \"json\"\nsecurity_lake = { source = \"s\", account_id = \"123456789012\" }",
-            "leave `format` out",
+            "`format` cannot be set with `security_lake`",
         ),
         ("url = \"s3://b\"\nsecurity_lake = { source = \"s\", account_id = \"12\" }", "12 digits"),
         ("url = \"s3://b\"\nendpoint = \"http://example.com\"", "endpoint"),
@@ -230,14 +255,14 @@ fn keys_of_another_cloud_are_refused() {
         let mut workspace = workspace();
         workspace.sink("objects", &format!("type = \"object_store\"\n{keys}"));
         let run = workspace.run(&["check"]);
-        assert!(run.code == 2 && run.stderr.contains(words), "{keys}: {}", run.stderr);
+        assert!(run.code == 2 && run.stderr.contains(text), "{keys}: {}", run.stderr);
     }
 }
 
-/// Two sinks in one place would take each other's objects for their own; the same name in another
-/// account is another place.
+/// Two sinks with one location would mistake each other's objects for their own. The same container
+/// name in another account is another location.
 #[test]
-fn one_place_has_one_sink() {
+fn a_location_has_only_one_sink() {
     let both = |first: &str, second: &str| {
         let mut workspace = workspace();
         for (name, account) in [("a", first), ("b", second)] {

@@ -1,10 +1,7 @@
-//! The sinks over HTTP: a webhook, Elasticsearch, OpenTelemetry; against servers and verifiers of
-//! other people's making where there are any.
+//! The sinks over HTTP: webhooks, Elasticsearch, OpenTelemetry and Microsoft Sentinel, against
+//! third-party servers and verifiers where they exist.
 
-use std::{
-    process::Command,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
@@ -13,7 +10,7 @@ use crate::{
     support::{
         Workspace, but_quality, counts,
         endpoint::{Endpoint, entra_token},
-        ids, records,
+        records,
         servers::OpenSearch,
     },
 };
@@ -31,17 +28,14 @@ fn dead_letters(workspace: &Workspace) -> u64 {
     sinks.iter().find(|sink| sink["name"] == "web").unwrap()["dead_letters"].as_u64().unwrap()
 }
 
-/// The records in requests that hold arrays of them.
+/// The records of requests whose bodies are arrays of records.
 fn arrays(endpoint: &Endpoint) -> Vec<Value> {
-    endpoint
-        .taken()
-        .iter()
-        .flat_map(|request| serde_json::from_slice::<Vec<Value>>(&request.body).unwrap())
-        .collect()
+    let bodies = endpoint.accepted().into_iter().map(|request| request.body);
+    bodies.flat_map(|body| serde_json::from_slice::<Vec<Value>>(&body).unwrap()).collect()
 }
 
 #[test]
-fn a_webhook_is_signed_and_a_verifier_agrees() {
+fn a_verifier_accepts_the_signature_of_a_webhook() {
     let endpoint = Endpoint::new("");
     let mut workspace = workspace("");
     let (new, old) = ("whsec_Q0FOQVJZLTVlY3IzdC1uZXc=", "CANARY-5ecr3t-old");
@@ -58,6 +52,7 @@ fn a_webhook_is_signed_and_a_verifier_agrees() {
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     assert_eq!(arrays(&endpoint), records(&file));
+
     let script = "
 import json, sys, base64
 from standardwebhooks.webhooks import Webhook
@@ -68,26 +63,28 @@ for line in sys.stdin:
     print(request['headers']['webhook-id'])
 ";
     let requests: Vec<String> = endpoint
-        .taken()
+        .accepted()
         .iter()
         .map(|request| {
             assert_eq!((request.path.as_str(), &request.headers["x-api-key"]), ("/hook", &"CANARY-5ecr3t-key".parse().unwrap()));
             assert_eq!(request.headers["content-type"], "application/json");
             let header = |name: &str| request.headers[name].to_str().unwrap();
             let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-            let headers: Value = names.iter().map(|name| (*name, header(name))).collect::<std::collections::HashMap<_, _>>().into_iter().map(|(k, v)| (k.to_owned(), Value::from(v))).collect::<serde_json::Map<_, _>>().into();
+            let headers: serde_json::Map<_, _> =
+                names.iter().map(|name| ((*name).to_owned(), Value::from(header(name)))).collect();
             json!({ "headers": headers, "body": String::from_utf8_lossy(&request.body), "secrets": [new, old] }).to_string()
         })
         .collect();
+
     let ids = read_by(&mut python(script), &requests);
     assert!(ids.len() == requests.len() && ids.len() > 10);
     assert!(counts(ids.iter().map(String::as_str)).values().all(|count| *count == 1));
 }
 
 #[test]
-fn a_webhook_that_fails_for_a_while_gets_everything_once_under_the_same_ids() {
+fn a_webhook_is_retried_after_a_failure() {
     let endpoint = Endpoint::new("");
-    endpoint.answer(429, "slow down").answer(503, "").answer(500, "<html>");
+    endpoint.respond_once(429, "slow down").respond_once(503, "").respond_once(500, "<html>");
     let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
@@ -95,7 +92,7 @@ fn a_webhook_that_fails_for_a_while_gets_everything_once_under_the_same_ids() {
 }
 
 #[test]
-fn a_webhook_isolates_what_it_will_not_take() {
+fn isolates_a_record_that_a_webhook_rejects() {
     let endpoint = Endpoint::new("");
     endpoint.rule(|request| {
         let text = String::from_utf8_lossy(&request.body).into_owned();
@@ -107,31 +104,32 @@ fn a_webhook_isolates_what_it_will_not_take() {
     let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let wanted: Vec<Value> =
+
+    let expected: Vec<Value> =
         but_quality(&file).into_iter().filter(|r| r["control"]["id"] != "OneAdmin").collect();
-    assert_eq!(arrays(&endpoint), wanted);
+    assert_eq!(arrays(&endpoint), expected);
     assert_eq!(dead_letters(&workspace), 5);
     let status = workspace.status();
     assert!(status["dead_letters"][0]["reason"].as_str().unwrap().contains("no such control here"));
 }
 
 #[test]
-fn a_webhook_that_is_gone_parks_the_sink() {
-    for (status, words) in
-        [(410, "gone for good"), (401, "HTTP 401: who are you"), (301, "HTTP 301")]
+fn a_webhook_that_rejects_requests_parks_the_sink() {
+    for (status, text) in
+        [(410, "removed permanently"), (401, "HTTP 401: who are you"), (301, "HTTP 301")]
     {
         let endpoint = Endpoint::new("");
-        endpoint.answer(status, "who are you");
+        endpoint.respond_once(status, "who are you");
         let workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
-        assert!(run.stderr.contains(words), "{}", run.stderr);
+        assert!(run.stderr.contains(text), "{}", run.stderr);
         assert!(run.stderr.contains("parked"));
     }
 }
 
 #[test]
-fn a_webhook_of_cloudevents_and_one_of_lines() {
+fn webhooks_receive_cloudevents_and_csv() {
     let endpoint = Endpoint::new("");
     let section =
         format!("type = \"http\"\nurl = \"{}/events\"\nformat = \"cloudevents\"", endpoint.url);
@@ -145,29 +143,30 @@ fn a_webhook_of_cloudevents_and_one_of_lines() {
     );
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let expected = records(&file);
     let (events, lines): (Vec<_>, Vec<_>) =
-        endpoint.taken().into_iter().partition(|request| request.path == "/events");
-    let mut got = Vec::new();
+        endpoint.accepted().into_iter().partition(|request| request.path == "/events");
+
+    let mut received = Vec::new();
     for request in events {
         assert_eq!(request.headers["content-type"], "application/cloudevents-batch+json");
         let batch: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
-        got.extend(batch.into_iter().map(|event| event["data"].clone()));
+        received.extend(batch.into_iter().map(|event| event["data"].clone()));
     }
-    assert_eq!(got, expected);
-    let rows: usize = lines
-        .iter()
-        .map(|request| {
-            let text = String::from_utf8_lossy(&request.body).into_owned();
-            assert!(text.starts_with("kind,event_id,time,"));
-            text.lines().count() - 1
-        })
-        .sum();
+    assert_eq!(received, expected);
+
+    let mut rows = 0;
+    for request in lines {
+        let text = String::from_utf8_lossy(&request.body).into_owned();
+        assert!(text.starts_with("kind,event_id,time,"));
+        rows += text.lines().count() - 1;
+    }
     assert_eq!(rows, expected.len());
 }
 
 #[test]
-fn opensearch_has_every_document_once_whatever_is_sent_again() {
+fn opensearch_stores_every_document_once() {
     let server = OpenSearch::shared();
     let mut workspace = workspace(&format!(
         "type = \"elasticsearch\"\nurl = \"{}\"\nindex = \"score-{{label.customer}}\"",
@@ -175,13 +174,16 @@ fn opensearch_has_every_document_once_whatever_is_sent_again() {
     ));
     workspace.extra += "\nlabels = { customer = \"C 17\" }";
     let file = workspace.file_sink("local");
+
     workspace.run_ok(&["once"]);
     let expected = records(&file);
     let count = |server: &OpenSearch| server.fresh("/score-__17/_count")["count"].as_u64().unwrap();
     assert_eq!(count(server), expected.len() as u64);
-    // Once more, all of it: 409 for each, which is as good.
+
+    // A replay of all records returns 409 for each, which also acknowledges it.
     workspace.run_ok(&["replay", "--sink", "web", "--from", "2020-01-01"]);
     assert_eq!(count(server), expected.len() as u64);
+
     let last = expected.last().unwrap();
     let found = server.get(&format!("/score-__17/_doc/{}", last["event_id"].as_str().unwrap()));
     assert_eq!(found["_source"]["event"]["id"], last["event_id"]);
@@ -189,7 +191,8 @@ fn opensearch_has_every_document_once_whatever_is_sent_again() {
     assert_eq!(dead_letters(&workspace), 0);
 }
 
-/// A cluster that answers for each item as a rule says; keeps what it answers 201.
+/// Lets the endpoint respond like a cluster. `rule` returns the status of a document; its second
+/// argument is the number of the request. Returns the IDs of the documents with status 201.
 fn bulk(
     endpoint: &Endpoint,
     rule: impl Fn(&str, usize) -> u16 + Send + 'static,
@@ -202,6 +205,7 @@ fn bulk(
         requests += 1;
         let text = String::from_utf8_lossy(&request.body).into_owned();
         let lines: Vec<&str> = text.lines().collect();
+
         let mut errors = false;
         let items: Vec<Value> = lines
             .chunks(2)
@@ -217,15 +221,16 @@ fn bulk(
                 json!({ "create": { "status": status, "error": { "type": "mapper_parsing_exception", "reason": "failed to parse" } } })
             })
             .collect();
+
         Some((200, json!({ "errors": errors, "items": items }).to_string()))
     });
     stored
 }
 
 #[test]
-fn each_document_has_its_own_answer() {
+fn each_document_has_its_own_result() {
     let endpoint = Endpoint::new("");
-    // Busy in the middle of the first requests, and one control that the mapping refuses.
+    // The cluster is busy for one control in the first requests, and rejects another control.
     let stored = bulk(&endpoint, |document, request| {
         let is = |id: &str| document.contains(&format!("\"rule\":{{\"id\":\"{id}\""));
         if is("OneAdmin") {
@@ -239,15 +244,16 @@ fn each_document_has_its_own_answer() {
     let mut workspace = workspace(&format!("type = \"elasticsearch\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let expected = but_quality(&file);
-    let refused = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
-    assert_eq!(stored.lock().unwrap().len(), expected.len() - refused);
-    assert_eq!(dead_letters(&workspace), refused as u64);
+    let rejected = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
+    assert_eq!(stored.lock().unwrap().len(), expected.len() - rejected);
+    assert_eq!(dead_letters(&workspace), rejected as u64);
 }
 
 #[test]
-fn a_missing_index_or_right_parks_the_sink() {
-    for (status, words) in
+fn a_missing_index_or_permission_parks_the_sink() {
+    for (status, text) in
         [(404, "create the index or its template"), (403, "allow this user or key")]
     {
         let endpoint = Endpoint::new("");
@@ -258,19 +264,21 @@ fn a_missing_index_or_right_parks_the_sink() {
             "web",
             &format!("type = \"elasticsearch\"\nurl = \"{}\"\napi_key = {key}", endpoint.url),
         );
+
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
-        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+        assert!(run.stderr.contains(text) && run.stderr.contains("parked"), "{}", run.stderr);
     }
 }
 
 #[test]
-fn opentelemetry_reads_every_log_record() {
+fn opentelemetry_parses_every_log_record() {
     let endpoint = Endpoint::new("{}");
-    endpoint.answer(503, "").answer(429, "");
+    endpoint.respond_once(503, "").respond_once(429, "");
     let mut workspace = workspace(&format!("type = \"otlp\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let script = "
 import json, sys
 from google.protobuf.json_format import Parse
@@ -282,13 +290,14 @@ for line in sys.stdin:
         print(json.dumps([log.time_unix_nano, log.observed_time_unix_nano, log.severity_number, log.event_name, attributes['event_id'], json.loads(log.body.string_value)]))
 ";
     let requests: Vec<String> = endpoint
-        .taken()
+        .accepted()
         .iter()
         .map(|request| {
             assert_eq!(request.path, "/v1/logs");
             String::from_utf8(request.body.clone()).unwrap()
         })
         .collect();
+
     let read = read_by(&mut python(script), &requests);
     let expected = records(&file);
     assert_eq!(read.len(), expected.len());
@@ -307,74 +316,77 @@ for line in sys.stdin:
     }
 }
 
-/// Nobody says which records were rejected: they are found out, and the rest goes on.
+/// The response does not name the rejected records, so the sink has to isolate them.
 #[test]
-fn what_opentelemetry_rejects_in_part_is_a_dead_letter() {
+fn isolates_records_that_opentelemetry_rejects() {
     let endpoint = Endpoint::new("{}");
     let rejected = "\\\"id\\\":\\\"OneAdmin\\\"";
     endpoint.rule(move |request| {
         let count = String::from_utf8_lossy(&request.body).matches(rejected).count();
         (count > 0).then(|| {
-            let answer = json!({ "partialSuccess": { "rejectedLogRecords": count.to_string(), "errorMessage": "no" } });
-            (200, answer.to_string())
+            let body = json!({ "partialSuccess": { "rejectedLogRecords": count.to_string(), "errorMessage": "no" } });
+            (200, body.to_string())
         })
     });
     let mut workspace = workspace(&format!("type = \"otlp\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let refused = records(&file).iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
-    assert_eq!(dead_letters(&workspace), refused as u64);
-    assert!(ids(&records(&file)).count() > refused);
+
+    let all = records(&file);
+    let expected = all.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
+    assert_eq!(dead_letters(&workspace), expected as u64);
+    assert!(all.len() > expected);
 }
 
-/// What `check --online` says of the sink, and whether it is content.
-fn greeted(workspace: &Workspace) -> (bool, String) {
+/// Whether `check --online` succeeds, and what it reports about the sink.
+fn check_online(workspace: &Workspace) -> (bool, String) {
     let run = workspace.run(&["check", "--online"]);
-    let said = run.stdout.lines().find_map(|line| line.strip_prefix("sink web: "));
-    (run.code == 0, said.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned())
+    let report = run.stdout.split_once("sink web: ").map(|(_, report)| report);
+    (run.code == 0, report.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned())
 }
 
-/// Whoever stands in between and answers in the receiver's place is no welcome.
+/// A proxy in front of a receiver may respond in its place.
 #[test]
-fn a_receiver_is_told_from_what_stands_in_front_of_it() {
-    let clusters =
+fn the_online_check_recognizes_the_receiver() {
+    let from_cluster =
         r#"{"error":{"type":"parse_exception","reason":"request body is required"},"status":400}"#;
-    for (kind, status, body, welcome) in [
+    for (kind, status, body, expected) in [
         ("http", 200, "", true),
         ("http", 405, "", true),
         ("http", 401, "who are you?", false),
         ("http", 407, "", false),
         ("http", 410, "", false),
         ("http", 502, "", false),
-        ("elasticsearch", 400, clusters, true),
+        ("elasticsearch", 400, from_cluster, true),
         ("elasticsearch", 400, "<html>Bad Request</html>", false),
-        ("elasticsearch", 401, clusters, false),
+        ("elasticsearch", 401, from_cluster, false),
         ("elasticsearch", 503, "", false),
     ] {
         let endpoint = Endpoint::new("");
-        endpoint.answer(status, body);
+        endpoint.respond_once(status, body);
         let workspace = workspace(&format!("type = \"{kind}\"\nurl = \"{}\"", endpoint.url));
-        let (content, said) = greeted(&workspace);
-        assert_eq!(content, welcome, "{kind} {status} {body}: {said}");
+        let (accepted, report) = check_online(&workspace);
+        assert_eq!(accepted, expected, "{kind} {status} {body}: {report}");
     }
 }
 
-/// A workspace with a sink for the Logs Ingestion API, whose endpoint gives tokens too.
+/// A workspace with a sink for the Logs Ingestion API, whose endpoint also issues tokens.
 fn sentinel(endpoint: &Endpoint) -> Workspace {
     let mut workspace = workspace("");
-    let signing_in = workspace.entra_credential(&endpoint.url);
+    let credential = workspace.entra_credential(&endpoint.url);
     workspace.replace_sinks().sink(
         "web",
         &format!(
-            "type = \"sentinel\"\nurl = \"{}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{signing_in}",
+            "type = \"sentinel\"\nurl = \"{}\"\nrule_id = \"dcr-0123456789abcdef\"\nstream = \"Custom-SecureScore_CL\"\n{credential}",
             endpoint.url
         ),
     );
     workspace
 }
 
-/// Gives tokens, numbered; `rule` answers what comes with the newest of them.
-fn entra(
+/// Lets the endpoint issue numbered tokens. `rule` gets the body of each request with the newest
+/// token, and the number of that token.
+fn serve_ingestion_api(
     endpoint: &Endpoint,
     mut rule: impl FnMut(&[u8], usize) -> Option<(u16, String)> + Send + 'static,
 ) {
@@ -402,23 +414,25 @@ fn entra(
 }
 
 #[test]
-fn sentinel_gets_arrays_with_a_token_of_its_own() {
+fn sentinel_receives_arrays_with_a_token() {
     let endpoint = Endpoint::new("");
     let mut requests = 0;
-    entra(&endpoint, move |_, tokens| {
+    serve_ingestion_api(&endpoint, move |_, tokens| {
         requests += 1;
         match requests {
             1 => Some((429, String::new())),
-            // Taken back before its time.
+            // The first token is revoked before it expires.
             3 if tokens == 1 => Some((401, "expired".to_owned())),
             _ => None,
         }
     });
     let mut workspace = sentinel(&endpoint);
     let file = workspace.file_sink("local");
+
     workspace.run_ok(&["once"]);
+
     let expected = records(&file);
-    let got: Vec<Value> = arrays(&endpoint)
+    let received: Vec<Value> = arrays(&endpoint)
         .into_iter()
         .map(|mut record| {
             let generated = record.as_object_mut().unwrap().remove("TimeGenerated").unwrap();
@@ -426,61 +440,60 @@ fn sentinel_gets_arrays_with_a_token_of_its_own() {
             record
         })
         .collect();
-    assert_eq!(got, expected);
+    assert_eq!(received, expected);
 }
 
 #[test]
-fn sentinel_is_asked_whether_it_would_take_a_record() {
+fn the_online_check_covers_the_role_and_the_stream() {
     let error = |code: &str| json!({ "error": { "code": code, "message": "no" } }).to_string();
-    for (status, body, welcome, words) in [
-        (204, String::new(), true, "lets us in"),
+    for (status, body, expected, text) in [
+        (204, String::new(), true, "the ingestion API accepts it"),
         (400, error("InvalidPayload"), true, "InvalidPayload"),
         (400, error("InvalidStream"), false, "check `stream`"),
         (403, String::new(), false, "Monitoring Metrics Publisher"),
     ] {
         let endpoint = Endpoint::new("");
-        entra(&endpoint, move |_, _| Some((status, body.clone())));
-        let (content, said) = greeted(&sentinel(&endpoint));
-        assert!(content == welcome && said.contains(words), "{status}: {said}");
-        assert!(endpoint.taken().is_empty());
+        serve_ingestion_api(&endpoint, move |_, _| Some((status, body.clone())));
+
+        let (accepted, report) = check_online(&sentinel(&endpoint));
+        assert!(accepted == expected && report.contains(text), "{status}: {report}");
+        assert!(endpoint.accepted().is_empty());
     }
 }
 
 #[test]
-fn sentinel_says_what_is_missing() {
-    for (status, words) in [
+fn sentinel_errors_name_the_missing_permission() {
+    for (status, text) in [
         (403, "the role Monitoring Metrics Publisher on the data collection rule"),
         (404, "check `url`, `rule_id` and `stream`"),
     ] {
         let endpoint = Endpoint::new("");
-        entra(&endpoint, move |_, _| Some((status, "no".to_owned())));
+        serve_ingestion_api(&endpoint, move |_, _| Some((status, "no".to_owned())));
         let run = sentinel(&endpoint).run(&["once"]);
         assert_eq!(run.code, 1);
-        assert!(run.stderr.contains(words) && run.stderr.contains("parked"), "{}", run.stderr);
+        assert!(run.stderr.contains(text) && run.stderr.contains("parked"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_rejected_client_secret_parks_the_sink() {
     let endpoint = Endpoint::new("");
     endpoint.rule(|_| {
         Some((401, json!({ "error": "invalid_client", "error_codes": [7_000_215], "error_description": "AADSTS7000215: Invalid client secret provided." }).to_string()))
     });
+
     let run = sentinel(&endpoint).run(&["once"]);
-    assert!(
-        run.stderr.contains("no token from Entra") && run.stderr.contains("parked"),
-        "{}",
-        run.stderr
-    );
-    let workspace = sentinel(&endpoint);
-    let text = workspace.configuration().replace("credential = \"siem\"", "credential = \"sime\"");
-    crate::support::fs(workspace.path("other.toml"), &text);
-    let other = workspace.path("other.toml").display().to_string();
-    let run = crate::support::Run::of(
-        Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"))
-            .args(["check", "--config", &other])
-            .output()
-            .unwrap(),
-    );
-    assert!(
-        run.code == 2 && run.stderr.contains("there is no [credentials.sime]"),
-        "{}",
-        run.stderr
-    );
+    let text = &run.stderr;
+    assert!(text.contains("no token from Entra") && text.contains("parked"), "{text}");
+}
+
+#[test]
+fn rejects_an_unknown_credential() {
+    let mut workspace = sentinel(&Endpoint::new(""));
+    let text = workspace.configuration();
+    workspace.literal = Some(text.replace("credential = \"siem\"", "credential = \"sime\""));
+
+    let run = workspace.run(&["check"]);
+    let text = &run.stderr;
+    assert!(run.code == 2 && text.contains("there is no [credentials.sime]"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! `type = "elasticsearch"`.
+//! The configuration of a sink with `type = "elasticsearch"`.
 
 use super::service::{open, probe};
 use crate::{
@@ -12,21 +12,29 @@ use crate::{
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
-    required("url", Shape::Text, "The cluster, such as https://elastic.example.com:9200."),
+    required(
+        "url",
+        Shape::Text,
+        "The URL of the cluster, such as https://elastic.example.com:9200.",
+    ),
     optional(
         "index",
         Shape::Text,
-        "The data stream or index, which may name {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default logs-microsoft.secure_score-default.",
+        "The data stream or index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default logs-microsoft.secure_score-default.",
     ),
     optional(
         "format",
         Shape::OneOf(&[Choice::now("ecs"), Choice::now("json"), Choice::now("ocsf")]),
-        "How a record is written; default ecs. Each has an @timestamp.",
+        "The format of a record; default ecs. Every format has an @timestamp.",
     ),
-    optional("api_key", Shape::Secret, "The API key, base64 of id:key as Kibana shows it,"),
-    optional("username", Shape::Text, "or a user,"),
-    optional("password", Shape::Secret, "with the password."),
-    optional("batch_size", Shape::Size, "Bytes of a request before compression; default 2MiB."),
+    optional(
+        "api_key",
+        Shape::Secret,
+        "The API key, base64 of id:key as Kibana shows it; instead of `username` and `password`.",
+    ),
+    optional("username", Shape::Text, "The user name; requires `password`."),
+    optional("password", Shape::Secret, "The password of `username`."),
+    optional("batch_size", Shape::Size, "The size of a request before compression; default 2MiB."),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,
@@ -35,19 +43,21 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 
 #[derive(Clone, Debug)]
 pub(super) struct ElasticPlan {
-    /// Of `_bulk`.
+    /// The URL of the bulk API, which ends in `_bulk`.
     pub url: url::Url,
     pub index: Template,
     pub format: FormatName,
     pub login: Login,
     pub web: HttpOptions,
-    bytes: usize,
+    batch_bytes: usize,
 }
 
+/// How requests are authenticated.
 #[derive(Clone, Debug)]
 pub(super) enum Login {
     None,
     ApiKey(SecretRef),
+    /// User name and password.
     Basic(String, SecretRef),
 }
 
@@ -61,22 +71,29 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     if let Some(index) = &index
         && !index.literal().chars().all(is_index_char)
     {
-        section.fault("index", "`index` must be small letters, digits, `.`, `_` and `-`");
+        section
+            .fault("index", "`index` must consist of lower case letters, digits, `.`, `_` and `-`");
     }
+
     let (user, password) = (section.text("username"), section.secret("password"));
     let login = match (section.secret("api_key"), user, password) {
         (None, None, None) => Login::None,
         (Some(key), None, None) => Login::ApiKey(key),
         (None, Some(user), Some(password)) => Login::Basic(user.to_owned(), password),
         _ => {
-            section.fault("api_key", "either `api_key`, or `username` with `password`");
+            section.fault(
+                "api_key",
+                "`username` and `password` must be set together, and without `api_key`",
+            );
             return None;
         }
     };
-    let bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
-    if bytes.is_some_and(|bytes| !(64 << 10..=64 << 20).contains(&bytes)) {
+
+    let batch_bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
+    if batch_bytes.is_some_and(|bytes| !(64 << 10..=64 << 20).contains(&bytes)) {
         section.fault("batch_size", "`batch_size` must be from 64KiB to 64MiB");
     }
+
     let mut url = url?;
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push("_bulk");
@@ -87,10 +104,11 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         format: read_format(section, FormatName::Ecs),
         login,
         web: HttpOptions::read(section),
-        bytes: bytes.unwrap_or(2 << 20),
+        batch_bytes: batch_bytes.unwrap_or(2 << 20),
     }))
 }
 
+/// Whether a data stream or index may have the character in its name.
 pub(super) fn is_index_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
 }
@@ -105,7 +123,7 @@ impl Plan for ElasticPlan {
     }
 
     fn limits(&self) -> Limits {
-        Limits { records: 2_000, bytes: self.bytes, in_flight: 1 }
+        Limits { records: 2_000, bytes: self.batch_bytes, in_flight: 1 }
     }
 
     fn required_labels(&self) -> Vec<String> {

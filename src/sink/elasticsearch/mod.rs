@@ -1,13 +1,15 @@
-//! Elasticsearch and OpenSearch, by `_bulk`. Acknowledgement: for every record of its own, 201, or 409 where
-//! a document of that id is there already: the `event_id` is the document's id, so that what is
-//! sent again changes nothing. (An id is unique within one backing index of a data stream: what is
-//! sent again after a rollover is there twice.)
+//! The sink for Elasticsearch and OpenSearch, by the bulk API.
 //!
-//! Source: Elasticsearch's and OpenSearch's reference of the bulk API. HTTP 200 says nothing; each
-//! item has its status.
+//! Every record is acknowledged on its own: by 201, or by 409 if its document already exists. The
+//! document ID is the `event_id`, so a record that is sent again changes nothing. An ID is unique
+//! only within one backing index of a data stream: a record that is sent again after a rollover is
+//! stored twice.
+//!
+//! Source: the references of the bulk API of Elasticsearch and OpenSearch. HTTP 200 acknowledges
+//! nothing, because each item has a status of its own; see `response`.
 
-mod answer;
 mod config;
+mod response;
 mod service;
 
 pub(super) use config::{KEYS, read};

@@ -1,12 +1,12 @@
-//! Batches as bulk requests.
+//! Batches as bulk requests, with an action and a document for each record.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 
 use super::{
-    answer,
     config::{ElasticPlan, Login, is_index_char},
+    response,
 };
 use crate::{
     format::{FormatName, Formatter},
@@ -17,37 +17,39 @@ use crate::{
     },
 };
 
-/// An item of an answer has a few hundred bytes.
-const MAX_ANSWER: usize = 8 << 20;
+/// An item of a response has a few hundred bytes, and a batch has up to 2,000 records.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 struct Elastic {
     plan: ElasticPlan,
     client: reqwest::Client,
     formatter: Formatter,
+    /// The buffer for one document.
     document: Vec<u8>,
 }
 
 pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let sink = Elastic::new(plan, context)?;
-    // Read now, so that a missing secret parks the sink before the first batch.
+    // The secret is read here so that a missing one parks the sink before the first batch.
     sink.authorization()?;
     Ok(Box::new(sink))
 }
 
-/// An empty bulk request: who is let in is told that it wants a body.
+/// Sends an empty bulk request. A cluster that accepts the login responds that a body is required.
 pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
     let request = Elastic::new(plan, context)?.request()?;
-    // Some proxies refuse a POST that does not say how long it is.
-    let answer = plan.web.send(request.header("Content-Length", "0")).await?;
-    // A proxy that does not like it has no words like the cluster's.
-    let is_clusters = || {
-        serde_json::from_slice::<serde_json::Value>(&answer.body)
-            .is_ok_and(|said| said["error"]["type"].is_string())
+    // Some proxies reject a POST request without a length.
+    let response = plan.web.send(request.header("Content-Length", "0")).await?;
+
+    // A proxy may reject the request too, but its response has no error type of a cluster.
+    let is_of_cluster = || {
+        serde_json::from_slice::<serde_json::Value>(&response.body)
+            .is_ok_and(|body| body["error"]["type"].is_string())
     };
-    if answer.status == 200 || answer.status == 400 && is_clusters() {
-        return Ok("the cluster lets us in".to_owned());
+    if response.status == 200 || response.status == 400 && is_of_cluster() {
+        return Ok("the cluster accepts bulk requests".to_owned());
     }
-    Err(answer.failure("the cluster"))
+    Err(response.failure("the cluster"))
 }
 
 impl Sink for Elastic {
@@ -56,6 +58,7 @@ impl Sink for Elastic {
             Some(index) => index.to_owned(),
             None => self.plan.index.fill(record, is_index_char).map_err(EncodeError)?,
         };
+
         self.document.clear();
         self.formatter.write(record, &mut self.document);
         batch.push(record, |out| {
@@ -66,7 +69,7 @@ impl Sink for Elastic {
             out.extend_from_slice(&record.event_id.hex());
             out.extend_from_slice(b"\"}}\n{");
             if self.plan.format != FormatName::Ecs {
-                // A data stream takes no document without one.
+                // A data stream rejects a document without a timestamp.
                 let time = record.time();
                 out.extend_from_slice(format!("\"@timestamp\":\"{time}\",").as_bytes());
             }
@@ -82,11 +85,12 @@ impl Sink for Elastic {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let request = self.request()?;
-            let answer = self.plan.web.post(request, batch.bytes().to_vec(), MAX_ANSWER).await?;
-            if answer.status != 200 {
-                return Err(answer.failure("the cluster"));
+            let body = batch.bytes().to_vec();
+            let response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
+            if response.status != 200 {
+                return Err(response.failure("the cluster"));
             }
-            answer::read(&answer.body, batch.len()).map(|()| Acknowledgement::received())
+            response::read(&response.body, batch.len()).map(|()| Acknowledgement::received())
         })
     }
 }
@@ -118,8 +122,9 @@ impl Elastic {
                 let password =
                     password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
                 let pair = STANDARD.encode(format!("{user}:{}", password.expose_secret()));
-                let mut value = HeaderValue::from_str(&format!("Basic {pair}"))
-                    .map_err(|_| Failure::misconfigured("the user is not text for a header"))?;
+                let mut value = HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| {
+                    Failure::misconfigured("`username` and `password` are not a valid header value")
+                })?;
                 value.set_sensitive(true);
                 Ok(Some(value))
             }

@@ -1,4 +1,4 @@
-//! `type = "http"`.
+//! The configuration of a sink with `type = "http"`.
 
 use reqwest::header::HeaderName;
 
@@ -13,34 +13,38 @@ use crate::{
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
-    required("url", Shape::Text, "Where batches are posted to."),
+    required("url", Shape::Text, "The URL that batches are posted to."),
     LINE_FORMAT,
     optional(
         "body",
         Shape::OneOf(&[Choice::now("array"), Choice::now("lines")]),
-        "A JSON array of records, the default where the format is JSON, or a record a line.",
+        "The body of a request: `array` is a JSON array, the default for JSON formats; `lines` has one record per line.",
     ),
     optional(
         "headers",
         Shape::Secrets,
-        "Headers of your own by reference: X-Api-Key = { credential = \"name\" }.",
+        "Additional headers, by reference: X-Api-Key = { credential = \"name\" }.",
     ),
     optional(
         "signing_secret",
         Shape::Secret,
-        "Requests are signed with it after the Standard Webhooks scheme; `whsec_…` or any text.",
+        "The secret that signs requests according to Standard Webhooks; `whsec_…` or any text.",
     ),
     optional(
         "old_signing_secret",
         Shape::Secret,
-        "While the secret is being replaced: requests are signed with both.",
+        "The previous `signing_secret` during a rotation; requests are signed with both.",
     ),
     optional(
         "batch_records",
         Shape::Integer { min: 1, max: 100_000 },
-        "Records in a request, at most; default 500.",
+        "The maximum number of records in a request; default 500.",
     ),
-    optional("batch_size", Shape::Size, "Bytes of a request before compression; default 512KiB."),
+    optional(
+        "batch_size",
+        Shape::Size,
+        "The size of a request before compression; default 512KiB.",
+    ),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,
@@ -51,9 +55,11 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 pub(super) struct HttpPlan {
     pub url: url::Url,
     pub format: FormatName,
+    /// The body is a JSON array; otherwise it has one record per line.
     pub array: bool,
     pub headers: Vec<(HeaderName, SecretRef)>,
-    pub signing: Vec<SecretRef>,
+    /// The current secret and the previous one; empty if requests are not signed.
+    pub signing_secrets: Vec<SecretRef>,
     pub web: HttpOptions,
     limits: Limits,
 }
@@ -63,30 +69,34 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let format = read_format(section, FormatName::Json);
     let array = section.text("body").map_or(format.is_json(), |body| body == "array");
     if array && !format.is_json() {
-        section.fault("body", "`body = \"array\"` goes with formats of JSON");
+        section.fault("body", "`body = \"array\"` requires a JSON format");
     }
+
     let mut headers = Vec::new();
     for (name, secret) in section.secret_map("headers") {
         match name.parse::<HeaderName>() {
-            Ok(name) if !is_ours(&name) => headers.push((name, secret)),
-            _ => section.fault("headers", format!("`{name}` cannot be a header of yours")),
+            Ok(name) if !is_reserved(&name) => headers.push((name, secret)),
+            _ => section.fault("headers", format!("the header `{name}` cannot be set")),
         }
     }
+
     let old = section.secret("old_signing_secret");
     if old.is_some() && !section.has("signing_secret") {
-        section.fault("old_signing_secret", "`old_signing_secret` goes with `signing_secret`");
+        section.fault("old_signing_secret", "`old_signing_secret` requires `signing_secret`");
     }
+
     let number = |key: &str| section.integer(key).and_then(|n| usize::try_from(n).ok());
     let bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
     if bytes.is_some_and(|bytes| !(1 << 10..=64 << 20).contains(&bytes)) {
         section.fault("batch_size", "`batch_size` must be from 1KiB to 64MiB");
     }
+
     Some(Box::new(HttpPlan {
         url: url?,
         format,
         array,
         headers,
-        signing: section.secret("signing_secret").into_iter().chain(old).collect(),
+        signing_secrets: section.secret("signing_secret").into_iter().chain(old).collect(),
         web: HttpOptions::read(section),
         limits: Limits {
             records: number("batch_records").unwrap_or(500),
@@ -96,8 +106,8 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }))
 }
 
-/// Headers that say what the request is.
-fn is_ours(name: &HeaderName) -> bool {
+/// Whether the sink sets the header itself.
+fn is_reserved(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
         name,
@@ -123,7 +133,7 @@ impl Plan for HttpPlan {
     }
 
     fn acknowledgement(&self) -> &'static str {
-        "the endpoint answered with success"
+        "the endpoint returned a success status"
     }
 
     fn limits(&self) -> Limits {

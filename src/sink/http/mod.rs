@@ -1,4 +1,6 @@
-//! A webhook: batches of records, posted. Acknowledgement: an answer of success, 200 to 299.
+//! The sink for webhooks: batches of records are posted to an HTTP endpoint.
+//!
+//! The acknowledgement is a response with a status from 200 to 299. Start reading in `service`.
 
 mod config;
 mod service;

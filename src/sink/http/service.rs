@@ -1,4 +1,4 @@
-//! Batches as requests.
+//! Batches as signed POST requests.
 
 use secrecy::SecretString;
 
@@ -13,11 +13,13 @@ use crate::{
     },
 };
 
-const MAX_ANSWER: usize = 16 << 10;
+/// Only the beginning of a response is used, in error messages.
+const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
 struct Http {
     plan: HttpPlan,
     client: reqwest::Client,
+    /// The heading line of formats that have one.
     heading: Option<String>,
     formatter: Formatter,
 }
@@ -29,20 +31,21 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         formatter: formatter(plan.format, context),
         plan: plan.clone(),
     };
-    // Read now, so that a missing secret parks the sink before the first batch.
+    // The secrets are read here so that a missing one parks the sink before the first batch.
     secret_headers(&plan.headers)?;
-    secrets(plan)?;
+    read_signing_secrets(plan)?;
     Ok(Box::new(sink))
 }
 
-/// A webhook has no message that says nothing, so it is only asked for its head.
+/// Sends a HEAD request, because a webhook has no request without an effect. A status such as 404 or
+/// 405 is no failure: an endpoint need not implement HEAD.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
-    secrets(plan)?;
+    read_signing_secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
-    let answer = plan.web.send(request).await?;
-    match answer.status {
-        401 | 407 | 410 | 500..=599 => Err(answer.failure("the endpoint")),
-        status => Ok(format!("the endpoint answers: HTTP {status} to a HEAD")),
+    let response = plan.web.send(request).await?;
+    match response.status {
+        401 | 407 | 410 | 500..=599 => Err(response.failure("the endpoint")),
+        status => Ok(format!("the endpoint answered HTTP {status} to a HEAD request")),
     }
 }
 
@@ -67,18 +70,20 @@ impl Sink for Http {
                 .post(self.plan.url.clone())
                 .header("Content-Type", self.plan.content_type())
                 .headers(secret_headers(&self.plan.headers)?);
-            let secrets = secrets(&self.plan)?;
+
+            let secrets = read_signing_secrets(&self.plan)?;
             let id = signature::id(batch);
             let timestamp = clock::now().as_second();
             request = request
                 .header("webhook-id", &id)
                 .header("webhook-timestamp", timestamp.to_string());
             if !secrets.is_empty() {
-                // Signed is what the receiver sees after it has unpacked.
+                // The signature covers the body that the receiver sees after decompression.
                 let signature = signature::sign(&secrets, &id, timestamp, &body);
                 request = request.header("webhook-signature", signature);
             }
-            understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
+
+            interpret(&self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?)
         })
     }
 }
@@ -94,6 +99,7 @@ impl Http {
             body.extend_from_slice(batch.bytes());
             return body;
         }
+
         body.push(b'[');
         for (index, item) in batch.items().iter().enumerate() {
             if index > 0 {
@@ -106,23 +112,29 @@ impl Http {
     }
 }
 
-/// What requests are signed with.
-fn secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
+fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
     let read = |secret: &crate::settings::SecretRef| {
         secret.read().map_err(|error| Failure::misconfigured(chain(&error)))
     };
-    plan.signing.iter().map(read).collect()
+    plan.signing_secrets.iter().map(read).collect()
 }
 
-/// What an answer means. A body that is refused as such is halved until one record stands alone.
-fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    match answer.status {
+/// The meaning of a response. A body that is rejected as invalid is halved until one record
+/// remains, because the response does not name the invalid record.
+fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
+    match response.status {
         200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
-            reason: format!("the endpoint answered HTTP {}: {}", answer.status, answer.message()),
+            reason: format!(
+                "the endpoint answered HTTP {}: {}",
+                response.status,
+                response.message()
+            ),
             arrived: Vec::new(),
         }),
-        410 => Err(Failure::misconfigured("the endpoint is gone for good (HTTP 410)")),
-        _ => Err(answer.failure("the endpoint")),
+        410 => Err(Failure::misconfigured(
+            "the endpoint answered HTTP 410: it was removed permanently",
+        )),
+        _ => Err(response.failure("the endpoint")),
     }
 }

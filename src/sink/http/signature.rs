@@ -1,8 +1,10 @@
-//! The Standard Webhooks scheme: `webhook-id`, `webhook-timestamp` and `webhook-signature`, the
-//! last of them `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; while a secret is
-//! being replaced, one for each, with a blank between.
+//! The Standard Webhooks scheme: the headers `webhook-id`, `webhook-timestamp` and
+//! `webhook-signature`.
 //!
-//! Source: github.com/standard-webhooks/standard-webhooks, spec 1.0.
+//! A signature is `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`. During the rotation
+//! of a secret the header contains one signature for each secret, separated by a space.
+//!
+//! Source: github.com/standard-webhooks/standard-webhooks, specification 1.0.
 
 use aws_lc_rs::hmac;
 use base64::{
@@ -14,11 +16,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::sink::{Batch, batch::digest};
 
-/// The id of a request: the same whenever the same records are sent.
+/// The ID of a request. It is the same whenever the same records are sent together.
 pub(super) fn id(batch: &Batch) -> String {
     format!("msg_{}", digest(batch.items()))
 }
 
+/// The value of `webhook-signature`. `timestamp` is in seconds since the epoch.
 pub(super) fn sign(secrets: &[SecretString], id: &str, timestamp: i64, body: &[u8]) -> String {
     let signatures = secrets.iter().map(|secret| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key(secret));
@@ -30,7 +33,7 @@ pub(super) fn sign(secrets: &[SecretString], id: &str, timestamp: i64, body: &[u
     signatures.collect::<Vec<_>>().join(" ")
 }
 
-/// `whsec_` and base64, or the text itself.
+/// The key of a secret: the decoded base64 after `whsec_`, or else the bytes of the text.
 fn key(secret: &SecretString) -> Vec<u8> {
     let lenient =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -45,9 +48,9 @@ fn key(secret: &SecretString) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The example of the specification.
+    /// The expected signature is the example of the specification.
     #[test]
-    fn the_published_example() {
+    fn signs_the_published_example() {
         let secret = SecretString::from("whsec_plJ3nmyCDGBKInavdOK15jsl");
         let body = br#"{"event_type":"ping","data":{"success":true}}"#;
         let signature = sign(&[secret], "msg_loFOjxBNrRLzqYUf", 1_731_705_121, body);

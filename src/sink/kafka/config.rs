@@ -1,4 +1,4 @@
-//! `type = "kafka"`.
+//! The configuration of a sink with `type = "kafka"`.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,32 +16,32 @@ use crate::{
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
-    required("brokers", Shape::Texts, "Brokers to ask first, each `host:port`."),
+    required("brokers", Shape::Texts, "The bootstrap brokers, each `host:port`."),
     required(
         "topic",
         Shape::Text,
-        "The topic, which must exist; it may name {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
+        "The topic, which must exist; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
     ),
     FORMAT,
     optional(
         "exactly_once",
         Shape::Bool,
-        "Transactions, with the progress in the same transaction; default true.",
+        "Write records and progress in transactions; default true.",
     ),
     optional(
         "transactional_id",
         Shape::Text,
-        "Who writes, for the cluster: one instance at a time; default `secure-score-forwarder.TOPIC.SINK`.",
+        "The ID of the producer in the cluster, used by one instance at a time; default `secure-score-forwarder.TOPIC.SINK`.",
     ),
     optional(
         "progress_topic",
         Shape::Text,
-        "The compacted topic of the progress; default `TRANSACTIONAL_ID.progress`, made if it is not there.",
+        "The compacted topic that stores the progress; default `TRANSACTIONAL_ID.progress`, created if it does not exist.",
     ),
     optional(
         "transaction_timeout",
         Shape::Duration,
-        "After this the cluster gives up a transaction that does not end; default 60s.",
+        "The time after which the cluster aborts an unfinished transaction; default 60s.",
     ),
     optional(
         "compression",
@@ -52,24 +52,28 @@ pub(in crate::sink) const KEYS: &[Key] = &[
             Choice::now("gzip"),
             Choice::now("none"),
         ]),
-        "How batches are packed; default zstd.",
+        "The compression of batches; default zstd.",
     ),
     optional(
         "tls",
         Shape::Table(TLS),
-        "TLS to the brokers; `tls = {}` with the system's authorities.",
+        "TLS to the brokers; `tls = {}` trusts the certificate authorities of the system.",
     ),
-    optional("sasl", Shape::Table(SASL), "How to sign in to the cluster."),
+    optional("sasl", Shape::Table(SASL), "Authentication with the cluster."),
 ];
 
 const TLS: &[Key] = &[
     optional(
         "ca_file",
         Shape::Text,
-        "PEM file of the authorities to trust instead of the system's.",
+        "PEM file of the certificate authorities to trust instead of those of the system.",
     ),
-    optional("client_certificate", Shape::Text, "PEM file of our certificate chain."),
-    optional("client_key", Shape::Text, "PEM file of its private key."),
+    optional(
+        "client_certificate",
+        Shape::Text,
+        "PEM file of the client's certificate chain, for mutual TLS.",
+    ),
+    optional("client_key", Shape::Text, "PEM file of the private key of `client_certificate`."),
 ];
 
 const SASL: &[Key] = &[
@@ -81,23 +85,25 @@ const SASL: &[Key] = &[
             Choice::now("scram-sha-512"),
             Choice::now("oauthbearer"),
         ]),
-        "The mechanism; oauthbearer goes with `credential` and `entra_tenant`, as for Azure Event Hubs.",
+        "The mechanism; oauthbearer, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
     ),
-    optional("username", Shape::Text, "The user."),
+    optional("username", Shape::Text, "The user name."),
     optional("password", Shape::Secret, "The password."),
     optional(
         "resource",
         Shape::Text,
-        "oauthbearer: what Entra's tokens are asked for; default https:// and the first broker's name.",
+        "oauthbearer: the resource that Entra tokens are requested for; default https:// and the host name of the first broker.",
     ),
 ];
 
+/// librdkafka's name of the mechanism.
 const OAUTHBEARER: &str = "OAUTHBEARER";
 
 const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug)]
 pub(super) struct KafkaPlan {
+    /// `host:port,host:port`, as librdkafka expects it.
     pub brokers: String,
     pub topic: Template,
     pub format: FormatName,
@@ -126,7 +132,7 @@ enum Sasl {
         username: String,
         password: SecretRef,
     },
-    /// The resource that tokens are asked for, a URL.
+    /// The resource that tokens are requested for, a URL.
     Entra(String),
 }
 
@@ -134,15 +140,20 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let brokers = read_brokers(section);
     let topic = Template::read(section, "topic");
     if let Some(topic) = &topic
-        && !is_topic(&topic.literal())
+        && !is_topic_name(&topic.literal())
     {
-        section.fault("topic", "`topic` must be at most 249 letters, digits, `.`, `_` and `-`");
+        section.fault(
+            "topic",
+            "`topic` must consist of at most 249 letters, digits, `.`, `_` and `-`",
+        );
     }
+
     let delivery = read_delivery(section);
     let tls = section.section("tls").map(|section| read_tls(&section));
     let sasl = section.section("sasl");
     let brokers = brokers?;
     let first = brokers.split([':', ',']).next().unwrap_or_default();
+
     Some(Box::new(KafkaPlan {
         brokers: brokers.clone(),
         topic: topic?,
@@ -161,6 +172,7 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
     };
+
     if brokers.is_empty()
         || !brokers.iter().all(has_port)
         || brokers.iter().any(|b| b.contains(','))
@@ -177,27 +189,32 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
             .into_iter()
             .filter(|key| section.has(key))
         {
-            section.fault(key, format!("`{key}` goes with `exactly_once = true`"));
+            section.fault(key, format!("`{key}` requires `exactly_once = true`"));
         }
         return Delivery::AtLeastOnce;
     }
+
     let topic = section.text("topic").unwrap_or_default().replace(['{', '}'], "");
     let name = section.text("name").unwrap_or_default();
     let default_id = format!("secure-score-forwarder.{topic}.{name}");
     let transactional_id = section.text("transactional_id").unwrap_or(&default_id).to_owned();
-    // Its own, so that nobody else's open transaction hides what was committed.
+
+    // Each sink has a topic of its own by default, so that no open transaction of another producer
+    // hides its committed progress.
     let default_topic = format!("{transactional_id}.progress");
     let progress_topic = section.text("progress_topic").unwrap_or(&default_topic);
-    if !is_topic(progress_topic) {
-        section.fault("progress_topic", "`progress_topic` is no name of a topic");
+    if !is_topic_name(progress_topic) {
+        section.fault("progress_topic", "`progress_topic` is not a valid topic name");
     }
     if Some(progress_topic) == section.text("topic") {
-        section.fault("progress_topic", "`progress_topic` must not be the topic of the records");
+        section.fault("progress_topic", "`progress_topic` must differ from `topic`");
     }
+
     let timeout = section.duration("transaction_timeout").unwrap_or(TRANSACTION_TIMEOUT);
     if !(Duration::from_secs(5)..=Duration::from_mins(15)).contains(&timeout) {
         section.fault("transaction_timeout", "`transaction_timeout` must be from 5s to 15m");
     }
+
     Delivery::ExactlyOnce { transactional_id, progress_topic: progress_topic.to_owned(), timeout }
 }
 
@@ -209,9 +226,10 @@ fn read_tls(section: &Section<'_>) -> Tls {
 fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
     let mechanism = section.text("mechanism")?.to_ascii_uppercase();
     let (username, password) = (section.text("username"), section.secret("password"));
+
     if mechanism == OAUTHBEARER {
         for key in ["username", "password"].into_iter().filter(|key| section.has(key)) {
-            section.fault(key, format!("`{key}` does not go with oauthbearer"));
+            section.fault(key, format!("`{key}` cannot be set with `mechanism = \"oauthbearer\"`"));
         }
         let default = format!("https://{first_broker}");
         let resource = section.text("resource").unwrap_or(&default);
@@ -221,27 +239,29 @@ fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
         }
         return Some(Sasl::Entra(resource.to_owned()));
     }
+
     if section.has("resource") {
-        section.fault("resource", "`resource` goes with oauthbearer");
+        section.fault("resource", "`resource` requires `mechanism = \"oauthbearer\"`");
     }
     let (Some(username), Some(password)) = (username, password) else {
-        section.fault("mechanism", "this mechanism wants `username` and `password`");
+        section.fault("mechanism", "this mechanism requires `username` and `password`");
         return None;
     };
     Some(Sasl::Password { mechanism, username: username.to_owned(), password })
 }
 
-fn is_topic(name: &str) -> bool {
+fn is_topic_name(name: &str) -> bool {
     name.len() <= 249 && name.chars().all(is_topic_char)
 }
 
 impl KafkaPlan {
-    /// What every client of the cluster here has in common. The secret is read now.
+    /// The settings that every client of the cluster shares. Reads the secret.
     pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", format!("secure-score-forwarder-{sink}"));
+
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => "plaintext",
             (Some(_), None) => "ssl",
@@ -249,9 +269,11 @@ impl KafkaPlan {
             (Some(_), Some(_)) => "sasl_ssl",
         };
         config.set("security.protocol", protocol);
+
         if let Some(tls) = &self.tls {
             let shown = |path: &PathBuf| path.display().to_string();
-            // The library's own OpenSSL does not know where this host keeps its authorities.
+            // librdkafka's own OpenSSL has no default location for the certificate authorities of
+            // this host; with `probe` it searches the usual ones.
             config.set("ssl.ca.location", tls.ca_file.as_ref().map_or("probe".to_owned(), shown));
             if let Some((certificate, key)) = &tls.client {
                 config
@@ -259,6 +281,7 @@ impl KafkaPlan {
                     .set("ssl.key.location", shown(key));
             }
         }
+
         match &self.sasl {
             None => {}
             Some(Sasl::Password { mechanism, username, password }) => {
@@ -293,13 +316,13 @@ impl Plan for KafkaPlan {
     fn acknowledgement(&self) -> &'static str {
         match self.delivery {
             Delivery::ExactlyOnce { .. } => "the cluster committed the transaction",
-            Delivery::AtLeastOnce => "all in-sync replicas have it",
+            Delivery::AtLeastOnce => "all in-sync replicas stored the record",
         }
     }
 
     fn limits(&self) -> Limits {
         match self.delivery {
-            // A transaction costs some round trips, whatever is in it.
+            // A transaction costs several round trips, however few records it has.
             Delivery::ExactlyOnce { .. } => {
                 Limits { records: 10_000, bytes: 12 << 20, in_flight: 1 }
             }
@@ -314,7 +337,7 @@ impl Plan for KafkaPlan {
     fn exclusive_resource(&self) -> Option<String> {
         match &self.delivery {
             Delivery::ExactlyOnce { transactional_id, .. } => {
-                Some(format!("the transactional id `{transactional_id}`"))
+                Some(format!("the transactional ID `{transactional_id}`"))
             }
             Delivery::AtLeastOnce => None,
         }
@@ -331,11 +354,11 @@ impl Plan for KafkaPlan {
         self.topic.labels().map(str::to_owned).collect()
     }
 
-    /// Without a transaction, which would shut the daemon out.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
         Box::pin(probe(self, context))
     }
 
+    /// Opens the sink without a transaction, which would fence a running daemon.
     fn open_for_test<'a>(
         &'a self,
         context: &'a Context,

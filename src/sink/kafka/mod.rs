@@ -1,13 +1,16 @@
-//! Apache Kafka. Acknowledgement: the commit of a transaction that holds the records and, in a compacted
-//! topic, how far they reach; or, without `exactly_once`, the delivery report of every record,
-//! which an idempotent producer with `acks=all` gives when all in-sync replicas have it.
+//! The sink for Apache Kafka.
 //!
-//! A new producer first fences whoever used its transactional id before, and only then reads what
-//! was committed. After any error that leaves a transaction's end in doubt the producer is thrown
-//! away: a new one finds out.
+//! With `exactly_once`, the acknowledgement is the commit of a transaction that holds the records
+//! and, in a compacted topic, the progress that they bring. Without it, the acknowledgement is the
+//! delivery report of every record, which an idempotent producer with `acks=all` gives when all
+//! in-sync replicas have stored the record.
+//!
+//! A new producer first fences the previous user of its transactional ID, and only then reads the
+//! committed progress. After an error that leaves the outcome of a transaction unknown, the
+//! producer is replaced, because only a new producer can find out. Start reading in `service`.
 
-mod account;
 mod config;
+mod oauth;
 mod producer;
 mod progress;
 mod service;

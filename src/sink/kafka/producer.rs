@@ -1,4 +1,4 @@
-//! A producer and what it reports.
+//! The producer, the delivery reports of its records, and the meaning of librdkafka's errors.
 
 use std::{
     error::Error,
@@ -15,53 +15,115 @@ use rdkafka::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::account::Account;
+use super::oauth::TokenContext;
 use crate::sink::{Failure, chain};
 
 pub(super) type Producer = ThreadedProducer<Reports>;
 
-/// What stands for a record that is not of the batch.
-pub(super) const PROGRESS: usize = usize::MAX;
+/// The index under which a progress record is sent. It is not the index of a record in the batch.
+pub(super) const PROGRESS_INDEX: usize = usize::MAX;
 
-/// The delivery reports of one batch at a time, and what librdkafka has to say.
+/// The delivery reports of one batch at a time, and the last error of the client itself.
 pub(super) struct Reports {
-    account: Account,
-    tally: Mutex<Tally>,
+    tokens: TokenContext,
+    pending: Mutex<PendingReports>,
     changed: Notify,
-    /// The last error that no record stands for.
-    trouble: Mutex<Option<(Option<Code>, String)>>,
+    /// The last error that does not belong to a record, with librdkafka's description.
+    client_error: Mutex<Option<(Option<Code>, String)>>,
 }
 
 #[derive(Default)]
-struct Tally {
+struct PendingReports {
+    /// How many records have no report yet.
     open: usize,
+    /// Records that failed, by their index in the batch.
     failed: Vec<(usize, KafkaError)>,
+}
+
+impl Reports {
+    pub(super) fn new(tokens: TokenContext) -> Self {
+        let (pending, changed, client_error) = Default::default();
+        Self { tokens, pending, changed, client_error }
+    }
+
+    /// Discards the reports of the previous batch.
+    pub(super) fn begin(&self) {
+        *lock(&self.pending) = PendingReports::default();
+    }
+
+    /// Counts a record that is about to be sent.
+    pub(super) fn expect_one(&self) {
+        lock(&self.pending).open += 1;
+    }
+
+    /// Undoes [`Self::expect_one`] for a record that librdkafka did not accept.
+    pub(super) fn expect_one_less(&self) {
+        let mut pending = lock(&self.pending);
+        pending.open = pending.open.saturating_sub(1);
+    }
+
+    /// Waits for every expected report; `false` if some are missing after `limit`.
+    pub(super) async fn wait_for_all(&self, limit: Duration) -> bool {
+        let all = async {
+            while lock(&self.pending).open > 0 {
+                self.changed.notified().await;
+            }
+        };
+        timeout(limit, all).await.is_ok()
+    }
+
+    /// The records that failed, by their index in the batch, with their errors.
+    pub(super) fn take_failed(&self) -> Vec<(usize, KafkaError)> {
+        std::mem::take(&mut lock(&self.pending).failed)
+    }
+
+    /// The failure of an operation that `message` describes, with the last error of the client as
+    /// its cause: the operation itself often reports a timeout only.
+    pub(super) fn failure_of(&self, message: &str) -> Failure {
+        match lock(&self.client_error).take() {
+            Some((
+                Some(
+                    Code::Authentication
+                    | Code::SaslAuthenticationFailed
+                    | Code::UnsupportedSASLMechanism,
+                ),
+                reason,
+            )) => Failure::misconfigured(format!("the cluster rejects the credential: {reason}")),
+            Some((Some(Code::SSL), reason)) => {
+                Failure::misconfigured(format!("TLS with the cluster failed: {reason}"))
+            }
+            Some((_, reason)) => Failure::retry(format!("{message}: {reason}")),
+            None => Failure::retry(message.to_owned()),
+        }
+    }
 }
 
 impl ClientContext for Reports {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.account.token()
+        self.tokens.token()
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters arrives as an error, too.
-        tracing::debug!(severity = ?level, facility, said = message, "librdkafka");
+        // Important log messages are also reported as errors.
+        tracing::debug!(severity = ?level, facility, detail = message, "librdkafka");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
-        let code = error.rdkafka_error_code();
-        let mut trouble = lock(&self.trouble);
-        // What wants a person is said once; that nobody answers then is said again and again.
-        let is_telling = |code: Option<Code>| {
+
+        // librdkafka reports the cause once, and then repeatedly that no broker can be reached. The
+        // cause must not be replaced by these consequences.
+        let is_cause = |code: Option<Code>| {
             matches!(code, Some(Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL))
         };
-        let known = trouble.as_ref().is_some_and(|(code, _)| is_telling(*code));
-        let follows = code == Some(Code::AllBrokersDown) && trouble.is_some();
-        if is_telling(code) || !(known || follows) {
-            *trouble = Some((code, reason.to_owned()));
+        let code = error.rdkafka_error_code();
+        let mut last = lock(&self.client_error);
+        let has_cause = last.as_ref().is_some_and(|(code, _)| is_cause(*code));
+        let is_consequence = code == Some(Code::AllBrokersDown) && last.is_some();
+        if is_cause(code) || !(has_cause || is_consequence) {
+            *last = Some((code, reason.to_owned()));
         }
     }
 }
@@ -70,81 +132,28 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let mut tally = lock(&self.tally);
-        tally.open = tally.open.saturating_sub(1);
+        let mut pending = lock(&self.pending);
+        pending.open = pending.open.saturating_sub(1);
+
         if let Err((error, message)) = result {
             tracing::trace!(topic = message.topic(), %error, "a record was not delivered");
-            tally.failed.push((index, error.clone()));
+            pending.failed.push((index, error.clone()));
         }
-        if tally.open == 0 {
+        if pending.open == 0 {
             self.changed.notify_one();
         }
     }
 }
 
-impl Reports {
-    pub(super) fn new(account: Account) -> Self {
-        let (tally, changed, trouble) = Default::default();
-        Self { account, tally, changed, trouble }
-    }
-
-    /// A new batch begins.
-    pub(super) fn begin(&self) {
-        *lock(&self.tally) = Tally::default();
-    }
-
-    /// One more report is to come.
-    pub(super) fn expect_one(&self) {
-        lock(&self.tally).open += 1;
-    }
-
-    /// The last record was not handed over after all.
-    pub(super) fn expect_one_less(&self) {
-        let mut tally = lock(&self.tally);
-        tally.open = tally.open.saturating_sub(1);
-    }
-
-    /// Waits for every report; `false` if they do not come.
-    pub(super) async fn all(&self, patience: Duration) -> bool {
-        let all = async {
-            while lock(&self.tally).open > 0 {
-                self.changed.notified().await;
-            }
-        };
-        timeout(patience, all).await.is_ok()
-    }
-
-    /// The records that failed, by index, and why.
-    pub(super) fn take_failed(&self) -> Vec<(usize, KafkaError)> {
-        std::mem::take(&mut lock(&self.tally).failed)
-    }
-
-    /// What is the matter with the cluster, if an operation came to nothing.
-    pub(super) fn trouble(&self, said: &str) -> Failure {
-        match lock(&self.trouble).take() {
-            Some((
-                Some(
-                    Code::Authentication
-                    | Code::SaslAuthenticationFailed
-                    | Code::UnsupportedSASLMechanism,
-                ),
-                reason,
-            )) => Failure::misconfigured(format!("the cluster refuses the credential: {reason}")),
-            Some((Some(Code::SSL), reason)) => {
-                Failure::misconfigured(format!("TLS with the cluster failed: {reason}"))
-            }
-            Some((_, reason)) => Failure::retry(format!("{said}: {reason}")),
-            None => Failure::retry(said.to_owned()),
-        }
-    }
-}
-
-/// What an error of a record, or of a call that no transaction is bound to, means.
+/// What the error of a record, or of a call outside a transaction, means for the sink.
 pub(super) fn failure<C: ClientContext>(client: &Client<C>, error: &KafkaError) -> Failure {
-    let said = chain(error);
+    let reason = chain(error);
     match error.rdkafka_error_code() {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
-            Failure::misconfigured(format!("a topic does not exist: create it ({said})"))
+            Failure::Misconfigured {
+                reason: format!("a topic does not exist: {reason}"),
+                hint: Some("create the topic".into()),
+            }
         }
         Some(
             Code::TopicAuthorizationFailed
@@ -152,14 +161,16 @@ pub(super) fn failure<C: ClientContext>(client: &Client<C>, error: &KafkaError) 
             | Code::TransactionalIdAuthorizationFailed
             | Code::GroupAuthorizationFailed
             | Code::InvalidTopic,
-        ) => Failure::misconfigured(format!("the cluster refuses: {said}")),
-        Some(Code::Authentication | Code::SaslAuthenticationFailed) => Failure::misconfigured(said),
-        _ if client.fatal_error().is_some() => Failure::Broken { reason: said },
-        _ => Failure::retry(said),
+        ) => Failure::misconfigured(format!("the cluster rejects the request: {reason}")),
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
+            Failure::misconfigured(reason)
+        }
+        _ if client.fatal_error().is_some() => Failure::Broken { reason },
+        _ => Failure::retry(reason),
     }
 }
 
-/// Errors that some record would meet for ever.
+/// Whether the error is about the record itself, so that sending the record again cannot succeed.
 pub(super) fn is_poison(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
@@ -173,6 +184,6 @@ pub(super) fn is_poison(error: &KafkaError) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic ends the process.
+    // A panic ends the process, so no value is left inconsistent by one.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,8 @@
-//! The progress topic: compacted, one record a tenant, written in the transaction of the records
-//! that it counts.
+//! The progress topic: compacted, with one record per tenant, which is written in the transaction
+//! of the records that it counts.
+//!
+//! The topic takes precedence over the checkpoint: it is committed together with the records, and
+//! survives the loss of the checkpoint.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -13,17 +16,19 @@ use rdkafka::{
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::account::Account;
+use super::oauth::TokenContext;
 use crate::{
     model::{Day, EventId, TenantId},
     sink::{Failure, Progress, SentDays, chain},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Somebody else's open transaction may hide ours behind it; the broker ends it after a minute.
-const OTHERS: Duration = Duration::from_secs(70);
+/// The limit of one request to the cluster.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// The limit for reading the topic to its end. An open transaction of another producer hides what
+/// follows it, until the broker aborts it: by default after a minute.
+const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
-/// The value of a progress record.
+/// The value of a progress record, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Value {
     version: u32,
@@ -33,13 +38,15 @@ struct Value {
     newest: Option<Newest>,
 }
 
+/// The newest day that was sent: the date, and the digest of its facts in hex.
 #[derive(Debug, Serialize, Deserialize)]
 struct Newest {
     day: String,
     digest: String,
 }
 
-/// The key of a tenant's progress: several sinks may share the topic.
+/// The key of a tenant's progress record. It contains the transactional ID, because several sinks
+/// may share the topic.
 pub(super) fn key(transactional_id: &str, tenant: TenantId) -> String {
     format!("{transactional_id}/{tenant}")
 }
@@ -56,15 +63,136 @@ pub(super) fn value(progress: &Progress) -> Vec<u8> {
         days: progress.sent.ranges(),
         newest,
     };
-    // A struct of texts and numbers can always be written.
+    // Serializing a struct of strings and numbers cannot fail.
     serde_json::to_vec(&value).unwrap_or_default()
 }
 
-/// `None` for what is no progress of ours.
+/// Creates the topic if it does not exist.
+pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(), Failure> {
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let new_topic =
+        NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
+    let options = AdminOptions::new()
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT));
+    let created = admin.create_topics([&new_topic], &options).await;
+
+    match created.map(|results| results.into_iter().next()) {
+        Ok(Some(Ok(_) | Err((_, Code::TopicAlreadyExists)))) => Ok(()),
+        // A principal that may not create topics gets another error for a topic that exists.
+        Ok(Some(Err((_, code)))) if exists(config, topic) => {
+            tracing::debug!(?code, topic, "the progress topic already exists");
+            Ok(())
+        }
+        Ok(Some(Err((_, code)))) => Err(Failure::Misconfigured {
+            reason: format!(
+                "the progress topic `{topic}` does not exist and cannot be created: {code}"
+            ),
+            hint: Some("create the topic with cleanup.policy=compact".into()),
+        }),
+        Ok(None) => Err(Failure::retry(format!(
+            "the cluster did not report whether it created the progress topic `{topic}`"
+        ))),
+        Err(error) => {
+            Err(Failure::retry(format!("the cluster does not respond: {}", chain(&error))))
+        }
+    }
+}
+
+/// The topic's `max.message.bytes`, if the cluster reports it.
+pub(super) async fn max_message_bytes(config: &ClientConfig, topic: &str) -> Option<u32> {
+    let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
+    let resource = described.ok()?.into_iter().next()?.ok()?;
+    resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+}
+
+/// Reads the progress of every tenant that was committed under this transactional ID. Blocks.
+///
+/// An open transaction of another producer can hide committed records. The end of the topic is
+/// therefore determined without isolation, and the committed records are read up to that end. If
+/// it is not reached in time, the read fails and is retried.
+pub(super) fn read(
+    config: &ClientConfig,
+    tokens: &TokenContext,
+    topic: &str,
+    transactional_id: &str,
+) -> Result<Vec<Progress>, Failure> {
+    let failure = |error: KafkaError| {
+        Failure::retry(format!("cannot read the progress topic `{topic}`: {}", chain(&error)))
+    };
+    let consumer = |isolation: &str| -> Result<BaseConsumer<TokenContext>, Failure> {
+        let mut config = config.clone();
+        // The group is never joined: partitions are assigned, and no offset is committed.
+        config
+            .set("group.id", transactional_id)
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("isolation.level", isolation);
+        let consumer: BaseConsumer<TokenContext> =
+            config.create_with_context(tokens.clone()).map_err(failure)?;
+        // No partition is assigned yet, but librdkafka requests a token only while it is polled.
+        consumer.poll(Duration::ZERO);
+        Ok(consumer)
+    };
+
+    let (all, committed) = (consumer("read_uncommitted")?, consumer("read_committed")?);
+    let metadata = all.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(failure)?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+
+    let mut assignment = TopicPartitionList::new();
+    let mut ends = Vec::new();
+    for partition in (0..).take(partitions) {
+        let (first, end) =
+            all.fetch_watermarks(topic, partition, REQUEST_TIMEOUT).map_err(failure)?;
+        if end > first {
+            assignment
+                .add_partition_offset(topic, partition, Offset::Beginning)
+                .map_err(failure)?;
+            ends.push((partition, end));
+        }
+    }
+    committed.assign(&assignment).map_err(failure)?;
+
+    let mut found: Vec<Progress> = Vec::new();
+    let deadline = Instant::now() + READ_TIMEOUT;
+    while !ends.is_empty() {
+        if Instant::now() > deadline {
+            return Err(Failure::retry(format!(
+                "cannot read the progress topic `{topic}`: a transaction of another producer is open"
+            )));
+        }
+
+        match committed.poll(Duration::from_millis(500)) {
+            Some(Ok(message)) => {
+                let payload = message.payload().unwrap_or_default();
+                let key = message.key().unwrap_or_default();
+                if let Some(progress) = parse(key, payload, transactional_id) {
+                    found.retain(|kept| kept.tenant != progress.tenant);
+                    found.push(progress);
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) => return Err(failure(error)),
+        }
+
+        let position = committed.position().map_err(failure)?;
+        ends.retain(|(partition, end)| {
+            let reached = position.find_partition(topic, *partition).map(|p| p.offset());
+            !matches!(reached, Some(Offset::Offset(at)) if at >= *end)
+        });
+    }
+    Ok(found)
+}
+
+/// `None` for a record of another sink, and for one that this version cannot read.
 fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     let key = std::str::from_utf8(key).ok()?;
     let tenant = key.strip_prefix(transactional_id)?.strip_prefix('/')?;
     let value: Value = serde_json::from_slice(value).ok()?;
+
     let newest = match &value.newest {
         Some(newest) => Some((Day::parse(&newest.day)?, parse_digest(&newest.digest)?)),
         None => None,
@@ -87,125 +215,21 @@ fn hex(digest: &[u8]) -> String {
 }
 
 fn parse_digest(hex: &str) -> Option<[u8; 32]> {
-    // An event id is 20 bytes in hex, and so is each part of this.
+    // `EventId` parses 20 bytes of hex, so the 32 bytes are parsed as two overlapping parts.
     let (front, back) = (hex.get(..40)?, hex.get(24..64).filter(|_| hex.len() == 64)?);
     let (front, back) = (EventId::parse(front)?, EventId::parse(back)?);
+
     let mut digest = [0; 32];
     digest[..20].copy_from_slice(front.as_bytes());
     digest[12..].copy_from_slice(back.as_bytes());
     Some(digest)
 }
 
-/// Makes the topic if there is none.
-pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(), Failure> {
-    let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|error| Failure::misconfigured(chain(&error)))?;
-    let wanted =
-        NewTopic::new(topic, 1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
-    let options =
-        AdminOptions::new().operation_timeout(Some(PATIENCE)).request_timeout(Some(PATIENCE));
-    let made = admin.create_topics([&wanted], &options).await;
-    let refused = |why: &str| {
-        Failure::misconfigured(format!(
-            "there is no progress topic `{topic}`, and it cannot be made: create it with cleanup.policy=compact ({why})"
-        ))
-    };
-    match made.map(|results| results.into_iter().next()) {
-        Ok(Some(Ok(_) | Err((_, Code::TopicAlreadyExists)))) => Ok(()),
-        Ok(Some(Err((_, code)))) if exists(config, topic) => {
-            tracing::debug!(?code, topic, "the progress topic is there already");
-            Ok(())
-        }
-        Ok(Some(Err((_, code)))) => Err(refused(&code.to_string())),
-        Ok(None) => Err(Failure::retry("the cluster did not say whether it made the topic")),
-        Err(error) => {
-            Err(Failure::retry(format!("the cluster does not answer: {}", chain(&error))))
-        }
-    }
-}
-
-/// The largest message that the topic takes, if the cluster tells.
-pub(super) async fn max_message(config: &ClientConfig, topic: &str) -> Option<u32> {
-    let admin: AdminClient<DefaultClientContext> = config.create().ok()?;
-    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-    let described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
-    let resource = described.ok()?.into_iter().next()?.ok()?;
-    resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
-}
-
 fn exists(config: &ClientConfig, topic: &str) -> bool {
     let consumer: Result<BaseConsumer, _> = config.create();
-    let metadata = consumer.and_then(|c| c.fetch_metadata(Some(topic), PATIENCE));
+    let metadata = consumer.and_then(|c| c.fetch_metadata(Some(topic), REQUEST_TIMEOUT));
     metadata
         .is_ok_and(|m| m.topics().iter().any(|t| t.error().is_none() && !t.partitions().is_empty()))
-}
-
-/// Everything that was committed under this transactional id. Blocks.
-pub(super) fn read(
-    config: &ClientConfig,
-    account: &Account,
-    topic: &str,
-    transactional_id: &str,
-) -> Result<Vec<Progress>, Failure> {
-    let trouble = |error: KafkaError| {
-        Failure::retry(format!("the progress in `{topic}` cannot be read: {}", chain(&error)))
-    };
-    let consumer = |isolation: &str| -> Result<BaseConsumer<Account>, Failure> {
-        let mut config = config.clone();
-        // The group is never joined: partitions are assigned, and no offset is kept.
-        config
-            .set("group.id", transactional_id)
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("isolation.level", isolation);
-        let consumer: BaseConsumer<Account> =
-            config.create_with_context(account.clone()).map_err(trouble)?;
-        // Nothing is assigned yet; but whoever polls is asked for a token.
-        consumer.poll(Duration::ZERO);
-        Ok(consumer)
-    };
-    let (all, committed) = (consumer("read_uncommitted")?, consumer("read_committed")?);
-    let metadata = all.fetch_metadata(Some(topic), PATIENCE).map_err(trouble)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    let mut assignment = TopicPartitionList::new();
-    let mut ends = Vec::new();
-    for partition in (0..).take(partitions) {
-        let (first, end) = all.fetch_watermarks(topic, partition, PATIENCE).map_err(trouble)?;
-        if end > first {
-            assignment
-                .add_partition_offset(topic, partition, Offset::Beginning)
-                .map_err(trouble)?;
-            ends.push((partition, end));
-        }
-    }
-    committed.assign(&assignment).map_err(trouble)?;
-    let mut found: Vec<Progress> = Vec::new();
-    let deadline = Instant::now() + OTHERS;
-    while !ends.is_empty() {
-        if Instant::now() > deadline {
-            return Err(Failure::retry(format!(
-                "somebody's transaction in `{topic}` is open, and may hide ours"
-            )));
-        }
-        match committed.poll(Duration::from_millis(500)) {
-            Some(Ok(message)) => {
-                let payload = message.payload().unwrap_or_default();
-                let key = message.key().unwrap_or_default();
-                if let Some(progress) = parse(key, payload, transactional_id) {
-                    found.retain(|kept| kept.tenant != progress.tenant);
-                    found.push(progress);
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-            Some(Err(error)) => return Err(trouble(error)),
-        }
-        let position = committed.position().map_err(trouble)?;
-        ends.retain(|(partition, end)| {
-            let reached = position.find_partition(topic, *partition).map(|p| p.offset());
-            !matches!(reached, Some(Offset::Offset(at)) if at >= *end)
-        });
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
@@ -213,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_reads_back() {
+    fn progress_survives_a_round_trip() {
         let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
         let day = Day::parse("2026-11-22").unwrap();
         let mut digest = [0; 32];
@@ -224,7 +248,9 @@ mod tests {
             seq: 412,
             sent: SentDays::new([day], Some((day, digest))),
         };
+
         let (key, value) = (key("id", tenant), value(&progress));
+
         assert_eq!(parse(key.as_bytes(), &value, "id"), Some(progress));
         assert_eq!(parse(key.as_bytes(), &value, "other"), None);
         assert_eq!(parse(key.as_bytes(), b"{}", "id"), None);

@@ -1,4 +1,7 @@
-//! Batches as transactions, or as records of an idempotent producer.
+//! Batches as transactions, or as the records of an idempotent producer.
+//!
+//! No batch counts as delivered before its transaction is committed, or before every record has
+//! its delivery report. Start reading at [`open`] and [`Kafka::deliver_in_transaction`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +18,9 @@ use tokio::{
 };
 
 use super::{
-    account::Account,
     config::{Delivery, KafkaPlan},
-    producer::{PROGRESS, Producer, Reports, failure, is_poison},
+    oauth::TokenContext,
+    producer::{PROGRESS_INDEX, Producer, Reports, failure, is_poison},
     progress,
 };
 use crate::{
@@ -29,19 +32,22 @@ use crate::{
     },
 };
 
-/// How long librdkafka tries by itself before the batch is ours to try again.
+/// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// One call of the transaction protocol, and how often a call is repeated that may be.
+/// The limit of one call of the transaction protocol.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-const CALLS: u32 = 3;
-/// How long a goodbye may take. Every batch was awaited, so there is nothing left to flush unless
-/// a delivery was cut short.
+/// How often a call of the transaction protocol is made at most, if librdkafka permits a retry.
+const CALL_ATTEMPTS: u32 = 3;
+/// The limit for closing the producer. Every batch was awaited, so there is something left to
+/// flush only if a delivery was cancelled.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+const METADATA_ATTEMPTS: u32 = 5;
+/// How long librdkafka may count a record as in flight after its report was delivered.
 const REPORT_POLL_INTERVAL: Duration = Duration::from_millis(10);
-const METADATA_TRIES: u32 = 5;
 
-const COMPACT: &str = "create it with cleanup.policy=compact";
+const CREATE_TOPIC: &str = "create the topic";
+const CREATE_COMPACTED_TOPIC: &str = "create the topic with cleanup.policy=compact";
 
 struct Kafka {
     producer: Arc<Producer>,
@@ -51,32 +57,46 @@ struct Kafka {
     formatter: Formatter,
 }
 
+/// What to do about a transaction that was not committed.
+enum CommitFailure {
+    /// Abort it; the producer remains usable.
+    Abort(Failure),
+    /// Replace the producer.
+    Replace(Failure),
+}
+
 pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let common = plan.client_config(&context.name)?;
-    let account = Account::new(context).await?;
-    let mut max_message = None;
+    let tokens = TokenContext::new(context).await?;
+
+    let mut max_message_bytes = None;
     if let Some(topic) = plan.topic.fixed() {
-        block_in_place(|| look_for(&common, &account, Some(topic), "create it"))?;
-        if !account.has_tokens() {
-            max_message = progress::max_message(&common, topic).await;
+        block_in_place(|| check_cluster(&common, &tokens, Some(topic), CREATE_TOPIC))?;
+        if !tokens.has_tokens() {
+            max_message_bytes = progress::max_message_bytes(&common, topic).await;
         }
     }
-    let producer = Arc::new(make_producer(plan, &common, &account, max_message)?);
+
+    let producer = Arc::new(make_producer(plan, &common, &tokens, max_message_bytes)?);
     let mut found = Vec::new();
     if let Delivery::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
-        if account.has_tokens() {
-            block_in_place(|| look_for(&common, &account, Some(progress_topic), COMPACT))?;
+        if tokens.has_tokens() {
+            block_in_place(|| {
+                check_cluster(&common, &tokens, Some(progress_topic), CREATE_COMPACTED_TOPIC)
+            })?;
         } else {
             progress::ensure_topic(&common, progress_topic).await?;
         }
-        // First whoever was here before is shut out, then it is read what they committed: the
-        // other way round their last commit could be missed.
+
+        // The previous producer is fenced before its progress is read. In the opposite order, its
+        // last commit could be missed.
         let fenced = call(&producer, |p| p.init_transactions(CALL_TIMEOUT)).await;
-        fenced.map_err(|error| refused_start(&producer, &error))?;
+        fenced.map_err(|error| initialization_failure(&producer, &error))?;
         let (topic, id) = (progress_topic.clone(), transactional_id.clone());
-        let read = spawn_blocking(move || progress::read(&common, &account, &topic, &id));
+        let read = spawn_blocking(move || progress::read(&common, &tokens, &topic, &id));
         found = read.await.map_err(|error| Failure::retry(error.to_string()))??;
     }
+
     Ok(Box::new(Kafka {
         producer,
         topic: plan.topic.clone(),
@@ -86,24 +106,27 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     }))
 }
 
+/// Requests the metadata of the topic, without a transaction and without a record.
 pub(super) async fn probe(plan: &KafkaPlan, context: &Context) -> Result<String, Failure> {
     let mut common = plan.client_config(&context.name)?;
-    // A broker that makes topics when they are asked for is to make none of this one's question.
+    // A broker may create a topic when its metadata is requested. A probe must not cause that.
     common.set("allow.auto.create.topics", "false");
-    let account = Account::new(context).await?;
+
+    let tokens = TokenContext::new(context).await?;
     let topic = plan.topic.fixed();
-    block_in_place(|| look_for(&common, &account, topic, "create it, if the brokers do not"))?;
+    let hint = "create the topic, unless the brokers create topics automatically";
+    block_in_place(|| check_cluster(&common, &tokens, topic, hint))?;
     Ok(match topic {
-        Some(topic) => format!("the cluster lets us in, and has topic `{topic}`"),
-        None => "the cluster lets us in".to_owned(),
+        Some(topic) => format!("connected to the cluster; topic `{topic}` exists"),
+        None => "connected to the cluster".to_owned(),
     })
 }
 
 fn make_producer(
     plan: &KafkaPlan,
     common: &ClientConfig,
-    account: &Account,
-    max_message: Option<u32>,
+    tokens: &TokenContext,
+    max_message_bytes: Option<u32>,
 ) -> Result<Producer, Failure> {
     let mut config = common.clone();
     config
@@ -112,13 +135,14 @@ fn make_producer(
         .set("compression.type", &plan.compression)
         .set("linger.ms", "5")
         .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
-        // The Java clients' partitioner, so that a key lands where theirs would.
+        // The partitioner of the Java clients, so that both choose the same partition for a key.
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.kbytes", "65536")
         .set("topic.metadata.propagation.max.ms", "5000")
         .set("socket.keepalive.enable", "true");
-    if let Some(max) = max_message {
-        // Then it is here that a record is found too large, and not in a transaction's end.
+
+    if let Some(max) = max_message_bytes {
+        // librdkafka then rejects an oversize record at once, and not at the end of a transaction.
         config.set("message.max.bytes", max.max(1_000).to_string());
     }
     if let Delivery::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
@@ -127,67 +151,74 @@ fn make_producer(
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("message.timeout.ms", MESSAGE_TIMEOUT.min(*timeout).as_millis().to_string());
     }
+
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
-        .create_with_context(Reports::new(account.clone()))
+        .create_with_context(Reports::new(tokens.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
-/// Looks whether the cluster answers, and has the topic, if it is one and the same for all records.
-/// Blocks.
-fn look_for(
+/// Checks that the cluster responds and, if the topic does not depend on the record, that the
+/// topic exists. `hint` is for an operator whose topic does not exist. Blocks.
+fn check_cluster(
     common: &ClientConfig,
-    account: &Account,
+    tokens: &TokenContext,
     topic: Option<&str>,
-    remedy: &str,
+    hint: &'static str,
 ) -> Result<(), Failure> {
     let mut config = common.clone();
     config.set_log_level(RDKafkaLogLevel::Warning);
     let client: BaseProducer<Reports> = config
-        .create_with_context(Reports::new(account.clone()))
+        .create_with_context(Reports::new(tokens.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))?;
-    // Whoever polls is asked for a token.
+    // librdkafka requests a token only while the client is polled.
     client.poll(Duration::ZERO);
-    let mut tries = 0;
+
+    let mut attempts = 0;
     let metadata = loop {
         match client.client().fetch_metadata(topic, METADATA_TIMEOUT) {
             Ok(metadata) => break metadata,
             Err(error) => {
-                tries += 1;
-                // Its words are told to whoever polls, and may be a moment behind.
+                attempts += 1;
+                // The cause is reported to the context only while the client is polled, and may
+                // arrive a little later than this error.
                 client.poll(Duration::from_millis(500));
-                let said = format!("the cluster does not answer: {}", chain(&error));
-                let trouble = client.context().trouble(&said);
-                if tries == METADATA_TRIES || matches!(trouble, Failure::Misconfigured { .. }) {
-                    return Err(trouble);
+                let message = format!("the cluster does not respond: {}", chain(&error));
+                let failure = client.context().failure_of(&message);
+                let is_final = matches!(failure, Failure::Misconfigured { .. });
+                if attempts == METADATA_ATTEMPTS || is_final {
+                    return Err(failure);
                 }
             }
         }
     };
+
     let Some(topic) = topic else { return Ok(()) };
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     match found.and_then(rdkafka::metadata::MetadataTopic::error).map(Code::from) {
         None => Ok(()),
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-            Err(Failure::misconfigured(format!("topic `{topic}` does not exist: {remedy}")))
-        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Err(Failure::Misconfigured {
+            reason: format!("topic `{topic}` does not exist"),
+            hint: Some(hint.into()),
+        }),
         Some(Code::LeaderNotAvailable) => {
             Err(Failure::retry(format!("topic `{topic}` has no leader yet")))
         }
         Some(code) => {
-            Err(Failure::misconfigured(format!("the cluster refuses topic `{topic}`: {code}")))
+            Err(Failure::misconfigured(format!("the cluster rejects topic `{topic}`: {code}")))
         }
     }
 }
 
 impl Sink for Kafka {
-    /// Before the payload stands the topic, if it depends on the record, a NUL, and the key:
-    /// `tenant/kind/control`. The kind and the tenant are read back from it for the headers.
+    /// The private part of an item is the topic, if it depends on the record, a NUL byte, and the
+    /// key `tenant/kind/control`. [`Self::send`] takes the headers from it.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let topic = match self.topic.fixed() {
             Some(_) => String::new(),
             None => self.topic.fill(record, is_topic_char).map_err(EncodeError)?,
         };
+
         batch.push(record, |out| {
             let key = format!(
                 "{topic}\0{}/{}/{}",
@@ -208,7 +239,7 @@ impl Sink for Kafka {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             match self.delivery.clone() {
-                Delivery::AtLeastOnce => self.deliver_plainly(batch).await,
+                Delivery::AtLeastOnce => self.deliver_idempotently(batch).await,
                 Delivery::ExactlyOnce { transactional_id, progress_topic, .. } => {
                     self.deliver_in_transaction(batch, &transactional_id, &progress_topic).await
                 }
@@ -222,22 +253,23 @@ impl Sink for Kafka {
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // A producer that is dropped throws its queue away.
+            // A producer that is dropped discards its queue.
             let flushed = block_in_place(|| self.producer.flush(FLUSH_TIMEOUT));
             if let Err(error) = flushed {
-                tracing::warn!(%error, "the producer's last records were not confirmed; they will be sent again");
+                tracing::warn!(%error, "the last records were not acknowledged and will be sent again");
             }
         })
     }
 }
 
 impl Kafka {
-    async fn deliver_plainly(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
+    async fn deliver_idempotently(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
         let refused = block_in_place(|| self.send_all(batch))?;
-        if !self.producer.context().all(MESSAGE_TIMEOUT * 2).await {
+        if !self.producer.context().wait_for_all(MESSAGE_TIMEOUT * 2).await {
             return Err(Failure::Broken { reason: "delivery reports are missing".to_owned() });
         }
+
         let failed = self.producer.context().take_failed();
         if failed.is_empty() && refused.is_empty() {
             return Ok(Acknowledgement::received());
@@ -245,9 +277,11 @@ impl Kafka {
         if let Some((_, worst)) = failed.iter().find(|(_, error)| !is_poison(error)) {
             return Err(self.failure(worst));
         }
+
         match failed.first() {
             None => Err(Failure::Poison { rejected: refused, rest_delivered: true }),
-            // The broker judges what librdkafka packed together as one: find out which it was.
+            // The broker judges the records that librdkafka sent in one message set together. Only
+            // smaller batches show which of them it rejects.
             Some((_, error)) => {
                 let lost = |index: usize| {
                     failed.iter().any(|(f, _)| *f == index)
@@ -266,7 +300,7 @@ impl Kafka {
         progress_topic: &str,
     ) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
-        self.producer.begin_transaction().map_err(|error| broken(&error))?;
+        self.producer.begin_transaction().map_err(|error| producer_failure(&error))?;
         let sent = block_in_place(|| {
             let refused = self.send_all(batch)?;
             for progress in batch.progress() {
@@ -274,48 +308,52 @@ impl Kafka {
             }
             Ok::<_, Failure>(refused)
         });
+
         let failure = match sent {
             Ok(refused) if refused.is_empty() => {
-                self.settled().await;
+                self.wait_for_reports().await;
                 match call(&self.producer, |p| p.commit_transaction(CALL_TIMEOUT)).await {
                     Ok(()) => return Ok(Acknowledgement::received()),
-                    Err(error) => match self.ended_badly(&error) {
-                        Ending::Abort(failure) => failure,
-                        Ending::Renew(failure) => return Err(failure),
+                    Err(error) => match self.commit_failure(&error) {
+                        CommitFailure::Abort(failure) => failure,
+                        CommitFailure::Replace(failure) => return Err(failure),
                     },
                 }
             }
-            // Without these the rest goes into a transaction of its own.
+            // The other records are sent again in a transaction without the rejected ones.
             Ok(refused) => Failure::Poison { rejected: refused, rest_delivered: false },
             Err(failure) => failure,
         };
-        // Nobody sees what was sent so far.
+
+        // A `read_committed` consumer never sees what was sent in an aborted transaction.
         let aborted = call(&self.producer, |p| p.abort_transaction(CALL_TIMEOUT)).await;
-        aborted.map_err(|error| broken(&error))?;
+        aborted.map_err(|error| producer_failure(&error))?;
         Err(failure)
     }
 
-    /// Waits for the reports of a transaction. Its commit would too, but looks for them only ten
-    /// times a second.
-    async fn settled(&self) {
-        self.producer.context().all(MESSAGE_TIMEOUT).await;
-        // A report counts as on its way until a moment after it was given.
+    /// Waits for the delivery reports of a transaction. Its commit waits for them too, but checks
+    /// only ten times per second.
+    async fn wait_for_reports(&self) {
+        self.producer.context().wait_for_all(MESSAGE_TIMEOUT).await;
+
+        // librdkafka counts a record as in flight until shortly after it delivered the report.
         let until = Instant::now() + REPORT_POLL_INTERVAL;
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             yield_now().await;
         }
     }
 
-    /// What becomes of a transaction whose commit failed.
-    fn ended_badly(&self, error: &KafkaError) -> Ending {
+    /// What to do about a transaction whose commit failed.
+    fn commit_failure(&self, error: &KafkaError) -> CommitFailure {
         let failed = self.producer.context().take_failed();
         let first = failed.first().map(|(_, error)| error);
         if is_fenced(error) {
-            return Ending::Renew(fenced(error));
+            return CommitFailure::Replace(fenced(error));
         }
+
         match error {
             KafkaError::Transaction(cause) if cause.txn_requires_abort() => {
-                Ending::Abort(match first {
+                CommitFailure::Abort(match first {
                     Some(error) if is_poison(error) => {
                         Failure::TooLarge { reason: chain(error), arrived: Vec::new() }
                     }
@@ -323,12 +361,13 @@ impl Kafka {
                     None => Failure::retry(chain(error)),
                 })
             }
-            // Whether it was committed, only a new producer can find out.
-            _ => Ending::Renew(broken(error)),
+            // The transaction may have been committed; only a new producer can find out.
+            _ => CommitFailure::Replace(producer_failure(error)),
         }
     }
 
-    /// Hands every record to librdkafka. Gives those that it will not take.
+    /// Hands every record to librdkafka. Returns the records that it rejects, by their index, with
+    /// the reason.
     fn send_all(&self, batch: &Batch) -> Result<Vec<(usize, String)>, Failure> {
         let mut refused = Vec::new();
         for (index, item) in batch.items().iter().enumerate() {
@@ -347,6 +386,7 @@ impl Kafka {
         let (topic, key) =
             (std::str::from_utf8(&private[..end]).unwrap_or_default(), &private[end + 1..]);
         let topic = self.topic.fixed().unwrap_or(topic);
+
         let event_id = item.event_id.hex();
         let mut parts = key.splitn(3, |b| *b == b'/');
         let (tenant, kind) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -355,11 +395,12 @@ impl Kafka {
             .insert(Header { key: "kind", value: Some(kind) })
             .insert(Header { key: "tenant", value: Some(tenant) })
             .insert(Header { key: "schema", value: Some(SCHEMA.as_bytes()) });
+
         let record = BaseRecord::with_opaque_to(topic, index)
             .key(key)
             .payload(batch.payload(item))
             .headers(headers);
-        self.hand_over(record)
+        self.enqueue(record)
     }
 
     fn send_progress(
@@ -370,20 +411,21 @@ impl Kafka {
     ) -> Result<(), Failure> {
         let key = progress::key(transactional_id, progress.tenant);
         let value = progress::value(progress);
-        let record =
-            BaseRecord::with_opaque_to(topic, PROGRESS).key(key.as_bytes()).payload(&value[..]);
-        self.hand_over(record).map_err(|error| self.failure(&error))
+        let record = BaseRecord::with_opaque_to(topic, PROGRESS_INDEX)
+            .key(key.as_bytes())
+            .payload(&value[..]);
+        self.enqueue(record).map_err(|error| self.failure(&error))
     }
 
-    /// Hands one record to librdkafka, waiting while its queue is full.
-    fn hand_over(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> KafkaResult<()> {
+    /// Puts one record into librdkafka's queue, and waits while the queue is full.
+    fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8], usize>) -> KafkaResult<()> {
         let reports = self.producer.context();
         reports.expect_one();
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
-                    record = back;
+                Err((KafkaError::MessageProduction(Code::QueueFull), returned)) => {
+                    record = returned;
                     self.producer.poll(Duration::from_millis(5));
                 }
                 Err((error, _)) => {
@@ -399,34 +441,41 @@ impl Kafka {
     }
 }
 
-/// How a transaction ends that was not committed.
-enum Ending {
-    Abort(Failure),
-    Renew(Failure),
-}
-
-/// Makes a call of the transaction protocol, off the runtime's threads; again, if librdkafka says
-/// that it may be.
+/// Makes a call of the transaction protocol outside the threads of the runtime, and repeats it if
+/// librdkafka permits that.
 async fn call(
     producer: &Arc<Producer>,
     call: impl Fn(&Producer) -> KafkaResult<()> + Send + Copy + 'static,
 ) -> KafkaResult<()> {
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         let producer = Arc::clone(producer);
         let result = spawn_blocking(move || call(&producer)).await;
-        tries += 1;
+        attempts += 1;
+
         match result {
-            Ok(Err(KafkaError::Transaction(error))) if error.is_retriable() && tries < CALLS => {}
+            Ok(Err(KafkaError::Transaction(error)))
+                if error.is_retriable() && attempts < CALL_ATTEMPTS => {}
             Ok(result) => return result,
-            // The runtime is on its way out.
+            // The runtime is shutting down.
             Err(_) => return Err(KafkaError::Canceled),
         }
     }
 }
 
-fn broken(error: &KafkaError) -> Failure {
+/// The failure for an error after which the producer must be replaced.
+fn producer_failure(error: &KafkaError) -> Failure {
     if is_fenced(error) { fenced(error) } else { Failure::Broken { reason: chain(error) } }
+}
+
+/// The failure for an error of `init_transactions`.
+fn initialization_failure(producer: &Producer, error: &KafkaError) -> Failure {
+    let failure = failure(producer.client(), error);
+    if matches!(failure, Failure::Misconfigured { .. }) {
+        return failure;
+    }
+    let message = format!("cannot initialize transactions: {}", chain(error));
+    producer.context().failure_of(&message)
 }
 
 fn is_fenced(error: &KafkaError) -> bool {
@@ -437,19 +486,13 @@ fn is_fenced(error: &KafkaError) -> bool {
 }
 
 fn fenced(error: &KafkaError) -> Failure {
-    Failure::misconfigured(format!(
-        "another instance uses the same `transactional_id`: stop one of them, or give each its own ({})",
-        chain(error)
-    ))
-}
-
-fn refused_start(producer: &Producer, error: &KafkaError) -> Failure {
-    match failure(producer.client(), error) {
-        failure @ Failure::Misconfigured { .. } => failure,
-        _ => producer.context().trouble(&format!("transactions cannot be begun: {}", chain(error))),
+    Failure::Misconfigured {
+        reason: format!("another instance uses the same `transactional_id`: {}", chain(error)),
+        hint: Some("stop one of the instances, or give each its own `transactional_id`".into()),
     }
 }
 
+/// Whether Kafka permits the character in the name of a topic.
 pub(super) fn is_topic_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }

@@ -1,4 +1,4 @@
-//! `type = "object_store"`.
+//! The configuration of a sink with `type = "object_store"`.
 
 use std::path::PathBuf;
 
@@ -16,66 +16,84 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
         Shape::Text,
-        "s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
+        "The bucket or container, and a prefix: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
     ),
     LINE_FORMAT,
     optional(
         "compression",
         Shape::OneOf(&[Choice::now("zstd"), Choice::now("gzip"), Choice::now("none")]),
-        "How objects are packed; default zstd.",
+        "The compression of objects; default zstd.",
     ),
     optional(
         "region",
         Shape::Text,
-        "s3: the bucket's region; default $AWS_REGION, else us-east-1.",
+        "s3: the region of the bucket; default $AWS_REGION, or else us-east-1.",
     ),
     optional(
         "access_key_id",
         Shape::Text,
-        "s3: the key's id; else the environment's or the host's role.",
+        "s3: the ID of the access key; default the key of the environment or the role of the host.",
     ),
-    optional("secret_access_key", Shape::Secret, "s3: the key."),
+    optional("secret_access_key", Shape::Secret, "s3: the secret access key."),
     optional("account", Shape::Text, "az: the storage account."),
-    optional("account_key", Shape::Secret, "az: its key; or `credential` and `entra_tenant`."),
+    optional(
+        "account_key",
+        Shape::Secret,
+        "az: the key of the account; instead of `credential` and `entra_tenant`.",
+    ),
     optional(
         "service_account",
         Shape::Secret,
-        "gs: the JSON key of a service account; else the environment's or the host's.",
+        "gs: the JSON key of a service account; default the account of the environment or the host.",
     ),
-    optional("endpoint", Shape::Text, "Where the API is, if it is not the cloud's own."),
+    optional("endpoint", Shape::Text, "The URL of the API, if it is not that of the cloud."),
     optional(
         "security_lake",
         Shape::Table(SECURITY_LAKE),
-        "s3: OCSF as Parquet, laid out for a custom source of Amazon Security Lake.",
+        "s3: write OCSF as Parquet, in the layout of a custom source of Amazon Security Lake.",
     ),
     CA_FILE,
 ];
 
 const SECURITY_LAKE: &[Key] = &[
     required("source", Shape::Text, "The name of the custom source."),
-    required("account_id", Shape::Text, "The AWS account that the records are of, 12 digits."),
+    required("account_id", Shape::Text, "The AWS account that the records belong to, 12 digits."),
 ];
 
 #[derive(Clone, Debug)]
 pub(super) struct ObjectPlan {
     pub store: Store,
-    /// Without slashes at its ends; may be empty.
+    /// Without a slash at the beginning and end; may be empty.
     pub prefix: String,
     pub format: FormatName,
     pub layout: Layout,
-    pub packing: Packing,
+    pub encoding: Encoding,
     pub endpoint: Option<url::Url>,
     pub ca_file: Option<PathBuf>,
 }
 
+/// The store, with the keys that the configuration names. Without a key, the client takes the
+/// credential from the environment or the host; for Azure, from Entra.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
-    S3 { bucket: String, region: Option<String>, key: Option<(String, SecretRef)> },
-    Azure { account: String, container: String, key: Option<SecretRef> },
-    Google { bucket: String, service_account: Option<SecretRef> },
+    /// `key` is the ID of the access key and its secret.
+    S3 {
+        bucket: String,
+        region: Option<String>,
+        key: Option<(String, SecretRef)>,
+    },
+    Azure {
+        account: String,
+        container: String,
+        key: Option<SecretRef>,
+    },
+    Google {
+        bucket: String,
+        service_account: Option<SecretRef>,
+    },
 }
 
-/// Where objects lie.
+/// The folders below the prefix.
 #[derive(Clone, Debug)]
 pub(super) enum Layout {
     /// `tenant=GUID/day=2026-11-22/`.
@@ -84,15 +102,16 @@ pub(super) enum Layout {
     SecurityLake { source: String, region: String, account: String },
 }
 
+/// The content of an object: lines with a compression, or Parquet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(super) enum Encoding {
     Zstd,
     Gzip,
     None,
     Parquet,
 }
 
-/// Where Azure's tokens for blobs are good.
+/// The resource that tokens for Azure Blob Storage are requested for.
 const AZURE_STORAGE: &str = "https://storage.azure.com";
 pub(super) const DEFAULT_REGION: &str = "us-east-1";
 
@@ -103,35 +122,40 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         section.fault("url", "`url` must be s3://…, az://… or gs://…, with a bucket or container");
         return None;
     };
+
     check_keys(section, url.scheme());
-    let place = url.host_str().unwrap_or_default().to_owned();
+    let bucket = url.host_str().unwrap_or_default().to_owned();
     let store = match url.scheme() {
-        "s3" => read_s3(section, place),
-        "az" => read_azure(section, place)?,
-        "gs" => Store::Google { bucket: place, service_account: section.secret("service_account") },
+        "s3" => read_s3(section, bucket),
+        "az" => read_azure(section, bucket)?,
+        "gs" => Store::Google { bucket, service_account: section.secret("service_account") },
         _ => {
             section.fault("url", "`url` must begin with s3://, az:// or gs://");
             return None;
         }
     };
+
     let endpoint = section.text("endpoint").map(|text| read_url(section, "endpoint", text));
     let layout = read_layout(section, &store);
     let lake = matches!(layout, Layout::SecurityLake { .. });
     for key in ["format", "compression"].into_iter().filter(|key| lake && section.has(key)) {
-        section.fault(key, format!("Security Lake takes OCSF as Parquet: leave `{key}` out"));
+        let message =
+            format!("`{key}` cannot be set with `security_lake`, which requires OCSF as Parquet");
+        section.fault(key, message);
     }
-    let packing = match section.text("compression") {
-        _ if lake => Packing::Parquet,
-        Some("none") => Packing::None,
-        Some("gzip") => Packing::Gzip,
-        _ => Packing::Zstd,
+    let encoding = match section.text("compression") {
+        _ if lake => Encoding::Parquet,
+        Some("none") => Encoding::None,
+        Some("gzip") => Encoding::Gzip,
+        _ => Encoding::Zstd,
     };
+
     Some(Box::new(ObjectPlan {
         store,
         prefix: url.path().trim_matches('/').to_owned(),
         format: if lake { FormatName::Ocsf } else { read_format(section, FormatName::Json) },
         layout,
-        packing,
+        encoding,
         endpoint: match endpoint {
             None => None,
             Some(read) => Some(read?),
@@ -140,9 +164,9 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }))
 }
 
-/// A key of one cloud says nothing to another.
+/// Notes a fault for each key that does not apply to the scheme of `url`.
 fn check_keys(section: &Section<'_>, scheme: &str) {
-    const OF: [(&str, &str); 8] = [
+    const SCHEME_OF_KEY: [(&str, &str); 8] = [
         ("region", "s3"),
         ("access_key_id", "s3"),
         ("secret_access_key", "s3"),
@@ -152,8 +176,11 @@ fn check_keys(section: &Section<'_>, scheme: &str) {
         ("credential", "az"),
         ("service_account", "gs"),
     ];
-    for (key, of) in OF.into_iter().filter(|(key, of)| *of != scheme && section.has(key)) {
-        section.fault(key, format!("`{key}` goes with {of}://"));
+
+    for (key, expected) in SCHEME_OF_KEY {
+        if expected != scheme && section.has(key) {
+            section.fault(key, format!("`{key}` applies only to {expected}:// URLs"));
+        }
     }
 }
 
@@ -162,7 +189,10 @@ fn read_s3(section: &Section<'_>, bucket: String) -> Store {
         (Some(id), Some(secret)) => Some((id.to_owned(), secret)),
         (None, None) => None,
         _ => {
-            section.fault("access_key_id", "`access_key_id` and `secret_access_key` go together");
+            section.fault(
+                "access_key_id",
+                "`access_key_id` and `secret_access_key` must be set together",
+            );
             None
         }
     };
@@ -172,11 +202,13 @@ fn read_s3(section: &Section<'_>, bucket: String) -> Store {
 fn read_azure(section: &Section<'_>, container: String) -> Option<Store> {
     let key = section.secret("account_key");
     if key.is_some() == section.has("credential") {
-        section
-            .fault("account_key", "az:// wants `account_key`, or `credential` and `entra_tenant`");
+        section.fault(
+            "account_key",
+            "an az:// URL requires either `account_key`, or `credential` and `entra_tenant`",
+        );
     }
     let Some(account) = section.text("account") else {
-        section.fault("account", "az:// wants `account`");
+        section.fault("account", "an az:// URL requires `account`");
         return None;
     };
     Some(Store::Azure { account: account.to_owned(), container, key })
@@ -186,18 +218,24 @@ fn read_layout(section: &Section<'_>, store: &Store) -> Layout {
     let Some(lake) = section.section("security_lake") else { return Layout::Days };
     let (source, account) =
         (lake.text("source").unwrap_or_default(), lake.text("account_id").unwrap_or_default());
+
     if !source.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-        lake.fault("source", "`source` has letters, digits, `-`, `_` and `.`");
+        lake.fault("source", "`source` must consist of letters, digits, `-`, `_` and `.`");
     }
     if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
         lake.fault("account_id", "`account_id` must be the 12 digits of an AWS account");
     }
+
     let region = if let Store::S3 { region: Some(region), .. } = store {
         region.clone()
     } else {
-        lake.fault("source", "`security_lake` wants `region`: it is part of each object's name");
+        lake.fault(
+            "source",
+            "`security_lake` requires `region`, which is part of the name of each object",
+        );
         DEFAULT_REGION.to_owned()
     };
+
     Layout::SecurityLake { source: source.to_owned(), region, account: account.to_owned() }
 }
 
@@ -219,13 +257,15 @@ impl Plan for ObjectPlan {
     }
 
     fn exclusive_resource(&self) -> Option<String> {
-        let place = match &self.store {
+        let bucket = match &self.store {
             Store::S3 { bucket, .. } => format!("s3://{bucket}"),
-            Store::Azure { account, container, .. } => format!("az://{container} of `{account}`"),
+            Store::Azure { account, container, .. } => {
+                format!("az://{container} of account `{account}`")
+            }
             Store::Google { bucket, .. } => format!("gs://{bucket}"),
         };
         let endpoint = self.endpoint.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
-        Some(format!("`{}` in {place}{endpoint}", self.prefix))
+        Some(format!("`{}` in {bucket}{endpoint}", self.prefix))
     }
 
     fn token_resource(&self) -> Option<&str> {

@@ -1,11 +1,12 @@
-//! Objects in S3, Azure Blob Storage or Google Cloud Storage. Acknowledgement: the store has the object, new or
-//! since an earlier attempt.
+//! The sink for object stores: Amazon S3, Azure Blob Storage and Google Cloud Storage.
 //!
-//! An object holds what one entry of a tenant's log gave, and is named after the ids of its events. So
-//! whatever is tried again ends in the same object, and is found there. With `security_lake` it is
-//! a file of Parquet where Amazon Security Lake looks for its custom sources.
+//! The acknowledgement is that the store has the object, new or from an earlier attempt. An object
+//! contains the records of one entry of a tenant's log and is named after the IDs of its events, so
+//! an attempt that is repeated finds the object in place and never writes a second one. With
+//! `security_lake`, an object is a Parquet file at the location that Amazon Security Lake expects of
+//! a custom source.
 //!
-//! Source: docs.aws.amazon.com/security-lake, "Adding custom sources".
+//! Source: docs.aws.amazon.com/security-lake, "Adding custom sources". Start reading in `service`.
 
 mod config;
 mod object;

@@ -1,7 +1,7 @@
-//! What an object is called, and what is in it.
+//! The name and the content of an object.
 
 use super::{
-    config::{Layout, ObjectPlan, Packing},
+    config::{Encoding, Layout, ObjectPlan},
     parquet::Rows,
 };
 use crate::{
@@ -9,34 +9,35 @@ use crate::{
     sink::{Batch, Item, batch::digest, web::compress},
 };
 
-/// Zstandard's own default: what is written once and read seldom wants no more.
-const LEVEL: i32 = 3;
+/// The default level of Zstandard. A higher level costs more time than it saves storage.
+const ZSTD_LEVEL: i32 = 3;
 
-/// Records of one entry, side by side in a batch.
+/// The records of one entry, which follow one another in a batch.
 pub(super) struct Object<'a> {
-    /// The records that it holds, by index: up to, and without, this one.
+    /// The index in the batch of the first record after this object.
     pub end: usize,
     items: &'a [Item],
 }
 
-/// What stands before a record in the batch: the folder of its object, and what tells its entry
-/// from the next.
+/// Writes the private part of an item: the folder of the object, a NUL byte, and the tenant and
+/// `seq` of the entry. Records with the same private part belong to the same object.
 pub(super) fn write_private(plan: &ObjectPlan, record: &Record<'_>, out: &mut Vec<u8>) {
     let (tenant, at) = (record.tenant.id, record.snapshot);
     let folder = match &plan.layout {
         Layout::Days => format!("tenant={tenant}/day={}", at.day),
         Layout::SecurityLake { source, region, account } => {
-            // The day of `time`, as OCSF has it: when it was read.
+            // OCSF's `time` is the time of the poll, and Security Lake partitions by it.
             let read = jiff::Timestamp::from_millisecond(record.observed_ms).unwrap_or_default();
             let day = Day::of(read).to_string().replace('-', "");
             format!("ext/{source}/region={region}/accountId={account}/eventDay={day}")
         }
     };
+
     out.extend_from_slice(folder.as_bytes());
     out.extend_from_slice(format!("\0{tenant}/{}", at.seq).as_bytes());
 }
 
-/// The objects of a batch, in its order.
+/// The objects of a batch, in the order of its records.
 pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
     let mut end = 0;
     let same = |a: &Item, b: &Item| batch.key(a) == batch.key(b);
@@ -50,22 +51,26 @@ pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
 }
 
 impl Object<'_> {
-    /// The folder, and a digest of the events' ids: the same for the same records, for ever.
+    /// The prefix, the folder, and a digest of the event IDs. The name never changes for the same
+    /// records.
     pub(super) fn name(&self, plan: &ObjectPlan, batch: &Batch) -> String {
         let private = self.items.first().map_or(&b""[..], |first| batch.key(first));
         let folder = private.split(|b| *b == 0).next().unwrap_or_default();
         let digest = digest(self.items);
-        let kind = plan.format.extension();
-        let end = match plan.packing {
-            Packing::Zstd => format!("{kind}.zst"),
-            Packing::Gzip => format!("{kind}.gz"),
-            Packing::None => kind.to_owned(),
-            Packing::Parquet => "parquet".to_owned(),
+
+        let format = plan.format.extension();
+        let extension = match plan.encoding {
+            Encoding::Zstd => format!("{format}.zst"),
+            Encoding::Gzip => format!("{format}.gz"),
+            Encoding::None => format.to_owned(),
+            Encoding::Parquet => "parquet".to_owned(),
         };
+
         let slash = if plan.prefix.is_empty() { "" } else { "/" };
-        format!("{}{slash}{}/{digest}.{end}", plan.prefix, String::from_utf8_lossy(folder))
+        format!("{}{slash}{}/{digest}.{extension}", plan.prefix, String::from_utf8_lossy(folder))
     }
 
+    /// The encoded records. Fails with the reason if they cannot be encoded.
     pub(super) fn body(
         &self,
         plan: &ObjectPlan,
@@ -73,20 +78,22 @@ impl Object<'_> {
         rows: &Rows,
     ) -> Result<Vec<u8>, String> {
         let records = self.items.iter().map(|item| batch.payload(item));
-        if plan.packing == Packing::Parquet {
+        if plan.encoding == Encoding::Parquet {
             return rows.write(records);
         }
+
         let heading = plan.format.heading();
         let mut lines = Vec::new();
         for line in heading.iter().map(String::as_bytes).chain(records) {
             lines.extend_from_slice(line);
             lines.push(b'\n');
         }
-        let packed = match plan.packing {
-            Packing::Zstd => zstd::bulk::compress(&lines, LEVEL),
-            Packing::Gzip => Ok(compress(&lines)),
-            Packing::None | Packing::Parquet => Ok(lines),
+
+        let encoded = match plan.encoding {
+            Encoding::Zstd => zstd::bulk::compress(&lines, ZSTD_LEVEL),
+            Encoding::Gzip => Ok(compress(&lines)),
+            Encoding::None | Encoding::Parquet => Ok(lines),
         };
-        packed.map_err(|error| error.to_string())
+        encoded.map_err(|error| error.to_string())
     }
 }

@@ -1,7 +1,8 @@
 //! OCSF as Parquet, compressed with Zstandard.
 //!
-//! The columns are what `format::Ocsf` writes, and always the same, as a table over many files wants
-//! it. `unmapped` is a map of texts: what stands in it depends on the record.
+//! The columns are the members that `format::Ocsf` writes. They are the same in every file, because
+//! a table is defined over many files. `unmapped` is a map of strings, because its members depend
+//! on the record.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use parquet::{
 };
 use serde_json::Value;
 
-/// The table that the records are rows of.
+/// The schema of the table, with which records are written as rows.
 #[derive(Debug)]
 pub(super) struct Rows {
     schema: Arc<Schema>,
@@ -25,13 +26,15 @@ impl Rows {
         Self { schema: Arc::new(Schema::new(columns())) }
     }
 
-    /// A file of these records, each a JSON object.
+    /// A Parquet file of these records. Each must be a JSON object in the OCSF format.
     pub(super) fn write<'a>(
         &self,
         records: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Vec<u8>, String> {
         let rows: Vec<Value> = records
-            .map(|record| serde_json::from_slice(record).map(flat).map_err(|e| e.to_string()))
+            .map(|record| {
+                serde_json::from_slice(record).map(with_text_map).map_err(|e| e.to_string())
+            })
             .collect::<Result<_, _>>()?;
         self.write_rows(&rows).map_err(|error| error.to_string())
     }
@@ -41,6 +44,7 @@ impl Rows {
             .with_batch_size(rows.len().max(1))
             .build_decoder()?;
         decoder.serialize(rows)?;
+
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
@@ -53,8 +57,8 @@ impl Rows {
     }
 }
 
-/// `unmapped` as a map of texts.
-fn flat(mut record: Value) -> Value {
+/// Converts the values of `unmapped` to strings.
+fn with_text_map(mut record: Value) -> Value {
     if let Some(Value::Object(unmapped)) = record.get_mut("unmapped") {
         for value in unmapped.values_mut().filter(|value| !value.is_string()) {
             *value = Value::String(value.to_string());
@@ -85,7 +89,7 @@ fn columns() -> Fields {
         ("remediation", object(&[("desc", text()), ("references", list(text()))])),
         ("resources", list(resource())),
         ("cloud", object(&[("provider", text()), ("account", account())])),
-        ("unmapped", map_of_texts()),
+        ("unmapped", text_map()),
     ])
 }
 
@@ -147,7 +151,7 @@ fn list(item: DataType) -> DataType {
     DataType::new_list(item, true)
 }
 
-fn map_of_texts() -> DataType {
+fn text_map() -> DataType {
     let entry = Fields::from(vec![
         Field::new("key", DataType::Utf8, false),
         Field::new("value", DataType::Utf8, true),

@@ -1,4 +1,4 @@
-//! Batches as objects.
+//! Batches as objects. No object is ever overwritten.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::{
     sink::{Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter},
 };
 
-/// Objects on their way at a time.
-const AT_A_TIME: usize = 8;
+/// The number of objects that are written at the same time.
+const CONCURRENT_PUTS: usize = 8;
 
-/// An object that is not there, below the prefix.
-const NOBODYS: &str = "secure-score-forwarder/is-anybody-there";
+/// The name, below the prefix, of an object that does not exist.
+const PROBE_OBJECT: &str = "secure-score-forwarder/probe";
 
 struct Objects {
     plan: ObjectPlan,
@@ -39,13 +39,14 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>
     }))
 }
 
-/// Asks for an object that nobody has put. Who may put objects need not be allowed to look for them.
+/// Requests an object that does not exist. A credential that may write objects need not have
+/// permission to read them.
 pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String, Failure> {
-    // Below the prefix, for it may be all that the credential is allowed to see.
-    let name = format!("{}/{NOBODYS}", plan.prefix);
+    // The credential may have permissions below the prefix only.
+    let name = format!("{}/{PROBE_OBJECT}", plan.prefix);
     match store::open(plan, context)?.get(&Path::from(name)).await {
-        Ok(_) => Ok("the store lets us in".to_owned()),
-        Err(error) => store::asked_in_vain(&error),
+        Ok(_) => Ok(store::ACCEPTED.to_owned()),
+        Err(error) => store::probe_result(&error),
     }
 }
 
@@ -66,8 +67,10 @@ impl Sink for Objects {
         Box::pin(async move {
             let this = &*self;
             let puts = objects(batch).into_iter().map(|object| this.put(object, batch));
-            // Collected, for the compiler does not see that a lazy iterator may cross threads.
-            let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffered(AT_A_TIME);
+            // The futures are collected because the compiler cannot infer that the lazy iterator
+            // is `Send`.
+            let mut puts = stream::iter(puts.collect::<Vec<_>>()).buffered(CONCURRENT_PUTS);
+
             let mut arrived = 0;
             while let Some(put) = puts.next().await {
                 match put {
@@ -84,17 +87,19 @@ impl Sink for Objects {
 }
 
 impl Objects {
-    /// Gives how far the batch has arrived with this object.
+    /// Writes an object. Returns the number of records, from the first of the batch, that have
+    /// arrived when this object and all before it are written.
     async fn put(&self, object: Object<'_>, batch: &Batch) -> Result<usize, Failure> {
         let name = object.name(&self.plan, batch);
         let body = object.body(&self.plan, batch, &self.rows).map_err(|reason| {
-            Failure::misconfigured(format!("`{name}` could not be written: {reason}"))
+            Failure::misconfigured(format!("cannot encode object `{name}`: {reason}"))
         })?;
         let location =
             Path::parse(&name).map_err(|error| Failure::misconfigured(error.to_string()))?;
+
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match self.store.put_opts(&location, body.into(), options).await {
-            // Put by an attempt before, whose answer nobody heard.
+            // An object that exists was written by an earlier attempt whose response was lost.
             Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(object.end),
             Err(error) => Err(store::failure(&name, &error)),
         }

@@ -1,4 +1,7 @@
-//! The clouds' own clients, and what their errors mean.
+//! The clients of the stores, and the meaning of their errors.
+//!
+//! The clients report a rejection by the server only as text, so this module extracts the status
+//! and the error code from their messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +22,18 @@ use crate::{
     sink::{Context, Failure, Tokens, chain},
 };
 
-/// Secrets are read now, so that a missing one parks the sink before the first object.
+/// What the probe reports if the store accepts the credential.
+pub(super) const ACCEPTED: &str = "the store accepts the credential";
+
+/// Creates the client of the store. Secrets are read here so that a missing one parks the sink
+/// before the first object.
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn ObjectStore>, Failure> {
     net::install_crypto_provider();
     let options = options(plan)?;
-    // The deliverer tries again, and says so.
+    // The deliverer retries, and reports it.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let endpoint = plan.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
+
     let built: Result<Arc<dyn ObjectStore>, Error> = match &plan.store {
         Store::S3 { bucket, region, key } => {
             let mut builder = match key {
@@ -41,6 +49,7 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
             if let Some(endpoint) = endpoint {
                 builder = builder.with_endpoint(endpoint);
             }
+
             let builder = builder.with_bucket_name(bucket).with_client_options(options);
             builder.with_retry(retry).build().map(|store| Arc::new(store) as _)
         }
@@ -52,11 +61,12 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
                 .with_retry(retry);
             builder = match key {
                 Some(key) => builder.with_access_key(read(key)?.expose_secret()),
-                None => builder.with_credentials(Arc::new(Entra(tokens(context)?))),
+                None => builder.with_credentials(Arc::new(EntraCredential(tokens(context)?))),
             };
             if let Some(endpoint) = endpoint {
                 builder = builder.with_endpoint(endpoint);
             }
+
             builder.build().map(|store| Arc::new(store) as _)
         }
         Store::Google { bucket, service_account } => {
@@ -68,10 +78,12 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn Objec
             if let Some(endpoint) = endpoint {
                 builder = builder.with_base_url(&endpoint);
             }
+
             let builder = builder.with_bucket_name(bucket).with_client_options(options);
             builder.with_retry(retry).build().map(|store| Arc::new(store) as _)
         }
     };
+
     built.map_err(|error| Failure::misconfigured(chain(&error)))
 }
 
@@ -80,8 +92,9 @@ fn options(plan: &ObjectPlan) -> Result<ClientOptions, Failure> {
         .with_connect_timeout(net::CONNECT_TIMEOUT)
         .with_timeout(net::TOTAL_TIMEOUT)
         .with_pool_idle_timeout(Duration::from_secs(30))
-        // The configuration lets it be http to this host, and nowhere else.
+        // The configuration accepts an `http` endpoint only on a loopback address.
         .with_allow_http(plan.endpoint.as_ref().is_some_and(|url| url.scheme() == "http"));
+
     if let Some(path) = &plan.ca_file {
         let misconfigured = |reason: String| Failure::misconfigured(reason);
         let pem = fs_err::read(path).map_err(|error| misconfigured(chain(&error)))?;
@@ -92,6 +105,7 @@ fn options(plan: &ObjectPlan) -> Result<ClientOptions, Failure> {
             options = options.with_root_certificate(certificate);
         }
     }
+
     Ok(options)
 }
 
@@ -100,15 +114,16 @@ fn read(secret: &SecretRef) -> Result<SecretString, Failure> {
 }
 
 fn tokens(context: &Context) -> Result<Arc<dyn Tokens>, Failure> {
-    context.tokens.clone().ok_or_else(|| Failure::misconfigured("this sink wants a `credential`"))
+    let tokens = context.tokens.clone();
+    tokens.ok_or_else(|| Failure::misconfigured("this sink requires a `credential`"))
 }
 
-/// Entra's tokens, as this client asks for them.
+/// Supplies the client of Azure Blob Storage with Entra tokens.
 #[derive(Debug)]
-struct Entra(Arc<dyn Tokens>);
+struct EntraCredential(Arc<dyn Tokens>);
 
 #[async_trait]
-impl CredentialProvider for Entra {
+impl CredentialProvider for EntraCredential {
     type Credential = AzureCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AzureCredential>> {
@@ -127,74 +142,79 @@ impl CredentialProvider for Entra {
     }
 }
 
-/// What becomes of an object that could not be put. The store's own words are kept.
+/// The failure for an object that could not be written.
 pub(super) fn failure(name: &str, error: &Error) -> Failure {
-    let words = words(&chain(error));
-    let said = format!("`{name}` could not be put: {words}");
+    let message = summary(&chain(error));
+    let reason = format!("cannot write object `{name}`: {message}");
     match error {
-        Error::NotFound { .. } => {
-            Failure::misconfigured(format!("{said}; create what `url` names, or mend `url`"))
-        }
-        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::misconfigured(
-            format!("{said}; the credential must be allowed to write objects there"),
-        ),
-        Error::JoinError { .. } => Failure::retry(said),
-        Error::Generic { .. } if !is_refusal(&words) => Failure::retry(said),
-        _ => Failure::misconfigured(said),
+        Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Misconfigured {
+            reason,
+            hint: Some("allow the credential to create objects below the prefix".into()),
+        },
+        Error::JoinError { .. } => Failure::retry(reason),
+        Error::Generic { .. } if !is_rejection(&message) => Failure::retry(reason),
+        _ => Failure::misconfigured(reason),
     }
 }
 
-/// Codes of S3, Azure and Google for an object that is not there, where what would hold it is.
-const NO_OBJECT: [&str; 3] = ["NoSuchKey", "BlobNotFound", "No such object"];
-/// Codes for somebody who is known, and may not read. A wrong key or a closed firewall has others.
-const NOT_TO_READ: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch"];
+const CHECK_URL: &str = "create the bucket or container that `url` names, or correct `url`";
 
-/// What it says of a store that it has not the object that it was asked for.
-pub(super) fn asked_in_vain(error: &Error) -> Result<String, Failure> {
-    let words = words(&chain(error));
-    let says = |codes: &[&str]| codes.iter().any(|code| words.contains(code));
+/// Error codes of S3, Azure and Google for a missing object in an existing bucket or container.
+const MISSING_OBJECT: [&str; 3] = ["NoSuchKey", "BlobNotFound", "No such object"];
+/// Error codes for a valid credential without permission to read. An invalid key and a closed
+/// firewall have other codes.
+const READ_DENIED: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch"];
+
+/// What the error for a missing object means for the probe of the store.
+pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
+    let message = summary(&chain(error));
+    let has_code = |codes: &[&str]| codes.iter().any(|code| message.contains(code));
     match error {
-        Error::NotFound { .. } if says(&NO_OBJECT) => Ok("the store lets us in".to_owned()),
+        Error::NotFound { .. } if has_code(&MISSING_OBJECT) => Ok(ACCEPTED.to_owned()),
         Error::NotFound { .. } => {
-            Err(Failure::misconfigured(format!("{words}; create what `url` names, or mend `url`")))
+            Err(Failure::Misconfigured { reason: message, hint: Some(CHECK_URL.into()) })
         }
-        Error::PermissionDenied { .. } if says(&NOT_TO_READ) => {
-            Ok("the store knows us, and does not let us look: `test-sink` shows whether it lets us write".to_owned())
+        Error::PermissionDenied { .. } if has_code(&READ_DENIED) => {
+            Ok("the credential is valid but may not read objects, so the permission to write is \
+             unknown (`test-sink` verifies it)"
+                .to_owned())
         }
-        Error::Generic { .. } if !is_refusal(&words) => Err(Failure::retry(words)),
-        _ => Err(Failure::misconfigured(words)),
+        Error::Generic { .. } if !is_rejection(&message) => Err(Failure::retry(message)),
+        _ => Err(Failure::misconfigured(message)),
     }
 }
 
-/// What the client says before it comes to the point: which request, to where.
-const ABOUT: &str = " - ";
-const STATUS: &str = "Server returned non-2xx status code: ";
-const LONGEST: usize = 300;
+/// Separates the client's description of the request from the error itself.
+const REQUEST_SEPARATOR: &str = " - ";
+const STATUS_PREFIX: &str = "Server returned non-2xx status code: ";
+const MAX_SUMMARY_CHARS: usize = 300;
 
-/// What the server said, or what was the matter with the connection: on one line, without the
-/// request that everybody knows, and of an answer in XML its code and message.
-fn words(said: &str) -> String {
-    let point = said.split_once(ABOUT).map_or(said, |(_, point)| point);
-    let point = point.strip_prefix(STATUS).unwrap_or(point);
+/// The part of an error message that is useful to an operator, on one line: without the request,
+/// and with only the code and the message of a response in XML.
+fn summary(message: &str) -> String {
+    let error = message.split_once(REQUEST_SEPARATOR).map_or(message, |(_, error)| error);
+    let error = error.strip_prefix(STATUS_PREFIX).unwrap_or(error);
     let element = |name: &str| {
-        let (_, rest) = point.split_once(&format!("<{name}>"))?;
+        let (_, rest) = error.split_once(&format!("<{name}>"))?;
         rest.split_once(&format!("</{name}>")).map(|(text, _)| text.lines().next().unwrap_or(""))
     };
-    let words = match (element("Code"), element("Message")) {
+
+    let summary = match (element("Code"), element("Message")) {
         (Some(code), message) => {
-            let status = point.split_once(": ").map_or(point, |(status, _)| status);
+            let status = error.split_once(": ").map_or(error, |(status, _)| status);
             format!("{status}: {code}: {}", message.unwrap_or_default())
         }
-        _ => point.to_owned(),
+        _ => error.to_owned(),
     };
-    let words: Vec<&str> = words.split_whitespace().collect();
-    cut(&words.join(" "), LONGEST).into_owned()
+    let words: Vec<&str> = summary.split_whitespace().collect();
+    cut(&words.join(" "), MAX_SUMMARY_CHARS).into_owned()
 }
 
-/// Whether a server answered that asking again is of no use. The client tells the status in its
-/// words only.
-fn is_refusal(words: &str) -> bool {
-    let status = words.get(..3).and_then(|status| status.parse().ok());
+/// Whether the server rejected the request for good. The status is available only as the beginning
+/// of the summary.
+fn is_rejection(summary: &str) -> bool {
+    let status = summary.get(..3).and_then(|status| status.parse().ok());
     status.is_some_and(|status: u16| {
         (300..500).contains(&status) && ![408, 425, 429].contains(&status)
     })
@@ -205,13 +225,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_asked_for_in_vain() {
+    fn the_error_of_a_probe_is_classified() {
         let error = |status: u16, code: &str| {
-            let said = format!(
+            let message = format!(
                 "Server returned non-2xx status code: {status} Word: <Error><Code>{code}</Code></Error>"
             );
             let (path, source) =
-                (String::new(), format!("Error performing GET u in 1ms - {said}").into());
+                (String::new(), format!("Error performing GET u in 1ms - {message}").into());
             match status {
                 404 => Error::NotFound { path, source },
                 401 => Error::Unauthenticated { path, source },
@@ -219,14 +239,15 @@ mod tests {
                 _ => Error::Generic { store: "S3", source },
             }
         };
-        for (status, code, wanted) in [
-            (404, "NoSuchKey", "in"),
-            (404, "BlobNotFound", "in"),
+
+        for (status, code, expected) in [
+            (404, "NoSuchKey", "ok"),
+            (404, "BlobNotFound", "ok"),
             (404, "NoSuchBucket", "config"),
             (404, "ContainerNotFound", "config"),
             (404, "", "config"),
-            (403, "AccessDenied", "in"),
-            (403, "AuthorizationPermissionMismatch", "in"),
+            (403, "AccessDenied", "ok"),
+            (403, "AuthorizationPermissionMismatch", "ok"),
             (403, "InvalidAccessKeyId", "config"),
             (403, "SignatureDoesNotMatch", "config"),
             (403, "AuthorizationFailure", "config"),
@@ -234,18 +255,18 @@ mod tests {
             (400, "AuthorizationHeaderMalformed", "config"),
             (503, "SlowDown", "retry"),
         ] {
-            let found = match asked_in_vain(&error(status, code)) {
-                Ok(_) => "in",
+            let found = match probe_result(&error(status, code)) {
+                Ok(_) => "ok",
                 Err(Failure::Retry { .. }) => "retry",
                 Err(_) => "config",
             };
-            assert_eq!(found, wanted, "{status} {code}");
+            assert_eq!(found, expected, "{status} {code}");
         }
     }
 
     #[test]
-    fn what_the_server_said_is_kept_and_nothing_else() {
-        for (said, wanted, refused) in [
+    fn the_summary_keeps_only_the_error_of_the_server() {
+        for (message, expected, rejected) in [
             (
                 "Generic S3 error: Error performing PUT http://h/b/k in 5ms - Server returned non-2xx status code: 400 Bad Request: <?xml?>\n<Error>\n  <Code>AuthorizationHeaderMalformed</Code>\n  <Message>the region is wrong\nRequestId:1</Message></Error>",
                 "400 Bad Request: AuthorizationHeaderMalformed: the region is wrong",
@@ -263,8 +284,8 @@ mod tests {
             ),
             ("Generic GCS error: no ETag", "Generic GCS error: no ETag", false),
         ] {
-            let found = words(said);
-            assert_eq!((found.as_str(), is_refusal(&found)), (wanted, refused));
+            let found = summary(message);
+            assert_eq!((found.as_str(), is_rejection(&found)), (expected, rejected));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `type = "otlp"`.
+//! The configuration of a sink with `type = "otlp"`.
 
 use reqwest::header::HeaderName;
 
@@ -16,13 +16,13 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
         Shape::Text,
-        "The receiver, such as https://otel.example.com:4318; /v1/logs is added if there is no path.",
+        "The URL of the receiver, such as https://otel.example.com:4318; /v1/logs is added if it has no path.",
     ),
     FORMAT,
     optional(
         "headers",
         Shape::Secrets,
-        "Headers of your own by reference: Authorization = { credential = \"name\" }.",
+        "Additional headers, by reference: Authorization = { credential = \"name\" }.",
     ),
     GZIP,
     CA_FILE,
@@ -33,7 +33,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 #[derive(Clone, Debug)]
 pub(super) struct OtlpPlan {
     pub url: url::Url,
-    /// Of the body.
+    /// The format of the body of a log record.
     pub format: FormatName,
     pub headers: Vec<(HeaderName, SecretRef)>,
     pub web: HttpOptions,
@@ -41,17 +41,20 @@ pub(super) struct OtlpPlan {
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
+
     let mut headers = Vec::new();
     for (name, secret) in section.secret_map("headers") {
         match name.parse::<HeaderName>() {
             Ok(name) => headers.push((name, secret)),
-            Err(_) => section.fault("headers", format!("`{name}` is no header")),
+            Err(_) => section.fault("headers", format!("`{name}` is not a valid header name")),
         }
     }
+
     let mut url = url?;
     if matches!(url.path(), "" | "/") {
         url.set_path("/v1/logs");
     }
+
     Some(Box::new(OtlpPlan {
         url,
         format: read_format(section, FormatName::Json),
@@ -66,7 +69,7 @@ impl Plan for OtlpPlan {
     }
 
     fn acknowledgement(&self) -> &'static str {
-        "the receiver took every record"
+        "the receiver accepted every record"
     }
 
     fn limits(&self) -> Limits {

@@ -1,8 +1,10 @@
-//! OpenTelemetry logs over HTTP, in OTLP's JSON form. Acknowledgement: HTTP 200 without a partial success,
-//! which says that the receiver has taken all records of the request.
+//! The sink for OpenTelemetry logs over HTTP, in the JSON encoding of OTLP.
 //!
-//! Source: the OTLP specification 1.x, and the protocol's JSON mapping: names in lowerCamelCase,
-//! 64-bit numbers as texts.
+//! The acknowledgement is HTTP 200 without a partial success: the receiver accepted all records of
+//! the request.
+//!
+//! Source: the OTLP specification 1.x and the JSON mapping of its protocol: names in
+//! lowerCamelCase, 64-bit integers as strings.
 
 mod config;
 mod service;

@@ -1,4 +1,4 @@
-//! Records as log records, batches as export requests.
+//! Records as OTLP log records, and batches as export requests.
 
 use serde::Deserialize;
 
@@ -12,7 +12,23 @@ use crate::{
     },
 };
 
-const MAX_ANSWER: usize = 64 << 10;
+/// A response is a few members, one of them a message of the receiver.
+const MAX_RESPONSE_BYTES: usize = 64 << 10;
+
+/// The body of a response (`ExportLogsServiceResponse`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ExportResponse {
+    partial_success: PartialSuccess,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PartialSuccess {
+    /// A 64-bit integer: a string in OTLP's JSON, but some receivers write a number.
+    rejected_log_records: serde_json::Value,
+    error_message: String,
+}
 
 struct Otlp {
     plan: OtlpPlan,
@@ -20,6 +36,7 @@ struct Otlp {
     /// The request up to its first log record.
     head: Vec<u8>,
     formatter: Formatter,
+    /// The buffer for the body of one log record.
     body: Vec<u8>,
 }
 
@@ -33,6 +50,7 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     );
     head.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     head.extend_from_slice(b"\"},\"logRecords\":[");
+
     let sink = Otlp {
         client: plan.web.client()?,
         head,
@@ -40,15 +58,18 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         body: Vec::new(),
         plan: plan.clone(),
     };
+    // The secrets are read here so that a missing one parks the sink before the first batch.
     secret_headers(&plan.headers)?;
     Ok(Box::new(sink))
 }
 
-/// An export of nothing, which a receiver answers with success (OTLP 1.0, "Full Success").
+/// Sends an export without records, to which a receiver responds with success (OTLP 1.0, "Full
+/// Success").
 pub(super) async fn probe(plan: &OtlpPlan) -> Result<String, Failure> {
     let request = post(&plan.web.client()?, plan)?;
-    let answer = plan.web.post(request, br#"{"resourceLogs":[]}"#.to_vec(), MAX_ANSWER).await?;
-    understand(&answer).map(|_| "the receiver takes an export without records".to_owned())
+    let body = br#"{"resourceLogs":[]}"#.to_vec();
+    let response = plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
+    interpret(&response).map(|_| "the receiver accepts an export without records".to_owned())
 }
 
 fn post(client: &reqwest::Client, plan: &OtlpPlan) -> Result<reqwest::RequestBuilder, Failure> {
@@ -82,8 +103,9 @@ impl Sink for Otlp {
                 body.extend_from_slice(batch.payload(item));
             }
             body.extend_from_slice(b"]}]}]}");
+
             let request = post(&self.client, &self.plan)?;
-            understand(&self.plan.web.post(request, body, MAX_ANSWER).await?)
+            interpret(&self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?)
         })
     }
 }
@@ -98,12 +120,15 @@ fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
         )
         .as_bytes(),
     );
+
     let (number, text) = severity(cef_severity(record));
     out.extend_from_slice(
         format!("\"severityNumber\":{number},\"severityText\":\"{text}\",").as_bytes(),
     );
+
     out.extend_from_slice(b"\"body\":{\"stringValue\":");
     json_string(&String::from_utf8_lossy(body), out);
+
     out.extend_from_slice(b"},\"attributes\":[");
     attribute("event_id", &record.event_id.to_string(), out);
     out.push(b',');
@@ -116,6 +141,7 @@ fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
         out.push(b',');
         attribute(&format!("tenant.label.{label}"), value, out);
     }
+
     if let Body::Control(control) = &record.body {
         out.push(b',');
         attribute("control.id", control.id, out);
@@ -136,6 +162,7 @@ fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
             attribute("control.outcome", outcome, out);
         }
     }
+
     out.extend_from_slice(b"]}");
 }
 
@@ -147,7 +174,8 @@ fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"}}");
 }
 
-/// `SeverityNumber` of the data model: INFO is 9, WARN 13, ERROR 17.
+/// The `SeverityNumber` and `SeverityText` of OpenTelemetry's log data model, in which INFO is 9,
+/// WARN 13 and ERROR 17, for a severity of CEF.
 fn severity(cef: u8) -> (u8, &'static str) {
     match cef {
         0..=2 => (9, "INFO"),
@@ -158,28 +186,14 @@ fn severity(cef: u8) -> (u8, &'static str) {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Exported {
-    partial_success: PartialSuccess,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PartialSuccess {
-    /// A 64-bit number: text in JSON, and a number by some.
-    rejected_log_records: serde_json::Value,
-    error_message: String,
-}
-
-/// What an answer means. Only 429, 502, 503 and 504 may pass by themselves. Records that were
-/// rejected must not be sent again as they were, and nobody says which they are: the batch is
-/// halved until they stand alone.
-fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    match answer.status {
+/// The meaning of a response. 408, 425, 429 and 5xx are retried. Rejected records must not be sent
+/// again unchanged, and the response does not name them: the batch is halved until they are the
+/// only ones.
+fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
+    match response.status {
         200 => {
-            let exported: Exported = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let PartialSuccess { rejected_log_records, error_message } = exported.partial_success;
+            let export: ExportResponse = serde_json::from_slice(&response.body).unwrap_or_default();
+            let PartialSuccess { rejected_log_records, error_message } = export.partial_success;
             let rejected = match &rejected_log_records {
                 serde_json::Value::String(text) => text.parse().unwrap_or(0),
                 number => number.as_u64().unwrap_or(0),
@@ -187,18 +201,19 @@ fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
             if rejected == 0 {
                 return Ok(Acknowledgement::received());
             }
+
             let reason = format!("the receiver rejected {rejected} records: {error_message}");
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
         400 => Err(Failure::TooLarge {
-            reason: format!("the receiver answered HTTP 400: {}", answer.message()),
+            reason: format!("the receiver answered HTTP 400: {}", response.message()),
             arrived: Vec::new(),
         }),
         408 | 500 | 501 => Err(Failure::retry(format!(
             "the receiver answered HTTP {}: {}",
-            answer.status,
-            answer.message()
+            response.status,
+            response.message()
         ))),
-        _ => Err(answer.failure("the receiver")),
+        _ => Err(response.failure("the receiver")),
     }
 }

@@ -1,4 +1,4 @@
-//! `type = "sentinel"`.
+//! The configuration of a sink with `type = "sentinel"`.
 
 use super::service::{open, probe};
 use crate::{
@@ -14,18 +14,18 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
         Shape::Text,
-        "The logs ingestion endpoint of the data collection endpoint or rule, https://….ingest.monitor.azure.com.",
+        "The logs ingestion URL of the data collection endpoint or rule, https://….ingest.monitor.azure.com.",
     ),
-    required("rule_id", Shape::Text, "The immutable id of the data collection rule, dcr-…."),
+    required("rule_id", Shape::Text, "The immutable ID of the data collection rule, dcr-…."),
     required(
         "stream",
         Shape::Text,
-        "The stream that the rule declares, such as Custom-SecureScore_CL.",
+        "A stream that the rule declares, such as Custom-SecureScore_CL.",
     ),
     optional(
         "format",
         Shape::OneOf(&[Choice::now("json"), Choice::now("ocsf"), Choice::now("ecs")]),
-        "How a record is written; default json. Each has a TimeGenerated.",
+        "The format of a record; default json. Every format has a TimeGenerated.",
     ),
     GZIP,
     CA_FILE,
@@ -33,14 +33,15 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 
 #[derive(Clone, Debug)]
 pub(super) struct SentinelPlan {
-    /// With path and version.
+    /// The URL of the stream, with the API version.
     pub url: url::Url,
     pub format: FormatName,
     pub web: HttpOptions,
+    /// The resource that tokens are requested for, a URL.
     resource: &'static str,
 }
 
-/// Where tokens for the API of a cloud are good, by the end of its endpoints' names.
+/// The resource of the Logs Ingestion API in each cloud, by the suffix of its endpoints' names.
 const RESOURCES: [(&str, &str); 3] = [
     (".azure.us", "https://monitor.azure.us"),
     (".azure.cn", "https://monitor.azure.cn"),
@@ -50,21 +51,25 @@ const RESOURCES: [(&str, &str); 3] = [
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
     let (rule, stream) = (section.text("rule_id")?, section.text("stream")?);
+
     let is_name =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if !rule.starts_with("dcr-") || !is_name(rule) {
-        section.fault("rule_id", "`rule_id` must be the rule's immutable id, dcr-…");
+        section.fault("rule_id", "`rule_id` must be the immutable ID of the rule, dcr-…");
     }
-    if !["Custom-", "Microsoft-"].iter().any(|front| stream.starts_with(front)) || !is_name(stream)
+    if !["Custom-", "Microsoft-"].iter().any(|prefix| stream.starts_with(prefix))
+        || !is_name(stream)
     {
         section
             .fault("stream", "`stream` must be Custom-… or Microsoft-…, as the rule declares it");
     }
+
     let mut url = url?;
     let host = url.host_str().unwrap_or_default().to_owned();
-    let resource = RESOURCES.iter().find(|(end, _)| host.ends_with(end))?.1;
+    let resource = RESOURCES.iter().find(|(suffix, _)| host.ends_with(suffix))?.1;
     url.set_path(&format!("/dataCollectionRules/{rule}/streams/{stream}"));
     url.set_query(Some("api-version=2023-01-01"));
+
     let format = read_format(section, FormatName::Json);
     Some(Box::new(SentinelPlan { url, format, web: HttpOptions::read(section), resource }))
 }
@@ -75,11 +80,11 @@ impl Plan for SentinelPlan {
     }
 
     fn acknowledgement(&self) -> &'static str {
-        "the ingestion API took it"
+        "the ingestion API accepted the records"
     }
 
     fn limits(&self) -> Limits {
-        // With one large record beyond it, a batch is still below 1 MB.
+        // The API limits a request to 1 MB. A batch may exceed `bytes` by its last record.
         Limits { records: 1_000, bytes: 800_000, in_flight: 1 }
     }
 

@@ -1,9 +1,12 @@
-//! Microsoft Sentinel and Log Analytics, by the Logs Ingestion API. Acknowledgement: HTTP 204. There is no
-//! deduplication on that side: what is sent again is there twice, under the same `event_id`.
+//! The sink for Microsoft Sentinel and Log Analytics, by the Logs Ingestion API.
 //!
-//! Source: Microsoft's documentation of the Logs Ingestion API, version 2023-01-01: an array of
-//! objects, at most 1 MB before and after compression; a token for `https://monitor.azure.com`, of
-//! one who has the role Monitoring Metrics Publisher on the data collection rule.
+//! The acknowledgement is HTTP 204. The service does not deduplicate: a record that is sent again is
+//! stored twice, under the same `event_id`.
+//!
+//! Source: Microsoft's documentation of the Logs Ingestion API, version 2023-01-01. A request is an
+//! array of objects, of at most 1 MB before and after compression. Its token is for
+//! `https://monitor.azure.com`, of an application with the role Monitoring Metrics Publisher on the
+//! data collection rule.
 
 mod config;
 mod service;

@@ -1,4 +1,4 @@
-//! Batches as requests.
+//! Batches as requests of the Logs Ingestion API.
 
 use std::sync::Arc;
 
@@ -15,13 +15,15 @@ use crate::{
     },
 };
 
-const MAX_ANSWER: usize = 16 << 10;
+/// Only the beginning of a response is used, in error messages.
+const MAX_RESPONSE_BYTES: usize = 16 << 10;
 
 struct Sentinel {
     plan: SentinelPlan,
     client: reqwest::Client,
     tokens: Arc<dyn Tokens>,
     formatter: Formatter,
+    /// The buffer for one record.
     record: Vec<u8>,
 }
 
@@ -29,50 +31,23 @@ pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sin
     Ok(Box::new(Sentinel::new(plan, context)?))
 }
 
-/// An array of nothing: who has the role, and names rule and stream rightly, gets as far as that.
+/// Sends an empty array, which the API judges only after it has accepted the token and the rule. An
+/// unknown stream has an error code of its own.
 pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<String, Failure> {
     let sentinel = Sentinel::new(plan, context)?;
     let token = sentinel.tokens.token().await?;
-    let answer = sentinel.post(&token, b"[]".to_vec()).await?;
-    match understand(&answer) {
-        Ok(_) => Ok("Entra gives a token, and the ingestion API lets us in with it".to_owned()),
-        // It is the stream that it does not know, and no record would find it.
-        Err(Failure::TooLarge { reason, .. }) if answer.message().contains("InvalidStream") => {
-            Err(Failure::misconfigured(format!("{reason}: check `stream`")))
+    let response = sentinel.post(&token, b"[]".to_vec()).await?;
+    match interpret(&response) {
+        Ok(_) => Ok("Entra issued a token, and the ingestion API accepts it".to_owned()),
+        // No record could be delivered to an unknown stream.
+        Err(Failure::TooLarge { reason, .. }) if response.message().contains("InvalidStream") => {
+            Err(Failure::Misconfigured { reason, hint: Some("check `stream`".into()) })
         }
         Err(Failure::TooLarge { .. }) => Ok(format!(
-            "Entra gives a token, and the ingestion API lets us in with it; of nothing to take it says: {}",
-            answer.message()
+            "Entra issued a token, and the ingestion API accepts it; response to an empty request: {}",
+            response.message()
         )),
         Err(failure) => Err(failure),
-    }
-}
-
-impl Sentinel {
-    fn new(plan: &SentinelPlan, context: &Context) -> Result<Self, Failure> {
-        let Some(tokens) = context.tokens.clone() else {
-            return Err(Failure::misconfigured("this sink wants a `credential`"));
-        };
-        Ok(Self {
-            client: plan.web.client()?,
-            formatter: formatter(plan.format, context),
-            plan: plan.clone(),
-            tokens,
-            record: Vec::new(),
-        })
-    }
-
-    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<HttpResponse, Failure> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| Failure::retry("the token is not text for a header"))?;
-        authorization.set_sensitive(true);
-        let request = self
-            .client
-            .post(self.plan.url.clone())
-            .header("Authorization", authorization)
-            .header("Content-Type", "application/json")
-            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
-        self.plan.web.post(request, body, MAX_ANSWER).await
     }
 }
 
@@ -82,7 +57,7 @@ impl Sink for Sentinel {
         self.formatter.write(record, &mut self.record);
         batch.push(record, |out| {
             let start = out.len();
-            // The one column that every table has.
+            // Every table of Log Analytics has this column.
             out.extend_from_slice(b"{\"TimeGenerated\":\"");
             out.extend_from_slice(record.observed_time.as_bytes());
             out.extend_from_slice(b"\",");
@@ -102,28 +77,67 @@ impl Sink for Sentinel {
                 body.extend_from_slice(batch.payload(item));
             }
             body.push(b']');
+
             let token = self.tokens.token().await?;
-            let mut answer = self.post(&token, body.clone()).await?;
-            if answer.status == 401 {
-                // It may have been taken back before its time.
+            let mut response = self.post(&token, body.clone()).await?;
+            if response.status == 401 {
+                // The token may have been revoked before it expired.
                 self.tokens.reject(&token).await;
                 let token = self.tokens.token().await?;
-                answer = self.post(&token, body).await?;
+                response = self.post(&token, body).await?;
             }
-            understand(&answer)
+            interpret(&response)
         })
     }
 }
 
-fn understand(answer: &HttpResponse) -> Result<Acknowledgement, Failure> {
-    let said = format!("the ingestion API answered HTTP {}: {}", answer.status, answer.message());
-    match answer.status {
+impl Sentinel {
+    fn new(plan: &SentinelPlan, context: &Context) -> Result<Self, Failure> {
+        let Some(tokens) = context.tokens.clone() else {
+            return Err(Failure::misconfigured("this sink requires a `credential`"));
+        };
+        Ok(Self {
+            client: plan.web.client()?,
+            formatter: formatter(plan.format, context),
+            plan: plan.clone(),
+            tokens,
+            record: Vec::new(),
+        })
+    }
+
+    async fn post(&self, token: &SecretString, body: Vec<u8>) -> Result<HttpResponse, Failure> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| Failure::retry("the token is not a valid header value"))?;
+        authorization.set_sensitive(true);
+
+        let request = self
+            .client
+            .post(self.plan.url.clone())
+            .header("Authorization", authorization)
+            .header("Content-Type", "application/json")
+            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
+        self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await
+    }
+}
+
+fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
+    let reason =
+        format!("the ingestion API answered HTTP {}: {}", response.status, response.message());
+    match response.status {
         200 | 204 => Ok(Acknowledgement::received()),
-        400 => Err(Failure::TooLarge { reason: said, arrived: Vec::new() }),
-        403 => Err(Failure::misconfigured(format!(
-            "{said}: give this application the role Monitoring Metrics Publisher on the data collection rule; it takes up to half an hour"
-        ))),
-        404 => Err(Failure::misconfigured(format!("{said}: check `url`, `rule_id` and `stream`"))),
-        _ => Err(answer.failure("the ingestion API")),
+        400 => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
+        403 => Err(Failure::Misconfigured {
+            reason,
+            hint: Some(
+                "assign the role Monitoring Metrics Publisher on the data collection rule to this \
+                 application; the assignment takes up to half an hour"
+                    .into(),
+            ),
+        }),
+        404 => Err(Failure::Misconfigured {
+            reason,
+            hint: Some("check `url`, `rule_id` and `stream`".into()),
+        }),
+        _ => Err(response.failure("the ingestion API")),
     }
 }

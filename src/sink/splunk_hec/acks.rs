@@ -1,10 +1,12 @@
-//! Indexer acknowledgement: what was promised on a channel, and what has come of it.
+//! Indexer acknowledgement: which requests of a channel are pending, acknowledged or lost.
 //!
-//! Source: Splunk's documentation of indexer acknowledgement. Numbers count from 0 on each channel
-//! and each node; `true` is said once and then forgotten; `false` is said of what is pending, lost
-//! and unknown alike. So a channel is given up, and what is open on it sent again on another, when
-//! its node can no longer be the one that knows: a load balancer's cookie has changed, a number
-//! comes a second time, the channel is not known there any more, or the time is over.
+//! Source: Splunk's documentation of indexer acknowledgement. An ackId counts from 0 on each
+//! channel and each node. A collector reports `true` for an ackId once and then forgets it, and
+//! reports `false` for pending, lost and unknown requests alike.
+//!
+//! A channel is therefore replaced, and its pending requests are sent again on a new one, when its
+//! node may no longer have the state of the channel: the load balancer sets another cookie, an
+//! ackId is returned twice, the channel is unknown to the collector, or the time limit is reached.
 
 use std::{
     collections::BTreeSet,
@@ -19,34 +21,39 @@ use tokio::time::{Instant, sleep};
 use super::post::{Accepted, Collectors};
 use crate::sink::{Failure, Receipt};
 
-/// Between two questions: at first, and at last.
-const FIRST_POLL: Duration = Duration::from_millis(50);
-const LAST_POLL: Duration = Duration::from_secs(10);
-/// A request that was not acknowledged is sent again so often before somebody hears of it.
-const RESENDS: u32 = 2;
-/// Numbers in one question.
-const MOST_AT_ONCE: usize = 1_000;
+/// The first interval between two polls for acknowledgements. It doubles after each poll.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a request without an acknowledgement is sent again before the delivery fails.
+const MAX_RESENDS: u32 = 2;
+/// The number of ackIds in one poll.
+const MAX_IDS_PER_POLL: usize = 1_000;
 
-/// A client of one collector, by its GUID.
+/// A channel of HEC: the client of one collector, identified by a GUID.
 pub(super) struct Channel {
     pub id: String,
     pub url: url::Url,
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
 }
 
 #[derive(Default)]
-struct State {
-    open: BTreeSet<u64>,
-    acked: BTreeSet<u64>,
+struct ChannelState {
+    /// The ackIds of requests that wait for their acknowledgement.
+    pending: BTreeSet<u64>,
+    /// The ackIds that the collector has acknowledged, until the waiting request reads them.
+    acknowledged: BTreeSet<u64>,
     cookies: Vec<(String, String)>,
+    /// Why no further acknowledgement can be expected on this channel.
     lost: Option<&'static str>,
 }
 
-/// How it stands with one request.
-enum Standing {
-    Acked,
+/// The state of one request.
+enum RequestState {
+    Acknowledged,
+    /// It will not be acknowledged, for this reason.
     Lost(&'static str),
-    Open(Vec<u64>),
+    /// It waits, like the other requests with these ackIds.
+    Pending(Vec<u64>),
 }
 
 impl Channel {
@@ -54,128 +61,141 @@ impl Channel {
         Self { id: uuid::Uuid::new_v4().to_string(), url, state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic ends the process.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn is_lost(&self) -> bool {
         self.state().lost.is_some()
     }
 
-    fn lose(&self, why: &'static str) {
-        self.state().lost.get_or_insert(why);
-    }
-
-    /// The collector will acknowledge this number.
-    pub(super) fn promise(&self, id: u64) {
+    /// Adds a request that the collector accepted under this ackId.
+    pub(super) fn add_pending(&self, ack_id: u64) {
         let mut state = self.state();
-        if state.acked.contains(&id) || !state.open.insert(id) {
-            state.lost.get_or_insert("the collector began to count anew");
+        if state.acknowledged.contains(&ack_id) || !state.pending.insert(ack_id) {
+            state.lost.get_or_insert("the collector restarted its count of ackIds");
         }
     }
 
+    /// The value of the `Cookie` header, if there are cookies.
     pub(super) fn cookies(&self) -> Option<String> {
         let state = self.state();
         let pairs = state.cookies.iter().map(|(name, value)| format!("{name}={value}"));
         Some(pairs.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
     }
 
-    /// Keeps what a load balancer tells its clients by. If it tells them something else than
-    /// before, another node answers from now on.
-    pub(super) fn keep_cookies(&self, headers: &HeaderMap) {
+    /// Stores the cookies by which a load balancer recognizes its clients. A changed value means
+    /// that another node responds from now on.
+    pub(super) fn store_cookies(&self, headers: &HeaderMap) {
         let mut state = self.state();
         for header in headers.get_all("Set-Cookie") {
             let Ok(text) = header.to_str() else { continue };
             let pair = text.split(';').next().unwrap_or_default();
             let Some((name, value)) = pair.split_once('=') else { continue };
             let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+
             match state.cookies.iter_mut().find(|(known, _)| *known == name) {
                 None => state.cookies.push((name, value)),
                 Some((_, known)) if *known == value => {}
                 Some((_, known)) => {
                     *known = value;
-                    state.lost.get_or_insert("the load balancer turned to another node");
+                    state.lost.get_or_insert("the load balancer switched to another node");
                 }
             }
         }
     }
 
-    fn standing(&self, id: u64) -> Standing {
+    fn state(&self) -> MutexGuard<'_, ChannelState> {
+        // A panic ends the process, so no value is left inconsistent by one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_lost(&self, reason: &'static str) {
+        self.state().lost.get_or_insert(reason);
+    }
+
+    /// The state of a request. `Acknowledged` is returned once.
+    fn request_state(&self, ack_id: u64) -> RequestState {
         let mut state = self.state();
-        if state.acked.remove(&id) {
-            return Standing::Acked;
+        if state.acknowledged.remove(&ack_id) {
+            return RequestState::Acknowledged;
         }
         match state.lost {
-            Some(why) => Standing::Lost(why),
-            None => Standing::Open(state.open.iter().copied().take(MOST_AT_ONCE).collect()),
+            Some(reason) => RequestState::Lost(reason),
+            None => RequestState::Pending(
+                state.pending.iter().copied().take(MAX_IDS_PER_POLL).collect(),
+            ),
         }
     }
 
-    fn settle(&self, acked: &[u64]) {
+    fn set_acknowledged(&self, ack_ids: &[u64]) {
         let mut state = self.state();
-        for id in acked {
-            if state.open.remove(id) {
-                state.acked.insert(*id);
+        for id in ack_ids {
+            if state.pending.remove(id) {
+                state.acknowledged.insert(*id);
             }
         }
     }
 }
 
-/// Waits until a request is acknowledged, sending it again where the promise is void.
-pub(super) async fn acknowledged(
+/// Waits until a request is acknowledged, and sends it again on a new channel if its channel is
+/// lost. `limit` is the time to wait for each attempt.
+pub(super) async fn wait_for_acknowledgement(
     collectors: Arc<Collectors>,
     body: Bytes,
     events: usize,
     mut accepted: Accepted,
-    patience: Duration,
+    limit: Duration,
 ) -> Result<Receipt, Failure> {
     let mut resends = 0;
     loop {
-        let Accepted { channel, ack: Some(id) } = &accepted else {
+        let Accepted { channel, ack_id: Some(ack_id) } = &accepted else {
             return Ok(Receipt::default());
         };
-        let Some(why) = wait(&collectors, channel, *id, patience).await? else {
+        let Some(reason) = wait(&collectors, channel, *ack_id, limit).await? else {
             return Ok(Receipt::default());
         };
-        collectors.give_up(channel);
+
+        collectors.replace_channel(channel);
         resends += 1;
-        if resends > RESENDS {
-            return Err(Failure::retry(format!("events were not acknowledged: {why}")));
+        if resends > MAX_RESENDS {
+            return Err(Failure::retry(format!("events were not acknowledged: {reason}")));
         }
-        tracing::warn!(events, why, "events were not acknowledged, and are sent again");
+        tracing::warn!(events, reason, "events were not acknowledged and are sent again");
         accepted = collectors.send(&body, events).await?;
     }
 }
 
-/// `None` when the request is acknowledged, else why it never will be.
+/// Returns `None` when the request is acknowledged, and otherwise why it cannot be any more.
 async fn wait(
     collectors: &Collectors,
     channel: &Channel,
-    id: u64,
-    patience: Duration,
+    ack_id: u64,
+    limit: Duration,
 ) -> Result<Option<&'static str>, Failure> {
     let (began, mut pause) = (Instant::now(), Duration::ZERO);
     loop {
-        let open = match channel.standing(id) {
-            Standing::Acked => return Ok(None),
-            Standing::Lost(why) => return Ok(Some(why)),
-            Standing::Open(open) => open,
+        let pending = match channel.request_state(ack_id) {
+            RequestState::Acknowledged => return Ok(None),
+            RequestState::Lost(reason) => return Ok(Some(reason)),
+            RequestState::Pending(pending) => pending,
         };
-        if began.elapsed() >= patience {
-            channel.lose("the time for it is over");
+        if began.elapsed() >= limit {
+            channel.set_lost("the acknowledgement timed out");
             continue;
         }
-        // The first question is asked at once; a timer would cost a millisecond.
+
+        // The first poll is immediate; even an elapsed timer would cost a millisecond.
         if !pause.is_zero() {
-            sleep(pause.min(patience.saturating_sub(began.elapsed()))).await;
+            sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
         }
-        pause = (pause * 2).clamp(FIRST_POLL, LAST_POLL);
-        match collectors.ask_acks(channel, &open).await {
-            Ok(acked) => channel.settle(&acked),
-            // It can be asked again, as long as there is time.
-            Err(Failure::Retry { after, .. }) => pause = after.unwrap_or(pause).min(LAST_POLL),
-            Err(Failure::Broken { .. }) => channel.lose("the collector does not know the channel"),
+        pause = (pause * 2).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
+
+        match collectors.poll_acks(channel, &pending).await {
+            Ok(acknowledged) => channel.set_acknowledged(&acknowledged),
+            // The poll is repeated until the time limit is reached.
+            Err(Failure::Retry { after, .. }) => {
+                pause = after.unwrap_or(pause).min(MAX_POLL_INTERVAL);
+            }
+            Err(Failure::Broken { .. }) => {
+                channel.set_lost("the channel is unknown to the collector");
+            }
             Err(failure) => return Err(failure),
         }
     }
@@ -196,26 +216,30 @@ mod tests {
     }
 
     #[test]
-    fn another_cookie_means_another_node() {
+    fn a_changed_cookie_loses_the_channel() {
         let channel = channel();
-        channel.keep_cookies(&set_cookie("AWSELB=one; Path=/; HttpOnly"));
-        channel.keep_cookies(&HeaderMap::new());
-        channel.keep_cookies(&set_cookie("AWSELB=one"));
+        channel.store_cookies(&set_cookie("AWSELB=one; Path=/; HttpOnly"));
+        channel.store_cookies(&HeaderMap::new());
+        channel.store_cookies(&set_cookie("AWSELB=one"));
         assert_eq!(channel.cookies().as_deref(), Some("AWSELB=one"));
         assert!(!channel.is_lost());
-        channel.keep_cookies(&set_cookie("AWSELB=two"));
+
+        channel.store_cookies(&set_cookie("AWSELB=two"));
         assert!(channel.is_lost());
     }
 
     #[test]
-    fn a_number_that_comes_again_means_that_counting_began_anew() {
+    fn a_repeated_ack_id_loses_the_channel() {
         let channel = channel();
-        channel.promise(0);
-        channel.promise(1);
-        channel.settle(&[0, 7]);
-        assert!(matches!(channel.standing(0), Standing::Acked));
-        assert!(matches!(channel.standing(1), Standing::Open(open) if open == [1]));
-        channel.promise(1);
-        assert!(matches!(channel.standing(1), Standing::Lost(_)));
+        channel.add_pending(0);
+        channel.add_pending(1);
+        channel.set_acknowledged(&[0, 7]);
+        assert!(matches!(channel.request_state(0), RequestState::Acknowledged));
+        assert!(
+            matches!(channel.request_state(1), RequestState::Pending(pending) if pending == [1])
+        );
+
+        channel.add_pending(1);
+        assert!(matches!(channel.request_state(1), RequestState::Lost(_)));
     }
 }

@@ -1,4 +1,4 @@
-//! `type = "splunk_hec"`.
+//! The configuration of a sink with `type = "splunk_hec"`.
 
 use std::time::Duration;
 
@@ -10,37 +10,47 @@ use crate::{
 };
 
 pub(in crate::sink) const KEYS: &[Key] = &[
-    optional("url", Shape::Text, "The collector, such as https://splunk.example.com:8088."),
-    optional("urls", Shape::Texts, "Several: the next is tried where one cannot take events."),
-    required("token", Shape::Secret, "The collector's token."),
+    optional(
+        "url",
+        Shape::Text,
+        "The URL of the collector, such as https://splunk.example.com:8088.",
+    ),
+    optional(
+        "urls",
+        Shape::Texts,
+        "The URLs of several collectors, instead of `url`; the next is used when one cannot accept events.",
+    ),
+    required("token", Shape::Secret, "The token of the collector."),
     optional(
         "index",
         Shape::Text,
-        "The index to write to, which may name {tenant.name}, {tenant.id}, {kind} and {label.NAME}; else the token's own.",
+        "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default the index of the token.",
     ),
-    optional("sourcetype", Shape::Text, "Default `microsoft:securescore:<kind>`."),
+    optional("sourcetype", Shape::Text, "The source type; default `microsoft:securescore:KIND`."),
     optional(
         "indexed_fields",
         Shape::Bool,
-        "event_id, tenant_id, vendor_product, object and object_category as indexed fields; default true.",
+        "Send event_id, tenant_id, vendor_product, object and object_category as indexed fields; default true.",
     ),
     optional("gzip", Shape::Bool, "Compress the requests; default true."),
     optional(
         "ca_file",
         Shape::Text,
-        "PEM file of the certificate authorities to trust instead of the system's.",
+        "PEM file of the certificate authorities to trust instead of those of the system.",
     ),
     optional(
         "acknowledgement",
         Shape::Bool,
-        "Wait until the indexer says that events are stored: true demands it of the token, false does without; default: where the token has it.",
+        "Wait until the indexer confirms the events: true requires a token with indexer acknowledgement, false disables it; default: if the token has it.",
     ),
     optional(
         "acknowledgement_timeout",
         Shape::Duration,
-        "Events not acknowledged by then are sent again; default 5m.",
+        "The time after which events without an acknowledgement are sent again; default 5m.",
     ),
 ];
+
+const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 
 #[derive(Debug)]
 pub(super) struct HecPlan {
@@ -49,6 +59,7 @@ pub(super) struct HecPlan {
     pub token: SecretRef,
     pub index: Option<Template>,
     pub sourcetype: Option<String>,
+    /// `indexed_fields`.
     pub fields: bool,
     pub gzip: bool,
     pub ca_file: Option<std::path::PathBuf>,
@@ -56,10 +67,11 @@ pub(super) struct HecPlan {
     pub acknowledgement_timeout: Duration,
 }
 
+/// Whether a request waits for indexer acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acknowledgement {
     Required,
-    /// Where the token has it.
+    /// If the collector returns an ackId.
     Auto,
     Off,
 }
@@ -71,10 +83,12 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         Some(false) => Acknowledgement::Off,
         None => Acknowledgement::Auto,
     };
-    let timeout = section.duration("acknowledgement_timeout").unwrap_or(PATIENCE);
+
+    let timeout = section.duration("acknowledgement_timeout").unwrap_or(ACKNOWLEDGEMENT_TIMEOUT);
     if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&timeout) {
         section.fault("acknowledgement_timeout", "`acknowledgement_timeout` must be from 1s to 1h");
     }
+
     Some(Box::new(HecPlan {
         urls: urls?,
         token: section.secret("token")?,
@@ -88,8 +102,6 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }))
 }
 
-const PATIENCE: Duration = Duration::from_mins(5);
-
 fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
     let urls = match (section.text("url"), section.texts("urls")) {
         (Some(url), None) => vec![read_root(section, "url", url)],
@@ -97,18 +109,21 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
             urls.into_iter().map(|url| read_root(section, "urls", url)).collect()
         }
         _ => {
-            section.fault("url", "a collector wants either `url` or `urls`");
+            section.fault("url", "exactly one of `url` and `urls` is required");
             return None;
         }
     };
     urls.into_iter().collect()
 }
 
-/// The collector's own path is known.
+/// Reads a URL without a path: every collector has the same paths.
 fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
     let url = read_url(section, key, text)?;
     if !matches!(url.path(), "" | "/") {
-        section.fault(key, format!("`{key}` must have no path: the collector's own is known"));
+        section.fault(
+            key,
+            format!("`{key}` must not have a path; the paths of the collector are added"),
+        );
         return None;
     }
     Some(url)
@@ -125,20 +140,21 @@ impl Plan for HecPlan {
 
     fn acknowledgement(&self) -> &'static str {
         match self.acknowledgement {
-            Acknowledgement::Required => "the indexer acknowledged it",
+            Acknowledgement::Required => "the indexer acknowledged the record",
             Acknowledgement::Auto => {
-                "the indexer acknowledged it, or, where the token has no acknowledgement, the collector took it"
+                "the indexer acknowledged the record or, if the token has no indexer acknowledgement, the collector accepted it"
             }
-            Acknowledgement::Off => "the collector took it",
+            Acknowledgement::Off => "the collector accepted the record",
         }
     }
 
     fn limits(&self) -> Limits {
-        // 1 MB is what Splunk Cloud documents as the size to respect, before compression.
+        // Splunk Cloud documents 1 MB before compression as the limit of a request.
         Limits {
             records: 1_000,
             bytes: 512 << 10,
-            // Without acknowledgement the proof comes with the answer, and nothing is in flight.
+            // Without indexer acknowledgement the response is the acknowledgement, so no batch
+            // remains in flight.
             in_flight: if self.acknowledgement == Acknowledgement::Off { 1 } else { 16 },
         }
     }

@@ -1,7 +1,8 @@
-//! A record as an event of the collector: metadata, a few indexed fields, and the canonical JSON.
+//! A record as an event of HEC: metadata, a few indexed fields, and the canonical JSON.
 //!
-//! Times are in epoch seconds with fixed decimals: Splunk refuses an exponent. `fields` is flat and
-//! holds texts only. The names of the fields follow the Common Information Model where it has one.
+//! Times are in epoch seconds with three decimals: Splunk rejects an exponent. `fields` is flat and
+//! contains strings only. The fields are named after Splunk's Common Information Model where it
+//! has a name for them.
 
 use super::config::HecPlan;
 use crate::{
@@ -10,8 +11,9 @@ use crate::{
     sink::{Batch, Context, EncodeError, formatter, template::Template},
 };
 
+/// Writes records as events of HEC.
 pub(super) struct Envelope {
-    /// `"host":…,` and what else never changes.
+    /// The members that are the same in every event: `"host":…,`.
     metadata: Vec<u8>,
     index: Option<Template>,
     sourcetype: Option<String>,
@@ -41,6 +43,7 @@ impl Envelope {
             Some(index) => Some(index.fill(record, is_index_char).map_err(EncodeError)?),
             None => None,
         };
+
         batch.push(record, |out| {
             let start = out.len();
             write_time(record.time_ms, out);
@@ -48,6 +51,7 @@ impl Envelope {
             if let Some(index) = index {
                 write_member("index", &index, out);
             }
+
             out.extend_from_slice(b"\"source\":");
             json_string(&format!("secure-score:{}", record.tenant.name), out);
             out.push(b',');
@@ -58,9 +62,11 @@ impl Envelope {
                 out.extend_from_slice(record.kind().as_str().as_bytes());
                 out.extend_from_slice(b"\",");
             }
+
             if self.fields {
                 write_fields(record, out);
             }
+
             out.extend_from_slice(b"\"event\":");
             self.formatter.write(record, out);
             out.extend_from_slice(b"}\n");
@@ -69,7 +75,7 @@ impl Envelope {
     }
 }
 
-/// In seconds, with three digits after the point and never an exponent.
+/// Writes `{"time":…,` in epoch seconds, with three decimals and never an exponent.
 fn write_time(ms: i64, out: &mut Vec<u8>) {
     let ms = u64::try_from(ms).unwrap_or(0);
     out.extend_from_slice(b"{\"time\":");
@@ -83,6 +89,7 @@ fn write_fields(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",\"tenant_id\":\"");
     out.extend_from_slice(record.tenant.id.to_string().as_bytes());
     out.extend_from_slice(b"\",\"vendor_product\":\"Microsoft Secure Score\"");
+
     if !record.control_id().is_empty() {
         out.extend_from_slice(b",\"object_category\":\"security_control\",\"object\":");
         json_string(record.control_id(), out);
@@ -97,7 +104,7 @@ fn write_member(key: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-/// What an index may be called, beside the digits and small letters: no capitals.
+/// Whether Splunk permits the character in the name of an index: it has no capital letters.
 fn is_index_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
 }

@@ -1,6 +1,10 @@
-//! Splunk's HTTP Event Collector. Acknowledgement: with indexer acknowledgement `true` for the request's
-//! ackId on the channel that it was sent on, which says that it is indexed; without, HTTP 200 with
-//! code 0, which says that the collector has it.
+//! The sink for Splunk's HTTP Event Collector (HEC).
+//!
+//! With indexer acknowledgement, a request is acknowledged when the collector reports `true` for
+//! its ackId on the channel that it was sent on: the events are indexed. Without it, the
+//! acknowledgement is HTTP 200 with code 0: the collector has accepted the events.
+//!
+//! Start reading in `service`; `acks` waits for acknowledgements, `response` interprets responses.
 
 mod acks;
 mod config;

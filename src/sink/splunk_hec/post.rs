@@ -1,4 +1,7 @@
-//! Requests to collectors: where to, on which channel, with which cookies.
+//! Requests to the collectors of a sink: which collector, on which channel, with which cookies.
+//!
+//! The next collector is used when one cannot accept events. `response` interprets what they
+//! return.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -20,29 +23,30 @@ use crate::{
     sink::{Failure, chain},
 };
 
-/// Largest answer worth reading: a code and a sentence, or the acks of some thousand requests.
-const MAX_ANSWER: usize = 256 << 10;
+/// A response is a code and a sentence, or the acknowledgement states of up to a thousand requests.
+const MAX_RESPONSE_BYTES: usize = 256 << 10;
 
-/// The collectors of one sink. A proof may outlive the sink.
+/// The collectors of one sink. A pending acknowledgement may outlive the sink and keeps them.
 pub(super) struct Collectors {
     client: reqwest::Client,
     token: SecretRef,
     gzip: bool,
     acknowledgement: Acknowledgement,
     targets: Vec<Target>,
-    /// The one in use.
+    /// The number of the target in use, modulo the number of targets.
     current: AtomicUsize,
 }
 
+/// One collector and the channel in use.
 struct Target {
     url: url::Url,
     channel: Mutex<Arc<Channel>>,
 }
 
-/// A request that was accepted: on which channel, and under which number it is acknowledged.
+/// An accepted request: its channel and, if the collector will acknowledge it, its ackId.
 pub(super) struct Accepted {
     pub channel: Arc<Channel>,
-    pub ack: Option<u64>,
+    pub ack_id: Option<u64>,
 }
 
 impl Collectors {
@@ -63,18 +67,73 @@ impl Collectors {
         })
     }
 
-    /// Sends events, to the next collector if one cannot take them now.
+    /// Sends events. If a collector cannot accept them now, the next one is used, until each was
+    /// tried once.
     pub(super) async fn send(&self, body: &Bytes, events: usize) -> Result<Accepted, Failure> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
             let at = self.current.load(Ordering::Relaxed) % self.targets.len();
             let sent = self.send_to(&self.targets[at], body, events).await;
-            tries += 1;
+            attempts += 1;
+
             match sent {
-                Err(Failure::Retry { .. }) if tries < self.targets.len() => {
+                Err(Failure::Retry { .. }) if attempts < self.targets.len() => {
                     self.current.store(at + 1, Ordering::Relaxed);
                 }
                 sent => return sent,
+            }
+        }
+    }
+
+    /// Requests the state of acknowledgements on a channel. Returns the ackIds that are
+    /// acknowledged; fails with `Broken` if the channel is unknown to the collector.
+    pub(super) async fn poll_acks(
+        &self,
+        channel: &Channel,
+        ack_ids: &[u64],
+    ) -> Result<Vec<u64>, Failure> {
+        let body = serde_json::json!({ "acks": ack_ids }).to_string();
+        let request = self.request(&channel.url, "ack", channel)?.body(body);
+        let (status, headers, body) = exchange(request).await?;
+
+        let acknowledged = response::read_acks(status, &body, net::retry_after(&headers))?;
+        channel.store_cookies(&headers);
+        Ok(acknowledged)
+    }
+
+    /// With `acknowledgement = true`, checks that the token has indexer acknowledgement, so that
+    /// the sink fails before anything is sent.
+    pub(super) async fn check_acknowledgement(&self) -> Result<(), Failure> {
+        if self.acknowledgement != Acknowledgement::Required {
+            return Ok(());
+        }
+
+        let at = self.current.load(Ordering::Relaxed) % self.targets.len();
+        match self.poll_acks(&self.targets[at].channel(), &[]).await {
+            Err(failure @ Failure::Misconfigured { .. }) => Err(failure),
+            // Other failures are reported when there is something to send.
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that every collector accepts the token, with a request without events. Fails with
+    /// the address of the first collector that does not.
+    pub(super) async fn check_token(&self) -> Result<(), Failure> {
+        for target in &self.targets {
+            self.check_token_at(target).await.map_err(|failure| Failure::Misconfigured {
+                reason: format!("{}: {failure}", target.url.authority()),
+                hint: failure.hint(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a channel on which no further request will be acknowledged.
+    pub(super) fn replace_channel(&self, channel: &Arc<Channel>) {
+        for target in &self.targets {
+            let mut used = target.channel.lock().unwrap_or_else(PoisonError::into_inner);
+            if Arc::ptr_eq(&used, channel) {
+                *used = Arc::new(Channel::new(target.url.clone()));
             }
         }
     }
@@ -90,79 +149,32 @@ impl Collectors {
         if self.gzip {
             request = request.header("Content-Encoding", "gzip");
         }
-        let (status, headers, answer) = exchange(request).await?;
-        let ack = response::read(status, &answer, net::retry_after(&headers), events)?;
-        channel.keep_cookies(&headers);
-        match (ack, self.acknowledgement) {
+        let (status, headers, body) = exchange(request).await?;
+
+        let ack_id = response::read(status, &body, net::retry_after(&headers), events)?;
+        channel.store_cookies(&headers);
+        match (ack_id, self.acknowledgement) {
             (_, Acknowledgement::Off) | (None, Acknowledgement::Auto) => {
-                Ok(Accepted { channel, ack: None })
+                Ok(Accepted { channel, ack_id: None })
             }
-            (None, Acknowledgement::Required) => Err(Failure::retry(
-                "the collector took the events and promised no acknowledgement of them",
-            )),
-            (Some(id), _) => {
-                channel.promise(id);
-                Ok(Accepted { channel, ack: Some(id) })
+            (None, Acknowledgement::Required) => {
+                Err(Failure::retry("the collector accepted the events but returned no ackId"))
+            }
+            (Some(ack_id), _) => {
+                channel.add_pending(ack_id);
+                Ok(Accepted { channel, ack_id: Some(ack_id) })
             }
         }
     }
 
-    /// Asks for acknowledgements on a channel.
-    pub(super) async fn ask_acks(
-        &self,
-        channel: &Channel,
-        ids: &[u64],
-    ) -> Result<Vec<u64>, Failure> {
-        let question = serde_json::json!({ "acks": ids }).to_string();
-        let request = self.request(&channel.url, "ack", channel)?.body(question);
-        let (status, headers, answer) = exchange(request).await?;
-        let acked = response::read_acks(status, &answer, net::retry_after(&headers))?;
-        channel.keep_cookies(&headers);
-        Ok(acked)
-    }
-
-    /// Finds out before anything is sent whether the token has what is asked of it.
-    pub(super) async fn probe(&self) -> Result<(), Failure> {
-        if self.acknowledgement != Acknowledgement::Required {
-            return Ok(());
-        }
-        let at = self.current.load(Ordering::Relaxed) % self.targets.len();
-        match self.ask_acks(&self.targets[at].channel(), &[]).await {
-            Err(failure @ Failure::Misconfigured { .. }) => Err(failure),
-            // Anything else will show when there is something to send.
-            _ => Ok(()),
-        }
-    }
-
-    /// Sends every collector a request without events: one that takes the token says that there is
-    /// no data in it.
-    pub(super) async fn greet(&self) -> Result<(), Failure> {
-        for target in &self.targets {
-            // Who reads it wants to know which of them it was.
-            self.greet_one(target).await.map_err(|failure| {
-                Failure::misconfigured(format!("{}: {failure}", target.url.authority()))
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn greet_one(&self, target: &Target) -> Result<(), Failure> {
+    /// A collector that accepts the token responds that the request has no data.
+    async fn check_token_at(&self, target: &Target) -> Result<(), Failure> {
         let request = self.request(&target.url, "event", &target.channel())?;
-        let (status, headers, answer) = exchange(request.header("Content-Length", "0")).await?;
-        match response::read(status, &answer, net::retry_after(&headers), 0) {
+        let (status, headers, body) = exchange(request.header("Content-Length", "0")).await?;
+
+        match response::read(status, &body, net::retry_after(&headers), 0) {
             Ok(_) | Err(Failure::TooLarge { .. }) => Ok(()),
             Err(failure) => Err(failure),
-        }
-    }
-
-    /// Nothing sent on this channel will be acknowledged any more: what is sent next goes on
-    /// another.
-    pub(super) fn give_up(&self, channel: &Arc<Channel>) {
-        for target in &self.targets {
-            let mut used = target.channel.lock().unwrap_or_else(PoisonError::into_inner);
-            if Arc::ptr_eq(&used, channel) {
-                *used = Arc::new(Channel::new(target.url.clone()));
-            }
         }
     }
 
@@ -174,8 +186,9 @@ impl Collectors {
     ) -> Result<reqwest::RequestBuilder, Failure> {
         let token = self.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
         let mut authorization = HeaderValue::from_str(&format!("Splunk {}", token.expose_secret()))
-            .map_err(|_| Failure::misconfigured("the token is not text for a header"))?;
+            .map_err(|_| Failure::misconfigured("the token is not a valid header value"))?;
         authorization.set_sensitive(true);
+
         let mut url = base.clone();
         url.set_path(&format!("/services/collector/{endpoint}"));
         let mut request = self
@@ -192,7 +205,7 @@ impl Collectors {
 }
 
 impl Target {
-    /// The channel in use; a new one if that was lost.
+    /// The channel in use. A lost channel is replaced.
     fn channel(&self) -> Arc<Channel> {
         let mut used = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         if used.is_lost() {
@@ -206,7 +219,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<(u16, HeaderMap, V
     let response =
         request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    // An answer that broke off is one without a code.
-    let body = net::read_body(response, MAX_ANSWER).await.unwrap_or_default();
+    // A body that cannot be read to its end counts as a body without a code.
+    let body = net::read_body(response, MAX_RESPONSE_BYTES).await.unwrap_or_default();
     Ok((status, headers, body))
 }

@@ -1,10 +1,12 @@
-//! Batches as requests.
+//! Batches as requests of the event endpoint.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{acks::acknowledged, config::HecPlan, envelope::Envelope, post::Collectors};
+use super::{
+    acks::wait_for_acknowledgement, config::HecPlan, envelope::Envelope, post::Collectors,
+};
 use crate::{
     model::Record,
     sink::{
@@ -17,29 +19,30 @@ struct Hec {
     collectors: Arc<Collectors>,
     envelope: Envelope,
     gzip: bool,
-    patience: Duration,
+    acknowledgement_timeout: Duration,
 }
 
 pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
-    // Read now, so that a missing token parks the sink before the first batch.
+    // The token is read here so that a missing one parks the sink before the first batch.
     plan.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
     let collectors = Arc::new(Collectors::new(plan)?);
-    collectors.probe().await?;
+    collectors.check_acknowledgement().await?;
+
     Ok(Box::new(Hec {
         collectors,
         envelope: Envelope::new(plan, context),
         gzip: plan.gzip,
-        patience: plan.acknowledgement_timeout,
+        acknowledgement_timeout: plan.acknowledgement_timeout,
     }))
 }
 
 pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
     let collectors = Collectors::new(plan)?;
-    collectors.probe().await?;
-    collectors.greet().await?;
+    collectors.check_acknowledgement().await?;
+    collectors.check_token().await?;
     Ok(match plan.urls.len() {
-        1 => "the collector takes the token".to_owned(),
-        all => format!("each of the {all} collectors takes the token"),
+        1 => "the collector accepts the token".to_owned(),
+        count => format!("all {count} collectors accept the token"),
     })
 }
 
@@ -59,12 +62,17 @@ impl Sink for Hec {
                 Bytes::copy_from_slice(batch.bytes())
             };
             let accepted = self.collectors.send(&body, batch.len()).await?;
-            if accepted.ack.is_none() {
+            if accepted.ack_id.is_none() {
                 return Ok(Acknowledgement::received());
             }
-            let collectors = Arc::clone(&self.collectors);
-            let acknowledgement =
-                acknowledged(collectors, body, batch.len(), accepted, self.patience);
+
+            let acknowledgement = wait_for_acknowledgement(
+                Arc::clone(&self.collectors),
+                body,
+                batch.len(),
+                accepted,
+                self.acknowledgement_timeout,
+            );
             Ok(Acknowledgement::Pending(Box::pin(acknowledgement)))
         })
     }

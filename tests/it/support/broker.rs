@@ -1,4 +1,4 @@
-//! A real Apache Kafka: one node, KRaft, from the jars that `tests/run` fetches.
+//! A real Apache Kafka broker: one node in KRaft mode, from the JAR files that `tests/run` downloads.
 
 use std::{
     process::Command,
@@ -21,23 +21,23 @@ use super::{
 };
 
 pub struct Broker {
-    /// In the clear.
+    /// The listener without TLS and authentication.
     pub address: String,
-    /// TLS, with the users below.
+    /// The listener with TLS, for [`USER`].
     pub secure: String,
-    /// In the clear, behind a line.
-    pub line: FaultyProxy,
-    /// For whoever has a token, which only says of itself whom it is for.
-    pub entra: String,
+    /// A proxy in front of another listener without TLS, whose connections a test can disturb.
+    pub line: Line,
+    /// The listener with `OAUTHBEARER`. It accepts unsigned tokens.
+    pub oauthbearer: String,
     directory: tempfile::TempDir,
     server: Mutex<Option<Server>>,
 }
 
-/// A user for SCRAM and for PLAIN, on the secure listener.
+/// The user of the listener with TLS, with SCRAM and PLAIN.
 pub const USER: &str = "forwarder";
 pub const PASSWORD: &str = "CANARY-5ecr3t-kafka";
 
-/// A consumed record: key, payload, and its headers as `name=value`.
+/// A consumed record: its key, its payload, and its headers as `name=value`.
 #[derive(Debug)]
 pub struct Consumed {
     pub key: String,
@@ -45,29 +45,31 @@ pub struct Consumed {
     pub headers: Vec<String>,
 }
 
-/// The broker that all tests share. It watches its standard input, and ends when the tests do.
+/// The broker that all tests share. It ends when the tests do; see [`Server`].
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(Broker::start)
 }
 
 impl Broker {
-    /// A broker of one's own.
+    /// Starts a broker for one test, which does not create topics automatically.
     pub fn start() -> Self {
         Self::start_with("auto.create.topics.enable=false")
     }
 
-    /// The same, with a line of its properties.
+    /// Starts a broker for one test, with one more line in `server.properties`.
     pub fn start_with(property: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let d = directory.path().display().to_string();
         write_pki(directory.path());
         let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
         fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
-        let [port, controller, secure, behind, entra] = std::array::from_fn(|_| free_port());
-        let line = FaultyProxy::to(behind);
-        let ports = Ports { port, controller, secure, behind, line: line.port, entra };
+
+        let [port, controller, secure, behind, oauthbearer] = std::array::from_fn(|_| free_port());
+        let line = Line::to(behind);
+        let ports = Ports { port, controller, secure, behind, line: line.port, oauthbearer };
         fs(directory.path().join("server.properties"), &(properties(&d, &ports) + property + "\n"));
+
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
             Command::new("java").args(["-cp", &classes]).args(args).output().unwrap()
@@ -79,15 +81,16 @@ impl Broker {
         let format = ["kafka.tools.StorageTool", "format", "-t", uuid.trim(), "-c", &config];
         let formatted = tool(&[&format[..], &["--standalone", "--add-scram", &user]].concat());
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+
         let broker = Self {
             address: format!("127.0.0.1:{port}"),
             secure: format!("127.0.0.1:{secure}"),
             line,
-            entra: format!("127.0.0.1:{entra}"),
+            oauthbearer: format!("127.0.0.1:{oauthbearer}"),
             directory,
             server: Mutex::new(None),
         };
-        broker.up();
+        broker.start_server();
         broker
     }
 
@@ -95,29 +98,26 @@ impl Broker {
         self.directory.path().join(name).display().to_string()
     }
 
-    fn up(&self) {
+    fn start_server(&self) {
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let properties = self.file("server.properties");
         let command = format!("java -Xmx400m -cp '{classes}' kafka.Kafka {properties}");
         let port = self.address.rsplit(':').next().unwrap().parse().unwrap();
         let log = self.directory.path().join("broker.log");
         *self.server.lock().unwrap() = Some(Server::start(port, &log, &command));
+
         let consumer: BaseConsumer = self.config().create().unwrap();
-        eventually("the broker answers", || {
+        eventually("the broker responds", || {
             consumer
                 .fetch_metadata(None, Duration::from_secs(2))
                 .is_ok_and(|m| !m.brokers().is_empty())
         });
     }
 
-    /// Killed at once, and started again with what it had on the disk.
+    /// Kills the broker and starts it again with the data on its disk.
     pub fn crash(&self) {
-        self.down();
-        self.up();
-    }
-
-    fn down(&self) {
         drop(self.server.lock().unwrap().take());
+        self.start_server();
     }
 
     fn config(&self) -> ClientConfig {
@@ -130,6 +130,7 @@ impl Broker {
         config
     }
 
+    /// Creates a topic with three partitions and a maximum size of a message, in bytes.
     pub fn create_topic(&self, name: &str, max_message: usize) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().unwrap();
         let max_message = max_message.to_string();
@@ -138,9 +139,10 @@ impl Broker {
         let created =
             super::runtime().block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
         created[0].as_ref().unwrap();
-        // Made, but not yet known to every part of the broker.
+
+        // The broker may not report the metadata of a created topic immediately.
         let consumer: BaseConsumer = self.config().create().unwrap();
-        eventually("the topic is there", || {
+        eventually("the topic exists", || {
             let metadata = consumer.fetch_metadata(Some(name), Duration::from_secs(2));
             metadata.is_ok_and(|m| {
                 m.topics().iter().any(|t| t.error().is_none() && t.partitions().len() == 3)
@@ -148,8 +150,8 @@ impl Broker {
         });
     }
 
-    /// Asks for a topic as producers do.
-    pub fn ask_for_topic(&self, name: &str) {
+    /// Requests the metadata of a topic as producers do, which may create it.
+    pub fn request_metadata(&self, name: &str) {
         let producer: BaseProducer = self.config().create().unwrap();
         let _ = producer.client().fetch_metadata(Some(name), Duration::from_secs(20));
     }
@@ -160,7 +162,7 @@ impl Broker {
         metadata.topics().iter().any(|topic| topic.name() == name)
     }
 
-    /// Everything that was committed to a topic, as it stands now.
+    /// Every committed record of a topic at this moment.
     pub fn consume(&self, topic: &str) -> Vec<Consumed> {
         let mut config = self.config();
         config.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
@@ -174,9 +176,10 @@ impl Broker {
             assignment.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&assignment).unwrap();
+
         let (mut consumed, mut ended) = (Vec::new(), 0);
         while ended < partitions {
-            let polled = consumer.poll(Duration::from_secs(20)).expect("the broker answers");
+            let polled = consumer.poll(Duration::from_secs(20)).expect("the broker responds");
             let message = match polled {
                 Err(rdkafka::error::KafkaError::PartitionEOF(_)) => {
                     ended += 1;
@@ -184,6 +187,7 @@ impl Broker {
                 }
                 other => other.unwrap(),
             };
+
             let headers = message
                 .headers()
                 .map(|h| h.iter().map(|h| format!("{}={}", h.key, text(h.value))).collect());
@@ -207,17 +211,17 @@ struct Ports {
     secure: u16,
     behind: u16,
     line: u16,
-    entra: u16,
+    oauthbearer: u16,
 }
 
 fn properties(d: &str, ports: &Ports) -> String {
-    let Ports { port, controller, secure, behind, line, entra } = ports;
+    let Ports { port, controller, secure, behind, line, oauthbearer } = ports;
     let listener = "listener.name.sasl_ssl";
     let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind},ENTRA://127.0.0.1:{entra}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line},ENTRA://127.0.0.1:{entra}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind},ENTRA://127.0.0.1:{oauthbearer}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line},ENTRA://127.0.0.1:{oauthbearer}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT,ENTRA:SASL_PLAINTEXT\n\
          ssl.keystore.type=PEM\nssl.keystore.location={d}/keystore.pem\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\

@@ -1,4 +1,5 @@
-//! An HTTP endpoint that answers by a script, and keeps what it was sent, unpacked.
+//! An HTTP endpoint that responds by a script or a rule, and keeps the requests that it accepts,
+//! decompressed.
 
 use std::{
     collections::VecDeque,
@@ -26,10 +27,10 @@ type Rule = Box<dyn FnMut(&Request) -> Option<(u16, String)> + Send>;
 
 #[derive(Default)]
 struct Inner {
-    taken: Vec<Request>,
+    accepted: Vec<Request>,
     script: VecDeque<(u16, String)>,
     rule: Option<Rule>,
-    answer: String,
+    body: String,
 }
 
 pub struct Endpoint {
@@ -38,46 +39,48 @@ pub struct Endpoint {
     _runtime: Runtime,
 }
 
-/// What Entra answers with a token.
+/// Entra's response with a token.
 pub fn entra_token(token: &str) -> (u16, String) {
-    let answer =
+    let body =
         serde_json::json!({ "access_token": token, "expires_in": 3_599, "token_type": "Bearer" });
-    (200, answer.to_string())
+    (200, body.to_string())
 }
 
 impl Endpoint {
-    /// Answers 200 with this.
-    pub fn new(answer: &str) -> Self {
+    /// An endpoint that accepts requests with status 200 and this body.
+    pub fn new(body: &str) -> Self {
         let runtime = super::runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let inner = Arc::new(Mutex::new(Inner { answer: answer.to_owned(), ..Inner::default() }));
+
+        let inner = Arc::new(Mutex::new(Inner { body: body.to_owned(), ..Inner::default() }));
         let router = Router::new()
-            .fallback(take)
+            .fallback(handle)
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&inner));
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         Self { url, inner, _runtime: runtime }
     }
 
-    /// Answers the next request like this, and takes nothing of it.
-    pub fn answer(&self, status: u16, body: &str) -> &Self {
+    /// Returns this response to the next request, which is not kept, or after the responses that
+    /// are already scripted.
+    pub fn respond_once(&self, status: u16, body: &str) -> &Self {
         self.inner.lock().unwrap().script.push_back((status, body.to_owned()));
         self
     }
 
-    /// Answers a request like this if the rule says so, and takes nothing of it.
+    /// Returns the response of the rule, if it has one for a request, which is then not kept.
     pub fn rule(&self, rule: impl FnMut(&Request) -> Option<(u16, String)> + Send + 'static) {
         self.inner.lock().unwrap().rule = Some(Box::new(rule));
     }
 
-    /// What was taken, in order.
-    pub fn taken(&self) -> Vec<Request> {
-        self.inner.lock().unwrap().taken.clone()
+    /// The accepted requests, in order.
+    pub fn accepted(&self) -> Vec<Request> {
+        self.inner.lock().unwrap().accepted.clone()
     }
 }
 
-async fn take(
+async fn handle(
     State(inner): State<Arc<Mutex<Inner>>>,
     uri: Uri,
     headers: HeaderMap,
@@ -90,13 +93,15 @@ async fn take(
         Some("gzip") => drop(flate2::read::GzDecoder::new(&*body).read_to_end(&mut plain).unwrap()),
         Some(other) => panic!("{other}"),
     }
+
     let request = Request { path: uri.path().to_owned(), headers, body: plain };
     let scripted = inner.script.pop_front();
     let ruled = || inner.rule.as_mut().and_then(|rule| rule(&request));
     if let Some((status, body)) = scripted.or_else(ruled) {
         return (StatusCode::from_u16(status).unwrap(), body).into_response();
     }
-    inner.taken.push(request);
-    // Stores of objects name what they have taken.
-    ([("etag", "\"1\"")], inner.answer.clone()).into_response()
+
+    inner.accepted.push(request);
+    // The clients of object stores require the ETag of the object that they have written.
+    ([("etag", "\"1\"")], inner.body.clone()).into_response()
 }

@@ -1,5 +1,5 @@
-//! A HEC receiver for the tests, written from Splunk's published code table. It checks what a
-//! real one checks: the token, the envelope, the size, the encoding.
+//! A HEC receiver for tests, written from Splunk's published table of status codes. It checks what
+//! a real collector checks: the token, the envelope, the size and the encoding.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,126 +20,132 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 pub const TOKEN: &str = "CANARY-5ecr3t-hec-token";
 
+/// What the receiver has seen so far.
 #[derive(Default)]
-pub struct Taken {
+pub struct Received {
+    /// The events of accepted requests.
     pub events: Vec<Value>,
     pub requests: usize,
-    /// Of these, taken.
-    pub accepted: usize,
-    pub largest: usize,
-    /// Channels that were used, in order of their first use.
+    pub accepted_requests: usize,
+    /// The size of the largest accepted body before compression, in bytes.
+    pub largest_body: usize,
+    /// The channels of accepted requests, in the order of their first use.
     pub channels: Vec<String>,
-    /// Questions for acknowledgements.
-    pub questions: usize,
+    /// The number of polls for acknowledgements.
+    pub ack_polls: usize,
 }
 
 #[derive(Default)]
 struct Rules {
-    /// Answers to give before anything is looked at: status, body.
+    /// Responses, as status and body, to return before a request is examined.
     script: VecDeque<(u16, String)>,
-    /// Events that hold this text are refused with code 6.
+    /// Events that contain this text are rejected with code 6.
     poison: Option<String>,
-    /// Bodies larger than this, before compression, are refused with 413.
+    /// Bodies larger than this before compression, in bytes, are rejected with 413.
     max_body: Option<usize>,
-    /// The token has indexer acknowledgement.
+    /// Whether the token has indexer acknowledgement.
     acks: bool,
-    /// Questions that a request is answered `false` before it is answered `true`.
+    /// The number of polls for a request that return `false` before one returns `true`.
     ack_after: usize,
     /// Requests, by their number over all channels, that are never acknowledged.
-    never: Vec<usize>,
-    /// What the load balancer sets from now on.
+    never_acknowledged: Vec<usize>,
+    /// The cookie that the load balancer sets from now on.
     cookie: Option<String>,
-    /// By channel, and then by ackId: the request's number, and the questions so far. Gone when
-    /// `true` was said.
-    promised: HashMap<String, HashMap<u64, (usize, usize)>>,
-    next_ack: HashMap<String, u64>,
+    /// By channel and ackId: the number of the request, and the polls so far. An entry is removed
+    /// when `true` was returned for it.
+    pending: HashMap<String, HashMap<u64, (usize, usize)>>,
+    next_ack_id: HashMap<String, u64>,
 }
 
 impl Rules {
     fn restart(&mut self) {
-        self.promised.clear();
-        self.next_ack.clear();
+        self.pending.clear();
+        self.next_ack_id.clear();
         self.ack_after = 0;
     }
 }
 
 pub struct Hec {
     pub url: String,
-    taken: Arc<Mutex<Taken>>,
+    received: Arc<Mutex<Received>>,
     rules: Arc<Mutex<Rules>>,
     _runtime: Runtime,
 }
 
-type Shared = (Arc<Mutex<Taken>>, Arc<Mutex<Rules>>);
+type Shared = (Arc<Mutex<Received>>, Arc<Mutex<Rules>>);
 
 impl Hec {
     pub fn new() -> Self {
         let runtime = super::runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (taken, rules): Shared = Default::default();
+
+        let (received, rules): Shared = Default::default();
         let router = Router::new()
-            .route("/services/collector/event", post(take))
-            .route("/services/collector/ack", post(acknowledge))
+            .route("/services/collector/event", post(accept_events))
+            .route("/services/collector/ack", post(report_acknowledgements))
             .layer(DefaultBodyLimit::disable())
-            .with_state((Arc::clone(&taken), Arc::clone(&rules)));
+            .with_state((Arc::clone(&received), Arc::clone(&rules)));
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
-        Self { url, taken, rules, _runtime: runtime }
+        Self { url, received, rules, _runtime: runtime }
     }
 
-    /// Answers the next request like this.
-    pub fn answer(&self, status: u16, body: &str) -> &Self {
+    /// Returns this response to the next request with events, or after the responses that are
+    /// already scripted.
+    pub fn respond_once(&self, status: u16, body: &str) -> &Self {
         self.rules.lock().unwrap().script.push_back((status, body.to_owned()));
         self
     }
 
+    /// Rejects events that contain this text.
     pub fn poison(&self, text: &str) {
         self.rules.lock().unwrap().poison = Some(text.to_owned());
     }
 
+    /// Rejects larger bodies, in bytes before compression.
     pub fn max_body(&self, bytes: usize) {
         self.rules.lock().unwrap().max_body = Some(bytes);
     }
 
-    /// The token has indexer acknowledgement; each request is acknowledged at the question after
-    /// so many.
+    /// Gives the token indexer acknowledgement. A request is acknowledged by the poll that follows
+    /// `after` other polls for it.
     pub fn acknowledge(&self, after: usize) -> &Self {
         let mut rules = self.rules.lock().unwrap();
         (rules.acks, rules.ack_after) = (true, after);
         self
     }
 
-    /// This request, counted from 0, is never acknowledged.
-    pub fn forget(&self, request: usize) -> &Self {
-        self.rules.lock().unwrap().never.push(request);
+    /// Never acknowledges this request, counted from 0 over all channels.
+    pub fn never_acknowledge(&self, request: usize) -> &Self {
+        self.rules.lock().unwrap().never_acknowledged.push(request);
         self
     }
 
-    pub fn cookie(&self, cookie: &str) {
+    pub fn set_cookie(&self, cookie: &str) {
         self.rules.lock().unwrap().cookie = Some(cookie.to_owned());
     }
 
-    /// As after a restart: counting begins anew, nothing promised is known, and what is new is
-    /// acknowledged at once.
+    /// Behaves as after a restart: ackIds count from 0, pending requests are unknown, and new
+    /// requests are acknowledged by the first poll.
     pub fn restart(&self) {
         self.rules.lock().unwrap().restart();
     }
 
-    /// From now on the load balancer sends everybody to another node, which has promised nothing.
-    pub fn another_node(&self, cookie: &str) {
+    /// Lets the load balancer send all requests to another node, which has no pending requests.
+    pub fn switch_node(&self, cookie: &str) {
         let mut rules = self.rules.lock().unwrap();
         rules.cookie = Some(cookie.to_owned());
         rules.restart();
     }
 
-    pub fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap()
+    pub fn received(&self) -> std::sync::MutexGuard<'_, Received> {
+        self.received.lock().unwrap()
     }
 
-    /// The `event_id` of everything taken, in order.
+    /// The `event_id` of every accepted event, in order.
     pub fn ids(&self) -> Vec<String> {
-        let taken = self.taken();
-        taken
+        let received = self.received();
+        received
             .events
             .iter()
             .map(|event| event["event"]["event_id"].as_str().unwrap().to_owned())
@@ -147,13 +153,18 @@ impl Hec {
     }
 }
 
-async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+async fn accept_events(
+    State((received, rules)): State<Shared>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let mut rules = rules.lock().unwrap();
-    let mut taken = taken.lock().unwrap();
-    taken.requests += 1;
+    let mut received = received.lock().unwrap();
+    received.requests += 1;
     if let Some((status, body)) = rules.script.pop_front() {
         return (StatusCode::from_u16(status).unwrap(), body).into_response();
     }
+
     match headers.get("authorization").map(|value| value.to_str().unwrap()) {
         None => return code(401, 2, "Token is required"),
         Some(value) if !value.starts_with("Splunk ") => {
@@ -162,6 +173,7 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
         Some(value) if value != format!("Splunk {TOKEN}") => return code(403, 4, "Invalid token"),
         Some(_) => {}
     }
+
     let mut plain = Vec::new();
     match headers.get("content-encoding").map(|value| value.to_str().unwrap()) {
         None => plain.extend_from_slice(&body),
@@ -175,75 +187,89 @@ async fn take(State((taken, rules)): State<Shared>, headers: HeaderMap, body: By
         return (StatusCode::PAYLOAD_TOO_LARGE, "<html>Request Entity Too Large</html>")
             .into_response();
     }
-    let mut events = Vec::new();
-    for (index, event) in
-        serde_json::Deserializer::from_slice(&plain).into_iter::<Value>().enumerate()
-    {
-        let Ok(event) = event else { return invalid(6, "Invalid data format", index) };
-        let poisoned =
-            rules.poison.as_ref().is_some_and(|poison| event.to_string().contains(poison));
-        if poisoned || !event["time"].is_number() {
-            return invalid(6, "Invalid data format", index);
-        }
-        if event["event"].is_null() {
-            return invalid(12, "Event field is required", index);
-        }
-        let flat =
-            event["fields"].as_object().is_some_and(|fields| fields.values().all(Value::is_string));
-        if !flat {
-            return invalid(15, "Error in handling indexed fields", index);
-        }
-        events.push(event);
-    }
+
+    let events = match read_events(&plain, rules.poison.as_deref()) {
+        Ok(events) => events,
+        Err(rejection) => return rejection,
+    };
     if events.is_empty() {
         return code(400, 5, "No data");
     }
-    let number = taken.accepted;
-    taken.accepted += 1;
-    taken.largest = taken.largest.max(plain.len());
-    taken.events.extend(events);
+
+    let number = received.accepted_requests;
+    received.accepted_requests += 1;
+    received.largest_body = received.largest_body.max(plain.len());
+    received.events.extend(events);
     let channel = headers["x-splunk-request-channel"].to_str().unwrap().to_owned();
-    if !taken.channels.contains(&channel) {
-        taken.channels.push(channel.clone());
+    if !received.channels.contains(&channel) {
+        received.channels.push(channel.clone());
     }
-    let mut answer = json!({ "text": "Success", "code": 0 });
+
+    let mut response = json!({ "text": "Success", "code": 0 });
     if rules.acks {
-        let next = rules.next_ack.entry(channel.clone()).or_default();
+        let next = rules.next_ack_id.entry(channel.clone()).or_default();
         let id = *next;
         *next += 1;
-        rules.promised.entry(channel).or_default().insert(id, (number, 0));
-        answer["ackId"] = id.into();
+        rules.pending.entry(channel).or_default().insert(id, (number, 0));
+        response["ackId"] = id.into();
     }
-    with_cookie(&rules, answer.to_string().into_response())
+    with_cookie(&rules, response.to_string().into_response())
 }
 
-async fn acknowledge(
-    State((taken, rules)): State<Shared>,
+/// The events of a body, or the response that rejects the first invalid one.
+fn read_events(body: &[u8], poison: Option<&str>) -> Result<Vec<Value>, Response> {
+    let mut events = Vec::new();
+    for (index, event) in
+        serde_json::Deserializer::from_slice(body).into_iter::<Value>().enumerate()
+    {
+        let Ok(event) = event else { return Err(invalid(6, "Invalid data format", index)) };
+
+        let is_poison = poison.is_some_and(|poison| event.to_string().contains(poison));
+        if is_poison || !event["time"].is_number() {
+            return Err(invalid(6, "Invalid data format", index));
+        }
+        if event["event"].is_null() {
+            return Err(invalid(12, "Event field is required", index));
+        }
+        let is_flat =
+            event["fields"].as_object().is_some_and(|fields| fields.values().all(Value::is_string));
+        if !is_flat {
+            return Err(invalid(15, "Error in handling indexed fields", index));
+        }
+
+        events.push(event);
+    }
+    Ok(events)
+}
+
+async fn report_acknowledgements(
+    State((received, rules)): State<Shared>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let rules = &mut *rules.lock().unwrap();
-    taken.lock().unwrap().questions += 1;
+    received.lock().unwrap().ack_polls += 1;
     if headers["authorization"].to_str().unwrap() != format!("Splunk {TOKEN}") {
         return code(403, 4, "Invalid token");
     }
     if !rules.acks {
         return code(400, 14, "ACK is disabled");
     }
+
     let channel = headers["x-splunk-request-channel"].to_str().unwrap();
-    let question: Value = serde_json::from_slice(&body).unwrap();
+    let request: Value = serde_json::from_slice(&body).unwrap();
     let mut acks = serde_json::Map::new();
-    let promised = rules.promised.entry(channel.to_owned()).or_default();
-    for id in question["acks"].as_array().unwrap() {
+    let pending = rules.pending.entry(channel.to_owned()).or_default();
+    for id in request["acks"].as_array().unwrap() {
         let id = id.as_u64().unwrap();
-        let acked = promised.get_mut(&id).is_some_and(|(number, asked)| {
-            *asked += 1;
-            *asked > rules.ack_after && !rules.never.contains(number)
+        let acknowledged = pending.get_mut(&id).is_some_and(|(number, polls)| {
+            *polls += 1;
+            *polls > rules.ack_after && !rules.never_acknowledged.contains(number)
         });
-        if acked {
-            promised.remove(&id);
+        if acknowledged {
+            pending.remove(&id);
         }
-        acks.insert(id.to_string(), acked.into());
+        acks.insert(id.to_string(), acknowledged.into());
     }
     with_cookie(rules, json!({ "acks": acks }).to_string().into_response())
 }

@@ -1,4 +1,4 @@
-//! What lies in a bucket, read with a client of its own.
+//! Buckets and containers of the test servers, and the objects in them.
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,7 +12,7 @@ use super::{
     servers::{azure, s3, unique},
 };
 
-/// Azurite's account, as published.
+/// The published account of Azurite.
 pub const ACCOUNT: &str = "devstoreaccount1";
 pub const ACCOUNT_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
@@ -27,9 +27,10 @@ impl Bucket {
         let name = unique("scores");
         let endpoint = format!("http://127.0.0.1:{}", s3().port);
         runtime().block_on(async {
-            let made = reqwest::Client::new().put(format!("{endpoint}/{name}")).send().await;
-            assert!(made.unwrap().status().is_success());
+            let created = reqwest::Client::new().put(format!("{endpoint}/{name}")).send().await;
+            assert!(created.unwrap().status().is_success());
         });
+
         let builder = AmazonS3Builder::new().with_endpoint(endpoint).with_allow_http(true);
         let builder = builder.with_access_key_id("tests").with_secret_access_key("tests");
         Self { store: Box::new(builder.with_bucket_name(&name).build().unwrap()), name }
@@ -38,13 +39,14 @@ impl Bucket {
     pub fn azure() -> Self {
         let name = unique("scores");
         let endpoint = format!("http://127.0.0.1:{}/{ACCOUNT}", azure().port);
-        runtime().block_on(make_container(&endpoint, &name));
+        runtime().block_on(create_container(&endpoint, &name));
+
         let builder = MicrosoftAzureBuilder::new().with_endpoint(endpoint).with_allow_http(true);
         let builder = builder.with_account(ACCOUNT).with_access_key(ACCOUNT_KEY);
         Self { store: Box::new(builder.with_container_name(&name).build().unwrap()), name }
     }
 
-    /// Every object by its name, in the order of the names.
+    /// The name and content of every object, ordered by name.
     pub fn objects(&self) -> Vec<(String, Vec<u8>)> {
         runtime().block_on(async {
             let listed: Vec<_> = self.store.list(None).try_collect().await.unwrap();
@@ -58,19 +60,20 @@ impl Bucket {
         })
     }
 
-    /// The records in objects of lines, packed with Zstandard.
+    /// The records of all objects, which must contain JSON lines with Zstandard compression.
     pub fn records(&self) -> Vec<serde_json::Value> {
-        let unpacked = self.objects().into_iter().map(|(name, body)| {
+        let decompressed = self.objects().into_iter().map(|(name, body)| {
             assert!(name.ends_with(".jsonl.zst"), "{name}");
             String::from_utf8(zstd::decode_all(&*body).unwrap()).unwrap()
         });
-        let text: String = unpacked.collect();
+        let text: String = decompressed.collect();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
-/// The one request that the client does not know; signed with the account's key.
-async fn make_container(endpoint: &str, name: &str) {
+/// Creates a container, for which the client has no method. The request is signed with the key of
+/// the account.
+async fn create_container(endpoint: &str, name: &str) {
     let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let version = "2021-08-06";
     let text = format!(
@@ -78,7 +81,8 @@ async fn make_container(endpoint: &str, name: &str) {
     );
     let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(ACCOUNT_KEY).unwrap());
     let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
-    let made = reqwest::Client::new()
+
+    let created = reqwest::Client::new()
         .put(format!("{endpoint}/{name}?restype=container"))
         .header("x-ms-date", date)
         .header("x-ms-version", version)
@@ -87,5 +91,5 @@ async fn make_container(endpoint: &str, name: &str) {
         .send()
         .await
         .unwrap();
-    assert!(made.status().is_success(), "{}", made.text().await.unwrap());
+    assert!(created.status().is_success(), "{}", created.text().await.unwrap());
 }

@@ -1,4 +1,4 @@
-//! Servers of other people's making that are started for the tests, and end with them.
+//! Third-party servers that are started for the tests and end with them.
 
 use std::{
     path::Path,
@@ -11,8 +11,8 @@ use std::{
 
 use super::{cache, eventually, free_port, fs};
 
-/// A process that ends when this does, or the tests do, however they end: a shell waits for the end of its
-/// standard input and kills it then.
+/// A server process. It is killed when this value is dropped and when the tests end, even if they
+/// crash: a shell kills it at the end of its own standard input.
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -25,6 +25,7 @@ impl Server {
             "exec 3<&0; {command} </dev/null 3<&- & server=$!; \
              (cat <&3 >/dev/null; kill -9 $server) & watch=$!; wait $server; kill $watch"
         );
+
         let child = Command::new("sh")
             .args(["-c", &script])
             .stdin(Stdio::piped())
@@ -32,8 +33,9 @@ impl Server {
             .stderr(output)
             .spawn()
             .unwrap();
+
         let mut server = Self { child, port };
-        eventually(&format!("it listens: {command}"), || {
+        eventually(&format!("the server listens: {command}"), || {
             let ended = server.child.try_wait().unwrap();
             assert!(
                 ended.is_none(),
@@ -58,7 +60,7 @@ fn scratch() -> std::path::PathBuf {
     SCRATCH.get_or_init(|| tempfile::tempdir().unwrap()).path().to_owned()
 }
 
-/// The API of S3, by moto.
+/// The S3 API of moto, shared by all tests.
 pub fn s3() -> &'static Server {
     static S3: OnceLock<Server> = OnceLock::new();
     S3.get_or_init(|| {
@@ -69,7 +71,7 @@ pub fn s3() -> &'static Server {
     })
 }
 
-/// The API of Azure Blob Storage, by Azurite.
+/// The Azure Blob Storage API of Azurite, shared by all tests.
 pub fn azure() -> &'static Server {
     static AZURE: OnceLock<Server> = OnceLock::new();
     AZURE.get_or_init(|| {
@@ -83,13 +85,13 @@ pub fn azure() -> &'static Server {
     })
 }
 
-/// A name that nobody else here uses.
-pub fn unique(front: &str) -> String {
+/// A name with this prefix that no other test uses.
+pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    format!("{front}-{}", NEXT.fetch_add(1, SeqCst))
+    format!("{prefix}-{}", NEXT.fetch_add(1, SeqCst))
 }
 
-/// An OpenTelemetry collector with Splunk's receiver, which writes to a file.
+/// An OpenTelemetry collector with a HEC receiver, which writes to a file.
 pub struct Collector {
     directory: tempfile::TempDir,
     pub server: Server,
@@ -108,19 +110,22 @@ impl Collector {
                  service:\n  extensions: [ack]\n  telemetry: {{ metrics: {{ level: none }} }}\n  pipelines:\n    logs: {{ receivers: [splunk_hec], exporters: [file] }}\n"
             ),
         );
+
         let program = cache("GO_SERVERS", "servers").join("servers");
         let command = format!("{} --config {d}/collector.yaml", program.display());
         let server = Server::start(port, &directory.path().join("log"), &command);
         Self { directory, server }
     }
 
-    /// The attribute `event_id` of everything taken, in order.
+    /// The attribute `event_id` of every accepted event, in order.
     pub fn ids(&self) -> Vec<String> {
         let text =
             std::fs::read_to_string(self.directory.path().join("out.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+        // The last line may not be written completely yet.
+        let complete = text.rfind('\n').map_or("", |at| &text[..at]);
+
         let mut ids = Vec::new();
-        for line in whole.lines() {
+        for line in complete.lines() {
             let batch: serde_json::Value = serde_json::from_str(line).unwrap();
             let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
             for scope in list(&batch["resourceLogs"]).iter().flat_map(|r| list(&r["scopeLogs"])) {
@@ -135,7 +140,7 @@ impl Collector {
     }
 }
 
-/// One node of OpenSearch, for all tests: they keep to indices of their own.
+/// A node of OpenSearch, shared by all tests: each uses indices of its own.
 pub struct OpenSearch {
     _server: Server,
     pub url: String,
@@ -146,11 +151,11 @@ impl OpenSearch {
         static NODE: OnceLock<OpenSearch> = OnceLock::new();
         NODE.get_or_init(|| {
             let jars = cache("OPENSEARCH_JARS", "opensearch");
-            let (port, between) = (free_port(), free_port());
+            let (port, transport_port) = (free_port(), free_port());
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/opensearch/Server.java");
             let home = scratch().join("opensearch");
             let command = format!(
-                "java -Xmx512m -cp '{}/*' {source} {} {port} {between}",
+                "java -Xmx512m -cp '{}/*' {source} {} {port} {transport_port}",
                 jars.display(),
                 home.display()
             );
@@ -159,7 +164,7 @@ impl OpenSearch {
         })
     }
 
-    /// What is said after everything sent can be found.
+    /// The response after a refresh, which makes every stored document searchable.
     pub fn fresh(&self, path: &str) -> serde_json::Value {
         self.get("/_refresh");
         self.get(path)
@@ -181,14 +186,14 @@ impl OpenSearch {
         self.send(reqwest::Method::POST, path, body)
     }
 
-    /// Status and answer.
+    /// Returns the status and the body of the response.
     fn send(&self, method: reqwest::Method, path: &str, body: String) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = client.request(method, format!("{}{path}", self.url));
         super::runtime().block_on(async {
             let request = request.header("content-type", "application/json").body(body);
-            let answer = request.send().await.unwrap();
-            (answer.status().as_u16(), answer.text().await.unwrap())
+            let response = request.send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
         })
     }
 }

@@ -1,9 +1,10 @@
-//! Who we are for the cluster, where Entra says so: `OAUTHBEARER`, as Azure Event Hubs wants it.
+//! Authentication with Entra tokens: SASL `OAUTHBEARER`, which Azure Event Hubs requires.
 //!
-//! librdkafka asks for a token through its callbacks, and only while somebody polls. Its client
-//! for administration does not, so topics cannot be made this way.
+//! librdkafka requests a token through a callback of the client, and only while the client is
+//! polled. Its administration client has no such callback, so with `oauthbearer` no topic can be
+//! created.
 //!
-//! Source: learn.microsoft.com, "Authenticate an application with Microsoft Entra ID to access
+//! Sources: learn.microsoft.com, "Authenticate an application with Microsoft Entra ID to access
 //! Event Hubs"; RFC 7628.
 
 use std::{error::Error, sync::Arc, time::Duration};
@@ -19,18 +20,19 @@ use crate::{
     sink::{Context, Failure, Tokens},
 };
 
-/// Asks for tokens, if the cluster takes them.
+/// A client context that supplies Entra tokens, if the sink has a credential for them.
 #[derive(Clone)]
-pub(super) struct Account {
+pub(super) struct TokenContext {
     tokens: Option<Arc<dyn Tokens>>,
     runtime: Handle,
 }
 
-/// A token is good for this long at least; then it is asked for again, and may be the same.
+/// The lifetime that librdkafka is given for a token. Every token is valid for at least this long;
+/// afterwards librdkafka requests one again, and may get the same one.
 const LIFETIME: Duration = Duration::from_mins(5);
 
-impl Account {
-    /// With a token at hand, or the reason why there is none.
+impl TokenContext {
+    /// Fails if the sink has a credential and no token can be obtained with it.
     pub(super) async fn new(context: &Context) -> Result<Self, Failure> {
         if let Some(tokens) = &context.tokens {
             tokens.token().await?;
@@ -42,25 +44,27 @@ impl Account {
         self.tokens.is_some()
     }
 
-    /// Called on threads that may block.
+    /// The current token. Blocks, so it is only called on threads of librdkafka and on threads
+    /// that may block.
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
-        let tokens = self.tokens.as_ref().ok_or("this sink has no credential of Entra")?;
+        let tokens = self.tokens.as_ref().ok_or("this sink has no `credential`")?;
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;
+
         let until = clock::now().as_millisecond() + i64::try_from(LIFETIME.as_millis())?;
         Ok(OAuthToken {
             token: token.expose_secret().to_owned(),
-            // The cluster goes by what the token says.
+            // The cluster takes the principal from the token itself.
             principal_name: "secure-score-forwarder".to_owned(),
             lifetime_ms: until,
         })
     }
 }
 
-impl ClientContext for Account {
+impl ClientContext for TokenContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(severity = ?level, facility, said = message, "librdkafka");
+        tracing::debug!(severity = ?level, facility, detail = message, "librdkafka");
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -68,4 +72,4 @@ impl ClientContext for Account {
     }
 }
 
-impl ConsumerContext for Account {}
+impl ConsumerContext for TokenContext {}

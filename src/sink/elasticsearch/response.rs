@@ -1,70 +1,83 @@
-//! What `_bulk` answered, item by item.
+//! The response to a bulk request, item by item.
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
 
 use crate::sink::Failure;
 
 #[derive(Debug, Deserialize)]
-struct Bulk {
+struct BulkResponse {
     errors: bool,
-    items: Vec<Item>,
+    items: Vec<BulkItem>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Item {
-    create: Created,
+struct BulkItem {
+    create: CreateResult,
 }
 
 #[derive(Debug, Deserialize)]
-struct Created {
+struct CreateResult {
     status: u16,
-    error: Option<Error>,
+    error: Option<BulkError>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Error {
+struct BulkError {
     #[serde(rename = "type", default)]
     kind: String,
     reason: Option<String>,
-    caused_by: Option<Box<Error>>,
+    caused_by: Option<Box<BulkError>>,
 }
 
-/// Reads the answer to a bulk of so many records.
+/// Reads the response to a bulk request with this number of records.
 ///
-/// | status of an item | what is done |
+/// | status of an item | result |
 /// |---|---|
-/// | 200, 201; 409 (it is there already) | delivered |
-/// | 429, 500 to 599 | sent again, with all after it; those already there change nothing |
-/// | 400 and the like | that record is a dead letter |
-/// | 401, 403, 404 | parked: it wants a person |
+/// | 200, 201; 409 (the document exists) | delivered |
+/// | 429, 500 to 599 | sent again, together with all records after it; existing documents do not change |
+/// | 401, 403, 404 | parked: needs an operator |
+/// | every other status, such as 400 | that record becomes a dead letter |
 pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
-    let Ok(bulk) = serde_json::from_slice::<Bulk>(body) else {
-        return Err(Failure::misconfigured(
-            "the answer is none of a bulk request: a proxy, or no Elasticsearch",
-        ));
+    let Ok(response) = serde_json::from_slice::<BulkResponse>(body) else {
+        return Err(Failure::Misconfigured {
+            reason: "the response is not that of a bulk request".to_owned(),
+            hint: Some(
+                "check that `url` is that of a cluster, and that no proxy responds instead".into(),
+            ),
+        });
     };
-    if bulk.items.len() != records {
-        return Err(Failure::retry("the cluster did not say what became of every record"));
+    if response.items.len() != records {
+        return Err(Failure::retry(format!(
+            "the cluster returned {} results for {records} records",
+            response.items.len()
+        )));
     }
-    if !bulk.errors {
+    if !response.errors {
         return Ok(());
     }
+
     let mut refused = Vec::new();
     let mut busy: Option<(usize, String)> = None;
-    for (index, Item { create }) in bulk.items.into_iter().enumerate() {
+    for (index, BulkItem { create }) in response.items.into_iter().enumerate() {
         match create.status {
             200 | 201 | 409 => {}
             429 | 500..=599 => {
                 busy.get_or_insert_with(|| (index, describe(&create)));
             }
             401 | 403 | 404 => {
-                return Err(Failure::misconfigured(describe(&create)));
+                return Err(Failure::Misconfigured {
+                    reason: describe(&create),
+                    hint: hint(create.status),
+                });
             }
             _ => refused.push((index, describe(&create))),
         }
     }
+
     match busy {
-        // The rest, busy or not, is sent again without these.
+        // All other records, busy or not, are sent again without the rejected ones.
         _ if !refused.is_empty() => {
             Err(Failure::Poison { rejected: refused, rest_delivered: busy.is_none() })
         }
@@ -75,31 +88,36 @@ pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     }
 }
 
-fn describe(item: &Created) -> String {
-    let mut words = Vec::new();
-    let mut error = item.error.as_ref();
-    while let Some(Error { kind, reason, caused_by }) = error {
+/// The status, and up to three errors of the chain.
+fn describe(result: &CreateResult) -> String {
+    let mut causes = Vec::new();
+    let mut error = result.error.as_ref();
+    while let Some(BulkError { kind, reason, caused_by }) = error {
         let reason = reason.as_deref().unwrap_or_default();
-        words.push(format!("{kind}: {reason}").chars().take(300).collect::<String>());
-        error = caused_by.as_deref().filter(|_| words.len() < 3);
+        causes.push(format!("{kind}: {reason}").chars().take(300).collect::<String>());
+        error = caused_by.as_deref().filter(|_| causes.len() < 3);
     }
-    let remedy = match item.status {
-        404 => ": create the index or its template",
-        401 | 403 => ": allow this user or key to create documents there",
-        _ => "",
-    };
-    format!("the cluster answered {} for a document, {}{remedy}", item.status, words.join(": "))
+    format!("the cluster returned status {} for a document: {}", result.status, causes.join(": "))
+}
+
+fn hint(status: u16) -> Option<Cow<'static, str>> {
+    match status {
+        404 => Some("create the index or its template".into()),
+        401 | 403 => Some("allow this user or API key to create documents in the index".into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bulk(statuses: &[u16]) -> Vec<u8> {
+    fn response(statuses: &[u16]) -> Vec<u8> {
         let items = statuses.iter().map(|status| {
             let error = serde_json::json!({ "type": "some_exception", "reason": "because" });
             serde_json::json!({ "create": { "status": status, "error": if *status < 300 { None } else { Some(error) } } })
         });
+
         let errors = statuses.iter().any(|status| *status >= 300);
         serde_json::json!({ "errors": errors, "items": items.collect::<Vec<_>>() })
             .to_string()
@@ -107,7 +125,7 @@ mod tests {
     }
 
     fn class(statuses: &[u16]) -> String {
-        match read(&bulk(statuses), statuses.len()) {
+        match read(&response(statuses), statuses.len()) {
             Ok(()) => "ok".to_owned(),
             Err(Failure::Retry { .. }) => "retry".to_owned(),
             Err(Failure::Misconfigured { .. }) => "config".to_owned(),
@@ -121,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn every_item_has_its_say() {
-        for (statuses, want) in [
+    fn every_item_has_its_own_result() {
+        for (statuses, expected) in [
             (&[201, 201][..], "ok"),
             (&[201, 409], "ok"),
             (&[201, 429, 201], "partly 1"),
@@ -132,9 +150,10 @@ mod tests {
             (&[201, 404], "config"),
             (&[403, 400], "config"),
         ] {
-            assert_eq!(class(statuses), want, "{statuses:?}");
+            assert_eq!(class(statuses), expected, "{statuses:?}");
         }
-        assert!(matches!(read(&bulk(&[201]), 2), Err(Failure::Retry { .. })));
+
+        assert!(matches!(read(&response(&[201]), 2), Err(Failure::Retry { .. })));
         assert!(matches!(read(b"<html>", 1), Err(Failure::Misconfigured { .. })));
     }
 }
