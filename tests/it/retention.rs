@@ -42,14 +42,14 @@ fn pruning_spares_what_is_unsent_new_or_leaned_on() {
     // As if all of it had happened 500 days earlier.
     sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
     let run = workspace.run_ok(&["state", "prune"]);
-    assert!(run.stdout.starts_with("the texts of 0 days were let go"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("pruned the bodies of 0 days"), "{}", run.stdout);
     assert_eq!(bodies(), 20, "one sink has had none of them");
     sql(
         &workspace,
         "UPDATE cursor SET seq = 11 WHERE sink = (SELECT id FROM sink WHERE name = 'far')",
     );
     let run = workspace.run_ok(&["state", "prune", "--compact"]);
-    assert!(run.stdout.starts_with("the texts of 10 days were let go"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("pruned the bodies of 10 days"), "{}", run.stdout);
     assert_eq!(bodies(), 10);
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(workspace.status()["tenants"][0]["days"], 20, "facts stay");
@@ -70,7 +70,7 @@ fn a_limit_of_size_lets_go_earlier_and_the_newest_days_stay() {
         workspace.configuration().replace("[state]\n", "[state]\nmax_size = \"1KiB\"\n");
     workspace.literal = Some(configuration);
     let run = workspace.run_ok(&["state", "prune"]);
-    assert!(run.stdout.starts_with("the texts of 6 days were let go"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("pruned the bodies of 6 days"), "{}", run.stdout);
     assert!(run.stderr.contains("larger than `state.max_size`"), "{}", run.stderr);
 }
 
@@ -85,7 +85,7 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     let forget = ["state", "forget", "--tenant", OTHER, "--yes"];
     let run = workspace.run(&forget);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("take it out of the configuration and reload"), "{}", run.stderr);
+    assert!(run.stderr.contains("remove the tenant from the configuration, and reload"), "{}", run.stderr);
 
     workspace.tenants.pop();
     workspace.write_configuration();
@@ -95,7 +95,7 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     daemon.signal("HUP");
     let asked = workspace.run(&forget[..4]);
     assert_eq!(asked.code, 1);
-    assert!(asked.stderr.contains("nothing is erased yet"), "{}", asked.stderr);
+    assert!(asked.stderr.contains("nothing was erased"), "{}", asked.stderr);
     let mut receipt = String::new();
     eventually("the daemon goes on without it, and erases it", || {
         let run = workspace.run(&forget);
@@ -120,7 +120,7 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     assert_eq!(workspace.status()["tenants"][0]["id"], TENANT);
     let unknown = workspace.run(&forget);
     assert_eq!(unknown.code, 2);
-    assert!(unknown.stderr.contains("nothing is known of tenant"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("the checkpoint has no data of tenant"), "{}", unknown.stderr);
 }
 
 #[test]
