@@ -361,7 +361,11 @@ fn saved_answers_become_history() {
         &snapshot_json("bbbbbbbb-0000-4000-8000-00000000c0de", day("2024-12-31"), false),
     );
     let run = workspace.run(&["import", &workspace.path("other.json").display().to_string()]);
-    assert!(run.code == 2 && run.stderr.contains("contain days of tenant bbbbbbbb"), "{}", run.stderr);
+    assert!(
+        run.code == 2 && run.stderr.contains("contain days of tenant bbbbbbbb"),
+        "{}",
+        run.stderr
+    );
     fs(workspace.path("page.html"), "<html>");
     let run = workspace.run(&["import", &workspace.path("page.html").display().to_string()]);
     assert!(run.code == 2 && run.stderr.contains("page.html"), "{}", run.stderr);

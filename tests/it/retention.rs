@@ -85,7 +85,11 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     let forget = ["state", "forget", "--tenant", OTHER, "--yes"];
     let run = workspace.run(&forget);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("remove the tenant from the configuration, and reload"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("remove the tenant from the configuration, and reload"),
+        "{}",
+        run.stderr
+    );
 
     workspace.tenants.pop();
     workspace.write_configuration();

@@ -106,11 +106,11 @@ fn a_damaged_body_is_let_go_and_read_again() {
 fn faults_are_mended_one_by_one_and_the_rest_stays() {
     for (harm, said) in [
         ("UPDATE entry SET facts = zeroblob(9) WHERE seq = 2", "rebuilt the facts of 1 day"),
+        ("UPDATE entry SET digest = zeroblob(32) WHERE seq = 2", "rebuilt the facts of 1 day"),
         (
-            "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
-            "rebuilt the facts of 1 day",
+            "UPDATE cursor SET seq = 99",
+            "the cursor of sink `local` was reset to the end of the log",
         ),
-        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` was reset to the end of the log"),
         ("UPDATE tenant SET next_seq = 9 WHERE next_seq > 1", ""),
         ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "1 catalog is lost"),
         ("UPDATE catalog SET members = zeroblob(9)", "1 catalog is lost"),
@@ -145,7 +145,11 @@ fn what_cannot_be_mended_is_set_aside_only_if_that_is_asked() {
     sql(&workspace, "DELETE FROM entry WHERE seq = 3");
     let run = workspace.run(&["state", "repair"]);
     assert_eq!(run.code, 3, "{}", run.stderr);
-    assert!(run.stderr.contains("run `state repair --set-aside` to start with a new checkpoint"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("run `state repair --set-aside` to start with a new checkpoint"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was touched");
     let run = workspace.run_ok(&["state", "repair", "--set-aside"]);
     assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
