@@ -1,7 +1,7 @@
-//! `import-config`: converts the configuration of the original script, Microsoft's
-//! `GetSecureScoreAPI-S2S.ps1`. Its file `ConfigForSecureScoreAPI.json` is a flat JSON object whose
-//! keys are matched without regard to case, as PowerShell does. The secret in that file never
-//! appears in the new configuration or in a message.
+//! `import-config`: converts the configuration of the original script `GetSecureScoreAPI-S2S.ps1`. Its
+//! file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are matched without regard to
+//! case, as the script does. The secret in that file never appears in the new configuration or in a
+//! message.
 
 use std::{
     collections::BTreeMap,

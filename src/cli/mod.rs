@@ -1,7 +1,7 @@
-//! The command line: one module per command, and what the commands share. Data is written to
-//! standard output, messages to standard error, and every command ends with one of the exit codes
-//! of [`ExitCode`]. Commands that write to the checkpoint let the daemon do it while one is
-//! running; see `crate::daemon`. Start reading at [`main`].
+//! The command line: one module per command, and what the commands share. Data is written to standard
+//! output, messages to standard error, and every command ends with an [`ExitCode`]. Commands that
+//! write to the checkpoint let the daemon do it while one is running; see `crate::daemon`. Start
+//! reading at [`main`].
 
 mod args;
 mod backfill;

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
