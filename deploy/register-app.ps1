@@ -1,10 +1,10 @@
 <#
 .SYNOPSIS
-Registers the app by which the forwarder reads the Secure Score.
+Registers the application with which the forwarder reads Secure Score.
 .DESCRIPTION
-With the Microsoft Graph PowerShell SDK, signed in as an administrator. The app gets
-SecurityEvents.Read.All of Microsoft Graph, and nothing else. The private key is made here and never
-leaves this machine; only the certificate is uploaded.
+Requires the Microsoft Graph PowerShell SDK, and an administrator who signs in. The application gets only
+SecurityEvents.Read.All of Microsoft Graph. The private key is created on this machine and never leaves
+it; only the certificate is uploaded.
 .EXAMPLE
 ./register-app.ps1 -Out C:\keys
 .EXAMPLE
@@ -21,13 +21,13 @@ param(
 $ErrorActionPreference = 'Stop'
 Set-StrictMode -Version 3.0
 foreach ($module in 'Microsoft.Graph.Authentication', 'Microsoft.Graph.Applications') {
-    if (-not (Get-Module -ListAvailable $module)) { throw "$module is not installed: Install-Module $module" }
+    if (-not (Get-Module -ListAvailable $module)) { throw "$module is not installed; run: Install-Module $module" }
 }
 
 $graphApp = '00000003-0000-0000-c000-000000000000'    # Microsoft Graph
 $permission = 'bf394140-e372-4bf9-a898-299cfc7564e5'  # SecurityEvents.Read.All, application
 $pem = Join-Path $Out "$Name.pem"
-if (Test-Path $pem) { throw "$pem is there already, and is not overwritten" }
+if (Test-Path $pem) { throw "$pem exists and is not overwritten" }
 
 $key = [System.Security.Cryptography.RSA]::Create(3072)
 $request = [System.Security.Cryptography.X509Certificates.CertificateRequest]::new(
@@ -51,13 +51,13 @@ New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId $principal.Id -Princ
 
 New-Item -ItemType Directory -Force $Out | Out-Null
 New-Item -ItemType File $pem | Out-Null
-if (-not $IsWindows) { chmod 600 $pem }    # before the key is in it
+if (-not $IsWindows) { chmod 600 $pem }    # before the key is written to it
 $text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyPem() + "`n"
 Set-Content -Path $pem -Value $text -NoNewline
 
 @"
-The app is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, readable by
-the service only, and write into the configuration:
+The application is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, make it
+readable only for the service, and add to the configuration:
 
 [[tenants]]
 name = "contoso"

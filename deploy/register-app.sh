@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Registers the app by which the forwarder reads the Secure Score, with the Azure CLI (`az login` as an
-# administrator first). The app gets SecurityEvents.Read.All of Microsoft Graph, and nothing else.
+# Registers the application with which the forwarder reads Secure Score. Requires the Azure CLI, signed in
+# as an administrator (`az login`). The application gets only SecurityEvents.Read.All of Microsoft Graph.
 #
 #   register-app.sh [--name NAME] [--multi-tenant] [--days N] [--out DIRECTORY]
 #
-# The private key is made here, in DIRECTORY (default: the current one), and never leaves it; only the
-# certificate is uploaded.
+# The private key is created in DIRECTORY (default: the current one) and never leaves this host; only the
+# certificate is uploaded. N is the number of days for which the certificate is valid.
 set -euo pipefail
 
 name=secure-score-forwarder audience=AzureADMyOrg days=365 out=.
@@ -19,14 +19,14 @@ while [ $# -gt 0 ]; do
         *) usage ;;
     esac
 done
-need() { command -v "$1" >/dev/null || { echo "error: $1 is not installed" >&2; exit 1; }; }
+need() { command -v "$1" >/dev/null || { echo "error: \`$1\` is not installed" >&2; exit 1; }; }
 need az
 need openssl
 
 graph=00000003-0000-0000-c000-000000000000       # Microsoft Graph
 permission=bf394140-e372-4bf9-a898-299cfc7564e5  # SecurityEvents.Read.All, application
 pem="$out/$name.pem"
-[ ! -e "$pem" ] || { echo "error: $pem is there already, and is not overwritten" >&2; exit 1; }
+[ ! -e "$pem" ] || { echo "error: \`$pem\` exists and is not overwritten" >&2; exit 1; }
 
 mkdir -p "$out"
 scratch="$(mktemp -d)"
@@ -37,10 +37,10 @@ openssl req -x509 -newkey rsa:3072 -sha256 -nodes -days "$days" -subj "/CN=$name
 
 tenant="$(az account show --query tenantId --output tsv)"
 client="$(az ad app create --display-name "$name" --sign-in-audience "$audience" --query appId --output tsv)"
-[ -n "$client" ] || { echo "error: the app was not made" >&2; exit 1; }
+[ -n "$client" ] || { echo "error: the application was not created" >&2; exit 1; }
 az ad sp show --id "$client" >/dev/null 2>&1 || az ad sp create --id "$client" >/dev/null
 az ad app permission add --id "$client" --api "$graph" --api-permissions "$permission=Role" >/dev/null
-# A new app takes a moment until consent can be given.
+# Consent can fail for some time after the application was created.
 for wait in 2 5 10 20 40; do
     az ad app permission admin-consent --id "$client" >/dev/null 2>&1 && granted=yes && break
     sleep "$wait"
@@ -49,12 +49,12 @@ az ad app credential reset --id "$client" --cert "@$scratch/certificate.pem" --a
 cat "$scratch/certificate.pem" "$scratch/key.pem" >"$pem"
 
 if [ -z "${granted:-}" ]; then
-    echo "warning: consent could not be given; as an administrator of the tenant:" >&2
-    echo "  az ad app permission admin-consent --id $client" >&2
+    echo "warning: admin consent was not granted" >&2
+    echo "  hint: as an administrator of the tenant, run: az ad app permission admin-consent --id $client" >&2
 fi
 cat <<END
-The app is registered. Move $pem to /etc/secure-score-forwarder/, readable by the service
-only, and write into the configuration:
+The application is registered. Move $pem to /etc/secure-score-forwarder/, make it readable
+only for the service, and add to the configuration:
 
 [[tenants]]
 name = "contoso"

@@ -1,5 +1,5 @@
-//! The library behind the `secure-score-forwarder` binary. Its map is
-//! `docs/explanation/architecture.md`.
+//! The library behind the `secure-score-forwarder` binary. `docs/explanation/architecture.md`
+//! describes the modules and which of them may use which.
 
 pub mod admin;
 pub mod checkpoint;

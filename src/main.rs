@@ -1,18 +1,19 @@
-//! Arguments, telemetry, configuration, build, run, exit code: see `cli`.
+//! The binary: sets the allocator and the panic hook, and runs the command line in `cli`.
 
-// The standard allocator keeps for itself what a backfill took; this one gives it back to the
-// system within seconds, and a daemon that works a minute a day should weigh what an idle one does.
+// After a backfill, the standard allocator keeps the freed memory. jemalloc returns it to the
+// system within seconds, so a daemon that works one minute a day has the footprint of an idle one.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    // A task that panics must not leave a daemon half alive: the whole process goes, and systemd
-    // starts a new one from the checkpoint.
-    let report = std::panic::take_hook();
+    // If only a task panicked, the daemon would continue without its collector or a deliverer. The
+    // process aborts instead, and systemd starts a new one that continues from the checkpoint.
+    let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+        default_hook(panic);
         std::process::abort();
     }));
-    let exit = secure_score_forwarder::cli::main();
-    std::process::exit(exit as i32);
+
+    let exit_code = secure_score_forwarder::cli::main();
+    std::process::exit(exit_code as i32);
 }

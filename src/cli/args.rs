@@ -1,4 +1,7 @@
-//! What can be typed.
+//! The arguments of the command line. The help texts, the man pages, the shell completions and the
+//! command reference are generated from the documentation comments here, so they are written for
+//! operators. Nothing in this module reads a file or the environment, except the default path of
+//! the configuration.
 
 use std::path::PathBuf;
 
@@ -6,17 +9,17 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{model::Day, settings::parse_duration};
 
-/// Streams Microsoft Secure Score, one record per control, to the SIEM you already have.
+/// Forwards Microsoft Secure Score to your SIEM: one record per control and day
 #[derive(Debug, Parser)]
 #[command(name = "secure-score-forwarder", version, max_term_width = 100)]
 pub struct Args {
-    /// The configuration [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
+    /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How much to log to standard error: error, warn, info, debug, trace
+    /// The least severe level that is logged to standard error [default: info for `run`, else error]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub(super) log: Option<String>,
-    /// How to log [default: the journal's fields under systemd, else text]
+    /// The format of the log [default: journal under systemd, else text]
     #[arg(long, global = true, value_enum, value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
@@ -25,355 +28,360 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
+    /// One line per event
     Text,
-    /// One object a line
+    /// One JSON object per line
     Json,
-    /// Fields, to systemd's journal
+    /// Structured fields, sent to the systemd journal
     Journal,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Ask, write a configuration, and prove that it works
+    /// Write a configuration from your answers, and test it
     Init(Init),
-    /// Poll every day and deliver, until told to stop
+    /// Run the daemon: poll on schedule and deliver until it is stopped
     Run,
-    /// Tell the daemon to go on with the configuration as it is now; refused whole on a fault
+    /// Reload the configuration; an invalid one is rejected and nothing changes
     Reload,
-    /// Poll all tenants, deliver everything, and exit
+    /// Poll all tenants, deliver all records, and exit
     Once,
-    /// Print days straight from the API; no sink, no checkpoint
+    /// Print days from the API without a sink or a checkpoint
     Fetch(Fetch),
-    /// Validate the configuration and the secrets, and say what a new sink would be sent
+    /// Validate the configuration, the secrets and the state directory
     Check(Check),
-    /// Show how far everything has got
+    /// Show the state of tenants and sinks
     Status(Status),
-    /// Read days back from the API into the checkpoint
+    /// Read older days from the API into the checkpoint
     Backfill(Backfill),
-    /// Send days, or dead letters, to a sink once more
+    /// Send stored days, or dead letters, to a sink again
     Replay(Replay),
-    /// History, changes and decisions of one tenant for people; of several, a line each
+    /// Write a report of one tenant (history, changes, decisions), or one line per tenant
     Report(Report),
-    /// What tenants want to keep, and what has drifted from it
+    /// Set, print and compare the targets that tenants must not fall below
     #[command(subcommand)]
     Baseline(Baseline),
-    /// Care of the checkpoint
+    /// Maintain the checkpoint
     #[command(subcommand)]
     State(State),
-    /// Send one clearly marked test record to a sink, and wait for the proof that it arrived
+    /// Send one marked test record to a sink, and wait for its acknowledgement
     TestSink(TestSink),
-    /// Sign in as a user, for credentials of kind = "user"
+    /// Sign in as a user, for a credential of kind = "user"
     Login(Login),
-    /// Print the link by which an administrator grants what the app needs
+    /// Print the link with which an administrator grants the required permission
     ConsentUrl(ConsentUrl),
-    /// Take saved answers of either API into the checkpoint, as history
+    /// Import saved responses of either API into the checkpoint, as history
     Import(Import),
-    /// Turn the original script's JSON configuration into one for this program
+    /// Convert the JSON configuration of the original script
     ImportConfig(ImportConfig),
-    /// Try everything against a simulated tenant: no account, no configuration
+    /// Run the whole pipeline against a simulated tenant, without an account or a configuration
     Demo(Demo),
-    /// Print a JSON Schema: of the record, or of the configuration
+    /// Print the JSON Schema of a record or of the configuration
     Schema(Schema),
-    /// Print the man page, or write one for every command
+    /// Print the man page, or write one page per command
     Man(Man),
-    /// Print completions for a shell
+    /// Print the completion script for a shell
     Completions(Completions),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Init {
-    /// Where the checkpoint is to be kept
+    /// The directory in which the checkpoint is stored
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/secure-score-forwarder")]
     pub state_directory: PathBuf,
-    /// Where the status page is to be
+    /// The address on which the status page is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9633")]
     pub listen: String,
-    /// The Microsoft cloud: global, us-gov-high, us-gov-dod, or two URLs, of login and Graph, with a comma between
+    /// The Microsoft cloud: global, us-gov-high, us-gov-dod, or LOGIN_URL,GRAPH_URL
     #[arg(long, default_value = "global")]
     pub cloud: String,
-    /// Write only, prove nothing
+    /// Write the configuration without testing it
     #[arg(long)]
     pub offline: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Fetch {
-    /// Days to print, newest first: 1 to 90
+    /// The number of days to print, from today backwards: 1 to 90
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=90))]
     pub days: i32,
-    /// How to print them
+    /// The output format
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// The tenant to read [default: all]
+    /// The name of the tenant to read [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
+    /// A table for a terminal
     Table,
-    /// One JSON list
+    /// One JSON array of records
     Json,
-    /// One JSON record a line
+    /// One JSON record per line
     Jsonl,
+    /// Comma-separated values with a header
     Csv,
-    /// The snapshots as Microsoft sent them, one a line
+    /// The snapshots as Microsoft sent them, one per line
     Raw,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
-    /// As JSON, for programs
+    /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Backfill {
-    /// Days to read back, today included: 1 to 90
+    /// The number of days to read, including today: 1 to 90
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
     pub days: i32,
-    /// The tenant to read [default: all]
+    /// The name of the tenant to read [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Replay {
-    /// The sink to send to
+    /// The name of the sink
     #[arg(long, value_name = "NAME")]
     pub sink: String,
-    /// The first day
+    /// The first day to send, such as 2026-11-22
     #[arg(long, value_name = "DAY", value_parser = day, required_unless_present = "rejected")]
     pub from: Option<Day>,
-    /// The last day [default: today]
+    /// The last day to send [default: today]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub to: Option<Day>,
-    /// The dead letters of this sink instead of days
+    /// Send the dead letters of the sink instead of days
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub rejected: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
-    /// The tenant [default: all, a line each if there are several]
+    /// The name of the tenant [default: all tenants, with one line each if there are several]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// The first day [default: so many --days before the last]
+    /// The first day [default: derived from --days]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub from: Option<Day>,
     /// The last day [default: today]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub to: Option<Day>,
-    /// Days to look back
+    /// The number of days in the report, ending with the last day
     #[arg(long, default_value_t = 365, conflicts_with = "from", value_parser = clap::value_parser!(i32).range(1..=36_500))]
     pub days: i32,
-    /// What to write
+    /// The output format
     #[arg(long, value_enum, default_value_t = ReportFormat::Html)]
     pub format: ReportFormat,
-    /// Where to write it [default: standard output]
+    /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ReportFormat {
-    /// One page that needs nothing else
+    /// One self-contained page
     Html,
-    /// A line a day
+    /// One line per day
     Csv,
+    /// Markdown text
     Markdown,
+    /// One JSON document
     Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Baseline {
-    /// Take a day, or a file of targets, as what is to be kept from now on
+    /// Set the targets from a stored day or from a file
     Set(BaselineSet),
     /// Print the targets
     Show(BaselineOf),
-    /// Print what is below its target on the newest day
+    /// Print the controls that are below their targets on the newest day
     Diff(BaselineDiff),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BaselineSet {
-    /// The tenant [default: all]
+    /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// What to call it [default: the day, or the name of the file]
+    /// The name of the baseline [default: the day, or the name of the file]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The day whose scores are the targets [default: the newest]
+    /// The stored day whose scores become the targets [default: the newest]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub day: Option<Day>,
-    /// A file with a control and its target on each line: `AdminMFAV2 100%`, or points: `AdminMFAV2 10`
+    /// A file with one control and its target per line, in percent (`AdminMFAV2 100%`) or in points (`AdminMFAV2 10`)
     #[arg(long, value_name = "FILE", conflicts_with = "day")]
     pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BaselineOf {
-    /// The tenant [default: all]
+    /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BaselineDiff {
-    /// The tenant [default: all]
+    /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// End with 1 if anything is below its target
+    /// Exit with 1 if a control is below its target
     #[arg(long)]
     pub exit_code: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum State {
-    /// Read everything that is kept once, and say what is not as it was written
+    /// Read all stored data, and report everything that is damaged
     Verify,
-    /// Mend what can be repaired; set a database aside that cannot be used
+    /// Repair damaged data; rename a database that cannot be used
     Repair(StateRepair),
-    /// Write all of it into one file, also beside a running daemon
+    /// Write a backup to one file, also while the daemon is running
     Backup(StateBackup),
-    /// Put a backup in the checkpoint's place, under an id of its own
+    /// Replace the checkpoint with a backup, which gets a new ID
     Restore(StateRestore),
-    /// Let go of texts past `state.retention_days` that every sink has had
+    /// Prune the bodies of days that are past `state.retention_days` and delivered to every sink
     Prune(StatePrune),
-    /// Print the days that are kept as Microsoft sent them, one a line: `import` reads it
+    /// Print the stored days as Microsoft sent them, one per line, for `import`
     Export(StateExport),
-    /// Erase a tenant that is no longer configured, with a receipt
+    /// Erase a tenant that is no longer configured, and print a receipt
     Forget(StateForget),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateRepair {
-    /// Set the database aside, too, if part of it cannot be repaired: all but what Microsoft still has
-    /// is lost to the new one
+    /// If a part cannot be repaired, rename the database, and start with a new one that can read only
+    /// the days that Microsoft still keeps
     #[arg(long)]
     pub set_aside: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateBackup {
-    /// The file to write; it must not be there yet
+    /// The file to write; an existing file is not overwritten
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateRestore {
-    /// A file that `state backup` wrote
+    /// A file written by `state backup`
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatePrune {
-    /// Give what is free inside the file back to the disk; wants the daemon stopped
+    /// Return the free space in the file to the file system; requires that the daemon is stopped
     #[arg(long)]
     pub compact: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateExport {
-    /// The tenant [default: all]
+    /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// The first day
+    /// The first day [default: the oldest]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub from: Option<Day>,
-    /// The last day
+    /// The last day [default: the newest]
     #[arg(long, value_name = "DAY", value_parser = day)]
     pub to: Option<Day>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateForget {
-    /// The tenant's GUID
+    /// The GUID of the tenant
     #[arg(long, value_name = "GUID")]
     pub tenant: String,
-    /// Yes, erase it
+    /// Confirm that the tenant is erased; this cannot be undone
     #[arg(long)]
     pub yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TestSink {
-    /// The sink to try
+    /// The name of the sink
     #[arg(value_name = "NAME")]
     pub name: String,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Ask the others too: sign in, read once, compare what is granted with what is needed, and try each sink without a record
+    /// Also sign in, read once, compare the granted permissions with the required ones, and contact each receiver without sending a record
     #[arg(long)]
     pub online: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Login {
-    /// The shared credential to sign in for
+    /// The name of the shared credential
     #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
     pub credential: Option<String>,
-    /// The tenant whose own credential it is
+    /// The name of the tenant, for a credential in the section of a tenant
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// With a code to type on another device, instead of a browser on this one
+    /// Sign in on another device with a code, instead of a browser on this host
     #[arg(long)]
     pub device_code: bool,
-    /// Keep the refresh token unsealed, where no `token_key` is configured
+    /// Store the refresh token unencrypted if no `token_key` is configured
     #[arg(long)]
     pub plaintext: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConsentUrl {
-    /// The tenant to consent in [default: all]
+    /// The name of the tenant in which to consent [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// Files of saved answers: pages, lists or single days, as JSON or JSON lines
+    /// Files with saved responses: pages, arrays or single days, as JSON or JSON lines
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportConfig {
-    /// The original script's ConfigForSecureScoreAPI.json
+    /// The ConfigForSecureScoreAPI.json of the original script
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Where to write the configuration [default: standard output]
+    /// The file to which the configuration is written [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Where to write the app's secret, which never goes into the configuration
+    /// The file to which the application's secret is written; it is never written to the configuration
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
-    /// Keep the simulated tenant up, and print how to reach it
+    /// Serve the simulated tenant until interrupted, and print its URLs and credentials
     #[arg(long)]
     pub serve: bool,
-    /// The port for --serve; 0 takes any that is free
+    /// The port for --serve; 0 selects a free port
     #[arg(long, default_value_t = 0, requires = "serve")]
     pub port: u16,
-    /// Tenants to simulate beside the first, for --serve
+    /// The number of additional tenants to simulate, for --serve
     #[arg(long, default_value_t = 0, requires = "serve", value_name = "N")]
     pub tenants: usize,
-    /// How long each answer takes, for --serve: such as 50ms
+    /// The delay of each response, for --serve, such as 50ms
     #[arg(long, default_value = "0s", requires = "serve", value_name = "TIME", value_parser = duration)]
     pub latency: std::time::Duration,
-    /// The newest day that is told, for --serve [default: today]
+    /// The newest day that is served, for --serve [default: today]
     #[arg(long, requires = "serve", value_name = "DAY", value_parser = day)]
     pub today: Option<Day>,
-    /// Where to write the report that it ends with
+    /// The file to which the report is written
     #[arg(
         long,
         value_name = "FILE",
@@ -381,35 +389,45 @@ pub(super) struct Demo {
         conflicts_with = "serve"
     )]
     pub report: PathBuf,
-    /// Days of history to stream: 1 to 90
+    /// The number of days to read: 1 to 90
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
     pub days: i32,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// Where to write a page for each command [default: the main one to standard output]
+    /// The directory to which one page per command is written [default: only the main page, to standard output]
     #[arg(long, value_name = "DIRECTORY")]
     pub directory: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Completions {
+    /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Schema {
-    /// Which schema
+    /// The schema to print
     #[arg(value_enum, default_value_t = SchemaOf::Record)]
     pub of: SchemaOf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaOf {
+    /// A record in the canonical JSON
     Record,
+    /// The configuration file
     Configuration,
+}
+
+impl Args {
+    /// The path of `--config`, else of `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.
+    pub(super) fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(super::default_config)
+    }
 }
 
 impl From<ReportFormat> for crate::report::Format {
@@ -424,15 +442,11 @@ impl From<ReportFormat> for crate::report::Format {
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    parse_duration(text).ok_or_else(|| "a time is a number and ms, s, m or h".to_owned())
+    parse_duration(text).ok_or_else(|| {
+        "expected a number with a unit (ms, s, m, h or d), such as `50ms`".to_owned()
+    })
 }
 
 fn day(text: &str) -> Result<Day, String> {
-    Day::parse(text).ok_or_else(|| "a day is written 2026-11-22".to_owned())
-}
-
-impl Args {
-    pub(super) fn config_path(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(super::default_config)
-    }
+    Day::parse(text).ok_or_else(|| "expected a date such as `2026-11-22`".to_owned())
 }

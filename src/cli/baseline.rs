@@ -1,20 +1,47 @@
-//! `baseline`: what tenants want to keep, and what has drifted from it.
+//! `baseline`: sets and prints the targets that tenants must not fall below, and compares the newest
+//! day with them. `show` and `diff` only read the checkpoint; `set` lets the daemon write while one
+//! is running.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, load, no_tenant, print, say};
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
+    load_with_secrets, lock_holder, print, print_message, unknown_tenant,
+};
 use crate::{
     checkpoint::Checkpoint,
+    clock,
     config::{Configuration, TenantPlan},
     daemon::{self, Engine, Event, Reporter, Request, known},
-    model::{Baseline, Day, KeptDay, Target, Tenant},
+    error::Explanation,
+    model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
     report::{Drift, Window},
 };
 
-pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<Exit, Failed> {
+/// How many days before today the newest stored day is searched.
+const SEARCHED_DAYS: i32 = 400;
+
+/// The checkpoint, and the name of the tenant that the arguments select.
+struct Selection {
+    configuration: Configuration,
+    checkpoint: Checkpoint,
+    tenant: Option<String>,
+}
+
+/// The baseline that is set for one tenant.
+struct NewBaseline {
+    /// The configured name of the tenant.
+    tenant: String,
+    name: String,
+    /// The day from which the targets were derived; `None` for targets from a file.
+    day: Option<Day>,
+    targets: Vec<(String, Target)>,
+}
+
+pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<ExitCode, CommandFailure> {
     match args {
         args::Baseline::Set(args) => set(config, args),
         args::Baseline::Show(args) => show(config, args),
@@ -22,165 +49,175 @@ pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<Exit, Fai
     }
 }
 
-/// The configured tenants that are asked for, as far as the checkpoint knows them.
-struct Opened {
-    configuration: Configuration,
-    checkpoint: Checkpoint,
-    wanted: Option<String>,
-}
-
-impl Opened {
-    fn new(config: &Path, tenant: Option<&str>) -> Result<Self, Failed> {
+impl Selection {
+    fn new(config: &Path, tenant: Option<&str>) -> Result<Self, CommandFailure> {
         let configuration = Configuration::load(config)?;
         if let Some(name) = tenant
             && !configuration.tenants.iter().any(|plan| plan.name == name)
         {
-            return Err(no_tenant(&configuration, name));
+            return Err(unknown_tenant(&configuration, name));
         }
-        let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-        Ok(Self { configuration, checkpoint, wanted: tenant.map(str::to_owned) })
+        let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+        Ok(Self { configuration, checkpoint, tenant: tenant.map(str::to_owned) })
     }
 
+    /// The selected tenants whose ID is known.
     fn tenants(&self) -> Vec<(&TenantPlan, Tenant)> {
         let plans = self.configuration.tenants.iter();
-        let wanted =
-            |plan: &&TenantPlan| self.wanted.as_ref().is_none_or(|wanted| *wanted == plan.name);
         plans
-            .filter(wanted)
+            .filter(|plan| self.tenant.as_ref().is_none_or(|name| *name == plan.name))
             .filter_map(|plan| Some((plan, known(plan, &self.checkpoint)?)))
             .collect()
     }
 
-    fn in_force(&self, tenant: &Tenant) -> Result<Option<Baseline>, Failed> {
+    fn current_baseline(&self, tenant: &Tenant) -> Result<Option<Baseline>, CommandFailure> {
         Ok(self.checkpoint.baselines(tenant.id)?.pop())
     }
 }
 
-/// What is to be set for one tenant.
-struct Setting {
-    tenant: String,
-    name: String,
-    day: Option<Day>,
-    targets: Vec<(String, Target)>,
+impl NewBaseline {
+    fn targets_as_text(&self) -> String {
+        let Self { name, day, targets, .. } = self;
+        Baseline { name: name.clone(), day: *day, since: 0, targets: targets.clone() }.to_text()
+    }
 }
 
-fn set(config: &Path, args: &args::BaselineSet) -> Result<Exit, Failed> {
-    let opened = Opened::new(config, args.tenant.as_deref())?;
+fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailure> {
+    let selection = Selection::new(config, args.tenant.as_deref())?;
     let from_file = args.file.as_deref().map(read_targets).transpose()?;
-    let mut settings = Vec::new();
-    for (plan, tenant) in opened.tenants() {
-        let setting = match &from_file {
-            Some(targets) => Setting {
+
+    let mut baselines = Vec::new();
+    for (plan, tenant) in selection.tenants() {
+        let baseline = match &from_file {
+            Some(targets) => NewBaseline {
                 tenant: plan.name.clone(),
                 name: name_of(args),
                 day: None,
                 targets: targets.clone(),
             },
-            None => match of_day(&opened, plan, &tenant, args)? {
-                Some(setting) => setting,
+            None => match from_day(&selection, plan, &tenant, args)? {
+                Some(baseline) => baseline,
                 None => continue,
             },
         };
-        settings.push(setting);
+        baselines.push(baseline);
     }
-    if settings.is_empty() {
-        let message = "there is no such day of any of these tenants: no baseline was set";
-        return Err(Failed::new(Exit::Usage, message.to_owned()));
+    if baselines.is_empty() {
+        let message = "no baseline was set: no selected tenant has a stored day to derive it from";
+        return Err(CommandFailure::new(ExitCode::Usage, message));
     }
     if let (Some(targets), Some(file)) = (&from_file, &args.file) {
-        refuse_strangers(&opened, targets, file)?;
+        reject_unknown_controls(&selection, targets, file)?;
     }
-    let holder = super::holder_of(&opened.configuration.state_directory);
-    drop(opened);
+
+    // The checkpoint is closed before it is opened for writing.
+    let holder = lock_holder(&selection.configuration.state_directory);
+    drop(selection);
     match holder {
-        Some(holder) => through_daemon(super::socket_of(&holder)?, &settings)?,
-        None => alone(config, &settings)?,
+        Some(holder) => set_through_daemon(control_socket(&holder)?, &baselines)?,
+        None => set_without_daemon(config, &baselines)?,
     }
-    for Setting { tenant, name, targets, .. } in &settings {
+
+    for NewBaseline { tenant, name, targets, .. } in &baselines {
         let targets = count(targets.len() as u64, "target");
-        say(&format!("tenant {tenant}: baseline {name} with {targets}, from the next day on"));
+        print_message(&format!(
+            "tenant {tenant}: set baseline {name} with {targets}, effective from the next new day"
+        ));
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-/// A target of a control that no tenant has would never be missed.
-fn refuse_strangers(
-    opened: &Opened,
+/// Rejects a target for a control that no selected tenant has, because it could never be missed.
+fn reject_unknown_controls(
+    selection: &Selection,
     targets: &[(String, Target)],
     file: &Path,
-) -> Result<(), Failed> {
+) -> Result<(), CommandFailure> {
     let mut known = BTreeSet::new();
-    for (_, tenant) in opened.tenants() {
-        let Some(newest) = opened.checkpoint.newest_day(tenant.id)? else { continue };
-        let kept = opened.checkpoint.stored_days(tenant.id, newest)?;
+    for (_, tenant) in selection.tenants() {
+        let Some(newest) = selection.checkpoint.newest_day(tenant.id)? else { continue };
+        let kept = selection.checkpoint.ledger(tenant.id, newest)?;
         let controls = kept.values().flat_map(|day| &day.facts.controls);
         known.extend(controls.map(|control| control.name.to_string()));
     }
-    let strangers: Vec<String> = targets
+
+    let explain = |(name, _): &(String, Target)| {
+        let message = format!("`{}`: no tenant has a control `{name}`", file.display());
+        let distances = known.iter().map(|known| {
+            (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known)
+        });
+        match distances.min().filter(|(distance, _)| *distance <= 3) {
+            Some((_, similar)) => Explanation::new(message)
+                .with_hint(format!("check the name; the most similar control is `{similar}`")),
+            None => Explanation::new(message),
+        }
+    };
+    let explanations: Vec<Explanation> = targets
         .iter()
         .filter(|(name, _)| !known.is_empty() && !known.contains(name))
-        .map(|(name, _)| {
-            let near = known.iter().map(|known| {
-                (strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase()), known)
-            });
-            let near = near.min().filter(|(distance, _)| *distance <= 3);
-            let hint = near.map(|(_, near)| format!("; did you mean `{near}`?"));
-            format!("there is no control `{name}`{}", hint.unwrap_or_default())
-        })
+        .map(explain)
         .collect();
-    if strangers.is_empty() {
+    if explanations.is_empty() {
         return Ok(());
     }
-    let message = format!("{}: {}", file.display(), strangers.join("\n"));
-    Err(Failed::new(Exit::Usage, message))
+    Err(CommandFailure { code: ExitCode::Usage, explanations })
 }
 
+/// The name in the arguments, else that of the file without its extension.
 fn name_of(args: &args::BaselineSet) -> String {
     let stem = args.file.as_deref().and_then(Path::file_stem);
     let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
     args.name.clone().or(stem).unwrap_or_default()
 }
 
-fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, Failed> {
+fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, CommandFailure> {
     let text = fs_err::read_to_string(path)
-        .map_err(|error| Failed::new(Exit::Usage, error.to_string()))?;
+        .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
+    let file = path.display();
     let targets = Baseline::parse_targets(&text).map_err(|line| {
-        let file = path.display();
-        format!("{file}:{line}: a line is a control and its target, such as `AdminMFAV2 100%` or `AdminMFAV2 10`; each control once")
-    });
-    match targets {
-        Ok(targets) if targets.is_empty() => Err(format!("{}: no target in it", path.display())),
-        other => other,
+        let message =
+            format!("{file}:{line}: expected a control and its target, each control once");
+        let hint = "write lines such as `AdminMFAV2 100%` or `AdminMFAV2 10`";
+        CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint))
+    })?;
+    if targets.is_empty() {
+        let message = format!("`{file}` contains no targets");
+        return Err(CommandFailure::new(ExitCode::Usage, message));
     }
-    .map_err(|message| Failed::new(Exit::Usage, message))
+    Ok(targets)
 }
 
-/// A day's scores as targets: shares where the day has them, points where it has not.
-fn of_day(
-    opened: &Opened,
+/// The scores of a stored day as targets: percentages where the day has them, else points. `None` if
+/// the day is not stored.
+fn from_day(
+    selection: &Selection,
     plan: &TenantPlan,
     tenant: &Tenant,
     args: &args::BaselineSet,
-) -> Result<Option<Setting>, Failed> {
-    let first = args.day.unwrap_or_else(|| Day::of(crate::clock::now()).plus(-400));
-    let kept: BTreeMap<Day, KeptDay> = opened.checkpoint.stored_days(tenant.id, first)?;
+) -> Result<Option<NewBaseline>, CommandFailure> {
+    let first = args.day.unwrap_or_else(|| Day::of(clock::now()).plus(-SEARCHED_DAYS));
+    let kept: BTreeMap<Day, KeptDay> = selection.checkpoint.ledger(tenant.id, first)?;
     let found = match args.day {
         Some(day) => kept.get_key_value(&day),
         None => kept.last_key_value(),
     };
     let Some((day, kept)) = found else {
-        let wanted = args.day.map_or("any day".to_owned(), |day| day.to_string());
-        say(&format!("tenant {}: {wanted} is not in the checkpoint", plan.name));
+        let missing = match args.day {
+            Some(day) => format!("{day} is not in the checkpoint"),
+            None => "the checkpoint has no day".to_owned(),
+        };
+        print_message(&format!("tenant {}: {missing}", plan.name));
         return Ok(None);
     };
-    let target = |control: &crate::model::ControlFacts| {
+
+    let target = |control: &ControlFacts| {
         let target = control.percentage.map(Target::Percent).or(control.score.map(Target::Points));
         let pair = (control.name.to_string(), target?);
-        // A name that a line cannot carry has no target.
-        let read = Baseline::parse_targets(&format!("{} {}", pair.0, pair.1));
-        (read.as_deref() == Ok(std::slice::from_ref(&pair))).then_some(pair)
+        // A control is left out if its name cannot be written to a line and read again.
+        let parsed = Baseline::parse_targets(&format!("{} {}", pair.0, pair.1));
+        (parsed.as_deref() == Ok(std::slice::from_ref(&pair))).then_some(pair)
     };
-    Ok(Some(Setting {
+    Ok(Some(NewBaseline {
         tenant: plan.name.clone(),
         name: args.name.clone().unwrap_or_else(|| day.to_string()),
         day: Some(*day),
@@ -188,77 +225,71 @@ fn of_day(
     }))
 }
 
-impl Setting {
-    fn text(&self) -> String {
-        let Self { name, day, targets, .. } = self;
-        Baseline { name: name.clone(), day: *day, since: 0, targets: targets.clone() }.to_text()
-    }
-}
-
-fn through_daemon(socket: &Path, settings: &[Setting]) -> Result<(), Failed> {
-    for setting in settings {
+fn set_through_daemon(socket: &Path, baselines: &[NewBaseline]) -> Result<(), CommandFailure> {
+    for baseline in baselines {
         let request = Request::Baseline {
-            tenant: setting.tenant.clone(),
-            name: setting.name.clone(),
-            day: setting.day.map(Day::number),
-            targets: setting.text(),
+            tenant: baseline.tenant.clone(),
+            name: baseline.name.clone(),
+            day: baseline.day.map(Day::number),
+            targets: baseline.targets_as_text(),
         };
         match daemon::ask(socket, &request, |_| {})? {
             Event::Done { .. } => {}
-            Event::Error(message) => return Err(Failed::new(Exit::Usage, message)),
+            Event::Error(message) => return Err(CommandFailure::new(ExitCode::Usage, message)),
             _ => {
-                let message = "the daemon did not understand".to_owned();
-                return Err(Failed::new(Exit::Incomplete, message));
+                let message = "the daemon did not set the baseline";
+                return Err(CommandFailure::new(ExitCode::Incomplete, message));
             }
         }
     }
     Ok(())
 }
 
-fn alone(config: &Path, settings: &[Setting]) -> Result<(), Failed> {
-    let configuration = load(config)?;
+fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), CommandFailure> {
+    let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     block_on(async {
-        for setting in settings {
-            let day = setting.day.map(Day::number);
+        for baseline in baselines {
+            let NewBaseline { tenant, name, day, .. } = baseline;
             engine
-                .set_baseline(&setting.tenant, &setting.name, day, &setting.text())
-                .map_err(|message| Failed::new(Exit::Usage, message))?;
+                .set_baseline(tenant, name, day.map(Day::number), &baseline.targets_as_text())
+                .map_err(|message| CommandFailure::new(ExitCode::Usage, message))?;
         }
         Ok(())
     })?
 }
 
-fn show(config: &Path, args: &args::BaselineOf) -> Result<Exit, Failed> {
-    let opened = Opened::new(config, args.tenant.as_deref())?;
-    for (plan, tenant) in opened.tenants() {
-        let Some(baseline) = opened.in_force(&tenant)? else {
-            say(&format!("tenant {}: no baseline is set", plan.name));
+fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailure> {
+    let selection = Selection::new(config, args.tenant.as_deref())?;
+    for (plan, tenant) in selection.tenants() {
+        let Some(baseline) = selection.current_baseline(&tenant)? else {
+            print_message(&format!("tenant {}: no baseline is set", plan.name));
             continue;
         };
         let day = baseline.day.map(|day| format!(", from {day}")).unwrap_or_default();
         print(&format!("# tenant {}: baseline {}{day}\n", plan.name, baseline.name))?;
         print(&baseline.to_text())?;
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn diff(config: &Path, args: &args::BaselineDiff) -> Result<Exit, Failed> {
-    let opened = Opened::new(config, args.tenant.as_deref())?;
-    let last = Day::of(crate::clock::now());
-    // Only the newest day counts, however long ago it was.
-    let window = Window { first: last.plus(-400), last };
-    let mut reporter = Reporter::new(&opened.checkpoint);
+fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFailure> {
+    let selection = Selection::new(config, args.tenant.as_deref())?;
+    // The newest day is compared, even if it is not recent.
+    let last = Day::of(clock::now());
+    let window = Window { first: last.plus(-SEARCHED_DAYS), last };
+
+    let mut reporter = Reporter::new(&selection.checkpoint);
     let mut below = 0;
-    for (plan, tenant) in opened.tenants() {
+    for (plan, tenant) in selection.tenants() {
         let report = reporter.report(&tenant, plan, window, false)?;
         let (Some(baseline), Some((day, _))) = (&report.baseline, report.newest()) else {
-            say(&format!("tenant {}: no baseline is set", plan.name));
+            print_message(&format!("tenant {}: no baseline is set", plan.name));
             continue;
         };
         below += baseline.below.len();
-        say(&format!(
+        print_message(&format!(
             "tenant {}: {} of {} below baseline {} on {day}",
             plan.name,
             baseline.below.len(),
@@ -266,19 +297,19 @@ fn diff(config: &Path, args: &args::BaselineDiff) -> Result<Exit, Failed> {
             baseline.name
         ));
         for drift in &baseline.below {
-            print(&line(&plan.name, drift))?;
+            print(&drift_line(&plan.name, drift))?;
         }
     }
-    Ok(if args.exit_code && below > 0 { Exit::Incomplete } else { Exit::Done })
+    Ok(if args.exit_code && below > 0 { ExitCode::Incomplete } else { ExitCode::Done })
 }
 
-/// Tenant, control, target, and how far it is; divided by tabs, for programs.
-fn line(tenant: &str, drift: &Drift) -> String {
-    let is = match (drift.target.ends_with('%'), drift.percentage, drift.score) {
+/// Tenant, control, target, actual value and title, separated by tabs.
+fn drift_line(tenant: &str, drift: &Drift) -> String {
+    let actual = match (drift.target.ends_with('%'), drift.percentage, drift.score) {
         (true, Some(percentage), _) => format!("{percentage}%"),
         (_, _, Some(score)) => score.to_string(),
         _ => "unknown".to_owned(),
     };
     let title: String = drift.title.chars().filter(|c| !c.is_control()).collect();
-    format!("{tenant}\t{}\t{}\t{is}\t{title}\n", drift.control, drift.target)
+    format!("{tenant}\t{}\t{}\t{actual}\t{title}\n", drift.control, drift.target)
 }

@@ -1,8 +1,13 @@
-//! `check`: everything that can be found out without asking anybody; with `--online`, the rest.
+//! `check`: validates everything that can be validated without a connection; with `--online`, also
+//! signs in to Microsoft and contacts the receivers. It changes nothing, except that it converts a
+//! checkpoint of an older release.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
-use super::{Exit, Failed, args, count, print, say};
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, count, load_with_secrets, online,
+    print, print_message,
+};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError},
     config::{Configuration, SinkPlan},
@@ -11,11 +16,12 @@ use crate::{
     source::Clients,
 };
 
-pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
-    let configuration = super::load(config)?;
-    check_state(&configuration)?;
-    // Certificates that are named must be there.
+pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
+    check_state_directory(&configuration)?;
+    // Building the clients reads the certificate files that the configuration names.
     let clients = Arc::new(Clients::new(&configuration.reach)?);
+
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
     print(&format!(
         "{} is valid: {}, {}\n",
@@ -23,32 +29,38 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
         count(tenants, "tenant"),
         count(sinks, "sink")
     ))?;
-    print(&said_of_sinks(&configuration, &clients)?)?;
+    print(&estimates(&configuration, &clients)?)?;
     if !args.online {
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     }
+
     if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
-        // A refresh token is replaced at each use.
-        super::act_as_owner(&configuration.state_directory)?;
+        // A sign-in replaces the refresh token in the state directory.
+        act_as_owner(&configuration.state_directory)?;
     }
-    let tenants = super::online::check_online(&configuration)?;
-    let sinks = super::online::try_sinks(&configuration)?;
-    Ok(if tenants == Exit::Done { sinks } else { tenants })
+    let tenants = online::check_tenants(&configuration)?;
+    let sinks = online::check_receivers(&configuration)?;
+    Ok(if tenants == ExitCode::Done { sinks } else { tenants })
 }
 
-/// What will be sent to sinks that are new or behind, a line each; and which would be missed.
-fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Result<String, Failed> {
+/// One line per sink that is new or has a backlog, with the amount of data that it will receive.
+/// Fails if a sink with a backlog is no longer configured.
+fn estimates(
+    configuration: &Configuration,
+    clients: &Arc<Clients>,
+) -> Result<String, CommandFailure> {
     let directory = &configuration.state_directory;
-    let mut said = String::new();
+    let mut lines = String::new();
     if !directory.join("checkpoint.db").exists() {
-        return Ok(said);
+        return Ok(lines);
     }
     let checkpoint = match Checkpoint::open_read_only(directory) {
         Ok(checkpoint) => checkpoint,
-        // It is brought up to date by whoever opens it next, and can be looked at then.
-        Err(CheckpointError::Older(_)) => return Ok(said),
+        // The next process that opens it for writing converts it; until then nothing is estimated.
+        Err(CheckpointError::Older(_)) => return Ok(lines),
         Err(error) => return Err(error.into()),
     };
+
     for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
         let tenants: Vec<Tenant> = configuration
             .tenants
@@ -56,20 +68,21 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
             .filter(|tenant| plan.tenants.matches(tenant))
             .filter_map(|tenant| daemon::known(tenant, &checkpoint))
             .collect();
-        let renamed = plan.renamed_from.is_some();
         let Estimate { days, records, bytes, is_new } =
             daemon::estimate(&checkpoint, plan, &tenants, clients)?;
-        if days > 0 && !(renamed && is_new) {
-            let what = if is_new { "is new: it will be" } else { "will be" };
-            let megabytes = super::as_megabytes(bytes);
+        // A renamed sink is not new: it continues from the cursors of its old name.
+        if days > 0 && !(plan.renamed_from.is_some() && is_new) {
+            let what = if is_new { "is new and will receive" } else { "will receive" };
+            let megabytes = as_megabytes(bytes);
             let _ = writeln!(
-                said,
-                "sink {} {what} sent {}, about {records} records and {megabytes:.1} MB",
+                lines,
+                "sink {} {what} {}, about {records} records and {megabytes:.1} MB",
                 plan.name,
                 count(days, "day"),
             );
         }
     }
+
     for known in checkpoint.status()?.sinks {
         let is_named = |plan: &SinkPlan| {
             plan.name == known.name || plan.renamed_from.as_ref() == Some(&known.name)
@@ -79,31 +92,35 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
             return Err(dropped.into());
         }
     }
-    Ok(said)
+
+    Ok(lines)
 }
 
-/// The state directory can be used: by us, or by the daemon that uses it now.
-fn check_state(configuration: &Configuration) -> Result<(), Failed> {
+/// Checks that the state directory can be used: by this process, or by the daemon that uses it now.
+fn check_state_directory(configuration: &Configuration) -> Result<(), CommandFailure> {
     let directory = &configuration.state_directory;
     if let Some(holder) = Checkpoint::holder(directory) {
-        say(&format!("the checkpoint is in use by process {}", holder.pid));
-        Checkpoint::open_read_only(directory)?;
-    } else if directory.join("checkpoint.db").exists() {
-        super::act_as_owner(directory)?;
+        print_message(&format!("the checkpoint is in use by process {}", holder.pid));
+        Checkpoint::inspect(directory)?;
+        return Ok(());
+    }
+    if directory.join("checkpoint.db").exists() {
+        act_as_owner(directory)?;
         Checkpoint::open(directory)?;
-    } else {
-        // Nothing is made by looking: the nearest directory that exists must let us write.
-        let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
-        let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
-        if !nearest.is_dir() || !writable {
-            let why = if nearest.is_dir() { "cannot be written to" } else { "is no directory" };
-            let message = format!(
-                "the state directory `{}` cannot be used: `{}` {why}",
-                directory.display(),
-                nearest.display()
-            );
-            return Err(Failed::new(Exit::Unusable, message));
-        }
+        return Ok(());
+    }
+
+    // The directory is not created: the nearest existing ancestor must allow its creation.
+    let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
+    if !nearest.is_dir() || !writable {
+        let why = if nearest.is_dir() { "is not writable" } else { "is not a directory" };
+        let message = format!(
+            "cannot use the state directory `{}`: `{}` {why}",
+            directory.display(),
+            nearest.display()
+        );
+        return Err(CommandFailure::new(ExitCode::Unusable, message));
     }
     Ok(())
 }

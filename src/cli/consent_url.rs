@@ -1,47 +1,49 @@
-//! `consent-url`: the link by which an administrator grants what the app needs.
+//! `consent-url`: prints the link with which an administrator grants the permission that the
+//! application needs.
 
 use std::path::Path;
 
 use url::Url;
 
-use super::{Exit, Failed, args, print};
-use crate::error::Explanation;
-use crate::{config::Configuration, source::Access};
+use super::{CommandFailure, ExitCode, args, print, print_explanation, unknown_tenant};
+use crate::{
+    config::{Configuration, TenantPlan},
+    error::Explanation,
+    source::Access,
+};
 
-pub(super) fn consent_url(config: &Path, args: &args::ConsentUrl) -> Result<Exit, Failed> {
+/// The ID of `SecurityEvents.Read.All` as an application permission (app role) of Microsoft Graph.
+const APP_ROLE: &str = "bf394140-e372-4bf9-a898-299cfc7564e5";
+
+pub(super) fn consent_url(
+    config: &Path,
+    args: &args::ConsentUrl,
+) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
-    let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
-    let tenants: Vec<_> = configuration.tenants.iter().filter(|t| wanted(&t.name)).collect();
+    let is_selected = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
+    let tenants: Vec<_> = configuration.tenants.iter().filter(|t| is_selected(&t.name)).collect();
     if tenants.is_empty() {
-        return Err(super::no_tenant(&configuration, args.tenant.as_deref().unwrap_or_default()));
+        let name = args.tenant.as_deref().unwrap_or_default();
+        return Err(unknown_tenant(&configuration, name));
     }
-    let mut exit = Exit::Done;
+
+    let mut exit = ExitCode::Done;
     for tenant in &tenants {
-        let line = match link(&tenant.access) {
-            Some(link) if tenants.len() == 1 => format!("{link}\n"),
-            Some(link) => format!("{}\t{link}\n", tenant.name),
+        match link(&tenant.access) {
+            Some(link) if tenants.len() == 1 => print(&format!("{link}\n"))?,
+            Some(link) => print(&format!("{}\t{link}\n", tenant.name))?,
             None => {
-                super::say_explained(&Explanation::new(format!(
-                    "tenant {}: a managed identity is granted its permission by an app role assignment, not by consent",
-                    tenant.name
-                )).with_hint(format!(
-                    "run `az rest --method post --url {}v1.0/servicePrincipals/IDENTITY_OBJECT_ID/appRoleAssignments --body '{{\"principalId\":\"IDENTITY_OBJECT_ID\",\"resourceId\":\"GRAPH_OBJECT_ID\",\"appRoleId\":\"{ROLE}\"}}'`",
-                    tenant.access.cloud.graph_url
-                )));
-                exit = Exit::Usage;
-                continue;
+                print_explanation(&no_consent_page(tenant));
+                exit = ExitCode::Usage;
             }
-        };
-        print(&line)?;
+        }
     }
     Ok(exit)
 }
 
-/// SecurityEvents.Read.All as an application permission.
-const ROLE: &str = "bf394140-e372-4bf9-a898-299cfc7564e5";
-
-/// The consent page of an app in a tenant; `None` where no app is configured that one could
-/// consent to.
+/// The admin consent page of an application in a tenant; `None` if the credential has no client ID,
+/// as a managed identity does not. The page is described in
+/// <https://learn.microsoft.com/entra/identity-platform/v2-admin-consent>.
 fn link(access: &Access) -> Option<Url> {
     let client_id = access.credential.client_id()?;
     let mut url = access.cloud.login_url.clone();
@@ -50,4 +52,16 @@ fn link(access: &Access) -> Option<Url> {
         .append_pair("client_id", client_id)
         .append_pair("redirect_uri", "http://localhost");
     Some(url)
+}
+
+fn no_consent_page(tenant: &TenantPlan) -> Explanation {
+    let message = format!(
+        "tenant {}: a managed identity is granted its permission by an app role assignment, not by consent",
+        tenant.name
+    );
+    let hint = format!(
+        "run `az rest --method post --url {}v1.0/servicePrincipals/IDENTITY_OBJECT_ID/appRoleAssignments --body '{{\"principalId\":\"IDENTITY_OBJECT_ID\",\"resourceId\":\"GRAPH_OBJECT_ID\",\"appRoleId\":\"{APP_ROLE}\"}}'`",
+        tenant.access.cloud.graph_url
+    );
+    Explanation::new(message).with_hint(hint)
 }

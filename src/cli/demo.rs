@@ -1,4 +1,7 @@
-//! `demo`: the whole way from API to SIEM against a simulated tenant, and nothing left behind.
+//! `demo`: runs the whole pipeline against a simulated tenant, prints what a SIEM receives, and writes
+//! a report. It needs no account and no configuration, and removes everything except the report.
+//! With `--serve`, it only serves the simulated tenant, for tests and for a configuration of the
+//! operator's own.
 
 use std::{
     fmt::Write as _,
@@ -7,7 +10,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Exit, Failed, args, block_on, count, print, say};
+use super::{
+    CommandFailure, ExitCode, args, block_on, count, once::print_report, print, print_message,
+};
 use crate::{
     clock,
     config::Configuration,
@@ -17,87 +22,94 @@ use crate::{
     source::simulated::{Simulation, start},
 };
 
-/// A directory that goes when its value does.
-struct Scratch(PathBuf);
+/// A temporary directory that is removed when the value is dropped.
+struct ScratchDirectory(PathBuf);
 
-impl Scratch {
+impl ScratchDirectory {
     fn new() -> std::io::Result<Self> {
         let path = std::env::temp_dir()
             .join(format!("secure-score-forwarder-demo-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir(&path)?;
+        fs_err::create_dir(&path)?;
         Ok(Self(path))
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDirectory {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = fs_err::remove_dir_all(&self.0);
     }
 }
 
-pub(super) fn demo(args: &args::Demo) -> Result<Exit, Failed> {
+pub(super) fn demo(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     if args.serve {
         return serve(args);
     }
-    let scratch = Scratch::new()?;
-    block_on(show(&scratch.0, args))?
+    let scratch = ScratchDirectory::new()?;
+    block_on(demonstrate(&scratch.0, args))?
 }
 
-/// Keeps the simulated tenant up until interrupted.
-fn serve(args: &args::Demo) -> Result<Exit, Failed> {
+/// Serves the simulated tenant until it is interrupted. The first line of standard output is a JSON
+/// object with its URLs, IDs and secret.
+fn serve(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     let port = args.port;
     let mut simulation =
         Simulation { today: args.today, latency: args.latency, ..Simulation::contoso() }
             .with_tenants(args.tenants);
-    // For those who have to know it before the start; a new one each time otherwise.
+    // The secret is random, unless the caller must configure it before the start.
     if let Ok(secret) = std::env::var("SECURE_SCORE_DEMO_SECRET") {
         simulation.client_secret = secret;
     }
+
     let served = block_on(async {
         let (address, serving) = start(simulation.clone(), port).await?;
-        let shown = serde_json::json!({
+        let description = serde_json::json!({
             "login_url": format!("http://{address}"), "graph_url": format!("http://{address}"), "tenant": simulation.tenants[0],
             "more_tenants": simulation.tenants[1..],
             "domain": simulation.domain, "client_id": simulation.client_id, "client_secret": simulation.client_secret,
         });
-        print(&format!("{shown}\n"))?;
-        say("the simulated tenant is up; interrupt to end it");
-        serving.await.map_err(Failed::from)
+        print(&format!("{description}\n"))?;
+        print_message("serving the simulated tenant; press Ctrl-C to stop");
+        serving.await.map_err(CommandFailure::from)
     });
+
     match served {
-        Err(failed) if failed.exit == Exit::Interrupted => Ok(Exit::Done),
-        Err(failed) => Err(failed),
-        Ok(result) => result.map(|()| Exit::Done),
+        Err(failure) if failure.code == ExitCode::Interrupted => Ok(ExitCode::Done),
+        Err(failure) => Err(failure),
+        Ok(result) => result.map(|()| ExitCode::Done),
     }
 }
 
-async fn show(scratch: &Path, args: &args::Demo) -> Result<Exit, Failed> {
+async fn demonstrate(scratch: &Path, args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     let simulation = Simulation::contoso();
     let (address, serving) = start(simulation.clone(), 0).await?;
     let serving = tokio::spawn(serving);
     let configuration =
         configuration(scratch, &simulation, &format!("http://{address}"), args.days)?;
-    let began = began();
+
+    // The second round shows that a poll without new days delivers nothing.
+    let started = started();
     let engine = Engine::build(configuration)?;
     let first = once(&engine).await;
-    let took = began.elapsed();
+    let elapsed = started.elapsed();
     let second = once(&engine).await;
     serving.abort();
     if !first.is_complete() || !second.is_complete() {
-        super::once::say_report(&first);
-        super::once::say_report(&second);
-        return Ok(Exit::Incomplete);
+        print_report(&first);
+        print_report(&second);
+        return Ok(ExitCode::Incomplete);
     }
-    print(&story(scratch, &engine, &first, &second, took.as_secs_f64())?)?;
-    print(&ending(&engine, &args.report)?)?;
-    Ok(Exit::Done)
+
+    print(&sample_records(scratch)?)?;
+    print(&figures(scratch, &engine, &first, &second, elapsed.as_secs_f64())?)?;
+    print(&important_changes(&engine, &args.report)?)?;
+    Ok(ExitCode::Done)
 }
 
-/// What changed, and the report that tells the rest.
-fn ending(engine: &Engine, file: &Path) -> Result<String, Failed> {
+/// The most important changes of each tenant. Writes the report, too.
+fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, CommandFailure> {
     let last = Day::of(clock::now());
     let window = Window { first: last.plus(-364), last };
-    let mut out = String::from("\nThe three changes that matter most\n\n");
+    let mut out = String::from("\nThe three most important changes:\n\n");
     for state in &engine.tenants {
         let Some(tenant) = state.known() else { continue };
         let report =
@@ -106,39 +118,40 @@ fn ending(engine: &Engine, file: &Path) -> Result<String, Failed> {
             let severity = change.severity.as_str();
             let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);
         }
+
         let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
-        let page = report.write(Format::Html, &made);
-        let written = fs_err::write(file, page);
-        let _ = match written {
+        let _ = match fs_err::write(report_file, report.write(Format::Html, &made)) {
             Ok(()) => {
-                writeln!(out, "\nThe whole report, to be opened in a browser: {}", file.display())
+                writeln!(out, "\nOpen the full report in a browser: {}", report_file.display())
             }
-            Err(error) => {
-                writeln!(out, "\nThe report was not written ({error}); name a place with --report")
-            }
+            Err(error) => writeln!(
+                out,
+                "\nThe report could not be written: {error}\n  hint: pass --report with another path"
+            ),
         };
     }
+
     let _ = writeln!(
         out,
-        "Nothing else is left behind. Next: write a configuration for your own tenant (see the README)."
+        "All other files of the demo have been removed.\nNext step: run `secure-score-forwarder init` to configure your own tenant."
     );
     Ok(out)
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long it took is shown to people")]
-fn began() -> Instant {
+#[expect(clippy::disallowed_methods, reason = "the elapsed time is shown to the user")]
+fn started() -> Instant {
     Instant::now()
 }
 
-/// The same configuration that an operator would write, against the simulated cloud.
+/// A configuration as an operator would write it, but for the URLs of the simulated tenant.
 fn configuration(
     scratch: &Path,
     simulation: &Simulation,
     url: &str,
     days: i32,
-) -> Result<Configuration, Failed> {
+) -> Result<Configuration, CommandFailure> {
     let directory = scratch.display();
-    std::fs::write(scratch.join("secret"), &simulation.client_secret)?;
+    fs_err::write(scratch.join("secret"), &simulation.client_secret)?;
     let text = format!(
         r#"
         [state]
@@ -170,55 +183,59 @@ fn configuration(
         id = simulation.tenants[0],
         client_id = simulation.client_id,
     );
-    Ok(Configuration::parse("the demo's configuration", &text)?)
+    Ok(Configuration::parse("demo.toml", &text)?)
 }
 
-/// What the SIEM would have seen, and the numbers.
-fn story(
+/// One control, the summary of its day, and the same control in the canonical JSON.
+fn sample_records(scratch: &Path) -> Result<String, CommandFailure> {
+    let cef = fs_err::read_to_string(scratch.join("records.cef"))?;
+    let json = fs_err::read_to_string(scratch.join("records.jsonl"))?;
+    let last = |text: &str, pattern: &str| {
+        text.lines().rev().find(|line| line.contains(pattern)).unwrap_or_default().to_owned()
+    };
+
+    let control = last(&cef, "|ControlSnapshot|");
+    let summary = last(&cef, "|TenantScore|");
+    let canonical = last(&json, "\"kind\":\"control\"");
+    Ok(format!(
+        "Records as a SIEM receives them, in CEF: a control of the newest day, and the summary of the tenant\n\n  {control}\n\n  {summary}\n\n\
+         The same control in the canonical JSON\n\n  {canonical}\n\n"
+    ))
+}
+
+/// What was read, delivered and stored, and how the score developed.
+fn figures(
     scratch: &Path,
     engine: &Arc<Engine>,
     first: &OnceReport,
     second: &OnceReport,
     seconds: f64,
-) -> Result<String, Failed> {
-    let cef = std::fs::read_to_string(scratch.join("records.cef"))?;
-    let json = std::fs::read_to_string(scratch.join("records.jsonl"))?;
-    let mut out = String::from(
-        "What a SIEM sees, as CEF: a control of the newest day, and the tenant's total\n\n",
-    );
-    let last = |text: &str, mark: &str| {
-        text.lines().rev().find(|line| line.contains(mark)).unwrap_or_default().to_owned()
-    };
-    for class in ["|ControlSnapshot|", "|TenantScore|"] {
-        let _ = writeln!(out, "  {}\n", last(&cef, class));
-    }
-    let _ = writeln!(
-        out,
-        "The same control as canonical JSON\n\n  {}\n",
-        last(&json, "\"kind\":\"control\"")
-    );
-    let _ = writeln!(out, "In numbers\n");
+) -> Result<String, CommandFailure> {
+    let mut out = String::from("Figures\n\n");
     for (name, poll) in &first.polls {
-        let poll = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
-        let newest = poll.1.map(|day| day.to_string()).unwrap_or_default();
-        let _ =
-            writeln!(out, "  tenant {name}: {} read, newest {newest}", count(poll.0 as u64, "day"));
+        let (days, newest) = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
+        let newest = newest.map(|day| day.to_string()).unwrap_or_default();
+        let days = count(days as u64, "day");
+        let _ = writeln!(out, "  tenant {name}: {days} read, newest {newest}");
     }
     for (name, delivered, _) in &first.sinks {
         let _ = writeln!(out, "  sink {name}: {} delivered", count(*delivered, "record"));
     }
+
     let status = engine.checkpoint.status()?;
-    let _ = writeln!(out, "  from the first request to the last receipt: {seconds:.2} s");
+    let _ = writeln!(out, "  from the first request to the last acknowledgement: {seconds:.2} s");
     let _ = writeln!(out, "  checkpoint: {} kB", status.size / 1_000);
-    for line in score_lines(&json) {
+    for line in score_lines(&fs_err::read_to_string(scratch.join("records.jsonl"))?) {
         let _ = writeln!(out, "  {line}");
     }
-    let again: u64 = second.sinks.iter().map(|(_, delivered, _)| delivered).sum();
-    let _ = writeln!(out, "  asked again: nothing new, {} delivered", count(again, "record"));
+
+    let delivered: u64 = second.sinks.iter().map(|(_, delivered, _)| delivered).sum();
+    let delivered = count(delivered, "record");
+    let _ = writeln!(out, "  second poll: no new days, {delivered} delivered");
     Ok(out)
 }
 
-/// How the score went, from the summaries.
+/// The first, the lowest and the last score, from the summaries in the canonical JSON.
 fn score_lines(json: &str) -> Vec<String> {
     let summaries = json.lines().filter(|line| line.contains("\"kind\":\"summary\""));
     let score = |line: &str| -> Option<(String, f64, f64)> {
@@ -227,10 +244,12 @@ fn score_lines(json: &str) -> Vec<String> {
         Some((day, record["score"]["current"].as_f64()?, record["score"]["max"].as_f64()?))
     };
     let scores: Vec<(String, f64, f64)> = summaries.filter_map(score).collect();
-    let line = |word: &str, (day, current, max): &(String, f64, f64)| {
-        format!("{word} {day}: {current} of {max} points")
+
+    let line = |label: &str, (day, current, max): &(String, f64, f64)| {
+        format!("{label} {day}: {current} of {max} points")
     };
     let lowest = scores.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    let ends = [("score on", scores.first()), ("lowest on", lowest), ("score on", scores.last())];
-    ends.into_iter().filter_map(|(word, score)| Some(line(word, score?))).collect()
+    let labeled =
+        [("score on", scores.first()), ("lowest score on", lowest), ("score on", scores.last())];
+    labeled.into_iter().filter_map(|(label, score)| Some(line(label, score?))).collect()
 }

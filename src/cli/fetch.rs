@@ -1,10 +1,14 @@
-//! `fetch`: days straight from the API, on the screen or into a pipe.
+//! `fetch`: prints days directly from the API. It opens no checkpoint and no sink, and its records
+//! compare a day with nothing, so it never prints changes.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
-use super::{Exit, Failed, args, args::Output, block_on, print, say};
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, args::Output, backfill::progress_bar, block_on,
+    load_with_secrets, print, print_message, unknown_tenant,
+};
 use crate::{
     clock,
     config::Configuration,
@@ -12,36 +16,40 @@ use crate::{
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
-    model::{Body, Day, Record, SnapshotRef},
+    ledger,
+    model::{Body, Day, Number, Record, SnapshotRef},
     source::{Clients, SourceError},
     wire,
 };
 
-pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
-    let configuration = super::load(config)?;
+pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
     if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
-        // A refresh token is replaced at each use.
-        super::act_as_owner(&configuration.state_directory)?;
+        // A sign-in replaces the refresh token in the state directory.
+        act_as_owner(&configuration.state_directory)?;
     }
-    let wanted = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
-    if !configuration.tenants.iter().any(|tenant| wanted(&tenant.name)) {
-        return Err(super::no_tenant(&configuration, args.tenant.as_deref().unwrap_or_default()));
+    let is_selected = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
+    if !configuration.tenants.iter().any(|tenant| is_selected(&tenant.name)) {
+        let name = args.tenant.as_deref().unwrap_or_default();
+        return Err(unknown_tenant(&configuration, name));
     }
-    let mut printer = Printer::new(args.output);
-    let mut exit = Exit::Done;
+
     let fetched = block_on(fetch_all(&configuration, args))??;
+
+    let mut printer = Printer::new(args.output);
+    let mut exit = ExitCode::Done;
     for (name, result) in fetched {
         match result {
             Ok(fetched) => {
                 if let Some(warning) = &fetched.warning {
-                    say(&format!("tenant {name}: part of the answer is missing: {warning}"));
-                    exit = Exit::Incomplete;
+                    print_message(&format!("tenant {name}: the response is partial: {warning}"));
+                    exit = ExitCode::Incomplete;
                 }
-                printer.tenant(&fetched)?;
+                printer.add_tenant(&fetched)?;
             }
             Err(error) => {
-                say(&format!("tenant {name}: {}", chain(&error)));
-                exit = Exit::Incomplete;
+                print_message(&format!("tenant {name}: {}", chain(&error)));
+                exit = ExitCode::Incomplete;
             }
         }
     }
@@ -49,6 +57,7 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
     Ok(exit)
 }
 
+/// Reads the selected tenants one after another; the results have the order of the configuration.
 async fn fetch_all(
     configuration: &Configuration,
     args: &args::Fetch,
@@ -58,22 +67,20 @@ async fn fetch_all(
         .iter()
         .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
         .collect();
-    let bar = super::backfill::progress(plans.len() as u64);
+    let bar = progress_bar(plans.len() as u64);
     let clients = Arc::new(Clients::new(&configuration.reach)?);
+
     let mut results = Vec::new();
     for plan in plans {
-        let today = Day::of(clock::now());
-        results.push((
-            plan.name.clone(),
-            fetch_tenant(&clients, plan, today.plus(1 - args.days)).await,
-        ));
+        let first = Day::of(clock::now()).plus(1 - args.days);
+        results.push((plan.name.clone(), fetch_tenant(&clients, plan, first).await));
         bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(results)
 }
 
-/// Gathers what is to be printed.
+/// Builds the output of all tenants in the selected format.
 struct Printer {
     output: Output,
     text: String,
@@ -82,6 +89,7 @@ struct Printer {
     table: Table,
 }
 
+/// The columns of the CSV output. A table leaves out the last one, whose texts are long.
 const COLUMNS: [&str; 10] =
     ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
 
@@ -93,6 +101,7 @@ impl Printer {
             .load_style(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(&COLUMNS[..9]);
+
         let mut text = String::new();
         match output {
             Output::Csv => text = COLUMNS.join(",") + "\n",
@@ -102,26 +111,29 @@ impl Printer {
         Self { output, text, rows: 0, json: Formatter::new(FormatName::Json, options), table }
     }
 
-    fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
-        for seen in &fetched.days {
-            let body = seen.body.decompress()?;
+    /// Adds all days of a tenant. Fails if a body cannot be decoded.
+    fn add_tenant(&mut self, fetched: &Fetched) -> Result<(), CommandFailure> {
+        for day in &fetched.days {
+            let body = day.body.text()?;
             if self.output == Output::Raw {
                 self.text += &body.replace(['\n', '\r'], " ");
                 self.text.push('\n');
                 continue;
             }
+
             let snapshot = wire::snapshot(&body)
-                .map_err(|error| Failed::new(Exit::Incomplete, chain(&error)))?;
+                .map_err(|error| CommandFailure::new(ExitCode::Incomplete, chain(&error)))?;
             let at = SnapshotRef {
-                id: seen.snapshot_id.clone(),
-                day: seen.facts.day,
+                id: day.snapshot_id.clone(),
+                day: day.facts.day,
                 revision: 1,
                 seq: 0,
                 late: false,
-                backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::WINDOW),
+                backfilled: day.facts.day < fetched.today.plus(1 - ledger::WINDOW),
                 partial: false,
                 imported: false,
             };
+
             let (observed_time, observed_ms) =
                 (fetched.observed.to_string(), fetched.observed.as_millisecond());
             let entry = Entry {
@@ -135,16 +147,17 @@ impl Printer {
                 rules: Rules::none(),
                 replayed: false,
             };
+
             let selection = Selection::all();
             let records = Records::new(&entry, &snapshot, &selection);
             (0..records.end())
-                .filter_map(|place| records.at(place))
-                .for_each(|record| self.record(&record));
+                .filter_map(|record_index| records.at(record_index))
+                .for_each(|record| self.add_record(&record));
         }
         Ok(())
     }
 
-    fn record(&mut self, record: &Record<'_>) {
+    fn add_record(&mut self, record: &Record<'_>) {
         match self.output {
             Output::Json | Output::Jsonl => {
                 let mut line = Vec::new();
@@ -160,12 +173,12 @@ impl Printer {
                     self.text.push('\n');
                 }
             }
-            _ => self.row(record),
+            _ => self.add_row(record),
         }
         self.rows += 1;
     }
 
-    fn row(&mut self, record: &Record<'_>) {
+    fn add_row(&mut self, record: &Record<'_>) {
         let cells = cells(record);
         if self.output == Output::Csv {
             let mut row = Vec::new();
@@ -194,10 +207,12 @@ impl Printer {
     }
 }
 
+/// The values of [`COLUMNS`]; empty where a record has none.
 fn cells(record: &Record<'_>) -> [String; 10] {
-    let number = |n: Option<crate::model::Number>| n.map(|n| n.to_string()).unwrap_or_default();
+    let number = |n: Option<Number>| n.map(|n| n.to_string()).unwrap_or_default();
     let text = |t: Option<&str>| t.map(|t| plain(t).into_owned()).unwrap_or_default();
     let (tenant, day) = (record.tenant.name.clone(), record.snapshot.day.to_string());
+
     match &record.body {
         Body::Control(c) => [
             tenant,
@@ -226,7 +241,7 @@ fn cells(record: &Record<'_>) -> [String; 10] {
                 String::new(),
             ]
         }
-        // `fetch` looks at days alone, and nothing has changed or been noticed without others.
+        // Without a comparison and a history, an entry has no such records.
         Body::Change(_) | Body::Quality(_) => Default::default(),
     }
 }

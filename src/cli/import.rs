@@ -1,8 +1,13 @@
-//! `import`: saved answers of either API become history.
+//! `import`: adds the days of saved responses of either API to the checkpoint. An import never changes
+//! a day that is already stored. While a daemon is running, it receives the snapshots over its
+//! control socket.
 
 use std::{collections::BTreeMap, path::Path};
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, say, say_explained};
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count, lock_holder,
+    print_explanation, print_message,
+};
 use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, TenantName},
@@ -12,55 +17,65 @@ use crate::{
     wire,
 };
 
-/// Bytes of snapshots that go to a daemon at a time.
-const PART: usize = 8 << 20;
+/// The size of the snapshots in one request to the daemon, in bytes.
+const MAX_PART_BYTES: usize = 8 << 20;
 
-/// The snapshots of one tenant, oldest first.
-type Found = BTreeMap<String, Vec<(Day, String)>>;
+/// The days and snapshots in the files, by the GUID of the tenant, in the order of the files.
+type SnapshotsByGuid = BTreeMap<String, Vec<(Day, String)>>;
 
-pub(super) fn import(config: &Path, args: &args::Import) -> Result<Exit, Failed> {
-    // No secret is needed for it: beside a daemon none may be at hand.
+/// The number of snapshots that were imported and that were rejected.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    imported: usize,
+    rejected: usize,
+}
+
+pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, CommandFailure> {
+    // An import needs no secret, and the caller may not have access to those of the daemon.
     let configuration = Configuration::load(config)?;
-    let mut found = Found::new();
+    let mut found = SnapshotsByGuid::new();
     let mut skipped = 0;
     for file in &args.files {
         skipped += read(file, &mut found)?;
     }
     if skipped > 0 {
-        say(&format!("{} are no snapshots of a day, and are left out", count(skipped, "item")));
+        let items = count(skipped, "item");
+        print_message(&format!("skipped {items} that are not snapshots of a tenant and a day"));
     }
-    let known = by_name(&configuration, &found)?;
-    let holder = super::holder_of(&configuration.state_directory);
-    let exit = match holder {
-        Some(holder) => through_daemon(&holder, &known)?,
-        None => alone(configuration, &known)?,
+
+    let tenants = by_configured_name(&configuration, &found)?;
+    let exit = match lock_holder(&configuration.state_directory) {
+        Some(holder) => import_through_daemon(&holder, &tenants)?,
+        None => import_without_daemon(configuration, &tenants)?,
     };
-    Ok(if skipped > 0 { Exit::Incomplete } else { exit })
+    Ok(if skipped > 0 { ExitCode::Incomplete } else { exit })
 }
 
-/// Reads a file; gives how many items were no snapshots of a tenant and a day.
-fn read(file: &Path, found: &mut Found) -> Result<u64, Failed> {
-    let reject =
-        |reason: String| Failed::new(Exit::Usage, format!("`{}`: {reason}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let explanation = Explanation::new(format!("`{}`: {error}", file.display()));
-        Failed::new(
-            Exit::Usage,
-            if denied {
-                explanation.with_hint("make it readable for the owner of the state directory, who reads it while no daemon is running")
-            } else {
-                explanation
-            },
-        )
+/// Adds the snapshots in a file. Returns the number of items that are not snapshots of a tenant and a
+/// day.
+fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure> {
+    let text = fs_err::read_to_string(file).map_err(|error| {
+        let explanation = Explanation::new(error.to_string());
+        let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
+            explanation.with_hint(
+                "make the file readable for the owner of the state directory, as which the command runs without a daemon",
+            )
+        } else {
+            explanation
+        };
+        CommandFailure::new(ExitCode::Usage, explanation)
     })?;
-    let text = text.trim_start_matches('\u{feff}');
+
+    let items = wire::saved(text.trim_start_matches('\u{feff}')).map_err(|error| {
+        let message = format!("cannot read `{}`: {}", file.display(), chain(&error));
+        CommandFailure::new(ExitCode::Usage, message)
+    })?;
     let mut skipped = 0;
-    for item in wire::saved(text).map_err(|error| reject(chain(&error)))? {
+    for item in items {
         let snapshot = wire::snapshot(item).ok();
-        let named =
+        let key =
             snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));
-        match named {
+        match key {
             Some((tenant, day)) => {
                 found.entry(tenant.to_string()).or_default().push((day, item.to_owned()));
             }
@@ -70,17 +85,19 @@ fn read(file: &Path, found: &mut Found) -> Result<u64, Failed> {
     Ok(skipped)
 }
 
-/// The configured tenants that something was found of, by name.
-fn by_name(
+/// The snapshots by the configured name of their tenant, oldest first. Fails if a tenant is not
+/// configured.
+fn by_configured_name(
     configuration: &Configuration,
-    found: &Found,
-) -> Result<Vec<(String, Vec<String>)>, Failed> {
-    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
+    found: &SnapshotsByGuid,
+) -> Result<Vec<(String, Vec<String>)>, CommandFailure> {
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory).ok();
     let guid = |id: &TenantName| match id {
         TenantName::Guid(id) => Some(*id),
         TenantName::Domain(domain) => checkpoint.as_ref()?.tenant_of_domain(domain).ok().flatten(),
     };
-    let mut known = Vec::new();
+
+    let mut tenants = Vec::new();
     for (tenant, items) in found {
         let plan = configuration
             .tenants
@@ -88,77 +105,88 @@ fn by_name(
             .find(|plan| guid(&plan.id).is_some_and(|id| id.to_string() == *tenant));
         let Some(plan) = plan else {
             let explanation = Explanation::new(format!(
-                "the files hold days of tenant {tenant}, which is not configured"
+                "the files contain days of tenant {tenant}, which is not configured"
             ));
-            return Err(Failed::new(
-                Exit::Usage,
-                explanation.with_hint("add the tenant to the configuration; one that is configured by its domain must have been polled once"),
+            return Err(CommandFailure::new(
+                ExitCode::Usage,
+                explanation.with_hint(
+                    "add the tenant to the configuration; if it is configured by a domain, poll it once first",
+                ),
             ));
         };
+
         let mut items = items.clone();
         items.sort_by_key(|(day, _)| *day);
-        known.push((plan.name.clone(), items.into_iter().map(|(_, item)| item).collect()));
+        tenants.push((plan.name.clone(), items.into_iter().map(|(_, item)| item).collect()));
     }
-    Ok(known)
+    Ok(tenants)
 }
 
-fn alone(configuration: Configuration, known: &[(String, Vec<String>)]) -> Result<Exit, Failed> {
+fn import_without_daemon(
+    configuration: Configuration,
+    tenants: &[(String, Vec<String>)],
+) -> Result<ExitCode, CommandFailure> {
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
     block_on(async {
-        let mut exit = Exit::Done;
-        for (name, items) in known {
+        let mut exit = ExitCode::Done;
+        for (name, items) in tenants {
             let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::known)
             else {
                 continue;
             };
-            let mut total = (0, 0);
+
+            let mut totals = Totals::default();
             for part in parts(items) {
                 match engine.import(&tenant, &part) {
-                    Ok(report) => total = (total.0 + report.days, total.1 + report.refused),
+                    Ok(report) => totals.add(report.days, report.refused),
                     Err(error) => {
-                        say_explained(&Explanation::of(&error).within(&format!("tenant {name}")));
-                        exit = Exit::Incomplete;
+                        print_explanation(
+                            &Explanation::of(&error).within(&format!("tenant {name}")),
+                        );
+                        exit = ExitCode::Incomplete;
                     }
                 }
             }
-            said(name, total);
-            exit = if total.1 > 0 { Exit::Incomplete } else { exit };
+            print_totals(name, totals);
+            exit = if totals.rejected > 0 { ExitCode::Incomplete } else { exit };
         }
         exit
     })
 }
 
-fn through_daemon(holder: &Holder, known: &[(String, Vec<String>)]) -> Result<Exit, Failed> {
-    let socket = super::socket_of(holder)?;
-    let mut exit = Exit::Done;
-    for (name, items) in known {
-        let mut total = (0, 0);
+fn import_through_daemon(
+    holder: &Holder,
+    tenants: &[(String, Vec<String>)],
+) -> Result<ExitCode, CommandFailure> {
+    let socket = control_socket(holder)?;
+    let mut exit = ExitCode::Done;
+    for (name, items) in tenants {
+        let mut totals = Totals::default();
         for part in parts(items) {
             let items = part.into_iter().map(str::to_owned).collect();
             match daemon::ask(socket, &Request::Import { tenant: name.clone(), items }, |_| {})? {
-                Event::Imported { days, refused } => {
-                    total = (total.0 + days, total.1 + refused);
-                }
+                Event::Imported { days, refused } => totals.add(days, refused),
                 Event::Error(explanation) => {
-                    say_explained(&explanation.within(&format!("tenant {name}")));
-                    exit = Exit::Incomplete;
+                    print_explanation(&explanation.within(&format!("tenant {name}")));
+                    exit = ExitCode::Incomplete;
                 }
-                _ => exit = Exit::Incomplete,
+                _ => exit = ExitCode::Incomplete,
             }
         }
-        said(name, total);
-        exit = if total.1 > 0 { Exit::Incomplete } else { exit };
+        print_totals(name, totals);
+        exit = if totals.rejected > 0 { ExitCode::Incomplete } else { exit };
     }
     Ok(exit)
 }
 
-/// Items in groups of a bearable size, in their order.
+/// Splits items into groups of at most [`MAX_PART_BYTES`], in their order. An item that is larger than
+/// the limit forms its own group.
 fn parts(items: &[String]) -> Vec<Vec<&str>> {
     let mut parts: Vec<Vec<&str>> = Vec::new();
     let mut size = usize::MAX;
     for item in items {
-        if size.saturating_add(item.len()) > PART {
+        if size.saturating_add(item.len()) > MAX_PART_BYTES {
             parts.push(Vec::new());
             size = 0;
         }
@@ -170,10 +198,18 @@ fn parts(items: &[String]) -> Vec<Vec<&str>> {
     parts
 }
 
-fn said(name: &str, (days, refused): (usize, usize)) {
-    let refused = match refused {
+impl Totals {
+    fn add(&mut self, imported: usize, rejected: usize) {
+        self.imported += imported;
+        self.rejected += rejected;
+    }
+}
+
+fn print_totals(name: &str, totals: Totals) {
+    let rejected = match totals.rejected {
         0 => String::new(),
-        refused => format!(", {} refused", count(refused as u64, "snapshot")),
+        rejected => format!(", {} rejected", count(rejected as u64, "snapshot")),
     };
-    say(&format!("tenant {name}: {} imported{refused}", count(days as u64, "new day")));
+    let imported = count(totals.imported as u64, "new day");
+    print_message(&format!("tenant {name}: {imported} imported{rejected}"));
 }

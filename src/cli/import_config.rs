@@ -1,108 +1,120 @@
-//! `import-config`: the original script's configuration, brought over.
-//!
-//! Its keys are those of `ConfigForSecureScoreAPI.json` as the script GetSecureScoreAPI-S2S.ps1
-//! reads them: by any letter case.
+//! `import-config`: converts the configuration of the original script `GetSecureScoreAPI-S2S.ps1`. Its
+//! file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are matched without regard to
+//! case, as the script does. The secret in that file never appears in the new configuration or in a
+//! message.
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use url::Url;
 
-use super::{Exit, Failed, args, print, say};
+use super::{CommandFailure, ExitCode, args, print, print_message};
 use crate::model::TenantId;
 
-pub(super) fn import_config(args: &args::ImportConfig) -> Result<Exit, Failed> {
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| Failed::new(Exit::Usage, format!("`{}`: {error}", args.file.display())))?;
-    let secret_file = args.secret_file.clone().unwrap_or_else(|| PathBuf::from(SECRET_FILE));
-    let brought = bring_over(&text, &secret_file).map_err(|reason| {
-        Failed::new(Exit::Usage, format!("`{}`: {reason}", args.file.display()))
-    })?;
-    for warning in &brought.warnings {
-        say(&format!("warning: {warning}"));
-    }
-    match (&args.secret_file, &brought.secret) {
-        (Some(file), Some(secret)) => {
-            write_new(file, &format!("{secret}\n"))?;
-            say(&format!("the app's secret is in {}", file.display()));
-        }
-        (None, Some(_)) => say(&format!(
-            "write the app's secret to {SECRET_FILE} (mode 0600), or say --secret-file"
-        )),
-        (_, None) => {}
-    }
-    match &args.write {
-        Some(file) => write_new(file, &brought.configuration)?,
-        None => print(&brought.configuration)?,
-    }
-    Ok(Exit::Done)
-}
+const DEFAULT_SECRET_FILE: &str = "/etc/secure-score-forwarder/client-secret";
 
-const SECRET_FILE: &str = "/etc/secure-score-forwarder/client-secret";
+/// The keys that the script reads.
+const KEYS: [&str; 8] = [
+    "Description",
+    "SSAPIAppID",
+    "SSAPIAppSecret",
+    "SSAPITenantDomain",
+    "SSAPITenantGUID",
+    "LoginURL",
+    "ResourceAPI",
+    "SecureScoreAPI",
+];
 
-struct Brought {
+/// The result of a conversion.
+struct Converted {
+    /// The new configuration in TOML.
     configuration: String,
     secret: Option<String>,
     warnings: Vec<String>,
 }
 
-fn bring_over(text: &str, secret_file: &Path) -> Result<Brought, String> {
+pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, CommandFailure> {
+    let text = fs_err::read_to_string(&args.file)
+        .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
+    let secret_file =
+        args.secret_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_FILE));
+    let converted = convert(&text, &secret_file).map_err(|reason| {
+        let message = format!("cannot convert `{}`: {reason}", args.file.display());
+        CommandFailure::new(ExitCode::Usage, message)
+    })?;
+    for warning in &converted.warnings {
+        print_message(&format!("warning: {warning}"));
+    }
+
+    match (&args.secret_file, &converted.secret) {
+        (Some(file), Some(secret)) => {
+            write_new(file, &format!("{secret}\n"))?;
+            print_message(&format!("wrote the secret of the application to `{}`", file.display()));
+        }
+        (None, Some(_)) => print_message(&format!(
+            "hint: write the secret of the application to `{DEFAULT_SECRET_FILE}` (mode 0600), or pass --secret-file"
+        )),
+        (_, None) => {}
+    }
+
+    match &args.write {
+        Some(file) => write_new(file, &converted.configuration)?,
+        None => print(&converted.configuration)?,
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Converts the text of the script's configuration. The error is the reason, without the file.
+fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
     let text = text.trim_start_matches('\u{feff}');
     let parsed: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)
-        // The parser's words might quote the secret.
+        // The message of the parser is left out because it may quote the secret.
         .map_err(|error| {
-            format!("it is not JSON (line {}, column {})", error.line(), error.column())
+            format!("it is not valid JSON (line {}, column {})", error.line(), error.column())
         })?;
+    // The template of the script has placeholders that begin with "YOUR ".
     let value = |name: &str| {
         let found = parsed.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         let text = found?.1.as_str()?.trim();
         (!text.is_empty() && !text.starts_with("YOUR ")).then(|| text.to_owned())
     };
+
     let mut warnings = vec![
-        "the original endpoint has been taken out of Graph; the configuration reads today's secureScores, which hold the same and more".to_owned(),
-        "the app needs the application permission SecurityEvents.Read.All now; Reports.Read.All is not enough".to_owned(),
+        "the original endpoint was removed from Microsoft Graph; the new configuration reads `secureScores`, which contains the same data and more".to_owned(),
+        "the application now needs the application permission SecurityEvents.Read.All; Reports.Read.All is not sufficient".to_owned(),
     ];
-    let client_id = value("SSAPIAppID");
-    let client_id = client_id.filter(|id| TenantId::parse(id).is_ok());
-    let client_id = client_id.ok_or("`SSAPIAppID` is no application id")?;
+    let unknown = parsed.keys().filter(|key| !KEYS.iter().any(|k| k.eq_ignore_ascii_case(key)));
+    warnings.extend(unknown.map(|key| format!("ignored `{key}`, which the script does not read")));
+
+    let client_id = value("SSAPIAppID").filter(|id| TenantId::parse(id).is_ok());
+    let client_id = client_id.ok_or("`SSAPIAppID` is not an application ID")?;
     let guid = value("SSAPITenantGUID").filter(|id| TenantId::parse(id).is_ok());
     let domain = value("SSAPITenantDomain");
-    let id = guid.or_else(|| domain.clone()).ok_or("it names no tenant")?;
-    let known = [
-        "Description",
-        "SSAPIAppID",
-        "SSAPIAppSecret",
-        "SSAPITenantDomain",
-        "SSAPITenantGUID",
-        "LoginURL",
-        "ResourceAPI",
-        "SecureScoreAPI",
-    ];
-    for key in
-        parsed.keys().filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key)))
-    {
-        warnings.push(format!("`{key}` is not a key of the script, and is left out"));
-    }
+    let id = guid
+        .or_else(|| domain.clone())
+        .ok_or("neither `SSAPITenantGUID` nor `SSAPITenantDomain` is set")?;
+
     let days = value("SecureScoreAPI").as_deref().and_then(period);
     if let Some(days) = days.filter(|days| !(1..=90).contains(days)) {
         return Err(format!(
-            "`SecureScoreAPI` asks for period={days}; Microsoft keeps 1 to 90 days"
+            "`SecureScoreAPI` has `period={days}`; the period must be from 1 to 90 days"
         ));
     }
     let cloud = cloud(value("LoginURL").as_deref(), value("ResourceAPI").as_deref())?;
+
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let name = domain.unwrap_or_else(|| "tenant".to_owned());
-    let mut out = String::from("# Brought over from the original script's configuration.\n\n");
+    let mut out = String::from("# Converted from the configuration of the original script.\n\n");
     let _ = write!(
         out,
         "[state]\ndirectory = \"/var/lib/secure-score-forwarder\"\n\n[[tenants]]\nname = {}\nid = {}\ncloud = {}\ninitial_backfill_days = {}\n\n\
          [tenants.credential]\nkind = \"client_secret\"\nclient_id = {}\nclient_secret = {{ file = {} }}\n\n\
-         # Where the records go: the script printed them.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
+         # Records are written to standard output, as the script did.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
         quoted(&name),
         quoted(&id),
         quoted(cloud),
@@ -110,17 +122,17 @@ fn bring_over(text: &str, secret_file: &Path) -> Result<Brought, String> {
         quoted(&client_id),
         quoted(&secret_file.display().to_string()),
     );
-    Ok(Brought { configuration: out, secret: value("SSAPIAppSecret"), warnings })
+    Ok(Converted { configuration: out, secret: value("SSAPIAppSecret"), warnings })
 }
 
-/// N of `period=N`.
+/// The number N in `period=N` of the URL, in days.
 fn period(url: &str) -> Option<i64> {
     let (_, rest) = url.split_once("period=")?;
     let digits: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
     digits.parse().ok()
 }
 
-/// The cloud that the script's URLs belong to.
+/// The cloud to which the script's URLs belong.
 fn cloud(login: Option<&str>, resource: Option<&str>) -> Result<&'static str, String> {
     let host = |url: Option<&str>| {
         url.and_then(|url| Url::parse(url).ok()?.host_str().map(str::to_ascii_lowercase))
@@ -133,24 +145,22 @@ fn cloud(login: Option<&str>, resource: Option<&str>) -> Result<&'static str, St
             Ok("us-gov-high")
         }
         (Some(login), _) if !global.contains(&login) => {
-            Err(format!("`LoginURL` is of no cloud known: {login}"))
+            Err(format!("`LoginURL` belongs to an unknown cloud: `{login}`"))
         }
         _ => Ok("global"),
     }
 }
 
-/// Writes a file that is not there yet, for nobody else to read.
-fn write_new(file: &Path, text: &str) -> Result<(), Failed> {
-    let mut options = std::fs::OpenOptions::new();
+/// Creates a file that only its owner can read. Fails if the file exists.
+fn write_new(file: &Path, text: &str) -> Result<(), CommandFailure> {
+    let mut options = fs_err::OpenOptions::new();
     let written = options
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(file)
         .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| {
-        Failed::new(Exit::Usage, format!("cannot write `{}`: {error}", file.display()))
-    })
+    written.map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))
 }
 
 #[cfg(test)]
@@ -165,16 +175,17 @@ mod tests {
         "ResourceAPI" : "https://graph.microsoft.com/",
         "SecureScoreAPI" : "https://graph.microsoft.com/stagingBeta/reports/getTenantSecureScores(period=9)/content" }"#;
 
-    fn bring(text: &str) -> Result<Brought, String> {
-        bring_over(text, Path::new("/etc/x/secret"))
+    fn convert(text: &str) -> Result<Converted, String> {
+        super::convert(text, Path::new("/etc/x/secret"))
     }
 
     #[test]
-    fn what_comes_out_is_a_configuration() {
-        let brought = bring(ORIGINAL).unwrap();
-        assert!(!brought.configuration.contains("canary"));
-        assert_eq!(brought.secret.as_deref(), Some("canary"));
-        let read = Configuration::parse("c.toml", &brought.configuration).unwrap();
+    fn converts_to_a_valid_configuration() {
+        let converted = convert(ORIGINAL).unwrap();
+        assert!(!converted.configuration.contains("canary"));
+        assert_eq!(converted.secret.as_deref(), Some("canary"));
+
+        let read = Configuration::parse("c.toml", &converted.configuration).unwrap();
         let tenant = &read.tenants[0];
         assert_eq!(
             (tenant.name.as_str(), tenant.initial_backfill_days),
@@ -184,33 +195,30 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_brought_over_is_said() {
-        let changed = |from: &str, to: &str| bring(&ORIGINAL.replace(from, to)).err();
+    fn rejects_values_that_cannot_be_converted() {
+        let error = |from: &str, to: &str| convert(&ORIGINAL.replace(from, to)).err().unwrap();
         assert_eq!(
-            changed("period=9", "period=91").unwrap(),
-            "`SecureScoreAPI` asks for period=91; Microsoft keeps 1 to 90 days"
-        );
-        assert_eq!(
-            changed("period=9", "period=0").unwrap(),
-            "`SecureScoreAPI` asks for period=0; Microsoft keeps 1 to 90 days"
+            error("period=9", "period=91"),
+            "`SecureScoreAPI` has `period=91`; the period must be from 1 to 90 days"
         );
         assert_eq!(
-            changed("11111111-2222", "YOUR APPID").unwrap(),
-            "`SSAPIAppID` is no application id"
+            error("period=9", "period=0"),
+            "`SecureScoreAPI` has `period=0`; the period must be from 1 to 90 days"
         );
-        assert!(
-            changed("login.windows.net", "login.chinacloudapi.cn")
-                .unwrap()
-                .contains("no cloud known")
-        );
-        let broken = changed("\"canary\",", "\"canary\"").unwrap();
-        assert!(broken.starts_with("it is not JSON") && !broken.contains("canary"));
-        assert!(
-            bring(&ORIGINAL.replace("\"Description\"", "\"Colour\""))
-                .unwrap()
-                .warnings
-                .iter()
-                .any(|w| w.contains("Colour"))
-        );
+        assert_eq!(error("11111111-2222", "YOUR APPID"), "`SSAPIAppID` is not an application ID");
+        assert!(error("login.windows.net", "login.chinacloudapi.cn").contains("an unknown cloud"));
+    }
+
+    #[test]
+    fn parse_errors_do_not_quote_the_secret() {
+        let error = convert(&ORIGINAL.replace("\"canary\",", "\"canary\"")).err().unwrap();
+        assert!(error.starts_with("it is not valid JSON") && !error.contains("canary"));
+    }
+
+    #[test]
+    fn warns_about_unknown_keys() {
+        let text = ORIGINAL.replace("\"Description\"", "\"Extra\"");
+        let warnings = convert(&text).unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("`Extra`")));
     }
 }

@@ -1,37 +1,69 @@
-//! `init`: asks, writes a configuration, proves that it works. The questions go to standard error and
-//! the answers come from standard input, so a script may give them too.
+//! `init`: asks for the tenant, the application and the receiver, writes a configuration, and tests
+//! it. The questions are written to standard error and the answers are read from standard input, so
+//! that a script can supply them. Existing files are never overwritten, and secrets are written to
+//! files of their own.
 
 use std::{
     io::{BufRead, IsTerminal, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Exit, Failed, args, check, print, say, test_sink};
-use crate::config::{Configuration, DEFAULT_PATH};
-use crate::error::Explanation;
+use super::{CommandFailure, ExitCode, args, check, print, print_message, test_sink};
+use crate::{
+    config::{Configuration, DEFAULT_PATH},
+    error::Explanation,
+};
 
-/// What was answered.
+/// The name of the sink in the new configuration.
+const SINK: &str = "siem";
+
+/// The names of the secrets: of their files, and of the systemd credentials.
+const GRAPH_SECRET: &str = "graph-secret";
+const HEC_TOKEN: &str = "hec-token";
+
+/// The answers to all questions.
 struct Answers {
     name: String,
     id: String,
     client_id: String,
-    /// A file with certificate and key, or the secret itself, if it is not kept already.
-    credential: Result<PathBuf, Option<SecretString>>,
+    credential: CredentialAnswer,
     sink: SinkAnswer,
 }
 
-enum SinkAnswer {
-    Syslog { address: String, format: String },
-    Splunk { url: String, token: Option<SecretString> },
-    File { path: String },
+enum CredentialAnswer {
+    /// A file with the certificate and its key.
+    Certificate(PathBuf),
+    /// The client secret; `None` if its file exists already.
+    ClientSecret(Option<SecretString>),
 }
 
-const SINK: &str = "siem";
+enum SinkAnswer {
+    Syslog {
+        address: String,
+        format: String,
+    },
+    /// The token is `None` if its file exists already.
+    Splunk {
+        url: String,
+        token: Option<SecretString>,
+    },
+    File {
+        path: String,
+    },
+}
 
-pub(super) fn init(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
+/// Where secrets are stored, and how the configuration refers to them.
+struct SecretStore {
+    directory: PathBuf,
+    /// The configuration is that of the service, which receives the files as systemd credentials.
+    as_credentials: bool,
+}
+
+pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
     if config.exists() {
         let explanation =
             Explanation::new(format!("`{}` exists and is not overwritten", config.display()));
@@ -40,162 +72,182 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
     let directory = config.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new(".")).to_owned();
     if !directory.is_dir() {
-        return Err(usage(format!("there is no directory `{}`", directory.display())));
+        return Err(usage(format!("the directory `{}` does not exist", directory.display())));
     }
-    let secrets = Secrets::beside(config, &directory);
-    let answers = ask(&mut std::io::stdin().lock(), &secrets)?;
-    let text = written(&answers, args, &secrets);
+
+    let secrets = SecretStore::next_to(config, &directory);
+    let answers = ask_all(&mut std::io::stdin().lock(), &secrets)?;
+
+    // An invalid configuration is rejected before anything is written.
+    let text = configuration_text(&answers, args, &secrets);
     Configuration::parse(&config.display().to_string(), &text)?;
-    keep_secrets(&answers, &secrets)?;
+    store_secrets(&answers, &secrets)?;
     write_new(config, &text)?;
-    if let Some(file) = answers.credential.as_ref().ok().filter(|f| f.parent() != config.parent())
+
+    if let CredentialAnswer::Certificate(file) = &answers.credential
+        && file.parent() != config.parent()
         && config == Path::new(DEFAULT_PATH)
     {
-        // Root can read it; the service runs as a user of its own, without /root and /home.
-        say(&format!(
-            "\nThe service must be able to read `{}`: put it into {} (chmod 640, chgrp secure-score-forwarder), and its new path into the configuration.",
+        // Root can read the file now, but the service has its own user and no access to /root and
+        // /home.
+        print_message(&format!(
+            "\nThe service must be able to read `{}`: move it to `{}` (chmod 640, chgrp secure-score-forwarder), and change its path in the configuration.",
             file.display(),
             directory.display()
         ));
     }
-    say(&format!("\n{} is written. Now the acknowledgement.\n", config.display()));
-    prove(config, args)
+    print_message(&format!("\nWrote `{}`. Testing it:\n", config.display()));
+    test(config, args)
 }
 
-const GRAPH_SECRET: &str = "graph-secret";
-const HEC_TOKEN: &str = "hec-token";
-
-/// Sign-in, one read, one record: each says by itself what is wrong and what to do.
-fn prove(config: &Path, args: &args::Init) -> Result<Exit, Failed> {
-    let mut exit = Exit::Done;
+/// Signs in, reads once, and sends one test record. Each step reports its own faults, so the
+/// configuration is kept for the operator to correct.
+fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
+    let mut exit = ExitCode::Done;
     if !args.offline {
         exit = check::check(config, &args::Check { online: true })?;
-        match test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned() }) {
-            Ok(_) => {}
-            Err(failed) => {
-                say(&format!("error: {failed}"));
-                exit = Exit::Incomplete;
-            }
+        if let Err(failure) =
+            test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned() })
+        {
+            print_message(&format!("error: {failure}"));
+            exit = ExitCode::Incomplete;
         }
     }
-    if exit == Exit::Done && config == Path::new(DEFAULT_PATH) {
-        print("\nTo start: systemctl enable --now secure-score-forwarder\n")?;
-    } else if exit == Exit::Done {
-        print(&format!("\nTo start: secure-score-forwarder run --config {}\n", config.display()))?;
-    } else {
-        say(&format!(
-            "\nMend what is said above in `{}`, or in the files of secrets that it names, and try `check --online` again.",
+
+    if exit != ExitCode::Done {
+        print_message(&format!(
+            "\nCorrect the errors above in `{}`, or in the files of secrets that it names, and run `check --online` again.",
             config.display()
         ));
+    } else if config == Path::new(DEFAULT_PATH) {
+        print("\nTo start the service, run: systemctl enable --now secure-score-forwarder\n")?;
+    } else {
+        print(&format!(
+            "\nTo start the daemon, run: secure-score-forwarder run --config {}\n",
+            config.display()
+        ))?;
     }
     Ok(exit)
 }
 
-fn ask(input: &mut impl BufRead, secrets: &Secrets) -> Result<Answers, Failed> {
-    let id = question(input, "Tenant: its GUID, or a verified domain", None)?;
-    let short = id.split('.').next().filter(|name| *name != id).unwrap_or("main").to_owned();
-    let name = question(input, "A name for it, which records carry", Some(&short))?;
-    let client_id = question(input, "The app's client id", None)?;
-    let file = question(
+fn ask_all(input: &mut impl BufRead, secrets: &SecretStore) -> Result<Answers, CommandFailure> {
+    let id = ask(input, "Tenant: its GUID or a verified domain", None)?;
+    let default_name = id.split('.').next().filter(|name| *name != id).unwrap_or("main").to_owned();
+    let name = ask(input, "Name of the tenant in records", Some(&default_name))?;
+    let client_id = ask(input, "Client ID of the application", None)?;
+    let file = ask(
         input,
-        "A file with the app's certificate and key (PEM or PFX); nothing for a client secret",
+        "File with the certificate and key of the application (PEM or PFX); leave empty to use a client secret",
         Some(""),
     )?;
     let credential = match file.as_str() {
-        "" => Err(secrets.ask(input, GRAPH_SECRET, "The client secret's value")?),
-        file => Ok(absolute(file)?),
-    };
-    let sink = loop {
-        let to = question(
+        "" => CredentialAnswer::ClientSecret(secrets.ask(
             input,
-            "Where to: tls://host:6514, tcp://, relp:// or udp:// for syslog; https://host:8088 for Splunk HEC; a path for a file",
-            Some("/var/log/secure-score/records.jsonl"),
-        )?;
-        match to.split_once("://").map(|(scheme, _)| scheme) {
-            Some("http" | "https") => {
-                break SinkAnswer::Splunk {
-                    url: to,
-                    token: secrets.ask(input, HEC_TOKEN, "The HEC token")?,
-                };
-            }
-            Some("tls" | "tcp" | "udp" | "relp" | "relps" | "unix") => {
-                break SinkAnswer::Syslog { address: to, format: format(input)? };
-            }
-            None if to.starts_with('/') => break SinkAnswer::File { path: to },
-            _ => {
-                say("that is none of these; more kinds of sink stand in the example configuration");
-            }
-        }
+            GRAPH_SECRET,
+            "Value of the client secret",
+        )?),
+        file => CredentialAnswer::Certificate(absolute(file)?),
     };
+
+    let sink = ask_sink(input, secrets)?;
     Ok(Answers { name, id, client_id, credential, sink })
 }
 
-fn format(input: &mut impl BufRead) -> Result<String, Failed> {
-    const FORMATS: [&str; 5] = ["cef", "leef", "json", "ecs", "ocsf"];
-    let what = format!(
-        "Format: {} (the receiving files for rsyslog and syslog-ng in this package want json)",
-        FORMATS.join(", ")
-    );
+/// Asks for the address of the receiver until it is one that `init` supports.
+fn ask_sink(input: &mut impl BufRead, secrets: &SecretStore) -> Result<SinkAnswer, CommandFailure> {
     loop {
-        let format = question(input, &what, Some("cef"))?;
-        if FORMATS.contains(&format.as_str()) {
-            return Ok(format);
+        let target = ask(
+            input,
+            "Receiver: tls://HOST:6514, tcp://, relp:// or udp:// for syslog; https://HOST:8088 for Splunk HEC; a path for a file",
+            Some("/var/log/secure-score/records.jsonl"),
+        )?;
+        match target.split_once("://").map(|(scheme, _)| scheme) {
+            Some("http" | "https") => {
+                let token = secrets.ask(input, HEC_TOKEN, "HEC token")?;
+                return Ok(SinkAnswer::Splunk { url: target, token });
+            }
+            Some("tls" | "tcp" | "udp" | "relp" | "relps" | "unix") => {
+                return Ok(SinkAnswer::Syslog { address: target, format: ask_format(input)? });
+            }
+            None if target.starts_with('/') => return Ok(SinkAnswer::File { path: target }),
+            _ => print_message(
+                "unsupported receiver: enter one of the forms above; the example configuration shows other types of sinks",
+            ),
         }
-        say("that is none of these");
     }
 }
 
-/// One line; `default` where nothing is typed.
-fn question(input: &mut impl BufRead, what: &str, default: Option<&str>) -> Result<String, Failed> {
+fn ask_format(input: &mut impl BufRead) -> Result<String, CommandFailure> {
+    const FORMATS: [&str; 5] = ["cef", "leef", "json", "ecs", "ocsf"];
+    let prompt = format!(
+        "Format: {} (the rsyslog and syslog-ng configurations in this package require json)",
+        FORMATS.join(", ")
+    );
+    loop {
+        let format = ask(input, &prompt, Some("cef"))?;
+        if FORMATS.contains(&format.as_str()) {
+            return Ok(format);
+        }
+        print_message("unsupported format: enter one of the formats above");
+    }
+}
+
+/// Reads one line. An empty line selects the default, or repeats the question if there is none.
+fn ask(
+    input: &mut impl BufRead,
+    prompt: &str,
+    default: Option<&str>,
+) -> Result<String, CommandFailure> {
     loop {
         let shown = default.filter(|text| !text.is_empty()).map(|text| format!(" [{text}]"));
         let mut stderr = std::io::stderr();
-        let _ = write!(stderr, "{what}{}: ", shown.unwrap_or_default());
+        let _ = write!(stderr, "{prompt}{}: ", shown.unwrap_or_default());
         let _ = stderr.flush();
+
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
-            return Err(usage(
-                "the answers ended before the questions did; nothing is written".to_owned(),
-            ));
+            return Err(usage("the input ended before the last question; nothing was written"));
         }
         match (line.trim(), default) {
             ("", Some(default)) => return Ok(default.to_owned()),
             ("", None) => {}
             (line, _) if line.chars().any(char::is_control) => {
-                say("that has characters that nobody can see");
+                print_message("the answer contains control characters; enter it again");
             }
             (line, _) => return Ok(line.to_owned()),
         }
     }
 }
 
-/// As a question, without an echo on a terminal.
-fn secret(input: &mut impl BufRead, what: &str) -> Result<SecretString, Failed> {
-    let _quiet = Quiet::begin();
-    let answer = question(input, what, None);
-    say("");
+/// Reads one line without echo on a terminal.
+fn ask_secret(input: &mut impl BufRead, prompt: &str) -> Result<SecretString, CommandFailure> {
+    let _echo_off = EchoOff::new();
+    let answer = ask(input, prompt, None);
+    print_message("");
     answer.map(SecretString::from)
 }
 
-/// A terminal that does not show what is typed, until this goes.
-struct Quiet(Option<rustix::termios::Termios>);
+/// Turns off the echo of the terminal until the value is dropped. Holds the attributes to restore;
+/// `None` if standard input is not a terminal.
+struct EchoOff(Option<rustix::termios::Termios>);
 
-impl Quiet {
-    fn begin() -> Self {
+impl EchoOff {
+    fn new() -> Self {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let stdin = std::io::stdin();
         if !stdin.is_terminal() {
             return Self(None);
         }
         let Ok(before) = tcgetattr(&stdin) else { return Self(None) };
-        let mut quiet = before.clone();
-        quiet.local_modes.remove(LocalModes::ECHO);
-        let _ = tcsetattr(&stdin, OptionalActions::Flush, &quiet);
+
+        let mut attributes = before.clone();
+        attributes.local_modes.remove(LocalModes::ECHO);
+        let _ = tcsetattr(&stdin, OptionalActions::Flush, &attributes);
         Self(Some(before))
     }
 }
 
-impl Drop for Quiet {
+impl Drop for EchoOff {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             let _ = rustix::termios::tcsetattr(
@@ -207,36 +259,30 @@ impl Drop for Quiet {
     }
 }
 
-/// Where secrets go, and how the configuration names them.
-struct Secrets {
-    directory: PathBuf,
-    /// The service has them as credentials.
-    as_credentials: bool,
-}
-
-impl Secrets {
-    /// Asks for a secret, unless its file is there.
-    fn ask(
-        &self,
-        input: &mut impl BufRead,
-        name: &str,
-        what: &str,
-    ) -> Result<Option<SecretString>, Failed> {
-        let file = self.directory.join(name);
-        if file.exists() {
-            say(&format!("{what}: the one in `{}` is used", file.display()));
-            return Ok(None);
-        }
-        secret(input, what).map(Some)
-    }
-
-    fn beside(config: &Path, directory: &Path) -> Self {
+impl SecretStore {
+    fn next_to(config: &Path, directory: &Path) -> Self {
         Self {
             directory: directory.join("secrets"),
             as_credentials: config == Path::new(DEFAULT_PATH),
         }
     }
 
+    /// Asks for a secret, unless its file exists.
+    fn ask(
+        &self,
+        input: &mut impl BufRead,
+        name: &str,
+        prompt: &str,
+    ) -> Result<Option<SecretString>, CommandFailure> {
+        let file = self.directory.join(name);
+        if file.exists() {
+            print_message(&format!("{prompt}: using the existing file `{}`", file.display()));
+            return Ok(None);
+        }
+        ask_secret(input, prompt).map(Some)
+    }
+
+    /// The reference to a secret in the configuration.
     fn reference(&self, name: &str) -> String {
         if self.as_credentials {
             format!("{{ credential = {} }}", quoted(name))
@@ -247,27 +293,30 @@ impl Secrets {
     }
 }
 
-fn keep_secrets(answers: &Answers, secrets: &Secrets) -> Result<(), Failed> {
-    let mut kept: Vec<(&str, &Option<SecretString>)> = Vec::new();
-    if let Err(secret) = &answers.credential {
-        kept.push((GRAPH_SECRET, secret));
+/// Writes the secrets that were asked for.
+fn store_secrets(answers: &Answers, store: &SecretStore) -> Result<(), CommandFailure> {
+    let mut secrets: Vec<(&str, &Option<SecretString>)> = Vec::new();
+    if let CredentialAnswer::ClientSecret(secret) = &answers.credential {
+        secrets.push((GRAPH_SECRET, secret));
     }
     if let SinkAnswer::Splunk { token, .. } = &answers.sink {
-        kept.push((HEC_TOKEN, token));
+        secrets.push((HEC_TOKEN, token));
     }
-    if kept.is_empty() {
+    if secrets.is_empty() {
         return Ok(());
     }
-    fs_err::create_dir_all(&secrets.directory)?;
-    for (name, secret) in kept {
+
+    fs_err::create_dir_all(&store.directory)?;
+    for (name, secret) in secrets {
         let Some(secret) = secret else { continue };
-        let path = secrets.directory.join(name);
+        let path = store.directory.join(name);
         write_new(&path, &format!("{}\n", secret.expose_secret()))?;
     }
     Ok(())
 }
 
-fn written(answers: &Answers, args: &args::Init, secrets: &Secrets) -> String {
+/// The configuration in TOML.
+fn configuration_text(answers: &Answers, args: &args::Init, secrets: &SecretStore) -> String {
     let Answers { name, id, client_id, credential, sink } = answers;
     let state = quoted(&args.state_directory.display().to_string());
     let cloud = match args.cloud.split_once(',') {
@@ -277,18 +326,20 @@ fn written(answers: &Answers, args: &args::Init, secrets: &Secrets) -> String {
         }
         None => format!("cloud = {}\n", quoted(&args.cloud)),
     };
+
     let credential = match credential {
-        Ok(file) => format!(
+        CredentialAnswer::Certificate(file) => format!(
             "kind = \"certificate\"\nclient_id = {}\ncertificate = {}",
             quoted(client_id),
             quoted(&file.display().to_string())
         ),
-        Err(_) => format!(
+        CredentialAnswer::ClientSecret(_) => format!(
             "kind = \"client_secret\"\nclient_id = {}\nclient_secret = {}",
             quoted(client_id),
             secrets.reference(GRAPH_SECRET)
         ),
     };
+
     let sink = match sink {
         SinkAnswer::Syslog { address, format } => {
             let lossy = if address.starts_with("udp:") { "\nlossy = true" } else { "" };
@@ -305,6 +356,7 @@ fn written(answers: &Answers, args: &args::Init, secrets: &Secrets) -> String {
         ),
         SinkAnswer::File { path } => format!("type = \"file\"\npath = {}", quoted(path)),
     };
+
     format!(
         "[state]\ndirectory = {state}\n\n[admin]\nlisten = {}\n\n[[tenants]]\nname = {}\nid = {}\n{cloud}[tenants.credential]\n{credential}\n\n[[sinks]]\nname = \"{SINK}\"\n{sink}\n",
         quoted(&args.listen),
@@ -313,25 +365,26 @@ fn written(answers: &Answers, args: &args::Init, secrets: &Secrets) -> String {
     )
 }
 
-/// A basic string of TOML.
+/// A TOML basic string. The answers contain no control characters, which would need an escape, too.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn absolute(file: &str) -> Result<PathBuf, Failed> {
+fn absolute(file: &str) -> Result<PathBuf, CommandFailure> {
     let path = std::path::absolute(file)?;
-    if path.is_file() { Ok(path) } else { Err(usage(format!("there is no file `{file}`"))) }
+    if path.is_file() { Ok(path) } else { Err(usage(format!("the file `{file}` does not exist"))) }
 }
 
-/// For its owner and the group of its directory, which is the service's where it was installed.
-fn write_new(path: &Path, text: &str) -> Result<(), Failed> {
-    let mut options = std::fs::OpenOptions::new();
+/// Creates a file that its owner and the group of its directory can read; the package gives this
+/// directory to the group of the service. Fails if the file exists.
+fn write_new(path: &Path, text: &str) -> Result<(), CommandFailure> {
+    let mut options = fs_err::OpenOptions::new();
     let opened = options.write(true).create_new(true).mode(0o600).open(path);
-    let mut file =
-        opened.map_err(|error| usage(format!("cannot write `{}`: {error}", path.display())))?;
+    let mut file = opened.map_err(|error| usage(error.to_string()))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    let group = path.parent().and_then(|parent| std::fs::metadata(parent).ok()).map(|m| m.gid());
+
+    let group = path.parent().and_then(|parent| fs_err::metadata(parent).ok()).map(|m| m.gid());
     if let Some(group) = group.filter(|group| *group != 0)
         && std::os::unix::fs::chown(path, None, Some(group)).is_ok()
     {
@@ -340,6 +393,6 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failed> {
     Ok(())
 }
 
-fn usage(message: impl Into<Explanation>) -> Failed {
-    Failed::new(Exit::Usage, message)
+fn usage(explanation: impl Into<Explanation>) -> CommandFailure {
+    CommandFailure::new(ExitCode::Usage, explanation)
 }

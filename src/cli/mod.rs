@@ -1,4 +1,7 @@
-//! The command line: one file a command. Data goes to standard output, messages to standard error.
+//! The command line: one module per command, and what the commands share. Data is written to standard
+//! output, messages to standard error, and every command ends with an [`ExitCode`]. Commands that
+//! write to the checkpoint let the daemon do it while one is running; see `crate::daemon`. Start
+//! reading at [`main`].
 
 mod args;
 mod backfill;
@@ -27,6 +30,7 @@ use std::{
     fmt,
     io::Write,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 pub use args::Args;
@@ -43,268 +47,295 @@ use crate::{
     telemetry,
 };
 
-/// How a command ends. The numbers are part of the contract.
+/// The exit code of the process. The numbers are public: `docs/reference/exit-codes.md` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitCode {
+    /// The command has done everything.
     Done = 0,
-    /// Something is still missing, and stays queued.
+    /// Something is missing or undelivered, and stays queued.
     Incomplete = 1,
     /// The configuration or the command line is wrong.
     Usage = 2,
     /// The checkpoint is unusable.
     Unusable = 3,
+    /// SIGINT interrupted the command.
     Interrupted = 130,
 }
 
-/// A command that failed: how it ends, and what is printed.
+/// A failed command: its exit code, and the explanations that are printed.
 #[derive(Debug)]
-pub struct Failed {
-    exit: Exit,
-    /// One for each fault; at least one.
+pub struct CommandFailure {
+    code: ExitCode,
+    /// One explanation per fault; at least one.
     explanations: Vec<Explanation>,
 }
 
-impl Failed {
-    fn new(exit: Exit, explanation: impl Into<Explanation>) -> Self {
-        Self { exit, explanations: vec![explanation.into()] }
+impl CommandFailure {
+    fn new(code: ExitCode, explanation: impl Into<Explanation>) -> Self {
+        Self { code, explanations: vec![explanation.into()] }
     }
 
-    /// An error with its causes and its hint.
-    fn of(exit: Exit, error: &impl Hint) -> Self {
-        Self::new(exit, Explanation::of(error))
+    /// A failure that explains an error with its causes and its hint.
+    fn from_error(code: ExitCode, error: &impl Hint) -> Self {
+        Self::new(code, Explanation::of(error))
     }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for CommandFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, explanation) in self.explanations.iter().enumerate() {
             if index > 0 {
                 writeln!(f)?;
             }
-            f.write_str(&rendered(explanation))?;
+            f.write_str(&render(explanation))?;
         }
         Ok(())
     }
 }
 
-impl From<ConfigError> for Failed {
+impl From<ConfigError> for CommandFailure {
     fn from(error: ConfigError) -> Self {
-        Self { exit: Exit::Usage, explanations: error.explanations() }
+        Self { code: ExitCode::Usage, explanations: error.explanations() }
     }
 }
 
-impl From<CheckpointError> for Failed {
+impl From<CheckpointError> for CommandFailure {
     fn from(error: CheckpointError) -> Self {
-        let exit = match &error {
-            CheckpointError::SinkExists(..) | CheckpointError::InvalidBackup(..) => Exit::Usage,
-            error if error.is_unusable() => Exit::Unusable,
-            _ => Exit::Incomplete,
+        let code = match &error {
+            CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => ExitCode::Usage,
+            error if error.is_unusable() => ExitCode::Unusable,
+            _ => ExitCode::Incomplete,
         };
-        Self::of(exit, &error)
+        Self::from_error(code, &error)
     }
 }
 
-impl From<BuildError> for Failed {
+impl From<BuildError> for CommandFailure {
     fn from(error: BuildError) -> Self {
         match error {
             BuildError::Checkpoint(error) => error.into(),
-            other => Self::of(Exit::Usage, &other),
+            other => Self::from_error(ExitCode::Usage, &other),
         }
     }
 }
 
-impl From<RunError> for Failed {
+impl From<RunError> for CommandFailure {
     fn from(error: RunError) -> Self {
         match error {
             RunError::Checkpoint(error) => error.into(),
-            other => Self::new(Exit::Incomplete, chain(&other)),
+            other => Self::new(ExitCode::Incomplete, chain(&other)),
         }
     }
 }
 
-impl From<SourceError> for Failed {
+impl From<SourceError> for CommandFailure {
     fn from(error: SourceError) -> Self {
-        Self::of(Exit::Usage, &error)
+        Self::from_error(ExitCode::Usage, &error)
     }
 }
 
-impl From<std::io::Error> for Failed {
+impl From<std::io::Error> for CommandFailure {
     fn from(error: std::io::Error) -> Self {
-        // A reader that closes the pipe early is not a failure of the command.
-        let exit = match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Exit::Done,
-            _ => Exit::Incomplete,
+        // The reader of a pipe may close it early, as `head` does.
+        let code = match error.kind() {
+            std::io::ErrorKind::BrokenPipe => ExitCode::Done,
+            _ => ExitCode::Incomplete,
         };
-        Self::new(exit, chain(&error))
+        Self::new(code, chain(&error))
     }
 }
 
-/// Runs a command and says how it ended.
-pub fn main() -> Exit {
+/// Runs the command of the command line, prints its failure, and returns the exit code. Invalid
+/// arguments end the process with exit code 2.
+pub fn main() -> ExitCode {
     let args = Args::parse();
-    harden();
-    let _logs = begin_logs(&args);
+    restrict_process();
+    let _guard = start_logging(&args);
+
     match dispatch(args) {
         Ok(exit) => exit,
-        Err(failed) if failed.exit == Exit::Done => Exit::Done,
-        Err(failed) => {
-            say(&format!("error: {failed}"));
-            failed.exit
+        Err(failure) if failure.code == ExitCode::Done => ExitCode::Done,
+        Err(failure) => {
+            print_message(&format!("error: {failure}"));
+            failure.code
         }
     }
 }
 
-fn dispatch(args: Args) -> Result<Exit, Failed> {
+fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
     let config = args.config_path();
     match args.command {
         Command::Init(args) => init::init(&config, &args),
         Command::Run => run::run(&config),
         Command::Reload => reload::reload(&config),
         Command::Once => once::once(&config),
-        Command::Fetch(fetch) => fetch::fetch(&config, &fetch),
-        Command::Check(check) => check::check(&config, &check),
-        Command::Login(login) => login::login(&config, &login),
-        Command::ConsentUrl(consent) => consent_url::consent_url(&config, &consent),
-        Command::Import(import) => import::import(&config, &import),
-        Command::ImportConfig(import) => import_config::import_config(&import),
+        Command::Fetch(args) => fetch::fetch(&config, &args),
+        Command::Check(args) => check::check(&config, &args),
+        Command::Login(args) => login::login(&config, &args),
+        Command::ConsentUrl(args) => consent_url::consent_url(&config, &args),
+        Command::Import(args) => import::import(&config, &args),
+        Command::ImportConfig(args) => import_config::import_config(&args),
         Command::Report(args) => report::report(&config, &args),
         Command::Baseline(args) => baseline::baseline(&config, &args),
         Command::Replay(args) => replay::replay(&config, &args),
         Command::TestSink(args) => test_sink::test_sink(&config, &args),
         Command::State(args) => state::state(&config, &args),
-        Command::Status(status) => status::status(&config, &status),
-        Command::Backfill(backfill) => backfill::backfill(&config, &backfill),
-        Command::Demo(demo) => demo::demo(&demo),
-        Command::Schema(what) => schema::schema(what),
+        Command::Status(args) => status::status(&config, &args),
+        Command::Backfill(args) => backfill::backfill(&config, &args),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Schema(args) => schema::schema(args),
         Command::Man(args) => man::man(&args),
         Command::Completions(args) => man::completions(args),
     }
 }
 
-/// A configuration whose secrets can all be read.
-fn load(path: &Path) -> Result<Configuration, Failed> {
+/// Loads the configuration, verifies that all its secrets can be read, and prints its warnings.
+fn load_with_secrets(path: &Path) -> Result<Configuration, CommandFailure> {
     let configuration = Configuration::load(path)?;
     configuration.check_secrets()?;
     for warning in configuration.warnings() {
-        say(&format!("warning: {warning}"));
+        print_message(&format!("warning: {warning}"));
     }
     Ok(configuration)
 }
 
-fn no_sink(configuration: &Configuration, name: &str) -> Failed {
-    no_such("sink", name, configuration.sinks.iter().map(|sink| sink.name.as_str()))
+fn unknown_sink(configuration: &Configuration, name: &str) -> CommandFailure {
+    unknown_name("sink", name, configuration.sinks.iter().map(|sink| sink.name.as_str()))
 }
 
-fn no_tenant(configuration: &Configuration, name: &str) -> Failed {
-    no_such("tenant", name, configuration.tenants.iter().map(|tenant| tenant.name.as_str()))
+fn unknown_tenant(configuration: &Configuration, name: &str) -> CommandFailure {
+    unknown_name("tenant", name, configuration.tenants.iter().map(|tenant| tenant.name.as_str()))
 }
 
-/// Names that help to find the right one.
-const NAMED: usize = 12;
+/// The number of configured names that a hint lists.
+const MAX_LISTED_NAMES: usize = 12;
 
-fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failed {
+fn unknown_name<'a>(
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> CommandFailure {
     let mut known: Vec<&str> = known.collect();
-    let more = known.len().saturating_sub(NAMED);
-    known.truncate(NAMED);
+    let more = known.len().saturating_sub(MAX_LISTED_NAMES);
+    known.truncate(MAX_LISTED_NAMES);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+
     let explanation = Explanation::new(format!("the configuration has no {what} `{name}`"));
     let hint = format!("use one of: {}{and_more}", known.join(", "));
-    Failed::new(Exit::Usage, explanation.with_hint(hint))
+    CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
 }
 
-/// Who holds the checkpoint, if anybody does. A daemon says where it can be talked to a moment after
-/// it has taken the checkpoint.
-#[expect(clippy::disallowed_methods, reason = "no runtime is up that could be blocked")]
-fn holder_of(directory: &Path) -> Option<Holder> {
-    for _ in 0..20 {
+/// How often, and at which interval, the lock file is read until it names a control socket.
+const SOCKET_ATTEMPTS: u32 = 20;
+const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of its
+/// control socket shortly after it has taken the lock, so this waits up to two seconds for the path.
+#[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
+fn lock_holder(directory: &Path) -> Option<Holder> {
+    for _ in 0..SOCKET_ATTEMPTS {
         let holder = Checkpoint::holder(directory)?;
         if holder.socket.is_some() {
             return Some(holder);
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(SOCKET_INTERVAL);
     }
     Checkpoint::holder(directory)
 }
 
-/// Where the daemon that holds a checkpoint can be talked to.
-fn socket_of(holder: &Holder) -> Result<&Path, Failed> {
+/// The control socket of the daemon that holds a checkpoint. Fails for a process without one, such
+/// as `once`.
+fn control_socket(holder: &Holder) -> Result<&Path, CommandFailure> {
     holder.socket.as_deref().ok_or_else(|| {
-        Failed::new(
-            Exit::Unusable,
-            format!("process {} holds the checkpoint and takes no commands", holder.pid),
+        CommandFailure::new(
+            ExitCode::Unusable,
+            format!("process {} holds the checkpoint and does not accept commands", holder.pid),
         )
     })
 }
 
-/// The runtime of every command that talks to anybody. An interrupt ends it with 130.
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failed> {
+/// Runs asynchronous work to its end. SIGINT ends it with exit code 130; this is safe at any moment,
+/// because what is not committed or acknowledged is repeated by the next run.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
     let runtime = runtime()?;
     runtime.block_on(async {
         tokio::select! {
             result = work => Ok(result),
-            _ = tokio::signal::ctrl_c() => Err(Failed::new(Exit::Interrupted, "interrupted; nothing is lost".to_owned())),
+            _ = tokio::signal::ctrl_c() => Err(CommandFailure::new(ExitCode::Interrupted, "interrupted; no data is lost")),
         }
     })
 }
 
-/// One worker: what waits for the disk gets a thread of its own while it waits. They are few, for
-/// all wait for the same disk, and each has a stack.
+/// Threads of the runtime that run asynchronous tasks. Calls that block run on other threads, so one
+/// is enough.
+pub const WORKER_THREADS: usize = 1;
+/// Threads that wait for SQLite and for files. All of them wait for the same disk, and each has a
+/// stack, so more threads would use memory without being faster.
+pub const MAX_BLOCKING_THREADS: usize = 8;
+/// An idle thread ends after this time, so that an idle daemon has no stacks of blocking calls.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
+
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(8)
-        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .worker_threads(WORKER_THREADS)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .enable_all()
         .build()
 }
 
-/// Writes to a checkpoint are its owner's: root becomes the owner of the state directory, so that
-/// no file is left that the daemon could not open.
-fn act_as_owner(directory: &Path) -> Result<(), Failed> {
+/// Replaces a process of root with the same command under the user and group that own the state
+/// directory, so that it leaves no file that the daemon cannot open. Returns for any other user, and
+/// if the directory does not exist or belongs to root.
+fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::{fs::MetadataExt, process::CommandExt};
-    let Ok(metadata) = std::fs::metadata(directory) else { return Ok(()) };
+    let Ok(metadata) = fs_err::metadata(directory) else { return Ok(()) };
     if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
         return Ok(());
     }
+
     let program = std::env::current_exe()?;
     let error = std::process::Command::new(program)
         .args(std::env::args_os().skip(1))
         .uid(metadata.uid())
         .gid(metadata.gid())
         .exec();
-    Err(Failed::new(
-        Exit::Incomplete,
-        format!("cannot act as the owner of `{}`: {error}", directory.display()),
+    Err(CommandFailure::new(
+        ExitCode::Incomplete,
+        format!("cannot run as the owner of `{}`: {error}", directory.display()),
     ))
 }
 
-/// No other user reads what we write, and no core file holds a secret.
-fn harden() {
+/// Files that this process creates are readable only by its user, and it writes no core dump, which
+/// could contain a secret.
+fn restrict_process() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-fn begin_logs(args: &Args) -> telemetry::Guard {
+fn start_logging(args: &Args) -> telemetry::Guard {
     let default = if matches!(args.command, Command::Run) { "info" } else { "error" };
     let level = args.log.as_deref().unwrap_or(default).parse().unwrap_or(LevelFilter::INFO);
+
     let style = match args.log_format {
         Some(args::LogFormat::Text) => telemetry::Style::Text,
         Some(args::LogFormat::Json) => telemetry::Style::Json,
         Some(args::LogFormat::Journal) => telemetry::Style::Journal,
         None => telemetry::default_style(),
     };
+
     telemetry::begin(level, style)
 }
 
-/// A message and, on a line of its own, its hint.
-fn rendered(explanation: &Explanation) -> String {
+/// A message and, on the next line, its hint.
+fn render(explanation: &Explanation) -> String {
     match &explanation.hint {
         Some(hint) => format!("{}\n  hint: {hint}", explanation.message),
         None => explanation.message.clone(),
     }
 }
 
-/// A message and its hint where there is one line for both, such as in a table.
+/// A message and its hint on one line, for a table.
 fn on_one_line(explanation: &Explanation) -> String {
     match &explanation.hint {
         Some(hint) => format!("{}; {hint}", explanation.message),
@@ -312,24 +343,24 @@ fn on_one_line(explanation: &Explanation) -> String {
     }
 }
 
-/// A message for people, with its hint.
-fn say_explained(explanation: &Explanation) {
-    say(&rendered(explanation));
+/// Prints a message and its hint to standard error.
+fn print_explanation(explanation: &Explanation) {
+    print_message(&render(explanation));
 }
 
-/// A message for people.
-fn say(message: &str) {
+/// Prints a message to standard error. A reader that has closed it is not an error.
+fn print_message(message: &str) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// Data, to standard output.
-fn print(data: &str) -> Result<(), Failed> {
+/// Prints data to standard output.
+fn print(data: &str) -> Result<(), CommandFailure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(data.as_bytes())?;
     Ok(stdout.flush()?)
 }
 
-/// `1 record`, `2 records`.
+/// A number with its noun: `1 record`, `2 records`. The plural of the noun is formed with `s`.
 fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
@@ -340,12 +371,13 @@ fn as_megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// An instant for people: UTC, to the second.
-fn instant(ms: i64) -> String {
+/// A time in milliseconds since 1970 as RFC 3339 in UTC, to the second.
+fn format_time(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1_000))
         .map_or_else(|_| ms.to_string(), |time| time.to_string())
 }
 
+/// `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.
 fn default_config() -> PathBuf {
     std::env::var_os("SECURE_SCORE_FORWARDER_CONFIG")
         .map_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH), PathBuf::from)

@@ -1,26 +1,27 @@
-//! `reload`: tells the daemon to go on with the configuration as it is now, and waits for its verdict.
-//! SIGHUP does the same and waits for nothing.
+//! `reload`: lets the daemon load the configuration again, and waits for the result. SIGHUP requests
+//! the same without waiting for the result.
 
 use std::path::Path;
 
-use super::{Exit, Failed, holder_of, print, socket_of};
+use super::{CommandFailure, ExitCode, control_socket, lock_holder, print};
 use crate::{
     config::Configuration,
     daemon::{self, Event, Request},
 };
 
-pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
-    // Secrets are the daemon's to read.
+pub(super) fn reload(config: &Path) -> Result<ExitCode, CommandFailure> {
+    // Only the daemon reads the secrets; the caller may not have access to them.
     let configuration = Configuration::load(config)?;
-    let Some(holder) = holder_of(&configuration.state_directory) else {
-        return Err(Failed::new(Exit::Incomplete, "no daemon is running".to_owned()));
+    let Some(holder) = lock_holder(&configuration.state_directory) else {
+        return Err(CommandFailure::new(ExitCode::Incomplete, "no daemon is running"));
     };
-    let verdict = daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})?;
-    match verdict {
-        Event::Error(explanation) => return Err(Failed::new(Exit::Usage, explanation)),
-        Event::Invalid(explanations) => return Err(Failed { exit: Exit::Usage, explanations }),
-        _ => {}
+
+    match daemon::ask(control_socket(&holder)?, &Request::Reload, |_| {})? {
+        Event::Error(explanation) => Err(CommandFailure::new(ExitCode::Usage, explanation)),
+        Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
+        _ => {
+            print("the daemon runs with the new configuration\n")?;
+            Ok(ExitCode::Done)
+        }
     }
-    print("the daemon goes on with the new configuration\n")?;
-    Ok(Exit::Done)
 }

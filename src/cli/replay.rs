@@ -1,8 +1,11 @@
-//! `replay`: days, or dead letters, once more to one sink.
+//! `replay`: sends stored days, or dead letters, to one sink again.
 
 use std::path::Path;
 
-use super::{Exit, Failed, act_as_owner, args, block_on, count, load, say};
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
+    load_with_secrets, lock_holder, print_message, unknown_sink,
+};
 use crate::{
     config::Configuration,
     daemon::{self, Again, Engine, Event, ReplayError, Request},
@@ -10,34 +13,34 @@ use crate::{
     model::Day,
 };
 
-pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed> {
+pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     if !configuration.sinks.iter().any(|sink| sink.name == args.sink) {
-        return Err(super::no_sink(&configuration, &args.sink));
+        return Err(unknown_sink(&configuration, &args.sink));
     }
-    let again = wanted(args)?;
-    match super::holder_of(&configuration.state_directory) {
-        Some(holder) => {
-            let request = Request::Replay { sink: args.sink.clone(), again };
-            match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
-                Event::Queued { entries } => {
-                    let progress = if entries > 0 { "; `status` shows how far it is" } else { "" };
-                    say(&format!("{}{progress}", queued(again, entries)));
-                    Ok(Exit::Done)
-                }
-                Event::Error(message) => Err(Failed::new(Exit::Usage, message)),
-                _ => Ok(Exit::Incomplete),
-            }
+    let selection = selection(args)?;
+
+    let Some(holder) = lock_holder(&configuration.state_directory) else {
+        return replay_without_daemon(config, &args.sink, selection);
+    };
+    let request = Request::Replay { sink: args.sink.clone(), again: selection };
+    match daemon::ask(control_socket(&holder)?, &request, |_| {})? {
+        Event::Queued { entries } => {
+            let hint = if entries > 0 { "; `status` shows the progress" } else { "" };
+            print_message(&format!("{}{hint}", queued_line(selection, entries)));
+            Ok(ExitCode::Done)
         }
-        None => alone(config, &args.sink, again),
+        Event::Error(message) => Err(CommandFailure::new(ExitCode::Usage, message)),
+        _ => Ok(ExitCode::Incomplete),
     }
 }
 
-fn wanted(args: &args::Replay) -> Result<Again, Failed> {
+/// The days or dead letters that the arguments select.
+fn selection(args: &args::Replay) -> Result<Again, CommandFailure> {
     if args.rejected {
         return Ok(Again::Rejected);
     }
-    let first = args.from.ok_or_else(|| usage("say from which day, or --rejected"))?;
+    let first = args.from.ok_or_else(|| usage("`--from` or `--rejected` is required"))?;
     let last = args.to.unwrap_or_else(|| Day::of(crate::clock::now()));
     if first > last {
         return Err(usage("`--from` is after `--to`"));
@@ -45,40 +48,47 @@ fn wanted(args: &args::Replay) -> Result<Again, Failed> {
     Ok(Again::Days(first.number(), last.number()))
 }
 
-fn alone(config: &Path, sink: &str, again: Again) -> Result<Exit, Failed> {
-    let configuration = load(config)?;
+fn replay_without_daemon(
+    config: &Path,
+    sink: &str,
+    selection: Again,
+) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
+
     block_on(async {
-        let entries = engine.replay(sink, again).map_err(|error| match error {
+        let entries = engine.replay(sink, selection).map_err(|error| match error {
             ReplayError::Checkpoint(error) => error.into(),
             other => usage(&chain(&other)),
         })?;
-        say(&queued(again, entries));
+        print_message(&queued_line(selection, entries));
+
         match daemon::deliver_to(&engine, sink).await {
             Ok(records) => {
-                say(&format!("sink {sink}: {} delivered", count(records, "record")));
-                Ok(Exit::Done)
+                print_message(&format!("sink {sink}: {} delivered", count(records, "record")));
+                Ok(ExitCode::Done)
             }
             Err(stopped) => {
-                say(&format!("sink {sink}: {}", chain(&stopped)));
-                Ok(Exit::Incomplete)
+                print_message(&format!("sink {sink}: {}", chain(&stopped)));
+                Ok(ExitCode::Incomplete)
             }
         }
     })?
 }
 
-fn queued(again: Again, entries: u64) -> String {
-    let noun = match again {
-        Again::Days(..) => "day",
-        Again::Rejected => "dead letter",
-    };
-    match entries {
-        0 => format!("the checkpoint has no {noun} like that for this sink: nothing is sent again"),
-        _ => format!("{} to be sent again", count(entries, noun)),
+/// What was queued: the number of days or of dead letters.
+fn queued_line(selection: Again, entries: u64) -> String {
+    match (selection, entries) {
+        (Again::Days(..), 0) => "no stored day in this range: nothing is sent again".to_owned(),
+        (Again::Days(..), _) => format!("queued {} to be sent again", count(entries, "day")),
+        (Again::Rejected, 0) => "the sink has no dead letters: nothing is sent again".to_owned(),
+        (Again::Rejected, _) => {
+            format!("queued {} to be sent again", count(entries, "dead letter"))
+        }
     }
 }
 
-fn usage(message: &str) -> Failed {
-    Failed::new(Exit::Usage, message.to_owned())
+fn usage(message: &str) -> CommandFailure {
+    CommandFailure::new(ExitCode::Usage, message)
 }

@@ -1,8 +1,9 @@
-//! `report`: history, drift and decisions for people.
+//! `report`: writes the history, the drift and the decisions of tenants for readers outside of the
+//! SIEM. It only reads the checkpoint.
 
 use std::path::Path;
 
-use super::{Exit, Failed, args, no_tenant, print, say};
+use super::{CommandFailure, ExitCode, args, print, print_message, unknown_tenant};
 use crate::{
     checkpoint::Checkpoint,
     clock,
@@ -12,40 +13,44 @@ use crate::{
     report::{Format, Row, Window},
 };
 
-pub(super) fn report(config: &Path, args: &args::Report) -> Result<Exit, Failed> {
+pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
-    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    let plans = wanted(&configuration, args)?;
-    let tenants: Vec<(&TenantPlan, Tenant)> =
-        plans.iter().filter_map(|plan| Some((*plan, known(plan, &checkpoint)?))).collect();
-    for plan in
-        plans.iter().filter(|plan| !tenants.iter().any(|(known, _)| known.name == plan.name))
-    {
-        say(&format!("tenant {}: nothing is known of it yet", plan.name));
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+
+    // A tenant that was never polled is reported as a message, and the others are written.
+    let plans = selected(&configuration, args)?;
+    let mut tenants = Vec::with_capacity(plans.len());
+    for plan in plans {
+        match known(plan, &checkpoint) {
+            Some(tenant) => tenants.push((plan, tenant)),
+            None => print_message(&format!("tenant {}: no data yet", plan.name)),
+        }
     }
+
     let text = write(&checkpoint, &tenants, window(args)?, args.format.into())?;
     match &args.output {
         Some(path) => {
             fs_err::write(path, text)?;
-            say(&format!("the report is in {}", path.display()));
+            print_message(&format!("wrote the report to `{}`", path.display()));
         }
         None => print(&text)?,
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-/// One tenant's report, or a line for each of several.
-pub(super) fn write(
+/// The report of a single tenant, or a table with one row per tenant.
+fn write(
     checkpoint: &Checkpoint,
     tenants: &[(&TenantPlan, Tenant)],
     window: Window,
     format: Format,
-) -> Result<String, Failed> {
+) -> Result<String, CommandFailure> {
     let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut reporter = Reporter::new(checkpoint);
     if let [(plan, tenant)] = tenants {
         return Ok(reporter.report(tenant, plan, window, true)?.write(format, &made));
     }
+
     let mut rows = Vec::with_capacity(tenants.len());
     for (plan, tenant) in tenants {
         rows.push(Row::of(&reporter.report(tenant, plan, window, false)?));
@@ -53,21 +58,23 @@ pub(super) fn write(
     Ok(Row::write_all(rows, format, &made))
 }
 
-fn wanted<'a>(
+/// The tenants that the arguments select.
+fn selected<'a>(
     configuration: &'a Configuration,
     args: &args::Report,
-) -> Result<Vec<&'a TenantPlan>, Failed> {
+) -> Result<Vec<&'a TenantPlan>, CommandFailure> {
     let Some(name) = &args.tenant else { return Ok(configuration.tenants.iter().collect()) };
     let plan = configuration.tenants.iter().find(|plan| plan.name == *name);
-    Ok(vec![plan.ok_or_else(|| no_tenant(configuration, name))?])
+    Ok(vec![plan.ok_or_else(|| unknown_tenant(configuration, name))?])
 }
 
-fn window(args: &args::Report) -> Result<Window, Failed> {
+fn window(args: &args::Report) -> Result<Window, CommandFailure> {
     let last = args.to.unwrap_or_else(|| Day::of(clock::now()));
     let first = args.from.unwrap_or_else(|| last.plus(1 - args.days));
     if first > last {
-        let message = format!("the report would end on {last}, before it begins on {first}");
-        return Err(Failed::new(Exit::Usage, message));
+        let message =
+            format!("the first day of the report, {first}, is after its last day, {last}");
+        return Err(CommandFailure::new(ExitCode::Usage, message));
     }
     Ok(Window { first, last })
 }

@@ -1,10 +1,10 @@
-//! `run`: the daemon.
+//! `run`: the daemon, with its status page.
 
 use std::path::Path;
 
 use tokio::sync::watch;
 
-use super::{Exit, Failed, act_as_owner, load, runtime};
+use super::{CommandFailure, ExitCode, act_as_owner, load_with_secrets, runtime};
 use crate::{
     admin::Admin,
     config::AdminPlan,
@@ -12,30 +12,34 @@ use crate::{
     error::chain,
 };
 
-pub(super) fn run(config: &Path) -> Result<Exit, Failed> {
-    let configuration = load(config)?;
+pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
-    // The daemon minds the signals itself.
+
+    // Not `block_on` of this module: the daemon handles the signals itself.
     let runtime = runtime()?;
     let plan = engine.configuration.admin.clone();
     let (current, _) = watch::channel(engine);
     let reread = {
         let config = config.to_owned();
-        move || load(&config).map_err(|failed| failed.explanations)
+        move || load_with_secrets(&config).map_err(|failure| failure.explanations)
     };
-    let result: Result<(), Failed> = runtime.block_on(async {
+
+    let result: Result<(), CommandFailure> = runtime.block_on(async {
         if let Some(AdminPlan { listen, hosts, .. }) = plan {
             let admin = Admin::listen(listen, &hosts)
                 .await
-                .map_err(|error| Failed::new(Exit::Usage, chain(&error)))?;
+                .map_err(|error| CommandFailure::new(ExitCode::Usage, chain(&error)))?;
             let address = admin.address().map(tracing::field::display);
-            tracing::info!(address, "the status page is up");
+            tracing::info!(address, "status page is listening");
             tokio::spawn(admin.serve(current.subscribe()));
         }
         Ok(daemon::run(current, &reread).await?)
     });
-    // Nothing that is still in the air is waited for: it is not confirmed, and will be sent again.
+
+    // Requests that are still running are not awaited: their records are not acknowledged, and are
+    // sent again after the next start.
     runtime.shutdown_background();
-    result.map(|()| Exit::Done)
+    result.map(|()| ExitCode::Done)
 }

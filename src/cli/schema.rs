@@ -1,12 +1,12 @@
-//! `schema`: what a record is, what a configuration may say.
+//! `schema`: prints the JSON Schema of a record or of the configuration.
 
-use super::{Exit, Failed, args, print};
+use super::{CommandFailure, ExitCode, args, print};
 use crate::{config, settings};
 
 const RECORD: &str = include_str!("../model/record.schema.json");
 
-pub(super) fn schema(what: args::Schema) -> Result<Exit, Failed> {
-    match what.of {
+pub(super) fn schema(args: args::Schema) -> Result<ExitCode, CommandFailure> {
+    match args.of {
         args::SchemaOf::Record => print(RECORD)?,
         args::SchemaOf::Configuration => {
             let mut schema = settings::schema(config::KEYS);
@@ -15,5 +15,5 @@ pub(super) fn schema(what: args::Schema) -> Result<Exit, Failed> {
             print(&format!("{schema:#}\n"))?;
         }
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }

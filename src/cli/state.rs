@@ -1,10 +1,12 @@
-//! `state`: care of the checkpoint. What only reads works beside a daemon; what writes goes through
-//! it, or wants it stopped where the whole file is concerned.
+//! `state`: maintains the checkpoint. Commands that only read work while a daemon is running. `prune`
+//! and `forget` let the daemon write; `repair`, `restore` and `prune --compact` replace or rewrite the
+//! whole file and therefore require that the daemon is stopped.
 
 use std::{io::Write, path::Path};
 
 use super::{
-    Exit, Failed, act_as_owner, args, as_megabytes, count, holder_of, print, say, say_explained,
+    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, control_socket, count, format_time,
+    lock_holder, print, print_explanation, print_message, unknown_tenant,
 };
 use crate::{
     checkpoint::{
@@ -18,8 +20,8 @@ use crate::{
     model::{Day, TenantId},
 };
 
-pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
-    // No secret is needed for any of it.
+pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, CommandFailure> {
+    // None of these commands needs a secret.
     let configuration = Configuration::load(config)?;
     match args {
         args::State::Verify => verify(&configuration),
@@ -32,25 +34,27 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<Exit, Failed> {
     }
 }
 
-fn verify(configuration: &Configuration) -> Result<Exit, Failed> {
+fn verify(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
     Checkpoint::probe(directory)?;
-    let verdict = Checkpoint::open_read_only(directory)?.verify()?;
-    say_verdict(&verdict)?;
-    if verdict.findings.is_empty() {
-        return Ok(Exit::Done);
+    let report = Checkpoint::inspect(directory)?.verify()?;
+    print_verification(&report)?;
+    if report.findings.is_empty() {
+        return Ok(ExitCode::Done);
     }
-    say("hint: stop the daemon, copy the directory, then run `state repair`");
-    Ok(Exit::Unusable)
+    print_message("hint: stop the daemon, copy the state directory, and run `state repair`");
+    Ok(ExitCode::Unusable)
 }
 
-fn say_verdict(verdict: &VerifyReport) -> Result<(), Failed> {
-    let VerifyReport { entries, bodies, catalogs, profiles, findings } = verdict;
+/// Prints one line per finding, and a summary.
+fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
+    let VerifyReport { entries, bodies, catalogs, profiles, findings } = report;
     for finding in findings {
         let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
         let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();
         print(&format!("{tenant}{day}{}\n", finding.message))?;
     }
+
     print(&format!(
         "read {}, {}, {} and {}: {}\n",
         count(*entries, "snapshot"),
@@ -58,20 +62,24 @@ fn say_verdict(verdict: &VerifyReport) -> Result<(), Failed> {
         count(*catalogs, "catalog"),
         count(*profiles, "profile"),
         match findings.len() {
-            0 => "all as it was written".to_owned(),
-            wrong => plural(wrong as u64, "fault", "faults"),
+            0 => "no damage found".to_owned(),
+            faults => count(faults as u64, "fault"),
         }
     ))
 }
 
+/// A number with a noun whose plural is irregular, or with a phrase.
 fn plural(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// What can be mended is repaired. A database that cannot be used is set aside, and the next start
-/// makes a new one, which learns from `cursors.json` what was sent; one that can be used is only set
-/// aside if that is asked for, for its history would go with it.
-fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exit, Failed> {
+/// Repairs what can be repaired in place. A file that SQLite cannot use is renamed, and the next start
+/// creates a new one, which learns from `cursors.json` what has been sent. A usable file with damage
+/// that cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
+fn repair(
+    configuration: &Configuration,
+    args: &args::StateRepair,
+) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
     act_as_owner(directory)?;
     let usable = match Checkpoint::probe(directory) {
@@ -79,119 +87,144 @@ fn repair(configuration: &Configuration, args: &args::StateRepair) -> Result<Exi
         Err(CheckpointError::Damaged(_) | CheckpointError::Foreign(_)) => false,
         Err(error) => return Err(error.into()),
     };
+
     if usable {
         let checkpoint = Checkpoint::open(directory)?;
         let now = clock::now();
-        say_mended(&checkpoint.repair(now.as_millisecond(), daemon::facts_of)?, Day::of(now));
-        let verdict = checkpoint.verify()?;
-        if verdict.findings.is_empty() {
-            print("the checkpoint is sound\n")?;
-            return Ok(Exit::Done);
+        let repaired = checkpoint.repair(now.as_millisecond(), daemon::facts_of)?;
+        print_repairs(&repaired, Day::of(now));
+        let report = checkpoint.verify()?;
+        if report.findings.is_empty() {
+            print("the checkpoint has no damage\n")?;
+            return Ok(ExitCode::Done);
         }
-        say_verdict(&verdict)?;
+        print_verification(&report)?;
         if !args.set_aside {
-            say(
-                "hint: this cannot be mended in place. `state restore FILE` brings a backup back; without one, `state repair --set-aside` begins anew with the 90 days that Microsoft still has",
+            print_explanation(
+                &Explanation::new("the remaining damage cannot be repaired in place").with_hint(
+                    "run `state restore FILE` to restore a backup; without a backup, run `state repair --set-aside` to start with a new checkpoint and the 90 days that Microsoft keeps",
+                ),
             );
-            return Ok(Exit::Unusable);
+            return Ok(ExitCode::Unusable);
         }
     }
-    let aside = Checkpoint::set_aside(directory, &stamp())?;
-    if let Some(aside) = aside {
+
+    // The checkpoint is closed here, so the file can be renamed.
+    if let Some(path) = Checkpoint::set_aside(directory, &file_timestamp())? {
         let explanation = Explanation::new(format!(
-            "the database cannot be repaired and was moved to `{}`; the next start reads the 90 days that Microsoft still has, and `cursors.json` prevents duplicates",
-            aside.display()
+            "the database cannot be repaired and was renamed to `{}`; the next start reads the 90 days that Microsoft keeps, and `cursors.json` prevents duplicates",
+            path.display()
         ));
-        say_explained(
+        print_explanation(
             &explanation.with_hint("run `state restore FILE` to restore older days from a backup"),
         );
     }
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-/// What was repaired, and what became of what could not be.
-fn say_mended(repaired: &Repaired, today: Day) {
-    for LostBody { tenant, day, unsent_sinks: lacking } in &repaired.days {
-        let then = if *day < today.plus(-90) {
-            "Microsoft does not have it any more".to_owned()
-        } else if lacking.is_empty() {
-            "it is asked for again".to_owned()
-        } else {
-            let replays: Vec<String> = lacking
-                .iter()
-                .map(|sink| format!("`replay --sink {sink} --from {day} --to {day}`"))
-                .collect();
-            format!("it is asked for again; after that poll, {} sends it", replays.join(" and "))
-        };
-        say(&format!("tenant {tenant}: the text of {day} cannot be read any more; {then}"));
+/// Prints what was repaired and what was lost.
+fn print_repairs(repaired: &Repaired, today: Day) {
+    for lost in &repaired.days {
+        print_explanation(&explain_lost_body(lost, today));
     }
     for (tenant, day) in &repaired.held {
-        say(&format!("tenant {tenant}: {day}, which was held, is lost; it is asked for again"));
-    }
-    for (tenant, name) in &repaired.baselines {
-        say(&format!(
-            "tenant {tenant}: baseline `{name}` is lost; set it again with `baseline set`"
+        print_message(&format!(
+            "tenant {tenant}: the held day {day} is lost and will be requested again"
         ));
     }
+    for (tenant, name) in &repaired.baselines {
+        let explanation =
+            Explanation::new(format!("tenant {tenant}: the baseline `{name}` is lost"));
+        print_explanation(&explanation.with_hint("run `baseline set` to set it again"));
+    }
     for (tenant, sink) in &repaired.cursors {
-        say(&format!("tenant {tenant}: the cursor of sink `{sink}` is back at the end of the log"));
+        print_message(&format!(
+            "tenant {tenant}: the cursor of sink `{sink}` was reset to the end of the log"
+        ));
     }
     if repaired.facts > 0 {
-        say(&format!(
-            "the facts of {} made anew from the text",
-            plural(repaired.facts, "day were", "days were")
+        print_message(&format!(
+            "rebuilt the facts of {} from their bodies",
+            count(repaired.facts, "day")
         ));
     }
     if repaired.catalogs > 0 {
-        say(&format!(
-            "{} lost; days told with it go by the tenant's next, and the next poll reads the newest anew",
+        print_message(&format!(
+            "{} lost; the days that refer to them use the tenant's next catalog, and the next poll reads the newest one again",
             plural(repaired.catalogs, "catalog is", "catalogs are")
         ));
     }
 }
 
-fn backup(configuration: &Configuration, args: &args::StateBackup) -> Result<Exit, Failed> {
-    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    if args.file.exists() {
-        let message = format!("`{}` is there already, and is not overwritten", args.file.display());
-        return Err(Failed::new(Exit::Usage, message));
+/// Explains what happens to a day whose body is lost. The day can be requested again while Microsoft
+/// keeps it; the sinks that have not received it then need a replay.
+fn explain_lost_body(lost: &LostBody, today: Day) -> Explanation {
+    let LostBody { tenant, day, lacking } = lost;
+    let message = format!("tenant {tenant}: the body of {day} cannot be read");
+    if *day < today.plus(-90) {
+        return Explanation::new(format!("{message}; Microsoft no longer keeps this day"));
     }
+
+    let explanation = Explanation::new(format!("{message} and will be requested again"));
+    if lacking.is_empty() {
+        return explanation;
+    }
+    let replays: Vec<String> = lacking
+        .iter()
+        .map(|sink| format!("`replay --sink {sink} --from {day} --to {day}`"))
+        .collect();
+    explanation.with_hint(format!("run {} after the next poll to send it", replays.join(" and ")))
+}
+
+fn backup(
+    configuration: &Configuration,
+    args: &args::StateBackup,
+) -> Result<ExitCode, CommandFailure> {
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    if args.file.exists() {
+        let message = format!("`{}` exists and is not overwritten", args.file.display());
+        return Err(CommandFailure::new(ExitCode::Usage, message));
+    }
+
     let bytes = checkpoint.backup(&args.file)?;
-    say(&format!(
-        "{} holds the whole checkpoint, {:.1} MB",
+    print_message(&format!(
+        "wrote a backup of the checkpoint to `{}`, {:.1} MB",
         args.file.display(),
         as_megabytes(bytes)
     ));
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn restore(configuration: &Configuration, args: &args::StateRestore) -> Result<Exit, Failed> {
+fn restore(
+    configuration: &Configuration,
+    args: &args::StateRestore,
+) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    // Read as who calls: the owner of the directory may not see the backup.
+    // Root reads the backup itself, because the owner of the directory may have no access to it.
     if rustix::process::geteuid().is_root() {
-        let restored = Checkpoint::restore(directory, &args.file, &stamp());
+        let restored = Checkpoint::restore(directory, &args.file, &file_timestamp());
         give_to_owner(directory)?;
-        return say_restored(&restored?);
+        return print_restored(&restored?);
     }
-    say_restored(&Checkpoint::restore(directory, &args.file, &stamp())?)
+    print_restored(&Checkpoint::restore(directory, &args.file, &file_timestamp())?)
 }
 
-fn say_restored(restored: &Restored) -> Result<Exit, Failed> {
-    if let Some(before) = &restored.set_aside {
-        say(&format!("what was there before lies at `{}`", before.display()));
+fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
+    if let Some(previous) = &restored.set_aside {
+        print_message(&format!("renamed the previous checkpoint to `{}`", previous.display()));
     }
     if restored.newer_cursors > 0 {
-        say(&format!(
-            "{} from `cursors.json`: what was sent since the backup is not sent again",
-            plural(restored.newer_cursors as u64, "cursor comes", "cursors come")
+        print_message(&format!(
+            "took {} from `cursors.json`: records that were sent since the backup are not sent again",
+            count(restored.newer_cursors as u64, "cursor")
         ));
     }
     print(&format!("restored as checkpoint {}\n", restored.checkpoint_id))?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-/// Root leaves no file that the daemon could not open.
-fn give_to_owner(directory: &Path) -> Result<(), Failed> {
+/// Gives the files in the state directory to its owner, so that the daemon can open what root wrote.
+fn give_to_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::fs::MetadataExt;
     let owner = fs_err::metadata(directory)?;
     for entry in fs_err::read_dir(directory)? {
@@ -200,18 +233,22 @@ fn give_to_owner(directory: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit, Failed> {
+fn prune(
+    configuration: &Configuration,
+    args: &args::StatePrune,
+) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    let Pruned { days, used_bytes: used } = match holder_of(directory) {
+    let Pruned { days, used } = match lock_holder(directory) {
         Some(_) if args.compact => {
-            return Err(Failed::new(
-                Exit::Unusable,
-                "`--compact` writes the whole file anew, and wants the daemon stopped".to_owned(),
+            let message = "cannot compact the checkpoint: the daemon is running";
+            return Err(CommandFailure::new(
+                ExitCode::Unusable,
+                Explanation::new(message).with_hint("stop the daemon and run the command again"),
             ));
         }
-        Some(holder) => match daemon::ask(super::socket_of(&holder)?, &Request::Prune, |_| {})? {
+        Some(holder) => match daemon::ask(control_socket(&holder)?, &Request::Prune, |_| {})? {
             Event::Pruned(pruned) => pruned,
-            other => return Err(unexpected(other)),
+            other => return Err(unexpected_event(other)),
         },
         None => {
             act_as_owner(directory)?;
@@ -223,46 +260,57 @@ fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit,
             pruned
         }
     };
+
     print(&format!(
-        "the texts of {} let go; {:.1} MB in use\n",
-        plural(days, "day were", "days were"),
+        "pruned the bodies of {}; {:.1} MB in use\n",
+        count(days, "day"),
         as_megabytes(used)
     ))?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exit, Failed> {
-    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
-    let wanted = configuration
+fn export(
+    configuration: &Configuration,
+    args: &args::StateExport,
+) -> Result<ExitCode, CommandFailure> {
+    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let tenants: Vec<_> = configuration
         .tenants
         .iter()
-        .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name));
-    let known: Vec<_> = wanted.filter_map(|plan| daemon::known(plan, &checkpoint)).collect();
-    if let (Some(name), true) = (&args.tenant, known.is_empty()) {
-        return Err(super::no_tenant(configuration, name));
+        .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name))
+        .filter_map(|plan| daemon::known(plan, &checkpoint))
+        .collect();
+    if let (Some(name), true) = (&args.tenant, tenants.is_empty()) {
+        return Err(unknown_tenant(configuration, name));
     }
+
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for tenant in known {
-        let mut failed = Ok(());
-        checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
-            // A line end in JSON is outside of its texts, or escaped.
+    for tenant in tenants {
+        let mut written = Ok(());
+        checkpoint.each_body(tenant.id, args.from, args.to, |body| {
+            // A line break in JSON is white space between tokens: in a string it is escaped.
             let line = body.replace(['\n', '\r'], " ");
-            failed = writeln!(out, "{line}");
-            failed.is_ok()
+            written = writeln!(out, "{line}");
+            written.is_ok()
         })?;
-        failed?;
+        written?;
     }
     out.flush()?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exit, Failed> {
+fn forget(
+    configuration: &Configuration,
+    args: &args::StateForget,
+) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    let usage = |message: String| Failed::new(Exit::Usage, message);
     let tenant = TenantId::parse(&args.tenant).map_err(|_| {
-        usage(format!("`{}` is no tenant's GUID; `status --json` shows them", args.tenant))
+        let explanation = Explanation::new(format!("`{}` is not a valid GUID", args.tenant));
+        let hint = "run `status --json` to list the GUIDs of the tenants";
+        CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
     })?;
-    let inspected = Checkpoint::open_read_only(directory)?;
+
+    let inspected = Checkpoint::inspect(directory)?;
     let configured = configuration.tenants.iter().any(|plan| match &plan.id {
         TenantName::Guid(id) => *id == tenant,
         TenantName::Domain(domain) => {
@@ -271,59 +319,72 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
     });
     if configured {
         let explanation = Explanation::new(format!(
-            "tenant {tenant} is configured, and the next poll would read it again"
+            "cannot erase tenant {tenant}: it is configured, and the next poll would read it again"
         ));
-        return Err(Failed::new(
-            Exit::Usage,
-            explanation.with_hint("remove it from the configuration and reload the daemon first"),
+        return Err(CommandFailure::new(
+            ExitCode::Usage,
+            explanation
+                .with_hint("remove the tenant from the configuration, and reload the daemon"),
         ));
     }
     if !args.yes {
-        say(
-            "nothing is erased yet: this cannot be undone, and backups keep what they have. Say --yes",
+        let explanation = Explanation::new(
+            "nothing was erased: erasing cannot be undone, and backups are not changed by it",
         );
-        return Ok(Exit::Incomplete);
+        print_explanation(&explanation.with_hint("pass --yes to erase the tenant"));
+        return Ok(ExitCode::Incomplete);
     }
-    let forgotten = if let Some(holder) = holder_of(directory) {
+
+    let forgotten = if let Some(holder) = lock_holder(directory) {
         let request = Request::Forget { tenant: tenant.to_string() };
-        match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
+        match daemon::ask(control_socket(&holder)?, &request, |_| {})? {
             Event::Forgotten(forgotten) => forgotten,
-            other => return Err(unexpected(other)),
+            other => return Err(unexpected_event(other)),
         }
     } else {
         act_as_owner(directory)?;
         Checkpoint::open(directory)?.forget(tenant, clock::now().as_millisecond())?
     };
     let Some(forgotten) = forgotten else {
-        return Err(usage(format!("nothing is known of tenant {tenant}")));
+        let message = format!("the checkpoint has no data of tenant {tenant}");
+        return Err(CommandFailure::new(ExitCode::Usage, message));
     };
     print(&receipt(&forgotten))?;
-    Ok(Exit::Done)
+    Ok(ExitCode::Done)
 }
 
-/// What an auditor files.
-fn receipt(forgotten: &ErasureReceipt) -> String {
-    let ErasureReceipt { tenant, checkpoint_id, at_ms, first_day, last_day, .. } = forgotten;
+/// The receipt for an auditor: a JSON document that states what was erased, where, when and by which
+/// version, and what the command did not change.
+fn receipt(forgotten: &Forgotten) -> String {
     let receipt = serde_json::json!({
-        "erased": { "tenant": tenant, "first_day": first_day, "last_day": last_day, "snapshots": forgotten.snapshots,
-            "observations": forgotten.observations, "catalogs": forgotten.catalogs, "profiles": forgotten.profiles,
-            "dead_letters": forgotten.dead_letters },
-        "checkpoint_id": checkpoint_id, "at": super::instant(*at_ms), "host": daemon::host_name(),
-        "by": format!("secure-score-forwarder {}", env!("CARGO_PKG_VERSION")),
-        "not_covered": "backups, databases that were set aside, and what sinks have been sent",
+        "erased": {
+            "tenant": forgotten.tenant,
+            "first_day": forgotten.first_day,
+            "last_day": forgotten.last_day,
+            "snapshots": forgotten.snapshots,
+            "observations": forgotten.observations,
+            "catalogs": forgotten.catalogs,
+            "profiles": forgotten.profiles,
+            "dead_letters": forgotten.dead_letters,
+        },
+        "checkpoint_id": forgotten.checkpoint_id,
+        "erased_at": format_time(forgotten.at_ms),
+        "host": daemon::host_name(),
+        "program": format!("secure-score-forwarder {}", env!("CARGO_PKG_VERSION")),
+        "not_erased": "backups, databases that were renamed by `state repair` or `state restore`, and records that sinks have received",
     });
     format!("{receipt:#}\n")
 }
 
-fn unexpected(event: Event) -> Failed {
+fn unexpected_event(event: Event) -> CommandFailure {
     let explanation = match event {
         Event::Error(explanation) => explanation,
         other => format!("unexpected response from the daemon: {other:?}").into(),
     };
-    Failed::new(Exit::Incomplete, explanation)
+    CommandFailure::new(ExitCode::Incomplete, explanation)
 }
 
-/// For names of files: UTC, to the second.
-fn stamp() -> String {
+/// The current time in UTC for the name of a file, such as `20261122T061509Z`.
+fn file_timestamp() -> String {
     clock::now().strftime("%Y%m%dT%H%M%SZ").to_string()
 }

@@ -1,26 +1,30 @@
-//! `status`: how far everything has got. Only reads, also beside a running daemon.
+//! `status`: shows the state of tenants and sinks, as tables or as JSON. It only reads the checkpoint,
+//! also while a daemon is running, and never opens a connection.
 
 use std::{collections::HashMap, path::Path};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
-use super::{Exit, Failed, args, instant, on_one_line, print};
+use super::{CommandFailure, ExitCode, args, as_megabytes, count, format_time, on_one_line, print};
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
     config::{ConfigError, Configuration, TenantName},
+    error::Explanation,
     schedule::{Polled, Schedule},
 };
 
-pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed> {
+pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, CommandFailure> {
     let configuration = match Configuration::load(config) {
         Ok(configuration) => configuration,
         Err(error) => return without_configuration(config, args, error),
     };
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let mut status = checkpoint.status()?;
+
+    // The checkpoint has no row for a tenant whose domain was never resolved to an ID.
     let mut names = names(&configuration, &checkpoint);
-    for (domain, name) in unmet(&configuration, &names) {
+    for (domain, name) in unresolved(&configuration, &names) {
         status.tenants.push(TenantStatus {
             guid: domain.clone(),
             last_error: Some("tenant ID not resolved yet; see the log".into()),
@@ -28,22 +32,25 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<Exit, Failed>
         });
         names.insert(domain, name);
     }
+
     let schedule = Some(&configuration.schedule);
     show(&checkpoint, &status, &names, schedule, args)?;
-    // Who is no longer configured owes nothing.
+
+    // The errors of a tenant that is no longer configured do not affect the exit code.
     let configured = status.tenants.iter().filter(|tenant| names.contains_key(&tenant.guid));
-    let missing = configured.into_iter().any(|tenant| tenant.last_error.is_some())
+    let incomplete = configured.into_iter().any(|tenant| tenant.last_error.is_some())
         || status.sinks.iter().any(|s| s.backlog > 0)
         || !status.replays.is_empty();
-    Ok(if missing { Exit::Incomplete } else { Exit::Done })
+    Ok(if incomplete { ExitCode::Incomplete } else { ExitCode::Done })
 }
 
-/// A file with a fault is no reason to say nothing: the daemon may be at work under the one before.
+/// Shows the status of the checkpoint although the configuration is invalid, and then fails with its
+/// faults: the daemon may still be running with the previous configuration.
 fn without_configuration(
     config: &Path,
     args: &args::Status,
     error: ConfigError,
-) -> Result<Exit, Failed> {
+) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Configuration::state_directory_in(config)
         .and_then(|directory| Checkpoint::open_read_only(&directory).ok());
     let Some(checkpoint) = checkpoint else { return Err(error.into()) };
@@ -59,10 +66,11 @@ fn show(
     names: &HashMap<String, String>,
     schedule: Option<&Schedule>,
     args: &args::Status,
-) -> Result<(), Failed> {
+) -> Result<(), CommandFailure> {
     let holder = Checkpoint::holder(checkpoint.directory());
-    // Without a daemon nobody tries again.
+    // Without a daemon there is no next attempt.
     let schedule = schedule.filter(|_| holder.is_some());
+
     if args.json {
         print(&format!("{:#}\n", as_json(status, names, schedule)))?;
     } else {
@@ -71,12 +79,12 @@ fn show(
             |h| format!("the daemon runs as process {}", h.pid),
         );
         print(&format!(
-            "{}\n{}\n{}{}{daemon}; the checkpoint has {:.1} MB\n",
+            "{}\n{}\n{}{}{daemon}; checkpoint: {:.1} MB\n",
             tenant_table(status, names, schedule),
             sink_table(status),
-            replays(status),
-            letters(status, names),
-            super::as_megabytes(status.size)
+            replay_lines(status),
+            dead_letter_table(status, names),
+            as_megabytes(status.size)
         ))?;
     }
     Ok(())
@@ -93,11 +101,16 @@ fn names(configuration: &Configuration, checkpoint: &Checkpoint) -> HashMap<Stri
     configuration.tenants.iter().filter_map(|t| Some((guid(&t.id)?, t.name.clone()))).collect()
 }
 
-/// Tenants named by a domain that has never been resolved: domain and name.
-fn unmet(configuration: &Configuration, names: &HashMap<String, String>) -> Vec<(String, String)> {
+/// The domain and the name of each tenant whose domain has never been resolved to an ID.
+fn unresolved(
+    configuration: &Configuration,
+    names: &HashMap<String, String>,
+) -> Vec<(String, String)> {
     let known = |name: &String| names.values().any(|known| known == name);
-    let unmet = configuration.tenants.iter().filter(|tenant| !known(&tenant.name));
-    unmet
+    configuration
+        .tenants
+        .iter()
+        .filter(|tenant| !known(&tenant.name))
         .filter_map(|tenant| match &tenant.id {
             TenantName::Domain(domain) => Some((domain.clone(), tenant.name.clone())),
             TenantName::Guid(_) => None,
@@ -105,7 +118,8 @@ fn unmet(configuration: &Configuration, names: &HashMap<String, String>) -> Vec<
         .collect()
 }
 
-/// When the daemon asks again for a tenant whose last poll failed.
+/// When the daemon polls a tenant again whose last poll failed, in milliseconds since 1970; `None` if
+/// the last poll succeeded or no daemon is running.
 fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<i64> {
     let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok();
     let polled = Polled {
@@ -113,6 +127,8 @@ fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<i6
         failures: tenant.failures,
         ..Polled::default()
     };
+
+    // The server may have requested a longer wait than the schedule.
     let retry = schedule?.retry_at(&polled)?.as_millisecond();
     Some(retry.max(tenant.not_before_ms.unwrap_or(retry)))
 }
@@ -122,7 +138,8 @@ fn tenant_table(
     names: &HashMap<String, String>,
     schedule: Option<&Schedule>,
 ) -> Table {
-    let mut table = table(["tenant", "newest day", "days", "owed", "last success", "last error"]);
+    let mut table =
+        table(["tenant", "newest day", "days", "missing days", "last success", "last error"]);
     for tenant in &status.tenants {
         let TenantStatus { guid, newest_day, days, missing, last_success_ms, last_error, .. } =
             tenant;
@@ -131,10 +148,10 @@ fn tenant_table(
             newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
             days.to_string(),
             missing.to_string(),
-            last_success_ms.map_or_else(|| "never".to_owned(), instant),
+            last_success_ms.map_or_else(|| "never".to_owned(), format_time),
             match (last_error, next_attempt(schedule, tenant)) {
                 (Some(error), Some(next)) => {
-                    format!("{}; tried again at {}", on_one_line(error), instant(next))
+                    format!("{}; next attempt at {}", on_one_line(error), format_time(next))
                 }
                 (error, _) => error.as_ref().map(on_one_line).unwrap_or_default(),
             },
@@ -144,8 +161,15 @@ fn tenant_table(
 }
 
 fn sink_table(status: &Status) -> Table {
-    let mut table =
-        table(["sink", "sent", "rejected", "backlog", "oldest", "last proof", "last error"]);
+    let mut table = table([
+        "sink",
+        "sent",
+        "rejected",
+        "backlog",
+        "oldest day",
+        "last acknowledgement",
+        "last error",
+    ]);
     for sink in &status.sinks {
         let SinkStatus {
             name,
@@ -161,49 +185,55 @@ fn sink_table(status: &Status) -> Table {
             name.clone(),
             sent.to_string(),
             rejected.to_string(),
-            format!("{backlog} to send"),
-            oldest_day.map_or_else(String::new, |day| day.to_string()),
-            last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant),
+            count(*backlog, "day"),
+            oldest.map_or_else(String::new, |day| day.to_string()),
+            last_acknowledgement_ms.map_or_else(|| "never".to_owned(), format_time),
             last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);
     }
     table
 }
 
-/// The jobs under way, a line each.
-fn replays(status: &Status) -> String {
+/// One line per replay, followed by an empty line if there are any.
+fn replay_lines(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = super::count(job.remaining, "day");
+        let left = count(job.left, "day");
         format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     };
     let lines: String = status.replays.iter().map(line).collect();
     if lines.is_empty() { lines } else { lines + "\n" }
 }
 
-/// Dead letters that a table shows; JSON has more.
-const LETTERS: usize = 10;
+/// The number of dead letters in the table; the JSON document lists more.
+const MAX_DEAD_LETTERS: usize = 10;
 
-/// The dead letters, and what can be done about them.
-fn letters(status: &Status, names: &HashMap<String, String>) -> String {
-    if status.dead_letters.is_empty() {
+/// The newest dead letters, and how to send them again. Empty if there are none.
+fn dead_letter_table(status: &Status, names: &HashMap<String, String>) -> String {
+    if status.letters.is_empty() {
         return String::new();
     }
-    let mut table = table(["dead letter of", "tenant", "day", "event_id", "reason"]);
-    for letter in status.dead_letters.iter().take(LETTERS) {
+
+    let mut table = table(["dead letter", "sink", "tenant", "day", "reason"]);
+    for letter in status.letters.iter().take(MAX_DEAD_LETTERS) {
         let tenant = letter.tenant.to_string();
         table.add_row([
+            letter.event_id.to_string(),
             letter.sink.clone(),
             names.get(&tenant).unwrap_or(&tenant).clone(),
             letter.day.map_or_else(String::new, |day| day.to_string()),
-            letter.event_id.to_string(),
             letter.reason.clone(),
         ]);
     }
-    let total: u64 = status.sinks.iter().map(|sink| sink.dead_letters).sum();
-    let newest = if total > LETTERS as u64 { "the newest are shown; " } else { "" };
+
+    let total: u64 = status.sinks.iter().map(|sink| sink.letters).sum();
+    let shown = if total > MAX_DEAD_LETTERS as u64 {
+        format!(", of which the newest {MAX_DEAD_LETTERS} are shown")
+    } else {
+        String::new()
+    };
     format!(
-        "{table}\n{newest}{} in all; `replay --sink NAME --rejected` sends them again\n\n",
-        super::count(total, "dead letter")
+        "{table}\n{}{shown}\n  hint: run `replay --sink NAME --rejected` to send them again\n\n",
+        count(total, "dead letter")
     )
 }
 
@@ -216,38 +246,69 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
+/// The document of `status --json`. Times are RFC 3339 in UTC; an absent value is `null`.
 fn as_json(
     status: &Status,
     names: &HashMap<String, String>,
     schedule: Option<&Schedule>,
 ) -> serde_json::Value {
+    let message = |error: &Option<Explanation>| error.as_ref().map(|e| e.message.clone());
+    let hint = |error: &Option<Explanation>| error.as_ref().and_then(|e| e.hint.clone());
+
     let tenants = status.tenants.iter().map(|t| {
         json!({
-            "id": t.guid, "name": names.get(&t.guid), "newest_day": t.newest_day.map(|d| d.to_string()), "days": t.days,
-            "missing_days": t.missing, "last_success": t.last_success_ms.map(instant), "last_attempt": t.last_attempt_ms.map(instant),
-            "last_error": t.last_error.as_ref().map(|e| &e.message), "last_hint": t.last_error.as_ref().and_then(|e| e.hint.as_ref()), "next_attempt": next_attempt(schedule, t).map(instant),
+            "id": t.guid,
+            "name": names.get(&t.guid),
+            "newest_day": t.newest_day.map(|d| d.to_string()),
+            "days": t.days,
+            "missing_days": t.missing,
+            "last_success": t.last_success_ms.map(format_time),
+            "last_attempt": t.last_attempt_ms.map(format_time),
+            "last_error": message(&t.last_error),
+            "last_hint": hint(&t.last_error),
+            "next_attempt": next_attempt(schedule, t).map(format_time),
         })
     });
+
     let sinks = status.sinks.iter().map(|s| {
-        let cursors = s.cursors.iter().map(|(tenant, seq, index)| json!({ "tenant": tenant, "seq": seq, "record_index": index }));
+        let cursor = |(tenant, seq, index): &(String, u64, u32)| json!({ "tenant": tenant, "seq": seq, "record_index": index });
         json!({
-            "name": s.name, "sent": s.sent, "rejected": s.rejected, "truncated": s.truncated, "backlog_days": s.backlog,
-            "oldest_day": s.oldest_day.map(|d| d.to_string()), "last_acknowledgement": s.last_acknowledgement_ms.map(instant), "last_error": s.last_error.as_ref().map(|e| &e.message), "last_hint": s.last_error.as_ref().and_then(|e| e.hint.as_ref()),
-            "dead_letters": s.dead_letters, "cursors": cursors.collect::<Vec<_>>(),
+            "name": s.name,
+            "sent": s.sent,
+            "rejected": s.rejected,
+            "truncated": s.truncated,
+            "backlog_days": s.backlog,
+            "oldest_day": s.oldest.map(|d| d.to_string()),
+            "last_acknowledgement": s.last_acknowledgement_ms.map(format_time),
+            "last_error": message(&s.last_error),
+            "last_hint": hint(&s.last_error),
+            "dead_letters": s.letters,
+            "cursors": s.cursors.iter().map(cursor).collect::<Vec<_>>(),
         })
     });
+
     let replays = status.replays.iter().map(|r| {
         json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.remaining })
     });
-    let letters = status.dead_letters.iter().map(|l| {
+
+    let dead_letters = status.letters.iter().map(|l| {
         json!({
-            "sink": l.sink, "tenant": l.tenant.to_string(), "day": l.day.map(|d| d.to_string()), "event_id": l.event_id.to_string(),
-            "reason": l.reason, "rejected": instant(l.rejected_ms), "to_be_sent_again": l.retry,
+            "sink": l.sink,
+            "tenant": l.tenant.to_string(),
+            "day": l.day.map(|d| d.to_string()),
+            "event_id": l.event_id.to_string(),
+            "reason": l.reason,
+            "rejected_at": format_time(l.rejected_ms),
+            "retry_queued": l.again,
         })
     });
+
     json!({
-        "checkpoint_id": status.checkpoint_id, "size": status.size,
-        "tenants": tenants.collect::<Vec<_>>(), "sinks": sinks.collect::<Vec<_>>(),
-        "replays": replays.collect::<Vec<_>>(), "dead_letters": letters.collect::<Vec<_>>(),
+        "checkpoint_id": status.checkpoint_id,
+        "size_bytes": status.size,
+        "tenants": tenants.collect::<Vec<_>>(),
+        "sinks": sinks.collect::<Vec<_>>(),
+        "replays": replays.collect::<Vec<_>>(),
+        "dead_letters": dead_letters.collect::<Vec<_>>(),
     })
 }

@@ -1,15 +1,15 @@
-//! `test-sink`: one clearly marked record, and the proof that it arrived.
+//! `test-sink`: sends one marked test record through the sink's own code, and waits for the
+//! receiver's acknowledgement. It needs no checkpoint, and leaves cursors and marks unchanged.
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{Exit, Failed, args, block_on, load, print};
+use super::{CommandFailure, ExitCode, args, block_on, load_with_secrets, print, unknown_sink};
 use crate::{
     clock,
     config::SinkPlan,
     daemon::context_of,
     derive::{Comparison, Entry, Records, Rules, Selection},
-    error::Explanation,
-    error::chain,
+    error::{Explanation, chain},
     model::{
         Catalog, ControlScore, Day, Number, Profile, ProfileSlot, Snapshot, SnapshotRef, Tenant,
         TenantId,
@@ -18,40 +18,45 @@ use crate::{
     source::Clients,
 };
 
-/// The control that it speaks of, which Microsoft does not have.
-const CONTROL: &str = "secure-score-forwarder-test";
+/// The ID of the control in the test record. Microsoft has no control of this name, so operators can
+/// search for it.
+const TEST_CONTROL: &str = "secure-score-forwarder-test";
 
-pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Failed> {
-    let configuration = load(config)?;
+pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
     let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
-        return Err(super::no_sink(&configuration, &args.name));
+        return Err(unknown_sink(&configuration, &args.name));
     };
+
+    // The record carries the labels of a configured tenant, because a sink may select by them.
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
     let context = context_of(plan, &Arc::new(Clients::new(&configuration.reach)?));
+
     match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {
             print(&format!(
-                "sink {}: one test record was delivered, event_id {event_id}\nproof: {}\n",
+                "sink {}: one test record was delivered, event_id {event_id}\nacknowledgement: {}\n",
                 plan.name,
                 plan.plan.acknowledgement()
             ))?;
-            Ok(Exit::Done)
+            Ok(ExitCode::Done)
         }
         Err(failure) => {
-            let exit = if matches!(failure, Failure::Misconfigured { .. }) {
-                Exit::Usage
+            let code = if matches!(failure, Failure::Misconfigured { .. }) {
+                ExitCode::Usage
             } else {
-                Exit::Incomplete
+                ExitCode::Incomplete
             };
             let hint = failure.hint().map(Cow::into_owned);
             let explanation = Explanation { message: failure.to_string(), hint };
-            Err(Failed::new(exit, explanation.within(&format!("sink {}", plan.name))))
+            Err(CommandFailure::new(code, explanation.within(&format!("sink {}", plan.name))))
         }
     }
 }
 
-/// Through the sink itself, but for what would get in a running daemon's way.
+/// Delivers the test record with a sink that is opened for a test: it shares no file, transaction or
+/// sequence with the sink of a running daemon. Returns the `event_id`.
 async fn deliver(
     plan: &SinkPlan,
     context: Context,
@@ -61,11 +66,14 @@ async fn deliver(
     let mut batch = Batch::default();
     let event_id = encode(labels, |record| sink.encode(record, &mut batch))
         .map_err(|reason| Failure::misconfigured(chain(&reason)))?;
+
     let acknowledgement = sink.deliver(&batch).await?.wait().await;
     sink.close().await;
     acknowledgement.map(|_| event_id)
 }
 
+/// Derives the test record from a snapshot with a single control, and passes it to `write`. Returns
+/// the `event_id`.
 fn encode<E>(
     labels: BTreeMap<String, String>,
     write: impl FnOnce(&crate::model::Record<'_>) -> Result<(), E>,
@@ -73,9 +81,10 @@ fn encode<E>(
     let now = clock::now();
     let day = Day::of(now);
     let tenant = Tenant { id: TenantId::TEST, name: "test".to_owned(), labels };
+
     let profile = Profile {
-        id: CONTROL.to_owned(),
-        title: Some("Test record of secure-score-forwarder: nothing is wrong".to_owned()),
+        id: TEST_CONTROL.to_owned(),
+        title: Some("Test record of secure-score-forwarder: no action is required".to_owned()),
         service: Some("secure-score-forwarder".to_owned()),
         max_score: Number::new(1.0),
         ..Profile::default()
@@ -83,14 +92,15 @@ fn encode<E>(
     let catalog =
         Catalog::new(vec![ProfileSlot { key: 0, profile: profile.into(), decisions: vec![] }]);
     let control = ControlScore {
-        name: CONTROL.into(),
+        name: TEST_CONTROL.into(),
         category: Some("Test".into()),
         score: Number::new(1.0),
         percentage: Number::new(100.0),
-        // Two tests on one day differ.
+        // Two test records of one day differ.
         additional: vec![("test".into(), now.as_millisecond().to_string().into())],
         ..ControlScore::default()
     };
+
     let snapshot = Snapshot { controls: vec![control], ..Snapshot::default() };
     let at = SnapshotRef {
         id: format!("{}_{day}", tenant.id),
@@ -102,6 +112,7 @@ fn encode<E>(
         partial: false,
         imported: false,
     };
+
     let entry = Entry {
         tenant: &tenant,
         snapshot: &at,
@@ -113,6 +124,7 @@ fn encode<E>(
         rules: Rules::none(),
         replayed: false,
     };
+
     let selection = Selection::all();
     let records = Records::new(&entry, &snapshot, &selection);
     let mut event_id = String::new();

@@ -37,10 +37,10 @@ fn a_replay_sends_days_again_and_says_so() {
     assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0);
     let none = ["replay", "--sink", "local", "--from", "2001-01-01", "--to", "2001-01-02"];
     let run = workspace.run_ok(&none);
-    assert!(run.stderr.contains("the checkpoint has no day like that"), "{}", run.stderr);
+    assert!(run.stderr.contains("no stored day in this range"), "{}", run.stderr);
     let run = workspace.run(&["replay", "--sink", "locl", "--from", from]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("no sink `locl`\n  hint: it has local"), "{}", run.stderr);
+    assert!(run.stderr.contains("no sink `locl`\n  hint: use one of: local"), "{}", run.stderr);
 }
 
 #[test]
@@ -318,12 +318,12 @@ fn check_says_how_much_a_new_sink_will_be_sent() {
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let said = workspace.run_ok(&["check"]).stdout;
-    assert!(!said.contains("will be sent"), "{said}");
+    assert!(!said.contains("will receive"), "{said}");
     let path = workspace.path("new.cef").display().to_string();
     workspace.sink("new", &format!("type = \"file\"\npath = \"{path}\"\nformat = \"cef\""));
     let said = workspace.run_ok(&["check"]).stdout;
     let line = said.lines().find(|line| line.starts_with("sink new is new")).unwrap_or(&said);
-    assert!(line.contains("it will be sent 20 days, about "), "{said}");
+    assert!(line.contains("will receive 20 days, about "), "{said}");
     let number = |after: &str| -> f64 {
         let rest = line.split(after).nth(1).unwrap().trim_start();
         rest.split(' ').next().unwrap().parse().unwrap()

@@ -224,7 +224,7 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
     );
     let run = workspace.run_ok(&["once"]);
     assert!(
-        run.stderr.contains("2 new days") && run.stderr.contains("1 snapshot refused"),
+        run.stderr.contains("2 new days") && run.stderr.contains("1 snapshot rejected"),
         "{}",
         run.stderr
     );
@@ -384,7 +384,7 @@ fn a_snapshot_that_cannot_be_read_stops_no_other() {
     };
     api.fail(SCORES, Fault::Change(broken));
     let run = workspace.run_ok(&["once"]);
-    assert!(run.stderr.contains("1 snapshot refused"), "{}", run.stderr);
+    assert!(run.stderr.contains("1 snapshot rejected"), "{}", run.stderr);
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1, "its day is missed");
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
@@ -415,7 +415,7 @@ fn a_refused_day_at_the_far_end_stays_owed() {
         page.to_string()
     };
     api.fail(SCORES, Fault::Change(foreign));
-    assert!(workspace.run_ok(&["once"]).stderr.contains("1 snapshot refused"));
+    assert!(workspace.run_ok(&["once"]).stderr.contains("1 snapshot rejected"));
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1);
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));

@@ -250,14 +250,14 @@ fn check_online_names_what_is_wrong_and_what_is_too_much() {
     let workspace = against(&entra);
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
-        run.stdout.contains("tenant contoso: signed in, and read; the newest day is"),
+        run.stdout.contains("tenant contoso: signed in and read; the newest day is"),
         "{}",
         run.stdout
     );
     entra.book.lock().unwrap().roles = vec!["SecurityEvents.Read.All", "Directory.ReadWrite.All"];
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
-        run.stdout.contains("more is granted than is needed: Directory.ReadWrite.All"),
+        run.stdout.contains("the token grants more than is needed: Directory.ReadWrite.All"),
         "{}",
         run.stdout
     );
@@ -265,7 +265,7 @@ fn check_online_names_what_is_wrong_and_what_is_too_much() {
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stdout.contains("does not grant SecurityEvents.Read.All\n  hint: `consent-url`"),
+        run.stdout.contains("does not grant SecurityEvents.Read.All\n  hint: run `consent-url`"),
         "{}",
         run.stdout
     );
@@ -274,7 +274,7 @@ fn check_online_names_what_is_wrong_and_what_is_too_much() {
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stdout.contains("s behind of Microsoft's\n  hint: set it by NTP"),
+        run.stdout.contains("s behind Microsoft's clock\n  hint: synchronize the clock with NTP"),
         "{}",
         run.stdout
     );

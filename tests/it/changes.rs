@@ -336,8 +336,12 @@ fn targets_from_a_file_go_through_a_running_daemon() {
     fs(&file, &format!("{control}X 100%\nNoSuchThing 5\n"));
     let refused = workspace.run(&["baseline", "set", "--file", &path]);
     assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains(&format!("did you mean `{control}`?")), "{}", refused.stderr);
-    assert!(refused.stderr.contains("there is no control `NoSuchThing`"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(&format!("the most similar control is `{control}`")),
+        "{}",
+        refused.stderr
+    );
+    assert!(refused.stderr.contains("no tenant has a control `NoSuchThing`"), "{}", refused.stderr);
     fs(&file, "AdminMFAV2 much");
     let refused = workspace.run(&["baseline", "set", "--file", &path]);
     assert_eq!(refused.code, 2);

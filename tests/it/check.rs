@@ -1,9 +1,9 @@
-//! The command line before anything is asked of anybody.
+//! `check` and `schema`: everything that is validated without a connection.
 
 use crate::support::{CANARY, Workspace, fs};
 
 #[test]
-fn a_good_configuration_is_valid_and_makes_nothing() {
+fn check_of_a_valid_configuration_creates_nothing() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     let run = workspace.run_ok(&["check"]);
@@ -12,7 +12,7 @@ fn a_good_configuration_is_valid_and_makes_nothing() {
 }
 
 #[test]
-fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
+fn reports_every_fault_with_its_location() {
     let mut workspace = Workspace::new();
     workspace.extra = "retries = 3".to_owned();
     workspace.sink("a", "type = \"syslog\"\naddress = \"relay://127.0.0.1:2514\"");
@@ -23,7 +23,7 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
     assert!(!run.stderr.contains("in-the-open"));
-    for (place, fault) in [
+    for (location, fault) in [
         (":8:1: ", "unknown key `tenants[0].retries`"),
         (":17:11: ", "unknown scheme `relay`: expected tcp, tls, relp, relps, udp or unix"),
         (":22:7: ", "`url` must be https, or http to a loopback address"),
@@ -34,15 +34,15 @@ fn every_fault_is_printed_with_its_place_and_the_exit_is_2() {
             .lines()
             .find(|line| line.contains(fault))
             .unwrap_or_else(|| panic!("{fault}: {}", run.stderr));
-        assert!(line.contains(place), "{line}");
+        assert!(line.contains(location), "{line}");
     }
-    // The other commands say the same.
+    // Every other command rejects the configuration, too.
     assert_eq!(workspace.run(&["once"]).code, 2);
     assert_eq!(workspace.run(&["status"]).code, 2);
 }
 
 #[test]
-fn secrets_that_cannot_be_read_are_faults_too() {
+fn reports_secrets_that_cannot_be_read() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     workspace.sink(
@@ -64,14 +64,14 @@ fn secrets_that_cannot_be_read_are_faults_too() {
 }
 
 #[test]
-fn credentials_come_from_systemds_directory() {
+fn reads_credentials_from_the_directory_of_systemd() {
     let mut workspace = Workspace::new();
     workspace.sink("splunk", "type = \"splunk_hec\"\nurl = \"https://127.0.0.1:8088\"\ntoken = { credential = \"hec-secret\" }");
     fs(workspace.path("hec-secret"), CANARY);
     let mut command = workspace.command(&["check"]);
     command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
     assert!(command.status().unwrap().success());
-    // Of a directory that is loaded as `secrets` systemd names each file like this.
+    // If a directory is loaded as `secrets`, systemd prefixes the name of each file.
     std::fs::rename(workspace.path("hec-secret"), workspace.path("secrets_hec-secret")).unwrap();
     let mut command = workspace.command(&["check"]);
     command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
@@ -79,7 +79,7 @@ fn credentials_come_from_systemds_directory() {
 }
 
 #[test]
-fn a_missing_configuration_says_where_it_was_looked_for() {
+fn names_the_path_of_a_missing_configuration() {
     let workspace = Workspace::new();
     let mut command = workspace.command(&["check"]);
     std::fs::remove_file(workspace.path("config.toml")).unwrap();
@@ -89,7 +89,7 @@ fn a_missing_configuration_says_where_it_was_looked_for() {
 }
 
 #[test]
-fn schemas_are_json_schemas() {
+fn schemas_are_valid_json_schemas() {
     let workspace = Workspace::new();
     for of in ["record", "configuration"] {
         let schema = serde_json::from_str(&workspace.run_ok(&["schema", of]).stdout).unwrap();
@@ -98,17 +98,18 @@ fn schemas_are_json_schemas() {
 }
 
 #[test]
-fn the_schema_of_the_configuration_takes_what_check_takes() {
+fn configuration_schema_agrees_with_check() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     workspace.sink("k", "type = \"syslog\"\naddress = \"tcp://127.0.0.1:514\"\nformat = \"json\"");
     let schema =
         serde_json::from_str(&workspace.run_ok(&["schema", "configuration"]).stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
-    let written: toml::Table = workspace.configuration().parse().unwrap();
-    validator.validate(&serde_json::to_value(&written).unwrap()).unwrap();
-    let wrong = workspace.configuration().replace("address", "adress");
+    let configuration: toml::Table = workspace.configuration().parse().unwrap();
+    validator.validate(&serde_json::to_value(&configuration).unwrap()).unwrap();
+    let misspelled = workspace.configuration().replace("address", "adress");
     assert!(
-        !validator.is_valid(&serde_json::to_value(wrong.parse::<toml::Table>().unwrap()).unwrap())
+        !validator
+            .is_valid(&serde_json::to_value(misspelled.parse::<toml::Table>().unwrap()).unwrap())
     );
 }

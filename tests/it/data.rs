@@ -361,7 +361,11 @@ fn saved_answers_become_history() {
         &snapshot_json("bbbbbbbb-0000-4000-8000-00000000c0de", day("2024-12-31"), false),
     );
     let run = workspace.run(&["import", &workspace.path("other.json").display().to_string()]);
-    assert!(run.code == 2 && run.stderr.contains("hold days of tenant bbbbbbbb"), "{}", run.stderr);
+    assert!(
+        run.code == 2 && run.stderr.contains("contain days of tenant bbbbbbbb"),
+        "{}",
+        run.stderr
+    );
     fs(workspace.path("page.html"), "<html>");
     let run = workspace.run(&["import", &workspace.path("page.html").display().to_string()]);
     assert!(run.code == 2 && run.stderr.contains("page.html"), "{}", run.stderr);
@@ -383,7 +387,7 @@ fn the_original_scripts_configuration_is_brought_over() {
     let args =
         ["import-config", &shown(&from), "--write", &shown(&to), "--secret-file", &shown(&secret)];
     let run = workspace.run_ok(&args);
-    assert!(run.stderr.contains("has been taken out of Graph"), "{}", run.stderr);
+    assert!(run.stderr.contains("was removed from Microsoft Graph"), "{}", run.stderr);
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), format!("{CANARY}\n"));
     let text = std::fs::read_to_string(&to).unwrap();
     assert!(text.contains("initial_backfill_days = 9") && !text.contains(CANARY));

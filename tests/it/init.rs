@@ -1,23 +1,23 @@
-//! `init`: questions, a configuration, the acknowledgement; `man` and `completions`.
+//! `init`: the questions, the configuration and its test; `man` and `completions`.
 
 use std::{io::Write, os::unix::fs::PermissionsExt, process::Stdio};
 
 use crate::support::{CANARY, Run, TENANT, Workspace, free_port, records};
 
-/// Runs `init` with these answers.
+/// Runs `init`, and writes the answers to its standard input.
 fn init(workspace: &Workspace, config: &std::path::Path, more: &[&str], answers: &str) -> Run {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
     command.arg("init").args(more).arg("--config").arg(config);
     command.arg("--state-directory").arg(workspace.state());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may have heard enough before the end.
+    // The command may end before it has read all answers.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
     Run::of(child.wait_with_output().unwrap())
 }
 
 #[test]
-fn it_asks_writes_and_proves() {
+fn writes_and_tests_a_configuration() {
     let workspace = Workspace::new();
     let configured = workspace.configuration();
     let url = configured.split("login_url = \"").nth(1).unwrap().split('"').next().unwrap();
@@ -31,19 +31,19 @@ fn it_asks_writes_and_proves() {
     let cloud = format!("{url},{url}");
     let run = init(&workspace, &config, &["--cloud", &cloud, "--listen", &listen], &answers);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
-    for said in [
-        "that is none of these",
-        "A name for it, which records carry [main]: ",
-        "is written. Now the acknowledgement.",
+    for expected in [
+        "unsupported receiver",
+        "Name of the tenant in records [main]: ",
+        "config.toml`. Testing it:",
     ] {
-        assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
+        assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
     }
-    for said in [
-        "tenant main: signed in, and read",
+    for expected in [
+        "tenant main: signed in and read",
         "sink siem: one test record was delivered",
-        "To start: secure-score-forwarder run --config",
+        "To start the daemon, run: secure-score-forwarder run --config",
     ] {
-        assert!(run.stdout.contains(said), "{said}: {}", run.stdout);
+        assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
     }
     assert_eq!(records(&file).len(), 1);
     let secret = workspace.path("new-secret/secrets/graph-secret");
@@ -53,27 +53,30 @@ fn it_asks_writes_and_proves() {
 
     let again = init(&workspace, &config, &[], &answers);
     assert_eq!(again.code, 2);
-    assert!(again.stderr.contains("is there already, and is not overwritten"), "{}", again.stderr);
+    assert!(again.stderr.contains("exists and is not overwritten"), "{}", again.stderr);
 }
 
 #[test]
-fn answers_that_make_no_configuration_write_nothing() {
+fn invalid_answers_write_nothing() {
     let workspace = Workspace::against("http://127.0.0.1:1");
     let config = workspace.path("config.toml");
-    for (answers, said) in [
-        (format!("{TENANT}\nname\n"), "the answers ended before the questions did"),
-        (format!("{TENANT}\n\nid\n/nowhere/app.pem\n"), "there is no file `/nowhere/app.pem`"),
+    for (answers, expected) in [
+        (format!("{TENANT}\nname\n"), "the input ended before the last question"),
+        (
+            format!("{TENANT}\n\nid\n/nowhere/app.pem\n"),
+            "the file `/nowhere/app.pem` does not exist",
+        ),
         ("not a tenant\n\nid\n\nsecret\n/x\n".to_owned(), "is neither a tenant GUID nor a domain"),
     ] {
         let run = init(&workspace, &config, &["--offline"], &answers);
         assert_eq!(run.code, 2, "{}", run.stderr);
-        assert!(run.stderr.contains(said), "{said}: {}", run.stderr);
+        assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
         assert!(!config.exists() && !workspace.path("secrets").exists());
     }
 }
 
 #[test]
-fn what_does_not_work_is_said_and_the_configuration_stays_to_be_mended() {
+fn keeps_the_configuration_if_the_test_fails() {
     let workspace = Workspace::new();
     let configured = workspace.configuration();
     let url = configured.split("login_url = \"").nth(1).unwrap().split('"').next().unwrap();
@@ -86,12 +89,12 @@ fn what_does_not_work_is_said_and_the_configuration_stays_to_be_mended() {
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.contains("AADSTS7000215"), "{}", run.stdout);
     assert!(run.stderr.contains("sink siem: cannot connect to 127.0.0.1"), "{}", run.stderr);
-    assert!(run.stderr.contains("try `check --online` again"), "{}", run.stderr);
+    assert!(run.stderr.contains("run `check --online` again"), "{}", run.stderr);
     assert!(config.exists());
 }
 
 #[test]
-fn every_command_has_a_page_and_every_shell_its_completions() {
+fn generates_man_pages_and_completions() {
     let workspace = Workspace::against("http://127.0.0.1:1");
     let bare = |args: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"))
@@ -116,7 +119,7 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
 }
 
 #[test]
-fn a_secret_that_is_kept_already_is_not_asked_for() {
+fn uses_an_existing_secret_file() {
     let workspace = Workspace::new();
     let config = workspace.path("kept/config.toml");
     std::fs::create_dir_all(workspace.path("kept/secrets")).unwrap();
@@ -128,6 +131,10 @@ fn a_secret_that_is_kept_already_is_not_asked_for() {
     );
     let run = init(&workspace, &config, &["--offline"], &answers);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
-    assert!(run.stderr.contains("graph-secret` is used"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("Value of the client secret: using the existing file"),
+        "{}",
+        run.stderr
+    );
     assert!(!run.stderr.contains(CANARY));
 }

@@ -1,4 +1,4 @@
-//! Somebody signs in, by browser or by device code, and the refresh token is kept.
+//! `login`: a user signs in with a browser or a device code, and the refresh token is stored.
 
 use std::process::Command;
 
@@ -16,7 +16,7 @@ pub fn user(workspace: &Workspace, key: bool) -> String {
     format!("[credentials.me]\nkind = \"user\"\nclient_id = \"{APP}\"\n{key}")
 }
 
-/// Signs in as a browser would; gives what the forwarder said, and the page that the person sees.
+/// Signs in as a browser does. Returns the output of the command, and the page that the user sees.
 pub fn sign_in(workspace: &Workspace, args: &[&str]) -> (Run, String) {
     use std::io::{BufRead, BufReader};
     let mut child = workspace.command(&[&["login"], args].concat()).spawn().unwrap();
@@ -30,16 +30,16 @@ pub fn sign_in(workspace: &Workspace, args: &[&str]) -> (Run, String) {
 }
 
 #[test]
-fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
+fn seals_and_replaces_the_token_of_a_browser_sign_in() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
-    // One user, redeemed at each customer's tenant.
+    // The token of one user is redeemed in each customer's tenant.
     workspace.tenants.push(("fabrikam", OTHER));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("nobody has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+    assert!(run.stderr.contains("no user has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
     let (run, page) = sign_in(&workspace, &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
@@ -66,15 +66,15 @@ fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
     let mut tokens: Vec<&String> = redeemed.iter().map(|(_, token)| token).collect();
     tokens.sort();
     tokens.dedup();
-    assert_eq!(tokens.len(), 4, "each use replaced it");
+    assert_eq!(tokens.len(), 4, "each use replaces the token");
     assert!(redeemed.iter().any(|(tenant, _)| tenant == OTHER));
     let kept = std::fs::read_to_string(workspace.state().join("tokens/me.token")).unwrap();
     assert!(kept.starts_with("secure-score-forwarder sealed token 1\n"));
 }
 
-/// What a real browser makes of the way there and back.
+/// A real browser follows the redirect back to the forwarder.
 #[test]
-fn the_page_in_a_real_browser() {
+fn a_real_browser_completes_the_sign_in() {
     use std::io::{BufRead, BufReader};
     let entra = Entra::new();
     let mut workspace = against(&entra);
@@ -90,7 +90,7 @@ fn the_page_in_a_real_browser() {
             "--disable-sync",
             "--no-proxy-server",
         ])
-        // Nothing leaves this host.
+        // The browser contacts no other host.
         .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost")
         .arg(format!("--user-data-dir={}", workspace.path("chromium-secret").display()))
         .args(["--dump-dom", &url])
@@ -104,12 +104,12 @@ fn the_page_in_a_real_browser() {
     );
     let run = Run::of(child.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    // The browser's own history holds the code; it is not ours to keep.
+    // The history of the browser contains the code, so the profile is removed.
     remove_profile(&workspace.path("chromium-secret"));
 }
 
 #[test]
-fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
+fn a_running_daemon_receives_a_device_code_sign_in() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
@@ -129,7 +129,7 @@ fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
 }
 
 #[test]
-fn a_sign_in_that_is_refused_says_why() {
+fn reports_why_a_sign_in_was_rejected() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
@@ -146,7 +146,7 @@ fn a_sign_in_that_is_refused_says_why() {
 }
 
 #[test]
-fn no_token_is_kept_in_the_open_unless_that_is_asked() {
+fn stores_an_unsealed_token_only_with_plaintext() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, false);
@@ -165,18 +165,18 @@ fn no_token_is_kept_in_the_open_unless_that_is_asked() {
     let kept = workspace.state().join("tokens/me.token");
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(std::fs::read_to_string(&kept).unwrap().contains(CANARY), "as was asked");
+    assert!(std::fs::read_to_string(&kept).unwrap().contains(CANARY), "the token is not sealed");
     std::fs::remove_file(kept).unwrap();
 }
 
 #[test]
-fn a_sign_in_that_has_expired_wants_another() {
+fn an_expired_sign_in_must_be_repeated() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
     assert_eq!(sign_in(&workspace, &[]).0.code, 0);
-    // The other side forgets.
+    // A new provider does not know the refresh token.
     let later = Entra::new();
     let moved = workspace.configuration().replace(&entra.url, &later.url);
     let mut command = workspace.command(&["once"]);

@@ -1,4 +1,5 @@
-//! The real binary as a process, against the simulated tenant and real receivers.
+//! Integration tests: the binary runs as a process, against the simulated tenant and real receivers.
+//! Start reading at `support`.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,11 +1,13 @@
-//! The README and the manual: every command that they show is run, here or where it says; every
-//! configuration that they show is one.
+//! The documentation: every command in it is run, here or in the script or test that is named; every
+//! configuration in it is parsed; the figures in it are those of the code (see `figures`).
+
+mod figures;
 
 use std::{
     collections::BTreeMap,
     io::Write,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -13,87 +15,155 @@ use secure_score_forwarder::config::Configuration;
 
 use crate::support::{CANARY, OTHER, Process, TENANT, Workspace, eventually, fs, rsyslog::Rsyslog};
 
-/// Commands of the system, by their front: run in `tests/service`, in a container, or by a test of the
-/// name given.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("apt-get install", "service"),
-    ("systemctl ", "service"),
-    ("systemd-creds encrypt", "service"),
-    ("curl -fsS http://127.0.0.1:9633/readyz", "service"),
-    ("curl -fsS -X PUT", "siem"),
-    ("install -m 640", "a_certificate_of_ones_own_signs_in"),
-    ("openssl req", "a_certificate_of_ones_own_signs_in"),
-    ("cat certificate.pem key.pem", "a_certificate_of_ones_own_signs_in"),
-    ("/usr/share/secure-score-forwarder/register-app.sh", "the_script_registers_the_app"),
-    ("az ", "the_script_registers_the_app"),
-    ("--api-permissions", "the_script_registers_the_app"),
-    ("GRAPH=$(az", "the_script_registers_the_app"),
-    ("\"{", "the_script_registers_the_app"),
-    ("cargo run --release -- demo", "daemon"),
-    ("tests/run", "this"),
+/// The pages whose commands and configurations are tested, and the folders of pages.
+const PAGES: &[&str] = &["README.md", "docs/tutorials", "docs/how-to", "docs/explanation"];
+
+/// What runs a command that is not one of the program.
+enum Coverage {
+    /// A script that contains this text.
+    Script(&'static str, &'static str),
+    /// A test in this file of `tests/it`.
+    Test(&'static str, &'static str),
+}
+use Coverage::{Script, Test};
+
+/// Commands in the documentation, by their beginning, and what runs them.
+const ELSEWHERE: &[(&str, Coverage)] = &[
+    ("git clone ", Script("tests/quick-start", "cargo demo")),
+    ("cd secure-score-forwarder", Script("tests/quick-start", "cargo demo")),
+    ("cargo demo", Script("tests/quick-start", "cargo demo")),
+    ("cargo build ", Script("deploy/package", "cargo build ")),
+    ("tests/quick", Script("tests/quick", "cargo test")),
+    ("tests/run", Script("tests/run", "cargo test")),
+    ("apt-get install ", Script("tests/service", "apt-get install ")),
+    ("dnf install ", Script("tests/rpm", "rpm_in_root -i")),
+    ("podman build ", Script("tests/container", "podman build ")),
+    ("podman run ", Script("tests/container", "podman run ")),
+    ("docker compose ", Script("tests/container", "podman-compose")),
+    ("systemctl ", Script("tests/service", "systemctl ")),
+    ("systemd-creds encrypt", Script("tests/service", "systemd-creds encrypt")),
+    ("journalctl ", Script("tests/service", "journalctl ")),
+    ("curl -fsS http://127.0.0.1:9633/readyz", Script("tests/service", "/readyz")),
+    ("curl -fsS -X PUT", Test("siem.rs", "records_reach_the_data_stream_of_the_template")),
+    ("kubectl ", Test("manual.rs", "manifests_fit_the_schemas_of_kubernetes")),
+    ("install -m 640", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
+    ("openssl req", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
+    ("cat certificate.pem key.pem", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
+    (
+        "/usr/share/secure-score-forwarder/register-app.sh",
+        Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key"),
+    ),
+    ("az ", Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key")),
+    ("GRAPH=$(az ", Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key")),
+];
+
+/// Steps of the how-to guides that `tests/service` runs on a host with systemd.
+const SERVICE_STEPS: &[&str] = &[
+    "systemctl reload",
+    "systemctl restart",
+    "systemctl stop",
+    "systemctl start secure-score-forwarder-once.timer",
+    "--allow-downgrades",
+    "state restore",
+    "systemd-creds encrypt",
 ];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn pages() -> BTreeMap<String, String> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(root().join("docs"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.push(root().join("README.md"));
-    let name = |path: &Path| path.strip_prefix(root()).unwrap().display().to_string();
-    paths.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The lines of a page's indented and fenced shell blocks that are commands.
-fn commands(page: &str) -> Vec<String> {
-    let mut fence: Option<String> = None;
-    let mut commands = Vec::new();
-    for line in page.lines() {
-        if let Some(language) = line.trim_start().strip_prefix("```") {
-            fence = if fence.is_some() { None } else { Some(language.to_owned()) };
-            continue;
+/// The text of every page, by its path.
+fn pages() -> BTreeMap<String, String> {
+    fn collect(path: &Path, pages: &mut BTreeMap<String, String>) {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                collect(&entry.unwrap().path(), pages);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            pages.insert(name, std::fs::read_to_string(path).unwrap());
         }
-        let is_shell = match &fence {
-            Some(language) => language == "sh",
-            None => line.starts_with("    ") && !line.trim_start().starts_with(['|', '-', '*']),
-        };
-        let text = line.trim().split("   #").next().unwrap().trim();
-        if is_shell && !text.is_empty() && !text.starts_with('#') {
-            commands.push(text.to_owned());
+    }
+
+    let mut pages = BTreeMap::new();
+    for path in PAGES {
+        collect(&root().join(path), &mut pages);
+    }
+    pages
+}
+
+/// The contents of the fenced blocks of a language. A fence in a list is indented, and its indentation
+/// is removed.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut block: Option<(bool, String)> = None;
+    for line in page.lines() {
+        let text = line.trim_start();
+        match (&mut block, text.strip_prefix("```")) {
+            (None, Some(found)) => block = Some((found == language, String::new())),
+            (Some((selected, content)), Some(_)) => {
+                if *selected {
+                    blocks.push(std::mem::take(content));
+                }
+                block = None;
+            }
+            (Some((_, content)), None) => *content += &format!("{text}\n"),
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+/// The commands in the shell blocks of a page, without comments.
+fn commands(page: &str) -> Vec<String> {
+    let mut commands = Vec::new();
+    for block in blocks(page, "sh") {
+        for line in block.replace("\\\n", " ").lines() {
+            let command = line.split("   #").next().unwrap().trim();
+            if !command.is_empty() && !command.starts_with('#') {
+                commands.push(command.to_owned());
+            }
         }
     }
     commands
 }
 
 #[test]
-fn every_command_that_is_shown_is_run_somewhere() {
-    let mut all = 0;
+fn every_documented_command_is_run() {
+    let mut count = 0;
     for (name, page) in pages() {
         for command in commands(&page) {
-            all += 1;
-            let ours = command.starts_with("secure-score-forwarder ");
-            let known = ELSEWHERE.iter().any(|(front, _)| command.starts_with(front));
-            assert!(ours || known, "{name}: nothing runs `{command}`");
+            count += 1;
+            let is_own = command.starts_with("secure-score-forwarder ");
+            let is_elsewhere = ELSEWHERE.iter().any(|(front, _)| command.starts_with(front));
+            assert!(is_own || is_elsewhere, "{name}: no test runs `{command}`");
         }
     }
-    assert!(all > 30, "{all}");
-    let service = std::fs::read_to_string(root().join("tests/service")).unwrap();
-    for front in [
-        "systemctl reload",
-        "systemctl stop",
-        "systemctl start secure-score-forwarder-once.timer",
-        "--allow-downgrades",
-        "state restore",
-        "systemd-creds encrypt",
-    ] {
-        assert!(service.contains(front), "{front}");
+    assert!(count > 80, "only {count} commands were found");
+}
+
+#[test]
+fn scripts_and_tests_that_run_commands_exist() {
+    for (front, coverage) in ELSEWHERE {
+        let (path, text) = match coverage {
+            Script(path, text) => ((*path).to_owned(), (*text).to_owned()),
+            Test(file, name) => (format!("tests/it/{file}"), format!("fn {name}()")),
+        };
+        assert!(read(&path).contains(&text), "{path} does not run `{front}`: no `{text}`");
+    }
+
+    let service = read("tests/service");
+    for step in SERVICE_STEPS {
+        assert!(service.contains(step), "tests/service does not run `{step}`");
     }
 }
 
-/// A host as the manual has it: `contoso` and `fabrikam`, a past tenant, a receiver.
+/// A host as the documentation assumes it: the tenants `contoso` and `fabrikam`, a tenant that is no
+/// longer configured, and the sinks `rsyslog` and `local`. Nothing serves `fabrikam`.
 fn host(receiver: &Rsyslog) -> Workspace {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
@@ -111,14 +181,14 @@ fn host(receiver: &Rsyslog) -> Workspace {
 }
 
 #[test]
-fn every_command_of_ours_does_what_the_manual_says() {
+fn documented_commands_of_the_program_succeed() {
     let receiver = Rsyslog::new();
     for (name, page) in pages() {
         let workspace = host(&receiver);
         let binary = Path::new(env!("CARGO_BIN_EXE_secure-score-forwarder")).parent().unwrap();
         let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
         for command in commands(&page).iter().filter(|c| c.starts_with("secure-score-forwarder ")) {
-            // `init` has tests of its own, for it wants answers.
+            // `init` reads answers; `tests/it/init.rs` tests it.
             if command.ends_with(" init") {
                 continue;
             }
@@ -128,18 +198,19 @@ fn every_command_of_ours_does_what_the_manual_says() {
             shell.args(["-c", &format!("exec {line}")]).env("PATH", &path).env("NO_COLOR", "1");
             shell.env("SECURE_SCORE_FORWARDER_CONFIG", workspace.path("config.toml"));
             shell.current_dir(workspace.path("")).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let daemon = Process::of(shell);
+
+            let process = Process::of(shell);
             if command.ends_with(" run") {
-                eventually("it listens to commands", || workspace.run(&["reload"]).code == 0);
-                daemon.signal("TERM");
+                eventually("the daemon accepts commands", || workspace.run(&["reload"]).code == 0);
+                process.signal("TERM");
             }
-            // What looks at `fabrikam`, which nobody serves, has something to say.
-            let may_owe =
+            let run = process.end();
+
+            // These commands report that `fabrikam` cannot be polled.
+            let reports_fabrikam =
                 ["once", "check --online", "status"].iter().any(|end| command.ends_with(end));
-            let lone_backup = name == "docs/disaster-recovery.md" && command.contains("restore");
-            let run = daemon.end();
             assert!(
-                run.code == 0 || (may_owe && run.code == 1) || lone_backup,
+                run.code == 0 || (reports_fabrikam && run.code == 1),
                 "{name}: {command}\n{}{}",
                 run.stdout,
                 run.stderr
@@ -148,65 +219,63 @@ fn every_command_of_ours_does_what_the_manual_says() {
     }
 }
 
-#[test]
-fn every_configuration_that_is_shown_is_one() {
+/// A block of a page with the sections that it leaves out.
+fn completed(block: &str) -> String {
     const STATE: &str = "[state]\ndirectory = \"/var/lib/x\"\n";
-    const TENANT: &str = "[[tenants]]\nname = \"shown\"\nid = \"cccccccc-0000-4000-8000-00000000c0de\"\ncredential = \"shown\"\n[credentials.shown]\nkind = \"managed_identity\"\n";
+    const TENANT: &str = "[[tenants]]\nname = \"added\"\nid = \"cccccccc-0000-4000-8000-00000000c0de\"\ncredential = \"added\"\n[credentials.added]\nkind = \"managed_identity\"\n";
     const APP: &str = "[credentials.app]\nkind = \"managed_identity\"\n";
-    const SINK: &str = "[[sinks]]\nname = \"shown\"\ntype = \"stdout\"\n";
-    let mut shown = 0;
-    for (name, page) in pages() {
-        for block in page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
-            // Fences in lists are indented.
-            let mut text: String =
-                block.lines().map(|line| line.trim_start().to_owned() + "\n").collect();
-            if text.contains("tenants_file") {
-                continue;
-            }
-            if text.starts_with("[tenants.credential]") {
-                text = format!(
-                    "[[tenants]]\nname = \"t\"\nid = \"dddddddd-0000-4000-8000-00000000c0de\"\n{text}"
-                );
-            }
-            for (part, whole) in [("[state]", STATE), ("[[tenants]]", TENANT), ("[[sinks]]", SINK)]
-            {
-                if !text.contains(part) {
-                    text += &format!("\n{whole}");
-                }
-            }
-            if text.contains("credential = \"app\"") && !text.contains("[credentials.app]") {
-                text += &format!("\n{APP}");
-            }
-            if let Err(error) = Configuration::parse(&name, &text) {
-                panic!("{name}:\n{error}\n{text}");
-            }
-            shown += 1;
+    const SINK: &str = "[[sinks]]\nname = \"added\"\ntype = \"stdout\"\n";
+
+    let mut text = block.to_owned();
+    if text.starts_with("[tenants.credential]") {
+        text = format!(
+            "[[tenants]]\nname = \"t\"\nid = \"dddddddd-0000-4000-8000-00000000c0de\"\n{text}"
+        );
+    }
+    for (section, example) in [("[state]", STATE), ("[[tenants]]", TENANT), ("[[sinks]]", SINK)] {
+        let is_elsewhere = section == "[[tenants]]" && text.contains("tenants_file");
+        if !text.contains(section) && !is_elsewhere {
+            text += &format!("\n{example}");
         }
     }
-    assert!(shown >= 9, "{shown}");
-    for file in ["kubernetes/base/config.toml", "compose/config.toml"] {
-        let path = root().join("deploy").join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        if let Err(error) = Configuration::parse(file, &text) {
+    if text.contains("credential = \"app\"") && !text.contains("[credentials.app]") {
+        text += &format!("\n{APP}");
+    }
+    text
+}
+
+#[test]
+fn documented_configurations_are_valid() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for (name, page) in pages() {
+        // The table that `tenants_file` names is on the same page.
+        if let Some(tenants) = blocks(&page, "csv").first() {
+            fs(directory.path().join("tenants.csv"), tenants);
+        }
+        for block in blocks(&page, "toml") {
+            if block.contains("object_store") && cfg!(not(feature = "object_store")) {
+                continue;
+            }
+            let text = completed(&block);
+            let path = directory.path().join("config.toml");
+            fs(&path, &text);
+            if let Err(error) = Configuration::load(&path) {
+                panic!("{name}:\n{error}\n{text}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 40, "only {count} configurations were found");
+
+    for file in ["deploy/kubernetes/base/config.toml", "deploy/compose/config.toml"] {
+        if let Err(error) = Configuration::parse(file, &read(file)) {
             panic!("{error}");
         }
     }
 }
 
-#[test]
-fn links_of_the_manual_lead_somewhere() {
-    for (name, page) in pages() {
-        for (at, _) in page.match_indices("](") {
-            let target = page[at + 2..].split(')').next().unwrap();
-            if !target.contains("://") && !target.starts_with('#') {
-                let path = root().join(Path::new(&name).parent().unwrap()).join(target);
-                assert!(path.exists(), "{name}: {target}");
-            }
-        }
-    }
-}
-
-/// The Azure CLI as the script uses it: writes down what it is asked, and answers as the real one.
+/// A substitute for the Azure CLI: logs its arguments, and prints what the real one prints.
 const AZ: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >>"$AZ_LOG"
 case "$*" in
@@ -219,7 +288,7 @@ esac
 "#;
 
 #[test]
-fn the_script_registers_the_app_and_its_key_stays() {
+fn register_app_creates_the_application_and_keeps_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
     fs(file("az"), AZ);
@@ -242,18 +311,18 @@ fn the_script_registers_the_app_and_its_key_stays() {
             .unwrap()
     };
     let output = register(&[], "");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let asked = std::fs::read_to_string(file("az.log")).unwrap();
-    // That permission of Microsoft Graph, as an application's, and no other.
-    let granted: Vec<&str> = asked.lines().filter(|line| line.contains("permission add")).collect();
+    let log = std::fs::read_to_string(file("az.log")).unwrap();
+    // The application gets SecurityEvents.Read.All as an application permission, and no other.
+    let granted: Vec<&str> = log.lines().filter(|line| line.contains("permission add")).collect();
     assert_eq!(
         granted,
         [
             "ad app permission add --id 11111111-2222-4333-8444-555555555555 --api 00000003-0000-0000-c000-000000000000 --api-permissions bf394140-e372-4bf9-a898-299cfc7564e5=Role"
         ]
     );
-    assert!(asked.contains("--sign-in-audience AzureADMyOrg"), "{asked}");
+    assert!(log.contains("--sign-in-audience AzureADMyOrg"), "{log}");
     let uploaded = std::fs::read_to_string(file("az.log.pem")).unwrap();
     assert!(
         uploaded.contains("BEGIN CERTIFICATE") && !uploaded.contains("PRIVATE KEY"),
@@ -261,8 +330,9 @@ fn the_script_registers_the_app_and_its_key_stays() {
     );
     let pem = file("out/secure-score-forwarder.pem");
     assert_eq!(std::fs::metadata(&pem).unwrap().permissions().mode() & 0o777, 0o600);
-    // What it prints is a configuration, and the key is one that signs.
-    let section = said.split_once("[[tenants]]").unwrap().1;
+
+    // The script prints a section of the configuration, which is valid with the new key.
+    let section = printed.split_once("[[tenants]]").unwrap().1;
     let section = section.replace(
         "/etc/secure-score-forwarder/secure-score-forwarder.pem",
         &pem.display().to_string(),
@@ -276,19 +346,19 @@ fn the_script_registers_the_app_and_its_key_stays() {
     workspace.run_ok(&["check"]);
 
     let again = register(&[], "");
-    assert!(!again.status.success(), "a key is not overwritten");
+    assert!(!again.status.success(), "an existing key is not overwritten");
     std::fs::remove_file(&pem).unwrap();
-    let refused = register(&["--multi-tenant"], "yes");
-    assert!(refused.status.success());
-    let warned = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(warned.contains("admin-consent --id 11111111"), "{warned}");
+    let without_consent = register(&["--multi-tenant"], "yes");
+    assert!(without_consent.status.success());
+    let warning = String::from_utf8_lossy(&without_consent.stderr).into_owned();
+    assert!(warning.contains("admin-consent --id 11111111"), "{warning}");
     assert!(std::fs::read_to_string(file("az.log")).unwrap().contains("AzureADMultipleOrgs"));
-    assert_eq!(register(&["--colour"], "").status.code(), Some(2));
+    assert_eq!(register(&["--unknown"], "").status.code(), Some(2));
 }
 
 #[test]
-fn a_certificate_of_ones_own_signs_in() {
-    let page = pages().remove("docs/certificates.md").unwrap();
+fn a_certificate_of_your_own_is_accepted() {
+    let page = pages().remove("docs/how-to/certificates.md").unwrap();
     let directory = tempfile::tempdir().unwrap();
     for command in commands(&page) {
         if command.starts_with("openssl") || command.starts_with("cat ") {
@@ -308,7 +378,8 @@ fn a_certificate_of_ones_own_signs_in() {
     ));
     workspace.file_sink("local");
     workspace.run_ok(&["check"]);
-    // `install -m 640` from standard input, as the first page has it.
+
+    // The tutorial stores a secret with `install -m 640` from standard input.
     let target = directory.path().join("graph-secret");
     let mut child = Command::new("install")
         .args(["-m", "640", "/dev/stdin"])
@@ -321,38 +392,52 @@ fn a_certificate_of_ones_own_signs_in() {
     assert_eq!(std::fs::read_to_string(target).unwrap(), CANARY);
 }
 
-/// The manifests, as kubectl makes them, against the API's own schemas.
+/// The manifests as `kubectl apply -k` sends them fit the schemas of the Kubernetes API. The documented
+/// command creates their secret.
 #[test]
-fn the_manifests_fit_the_schemas_of_kubernetes() {
+fn manifests_fit_the_schemas_of_kubernetes() {
     let directory = tempfile::tempdir().unwrap();
     for kind in ["deployment", "cronjob"] {
-        let made = Command::new("kubectl")
-            .arg("kustomize")
-            .arg(root().join("deploy/kubernetes").join(kind))
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let file = directory.path().join(format!("{kind}.yaml"));
-        std::fs::write(&file, &made.stdout).unwrap();
-        let output = Command::new(
-            crate::support::cache("PYTHON_READERS", "python").join("bin/kubernetes-validate"),
-        )
-        .arg("--strict")
-        .arg(&file)
-        .output()
-        .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("passed"), "{said}");
-        let text = String::from_utf8(made.stdout).unwrap();
-        for promised in [
+        let folder = root().join("deploy/kubernetes").join(kind);
+        let manifests = kubectl(&["kustomize", &folder.display().to_string()], directory.path());
+        validate_manifests(&directory.path().join(format!("{kind}.yaml")), &manifests);
+        for hardening in [
             "readOnlyRootFilesystem: true",
             "runAsNonRoot: true",
             "allowPrivilegeEscalation: false",
             "- ALL",
             "automountServiceAccountToken: false",
         ] {
-            assert!(text.contains(promised), "{kind}: {promised}");
+            assert!(manifests.contains(hardening), "{kind}: {hardening}");
         }
     }
+
+    // `kubectl create secret` reads the secrets from files in the working directory.
+    for name in ["graph-secret", "hec-token"] {
+        fs(directory.path().join(name), CANARY);
+    }
+    for command in commands(&read("docs/how-to/kubernetes.md")) {
+        if let Some(arguments) = command.strip_prefix("kubectl create secret ") {
+            let mut all = vec!["create", "secret"];
+            all.extend(arguments.split_whitespace());
+            all.extend(["--dry-run=client", "--output=yaml"]);
+            let secret = kubectl(&all, directory.path());
+            assert!(secret.contains("name: secure-score-forwarder"), "{secret}");
+        }
+    }
+}
+
+fn kubectl(arguments: &[&str], directory: &Path) -> String {
+    let output = Command::new("kubectl").args(arguments).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn validate_manifests(file: &Path, manifests: &str) {
+    fs(file, manifests);
+    let program = crate::support::cache("PYTHON_READERS", "python").join("bin/kubernetes-validate");
+    let output = Command::new(program).arg("--strict").arg(file).output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && report.contains("passed"), "{report}");
 }

@@ -238,7 +238,7 @@ fn the_demo_shows_the_way_and_leaves_nothing_behind() {
         "CEF:0|Microsoft|Secure Score|",
         "\"schema\":\"secure-score-forwarder/1\"",
         "90 days read",
-        "asked again: nothing new, 0 records delivered",
+        "second poll: no new days, 0 records delivered",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -84,7 +84,7 @@ fn the_command_waits_for_the_verdict() {
     let copy = workspace.file_sink("copy");
     for _ in 0..3 {
         let run = workspace.run_ok(&["reload"]);
-        assert_eq!(run.stdout, "the daemon goes on with the new configuration\n");
+        assert_eq!(run.stdout, "the daemon runs with the new configuration\n");
     }
     eventually("the new sink has all of it", || summaries(&copy) == 3);
     backfill(&workspace, "3");
@@ -217,7 +217,7 @@ fn what_failed_before_is_tried_again_at_once() {
     };
     eventually("it is refused", || failed().is_some());
     let run = workspace.run(&["status"]);
-    assert!(run.stdout.contains("tried again at"), "{}", run.stdout);
+    assert!(run.stdout.contains("next attempt at"), "{}", run.stdout);
     let tenant = &workspace.status()["tenants"][0];
     assert!(tenant["next_attempt"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
     fs(workspace.path("secret"), &format!("{CANARY}-client\n"));

@@ -51,15 +51,14 @@ fn pruning_keeps_unsent_bodies() {
     // All entries are moved 500 days into the past.
     sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
     let run = workspace.run_ok(&["state", "prune"]);
-    assert!(run.stdout.starts_with("the texts of 0 days were let go"), "{}", run.stdout);
-    assert_eq!(bodies(), 20, "one sink has not received any of them");
-
+    assert!(run.stdout.starts_with("pruned the bodies of 0 days"), "{}", run.stdout);
+    assert_eq!(bodies(), 20, "one sink has had none of them");
     sql(
         &workspace,
         "UPDATE cursor SET seq = 11 WHERE sink = (SELECT id FROM sink WHERE name = 'far')",
     );
     let run = workspace.run_ok(&["state", "prune", "--compact"]);
-    assert!(run.stdout.starts_with("the texts of 10 days were let go"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("pruned the bodies of 10 days"), "{}", run.stdout);
     assert_eq!(bodies(), 10);
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(workspace.status()["tenants"][0]["days"], 20, "facts are kept");
@@ -82,7 +81,7 @@ fn size_limit_prunes_all_but_the_newest_days() {
     workspace.literal = Some(configuration);
 
     let run = workspace.run_ok(&["state", "prune"]);
-    assert!(run.stdout.starts_with("the texts of 6 days were let go"), "{}", run.stdout);
+    assert!(run.stdout.starts_with("pruned the bodies of 6 days"), "{}", run.stdout);
     assert!(run.stderr.contains("larger than `state.max_size`"), "{}", run.stderr);
 }
 
@@ -98,7 +97,11 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     let forget = ["state", "forget", "--tenant", OTHER, "--yes"];
     let run = workspace.run(&forget);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("take it out of the configuration and reload"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("remove the tenant from the configuration, and reload"),
+        "{}",
+        run.stderr
+    );
 
     workspace.tenants.pop();
     workspace.write_configuration();
@@ -107,10 +110,9 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     assert!(active.stderr.contains("the daemon still reads this tenant"), "{}", active.stderr);
 
     daemon.signal("HUP");
-    let unconfirmed = workspace.run(&forget[..4]);
-    assert_eq!(unconfirmed.code, 1);
-    assert!(unconfirmed.stderr.contains("nothing is erased yet"), "{}", unconfirmed.stderr);
-
+    let asked = workspace.run(&forget[..4]);
+    assert_eq!(asked.code, 1);
+    assert!(asked.stderr.contains("nothing was erased"), "{}", asked.stderr);
     let mut receipt = String::new();
     eventually("the daemon has reloaded and erases the tenant", || {
         let run = workspace.run(&forget);
@@ -140,7 +142,7 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     assert_eq!(workspace.status()["tenants"][0]["id"], TENANT);
     let unknown = workspace.run(&forget);
     assert_eq!(unknown.code, 2);
-    assert!(unknown.stderr.contains("nothing is known of tenant"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("the checkpoint has no data of tenant"), "{}", unknown.stderr);
 }
 
 #[test]

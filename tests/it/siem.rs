@@ -1,4 +1,4 @@
-//! What lies in `deploy/` for SIEMs and monitoring, against the tools that read it.
+//! The files in `deploy/` for SIEMs and monitoring, tested with the tools that read them.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(deploy(path)).unwrap()
 }
 
-/// A receiver that is killed with the test.
+/// A receiver that is killed when the test ends.
 struct Receiver(Child);
 
 impl Drop for Receiver {
@@ -31,8 +31,9 @@ impl Drop for Receiver {
     }
 }
 
-/// A week to a syslog port, as the snippet asks for it, and to a file for comparison.
-fn sent_to(port: u16) -> (Workspace, PathBuf) {
+/// A workspace that sends a week to a syslog port, in the format that the receivers require, and to a
+/// file for comparison. Returns the path of the file.
+fn workspace_with_syslog(port: u16) -> (Workspace, PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 7".to_owned();
     let file = workspace.file_sink("local");
@@ -43,12 +44,12 @@ fn sent_to(port: u16) -> (Workspace, PathBuf) {
     (workspace, file)
 }
 
-/// The files that a snippet writes hold every record in the file of its kind, whole.
-fn each_kind_in_its_file(directory: &Path, file: &Path) {
+/// Asserts that the receiver has written every record, unchanged, to the file of its kind.
+fn assert_one_file_per_kind(directory: &Path, file: &Path) {
     for kind in ["control", "summary"] {
         let expected: BTreeSet<String> = ids(&of_kinds(file, &[kind])).map(str::to_owned).collect();
         let path = directory.join(format!("{kind}.jsonl"));
-        eventually(&format!("every {kind} is there"), || {
+        eventually(&format!("every {kind} record arrives"), || {
             std::fs::read_to_string(&path)
                 .is_ok_and(|text| text.lines().count() >= expected.len() && text.ends_with('\n'))
         });
@@ -56,11 +57,11 @@ fn each_kind_in_its_file(directory: &Path, file: &Path) {
         assert_eq!(found, expected, "{kind}");
     }
     let other = std::fs::read_to_string(directory.join("other.log")).unwrap_or_default();
-    assert_eq!(other, "", "nothing was left over");
+    assert_eq!(other, "", "no record is in another file");
 }
 
 #[test]
-fn the_snippet_for_rsyslog_writes_every_record_to_the_file_of_its_kind() {
+fn rsyslog_writes_one_file_per_kind() {
     let directory = tempfile::tempdir().unwrap();
     let (d, port) = (directory.path().display().to_string(), free_port());
     let snippet = read("siem/rsyslog/secure-score.conf")
@@ -79,13 +80,13 @@ fn the_snippet_for_rsyslog_writes_every_record_to_the_file_of_its_kind() {
         .spawn();
     let _receiver = Receiver(child.unwrap());
     eventually("rsyslog listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let (workspace, file) = sent_to(port);
+    let (workspace, file) = workspace_with_syslog(port);
     workspace.run_ok(&["once"]);
-    each_kind_in_its_file(directory.path(), &file);
+    assert_one_file_per_kind(directory.path(), &file);
 }
 
 #[test]
-fn the_snippet_for_syslog_ng_writes_every_record_to_the_file_of_its_kind() {
+fn syslog_ng_writes_one_file_per_kind() {
     let root = cache("SYSLOG_NG", "syslog-ng");
     let directory = tempfile::tempdir().unwrap();
     let (d, port) = (directory.path().display().to_string(), free_port());
@@ -114,13 +115,14 @@ fn the_snippet_for_syslog_ng_writes_every_record_to_the_file_of_its_kind() {
         .spawn();
     let _receiver = Receiver(child.unwrap());
     eventually("syslog-ng listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let (workspace, file) = sent_to(port);
+    let (workspace, file) = workspace_with_syslog(port);
     workspace.run_ok(&["once"]);
-    each_kind_in_its_file(directory.path(), &file);
+    assert_one_file_per_kind(directory.path(), &file);
 }
 
-/// OpenSearch with our pipeline, our template, and ten days of records in a data stream.
-fn data_stream() -> (&'static OpenSearch, usize) {
+/// OpenSearch with the ingest pipeline, the index template, and ten days of records in a data stream.
+/// Returns the number of records.
+fn filled_data_stream() -> (&'static OpenSearch, usize) {
     static FILLED: OnceLock<usize> = OnceLock::new();
     let server = OpenSearch::shared();
     let sent = FILLED.get_or_init(|| {
@@ -128,8 +130,8 @@ fn data_stream() -> (&'static OpenSearch, usize) {
             ("/_ingest/pipeline/secure-score", "ingest-pipeline.json"),
             ("/_index_template/secure-score", "index-template.json"),
         ] {
-            let (status, said) = server.put(at, read(&format!("siem/elastic/{file}")));
-            assert_eq!(status, 200, "{file}: {said}");
+            let (status, response) = server.put(at, read(&format!("siem/elastic/{file}")));
+            assert_eq!(status, 200, "{file}: {response}");
         }
         let mut workspace = Workspace::new();
         workspace.extra = "initial_backfill_days = 10".to_owned();
@@ -142,8 +144,8 @@ fn data_stream() -> (&'static OpenSearch, usize) {
         );
         workspace.sink("local", &local).sink("elastic", &elastic);
         workspace.run_ok(&["once"]);
-        let refused = workspace.status()["dead_letters"].as_array().unwrap().len();
-        assert_eq!(refused, 0, "no record was refused by the mapping");
+        let rejected = workspace.status()["dead_letters"].as_array().unwrap().len();
+        assert_eq!(rejected, 0, "the mapping accepts every record");
         records(&file).len()
     });
     (server, *sent)
@@ -152,8 +154,8 @@ fn data_stream() -> (&'static OpenSearch, usize) {
 const STREAM: &str = "logs-microsoft_secure_score-default";
 
 #[test]
-fn records_go_through_the_pipeline_into_a_data_stream_of_the_template() {
-    let (server, sent) = data_stream();
+fn records_reach_the_data_stream_of_the_template() {
+    let (server, sent) = filled_data_stream();
     let count = |query: &str| {
         let url = format!("/{STREAM}/_count?q={query}");
         server.fresh(&url)["count"].as_u64().unwrap()
@@ -178,10 +180,10 @@ fn records_go_through_the_pipeline_into_a_data_stream_of_the_template() {
     }
 }
 
-/// Each picture of the dashboard as a search: its filter, and its aggregations side by side.
+/// Each visualization of the dashboard is run as a search, with its filter and its aggregations.
 #[test]
-fn the_pictures_of_the_dashboard_find_what_they_draw() {
-    let (server, _) = data_stream();
+fn visualizations_of_the_dashboard_find_data() {
+    let (server, _) = filled_data_stream();
     for object in read("siem/elastic/dashboard.ndjson").lines() {
         let object: Value = serde_json::from_str(object).unwrap();
         let Some(state) = object.pointer("/attributes/visState") else { continue };
@@ -206,13 +208,13 @@ fn the_pictures_of_the_dashboard_find_what_they_draw() {
         }
         let title = state["title"].as_str().unwrap();
         let body = serde_json::json!({ "size": 0, "query": { "query_string": { "query": query } }, "aggs": aggregations });
-        let (status, said) = server.post(&format!("/{STREAM}/_search"), body.to_string());
-        assert_eq!(status, 200, "{title}: {said}");
-        let said: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(said["_shards"]["failed"], 0, "{title}: {said}");
-        // Ten days of history have nothing to say of quality, and no change that is not historical.
+        let (status, response) = server.post(&format!("/{STREAM}/_search"), body.to_string());
+        assert_eq!(status, 200, "{title}: {response}");
+        let response: Value = serde_json::from_str(&response).unwrap();
+        assert_eq!(response["_shards"]["failed"], 0, "{title}: {response}");
+        // Ten days of history have no quality records, and all their changes are historical.
         if title.contains("share over time") || title.contains("points to be had") {
-            for (id, found) in said["aggregations"].as_object().unwrap() {
+            for (id, found) in response["aggregations"].as_object().unwrap() {
                 let filled = found["value"].as_f64().is_some()
                     || found["buckets"].as_array().is_some_and(|b| !b.is_empty());
                 assert!(filled, "{title}, {id}: {found}");
@@ -222,7 +224,7 @@ fn the_pictures_of_the_dashboard_find_what_they_draw() {
 }
 
 #[test]
-fn the_template_types_every_field_that_ecs_records_have() {
+fn index_template_types_every_ecs_field() {
     let template: Value = serde_json::from_str(&read("siem/elastic/index-template.json")).unwrap();
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
@@ -257,7 +259,7 @@ fn the_template_types_every_field_that_ecs_records_have() {
             }
         }
     }
-    // What the pipeline computes is typed too, and it reads only fields that there are.
+    // The template types the fields that the pipeline reads and computes, too.
     let pipeline: Value = serde_json::from_str(&read("siem/elastic/ingest-pipeline.json")).unwrap();
     let script = pipeline["processors"][1]["script"]["source"].as_str().unwrap();
     let mapped = &template["template"]["mappings"]["properties"]["microsoft"]["properties"]["secure_score"]
@@ -277,7 +279,7 @@ fn the_template_types_every_field_that_ecs_records_have() {
 }
 
 #[test]
-fn dashboards_refer_to_what_is_there() {
+fn dashboard_references_exist() {
     let objects: Vec<Value> = read("siem/elastic/dashboard.ndjson")
         .lines()
         .map(|l| serde_json::from_str(l).unwrap())
@@ -314,7 +316,7 @@ fn dashboards_refer_to_what_is_there() {
 }
 
 #[test]
-fn sentinels_table_and_stream_have_every_member_of_a_record() {
+fn sentinel_table_has_every_member_of_a_record() {
     let arm: Value = serde_json::from_str(&read("siem/sentinel/azuredeploy.json")).unwrap();
     let columns = |pointer: &str| -> BTreeSet<(String, String)> {
         let columns = arm.pointer(pointer).unwrap().as_array().unwrap();
@@ -344,7 +346,7 @@ fn sentinels_table_and_stream_have_every_member_of_a_record() {
     let named: BTreeSet<String> = table.iter().map(|(name, _)| name.clone()).collect();
     let missing: Vec<_> = members.difference(&named).collect();
     assert!(missing.is_empty() && members.contains("quality"), "{missing:?} of {members:?}");
-    // Rules name only columns that there are.
+    // The rules name only columns that their queries project.
     let rules: Value = serde_json::from_str(&read("siem/sentinel/analytics-rules.json")).unwrap();
     let rules = rules["resources"].as_array().unwrap();
     assert_eq!(rules.len(), 3);
@@ -360,18 +362,18 @@ fn sentinels_table_and_stream_have_every_member_of_a_record() {
 }
 
 #[test]
-fn sentinels_rules_are_kql_over_the_table_that_the_template_makes() {
+fn sentinel_rules_are_valid_kql_for_the_table() {
     let output = Command::new("node")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kusto/rules.js"))
         .args([cache("KUSTO", "kusto").join("node_modules"), deploy("siem/sentinel")])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said == "0 faults\n", "{said}");
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && report == "0 faults\n", "{report}");
 }
 
 #[test]
-fn the_script_for_powershell_is_powershell() {
+fn register_app_ps1_is_valid_powershell() {
     let script = r"
 import sys, tree_sitter_powershell
 from tree_sitter import Language, Parser
@@ -382,31 +384,32 @@ def faults(node):
 print(*faults(tree.root_node), sep='\n')
 sys.exit(tree.root_node.has_error)
 ";
-    let (fine, said) = python(script, &deploy("register-app.ps1"));
-    assert!(fine, "{said}");
+    let (success, output) = python(script, &deploy("register-app.ps1"));
+    assert!(success, "{output}");
 }
 
+/// Runs a Python script with one argument. Returns whether it succeeded, and its output.
 fn python(script: &str, argument: &Path) -> (bool, String) {
     let output = Command::new(cache("PYTHON_READERS", "python").join("bin/python"))
         .args(["-c", script])
         .arg(argument)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said)
+    (output.status.success(), text)
 }
 
-/// Reads the dashboard into the types that Grafana's makers generate from its schema, and writes it
-/// again: what the schema does not know would be lost.
+/// The dashboard is read into the types that Grafana generates from its schema, and written again. A
+/// member that the schema does not have would be lost.
 #[test]
-fn grafanas_own_types_read_the_dashboard_and_lose_nothing_of_it() {
+fn grafana_dashboard_fits_the_schema_of_grafana() {
     let script = r"
 import json, sys
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 raw = json.load(open(sys.argv[1]))
-again = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
+written = json.loads(JSONEncoder().encode(Dashboard.from_json(raw)))
 def lost(a, b, path):
     if isinstance(a, dict):
         for key, value in a.items():
@@ -417,13 +420,14 @@ def lost(a, b, path):
         else:
             for index, (x, y) in enumerate(zip(a, b)): yield from lost(x, y, f'{path}[{index}]')
     elif a != b: yield path
-gone = list(lost(raw, again, ''))
-print(gone)
-sys.exit(bool(gone))
+missing = list(lost(raw, written, ''))
+print(missing)
+sys.exit(bool(missing))
 ";
-    let (fine, said) = python(script, &deploy("monitoring/grafana-dashboard.json"));
-    assert!(fine, "{said}");
-    // Every metric that it draws is one that the daemon writes.
+    let (success, output) = python(script, &deploy("monitoring/grafana-dashboard.json"));
+    assert!(success, "{output}");
+
+    // The daemon exports every metric that the dashboard queries.
     let dashboard = read("monitoring/grafana-dashboard.json");
     let source = include_str!("../../src/admin/metrics.rs");
     for (at, prefix) in dashboard.match_indices("secure_score_forwarder_") {
@@ -436,7 +440,7 @@ sys.exit(bool(gone))
 }
 
 #[test]
-fn the_alerts_pass_their_tests() {
+fn alert_rules_pass_their_tests() {
     for args in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]] {
         let output =
             Command::new("promtool").args(args).current_dir(deploy("monitoring")).output().unwrap();
@@ -449,9 +453,9 @@ fn the_alerts_pass_their_tests() {
     }
 }
 
-/// Splunk's own inspection, as for its app store: no error, no failure, no warning.
+/// Splunk AppInspect, which Splunkbase requires of an app, reports no error, failure or warning.
 #[test]
-fn splunk_finds_nothing_to_complain_about() {
+fn splunk_app_passes_appinspect() {
     let directory = tempfile::tempdir().unwrap();
     let package = directory.path().join("app.tgz");
     let packed = Command::new("tar")
@@ -469,11 +473,11 @@ fn splunk_finds_nothing_to_complain_about() {
         .arg(&package)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     let summary = &report["summary"];
-    for bad in ["error", "failure", "future_failure", "warning"] {
-        assert_eq!(summary[bad].as_u64().unwrap_or(0), 0, "{summary}\n{said}");
+    for severity in ["error", "failure", "future_failure", "warning"] {
+        assert_eq!(summary[severity].as_u64().unwrap_or(0), 0, "{summary}\n{text}");
     }
     assert!(summary["success"].as_u64().unwrap() > 50, "{summary}");
 }

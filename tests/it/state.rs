@@ -32,9 +32,8 @@ fn verify_reports_every_kind_of_damage() {
     let (workspace, _) = with_days(5);
     let run = workspace.run_ok(&["state", "verify"]);
     assert!(run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalog and "), "{}", run.stdout);
-    assert!(run.stdout.ends_with("all as it was written\n"), "{}", run.stdout);
-
-    for (damage, finding) in [
+    assert!(run.stdout.ends_with("no damage found\n"), "{}", run.stdout);
+    for (harm, found) in [
         (
             "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
             "the facts do not match their digest",
@@ -84,15 +83,14 @@ fn repair_removes_a_damaged_body_and_requests_its_day() {
     let day = Day::of(clock::now()).plus(-4);
     assert!(
         run.stderr.contains(&format!(
-            "the text of {day} cannot be read any more; it is asked for again; after that poll, \
-             `replay --sink late --from {day} --to {day}` sends it"
+            "the body of {day} cannot be read and will be requested again\n  hint: run \
+             `replay --sink late --from {day} --to {day}` after the next poll to send it"
         )),
         "{}",
         run.stderr
     );
-    assert_eq!(run.stdout, "the checkpoint is sound\n");
-    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0);
-
+    assert_eq!(run.stdout, "the checkpoint has no damage\n");
+    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0, "nobody needs it");
     workspace.run_ok(&["once"]);
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NULL"), 0);
@@ -118,24 +116,24 @@ fn repair_removes_a_damaged_body_and_requests_its_day() {
 
 /// A repair of one small fault must not lose any other data.
 #[test]
-fn repair_keeps_all_intact_data() {
-    for (damage, message) in [
-        ("UPDATE entry SET facts = zeroblob(9) WHERE seq = 2", "the facts of 1 day were made anew"),
+fn faults_are_mended_one_by_one_and_the_rest_stays() {
+    for (harm, said) in [
+        ("UPDATE entry SET facts = zeroblob(9) WHERE seq = 2", "rebuilt the facts of 1 day"),
+        ("UPDATE entry SET digest = zeroblob(32) WHERE seq = 2", "rebuilt the facts of 1 day"),
         (
-            "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
-            "the facts of 1 day were made anew",
+            "UPDATE cursor SET seq = 99",
+            "the cursor of sink `local` was reset to the end of the log",
         ),
-        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is back at the end of the log"),
         ("UPDATE tenant SET next_seq = 9 WHERE next_seq > 1", ""),
         ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "1 catalog is lost"),
         ("UPDATE catalog SET members = zeroblob(9)", "1 catalog is lost"),
         (
             "INSERT INTO held SELECT tenant, max(day), 1, 1, zeroblob(9) FROM entry",
-            ", which was held, is lost; it is asked for again",
+            " is lost and will be requested again",
         ),
         (
             "INSERT INTO baseline VALUES ((SELECT tenant FROM entry LIMIT 1), 1, 'march', NULL, 1, 'no target')",
-            "baseline `march` is lost",
+            "the baseline `march` is lost",
         ),
     ] {
         let (workspace, file) = with_days(5);
@@ -144,9 +142,8 @@ fn repair_keeps_all_intact_data() {
 
         sql(&workspace, damage);
         let run = workspace.run_ok(&["state", "repair"]);
-        assert_eq!(run.stdout, "the checkpoint is sound\n", "{damage}");
-        assert!(run.stderr.contains(message), "{damage}: {}", run.stderr);
-
+        assert_eq!(run.stdout, "the checkpoint has no damage\n", "{harm}");
+        assert!(run.stderr.contains(said), "{harm}: {}", run.stderr);
         workspace.run(&["once"]);
         workspace.run_ok(&["state", "verify"]);
         let status = workspace.status();
@@ -162,9 +159,12 @@ fn repair_sets_aside_only_on_request() {
     sql(&workspace, "DELETE FROM entry WHERE seq = 3");
     let run = workspace.run(&["state", "repair"]);
     assert_eq!(run.code, 3, "{}", run.stderr);
-    assert!(run.stderr.contains("`state repair --set-aside` begins anew"), "{}", run.stderr);
-    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was changed");
-
+    assert!(
+        run.stderr.contains("run `state repair --set-aside` to start with a new checkpoint"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was touched");
     let run = workspace.run_ok(&["state", "repair", "--set-aside"]);
     assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
@@ -233,7 +233,7 @@ fn restores_a_backup_of_a_running_daemon() {
     let backup = workspace.path("backup.db");
     let path = backup.display().to_string();
     let run = workspace.run_ok(&["state", "backup", &path]);
-    assert!(run.stderr.contains("holds the whole checkpoint"), "{}", run.stderr);
+    assert!(run.stderr.contains("wrote a backup of the checkpoint"), "{}", run.stderr);
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(
@@ -254,7 +254,7 @@ fn restores_a_backup_of_a_running_daemon() {
     let lost = workspace.status()["checkpoint_id"].clone();
     let run = workspace.run_ok(&["state", "restore", &path]);
     assert!(run.stderr.contains("checkpoint.db.before-restore-"), "{}", run.stderr);
-    assert!(run.stderr.contains("is not sent again"), "{}", run.stderr);
+    assert!(run.stderr.contains("are not sent again"), "{}", run.stderr);
     let status = workspace.status();
     assert_ne!(status["checkpoint_id"], lost);
     assert_eq!(status["tenants"][0]["days"], 5);
