@@ -15,7 +15,7 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<Exit, Failed> {
     let configuration = super::load(config)?;
     check_state(&configuration)?;
     // Certificates that are named must be there.
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
     print(&format!(
         "{} is valid: {}, {}\n",

@@ -59,7 +59,7 @@ async fn fetch_all(
         .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
         .collect();
     let bar = super::backfill::progress(plans.len() as u64);
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     let mut results = Vec::new();
     for plan in plans {
         let today = Day::of(clock::now());

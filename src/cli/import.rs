@@ -56,7 +56,7 @@ fn read(file: &Path, found: &mut Found) -> Result<u64, Failed> {
     })?;
     let text = text.trim_start_matches('\u{feff}');
     let mut skipped = 0;
-    for item in wire::saved(text).map_err(|error| reject(chain(&error)))? {
+    for item in wire::saved_items(text).map_err(|error| reject(chain(&error)))? {
         let snapshot = wire::snapshot(item).ok();
         let named =
             snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));

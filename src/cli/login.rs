@@ -10,7 +10,8 @@ use crate::{
     daemon::{self, Event, Request},
     error::Explanation,
     source::{
-        Access, Api, Ask, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin, Prompt, User,
+        Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
+        TokenRequestContext, UserCredential,
     },
 };
 
@@ -35,10 +36,12 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
         configuration.check_secrets()?;
         act_as_owner(&configuration.state_directory)?;
     }
-    let clients = Clients::new(&configuration.reach)?;
+    let clients = Clients::new(&configuration.http)?;
     let (cloud, permissions) = needs(&configuration, named)?;
-    let ask = Ask { clients: &clients, cloud, tenant: &user.home, claims: None };
-    let prompt = Prompt { ask, client_id: &user.client_id, permissions: &permissions };
+    let context =
+        TokenRequestContext { clients: &clients, cloud, tenant: &user.home, claims: None };
+    let prompt =
+        AuthorizationRequest { context, client_id: &user.client_id, permissions: &permissions };
     let signed_in =
         if args.device_code { block_on(by_device(prompt))? } else { block_on(by_browser(prompt))? };
     let token = signed_in.map_err(|error| Failed::of(Exit::Incomplete, &error))?;
@@ -58,7 +61,7 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<Exit, Failed> {
 fn chosen<'a>(
     configuration: &'a Configuration,
     args: &args::Login,
-) -> Result<(&'a NamedCredential, &'a User), Failed> {
+) -> Result<(&'a NamedCredential, &'a UserCredential), Failed> {
     let wanted =
         args.credential.clone().or(args.tenant.as_ref().map(|name| format!("tenant {name}")));
     let users: Vec<_> = configuration
@@ -100,7 +103,7 @@ fn needs<'a>(
     Ok((&first.cloud, wanted.map(|(_, permission)| *permission).collect()))
 }
 
-async fn by_browser(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+async fn by_browser(prompt: AuthorizationRequest<'_>) -> Result<SecretString, LoginError> {
     let login = LoopbackLogin::begin(prompt).await?;
     say("Open this page in a browser on this host, and sign in:");
     // To standard output, so that a script can open it.
@@ -110,7 +113,7 @@ async fn by_browser(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
     login.finish(prompt).await
 }
 
-async fn by_device(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+async fn by_device(prompt: AuthorizationRequest<'_>) -> Result<SecretString, LoginError> {
     let login = DeviceLogin::begin(prompt).await?;
     say("On any device, open this page and type the code:");
     let _ = print(&format!("{} {}\n", login.verification_uri, login.user_code));

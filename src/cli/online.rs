@@ -19,7 +19,7 @@ const MAX_SKEW_SECONDS: i64 = 60;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed> {
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
         let mut exit = Exit::Done;
         for plan in &configuration.tenants {
@@ -46,7 +46,7 @@ pub(super) fn check_online(configuration: &Configuration) -> Result<Exit, Failed
 
 /// Asks every sink's receiver whether it is there. It gets no record: that is `test-sink`.
 pub(super) fn try_sinks(configuration: &Configuration) -> Result<Exit, Failed> {
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
         let mut exit = Exit::Done;
         for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
@@ -109,7 +109,7 @@ fn verdict(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
 /// Compares what the token grants with what is needed: no less, and preferably no more.
 fn judge_grants(
     plan: &TenantPlan,
-    granted: &wire::Granted,
+    granted: &wire::TokenGrants,
     legacy: bool,
     findings: &mut Vec<Explanation>,
 ) -> bool {

@@ -14,7 +14,7 @@ use crate::{
 
 /// How Microsoft is reached.
 #[derive(Clone, Debug)]
-pub struct Reach {
+pub struct HttpOptions {
     /// A proxy for everything but a machine's own metadata service.
     pub proxy: Option<url::Url>,
     pub proxy_user: Option<String>,
@@ -27,7 +27,7 @@ pub struct Reach {
     pub bytes_in_flight: u64,
 }
 
-impl Default for Reach {
+impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             proxy: None,
@@ -57,7 +57,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub fn new(reach: &Reach) -> Result<Self, SourceError> {
+    pub fn new(reach: &HttpOptions) -> Result<Self, SourceError> {
         let build = |configure: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
             let mut builder = net::builder(reach.ca_file.as_deref())?;
             if let Some(proxy) = proxy(reach)? {
@@ -76,7 +76,7 @@ impl Clients {
     }
 }
 
-fn proxy(reach: &Reach) -> Result<Option<reqwest::Proxy>, SourceError> {
+fn proxy(reach: &HttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
     let Some(url) = &reach.proxy else { return Ok(None) };
     let mut proxy = reqwest::Proxy::all(url.clone()).map_err(ClientError::Build)?;
     if let (Some(user), Some(password)) = (&reach.proxy_user, &reach.proxy_password) {

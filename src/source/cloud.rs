@@ -17,7 +17,7 @@ const CLOUDS: [(&str, &str, &str); 3] = [
 ];
 
 /// Clouds of whose Graph Secure Score is no part, and hosts by which they would be named.
-pub const WITHOUT_THE_API: [(&str, &[&str]); 4] = [
+pub const CLOUDS_WITHOUT_SECURE_SCORE: [(&str, &[&str]); 4] = [
     ("china", &["partner.microsoftonline.cn", "chinacloudapi.cn"]),
     ("bleu", &["sovcloud-identity.fr"]),
     ("delos", &["sovcloud-identity.de"]),
@@ -32,10 +32,13 @@ impl Cloud {
     }
 
     /// The name of the cloud without the API that a URL leads to, if it does.
-    pub fn without_the_api(url: &Url) -> Option<&'static str> {
+    pub fn without_secure_score(url: &Url) -> Option<&'static str> {
         let host = url.host_str()?.to_ascii_lowercase();
         let is_in = |domain: &&str| host == **domain || host.ends_with(&format!(".{domain}"));
-        WITHOUT_THE_API.iter().find(|(_, domains)| domains.iter().any(&is_in)).map(|(n, _)| *n)
+        CLOUDS_WITHOUT_SECURE_SCORE
+            .iter()
+            .find(|(_, domains)| domains.iter().any(&is_in))
+            .map(|(n, _)| *n)
     }
 }
 
@@ -57,7 +60,7 @@ mod tests {
             ("https://login.microsoftonline.us", None),
             ("https://notchinacloudapi.cn", None),
         ] {
-            assert_eq!(Cloud::without_the_api(&url.parse().unwrap()), cloud, "{url}");
+            assert_eq!(Cloud::without_secure_score(&url.parse().unwrap()), cloud, "{url}");
         }
     }
 }

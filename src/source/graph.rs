@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
-    Ask, Clients, Cloud, Collection, Credential, SourceError,
+    Clients, Cloud, Collection, Credential, SourceError, TokenRequestContext,
     auth::cache::TokenCache,
     paging::{WAYS, Way, next_page, skip_to},
     throttle::TenantThrottle,
@@ -51,7 +51,7 @@ pub enum Api {
 
 /// What the reader of a collection is told.
 #[derive(Clone, Copy)]
-pub enum Step<'a> {
+pub enum ReadEvent<'a> {
     /// From the first page on, perhaps once more: what was read before is void.
     Start,
     Page {
@@ -63,7 +63,7 @@ pub enum Step<'a> {
 
 /// What a page came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PageRead {
+pub struct PageOutcome {
     pub items: usize,
     /// Followed as it is, or not at all.
     pub next_link: Option<String>,
@@ -107,12 +107,12 @@ impl Graph {
     }
 
     /// How long the server still wants to be left alone.
-    pub fn closed_for(&self) -> Duration {
+    pub fn paused_for(&self) -> Duration {
         self.throttle.wait()
     }
 
     /// Keeps a server's word from before this process began.
-    pub fn leave_alone_for(&self, wait: Duration) {
+    pub fn restore_pause(&self, wait: Duration) {
         self.throttle.stay_closed_for(wait);
     }
 
@@ -120,14 +120,14 @@ impl Graph {
     pub async fn read(
         &self,
         collection: Collection,
-        mut page: impl FnMut(Step<'_>) -> Result<PageRead, SourceError>,
+        mut page: impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
     ) -> Result<(), SourceError> {
         let mut last = SourceError::NextLink("Graph follows none of its own");
         for way in WAYS {
             let Some(first) = collection.first_page(&self.access.cloud.graph_url, way) else {
                 break;
             };
-            page(Step::Start)?;
+            page(ReadEvent::Start)?;
             match self.walk(&first, way, &mut page).await {
                 Err(error @ SourceError::BrokenLink(_)) => {
                     tracing::debug!(%error, "a next page cannot be had; trying another way");
@@ -143,7 +143,7 @@ impl Graph {
         &self,
         first: &Url,
         way: Way,
-        page: &mut impl FnMut(Step<'_>) -> Result<PageRead, SourceError>,
+        page: &mut impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
     ) -> Result<(), SourceError> {
         let mut url = first.clone();
         let mut visited = HashSet::new();
@@ -157,7 +157,7 @@ impl Graph {
                 }
                 other => other?,
             };
-            let step = Step::Page { body: &answer.body, warning: answer.warning.as_deref() };
+            let step = ReadEvent::Page { body: &answer.body, warning: answer.warning.as_deref() };
             let read = page(step)?;
             items += read.items;
             let next = match (way, read.next_link) {
@@ -263,7 +263,7 @@ impl Graph {
 
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
         let Access { cloud, tenant, credential, .. } = &self.access;
-        let ask = Ask { clients: &self.clients, cloud, tenant, claims };
+        let ask = TokenRequestContext { clients: &self.clients, cloud, tenant, claims };
         self.token.get(credential.as_ref(), ask, &self.throttle).await
     }
 
@@ -385,7 +385,7 @@ fn challenge(headers: &HeaderMap) -> Option<String> {
 
 fn headers(token: &SecretString, client_request_id: &str) -> Result<HeaderMap, SourceError> {
     let not_a_header = |_| {
-        SourceError::Refused(wire::EntraError {
+        SourceError::TokenRejected(wire::EntraError {
             error: "the token is not text for a header".into(),
             ..Default::default()
         })

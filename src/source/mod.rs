@@ -13,13 +13,14 @@ mod throttle;
 mod tokens;
 
 pub use auth::{
-    Ask, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin, Host, Identity,
-    LoginError, LoopbackLogin, ManagedIdentity, Prompt, Sealed, SealedError, User,
-    WorkloadIdentity, from_environment, remedy,
+    AuthorizationRequest, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin,
+    LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost, ManagedIdentityId,
+    RefreshTokenError, RefreshTokenStore, TokenRequestContext, UserCredential, WorkloadIdentity,
+    from_environment, remedy,
 };
-pub use clients::{Clients, Reach};
-pub use cloud::{Cloud, WITHOUT_THE_API};
+pub use clients::{Clients, HttpOptions};
+pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};
 pub use error::SourceError;
-pub use graph::{Access, Api, Graph, PageRead, Probe, Step, expires_soon};
+pub use graph::{Access, Api, Graph, PageOutcome, Probe, ReadEvent, expires_soon};
 pub use paging::Collection;
 pub use tokens::ResourceTokens;

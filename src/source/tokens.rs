@@ -5,7 +5,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{
-    Ask, Clients, Cloud, Credential, SourceError, auth::cache::TokenCache, throttle::TenantThrottle,
+    Clients, Cloud, Credential, SourceError, TokenRequestContext, auth::cache::TokenCache,
+    throttle::TenantThrottle,
 };
 
 /// Asks for tokens for one resource, and keeps them while they are good.
@@ -36,8 +37,12 @@ impl ResourceTokens {
     }
 
     pub async fn get(&self) -> Result<SecretString, SourceError> {
-        let ask =
-            Ask { clients: &self.clients, cloud: &self.cloud, tenant: &self.tenant, claims: None };
+        let ask = TokenRequestContext {
+            clients: &self.clients,
+            cloud: &self.cloud,
+            tenant: &self.tenant,
+            claims: None,
+        };
         self.cache.get(self.credential.as_ref(), ask, &self.throttle).await
     }
 

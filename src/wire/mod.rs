@@ -16,10 +16,10 @@ mod snapshot;
 mod token;
 
 pub use error::{EntraError, GraphError};
-pub use page::{Page, bare_list, page, saved};
+pub use page::{Page, bare_list, page, saved_items};
 pub use profile::{ProfileParts, profile, split_profile, state_updates};
 pub use snapshot::snapshot;
-pub use token::{Granted, Token, granted, issuer_tenant, token};
+pub use token::{Token, TokenGrants, granted, issuer_tenant, token};
 
 /// Why a body was refused.
 #[derive(Debug, thiserror::Error)]

@@ -40,7 +40,7 @@ pub fn bare_list(body: &[u8]) -> Result<Page<'_>, WireError> {
 
 /// Cuts the items out of answers that somebody saved: pages, bare lists, single items, or many of
 /// these after one another.
-pub fn saved(text: &str) -> Result<Vec<&str>, WireError> {
+pub fn saved_items(text: &str) -> Result<Vec<&str>, WireError> {
     let mut items = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let json = value.map_err(WireError::NotJson)?.get();
@@ -70,11 +70,11 @@ mod tests {
     fn saved_answers_of_every_shape() {
         let text = "{\"value\":[{\"id\":1},{\"id\":2}]}\n[{\"id\":3}] {\"id\":4}\n";
         assert_eq!(
-            saved(text).unwrap(),
+            saved_items(text).unwrap(),
             [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":4}"#]
         );
-        assert!(saved("").unwrap().is_empty());
-        assert!(saved("{\"id\":1} {").is_err());
+        assert!(saved_items("").unwrap().is_empty());
+        assert!(saved_items("{\"id\":1} {").is_err());
         assert!(bare_list(b"{}").is_err());
     }
 

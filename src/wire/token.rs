@@ -21,7 +21,7 @@ pub struct Token {
 
 /// What a token grants, for diagnosis; nothing is decided by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Granted {
+pub struct TokenGrants {
     /// Application permissions.
     pub roles: Vec<String>,
     /// Delegated permissions.
@@ -80,7 +80,7 @@ fn instant(value: &Value) -> Option<Timestamp> {
 }
 
 /// Looks into a token, if it is one that can be looked into.
-pub fn granted(token: &str) -> Option<Granted> {
+pub fn granted(token: &str) -> Option<TokenGrants> {
     #[derive(Deserialize)]
     struct Claims {
         #[serde(default)]
@@ -93,7 +93,7 @@ pub fn granted(token: &str) -> Option<Granted> {
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let claims: Claims = serde_json::from_slice(&claims).ok()?;
     let scopes = claims.scp.split_whitespace().map(str::to_owned).collect();
-    Some(Granted { roles: claims.roles, scopes, tenant: claims.tid })
+    Some(TokenGrants { roles: claims.roles, scopes, tenant: claims.tid })
 }
 
 /// The tenant in the `issuer` of an OpenID configuration: `https://…/<GUID>/v2.0`.

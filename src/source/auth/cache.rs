@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Ask, Credential};
+use super::{Credential, TokenRequestContext};
 use crate::source::{
     SourceError,
     graph::{PATIENCE, left_alone},
@@ -32,7 +32,7 @@ impl TokenCache {
     pub(in crate::source) async fn get(
         &self,
         credential: &dyn Credential,
-        ask: Ask<'_>,
+        ask: TokenRequestContext<'_>,
         throttle: &TenantThrottle,
     ) -> Result<SecretString, SourceError> {
         let mut held = self.token.lock().await;

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::{Ask, BoxFuture, Credential, CredentialError, key_pair::KeyPair};
+use super::{BoxFuture, Credential, CredentialError, TokenRequestContext, key_pair::KeyPair};
 use crate::{clock, settings::SecretRef, source::SourceError, wire::Token};
 
 #[derive(Debug)]
@@ -72,7 +72,10 @@ impl Certificate {
 }
 
 impl Credential for Certificate {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             let pair = tokio::task::block_in_place(|| self.key_pair())?;
             let audience = ask.token_url();

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret;
 
-use super::{Ask, BoxFuture, Credential, CredentialError};
+use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
 use crate::{settings::SecretRef, source::SourceError, wire::Token};
 
 #[derive(Debug)]
@@ -12,7 +12,10 @@ pub struct ClientSecret {
 }
 
 impl Credential for ClientSecret {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             // Read at each request, so that a rotated secret is picked up.
             let secret = self.secret.read().map_err(CredentialError::from)?;

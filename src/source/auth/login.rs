@@ -26,7 +26,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Ask, exchange, refusal};
+use super::{TokenRequestContext, exchange, refusal};
 use crate::error::Hint;
 use crate::{source::SourceError, wire};
 
@@ -64,24 +64,24 @@ impl Hint for LoginError {
 
 /// Who signs in, and to what.
 #[derive(Clone, Copy)]
-pub struct Prompt<'a> {
+pub struct AuthorizationRequest<'a> {
     /// `tenant` is where that person signs in.
-    pub ask: Ask<'a>,
+    pub context: TokenRequestContext<'a>,
     pub client_id: &'a str,
     /// Delegated permissions, without the address of Graph.
     pub permissions: &'a [&'a str],
 }
 
-impl Prompt<'_> {
+impl AuthorizationRequest<'_> {
     fn scope(&self) -> String {
-        let resource = self.ask.resource();
+        let resource = self.context.resource();
         let scopes = self.permissions.iter().map(|name| format!("{resource}/{name} "));
         scopes.chain(["offline_access".to_owned()]).collect()
     }
 
     fn url(&self, last: &str) -> Url {
-        let mut url = self.ask.cloud.login_url.clone();
-        url.set_path(&format!("/{}/oauth2/v2.0/{last}", self.ask.tenant));
+        let mut url = self.context.cloud.login_url.clone();
+        url.set_path(&format!("/{}/oauth2/v2.0/{last}", self.context.tenant));
         url
     }
 }
@@ -112,7 +112,7 @@ struct Return {
 
 impl LoopbackLogin {
     /// Listens, and makes the URL that leads there.
-    pub async fn begin(prompt: Prompt<'_>) -> Result<Self, LoginError> {
+    pub async fn begin(prompt: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(LoginError::Listen)?;
         let port = listener.local_addr().map_err(LoginError::Listen)?.port();
         // Entra compares all of it but the port.
@@ -142,7 +142,10 @@ impl LoopbackLogin {
     }
 
     /// Waits for the browser, and gives the refresh token.
-    pub async fn finish(mut self, prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+    pub async fn finish(
+        mut self,
+        prompt: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, LoginError> {
         let back = tokio::time::timeout(PATIENCE, &mut self.coming).await;
         let back = back.map_err(|_| LoginError::TimedOut)?.map_err(|_| LoginError::TimedOut)?;
         // The browser gets its page to the end.
@@ -150,7 +153,7 @@ impl LoopbackLogin {
         let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.serving).await;
         let code = back.map_err(LoginError::Refused)?;
         let token = prompt
-            .ask
+            .context
             .redeem(&[
                 ("grant_type", "authorization_code"),
                 ("client_id", prompt.client_id),
@@ -252,10 +255,10 @@ pub struct DeviceLogin {
 }
 
 impl DeviceLogin {
-    pub async fn begin(prompt: Prompt<'_>) -> Result<Self, LoginError> {
+    pub async fn begin(prompt: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
         let (scope, what) = (prompt.scope(), "the device code endpoint");
         let form = [("client_id", prompt.client_id), ("scope", scope.as_str())];
-        let request = prompt.ask.clients.pooled.post(prompt.url("devicecode")).form(&form);
+        let request = prompt.context.clients.pooled.post(prompt.url("devicecode")).form(&form);
         let (status, headers, body) = exchange(request, what).await?;
         if status != 200 {
             return Err(refusal(status, &headers, &body, what).into());
@@ -265,7 +268,10 @@ impl DeviceLogin {
     }
 
     /// Waits until the code has been used, and gives the refresh token.
-    pub async fn finish(self, prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+    pub async fn finish(
+        self,
+        prompt: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, LoginError> {
         let mut interval = Duration::from_secs(self.interval.unwrap_or(5).max(1));
         let until =
             tokio::time::Instant::now() + Duration::from_secs(self.expires_in).min(PATIENCE * 2);
@@ -278,9 +284,9 @@ impl DeviceLogin {
         ];
         while tokio::time::Instant::now() < until {
             tokio::time::sleep(interval).await;
-            match prompt.ask.redeem(&form).await {
+            match prompt.context.redeem(&form).await {
                 Ok(token) => return token.refresh_token.ok_or(LoginError::NoRefreshToken),
-                Err(SourceError::Refused(error)) => match error.error.as_str() {
+                Err(SourceError::TokenRejected(error)) => match error.error.as_str() {
                     "authorization_pending" => {}
                     "slow_down" => interval += Duration::from_secs(5),
                     "expired_token" => return Err(LoginError::Expired),

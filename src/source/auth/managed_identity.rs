@@ -10,12 +10,14 @@ use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Ask, BoxFuture, Credential, CredentialError, answer, exchange, refusal};
+use super::{
+    BoxFuture, Credential, CredentialError, TokenRequestContext, answer, exchange, refusal,
+};
 use crate::{source::SourceError, wire::Token};
 
 /// Which of a host's identities; none is the one of the system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum ManagedIdentityId {
     System,
     Client(String),
     Object(String),
@@ -24,15 +26,15 @@ pub enum Identity {
 
 #[derive(Debug)]
 pub struct ManagedIdentity {
-    pub identity: Identity,
-    pub host: Host,
+    pub identity: ManagedIdentityId,
+    pub host: ManagedIdentityHost,
     /// Where Arc's agent leaves its challenges.
     pub key_directory: PathBuf,
 }
 
 /// Who vouches.
 #[derive(Debug)]
-pub enum Host {
+pub enum ManagedIdentityHost {
     /// A virtual machine's metadata service.
     Imds(Url),
     AppService {
@@ -52,7 +54,7 @@ const WHAT: &str = "the managed identity endpoint";
 impl ManagedIdentity {
     /// Finds out from the environment who vouches here.
     pub fn detect(
-        identity: Identity,
+        identity: ManagedIdentityId,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, CredentialError> {
         let url = |name: &str, text: &str| {
@@ -61,21 +63,30 @@ impl ManagedIdentity {
         let host = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
             (Some(endpoint), Some(header)) => {
                 let header = SecretString::from(header);
-                Host::AppService { endpoint: url("IDENTITY_ENDPOINT", &endpoint)?, header }
+                ManagedIdentityHost::AppService {
+                    endpoint: url("IDENTITY_ENDPOINT", &endpoint)?,
+                    header,
+                }
             }
             (Some(endpoint), None) if variable("IMDS_ENDPOINT").is_some() => {
-                Host::Arc(url("IDENTITY_ENDPOINT", &endpoint)?)
+                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", &endpoint)?)
             }
-            _ if Path::new(HIMDS).exists() => Host::Arc(url("IDENTITY_ENDPOINT", ARC)?),
+            _ if Path::new(HIMDS).exists() => {
+                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", ARC)?)
+            }
             _ => {
                 let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-                Host::Imds(url(name, variable(name).as_deref().unwrap_or(IMDS))?)
+                ManagedIdentityHost::Imds(url(name, variable(name).as_deref().unwrap_or(IMDS))?)
             }
         };
         Ok(Self { identity, host, key_directory: PathBuf::from(KEY_DIRECTORY) })
     }
 
-    async fn ask_imds(&self, ask: Ask<'_>, base: &Url) -> Result<Token, SourceError> {
+    async fn ask_imds(
+        &self,
+        ask: TokenRequestContext<'_>,
+        base: &Url,
+    ) -> Result<Token, SourceError> {
         let mut url = base.clone();
         url.set_path("/metadata/identity/oauth2/token");
         self.query(&mut url, "2018-02-01", ask, "msi_res_id");
@@ -96,7 +107,11 @@ impl ManagedIdentity {
             .await
     }
 
-    async fn ask_arc(&self, ask: Ask<'_>, endpoint: &Url) -> Result<Token, SourceError> {
+    async fn ask_arc(
+        &self,
+        ask: TokenRequestContext<'_>,
+        endpoint: &Url,
+    ) -> Result<Token, SourceError> {
         let mut url = endpoint.clone();
         self.query(&mut url, "2020-06-01", ask, "msi_res_id");
         let request = || ask.clients.direct.get(url.clone()).header("Metadata", "true");
@@ -109,25 +124,34 @@ impl ManagedIdentity {
         answer(request().header("Authorization", format!("Basic {key}")), WHAT).await
     }
 
-    fn query(&self, url: &mut Url, version: &str, ask: Ask<'_>, resource_key: &str) {
+    fn query(
+        &self,
+        url: &mut Url,
+        version: &str,
+        ask: TokenRequestContext<'_>,
+        resource_key: &str,
+    ) {
         let mut query = url.query_pairs_mut();
         query.append_pair("api-version", version).append_pair("resource", ask.resource());
         match &self.identity {
-            Identity::System => {}
-            Identity::Client(id) => drop(query.append_pair("client_id", id)),
-            Identity::Object(id) => drop(query.append_pair("object_id", id)),
-            Identity::Resource(id) => drop(query.append_pair(resource_key, id)),
+            ManagedIdentityId::System => {}
+            ManagedIdentityId::Client(id) => drop(query.append_pair("client_id", id)),
+            ManagedIdentityId::Object(id) => drop(query.append_pair("object_id", id)),
+            ManagedIdentityId::Resource(id) => drop(query.append_pair(resource_key, id)),
         }
     }
 }
 
 impl Credential for ManagedIdentity {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             match &self.host {
-                Host::Imds(base) => self.ask_imds(ask, base).await,
-                Host::Arc(endpoint) => self.ask_arc(ask, endpoint).await,
-                Host::AppService { endpoint, header } => {
+                ManagedIdentityHost::Imds(base) => self.ask_imds(ask, base).await,
+                ManagedIdentityHost::Arc(endpoint) => self.ask_arc(ask, endpoint).await,
+                ManagedIdentityHost::AppService { endpoint, header } => {
                     let mut url = endpoint.clone();
                     self.query(&mut url, "2019-08-01", ask, "mi_res_id");
                     let header = header.expose_secret();
@@ -174,10 +198,12 @@ mod tests {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            match ManagedIdentity::detect(Identity::System, variable).unwrap().host {
-                Host::Imds(url) => format!("imds {url}"),
-                Host::AppService { endpoint, .. } => format!("app service {endpoint}"),
-                Host::Arc(url) => format!("arc {url}"),
+            match ManagedIdentity::detect(ManagedIdentityId::System, variable).unwrap().host {
+                ManagedIdentityHost::Imds(url) => format!("imds {url}"),
+                ManagedIdentityHost::AppService { endpoint, .. } => {
+                    format!("app service {endpoint}")
+                }
+                ManagedIdentityHost::Arc(url) => format!("arc {url}"),
             }
         };
         assert_eq!(detect(&[]), "imds http://169.254.169.254/");

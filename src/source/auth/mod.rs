@@ -9,7 +9,7 @@ mod environment;
 mod key_pair;
 mod login;
 mod managed_identity;
-mod sealed;
+mod refresh_token_store;
 mod user;
 mod workload_identity;
 
@@ -21,11 +21,11 @@ pub use certificate::Certificate;
 pub use client_secret::ClientSecret;
 pub use environment::from_environment;
 use jiff::Timestamp;
-pub use login::{DeviceLogin, LoginError, LoopbackLogin, Prompt};
-pub use managed_identity::{Host, Identity, ManagedIdentity};
+pub use login::{AuthorizationRequest, DeviceLogin, LoginError, LoopbackLogin};
+pub use managed_identity::{ManagedIdentity, ManagedIdentityHost, ManagedIdentityId};
+pub use refresh_token_store::{RefreshTokenError, RefreshTokenStore};
 use reqwest::header::HeaderMap;
-pub use sealed::{Sealed, SealedError};
-pub use user::User;
+pub use user::UserCredential;
 pub use workload_identity::WorkloadIdentity;
 
 use super::{Clients, Cloud, SourceError};
@@ -41,7 +41,10 @@ pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A way to tokens, for any number of tenants.
 pub trait Credential: Send + Sync + fmt::Debug {
     /// Asks for a token. Never called twice at once for one tenant.
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>>;
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>>;
 
     /// What can be found out without asking anybody: files that are there, keys that fit.
     fn check(&self) -> Result<(), CredentialError> {
@@ -59,14 +62,14 @@ pub trait Credential: Send + Sync + fmt::Debug {
     }
 
     /// Somebody who has to sign in, if it is that kind of credential.
-    fn user(&self) -> Option<&User> {
+    fn user(&self) -> Option<&UserCredential> {
         None
     }
 }
 
 /// What is asked for, and where.
 #[derive(Clone, Copy)]
-pub struct Ask<'a> {
+pub struct TokenRequestContext<'a> {
     pub clients: &'a Clients,
     pub cloud: &'a Cloud,
     /// GUID or domain, as the token endpoint takes either.
@@ -93,14 +96,14 @@ pub enum CredentialError {
     #[error("the managed identity's key file is refused: {0}")]
     KeyFile(String),
     #[error(transparent)]
-    Sealed(#[from] SealedError),
+    Sealed(#[from] RefreshTokenError),
     #[error("no user has signed in as `{0}` yet")]
     NotSignedIn(String),
 }
 
 impl CredentialError {
     /// It is so now, and may be otherwise in an hour: no fault of the configuration.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Expired(..) | Self::TokenFile(_) | Self::Read(..))
     }
 }
@@ -120,7 +123,7 @@ impl Hint for CredentialError {
 const WHAT: &str = "the token endpoint";
 const MAX_ANSWER: usize = 1 << 20;
 
-impl Ask<'_> {
+impl TokenRequestContext<'_> {
     fn scope(&self) -> String {
         format!("{}/.default", self.resource())
     }
@@ -193,7 +196,7 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8], what: &'static str) ->
         return SourceError::Throttled { what, status, after: net::retry_after(headers) };
     }
     match wire::EntraError::read(body) {
-        Some(error) => SourceError::Refused(error),
+        Some(error) => SourceError::TokenRejected(error),
         None => SourceError::Status { what, status },
     }
 }

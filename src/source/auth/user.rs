@@ -4,17 +4,20 @@
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, task::block_in_place};
 
-use super::{Ask, BoxFuture, Credential, CredentialError, Sealed, SealedError};
+use super::{
+    BoxFuture, Credential, CredentialError, RefreshTokenError, RefreshTokenStore,
+    TokenRequestContext,
+};
 use crate::{error::chain, source::SourceError, wire::Token};
 
 #[derive(Debug)]
-pub struct User {
+pub struct UserCredential {
     /// As the configuration names the credential.
     pub name: String,
     pub client_id: String,
     /// Where that person signs in: a GUID, a domain or `organizations`.
     pub home: String,
-    store: Sealed,
+    store: RefreshTokenStore,
     /// Held across the request: each use replaces the token.
     held: Mutex<Held>,
 }
@@ -25,8 +28,8 @@ struct Held {
     plaintext: bool,
 }
 
-impl User {
-    pub fn new(name: String, client_id: String, home: String, store: Sealed) -> Self {
+impl UserCredential {
+    pub fn new(name: String, client_id: String, home: String, store: RefreshTokenStore) -> Self {
         Self { name, client_id, home, store, held: Mutex::default() }
     }
 
@@ -36,14 +39,18 @@ impl User {
     }
 
     /// Takes the token of somebody who has just signed in.
-    pub async fn accept(&self, token: SecretString, plaintext: bool) -> Result<(), SealedError> {
+    pub async fn accept(
+        &self,
+        token: SecretString,
+        plaintext: bool,
+    ) -> Result<(), RefreshTokenError> {
         let mut held = self.held.lock().await;
         block_in_place(|| self.store.write(&token, plaintext))?;
         *held = Held { token: Some(token), plaintext };
         Ok(())
     }
 
-    async fn redeem(&self, ask: Ask<'_>) -> Result<Token, SourceError> {
+    async fn redeem(&self, ask: TokenRequestContext<'_>) -> Result<Token, SourceError> {
         let mut held = self.held.lock().await;
         if held.token.is_none() {
             held.token = block_in_place(|| self.store.read()).map_err(CredentialError::from)?;
@@ -76,8 +83,11 @@ impl User {
     }
 }
 
-impl Credential for User {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+impl Credential for UserCredential {
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(self.redeem(ask))
     }
 
@@ -85,7 +95,7 @@ impl Credential for User {
         Some(&self.client_id)
     }
 
-    fn user(&self) -> Option<&User> {
+    fn user(&self) -> Option<&UserCredential> {
         Some(self)
     }
 }

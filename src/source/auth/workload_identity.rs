@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Ask, BoxFuture, Credential, CredentialError};
+use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
 use crate::{source::SourceError, wire::Token};
 
 #[derive(Debug)]
@@ -13,7 +13,10 @@ pub struct WorkloadIdentity {
 }
 
 impl Credential for WorkloadIdentity {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        ask: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             // Read at each request: it is replaced long before it expires.
             let assertion = tokio::task::block_in_place(|| read(&self.token_file))?;

@@ -1,7 +1,7 @@
 //! A refresh token at rest: a file of its own, sealed with a key that lies elsewhere, and replaced
 //! as a whole each time.
 //!
-//! Form: a first line that names the form, a second with the content. Sealed: base64 of nonce,
+//! Form: a first line that names the form, a second with the content. RefreshTokenStore: base64 of nonce,
 //! AES-256-GCM ciphertext and tag; the key is HKDF-SHA-256 over the configured secret, the name of
 //! the credential is authenticated too.
 
@@ -24,14 +24,14 @@ use crate::settings::{SecretError, SecretRef};
 
 /// Where one credential's refresh token lies.
 #[derive(Debug)]
-pub struct Sealed {
+pub struct RefreshTokenStore {
     path: PathBuf,
     name: String,
     key: Option<SecretRef>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum SealedError {
+pub enum RefreshTokenError {
     #[error("cannot keep the refresh token in `{0}`")]
     Write(String, #[source] std::io::Error),
     #[error("cannot read the refresh token in `{0}`")]
@@ -44,7 +44,7 @@ pub enum SealedError {
     NoKey,
 }
 
-impl Hint for SealedError {
+impl Hint for RefreshTokenError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Closed(_) => Some("run `login` again".into()),
@@ -57,7 +57,7 @@ impl Hint for SealedError {
 const SEALED: &str = "secure-score-forwarder sealed token 1";
 const PLAIN: &str = "secure-score-forwarder plain token 1";
 
-impl Sealed {
+impl RefreshTokenStore {
     /// `name` is the credential's; it may hold anything.
     pub fn new(directory: &Path, name: &str, key: Option<SecretRef>) -> Self {
         let file: String = name
@@ -77,13 +77,13 @@ impl Sealed {
     }
 
     /// The token, if there is one.
-    pub fn read(&self) -> Result<Option<SecretString>, SealedError> {
+    pub fn read(&self) -> Result<Option<SecretString>, RefreshTokenError> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(SealedError::Read(self.shown(), error)),
+            Err(error) => return Err(RefreshTokenError::Read(self.shown(), error)),
         };
-        let closed = || SealedError::Closed(self.shown());
+        let closed = || RefreshTokenError::Closed(self.shown());
         let (form, content) = text.trim_end().split_once('\n').ok_or_else(closed)?;
         let token = match form {
             PLAIN => content.to_owned(),
@@ -94,13 +94,13 @@ impl Sealed {
     }
 
     /// Replaces the token: written, synced, renamed, and the directory synced.
-    pub fn write(&self, token: &SecretString, plaintext: bool) -> Result<(), SealedError> {
+    pub fn write(&self, token: &SecretString, plaintext: bool) -> Result<(), RefreshTokenError> {
         let text = match (&self.key, plaintext) {
             (Some(_), _) => format!("{SEALED}\n{}\n", self.close(token)?),
             (None, true) => format!("{PLAIN}\n{}\n", token.expose_secret()),
-            (None, false) => return Err(SealedError::NoKey),
+            (None, false) => return Err(RefreshTokenError::NoKey),
         };
-        self.replace(&text).map_err(|error| SealedError::Write(self.shown(), error))
+        self.replace(&text).map_err(|error| RefreshTokenError::Write(self.shown(), error))
     }
 
     fn replace(&self, text: &str) -> std::io::Result<()> {
@@ -118,8 +118,8 @@ impl Sealed {
         std::fs::File::open(directory)?.sync_all()
     }
 
-    fn close(&self, token: &SecretString) -> Result<String, SealedError> {
-        let closed = || SealedError::Closed(self.shown());
+    fn close(&self, token: &SecretString) -> Result<String, RefreshTokenError> {
+        let closed = || RefreshTokenError::Closed(self.shown());
         let mut bytes = token.expose_secret().as_bytes().to_vec();
         let nonce = self
             .sealing_key()?
@@ -128,8 +128,8 @@ impl Sealed {
         Ok(STANDARD.encode([nonce.as_ref().as_slice(), &bytes].concat()))
     }
 
-    fn open(&self, content: &str) -> Result<String, SealedError> {
-        let closed = || SealedError::Closed(self.shown());
+    fn open(&self, content: &str) -> Result<String, RefreshTokenError> {
+        let closed = || RefreshTokenError::Closed(self.shown());
         let bytes = STANDARD.decode(content).map_err(|_| closed())?;
         let (nonce, sealed) = bytes.split_at_checked(12).ok_or_else(closed)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| closed())?;
@@ -141,16 +141,16 @@ impl Sealed {
         String::from_utf8(opened.to_vec()).map_err(|_| closed())
     }
 
-    fn sealing_key(&self) -> Result<RandomizedNonceKey, SealedError> {
-        let secret = self.key.as_ref().ok_or_else(|| SealedError::Closed(self.shown()))?;
-        let secret = secret.read().map_err(SealedError::Key)?;
+    fn sealing_key(&self) -> Result<RandomizedNonceKey, RefreshTokenError> {
+        let secret = self.key.as_ref().ok_or_else(|| RefreshTokenError::Closed(self.shown()))?;
+        let secret = secret.read().map_err(RefreshTokenError::Key)?;
         let mut key = [0; 32];
         Salt::new(HKDF_SHA256, b"secure-score-forwarder")
             .extract(secret.expose_secret().as_bytes())
             .expand(&[b"refresh token"], HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut key))
             .and_then(|()| RandomizedNonceKey::new(&AES_256_GCM, &key))
-            .map_err(|_| SealedError::Closed(self.shown()))
+            .map_err(|_| RefreshTokenError::Closed(self.shown()))
     }
 
     fn shown(&self) -> String {
@@ -170,7 +170,7 @@ mod tests {
             Some(SecretRef::File(directory.path().join(name)))
         };
         let tokens = directory.path().join("tokens");
-        let store = Sealed::new(&tokens, "mssp/../x", key("a", "correct horse"));
+        let store = RefreshTokenStore::new(&tokens, "mssp/../x", key("a", "correct horse"));
         assert!(store.read().unwrap().is_none());
         for token in ["first", "second"] {
             store.write(&SecretString::from(token), false).unwrap();
@@ -179,20 +179,20 @@ mod tests {
         let file = tokens.join("mssp%2f%2e%2e%2fx.token");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!text.contains("second"));
-        let other = Sealed::new(&tokens, "mssp/../x", key("b", "battery staple"));
-        assert!(matches!(other.read(), Err(SealedError::Closed(_))));
+        let other = RefreshTokenStore::new(&tokens, "mssp/../x", key("b", "battery staple"));
+        assert!(matches!(other.read(), Err(RefreshTokenError::Closed(_))));
         // The name is sealed in: a file given to another credential is not taken.
         std::fs::copy(&file, tokens.join("other.token")).unwrap();
-        let moved = Sealed::new(&tokens, "other", key("a", "correct horse"));
-        assert!(matches!(moved.read(), Err(SealedError::Closed(_))));
+        let moved = RefreshTokenStore::new(&tokens, "other", key("a", "correct horse"));
+        assert!(matches!(moved.read(), Err(RefreshTokenError::Closed(_))));
     }
 
     #[test]
     fn in_the_open_only_when_asked() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Sealed::new(directory.path(), "x", None);
+        let store = RefreshTokenStore::new(directory.path(), "x", None);
         let token = SecretString::from("t");
-        assert!(matches!(store.write(&token, false), Err(SealedError::NoKey)));
+        assert!(matches!(store.write(&token, false), Err(RefreshTokenError::NoKey)));
         store.write(&token, true).unwrap();
         assert_eq!(store.read().unwrap().unwrap().expose_secret(), "t");
     }
