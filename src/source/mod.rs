@@ -1,5 +1,8 @@
-//! The API's side: tokens, pages, and what may go wrong on the way. It brings bodies and leaves
-//! their meaning to `wire`; of the checkpoint and the sinks it knows nothing.
+//! Reads Microsoft Graph: tokens, pages, and the errors of both.
+//!
+//! The module returns response bodies and leaves their meaning to [`crate::wire`]. It must never
+//! depend on the checkpoint or on a sink. Start reading at [`Graph`], which reads one tenant;
+//! [`Credential`] is the trait of the ways to sign in.
 
 mod auth;
 mod clients;
@@ -14,9 +17,9 @@ mod tokens;
 
 pub use auth::{
     AuthorizationRequest, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin,
-    LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost, ManagedIdentityId,
-    RefreshTokenError, RefreshTokenStore, TokenRequestContext, UserCredential, WorkloadIdentity,
-    from_environment, remedy,
+    KeyPairError, LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost,
+    ManagedIdentityId, RefreshTokenError, RefreshTokenStore, TokenRequestContext, UserCredential,
+    WorkloadIdentity, from_environment,
 };
 pub use clients::{Clients, HttpOptions};
 pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};

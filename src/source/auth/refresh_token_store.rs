@@ -1,9 +1,9 @@
-//! A refresh token at rest: a file of its own, sealed with a key that lies elsewhere, and replaced
-//! as a whole each time.
+//! Stores one refresh token in a file, encrypted with a key that is not in the state directory.
 //!
-//! Form: a first line that names the form, a second with the content. RefreshTokenStore: base64 of nonce,
-//! AES-256-GCM ciphertext and tag; the key is HKDF-SHA-256 over the configured secret, the name of
-//! the credential is authenticated too.
+//! The first line of the file names the format, the second line is the content. An encrypted token
+//! is base64 of nonce, AES-256-GCM ciphertext and tag. HKDF-SHA-256 derives the key from
+//! `token_key`; the name of the credential is additional authenticated data, so that the file of
+//! one credential cannot be used for another. The file is always replaced as a whole.
 
 use std::{
     borrow::Cow,
@@ -22,7 +22,14 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::Hint;
 use crate::settings::{SecretError, SecretRef};
 
-/// Where one credential's refresh token lies.
+/// The first line of a file with an encrypted token.
+const SEALED_FORMAT: &str = "secure-score-forwarder sealed token 1";
+/// The first line of a file with a plaintext token.
+const PLAIN_FORMAT: &str = "secure-score-forwarder plain token 1";
+/// The size of an AES-GCM nonce (NIST SP 800-38D).
+const NONCE_BYTES: usize = 12;
+
+/// The file of one credential's refresh token, and the key that encrypts it.
 #[derive(Debug)]
 pub struct RefreshTokenStore {
     path: PathBuf,
@@ -30,35 +37,37 @@ pub struct RefreshTokenStore {
     key: Option<SecretRef>,
 }
 
+/// Why a refresh token cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshTokenError {
-    #[error("cannot keep the refresh token in `{0}`")]
+    #[error("cannot write the refresh token to `{0}`")]
     Write(String, #[source] std::io::Error),
-    #[error("cannot read the refresh token in `{0}`")]
+    #[error("cannot read the refresh token from `{0}`")]
     Read(String, #[source] std::io::Error),
-    #[error("cannot read the key of the refresh token")]
+    #[error("cannot read `token_key`")]
     Key(#[source] SecretError),
-    #[error("the refresh token in `{0}` cannot be opened with this `token_key`")]
-    Closed(String),
-    #[error("no `token_key` is configured to seal the refresh token with")]
+    #[error(
+        "cannot decrypt the refresh token in `{0}`: `token_key` differs or the file is damaged"
+    )]
+    Decrypt(String),
+    #[error("cannot encrypt the refresh token for `{0}`")]
+    Encrypt(String),
+    #[error("cannot encrypt the refresh token: no `token_key` is configured")]
     NoKey,
 }
 
 impl Hint for RefreshTokenError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Closed(_) => Some("run `login` again".into()),
+            Self::Decrypt(_) => Some("run `login` again".into()),
             Self::NoKey => Some("set `token_key`, or pass --plaintext".into()),
-            Self::Write(..) | Self::Read(..) | Self::Key(_) => None,
+            Self::Write(..) | Self::Read(..) | Self::Key(_) | Self::Encrypt(_) => None,
         }
     }
 }
 
-const SEALED: &str = "secure-score-forwarder sealed token 1";
-const PLAIN: &str = "secure-score-forwarder plain token 1";
-
 impl RefreshTokenStore {
-    /// `name` is the credential's; it may hold anything.
+    /// `name` is the name of the credential, which may contain any characters.
     pub fn new(directory: &Path, name: &str, key: Option<SecretRef>) -> Self {
         let file: String = name
             .bytes()
@@ -76,31 +85,33 @@ impl RefreshTokenStore {
         self.key.as_ref()
     }
 
-    /// The token, if there is one.
+    /// The stored token, or `None` if no file exists.
     pub fn read(&self) -> Result<Option<SecretString>, RefreshTokenError> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(RefreshTokenError::Read(self.shown(), error)),
+            Err(error) => return Err(RefreshTokenError::Read(self.path_text(), error)),
         };
-        let closed = || RefreshTokenError::Closed(self.shown());
-        let (form, content) = text.trim_end().split_once('\n').ok_or_else(closed)?;
-        let token = match form {
-            PLAIN => content.to_owned(),
-            SEALED => self.open(content)?,
-            _ => return Err(closed()),
+
+        let invalid = || RefreshTokenError::Decrypt(self.path_text());
+        let (format, content) = text.trim_end().split_once('\n').ok_or_else(invalid)?;
+        let token = match format {
+            PLAIN_FORMAT => content.to_owned(),
+            SEALED_FORMAT => self.decrypt(content)?,
+            _ => return Err(invalid()),
         };
         Ok(Some(SecretString::from(token)))
     }
 
-    /// Replaces the token: written, synced, renamed, and the directory synced.
+    /// Replaces the stored token durably. `plaintext` allows storing it without encryption if no
+    /// key is configured.
     pub fn write(&self, token: &SecretString, plaintext: bool) -> Result<(), RefreshTokenError> {
         let text = match (&self.key, plaintext) {
-            (Some(_), _) => format!("{SEALED}\n{}\n", self.close(token)?),
-            (None, true) => format!("{PLAIN}\n{}\n", token.expose_secret()),
+            (Some(_), _) => format!("{SEALED_FORMAT}\n{}\n", self.encrypt(token)?),
+            (None, true) => format!("{PLAIN_FORMAT}\n{}\n", token.expose_secret()),
             (None, false) => return Err(RefreshTokenError::NoKey),
         };
-        self.replace(&text).map_err(|error| RefreshTokenError::Write(self.shown(), error))
+        self.replace(&text).map_err(|error| RefreshTokenError::Write(self.path_text(), error))
     }
 
     fn replace(&self, text: &str) -> std::io::Result<()> {
@@ -108,52 +119,57 @@ impl RefreshTokenStore {
         if !directory.exists() {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
+
         let temporary = self.path.with_extension("new");
         let mut options = std::fs::OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
+
+        // The rename is durable only when the directory is synced too.
         std::fs::rename(&temporary, &self.path)?;
         std::fs::File::open(directory)?.sync_all()
     }
 
-    fn close(&self, token: &SecretString) -> Result<String, RefreshTokenError> {
-        let closed = || RefreshTokenError::Closed(self.shown());
+    fn encrypt(&self, token: &SecretString) -> Result<String, RefreshTokenError> {
         let mut bytes = token.expose_secret().as_bytes().to_vec();
         let nonce = self
-            .sealing_key()?
+            .derived_key()?
             .seal_in_place_append_tag(Aad::from(self.name.as_bytes()), &mut bytes)
-            .map_err(|_| closed())?;
+            .map_err(|_| RefreshTokenError::Encrypt(self.path_text()))?;
         Ok(STANDARD.encode([nonce.as_ref().as_slice(), &bytes].concat()))
     }
 
-    fn open(&self, content: &str) -> Result<String, RefreshTokenError> {
-        let closed = || RefreshTokenError::Closed(self.shown());
-        let bytes = STANDARD.decode(content).map_err(|_| closed())?;
-        let (nonce, sealed) = bytes.split_at_checked(12).ok_or_else(closed)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| closed())?;
-        let mut sealed = sealed.to_vec();
-        let opened = self
-            .sealing_key()?
-            .open_in_place(nonce, Aad::from(self.name.as_bytes()), &mut sealed)
-            .map_err(|_| closed())?;
-        String::from_utf8(opened.to_vec()).map_err(|_| closed())
+    fn decrypt(&self, content: &str) -> Result<String, RefreshTokenError> {
+        let failed = || RefreshTokenError::Decrypt(self.path_text());
+        let bytes = STANDARD.decode(content).map_err(|_| failed())?;
+        let (nonce, ciphertext) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(failed)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| failed())?;
+
+        let mut buffer = ciphertext.to_vec();
+        let plaintext = self
+            .derived_key()?
+            .open_in_place(nonce, Aad::from(self.name.as_bytes()), &mut buffer)
+            .map_err(|_| failed())?;
+        String::from_utf8(plaintext.to_vec()).map_err(|_| failed())
     }
 
-    fn sealing_key(&self) -> Result<RandomizedNonceKey, RefreshTokenError> {
-        let secret = self.key.as_ref().ok_or_else(|| RefreshTokenError::Closed(self.shown()))?;
+    fn derived_key(&self) -> Result<RandomizedNonceKey, RefreshTokenError> {
+        let secret =
+            self.key.as_ref().ok_or_else(|| RefreshTokenError::Decrypt(self.path_text()))?;
         let secret = secret.read().map_err(RefreshTokenError::Key)?;
+
         let mut key = [0; 32];
         Salt::new(HKDF_SHA256, b"secure-score-forwarder")
             .extract(secret.expose_secret().as_bytes())
             .expand(&[b"refresh token"], HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut key))
             .and_then(|()| RandomizedNonceKey::new(&AES_256_GCM, &key))
-            .map_err(|_| RefreshTokenError::Closed(self.shown()))
+            .map_err(|_| RefreshTokenError::Decrypt(self.path_text()))
     }
 
-    fn shown(&self) -> String {
+    fn path_text(&self) -> String {
         self.path.display().to_string()
     }
 }
@@ -163,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sealed_and_opened_by_its_own_key_alone() {
+    fn decrypts_only_with_same_key_and_name() {
         let directory = tempfile::tempdir().unwrap();
         let key = |name: &str, text: &str| {
             std::fs::write(directory.path().join(name), text).unwrap();
@@ -171,6 +187,7 @@ mod tests {
         };
         let tokens = directory.path().join("tokens");
         let store = RefreshTokenStore::new(&tokens, "mssp/../x", key("a", "correct horse"));
+
         assert!(store.read().unwrap().is_none());
         for token in ["first", "second"] {
             store.write(&SecretString::from(token), false).unwrap();
@@ -179,19 +196,22 @@ mod tests {
         let file = tokens.join("mssp%2f%2e%2e%2fx.token");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!text.contains("second"));
+
         let other = RefreshTokenStore::new(&tokens, "mssp/../x", key("b", "battery staple"));
-        assert!(matches!(other.read(), Err(RefreshTokenError::Closed(_))));
-        // The name is sealed in: a file given to another credential is not taken.
+        assert!(matches!(other.read(), Err(RefreshTokenError::Decrypt(_))));
+
+        // The name is authenticated: the file of another credential is rejected.
         std::fs::copy(&file, tokens.join("other.token")).unwrap();
         let moved = RefreshTokenStore::new(&tokens, "other", key("a", "correct horse"));
-        assert!(matches!(moved.read(), Err(RefreshTokenError::Closed(_))));
+        assert!(matches!(moved.read(), Err(RefreshTokenError::Decrypt(_))));
     }
 
     #[test]
-    fn in_the_open_only_when_asked() {
+    fn stores_plaintext_only_when_allowed() {
         let directory = tempfile::tempdir().unwrap();
         let store = RefreshTokenStore::new(directory.path(), "x", None);
         let token = SecretString::from("t");
+
         assert!(matches!(store.write(&token, false), Err(RefreshTokenError::NoKey)));
         store.write(&token, true).unwrap();
         assert_eq!(store.read().unwrap().unwrap().expose_secret(), "t");
