@@ -1,5 +1,5 @@
-//! What every HTTP client here must have: time limits, size limits, no redirects, and https
-//! unless the peer is this host.
+//! What all HTTP clients of this crate share: time limits, size limits, no redirects, and no
+//! credential over plain HTTP to another host.
 
 use std::{io::Read, path::Path, time::Duration};
 
@@ -7,44 +7,67 @@ use reqwest::header::HeaderMap;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest silence in the middle of an answer.
+/// The longest time without a byte in the middle of a response.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_mins(2);
-/// No server's word makes us wait longer than this.
-const MAX_WAIT: Duration = Duration::from_hours(1);
+/// The longest `Retry-After` that is respected.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
+/// The slowest accepted body, in bytes per second, averaged over [`RATE_WINDOW`].
+const MIN_BYTES_PER_SECOND: usize = 1 << 10;
+const RATE_WINDOW: Duration = Duration::from_secs(30);
+
+/// The highest accepted ratio of uncompressed to compressed size. Genuine responses stay far
+/// below it; see [`RATIO_ALLOWANCE_BYTES`].
+const MAX_RATIO: usize = 100;
+/// The uncompressed size that is accepted at any ratio, because a short repetitive body may
+/// compress better than [`MAX_RATIO`].
+const RATIO_ALLOWANCE_BYTES: usize = 1 << 20;
+
+/// Why an HTTP client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot read the certificates in `{0}`")]
     Certificates(String, #[source] rustls::pki_types::pem::Error),
-    #[error("`{0}` holds no certificate")]
+    #[error("`{0}` contains no certificate")]
     NoCertificate(String),
     #[error("cannot set up the HTTP client")]
     Build(#[source] reqwest::Error),
 }
 
+/// Why the body of a response cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("the answer is larger than {0} bytes")]
+    #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the answer comes too slowly: less than {SLOWEST} bytes a second")]
+    #[error("the body arrives at less than {MIN_BYTES_PER_SECOND} bytes per second")]
     TooSlow,
-    #[error("the answer unpacks to more than {MAX_RATIO} times its size")]
-    Bomb,
-    #[error("the answer broke off")]
-    Broken(#[source] reqwest::Error),
-    #[error("the answer cannot be unpacked")]
-    Packed(#[source] std::io::Error),
-    #[error("the answer is encoded as `{0}`, which was not asked for")]
+    #[error("the body expands to more than {MAX_RATIO} times its compressed size")]
+    DecompressionBomb,
+    #[error("the connection failed before the end of the body")]
+    Interrupted(#[source] reqwest::Error),
+    #[error("the body cannot be decompressed")]
+    Decompress(#[source] std::io::Error),
+    #[error("the body has the unsupported encoding `{0}`")]
     Encoding(String),
 }
 
-/// A client that sends a credential nowhere but where it is told to.
+/// A client that never follows a redirect and never uses a proxy, so that a credential is sent to
+/// the configured host only.
+///
+/// # Errors
+///
+/// As [`builder`].
 pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
     builder(ca_file)?.build().map_err(ClientError::Build)
 }
 
-/// What every client here starts from. `ca_file` replaces the system's authorities.
+/// The settings that every client starts from. The certificate authorities in `ca_file` (PEM)
+/// replace those of the system.
+///
+/// # Errors
+///
+/// Fails if `ca_file` cannot be read or contains no certificate.
 pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, ClientError> {
     install_crypto_provider();
     let mut builder = reqwest::Client::builder()
@@ -56,6 +79,7 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, 
         .no_proxy()
         .pool_idle_timeout(Duration::from_secs(30))
         .tls_version_min(reqwest::tls::Version::TLS_1_2);
+
     if let Some(path) = ca_file {
         let certificates = read_certificates(path)?;
         let certificates =
@@ -65,12 +89,17 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, 
     Ok(builder)
 }
 
-/// rustls wants to be told once which cryptography it uses.
+/// Selects the cryptography of rustls, which has to be done once per process.
 pub fn install_crypto_provider() {
-    // Fails only if somebody was first, which is as good.
+    // Fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let name = path.display().to_string();
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -78,50 +107,55 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Cl
     if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
 }
 
-/// Whether a credential may be sent there: https, or http that never leaves this host.
+/// Whether a credential may be sent to the URL: HTTPS, or HTTP to this host.
 pub fn is_safe_url(url: &url::Url) -> bool {
-    let loopback = match url.host() {
+    let is_loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
     };
-    let named = url.username().is_empty() && url.password().is_none();
-    named && (url.scheme() == "https" || (url.scheme() == "http" && loopback))
+    let has_no_user = url.username().is_empty() && url.password().is_none();
+    has_no_user && (url.scheme() == "https" || (url.scheme() == "http" && is_loopback))
 }
 
-/// Reads a body up to a limit, whatever its `Content-Length` claims.
+/// Reads a body of at most `limit` bytes, regardless of its `Content-Length`.
+///
+/// # Errors
+///
+/// Fails if the body is larger or too slow, or if the connection fails.
 pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<u8>, BodyError> {
     read_growing(response, limit, &mut ()).await
 }
 
-/// Where a growing answer finds its budget.
+/// A memory budget that a growing body reserves its bytes from.
 pub(crate) trait Grow: Send {
-    /// Makes room for so many bytes in all, and may take its time.
+    /// Reserves memory for a body of so many bytes in total, and may wait for it.
     fn grow(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 
-/// Space without end, up to a limit.
+/// No budget; the size limit of the body is the only limit.
 impl Grow for () {
     async fn grow(&mut self, _: usize) {}
 }
 
-/// As [`read_body`]; `room` is made before each chunk is kept.
+/// Like [`read_body`], but reserves memory from `budget` before each chunk is stored.
 pub(crate) async fn read_growing(
     mut response: reqwest::Response,
     limit: usize,
     budget: &mut impl Grow,
 ) -> Result<Vec<u8>, BodyError> {
-    let claimed = response.content_length().and_then(|length| usize::try_from(length).ok());
-    if claimed.is_some_and(|length| length > limit) {
+    let declared = response.content_length().and_then(|length| usize::try_from(length).ok());
+    if declared.is_some_and(|length| length > limit) {
         return Err(BodyError::TooLarge(limit));
     }
-    let mut body = Vec::with_capacity(claimed.unwrap_or(16 << 10));
-    let mut speed = Speed::default();
+
+    let mut body = Vec::with_capacity(declared.unwrap_or(16 << 10));
+    let mut rate = ReadRate::default();
     while let Some(chunk) =
-        response.chunk().await.map_err(|error| BodyError::Broken(error.without_url()))?
+        response.chunk().await.map_err(|error| BodyError::Interrupted(error.without_url()))?
     {
-        speed.count(chunk.len())?;
+        rate.count(chunk.len())?;
         if body.len() + chunk.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
@@ -131,30 +165,28 @@ pub(crate) async fn read_growing(
     Ok(body)
 }
 
-/// Watches that an answer gets on.
-struct Speed {
-    since: tokio::time::Instant,
+/// Measures the rate at which a body arrives, so that a server that sends single bytes cannot
+/// occupy a connection and memory.
+struct ReadRate {
+    window_start: tokio::time::Instant,
     bytes: usize,
 }
 
-/// Bytes a second, over a span of [`SPEED_SPAN`].
-const SLOWEST: usize = 1 << 10;
-const SPEED_SPAN: Duration = Duration::from_secs(30);
-
-impl Default for Speed {
+impl Default for ReadRate {
     fn default() -> Self {
-        Self { since: tokio::time::Instant::now(), bytes: 0 }
+        Self { window_start: tokio::time::Instant::now(), bytes: 0 }
     }
 }
 
-impl Speed {
+impl ReadRate {
     fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.bytes += bytes;
-        if self.since.elapsed() < SPEED_SPAN {
+        if self.window_start.elapsed() < RATE_WINDOW {
             return Ok(());
         }
-        let wanted = SLOWEST * usize::try_from(SPEED_SPAN.as_secs()).unwrap_or(0);
-        if self.bytes < wanted {
+
+        let required = MIN_BYTES_PER_SECOND * usize::try_from(RATE_WINDOW.as_secs()).unwrap_or(0);
+        if self.bytes < required {
             return Err(BodyError::TooSlow);
         }
         *self = Self::default();
@@ -162,12 +194,13 @@ impl Speed {
     }
 }
 
-/// No honest answer packs better; a text of one letter may, below [`SMALL`].
-const MAX_RATIO: usize = 100;
-const SMALL: usize = 1 << 20;
-
-/// Unpacks a body sent with `Content-Encoding: gzip`, up to a limit; `room` as in
-/// [`read_growing`].
+/// Decompresses a body that was sent with `Content-Encoding: gzip` to at most `limit` bytes, and
+/// returns any other body unchanged. Reserves memory from `budget` as [`read_growing`] does.
+///
+/// # Errors
+///
+/// Fails for another encoding, for invalid gzip data, and if the result is too large, absolutely
+/// or in relation to the compressed size.
 pub(crate) async fn inflate(
     headers: &HeaderMap,
     body: Vec<u8>,
@@ -182,16 +215,19 @@ pub(crate) async fn inflate(
         Some("gzip") => {}
         Some(other) => return Err(BodyError::Encoding(other.to_owned())),
     }
+
+    // The body is decompressed in parts, so that the limits are checked before memory is used.
     let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
     let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice());
+    let part = u64::try_from(RATIO_ALLOWANCE_BYTES).unwrap_or(u64::MAX);
     loop {
-        let part = u64::try_from(SMALL).unwrap_or(u64::MAX);
-        let read = reader.by_ref().take(part).read_to_end(&mut plain).map_err(BodyError::Packed)?;
+        let read =
+            reader.by_ref().take(part).read_to_end(&mut plain).map_err(BodyError::Decompress)?;
         if plain.len() > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        if plain.len() > body.len() * MAX_RATIO + SMALL {
-            return Err(BodyError::Bomb);
+        if plain.len() > body.len() * MAX_RATIO + RATIO_ALLOWANCE_BYTES {
+            return Err(BodyError::DecompressionBomb);
         }
         if read == 0 {
             return Ok(plain);
@@ -200,18 +236,19 @@ pub(crate) async fn inflate(
     }
 }
 
-/// `Retry-After` as seconds, or as an HTTP date measured against the answer's own `Date`.
-/// At most an hour; a date past is no wait.
+/// The `Retry-After` header: seconds, or an HTTP date that is compared with the response's own
+/// `Date` (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("Retry-After")?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(MAX_WAIT));
+        return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
     }
+
     let until = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     let now = headers.get("Date").and_then(|date| date.to_str().ok());
     let now = jiff::fmt::rfc2822::parse(now?).ok()?.timestamp();
     let seconds = until.duration_since(now).as_secs();
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_WAIT))
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -219,8 +256,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_stay_on_https_or_on_this_host() {
-        for (url, safe) in [
+    fn allows_credentials_over_https_or_loopback() {
+        for (url, is_safe) in [
             ("https://graph.microsoft.com", true),
             ("http://127.0.0.1:8080", true),
             ("http://[::1]:8080", true),
@@ -231,55 +268,59 @@ mod tests {
             ("https://user@graph.microsoft.com", false),
             ("ftp://127.0.0.1", false),
         ] {
-            assert_eq!(is_safe_url(&url.parse().unwrap()), safe, "{url}");
+            assert_eq!(is_safe_url(&url.parse().unwrap()), is_safe, "{url}");
         }
     }
 
     #[tokio::test]
-    async fn a_bomb_is_not_unpacked() {
+    async fn rejects_decompression_bombs() {
         use std::io::Write;
+
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(&vec![b' '; 4 << 20]).unwrap();
         let packed = encoder.finish().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("Content-Encoding", "gzip".parse().unwrap());
         let bomb = inflate(&headers, packed.clone(), 64 << 20, &mut ()).await;
-        assert!(matches!(bomb, Err(BodyError::Bomb)));
+        assert!(matches!(bomb, Err(BodyError::DecompressionBomb)));
         let large = inflate(&headers, packed, 1_000, &mut ()).await;
         assert!(matches!(large, Err(BodyError::TooLarge(1_000))));
+
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(b"an honest answer").unwrap();
+        encoder.write_all(b"a genuine response").unwrap();
         let packed = encoder.finish().unwrap();
         let plain = inflate(&headers, packed, 1_000, &mut ()).await.unwrap();
-        assert_eq!(plain, b"an honest answer");
+        assert_eq!(plain, b"a genuine response");
+
         headers.insert("Content-Encoding", "br".parse().unwrap());
         let other = inflate(&headers, vec![], 1_000, &mut ()).await;
         assert!(matches!(other, Err(BodyError::Encoding(_))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_trickles_is_given_up() {
-        let mut speed = Speed::default();
+    async fn rejects_bodies_that_arrive_too_slowly() {
+        let mut rate = ReadRate::default();
         for _ in 0..29 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            speed.count(100).unwrap();
+            rate.count(100).unwrap();
         }
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(matches!(speed.count(100), Err(BodyError::TooSlow)));
-        let mut speed = Speed::default();
+        assert!(matches!(rate.count(100), Err(BodyError::TooSlow)));
+
+        let mut rate = ReadRate::default();
         for _ in 0..100 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            speed.count(1_024).unwrap();
+            rate.count(1_024).unwrap();
         }
     }
 
     #[test]
-    fn retry_after_in_both_forms() {
-        let check = |value: &str, want: Option<u64>| {
+    fn parses_both_forms_of_retry_after() {
+        let check = |value: &str, expected: Option<u64>| {
             let mut headers = HeaderMap::new();
             headers.insert("Retry-After", value.parse().unwrap());
             headers.insert("Date", "Sun, 22 Nov 2026 10:00:00 GMT".parse().unwrap());
-            assert_eq!(retry_after(&headers), want.map(Duration::from_secs), "{value}");
+            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{value}");
         };
         check("17", Some(17));
         check("0", Some(0));

@@ -57,7 +57,7 @@ impl Selection {
         {
             return Err(unknown_tenant(&configuration, name));
         }
-        let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+        let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
         Ok(Self { configuration, checkpoint, tenant: tenant.map(str::to_owned) })
     }
 
@@ -136,7 +136,7 @@ fn reject_unknown_controls(
     let mut known = BTreeSet::new();
     for (_, tenant) in selection.tenants() {
         let Some(newest) = selection.checkpoint.newest_day(tenant.id)? else { continue };
-        let kept = selection.checkpoint.ledger(tenant.id, newest)?;
+        let kept = selection.checkpoint.stored_days(tenant.id, newest)?;
         let controls = kept.values().flat_map(|day| &day.facts.controls);
         known.extend(controls.map(|control| control.name.to_string()));
     }
@@ -196,7 +196,7 @@ fn from_day(
     args: &args::BaselineSet,
 ) -> Result<Option<NewBaseline>, CommandFailure> {
     let first = args.day.unwrap_or_else(|| Day::of(clock::now()).plus(-SEARCHED_DAYS));
-    let kept: BTreeMap<Day, KeptDay> = selection.checkpoint.ledger(tenant.id, first)?;
+    let kept: BTreeMap<Day, KeptDay> = selection.checkpoint.stored_days(tenant.id, first)?;
     let found = match args.day {
         Some(day) => kept.get_key_value(&day),
         None => kept.last_key_value(),

@@ -20,7 +20,7 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, Comma
     let configuration = load_with_secrets(config)?;
     check_state_directory(&configuration)?;
     // Building the clients reads the certificate files that the configuration names.
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
 
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
     print(&format!(
@@ -101,7 +101,7 @@ fn check_state_directory(configuration: &Configuration) -> Result<(), CommandFai
     let directory = &configuration.state_directory;
     if let Some(holder) = Checkpoint::holder(directory) {
         print_message(&format!("the checkpoint is in use by process {}", holder.pid));
-        Checkpoint::inspect(directory)?;
+        Checkpoint::open_read_only(directory)?;
         return Ok(());
     }
     if directory.join("checkpoint.db").exists() {

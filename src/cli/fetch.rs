@@ -68,7 +68,7 @@ async fn fetch_all(
         .filter(|t| args.tenant.as_deref().is_none_or(|name| name == t.name))
         .collect();
     let bar = progress_bar(plans.len() as u64);
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
 
     let mut results = Vec::new();
     for plan in plans {
@@ -114,7 +114,7 @@ impl Printer {
     /// Adds all days of a tenant. Fails if a body cannot be decoded.
     fn add_tenant(&mut self, fetched: &Fetched) -> Result<(), CommandFailure> {
         for day in &fetched.days {
-            let body = day.body.text()?;
+            let body = day.body.decompress()?;
             if self.output == Output::Raw {
                 self.text += &body.replace(['\n', '\r'], " ");
                 self.text.push('\n');

@@ -66,7 +66,7 @@ fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure>
         CommandFailure::new(ExitCode::Usage, explanation)
     })?;
 
-    let items = wire::saved(text.trim_start_matches('\u{feff}')).map_err(|error| {
+    let items = wire::saved_items(text.trim_start_matches('\u{feff}')).map_err(|error| {
         let message = format!("cannot read `{}`: {}", file.display(), chain(&error));
         CommandFailure::new(ExitCode::Usage, message)
     })?;
@@ -91,7 +91,7 @@ fn by_configured_name(
     configuration: &Configuration,
     found: &SnapshotsByGuid,
 ) -> Result<Vec<(String, Vec<String>)>, CommandFailure> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory).ok();
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
     let guid = |id: &TenantName| match id {
         TenantName::Guid(id) => Some(*id),
         TenantName::Domain(domain) => checkpoint.as_ref()?.tenant_of_domain(domain).ok().flatten(),

@@ -16,7 +16,8 @@ use crate::{
     daemon::{self, Event, Request},
     error::Explanation,
     source::{
-        Access, Api, Ask, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin, Prompt, User,
+        Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
+        TokenRequestContext, UserCredential,
     },
 };
 
@@ -43,10 +44,11 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
         act_as_owner(&configuration.state_directory)?;
     }
 
-    let clients = Clients::new(&configuration.reach)?;
+    let clients = Clients::new(&configuration.http)?;
     let (cloud, permissions) = requirements(&configuration, named)?;
-    let ask = Ask { clients: &clients, cloud, tenant: &user.home, claims: None };
-    let prompt = Prompt { ask, client_id: &user.client_id, permissions: &permissions };
+    let ask = TokenRequestContext { clients: &clients, cloud, tenant: &user.home, claims: None };
+    let prompt =
+        AuthorizationRequest { ask, client_id: &user.client_id, permissions: &permissions };
     let signed_in =
         if args.device_code { block_on(by_device(prompt))? } else { block_on(by_browser(prompt))? };
     let token =
@@ -65,7 +67,7 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
 fn select_credential<'a>(
     configuration: &'a Configuration,
     args: &args::Login,
-) -> Result<(&'a NamedCredential, &'a User), CommandFailure> {
+) -> Result<(&'a NamedCredential, &'a UserCredential), CommandFailure> {
     // A credential in the section of a tenant has a name of this form.
     let requested =
         args.credential.clone().or(args.tenant.as_ref().map(|name| format!("tenant {name}")));
@@ -121,7 +123,7 @@ fn requirements<'a>(
     Ok((&first.cloud, required.map(|(_, permission)| *permission).collect()))
 }
 
-async fn by_browser(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+async fn by_browser(prompt: AuthorizationRequest<'_>) -> Result<SecretString, LoginError> {
     let login = LoopbackLogin::begin(prompt).await?;
     print_message("open this page in a browser on this host, and sign in:");
     // Standard output contains only the URL, so that a script can open it.
@@ -131,7 +133,7 @@ async fn by_browser(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
     login.finish(prompt).await
 }
 
-async fn by_device(prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+async fn by_device(prompt: AuthorizationRequest<'_>) -> Result<SecretString, LoginError> {
     let login = DeviceLogin::begin(prompt).await?;
     print_message("open this page on any device, and enter the code:");
     let _ = print(&format!("{} {}\n", login.verification_uri, login.user_code));

@@ -102,7 +102,7 @@ impl From<ConfigError> for CommandFailure {
 impl From<CheckpointError> for CommandFailure {
     fn from(error: CheckpointError) -> Self {
         let code = match &error {
-            CheckpointError::SinkExists(..) | CheckpointError::NoBackup(..) => ExitCode::Usage,
+            CheckpointError::SinkExists(..) | CheckpointError::InvalidBackup(..) => ExitCode::Usage,
             error if error.is_unusable() => ExitCode::Unusable,
             _ => ExitCode::Incomplete,
         };

@@ -22,7 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Prints the findings of every tenant. `Incomplete` if at least one tenant cannot be polled.
 pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
         let mut exit = ExitCode::Done;
         for plan in &configuration.tenants {
@@ -50,7 +50,7 @@ pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, C
 
 /// Prints the response of every sink's receiver. `Incomplete` if at least one cannot be used.
 pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
-    let clients = Arc::new(Clients::new(&configuration.reach)?);
+    let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
         let mut exit = ExitCode::Done;
         for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
@@ -115,7 +115,7 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
 /// one. Returns whether the token is sufficient; superfluous permissions are only reported.
 fn judge_grants(
     plan: &TenantPlan,
-    granted: &wire::Granted,
+    granted: &wire::TokenGrants,
     legacy: bool,
     findings: &mut Vec<Explanation>,
 ) -> bool {

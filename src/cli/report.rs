@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
 
     // A tenant that was never polled is reported as a message, and the others are written.
     let plans = selected(&configuration, args)?;

@@ -37,7 +37,7 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, Comma
 fn verify(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
     Checkpoint::probe(directory)?;
-    let report = Checkpoint::inspect(directory)?.verify()?;
+    let report = Checkpoint::open_read_only(directory)?.verify()?;
     print_verification(&report)?;
     if report.findings.is_empty() {
         return Ok(ExitCode::Done);
@@ -180,7 +180,7 @@ fn backup(
     configuration: &Configuration,
     args: &args::StateBackup,
 ) -> Result<ExitCode, CommandFailure> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     if args.file.exists() {
         let message = format!("`{}` exists and is not overwritten", args.file.display());
         return Err(CommandFailure::new(ExitCode::Usage, message));
@@ -273,7 +273,7 @@ fn export(
     configuration: &Configuration,
     args: &args::StateExport,
 ) -> Result<ExitCode, CommandFailure> {
-    let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let tenants: Vec<_> = configuration
         .tenants
         .iter()
@@ -287,7 +287,7 @@ fn export(
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for tenant in tenants {
         let mut written = Ok(());
-        checkpoint.each_body(tenant.id, args.from, args.to, |body| {
+        checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
             // A line break in JSON is white space between tokens: in a string it is escaped.
             let line = body.replace(['\n', '\r'], " ");
             written = writeln!(out, "{line}");
@@ -310,7 +310,7 @@ fn forget(
         CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
     })?;
 
-    let inspected = Checkpoint::inspect(directory)?;
+    let inspected = Checkpoint::open_read_only(directory)?;
     let configured = configuration.tenants.iter().any(|plan| match &plan.id {
         TenantName::Guid(id) => *id == tenant,
         TenantName::Domain(domain) => {
@@ -355,7 +355,7 @@ fn forget(
 
 /// The receipt for an auditor: a JSON document that states what was erased, where, when and by which
 /// version, and what the command did not change.
-fn receipt(forgotten: &Forgotten) -> String {
+fn receipt(forgotten: &ErasureReceipt) -> String {
     let receipt = serde_json::json!({
         "erased": {
             "tenant": forgotten.tenant,

@@ -197,7 +197,7 @@ fn sink_table(status: &Status) -> Table {
 /// One line per replay, followed by an empty line if there are any.
 fn replay_lines(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = count(job.left, "day");
+        let left = count(job.remaining, "day");
         format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     };
     let lines: String = status.replays.iter().map(line).collect();
@@ -209,12 +209,12 @@ const MAX_DEAD_LETTERS: usize = 10;
 
 /// The newest dead letters, and how to send them again. Empty if there are none.
 fn dead_letter_table(status: &Status, names: &HashMap<String, String>) -> String {
-    if status.letters.is_empty() {
+    if status.dead_letters.is_empty() {
         return String::new();
     }
 
     let mut table = table(["dead letter", "sink", "tenant", "day", "reason"]);
-    for letter in status.letters.iter().take(MAX_DEAD_LETTERS) {
+    for letter in status.dead_letters.iter().take(MAX_DEAD_LETTERS) {
         let tenant = letter.tenant.to_string();
         table.add_row([
             letter.event_id.to_string(),
@@ -225,7 +225,7 @@ fn dead_letter_table(status: &Status, names: &HashMap<String, String>) -> String
         ]);
     }
 
-    let total: u64 = status.sinks.iter().map(|sink| sink.letters).sum();
+    let total: u64 = status.sinks.iter().map(|sink| sink.dead_letters).sum();
     let shown = if total > MAX_DEAD_LETTERS as u64 {
         format!(", of which the newest {MAX_DEAD_LETTERS} are shown")
     } else {
@@ -278,11 +278,11 @@ fn as_json(
             "rejected": s.rejected,
             "truncated": s.truncated,
             "backlog_days": s.backlog,
-            "oldest_day": s.oldest.map(|d| d.to_string()),
+            "oldest_day": s.oldest_day.map(|d| d.to_string()),
             "last_acknowledgement": s.last_acknowledgement_ms.map(format_time),
             "last_error": message(&s.last_error),
             "last_hint": hint(&s.last_error),
-            "dead_letters": s.letters,
+            "dead_letters": s.dead_letters,
             "cursors": s.cursors.iter().map(cursor).collect::<Vec<_>>(),
         })
     });
@@ -291,7 +291,7 @@ fn as_json(
         json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.remaining })
     });
 
-    let dead_letters = status.letters.iter().map(|l| {
+    let dead_letters = status.dead_letters.iter().map(|l| {
         json!({
             "sink": l.sink,
             "tenant": l.tenant.to_string(),
@@ -299,7 +299,7 @@ fn as_json(
             "event_id": l.event_id.to_string(),
             "reason": l.reason,
             "rejected_at": format_time(l.rejected_ms),
-            "retry_queued": l.again,
+            "retry_queued": l.retry,
         })
     });
 

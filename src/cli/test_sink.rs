@@ -31,7 +31,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
     // The record carries the labels of a configured tenant, because a sink may select by them.
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
-    let context = context_of(plan, &Arc::new(Clients::new(&configuration.reach)?));
+    let context = context_of(plan, &Arc::new(Clients::new(&configuration.http)?));
 
     match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {

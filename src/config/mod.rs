@@ -22,7 +22,7 @@ use crate::{
     schedule::Schedule,
     settings::{Fault, Faults, Location, SecretRef, SecretUse},
     sink::Plan,
-    source::{Access, Credential, Reach},
+    source::{Access, Credential, HttpOptions},
 };
 
 /// Where it is looked for when nothing else is said.
@@ -39,7 +39,7 @@ pub struct Configuration {
     pub schedule: Schedule,
     /// How long a day is held back of which only a part could be had.
     pub partial_hold: Duration,
-    pub reach: Reach,
+    pub http: HttpOptions,
     pub admin: Option<AdminPlan>,
     pub tenants: Vec<TenantPlan>,
     /// Each once, shared or not, by name.
@@ -187,7 +187,7 @@ impl Configuration {
             Some(fault(&secret.file, secret.location, crate::error::chain(&error).into()))
         });
         let credentials = self.credentials.iter().filter_map(|named| {
-            let error = named.credential.check().err().filter(|error| !error.is_passing())?;
+            let error = named.credential.check().err().filter(|error| !error.is_temporary())?;
             Some(fault(&named.file, named.location, Explanation::of(&error)))
         });
         let mut faults: Vec<Fault> = secrets.chain(credentials).collect();

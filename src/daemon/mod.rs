@@ -133,7 +133,7 @@ impl Engine {
         checkpoint: Arc<Checkpoint>,
         meters: Arc<Meters>,
     ) -> Result<Arc<Self>, BuildError> {
-        let clients = Arc::new(Clients::new(&configuration.reach)?);
+        let clients = Arc::new(Clients::new(&configuration.http)?);
         let mut tenants: Vec<TenantState> = Vec::new();
         for plan in &configuration.tenants {
             let id = match &plan.id {
@@ -272,7 +272,7 @@ impl Engine {
             // More than this no server is granted; the clock has been set back since.
             let left = left.filter(|left| *left <= LONGEST_PROMISE_MS);
             if let Some(left) = left.and_then(|ms| u64::try_from(ms).ok()) {
-                state.graph.leave_alone_for(std::time::Duration::from_millis(left));
+                state.graph.restore_pause(std::time::Duration::from_millis(left));
             }
         }
         Ok(())

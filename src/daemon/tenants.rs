@@ -81,7 +81,7 @@ impl TenantState {
     /// Whether a poll would come too early: by our own patience, or by the server's word.
     pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
-        not_before.is_some_and(|time| now < time) || !self.graph.closed_for().is_zero()
+        not_before.is_some_and(|time| now < time) || !self.graph.paused_for().is_zero()
     }
 
     /// Why nobody knows yet who the tenant is, if it has been asked.

@@ -1,33 +1,35 @@
-//! What all tenants share on the way to Microsoft: connections, and the budgets that keep one
-//! forwarder from being a burden.
+//! The HTTP clients and the limits that all tenants share on the way to Microsoft.
 
 use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
-use super::{SourceError, memory_budget::MemoryBudget, throttle::Bucket};
+use super::{SourceError, memory_budget::MemoryBudget, throttle::RateLimiter};
 use crate::{
     net::{self, ClientError},
     settings::SecretRef,
 };
 
-/// How Microsoft is reached.
+/// Concurrent token requests, over all tenants.
+const MAX_CONCURRENT_TOKEN_REQUESTS: usize = 8;
+
+/// How HTTP requests to Microsoft are made: the `[source]` table of the configuration.
 #[derive(Clone, Debug)]
-pub struct Reach {
-    /// A proxy for everything but a machine's own metadata service.
+pub struct HttpOptions {
+    /// The proxy of all requests except those to the host's own metadata service.
     pub proxy: Option<url::Url>,
     pub proxy_user: Option<String>,
     pub proxy_password: Option<SecretRef>,
-    /// Trusted instead of the system's authorities.
+    /// A PEM file of certificate authorities that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Requests to Graph a second, over all tenants.
+    /// Requests to Graph per second, over all tenants.
     pub requests_per_second: u32,
-    /// Bytes of answers in memory at a time, over all tenants.
+    /// Bytes of response bodies in memory at the same time, over all tenants.
     pub bytes_in_flight: u64,
 }
 
-impl Default for Reach {
+impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             proxy: None,
@@ -40,46 +42,53 @@ impl Default for Reach {
     }
 }
 
-/// Token requests at a time, over all tenants.
-const TOKENS_AT_ONCE: usize = 8;
-
+/// HTTP clients and limits, built once per configuration.
 #[derive(Debug)]
 pub struct Clients {
-    /// Connections are kept and used again.
+    /// Keeps connections open and reuses them.
     pub(super) pooled: reqwest::Client,
-    /// A new connection for every request: for after a server said it could not go on.
+    /// Opens a new connection for every request. Used for retries, so that a retry does not reach
+    /// the server instance that has just failed.
     pub(super) fresh: reqwest::Client,
-    /// Never through a proxy: for a machine's own metadata service.
+    /// Never uses the proxy. For the host's own metadata service.
     pub(super) direct: reqwest::Client,
-    pub(super) pace: Bucket,
-    pub(super) budget: MemoryBudget,
-    pub(super) tokens: Semaphore,
+    pub(super) rate: RateLimiter,
+    pub(super) memory: MemoryBudget,
+    pub(super) token_requests: Semaphore,
 }
 
 impl Clients {
-    pub fn new(reach: &Reach) -> Result<Self, SourceError> {
+    /// Builds the clients.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `ca_file` or the password of the proxy cannot be read.
+    pub fn new(options: &HttpOptions) -> Result<Self, SourceError> {
         let build = |configure: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
-            let mut builder = net::builder(reach.ca_file.as_deref())?;
-            if let Some(proxy) = proxy(reach)? {
+            let mut builder = net::builder(options.ca_file.as_deref())?;
+            if let Some(proxy) = proxy(options)? {
                 builder = builder.proxy(proxy);
             }
             configure(builder).build().map_err(|e| SourceError::from(ClientError::Build(e)))
         };
+
+        let per_second = options.requests_per_second;
         Ok(Self {
             pooled: build(|builder| builder)?,
             fresh: build(|builder| builder.pool_max_idle_per_host(0))?,
             direct: net::client(None)?,
-            pace: Bucket::new(f64::from(reach.requests_per_second), reach.requests_per_second),
-            budget: MemoryBudget::new(reach.bytes_in_flight),
-            tokens: Semaphore::new(TOKENS_AT_ONCE),
+            rate: RateLimiter::new(f64::from(per_second), per_second),
+            memory: MemoryBudget::new(options.bytes_in_flight),
+            token_requests: Semaphore::new(MAX_CONCURRENT_TOKEN_REQUESTS),
         })
     }
 }
 
-fn proxy(reach: &Reach) -> Result<Option<reqwest::Proxy>, SourceError> {
-    let Some(url) = &reach.proxy else { return Ok(None) };
+fn proxy(options: &HttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
+    let Some(url) = &options.proxy else { return Ok(None) };
+
     let mut proxy = reqwest::Proxy::all(url.clone()).map_err(ClientError::Build)?;
-    if let (Some(user), Some(password)) = (&reach.proxy_user, &reach.proxy_password) {
+    if let (Some(user), Some(password)) = (&options.proxy_user, &options.proxy_password) {
         let password = password.read().map_err(super::CredentialError::from)?;
         proxy = proxy.basic_auth(user, password.expose_secret());
     }

@@ -1,66 +1,78 @@
-//! Why a poll brought nothing.
+//! Why a request to Microsoft failed.
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{CredentialError, auth::is_passing, remedy};
+use super::{
+    CredentialError,
+    auth::{aadsts_hint, is_transient_code},
+};
 use crate::{
     error::Hint,
     net::BodyError,
     wire::{EntraError, GraphError, WireError},
 };
 
+/// The error of a token request or of a request to Graph. `what` names the server or the
+/// collection, such as `the token endpoint`.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("cannot set up the HTTP client")]
     Client(#[from] crate::net::ClientError),
     #[error(transparent)]
     Credential(#[from] CredentialError),
-    #[error("no token: {}", describe_entra(.0))]
-    Refused(EntraError),
-    #[error("{what} did not answer")]
+    /// The token endpoint rejected the request.
+    #[error("cannot get a token: {}", describe_entra(.0))]
+    TokenRejected(EntraError),
+    /// No complete response: name resolution, connection, TLS or time limit.
+    #[error("no response from {what}")]
     Transport { what: &'static str, source: reqwest::Error },
-    #[error("{what} answered HTTP {status}")]
+    /// A response with a status that is not a success, and without a body that explains it.
+    #[error("{what} returned HTTP {status}")]
     Status { what: &'static str, status: u16 },
+    #[error("{what} returned HTTP {status}: redirects are not followed")]
+    Redirect { what: &'static str, status: u16 },
+    /// The server limits the requests, or an earlier response did and its pause is not over.
     #[error("{}", describe_throttled(.what, *.status, *.after))]
     Throttled { what: &'static str, status: u16, after: Option<Duration> },
-    #[error("Graph answered HTTP {status}: {}{}", describe_graph(.error), describe_request(.request_id))]
+    /// An error response of Graph. `claims` is the decoded claims challenge, if there is one.
+    #[error("Graph returned HTTP {status}: {}{}", describe_graph(.error), describe_request(.request_id))]
     Graph { status: u16, error: GraphError, request_id: String, claims: Option<String> },
-    #[error("part of the answer is missing at Microsoft: {warning}")]
+    /// HTTP 206: a provider behind Graph did not answer, and a part of the body is missing.
+    #[error("Microsoft returned an incomplete response: {warning}")]
     Partial { warning: String, body: Vec<u8> },
-    #[error("{what}: the body cannot be used")]
+    #[error("cannot read the response from {what}")]
     Body { what: &'static str, source: BodyError },
-    #[error("{what}: the answer is not what was asked for")]
+    #[error("unexpected response from {what}")]
     Wire { what: &'static str, source: WireError },
-    #[error(
-        "{what} sent `{content_type}` instead of JSON: a proxy or a sign-in page is in the way"
-    )]
+    #[error("{what} returned `{content_type}` instead of JSON")]
     NotJson { what: &'static str, content_type: String },
-    #[error("the next page is refused: {0}")]
+    /// Why the link to the next page is not followed.
+    #[error("cannot follow the link to the next page: {0}")]
     NextLink(&'static str),
-    #[error("Graph does not follow its own link to the next page: {}", describe_graph(.0))]
+    #[error("Graph rejected its own link to the next page: {}", describe_graph(.0))]
     BrokenLink(GraphError),
-    #[error("domain `{0}` belongs to no tenant of this cloud")]
+    #[error("no tenant of this cloud has the domain `{0}`")]
     UnknownDomain(String),
 }
 
 impl SourceError {
-    /// Whether the same request may well succeed in a moment.
+    /// Whether the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Throttled { .. } | Self::Partial { .. } => true,
             Self::Status { status, .. } | Self::Graph { status, .. } => {
                 matches!(status, 408 | 429 | 500..=599)
             }
-            Self::Body { source, .. } => matches!(source, BodyError::Broken(_)),
-            Self::Refused(error) => {
+            Self::Body { source, .. } => matches!(source, BodyError::Interrupted(_)),
+            Self::TokenRejected(error) => {
                 error.error == "temporarily_unavailable"
-                    || error.codes.iter().any(|code| is_passing(*code))
+                    || error.codes.iter().any(|code| is_transient_code(*code))
             }
             _ => false,
         }
     }
 
-    /// How long the server wants to be left alone.
+    /// How long the server demands that no request is sent.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { after, .. } => *after,
@@ -68,20 +80,23 @@ impl SourceError {
         }
     }
 
-    /// One word for metrics and observations.
+    /// The cause as one word, for metrics and observations.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Client(_) => "configuration",
-            Self::Credential(_) | Self::Refused(_) | Self::UnknownDomain(_) => "credential",
+            Self::Credential(_) | Self::TokenRejected(_) | Self::UnknownDomain(_) => "credential",
             Self::Graph { status: 401 | 403, .. } => "permission",
-            Self::Transport { .. } | Self::Status { .. } | Self::Graph { .. } => "unavailable",
+            Self::Transport { .. }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::Graph { .. } => "unavailable",
             Self::Throttled { .. } => "throttled",
             Self::Partial { .. } => "partial",
             Self::Body { .. }
             | Self::Wire { .. }
             | Self::NotJson { .. }
             | Self::NextLink(_)
-            | Self::BrokenLink(_) => "answer",
+            | Self::BrokenLink(_) => "response",
         }
     }
 }
@@ -90,16 +105,20 @@ impl Hint for SourceError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Credential(error) => error.hint(),
-            Self::Refused(error) => entra_hint(error),
+            Self::TokenRejected(error) => entra_hint(error),
             Self::Graph { status, error, .. } => graph_hint(*status, error).map(Cow::Borrowed),
+            Self::NotJson { .. } => {
+                Some("check whether a proxy or a sign-in page intercepts the connection".into())
+            }
+            Self::UnknownDomain(_) => Some("check the tenant's `id`, and `cloud`".into()),
             _ => None,
         }
     }
 }
 
 pub(super) fn describe_entra(error: &EntraError) -> String {
-    let said = if error.description.is_empty() { &error.error } else { &error.description };
-    said.clone()
+    let message = if error.description.is_empty() { &error.error } else { &error.description };
+    message.clone()
 }
 
 fn describe_graph(error: &GraphError) -> String {
@@ -110,37 +129,38 @@ fn describe_graph(error: &GraphError) -> String {
     }
 }
 
-/// The id by which Microsoft's support finds the request.
+/// The ID by which Microsoft's support finds the request.
 fn describe_request(id: &str) -> String {
     if id.is_empty() { String::new() } else { format!(" (request-id {id})") }
 }
 
 fn describe_throttled(what: &str, status: u16, after: Option<Duration>) -> String {
-    let busy = if matches!(status, 429 | 509) {
-        format!("{what} is throttling this app")
+    let cause = if matches!(status, 429 | 509) {
+        format!("{what} throttles this app")
     } else {
-        format!("{what} answered HTTP {status}")
+        format!("{what} returned HTTP {status}")
     };
     match after {
-        Some(after) => format!("{busy}, and wants to be left alone for {} s", after.as_secs()),
-        None => busy,
+        Some(after) => format!("{cause}: no requests for {} s", after.as_secs()),
+        None => cause,
     }
 }
 
-/// The remedy for the first of the codes that has one.
+/// The hint of the first code that has one.
 pub(super) fn entra_hint(error: &EntraError) -> Option<Cow<'static, str>> {
-    error.codes.iter().find_map(|code| remedy(*code)).map(Cow::Borrowed)
+    error.codes.iter().find_map(|code| aadsts_hint(*code)).map(Cow::Borrowed)
 }
 
 fn graph_hint(status: u16, error: &GraphError) -> Option<&'static str> {
     match status {
+        // The app has no service principal in the tenant.
         _ if error.code == "Authorization_IdentityNotFound" => Some(
-            "run `consent-url` and let an administrator of the tenant open the link: the app is not known in this tenant",
+            "run `consent-url`, and ask an administrator of the tenant to open the link and consent",
         ),
         401 | 403 => Some(
-            "grant the app the application permission SecurityEvents.Read.All, and let an administrator of the tenant consent (`consent-url` prints the link)",
+            "grant the app the application permission SecurityEvents.Read.All, and ask an administrator of the tenant to open the link of `consent-url` and consent",
         ),
-        404 => Some("check `cloud`, and that the tenant has a Secure Score"),
+        404 => Some("check `cloud`, and whether the tenant has a Secure Score"),
         _ => None,
     }
 }

@@ -1,4 +1,8 @@
-//! One tenant's collections, page by page.
+//! Reads the collections of one tenant, page by page.
+//!
+//! [`Graph`] adds a token to every request, obeys the throttle of the tenant, retries what may
+//! succeed a moment later, and works around links that Graph does not follow itself. It returns
+//! bodies as they were received; [`crate::wire`] parses them.
 
 use std::{
     collections::HashSet,
@@ -17,24 +21,27 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{
-    Ask, Clients, Cloud, Collection, Credential, SourceError,
+    Clients, Cloud, Collection, Credential, SourceError, TokenRequestContext,
     auth::cache::TokenCache,
-    paging::{WAYS, Way, next_page, skip_to},
+    paging::{PAGING_METHODS, PagingMethod, next_page, skip_to},
     throttle::TenantThrottle,
 };
 use crate::{clock, model::TenantId, net, wire};
 
+/// How error messages name the server.
 const WHAT: &str = "Graph";
+/// Pages of one collection; a collection with more is not believed.
 const MAX_PAGES: usize = 200;
-/// Waits of the server's own wish that are sat out within a poll; longer ones end the poll.
-pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-const ATTEMPTS: usize = 3;
+/// The longest pause that a poll waits for; a longer one ends the poll.
+pub(super) const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// Retries of one page.
+const MAX_RETRIES: usize = 3;
 
 /// What is needed to read one tenant.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub cloud: Cloud,
-    /// GUID or verified domain, as the token endpoint takes either.
+    /// GUID or verified domain; the token endpoint accepts both.
     pub tenant: String,
     pub credential: Arc<dyn Credential>,
     pub api: Api,
@@ -45,33 +52,34 @@ pub struct Access {
 pub enum Api {
     #[default]
     SecureScores,
-    /// The original one, of 2017: `getTenantSecureScores(period=N)`.
+    /// The original API of 2017: `getTenantSecureScores(period=N)`.
     LegacyReports,
 }
 
-/// What the reader of a collection is told.
+/// What [`Graph::read`] passes to its callback.
 #[derive(Clone, Copy)]
-pub enum Step<'a> {
-    /// From the first page on, perhaps once more: what was read before is void.
+pub enum ReadEvent<'a> {
+    /// Reading starts at the first page, possibly for a second time. The callback must discard
+    /// everything that it received before.
     Start,
     Page {
         body: &'a [u8],
-        /// What Graph says is missing in it, where it says so (HTTP 206).
+        /// The `Warning` header that names what is missing in the body (HTTP 206).
         warning: Option<&'a str>,
     },
 }
 
-/// What a page came to.
+/// What the callback of [`Graph::read`] found in a page.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct PageRead {
-    pub items: usize,
-    /// Followed as it is, or not at all.
+pub struct PageOutcome {
+    pub item_count: usize,
+    /// The page's `@odata.nextLink`, unchanged.
     pub next_link: Option<String>,
-    /// No further page is wanted.
-    pub enough: bool,
+    /// The callback needs no further page.
+    pub done: bool,
 }
 
-/// A reader of one tenant.
+/// The client of one tenant.
 #[derive(Debug)]
 pub struct Graph {
     clients: Arc<Clients>,
@@ -80,21 +88,22 @@ pub struct Graph {
     throttle: TenantThrottle,
 }
 
-/// A body as it came.
+/// What one request for `check --online` shows.
+#[derive(Debug)]
+pub struct Probe {
+    /// What the token grants, if the token is readable.
+    pub granted: Option<wire::TokenGrants>,
+    /// The local time minus the `Date` of the response.
+    pub clock_ahead: Option<jiff::SignedDuration>,
+    pub body: Vec<u8>,
+}
+
+/// A body as received, uncompressed.
 struct GraphResponse {
     body: Vec<u8>,
     warning: Option<String>,
-    /// The share of memory that the body has.
+    /// The body's share of the memory budget, which is returned when the response is dropped.
     _share: super::memory_budget::Share,
-}
-
-/// What one look at the API shows, for `check --online`.
-#[derive(Debug)]
-pub struct Probe {
-    pub granted: Option<wire::Granted>,
-    /// How far this host's clock is ahead of the server's.
-    pub clock_ahead: Option<jiff::SignedDuration>,
-    pub body: Vec<u8>,
 }
 
 impl Graph {
@@ -106,165 +115,193 @@ impl Graph {
         &self.access
     }
 
-    /// How long the server still wants to be left alone.
-    pub fn closed_for(&self) -> Duration {
-        self.throttle.wait()
+    /// The rest of the pause that the server demanded; zero if there is none.
+    pub fn paused_for(&self) -> Duration {
+        self.throttle.remaining_pause()
     }
 
-    /// Keeps a server's word from before this process began.
-    pub fn leave_alone_for(&self, wait: Duration) {
-        self.throttle.stay_closed_for(wait);
+    /// Continues a pause that the server demanded before this process started.
+    pub fn restore_pause(&self, wait: Duration) {
+        self.throttle.restore_pause(wait);
     }
 
-    /// Reads a collection, handing each body to `page` until it has enough.
+    /// Reads a collection and passes each page to `on_event` until that reports `done` or there
+    /// is no further page.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a page cannot be read after retries, if `on_event` fails, or if a link to a next
+    /// page must not be followed.
     pub async fn read(
         &self,
         collection: Collection,
-        mut page: impl FnMut(Step<'_>) -> Result<PageRead, SourceError>,
+        mut on_event: impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
     ) -> Result<(), SourceError> {
-        let mut last = SourceError::NextLink("Graph follows none of its own");
-        for way in WAYS {
-            let Some(first) = collection.first_page(&self.access.cloud.graph_url, way) else {
+        let mut last_error = SourceError::NextLink("no method to read the pages works");
+
+        for method in PAGING_METHODS {
+            let Some(first) = collection.first_page(&self.access.cloud.graph_url, method) else {
                 break;
             };
-            page(Step::Start)?;
-            match self.walk(&first, way, &mut page).await {
+            on_event(ReadEvent::Start)?;
+            match self.read_pages(&first, method, &mut on_event).await {
                 Err(error @ SourceError::BrokenLink(_)) => {
-                    tracing::debug!(%error, "a next page cannot be had; trying another way");
-                    last = error;
+                    tracing::debug!(%error, "cannot read the next page; trying another method");
+                    last_error = error;
                 }
                 other => return other,
             }
         }
-        Err(last)
+
+        Err(last_error)
     }
 
-    async fn walk(
+    async fn read_pages(
         &self,
         first: &Url,
-        way: Way,
-        page: &mut impl FnMut(Step<'_>) -> Result<PageRead, SourceError>,
+        method: PagingMethod,
+        on_event: &mut impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
     ) -> Result<(), SourceError> {
         let mut url = first.clone();
         let mut visited = HashSet::new();
-        let mut items = 0;
+        let mut item_count = 0;
+
         for number in 0..MAX_PAGES {
-            let answer = match self.fetch(&url).await {
+            let response = match self.fetch(&url).await {
                 Err(SourceError::Graph { status: 400, error, .. })
-                    if number > 0 && way != Way::Skip =>
+                    if number > 0 && method != PagingMethod::Skip =>
                 {
                     return Err(SourceError::BrokenLink(error));
                 }
                 other => other?,
             };
-            let step = Step::Page { body: &answer.body, warning: answer.warning.as_deref() };
-            let read = page(step)?;
-            items += read.items;
-            let next = match (way, read.next_link) {
-                _ if read.enough => return Ok(()),
-                (Way::Skip, _) if read.items == 0 => return Ok(()),
-                (Way::Skip, _) => skip_to(first, items),
+            let warning = response.warning.as_deref();
+            let page = on_event(ReadEvent::Page { body: &response.body, warning })?;
+            item_count += page.item_count;
+
+            let next = match (method, page.next_link) {
+                _ if page.done => return Ok(()),
+                (PagingMethod::Skip, _) if page.item_count == 0 => return Ok(()),
+                (PagingMethod::Skip, _) => skip_to(first, item_count),
                 (_, None) => return Ok(()),
                 (_, Some(link)) => next_page(first, &link)?,
             };
-            // By number a server that takes no numbers shows the same page for ever.
-            let mark = match way {
-                Way::Skip => digest(&SHA256, &answer.body).as_ref().to_vec(),
+
+            // A server that ignores `$skip` returns the same page again and again, so pages that
+            // are requested by number are compared by content.
+            let key = match method {
+                PagingMethod::Skip => digest(&SHA256, &response.body).as_ref().to_vec(),
                 _ => next.as_str().as_bytes().to_vec(),
             };
-            if !visited.insert(mark) {
-                return Err(SourceError::NextLink("it has been read already"));
+            if !visited.insert(key) {
+                return Err(SourceError::NextLink("that page was already read"));
             }
             url = next;
         }
-        Err(SourceError::NextLink("there are too many"))
+
+        Err(SourceError::NextLink("the collection has more than 200 pages"))
     }
 
-    /// The tenant that a verified domain belongs to, as its cloud publishes it.
+    /// The ID of the tenant that owns the verified domain in [`Access::tenant`], from the OpenID
+    /// configuration that the sign-in service publishes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SourceError::UnknownDomain`] if no tenant of the cloud has the domain.
     pub async fn resolve(&self) -> Result<TenantId, SourceError> {
         let what = "the sign-in service";
+        let unknown = || SourceError::UnknownDomain(self.access.tenant.clone());
+
         let mut url = self.access.cloud.login_url.clone();
         url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
         let sent = self.clients.pooled.get(url).send().await;
         let response =
             sent.map_err(|error| SourceError::Transport { what, source: error.without_url() })?;
+
         match response.status().as_u16() {
             200 => {}
-            400 | 404 => return Err(SourceError::UnknownDomain(self.access.tenant.clone())),
+            400 | 404 => return Err(unknown()),
             status => return Err(SourceError::Status { what, status }),
         }
+
         let body = net::read_body(response, 1 << 20).await;
         let body = body.map_err(|source| SourceError::Body { what, source })?;
-        wire::issuer_tenant(&body)
-            .ok_or_else(|| SourceError::UnknownDomain(self.access.tenant.clone()))
+        wire::issuer_tenant(&body).ok_or_else(unknown)
     }
 
-    /// A token and one page, looked at rather than kept.
+    /// Requests a token and the first page, without retries, for diagnosis.
     pub async fn probe(&self, collection: Collection) -> Result<Probe, SourceError> {
         let token = self.get_token(None).await?;
-        let url = collection.first_page(&self.access.cloud.graph_url, Way::Links);
-        let url = url.ok_or(SourceError::NextLink("there is no first page"))?;
-        let (answer, headers) = self.fetch_once(&url, &token, false).await?;
+        let url = collection.first_page(&self.access.cloud.graph_url, PagingMethod::Links);
+        let url = url.ok_or(SourceError::NextLink("the collection has no first page"))?;
+        let (response, headers) = self.fetch_once(&url, &token, false).await?;
+
         let date = headers.get("Date").and_then(|value| value.to_str().ok());
         let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+
         Ok(Probe {
             granted: wire::granted(token.expose_secret()),
             clock_ahead: date.map(|date| clock::now().duration_since(date.timestamp())),
-            body: answer.body,
+            body: response.body,
         })
     }
 
-    /// One page, with the patience that a busy server deserves.
+    /// Requests one page, with retries.
     async fn fetch(&self, url: &Url) -> Result<GraphResponse, SourceError> {
         let policy = ExponentialBuilder::default()
             .with_min_delay(Duration::from_secs(1))
             .with_max_delay(Duration::from_secs(20))
             .with_jitter()
-            .with_max_times(ATTEMPTS);
-        // After a failure of the server's own, on a connection of its own.
+            .with_max_times(MAX_RETRIES);
+        // Each retry opens a new connection; see `Clients::fresh`.
         let fresh = AtomicBool::new(false);
+
         let fetched = (|| self.fetch_authorized(url, fresh.load(Ordering::Relaxed)))
             .retry(policy)
             .when(|error| {
-                error.is_transient() && error.retry_after().is_none_or(|wait| wait <= PATIENCE)
+                error.is_transient() && error.retry_after().is_none_or(|wait| wait <= MAX_PAUSE)
             })
             .notify(|error, wait| {
                 fresh.store(true, Ordering::Relaxed);
-                tracing::debug!(error = crate::error::chain(error), ?wait, "trying again");
+                tracing::debug!(error = crate::error::chain(error), ?wait, "retrying a request");
             })
             .await;
+
         match fetched {
-            // Still no whole answer: what there is of it is better than nothing.
+            // The response is still incomplete after all retries. The days that it contains are
+            // accepted as partial.
             Err(SourceError::Partial { warning, body }) => Ok(GraphResponse {
                 body,
                 warning: Some(warning),
-                _share: self.clients.budget.share().await,
+                _share: self.clients.memory.share().await,
             }),
             other => other,
         }
     }
 
-    /// A token may be taken back before its time, or not be good enough: then this page is asked
-    /// for once more with a new one.
+    /// Requests a page, and again with a new token if Graph rejects the token. A token may be
+    /// revoked before it expires, or lack claims that a policy demands since it was issued.
     async fn fetch_authorized(&self, url: &Url, fresh: bool) -> Result<GraphResponse, SourceError> {
         let token = self.get_token(None).await?;
-        let answered = self.fetch_once(url, &token, fresh).await;
-        let claims = match &answered {
+        let fetched = self.fetch_once(url, &token, fresh).await;
+
+        let claims = match &fetched {
             Err(SourceError::Graph { status: 401, claims, .. }) => claims.clone(),
             Err(SourceError::Graph { status: 403, claims: Some(claims), .. }) => {
                 Some(claims.clone())
             }
-            _ => return answered.map(|(answer, _)| answer),
+            _ => return fetched.map(|(response, _)| response),
         };
+
         self.token.reject(&token).await;
         let token = self.get_token(claims.as_deref()).await?;
-        self.fetch_once(url, &token, fresh).await.map(|(answer, _)| answer)
+        self.fetch_once(url, &token, fresh).await.map(|(response, _)| response)
     }
 
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
         let Access { cloud, tenant, credential, .. } = &self.access;
-        let ask = Ask { clients: &self.clients, cloud, tenant, claims };
-        self.token.get(credential.as_ref(), ask, &self.throttle).await
+        let context = TokenRequestContext { clients: &self.clients, cloud, tenant, claims };
+        self.token.get(credential.as_ref(), context, &self.throttle).await
     }
 
     async fn fetch_once(
@@ -273,44 +310,48 @@ impl Graph {
         token: &SecretString,
         fresh: bool,
     ) -> Result<(GraphResponse, HeaderMap), SourceError> {
-        let entered = self.throttle.enter(PATIENCE).await;
-        let _turn = entered.map_err(left_alone)?;
-        self.clients.pace.take().await;
-        let mut share = self.clients.budget.share().await;
+        let permit = self.throttle.acquire(MAX_PAUSE).await;
+        let _permit = permit.map_err(throttled)?;
+        self.clients.rate.acquire().await;
+        let mut share = self.clients.memory.share().await;
+
         let client_request_id = uuid::Uuid::new_v4().to_string();
         let client = if fresh { &self.clients.fresh } else { &self.clients.pooled };
-        let request = client.get(url.clone()).headers(headers(token, &client_request_id)?);
+        let request = client.get(url.clone()).headers(request_headers(token, &client_request_id)?);
         let sent = request.send().await;
         let response = sent.map_err(|error| {
-            tracing::debug!(client_request_id, "Graph did not answer a request");
+            tracing::debug!(client_request_id, "no response from Graph");
             SourceError::Transport { what: WHAT, source: error.without_url() }
         })?;
+
         let status = response.status().as_u16();
-        let said = response.headers().clone();
+        let headers = response.headers().clone();
         let limit = share.limit();
         let body_error = |source| SourceError::Body { what: WHAT, source };
         let body = net::read_growing(response, limit, &mut share).await;
         let body = body.map_err(body_error)?;
-        let body = net::inflate(&said, body, limit, &mut share).await;
+        let body = net::inflate(&headers, body, limit, &mut share).await;
         let body = body.map_err(body_error)?;
+
         match status {
-            200 if is_json(&said) => {
-                Ok((GraphResponse { body, warning: None, _share: share }, said))
+            200 if is_json(&headers) => {
+                Ok((GraphResponse { body, warning: None, _share: share }, headers))
             }
             200 => Err(SourceError::NotJson {
                 what: WHAT,
-                content_type: header(&said, "Content-Type"),
+                content_type: header(&headers, "Content-Type"),
             }),
-            // A success in which a provider behind Graph did not answer: a hole in it.
+            // A provider behind Graph did not answer, so a part of the body is missing.
             206 => {
-                let warning = header(&said, "Warning");
-                log_failure(status, &said, &client_request_id, &warning);
+                let warning = header(&headers, "Warning");
+                log_failure(status, &headers, &client_request_id, &warning);
                 Err(SourceError::Partial { warning, body })
             }
-            _ => Err(self.failure(status, &said, &body, &client_request_id)),
+            _ => Err(self.failure(status, &headers, &body, &client_request_id)),
         }
     }
 
+    /// The error of an unsuccessful response. Starts a pause if the response demands one.
     fn failure(
         &self,
         status: u16,
@@ -320,38 +361,39 @@ impl Graph {
     ) -> SourceError {
         let error = wire::GraphError::read(body).unwrap_or_default();
         log_failure(status, headers, client_request_id, &error.code);
+
         match status {
             429 | 503 | 504 | 509 => {
                 let after = net::retry_after(headers);
                 if let Some(wait) = after {
-                    self.throttle.close_for(wait);
+                    self.throttle.pause_for(wait);
                 }
                 SourceError::Throttled { what: WHAT, status, after }
             }
-            300..=399 => {
-                SourceError::Status { what: "Graph, with a redirect that is not followed,", status }
-            }
+            300..=399 => SourceError::Redirect { what: WHAT, status },
             _ => SourceError::Graph {
                 status,
                 error,
                 request_id: header(headers, "request-id"),
-                claims: challenge(headers),
+                claims: claims_challenge(headers),
             },
         }
     }
 }
 
-/// Nobody was asked, for the server wants none of it for so long.
-pub(super) fn left_alone(wait: Duration) -> SourceError {
+/// The error for a request that is not sent because the pause lasts too long.
+pub(super) fn throttled(wait: Duration) -> SourceError {
     SourceError::Throttled { what: WHAT, status: 429, after: Some(wait) }
 }
 
-/// What Microsoft's support wants to know of a failure.
+/// Logs the fields that Microsoft's support needs to find a failed request.
 fn log_failure(status: u16, headers: &HeaderMap, client_request_id: &str, reason: &str) {
     let request_id = header(headers, "request-id");
     let diagnostic = header(headers, "x-ms-ags-diagnostic");
     let date = header(headers, "Date");
-    macro_rules! told {
+
+    // The level of a tracing event must be a constant.
+    macro_rules! log_at {
         ($level:ident) => {
             tracing::$level!(
                 status,
@@ -360,47 +402,53 @@ fn log_failure(status: u16, headers: &HeaderMap, client_request_id: &str, reason
                 client_request_id,
                 diagnostic,
                 date,
-                "Graph did not give a whole answer"
+                "Graph returned an error or an incomplete response"
             )
         };
     }
-    // What passes by itself is tried again; the poll that fails for it in the end says so.
-    if matches!(status, 408 | 429 | 500..) { told!(debug) } else { told!(warn) }
+
+    // Transient failures are retried; if they persist, the poll fails and logs the error.
+    if matches!(status, 408 | 429 | 500..) { log_at!(debug) } else { log_at!(warn) }
 }
 
-/// The claims that a challenge demands, decoded: `WWW-Authenticate: Bearer …, claims="<base64>"`.
-fn challenge(headers: &HeaderMap) -> Option<String> {
+/// The decoded claims of a challenge `WWW-Authenticate: Bearer …, claims="<base64>"`, as
+/// Microsoft's documentation of continuous access evaluation describes it.
+fn claims_challenge(headers: &HeaderMap) -> Option<String> {
     use base64::{Engine, engine::general_purpose::STANDARD};
+
     let text = headers.get("WWW-Authenticate")?.to_str().ok()?;
     if !text.contains("insufficient_claims") {
         return None;
     }
     let (_, claims) = text.split_once("claims=\"")?;
     let claims = STANDARD.decode(claims.split('"').next()?).ok()?;
-    // It goes to the token endpoint; what is no JSON object goes nowhere.
     let claims = String::from_utf8(claims).ok()?;
+
+    // The claims are sent to the token endpoint, so anything but a JSON object is dropped.
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&claims).ok()?;
     Some(claims)
 }
 
-fn headers(token: &SecretString, client_request_id: &str) -> Result<HeaderMap, SourceError> {
-    let not_a_header = |_| {
-        SourceError::Refused(wire::EntraError {
-            error: "the token is not text for a header".into(),
+fn request_headers(
+    token: &SecretString,
+    client_request_id: &str,
+) -> Result<HeaderMap, SourceError> {
+    let invalid = |_| {
+        SourceError::TokenRejected(wire::EntraError {
+            error: "the token contains characters that a header must not contain".into(),
             ..Default::default()
         })
     };
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-        .map_err(not_a_header)?;
+    let mut bearer =
+        HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(invalid)?;
     bearer.set_sensitive(true);
+
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, bearer);
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert(
-        "client-request-id",
-        HeaderValue::from_str(client_request_id).map_err(not_a_header)?,
-    );
+    let client_request_id = HeaderValue::from_str(client_request_id).map_err(invalid)?;
+    headers.insert("client-request-id", client_request_id);
     Ok(headers)
 }
 
@@ -408,12 +456,13 @@ fn is_json(headers: &HeaderMap) -> bool {
     header(headers, "Content-Type").to_ascii_lowercase().contains("json")
 }
 
+/// A header's text without control characters, at most 200 characters; empty if it is absent.
 fn header(headers: &HeaderMap, name: &str) -> String {
     let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// When the credential's last day is near enough to say so.
+/// When the credential expires, if that is less than 30 days away.
 pub fn expires_soon(credential: &dyn Credential, now: Timestamp) -> Option<Timestamp> {
     const NOTICE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
     credential.expires().filter(|end| end.duration_since(now) < NOTICE)

@@ -1,69 +1,71 @@
-//! Bytes of answers in memory, over all tenants.
+//! Limits the bytes of response bodies in memory, over all tenants.
 //!
-//! Half of the room is for answers of the usual size: each reserves its share before it is asked
-//! for, and waits for nothing after that. The other half is for the one answer at a time that
-//! turns out larger. So nobody waits for a share while holding one that others wait for, and the
-//! whole is never more than was said.
+//! Half of the budget is divided into shares of [`USUAL_BODY_BYTES`]. A request reserves one share
+//! before it is sent, and waits for nothing else if its body fits. The other half is reserved for
+//! one larger body at a time. A caller therefore never waits for a share while it holds one that
+//! others wait for, which excludes deadlocks, and the total stays within the budget.
 
 use std::sync::Arc;
 
 use crate::net::Grow;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-/// What an answer of the usual size needs: three days of a large tenant, or its catalog.
-const USUAL: usize = 1 << 20;
+/// The size of a body of the usual kind: three days of a large tenant, or its catalog.
+const USUAL_BODY_BYTES: usize = 1 << 20;
 
+/// The budget that all requests share.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     usual: Arc<Semaphore>,
     large: Arc<Mutex<()>>,
-    /// Bytes that the one large answer may have.
+    /// The size limit of the one large body, in bytes.
     limit: usize,
 }
 
-/// The share of one answer; given back when it is dropped.
+/// The share of one response; dropping it returns the bytes to the budget.
 #[derive(Debug)]
 pub(super) struct Share {
     _usual: Option<OwnedSemaphorePermit>,
     large: Arc<Mutex<()>>,
-    large_held: Option<OwnedMutexGuard<()>>,
+    large_guard: Option<OwnedMutexGuard<()>>,
     limit: usize,
 }
 
 impl MemoryBudget {
+    /// A budget of so many bytes in total.
     pub(super) fn new(bytes: u64) -> Self {
-        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(USUAL);
+        let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(USUAL_BODY_BYTES);
         Self {
-            usual: Arc::new(Semaphore::new((half / USUAL).min(1 << 16))),
+            usual: Arc::new(Semaphore::new((half / USUAL_BODY_BYTES).min(1 << 16))),
             large: Arc::default(),
             limit: half,
         }
     }
 
-    /// Waits for the share of one answer.
+    /// Waits for the share of one response.
     pub(super) async fn share(&self) -> Share {
         Share {
             _usual: self.usual.clone().acquire_owned().await.ok(),
             large: self.large.clone(),
-            large_held: None,
+            large_guard: None,
             limit: self.limit,
         }
     }
 }
 
 impl Share {
-    /// The largest answer that is ever taken in.
+    /// The size of the largest body that is accepted, in bytes.
     pub(super) fn limit(&self) -> usize {
         self.limit
     }
 }
 
 impl Grow for Share {
-    /// An answer that has grown beyond the usual waits for its turn; one beyond the limit is the
-    /// caller's to refuse.
+    /// Waits for the large half of the budget when a body grows beyond the usual size. The caller
+    /// rejects a body that is larger than [`Share::limit`].
     async fn grow(&mut self, bytes: usize) {
-        if bytes > USUAL && self.large_held.is_none() {
-            self.large_held = Some(self.large.clone().lock_owned().await);
+        if bytes > USUAL_BODY_BYTES && self.large_guard.is_none() {
+            self.large_guard = Some(self.large.clone().lock_owned().await);
         }
     }
 }
@@ -75,20 +77,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_answer_at_a_time_is_larger_than_usual() {
+    async fn allows_one_large_body_at_a_time() {
         let budget = MemoryBudget::new(8 << 20);
         let mut shares = Vec::new();
         for _ in 0..4 {
             shares.push(budget.share().await);
         }
-        let more = tokio::time::timeout(Duration::from_secs(1), budget.share()).await;
-        assert!(more.is_err(), "half of it is four usual answers");
+        let fifth = tokio::time::timeout(Duration::from_secs(1), budget.share()).await;
+        assert!(fifth.is_err(), "half of the budget is four usual bodies");
+
         let [first, second, ..] = &mut shares[..] else { panic!() };
         first.grow(3 << 20).await;
         first.grow(4 << 20).await;
-        second.grow(USUAL).await;
-        let waits = tokio::time::timeout(Duration::from_secs(1), second.grow(USUAL + 1)).await;
-        assert!(waits.is_err());
+        second.grow(USUAL_BODY_BYTES).await;
+        let blocked =
+            tokio::time::timeout(Duration::from_secs(1), second.grow(USUAL_BODY_BYTES + 1)).await;
+        assert!(blocked.is_err());
+
         shares.remove(0);
         shares[0].grow(2 << 20).await;
         assert_eq!(shares[0].limit(), 4 << 20);

@@ -1,5 +1,8 @@
-//! The API's side: tokens, pages, and what may go wrong on the way. It brings bodies and leaves
-//! their meaning to `wire`; of the checkpoint and the sinks it knows nothing.
+//! Reads Microsoft Graph: tokens, pages, and the errors of both.
+//!
+//! The module returns response bodies and leaves their meaning to [`crate::wire`]. It must never
+//! depend on the checkpoint or on a sink. Start reading at [`Graph`], which reads one tenant;
+//! [`Credential`] is the trait of the ways to sign in.
 
 mod auth;
 mod clients;
@@ -13,13 +16,14 @@ mod throttle;
 mod tokens;
 
 pub use auth::{
-    Ask, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin, Host, Identity,
-    LoginError, LoopbackLogin, ManagedIdentity, Prompt, Sealed, SealedError, User,
-    WorkloadIdentity, from_environment, remedy,
+    AuthorizationRequest, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin,
+    KeyPairError, LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost,
+    ManagedIdentityId, RefreshTokenError, RefreshTokenStore, TokenRequestContext, UserCredential,
+    WorkloadIdentity, from_environment,
 };
-pub use clients::{Clients, Reach};
-pub use cloud::{Cloud, WITHOUT_THE_API};
+pub use clients::{Clients, HttpOptions};
+pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};
 pub use error::SourceError;
-pub use graph::{Access, Api, Graph, PageRead, Probe, Step, expires_soon};
+pub use graph::{Access, Api, Graph, PageOutcome, Probe, ReadEvent, expires_soon};
 pub use paging::Collection;
 pub use tokens::ResourceTokens;

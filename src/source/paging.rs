@@ -1,67 +1,78 @@
-//! How a collection is walked: by the links that Graph gives, and by other means where it does not
-//! follow its own links.
+//! The URLs of a collection's pages.
+//!
+//! Graph returns a link to the next page. It has failed to follow its own links at times, so
+//! there are two other methods to read the same collection. A link is followed only to the origin
+//! and path that the token is meant for; see [`next_page`].
 
 use url::Url;
 
 use super::SourceError;
 
+/// What is read from the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collection {
-    /// Daily snapshots, newest first; `top` is the size of a page, not a limit.
+    /// Daily snapshots, newest first. `top` is the number of days on a page, not a limit.
     Scores {
         top: u32,
     },
     Profiles,
-    /// The original API: so many days in one answer, 1 to 90.
+    /// The original API of 2017: the days of `period`, 1 to 90, in one response.
     LegacyScores {
         period: u32,
     },
 }
 
-/// Ways to walk a collection, each tried where the one before met a link that answers 400
-/// (as all links of the profiles did for some days in June 2024).
+/// A method to read a collection. A method is tried when the method before it met a link that
+/// Graph answered with HTTP 400, as happened to all links of the profiles in June 2024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum PagingMethod {
+    /// Follows `@odata.nextLink`.
     Links,
-    /// All in one page, if the server will.
-    OnePage,
-    /// By number.
+    /// Requests the collection on a single page, with a large `$top`.
+    SinglePage,
+    /// Requests each page by number, with `$skip`.
     Skip,
 }
 
-pub(super) const WAYS: [Way; 3] = [Way::Links, Way::OnePage, Way::Skip];
-const ONE_PAGE: u32 = 999;
-const SKIP_PAGE: u32 = 100;
-const MAX_LINK: usize = 8 << 10;
+/// The methods in the order in which they are tried.
+pub(super) const PAGING_METHODS: [PagingMethod; 3] =
+    [PagingMethod::Links, PagingMethod::SinglePage, PagingMethod::Skip];
+/// Profiles on a single page.
+const SINGLE_PAGE_ITEMS: u32 = 999;
+/// Profiles on a page that is requested by number.
+const SKIP_PAGE_ITEMS: u32 = 100;
+const MAX_LINK_BYTES: usize = 8 << 10;
 
 impl Collection {
-    /// The first page, walked this way; `None` where that way makes no sense.
-    pub(super) fn first_page(self, graph_url: &Url, way: Way) -> Option<Url> {
+    /// The URL of the first page, or `None` if the collection does not support the method.
+    pub(super) fn first_page(self, graph_url: &Url, method: PagingMethod) -> Option<Url> {
         let mut url = graph_url.clone();
+
         let (path, top) = match self {
             Self::Scores { top } => ("/v1.0/security/secureScores", Some(top)),
             Self::Profiles => ("/v1.0/security/secureScoreControlProfiles", None),
             Self::LegacyScores { period } => {
                 let path = format!("/beta/reports/getTenantSecureScores(period={period})/content");
                 url.set_path(&path);
-                return (way == Way::Links).then_some(url);
+                return (method == PagingMethod::Links).then_some(url);
             }
         };
         url.set_path(path);
-        let top = match (way, self) {
-            (Way::Links, _) => top,
-            // Days are large: ninety of them in one answer are some ten megabytes.
-            (Way::OnePage, Self::Scores { .. }) => Some(90),
-            (Way::OnePage, _) => Some(ONE_PAGE),
-            (Way::Skip, Self::Scores { top }) => Some(top),
-            (Way::Skip, _) => Some(SKIP_PAGE),
+
+        let top = match (method, self) {
+            (PagingMethod::Links, _) => top,
+            // Snapshots are large: 90 days in one response are about 10 MB.
+            (PagingMethod::SinglePage, Self::Scores { .. }) => Some(90),
+            (PagingMethod::SinglePage, _) => Some(SINGLE_PAGE_ITEMS),
+            (PagingMethod::Skip, Self::Scores { top }) => Some(top),
+            (PagingMethod::Skip, _) => Some(SKIP_PAGE_ITEMS),
         };
         url.set_query(top.map(|top| format!("$top={top}")).as_deref());
         Some(url)
     }
 }
 
-/// The page after so many items, where pages are asked for by number.
+/// The URL of the page that follows the first `items` items, for [`PagingMethod::Skip`].
 pub(super) fn skip_to(first: &Url, items: usize) -> Url {
     let mut url = first.clone();
     let top = first.query().unwrap_or_default();
@@ -69,20 +80,26 @@ pub(super) fn skip_to(first: &Url, items: usize) -> Url {
     url
 }
 
-/// A link is followed only to the place that the token is for: the same origin and path.
+/// Parses the link to a next page. The request carries the bearer token, so the link must have the
+/// origin and the path of the first page.
+///
+/// # Errors
+///
+/// Returns [`SourceError::NextLink`] for any other link.
 pub(super) fn next_page(first: &Url, link: &str) -> Result<Url, SourceError> {
-    if link.len() > MAX_LINK {
-        return Err(SourceError::NextLink("it is too long"));
+    if link.len() > MAX_LINK_BYTES {
+        return Err(SourceError::NextLink("it is longer than 8 KiB"));
     }
-    let url = Url::parse(link).map_err(|_| SourceError::NextLink("it is no URL"))?;
+    let url = Url::parse(link).map_err(|_| SourceError::NextLink("it is not a valid URL"))?;
+
     if url.origin() != first.origin() || !url.username().is_empty() || url.password().is_some() {
-        return Err(SourceError::NextLink("it leads to another server"));
+        return Err(SourceError::NextLink("it points to another server"));
     }
     if !url.path().eq_ignore_ascii_case(first.path()) {
-        return Err(SourceError::NextLink("it leads to another collection"));
+        return Err(SourceError::NextLink("it points to another collection"));
     }
     if url.fragment().is_some() {
-        return Err(SourceError::NextLink("it leads to a part of a page"));
+        return Err(SourceError::NextLink("it has a fragment"));
     }
     Ok(url)
 }
@@ -92,12 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_never_leads_the_token_away() {
+    fn rejects_links_to_other_origins_and_paths() {
         let first: Url =
             "https://graph.microsoft.com/v1.0/security/secureScores?$top=3".parse().unwrap();
         let ok = "https://graph.microsoft.com/v1.0/security/secureScores?$top=3&$skiptoken=1a";
         assert_eq!(next_page(&first, ok).unwrap().as_str(), ok);
-        let long = format!("{ok}{}", "x".repeat(MAX_LINK));
+
+        let long = format!("{ok}{}", "x".repeat(MAX_LINK_BYTES));
         for bad in [
             "https://graph.microsoft.com.evil.example/v1.0/security/secureScores",
             "http://graph.microsoft.com/v1.0/security/secureScores",
@@ -117,24 +135,27 @@ mod tests {
     }
 
     #[test]
-    fn first_pages() {
+    fn builds_page_urls_for_every_method() {
         let graph: Url = "https://graph.microsoft.com".parse().unwrap();
-        let url = |collection: Collection, way| {
-            collection.first_page(&graph, way).map(|url| url.to_string())
+        let url = |collection: Collection, method| {
+            collection.first_page(&graph, method).map(|url| url.to_string())
         };
         let base = "https://graph.microsoft.com/v1.0/security/secureScore";
-        assert_eq!(url(Collection::Scores { top: 3 }, Way::Links), Some(format!("{base}s?$top=3")));
+
+        let scores = url(Collection::Scores { top: 3 }, PagingMethod::Links);
+        assert_eq!(scores, Some(format!("{base}s?$top=3")));
         let profiles = format!("{base}ControlProfiles");
-        assert_eq!(url(Collection::Profiles, Way::Links), Some(profiles.clone()));
-        let by_number = Collection::Profiles.first_page(&graph, Way::Skip).unwrap();
+        assert_eq!(url(Collection::Profiles, PagingMethod::Links), Some(profiles.clone()));
+        let by_number = Collection::Profiles.first_page(&graph, PagingMethod::Skip).unwrap();
         assert_eq!(skip_to(&by_number, 200).as_str(), format!("{profiles}?$top=100&$skip=200"));
+
         let legacy = Collection::LegacyScores { period: 9 };
         assert_eq!(
-            url(legacy, Way::Links).as_deref(),
+            url(legacy, PagingMethod::Links).as_deref(),
             Some(
                 "https://graph.microsoft.com/beta/reports/getTenantSecureScores(period=9)/content"
             )
         );
-        assert_eq!(url(legacy, Way::OnePage), None);
+        assert_eq!(url(legacy, PagingMethod::SinglePage), None);
     }
 }

@@ -1,8 +1,10 @@
-//! What a server is spared: so many requests a minute, two at a time, and none before it wants
-//! one again.
+//! Limits the requests to one tenant: requests per minute, concurrent requests, and the pauses
+//! that a server demands with `Retry-After`.
 //!
-//! Microsoft's limits on Secure Score are 150 requests a minute and 4 at a time, for an app and a
-//! tenant (Graph's `throttling-limits`); requests made while throttled count too.
+//! Microsoft limits Secure Score to 150 requests per minute and 4 concurrent requests per app and
+//! tenant (`throttling-limits` in the documentation of Graph). Requests that are made while an app
+//! is throttled count too, so the limits here are lower, and nothing is sent during a pause. Start
+//! reading at [`TenantThrottle`].
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,99 +16,115 @@ use tokio::{
     time::Instant,
 };
 
-/// A first backfill is some twenty requests, and is not slowed.
+/// Requests to one tenant that may be sent without delay. A first backfill makes about twenty.
 const BURST: u32 = 20;
-const PER_MINUTE: f64 = 100.0;
-const AT_ONCE: usize = 2;
+/// Sustained requests per minute to one tenant.
+const REQUESTS_PER_MINUTE: f64 = 100.0;
+/// Concurrent requests to one tenant.
+const MAX_CONCURRENT: usize = 2;
 
-/// So many a second on average, and a burst of so many at once.
+/// A token bucket: an average rate, and a burst that may exceed it.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct RateLimiter {
     per_second: f64,
     burst: f64,
-    /// What was left, and when; below zero it is promised to those who wait.
+    /// The number of free slots, and when it was computed. A negative number is the count of
+    /// slots that are promised to waiting callers.
     level: Mutex<(f64, Instant)>,
 }
 
-impl Bucket {
+/// The throttle of one tenant.
+#[derive(Debug)]
+pub(super) struct TenantThrottle {
+    concurrency: Semaphore,
+    rate: RateLimiter,
+    paused_until: Mutex<Option<Instant>>,
+}
+
+impl RateLimiter {
     pub(super) fn new(per_second: f64, burst: u32) -> Self {
         let burst = f64::from(burst);
         Self { per_second, burst, level: Mutex::new((burst, Instant::now())) }
     }
 
-    /// Waits for a turn. Those who wait are served in the order in which they came.
-    pub(super) async fn take(&self) {
+    /// Waits for a free slot. Callers are served in the order of their calls.
+    pub(super) async fn acquire(&self) {
         tokio::time::sleep(self.reserve()).await;
     }
 
-    /// Takes one, and says how long to wait before it may be used.
+    /// Takes a slot and returns how long to wait before it may be used.
     fn reserve(&self) -> Duration {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+
         let now = Instant::now();
-        let gained = now.duration_since(level.1).as_secs_f64() * self.per_second;
-        *level = ((level.0 + gained).min(self.burst) - 1.0, now);
+        let refilled = now.duration_since(level.1).as_secs_f64() * self.per_second;
+        *level = ((level.0 + refilled).min(self.burst) - 1.0, now);
+
         Duration::from_secs_f64((-level.0 / self.per_second).max(0.0))
     }
-}
-
-/// The door to one tenant's data.
-#[derive(Debug)]
-pub(super) struct TenantThrottle {
-    at_once: Semaphore,
-    bucket: Bucket,
-    closed_until: Mutex<Option<Instant>>,
 }
 
 impl TenantThrottle {
     pub(super) fn new() -> Self {
         Self {
-            at_once: Semaphore::new(AT_ONCE),
-            bucket: Bucket::new(PER_MINUTE / 60.0, BURST),
-            closed_until: Mutex::new(None),
+            concurrency: Semaphore::new(MAX_CONCURRENT),
+            rate: RateLimiter::new(REQUESTS_PER_MINUTE / 60.0, BURST),
+            paused_until: Mutex::new(None),
         }
     }
 
-    /// Waits for a turn; gives up at once where that would be later than `patience` allows, and
-    /// says how long the server wants to be left alone.
-    pub(super) async fn enter(&self, patience: Duration) -> Result<SemaphorePermit<'_>, Duration> {
-        // Closed only when the tenant is dropped, and then nobody waits.
-        let permit = self.at_once.acquire().await.map_err(|_| Duration::ZERO)?;
-        self.bucket.take().await;
-        self.open(patience).await?;
+    /// Waits until a request may be sent, and returns a permit to hold until its response is read.
+    ///
+    /// # Errors
+    ///
+    /// Returns the rest of the pause immediately if it is longer than `max_wait`.
+    pub(super) async fn acquire(
+        &self,
+        max_wait: Duration,
+    ) -> Result<SemaphorePermit<'_>, Duration> {
+        // The semaphore is closed only when the throttle is dropped, and then there is no caller.
+        let permit = self.concurrency.acquire().await.map_err(|_| Duration::ZERO)?;
+        self.rate.acquire().await;
+        self.wait_for_pause(max_wait).await?;
         Ok(permit)
     }
 
-    /// Waits until the server wants to be asked again, as [`Self::enter`] does.
-    pub(super) async fn open(&self, patience: Duration) -> Result<(), Duration> {
+    /// Waits until the pause ends, without taking a slot.
+    ///
+    /// # Errors
+    ///
+    /// Returns the rest of the pause immediately if it is longer than `max_wait`.
+    pub(super) async fn wait_for_pause(&self, max_wait: Duration) -> Result<(), Duration> {
         loop {
-            let wait = self.wait();
+            let wait = self.remaining_pause();
             if wait.is_zero() {
                 return Ok(());
             }
-            if wait > patience {
+            if wait > max_wait {
                 return Err(wait);
             }
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// The server's own word: nobody enters for so long. A fifth more by chance, so that not all
-    /// come back at the same moment.
-    pub(super) fn close_for(&self, wait: Duration) {
-        self.stay_closed_for(wait + wait.mul_f64(fastrand::f64() / 5.0));
+    /// Pauses all requests for the time that a server demands, plus a random share of up to a
+    /// fifth, so that the tenants do not resume at the same moment.
+    pub(super) fn pause_for(&self, wait: Duration) {
+        self.restore_pause(wait + wait.mul_f64(fastrand::f64() / 5.0));
     }
 
-    /// What is left of a wait that had its chance before.
-    pub(super) fn stay_closed_for(&self, wait: Duration) {
+    /// Pauses for the rest of a pause that was stored before a restart. Its random share is
+    /// included already; adding another at each start would lengthen it.
+    pub(super) fn restore_pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let mut closed = self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *closed = closed.map_or(Some(until), |known| Some(known.max(until)));
+        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = paused.map_or(Some(until), |current| Some(current.max(until)));
     }
 
-    /// How long the server still wants to be left alone.
-    pub(super) fn wait(&self) -> Duration {
-        let closed = *self.closed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        closed.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    /// The rest of the current pause; zero if requests may be sent.
+    pub(super) fn remaining_pause(&self) -> Duration {
+        let paused = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 }
 
@@ -115,45 +133,53 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_burst_is_free_and_then_the_pace_is_kept() {
+    async fn allows_a_burst_then_limits_the_rate() {
         let throttle = TenantThrottle::new();
-        let began = Instant::now();
+        let start = Instant::now();
         let mut in_first_minute = 0;
-        while began.elapsed() < Duration::from_mins(1) {
-            drop(throttle.enter(Duration::ZERO).await.unwrap());
+
+        while start.elapsed() < Duration::from_mins(1) {
+            drop(throttle.acquire(Duration::ZERO).await.unwrap());
             in_first_minute += 1;
             if in_first_minute == BURST {
-                assert!(began.elapsed().is_zero(), "the burst does not wait");
+                assert!(start.elapsed().is_zero(), "the burst does not wait");
             }
         }
+
         assert!((115..=125).contains(&in_first_minute), "{in_first_minute}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_at_a_time() {
+    async fn allows_two_concurrent_requests() {
         let throttle = TenantThrottle::new();
-        let _first = throttle.enter(Duration::ZERO).await.unwrap();
-        let second = throttle.enter(Duration::ZERO).await.unwrap();
+        let _first = throttle.acquire(Duration::ZERO).await.unwrap();
+        let second = throttle.acquire(Duration::ZERO).await.unwrap();
+
         let third =
-            tokio::time::timeout(Duration::from_hours(1), throttle.enter(Duration::ZERO)).await;
+            tokio::time::timeout(Duration::from_hours(1), throttle.acquire(Duration::ZERO)).await;
         assert!(third.is_err());
+
         drop(second);
-        drop(throttle.enter(Duration::ZERO).await.unwrap());
+        drop(throttle.acquire(Duration::ZERO).await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_servers_word_is_never_broken() {
+    async fn respects_the_pause_of_the_server() {
         let throttle = TenantThrottle::new();
-        let began = Instant::now();
-        throttle.close_for(Duration::from_secs(30));
-        throttle.close_for(Duration::from_secs(1));
-        drop(throttle.enter(Duration::from_mins(1)).await.unwrap());
-        assert!((30..=36).contains(&began.elapsed().as_secs()));
-        throttle.close_for(Duration::from_mins(50));
-        let left = throttle.enter(Duration::from_mins(1)).await.unwrap_err();
-        assert!(left >= Duration::from_mins(50));
+        let start = Instant::now();
+
+        throttle.pause_for(Duration::from_secs(30));
+        throttle.pause_for(Duration::from_secs(1));
+        drop(throttle.acquire(Duration::from_mins(1)).await.unwrap());
+        assert!((30..=36).contains(&start.elapsed().as_secs()), "the longer pause counts");
+
+        throttle.pause_for(Duration::from_mins(50));
+        let remaining = throttle.acquire(Duration::from_mins(1)).await.unwrap_err();
+        assert!(remaining >= Duration::from_mins(50));
+
         let throttle = TenantThrottle::new();
-        throttle.stay_closed_for(Duration::from_secs(30));
-        assert_eq!(throttle.wait(), Duration::from_secs(30), "each start would make it longer");
+        throttle.restore_pause(Duration::from_secs(30));
+        let remaining = throttle.remaining_pause();
+        assert_eq!(remaining, Duration::from_secs(30), "a restart does not lengthen a pause");
     }
 }

@@ -1,28 +1,29 @@
-//! Tokens for somebody else than Graph, who takes Entra's word too.
+//! Tokens for another resource than Graph, such as a sink's receiver that accepts Entra tokens.
 
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
 use super::{
-    Ask, Clients, Cloud, Credential, SourceError, auth::cache::TokenCache, throttle::TenantThrottle,
+    Clients, Cloud, Credential, SourceError, TokenRequestContext, auth::cache::TokenCache,
+    throttle::TenantThrottle,
 };
 
-/// Asks for tokens for one resource, and keeps them while they are good.
+/// Requests tokens for one resource, and caches them while they are valid.
 #[derive(Debug)]
 pub struct ResourceTokens {
     clients: Arc<Clients>,
     credential: Arc<dyn Credential>,
     /// The tenant to sign in to.
     tenant: String,
-    /// Where tokens come from, and, in the place of Graph, what they are for.
+    /// The sign-in service; the resource takes the place of Graph.
     cloud: Cloud,
     cache: TokenCache,
     throttle: TenantThrottle,
 }
 
 impl ResourceTokens {
-    /// `resource` is a URL without a path.
+    /// `resource` is a URL without a path, such as `https://monitor.azure.com`.
     pub fn new(
         clients: Arc<Clients>,
         credential: Arc<dyn Credential>,
@@ -35,13 +36,22 @@ impl ResourceTokens {
         Self { clients, credential, tenant, cloud, cache, throttle }
     }
 
+    /// A token that is valid for at least some minutes.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the credential cannot be read, or if Entra rejects or does not answer the request.
     pub async fn get(&self) -> Result<SecretString, SourceError> {
-        let ask =
-            Ask { clients: &self.clients, cloud: &self.cloud, tenant: &self.tenant, claims: None };
-        self.cache.get(self.credential.as_ref(), ask, &self.throttle).await
+        let context = TokenRequestContext {
+            clients: &self.clients,
+            cloud: &self.cloud,
+            tenant: &self.tenant,
+            claims: None,
+        };
+        self.cache.get(self.credential.as_ref(), context, &self.throttle).await
     }
 
-    /// Forgets a token that was not taken.
+    /// Removes a token from the cache after the resource rejected it.
     pub async fn reject(&self, rejected: &SecretString) {
         self.cache.reject(rejected).await;
     }

@@ -1,28 +1,29 @@
-//! The bodies of failures: Graph's `{"error":{…}}` and Entra's `{"error":"…","error_codes":[…]}`.
+//! Error bodies: `{"error":{…}}` of Graph, and `{"error":"…","error_codes":[…]}` of Entra.
 
 use serde::Deserialize;
 
-/// What Graph says of a request that failed. Messages are for people; `code` is for programs.
+/// The error of a failed request to Graph. `code` is for programs, `message` for people.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GraphError {
     pub code: String,
     pub message: String,
 }
 
-/// What the token endpoint says of a request that failed.
+/// The error of a failed request to the token endpoint (RFC 6749, section 5.2, with the fields
+/// that Entra adds).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntraError {
     /// `invalid_client`, `invalid_scope`, …
     pub error: String,
-    /// The numbers of `AADSTS…`, most telling first.
+    /// The numbers of `AADSTS…`, the most specific first.
     pub codes: Vec<u32>,
-    /// The first line of the description, which carries no secret.
+    /// The first line of the description. It contains no secret.
     pub description: String,
     pub trace_id: String,
 }
 
 impl GraphError {
-    /// `None` if the body is not Graph's.
+    /// Parses the body of a failure; `None` if it is not an error of Graph.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Envelope {
@@ -33,6 +34,7 @@ impl GraphError {
             code: Option<String>,
             message: Option<String>,
         }
+
         let Envelope { error } = serde_json::from_slice(body).ok()?;
         Some(Self {
             code: error.code.unwrap_or_default(),
@@ -42,7 +44,7 @@ impl GraphError {
 }
 
 impl EntraError {
-    /// `None` if the body is not Entra's.
+    /// Parses the body of a failure; `None` if it is not an error of Entra.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Body {
@@ -54,13 +56,14 @@ impl EntraError {
             #[serde(default)]
             trace_id: String,
         }
+
         let body: Body = serde_json::from_slice(body).ok()?;
-        let told = Self::of(&body.error, &body.error_description);
-        let codes = if body.error_codes.is_empty() { told.codes } else { body.error_codes };
-        Some(Self { codes, trace_id: first_line(&body.trace_id), ..told })
+        let described = Self::of(&body.error, &body.error_description);
+        let codes = if body.error_codes.is_empty() { described.codes } else { body.error_codes };
+        Some(Self { codes, trace_id: first_line(&body.trace_id), ..described })
     }
 
-    /// From the two texts that every OAuth error has.
+    /// The error with the two fields that every OAuth error has.
     pub fn of(error: &str, description: &str) -> Self {
         Self {
             error: first_line(error),
@@ -78,7 +81,8 @@ fn code_in(description: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// One line, bounded, without control characters: somebody else's words in our log.
+/// The first line, without control characters and at most 300 characters long. The text comes
+/// from a server and is logged.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(300).collect()
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn graph_and_entra_bodies() {
+    fn parses_errors_of_graph_and_entra() {
         let graph = GraphError::read(
             br#"{"error":{"code":"AccessDenied","message":"No access.\nMore","innerError":{}}}"#,
         );
@@ -97,12 +101,14 @@ mod tests {
             graph,
             Some(GraphError { code: "AccessDenied".into(), message: "No access.".into() })
         );
+
         let entra = EntraError::read(
             br#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","trace_id":"t"}"#,
         )
         .unwrap();
         assert_eq!(entra.codes, [7_000_215]);
         assert_eq!(entra.description, "AADSTS7000215: Invalid client secret provided.");
+
         assert_eq!(GraphError::read(b"<html>"), None);
         assert_eq!(EntraError::read(br#"{"error":{"code":"x"}}"#), None);
     }

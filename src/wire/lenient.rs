@@ -1,4 +1,8 @@
-//! Values as they come: a number or its text, a switch or its text, a string or null.
+//! Deserializers for fields whose JSON type varies: a number or its text, a switch or its text, a
+//! string or null.
+//!
+//! A value of another shape must never be lost, and never be taken for the field's value. Start
+//! reading at [`Fields`].
 
 use std::{borrow::Cow, fmt};
 
@@ -10,7 +14,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::model::{Additional, Number};
 
-/// Any scalar, borrowed; anything else as JSON text.
+/// Any scalar, borrowed where possible; a list or an object as JSON text.
 pub(super) enum Scalar<'a> {
     Null,
     Bool(bool),
@@ -78,7 +82,7 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
 }
 
 impl Scalar<'_> {
-    /// The value as JSON text, to be kept beside the known fields.
+    /// The value as JSON text, for the additional fields; `None` for null.
     fn into_json(self) -> Option<String> {
         match self {
             Self::Null => None,
@@ -90,8 +94,8 @@ impl Scalar<'_> {
     }
 }
 
-/// Fills known fields from a JSON object, one method a shape. A value of another shape than a
-/// field takes is neither lost nor believed: it goes to `additional`.
+/// Sets known fields from the values of a JSON object, with one method per shape. A value of a
+/// shape that the field does not accept is added to `additional` instead.
 pub(super) struct Fields<'a, 'de> {
     pub additional: &'a mut Additional<'de>,
 }
@@ -103,7 +107,7 @@ impl<'de> Fields<'_, 'de> {
         slot: &mut Option<Number>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        once(&key, slot.is_some())?;
+        reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
             Scalar::Number(number) => *slot = Some(number),
             Scalar::Text(text) => match Number::parse(&text) {
@@ -121,7 +125,7 @@ impl<'de> Fields<'_, 'de> {
         slot: &mut Option<bool>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        once(&key, slot.is_some())?;
+        reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
             Scalar::Bool(value) => *slot = Some(value),
             Scalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
@@ -137,7 +141,7 @@ impl<'de> Fields<'_, 'de> {
         slot: &mut Option<Cow<'de, str>>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        once(&key, slot.is_some())?;
+        reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
             Scalar::Text(text) => *slot = Some(text),
             other => self.keep(key, other),
@@ -152,7 +156,7 @@ impl<'de> Fields<'_, 'de> {
         slot: &mut Option<Cow<'de, str>>,
         map: &mut A,
     ) -> Result<(), A::Error> {
-        once(&key, slot.is_some())?;
+        reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
             Scalar::Text(text) if text.len() == 10 => {
                 *slot = Some(Cow::Owned(format!("{text}T00:00:00Z")));
@@ -167,15 +171,15 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
-    /// A field nobody documented: its JSON text, as sent.
+    /// An unknown field: its JSON text as sent.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
         map: &mut A,
     ) -> Result<(), A::Error> {
         let raw: &'de RawValue = map.next_value()?;
-        if too_deep(raw.get()) {
-            return Err(A::Error::custom(format_args!("`{key}` is nested too deep")));
+        if is_too_deep(raw.get()) {
+            return Err(A::Error::custom(format_args!("`{key}` is nested too deeply")));
         }
         self.additional.push((key, Cow::Borrowed(raw.get())));
         Ok(())
@@ -195,9 +199,9 @@ fn date_of(json: &str) -> Option<String> {
     Some(format!("{year:04}-{month:02}-{day:02}T00:00:00Z"))
 }
 
-/// Whether a value nests deeper than any receiver should have to follow. Brackets inside strings
-/// count too: that errs on the safe side, and no field known comes near the limit.
-fn too_deep(raw: &str) -> bool {
+/// Whether a value is nested more deeply than a receiver can be expected to parse. Brackets inside
+/// strings count too, which is the safe direction; no known field comes close to the limit.
+fn is_too_deep(raw: &str) -> bool {
     const MAX_DEPTH: usize = 64;
     raw.starts_with(['[', '{'])
         && raw.bytes().filter(|b| matches!(b, b'[' | b'{')).count() > MAX_DEPTH
@@ -214,18 +218,18 @@ fn too_deep(raw: &str) -> bool {
         }
 }
 
-/// Refuses a text longer than any receiver should have to take.
+/// Rejects a text that is longer than a receiver can be expected to accept.
 fn bounded<E: Error>(text: &str) -> Result<(), E> {
     const MAX_TEXT: usize = 1 << 20;
     if text.len() > MAX_TEXT { Err(E::custom("a text is longer than 1 MiB")) } else { Ok(()) }
 }
 
-/// Refuses a known field that stands twice: which of the two is true cannot be known.
-pub(super) fn once<E: Error>(key: &str, seen: bool) -> Result<(), E> {
-    if seen { Err(E::custom(format_args!("`{key}` stands twice"))) } else { Ok(()) }
+/// Rejects a duplicate field, because it is not known which of the two values is right.
+pub(super) fn reject_duplicate<E: Error>(key: &str, seen: bool) -> Result<(), E> {
+    if seen { Err(E::custom(format_args!("duplicate `{key}`"))) } else { Ok(()) }
 }
 
-/// A key or a string, borrowed where the text has no escapes.
+/// A key or a string, borrowed if the JSON text has no escapes.
 pub(super) struct Text<'a>(pub Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -252,7 +256,7 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-/// A list whose elements are read by `seed`; null is an empty list.
+/// A list whose elements are deserialized by the seed; null is an empty list.
 pub(super) struct List<S>(pub S);
 
 impl<'de, S: DeserializeSeed<'de> + Copy> DeserializeSeed<'de> for List<S> {

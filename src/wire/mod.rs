@@ -1,12 +1,14 @@
-//! Microsoft's JSON, and nothing else in the house knows it.
+//! Parses the JSON of Microsoft. No other module contains its field names.
 //!
-//! Pure: bytes in, [`crate::model`] out. Lenient where Microsoft is: the declared types are open,
-//! so an unknown field is kept as sent, numbers and switches may come as text, and anything may
-//! be absent. Strict where a mistake would be believed: a body that is not JSON, a field that
-//! stands twice, or a page without `value` is refused whole.
+//! The module is pure: it turns bytes into [`crate::model`] and performs no I/O. It is lenient
+//! where Microsoft is: an unknown field is kept as sent, numbers and switches may be text, and
+//! any field may be absent. It is strict where a mistake would be taken for data: a body that is
+//! not JSON, a duplicate field, or a page without `value` is rejected as a whole. Start reading at
+//! [`snapshot`], [`profile`] and [`page`].
 //!
-//! Source of the shapes: Microsoft Graph v1.0 metadata of 2026-08 (`microsoft.graph.secureScore`,
-//! `secureScoreControlProfile`) and live answers of 2023 and 2026.
+//! The shapes are those of the metadata of Microsoft Graph v1.0 of 2026-08
+//! (`microsoft.graph.secureScore`, `secureScoreControlProfile`) and of live responses of 2023 and
+//! 2026.
 
 mod error;
 mod lenient;
@@ -16,25 +18,25 @@ mod snapshot;
 mod token;
 
 pub use error::{EntraError, GraphError};
-pub use page::{Page, bare_list, page, saved};
+pub use page::{Page, bare_list, page, saved_items};
 pub use profile::{ProfileParts, profile, split_profile, state_updates};
 pub use snapshot::snapshot;
-pub use token::{Granted, Token, granted, issuer_tenant, token};
+pub use token::{Token, TokenGrants, granted, issuer_tenant, token};
 
-/// Why a body was refused.
+/// The most controls that a snapshot may have: ten times as many as the largest known tenant has.
+pub const MAX_CONTROLS: usize = 5_000;
+
+/// Why a body was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    #[error("the answer is not UTF-8 text")]
+    #[error("not valid UTF-8")]
     NotText,
-    #[error("the answer is not the JSON that was asked for")]
+    #[error("not the expected JSON")]
     NotJson(#[source] serde_json::Error),
     #[error("a snapshot has {0} controls, more than {MAX_CONTROLS}")]
     TooManyControls(usize),
-    #[error("the answer holds no token")]
+    #[error("the response contains no token")]
     NoToken,
-    #[error("a control profile has no id")]
+    #[error("a control profile has no ID")]
     NoProfileId,
 }
-
-/// Ten times what the largest tenant known has.
-pub const MAX_CONTROLS: usize = 5_000;

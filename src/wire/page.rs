@@ -1,4 +1,4 @@
-//! A page of a collection: `value`, and where the next page is.
+//! Pages of a collection: the items in `value`, and the link to the next page.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use super::WireError;
 
-/// One page. The items are cut out, not yet read, so that each can be kept as it was sent.
+/// One page. The items are JSON text that is not parsed yet, so that each can be stored as sent.
 #[derive(Debug)]
 pub struct Page<'a> {
     pub items: Vec<&'a str>,
-    /// An opaque URL, to be followed as it is or not at all.
+    /// The opaque URL of the next page, unchanged.
     pub next_link: Option<Cow<'a, str>>,
 }
 
@@ -23,7 +23,11 @@ struct Envelope<'a> {
     next_link: Option<Cow<'a, str>>,
 }
 
-/// Reads the envelope of a page. A page may have no items and still have a next one.
+/// Parses the envelope of a page. A page may have no items and still link to a next page.
+///
+/// # Errors
+///
+/// Fails if the body is not a JSON object with a list `value`.
 pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
     let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(WireError::NotJson)?;
@@ -31,16 +35,23 @@ pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
     Ok(Page { items, next_link: envelope.next_link.filter(|link| !link.is_empty()) })
 }
 
-/// Reads a bare list, as the original API answers; it has no further pages.
+/// Parses a JSON list, which is the response of the original API. It has no further pages.
+///
+/// # Errors
+///
+/// Fails if the body is not a JSON list.
 pub fn bare_list(body: &[u8]) -> Result<Page<'_>, WireError> {
     let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
     let items: Vec<&RawValue> = serde_json::from_str(text).map_err(WireError::NotJson)?;
     Ok(Page { items: items.into_iter().map(RawValue::get).collect(), next_link: None })
 }
 
-/// Cuts the items out of answers that somebody saved: pages, bare lists, single items, or many of
-/// these after one another.
-pub fn saved(text: &str) -> Result<Vec<&str>, WireError> {
+/// The items of saved responses: pages, lists, single items, or a sequence of these.
+///
+/// # Errors
+///
+/// Fails if the text is not a sequence of JSON values.
+pub fn saved_items(text: &str) -> Result<Vec<&str>, WireError> {
     let mut items = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let json = value.map_err(WireError::NotJson)?.get();
@@ -58,28 +69,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn items_are_cut_out_as_sent() {
+    fn returns_items_as_sent() {
         let read = page(br#"{"@odata.context":"x","value":[ {"a" : 1.50}, {"b":"\u0041"} ],"@odata.nextLink":"https:\/\/h\/p"}"#).unwrap();
         assert_eq!(read.items, [r#"{"a" : 1.50}"#, r#"{"b":"\u0041"}"#]);
         assert_eq!(read.next_link.as_deref(), Some("https://h/p"));
+
         let empty = page(br#"{"value":[]}"#).unwrap();
         assert!(empty.items.is_empty() && empty.next_link.is_none());
     }
 
     #[test]
-    fn saved_answers_of_every_shape() {
+    fn reads_saved_responses_of_every_shape() {
         let text = "{\"value\":[{\"id\":1},{\"id\":2}]}\n[{\"id\":3}] {\"id\":4}\n";
         assert_eq!(
-            saved(text).unwrap(),
+            saved_items(text).unwrap(),
             [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":4}"#]
         );
-        assert!(saved("").unwrap().is_empty());
-        assert!(saved("{\"id\":1} {").is_err());
+        assert!(saved_items("").unwrap().is_empty());
+        assert!(saved_items("{\"id\":1} {").is_err());
         assert!(bare_list(b"{}").is_err());
     }
 
     #[test]
-    fn what_is_no_page_is_refused() {
+    fn rejects_bodies_that_are_not_pages() {
         for bad in [
             &b"<!doctype html><title>Sign in</title>"[..],
             b"",

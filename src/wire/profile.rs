@@ -1,7 +1,7 @@
-//! `secureScoreControlProfile`: the description of a control, and the tenant's decisions on it.
+//! `secureScoreControlProfile`: the description of a control, and the tenant's decisions about it.
 //!
-//! The description is the same for every tenant, so it is cut apart from what is the tenant's
-//! own (`azureTenantId`, `controlStateUpdates`) and kept once for all.
+//! The description is the same for every tenant. [`split_profile`] separates it from the tenant's
+//! own fields (`azureTenantId`, `controlStateUpdates`), so that it is stored once for all tenants.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,22 @@ use serde_json::value::RawValue;
 use super::WireError;
 use crate::model::{Number, Profile, StateUpdate};
 
-/// A profile cut in two.
+/// A profile, divided into the description and the tenant's own part.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProfileParts {
     pub id: String,
-    /// A JSON object with sorted keys and every value as sent: equal for tenants told the same.
+    /// The description as a JSON object with sorted keys and every value as sent. It is equal for
+    /// tenants that received the same description.
     pub shared: String,
-    /// The JSON list of decisions, as sent; empty where the tenant has decided nothing.
+    /// The JSON list of decisions as sent; empty if the tenant has made no decision.
     pub decisions: String,
 }
 
-/// Cuts one item of a catalog page. Nothing that was sent is lost but the tenant's own GUID.
+/// Divides one item of a catalog page. All that was sent is kept, except the tenant's own GUID.
+///
+/// # Errors
+///
+/// Fails if the item is not a JSON object with a non-empty `id`.
 pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
     let mut fields: BTreeMap<&str, &RawValue> =
         serde_json::from_str(json).map_err(WireError::NotJson)?;
@@ -29,30 +34,36 @@ pub fn split_profile(json: &str) -> Result<ProfileParts, WireError> {
     let decisions = fields.remove("controlStateUpdates").map_or("[]", RawValue::get);
     let id: Option<String> = fields.get("id").and_then(|raw| serde_json::from_str(raw.get()).ok());
     let id = id.filter(|id| !id.is_empty()).ok_or(WireError::NoProfileId)?;
-    let undecided = state_updates(decisions).iter().all(|update| *update == untouched());
+
+    let is_undecided = state_updates(decisions).iter().all(|update| *update == default_update());
     Ok(ProfileParts {
         id,
         shared: serde_json::to_string(&fields).map_err(WireError::NotJson)?,
-        decisions: if undecided { String::new() } else { decisions.to_owned() },
+        decisions: if is_undecided { String::new() } else { decisions.to_owned() },
     })
 }
 
-/// Reads the shared part back.
+/// Parses the description in [`ProfileParts::shared`].
+///
+/// # Errors
+///
+/// Fails if the text is not a JSON object.
 pub fn profile(shared: &str) -> Result<Profile, WireError> {
     let fields: BTreeMap<String, Box<RawValue>> =
         serde_json::from_str(shared).map_err(WireError::NotJson)?;
     let mut profile = Profile::default();
     for (key, raw) in fields {
-        take_field(&mut profile, key, raw.get());
+        set_field(&mut profile, key, raw.get());
     }
     Ok(profile)
 }
 
-/// The decisions on a control; entries that cannot be read are left out. No decisions at all are
-/// the one that an untouched control is sent with.
+/// Parses the decisions in [`ProfileParts::decisions`]. Entries that cannot be parsed are
+/// omitted. An empty text represents the entry that Microsoft sends for a control without any
+/// decision.
 pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
     if decisions.is_empty() {
-        return vec![untouched()];
+        return vec![default_update()];
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -63,6 +74,7 @@ pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
         updated_by: Option<String>,
         updated_date_time: Option<String>,
     }
+
     let entries: Vec<Box<RawValue>> = serde_json::from_str(decisions).unwrap_or_default();
     let updates = entries.iter().filter_map(|raw| serde_json::from_str::<Update>(raw.get()).ok());
     updates
@@ -71,18 +83,21 @@ pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
             assigned_to: u.assigned_to,
             comment: u.comment,
             updated_by: u.updated_by,
+            // .NET serializes an absent time as the year 1.
             updated: u.updated_date_time.filter(|t| !t.starts_with("0001-")),
         })
         .collect()
 }
 
-/// How an untouched control is sent: one entry that says nothing.
-fn untouched() -> StateUpdate {
+/// The entry that Microsoft sends for a control without any decision.
+fn default_update() -> StateUpdate {
     StateUpdate { state: Some("Default".to_owned()), ..StateUpdate::default() }
 }
 
-fn take_field(profile: &mut Profile, key: String, raw: &str) {
-    let known = match key.as_str() {
+/// Sets the field of a key. A value of an unexpected shape, or of an unknown key, is kept in
+/// `additional`.
+fn set_field(profile: &mut Profile, key: String, raw: &str) {
+    let is_set = match key.as_str() {
         "id" => text(raw, |id| profile.id = id),
         "title" => text(raw, |v| profile.title = Some(v)),
         "controlCategory" => text(raw, |v| profile.category = Some(v)),
@@ -98,12 +113,12 @@ fn take_field(profile: &mut Profile, key: String, raw: &str) {
         "rank" => number(raw, &mut profile.rank),
         "deprecated" => read(raw, |v| profile.deprecated = Some(v)),
         "threats" => read(raw, |v| profile.threats = v),
-        // Empty in every answer seen; worth forwarding on the day it is not.
+        // An empty list in every known response; any other value is forwarded.
         "complianceInformation" => raw == "[]",
         "vendorInformation" => true,
         _ => false,
     };
-    if !known && raw != "null" {
+    if !is_set && raw != "null" {
         profile.additional.push((key, raw.to_owned()));
     }
 }
@@ -132,16 +147,17 @@ mod tests {
         "userImpact":null,"vendorInformation":{"vendor":"Microsoft"},"brandNew":{"x":1.50}}"#;
 
     #[test]
-    fn the_shared_part_is_the_same_for_every_tenant() {
+    fn shared_part_is_equal_for_all_tenants() {
         let other = PROFILE.replace("3f5c1d2e", "aaaaaaaa");
         assert_eq!(split_profile(PROFILE).unwrap(), split_profile(&other).unwrap());
+
         let parts = split_profile(PROFILE).unwrap();
         assert_eq!((parts.id.as_str(), parts.decisions.as_str()), ("OneAdmin", ""));
         assert!(!parts.shared.contains("c0de"));
     }
 
     #[test]
-    fn the_shared_part_reads_back() {
+    fn parses_the_shared_part() {
         let read = profile(&split_profile(PROFILE).unwrap().shared).unwrap();
         assert_eq!(read.id, "OneAdmin");
         assert_eq!(read.max_score, Number::new(1.0));
@@ -151,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn decisions_are_kept_as_sent() {
+    fn keeps_decisions_as_sent() {
         let decided = PROFILE.replace(r#""state":"Default""#, r#""state":"Ignored","note":1"#);
         let parts = split_profile(&decided).unwrap();
         assert!(parts.decisions.contains(r#""note":1"#));
@@ -159,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_without_id_is_refused() {
+    fn rejects_profiles_without_id() {
         for bad in ["{}", r#"{"id":null}"#, r#"{"id":""}"#, "[]", "x"] {
             assert!(split_profile(bad).is_err(), "{bad}");
         }

@@ -1,5 +1,8 @@
-//! `secureScore`: one tenant, one day; in today's form, or in that of the original API of 2017
-//! (`getTenantSecureScores`), whose fields have other names and no id.
+//! `secureScore`: the snapshot of one tenant and one day.
+//!
+//! Two forms are parsed: the current one, and the one of the original API of 2017
+//! (`getTenantSecureScores`), whose fields have other names and which has no ID. Start reading at
+//! [`snapshot`]; the field names are in the implementations of [`FromFields`].
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -10,29 +13,37 @@ use serde_json::value::RawValue;
 
 use super::{
     MAX_CONTROLS, WireError,
-    lenient::{Fields, List, Text, once},
+    lenient::{Fields, List, Text, reject_duplicate},
 };
 use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 
-/// Reads one snapshot, as it stands in a page or in the checkpoint.
+/// Parses one snapshot from a page or from the checkpoint.
+///
+/// # Errors
+///
+/// Fails if the text is not a JSON object of the expected form, if a known field appears twice,
+/// if a text or a nesting exceeds its limit, or if there are more than [`MAX_CONTROLS`] controls.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let mut snapshot =
         Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
     deserializer.end().map_err(WireError::NotJson)?;
+
+    // The original API has no ID, so it is composed as the current API composes it.
     if snapshot.legacy
         && snapshot.id.is_empty()
         && let (Some(tenant), Some(day)) = (&snapshot.tenant_id, snapshot.day())
     {
         snapshot.id = Cow::Owned(format!("{tenant}_{day}"));
     }
+
     if snapshot.controls.len() > MAX_CONTROLS {
         return Err(WireError::TooManyControls(snapshot.controls.len()));
     }
     Ok(snapshot)
 }
 
-/// A type that reads itself from a JSON object, one field at a time.
+/// A type that is deserialized from a JSON object, one field at a time.
 trait FromFields<'de>: Default {
     const NAME: &'static str;
 
@@ -52,12 +63,13 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
         match key.as_ref() {
             "id" => {
                 let mut id = None;
-                once(&key, !self.id.is_empty())?;
+                reject_duplicate(&key, !self.id.is_empty())?;
                 fields.text(key, &mut id, map)?;
                 self.id = id.unwrap_or_default();
             }
             "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
-            // The old names, unless today's have spoken: the type is open, and may grow one.
+            // A name of the original API, unless the current name has set the field: the current
+            // type is open, and may add a field of that name.
             "tenantId" if self.tenant_id.is_none() => fields.text(key, &mut self.tenant_id, map)?,
             "createdDateTime" => fields.text(key, &mut self.created, map)?,
             "createdDate" => {
@@ -73,26 +85,26 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 fields.number(key, &mut self.max_score, map)?;
             }
             "averageSecureScore" => {
-                let mut all = Average { basis: "AllTenants".into(), ..Average::default() };
-                fields.number(key, &mut all.score, map)?;
-                self.averages.push(all);
+                let mut average = Average { basis: "AllTenants".into(), ..Average::default() };
+                fields.number(key, &mut average.score, map)?;
+                self.averages.push(average);
             }
             "activeUserCount" => fields.number(key, &mut self.active_users, map)?,
             "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
             "enabledServices" => {
-                once(&key, !self.enabled_services.is_empty())?;
+                reject_duplicate(&key, !self.enabled_services.is_empty())?;
                 let texts = map.next_value_seed(List(PhantomData::<Text<'de>>))?;
                 self.enabled_services = texts.into_iter().map(|text| text.0).collect();
             }
             "averageComparativeScores" => {
-                once(&key, !self.averages.is_empty())?;
+                reject_duplicate(&key, !self.averages.is_empty())?;
                 self.averages = map.next_value_seed(List(Object::new()))?;
             }
             "controlScores" => {
-                once(&key, !self.controls.is_empty())?;
+                reject_duplicate(&key, !self.controls.is_empty())?;
                 self.controls = map.next_value_seed(List(Object::new()))?;
             }
-            // Always Microsoft's SecureScore, says every answer seen.
+            // Names Microsoft's Secure Score in every known response.
             "vendorInformation" => drop(map.next_value::<IgnoredAny>()?),
             _ => fields.unknown(key, map)?,
         }
@@ -111,7 +123,7 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
             "controlName" | "referenceId" => {
-                once(&key, !self.name.is_empty())?;
+                reject_duplicate(&key, !self.name.is_empty())?;
                 self.name = map.next_value::<Text<'de>>()?.0;
                 Ok(())
             }
@@ -132,13 +144,15 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
 }
 
 impl<'de> ControlScore<'de> {
-    /// Of the original API: null, or an object with what differs from control to control.
+    /// Merges `controlDetails` of the original API: null, or an object whose fields differ from
+    /// control to control.
     fn details<E: Error>(&mut self, raw: &'de RawValue) -> Result<(), E> {
         if raw.get() == "null" {
             return Ok(());
         }
-        let read = Object::<Details<'de>>::new();
-        let details = read.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
+
+        let seed = Object::<Details<'de>>::new();
+        let details = seed.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
         let details = details.map_err(E::custom)?;
         (self.count, self.total, self.on) = (details.count, details.total, details.on);
         self.additional.extend(details.additional);
@@ -182,9 +196,9 @@ impl<'de> FromFields<'de> for Average<'de> {
     ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
         match key.as_ref() {
-            // `scope` in 2018.
+            // The field was named `scope` in 2018.
             "basis" | "scope" => {
-                once(&key, !self.basis.is_empty())?;
+                reject_duplicate(&key, !self.basis.is_empty())?;
                 self.basis = map.next_value::<Text<'de>>()?.0;
                 Ok(())
             }
@@ -194,7 +208,7 @@ impl<'de> FromFields<'de> for Average<'de> {
     }
 }
 
-/// Reads a `T` from an object.
+/// Deserializes a `T` from a JSON object.
 struct Object<T>(PhantomData<T>);
 
 impl<T> Object<T> {
@@ -235,7 +249,6 @@ impl<'de, T: FromFields<'de>> Visitor<'de> for Object<T> {
     }
 }
 
-/// `IgnoredAny` and friends need no type of their own here.
 impl<'de> Deserialize<'de> for Snapshot<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Object::new().deserialize(deserializer)
@@ -255,11 +268,12 @@ mod tests {
         "vendorInformation":{"vendor":"Microsoft"},"newField":{"a":[1,2.50]}}"#;
 
     #[test]
-    fn open_types_are_read_and_kept() {
+    fn keeps_unknown_fields_as_sent() {
         let snapshot = snapshot(RICH).unwrap();
         assert_eq!(snapshot.day(), Day::parse("2026-07-17"));
         assert_eq!(snapshot.max_score, Number::new(1376.0));
         assert_eq!(snapshot.additional, [("newField".into(), r#"{"a":[1,2.50]}"#.into())]);
+
         let control = &snapshot.controls[0];
         assert_eq!(
             (control.count, control.total, control.on),
@@ -272,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn null_and_absent_are_the_same() {
+    fn treats_null_as_absent() {
         let read = snapshot(r#"{"controlScores":[{"controlName":"A","description":null,"score":null}],"enabledServices":null}"#).unwrap();
         assert_eq!(read.controls[0].score, None);
         assert!(read.enabled_services.is_empty());
@@ -280,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_shape_is_kept_not_believed() {
+    fn keeps_values_of_unexpected_shape_as_additional() {
         let read = snapshot(
             r#"{"controlScores":[{"controlName":"A","count":"many","on":[1],"score":{"x":1}}]}"#,
         )
@@ -292,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_original_api_means_the_same() {
+    fn parses_the_original_api() {
         let json = |date: &str| {
             format!(
                 r#"{{"tenantId":"3f5c1d2e-0000-4000-8000-000000001e6a","createdDate":{date},"licensedUserCount":28,"secureScore":92,
@@ -322,15 +336,17 @@ mod tests {
             assert_eq!((admin.count, admin.on), (Number::new(2.0), Some(true)));
             assert_eq!(admin.additional, [("expiry".into(), "90".into())]);
         }
+
         for bad in [r#"{"Year":2017,"Month":13,"Day":1}"#, "17", "null"] {
             let json = json(bad);
             assert_eq!(snapshot(&json).unwrap().day(), None, "{bad}");
         }
     }
 
-    /// A day of today's form with a field of an old name was refused whole.
+    /// Regression: a snapshot of the current form that also has a field of the original API was
+    /// rejected as a whole.
     #[test]
-    fn an_old_name_beside_todays_is_kept_and_not_believed() {
+    fn current_names_take_precedence_over_original_ones() {
         let json = r#"{"azureTenantId":"a","currentScore":5,"maxScore":9,"maxSecureScore":1,"secureScore":1,"tenantId":"b"}"#;
         let read = snapshot(json).unwrap();
         assert_eq!((read.current_score, read.max_score), (Number::new(5.0), Number::new(9.0)));
@@ -338,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_whole() {
+    fn rejects_invalid_snapshots() {
         for bad in [
             "",
             "[]",
@@ -353,8 +369,10 @@ mod tests {
         ] {
             assert!(snapshot(bad).is_err(), "{bad}");
         }
+
         let deep = format!(r#"{{"x":{}{}}}"#, "[".repeat(300), "]".repeat(300));
         assert!(snapshot(&deep).is_err());
+
         let long = format!(r#"{{"id":"{}"}}"#, "x".repeat((1 << 20) + 1));
         assert!(snapshot(&long).is_err());
     }

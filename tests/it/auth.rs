@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use secure_score_forwarder::{
     settings::SecretRef,
     source::{
-        Ask, Certificate, ClientSecret, Clients, Cloud, Credential, Host, Identity,
-        ManagedIdentity, Reach, SourceError, WorkloadIdentity,
+        Certificate, ClientSecret, Clients, Cloud, Credential, HttpOptions, ManagedIdentity,
+        ManagedIdentityHost, ManagedIdentityId, SourceError, TokenRequestContext, WorkloadIdentity,
     },
 };
 
@@ -71,7 +71,7 @@ pub fn against(entra: &Entra) -> Workspace {
 }
 
 pub fn ask<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
-    let clients = Clients::new(&Reach::default()).unwrap();
+    let clients = Clients::new(&HttpOptions::default()).unwrap();
     crate::support::runtime().block_on(async { work(&clients).await })
 }
 
@@ -88,7 +88,9 @@ fn a_federated_token_is_read_at_each_request() {
     let cloud = cloud(&entra.url);
     let token = || {
         ask(async |clients| {
-            credential.token(Ask { clients, cloud: &cloud, tenant: TENANT, claims: None }).await
+            credential
+                .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
+                .await
         })
     };
     for text in ["federated.1.x\n", "federated.2.x"] {
@@ -182,10 +184,10 @@ fn a_host_vouches_for_itself_in_three_ways() {
         )
         .route("/msi/token", get(app_service))
         .route("/arc", get(arc));
-    let clients = Clients::new(&Reach {
+    let clients = Clients::new(&HttpOptions {
         // Nobody listens there: a metadata service is never asked through a proxy.
         proxy: Some("http://127.0.0.1:9".parse().unwrap()),
-        ..Reach::default()
+        ..HttpOptions::default()
     })
     .unwrap();
     crate::support::runtime().block_on(async {
@@ -195,17 +197,25 @@ fn a_host_vouches_for_itself_in_three_ways() {
         let at = |path: &str| format!("{url}{path}").parse().unwrap();
         let cloud = cloud(&url);
         for (host, identity) in [
-            (Host::Imds(at("")), Identity::Client("me".into())),
+            (ManagedIdentityHost::Imds(at("")), ManagedIdentityId::Client("me".into())),
             (
-                Host::AppService { endpoint: at("/msi/token"), header: CANARY.into() },
-                Identity::System,
+                ManagedIdentityHost::AppService {
+                    endpoint: at("/msi/token"),
+                    header: CANARY.into(),
+                },
+                ManagedIdentityId::System,
             ),
-            (Host::Arc(at("/arc")), Identity::System),
+            (ManagedIdentityHost::Arc(at("/arc")), ManagedIdentityId::System),
         ] {
             let shown = format!("{host:?}");
             let key_directory = directory.path().to_owned();
             let identity = ManagedIdentity { identity, host, key_directory };
-            let ask = Ask { clients: &clients, cloud: &cloud, tenant: TENANT, claims: None };
+            let ask = TokenRequestContext {
+                clients: &clients,
+                cloud: &cloud,
+                tenant: TENANT,
+                claims: None,
+            };
             let token = identity.token(ask).await.unwrap();
             assert_eq!(token.access_token.expose_secret(), CANARY, "{shown}");
             assert!(token.expires_in > 3_000 && !shown.contains(CANARY), "{shown}");
@@ -317,14 +327,17 @@ fn a_certified_provider_takes_secret_and_assertion() {
     let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret };
     let certificate = |id: &str| Certificate::new(id.into(), pem.clone(), None, None, false);
     ask(async |clients| {
-        let ask = Ask { clients, cloud: &cloud, tenant, claims: None };
+        let ask = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
         assert!(secret(good).token(ask).await.unwrap().expires_in > 3_000);
-        assert!(matches!(secret(wrong).token(ask).await, Err(SourceError::Refused(_))));
+        assert!(matches!(secret(wrong).token(ask).await, Err(SourceError::TokenRejected(_))));
         // Twice: each assertion is new.
         for _ in 0..2 {
             certificate("certificate-app").token(ask).await.unwrap();
         }
-        assert!(matches!(certificate("secret-app").token(ask).await, Err(SourceError::Refused(_))));
+        assert!(matches!(
+            certificate("secret-app").token(ask).await,
+            Err(SourceError::TokenRejected(_))
+        ));
     });
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use secure_score_forwarder::source::{Ask, Certificate, Credential, SourceError};
+use secure_score_forwarder::source::{Certificate, Credential, SourceError, TokenRequestContext};
 
 use crate::{
     auth::{APP, against, ask, certificate, cloud, openssl, path, register},
@@ -128,13 +128,15 @@ fn a_certificate_is_read_again_when_its_file_changes() {
     let cloud = cloud(&entra.url);
     let token = || {
         ask(async |clients| {
-            credential.token(Ask { clients, cloud: &cloud, tenant: TENANT, claims: None }).await
+            credential
+                .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
+                .await
         })
     };
     token().unwrap();
     let first = entra.asked().len();
     certificate(&workspace, "app-secret.pem", 300);
-    assert!(matches!(token(), Err(SourceError::Refused(_))), "it is not registered yet");
+    assert!(matches!(token(), Err(SourceError::TokenRejected(_))), "it is not registered yet");
     register(&entra, &pem);
     token().unwrap();
     let header = |index: usize| {

@@ -11,8 +11,8 @@ use crate::{
     model::TenantId,
     settings::Section,
     source::{
-        Certificate, ClientSecret, Credential, Identity, ManagedIdentity, Sealed, User,
-        WorkloadIdentity, from_environment,
+        Certificate, ClientSecret, Credential, ManagedIdentity, ManagedIdentityId,
+        RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
     },
 };
 
@@ -77,9 +77,9 @@ pub(super) fn read(
         "managed_identity" => Arc::new(managed_identity(section)?),
         "user" => {
             let directory = state_directory?.join("tokens");
-            let store = Sealed::new(&directory, name, section.secret("token_key"));
+            let store = RefreshTokenStore::new(&directory, name, section.secret("token_key"));
             let home = section.text("home_tenant").unwrap_or(home).to_owned();
-            Arc::new(User::new(name.to_owned(), client_id(section)?, home, store))
+            Arc::new(UserCredential::new(name.to_owned(), client_id(section)?, home, store))
         }
         "environment" => match from_environment(variable) {
             Ok(credential) => credential,
@@ -123,10 +123,10 @@ fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
 fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
     let text = |key: &str| section.text(key).map(str::to_owned);
     let identity = match (text("client_id"), text("object_id"), text("resource_id")) {
-        (None, None, None) => Identity::System,
-        (Some(id), None, None) => Identity::Client(id),
-        (None, Some(id), None) => Identity::Object(id),
-        (None, None, Some(id)) => Identity::Resource(id),
+        (None, None, None) => ManagedIdentityId::System,
+        (Some(id), None, None) => ManagedIdentityId::Client(id),
+        (None, Some(id), None) => ManagedIdentityId::Object(id),
+        (None, None, Some(id)) => ManagedIdentityId::Resource(id),
         _ => {
             section.fault("kind", "name one of `client_id`, `object_id` and `resource_id`");
             return None;

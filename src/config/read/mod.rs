@@ -25,7 +25,7 @@ use crate::{
     schedule::Schedule,
     settings::{Document, Fault, Faults, Section, check, parse_duration},
     sink,
-    source::Reach,
+    source::HttpOptions,
 };
 
 /// A text to be read, and what it may hold.
@@ -67,7 +67,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let state_directory = state_directory(root);
     let mut read = tenants::read(roots, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
-    let reach = root.section("source").map_or_else(Reach::default, |s| reach(&s));
+    let http = root.section("source").map_or_else(HttpOptions::default, |s| http_options(&s));
     let admin = root.section("admin").and_then(|section| admin(&section));
     let sinks = sinks(root, &read);
     Some(Configuration {
@@ -80,7 +80,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
         max_size: state.as_ref().and_then(|state| state.size("max_size")),
         schedule: schedule?,
         partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
-        reach,
+        http,
         admin,
         tenants: read.tenants,
         credentials: read.credentials,
@@ -133,8 +133,8 @@ fn admin(section: &Section<'_>) -> Option<AdminPlan> {
 /// Tenants with series of their own, where nothing else is said: some ten series each.
 const TENANT_SERIES: usize = 1_000;
 
-fn reach(section: &Section<'_>) -> Reach {
-    let default = Reach::default();
+fn http_options(section: &Section<'_>) -> HttpOptions {
+    let default = HttpOptions::default();
     let proxy = section.text("proxy").map(|text| {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")
@@ -159,7 +159,7 @@ fn reach(section: &Section<'_>) -> Reach {
         section
             .fault("ca_file", "`ca_file` must be absolute: the service does not run where you do");
     }
-    Reach {
+    HttpOptions {
         proxy: proxy.flatten(),
         proxy_user: section.text("proxy_user").map(str::to_owned),
         proxy_password: section.secret("proxy_password"),

@@ -13,7 +13,7 @@ use crate::{
     model::TenantId,
     net,
     settings::Section,
-    source::{Access, Api, Cloud, WITHOUT_THE_API},
+    source::{Access, Api, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
 };
 
 /// The tenants of all files, and the credentials they name.
@@ -140,7 +140,7 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
 fn cloud(section: &Section<'_>) -> Option<Cloud> {
     let Some(custom) = section.section("cloud") else {
         let name = section.text("cloud").unwrap_or("global");
-        if WITHOUT_THE_API.iter().any(|(known, _)| *known == name) {
+        if CLOUDS_WITHOUT_SECURE_SCORE.iter().any(|(known, _)| *known == name) {
             no_api(section, "cloud", name);
         }
         return Cloud::named(name);
@@ -155,7 +155,7 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
                 format!("`cloud.{key}` must be https://host, or http to a loopback address"),
             );
         }
-        if let Some(cloud) = url.as_ref().and_then(Cloud::without_the_api) {
+        if let Some(cloud) = url.as_ref().and_then(Cloud::without_secure_score) {
             no_api(&custom, key, cloud);
         }
         url

@@ -7,7 +7,7 @@ use crate::{
     ledger::{self, Origin, Refused, Seen},
     model::{Day, Tenant},
     net::BodyError,
-    source::{Api, Collection, Graph, PageRead, SourceError, Step},
+    source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
     wire,
 };
 
@@ -55,15 +55,15 @@ pub(in crate::daemon) async fn read(
     };
     if scores.legacy {
         let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
-        graph.read(Collection::LegacyScores { period }, |step| scores.step(step)).await?;
+        graph.read(Collection::LegacyScores { period }, |event| scores.handle(event)).await?;
         return Ok(scores.answer(CatalogRead::NotNeeded));
     }
     // A page for the window; ten days a page when reading back, so that no body gets large.
     let top = if oldest < today.plus(1 - ledger::WINDOW) { 10 } else { 3 };
     let mut profiles = Profiles::default();
     let (read_scores, read_profiles) = tokio::join!(
-        graph.read(Collection::Scores { top }, |step| scores.step(step)),
-        graph.read(Collection::Profiles, |step| profiles.step(step)),
+        graph.read(Collection::Scores { top }, |event| scores.handle(event)),
+        graph.read(Collection::Profiles, |event| profiles.handle(event)),
     );
     read_scores?;
     Ok(scores.answer(match read_profiles {
@@ -85,19 +85,19 @@ struct Scores<'a> {
 }
 
 impl Scores<'_> {
-    fn step(&mut self, step: Step<'_>) -> Result<PageRead, SourceError> {
-        match step {
-            Step::Start => {
+    fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        match event {
+            ReadEvent::Start => {
                 self.seen.clear();
                 self.refused.clear();
                 self.warning = None;
-                Ok(PageRead::default())
+                Ok(PageOutcome::default())
             }
-            Step::Page { body, warning } => self.page(body, warning),
+            ReadEvent::Page { body, warning } => self.page(body, warning),
         }
     }
 
-    fn page(&mut self, body: &[u8], warning: Option<&str>) -> Result<PageRead, SourceError> {
+    fn page(&mut self, body: &[u8], warning: Option<&str>) -> Result<PageOutcome, SourceError> {
         let page = if self.legacy { wire::bare_list(body) } else { wire::page(body) };
         let page = page.map_err(|source| SourceError::Wire { what: "secureScores", source })?;
         let mut reached = None;
@@ -132,9 +132,9 @@ impl Scores<'_> {
         }
         let passed = reached.is_some_and(|day| day <= self.oldest);
         self.complete = passed || page.next_link.is_none();
-        Ok(PageRead {
-            items: page.items.len(),
-            enough: passed,
+        Ok(PageOutcome {
+            item_count: page.items.len(),
+            done: passed,
             next_link: page.next_link.map(std::borrow::Cow::into_owned),
         })
     }
@@ -155,10 +155,10 @@ struct Profiles {
 }
 
 impl Profiles {
-    fn step(&mut self, step: Step<'_>) -> Result<PageRead, SourceError> {
-        let Step::Page { body, warning } = step else {
+    fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        let ReadEvent::Page { body, warning } = event else {
             *self = Self::default();
-            return Ok(PageRead::default());
+            return Ok(PageOutcome::default());
         };
         let what = "secureScoreControlProfiles";
         self.bytes += body.len();
@@ -175,9 +175,9 @@ impl Profiles {
         if let Some(warning) = warning {
             self.warning.get_or_insert_with(|| warning.to_owned());
         }
-        Ok(PageRead {
-            items: page.items.len(),
-            enough: false,
+        Ok(PageOutcome {
+            item_count: page.items.len(),
+            done: false,
             next_link: page.next_link.map(std::borrow::Cow::into_owned),
         })
     }

@@ -229,7 +229,7 @@ impl Engine {
 
 /// Until when the server wants to be left alone, in milliseconds since 1970-01-01.
 fn not_before(state: &TenantState, now: Timestamp) -> Option<i64> {
-    let closed = i64::try_from(state.graph.closed_for().as_millis()).unwrap_or(0);
+    let closed = i64::try_from(state.graph.paused_for().as_millis()).unwrap_or(0);
     (closed > 0).then(|| now.as_millisecond() + closed)
 }
 

@@ -1,114 +1,127 @@
-//! What to do about the errors of Entra's token endpoint, in plain words.
+//! Hints for the error codes of Entra's token endpoint (`AADSTS…`).
 //!
-//! The codes are for people; Microsoft may change them, so nothing is decided by them but the
-//! sentence that is printed.
+//! Microsoft documents the codes for people and may change them. No logic must depend on them,
+//! except whether a request is retried and which hint is printed.
 
-/// The remedy for an `AADSTS` code, if it has one of its own.
-pub fn remedy(code: u32) -> Option<&'static str> {
-    REMEDIES.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, remedy)| *remedy)
+/// The hint for an `AADSTS` code, if the code is known.
+pub(in crate::source) fn aadsts_hint(code: u32) -> Option<&'static str> {
+    HINTS.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, hint)| *hint)
 }
 
-/// Whether a code says that the same request may well succeed in a moment.
-pub(in crate::source) fn is_passing(code: u32) -> bool {
-    PASSING.contains(&code)
+/// Whether a code means that the same request may succeed a moment later.
+pub(in crate::source) fn is_transient_code(code: u32) -> bool {
+    TRANSIENT.contains(&code)
 }
 
-const PASSING: &[u32] = &[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087];
+/// Codes of temporary failures at Entra.
+const TRANSIENT: &[u32] = &[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087];
 
-/// Codes, and what to do about them.
-const REMEDIES: &[(&[u32], &str)] = &[
-    (
-        &[7_000_215],
-        "the client secret is wrong: copy the secret's value, not its id, or make a new one",
-    ),
-    (&[7_000_222], "the client secret has expired: make a new one, or use a certificate"),
+/// Codes, and what an operator can do about them.
+const HINTS: &[(&[u32], &str)] = &[
+    // Invalid client secret.
+    (&[7_000_215], "copy the secret's value, not its ID, or create a new secret"),
+    // Expired client secret.
+    (&[7_000_222], "create a new client secret, or use a certificate: the secret has expired"),
+    // Application not found in the tenant.
     (
         &[700_016, 700_011],
-        "the app is not known in this tenant: check the tenant and the client id, and that an administrator of the tenant has consented (`consent-url` prints the link)",
+        "check the tenant and the client ID, run `consent-url`, and ask an administrator of the tenant to open the link and consent",
     ),
-    (&[7_000_112, 70_001], "the app is disabled in this tenant: enable the enterprise application"),
+    // Application disabled.
+    (&[7_000_112, 70_001], "enable the app under enterprise applications in the tenant"),
+    // No service principal.
     (
         &[7_000_229],
-        "the app has no service principal in this tenant: an administrator of the tenant must consent (`consent-url` prints the link)",
+        "run `consent-url`, and ask an administrator of the tenant to open the link and consent",
     ),
-    (&[90_002, 900_023], "there is no such tenant in this cloud: check its id, and `cloud`"),
-    (&[90_038, 900_382, 900_432], "the tenant is in another cloud: correct `cloud`"),
+    // Tenant not found.
+    (&[90_002, 900_023], "check the tenant ID, and set `cloud` to the cloud of the tenant"),
+    // Tenant in another cloud.
+    (&[90_038, 900_382, 900_432], "set `cloud` to the cloud of the tenant"),
+    // Signature of the assertion not valid.
     (
         &[700_027],
-        "the assertion's signature is not the app's: upload this certificate to the app registration, or use the key that belongs to it",
+        "upload this certificate to the app registration, or use the key of the registered one",
     ),
+    // Assertion outside its validity.
     (
         &[700_024, 500_133, 50_013],
-        "the assertion's time is not now: set the clock of this host by NTP; of a federated token, see that its file is kept fresh",
+        "set the clock of this host by NTP, and check that the file of a federated token is renewed",
     ),
-    (
-        &[50_012, 700_030],
-        "the certificate is not one that the app knows: upload it to the app registration",
-    ),
+    // Unknown certificate.
+    (&[50_012, 700_030], "upload the certificate to the app registration"),
+    // Public client with a credential.
     (
         &[700_025],
-        "the app is a public client and must send no credential: use kind = \"user\", or register it as a confidential one",
+        "set kind = \"user\", or register the app as a confidential client instead of a public client",
     ),
+    // Confidential client without a credential.
     (
         &[7_000_218],
-        "the app wants a credential: switch on \"Allow public client flows\" in its registration, or configure a secret or certificate",
+        "enable \"Allow public client flows\" in the app registration, or configure a secret or certificate",
     ),
+    // No matching federated credential.
     (
         &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
-        "no federated credential of the app matches: compare issuer, subject and audience of the token with the app registration, letter case too",
+        "compare issuer, subject and audience of the token with the federated credential of the app, including letter case",
     ),
+    // Token type not allowed as federated credential.
     (
         &[700_229],
-        "only a token of an application or a managed identity can serve as federated credential",
+        "use the token of an application or a managed identity as the federated credential",
     ),
-    (&[70_011, 28_002, 1_002_012], "the scope is refused: check `cloud`"),
-    (
-        &[500_011, 650_057, 650_052],
-        "Graph is not known to the tenant under this address: check `cloud`",
-    ),
+    // Invalid scope.
+    (&[70_011, 28_002, 1_002_012], "check `cloud`: Entra rejects the scope"),
+    // Resource not found in the tenant.
+    (&[500_011, 650_057, 650_052], "check `cloud`: the tenant has no Graph at this address"),
+    // Consent missing.
     (
         &[65_001, 90_094, 90_095, 650_056],
-        "nobody has consented: an administrator of the tenant must grant the app SecurityEvents.Read.All (`consent-url` prints the link)",
+        "run `consent-url`, and ask an administrator of the tenant to open the link and grant SecurityEvents.Read.All",
     ),
+    // Partner app not authorized.
     (
         &[90_099],
-        "the partner's app is not authorised in the customer's tenant: consent there, or by Partner Center, first",
+        "ask the customer to consent to the partner's app, or grant consent through Partner Center",
     ),
+    // Single-tenant app, or `common` as tenant.
     (
         &[50_194, 9_001_023, 90_130],
-        "the app is not multi-tenant, or this is not its tenant: name the tenant's own id",
+        "set the ID of the app's own tenant, or register the app as multi-tenant",
     ),
-    (
-        &[50_072, 50_074, 50_076, 50_078, 50_079],
-        "the sign-in wants a second factor: run `login` again",
-    ),
+    // Multi-factor authentication.
+    (&[50_072, 50_074, 50_076, 50_078, 50_079], "run `login` again and complete the second factor"),
+    // Conditional Access.
     (
         &[53_000, 53_001, 53_002, 53_003, 53_004, 530_032, 530_035, 50_131],
-        "Conditional Access refuses it: ask the tenant's administrator to exempt the app; where the device code is refused, `login` without --device-code",
+        "ask the tenant's administrator to exempt the app from the Conditional Access policy; if the policy blocks device codes, run `login` without --device-code",
     ),
-    (
-        &[530_034],
-        "the partner's account is blocked as risky: its administrator must clear the risk",
-    ),
+    // Risky account.
+    (&[530_034], "ask the administrator of the partner's account to clear its risky state"),
+    // Refresh token expired or revoked.
     (
         &[70_000, 70_008, 700_082, 50_173, 70_043, 50_089],
-        "the sign-in has expired or was revoked: run `login` again",
+        "run `login` again: the sign-in expired or was revoked",
     ),
+    // Redirect not registered.
     (
         &[50_011],
-        "the redirect is not registered: add `http://localhost` as a mobile and desktop application",
+        "add `http://localhost` as a mobile and desktop redirect URI to the app registration",
     ),
+    // Code expired, or used twice.
     (
         &[70_016, 70_018, 70_019, 54_005],
-        "the code was not used in time, or used twice: run `login` again",
+        "run `login` again: the code was not used in time, or used twice",
     ),
-    (&[50_126], "user name or password is wrong"),
-    (&[50_034], "there is no such user in this tenant"),
-    (&[50_053], "the user's account is locked: wait, or ask its administrator"),
-    (&[50_055], "the user's password has expired: change it, then run `login` again"),
-    (&[50_057], "the user's account is disabled"),
-    (&[50_196], "Entra sees a loop of requests: wait an hour"),
-    (PASSING, "Entra is busy: it will be tried again"),
+    // Wrong password, unknown user, locked, expired, disabled.
+    (&[50_126], "check the user name and the password"),
+    (&[50_034], "check the user name: the tenant has no such user"),
+    (&[50_053], "wait until the user's account is unlocked, or ask its administrator"),
+    (&[50_055], "change the user's expired password, then run `login` again"),
+    (&[50_057], "ask the administrator to enable the user's account"),
+    // Loop of requests.
+    (&[50_196], "wait an hour: Entra detected a loop of requests"),
+    (TRANSIENT, "wait: Entra is busy, and the request is retried"),
 ];
 
 #[cfg(test)]
@@ -117,17 +130,17 @@ mod tests {
 
     use super::*;
 
-    /// One word of the remedy of every code that people are known to meet.
+    /// The codes that operators are known to meet, and a phrase of their hint.
     #[test]
-    fn every_code_has_its_remedy() {
-        for (codes, word) in [
+    fn has_a_hint_for_known_codes() {
+        for (codes, phrase) in [
             (&[7_000_215][..], "value"),
             (&[7_000_222], "expired"),
-            (&[700_016, 700_011], "client id"),
+            (&[700_016, 700_011], "client ID"),
             (&[7_000_112, 70_001], "enable"),
             (&[7_000_229], "consent"),
-            (&[90_002, 900_023], "no such tenant"),
-            (&[90_038, 900_382, 900_432], "another cloud"),
+            (&[90_002, 900_023], "tenant ID"),
+            (&[90_038, 900_382, 900_432], "`cloud`"),
             (&[700_027], "upload"),
             (&[700_024, 500_133, 50_013], "NTP"),
             (&[50_012, 700_030], "upload"),
@@ -151,18 +164,18 @@ mod tests {
             (&[70_016, 70_018, 70_019, 54_005], "in time"),
             (&[50_126, 50_034, 50_053, 50_055, 50_057], "user"),
             (&[50_196], "an hour"),
-            (&[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087], "tried again"),
+            (&[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087], "retried"),
         ] {
             for code in codes {
-                assert!(remedy(*code).is_some_and(|text| text.contains(word)), "{code}");
+                assert!(aadsts_hint(*code).is_some_and(|hint| hint.contains(phrase)), "{code}");
             }
         }
-        assert_eq!(remedy(1), None);
+        assert_eq!(aadsts_hint(1), None);
     }
 
     #[test]
-    fn no_code_stands_twice() {
+    fn lists_no_code_twice() {
         let mut seen = HashSet::new();
-        assert!(REMEDIES.iter().flat_map(|(codes, _)| *codes).all(|code| seen.insert(code)));
+        assert!(HINTS.iter().flat_map(|(codes, _)| *codes).all(|code| seen.insert(code)));
     }
 }

@@ -1,14 +1,15 @@
-//! A token kept: used until shortly before it expires, asked for once however many requests wait.
+//! Caches the token of one tenant and renews it before it expires. However many requests wait for
+//! a token, at most one token request is in flight.
 
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Ask, Credential};
+use super::{Credential, TokenRequestContext};
 use crate::source::{
     SourceError,
-    graph::{PATIENCE, left_alone},
+    graph::{MAX_PAUSE, throttled},
     throttle::TenantThrottle,
 };
 
@@ -17,47 +18,51 @@ const MARGIN: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Default)]
 pub(in crate::source) struct TokenCache {
-    /// Held across the request, so that there is never more than one in flight.
-    token: Mutex<Option<Kept>>,
+    /// Locked during a token request, so that there is never more than one in flight.
+    token: Mutex<Option<CachedToken>>,
 }
 
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedToken {
     text: SecretString,
     renew_at: Instant,
 }
 
 impl TokenCache {
-    /// A token that is good for some time yet.
+    /// The cached token, or a new one if there is none or it expires soon.
     pub(in crate::source) async fn get(
         &self,
         credential: &dyn Credential,
-        ask: Ask<'_>,
+        context: TokenRequestContext<'_>,
         throttle: &TenantThrottle,
     ) -> Result<SecretString, SourceError> {
-        let mut held = self.token.lock().await;
-        if let Some(kept) = held.as_ref().filter(|kept| kept.renew_at > Instant::now()) {
-            return Ok(kept.text.clone());
+        let mut cached = self.token.lock().await;
+        if let Some(token) = cached.as_ref().filter(|token| token.renew_at > Instant::now()) {
+            return Ok(token.text.clone());
         }
-        // The word of the token endpoint counts like that of Graph, for all who wait here too.
-        throttle.open(PATIENCE).await.map_err(left_alone)?;
-        let _turn = ask.clients.tokens.acquire().await;
-        let token = credential.token(ask).await.inspect_err(|error| {
+
+        // A pause that the token endpoint demands holds for all requests to the tenant, as one
+        // that Graph demands does.
+        throttle.wait_for_pause(MAX_PAUSE).await.map_err(throttled)?;
+        let _permit = context.clients.token_requests.acquire().await;
+        let token = credential.token(context).await.inspect_err(|error| {
             if let Some(wait) = error.retry_after() {
-                throttle.close_for(wait);
+                throttle.pause_for(wait);
             }
         })?;
-        let life = Duration::from_secs(token.expires_in);
-        let renew_in = life.saturating_sub(MARGIN).max(life / 2);
-        let kept = Kept { text: token.access_token, renew_at: Instant::now() + renew_in };
-        Ok(held.insert(kept).text.clone())
+
+        let lifetime = Duration::from_secs(token.expires_in);
+        let renew_in = lifetime.saturating_sub(MARGIN).max(lifetime / 2);
+        let token = CachedToken { text: token.access_token, renew_at: Instant::now() + renew_in };
+        Ok(cached.insert(token).text.clone())
     }
 
-    /// Forgets a token that the API did not take, unless it has been renewed meanwhile.
+    /// Removes a token that the API rejected, unless it was renewed in the meantime.
     pub(in crate::source) async fn reject(&self, rejected: &SecretString) {
-        let mut held = self.token.lock().await;
-        if held.as_ref().is_some_and(|kept| kept.text.expose_secret() == rejected.expose_secret()) {
-            *held = None;
+        let mut cached = self.token.lock().await;
+        let is_same = |token: &CachedToken| token.text.expose_secret() == rejected.expose_secret();
+        if cached.as_ref().is_some_and(is_same) {
+            *cached = None;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A certificate: the application signs its own assertions.
+//! A certificate of the app registration, with which the app signs its own assertions.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,25 +9,29 @@ use std::{
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::{Ask, BoxFuture, Credential, CredentialError, key_pair::KeyPair};
+use super::{
+    BoxFuture, Credential, CredentialError, KeyPairError, TokenRequestContext, key_pair::KeyPair,
+};
 use crate::{clock, settings::SecretRef, source::SourceError, wire::Token};
 
+/// The client credentials grant with an assertion that the app signs itself (RFC 7523).
 #[derive(Debug)]
 pub struct Certificate {
     pub client_id: String,
-    /// PEM with certificate and key, or PFX.
+    /// PEM with the certificate and, without `key_file`, its key; or PFX.
     pub file: PathBuf,
-    /// The key, where it has a PEM file of its own.
+    /// The PEM file of the key, if the key is in a file of its own.
     pub key_file: Option<PathBuf>,
-    /// Of the PFX.
+    /// The password of the PFX.
     pub password: Option<SecretRef>,
-    /// Sends the chain along, for apps that trust a subject and an issuer.
+    /// Whether the assertion contains the certificate chain, for app registrations that trust a
+    /// subject name and an issuer instead of a certificate.
     pub send_chain: bool,
-    held: Mutex<Option<(Stamp, Arc<KeyPair>)>>,
+    loaded: Mutex<Option<(FileVersions, Arc<KeyPair>)>>,
 }
 
-/// What tells that a file is not the one it was.
-type Stamp = Vec<(Option<SystemTime>, u64)>;
+/// Modification time and size in bytes of each file, to detect that a file was replaced.
+type FileVersions = Vec<(Option<SystemTime>, u64)>;
 
 impl Certificate {
     pub fn new(
@@ -37,49 +41,55 @@ impl Certificate {
         password: Option<SecretRef>,
         send_chain: bool,
     ) -> Self {
-        Self { client_id, file, key_file, password, send_chain, held: Mutex::new(None) }
+        Self { client_id, file, key_file, password, send_chain, loaded: Mutex::new(None) }
     }
 
-    /// The key pair, read again when a file has changed.
+    /// The key pair, re-read when a file has changed.
     fn key_pair(&self) -> Result<Arc<KeyPair>, CredentialError> {
         let files: Vec<&Path> =
             std::iter::once(self.file.as_path()).chain(self.key_file.as_deref()).collect();
-        let stamp = files.iter().map(|file| stamp(file)).collect::<Result<Stamp, _>>()?;
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, pair)) = held.as_ref()
-            && *known == stamp
+        let versions = files.iter().map(|file| version(file)).collect::<Result<Vec<_>, _>>()?;
+
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, pair)) = loaded.as_ref()
+            && *known == versions
         {
             return Ok(pair.clone());
         }
+
         let mut bytes = Vec::new();
         for file in files {
             bytes.extend(std::fs::read(file).map_err(|error| read_error(file, error))?);
             bytes.push(b'\n');
         }
-        // A PFX is read to its last byte and no further.
+        // The line break separates two PEM files; a PFX must not have trailing bytes.
         bytes.truncate(bytes.len() - usize::from(self.key_file.is_none()));
+
         let password = self.password.as_ref().map(SecretRef::read).transpose()?;
         let password = password.as_ref().map_or("", |password| password.expose_secret());
         let pair = KeyPair::read(&bytes, password).map_err(|reason| self.fault(reason))?;
         let pair = Arc::new(pair);
-        *held = Some((stamp, pair.clone()));
+        *loaded = Some((versions, pair.clone()));
         Ok(pair)
     }
 
-    fn fault(&self, reason: String) -> CredentialError {
+    fn fault(&self, reason: KeyPairError) -> CredentialError {
         CredentialError::Certificate(self.file.display().to_string(), reason)
     }
 }
 
 impl Credential for Certificate {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             let pair = tokio::task::block_in_place(|| self.key_pair())?;
-            let audience = ask.token_url();
+            let audience = context.token_url();
             let assertion =
                 pair.assertion(&self.client_id, audience.as_str(), self.send_chain, clock::now());
             let assertion = assertion.map_err(|reason| self.fault(reason))?;
-            ask.redeem_assertion(&self.client_id, &assertion).await
+            context.request_token_with_assertion(&self.client_id, &assertion).await
         })
     }
 
@@ -100,7 +110,7 @@ impl Credential for Certificate {
     }
 }
 
-fn stamp(file: &Path) -> Result<(Option<SystemTime>, u64), CredentialError> {
+fn version(file: &Path) -> Result<(Option<SystemTime>, u64), CredentialError> {
     let metadata = std::fs::metadata(file).map_err(|error| read_error(file, error))?;
     Ok((metadata.modified().ok(), metadata.len()))
 }

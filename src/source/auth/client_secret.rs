@@ -1,10 +1,11 @@
-//! The application's own secret.
+//! A client secret of the app registration.
 
 use secrecy::ExposeSecret;
 
-use super::{Ask, BoxFuture, Credential, CredentialError};
+use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
 use crate::{settings::SecretRef, source::SourceError, wire::Token};
 
+/// The client credentials grant with a shared secret (RFC 6749, section 4.4).
 #[derive(Debug)]
 pub struct ClientSecret {
     pub client_id: String,
@@ -12,16 +13,20 @@ pub struct ClientSecret {
 }
 
 impl Credential for ClientSecret {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
-            // Read at each request, so that a rotated secret is picked up.
+            // The secret is read for each request, so that a rotated one is used immediately.
             let secret = self.secret.read().map_err(CredentialError::from)?;
-            ask.redeem(&[
-                ("grant_type", "client_credentials"),
-                ("client_id", &self.client_id),
-                ("client_secret", secret.expose_secret()),
-            ])
-            .await
+            context
+                .request_token(&[
+                    ("grant_type", "client_credentials"),
+                    ("client_id", &self.client_id),
+                    ("client_secret", secret.expose_secret()),
+                ])
+                .await
         })
     }
 

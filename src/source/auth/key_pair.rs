@@ -1,7 +1,9 @@
-//! A certificate with its RSA key, from PEM or PFX, and the assertions signed with it.
+//! A certificate with its RSA key, from PEM or PFX, and the assertions that the key signs.
 //!
-//! Form of the assertion: PS256 with `x5t#S256`, as Entra documents certificate credentials
-//! (RFC 7523 over RFC 7515 and RFC 7518).
+//! An assertion is a JWT (RFC 7523) signed with PS256 (RFC 7518), whose header names the
+//! certificate by `x5t#S256` (RFC 7515), as Entra documents it for certificate credentials.
+
+use std::borrow::Cow;
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -14,64 +16,111 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 
-/// A key that can sign, and the certificate that Entra knows it by.
+use crate::error::Hint;
+
+/// Seconds before now at which an assertion becomes valid, for a server whose clock is behind.
+const BACK_DATED_SECONDS: i64 = 120;
+/// Seconds after now at which an assertion expires. Entra accepts a lifetime of at most ten
+/// minutes.
+const VALID_SECONDS: i64 = 480;
+/// The size of an RSA modulus of 2048 bits.
+const MIN_MODULUS_BYTES: usize = 256;
+
+/// Why a certificate and its key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyPairError {
+    #[error("the file is neither PEM nor a PFX that this password opens")]
+    UnknownFormat,
+    #[error("the file contains no certificate")]
+    NoCertificate,
+    #[error("the file contains no private key")]
+    NoPrivateKey,
+    #[error("the certificate cannot be parsed")]
+    InvalidCertificate,
+    #[error("encrypted PEM keys are not supported")]
+    EncryptedPem,
+    #[error("the key is not an RSA key")]
+    NotRsa,
+    #[error("the RSA key has fewer than 2048 bits")]
+    TooShort,
+    #[error("the key does not belong to the certificate")]
+    Mismatch,
+    #[error("the key cannot sign")]
+    Signing,
+}
+
+impl Hint for KeyPairError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::UnknownFormat => Some("check the file and its `password`".into()),
+            Self::EncryptedPem => Some("convert the key to a PFX with a password".into()),
+            Self::NotRsa | Self::TooShort => {
+                Some("create a certificate with an RSA key of at least 2048 bits".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A key that signs, and the certificate by which Entra identifies it.
 pub(super) struct KeyPair {
     key: Rsa,
-    /// The certificate first, then what it was issued by.
+    /// The certificate first, then its issuers; each as DER.
     chain: Vec<Vec<u8>>,
     pub not_after: Timestamp,
 }
 
-/// Before now, for the clocks of others; and after now. Entra takes ten minutes in all.
-const BACK_DATED: i64 = 120;
-const VALID: i64 = 480;
-
 impl KeyPair {
-    /// Reads PEM (certificate and key in any order) or PFX. The error is for people.
-    pub(super) fn read(bytes: &[u8], password: &str) -> Result<Self, String> {
+    /// Parses PEM (certificate and key in any order) or PFX.
+    pub(super) fn read(bytes: &[u8], password: &str) -> Result<Self, KeyPairError> {
         let (key, chain) =
             if is_pem(bytes) { read_pem(bytes)? } else { read_pfx(bytes, password)? };
-        let certificate = chain.first().ok_or("it holds no certificate")?;
+
+        let certificate = chain.first().ok_or(KeyPairError::NoCertificate)?;
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
-            .map_err(|_| "the certificate cannot be read")?;
+            .map_err(|_| KeyPairError::InvalidCertificate)?;
         let not_after = Timestamp::from_second(parsed.validity().not_after.timestamp())
-            .map_err(|_| "the certificate's last day cannot be read")?;
+            .map_err(|_| KeyPairError::InvalidCertificate)?;
+
         let in_certificate = parsed.public_key().subject_public_key.data.as_ref();
-        if in_certificate != key_bytes(&key) {
-            return Err("the key does not belong to the certificate".to_owned());
+        if in_certificate != public_key_bytes(&key) {
+            return Err(KeyPairError::Mismatch);
         }
-        if key.public_modulus_len() < 256 {
-            return Err("an RSA key of at least 2048 bits is wanted".to_owned());
+        if key.public_modulus_len() < MIN_MODULUS_BYTES {
+            return Err(KeyPairError::TooShort);
         }
         Ok(Self { key, chain, not_after })
     }
 
-    /// A new assertion that this application is who it says it is; each has an id of its own, and
-    /// is good for one request.
+    /// A new assertion for one token request. Each has an ID of its own, because Entra rejects an
+    /// assertion that was used before.
     pub(super) fn assertion(
         &self,
         client_id: &str,
         audience: &str,
         send_chain: bool,
         now: Timestamp,
-    ) -> Result<String, String> {
+    ) -> Result<String, KeyPairError> {
         let thumbprint = URL_SAFE_NO_PAD
             .encode(digest(&SHA256, self.chain.first().map_or(&[][..], Vec::as_slice)));
         let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint });
         if send_chain {
             header["x5c"] = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
         }
+
         let now = now.as_second();
+        let not_before = now - BACK_DATED_SECONDS;
         let claims = json!({
             "aud": audience, "iss": client_id, "sub": client_id, "jti": uuid::Uuid::new_v4().to_string(),
-            "iat": now - BACK_DATED, "nbf": now - BACK_DATED, "exp": now + VALID,
+            "iat": not_before, "nbf": not_before, "exp": now + VALID_SECONDS,
         });
+
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(header), encode(claims));
         let mut signature = vec![0; self.key.public_modulus_len()];
         self.key
             .sign(&RSA_PSS_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
-            .map_err(|_| "the key could not sign")?;
+            .map_err(|_| KeyPairError::Signing)?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }
@@ -82,7 +131,7 @@ impl std::fmt::Debug for KeyPair {
     }
 }
 
-fn key_bytes(key: &Rsa) -> &[u8] {
+fn public_key_bytes(key: &Rsa) -> &[u8] {
     use aws_lc_rs::signature::KeyPair;
     key.public_key().as_ref()
 }
@@ -91,32 +140,34 @@ fn is_pem(bytes: &[u8]) -> bool {
     bytes.windows(11).any(|window| window == b"-----BEGIN ")
 }
 
-type Parts = (Rsa, Vec<Vec<u8>>);
+/// The key, and the certificate chain as DER.
+type KeyAndChain = (Rsa, Vec<Vec<u8>>);
 
-fn read_pem(bytes: &[u8]) -> Result<Parts, String> {
+fn read_pem(bytes: &[u8]) -> Result<KeyAndChain, KeyPairError> {
     if bytes.windows(17).any(|window| window == b"ENCRYPTED PRIVATE") {
-        return Err("an encrypted PEM key cannot be read; make it a PFX with a password".to_owned());
+        return Err(KeyPairError::EncryptedPem);
     }
+
     let chain = CertificateDer::pem_slice_iter(bytes)
         .map(|der| der.map(|der| der.to_vec()))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| "its certificates cannot be read")?;
-    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "it holds no private key")?;
+        .map_err(|_| KeyPairError::InvalidCertificate)?;
+
+    let key = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| KeyPairError::NoPrivateKey)?;
     let key = match &key {
         PrivateKeyDer::Pkcs8(der) => Rsa::from_pkcs8(der.secret_pkcs8_der()),
         PrivateKeyDer::Pkcs1(der) => Rsa::from_der(der.secret_pkcs1_der()),
-        _ => return Err(NOT_RSA.to_owned()),
+        _ => return Err(KeyPairError::NotRsa),
     };
-    Ok((key.map_err(|_| NOT_RSA)?, chain))
+    Ok((key.map_err(|_| KeyPairError::NotRsa)?, chain))
 }
 
-const NOT_RSA: &str = "its key is no RSA key, which Entra wants";
-
-fn read_pfx(bytes: &[u8], password: &str) -> Result<Parts, String> {
+fn read_pfx(bytes: &[u8], password: &str) -> Result<KeyAndChain, KeyPairError> {
     use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
+
     let store = KeyStore::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Strict)
-        .map_err(|_| "it is neither PEM nor a PFX that this password opens")?;
-    let (_, keys) = store.private_key_chain().ok_or("it holds no private key")?;
-    let key = Rsa::from_pkcs8(keys.key().as_der()).map_err(|_| NOT_RSA)?;
+        .map_err(|_| KeyPairError::UnknownFormat)?;
+    let (_, keys) = store.private_key_chain().ok_or(KeyPairError::NoPrivateKey)?;
+    let key = Rsa::from_pkcs8(keys.key().as_der()).map_err(|_| KeyPairError::NotRsa)?;
     Ok((key, keys.certs().iter().map(|certificate| certificate.as_der().to_vec()).collect()))
 }

@@ -1,8 +1,10 @@
-//! Signing in: by a browser on this host, or with a code on another one.
+//! Signs a user in, by a browser on this host or with a device code on another one.
 //!
-//! Authorization code with PKCE on a loopback redirect (RFC 8252, RFC 7636) and device code
-//! (RFC 8628), as Entra documents them. Whatever the tenant demands of a person, a second factor
-//! or a compliant device, is between that person's browser and Entra.
+//! The browser uses the authorization code flow with PKCE and a loopback redirect (RFC 6749,
+//! RFC 7636, RFC 8252); the other host uses the device authorization grant (RFC 8628). Both follow
+//! Entra's documentation. What a tenant demands of the user, such as a second factor or a
+//! compliant device, is settled between the user's browser and Entra. Start reading at
+//! [`LoopbackLogin::begin`] and [`DeviceLogin::begin`].
 
 use std::{
     borrow::Cow,
@@ -26,84 +28,87 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Ask, exchange, refusal};
+use super::{TokenRequestContext, send, token_error};
 use crate::error::Hint;
 use crate::{source::SourceError, wire};
 
-/// How long somebody may take.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// How long a user may take in the browser.
+const SIGN_IN_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// Why a user could not be signed in.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    #[error("cannot listen on 127.0.0.1 for the browser to come back")]
+    #[error("cannot listen on 127.0.0.1 for the redirect of the browser")]
     Listen(#[source] std::io::Error),
-    #[error("nobody came back from the browser within ten minutes")]
+    #[error("no redirect from the browser within 10 minutes")]
     TimedOut,
     #[error("{}", super::super::error::describe_entra(.0))]
-    Refused(wire::EntraError),
+    Rejected(wire::EntraError),
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("the code was not used in time; start again")]
+    #[error("the code expired before it was used")]
     Expired,
-    #[error("this host has no source of random numbers")]
-    NoChance,
-    #[error("Entra gave no refresh token: the scope `offline_access` was not granted")]
+    #[error("cannot generate random numbers on this host")]
+    Random,
+    #[error("Entra returned no refresh token: the scope `offline_access` was not granted")]
     NoRefreshToken,
 }
 
 impl Hint for LoginError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Refused(error) => super::super::error::entra_hint(error),
+            Self::Rejected(error) => super::super::error::entra_hint(error),
             Self::Source(error) => error.hint(),
-            Self::Expired => Some("run `login` again".into()),
+            Self::TimedOut | Self::Expired => Some("run `login` again".into()),
             _ => None,
         }
     }
 }
 
-/// Who signs in, and to what.
+/// Which app the user signs in to, and for which permissions.
 #[derive(Clone, Copy)]
-pub struct Prompt<'a> {
-    /// `tenant` is where that person signs in.
-    pub ask: Ask<'a>,
+pub struct AuthorizationRequest<'a> {
+    /// `tenant` is the user's home tenant.
+    pub context: TokenRequestContext<'a>,
     pub client_id: &'a str,
-    /// Delegated permissions, without the address of Graph.
+    /// Delegated permissions such as `SecurityEvents.Read.All`, without the URL of Graph.
     pub permissions: &'a [&'a str],
 }
 
-impl Prompt<'_> {
+impl AuthorizationRequest<'_> {
     fn scope(&self) -> String {
-        let resource = self.ask.resource();
+        let resource = self.context.resource();
         let scopes = self.permissions.iter().map(|name| format!("{resource}/{name} "));
         scopes.chain(["offline_access".to_owned()]).collect()
     }
 
-    fn url(&self, last: &str) -> Url {
-        let mut url = self.ask.cloud.login_url.clone();
-        url.set_path(&format!("/{}/oauth2/v2.0/{last}", self.ask.tenant));
+    fn url(&self, endpoint: &str) -> Url {
+        let mut url = self.context.cloud.login_url.clone();
+        url.set_path(&format!("/{}/oauth2/v2.0/{endpoint}", self.context.tenant));
         url
     }
 }
 
-/// A sign-in under way in a browser on this host.
+/// A sign-in that is in progress in a browser on this host.
 pub struct LoopbackLogin {
-    /// To be opened in the browser.
+    /// The URL for the browser to open.
     pub url: Url,
-    redirect: String,
-    verifier: String,
-    coming: oneshot::Receiver<Result<String, wire::EntraError>>,
+    redirect_uri: String,
+    code_verifier: String,
+    code: oneshot::Receiver<Result<String, wire::EntraError>>,
     stop: CancellationToken,
-    serving: tokio::task::JoinHandle<()>,
+    server: tokio::task::JoinHandle<()>,
 }
 
-struct Waiting {
+/// What the redirect of the browser is checked against, and where its code is sent.
+struct PendingLogin {
     state: String,
-    come: Mutex<Option<oneshot::Sender<Result<String, wire::EntraError>>>>,
+    code: Mutex<Option<oneshot::Sender<Result<String, wire::EntraError>>>>,
 }
 
+/// The query of the redirect (RFC 6749, sections 4.1.2 and 4.1.2.1).
 #[derive(serde::Deserialize)]
-struct Return {
+struct RedirectQuery {
     state: Option<String>,
     code: Option<String>,
     error: Option<String>,
@@ -111,53 +116,70 @@ struct Return {
 }
 
 impl LoopbackLogin {
-    /// Listens, and makes the URL that leads there.
-    pub async fn begin(prompt: Prompt<'_>) -> Result<Self, LoginError> {
+    /// Listens on a free loopback port and builds the URL for the browser.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no port can be opened or the host generates no random numbers.
+    pub async fn begin(request: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(LoginError::Listen)?;
         let port = listener.local_addr().map_err(LoginError::Listen)?.port();
-        // Entra compares all of it but the port.
-        let redirect = format!("http://localhost:{port}");
-        let (verifier, state) = (random_text()?, random_text()?);
-        let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()));
-        let mut url = prompt.url("authorize");
+        // Entra ignores the port of a registered loopback URI (RFC 8252, section 7.3).
+        let redirect_uri = format!("http://localhost:{port}");
+
+        let (code_verifier, state) = (random_text()?, random_text()?);
+        let challenge = URL_SAFE_NO_PAD.encode(digest(&SHA256, code_verifier.as_bytes()));
+        let mut url = request.url("authorize");
         url.query_pairs_mut()
-            .append_pair("client_id", prompt.client_id)
+            .append_pair("client_id", request.client_id)
             .append_pair("response_type", "code")
-            .append_pair("redirect_uri", &redirect)
+            .append_pair("redirect_uri", &redirect_uri)
             .append_pair("response_mode", "query")
-            .append_pair("scope", &prompt.scope())
+            .append_pair("scope", &request.scope())
             .append_pair("state", &state)
             .append_pair("code_challenge", &challenge)
             .append_pair("code_challenge_method", "S256")
             .append_pair("prompt", "select_account");
-        let (come, coming) = oneshot::channel();
-        let waiting = Arc::new(Waiting { state, come: Mutex::new(Some(come)) });
-        let router = Router::new().fallback(come_back).with_state(waiting);
+
+        let (sender, code) = oneshot::channel();
+        let pending = Arc::new(PendingLogin { state, code: Mutex::new(Some(sender)) });
+        let router = Router::new().fallback(handle_redirect).with_state(pending);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serving = tokio::spawn(async move {
+        let server = tokio::spawn(async move {
             let _ = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
         });
-        Ok(Self { url, redirect, verifier, coming, stop, serving })
+
+        Ok(Self { url, redirect_uri, code_verifier, code, stop, server })
     }
 
-    /// Waits for the browser, and gives the refresh token.
-    pub async fn finish(mut self, prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
-        let back = tokio::time::timeout(PATIENCE, &mut self.coming).await;
-        let back = back.map_err(|_| LoginError::TimedOut)?.map_err(|_| LoginError::TimedOut)?;
-        // The browser gets its page to the end.
+    /// Waits for the redirect of the browser and returns the refresh token.
+    ///
+    /// # Errors
+    ///
+    /// Fails after 10 minutes, or if Entra rejects the sign-in or the code.
+    pub async fn finish(
+        mut self,
+        request: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, LoginError> {
+        let redirect = tokio::time::timeout(SIGN_IN_TIMEOUT, &mut self.code).await;
+        let redirect =
+            redirect.map_err(|_| LoginError::TimedOut)?.map_err(|_| LoginError::TimedOut)?;
+
+        // A graceful shutdown, so that the browser receives the whole page.
         self.stop.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.serving).await;
-        let code = back.map_err(LoginError::Refused)?;
-        let token = prompt
-            .ask
-            .redeem(&[
+        let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.server).await;
+
+        let code = redirect.map_err(LoginError::Rejected)?;
+        let token = request
+            .context
+            .request_token(&[
                 ("grant_type", "authorization_code"),
-                ("client_id", prompt.client_id),
+                ("client_id", request.client_id),
                 ("code", &code),
-                ("redirect_uri", &self.redirect),
-                ("code_verifier", &self.verifier),
-                ("scope", &prompt.scope()),
+                ("redirect_uri", &self.redirect_uri),
+                ("code_verifier", &self.code_verifier),
+                ("scope", &request.scope()),
             ])
             .await?;
         token.refresh_token.ok_or(LoginError::NoRefreshToken)
@@ -166,30 +188,37 @@ impl LoopbackLogin {
 
 impl Drop for LoopbackLogin {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.server.abort();
     }
 }
 
-async fn come_back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Return>) -> Response {
-    if back.state.as_deref() != Some(&waiting.state) {
+/// Answers the browser and passes the code, or the error, to [`LoopbackLogin::finish`].
+async fn handle_redirect(
+    State(pending): State<Arc<PendingLogin>>,
+    Query(query): Query<RedirectQuery>,
+) -> Response {
+    // A foreign `state` is a forged redirect (RFC 6749, section 10.12). It must not end the
+    // sign-in.
+    if query.state.as_deref() != Some(&pending.state) {
         return page(
             StatusCode::BAD_REQUEST,
-            "Not this way",
-            "This is not the sign-in that was begun.",
+            "Unknown sign-in",
+            "This request does not belong to the sign-in that is in progress.",
         );
     }
-    let result = match (back.code, back.error) {
+
+    let result = match (query.code, query.error) {
         (Some(code), None) => Ok(code),
         (_, error) => Err(wire::EntraError::of(
             error.as_deref().unwrap_or("no code"),
-            back.error_description.as_deref().unwrap_or_default(),
+            query.error_description.as_deref().unwrap_or_default(),
         )),
     };
-    let answer = match &result {
+    let response = match &result {
         Ok(_) => page(
             StatusCode::OK,
             "You are signed in",
-            "The forwarder has what it needs. You may close this window.",
+            "The forwarder has received the sign-in. You can close this window.",
         ),
         Err(error) => page(
             StatusCode::OK,
@@ -197,14 +226,15 @@ async fn come_back(State(waiting): State<Arc<Waiting>>, Query(back): Query<Retur
             if error.description.is_empty() { &error.error } else { &error.description },
         ),
     };
-    let come = waiting.come.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(come) = come {
-        let _ = come.send(result);
+
+    let sender = pending.code.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(sender) = sender {
+        let _ = sender.send(result);
     }
-    answer
+    response
 }
 
-/// A page that needs nothing from anywhere.
+/// A page that loads nothing from any server, and that no cache or history keeps.
 fn page(status: StatusCode, title: &str, text: &str) -> Response {
     let (title, text) = (escaped(title), escaped(text));
     let body = format!(
@@ -214,6 +244,7 @@ fn page(status: StatusCode, title: &str, text: &str) -> Response {
 h1{{font-size:1.6rem;font-weight:600;margin:0 0 .5rem}}p{{margin:0}}small{{display:block;margin-top:2.5rem;opacity:.65}}</style></head>
 <body><main><h1>{title}</h1><p>{text}</p><small>secure-score-forwarder</small></main></body></html>"#
     );
+
     let mut headers = HeaderMap::new();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'"),
@@ -241,50 +272,70 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// A sign-in under way on another device.
+/// A sign-in that is in progress on another device: the device authorization response of RFC
+/// 8628, section 3.2.
 #[derive(serde::Deserialize)]
 pub struct DeviceLogin {
     device_code: String,
+    /// The code that the user enters.
     pub user_code: String,
+    /// The URL at which the user enters it.
     pub verification_uri: String,
+    /// Seconds until the code expires.
     expires_in: u64,
+    /// Seconds between two token requests.
     interval: Option<u64>,
 }
 
 impl DeviceLogin {
-    pub async fn begin(prompt: Prompt<'_>) -> Result<Self, LoginError> {
-        let (scope, what) = (prompt.scope(), "the device code endpoint");
-        let form = [("client_id", prompt.client_id), ("scope", scope.as_str())];
-        let request = prompt.ask.clients.pooled.post(prompt.url("devicecode")).form(&form);
-        let (status, headers, body) = exchange(request, what).await?;
+    /// Requests a code for the user.
+    ///
+    /// # Errors
+    ///
+    /// Fails if Entra rejects or does not answer the request.
+    pub async fn begin(request: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
+        let (scope, what) = (request.scope(), "the device code endpoint");
+        let form = [("client_id", request.client_id), ("scope", scope.as_str())];
+        let post = request.context.clients.pooled.post(request.url("devicecode")).form(&form);
+
+        let (status, headers, body) = send(post, what).await?;
         if status != 200 {
-            return Err(refusal(status, &headers, &body, what).into());
+            return Err(token_error(status, &headers, &body, what).into());
         }
         let not_json = |error| SourceError::Wire { what, source: wire::WireError::NotJson(error) };
         Ok(serde_json::from_slice(&body).map_err(not_json)?)
     }
 
-    /// Waits until the code has been used, and gives the refresh token.
-    pub async fn finish(self, prompt: Prompt<'_>) -> Result<SecretString, LoginError> {
+    /// Polls until the user has entered the code, and returns the refresh token.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the code expires, or if the user or Entra rejects the sign-in.
+    pub async fn finish(
+        self,
+        request: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, LoginError> {
+        let lifetime = Duration::from_secs(self.expires_in).min(SIGN_IN_TIMEOUT * 2);
+        let deadline = tokio::time::Instant::now() + lifetime;
         let mut interval = Duration::from_secs(self.interval.unwrap_or(5).max(1));
-        let until =
-            tokio::time::Instant::now() + Duration::from_secs(self.expires_in).min(PATIENCE * 2);
-        let scope = prompt.scope();
+        let scope = request.scope();
         let form = [
             ("scope", scope.as_str()),
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
-            ("client_id", prompt.client_id),
+            ("client_id", request.client_id),
             ("device_code", self.device_code.as_str()),
         ];
-        while tokio::time::Instant::now() < until {
+
+        while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(interval).await;
-            match prompt.ask.redeem(&form).await {
+            // The errors of RFC 8628, section 3.5.
+            match request.context.request_token(&form).await {
                 Ok(token) => return token.refresh_token.ok_or(LoginError::NoRefreshToken),
-                Err(SourceError::Refused(error)) => match error.error.as_str() {
+                Err(SourceError::TokenRejected(error)) => match error.error.as_str() {
                     "authorization_pending" => {}
                     "slow_down" => interval += Duration::from_secs(5),
                     "expired_token" => return Err(LoginError::Expired),
-                    _ => return Err(LoginError::Refused(error)),
+                    _ => return Err(LoginError::Rejected(error)),
                 },
                 Err(error) if error.is_transient() => interval += Duration::from_secs(5),
                 Err(error) => return Err(error.into()),
@@ -294,9 +345,9 @@ impl DeviceLogin {
     }
 }
 
-/// 256 bits of chance, as 43 characters that may stand in a URL.
+/// 256 random bits as 43 characters that need no escaping in a URL.
 fn random_text() -> Result<String, LoginError> {
     let mut bytes = [0; 32];
-    rand::fill(&mut bytes).map_err(|_| LoginError::NoChance)?;
+    rand::fill(&mut bytes).map_err(|_| LoginError::Random)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -1,7 +1,8 @@
-//! A managed identity: the host vouches for itself, and there is no secret at all.
+//! A managed identity of the host, which needs no secret.
 //!
-//! Source of the protocols: Microsoft's documentation of managed identities for virtual machines
-//! (IMDS), App Service and Azure Arc.
+//! The protocols are those of Microsoft's documentation of managed identities for virtual machines
+//! (the Instance Metadata Service, IMDS), App Service and Azure Arc. The requests must never use a
+//! proxy. Start reading at [`ManagedIdentity::detect`].
 
 use std::path::{Path, PathBuf};
 
@@ -10,30 +11,47 @@ use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::{Ask, BoxFuture, Credential, CredentialError, answer, exchange, refusal};
+use super::{
+    BoxFuture, Credential, CredentialError, TokenRequestContext, send, send_token_request,
+    token_error,
+};
 use crate::{source::SourceError, wire::Token};
 
-/// Which of a host's identities; none is the one of the system.
+const IMDS: &str = "http://169.254.169.254";
+const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
+/// The agent of Azure Arc; its presence shows that the host is an Arc server.
+const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
+const ARC_KEY_DIRECTORY: &str = "/var/opt/azcmagent/tokens";
+/// The size limit of the key file, from the documentation of Azure Arc.
+const MAX_KEY_BYTES: u64 = 4_096;
+/// How error messages name the server.
+const WHAT: &str = "the managed identity endpoint";
+
+/// Which of the identities of a host is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Identity {
+pub enum ManagedIdentityId {
+    /// The system-assigned identity.
     System,
+    /// A user-assigned identity, by client ID.
     Client(String),
+    /// A user-assigned identity, by object ID.
     Object(String),
+    /// A user-assigned identity, by Azure resource ID.
     Resource(String),
 }
 
 #[derive(Debug)]
 pub struct ManagedIdentity {
-    pub identity: Identity,
-    pub host: Host,
-    /// Where Arc's agent leaves its challenges.
+    pub identity: ManagedIdentityId,
+    pub host: ManagedIdentityHost,
+    /// The directory in which the agent of Azure Arc stores the keys of its challenges.
     pub key_directory: PathBuf,
 }
 
-/// Who vouches.
+/// The kind of the host, and its token endpoint.
 #[derive(Debug)]
-pub enum Host {
-    /// A virtual machine's metadata service.
+pub enum ManagedIdentityHost {
+    /// The metadata service of a virtual machine; a URL without a path.
     Imds(Url),
     AppService {
         endpoint: Url,
@@ -42,51 +60,60 @@ pub enum Host {
     Arc(Url),
 }
 
-const IMDS: &str = "http://169.254.169.254";
-const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
-const HIMDS: &str = "/opt/azcmagent/bin/himds";
-const KEY_DIRECTORY: &str = "/var/opt/azcmagent/tokens";
-const MAX_KEY: u64 = 4_096;
-const WHAT: &str = "the managed identity endpoint";
-
 impl ManagedIdentity {
-    /// Finds out from the environment who vouches here.
+    /// Determines the kind of the host from its environment variables and the agent of Azure Arc.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CredentialError::Environment`] if a variable is not a valid URL.
     pub fn detect(
-        identity: Identity,
+        identity: ManagedIdentityId,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, CredentialError> {
         let url = |name: &str, text: &str| {
-            Url::parse(text).map_err(|_| CredentialError::Environment(format!("${name} is no URL")))
+            Url::parse(text).map_err(|_| {
+                CredentialError::Environment(format!(
+                    "environment variable `{name}` is not a valid URL"
+                ))
+            })
         };
+
         let host = match (variable("IDENTITY_ENDPOINT"), variable("IDENTITY_HEADER")) {
-            (Some(endpoint), Some(header)) => {
-                let header = SecretString::from(header);
-                Host::AppService { endpoint: url("IDENTITY_ENDPOINT", &endpoint)?, header }
-            }
+            (Some(endpoint), Some(header)) => ManagedIdentityHost::AppService {
+                endpoint: url("IDENTITY_ENDPOINT", &endpoint)?,
+                header: SecretString::from(header),
+            },
             (Some(endpoint), None) if variable("IMDS_ENDPOINT").is_some() => {
-                Host::Arc(url("IDENTITY_ENDPOINT", &endpoint)?)
+                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", &endpoint)?)
             }
-            _ if Path::new(HIMDS).exists() => Host::Arc(url("IDENTITY_ENDPOINT", ARC)?),
+            _ if Path::new(ARC_AGENT).exists() => {
+                ManagedIdentityHost::Arc(url("IDENTITY_ENDPOINT", ARC)?)
+            }
             _ => {
                 let name = "AZURE_POD_IDENTITY_AUTHORITY_HOST";
-                Host::Imds(url(name, variable(name).as_deref().unwrap_or(IMDS))?)
+                ManagedIdentityHost::Imds(url(name, variable(name).as_deref().unwrap_or(IMDS))?)
             }
         };
-        Ok(Self { identity, host, key_directory: PathBuf::from(KEY_DIRECTORY) })
+        Ok(Self { identity, host, key_directory: PathBuf::from(ARC_KEY_DIRECTORY) })
     }
 
-    async fn ask_imds(&self, ask: Ask<'_>, base: &Url) -> Result<Token, SourceError> {
+    async fn request_from_imds(
+        &self,
+        context: TokenRequestContext<'_>,
+        base: &Url,
+    ) -> Result<Token, SourceError> {
         let mut url = base.clone();
         url.set_path("/metadata/identity/oauth2/token");
-        self.query(&mut url, "2018-02-01", ask, "msi_res_id");
-        let request = || ask.clients.direct.get(url.clone()).header("Metadata", "true");
-        // Not there yet, or busy: for more than a minute while a machine starts.
+        self.append_query(&mut url, "2018-02-01", context, "msi_res_id");
+        let request = || context.clients.direct.get(url.clone()).header("Metadata", "true");
+
+        // The service may be absent or busy for more than a minute while a machine starts.
         let policy = ExponentialBuilder::default()
             .with_min_delay(std::time::Duration::from_millis(1_300))
             .with_factor(2.0)
             .with_max_times(6)
             .with_jitter();
-        (|| async { answer(request(), WHAT).await })
+        (|| async { send_token_request(request(), WHAT).await })
             .retry(policy)
             .when(|error| match error {
                 SourceError::Throttled { .. } => true,
@@ -96,69 +123,96 @@ impl ManagedIdentity {
             .await
     }
 
-    async fn ask_arc(&self, ask: Ask<'_>, endpoint: &Url) -> Result<Token, SourceError> {
+    /// Azure Arc answers the first request with a challenge that names a file. The content of
+    /// that file authorizes the second request.
+    async fn request_from_arc(
+        &self,
+        context: TokenRequestContext<'_>,
+        endpoint: &Url,
+    ) -> Result<Token, SourceError> {
         let mut url = endpoint.clone();
-        self.query(&mut url, "2020-06-01", ask, "msi_res_id");
-        let request = || ask.clients.direct.get(url.clone()).header("Metadata", "true");
-        let (status, headers, body) = exchange(request(), WHAT).await?;
+        self.append_query(&mut url, "2020-06-01", context, "msi_res_id");
+        let request = || context.clients.direct.get(url.clone()).header("Metadata", "true");
+
+        let (status, headers, body) = send(request(), WHAT).await?;
         if status != 401 {
-            return Err(refusal(status, &headers, &body, WHAT));
+            return Err(token_error(status, &headers, &body, WHAT));
         }
+
         let directory = &self.key_directory;
-        let key = tokio::task::block_in_place(|| read_challenge(&headers, directory))?;
-        answer(request().header("Authorization", format!("Basic {key}")), WHAT).await
+        let key = tokio::task::block_in_place(|| read_challenge_key(&headers, directory))?;
+        let request = request().header("Authorization", format!("Basic {key}"));
+        send_token_request(request, WHAT).await
     }
 
-    fn query(&self, url: &mut Url, version: &str, ask: Ask<'_>, resource_key: &str) {
+    fn append_query(
+        &self,
+        url: &mut Url,
+        version: &str,
+        context: TokenRequestContext<'_>,
+        resource_key: &str,
+    ) {
         let mut query = url.query_pairs_mut();
-        query.append_pair("api-version", version).append_pair("resource", ask.resource());
+        query.append_pair("api-version", version).append_pair("resource", context.resource());
         match &self.identity {
-            Identity::System => {}
-            Identity::Client(id) => drop(query.append_pair("client_id", id)),
-            Identity::Object(id) => drop(query.append_pair("object_id", id)),
-            Identity::Resource(id) => drop(query.append_pair(resource_key, id)),
+            ManagedIdentityId::System => {}
+            ManagedIdentityId::Client(id) => drop(query.append_pair("client_id", id)),
+            ManagedIdentityId::Object(id) => drop(query.append_pair("object_id", id)),
+            ManagedIdentityId::Resource(id) => drop(query.append_pair(resource_key, id)),
         }
     }
 }
 
 impl Credential for ManagedIdentity {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
             match &self.host {
-                Host::Imds(base) => self.ask_imds(ask, base).await,
-                Host::Arc(endpoint) => self.ask_arc(ask, endpoint).await,
-                Host::AppService { endpoint, header } => {
+                ManagedIdentityHost::Imds(base) => self.request_from_imds(context, base).await,
+                ManagedIdentityHost::Arc(endpoint) => {
+                    self.request_from_arc(context, endpoint).await
+                }
+                ManagedIdentityHost::AppService { endpoint, header } => {
                     let mut url = endpoint.clone();
-                    self.query(&mut url, "2019-08-01", ask, "mi_res_id");
+                    self.append_query(&mut url, "2019-08-01", context, "mi_res_id");
                     let header = header.expose_secret();
-                    let request = ask.clients.direct.get(url).header("X-IDENTITY-HEADER", header);
-                    answer(request, WHAT).await
+                    let request =
+                        context.clients.direct.get(url).header("X-IDENTITY-HEADER", header);
+                    send_token_request(request, WHAT).await
                 }
             }
         })
     }
 }
 
-/// Reads the file that Arc's agent names, having looked at the name first: whoever answers there
-/// must not be able to have any file of this host read.
-fn read_challenge(headers: &HeaderMap, directory: &Path) -> Result<String, CredentialError> {
-    let refused = |why: &str| CredentialError::KeyFile(why.to_owned());
+/// Reads the key file that the challenge of Azure Arc names.
+///
+/// The path is checked first: a process that pretends to be the agent must not be able to read
+/// any file of this host by naming it.
+fn read_challenge_key(headers: &HeaderMap, directory: &Path) -> Result<String, CredentialError> {
+    let rejected = |reason: &str| CredentialError::KeyFile(reason.to_owned());
+
     let challenge = headers.get("WWW-Authenticate").and_then(|value| value.to_str().ok());
     let realm = challenge.and_then(|text| text.strip_prefix("Basic realm="));
-    let path = PathBuf::from(realm.ok_or_else(|| refused("none is named"))?.trim_matches('"'));
+    let realm = realm.ok_or_else(|| rejected("the challenge does not name a file"))?;
+    let path = PathBuf::from(realm.trim_matches('"'));
     if path.parent() != Some(directory) || path.extension().is_none_or(|end| end != "key") {
-        return Err(refused("it is not where the agent keeps its keys"));
+        return Err(rejected("it is not a `.key` file in the key directory of the agent"));
     }
+
     let metadata = std::fs::symlink_metadata(&path)
         .map_err(|error| CredentialError::Read(path.display().to_string(), error))?;
-    if !metadata.is_file() || metadata.len() > MAX_KEY {
-        return Err(refused("it is no file of a key's size"));
+    if !metadata.is_file() || metadata.len() > MAX_KEY_BYTES {
+        return Err(rejected("it is not a regular file of at most 4096 bytes"));
     }
+
     let key = std::fs::read_to_string(&path)
         .map_err(|error| CredentialError::Read(path.display().to_string(), error))?;
     let key = key.trim().to_owned();
     if key.is_empty() || key.chars().any(|c| c.is_control() || !c.is_ascii()) {
-        return Err(refused("it holds no key"));
+        return Err(rejected("it does not contain a key"));
     }
     Ok(key)
 }
@@ -168,29 +222,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_is_told_from_its_environment() {
+    fn detects_the_host_from_its_environment() {
         let detect = |variables: &[(&str, &str)]| {
             let variable = |name: &str| {
                 let found = variables.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            match ManagedIdentity::detect(Identity::System, variable).unwrap().host {
-                Host::Imds(url) => format!("imds {url}"),
-                Host::AppService { endpoint, .. } => format!("app service {endpoint}"),
-                Host::Arc(url) => format!("arc {url}"),
+            let detected = ManagedIdentity::detect(ManagedIdentityId::System, variable);
+            match detected.unwrap().host {
+                ManagedIdentityHost::Imds(url) => format!("imds {url}"),
+                ManagedIdentityHost::AppService { endpoint, .. } => {
+                    format!("app service {endpoint}")
+                }
+                ManagedIdentityHost::Arc(url) => format!("arc {url}"),
             }
         };
+
         assert_eq!(detect(&[]), "imds http://169.254.169.254/");
-        let moved = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1");
-        assert_eq!(detect(&[moved]), "imds http://127.0.0.1:1/");
+        let pod = ("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1");
+        assert_eq!(detect(&[pod]), "imds http://127.0.0.1:1/");
+
         let endpoint = ("IDENTITY_ENDPOINT", "http://127.0.0.1:2/msi");
         let header = ("IDENTITY_HEADER", "h");
-        assert_eq!(detect(&[endpoint, header, moved]), "app service http://127.0.0.1:2/msi");
+        assert_eq!(detect(&[endpoint, header, pod]), "app service http://127.0.0.1:2/msi");
         assert_eq!(detect(&[endpoint, ("IMDS_ENDPOINT", "y")]), "arc http://127.0.0.1:2/msi");
     }
 
     #[test]
-    fn no_other_file_than_the_agents_is_read() {
+    fn reads_only_key_files_of_the_agent() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         std::fs::write(at("good.key"), "a2V5\n").unwrap();
@@ -200,12 +259,14 @@ mod tests {
         std::fs::create_dir(at("sub")).unwrap();
         std::fs::write(at("sub/deep.key"), "x").unwrap();
         std::os::unix::fs::symlink(at("other.txt"), at("link.key")).unwrap();
+
         let read = |realm: String| {
             let mut headers = HeaderMap::new();
             headers.insert("WWW-Authenticate", realm.parse().unwrap());
-            read_challenge(&headers, directory.path())
+            read_challenge_key(&headers, directory.path())
         };
         let basic = |path: &Path| format!("Basic realm={}", path.display());
+
         assert_eq!(read(basic(&at("good.key"))).unwrap(), "a2V5");
         for bad in ["other.txt", "large.key", "empty.key", "sub/deep.key", "link.key", "none.key"] {
             assert!(read(basic(&at(bad))).is_err(), "{bad}");

@@ -1,5 +1,8 @@
-//! Ways to a token, one file each. A credential knows how to ask; keeping the token and renewing
-//! it in time is [`cache`]'s.
+//! The ways to get a token, one file each.
+//!
+//! A [`Credential`] requests a token; [`cache`] stores the token and renews it in time. A secret
+//! must never appear in an error or a log line. Start reading at [`TokenRequestContext`], which
+//! sends the requests that most credentials share.
 
 mod aadsts;
 pub(super) mod cache;
@@ -9,23 +12,23 @@ mod environment;
 mod key_pair;
 mod login;
 mod managed_identity;
-mod sealed;
+mod refresh_token_store;
 mod user;
 mod workload_identity;
 
 use std::{borrow::Cow, fmt, future::Future, pin::Pin};
 
-pub(super) use aadsts::is_passing;
-pub use aadsts::remedy;
+pub(super) use aadsts::{aadsts_hint, is_transient_code};
 pub use certificate::Certificate;
 pub use client_secret::ClientSecret;
 pub use environment::from_environment;
 use jiff::Timestamp;
-pub use login::{DeviceLogin, LoginError, LoopbackLogin, Prompt};
-pub use managed_identity::{Host, Identity, ManagedIdentity};
+pub use key_pair::KeyPairError;
+pub use login::{AuthorizationRequest, DeviceLogin, LoginError, LoopbackLogin};
+pub use managed_identity::{ManagedIdentity, ManagedIdentityHost, ManagedIdentityId};
+pub use refresh_token_store::{RefreshTokenError, RefreshTokenStore};
 use reqwest::header::HeaderMap;
-pub use sealed::{Sealed, SealedError};
-pub use user::User;
+pub use user::UserCredential;
 pub use workload_identity::WorkloadIdentity;
 
 use super::{Clients, Cloud, SourceError};
@@ -36,71 +39,79 @@ use crate::{
     wire::{self, Token},
 };
 
+/// How error messages name the server.
+const WHAT: &str = "the token endpoint";
+const MAX_BODY_BYTES: usize = 1 << 20;
+
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A way to tokens, for any number of tenants.
+/// A way to get tokens, for any number of tenants.
 pub trait Credential: Send + Sync + fmt::Debug {
-    /// Asks for a token. Never called twice at once for one tenant.
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>>;
+    /// Requests a token. There is never more than one call at a time for one tenant.
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>>;
 
-    /// What can be found out without asking anybody: files that are there, keys that fit.
+    /// Checks what can be checked without a request: files exist, keys match.
     fn check(&self) -> Result<(), CredentialError> {
         Ok(())
     }
 
-    /// When it stops working, where that is known.
+    /// When the credential expires, if that is known.
     fn expires(&self) -> Option<Timestamp> {
         None
     }
 
-    /// The application that signs in, where it is known.
+    /// The ID of the app that signs in, if it is known.
     fn client_id(&self) -> Option<&str> {
         None
     }
 
-    /// Somebody who has to sign in, if it is that kind of credential.
-    fn user(&self) -> Option<&User> {
+    /// The user who has to sign in, if this is the credential of a user.
+    fn user(&self) -> Option<&UserCredential> {
         None
     }
 }
 
-/// What is asked for, and where.
+/// What a token is requested for, and where.
 #[derive(Clone, Copy)]
-pub struct Ask<'a> {
+pub struct TokenRequestContext<'a> {
     pub clients: &'a Clients,
     pub cloud: &'a Cloud,
-    /// GUID or domain, as the token endpoint takes either.
+    /// GUID or domain; the token endpoint accepts both.
     pub tenant: &'a str,
-    /// What the API demanded of the next token, passed on as it came.
+    /// The claims that the API demanded of the next token, unchanged.
     pub claims: Option<&'a str>,
 }
 
-/// Why a credential could not even be presented.
+/// Why a credential cannot be used, before any request.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     #[error("cannot read the secret")]
     Secret(#[from] SecretError),
     #[error("cannot read `{0}`")]
     Read(String, #[source] std::io::Error),
-    #[error("the certificate in `{0}`: {1}")]
-    Certificate(String, String),
-    #[error("the certificate in `{0}` has expired on {1}")]
+    #[error("cannot use the certificate in `{0}`")]
+    Certificate(String, #[source] KeyPairError),
+    #[error("the certificate in `{0}` expired on {1}")]
     Expired(String, Timestamp),
-    #[error("the token file `{0}` holds no token")]
+    #[error("the token file `{0}` does not contain a JWT")]
     TokenFile(String),
     #[error("{0}")]
     Environment(String),
-    #[error("the managed identity's key file is refused: {0}")]
+    #[error("cannot use the key file of the managed identity: {0}")]
     KeyFile(String),
     #[error(transparent)]
-    Sealed(#[from] SealedError),
-    #[error("no user has signed in as `{0}` yet")]
+    RefreshToken(#[from] RefreshTokenError),
+    #[error("no user is signed in for the credential `{0}`")]
     NotSignedIn(String),
 }
 
 impl CredentialError {
-    /// It is so now, and may be otherwise in an hour: no fault of the configuration.
-    pub fn is_passing(&self) -> bool {
+    /// Whether the cause is the current state of the host and may change while the daemon is
+    /// running, so that the configuration is not rejected for it.
+    pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Expired(..) | Self::TokenFile(_) | Self::Read(..))
     }
 }
@@ -108,7 +119,11 @@ impl CredentialError {
 impl Hint for CredentialError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Sealed(error) => error.hint(),
+            Self::Certificate(_, error) => error.hint(),
+            Self::Expired(..) => {
+                Some("create a new certificate and upload it to the app registration".into())
+            }
+            Self::RefreshToken(error) => error.hint(),
             Self::NotSignedIn(name) => {
                 Some(format!("run `secure-score-forwarder login --credential {name}`").into())
             }
@@ -117,15 +132,12 @@ impl Hint for CredentialError {
     }
 }
 
-const WHAT: &str = "the token endpoint";
-const MAX_ANSWER: usize = 1 << 20;
-
-impl Ask<'_> {
+impl TokenRequestContext<'_> {
     fn scope(&self) -> String {
         format!("{}/.default", self.resource())
     }
 
-    /// The address of Graph, without a slash at its end.
+    /// The URL of Graph, without a trailing slash.
     fn resource(&self) -> &str {
         self.cloud.graph_url.as_str().trim_end_matches('/')
     }
@@ -137,8 +149,9 @@ impl Ask<'_> {
         url
     }
 
-    /// Posts a form to the token endpoint; scope and claims are added.
-    async fn redeem(&self, form: &[(&str, &str)]) -> Result<Token, SourceError> {
+    /// Posts a form to the token endpoint, with the default scope unless the form has one, and
+    /// with the demanded claims.
+    async fn request_token(&self, form: &[(&str, &str)]) -> Result<Token, SourceError> {
         let scope = self.scope();
         let mut form = form.to_vec();
         if !form.iter().any(|(key, _)| *key == "scope") {
@@ -147,13 +160,18 @@ impl Ask<'_> {
         if let Some(claims) = self.claims {
             form.push(("claims", claims));
         }
+
         let request = self.clients.pooled.post(self.token_url()).form(&form);
-        answer(request, WHAT).await
+        send_token_request(request, WHAT).await
     }
 
-    /// As the application, with an assertion signed by its own key or by another issuer.
-    async fn redeem_assertion(&self, client_id: &str, jwt: &str) -> Result<Token, SourceError> {
-        self.redeem(&[
+    /// Requests a token for an app that presents a signed JWT (RFC 7523).
+    async fn request_token_with_assertion(
+        &self,
+        client_id: &str,
+        jwt: &str,
+    ) -> Result<Token, SourceError> {
+        self.request_token(&[
             ("grant_type", "client_credentials"),
             ("client_id", client_id),
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
@@ -163,37 +181,40 @@ impl Ask<'_> {
     }
 }
 
-/// Sends a request for a token and reads what comes back.
-async fn answer(
+/// Sends a token request and parses the token in its response.
+async fn send_token_request(
     request: reqwest::RequestBuilder,
     what: &'static str,
 ) -> Result<Token, SourceError> {
-    let (status, headers, body) = exchange(request, what).await?;
+    let (status, headers, body) = send(request, what).await?;
     match status {
         200 => wire::token(&body, crate::clock::now())
             .map_err(|source| SourceError::Wire { what, source }),
-        _ => Err(refusal(status, &headers, &body, what)),
+        _ => Err(token_error(status, &headers, &body, what)),
     }
 }
 
-async fn exchange(
+/// Sends a request and reads status, headers and body of its response.
+async fn send(
     request: reqwest::RequestBuilder,
     what: &'static str,
 ) -> Result<(u16, HeaderMap, Vec<u8>), SourceError> {
     let sent = request.send().await;
     let response =
         sent.map_err(|error| SourceError::Transport { what, source: error.without_url() })?;
+
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = net::read_body(response, MAX_ANSWER).await;
+    let body = net::read_body(response, MAX_BODY_BYTES).await;
     Ok((status, headers, body.map_err(|source| SourceError::Body { what, source })?))
 }
 
-fn refusal(status: u16, headers: &HeaderMap, body: &[u8], what: &'static str) -> SourceError {
+/// The error of an unsuccessful response to a token request.
+fn token_error(status: u16, headers: &HeaderMap, body: &[u8], what: &'static str) -> SourceError {
     if matches!(status, 429 | 503 | 504) {
         return SourceError::Throttled { what, status, after: net::retry_after(headers) };
     }
     match wire::EntraError::read(body) {
-        Some(error) => SourceError::Refused(error),
+        Some(error) => SourceError::TokenRejected(error),
         None => SourceError::Status { what, status },
     }
 }

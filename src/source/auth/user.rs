@@ -1,91 +1,112 @@
-//! A person who has signed in: the refresh token, redeemed at every tenant where that person may
-//! look, and replaced at each use.
+//! A signed-in user: a refresh token that is redeemed at every tenant that the user may read, and
+//! replaced at each use.
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, task::block_in_place};
 
-use super::{Ask, BoxFuture, Credential, CredentialError, Sealed, SealedError};
+use super::{
+    BoxFuture, Credential, CredentialError, RefreshTokenError, RefreshTokenStore,
+    TokenRequestContext,
+};
 use crate::{error::chain, source::SourceError, wire::Token};
 
+/// The refresh token grant (RFC 6749, section 6).
 #[derive(Debug)]
-pub struct User {
-    /// As the configuration names the credential.
+pub struct UserCredential {
+    /// The name of the credential in the configuration.
     pub name: String,
     pub client_id: String,
-    /// Where that person signs in: a GUID, a domain or `organizations`.
+    /// Where the user signs in: a GUID, a domain or `organizations`.
     pub home: String,
-    store: Sealed,
-    /// Held across the request: each use replaces the token.
-    held: Mutex<Held>,
+    store: RefreshTokenStore,
+    /// Locked during a token request, because each use replaces the refresh token.
+    current: Mutex<CurrentToken>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct CurrentToken {
+    /// `None` until the token is read from the store.
     token: Option<SecretString>,
+    /// Whether the token may be stored without encryption.
     plaintext: bool,
 }
 
-impl User {
-    pub fn new(name: String, client_id: String, home: String, store: Sealed) -> Self {
-        Self { name, client_id, home, store, held: Mutex::default() }
+impl UserCredential {
+    pub fn new(name: String, client_id: String, home: String, store: RefreshTokenStore) -> Self {
+        Self { name, client_id, home, store, current: Mutex::default() }
     }
 
-    /// Whether a token can be sealed.
+    /// Whether `token_key` is configured, so that the refresh token can be encrypted.
     pub fn has_key(&self) -> bool {
         self.store.key().is_some()
     }
 
-    /// Takes the token of somebody who has just signed in.
-    pub async fn accept(&self, token: SecretString, plaintext: bool) -> Result<(), SealedError> {
-        let mut held = self.held.lock().await;
+    /// Stores the refresh token of a user who has just signed in. `plaintext` allows storing it
+    /// without encryption if no `token_key` is configured.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the token cannot be encrypted or written.
+    pub async fn accept(
+        &self,
+        token: SecretString,
+        plaintext: bool,
+    ) -> Result<(), RefreshTokenError> {
+        let mut current = self.current.lock().await;
         block_in_place(|| self.store.write(&token, plaintext))?;
-        *held = Held { token: Some(token), plaintext };
+        *current = CurrentToken { token: Some(token), plaintext };
         Ok(())
     }
 
-    async fn redeem(&self, ask: Ask<'_>) -> Result<Token, SourceError> {
-        let mut held = self.held.lock().await;
-        if held.token.is_none() {
-            held.token = block_in_place(|| self.store.read()).map_err(CredentialError::from)?;
-            held.plaintext = !self.has_key();
+    async fn redeem(&self, context: TokenRequestContext<'_>) -> Result<Token, SourceError> {
+        let mut current = self.current.lock().await;
+        if current.token.is_none() {
+            current.token = block_in_place(|| self.store.read()).map_err(CredentialError::from)?;
+            current.plaintext = !self.has_key();
         }
-        let Some(refresh) = held.token.clone() else {
+        let Some(refresh) = current.token.clone() else {
             return Err(CredentialError::NotSignedIn(self.name.clone()).into());
         };
-        let scope = format!("{} offline_access", ask.scope());
-        let mut token = ask
-            .redeem(&[
+
+        let scope = format!("{} offline_access", context.scope());
+        let mut token = context
+            .request_token(&[
                 ("grant_type", "refresh_token"),
                 ("client_id", &self.client_id),
                 ("refresh_token", refresh.expose_secret()),
                 ("scope", &scope),
             ])
             .await?;
+
+        // A failure to store the new refresh token does not fail the poll: the process uses it
+        // from memory, and Entra accepts the old one for a while after a restart.
         if let Some(next) = token.refresh_token.take() {
-            // The old one works for a while yet; the new one must not be lost.
-            if let Err(error) = block_in_place(|| self.store.write(&next, held.plaintext)) {
+            if let Err(error) = block_in_place(|| self.store.write(&next, current.plaintext)) {
                 tracing::error!(
                     credential = self.name,
                     error = chain(&error),
-                    "the refresh token could not be replaced on the disk"
+                    "cannot store the new refresh token"
                 );
             }
-            held.token = Some(next);
+            current.token = Some(next);
         }
         Ok(token)
     }
 }
 
-impl Credential for User {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
-        Box::pin(self.redeem(ask))
+impl Credential for UserCredential {
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
+        Box::pin(self.redeem(context))
     }
 
     fn client_id(&self) -> Option<&str> {
         Some(&self.client_id)
     }
 
-    fn user(&self) -> Option<&User> {
+    fn user(&self) -> Option<&UserCredential> {
         Some(self)
     }
 }

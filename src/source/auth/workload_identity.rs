@@ -1,23 +1,27 @@
-//! Workload identity federation: the assertion comes from another issuer, in a file that it
-//! keeps fresh.
+//! Workload identity federation: another issuer signs the assertion and renews it in a file.
 
 use std::path::{Path, PathBuf};
 
-use super::{Ask, BoxFuture, Credential, CredentialError};
+use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
 use crate::{source::SourceError, wire::Token};
 
+/// The client credentials grant with a JWT of another issuer as the assertion (RFC 7523).
 #[derive(Debug)]
 pub struct WorkloadIdentity {
     pub client_id: String,
+    /// The file in which the issuer stores the JWT.
     pub token_file: PathBuf,
 }
 
 impl Credential for WorkloadIdentity {
-    fn token<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Token, SourceError>> {
+    fn token<'a>(
+        &'a self,
+        context: TokenRequestContext<'a>,
+    ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
-            // Read at each request: it is replaced long before it expires.
+            // The file is read for each request, because the issuer replaces the JWT in it.
             let assertion = tokio::task::block_in_place(|| read(&self.token_file))?;
-            ask.redeem_assertion(&self.client_id, &assertion).await
+            context.request_token_with_assertion(&self.client_id, &assertion).await
         })
     }
 
@@ -32,9 +36,12 @@ impl Credential for WorkloadIdentity {
 
 fn read(file: &Path) -> Result<String, CredentialError> {
     let name = || file.display().to_string();
+
     let text =
         std::fs::read_to_string(file).map_err(|error| CredentialError::Read(name(), error))?;
     let token = text.trim();
+
+    // A JWT has three parts (RFC 7519, section 3). Entra verifies the rest.
     if token.split('.').count() != 3 || token.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(CredentialError::TokenFile(name()));
     }

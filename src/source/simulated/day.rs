@@ -1,30 +1,34 @@
-//! One day of the simulated tenant.
+//! The snapshots of the simulated tenant.
 
 use serde_json::{Map, Value, json};
 
 use super::{Control, hash};
 use crate::model::Day;
 
-/// How far the tenant has got with a control on a day.
+/// The degree to which a control is implemented on a day.
 struct Level {
-    /// Satisfying, and in scope.
+    /// The number of objects that meet the control.
     count: u64,
+    /// The number of objects in scope.
     total: u64,
     score: f64,
     percentage: f64,
 }
 
-/// The `secureScore` of a day; `rich` for the newest, which alone has its texts.
+/// The `secureScore` of a day. Only the newest day of the API is `rich`: it has texts and counts.
 pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, rich: bool) -> Value {
-    let present: Vec<&Control> = controls.iter().filter(|c| c.scored && c.present(day)).collect();
+    let present: Vec<&Control> =
+        controls.iter().filter(|c| c.scored && c.is_present(day)).collect();
     let mut scores: Vec<Value> = Vec::with_capacity(present.len());
     let (mut current, mut max) = (0.0, 0.0);
+
     for control in present {
         let level = level(tenant, control, day);
         current += level.score;
         max += control.max_score();
         scores.push(score(control, &level, day, rich));
     }
+
     json!({
         "activeUserCount": 180 + hash(&[tenant, &day.to_string(), "users"]) % 20,
         "averageComparativeScores": averages(day),
@@ -43,16 +47,20 @@ pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, rich: bool)
 fn score(control: &Control, level: &Level, day: Day, rich: bool) -> Value {
     let Level { count, total, .. } = *level;
     let mut score = Map::new();
+
     score.insert("controlCategory".into(), control.category().into());
     score.insert("controlName".into(), control.id.into());
     let description = rich.then(|| description(control));
     score.insert("description".into(), description.into());
-    // The sentence of an older copy is a template with holes.
-    let (shown, of) = if rich { (total - count, total) } else { (0, 0) };
-    let status = format!("You have {shown} of {of} objects that don’t meet this recommendation.");
+
+    // Older days have the template of the sentence without its numbers.
+    let (unmet, scope) = if rich { (total - count, total) } else { (0, 0) };
+    let status =
+        format!("You have {unmet} of {scope} objects that don’t meet this recommendation.");
     score.insert("implementationStatus".into(), status.into());
     score.insert("score".into(), json!(level.score));
     score.insert("scoreInPercentage".into(), json!(level.percentage));
+
     if rich {
         score.insert("lastSynced".into(), format!("{}T13:04:06Z", day.plus(-2)).into());
         if control.service == "MDATP" {
@@ -65,15 +73,21 @@ fn score(control: &Control, level: &Level, day: Day, rich: bool) -> Value {
             score.insert("total".into(), total.to_string().into());
         }
     }
+
     Value::Object(score)
 }
 
-/// Mostly steady; about one control in six moves in any 45 days, up or down.
+/// The level is mostly constant; in any 45 days, about one control in six changes.
 fn level(tenant: &str, control: &Control, day: Day) -> Level {
     let offset = i32::try_from(hash(&[tenant, control.id, "offset"]) % 45).unwrap_or(0);
-    let span = ((day.number() + offset) / 45).to_string();
-    let moved = hash(&[tenant, control.id, &span, "moved"]).is_multiple_of(6);
-    let seed = if moved { hash(&[tenant, control.id, &span]) } else { hash(&[tenant, control.id]) };
+    let period = ((day.number() + offset) / 45).to_string();
+    let has_changed = hash(&[tenant, control.id, &period, "moved"]).is_multiple_of(6);
+    let seed = if has_changed {
+        hash(&[tenant, control.id, &period])
+    } else {
+        hash(&[tenant, control.id])
+    };
+
     let total = if hash(&[control.id, "switch"]).is_multiple_of(4) {
         1
     } else {
@@ -84,6 +98,7 @@ fn level(tenant: &str, control: &Control, day: Day) -> Level {
         2 => 0,
         _ => seed / 7 % (total + 1),
     };
+
     #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
     let share = count as f64 / total as f64;
     Level {
@@ -112,6 +127,7 @@ fn description(control: &Control) -> String {
         "Where the setting is left as it came, an intruder who has one foothold can move on to other machines without being noticed for weeks.",
         "The measure costs its users little, and takes away one of the ways in which data has left organizations of this size in recent years.",
     ];
+
     format!(
         "This control looks at {} in {}. {} It is met when every object in its scope has the recommended setting &amp; keeps it.",
         control.id,

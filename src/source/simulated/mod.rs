@@ -1,9 +1,10 @@
-//! A tenant that never was: token endpoint and both collections over loopback HTTP, as faithful
-//! to the wire as the facts go. For `demo`, for tests and for benchmarks.
+//! A simulated tenant for `demo`, tests and benchmarks: a token endpoint and both collections over
+//! loopback HTTP.
 //!
-//! Faithful in what has bitten others: `$top` is a page size, nextLink is opaque, counts and
-//! switches are text, every day but the newest has lost its texts, some controls have no profile
-//! and most profiles no score, and the score lives.
+//! The simulation reproduces the properties of the API that clients often get wrong: `$top` is a
+//! page size, nextLink is opaque, counts and switches are text, only the newest day has texts, some
+//! controls have no profile and most profiles have no score, and scores change over time. All data
+//! is derived from hashes, so it is the same on every host. Start reading at [`start`].
 
 mod day;
 mod profiles;
@@ -17,33 +18,36 @@ use crate::{
     wire,
 };
 
-/// The `secureScore` of a day as JSON text; `rich` as the newest day is, with its texts.
+/// The `secureScore` of a day as JSON text. A `rich` one has texts and counts, as the newest day
+/// of the API has.
 pub fn snapshot_json(tenant: &str, day: Day, rich: bool) -> String {
     day::snapshot(tenant, &controls(), day, rich).to_string()
 }
 
-/// The catalog, one `secureScoreControlProfile` as JSON text each.
+/// The catalog: each `secureScoreControlProfile` as JSON text.
 pub fn profiles_json(tenant: &str) -> Vec<String> {
     profiles::profiles(tenant, &controls()).iter().map(ToString::to_string).collect()
 }
 
-/// A control that the simulated tenant may have.
+/// A control of the simulated tenant.
 #[derive(Clone, Copy, Debug)]
 struct Control {
     id: &'static str,
     service: &'static str,
     tier: &'static str,
-    /// Scored in the snapshots, not only listed in the catalog.
+    /// Whether the control has a score in the snapshots and is not only listed in the catalog.
     scored: bool,
-    /// Present only in every other span of 60 days, so that any 90 days see controls come and go.
-    comes_and_goes: bool,
+    /// Whether the control is present only in every other period of 60 days, so that controls are
+    /// added and removed within any 90 days.
+    intermittent: bool,
 }
 
-/// Ids of real controls.
+/// IDs, services and tiers of real controls.
 const CONTROLS: &str = include_str!("controls.txt");
-/// Different controls scored, of those in the list.
+/// The number of controls with a score.
 const SCORED: usize = 232;
-const COMING_AND_GOING: usize = 4;
+/// The number of controls with a score that are not always present.
+const INTERMITTENT: usize = 4;
 
 fn controls() -> Vec<Control> {
     let lines = CONTROLS.lines().filter(|line| !line.starts_with('#'));
@@ -51,27 +55,29 @@ fn controls() -> Vec<Control> {
         .filter_map(|line| {
             let mut fields = line.split('|');
             let (id, service, tier) = (fields.next()?, fields.next()?, fields.next()?);
-            Some(Control { id, service, tier, scored: false, comes_and_goes: false })
+            Some(Control { id, service, tier, scored: false, intermittent: false })
         })
         .collect();
-    // Those that every tenant has come first, then whatever chance brings.
+
+    // Controls of Entra ID come first, so that they have a score as in every tenant; the order of
+    // the others is pseudorandom.
     controls.sort_by_key(|c| (c.service != "AzureAD", hash(&[c.id])));
     for (index, control) in controls.iter_mut().enumerate() {
         control.scored = index < SCORED;
-        control.comes_and_goes = (SCORED - COMING_AND_GOING..SCORED).contains(&index);
+        control.intermittent = (SCORED - INTERMITTENT..SCORED).contains(&index);
     }
     controls
 }
 
 impl Control {
-    fn present(&self, day: Day) -> bool {
-        let span = (i64::from(day.number())
+    fn is_present(&self, day: Day) -> bool {
+        let period = (i64::from(day.number())
             + i64::try_from(hash(&[self.id, "span"]) % 60).unwrap_or(0))
             / 60;
-        !self.comes_and_goes || (span + i64::from(hash(&[self.id]) & 1 == 0)) % 2 == 0
+        !self.intermittent || (period + i64::from(hash(&[self.id]) & 1 == 0)) % 2 == 0
     }
 
-    /// Points attainable.
+    /// The highest possible score.
     fn max_score(&self) -> f64 {
         match self.id {
             "AdminMFAV2" => 10.0,
@@ -94,7 +100,7 @@ impl Control {
     }
 }
 
-/// A tenant's profiles, read.
+/// The catalog of the simulated tenant, parsed.
 pub fn catalog(tenant: &str) -> Catalog {
     let slot = |(key, json): (u64, String)| {
         let parts = wire::split_profile(&json).ok()?;
@@ -104,13 +110,14 @@ pub fn catalog(tenant: &str) -> Catalog {
     Catalog::new((0..).zip(profiles_json(tenant)).filter_map(slot).collect())
 }
 
-/// The same for the same words, on every host and for ever: what stands in for chance.
+/// A hash (FNV-1a with a final mix) that replaces random numbers. It is the same for the same words
+/// on every host and in every version.
 fn hash(words: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in words.join("\u{1f}").bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
-    // FNV's low bits are poor; mix them.
+    // The low bits of FNV are not well distributed.
     hash ^= hash >> 32;
     hash = hash.wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
@@ -131,21 +138,24 @@ mod tests {
     }
 
     #[test]
-    fn the_score_lives_in_any_ninety_days() {
+    fn scores_change_within_any_ninety_days() {
         for today in ["2026-11-22", "2027-03-01", "2030-12-31"] {
             let today = Day::parse(today).unwrap();
             let (mut up, mut down, mut added, mut removed) = (0, 0, 0, 0);
+
             for back in 0..89 {
                 let (now, before) = (scores(today.plus(-back)), scores(today.plus(-back - 1)));
                 assert!((225..=240).contains(&now.len()));
                 added += now.keys().filter(|name| !before.contains_key(*name)).count();
                 removed += before.keys().filter(|name| !now.contains_key(*name)).count();
+
                 let both = now.iter().filter_map(|(name, score)| Some((score, before.get(name)?)));
                 for (now, before) in both {
                     up += u32::from(now > before);
                     down += u32::from(now < before);
                 }
             }
+
             assert!(
                 up > 5 && down > 5 && added > 0 && removed > 0,
                 "{up} {down} {added} {removed}"
@@ -154,18 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn the_catalog_and_the_scores_do_not_quite_match() {
+    fn catalog_and_scores_differ() {
         let listed: BTreeSet<String> = profiles_json(TENANT)
             .iter()
             .map(|json| wire::split_profile(json).unwrap().id)
             .collect();
         assert!((430..=460).contains(&listed.len()), "{}", listed.len());
+
         let scored = scores(Day::parse("2026-11-22").unwrap());
         assert!(scored.keys().any(|name| !listed.contains(name)), "scored without a profile");
     }
 
     #[test]
-    fn older_days_have_lost_their_texts() {
+    fn only_the_newest_day_has_texts() {
         let day = Day::parse("2026-11-22").unwrap();
         let (rich, poor) = (snapshot_json(TENANT, day, true), snapshot_json(TENANT, day, false));
         assert!(

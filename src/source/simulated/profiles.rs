@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::{Control, hash};
 
-/// A control whose profile is missing, as happens.
+/// One in this number of controls has no profile, as in real tenants.
 const WITHOUT_PROFILE: u64 = 97;
 
+/// The catalog: one `secureScoreControlProfile` per control that has a profile.
 pub(super) fn profiles(tenant: &str, controls: &[Control]) -> Vec<Value> {
     controls
         .iter()
@@ -17,8 +18,8 @@ pub(super) fn profiles(tenant: &str, controls: &[Control]) -> Vec<Value> {
 
 fn profile(tenant: &str, control: &Control) -> Value {
     let pick = |what: &str, from: &[&'static str]| {
-        let chance = usize::try_from(hash(&[control.id, what]) >> 32).unwrap_or(0);
-        from[chance % from.len()]
+        let index = usize::try_from(hash(&[control.id, what]) >> 32).unwrap_or(0);
+        from[index % from.len()]
     };
     json!({
         "actionType": pick("action", &["Config", "Config", "Review", "Behavior"]),
@@ -60,7 +61,7 @@ fn decision(tenant: &str, control: &Control) -> Value {
     }
 }
 
-/// A title in words, from the id.
+/// The title of a control: a known one, or the words of the ID.
 fn title(control: &Control) -> String {
     let known = match control.id {
         "AdminMFAV2" => "Require MFA for administrative roles",
@@ -72,11 +73,12 @@ fn title(control: &Control) -> String {
     if !known.is_empty() {
         return known.to_owned();
     }
+
     let mut words = String::new();
     for c in control.id.chars() {
-        let boundary =
+        let is_boundary =
             c.is_uppercase() && !words.ends_with(|last: char| last.is_uppercase() || last == ' ');
-        if boundary && !words.is_empty() {
+        if is_boundary && !words.is_empty() {
             words.push(' ');
         }
         words.push(if matches!(c, '_' | '.') { ' ' } else { c });

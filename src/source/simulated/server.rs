@@ -1,4 +1,4 @@
-//! The HTTP side of the simulated tenant. Listens on loopback only.
+//! The HTTP server of the simulated tenant. It listens on a loopback address only.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use super::{Control, controls, day::snapshot, profiles::profiles, simulated_load::SimulatedLoad};
 use crate::model::Day;
 
-/// What the simulation answers to.
+/// The tenants and credentials of a simulation.
 #[derive(Clone, Debug)]
 pub struct Simulation {
     pub tenants: Vec<String>,
@@ -29,18 +29,18 @@ pub struct Simulation {
     pub domain: String,
     pub client_id: String,
     pub client_secret: String,
-    /// The newest day; `None` is the UTC date at each request.
+    /// The newest day; `None` means the UTC date at each request.
     pub today: Option<Day>,
-    /// How long each answer of Graph takes.
+    /// The delay of each response of Graph.
     pub latency: Duration,
 }
 
-/// Days that Microsoft keeps.
-const RETENTION: i32 = 90;
-const PROFILES_A_PAGE: usize = 200;
+/// The number of days that Microsoft lists.
+const RETENTION_DAYS: usize = 90;
+const PROFILES_PER_PAGE: usize = 200;
 
 impl Simulation {
-    /// One tenant, with a secret that changes from start to start.
+    /// One tenant, with a random client secret.
     pub fn contoso() -> Self {
         Self {
             tenants: vec!["3f5c1d2e-0000-4000-8000-00000000c0de".to_owned()],
@@ -52,10 +52,10 @@ impl Simulation {
         }
     }
 
-    /// So many tenants more.
+    /// Adds `count` tenants.
     #[must_use]
-    pub fn with_tenants(mut self, more: usize) -> Self {
-        let ids = (1..=more).map(|n| format!("{n:08x}-0000-4000-8000-00000000c0de"));
+    pub fn with_tenants(mut self, count: usize) -> Self {
+        let ids = (1..=count).map(|n| format!("{n:08x}-0000-4000-8000-00000000c0de"));
         self.tenants.extend(ids);
         self
     }
@@ -66,15 +66,20 @@ struct Shared {
     simulation: Simulation,
     controls: Vec<Control>,
     address: SocketAddr,
-    /// Tokens given out, and whose they are.
+    /// The tenant of each issued token.
     tokens: Mutex<HashMap<String, String>>,
-    /// Where an opaque skip token goes on.
+    /// The index of the first item that each opaque skip token refers to.
     skips: Mutex<HashMap<String, usize>>,
 }
 
 type Parameters = HashMap<String, String>;
 
-/// Serves until the future is dropped. Gives the address at once.
+/// Binds the port (0 for any) and returns the address and the server, which runs until the future
+/// is dropped.
+///
+/// # Errors
+///
+/// Fails if the port cannot be bound.
 pub async fn start(
     simulation: Simulation,
     port: u16,
@@ -90,7 +95,7 @@ pub async fn start(
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))
         .route("/v1.0/security/secureScores", get(scores))
         .route("/v1.0/security/secureScoreControlProfiles", get(catalog))
-        .route("/simulation/load", get(load_shown))
+        .route("/simulation/load", get(load))
         .with_state(shared);
     Ok((address, std::future::IntoFuture::into_future(axum::serve(listener, router))))
 }
@@ -102,31 +107,33 @@ async fn token(
 ) -> Response {
     let simulation = &shared.simulation;
     let is = |key: &str, value: &str| form.get(key).is_some_and(|sent| sent == value);
+
     let Some(guid) = guid_of(simulation, &tenant) else {
-        return refused("invalid_request", 90_002, "Tenant not found.");
+        return rejected("invalid_request", 90_002, "Tenant not found.");
     };
     if !is("client_id", &simulation.client_id) {
-        return refused(
+        return rejected(
             "unauthorized_client",
             700_016,
             "Application was not found in the directory.",
         );
     }
     if !is("client_secret", &simulation.client_secret) {
-        return refused("invalid_client", 7_000_215, "Invalid client secret provided.");
+        return rejected("invalid_client", 7_000_215, "Invalid client secret provided.");
     }
     if !is("grant_type", "client_credentials")
         || !is("scope", &format!("http://{}/.default", shared.address))
     {
-        return refused(
+        return rejected(
             "invalid_scope",
             70_011,
             "The provided value for the input parameter 'scope' isn't valid.",
         );
     }
+
     let token = format!("simulated.{}", uuid::Uuid::new_v4().simple());
     lock(&shared.tokens).insert(token.clone(), guid.to_owned());
-    json_answer(
+    json_response(
         StatusCode::OK,
         &json!({ "token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": token }),
     )
@@ -137,11 +144,11 @@ async fn openid_configuration(
     Path(tenant): Path<String>,
 ) -> Response {
     match guid_of(&shared.simulation, &tenant) {
-        Some(guid) => json_answer(
+        Some(guid) => json_response(
             StatusCode::OK,
             &json!({ "issuer": format!("http://{}/{guid}/v2.0", shared.address) }),
         ),
-        None => refused("invalid_tenant", 90_002, "Tenant not found."),
+        None => rejected("invalid_tenant", 90_002, "Tenant not found."),
     }
 }
 
@@ -150,18 +157,19 @@ async fn scores(
     Query(query): Query<Parameters>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
+    let Some(tenant) = tenant_of_token(&shared, &headers) else { return unauthorized() };
     let _request = shared.load.begin(&tenant);
     tokio::time::sleep(shared.simulation.latency).await;
-    let top = query.get("$top").and_then(|top| top.parse().ok()).unwrap_or(RETENTION as usize);
+
+    let top = query.get("$top").and_then(|top| top.parse().ok()).unwrap_or(RETENTION_DAYS);
     let today = shared.simulation.today.unwrap_or_else(|| Day::of(crate::clock::now()));
-    let first = skipped(&shared, &query);
-    let last = (first + top).min(RETENTION as usize);
+    let first = first_index(&shared, &query);
+    let last = (first + top).min(RETENTION_DAYS);
     let days = (first..last).filter_map(|back| i32::try_from(back).ok());
     let value: Vec<Value> = days
         .map(|back| snapshot(&tenant, &shared.controls, today.plus(-back), back == 0))
         .collect();
-    page(&shared, "secureScores", &query, &value, (last < RETENTION as usize).then_some(last))
+    page(&shared, "secureScores", &query, &value, (last < RETENTION_DAYS).then_some(last))
 }
 
 async fn catalog(
@@ -169,22 +177,23 @@ async fn catalog(
     Query(query): Query<Parameters>,
     headers: HeaderMap,
 ) -> Response {
-    let Some(tenant) = caller(&shared, &headers) else { return unauthorized() };
+    let Some(tenant) = tenant_of_token(&shared, &headers) else { return unauthorized() };
     let _request = shared.load.begin(&tenant);
     tokio::time::sleep(shared.simulation.latency).await;
+
     let all = profiles(&tenant, &shared.controls);
-    let first = skipped(&shared, &query);
-    let value: Vec<Value> = all.iter().skip(first).take(PROFILES_A_PAGE).cloned().collect();
+    let first = first_index(&shared, &query);
+    let value: Vec<Value> = all.iter().skip(first).take(PROFILES_PER_PAGE).cloned().collect();
     let last = first + value.len();
     page(&shared, "secureScoreControlProfiles", &query, &value, (last < all.len()).then_some(last))
 }
 
-/// What was asked of the simulation, as its limits would see it.
-async fn load_shown(State(shared): State<Arc<Shared>>) -> Response {
-    json_answer(StatusCode::OK, &shared.load.shown())
+/// The counts of requests, for tests and benchmarks of the throttle.
+async fn load(State(shared): State<Arc<Shared>>) -> Response {
+    json_response(StatusCode::OK, &shared.load.to_json())
 }
 
-/// A page of a collection; its nextLink says nothing about where it leads.
+/// A page of a collection. Its nextLink is opaque: the skip token contains no index.
 fn page(
     shared: &Shared,
     collection: &str,
@@ -194,6 +203,7 @@ fn page(
 ) -> Response {
     let base = format!("http://{}/v1.0", shared.address);
     let mut body = json!({ "@odata.context": format!("{base}/$metadata#security/{collection}"), "value": value });
+
     if let Some(next) = next {
         let skip = uuid::Uuid::new_v4().to_string();
         let top = query.get("$top").map(|top| format!("$top={top}&")).unwrap_or_default();
@@ -201,16 +211,17 @@ fn page(
             format!("{base}/security/{collection}?{top}$skiptoken={skip}").into();
         lock(&shared.skips).insert(skip, next);
     }
-    json_answer(StatusCode::OK, &body)
+    json_response(StatusCode::OK, &body)
 }
 
-fn skipped(shared: &Shared, query: &Parameters) -> usize {
+/// The index of the first item of the requested page.
+fn first_index(shared: &Shared, query: &Parameters) -> usize {
     let skip = query.get("$skiptoken").and_then(|skip| lock(&shared.skips).get(skip).copied());
     skip.or_else(|| query.get("$skip")?.parse().ok()).unwrap_or(0)
 }
 
-/// The tenant whose token the request carries.
-fn caller(shared: &Shared, headers: &HeaderMap) -> Option<String> {
+/// The tenant of the request's bearer token.
+fn tenant_of_token(shared: &Shared, headers: &HeaderMap) -> Option<String> {
     let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     lock(&shared.tokens).get(bearer).cloned()
 }
@@ -220,12 +231,13 @@ fn guid_of<'a>(simulation: &'a Simulation, tenant: &str) -> Option<&'a str> {
     first.or_else(|| simulation.tenants.iter().find(|guid| *guid == tenant)).map(String::as_str)
 }
 
-fn refused(error: &str, code: u32, text: &str) -> Response {
+/// An error of the token endpoint in the form of Entra.
+fn rejected(error: &str, code: u32, text: &str) -> Response {
     let description = format!(
         "AADSTS{code}: {text}\r\nTrace ID: 0\r\nCorrelation ID: 0\r\nTimestamp: 2026-01-01 00:00:00Z"
     );
     let body = json!({ "error": error, "error_description": description, "error_codes": [code], "trace_id": "0", "correlation_id": "0" });
-    json_answer(
+    json_response(
         if code == 7_000_215 { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_REQUEST },
         &body,
     )
@@ -235,10 +247,10 @@ fn unauthorized() -> Response {
     let inner =
         json!({ "date": "2026-01-01T00:00:00", "request-id": "0", "client-request-id": "0" });
     let error = json!({ "code": "InvalidAuthenticationToken", "message": "Access token is empty or unknown.", "innerError": inner });
-    json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error }))
+    json_response(StatusCode::UNAUTHORIZED, &json!({ "error": error }))
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> Response {
+fn json_response(status: StatusCode, body: &Value) -> Response {
     let content_type =
         [(header::CONTENT_TYPE, "application/json;odata.metadata=minimal;charset=utf-8")];
     (status, content_type, Body::from(body.to_string())).into_response()

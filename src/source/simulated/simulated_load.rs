@@ -1,5 +1,5 @@
-//! What is asked of the simulation, counted as Microsoft's limits count it: by tenant, at a time
-//! and in a minute.
+//! Counts the requests to the simulation as Microsoft's limits count them: per tenant, at the same
+//! time and within a minute.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,61 +10,67 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+/// The counters of all tenants, by tenant ID.
 #[derive(Default)]
-pub(super) struct SimulatedLoad(Mutex<HashMap<String, OfTenant>>);
+pub(super) struct SimulatedLoad(Mutex<HashMap<String, TenantLoad>>);
 
 #[derive(Default)]
-struct OfTenant {
+struct TenantLoad {
     requests: usize,
-    at_once: usize,
-    most_at_once: usize,
+    concurrent: usize,
+    max_concurrent: usize,
+    /// When the requests of the last minute started.
     last_minute: VecDeque<Instant>,
-    most_in_a_minute: usize,
+    max_per_minute: usize,
 }
 
-/// A request under way.
-pub(super) struct Request<'a> {
+/// A request in progress; dropping it ends the request.
+pub(super) struct RequestGuard<'a> {
     load: &'a SimulatedLoad,
     tenant: String,
 }
 
 impl SimulatedLoad {
-    pub(super) fn begin(&self, tenant: &str) -> Request<'_> {
-        let mut load = self.lock();
-        let of = load.entry(tenant.to_owned()).or_default();
+    pub(super) fn begin(&self, tenant: &str) -> RequestGuard<'_> {
+        let mut tenants = self.lock();
+        let load = tenants.entry(tenant.to_owned()).or_default();
         let now = Instant::now();
-        of.requests += 1;
-        of.at_once += 1;
-        of.most_at_once = of.most_at_once.max(of.at_once);
-        of.last_minute.push_back(now);
-        let past = |then: &Instant| now.duration_since(*then) > Duration::from_mins(1);
-        while of.last_minute.front().is_some_and(past) {
-            of.last_minute.pop_front();
+
+        load.requests += 1;
+        load.concurrent += 1;
+        load.max_concurrent = load.max_concurrent.max(load.concurrent);
+
+        load.last_minute.push_back(now);
+        let is_past = |start: &Instant| now.duration_since(*start) > Duration::from_mins(1);
+        while load.last_minute.front().is_some_and(is_past) {
+            load.last_minute.pop_front();
         }
-        of.most_in_a_minute = of.most_in_a_minute.max(of.last_minute.len());
-        Request { load: self, tenant: tenant.to_owned() }
+        load.max_per_minute = load.max_per_minute.max(load.last_minute.len());
+
+        RequestGuard { load: self, tenant: tenant.to_owned() }
     }
 
-    pub(super) fn shown(&self) -> Value {
-        let load = self.lock();
-        let most = |of: fn(&OfTenant) -> usize| load.values().map(of).max().unwrap_or(0);
+    /// The sum of the requests, and the highest values of any tenant.
+    pub(super) fn to_json(&self) -> Value {
+        let tenants = self.lock();
+        let max = |of: fn(&TenantLoad) -> usize| tenants.values().map(of).max().unwrap_or(0);
         json!({
-            "tenants": load.len(),
-            "requests": load.values().map(|of| of.requests).sum::<usize>(),
-            "most_at_once": most(|of| of.most_at_once),
-            "most_in_a_minute": most(|of| of.most_in_a_minute),
+            "tenants": tenants.len(),
+            "requests": tenants.values().map(|load| load.requests).sum::<usize>(),
+            "max_concurrent": max(|load| load.max_concurrent),
+            "max_per_minute": max(|load| load.max_per_minute),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, OfTenant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, TenantLoad>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Request<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
-        if let Some(of) = self.load.lock().get_mut(&self.tenant) {
-            of.at_once -= 1;
+        if let Some(load) = self.load.lock().get_mut(&self.tenant) {
+            load.concurrent -= 1;
         }
     }
 }
