@@ -46,9 +46,10 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
 
     let clients = Clients::new(&configuration.http)?;
     let (cloud, permissions) = requirements(&configuration, named)?;
-    let ask = TokenRequestContext { clients: &clients, cloud, tenant: &user.home, claims: None };
+    let context =
+        TokenRequestContext { clients: &clients, cloud, tenant: &user.home, claims: None };
     let prompt =
-        AuthorizationRequest { ask, client_id: &user.client_id, permissions: &permissions };
+        AuthorizationRequest { context, client_id: &user.client_id, permissions: &permissions };
     let signed_in =
         if args.device_code { block_on(by_device(prompt))? } else { block_on(by_browser(prompt))? };
     let token =
@@ -108,9 +109,9 @@ fn requirements<'a>(
     configuration: &'a Configuration,
     named: &NamedCredential,
 ) -> Result<(&'a Cloud, Vec<&'static str>), CommandFailure> {
-    let uses =
+    let is_user =
         |access: &&Access| access.credential.user().is_some_and(|user| user.name == named.name);
-    let users: Vec<_> = configuration.tenants.iter().map(|t| &t.access).filter(uses).collect();
+    let users: Vec<_> = configuration.tenants.iter().map(|t| &t.access).filter(is_user).collect();
     let Some(first) = users.first() else {
         let message = format!("no tenant uses the credential `{}`", named.name);
         return Err(CommandFailure::new(ExitCode::Usage, message));

@@ -159,17 +159,17 @@ fn print_repairs(repaired: &Repaired, today: Day) {
 /// Explains what happens to a day whose body is lost. The day can be requested again while Microsoft
 /// keeps it; the sinks that have not received it then need a replay.
 fn explain_lost_body(lost: &LostBody, today: Day) -> Explanation {
-    let LostBody { tenant, day, lacking } = lost;
+    let LostBody { tenant, day, unsent_sinks } = lost;
     let message = format!("tenant {tenant}: the body of {day} cannot be read");
     if *day < today.plus(-90) {
         return Explanation::new(format!("{message}; Microsoft no longer keeps this day"));
     }
 
     let explanation = Explanation::new(format!("{message} and will be requested again"));
-    if lacking.is_empty() {
+    if unsent_sinks.is_empty() {
         return explanation;
     }
-    let replays: Vec<String> = lacking
+    let replays: Vec<String> = unsent_sinks
         .iter()
         .map(|sink| format!("`replay --sink {sink} --from {day} --to {day}`"))
         .collect();
@@ -238,7 +238,7 @@ fn prune(
     args: &args::StatePrune,
 ) -> Result<ExitCode, CommandFailure> {
     let directory = &configuration.state_directory;
-    let Pruned { days, used } = match lock_holder(directory) {
+    let Pruned { days, used_bytes: used } = match lock_holder(directory) {
         Some(_) if args.compact => {
             let message = "cannot compact the checkpoint: the daemon is running";
             return Err(CommandFailure::new(

@@ -186,7 +186,7 @@ fn sink_table(status: &Status) -> Table {
             sent.to_string(),
             rejected.to_string(),
             count(*backlog, "day"),
-            oldest.map_or_else(String::new, |day| day.to_string()),
+            oldest_day.map_or_else(String::new, |day| day.to_string()),
             last_acknowledgement_ms.map_or_else(|| "never".to_owned(), format_time),
             last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);

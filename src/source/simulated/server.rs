@@ -87,9 +87,15 @@ pub async fn start(
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
     let (tokens, skips) = (Mutex::default(), Mutex::default());
-    let load = SimulatedLoad::default();
-    let shared =
-        Arc::new(Shared { load, simulation, controls: controls(), address, tokens, skips });
+    let simulated_load = SimulatedLoad::default();
+    let shared = Arc::new(Shared {
+        load: simulated_load,
+        simulation,
+        controls: controls(),
+        address,
+        tokens,
+        skips,
+    });
     let router = Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))
