@@ -10,9 +10,11 @@ mod rotation;
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use fs_err::os::unix::fs::OpenOptionsExt;
 
 use self::rotation::Rotation;
 use super::{
@@ -230,7 +232,7 @@ impl FileSink {
     fn append(&mut self, bytes: &[u8]) -> std::io::Result<Receipt> {
         // If another program has changed the file, this fails and the sink is reopened, so that
         // the mark of the current file is stored before anything is written to it.
-        let current = std::fs::metadata(&self.path).ok();
+        let current = fs_err::metadata(&self.path).ok();
         match current.map(|current| (Identity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
@@ -251,7 +253,7 @@ impl FileSink {
 
 /// The UTC day of the last modification; today if it is unknown.
 fn last_written(path: &Path) -> Day {
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    let modified = fs_err::metadata(path).and_then(|metadata| metadata.modified());
     let time = modified.ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
     Day::of(time.unwrap_or_else(clock::now))
 }
@@ -275,14 +277,14 @@ fn may_write(path: &Path) -> std::io::Result<()> {
 /// file. Returns the file, its length and its identity.
 fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
     let is_new = !path.exists();
-    let mut options = std::fs::OpenOptions::new();
-    let mut file =
-        options.read(true).write(true).create(true).truncate(false).mode(0o640).open(path)?;
+    let mut options = fs_err::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o640);
+    let mut file = options.open(path)?.into_file();
     file.try_lock().map_err(|_| std::io::Error::other("another process has locked it"))?;
 
     // A new directory entry is durable only after the directory itself is synchronized.
     if is_new && let Some(directory) = path.parent() {
-        let directory = File::open(directory)?;
+        let directory = fs_err::File::open(directory)?;
         directory.sync_all()?;
         // If root runs `test-sink`, the service must still be able to write to the file.
         if rustix::process::geteuid().is_root() {
@@ -347,7 +349,10 @@ fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
 
-    let reason = format!("cannot write `{}`: {}", path.display(), chain(error));
+    // An error of `fs_err` already names the operation and the file.
+    let (path, cause) = (path.display().to_string(), chain(error));
+    let reason =
+        if cause.contains(&path) { cause } else { format!("cannot write `{path}`: {cause}") };
     let hint = match error.kind() {
         Kind::NotFound => "create the directory and make it writable for the service's user",
         Kind::PermissionDenied => "make the file and its directory writable for the service's user",
