@@ -39,11 +39,11 @@ fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
     workspace.tenants.push(("fabrikam", OTHER));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("nobody has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+    assert!(run.stderr.contains("no user is signed in for the credential `me`\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
     let (run, page) = sign_in(&workspace, &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
-    let (home, form) = entra.asked().pop().unwrap();
+    let (home, form) = entra.token_requests().pop().unwrap();
     assert_eq!(
         (home.as_str(), form["grant_type"].as_str()),
         ("organizations", "authorization_code")
@@ -57,7 +57,7 @@ fn somebody_signs_in_by_browser_and_the_token_is_sealed_and_replaced() {
     );
     workspace.run_ok(&["once"]);
     let redeemed: Vec<(String, String)> = entra
-        .asked()
+        .token_requests()
         .into_iter()
         .filter(|(_, form)| form["grant_type"] == "refresh_token")
         .map(|(tenant, form)| (tenant, form["refresh_token"].clone()))
@@ -120,7 +120,7 @@ fn somebody_signs_in_by_device_code_and_a_daemon_takes_it_up() {
     });
     let run = workspace.run_ok(&["login", "--device-code"]);
     assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
-    assert_eq!(entra.book.lock().unwrap().device_polls, 3);
+    assert_eq!(entra.state.lock().unwrap().device_polls, 3);
     let run = workspace.run_ok(&["backfill", "--days", "5"]);
     assert!(run.stderr.contains("tenant contoso: 5 new days"), "{}", run.stderr);
     daemon.signal("TERM");
@@ -134,11 +134,11 @@ fn a_sign_in_that_is_refused_says_why() {
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
-    entra.book.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
+    entra.state.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
     let (run, page) = sign_in(&workspace, &["--credential", "me"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access refuses it"),
+        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access policy"),
         "{}",
         run.stderr
     );
