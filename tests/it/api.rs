@@ -1,4 +1,5 @@
-//! An API that misbehaves: refused whole, nothing kept, said in `status`, and made up for later.
+//! An API that returns invalid responses: the poll fails, nothing is stored, `status` shows the
+//! error, and the next poll reads everything.
 
 use crate::support::{
     CANARY, OTHER, TENANT, Workspace,
@@ -13,8 +14,9 @@ fn json() -> (&'static str, String) {
     ("content-type", "application/json".to_owned())
 }
 
-/// A poll under a fault fails with `word` and keeps nothing; the next takes all.
-fn refused(faults: &[(&'static str, Fault)], word: &str) {
+/// Asserts that a poll under a fault fails with `expected` in its message or hint and stores
+/// nothing, and that the next poll reads all days.
+fn assert_rejected(faults: &[(&'static str, Fault)], expected: &str) {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 20".to_owned();
@@ -22,71 +24,80 @@ fn refused(faults: &[(&'static str, Fault)], word: &str) {
     for (path, fault) in faults {
         api.fail(path, fault.clone());
     }
+
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+    assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
     assert!(scores(&file).is_empty());
+
     let status = workspace.status();
-    assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains(word), "{status}");
-    assert_eq!(status["tenants"][0]["days"], 0);
+    let tenant = &status["tenants"][0];
+    let is_shown = ["last_error", "last_hint"]
+        .iter()
+        .any(|key| tenant[key].as_str().is_some_and(|text| text.contains(expected)));
+    assert!(is_shown, "{status}");
+    assert_eq!(tenant["days"], 0);
+
     api.clear();
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["tenants"][0]["days"], 20);
 }
 
-fn answer(status: u16, body: &str) -> Fault {
+fn response(status: u16, body: &str) -> Fault {
     Fault::Answer(status, vec![json()], body.as_bytes().to_vec())
 }
 
 #[test]
-fn html_with_status_200() {
+fn rejects_html_with_status_200() {
     let page = Fault::Answer(
         200,
         vec![("content-type", "text/html".to_owned())],
         b"<html>Sign in</html>".to_vec(),
     );
-    refused(&[(SCORES, page)], "a proxy or a sign-in page is in the way");
+    assert_rejected(&[(SCORES, page.clone())], "Graph returned `text/html` instead of JSON");
+    assert_rejected(&[(SCORES, page)], "check whether a proxy or a sign-in page intercepts");
 }
 
 #[test]
-fn html_that_calls_itself_json() {
-    refused(&[(SCORES, answer(200, "<html>Sign in</html>"))], "not the JSON that was asked for");
+fn rejects_html_declared_as_json() {
+    assert_rejected(&[(SCORES, response(200, "<html>Sign in</html>"))], "not the expected JSON");
 }
 
 #[test]
-fn truncated_json_in_either_collection() {
-    refused(
+fn rejects_truncated_json_in_either_collection() {
+    assert_rejected(
         &[(SCORES, Fault::Change(|text| text[..text.len() / 2].to_owned()))],
-        "secureScores: the answer is not what was asked for",
+        "unexpected response from secureScores: not the expected JSON",
     );
-    refused(
+    assert_rejected(
         &[(PROFILES, Fault::Change(|text| text[..text.len() / 2].to_owned()))],
-        "secureScoreControlProfiles: the answer",
+        "unexpected response from secureScoreControlProfiles",
     );
 }
 
 #[test]
-fn a_body_of_500_megabytes() {
-    refused(&[(SCORES, Fault::Flood)], "the answer is larger than 16777216 bytes");
+fn rejects_bodies_over_the_limit() {
+    assert_rejected(&[(SCORES, Fault::Flood)], "the body is larger than 16777216 bytes");
 }
 
 #[test]
-fn a_gzip_bomb() {
+fn rejects_a_gzip_bomb() {
     use std::io::Write;
+
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for _ in 0..100 {
         encoder.write_all(&vec![b' '; 1 << 20]).unwrap();
     }
     let headers = vec![json(), ("content-encoding", "gzip".to_owned())];
-    refused(
+    assert_rejected(
         &[(SCORES, Fault::Answer(200, headers, encoder.finish().unwrap()))],
-        "the answer is larger than",
+        "the body is larger than",
     );
 }
 
 #[test]
-fn a_next_page_on_another_server() {
-    refused(
+fn rejects_a_next_page_on_another_server() {
+    assert_rejected(
         &[(
             SCORES,
             Fault::Change(|text| {
@@ -96,12 +107,12 @@ fn a_next_page_on_another_server() {
                 )
             }),
         )],
-        "the next page is refused: it leads to another server",
+        "cannot follow the link to the next page: it points to another server",
     );
 }
 
 #[test]
-fn pages_that_lead_in_a_circle() {
+fn rejects_circular_page_links() {
     let circle = |text: String| {
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
         let link = page["@odata.nextLink"]
@@ -115,50 +126,53 @@ fn pages_that_lead_in_a_circle() {
         page["value"].as_array_mut().unwrap().truncate(1);
         page.to_string()
     };
-    refused(
+    assert_rejected(
         &[(SCORES, Fault::Change(circle)), (SCORES, Fault::Change(circle))],
-        "it has been read already",
+        "that page was already read",
     );
 }
 
 #[test]
-fn a_redirect_is_not_followed() {
+fn rejects_redirects() {
     let redirect = Fault::Answer(302, vec![("location", "http://127.0.0.1:1/".to_owned())], vec![]);
-    refused(&[(SCORES, redirect)], "with a redirect that is not followed");
+    assert_rejected(&[(SCORES, redirect)], "Graph returned HTTP 302: redirects are not followed");
 }
 
 #[test]
-fn missing_consent_is_named_with_its_remedy() {
+fn prints_a_hint_for_missing_consent() {
     let body = r#"{"error":{"code":"AccessDenied","message":"Your account does not have access to this data.","innerError":{}}}"#;
-    refused(
-        &[(SCORES, answer(403, body))],
+    assert_rejected(
+        &[(SCORES, response(403, body))],
         "grant the app the application permission SecurityEvents.Read.All",
     );
 }
 
-/// The server's word holds for the runs to come, too.
+/// The pause is stored, so that the next run respects it too.
 #[test]
-fn throttling_beyond_our_patience_ends_the_poll() {
+fn a_long_pause_ends_the_poll() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
     let throttled =
         Fault::Answer(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
     api.fail(SCORES, throttled);
+
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    let word = "Graph is throttling this app, and wants to be left alone for";
-    assert!(run.stderr.contains(word), "{}", run.stderr);
+    let message = "Graph throttles this app: no requests for";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+
     api.clear();
     let run = workspace.run(&["once"]);
-    assert!(run.stderr.contains(word), "{}", run.stderr);
-    let asked = api.seen().iter().filter(|path| path.contains("/security/")).count();
-    assert_eq!(asked, 0, "it was left alone");
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    let requests = api.requests().iter().filter(|path| path.contains("/security/")).count();
+    assert_eq!(requests, 0);
 }
 
-/// The token endpoint's wish was passed over: it was asked again within seconds.
+/// Regression: `Retry-After` of the token endpoint was ignored, and the request was repeated
+/// within seconds.
 #[test]
-fn the_token_endpoint_is_left_alone_too() {
+fn respects_retry_after_of_the_token_endpoint() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
@@ -166,26 +180,30 @@ fn the_token_endpoint_is_left_alone_too() {
         let header = ("retry-after", retry_after.to_owned());
         api.clear();
         api.fail("/token", Fault::Answer(429, vec![json(), header], b"{}".to_vec()));
-        let began = std::time::Instant::now();
+
+        let start = std::time::Instant::now();
         let run = workspace.run(&["once"]);
-        let asked = api.seen().iter().filter(|path| path.ends_with("/token")).count();
+        let requests = api.requests().iter().filter(|path| path.ends_with("/token")).count();
+
         if retry_after == "2" {
-            assert_eq!((run.code, asked), (0, 2), "{}", run.stderr);
-            assert!(began.elapsed().as_secs() >= 2);
+            assert_eq!((run.code, requests), (0, 2), "{}", run.stderr);
+            assert!(start.elapsed().as_secs() >= 2);
         } else {
-            assert_eq!((run.code, asked), (1, 1), "{}", run.stderr);
-            // As another checkpoint would know nothing of it.
+            assert_eq!((run.code, requests), (1, 1), "{}", run.stderr);
+            // The pause is stored in the checkpoint.
             std::fs::remove_dir_all(workspace.state()).unwrap();
         }
     }
 }
 
 #[test]
-fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
+fn a_wrong_secret_affects_only_its_tenant() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
+
+    // The second tenant is a copy of the first with a wrong secret.
     let wrong = workspace.secret("wrong-secret", &format!("{CANARY}-wrong"));
     let configuration = workspace.configuration();
     let from = configuration.find("[[tenants]]").unwrap();
@@ -197,22 +215,25 @@ fn a_wrong_secret_is_told_in_plain_words_and_stops_no_other_tenant() {
         .replace("[[sinks]]", &format!("{}\n[[sinks]]", other.replace(&right, &wrong)));
     let mut command = workspace.command(&["once"]);
     fs(workspace.path("config.toml"), &both);
-    api.fail("/aaaaaaaa", answer(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","error_codes":[7000215]}"#));
+
+    api.fail("/aaaaaaaa", response(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","error_codes":[7000215]}"#));
     let run = crate::support::Run::of(command.output().unwrap());
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("tenant fabrikam: no token: AADSTS7000215"), "{}", run.stderr);
-    assert!(run.stderr.contains("copy the secret's value, not its id"), "{}", run.stderr);
+    let message = "tenant fabrikam: cannot get a token: AADSTS7000215";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert!(run.stderr.contains("copy the secret's value, not its ID"), "{}", run.stderr);
     assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
     assert!(scores(&file).iter().all(|r| r["tenant"]["name"] == "contoso"));
 }
 
 #[test]
-fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
+fn rejects_only_the_snapshot_of_another_tenant() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 3".to_owned();
-    // The second of three days names another tenant, as happened in 2020.
+
+    // The second of three days names no tenant, as happened at Microsoft in 2020.
     api.fail(
         SCORES,
         Fault::Change(|text| {
@@ -229,7 +250,8 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
         run.stderr
     );
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1);
-    // The day stays owed and comes, late.
+
+    // The day is still missing, and is accepted late.
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     let streamed = scores(&file);
     assert_eq!(
@@ -240,16 +262,16 @@ fn a_body_of_another_tenant_is_refused_and_its_siblings_are_taken() {
 }
 
 #[test]
-fn what_passes_by_itself_is_tried_again_within_the_poll() {
+fn retries_transient_errors_within_the_poll() {
     let partial = Fault::Answer(
         206,
         vec![json(), ("warning", "199 - \"Microsoft/SecureScore/504/10000\"".to_owned())],
         br#"{"value":[]}"#.to_vec(),
     );
     let unauthorized =
-        answer(401, r#"{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}"#);
+        response(401, r#"{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}"#);
     for (path, fault) in [
-        (SCORES, answer(503, "{}")),
+        (SCORES, response(503, "{}")),
         (SCORES, Fault::Cut),
         (SCORES, partial),
         ("skiptoken", unauthorized),
@@ -261,32 +283,33 @@ fn what_passes_by_itself_is_tried_again_within_the_poll() {
         api.fail(path, fault.clone());
         let run = workspace.run_ok(&["once"]);
         assert!(run.stderr.contains("20 new days"), "{fault:?}: {}", run.stderr);
-        let tokens = api.seen().iter().filter(|path| path.ends_with("/token")).count();
+        let tokens = api.requests().iter().filter(|path| path.ends_with("/token")).count();
         assert_eq!(tokens, if path == "skiptoken" { 2 } else { 1 });
     }
 }
 
 #[test]
-fn a_poll_asks_for_no_more_than_it_wants() {
+fn a_poll_requests_only_the_newest_days() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     api.clear();
     workspace.run_ok(&["once"]);
-    let asked: Vec<String> =
-        api.seen().iter().filter(|path| path.contains("secureScores")).cloned().collect();
-    assert_eq!(asked, ["/v1.0/security/secureScores?$top=3"]);
+    let requests: Vec<String> =
+        api.requests().iter().filter(|path| path.contains("secureScores")).cloned().collect();
+    assert_eq!(requests, ["/v1.0/security/secureScores?$top=3"]);
 }
 
 #[test]
-fn a_revised_day_streams_what_differs() {
+fn a_revision_streams_only_what_differs() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.run_ok(&["once"]);
     let before = scores(&file).len();
+
     api.fail(
         SCORES,
         Fault::Change(|text| {
@@ -296,6 +319,7 @@ fn a_revised_day_streams_what_differs() {
         }),
     );
     assert!(workspace.run_ok(&["once"]).stderr.contains("0 new days, newest"));
+
     let streamed = scores(&file);
     let revised: Vec<_> = streamed[before..]
         .iter()
@@ -306,7 +330,7 @@ fn a_revised_day_streams_what_differs() {
 }
 
 #[test]
-fn hostile_text_stays_within_its_record() {
+fn hostile_text_cannot_leave_its_record() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
@@ -319,6 +343,7 @@ fn hostile_text_stays_within_its_record() {
             cef.display()
         ),
     );
+
     let hostile = |text: String| {
         let poison = "x\r\n<134>1 - - - - - - CEF:0|V|P|1|forged|n|9|act=forged\u{2028}\u{202e}\u{0}\u{1b}[31m cs1=evil \\| | \\";
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -338,10 +363,12 @@ fn hostile_text_stays_within_its_record() {
         }
         page.to_string()
     };
+
     for path in [SCORES, PROFILES, PROFILES, PROFILES] {
         api.fail(path, Fault::Change(hostile));
     }
     workspace.run_ok(&["once"]);
+
     let expected = records(&file).len();
     for path in [file, cef] {
         let text = std::fs::read_to_string(path).unwrap();
@@ -370,13 +397,14 @@ fn hostile_text_stays_within_its_record() {
     }
 }
 
-/// One snapshot that could not be read failed every poll for as long as Microsoft listed it.
+/// Regression: one unreadable snapshot failed every poll for as long as Microsoft listed it.
 #[test]
-fn a_snapshot_that_cannot_be_read_stops_no_other() {
+fn an_unreadable_snapshot_affects_only_its_day() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 5".to_owned();
+
     let broken = |text: String| {
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
         page["value"][2] = serde_json::json!("not a snapshot at all");
@@ -386,29 +414,32 @@ fn a_snapshot_that_cannot_be_read_stops_no_other() {
     let run = workspace.run_ok(&["once"]);
     assert!(run.stderr.contains("1 snapshot rejected"), "{}", run.stderr);
     assert_eq!(workspace.status()["tenants"][0]["days"], 4);
-    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1, "its day is missed");
+    assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1, "its day is missing");
+
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     assert_eq!(scores(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
 }
 
-/// An empty first answer counted as the whole history, and ninety days were never asked for.
+/// Regression: an empty first response was taken for the whole history, and 90 days were never
+/// requested.
 #[test]
-fn an_empty_first_answer_does_not_end_the_backfill() {
+fn an_empty_first_response_does_not_end_the_backfill() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
-    api.fail(SCORES, answer(200, r#"{"value":[]}"#));
+    api.fail(SCORES, response(200, r#"{"value":[]}"#));
     assert!(workspace.run_ok(&["once"]).stderr.contains("0 new days"));
     assert!(workspace.run_ok(&["once"]).stderr.contains("90 new days"));
 }
 
-/// Refused days older than the oldest one taken were never asked for again.
+/// Regression: a rejected day that was older than every accepted day was never requested again.
 #[test]
-fn a_refused_day_at_the_far_end_stays_owed() {
+fn a_rejected_oldest_day_stays_missing() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 5".to_owned();
+
     let foreign = |text: String| {
         let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
         page["value"][4]["azureTenantId"] = OTHER.into();

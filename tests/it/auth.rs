@@ -1,4 +1,4 @@
-//! Every way to a token, against services as strict as the real ones.
+//! Every kind of credential, against services that are as strict as the real ones.
 
 use std::{path::Path, process::Command, sync::Arc};
 
@@ -21,7 +21,8 @@ use crate::{
 
 pub const APP: &str = "11111111-2222-4333-8444-555555555555";
 
-/// A self-signed RSA certificate for so many days: PEM with its key, and the certificate alone.
+/// Creates a self-signed RSA certificate that is valid for so many days. Returns the PEM file with
+/// certificate and key; `cert.pem` has the certificate alone.
 pub fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("cert.pem"));
     openssl(&[
@@ -54,13 +55,13 @@ pub fn openssl(args: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Uploads a certificate to the app registration.
+/// Adds a certificate to the app registration.
 pub fn register(entra: &Entra, pem: &Path) {
     let der = CertificateDer::from_pem_slice(&std::fs::read(pem).unwrap()).unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
     let key = parsed.public_key().subject_public_key.data.to_vec();
     let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, &der));
-    entra.book.lock().unwrap().certificates.insert(thumbprint, key);
+    entra.state.lock().unwrap().certificates.insert(thumbprint, key);
 }
 
 pub fn against(entra: &Entra) -> Workspace {
@@ -70,7 +71,8 @@ pub fn against(entra: &Entra) -> Workspace {
     workspace
 }
 
-pub fn ask<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
+/// Runs `work` with HTTP clients.
+pub fn with_clients<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
     let clients = Clients::new(&HttpOptions::default()).unwrap();
     crate::support::runtime().block_on(async { work(&clients).await })
 }
@@ -80,42 +82,45 @@ pub fn cloud(url: &str) -> Cloud {
 }
 
 #[test]
-fn a_federated_token_is_read_at_each_request() {
+fn reads_a_federated_token_for_each_request() {
     let entra = Entra::new();
     let workspace = against(&entra);
     let file = workspace.path("federated-secret");
     let credential = WorkloadIdentity { client_id: APP.into(), token_file: file.clone() };
     let cloud = cloud(&entra.url);
     let token = || {
-        ask(async |clients| {
+        with_clients(async |clients| {
             credential
                 .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
                 .await
         })
     };
+
     for text in ["federated.1.x\n", "federated.2.x"] {
         fs(&file, text);
         token().unwrap();
-        assert_eq!(entra.asked().pop().unwrap().1["client_assertion"], text.trim());
+        assert_eq!(entra.token_requests().pop().unwrap().1["client_assertion"], text.trim());
     }
     for bad in ["", "two words.a.b", "not-a-token"] {
         fs(&file, bad);
-        assert!(token().unwrap_err().to_string().contains("holds no token"), "{bad}");
+        assert!(token().unwrap_err().to_string().contains("does not contain a JWT"), "{bad}");
     }
 }
 
 #[test]
-fn the_standard_variables() {
+fn reads_the_variables_of_azure_sdks() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.credential = Some("[tenants.credential]\nkind = \"environment\"".to_owned());
     let run = Run::of(workspace.command(&["once"]).output().unwrap());
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("$AZURE_CLIENT_ID is not set"), "{}", run.stderr);
+    assert!(run.stderr.contains("`AZURE_CLIENT_ID` is not set"), "{}", run.stderr);
+
     let mut command = workspace.command(&["once"]);
     command.env("AZURE_CLIENT_ID", APP).env("AZURE_CLIENT_SECRET", format!("{CANARY}-client"));
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
+
     fs(workspace.path("federated-secret"), "federated.1.x");
     let mut command = workspace.command(&["once"]);
     command
@@ -123,44 +128,47 @@ fn the_standard_variables() {
         .env("AZURE_FEDERATED_TOKEN_FILE", workspace.path("federated-secret"));
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(entra.asked().pop().unwrap().1.contains_key("client_assertion"));
+    assert!(entra.token_requests().pop().unwrap().1.contains_key("client_assertion"));
 }
 
 #[test]
-fn a_host_vouches_for_itself_in_three_ways() {
+fn gets_tokens_on_three_kinds_of_hosts() {
     use axum::{Router, extract::Request, http::StatusCode, response::IntoResponse, routing::get};
+
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("0a.key");
     fs(&key, "a2V5");
     let realm = format!("Basic realm={}", key.display());
-    let token = |end: &str| format!(r#"{{"access_token":"{CANARY}","token_type":"Bearer",{end}}}"#);
-    let soon = secure_score_forwarder::clock::now().as_second() + 3_600;
-    let in_seconds = token(&format!(r#""expires_on":"{soon}""#));
+    let token =
+        |expiry: &str| format!(r#"{{"access_token":"{CANARY}","token_type":"Bearer",{expiry}}}"#);
+    let in_an_hour = secure_score_forwarder::clock::now().as_second() + 3_600;
+    let in_seconds = token(&format!(r#""expires_on":"{in_an_hour}""#));
     let as_date = token(r#""expires_on":"2099-01-01 00:00:00""#);
+
     let busy = std::sync::atomic::AtomicBool::new(true);
     let imds = move |request: Request| {
-        let good = request.headers().get("metadata").is_some_and(|v| v == "true")
+        let is_valid = request.headers().get("metadata").is_some_and(|v| v == "true")
             && request
                 .uri()
                 .query()
                 .unwrap()
                 .contains("api-version=2018-02-01&resource=http%3A%2F%2F")
             && request.uri().query().unwrap().ends_with("&client_id=me");
-        // As while a machine starts.
-        let answer = if busy.swap(false, std::sync::atomic::Ordering::Relaxed) {
+        // The service is not available yet, as while a machine starts.
+        let response = if busy.swap(false, std::sync::atomic::Ordering::Relaxed) {
             (StatusCode::GONE, String::new())
-        } else if good {
+        } else if is_valid {
             (StatusCode::OK, in_seconds.clone())
         } else {
             (StatusCode::BAD_REQUEST, String::new())
         };
-        std::future::ready(answer)
+        std::future::ready(response)
     };
     let app_service = move |request: Request| {
-        let good = request.headers().get("x-identity-header").is_some_and(|v| v == CANARY)
+        let is_valid = request.headers().get("x-identity-header").is_some_and(|v| v == CANARY)
             && request.uri().query().unwrap().contains("api-version=2019-08-01");
         std::future::ready((
-            if good { StatusCode::OK } else { StatusCode::UNAUTHORIZED },
+            if is_valid { StatusCode::OK } else { StatusCode::UNAUTHORIZED },
             as_date.clone(),
         ))
     };
@@ -173,6 +181,7 @@ fn a_host_vouches_for_itself_in_three_ways() {
             (StatusCode::UNAUTHORIZED, [("www-authenticate", realm.clone())]).into_response()
         })
     };
+
     let imds = Arc::new(imds);
     let router = Router::new()
         .route(
@@ -184,8 +193,9 @@ fn a_host_vouches_for_itself_in_three_ways() {
         )
         .route("/msi/token", get(app_service))
         .route("/arc", get(arc));
+
     let clients = Clients::new(&HttpOptions {
-        // Nobody listens there: a metadata service is never asked through a proxy.
+        // An unreachable proxy: requests to a metadata service must not use it.
         proxy: Some("http://127.0.0.1:9".parse().unwrap()),
         ..HttpOptions::default()
     })
@@ -207,25 +217,26 @@ fn a_host_vouches_for_itself_in_three_ways() {
             ),
             (ManagedIdentityHost::Arc(at("/arc")), ManagedIdentityId::System),
         ] {
-            let shown = format!("{host:?}");
+            let debug = format!("{host:?}");
             let key_directory = directory.path().to_owned();
             let identity = ManagedIdentity { identity, host, key_directory };
-            let ask = TokenRequestContext {
+            let context = TokenRequestContext {
                 clients: &clients,
                 cloud: &cloud,
                 tenant: TENANT,
                 claims: None,
             };
-            let token = identity.token(ask).await.unwrap();
-            assert_eq!(token.access_token.expose_secret(), CANARY, "{shown}");
-            assert!(token.expires_in > 3_000 && !shown.contains(CANARY), "{shown}");
+            let token = identity.token(context).await.unwrap();
+            assert_eq!(token.access_token.expose_secret(), CANARY, "{debug}");
+            assert!(token.expires_in > 3_000 && !debug.contains(CANARY), "{debug}");
         }
     });
 }
 
 #[test]
-fn a_claims_challenge_is_answered_with_a_new_token() {
+fn answers_a_claims_challenge_with_a_new_token() {
     use base64::engine::general_purpose::STANDARD;
+
     let entra = Entra::new();
     let workspace = against(&entra);
     let claims = r#"{"access_token":{"nbf":{"essential":true,"value":"1795341600"}}}"#;
@@ -234,10 +245,10 @@ fn a_claims_challenge_is_answered_with_a_new_token() {
             "Bearer realm=\"\", error=\"insufficient_claims\", claims=\"{}\"",
             STANDARD.encode(claims)
         );
-        entra.book.lock().unwrap().challenge = Some((status, challenge));
+        entra.state.lock().unwrap().challenge = Some((status, challenge));
         workspace.run_ok(&["once"]);
-        let forms = entra.asked();
-        assert_eq!(forms.last().unwrap().1.get("claims").map(String::as_str), Some(claims));
+        let requests = entra.token_requests();
+        assert_eq!(requests.last().unwrap().1.get("claims").map(String::as_str), Some(claims));
     }
     assert_eq!(
         records(&workspace.path("local.jsonl")).iter().filter(|r| r["kind"] == "summary").count(),
@@ -246,16 +257,16 @@ fn a_claims_challenge_is_answered_with_a_new_token() {
 }
 
 #[test]
-fn the_credential_is_asked_once_for_many_requests() {
+fn requests_one_token_for_many_pages() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.extra = "initial_backfill_days = 90".to_owned();
     workspace.run_ok(&["once"]);
-    assert_eq!(entra.asked().len(), 1);
+    assert_eq!(entra.token_requests().len(), 1);
 }
 
 #[test]
-fn check_online_names_what_is_wrong_and_what_is_too_much() {
+fn check_online_reports_missing_and_excessive_permissions() {
     let entra = Entra::new();
     let workspace = against(&entra);
     let run = workspace.run_ok(&["check", "--online"]);
@@ -264,34 +275,33 @@ fn check_online_names_what_is_wrong_and_what_is_too_much() {
         "{}",
         run.stdout
     );
-    entra.book.lock().unwrap().roles = vec!["SecurityEvents.Read.All", "Directory.ReadWrite.All"];
+
+    entra.state.lock().unwrap().roles = vec!["SecurityEvents.Read.All", "Directory.ReadWrite.All"];
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
         run.stdout.contains("the token grants more than is needed: Directory.ReadWrite.All"),
         "{}",
         run.stdout
     );
-    entra.book.lock().unwrap().roles = vec![];
+
+    entra.state.lock().unwrap().roles = vec![];
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stdout.contains("does not grant SecurityEvents.Read.All\n  hint: run `consent-url`"),
-        "{}",
-        run.stdout
-    );
-    entra.book.lock().unwrap().roles = vec!["SecurityEvents.Read.All"];
-    entra.book.lock().unwrap().skew = 600;
+    for part in ["does not grant SecurityEvents.Read.All", "hint: run `consent-url`"] {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
+
+    entra.state.lock().unwrap().roles = vec!["SecurityEvents.Read.All"];
+    entra.state.lock().unwrap().skew = 600;
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stdout.contains("s behind Microsoft's clock\n  hint: synchronize the clock with NTP"),
-        "{}",
-        run.stdout
-    );
+    for part in ["s behind Microsoft's", "NTP"] {
+        assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
+    }
 }
 
 #[test]
-fn the_consent_link_names_tenant_and_app() {
+fn prints_a_consent_link_per_tenant() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let run = workspace.run_ok(&["consent-url"]);
@@ -302,15 +312,16 @@ fn the_consent_link_names_tenant_and_app() {
             entra.url
         )
     );
+
     workspace.credential = Some("[tenants.credential]\nkind = \"managed_identity\"".to_owned());
     let run = workspace.run(&["consent-url", "--tenant", "contoso"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("bf394140-e372-4bf9-a898-299cfc7564e5"), "{}", run.stderr);
 }
 
-/// A certified OpenID provider, which checks what RFC 7523 says of an assertion.
+/// The certified OpenID provider verifies assertions as RFC 7523 requires.
 #[test]
-fn a_certified_provider_takes_secret_and_assertion() {
+fn a_certified_provider_accepts_secret_and_assertion() {
     let entra = Entra::new();
     let workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
@@ -318,36 +329,40 @@ fn a_certified_provider_takes_secret_and_assertion() {
         &workspace.path("cert.pem"),
         &format!("{CANARY}-client"),
     );
+
     let cloud = cloud(&provider.url);
     let cloud = Cloud { graph_url: "https://graph.microsoft.com".parse().unwrap(), ..cloud };
     let tenant = crate::support::provider::TENANT;
-    let good = SecretRef::File(workspace.path("secret"));
+
+    let right = SecretRef::File(workspace.path("secret"));
     fs(workspace.path("wrong-secret"), "wrong");
     let wrong = SecretRef::File(workspace.path("wrong-secret"));
     let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret };
     let certificate = |id: &str| Certificate::new(id.into(), pem.clone(), None, None, false);
-    ask(async |clients| {
-        let ask = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
-        assert!(secret(good).token(ask).await.unwrap().expires_in > 3_000);
-        assert!(matches!(secret(wrong).token(ask).await, Err(SourceError::TokenRejected(_))));
-        // Twice: each assertion is new.
+
+    with_clients(async |clients| {
+        let context = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
+        assert!(secret(right).token(context).await.unwrap().expires_in > 3_000);
+        assert!(matches!(secret(wrong).token(context).await, Err(SourceError::TokenRejected(_))));
+        // The provider rejects a repeated assertion, so two requests need two assertions.
         for _ in 0..2 {
-            certificate("certificate-app").token(ask).await.unwrap();
+            certificate("certificate-app").token(context).await.unwrap();
         }
         assert!(matches!(
-            certificate("secret-app").token(ask).await,
+            certificate("secret-app").token(context).await,
             Err(SourceError::TokenRejected(_))
         ));
     });
 }
 
-/// At the most talkative level, neither secret nor token nor assertion is in any log.
+/// The workspace checks every output for the secret and the tokens.
 #[test]
-fn the_most_talkative_log_holds_no_credential() {
+fn the_trace_log_contains_no_credential() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let run = workspace.run_ok(&["once", "--log", "trace"]);
-    assert!(run.stderr.contains("polled"), "it talks: {}", run.stderr);
+    assert!(run.stderr.contains("polled"), "the level is applied: {}", run.stderr);
+
     let pem = certificate(&workspace, "app-secret.pem", 365);
     register(&entra, &pem);
     workspace.credential = Some(format!(
@@ -355,10 +370,11 @@ fn the_most_talkative_log_holds_no_credential() {
         pem.display()
     ));
     let run = workspace.run_ok(&["once", "--log", "trace"]);
-    let assertion = &entra.asked().pop().unwrap().1["client_assertion"];
+    let assertion = &entra.token_requests().pop().unwrap().1["client_assertion"];
     for part in assertion.split('.').skip(1) {
         assert!(!run.stderr.contains(part));
     }
+
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
     assert_eq!(sign_in(&workspace, &["--log", "trace"]).0.code, 0);

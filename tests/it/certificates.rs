@@ -1,4 +1,4 @@
-//! Signing in with a certificate: of every form, in its last days, replaced, and of no use.
+//! Signing in with a certificate: every format, expiring, replaced and unusable certificates.
 
 use std::path::Path;
 
@@ -6,12 +6,12 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secure_score_forwarder::source::{Certificate, Credential, SourceError, TokenRequestContext};
 
 use crate::{
-    auth::{APP, against, ask, certificate, cloud, openssl, path, register},
+    auth::{APP, against, certificate, cloud, openssl, path, register, with_clients},
     support::{CANARY, OTHER, Run, TENANT, entra::Entra, fs},
 };
 
 #[test]
-fn a_certificate_as_pem_and_as_pfx() {
+fn signs_in_with_pem_and_pfx() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
@@ -22,12 +22,16 @@ fn a_certificate_as_pem_and_as_pfx() {
             file.display()
         ))
     };
+
     workspace.credential = section(&pem, "");
     workspace.run_ok(&["once"]);
-    // The key in a file of its own, and both in a PFX of today's and of yesterday's kind.
+
+    // The key in a file of its own.
     let key = format!("private_key = \"{}\"", workspace.path("key-secret.pem").display());
     workspace.credential = section(&workspace.path("cert.pem"), &key);
     workspace.run_ok(&["once"]);
+
+    // A PFX with the encryption of OpenSSL 3, and one with the encryption of older versions.
     for kind in [
         &["-certpbe", "AES-256-CBC", "-keypbe", "AES-256-CBC"][..],
         &["-certpbe", "PBE-SHA1-3DES", "-keypbe", "PBE-SHA1-3DES", "-macalg", "sha1"],
@@ -50,9 +54,11 @@ fn a_certificate_as_pem_and_as_pfx() {
             ]
             .concat(),
         );
+
         let reference = workspace.secret("pfx-secret", CANARY);
         workspace.credential = section(&pfx, &format!("password = {reference}\nsend_chain = true"));
         workspace.run_ok(&["once"]);
+
         let wrong = workspace.secret("wrong-secret", "wrong");
         workspace.credential = section(&pfx, &format!("password = {wrong}"));
         let run = workspace.run(&["check"]);
@@ -63,14 +69,15 @@ fn a_certificate_as_pem_and_as_pfx() {
             run.stderr
         );
     }
-    let last = entra.asked().pop().unwrap().1;
+
+    let last = entra.token_requests().pop().unwrap().1;
     let header =
         URL_SAFE_NO_PAD.decode(last["client_assertion"].split('.').next().unwrap()).unwrap();
     assert!(String::from_utf8(header).unwrap().contains("\"x5c\":["));
 }
 
 #[test]
-fn a_certificate_that_nobody_uploaded_is_told_with_its_remedy() {
+fn prints_a_hint_for_an_unregistered_certificate() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
@@ -85,7 +92,7 @@ fn a_certificate_that_nobody_uploaded_is_told_with_its_remedy() {
 }
 
 #[test]
-fn a_certificate_in_its_last_days_is_said_and_noted() {
+fn reports_a_certificate_that_expires_soon() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 10);
@@ -95,13 +102,10 @@ fn a_certificate_in_its_last_days_is_said_and_noted() {
         pem.display()
     ));
     let run = workspace.run_ok(&["check"]);
-    assert!(
-        run.stderr.contains("warning: the certificate of `tenant contoso` is good until"),
-        "{}",
-        run.stderr
-    );
+    assert!(run.stderr.contains("warning: the certificate of `tenant contoso`"), "{}", run.stderr);
+
     workspace.run_ok(&["once"]);
-    let noted = |phase: &str| -> i64 {
+    let observed = |phase: &str| -> i64 {
         rusqlite::Connection::open(workspace.state().join("checkpoint.db"))
             .unwrap()
             .query_row(
@@ -111,15 +115,16 @@ fn a_certificate_in_its_last_days_is_said_and_noted() {
             )
             .unwrap()
     };
-    assert_eq!((noted("begin"), noted("end")), (1, 0));
+    assert_eq!((observed("begin"), observed("end")), (1, 0));
+
     let pem = certificate(&workspace, "app-secret.pem", 365);
     register(&entra, &pem);
     workspace.run_ok(&["once"]);
-    assert_eq!((noted("begin"), noted("end")), (1, 1));
+    assert_eq!((observed("begin"), observed("end")), (1, 1));
 }
 
 #[test]
-fn a_certificate_is_read_again_when_its_file_changes() {
+fn rereads_a_certificate_when_its_file_changes() {
     let entra = Entra::new();
     let workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
@@ -127,26 +132,31 @@ fn a_certificate_is_read_again_when_its_file_changes() {
     let credential = Certificate::new(APP.into(), pem.clone(), None, None, false);
     let cloud = cloud(&entra.url);
     let token = || {
-        ask(async |clients| {
+        with_clients(async |clients| {
             credential
                 .token(TokenRequestContext { clients, cloud: &cloud, tenant: TENANT, claims: None })
                 .await
         })
     };
+
     token().unwrap();
-    let first = entra.asked().len();
+    let first = entra.token_requests().len();
     certificate(&workspace, "app-secret.pem", 300);
-    assert!(matches!(token(), Err(SourceError::TokenRejected(_))), "it is not registered yet");
+    assert!(
+        matches!(token(), Err(SourceError::TokenRejected(_))),
+        "the new certificate is not registered yet"
+    );
     register(&entra, &pem);
     token().unwrap();
+
     let header = |index: usize| {
-        entra.asked()[index].1["client_assertion"].split('.').next().unwrap().to_owned()
+        entra.token_requests()[index].1["client_assertion"].split('.').next().unwrap().to_owned()
     };
     assert_ne!(header(first - 1), header(first + 1));
 }
 
 #[test]
-fn certificates_that_cannot_serve_are_refused_at_check() {
+fn check_rejects_unusable_certificates() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
@@ -166,19 +176,21 @@ fn certificates_that_cannot_serve_are_refused_at_check() {
         "-out",
         path(&workspace.path("ec.pem")),
     ]);
-    let whole = std::fs::read_to_string(&pem).unwrap();
-    let key_end = whole.find("-----BEGIN CERTIFICATE").unwrap();
+
+    let complete = std::fs::read_to_string(&pem).unwrap();
+    let key_end = complete.find("-----BEGIN CERTIFICATE").unwrap();
     let other = certificate(&workspace, "other-secret.pem", 365);
     let other = std::fs::read_to_string(other).unwrap();
     let other_certificate = &other[other.find("-----BEGIN CERTIFICATE").unwrap()..];
-    for (content, word) in [
-        (whole[..key_end].to_owned(), "it holds no certificate"),
-        (whole[key_end..].to_owned(), "it holds no private key"),
+
+    for (content, reason) in [
+        (complete[..key_end].to_owned(), "the file contains no certificate"),
+        (complete[key_end..].to_owned(), "the file contains no private key"),
         (
-            whole[..key_end].to_owned() + other_certificate,
+            complete[..key_end].to_owned() + other_certificate,
             "the key does not belong to the certificate",
         ),
-        (std::fs::read_to_string(&ec).unwrap() + &whole[key_end..], "its key is no RSA key"),
+        (std::fs::read_to_string(&ec).unwrap() + &complete[key_end..], "the key is not an RSA key"),
         ("nonsense".to_owned(), "neither PEM nor a PFX"),
     ] {
         let file = workspace.path("bad-secret.pem");
@@ -189,17 +201,18 @@ fn certificates_that_cannot_serve_are_refused_at_check() {
         ));
         let run = workspace.run(&["check"]);
         assert_eq!(run.code, 2);
-        assert!(run.stderr.contains(word), "{word}: {}", run.stderr);
+        assert!(run.stderr.contains(reason), "{reason}: {}", run.stderr);
     }
 }
 
-/// One tenant's expired certificate kept the whole daemon from starting.
+/// Regression: one tenant's expired certificate kept the daemon from starting.
 #[test]
-fn an_expired_certificate_stops_no_other_tenant() {
+fn an_expired_certificate_affects_only_its_tenant() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     certificate(&workspace, "old-secret.pem", 1);
-    // Signed for the past.
+
+    // `openssl ca` creates a certificate whose validity is in the past.
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("expired.pem"));
     let (ca, serial) = (workspace.path("ca.cnf"), workspace.path("serial"));
     fs(workspace.path("index.txt"), "");
@@ -233,6 +246,7 @@ fn an_expired_certificate_stops_no_other_tenant() {
     ]);
     let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
     fs(workspace.path("expired-secret.pem"), &both);
+
     let configuration = workspace.configuration();
     let other = format!(
         "\n[[tenants]]\nname = \"fabrikam\"\nid = \"{OTHER}\"\ncloud = {{ login_url = \"{0}\", graph_url = \"{0}\" }}\n\
@@ -249,7 +263,7 @@ fn an_expired_certificate_stops_no_other_tenant() {
         "{}",
         run.stderr
     );
-    assert!(run.stderr.contains("has expired on 2021-01-01"), "{}", run.stderr);
+    assert!(run.stderr.contains("expired on 2021-01-01"), "{}", run.stderr);
     assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
     workspace.extra.clear();
 }

@@ -39,11 +39,11 @@ fn seals_and_replaces_the_token_of_a_browser_sign_in() {
     workspace.tenants.push(("fabrikam", OTHER));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("no user has signed in as `me` yet\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+    assert!(run.stderr.contains("no user is signed in for the credential `me`\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
     let (run, page) = sign_in(&workspace, &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
-    let (home, form) = entra.asked().pop().unwrap();
+    let (home, form) = entra.token_requests().pop().unwrap();
     assert_eq!(
         (home.as_str(), form["grant_type"].as_str()),
         ("organizations", "authorization_code")
@@ -57,7 +57,7 @@ fn seals_and_replaces_the_token_of_a_browser_sign_in() {
     );
     workspace.run_ok(&["once"]);
     let redeemed: Vec<(String, String)> = entra
-        .asked()
+        .token_requests()
         .into_iter()
         .filter(|(_, form)| form["grant_type"] == "refresh_token")
         .map(|(tenant, form)| (tenant, form["refresh_token"].clone()))
@@ -120,7 +120,7 @@ fn a_running_daemon_receives_a_device_code_sign_in() {
     });
     let run = workspace.run_ok(&["login", "--device-code"]);
     assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
-    assert_eq!(entra.book.lock().unwrap().device_polls, 3);
+    assert_eq!(entra.state.lock().unwrap().device_polls, 3);
     let run = workspace.run_ok(&["backfill", "--days", "5"]);
     assert!(run.stderr.contains("tenant contoso: 5 new days"), "{}", run.stderr);
     daemon.signal("TERM");
@@ -134,11 +134,11 @@ fn reports_why_a_sign_in_was_rejected() {
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
-    entra.book.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
+    entra.state.lock().unwrap().denied = Some("AADSTS53003: <b>Access</b> has been blocked.");
     let (run, page) = sign_in(&workspace, &["--credential", "me"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access refuses it"),
+        run.stderr.contains("AADSTS53003") && run.stderr.contains("Conditional Access policy"),
         "{}",
         run.stderr
     );

@@ -1,4 +1,4 @@
-//! How Graph is dealt with when it is busy, broken or not Graph at all.
+//! Requests to a Graph that is busy, broken, unreachable or not authentic.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::support::{
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
 
-fn answer(status: u16, body: &str) -> Fault {
+fn response(status: u16, body: &str) -> Fault {
     let json = ("content-type", "application/json".to_owned());
     Fault::Answer(status, vec![json], body.as_bytes().to_vec())
 }
@@ -30,99 +30,110 @@ fn against(api: &FaultyApi, days: u32) -> Workspace {
 }
 
 #[test]
-fn after_a_503_the_next_try_is_on_a_new_connection() {
+fn retries_a_503_on_a_new_connection() {
     for status in [503, 504] {
         let api = FaultyApi::new();
         let workspace = against(&api, 3);
-        api.fail(SCORES, answer(status, "{}"));
+        api.fail(SCORES, response(status, "{}"));
         workspace.run_ok(&["once"]);
-        let seen = api.seen_from();
+
+        let requests = api.requests_with_ports();
         let scores: Vec<usize> =
-            (0..seen.len()).filter(|index| seen[*index].0.contains(SCORES)).collect();
-        let [failed, again] = scores[..] else { panic!("{seen:?}") };
-        let ports: Vec<u16> = seen[..again].iter().map(|(_, port)| *port).collect();
-        assert!(ports.contains(&seen[failed].1) && !ports.contains(&seen[again].1), "{seen:?}");
+            (0..requests.len()).filter(|index| requests[*index].0.contains(SCORES)).collect();
+        let [failed, retry] = scores[..] else { panic!("{requests:?}") };
+        let ports: Vec<u16> = requests[..retry].iter().map(|(_, port)| *port).collect();
+        assert!(
+            ports.contains(&requests[failed].1) && !ports.contains(&requests[retry].1),
+            "{requests:?}"
+        );
     }
 }
 
-/// As for some days in June 2024: Graph refused the links that it gave itself.
+/// In June 2024, Graph rejected its own links for some days.
 #[test]
-fn links_that_graph_does_not_follow_are_walked_around() {
+fn works_around_broken_links_of_profiles() {
     let broken = r#"{"error":{"code":"BadRequest","message":"The query specified in the URI is not valid. Query option 'SkipToken' is not allowed."}}"#;
     for (times, last) in [(1, "$top=999"), (2, "$skip=")] {
         let api = FaultyApi::new();
         let workspace = against(&api, 3);
         for _ in 0..times {
-            api.fail("secureScoreControlProfiles?$skiptoken", answer(400, broken));
-            api.fail("secureScoreControlProfiles?$top=999&$skiptoken", answer(400, broken));
+            api.fail("secureScoreControlProfiles?$skiptoken", response(400, broken));
+            api.fail("secureScoreControlProfiles?$top=999&$skiptoken", response(400, broken));
         }
+
         workspace.run_ok(&["once"]);
-        assert!(api.seen().iter().any(|path| path.contains(last)), "{last}: {:?}", api.seen());
+        let requests = api.requests();
+        assert!(requests.iter().any(|path| path.contains(last)), "{last}: {requests:?}");
         let streamed = records(&workspace.path("local.jsonl"));
         let titled = streamed.iter().filter(|r| r["control"]["title"].is_string()).count();
-        assert!(titled > 600, "{titled}: the catalog is whole");
+        assert!(titled > 600, "{titled}: the catalog is complete");
     }
 }
 
 #[test]
-fn days_are_walked_around_a_broken_link_too() {
+fn works_around_broken_links_of_scores() {
     let api = FaultyApi::new();
     let workspace = against(&api, 30);
-    api.fail("secureScores?$top=10&$skiptoken", answer(400, "{}"));
+    api.fail("secureScores?$top=10&$skiptoken", response(400, "{}"));
+
     workspace.run_ok(&["once"]);
+
     let summaries = records(&workspace.path("local.jsonl"));
     assert_eq!(summaries.iter().filter(|r| r["kind"] == "summary").count(), 30);
-    assert!(api.seen().iter().any(|path| path.ends_with("secureScores?$top=90")));
+    assert!(api.requests().iter().any(|path| path.ends_with("secureScores?$top=90")));
 }
 
 #[test]
-fn a_collection_without_end_is_read_at_a_bearable_pace() {
+fn limits_the_rate_of_an_endless_collection() {
     let api = FaultyApi::new();
     let workspace = against(&api, 3);
     for page in 0..250 {
         let link = format!("{}/v1.0/security/secureScores?$skiptoken={page}", api.url);
-        api.fail(SCORES, answer(200, &format!(r#"{{"value":[],"@odata.nextLink":"{link}"}}"#)));
+        api.fail(SCORES, response(200, &format!(r#"{{"value":[],"@odata.nextLink":"{link}"}}"#)));
     }
-    // A tenant is asked a hundred times a minute: two hundred pages would take that long.
+
+    // At 100 requests per minute, 200 pages take about two minutes.
     let daemon = workspace.spawn(&["run"]);
-    crate::support::eventually("its first pages are read", || {
-        api.seen().iter().filter(|path| path.contains(SCORES)).count() > 20
+    crate::support::eventually("the first pages are read", || {
+        api.requests().iter().filter(|path| path.contains(SCORES)).count() > 20
     });
-    let early = api.seen().len();
-    assert!(early < 60, "the pace is kept: {early}");
+    let early = api.requests().len();
+    assert!(early < 60, "the rate is limited: {early}");
+
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }
 
 #[test]
-fn nobody_at_the_other_end() {
+fn reports_a_refused_connection() {
     let mut workspace = Workspace::against(&format!("http://127.0.0.1:{}", free_port()));
     workspace.file_sink("local");
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
-    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(run.stdout.contains("no response from the token endpoint"), "{}", run.stdout);
 }
 
 #[test]
-fn a_server_that_takes_the_connection_and_says_nothing() {
+fn times_out_without_a_response() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut workspace = Workspace::against(&format!("http://{}", silent.local_addr().unwrap()));
     workspace.file_sink("local");
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
-    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(run.stdout.contains("no response from the token endpoint"), "{}", run.stdout);
     assert!(run.stdout.contains("timed out"), "{}", run.stdout);
 }
 
 #[test]
-fn a_server_that_does_not_take_the_connection() {
+fn times_out_without_a_connection() {
     use socket2::{Domain, Socket, Type};
-    let hole = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+
+    // The backlog of this listener is full, so further connection requests are dropped.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    hole.bind(&any.into()).unwrap();
-    hole.listen(0).unwrap();
-    let address = hole.local_addr().unwrap();
-    // Its line is full, and who comes next is dropped without a word.
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
     let waiting: Vec<Socket> = (0..4)
         .map(|_| {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -131,36 +142,41 @@ fn a_server_that_does_not_take_the_connection() {
             socket
         })
         .collect();
+
     let url = format!("http://{}", address.as_socket().unwrap());
     let mut workspace = Workspace::against(&url);
     workspace.file_sink("local");
-    let began = std::time::Instant::now();
+    let start = std::time::Instant::now();
     let run = workspace.run(&["check", "--online"]);
+
     assert_eq!(run.code, 1);
-    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
-    assert!(began.elapsed().as_secs() >= 9, "it was given its time: {}", run.stdout);
+    assert!(run.stdout.contains("no response from the token endpoint"), "{}", run.stdout);
+    assert!(start.elapsed().as_secs() >= 9, "the time limit applies: {}", run.stdout);
     drop(waiting);
 }
 
 #[test]
-fn a_name_that_nobody_has() {
-    // Too long a label for any resolver to ask about: nothing leaves this host.
+fn reports_a_failed_name_resolution() {
+    // The label is too long for a DNS query, so that nothing leaves this host.
     let mut workspace = Workspace::against(&format!("https://{}.example", "x".repeat(64)));
     workspace.file_sink("local");
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(run.stdout.contains("the token endpoint did not answer"), "{}", run.stdout);
+    assert!(run.stdout.contains("no response from the token endpoint"), "{}", run.stdout);
     assert!(run.stdout.contains("dns") || run.stdout.contains("lookup"), "{}", run.stdout);
 }
 
-/// A TLS server before the API, with a certificate for a name, valid until then or not.
+/// A TLS server in front of the API, with a valid or expired certificate for `name`. Returns its
+/// URL and the PEM of its certificate authority.
 fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(vec![]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_pem = ca.clone().self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
+
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     if expired {
@@ -168,6 +184,7 @@ fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
         params.not_after = date_time_ymd(2021, 1, 1);
     }
     let certificate = params.signed_by(&key, &issuer).unwrap();
+
     secure_score_forwarder::net::install_crypto_provider();
     let config = rustls::ServerConfig::builder()
         .with_no_client_auth()
@@ -177,11 +194,12 @@ fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
         )
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+
     let target = api.url.trim_start_matches("http://").to_owned();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
-    // Ends with the test's process.
+    // The thread ends with the process of the test.
     std::thread::spawn(move || {
         runtime().block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
@@ -200,8 +218,8 @@ fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
 }
 
 #[test]
-fn tls_is_believed_only_where_it_proves_itself() {
-    let check = |name: &str, expired: bool, trusted: bool, word: &str| {
+fn trusts_only_valid_tls_certificates() {
+    let check = |name: &str, expired: bool, trusted: bool, expected: &str| {
         let api = FaultyApi::new();
         let (url, ca) = with_tls(&api, name, expired);
         let mut workspace = Workspace::against(&url);
@@ -212,30 +230,32 @@ fn tls_is_believed_only_where_it_proves_itself() {
                 format!("[source]\nca_file = \"{}\"", workspace.path("ca.pem").display());
         }
         let run = workspace.run(&["check", "--online"]);
-        assert!(run.stdout.contains(word), "{word}: {}", run.stdout);
-        assert_eq!(api.seen().is_empty(), word != "scope", "no token asked for in vain");
+        assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
+        let is_untouched = api.requests().is_empty();
+        assert_eq!(is_untouched, expected != "scope", "no request to an untrusted server");
     };
+
     check("127.0.0.1", false, false, "UnknownIssuer");
     check("graph.example.com", false, true, "not valid for name");
     check("127.0.0.1", true, true, "expired");
-    // Past TLS the simulated service minds the scope, which names another address.
+    // With valid TLS, the simulated service rejects the scope, which names another address.
     check("127.0.0.1", false, true, "scope");
 }
 
 #[test]
-fn a_proxy_is_used_where_one_is_configured() {
+fn uses_the_configured_proxy() {
     let proxy = FaultyApi::new();
-    let nobody = format!("http://127.0.0.1:{}", free_port());
-    let mut workspace = Workspace::against(&nobody);
+    let unreachable = format!("http://127.0.0.1:{}", free_port());
+    let mut workspace = Workspace::against(&unreachable);
     workspace.file_sink("local");
     workspace.head = format!("[source]\nproxy = \"{}\"", proxy.url);
     let run = workspace.run(&["check", "--online"]);
-    assert!(run.stdout.contains("AADSTS70011"), "the service behind it answered: {}", run.stdout);
-    assert!(proxy.seen()[0].ends_with(&format!("/{TENANT}/oauth2/v2.0/token")));
+    assert!(run.stdout.contains("AADSTS70011"), "the proxy's target responds: {}", run.stdout);
+    assert!(proxy.requests()[0].ends_with(&format!("/{TENANT}/oauth2/v2.0/token")));
 }
 
 #[test]
-fn what_support_asks_for_is_in_the_log() {
+fn logs_the_ids_that_support_needs() {
     let api = FaultyApi::new();
     let workspace = against(&api, 3);
     let headers = vec![
@@ -245,9 +265,11 @@ fn what_support_asks_for_is_in_the_log() {
     ];
     let body = br#"{"error":{"code":"AccessDenied","message":"no"}}"#;
     api.fail(SCORES, Fault::Answer(403, headers, body.to_vec()));
+
     let run = workspace.run(&["once", "--log", "warn"]);
     assert!(run.stderr.contains("(request-id 7e1a)"), "{}", run.stderr);
-    let line = run.stderr.lines().find(|line| line.contains("did not give a whole answer"));
+    let message = "Graph returned an error or an incomplete response";
+    let line = run.stderr.lines().find(|line| line.contains(message));
     let line = line.unwrap_or_else(|| panic!("{}", run.stderr));
     for part in
         ["status=403", "request_id=\"7e1a\"", "client_request_id=\"", "diagnostic=", "AccessDenied"]
@@ -256,20 +278,22 @@ fn what_support_asks_for_is_in_the_log() {
     }
 }
 
-/// With more tenants than are polled at once, those that waited were queued again every minute.
+/// Regression: with more tenants than are polled at the same time, waiting tenants were queued again
+/// every minute.
 #[test]
-fn a_tenant_waits_in_line_once() {
+fn queues_a_waiting_tenant_only_once() {
     let tenants: Vec<String> =
         (0..20).map(|n| format!("aaaaaaaa-0000-4000-8000-{n:012x}")).collect();
     let mut simulation = simulation();
     simulation.tenants.extend(tenants.iter().cloned());
-    let api = FaultyApi::before(simulation);
+    let api = FaultyApi::of(simulation);
     let mut workspace = against(&api, 3);
     for (index, id) in tenants.iter().enumerate() {
         let (name, id): (&'static str, &'static str) =
             (format!("t{index}").leak(), id.clone().leak());
         workspace.tenants.push((name, id));
     }
+
     let configuration = Configuration::parse("c.toml", &workspace.configuration()).unwrap();
     runtime().block_on(async {
         let engine = Engine::build(configuration).unwrap();
@@ -282,7 +306,8 @@ fn a_tenant_waits_in_line_once() {
         poller.start_due();
         poller.idle().await;
     });
-    let asked = api.seen().iter().filter(|path| path.contains(SCORES)).count();
-    assert_eq!(asked, 21);
-    assert_eq!(api.seen().iter().filter(|path| path.ends_with(PROFILES)).count(), 21);
+
+    let requests = api.requests();
+    assert_eq!(requests.iter().filter(|path| path.contains(SCORES)).count(), 21);
+    assert_eq!(requests.iter().filter(|path| path.ends_with(PROFILES)).count(), 21);
 }

@@ -123,13 +123,13 @@ fn averages(day: Day) -> Value {
 
 fn description(control: &Control) -> String {
     let reason = [
-        "Attackers look for this weakness first, because it is found by a single request and opens the way to everything that the account can reach.",
-        "Where the setting is left as it came, an intruder who has one foothold can move on to other machines without being noticed for weeks.",
-        "The measure costs its users little, and takes away one of the ways in which data has left organizations of this size in recent years.",
+        "Attackers check for this weakness first, because a single request finds it and it exposes every resource that the account can access.",
+        "If the setting keeps its default, an intruder who controls one machine can move to other machines without being detected for weeks.",
+        "The measure has a low impact on users, and closes a path by which data has been stolen from organizations of this size in recent years.",
     ];
 
     format!(
-        "This control looks at {} in {}. {} It is met when every object in its scope has the recommended setting &amp; keeps it.",
+        "This control checks {} in {}. {} It is met when every object in its scope has the recommended setting &amp; keeps it.",
         control.id,
         control.service,
         reason[(hash(&[control.id, "why"]) % 3) as usize]

@@ -95,7 +95,7 @@ fn remediation(control: &Control) -> String {
         )
     };
     format!(
-        "<p>To put this in order:</p> <ol> {} </ol>",
+        "<p>To implement this recommendation:</p> <ol> {} </ol>",
         (1..=steps).map(item).collect::<Vec<_>>().join(" ")
     )
 }

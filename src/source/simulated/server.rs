@@ -101,7 +101,7 @@ pub async fn start(
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))
         .route("/v1.0/security/secureScores", get(scores))
         .route("/v1.0/security/secureScoreControlProfiles", get(catalog))
-        .route("/simulation/load", get(load))
+        .route("/simulation/load", get(request_counts))
         .with_state(shared);
     Ok((address, std::future::IntoFuture::into_future(axum::serve(listener, router))))
 }
@@ -195,7 +195,7 @@ async fn catalog(
 }
 
 /// The counts of requests, for tests and benchmarks of the throttle.
-async fn load(State(shared): State<Arc<Shared>>) -> Response {
+async fn request_counts(State(shared): State<Arc<Shared>>) -> Response {
     json_response(StatusCode::OK, &shared.load.to_json())
 }
 

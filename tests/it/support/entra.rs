@@ -1,5 +1,5 @@
-//! A sign-in service as strict as Entra where it matters: secrets, assertions, PKCE, device codes,
-//! refresh tokens that are replaced at each use. Behind it stands the simulated tenant's Graph.
+//! A sign-in service that verifies secrets, assertions, PKCE, device codes and refresh tokens as
+//! Entra does, in front of the Graph of the simulated tenant.
 
 use std::{
     collections::HashMap,
@@ -27,32 +27,35 @@ use super::CANARY;
 
 pub type Form = HashMap<String, String>;
 
+/// What the service has received and issued, and how it answers.
 #[derive(Default)]
-pub struct Book {
-    /// Every request for a token: the tenant, and the form.
-    pub asked: Vec<(String, Form)>,
-    /// Permissions that tokens grant, and whether a user's or an app's.
+pub struct EntraState {
+    /// The tenant and the form of every token request.
+    pub token_requests: Vec<(String, Form)>,
+    /// The permissions in the tokens of apps.
     pub roles: Vec<&'static str>,
+    /// The permissions in the tokens of users.
     pub scopes: Vec<&'static str>,
-    /// Public keys (DER of RSAPublicKey) by thumbprint, as an app registration has them.
+    /// The public keys (DER of RSAPublicKey) of the app registration, by thumbprint.
     pub certificates: HashMap<String, Vec<u8>>,
-    /// Codes given out: challenge and redirect.
+    /// The challenge and the redirect URI of each issued code.
     codes: HashMap<String, (String, String)>,
-    refresh: Vec<String>,
+    refresh_tokens: Vec<String>,
     used_assertions: Vec<String>,
     pub device_polls: usize,
-    /// What the authorization page answers instead of a code.
+    /// The error description that the authorization endpoint returns instead of a code.
     pub denied: Option<&'static str>,
-    /// Answered once to the next request for Graph, by status and `WWW-Authenticate`.
+    /// Status and `WWW-Authenticate` of the response to the next request to Graph.
     pub challenge: Option<(u16, String)>,
-    /// Seconds by which the server's clock is off.
+    /// Seconds by which the server's clock is ahead.
     pub skew: i64,
-    next: usize,
+    /// The number of issued codes and tokens.
+    issued: usize,
 }
 
 pub struct Entra {
     pub url: String,
-    pub book: Arc<Mutex<Book>>,
+    pub state: Arc<Mutex<EntraState>>,
     _runtime: Runtime,
 }
 
@@ -60,7 +63,7 @@ pub struct Entra {
 struct Shared {
     address: SocketAddr,
     target: SocketAddr,
-    book: Arc<Mutex<Book>>,
+    state: Arc<Mutex<EntraState>>,
     client: reqwest::Client,
 }
 
@@ -69,22 +72,24 @@ impl Entra {
         let runtime = super::runtime();
         let (target, serving) = runtime.block_on(start(super::simulation(), 0)).unwrap();
         runtime.spawn(serving);
+
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let book = Arc::new(Mutex::new(Book {
+        let state = Arc::new(Mutex::new(EntraState {
             roles: vec!["SecurityEvents.Read.All"],
             scopes: vec!["SecurityEvents.Read.All"],
-            ..Book::default()
+            ..EntraState::default()
         }));
         let client = secure_score_forwarder::net::client(None).unwrap();
-        let shared = Shared { address, target, book: book.clone(), client };
+        let shared = Shared { address, target, state: state.clone(), client };
         let router = Router::new().fallback(answer).with_state(shared);
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
-        Self { url: format!("http://{address}"), book, _runtime: runtime }
+        Self { url: format!("http://{address}"), state, _runtime: runtime }
     }
 
-    pub fn asked(&self) -> Vec<(String, Form)> {
-        self.book.lock().unwrap().asked.clone()
+    /// The tenant and the form of every token request.
+    pub fn token_requests(&self) -> Vec<(String, Form)> {
+        self.state.lock().unwrap().token_requests.clone()
     }
 }
 
@@ -99,13 +104,14 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let form: Form = url::form_urlencoded::parse(&body).into_owned().collect();
+
     if path.ends_with("/oauth2/v2.0/token") {
-        let mut book = shared.book.lock().unwrap();
-        book.asked.push((tenant.clone(), form.clone()));
-        return grant(&mut book, &tenant, &form, &format!("http://{}{path}", shared.address));
+        let mut state = shared.state.lock().unwrap();
+        state.token_requests.push((tenant.clone(), form.clone()));
+        return grant(&mut state, &tenant, &form, &format!("http://{}{path}", shared.address));
     }
     if path.ends_with("/oauth2/v2.0/authorize") {
-        return authorize(&mut shared.book.lock().unwrap(), &query);
+        return authorize(&mut shared.state.lock().unwrap(), &query);
     }
     if path.ends_with("/oauth2/v2.0/devicecode") {
         let body = json!({ "device_code": "device-1", "user_code": "ABCD-EFGH", "verification_uri": "http://localhost/device", "expires_in": 900, "interval": 1, "message": "x" });
@@ -114,65 +120,68 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     graph(&shared, &parts, &path).await
 }
 
-fn grant(book: &mut Book, tenant: &str, form: &Form, audience: &str) -> Response {
+/// The response of the token endpoint.
+fn grant(state: &mut EntraState, tenant: &str, form: &Form, audience: &str) -> Response {
     let get = |key: &str| form.get(key).map(String::as_str).unwrap_or_default();
-    let user = match get("grant_type") {
+    let is_user = match get("grant_type") {
         "client_credentials" => {
-            let known = match form.get("client_assertion") {
-                Some(jwt) => check_assertion(book, jwt, get("client_id"), audience),
+            let authenticated = match form.get("client_assertion") {
+                Some(jwt) => check_assertion(state, jwt, get("client_id"), audience),
                 None => (get("client_secret") == format!("{CANARY}-client"))
                     .then_some(())
                     .ok_or("AADSTS7000215: Invalid client secret provided."),
             };
-            if let Err(why) = known {
-                return refused("invalid_client", why);
+            if let Err(reason) = authenticated {
+                return rejected("invalid_client", reason);
             }
             false
         }
         "authorization_code" => {
-            let Some((challenge, redirect)) = book.codes.remove(get("code")) else {
-                return refused("invalid_grant", "AADSTS54005: the code was redeemed already.");
+            let Some((challenge, redirect)) = state.codes.remove(get("code")) else {
+                return rejected("invalid_grant", "AADSTS54005: the code was redeemed already.");
             };
             let verifier = digest(&SHA256, get("code_verifier").as_bytes());
             if URL_SAFE_NO_PAD.encode(verifier) != challenge || get("redirect_uri") != redirect {
-                return refused("invalid_grant", "AADSTS501481: the verifier does not match.");
+                return rejected("invalid_grant", "AADSTS501481: the verifier does not match.");
             }
             true
         }
         "urn:ietf:params:oauth:grant-type:device_code" => {
-            book.device_polls += 1;
-            if book.device_polls < 3 {
-                return refused("authorization_pending", "AADSTS70016: pending.");
+            state.device_polls += 1;
+            if state.device_polls < 3 {
+                return rejected("authorization_pending", "AADSTS70016: pending.");
             }
             true
         }
         "refresh_token" => {
-            if !book.refresh.iter().any(|known| known == get("refresh_token")) {
-                return refused("invalid_grant", "AADSTS700082: The refresh token has expired.");
+            if !state.refresh_tokens.iter().any(|known| known == get("refresh_token")) {
+                return rejected("invalid_grant", "AADSTS700082: The refresh token has expired.");
             }
             true
         }
-        _ => return refused("unsupported_grant_type", "AADSTS70003: no."),
+        _ => return rejected("unsupported_grant_type", "AADSTS70003: no."),
     };
-    book.next += 1;
-    let claims = if user {
-        json!({ "tid": tenant, "scp": book.scopes.join(" "), "n": book.next })
+
+    state.issued += 1;
+    let claims = if is_user {
+        json!({ "tid": tenant, "scp": state.scopes.join(" "), "n": state.issued })
     } else {
-        json!({ "tid": tenant, "roles": book.roles, "n": book.next })
+        json!({ "tid": tenant, "roles": state.roles, "n": state.issued })
     };
     let token = format!("{CANARY}.{}.x", URL_SAFE_NO_PAD.encode(claims.to_string()));
     let mut body = json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": token });
-    if user {
-        let refresh = format!("{CANARY}-refresh-{}", book.next);
+    if is_user {
+        let refresh = format!("{CANARY}-refresh-{}", state.issued);
         body["refresh_token"] = refresh.clone().into();
-        book.refresh.push(refresh);
+        state.refresh_tokens.push(refresh);
     }
     (StatusCode::OK, body.to_string()).into_response()
 }
 
-/// As Entra does: PS256, the thumbprint of a known certificate, its own address, and no replay.
+/// Verifies what Entra verifies: PS256, the thumbprint of a registered certificate, the audience, the
+/// lifetime, and that the assertion was not used before.
 fn check_assertion(
-    book: &mut Book,
+    state: &mut EntraState,
     jwt: &str,
     client_id: &str,
     audience: &str,
@@ -182,9 +191,10 @@ fn check_assertion(
     if parts[0] == "federated" {
         return Ok(());
     }
+
     let header: Value = serde_json::from_slice(&part(0)).unwrap();
     let claims: Value = serde_json::from_slice(&part(1)).unwrap();
-    let key = header["x5t#S256"].as_str().and_then(|print| book.certificates.get(print));
+    let key = header["x5t#S256"].as_str().and_then(|print| state.certificates.get(print));
     let key = key.ok_or("AADSTS700027: the certificate is not registered.")?;
     let signed = &jwt[..parts[0].len() + 1 + parts[1].len()];
     if header["alg"] != "PS256"
@@ -194,50 +204,57 @@ fn check_assertion(
     {
         return Err("AADSTS700027: the signature is invalid.");
     }
+
     let now = secure_score_forwarder::clock::now().as_second();
     let time = |claim: &str| claims[claim].as_i64().unwrap();
     let (not_before, expires) = (time("nbf"), time("exp"));
-    // A minute behind is no harm: it is back-dated; and it is short-lived.
+    // The assertion must be valid on a server whose clock is one minute behind, for at most ten
+    // minutes.
     if !(not_before <= now - 60 && now < expires && expires - not_before <= 600) {
         return Err("AADSTS700024: the assertion is not within its valid time range.");
     }
+
     if claims["aud"] != audience || claims["iss"] != client_id || claims["sub"] != client_id {
         return Err("AADSTS700023: the audience is wrong.");
     }
+
     let id = claims["jti"].as_str().unwrap().to_owned();
-    if book.used_assertions.contains(&id) {
+    if state.used_assertions.contains(&id) {
         return Err("AADSTS50013: the assertion was used already.");
     }
-    book.used_assertions.push(id);
+    state.used_assertions.push(id);
     Ok(())
 }
 
-fn authorize(book: &mut Book, query: &Form) -> Response {
-    let state = &query["state"];
+/// The response of the authorization endpoint: a redirect with a code or an error.
+fn authorize(state: &mut EntraState, query: &Form) -> Response {
     let redirect = query["redirect_uri"].clone();
-    // Registered are loopback redirects, and all but the port is compared.
+    // A loopback redirect is registered; Entra ignores its port.
     assert!(redirect.starts_with("http://localhost:"), "{redirect}");
     assert_eq!(query["code_challenge_method"], "S256");
-    let mut to = url::Url::parse(&redirect).unwrap();
-    let mut answer = vec![("state", state.clone())];
-    if let Some(why) = book.denied {
-        answer.push(("error", "access_denied".to_owned()));
-        answer.push(("error_description", why.to_owned()));
+
+    let mut location = url::Url::parse(&redirect).unwrap();
+    let mut parameters = vec![("state", query["state"].clone())];
+    if let Some(reason) = state.denied {
+        parameters.push(("error", "access_denied".to_owned()));
+        parameters.push(("error_description", reason.to_owned()));
     } else {
-        book.next += 1;
-        let code = format!("{CANARY}-code-{}", book.next);
-        book.codes.insert(code.clone(), (query["code_challenge"].clone(), redirect));
-        answer.push(("code", code));
+        state.issued += 1;
+        let code = format!("{CANARY}-code-{}", state.issued);
+        state.codes.insert(code.clone(), (query["code_challenge"].clone(), redirect));
+        parameters.push(("code", code));
     }
-    to.query_pairs_mut().extend_pairs(answer);
-    (StatusCode::FOUND, [("location", to.to_string())]).into_response()
+
+    location.query_pairs_mut().extend_pairs(parameters);
+    (StatusCode::FOUND, [("location", location.to_string())]).into_response()
 }
 
-/// The simulated tenant's Graph, by the tenant that the token is for.
+/// Forwards a request to the Graph of the simulation, with a token of the simulation for the tenant
+/// in the caller's token.
 async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) -> Response {
     let (challenge, skew) = {
-        let mut book = shared.book.lock().unwrap();
-        (book.challenge.take(), book.skew)
+        let mut state = shared.state.lock().unwrap();
+        (state.challenge.take(), state.skew)
     };
     if let Some((status, challenge)) = challenge {
         let body =
@@ -247,10 +264,12 @@ async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) 
             [("www-authenticate", challenge), ("content-type", "application/json".into())];
         return (status, headers, body).into_response();
     }
+
     let bearer = parts.headers["authorization"].to_str().unwrap();
     let claims = URL_SAFE_NO_PAD.decode(bearer.split('.').nth(1).unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     let tenant = claims["tid"].as_str().unwrap();
+
     let target = format!("http://{}", shared.target);
     let form = [
         ("grant_type", "client_credentials".to_owned()),
@@ -261,6 +280,7 @@ async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) 
     let token = shared.client.post(format!("{target}/{tenant}/oauth2/v2.0/token")).form(&form);
     let token: Value =
         serde_json::from_str(&token.send().await.unwrap().text().await.unwrap()).unwrap();
+
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let read = shared
         .client
@@ -270,6 +290,7 @@ async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) 
     let status = StatusCode::from_u16(read.status().as_u16()).unwrap();
     let text = read.text().await.unwrap();
     let text = text.replace(&shared.target.to_string(), &shared.address.to_string());
+
     let date = secure_score_forwarder::clock::now()
         .checked_add(jiff::SignedDuration::from_secs(skew))
         .unwrap();
@@ -278,7 +299,7 @@ async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) 
     (status, headers, Body::from(text)).into_response()
 }
 
-fn refused(error: &str, description: &str) -> Response {
+fn rejected(error: &str, description: &str) -> Response {
     let body = json!({ "error": error, "error_description": description });
     (StatusCode::BAD_REQUEST, body.to_string()).into_response()
 }

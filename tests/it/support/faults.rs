@@ -1,4 +1,4 @@
-//! An API that misbehaves as it is told. Before and after that it is the simulated tenant's proxy.
+//! A proxy of the simulated API that answers selected requests with a fault.
 
 use std::{
     collections::VecDeque,
@@ -16,31 +16,31 @@ use axum::{
 use secure_score_forwarder::source::simulated::{Simulation, start};
 use tokio::{net::TcpListener, runtime::Runtime};
 
-/// What to answer instead of the truth.
+/// What the proxy does instead of forwarding a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Status, headers, body.
+    /// Answers with this status, these headers and this body.
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// The true answer, changed.
+    /// Forwards the request and changes the text of the response.
     Change(fn(String) -> String),
-    /// The true answer, edited as JSON.
+    /// Forwards the request and edits the JSON of the response.
     Edit(fn(&mut serde_json::Value)),
-    /// 500 MB of JSON that never ends.
+    /// Answers with 500 MB of incomplete JSON.
     Flood,
-    /// The connection breaks in the middle of the body.
+    /// Closes the connection in the middle of the body.
     Cut,
 }
 
-/// The faults to come, by a part of the path that they wait for.
-type Script = Arc<Mutex<VecDeque<(&'static str, Fault)>>>;
+/// The queued faults, each with the part of a path that it applies to.
+type Faults = Arc<Mutex<VecDeque<(&'static str, Fault)>>>;
 
-/// What was asked for, and from which port.
-type Seen = Arc<Mutex<Vec<(String, u16)>>>;
+/// The path and the client port of every request.
+type Requests = Arc<Mutex<Vec<(String, u16)>>>;
 
 pub struct FaultyApi {
     pub url: String,
-    script: Script,
-    seen: Seen,
+    faults: Faults,
+    requests: Requests,
     _runtime: Runtime,
 }
 
@@ -48,56 +48,58 @@ pub struct FaultyApi {
 struct Shared {
     target: SocketAddr,
     address: SocketAddr,
-    script: Script,
-    seen: Seen,
+    faults: Faults,
+    requests: Requests,
     client: reqwest::Client,
 }
 
 impl FaultyApi {
     pub fn new() -> Self {
-        Self::before(super::simulation())
+        Self::of(super::simulation())
     }
 
-    pub fn before(simulation: Simulation) -> Self {
+    pub fn of(simulation: Simulation) -> Self {
         let runtime = super::runtime();
-        let (script, seen) = (Script::default(), Seen::default());
+        let (faults, requests) = (Faults::default(), Requests::default());
         let (target, serving) = runtime.block_on(start(simulation, 0)).unwrap();
         runtime.spawn(serving);
+
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let client = secure_score_forwarder::net::client(None).unwrap();
         let shared = Shared {
             target,
             address,
-            script: Arc::clone(&script),
-            seen: Arc::clone(&seen),
+            faults: Arc::clone(&faults),
+            requests: Arc::clone(&requests),
             client,
         };
         let router = Router::new().fallback(answer).with_state(shared);
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
-        Self { url: format!("http://{address}"), script, seen, _runtime: runtime }
+        Self { url: format!("http://{address}"), faults, requests, _runtime: runtime }
     }
 
-    /// The next request whose path holds `path` gets this.
+    /// Applies the fault to the next request whose path contains `path`.
     pub fn fail(&self, path: &'static str, fault: Fault) -> &Self {
-        self.script.lock().unwrap().push_back((path, fault));
+        self.faults.lock().unwrap().push_back((path, fault));
         self
     }
 
+    /// Forgets the queued faults and the recorded requests.
     pub fn clear(&self) {
-        self.script.lock().unwrap().clear();
-        self.seen.lock().unwrap().clear();
+        self.faults.lock().unwrap().clear();
+        self.requests.lock().unwrap().clear();
     }
 
-    /// Paths asked for so far.
-    pub fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
+    /// The paths of all requests.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 
-    /// The same with the port that each came from.
-    pub fn seen_from(&self) -> Vec<(String, u16)> {
-        self.seen.lock().unwrap().clone()
+    /// The paths of all requests, each with the port of the client.
+    pub fn requests_with_ports(&self) -> Vec<(String, u16)> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
@@ -107,14 +109,15 @@ async fn answer(
     request: Request,
 ) -> Response {
     let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
-    shared.seen.lock().unwrap().push((path.clone(), from.port()));
+    shared.requests.lock().unwrap().push((path.clone(), from.port()));
     let fault = {
-        let mut script = shared.script.lock().unwrap();
-        let at = script.iter().position(|(waits_for, _)| path.contains(waits_for));
-        at.and_then(|at| script.remove(at)).map(|(_, fault)| fault)
+        let mut faults = shared.faults.lock().unwrap();
+        let index = faults.iter().position(|(part, _)| path.contains(part));
+        index.and_then(|index| faults.remove(index)).map(|(_, fault)| fault)
     };
+
     match fault {
-        Some(Fault::Answer(status, headers, body)) => plain(status, &headers, body),
+        Some(Fault::Answer(status, headers, body)) => response(status, &headers, body),
         Some(Fault::Flood) => flood(),
         Some(Fault::Cut) => cut(),
         Some(Fault::Change(change)) => forward(&shared, request, &path, change).await,
@@ -130,6 +133,7 @@ async fn answer(
     }
 }
 
+/// Forwards the request and changes the text of the response.
 async fn forward(
     shared: &Shared,
     request: Request,
@@ -142,26 +146,27 @@ async fn forward(
     headers.remove("host");
     headers.remove("accept-encoding");
     headers.remove("content-length");
-    // The scope names the API as the caller knows it.
+
+    // The scope contains the address of the API, which is this proxy for the caller.
     let body =
         String::from_utf8_lossy(&body).replace(&encoded(shared.address), &encoded(shared.target));
     let url = format!("http://{}{path}", shared.target);
-    let answer =
+    let forwarded =
         shared.client.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
-    let status = answer.status().as_u16();
-    let text = answer
+    let status = forwarded.status().as_u16();
+    let text = forwarded
         .text()
         .await
         .unwrap()
         .replace(&shared.target.to_string(), &shared.address.to_string());
-    plain(status, &[("content-type", "application/json".to_owned())], change(text).into_bytes())
+    response(status, &[("content-type", "application/json".to_owned())], change(text).into_bytes())
 }
 
 fn encoded(address: SocketAddr) -> String {
     address.to_string().replace(':', "%3A")
 }
 
-fn plain(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
+fn response(status: u16, headers: &[(&'static str, String)], body: Vec<u8>) -> Response {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(*name, value.parse().unwrap());

@@ -14,7 +14,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// With one app that has a secret, and one that has a certificate.
+    /// Starts a provider with one app that has a secret and one that has a certificate.
     pub fn start(certificate: &Path, secret: &str) -> Self {
         let modules = std::env::var_os("OIDC_PROVIDER").map_or_else(
             || {
@@ -25,11 +25,13 @@ impl Provider {
         );
         assert!(
             modules.join("node_modules/oidc-provider").exists(),
-            "oidc-provider is not installed: tests/run does that"
+            "oidc-provider is not installed; run tests/run"
         );
-        // Modules are found from where the script lies.
+
+        // Node resolves modules relative to the script, so the script is copied next to them.
         let script = modules.join("provider.mjs");
         std::fs::copy("tests/oidc-provider/provider.mjs", &script).unwrap();
+
         let mut child = Command::new("node")
             .arg(script)
             .arg(certificate)
@@ -39,6 +41,8 @@ impl Provider {
             .stderr(Stdio::null())
             .spawn()
             .expect("node runs");
+
+        // The script prints its URL when it is ready.
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.starts_with("http://127.0.0.1:"), "{line}");
