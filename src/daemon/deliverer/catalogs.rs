@@ -35,7 +35,7 @@ pub(in crate::daemon) fn compared_to<'a>(
         earlier: &base.earlier,
     });
     let EntryContext { first_contact, behind, .. } = *context;
-    Comparison { base, first_contact, behind, baseline }
+    Comparison { base, first_contact, has_later_days: behind, baseline }
 }
 
 impl Catalogs {
