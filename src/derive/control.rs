@@ -45,8 +45,8 @@ pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     }
 }
 
-/// The maximum score of a control on a day, in points, and where it comes from; `None` if neither
-/// source has one.
+/// The maximum score of a control on a day, in points, with its source; `None` if it
+/// cannot be determined.
 ///
 /// The catalog describes the day on which it was read. A backfilled day is older than its catalog,
 /// so there the maximum that follows from score and percentage takes precedence.

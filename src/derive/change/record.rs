@@ -53,7 +53,7 @@ pub(in crate::derive) fn expired<'a>(
 }
 
 /// The time of a change, in milliseconds since 1970-01-01: when the poll observed it, or for a
-/// historical change the begin of the day on which it happened.
+/// historical change the start of the day on which it happened.
 pub(in crate::derive) fn time_ms(change: &Change<'_>, entry: &Entry<'_>) -> i64 {
     let is_decision = change.what == ChangeKind::DecisionChanged;
     let decision = change.after.decision.filter(|_| is_decision);
