@@ -6,7 +6,7 @@ use crate::{
     config::TenantPlan,
     derive::Entry,
     model::{Baseline, Tenant},
-    report::{Building, Report, Window},
+    report::{Report, ReportBuilder, Window},
 };
 
 /// Reads reports, one tenant after the other; what their catalogs share is parsed once.
@@ -30,7 +30,7 @@ impl<'a> Reporter<'a> {
         detail: bool,
     ) -> Result<Report, CheckpointError> {
         let baselines = self.checkpoint.baselines(tenant.id)?;
-        let mut building = Building::new(tenant.clone(), window, detail);
+        let mut building = ReportBuilder::new(tenant.clone(), window, detail);
         let (mut seq, mut newest) = (0, None);
         loop {
             let entries = self.checkpoint.past_entries(tenant.id, window.first, seq)?;
@@ -52,7 +52,7 @@ impl<'a> Reporter<'a> {
 
     fn entry(
         &mut self,
-        building: &mut Building,
+        building: &mut ReportBuilder,
         tenant: &Tenant,
         plan: &TenantPlan,
         baselines: &[Baseline],

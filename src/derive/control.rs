@@ -1,4 +1,4 @@
-//! The record of one control.
+//! Builds the record of one control.
 
 use std::sync::Arc;
 
@@ -9,15 +9,18 @@ use crate::{
 
 pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> ControlRecord<'a> {
     let profile = entry.catalog.find(&control.name);
-    let stated = profile.and_then(|slot| slot.profile.max_score);
-    let own = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
-    let backfilled = entry.snapshot.backfilled;
+    let in_catalog = profile.and_then(|slot| slot.profile.max_score);
+    let in_snapshot = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
+    let max_score = in_snapshot.or_else(|| {
+        max_score(in_catalog, control.score, control.percentage, entry.snapshot.backfilled)
+    });
+
     ControlRecord {
         id: &control.name,
         category: control.category.as_deref().or_else(|| profile?.profile.category.as_deref()),
         description: control.description.as_deref(),
         score: control.score,
-        max_score: own.or_else(|| max_score(stated, control.score, control.percentage, backfilled)),
+        max_score,
         percentage: control.percentage,
         implementation_status: control.implementation_status.as_deref().filter(|s| !s.is_empty()),
         count: control.count,
@@ -30,7 +33,7 @@ pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> Co
     }
 }
 
-/// The facts of a control that stands alone; the name is not compared and stays out.
+/// The facts of a control of a snapshot. The name is left empty, because it is not compared.
 pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     ControlFacts {
         name: Arc::default(),
@@ -42,23 +45,27 @@ pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     }
 }
 
-/// The maximum of the day. Today's catalog, which states one, speaks for today; of a day long past
-/// the score and its percentage know better, where they say anything.
+/// The maximum score of a control on a day, in points, with its source; `None` if it
+/// cannot be determined.
+///
+/// The catalog describes the day on which it was read. A backfilled day is older than its catalog,
+/// so there the maximum that follows from score and percentage takes precedence.
 pub(super) fn max_score(
-    stated: Option<Number>,
+    in_catalog: Option<Number>,
     score: Option<Number>,
     percentage: Option<Number>,
     backfilled: bool,
 ) -> Option<(Number, MaxScoreSource)> {
-    let stated = stated.map(|max| (max, MaxScoreSource::Catalog));
-    let derived = || {
+    let in_catalog = in_catalog.map(|max| (max, MaxScoreSource::Catalog));
+    let computed = || {
         let max = from_percentage(score?, percentage?)?;
         Some((max, MaxScoreSource::Percentage))
     };
-    if backfilled { derived().or(stated) } else { stated.or_else(derived) }
+
+    if backfilled { computed().or(in_catalog) } else { in_catalog.or_else(computed) }
 }
 
-/// `score x 100 / percentage`, to the hundredth. Nothing can be had from a percentage of 0.
+/// `score x 100 / percentage`, rounded to two decimal places; `None` if the percentage is 0.
 fn from_percentage(score: Number, percentage: Number) -> Option<Number> {
     if percentage <= Number::ZERO {
         return None;

@@ -1,5 +1,8 @@
-//! An entry, with its catalog, becomes records. Pure, and the only way records come to be, so
-//! that every sink, replay and report tells the same story.
+//! Derives the records of one log entry from its snapshot and catalog.
+//!
+//! Derivation is a pure function of the entry, its base, the rules and the selection: no I/O, no
+//! clock. It is the only source of records, so every sink, every replay and every report agrees.
+//! Start with [`Records`] for a snapshot entry and with [`quality`] for an observation entry.
 
 mod change;
 mod control;
@@ -10,10 +13,10 @@ mod summary;
 
 use std::cell::RefCell;
 
-pub use change::{Base, Comparison, Measured, Point, changes};
-pub use quality::{Observed, quality};
+pub use change::{Base, ComparedDay, Comparison, ControlFactsRef, changes};
+pub use quality::{ObservationEntry, quality};
 pub use rules::{Expectation, Rules, SeverityRule};
-pub use selection::{FullEvery, Glob, Selection, Which};
+pub use selection::{ControlFilter, FullEvery, Glob, Selection};
 
 use crate::model::{
     Body, Catalog, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
@@ -25,36 +28,43 @@ use crate::model::{
 pub struct Entry<'a> {
     pub tenant: &'a Tenant,
     pub snapshot: &'a SnapshotRef,
-    /// When the poll read it: RFC 3339 in UTC, and in milliseconds since 1970-01-01.
+    /// When the poll read the snapshot, as RFC 3339 in UTC.
     pub observed_time: &'a str,
+    /// The same instant in milliseconds since 1970-01-01.
     pub observed_ms: i64,
-    /// The facts of the day's earlier revisions, oldest first; empty for the first.
+    /// The facts of the day's earlier revisions, oldest first; empty for the first revision.
     pub history: &'a [DayFacts],
     pub catalog: &'a Catalog,
     pub comparison: Comparison<'a>,
     pub rules: &'a Rules,
-    /// It is sent once more, because somebody asked.
+    /// Whether the entry is sent again by a replay.
     pub replayed: bool,
 }
 
-/// The records of one entry, made one at a time. A record's place is its index here: controls by
-/// id, then the summary, changes by control, and for each control of the day the place of an
-/// acceptance that has expired. A place does not depend on the selection, so a cursor stays true
-/// when the configuration changes.
+/// The records of one entry, built one at a time.
+///
+/// Every record has a slot, and the slot number is the record index that a cursor stores. The
+/// slots are, in this order: one per control, by control ID; the summary; one per change, by
+/// control ID; and, if the rules expect any decisions, one per control of the day for an
+/// acceptance that has expired. The index of a record does not depend on the selection, so a
+/// cursor stays valid when the configuration changes.
 #[derive(Debug)]
 pub struct Records<'a> {
     entry: &'a Entry<'a>,
     snapshot: &'a Snapshot<'a>,
     selection: &'a Selection,
-    /// Indices into the snapshot's controls: sorted by id, each id once, and of a revision only
-    /// those that differ from the one before; and whether the selection wants it.
+    /// Indices into the snapshot's controls, sorted by ID without duplicates, each with whether
+    /// the selection includes it. Of a revision, only the controls that differ from the previous
+    /// revision.
     controls: Vec<(u32, bool)>,
-    /// All that has changed, if the selection wants changes at all, and whether it wants this one.
+    /// The changes of the day, each with whether the selection includes it. Empty if the selection
+    /// includes no changes at all.
     changes: Vec<(Change<'a>, bool)>,
-    /// The controls of the day, where decisions are expected of any.
-    expectable: Vec<&'a str>,
+    /// The control IDs whose acceptance may have expired: all of the day if the rules expect any
+    /// decisions, otherwise none.
+    acceptance_controls: Vec<&'a str>,
     selected: u32,
-    /// Different controls in the day.
+    /// The number of distinct controls of the day.
     controls_total: u32,
     ids: RefCell<EventIds>,
 }
@@ -64,100 +74,117 @@ impl<'a> Records<'a> {
         let mut controls: Vec<u32> = (0_u32..).take(snapshot.controls.len()).collect();
         let name = |index: &u32| snapshot.controls[*index as usize].name.as_ref();
         controls.sort_by(|a, b| name(a).cmp(name(b)));
-        controls.dedup_by(|later, first| name(later) == name(first));
+        controls.dedup_by(|second, first| name(second) == name(first));
         let controls_total = u32::try_from(controls.len()).unwrap_or(u32::MAX);
+
         let changes = if selection.changes {
-            changes_of(entry, snapshot, &controls, selection)
+            changes_of_snapshot(entry, snapshot, &controls, selection)
         } else {
             Vec::new()
         };
-        let expects = selection.changes && !entry.rules.expected.is_empty();
-        let expectable = if expects { controls.iter().map(name).collect() } else { Vec::new() };
+        let may_expire = selection.changes && !entry.rules.expected.is_empty();
+        let acceptance_controls =
+            if may_expire { controls.iter().map(name).collect() } else { Vec::new() };
+
+        // A revision sends only the controls that differ from the previous revision. The changes
+        // above are measured from the base, so they need all controls.
         if let Some(previous) = entry.history.last() {
             controls.retain(|&index| {
                 let control = &snapshot.controls[index as usize];
-                let kept = previous.control(&control.name);
-                kept.is_none_or(|kept| kept.differs(&control::facts(control)))
+                let earlier = previous.control(&control.name);
+                earlier.is_none_or(|earlier| earlier.differs(&control::facts(control)))
             });
         }
-        let ids = RefCell::new(EventIds::new(entry.tenant.id, entry.snapshot.day));
-        let wanted = |index: u32| {
+        let with_selection = |index: u32| {
             let control = &snapshot.controls[index as usize];
-            (index, selection.controls && selection.which.wants(control, entry))
+            (index, selection.controls && selection.control_filter.selects(control, entry))
         };
-        let controls: Vec<(u32, bool)> = controls.into_iter().map(wanted).collect();
+        let controls: Vec<(u32, bool)> = controls.into_iter().map(with_selection).collect();
+
+        let ids = RefCell::new(EventIds::new(entry.tenant.id, entry.snapshot.day));
         let mut records = Self {
             entry,
             snapshot,
             selection,
             controls,
             changes,
-            expectable,
+            acceptance_controls,
             selected: 0,
             controls_total,
             ids,
         };
-        records.selected = records.count();
+        records.selected = records.count_selected();
         records
     }
 
-    fn count(&self) -> u32 {
-        let wanted = |wanted: bool| u32::from(wanted);
-        let expired = (0..self.expectable.len()).filter(|index| self.expired(*index).is_some());
-        self.controls.iter().map(|(_, w)| wanted(*w)).sum::<u32>()
-            + self.changes.iter().map(|(_, w)| wanted(*w)).sum::<u32>()
+    fn count_selected(&self) -> u32 {
+        let count = |is_selected: bool| u32::from(is_selected);
+        let expired = (0..self.acceptance_controls.len())
+            .filter(|index| self.expired_acceptance(*index).is_some());
+
+        self.controls.iter().map(|(_, is_selected)| count(*is_selected)).sum::<u32>()
+            + self.changes.iter().map(|(_, is_selected)| count(*is_selected)).sum::<u32>()
             + u32::try_from(expired.count()).unwrap_or(0)
-            + wanted(self.selection.summary)
+            + count(self.selection.summary)
     }
 
-    /// One past the last place.
+    /// The number of slots: one more than the last record index.
     pub fn end(&self) -> u32 {
-        let places = self.controls.len() + 1 + self.changes.len() + self.expectable.len();
-        u32::try_from(places).unwrap_or(u32::MAX)
+        let slots = self.controls.len() + 1 + self.changes.len() + self.acceptance_controls.len();
+        u32::try_from(slots).unwrap_or(u32::MAX)
     }
 
-    /// The same records for one of whom a sink was given so many: its summary says so.
+    /// Makes the summary report `records_sent` records instead of [`Self::selected`]: a record
+    /// that is sent again must equal the one that the sink first received.
     #[must_use]
-    pub fn of_which_given(mut self, given: u32) -> Self {
-        self.selected = given;
+    pub fn with_records_sent(mut self, records_sent: u32) -> Self {
+        self.selected = records_sent;
         self
     }
 
-    /// How many records the selection leaves.
+    /// The number of records that the selection includes.
     pub fn selected(&self) -> u32 {
         self.selected
     }
 
-    /// The record at a place; `None` past the end and where the selection leaves one out.
-    pub fn at(&self, place: u32) -> Option<Record<'a>> {
-        let place = place as usize;
-        if let Some(&(index, wanted)) = self.controls.get(place) {
-            return wanted.then(|| self.control(index));
+    /// The record in a slot; `None` past the last slot and where the selection excludes the record.
+    pub fn at(&self, slot: u32) -> Option<Record<'a>> {
+        let slot = slot as usize;
+        if let Some(&(index, is_selected)) = self.controls.get(slot) {
+            return is_selected.then(|| self.control(index));
         }
-        match place - self.controls.len() {
+
+        match slot - self.controls.len() {
             0 => self.selection.summary.then(|| self.summary()),
-            place => match self.changes.get(place - 1) {
-                Some((change, wanted)) => {
-                    wanted.then(|| self.change(change::record(change.clone(), self.entry)))
+            slot => match self.changes.get(slot - 1) {
+                Some((change, is_selected)) => {
+                    is_selected.then(|| self.change(change::record(change.clone(), self.entry)))
                 }
-                None => self.expired(place - 1 - self.changes.len()).map(|c| self.change(c)),
+                None => {
+                    let index = slot - 1 - self.changes.len();
+                    self.expired_acceptance(index).map(|record| self.change(record))
+                }
             },
         }
     }
 
-    /// What is at the place of an acceptance that may have expired.
-    fn expired(&self, index: usize) -> Option<ChangeRecord<'a>> {
-        let record = change::expired(self.expectable.get(index)?, self.entry)?;
-        self.selection.wants_change(&record.change, self.entry).then_some(record)
+    /// The change record of an acceptance slot, if the control's acceptance has expired and the
+    /// selection includes it.
+    fn expired_acceptance(&self, index: usize) -> Option<ChangeRecord<'a>> {
+        let record = change::expired(self.acceptance_controls.get(index)?, self.entry)?;
+        self.selection.selects_change(&record.change, self.entry).then_some(record)
     }
 
     fn change(&self, change: ChangeRecord<'a>) -> Record<'a> {
         let ids = &mut self.ids.borrow_mut();
         let control = Subject { kind: Kind::Control, what: "", control: change.change.control };
-        // Only what is measured from an earlier revision goes on from it.
+
+        // Only a change that is measured from an earlier revision of the day continues the chain
+        // of that revision's event IDs.
         let is_revised = change.change.base_day == Some(self.entry.snapshot.day);
         let previous =
             if is_revised { previous_control_id(ids, &control, self.entry.history) } else { None };
+
         let event_id = change.event_id(self.entry, ids, previous);
         let time_ms = change::time_ms(&change.change, self.entry);
         Record { time_ms, ..self.record(event_id, Body::Change(Box::new(change))) }
@@ -166,19 +193,23 @@ impl<'a> Records<'a> {
     fn control(&self, index: u32) -> Record<'a> {
         let control = &self.snapshot.controls[index as usize];
         let subject = Subject { kind: Kind::Control, what: "", control: &control.name };
+
         let ids = &mut self.ids.borrow_mut();
         let previous = previous_control_id(ids, &subject, self.entry.history);
         let facts = ids.facts(control.score, control.percentage);
         let event_id = ids.make(&subject, &facts, previous);
+
         self.record(event_id, Body::Control(control::record(control, self.entry)))
     }
 
     fn summary(&self) -> Record<'a> {
         let subject = Subject { kind: Kind::Summary, what: "", control: "" };
+
         let ids = &mut self.ids.borrow_mut();
         let previous = previous_summary_id(ids, &subject, self.entry.history);
         let facts = ids.facts(self.snapshot.current_score, self.snapshot.max_score);
         let event_id = ids.make(&subject, &facts, previous);
+
         let body = summary::record(self.snapshot, self.controls_total, self.selected());
         self.record(event_id, Body::Summary(body))
     }
@@ -198,20 +229,39 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The changes of an entry, from its facts alone: the same that [`Records`] makes of its body.
+impl<'a> Entry<'a> {
+    /// The profile of a control from the entry's catalog, or from its base's catalog if the control
+    /// is no longer in the entry's.
+    fn profile(&self, control: &str) -> Option<&'a ProfileSlot> {
+        let in_base = || self.comparison.base.as_ref()?.catalog?.find(control);
+        self.catalog.find(control).or_else(in_base)
+    }
+}
+
+impl Rules {
+    /// The rules of a configuration that sets none.
+    pub fn none() -> &'static Self {
+        &change::NO_RULES
+    }
+}
+
+/// The changes of an entry, derived from its facts without its body. They equal those that
+/// [`Records`] derives from the body with a selection that includes everything.
 pub fn changes_from_facts<'a>(entry: &'a Entry<'a>, facts: &'a DayFacts) -> Vec<ChangeRecord<'a>> {
-    let points: Vec<Point<'a>> = facts.controls.iter().map(Point::of).collect();
-    let found = changes(&measured(entry), &points).into_iter();
+    let controls: Vec<ControlFactsRef<'a>> =
+        facts.controls.iter().map(ControlFactsRef::of).collect();
+    let changes = changes(&compared_day(entry), &controls);
+
     let mut records: Vec<ChangeRecord<'a>> =
-        found.map(|change| change::record(change, entry)).collect();
+        changes.into_iter().map(|change| change::record(change, entry)).collect();
     if !entry.rules.expected.is_empty() {
-        records.extend(points.iter().filter_map(|point| change::expired(point.name, entry)));
+        records.extend(controls.iter().filter_map(|control| change::expired(control.name, entry)));
     }
     records
 }
 
-fn measured<'a>(entry: &'a Entry<'a>) -> Measured<'a> {
-    Measured {
+fn compared_day<'a>(entry: &'a Entry<'a>) -> ComparedDay<'a> {
+    ComparedDay {
         day: entry.snapshot.day,
         historical: entry.snapshot.is_historical(),
         backfilled: entry.snapshot.backfilled,
@@ -220,44 +270,32 @@ fn measured<'a>(entry: &'a Entry<'a>) -> Measured<'a> {
     }
 }
 
-/// What has changed, by control; and whether the selection wants it.
-fn changes_of<'a>(
+/// The changes of a snapshot, by control ID, each with whether the selection includes it.
+/// `controls` are indices into the snapshot's controls, sorted by ID without duplicates.
+fn changes_of_snapshot<'a>(
     entry: &'a Entry<'a>,
     snapshot: &'a Snapshot<'a>,
     controls: &[u32],
     selection: &Selection,
 ) -> Vec<(Change<'a>, bool)> {
-    let points: Vec<Point<'a>> = controls
+    let controls: Vec<ControlFactsRef<'a>> = controls
         .iter()
         .map(|&index| {
             let control = &snapshot.controls[index as usize];
             let &ControlScore { score, percentage, count, total, on, .. } = control;
-            Point { name: &control.name, score, percentage, count, total, on }
+            ControlFactsRef { name: &control.name, score, percentage, count, total, on }
         })
         .collect();
-    let wanted = |change: Change<'a>| {
-        let wanted = selection.wants_change(&change, entry);
-        (change, wanted)
+
+    let with_selection = |change: Change<'a>| {
+        let is_selected = selection.selects_change(&change, entry);
+        (change, is_selected)
     };
-    changes(&measured(entry), &points).into_iter().map(wanted).collect()
+    changes(&compared_day(entry), &controls).into_iter().map(with_selection).collect()
 }
 
-impl<'a> Entry<'a> {
-    /// What is known of a control, if not now, then when the base was told.
-    fn profile(&self, control: &str) -> Option<&'a ProfileSlot> {
-        let then = || self.comparison.base.as_ref()?.catalog?.find(control);
-        self.catalog.find(control).or_else(then)
-    }
-}
-
-impl Rules {
-    /// Of a configuration that says nothing.
-    pub fn none() -> &'static Self {
-        &change::NO_RULES
-    }
-}
-
-/// The id under which a control was last streamed by an earlier revision of the day.
+/// The event ID under which an earlier revision of the day last sent a control; `None` if no
+/// earlier revision sent it.
 fn previous_control_id(
     ids: &mut EventIds,
     subject: &Subject<'_>,
@@ -265,18 +303,20 @@ fn previous_control_id(
 ) -> Option<EventId> {
     let mut id = None;
     let mut last: Option<&ControlFacts> = None;
+
+    // A revision sends a control only if its facts differ from those of the revision before.
     for facts in history {
-        let now = facts.control(subject.control);
-        if let Some(now) = now.filter(|now| last.is_none_or(|last| last.differs(now))) {
-            let facts = ids.facts(now.score, now.percentage);
+        let current = facts.control(subject.control);
+        if let Some(sent) = current.filter(|facts| last.is_none_or(|last| last.differs(facts))) {
+            let facts = ids.facts(sent.score, sent.percentage);
             id = Some(ids.make(subject, &facts, id));
         }
-        last = now;
+        last = current;
     }
     id
 }
 
-/// The id of the last summary of the day; every revision streams one.
+/// The event ID of the day's last summary; every revision sends one.
 fn previous_summary_id(
     ids: &mut EventIds,
     subject: &Subject<'_>,

@@ -1,4 +1,4 @@
-//! An observation entry becomes a record.
+//! Builds the record of an observation entry.
 
 use super::Rules;
 use crate::model::{
@@ -8,30 +8,34 @@ use crate::model::{
 
 /// An observation entry of the log.
 #[derive(Debug)]
-pub struct Observed<'a> {
+pub struct ObservationEntry<'a> {
     pub tenant: &'a Tenant,
     pub observation: &'a Observation,
-    /// What stands for the snapshot that an observation is not of: its first day, and `seq`.
-    pub place: &'a SnapshotRef,
+    /// A stand-in reference, because an observation has no snapshot: only `day`, which is the first
+    /// day of the observation, and `seq` have a meaning.
+    pub snapshot: &'a SnapshotRef,
+    /// When the observation was made, as RFC 3339 in UTC.
     pub observed_time: &'a str,
+    /// The same instant in milliseconds since 1970-01-01.
     pub observed_ms: i64,
-    /// How often the same thing began, or ended, on the same first day before.
+    /// How many earlier observations of the log have the same kind, subject, first day and phase.
     pub repeats: u32,
+    /// Whether the entry is sent again by a replay.
     pub replayed: bool,
     pub rules: &'a Rules,
 }
 
-/// The record of an observation.
-pub fn quality<'a>(observed: &Observed<'a>) -> Record<'a> {
-    let Observation { what, subject, first_day, phase, details, hint } = observed.observation;
+/// Builds the `quality` record of an observation.
+pub fn quality<'a>(entry: &ObservationEntry<'a>) -> Record<'a> {
+    let Observation { what, subject, first_day, phase, details, hint } = entry.observation;
     Record {
-        event_id: event_id(observed),
-        observed_time: observed.observed_time,
-        observed_ms: observed.observed_ms,
-        time_ms: observed.observed_ms,
-        tenant: observed.tenant,
-        snapshot: observed.place,
-        replayed: observed.replayed,
+        event_id: event_id(entry),
+        observed_time: entry.observed_time,
+        observed_ms: entry.observed_ms,
+        time_ms: entry.observed_ms,
+        tenant: entry.tenant,
+        snapshot: entry.snapshot,
+        replayed: entry.replayed,
         body: Body::Quality(QualityRecord {
             what: *what,
             phase: *phase,
@@ -39,20 +43,21 @@ pub fn quality<'a>(observed: &Observed<'a>) -> Record<'a> {
             first_day: *first_day,
             details,
             hint: hint.as_deref(),
-            severity: observed.rules.severity_of_quality(*what, *phase),
+            severity: entry.rules.severity_of_quality(*what, *phase),
         }),
     }
 }
 
-/// What begins anew on the day on which it began before has an id of its own, through the one
-/// before.
-fn event_id(observed: &Observed<'_>) -> EventId {
-    let Observation { what, subject, first_day, phase, .. } = observed.observation;
-    let mut ids = EventIds::new(observed.tenant.id, *first_day);
+/// The event ID of an observation. An observation that repeats an earlier one with the same first
+/// day gets its own ID, because the ID of the earlier one is part of its input.
+fn event_id(entry: &ObservationEntry<'_>) -> EventId {
+    let Observation { what, subject, first_day, phase, .. } = entry.observation;
+    let mut ids = EventIds::new(entry.tenant.id, *first_day);
     let day = first_day.to_string();
     let fields = [Field::Text(what.as_str()), Field::Text(&day), Field::Text(phase.as_str())];
     let facts = ids.digest(&fields);
+
     let subject = Subject { kind: Kind::Quality, what: what.as_str(), control: subject };
     let first = ids.make(&subject, &facts, None);
-    (0..observed.repeats).fold(first, |previous, _| ids.make(&subject, &facts, Some(previous)))
+    (0..entry.repeats).fold(first, |previous, _| ids.make(&subject, &facts, Some(previous)))
 }

@@ -1,4 +1,5 @@
-//! What the configuration says of changes: how much they matter, and which decisions are expected.
+//! The configured rules for changes and observations: their severity, and which decisions are
+//! expected.
 
 use super::Glob;
 use crate::model::{
@@ -9,47 +10,53 @@ use crate::model::{
 /// The rules for one tenant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    /// The first that fits counts; if none does, see [`Rules::severity`].
+    /// The first rule that matches applies; if none does, see [`Rules::severity`].
     pub severity: Vec<SeverityRule>,
+    /// The decisions that are expected (`[[expected_decisions]]`).
     pub expected: Vec<Expectation>,
 }
 
-/// An empty list, or `None`, fits everything.
+/// A rule that sets the severity of the records it matches. A condition that is an empty list or
+/// `None` matches every record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeverityRule {
-    /// `change.what` or `quality.what`.
+    /// Values of `change.what` or `quality.what`.
     pub what: Vec<String>,
+    /// Patterns for the control ID.
     pub controls: Vec<Glob>,
     pub categories: Vec<Glob>,
     pub cause: Option<Cause>,
-    /// Points gained or lost, at least.
+    /// The minimum number of points gained or lost.
     pub points: Option<Number>,
     pub severity: Severity,
 }
 
-/// A decision that is no surprise.
+/// A decision that an owner has announced in the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation {
     pub control: Glob,
+    /// `Ignored` or `ThirdParty`.
     pub state: String,
     pub owner: String,
-    /// The last day on which it is expected.
+    /// The last day on which the decision is expected; `None` means indefinitely.
     pub expires: Option<Day>,
 }
 
-/// A loss from here on is a great one, in points.
-const GREAT: f64 = 5.0;
+/// A loss of at least this many points has high severity by default.
+const HIGH_SEVERITY_POINTS: f64 = 5.0;
 
 impl Rules {
-    /// How much a change matters. Where no rule fits:
+    /// The severity of a change. A historical change is always informational. Other changes get the
+    /// severity of the first rule that matches, or without one:
     ///
     /// | change | severity |
     /// |---|---|
-    /// | historical | informational, whatever the rules say |
-    /// | caused by Microsoft; improved, added, `implementation_changed`, back at the baseline | informational |
-    /// | regressed, below the baseline | high from 5 points on, else medium; low where it flaps or the cause is unknown |
-    /// | removed, cause unknown | low |
-    /// | a risk accepted or points asserted: expected, not expected | informational, high |
+    /// | caused by Microsoft | informational |
+    /// | improved, added, `implementation_changed`, back at the baseline | informational |
+    /// | regressed | high from 5 points on, else medium; low if it flaps or the cause is unknown |
+    /// | below the baseline | high from 5 points on, else medium |
+    /// | removed, with an unknown cause | low |
+    /// | a risk accepted, or points claimed for a third party | high; informational if expected |
     /// | any other decision | low |
     /// | an acceptance expired | high |
     pub fn severity(
@@ -61,19 +68,22 @@ impl Rules {
         if change.historical {
             return Severity::Informational;
         }
-        let rule = self.severity.iter().find(|rule| rule.fits(change, category));
+        let rule = self.severity.iter().find(|rule| rule.matches(change, category));
         rule.map_or_else(|| default_severity(change, acceptance), |rule| rule.severity)
     }
 
-    /// How much an observation matters: its end not at all.
+    /// The severity of an observation. Its end is always informational.
     pub fn severity_of_quality(&self, what: What, phase: Phase) -> Severity {
         if phase == Phase::End {
             return Severity::Informational;
         }
-        let named = |rule: &&SeverityRule| rule.what.iter().any(|name| name == what.as_str());
-        if let Some(rule) = self.severity.iter().find(named) {
+
+        // A rule without `what` applies to changes only.
+        let is_named = |rule: &&SeverityRule| rule.what.iter().any(|name| name == what.as_str());
+        if let Some(rule) = self.severity.iter().find(is_named) {
             return rule.severity;
         }
+
         match what {
             What::ForeignTenant | What::CredentialExpiring => Severity::High,
             What::Stale | What::Implausible | What::PollFailed | What::DeadLetter => {
@@ -83,17 +93,18 @@ impl Rules {
         }
     }
 
-    /// Whether a decision of this state accepts anything, and whether that is expected on this day.
+    /// Whether a decision with this state accepts a risk or claims points, and whether that is
+    /// expected on this day.
     pub fn acceptance(&self, control: &str, state: Option<&str>, day: Day) -> Acceptance<'_> {
         let Some(state) = state.filter(|state| accepts_risk(state)) else {
             return Acceptance::None;
         };
-        let good = |e: &&Expectation| e.expires.is_none_or(|last| last >= day);
-        let found = self.fitting(control, state).find(good);
-        found.map_or(Acceptance::Unexpected, |e| Acceptance::Expected(e.by()))
+        let is_valid = |e: &&Expectation| e.expires.is_none_or(|last| last >= day);
+        let expectation = self.expectations(control, state).find(is_valid);
+        expectation.map_or(Acceptance::Unexpected, |e| Acceptance::Expected(e.by()))
     }
 
-    /// The expectation that was good on the base day, where on this day none is any more.
+    /// The expectation that was still valid on the base day, if none is valid on this day.
     pub(super) fn expired(
         &self,
         control: &str,
@@ -103,26 +114,31 @@ impl Rules {
     ) -> Option<ExpectedBy<'_>> {
         let state = state.filter(|state| accepts_risk(state))?;
         let last = |e: &Expectation| e.expires.map_or(i32::MAX, Day::number);
-        let longest = self.fitting(control, state).max_by_key(|e| last(e))?;
+        let longest = self.expectations(control, state).max_by_key(|e| last(e))?;
         (last(longest) >= base.number() && last(longest) < day.number()).then(|| longest.by())
     }
 
-    fn fitting<'r>(&'r self, control: &str, state: &str) -> impl Iterator<Item = &'r Expectation> {
+    fn expectations<'r>(
+        &'r self,
+        control: &str,
+        state: &str,
+    ) -> impl Iterator<Item = &'r Expectation> {
         self.expected.iter().filter(move |e| e.state == state && e.control.matches(control))
     }
 }
 
 impl SeverityRule {
-    fn fits(&self, change: &Change<'_>, category: Option<&str>) -> bool {
+    fn matches(&self, change: &Change<'_>, category: Option<&str>) -> bool {
         let any = |globs: &[Glob], text: &str| {
             globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
         };
-        let lost = change.delta.map_or(0.0, |delta| delta.get().abs());
+        let moved = change.delta.map_or(0.0, |delta| delta.get().abs());
+
         (self.what.is_empty() || self.what.iter().any(|what| what == change.what.as_str()))
             && any(&self.controls, change.control)
             && any(&self.categories, category.unwrap_or_default())
             && self.cause.is_none_or(|cause| cause == change.cause)
-            && self.points.is_none_or(|points| lost >= points.get())
+            && self.points.is_none_or(|points| moved >= points.get())
     }
 }
 
@@ -134,6 +150,7 @@ impl Expectation {
 
 fn default_severity(change: &Change<'_>, acceptance: Acceptance<'_>) -> Severity {
     let lost = change.delta.map_or(0.0, |delta| -delta.get());
+
     match change.what {
         ChangeKind::AcceptanceExpired => Severity::High,
         ChangeKind::DecisionChanged => match acceptance {
@@ -144,10 +161,15 @@ fn default_severity(change: &Change<'_>, acceptance: Acceptance<'_>) -> Severity
         _ if change.cause == Cause::Microsoft => Severity::Informational,
         ChangeKind::Regressed if change.flapping => Severity::Low,
         ChangeKind::Regressed if change.cause == Cause::Unknown => Severity::Low,
-        ChangeKind::Regressed if lost >= GREAT => Severity::High,
+        ChangeKind::Regressed if lost >= HIGH_SEVERITY_POINTS => Severity::High,
         ChangeKind::Regressed => Severity::Medium,
-        ChangeKind::BaselineDrift if change.is_below_baseline() && lost >= GREAT => Severity::High,
-        ChangeKind::BaselineDrift if change.is_below_baseline() => Severity::Medium,
+        ChangeKind::BaselineDrift if change.is_below_baseline() => {
+            if lost >= HIGH_SEVERITY_POINTS {
+                Severity::High
+            } else {
+                Severity::Medium
+            }
+        }
         ChangeKind::Removed => Severity::Low,
         _ => Severity::Informational,
     }

@@ -1,45 +1,47 @@
-//! Which of an entry's records a sink is given.
+//! Selects the records of an entry that a sink receives.
 
 use wildmatch::WildMatch;
 
 use super::{Base, Entry, control};
-use crate::model::{Change, ChangeKind, ControlScore, ProfileSlot};
+use crate::model::{Change, ChangeKind, ControlScore, Day, Profile, ProfileSlot};
 
-/// What a sink wants of an entry.
+/// The records of an entry that a sink receives.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each kind of record is a choice of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of record is selected on its own")]
 pub struct Selection {
     pub controls: bool,
     pub summary: bool,
     pub changes: bool,
     pub quality: bool,
-    /// Changes that nobody was looking at when they happened, too.
+    /// Whether historical changes are included.
     pub historical: bool,
-    /// Only these kinds of change; empty: all.
+    /// The kinds of change that are included; empty for all.
     pub kinds: Vec<ChangeKind>,
-    pub which: Which,
+    pub control_filter: ControlFilter,
 }
 
-/// Which controls. An empty list of patterns wants everything.
+/// The controls whose records and changes a sink receives. An empty list of patterns matches every
+/// control.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Which {
+pub struct ControlFilter {
     pub ids: Vec<Glob>,
     pub services: Vec<Glob>,
     pub categories: Vec<Glob>,
-    /// Only controls that differ from their base, and all of them once in so many days.
+    /// Include only controls that differ from their base, and all of them at this interval; `None`
+    /// includes all of them every day.
     pub changed: Option<FullEvery>,
 }
 
-/// Days, at least 1.
+/// The interval at which all controls are sent, in days; at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullEvery(pub i32);
 
-/// A pattern for a name: `*` for any characters, `?` for one, whatever the case.
+/// A pattern for a name, without regard to case: `*` matches any characters, `?` exactly one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Glob(WildMatch);
 
 impl Selection {
-    /// Every record.
+    /// A selection that includes every record.
     pub fn all() -> Self {
         Self {
             controls: true,
@@ -48,57 +50,66 @@ impl Selection {
             quality: true,
             historical: true,
             kinds: Vec::new(),
-            which: Which::default(),
+            control_filter: ControlFilter::default(),
         }
     }
 
-    /// Bases have to be at hand.
+    /// Whether the selection compares an entry with its base, so that the base must be read too.
     pub fn needs_base(&self) -> bool {
-        self.changes || self.controls && self.which.changed.is_some()
+        self.changes || self.controls && self.control_filter.changed.is_some()
     }
 
-    pub(super) fn wants_change(&self, change: &Change<'_>, entry: &Entry<'_>) -> bool {
+    /// Whether the selection includes a change.
+    pub(super) fn selects_change(&self, change: &Change<'_>, entry: &Entry<'_>) -> bool {
+        let profile = entry.profile(change.control);
         self.changes
             && (self.historical || !change.historical)
             && (self.kinds.is_empty() || self.kinds.contains(&change.what))
-            && self.which.fits(change.control, None, entry.profile(change.control))
+            && self.control_filter.matches(change.control, None, profile)
     }
 }
 
-impl Which {
-    pub(super) fn wants(&self, score: &ControlScore<'_>, entry: &Entry<'_>) -> bool {
+impl ControlFilter {
+    /// Whether the filter includes the record of a control.
+    pub(super) fn selects(&self, score: &ControlScore<'_>, entry: &Entry<'_>) -> bool {
         if self == &Self::default() {
             return true;
         }
+
         let profile = entry.catalog.find(&score.name);
-        self.fits(&score.name, score.category.as_deref(), profile)
+        self.matches(&score.name, score.category.as_deref(), profile)
             && self
                 .changed
                 .is_none_or(|every| every.is_full(entry) || differs(score, profile, entry))
     }
 
-    /// Whether id, service and category are wanted.
-    fn fits(&self, control: &str, category: Option<&str>, profile: Option<&ProfileSlot>) -> bool {
-        let of_profile = |field: fn(&crate::model::Profile) -> &Option<String>| {
+    /// Whether the patterns match a control's ID, service and category. `category` is that of the
+    /// snapshot; without it, the one of the profile is used.
+    fn matches(
+        &self,
+        control: &str,
+        category: Option<&str>,
+        profile: Option<&ProfileSlot>,
+    ) -> bool {
+        let of_profile = |field: fn(&Profile) -> &Option<String>| {
             profile.and_then(|slot| field(&slot.profile).as_deref())
         };
         let category = category.or_else(|| of_profile(|p| &p.category));
-        matches(&self.ids, Some(control))
-            && matches(&self.services, of_profile(|p| &p.service))
-            && matches(&self.categories, category)
+
+        any_matches(&self.ids, Some(control))
+            && any_matches(&self.services, of_profile(|p| &p.service))
+            && any_matches(&self.categories, category)
     }
 }
 
 impl FullEvery {
-    /// The first day after its base in a new span of so many days, counted from 1970-01-01: it
-    /// depends on the days alone, and a gap postpones nothing.
+    /// Whether all controls of an entry are sent: for the first day after its base that begins a
+    /// new interval. Intervals are counted from 1970-01-01, so the result depends only on the two
+    /// days, and a gap does not delay the next full day.
     fn is_full(self, entry: &Entry<'_>) -> bool {
-        let span = |day: crate::model::Day| day.number().div_euclid(self.0.max(1));
-        entry
-            .comparison
-            .base
-            .as_ref()
-            .is_none_or(|base| span(base.facts.day) != span(entry.snapshot.day))
+        let interval = |day: Day| day.number().div_euclid(self.0.max(1));
+        let base = entry.comparison.base.as_ref();
+        base.is_none_or(|base| interval(base.facts.day) != interval(entry.snapshot.day))
     }
 }
 
@@ -112,25 +123,29 @@ impl Glob {
     }
 }
 
-fn matches(patterns: &[Glob], text: Option<&str>) -> bool {
+/// Whether any pattern matches; an empty list matches everything, and an absent text is matched as
+/// an empty one.
+fn any_matches(patterns: &[Glob], text: Option<&str>) -> bool {
     patterns.is_empty() || patterns.iter().any(|p| p.matches(text.unwrap_or_default()))
 }
 
-/// Whether a control differs from its base in facts, attainable points, decision or deprecation.
-fn differs(score: &ControlScore<'_>, now: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
+/// Whether a control differs from its base in facts, maximum score, decision or deprecation. A
+/// control without a base differs.
+fn differs(score: &ControlScore<'_>, profile: Option<&ProfileSlot>, entry: &Entry<'_>) -> bool {
     let Some(Base { facts, catalog, .. }) = &entry.comparison.base else { return true };
-    let Some(before) = facts.control(&score.name) else { return true };
-    if before.differs(&control::facts(score)) {
+    let Some(base_facts) = facts.control(&score.name) else { return true };
+    if base_facts.differs(&control::facts(score)) {
         return true;
     }
-    // Without a catalog of that day there is nothing to compare with.
-    let Some(catalog) = catalog else { return false };
-    match (catalog.find(&score.name), now) {
-        (Some(before), Some(now)) => {
-            before.profile.max_score != now.profile.max_score
-                || before.profile.deprecated != now.profile.deprecated
-                || before.decision() != now.decision()
+
+    // Without a catalog of the base there is no profile to compare with.
+    let Some(base_catalog) = catalog else { return false };
+    match (base_catalog.find(&score.name), profile) {
+        (Some(before), Some(after)) => {
+            before.profile.max_score != after.profile.max_score
+                || before.profile.deprecated != after.profile.deprecated
+                || before.decision() != after.decision()
         }
-        (before, now) => before.is_some() != now.is_some(),
+        (before, after) => before.is_some() != after.is_some(),
     }
 }

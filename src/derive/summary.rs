@@ -1,9 +1,11 @@
-//! The record of a whole day.
+//! Builds the summary record of a day.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use crate::model::{Number, Snapshot, SummaryRecord};
 
+/// Builds the summary of a snapshot. `controls_total` is the number of distinct controls of the
+/// day, `records_sent` the number of records of the entry that the sink receives, this one included.
 pub(super) fn record<'a>(
     snapshot: &'a Snapshot<'a>,
     controls_total: u32,
@@ -18,27 +20,31 @@ pub(super) fn record<'a>(
             *categories.entry(category).or_default() += score;
         }
     }
+
     let percentage = match (snapshot.current_score, snapshot.max_score) {
-        (Some(current), Some(max)) if max > Number::ZERO => tidy(current.get() * 100.0 / max.get()),
+        (Some(current), Some(max)) if max > Number::ZERO => {
+            rounded(current.get() * 100.0 / max.get())
+        }
         _ => None,
     };
+
     SummaryRecord {
         current: snapshot.current_score,
         max: snapshot.max_score,
         percentage,
-        sum_of_controls: tidy(sum).unwrap_or(Number::ZERO),
+        sum_of_controls: rounded(sum).unwrap_or(Number::ZERO),
         categories: categories
             .into_iter()
-            .filter_map(|(name, sum)| Some((Cow::Borrowed(name), tidy(sum)?)))
+            .filter_map(|(name, sum)| Some((Cow::Borrowed(name), rounded(sum)?)))
             .collect(),
         active_users: snapshot.active_users,
         licensed_users: snapshot.licensed_users,
         enabled_services: &snapshot.enabled_services,
-        // -1 has stood for "none" since 2019.
+        // Microsoft has sent -1 for "no average" since 2019.
         averages: snapshot
             .averages
             .iter()
-            .filter(|a| a.score.is_some_and(|s| !s.is_negative()))
+            .filter(|average| average.score.is_some_and(|score| !score.is_negative()))
             .collect(),
         controls_total,
         records_sent,
@@ -46,7 +52,7 @@ pub(super) fn record<'a>(
     }
 }
 
-/// To the hundredth: sums of floats carry noise that no score has.
-fn tidy(value: f64) -> Option<Number> {
+/// Rounds to two decimal places, which removes the rounding errors of a sum of floats.
+fn rounded(value: f64) -> Option<Number> {
     Number::new((value * 100.0).round() / 100.0)
 }

@@ -27,9 +27,10 @@ fn profile(key: u64, id: &str, max: f64) -> ProfileSlot {
     ProfileSlot { key, profile: profile.into(), decisions: vec![] }
 }
 
+/// Derives the records of a snapshot and passes them to `f`.
 fn with_records<T>(
     json: &str,
-    at: &SnapshotRef,
+    snapshot_ref: &SnapshotRef,
     history: &[DayFacts],
     selection: &Selection,
     f: impl FnOnce(&Records<'_>) -> T,
@@ -39,7 +40,7 @@ fn with_records<T>(
     let snapshot = wire::snapshot(json).unwrap();
     let entry = Entry {
         tenant: &tenant,
-        snapshot: at,
+        snapshot: snapshot_ref,
         observed_time: "2026-11-22T06:15:00Z",
         observed_ms: 0,
         history,
@@ -51,19 +52,25 @@ fn with_records<T>(
     f(&Records::new(&entry, &snapshot, selection))
 }
 
+/// The control ID and the event ID of each record; the control ID of a summary is empty.
 fn ids(json: &str, revision: u32, history: &[DayFacts]) -> Vec<(String, EventId)> {
     with_records(json, &reference(revision, false), history, &Selection::all(), |records| {
         (0..records.end())
-            .filter_map(|p| records.at(p))
-            .map(|r| (r.control_id().to_owned(), r.event_id))
+            .filter_map(|slot| records.at(slot))
+            .map(|record| (record.control_id().to_owned(), record.event_id))
             .collect()
     })
+}
+
+fn control_ids(records: &[(String, EventId)]) -> Vec<&str> {
+    records.iter().map(|(control, _)| control.as_str()).collect()
 }
 
 fn facts(json: &str) -> DayFacts {
     DayFacts::of(&wire::snapshot(json).unwrap()).unwrap()
 }
 
+/// A snapshot with the scores of control A and, if it is given, of control B.
 fn day(a: f64, b: Option<f64>) -> String {
     let b = b.map_or(String::new(), |b| {
         format!(r#",{{"controlName":"B","score":{b},"scoreInPercentage":50}}"#)
@@ -74,16 +81,18 @@ fn day(a: f64, b: Option<f64>) -> String {
 }
 
 #[test]
-fn places_are_by_control_id_then_the_summary() {
+fn slots_are_controls_then_summary() {
     let json = r#"{"currentScore":3,"maxScore":15,"controlScores":[{"controlName":"B","score":1,"controlCategory":"Apps"},
         {"controlName":"A","score":0.1,"controlCategory":"Identity"},{"controlName":"C","score":0.2,"controlCategory":"Identity"},{"controlName":"B","score":9}]}"#;
     with_records(json, &reference(1, false), &[], &Selection::all(), |records| {
-        let names: Vec<_> =
-            (0..records.end()).map(|p| records.at(p).unwrap().control_id().to_owned()).collect();
+        let names: Vec<_> = (0..records.end())
+            .map(|slot| records.at(slot).unwrap().control_id().to_owned())
+            .collect();
         assert_eq!(names, ["A", "B", "C", ""]);
         assert!(records.at(4).is_none());
+
         let Body::Summary(summary) = records.at(3).unwrap().body else {
-            panic!("the last place is the summary")
+            panic!("expected a summary in the last slot")
         };
         assert_eq!((summary.controls_total, summary.records_sent), (3, 4));
         assert_eq!(summary.percentage, Number::new(20.0));
@@ -92,7 +101,7 @@ fn places_are_by_control_id_then_the_summary() {
 }
 
 #[test]
-fn a_selection_moves_no_place() {
+fn selection_does_not_move_slots() {
     let only_summary = &Selection { controls: false, ..Selection::all() };
     with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], only_summary, |records| {
         assert!(records.at(0).is_none() && records.at(1).is_none());
@@ -102,41 +111,46 @@ fn a_selection_moves_no_place() {
 }
 
 #[test]
-fn a_revision_streams_the_summary_and_what_differs() {
+fn revision_sends_summary_and_changed_controls() {
     let first = facts(&day(1.0, Some(2.0)));
     let revised = ids(&day(4.0, Some(2.0)), 2, std::slice::from_ref(&first));
-    assert_eq!(revised.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["A", ""]);
+    assert_eq!(control_ids(&revised), ["A", ""]);
+
     let original = ids(&day(1.0, Some(2.0)), 1, &[]);
-    assert!(revised.iter().all(|(_, id)| original.iter().all(|(_, o)| o != id)));
+    assert!(revised.iter().all(|(_, id)| original.iter().all(|(_, other)| other != id)));
 }
 
 #[test]
-fn going_back_to_an_earlier_value_is_a_third_id() {
-    let (one, two) = (facts(&day(1.0, None)), facts(&day(4.0, None)));
+fn restored_value_gets_its_own_id() {
+    let history = [facts(&day(1.0, None)), facts(&day(4.0, None))];
     let first = ids(&day(1.0, None), 1, &[]);
-    let third = ids(&day(1.0, None), 3, &[one, two]);
+    let third = ids(&day(1.0, None), 3, &history);
     assert_ne!(first[0].1, third[0].1);
     assert_ne!(first[1].1, third[1].1);
 }
 
 #[test]
-fn a_control_that_comes_back_is_streamed_again() {
+fn control_that_reappears_is_sent_again() {
     let history = [facts(&day(1.0, Some(2.0))), facts(&day(1.0, None))];
-    let back = ids(&day(1.0, Some(2.0)), 3, &history);
-    assert_eq!(back.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["B", ""]);
+    let reappeared = ids(&day(1.0, Some(2.0)), 3, &history);
+    assert_eq!(control_ids(&reappeared), ["B", ""]);
 }
 
 #[test]
-fn maximum_and_outcome() {
-    let check = |backfilled, json: &str, want: Option<(f64, MaxScoreSource)>, outcome| {
+fn computes_maximum_score_and_outcome() {
+    use crate::model::MaxScoreSource::{Catalog as C, Percentage as P};
+
+    let check = |backfilled, json: &str, expected: Option<(f64, MaxScoreSource)>, outcome| {
         let json = format!(r#"{{"controlScores":[{json}]}}"#);
         with_records(&json, &reference(1, backfilled), &[], &Selection::all(), |records| {
-            let Body::Control(control) = records.at(0).unwrap().body else { panic!("a control") };
-            let max = want.map(|(max, source)| (Number::new(max).unwrap(), source));
+            let Body::Control(control) = records.at(0).unwrap().body else {
+                panic!("expected a control")
+            };
+            let max = expected.map(|(max, source)| (Number::new(max).unwrap(), source));
             assert_eq!((control.max_score, control.outcome()), (max, outcome), "{json}");
         });
     };
-    use crate::model::MaxScoreSource::{Catalog as C, Percentage as P};
+
     check(
         false,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
@@ -172,17 +186,18 @@ fn maximum_and_outcome() {
 }
 
 #[test]
-fn a_summary_sent_again_says_what_the_sink_was_given() {
+fn repeated_summary_keeps_its_record_count() {
     with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], &Selection::all(), |records| {
         assert_eq!(records.selected(), 3);
     });
+
     let tenant = tenant();
-    let (catalog, at) = (Catalog::default(), reference(1, false));
+    let (catalog, snapshot_ref) = (Catalog::default(), reference(1, false));
     let json = day(1.0, Some(2.0));
     let snapshot = wire::snapshot(&json).unwrap();
     let entry = Entry {
         tenant: &tenant,
-        snapshot: &at,
+        snapshot: &snapshot_ref,
         observed_time: "",
         observed_ms: 0,
         history: &[],
@@ -192,7 +207,9 @@ fn a_summary_sent_again_says_what_the_sink_was_given() {
         replayed: true,
     };
     let selection = Selection::all();
-    let records = Records::new(&entry, &snapshot, &selection).of_which_given(1);
-    let Body::Summary(summary) = records.at(2).unwrap().body else { panic!("the summary") };
+    let records = Records::new(&entry, &snapshot, &selection).with_records_sent(1);
+    let Body::Summary(summary) = records.at(2).unwrap().body else {
+        panic!("expected the summary")
+    };
     assert_eq!(summary.records_sent, 1);
 }

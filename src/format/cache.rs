@@ -1,19 +1,22 @@
-//! What a formatter has rendered and will write again.
+//! Caches for rendered parts of records.
 
 use std::collections::HashMap;
 
 use crate::model::{Day, Record, TenantId};
 
-/// Rendered pieces by the profile's content, so that tenants with the same profiles share them.
+/// Rendered parts by the key of a profile. Tenants with equal profiles have equal keys, so they
+/// share them.
 #[derive(Debug)]
 pub(super) struct ByProfile<T>(HashMap<u64, T>);
 
-/// Several times the profiles there are; old ones go when there are more.
+/// The number of cached profiles at which the cache is cleared; several times the number of
+/// profiles that Microsoft publishes.
 const MAX_PROFILES: usize = 4_096;
 
-/// The piece that all records of one entry share.
+/// The part that all records of the most recent entry share.
 #[derive(Debug, Default)]
 pub(super) struct ByEntry {
+    /// Everything that the part may depend on: tenant, day, seq, and the times of the record.
     key: Option<(TenantId, Day, u64, i64, i64)>,
     bytes: Vec<u8>,
 }
@@ -25,6 +28,7 @@ impl<T> Default for ByProfile<T> {
 }
 
 impl<T> ByProfile<T> {
+    /// The cached part of a profile, which `render` creates if it is missing.
     pub(super) fn get(&mut self, key: u64, render: impl FnOnce() -> T) -> &mut T {
         if self.0.len() >= MAX_PROFILES && !self.0.contains_key(&key) {
             self.0.clear();
@@ -34,9 +38,11 @@ impl<T> ByProfile<T> {
 }
 
 impl ByEntry {
+    /// The cached part of the record's entry, which `render` creates if the entry is a new one.
     pub(super) fn get(&mut self, record: &Record<'_>, render: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
-        let at = record.snapshot;
-        let key = (record.tenant.id, at.day, at.seq, record.observed_ms, record.time_ms);
+        let snapshot = record.snapshot;
+        let key =
+            (record.tenant.id, snapshot.day, snapshot.seq, record.observed_ms, record.time_ms);
         if self.key != Some(key) {
             self.key = Some(key);
             self.bytes.clear();

@@ -1,9 +1,10 @@
-//! ArcSight Common Event Format, header version 0: the version that every reader knows.
+//! ArcSight Common Event Format (CEF) with header version 0, which every reader supports.
 //!
-//! Source: ArcSight CEF Implementation Standard, document version 27. Seven pipes always; in the
-//! header `\` and `|` are escaped and line ends become a blank; in a value `\`, `=` and line ends
-//! are escaped. A label stands only beside its value, both or neither. Limits count characters of
-//! the value before escaping; what is longer is cut and ends in `…`.
+//! Source: ArcSight Common Event Format (CEF) Implementation Standard, document version 27. The
+//! header has seven pipes; in it, `\` and `|` are escaped and a line end becomes a blank. In a value,
+//! `\`, `=` and line ends are escaped. A label is written only together with its value. Length limits
+//! are those of the extension dictionary, in characters before escaping; a longer value is cut and
+//! ends in `…`. Fields without a key in the dictionary are members of a JSON object in `cs6`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -12,50 +13,54 @@ use super::{
     json::write_extra_fields,
     members::{boolean, close, end, open, text as json_text, write_additional},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, plain_run, stand_in, trim},
+    text::{cut, is_unsafe, plain, plain_run, replacement, trim},
 };
 use crate::model::{
     Body, ChangeRecord, ControlRecord, Number, Outcome, Profile, QualityRecord, Record,
     StateUpdate, SummaryRecord,
 };
 
-/// The six fields between `CEF:0` and the extension.
+/// The six header fields between `CEF:Version` and the extension.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
     pub vendor: &'a str,
     pub product: &'a str,
     pub version: &'a str,
+    /// Device Event Class ID.
     pub class: &'a str,
     pub name: &'a str,
     pub severity: &'a str,
 }
 
-/// CEF lines, one a record.
+/// A formatter for CEF, one line per record.
 #[derive(Debug)]
 pub struct Cef {
     options: Options,
     entry: ByEntry,
-    /// The start of `cs6`: what it says is the same for all records of an entry.
+    /// The beginning of `cs6`, which is the same for all records of an entry.
     rest: ByEntry,
     profiles: ByProfile<Rendered>,
-    /// The last time that was read: most controls of a day were synced at the same.
+    /// The most recent `lastSynced` and its value in milliseconds since 1970-01-01. Most controls of
+    /// a day have the same one.
     synced: (String, Option<i64>),
+    /// A buffer for `cs6`, reused for every record.
     scratch: Vec<u8>,
 }
 
-/// What a control's profile alone decides.
+/// The parts of a control's line that depend only on its profile.
 #[derive(Debug)]
 struct Rendered {
-    /// ` msg=` and the title, if there is one.
+    /// ` msg=` and the title; empty if the profile has no title.
     title: Vec<u8>,
-    /// Whole `key=value` pairs, each with a blank before it.
+    /// Complete `key=value` pairs, each after a blank.
     pairs: Vec<u8>,
     /// Members of the JSON object in `cs6`, each with a comma after it.
     rest: Vec<u8>,
 }
 
-/// Limits of the dictionary, in characters.
+/// The dictionary's limit for most string keys, in characters.
 const LONG: usize = 1_023;
+/// The dictionary's limit for `cs1` to `cs6`, in characters.
 const CUSTOM_STRING: usize = 4_000;
 
 impl Cef {
@@ -71,6 +76,7 @@ impl Cef {
         }
     }
 
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (class, name) = class(record);
         out.extend_from_slice(b"CEF:0|Microsoft|Secure Score|1.0|");
@@ -80,18 +86,22 @@ impl Cef {
         out.push(b'|');
         crate::model::write_integer(cef_severity(record).into(), out);
         out.push(b'|');
+
         let host = &self.options.host;
         out.extend_from_slice(self.entry.get(record, |out| write_entry_pairs(record, host, out)));
         out.extend_from_slice(b" externalId=");
         out.extend_from_slice(&record.event_id.hex());
         out.extend_from_slice(b" act=");
         out.extend_from_slice(action(record).as_bytes());
+
+        // `cs6` is written last, so its members are collected while the pairs are written.
         self.scratch.clear();
         self.scratch.extend_from_slice(self.rest.get(record, |out| write_entry_rest(record, out)));
         if record.replayed {
             boolean("replayed", Some(true), &mut self.scratch);
         }
         write_extra_fields(&self.options, &mut self.scratch);
+
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => {
@@ -111,6 +121,7 @@ impl Cef {
         pair(" cat=", control.category, LONG, out);
         pair(" outcome=", control.outcome().map(Outcome::as_str), LONG, out);
         pair(" reason=", control.implementation_status.map(plain).as_deref(), LONG, out);
+
         let texts = self.options.texts;
         let rendered = control.profile.map(|profile| {
             &*self.profiles.get(profile.key, || Rendered::new(&profile.profile, texts))
@@ -120,6 +131,7 @@ impl Cef {
             _ => write_title(control.id, out),
         }
         write_points(control, out);
+
         pair(" cs1Label=controlName cs1=", Some(control.id), CUSTOM_STRING, out);
         if let Some(rendered) = rendered {
             out.extend_from_slice(&rendered.pairs);
@@ -128,6 +140,7 @@ impl Cef {
             pair(" cs3Label=controlState cs3=", decision.state.as_deref(), CUSTOM_STRING, out);
             pair(" suser=", decision.updated_by.as_deref(), LONG, out);
         }
+
         number(" cfp1Label=score cfp1=", control.score, out);
         number(" cfp2Label=maxScore cfp2=", control.max_score.map(|(max, _)| max), out);
         number(" cfp3Label=scorePercent cfp3=", control.percentage, out);
@@ -139,6 +152,7 @@ impl Cef {
             }
             write_date(" deviceCustomDate2Label=lastSynced deviceCustomDate2=", self.synced.1, out);
         }
+
         let rest = &mut self.scratch;
         if let Some(rendered) = rendered {
             rest.extend_from_slice(&rendered.rest);
@@ -165,6 +179,7 @@ impl Rendered {
         if let Some(text) = profile.title.as_deref().filter(|title| !title.trim().is_empty()) {
             write_title(text, &mut title);
         }
+
         pair(" cs2Label=controlTitle cs2=", profile.title.as_deref(), CUSTOM_STRING, &mut pairs);
         pair(" cs4Label=threats cs4=", Some(&profile.threats.join(",")), CUSTOM_STRING, &mut pairs);
         if texts != Texts::None {
@@ -176,16 +191,18 @@ impl Rendered {
         pair(" request=", profile.action_url.as_deref(), LONG, &mut pairs);
         pair(" destinationServiceName=", profile.service.as_deref(), LONG, &mut pairs);
         integer(" cn1Label=rank cn1=", profile.rank, &mut pairs);
+
         json_text("tier", profile.tier.as_deref(), &mut rest);
         json_text("user_impact", profile.user_impact.as_deref(), &mut rest);
         json_text("implementation_cost", profile.implementation_cost.as_deref(), &mut rest);
         json_text("action_type", profile.action_type.as_deref(), &mut rest);
         boolean("deprecated", profile.deprecated, &mut rest);
+
         Self { title, pairs, rest }
     }
 }
 
-/// Appends `CEF:<version>|…|`, all seven pipes.
+/// Appends the header: `CEF:<version>|…|` with all seven pipes.
 pub fn write_header(version: u8, header: &Header<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"CEF:");
     crate::model::write_integer(version.into(), out);
@@ -197,7 +214,8 @@ pub fn write_header(version: u8, header: &Header<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends `key=value key=value`. Keys are constants of ours; values may be anything.
+/// Appends the extension: `key=value key=value`. The values are escaped; the keys must be keys of the
+/// dictionary.
 pub fn write_extension(pairs: &[(&str, &str)], out: &mut Vec<u8>) {
     for (index, (key, text)) in pairs.iter().enumerate() {
         if index > 0 {
@@ -215,12 +233,12 @@ fn write_header_field(field: &str, out: &mut Vec<u8>) {
         match c {
             '\r' if chars.peek() == Some(&'\n') => {}
             '\\' | '|' => out.extend_from_slice(&[b'\\', c as u8]),
-            c => push(if is_unsafe(c) { stand_in(c) } else { c }, out),
+            c => push(if is_unsafe(c) { replacement(c) } else { c }, out),
         }
     }
 }
 
-/// Appends a value: at most `max` characters, escaped, its outer blanks trimmed.
+/// Appends a value, trimmed, cut to at most `max` characters and escaped.
 fn write_value(text: &str, max: usize, out: &mut Vec<u8>) {
     let text = cut(trim(text), max);
     let mut rest = &*text;
@@ -233,7 +251,7 @@ fn write_value(text: &str, max: usize, out: &mut Vec<u8>) {
             '\r' if rest.starts_with('\n') => {}
             '\n' | '\r' => out.extend_from_slice(b"\\n"),
             '\\' | '=' => out.extend_from_slice(&[b'\\', c as u8]),
-            c => push(if is_unsafe(c) { stand_in(c) } else { c }, out),
+            c => push(if is_unsafe(c) { replacement(c) } else { c }, out),
         }
     }
 }
@@ -242,9 +260,8 @@ fn push(c: char, out: &mut Vec<u8>) {
     out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
 }
 
-/// The pairs that all records of an entry share. `rt` comes first.
+/// Writes the pairs that all records of an entry share, beginning with `rt`.
 fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
-    let at = record.snapshot;
     let (observed, day) = (record.observed_ms, record.time_ms);
     out.extend_from_slice(
         format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}")
@@ -252,12 +269,12 @@ fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
     );
     pair(" deviceExternalId=", Some(&record.tenant.id.to_string()), 255, out);
     pair(" dvchost=", Some(host), 100, out);
-    pair(" flexString1Label=snapshotId flexString1=", Some(&at.id), LONG, out);
+    pair(" flexString1Label=snapshotId flexString1=", Some(&record.snapshot.id), LONG, out);
 }
 
-/// The start of `cs6`: an open JSON object.
+/// Writes the beginning of `cs6`: a JSON object that is not closed yet.
 fn write_entry_rest(record: &Record<'_>, out: &mut Vec<u8>) {
-    let at = record.snapshot;
+    let snapshot = record.snapshot;
     out.push(b'{');
     json_text("tenant", Some(&record.tenant.name), out);
     out.extend_from_slice(b"\"labels\":{");
@@ -266,22 +283,24 @@ fn write_entry_rest(record: &Record<'_>, out: &mut Vec<u8>) {
     }
     close(b'}', out);
     out.push(b',');
+
     if matches!(record.body, Body::Quality(_)) {
         return;
     }
-    out.extend_from_slice(format!("\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
-    boolean("late", Some(at.late), out);
-    boolean("backfilled", Some(at.backfilled), out);
-    boolean("partial", Some(at.partial), out);
+    let (revision, seq) = (snapshot.revision, snapshot.seq);
+    out.extend_from_slice(format!("\"revision\":{revision},\"seq\":{seq},").as_bytes());
+    boolean("late", Some(snapshot.late), out);
+    boolean("backfilled", Some(snapshot.backfilled), out);
+    boolean("partial", Some(snapshot.partial), out);
 }
 
-/// `msg`, one sentence for people: which control,
+/// Writes `msg` with the title of a control. [`write_points`] completes the sentence.
 fn write_title(title: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b" msg=");
     write_value(title, TITLE, out);
 }
 
-/// and how far it is.
+/// Appends the points to the title in `msg`: `: 5 of 10 points`.
 fn write_points(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     if let Some(score) = control.score {
         out.extend_from_slice(b": ");
@@ -307,6 +326,7 @@ fn write_summary(
     out: &mut Vec<u8>,
 ) {
     pair(" msg=", Some(sentence), LONG, out);
+
     number(" cfp1Label=score cfp1=", summary.current, out);
     number(" cfp2Label=maxScore cfp2=", summary.max, out);
     number(" cfp3Label=scorePercent cfp3=", summary.percentage, out);
@@ -316,6 +336,7 @@ fn write_summary(
     integer(" cn3Label=licensedUsers cn3=", summary.licensed_users, out);
     let services: Vec<&str> = summary.enabled_services.iter().map(AsRef::as_ref).collect();
     pair(" cs1Label=enabledServices cs1=", Some(&services.join(",")), CUSTOM_STRING, out);
+
     let scores =
         summary.categories.iter().map(|(name, points)| (name.as_ref(), points.to_string()));
     write_scores_rest("categories", scores, rest);
@@ -331,6 +352,7 @@ fn write_change(record: &ChangeRecord<'_>, sentence: &str, rest: &mut Vec<u8>, o
     pair(" msg=", Some(sentence), LONG, out);
     pair(" cs1Label=controlName cs1=", Some(change.control), CUSTOM_STRING, out);
     pair(" cs2Label=controlTitle cs2=", Some(record.title()), CUSTOM_STRING, out);
+
     let profile = record.profile;
     pair(" request=", profile.and_then(|p| p.action_url.as_deref()), LONG, out);
     pair(" destinationServiceName=", profile.and_then(|p| p.service.as_deref()), LONG, out);
@@ -338,11 +360,14 @@ fn write_change(record: &ChangeRecord<'_>, sentence: &str, rest: &mut Vec<u8>, o
         pair(" cs3Label=controlState cs3=", decision.state.as_deref(), CUSTOM_STRING, out);
         pair(" suser=", decision.updated_by.as_deref(), LONG, out);
     }
+
     number(" cfp1Label=score cfp1=", change.after.score, out);
     number(" cfp2Label=maxScore cfp2=", change.after.max_score, out);
     number(" cfp3Label=scorePercent cfp3=", change.after.percentage, out);
     number(" cfp4Label=scoreDelta cfp4=", change.delta, out);
     pair(" flexString2Label=cause flexString2=", Some(change.cause.as_str()), LONG, out);
+
+    // Part of a JSON object is not readable, so the object is omitted if it does not fit.
     let before = rest.len();
     open("change", rest);
     super::change::write_change(record, rest);
@@ -362,11 +387,13 @@ fn write_quality(
     pair(" msg=", Some(sentence), LONG, out);
     pair(" outcome=", Some(record.phase.as_str()), LONG, out);
     pair(" reason=", Some(record.details), LONG, out);
+
     open("quality", rest);
     super::change::write_quality(record, rest);
     end(rest);
 }
 
+/// Writes an object of points by name as a member of `cs6`.
 fn write_scores_rest<'a>(
     key: &str,
     scores: impl Iterator<Item = (&'a str, String)>,
@@ -378,8 +405,8 @@ fn write_scores_rest<'a>(
     rest.push(b',');
 }
 
-/// The unknown fields go along where they fit; where they do not, `additional` is left out and
-/// said to be.
+/// Writes the unknown fields as the member `additional` of `cs6`. If they do not fit, the member is
+/// omitted and `truncated` is set.
 fn write_additional_rest<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, rest: &mut Vec<u8>) {
     let before = rest.len();
     rest.extend_from_slice(b"\"additional\":");
@@ -392,11 +419,12 @@ fn write_additional_rest<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>, r
     }
 }
 
-/// `cs6`: the rest, as compact JSON.
+/// Closes the JSON object and writes it as `cs6`.
 fn write_rest(rest: &mut Vec<u8>, out: &mut Vec<u8>) {
     close(b'}', rest);
     out.extend_from_slice(b" cs6Label=rest cs6=");
-    // The escapes of CEF come on top of those of JSON, which has none of a line's ends left.
+
+    // The JSON is escaped again for CEF. It contains no line ends, because JSON escapes them.
     let mut left = &rest[..];
     while let Some(at) = left.iter().position(|b| matches!(b, b'\\' | b'=')) {
         out.extend_from_slice(&left[..at]);
@@ -406,7 +434,8 @@ fn write_rest(rest: &mut Vec<u8>, out: &mut Vec<u8>) {
     out.extend_from_slice(left);
 }
 
-/// `start` is all that comes before the value: ` cat=`, ` cs1Label=controlName cs1=`.
+/// Writes a pair if its value is not blank. `start` is everything before the value: ` cat=`, or
+/// ` cs1Label=controlName cs1=`.
 fn pair(start: &str, value: Option<&str>, max: usize, out: &mut Vec<u8>) {
     if let Some(value) = value.filter(|v| !trim(v).is_empty()) {
         out.extend_from_slice(start.as_bytes());
@@ -421,12 +450,12 @@ fn number(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
     }
 }
 
-/// `cn` fields take whole numbers only.
+/// Writes a whole number; any other number is omitted, because `cn` fields are integers.
 fn integer(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
     number(start, value.filter(|v| v.as_integer().is_some()), out);
 }
 
-/// CEF knows no RFC 3339: epoch milliseconds.
+/// Milliseconds since 1970-01-01 of an RFC 3339 time, which is not one of the date formats of CEF.
 fn epoch_ms(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }

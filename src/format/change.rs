@@ -1,4 +1,7 @@
-//! What formats of JSON share about changes and observations: members, and a sentence for people.
+//! Changes and observations: the JSON members that several formats share, and the sentences that
+//! are shown to a person in every SIEM and report.
+
+use std::borrow::Cow;
 
 use super::{
     members::{boolean, close, end, float, integer, open, plain_number, text},
@@ -9,17 +12,18 @@ use crate::model::{
     StateUpdate, What,
 };
 
-/// Characters of a title in a sentence.
-const TITLE: usize = 256;
-/// And of somebody's comment.
-const COMMENT: usize = 256;
+/// The maximum number of characters of a title in a sentence.
+const MAX_TITLE: usize = 256;
+/// The maximum number of characters of a comment in a sentence.
+const MAX_COMMENT: usize = 256;
 
-/// The members of `change`.
+/// Writes the members of the object `change`.
 pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     let change = &record.change;
     text("what", Some(change.what.as_str()), out);
     text("cause", Some(change.cause.as_str()), out);
     text("base", change.base_day.map(|day| day.to_string()).as_deref(), out);
+
     for (key, side) in [("before", &change.before), ("after", &change.after)] {
         if *side != Side::default() {
             open(key, out);
@@ -31,6 +35,7 @@ pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     boolean("historical", Some(change.historical), out);
     boolean("flapping", Some(change.flapping), out);
     integer("severity", record.severity.cef().into(), out);
+
     if let Some(from) = &change.baseline {
         open("baseline", out);
         text("name", Some(from.name), out);
@@ -57,6 +62,7 @@ fn write_side(side: &Side<'_>, out: &mut Vec<u8>) {
     plain_number("total", side.total, out);
     boolean("on", side.on, out);
     boolean("deprecated", side.deprecated, out);
+
     if let Some(StateUpdate { state, assigned_to, comment, updated_by, updated }) = side.decision {
         text("state", state.as_deref(), out);
         text("state_assigned_to", assigned_to.as_deref(), out);
@@ -66,7 +72,7 @@ fn write_side(side: &Side<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// What is said of the control that has changed.
+/// Writes the members of the object `control` of a change: which control has changed.
 pub(super) fn write_control(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     text("id", Some(record.change.control), out);
     let profile = record.profile;
@@ -77,7 +83,7 @@ pub(super) fn write_control(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     text("action_url", profile.and_then(|p| p.action_url.as_deref()), out);
 }
 
-/// The members of `quality`.
+/// Writes the members of the object `quality`.
 pub(super) fn write_quality(record: &QualityRecord<'_>, out: &mut Vec<u8>) {
     text("what", Some(record.what.as_str()), out);
     text("phase", Some(record.phase.as_str()), out);
@@ -88,7 +94,7 @@ pub(super) fn write_quality(record: &QualityRecord<'_>, out: &mut Vec<u8>) {
     text("hint", record.hint, out);
 }
 
-/// As one JSON object.
+/// A JSON object with the members that `write` writes.
 pub(super) fn object(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = vec![b'{'];
     write(&mut out);
@@ -96,123 +102,139 @@ pub(super) fn object(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-/// A change in one sentence, for people.
+/// Describes a change in one sentence for a person, such as `Require MFA: score fell from 10 to 0
+/// of 10 points; caused by the tenant`.
 pub fn change_sentence(record: &ChangeRecord<'_>) -> String {
     let change = &record.change;
-    let title = cut(record.title(), TITLE);
-    let said = happened(record);
-    let why = match (change.what, change.cause) {
-        (ChangeKind::Regressed | ChangeKind::Improved | ChangeKind::BaselineDrift, cause) => {
-            match cause {
-                Cause::Tenant => "; Microsoft did not change the control",
-                Cause::Microsoft => "; Microsoft changed the control",
-                Cause::Unknown => "; why is not known",
+    let title = cut(record.title(), MAX_TITLE);
+    let event = event(record);
+
+    // The other kinds have only one possible cause, or name it in the event.
+    let cause = match change.what {
+        ChangeKind::Regressed | ChangeKind::Improved | ChangeKind::BaselineDrift => {
+            match change.cause {
+                Cause::Tenant => "; caused by the tenant",
+                Cause::Microsoft => "; caused by Microsoft changing the control",
+                Cause::Unknown => "; cause unknown",
             }
         }
-        (ChangeKind::Added | ChangeKind::Removed, Cause::Microsoft) => "; by Microsoft",
         _ => "",
     };
-    let flapping = if change.flapping { "; it keeps changing" } else { "" };
-    format!("{title}: {said}{why}{flapping}")
+    let flapping = if change.flapping { "; flapping" } else { "" };
+
+    format!("{title}: {event}{cause}{flapping}")
 }
 
-fn happened(record: &ChangeRecord<'_>) -> String {
+/// What happened to the control, without its title and the cause.
+fn event(record: &ChangeRecord<'_>) -> String {
     let change = &record.change;
     let Change { before, after, .. } = change;
-    let of = |max: Option<Number>| max.map(|max| format!(" of {max}")).unwrap_or_default();
+
     let points = |n: Option<Number>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-    let moved = || {
-        let (then, now) = (points(before.score), points(after.score));
-        format!("from {then} to {now}{} points", of(after.max_score))
-    };
+    let of_max = |max: Option<Number>| max.map(|max| format!(" of {max}")).unwrap_or_default();
+    let after_score = || format!("{}{} points", points(after.score), of_max(after.max_score));
+    let by_microsoft = if change.cause == Cause::Microsoft { " by Microsoft" } else { "" };
+
     match change.what {
-        ChangeKind::Regressed => format!("fell {}", moved()),
-        ChangeKind::Improved => format!("rose {}", moved()),
-        ChangeKind::Added => {
-            format!("new, with {}{} points", points(after.score), of(after.max_score))
+        ChangeKind::Regressed => {
+            format!("score fell from {} to {}", points(before.score), after_score())
         }
-        ChangeKind::Removed => format!("gone, with {} points", points(before.score)),
+        ChangeKind::Improved => {
+            format!("score rose from {} to {}", points(before.score), after_score())
+        }
+        ChangeKind::Added => format!("control added{by_microsoft} with {}", after_score()),
+        ChangeKind::Removed => {
+            format!("control removed{by_microsoft} with {} points", points(before.score))
+        }
         ChangeKind::MaxScoreChanged => format!(
-            "weighs {} points instead of {}",
-            points(after.max_score),
-            points(before.max_score)
+            "maximum score changed from {} to {} points",
+            points(before.max_score),
+            points(after.max_score)
         ),
-        ChangeKind::Deprecated if after.deprecated == Some(false) => "no longer retired".to_owned(),
-        ChangeKind::Deprecated => "retired by Microsoft".to_owned(),
+        ChangeKind::Deprecated if after.deprecated == Some(false) => {
+            "control no longer deprecated by Microsoft".to_owned()
+        }
+        ChangeKind::Deprecated => "control deprecated by Microsoft".to_owned(),
         ChangeKind::ImplementationChanged => implementation(before, after),
         ChangeKind::DecisionChanged => decision(record),
         ChangeKind::AcceptanceExpired => {
             let by = record.acceptance.by();
-            let until = by.and_then(|by| by.expires).map(|day| day.to_string()).unwrap_or_default();
+            let expires =
+                by.and_then(|by| by.expires).map(|day| day.to_string()).unwrap_or_default();
             let owner = by.map_or("", |by| by.owner);
-            format!("still accepted, which {owner} expected until {until} only")
+            format!("acceptance expired: {owner} expected it until {expires}")
         }
         ChangeKind::BaselineDrift => {
             let target = change.baseline.map(|from| from.target.to_string()).unwrap_or_default();
             let name = change.baseline.map_or("", |from| from.name);
-            let place = if change.is_below_baseline() { "below" } else { "back at" };
-            format!("{place} the target of {target} in baseline {name}, {}", moved())
+            let result = if change.is_below_baseline() { "below" } else { "back at" };
+            let (before, after) = (points(before.score), after_score());
+            format!("{result} the target of {target} in baseline {name}: {after}, before {before}")
         }
     }
 }
 
 fn implementation(before: &Side<'_>, after: &Side<'_>) -> String {
     match (before.on, after.on) {
-        (Some(then), Some(now)) if then != now => {
-            return if now { "switched on" } else { "switched off" }.to_owned();
+        (Some(before), Some(after)) if before != after => {
+            return if after { "switched on" } else { "switched off" }.to_owned();
         }
         _ => {}
     }
+
     let extent = |side: &Side<'_>| match (side.count, side.total, side.percentage) {
         (Some(count), Some(total), _) => format!("{count} of {total}"),
-        (_, _, Some(share)) => format!("{share} %"),
+        (_, _, Some(percentage)) => format!("{percentage}%"),
         (Some(count), ..) => count.to_string(),
         _ => "unknown".to_owned(),
     };
-    format!("met by {} instead of {}", extent(after), extent(before))
+    format!("implementation changed from {} to {}", extent(before), extent(after))
 }
 
 fn decision(record: &ChangeRecord<'_>) -> String {
-    let Some(taken) = record.change.after.decision else { return String::new() };
-    let state = match taken.state.as_deref() {
-        Some("Ignored") => "risk accepted",
-        Some("ThirdParty") => "said to be met by a third party",
-        Some("Reviewed") => "reviewed",
-        Some("Default") => "decision taken back",
-        Some(other) => other,
-        None => "decided",
+    let Some(decision) = record.change.after.decision else { return String::new() };
+    let state: Cow<'_, str> = match decision.state.as_deref() {
+        Some("Ignored") => "risk accepted".into(),
+        Some("ThirdParty") => "marked as resolved through a third party".into(),
+        Some("Reviewed") => "marked as reviewed".into(),
+        Some("Default") => "decision withdrawn".into(),
+        Some(other) => format!("state set to {other}").into(),
+        None => "decision changed".into(),
     };
+
     let filled = |text: &Option<String>| {
         text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
     };
-    let by = filled(&taken.updated_by).map(|by| format!(" by {by}")).unwrap_or_default();
-    let comment = filled(&taken.comment).map(|c| format!(" ({})", cut(&c, COMMENT)));
+    let by = filled(&decision.updated_by).map(|by| format!(" by {by}")).unwrap_or_default();
+    let comment = filled(&decision.comment).map(|text| format!(" ({})", cut(&text, MAX_COMMENT)));
     let expected = match record.acceptance {
-        Acceptance::Expected(by) => format!("; {} expected it", by.owner),
-        Acceptance::Expired(by) => format!("; {} no longer expected it", by.owner),
-        Acceptance::Unexpected => "; nobody expected it".to_owned(),
+        Acceptance::Expected(by) => format!("; expected by {}", by.owner),
+        Acceptance::Expired(by) => format!("; no longer expected by {}", by.owner),
+        Acceptance::Unexpected => "; not an expected decision".to_owned(),
         Acceptance::None => String::new(),
     };
+
     format!("{state}{by}{}{expected}", comment.unwrap_or_default())
 }
 
-/// An observation in one sentence, for people.
+/// Describes an observation in one sentence for a person. The hint is not a part of it.
 pub fn quality_sentence(record: &QualityRecord<'_>) -> String {
     let QualityRecord { what, phase, subject, first_day, details, .. } = record;
-    let thing = match what {
+    let problem = match what {
         What::Gap => format!("day {subject} is missing"),
-        What::Stale => format!("no score newer than {first_day}"),
-        What::Partial => format!("day {subject} is only known in part"),
-        What::Implausible => format!("a score that cannot be true ({subject})"),
-        What::ForeignTenant => format!("a score of another tenant ({subject})"),
-        What::PollFailed => "the tenant cannot be read".to_owned(),
+        What::Stale => format!("no score is newer than {first_day}"),
+        What::Partial => format!("day {subject} is incomplete"),
+        What::Implausible => format!("implausible score rejected ({subject})"),
+        What::ForeignTenant => format!("score of another tenant rejected ({subject})"),
+        What::PollFailed => "the poll of the tenant failed".to_owned(),
         What::CredentialExpiring => "the credential expires soon".to_owned(),
-        What::CatalogStale => "the catalog cannot be read".to_owned(),
-        What::DeadLetter => format!("sink {subject} has records that its receiver refuses"),
+        What::CatalogStale => "the catalog could not be read completely".to_owned(),
+        What::DeadLetter => format!("the receiver of sink {subject} rejected records"),
     };
+
     match phase {
-        Phase::Begin if details.is_empty() => thing,
-        Phase::Begin => format!("{thing}: {details}"),
-        Phase::End => format!("over: {thing}"),
+        Phase::Begin if details.is_empty() => problem,
+        Phase::Begin => format!("{problem}: {details}"),
+        Phase::End => format!("resolved: {problem}"),
     }
 }

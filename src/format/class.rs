@@ -1,5 +1,5 @@
-//! What a record is called: the class that rules of a SIEM key on, what has happened in a word, and in
-//! a sentence for people. The same in every format that has a place for it.
+//! The class, the action and the message of a record, which are the same in every format that has a
+//! field for them.
 
 use super::{
     change::{change_sentence, quality_sentence},
@@ -7,10 +7,10 @@ use super::{
 };
 use crate::model::{Body, ChangeKind, Number, Record};
 
-/// Characters of a title: enough for any, and it keeps CEF's `msg` within its limit.
+/// The maximum number of characters of a title. It keeps `msg` of CEF within its limit.
 pub(super) const TITLE: usize = 512;
 
-/// The class of a record, which rules key on, and its name.
+/// The class of a record, which the rules of a SIEM match, and its readable name.
 pub(super) fn class(record: &Record<'_>) -> (&'static str, &'static str) {
     match record.body {
         Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
@@ -27,23 +27,23 @@ fn class_of_change(what: ChangeKind) -> (&'static str, &'static str) {
         ChangeKind::Added => ("ControlAdded", "Secure Score control added"),
         ChangeKind::Removed => ("ControlRemoved", "Secure Score control removed"),
         ChangeKind::MaxScoreChanged => {
-            ("ControlMaxScoreChanged", "Secure Score control weighs differently")
+            ("ControlMaxScoreChanged", "Secure Score control maximum score changed")
         }
         ChangeKind::DecisionChanged => {
-            ("ControlStateChanged", "Secure Score decision on a control")
+            ("ControlStateChanged", "Secure Score control decision changed")
         }
-        ChangeKind::Deprecated => ("ControlDeprecated", "Secure Score control retired"),
+        ChangeKind::Deprecated => ("ControlDeprecated", "Secure Score control deprecated"),
         ChangeKind::ImplementationChanged => {
-            ("ControlImplementationChanged", "Secure Score control implemented differently")
+            ("ControlImplementationChanged", "Secure Score control implementation changed")
         }
         ChangeKind::BaselineDrift => ("ControlBaselineDrift", "Secure Score baseline drift"),
         ChangeKind::AcceptanceExpired => {
-            ("ControlAcceptanceExpired", "Secure Score acceptance expired")
+            ("ControlAcceptanceExpired", "Secure Score risk acceptance expired")
         }
     }
 }
 
-/// What has happened, in a word.
+/// The kind of change or observation; `snapshot` for a control and a summary.
 pub(super) fn action(record: &Record<'_>) -> &'static str {
     match &record.body {
         Body::Change(change) => change.change.what.as_str(),
@@ -52,10 +52,11 @@ pub(super) fn action(record: &Record<'_>) -> &'static str {
     }
 }
 
-/// A record in one sentence, for people.
+/// The message of a record: one sentence for a person.
 pub(super) fn sentence(record: &Record<'_>) -> String {
     let points =
         |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+
     match &record.body {
         Body::Control(control) => match (control.score, control.max_score) {
             (Some(score), Some((max, _))) => {

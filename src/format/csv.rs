@@ -1,25 +1,28 @@
-//! Comma-separated values after RFC 4180, with a header line. One row a record, one set of columns
-//! for all kinds. A text that a spreadsheet would take for a formula gets an apostrophe in front;
-//! line ends become blanks.
+//! Comma-separated values according to RFC 4180, with a header line.
+//!
+//! Every record is one row, and all kinds of record share one set of columns. A line end in a text
+//! becomes a blank, so that a row is always one line. A text that a spreadsheet would evaluate as a
+//! formula is preceded by an apostrophe.
 
 use super::{
     Options, SHORT_TEXT, Texts,
     change::{change_sentence, quality_sentence},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, stand_in},
+    text::{cut, is_unsafe, plain, replacement},
 };
 use crate::model::{
     Body, Change, ChangeKind, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record,
     Side, SummaryRecord,
 };
 
+/// A formatter for CSV, one row per record. It does not write the header line; see [`COLUMNS`].
 #[derive(Debug)]
 pub struct Csv {
     options: Options,
 }
 
-/// The columns. More may come at the end, none goes.
-pub const COLUMNS: [&str; 50] = [
+/// The names of the columns. New columns are appended; none is removed or moved.
+pub const COLUMNS: [&str; 51] = [
     "kind",
     "event_id",
     "time",
@@ -70,6 +73,7 @@ pub const COLUMNS: [&str; 50] = [
     "phase",
     "first_day",
     "message",
+    "hint",
 ];
 
 impl Csv {
@@ -77,8 +81,9 @@ impl Csv {
         Self { options }
     }
 
+    /// Appends the record as one row, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        let at = record.snapshot;
+        let snapshot = record.snapshot;
         let mut row = Row { out, cells: 0 };
         row.plain(record.kind().as_str());
         row.plain(&record.event_id.to_string());
@@ -86,26 +91,26 @@ impl Csv {
         row.plain(record.observed_time);
         row.plain(&record.tenant.id.to_string());
         row.text(Some(&record.tenant.name));
-        row.plain(&at.day.to_string());
-        row.plain(&at.revision.to_string());
-        for flag in [at.late, at.backfilled, at.partial, record.replayed] {
-            row.plain(if flag { "true" } else { "false" });
+        row.plain(&snapshot.day.to_string());
+        row.plain(&snapshot.revision.to_string());
+        for flag in [snapshot.late, snapshot.backfilled, snapshot.partial, record.replayed] {
+            row.flag(Some(flag));
         }
         row.plain(&cef_severity(record).to_string());
+
         match &record.body {
             Body::Control(control) => self.control(control, &mut row),
             Body::Summary(summary) => write_summary(summary, &mut row),
             Body::Change(change) => write_change(change, &mut row),
             Body::Quality(quality) => write_quality(quality, &mut row),
         }
-        while row.cells < COLUMNS.len() {
-            row.plain("");
-        }
+        row.skip_to_end();
     }
 
     fn control(&self, control: &ControlRecord<'_>, row: &mut Row<'_>) {
         let profile = control.profile.map(|slot| &slot.profile);
         let decision = control.decision;
+
         row.text(Some(control.id));
         row.text(Some(control.title()));
         row.text(control.category);
@@ -114,17 +119,19 @@ impl Csv {
         row.number(control.max_score.map(|(max, _)| max));
         row.number(control.percentage);
         row.text(control.outcome().map(Outcome::as_str));
+
         let status = control.implementation_status.map(plain);
         let max = if self.options.texts == Texts::Full { usize::MAX } else { SHORT_TEXT };
         row.text(status.as_deref().map(|text| cut(text, max)).as_deref());
         row.number(control.count);
         row.number(control.total);
+
         row.text(decision.and_then(|d| d.state.as_deref()));
         row.text(decision.and_then(|d| d.updated_by.as_deref()));
         row.text(decision.and_then(|d| d.updated.as_deref()));
         row.text(decision.and_then(|d| d.comment.as_deref()));
-        let deprecated = profile.and_then(|p| p.deprecated);
-        row.plain(deprecated.map_or("", |d| if d { "true" } else { "false" }));
+
+        row.flag(profile.and_then(|p| p.deprecated));
         row.text(profile.and_then(|p| p.tier.as_deref()));
         row.number(profile.and_then(|p| p.rank));
         row.text(profile.and_then(|p| p.user_impact.as_deref()));
@@ -136,12 +143,11 @@ impl Csv {
 }
 
 fn write_summary(summary: &SummaryRecord<'_>, row: &mut Row<'_>) {
-    // control_id to service say nothing of a whole day.
-    (0..4).for_each(|_| row.plain(""));
+    row.skip_to("score");
     row.number(summary.current);
     row.number(summary.max);
     row.number(summary.percentage);
-    row.go_to("controls_total");
+    row.skip_to("controls_total");
     row.plain(&summary.controls_total.to_string());
     row.plain(&summary.records_sent.to_string());
 }
@@ -155,7 +161,8 @@ fn write_change(record: &ChangeRecord<'_>, row: &mut Row<'_>) {
     row.number(change.after.score);
     row.number(change.after.max_score);
     row.number(change.after.percentage);
-    row.go_to("count");
+
+    row.skip_to("count");
     row.number(change.after.count);
     row.number(change.after.total);
     let decision = change.after.decision;
@@ -163,23 +170,24 @@ fn write_change(record: &ChangeRecord<'_>, row: &mut Row<'_>) {
     row.text(decision.and_then(|d| d.updated_by.as_deref()));
     row.text(decision.and_then(|d| d.updated.as_deref()));
     row.text(decision.and_then(|d| d.comment.as_deref()));
-    row.plain(change.after.deprecated.map_or("", |d| if d { "true" } else { "false" }));
-    row.go_to("what");
+    row.flag(change.after.deprecated);
+
+    row.skip_to("what");
     row.plain(change.what.as_str());
     row.plain(change.cause.as_str());
     row.plain(&change.base_day.map(|day| day.to_string()).unwrap_or_default());
     row.text(value(change, &change.before).as_deref());
     row.text(value(change, &change.after).as_deref());
     row.number(change.delta);
-    for flag in [change.historical, change.flapping] {
-        row.plain(if flag { "true" } else { "false" });
-    }
+    row.flag(Some(change.historical));
+    row.flag(Some(change.flapping));
     row.text(change.baseline.map(|from| from.name));
-    row.go_to("message");
+
+    row.skip_to("message");
     row.text(Some(&change_sentence(record)));
 }
 
-/// The one value of a side that its change is about.
+/// The value for `before` or `after`, which depends on the kind of change.
 fn value(change: &Change<'_>, side: &Side<'_>) -> Option<String> {
     let number = |number: Option<Number>| number.map(|n| n.to_string());
     match change.what {
@@ -198,21 +206,24 @@ fn value(change: &Change<'_>, side: &Side<'_>) -> Option<String> {
 }
 
 fn write_quality(record: &QualityRecord<'_>, row: &mut Row<'_>) {
-    row.go_to("what");
+    row.skip_to("what");
     row.plain(record.what.as_str());
-    row.go_to("phase");
+    row.skip_to("phase");
     row.plain(record.phase.as_str());
     row.plain(&record.first_day.to_string());
     row.text(Some(&quality_sentence(record)));
+    row.text(record.hint);
 }
 
+/// A row that is written cell by cell.
 struct Row<'a> {
     out: &'a mut Vec<u8>,
+    /// The number of cells that are written.
     cells: usize,
 }
 
 impl Row<'_> {
-    /// A cell of our own making.
+    /// A value that needs neither quotes nor cleaning.
     fn plain(&mut self, cell: &str) {
         if self.cells > 0 {
             self.out.push(b',');
@@ -221,12 +232,27 @@ impl Row<'_> {
         self.out.extend_from_slice(cell.as_bytes());
     }
 
-    /// Leaves cells empty up to a column.
-    fn go_to(&mut self, column: &str) {
-        let at = COLUMNS.iter().position(|known| *known == column).unwrap_or(COLUMNS.len());
-        while self.cells < at {
+    /// Leaves the cells before a column empty.
+    fn skip_to(&mut self, column: &str) {
+        let index = COLUMNS.iter().position(|name| *name == column).unwrap_or(COLUMNS.len());
+        while self.cells < index {
             self.plain("");
         }
+    }
+
+    /// Leaves the remaining cells empty.
+    fn skip_to_end(&mut self) {
+        while self.cells < COLUMNS.len() {
+            self.plain("");
+        }
+    }
+
+    fn flag(&mut self, flag: Option<bool>) {
+        self.plain(match flag {
+            Some(true) => "true",
+            Some(false) => "false",
+            None => "",
+        });
     }
 
     fn number(&mut self, number: Option<Number>) {
@@ -239,20 +265,22 @@ impl Row<'_> {
     }
 }
 
-/// Appends a text as one cell.
+/// Appends a text as one cell: trimmed, quoted if necessary, with unsafe characters replaced, and
+/// with an apostrophe before a formula.
 pub fn csv_cell(text: &str, out: &mut Vec<u8>) {
     let text = text.trim();
-    let formula = text.starts_with(['=', '+', '-', '@']) && Number::parse(text).is_none();
+    let is_formula = text.starts_with(['=', '+', '-', '@']) && Number::parse(text).is_none();
     let quote: &[u8] = if text.contains([',', '"']) { b"\"" } else { b"" };
+
     out.extend_from_slice(quote);
-    if formula {
+    if is_formula {
         out.push(b'\'');
     }
     for c in text.chars() {
         match c {
             '"' => out.extend_from_slice(b"\"\""),
             c => {
-                let c = if is_unsafe(c) { stand_in(c) } else { c };
+                let c = if is_unsafe(c) { replacement(c) } else { c };
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             }
         }
@@ -265,8 +293,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_read_back_and_compute_nothing() {
-        for (text, want) in [
+    fn quotes_cells_and_disarms_formulas() {
+        for (text, expected) in [
             ("plain", "plain"),
             ("a,b", "\"a,b\""),
             ("say \"hi\"", "\"say \"\"hi\"\"\""),
@@ -279,7 +307,7 @@ mod tests {
         ] {
             let mut out = Vec::new();
             csv_cell(text, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), want);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Elastic Common Schema: the control as a rule, the score under `microsoft.secure_score`.
+//! Elastic Common Schema (ECS): a control is a `rule`, and its score is in `microsoft.secure_score`.
 //!
-//! Source: the ECS reference, 8.11. There is no field set for posture: `event.kind` is `state`, and
-//! what ECS has no place for stands in a namespace of its own.
+//! Source: ECS reference, version 8.11. ECS has no field set for security posture, so `event.kind` of
+//! a control and a summary is `state`, and fields without an equivalent in ECS are in the custom
+//! object `microsoft.secure_score`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -17,11 +18,13 @@ use crate::model::{
     Body, ChangeRecord, ControlRecord, Outcome, QualityRecord, Record, SummaryRecord,
 };
 
+/// A formatter for ECS, one JSON object per record.
 #[derive(Debug)]
 pub struct Ecs {
     options: Options,
 }
 
+/// `ecs.version`.
 const VERSION: &str = "8.11.0";
 
 impl Ecs {
@@ -29,6 +32,7 @@ impl Ecs {
         Self { options }
     }
 
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
         text("@timestamp", Some(&record.time()), out);
@@ -37,32 +41,25 @@ impl Ecs {
         text("version", Some(VERSION), out);
         end(out);
         write_event(record, out);
-        let tenant = record.tenant.id.to_string();
-        open("organization", out);
-        text("id", Some(&tenant), out);
-        text("name", Some(&record.tenant.name), out);
-        end(out);
-        open("cloud", out);
-        text("provider", Some("azure"), out);
-        open("account", out);
-        text("id", Some(&tenant), out);
-        text("name", Some(&record.tenant.name), out);
-        end(out);
-        end(out);
+        write_tenant(record, out);
+
         open("observer", out);
         text("hostname", Some(&self.options.host), out);
         text("product", Some("secure-score-forwarder"), out);
         end(out);
+        let extra_fields = self.options.fields.iter().map(|(key, value)| (key, value));
         open("labels", out);
-        for (label, value) in record.tenant.labels.iter().chain(self.labels()) {
+        for (label, value) in record.tenant.labels.iter().chain(extra_fields) {
             text(label, Some(value), out);
         }
         end(out);
+
         match &record.body {
             Body::Control(control) => self.rule(control, out),
-            Body::Change(change) => write_changed(change, out),
+            Body::Change(change) => write_changed_rule(change, out),
             Body::Summary(_) | Body::Quality(_) => {}
         }
+
         open("microsoft", out);
         open("secure_score", out);
         write_snapshot(record, out);
@@ -78,13 +75,10 @@ impl Ecs {
         out.push(b'}');
     }
 
-    /// ECS has a place for one's own words.
-    fn labels(&self) -> impl Iterator<Item = (&String, &String)> {
-        self.options.fields.iter().map(|(key, value)| (key, value))
-    }
-
+    /// Writes the control as `rule`, and the service that it belongs to as `service`.
     fn rule(&self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         let profile = control.profile.map(|slot| &slot.profile);
+
         open("rule", out);
         text("id", Some(control.id), out);
         text("name", Some(control.title()), out);
@@ -97,6 +91,7 @@ impl Ecs {
         }
         text("reference", profile.and_then(|p| p.action_url.as_deref()), out);
         end(out);
+
         if let Some(service) = profile.and_then(|p| p.service.as_deref()) {
             open("service", out);
             text("name", Some(service), out);
@@ -105,22 +100,44 @@ impl Ecs {
     }
 }
 
+/// Writes the tenant as `organization` and as `cloud.account`.
+fn write_tenant(record: &Record<'_>, out: &mut Vec<u8>) {
+    let tenant = record.tenant.id.to_string();
+
+    open("organization", out);
+    text("id", Some(&tenant), out);
+    text("name", Some(&record.tenant.name), out);
+    end(out);
+
+    open("cloud", out);
+    text("provider", Some("azure"), out);
+    open("account", out);
+    text("id", Some(&tenant), out);
+    text("name", Some(&record.tenant.name), out);
+    end(out);
+    end(out);
+}
+
 fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     open("event", out);
     text("id", Some(&record.event_id.to_string()), out);
-    let (kind, category, of_type) = match &record.body {
+
+    // The values must be allowed values of `event.kind`, `event.category` and `event.type`.
+    let (kind, category, event_type) = match &record.body {
         Body::Change(_) => ("event", "configuration", "change"),
         Body::Quality(_) => ("event", "host", "info"),
         Body::Control(_) | Body::Summary(_) => ("state", "configuration", "info"),
     };
     text("kind", Some(kind), out);
     list("category", [category].into_iter(), out);
-    list("type", [of_type].into_iter(), out);
+    list("type", [event_type].into_iter(), out);
+
     text("action", Some(action(record)), out);
     text("module", Some("microsoft_secure_score"), out);
     text("dataset", Some(&format!("microsoft_secure_score.{}", record.kind().as_str())), out);
     text("created", Some(record.observed_time), out);
     integer("severity", cef_severity(record).into(), out);
+
     if let Body::Control(control) = &record.body {
         text("code", Some(control.id), out);
         let outcome = match control.outcome() {
@@ -137,38 +154,37 @@ fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     end(out);
 }
 
+/// Writes the kind of the record and the snapshot that it comes from. An observation has no snapshot.
 fn write_snapshot(record: &Record<'_>, out: &mut Vec<u8>) {
-    let at = record.snapshot;
     text("kind", Some(record.kind().as_str()), out);
-    if matches!(record.body, Body::Quality(_)) {
-        return write_replayed(record, out);
-    }
-    open("snapshot", out);
-    text("id", Some(&at.id), out);
-    text("date", Some(&at.day.to_string()), out);
-    integer("revision", at.revision.into(), out);
-    integer("seq", i64::try_from(at.seq).unwrap_or(i64::MAX), out);
-    boolean("late", Some(at.late), out);
-    boolean("backfilled", Some(at.backfilled), out);
-    boolean("partial", Some(at.partial), out);
-    end(out);
-    write_replayed(record, out);
-}
 
-fn write_replayed(record: &Record<'_>, out: &mut Vec<u8>) {
+    if !matches!(record.body, Body::Quality(_)) {
+        let snapshot = record.snapshot;
+        open("snapshot", out);
+        text("id", Some(&snapshot.id), out);
+        text("date", Some(&snapshot.day.to_string()), out);
+        integer("revision", snapshot.revision.into(), out);
+        integer("seq", i64::try_from(snapshot.seq).unwrap_or(i64::MAX), out);
+        boolean("late", Some(snapshot.late), out);
+        boolean("backfilled", Some(snapshot.backfilled), out);
+        boolean("partial", Some(snapshot.partial), out);
+        end(out);
+    }
+
     if record.replayed {
         boolean("replayed", Some(true), out);
     }
 }
 
-/// The control that has changed, as a rule; and who decided.
-fn write_changed(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
+/// Writes the control that has changed as `rule`, and the author of a decision as `user`.
+fn write_changed_rule(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     open("rule", out);
     text("id", Some(change.change.control), out);
     text("name", Some(change.title()), out);
     text("category", change.category, out);
     text("ruleset", Some("Microsoft Secure Score"), out);
     end(out);
+
     let decision = change.change.after.decision;
     if let Some(user) = decision.and_then(|d| d.updated_by.as_deref()) {
         open("user", out);
@@ -177,18 +193,21 @@ fn write_changed(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes the object `change`, which OCSF uses too.
 pub(super) fn write_change(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     open("change", out);
     super::change::write_change(change, out);
     end(out);
 }
 
+/// Writes the object `quality` with its hint, which OCSF uses too.
 pub(super) fn write_quality(quality: &QualityRecord<'_>, out: &mut Vec<u8>) {
     open("quality", out);
     super::change::write_quality(quality, out);
     end(out);
 }
 
+/// Writes the members of a control that have no equivalent in ECS or OCSF.
 pub(super) fn write_control(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     float("score", control.score, out);
     float("max_score", control.max_score.map(|(max, _)| max), out);
@@ -199,6 +218,7 @@ pub(super) fn write_control(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     plain_number("total", control.total, out);
     boolean("on", control.on, out);
     text("last_synced", control.last_synced, out);
+
     if let Some(decision) = control.decision {
         text("state", decision.state.as_deref(), out);
         text("state_assigned_to", decision.assigned_to.as_deref(), out);
@@ -216,38 +236,43 @@ pub(super) fn write_control(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         text("implementation_cost", profile.implementation_cost.as_deref(), out);
         list("threats", profile.threats.iter().map(String::as_str), out);
     }
-    write_rest("additional", control.additional, out);
+    write_unknown_fields(control.additional, out);
 }
 
+/// Writes the members of a summary, none of which has an equivalent in ECS or OCSF.
 pub(super) fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
     float("score", summary.current, out);
     float("max_score", summary.max, out);
     float("percentage", summary.percentage, out);
     float("sum_of_controls", Some(summary.sum_of_controls), out);
+
     open("categories", out);
     for (category, points) in &summary.categories {
         float(category, Some(*points), out);
     }
     end(out);
+
     plain_number("active_users", summary.active_users, out);
     plain_number("licensed_users", summary.licensed_users, out);
     list("enabled_services", summary.enabled_services.iter().map(AsRef::as_ref), out);
+
     open("averages", out);
     for average in &summary.averages {
         float(&average.basis, average.score, out);
     }
     end(out);
+
     integer("controls_total", summary.controls_total.into(), out);
     integer("records_sent", summary.records_sent.into(), out);
-    write_rest("additional", summary.additional, out);
+    write_unknown_fields(summary.additional, out);
 }
 
-/// What nobody has a name for, as text: its shape may change from day to day, and an index refuses
-/// a field whose type does.
-fn write_rest(key: &str, fields: &crate::model::Additional<'_>, out: &mut Vec<u8>) {
+/// Writes unknown fields as one string with JSON text. Their types may change from day to day, and an
+/// index rejects a document in which the type of a field differs from its mapping.
+fn write_unknown_fields(fields: &crate::model::Additional<'_>, out: &mut Vec<u8>) {
     if !fields.is_empty() {
-        let mut rest = Vec::new();
-        write_additional(fields.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), &mut rest);
-        text(key, Some(&String::from_utf8_lossy(&rest)), out);
+        let mut json = Vec::new();
+        write_additional(fields.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), &mut json);
+        text("additional", Some(&String::from_utf8_lossy(&json)), out);
     }
 }

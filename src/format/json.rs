@@ -1,8 +1,8 @@
-//! The canonical JSON, of which every other format is a mapping. Its JSON Schema is
-//! `src/model/record.schema.json`.
+//! The canonical JSON of a record; every other format is a mapping of it.
 //!
-//! Absent stays absent: a field that Microsoft did not send is left out, never 0 or "". Of a
-//! decision all five fields stand, null where Microsoft sent null.
+//! Its JSON Schema, `src/model/record.schema.json`, is the contract with receivers. A value that
+//! Microsoft did not send is omitted and never written as 0 or "". A decision is an exception: all
+//! five of its fields are written, with null for an absent one.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -13,24 +13,26 @@ use super::{
 };
 use crate::model::{Body, ControlRecord, Profile, Record, SCHEMA, StateUpdate, SummaryRecord};
 
-/// The canonical JSON of a record, on one line.
+/// A formatter for canonical JSON, one object per line.
 #[derive(Debug)]
 pub struct Json {
     options: Options,
-    /// `extra_fields`, as every record has them.
+    /// The rendered member `fields`, which is the same in every record.
     fields: Vec<u8>,
     entry: ByEntry,
     profiles: ByProfile<Rendered>,
 }
 
-/// The pieces of a control's record that its profile alone decides. Each ends in a comma.
+/// The parts of a control's record that depend only on its profile. Each is a list of members that
+/// ends in a comma.
 #[derive(Debug)]
 struct Rendered {
     title: Vec<u8>,
     service: Vec<u8>,
     tail: Vec<u8>,
     additional: Vec<u8>,
-    /// The description that came last, and how it is written: it seldom changes from day to day.
+    /// The most recent description and its rendered member. Descriptions are part of the snapshot,
+    /// but they rarely change from day to day.
     description: (String, Vec<u8>),
 }
 
@@ -41,6 +43,7 @@ impl Json {
         Self { options, fields, entry: ByEntry::default(), profiles: ByProfile::default() }
     }
 
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"schema\":\"");
         out.extend_from_slice(SCHEMA.as_bytes());
@@ -54,6 +57,7 @@ impl Json {
         }
         out.extend_from_slice(&self.fields);
         out.extend_from_slice(self.entry.get(record, |out| write_head(record, out)));
+
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
@@ -74,6 +78,7 @@ impl Json {
         let mut rendered = control.profile.map(|profile| {
             self.profiles.get(profile.key, || Rendered::new(&profile.profile, texts))
         });
+
         out.extend_from_slice(b"\"control\":{");
         text("id", Some(control.id), out);
         extend(out, rendered.as_ref().map(|r| &r.title));
@@ -89,6 +94,7 @@ impl Json {
             None => write_prose("description", control.description, texts, out),
         }
         close(b'}', out);
+
         out.extend_from_slice(b",\"additional\":");
         write_additional(control.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
         out.extend_from_slice(b",\"additional_profile\":");
@@ -103,9 +109,11 @@ impl Rendered {
     fn new(profile: &Profile, texts: Texts) -> Self {
         let (mut title, mut service, mut tail, mut additional) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+
         text("title", profile.title.as_deref().map(str::trim), &mut title);
         text("service", profile.service.as_deref(), &mut service);
         text("tier", profile.tier.as_deref(), &mut service);
+
         text("action_type", profile.action_type.as_deref(), &mut tail);
         boolean("deprecated", profile.deprecated, &mut tail);
         plain_number("rank", profile.rank, &mut tail);
@@ -115,15 +123,14 @@ impl Rendered {
         text("action_url", profile.action_url.as_deref(), &mut tail);
         write_prose("remediation", profile.remediation.as_deref(), texts, &mut tail);
         write_prose("remediation_impact", profile.remediation_impact.as_deref(), texts, &mut tail);
+
         write_additional(
             profile.additional.iter().map(|(k, v)| (k.as_str(), v.as_str())),
             &mut additional,
         );
         Self { title, service, tail, additional, description: Default::default() }
     }
-}
 
-impl Rendered {
     fn write_description(&mut self, description: Option<&str>, texts: Texts, out: &mut Vec<u8>) {
         let (last, written) = &mut self.description;
         match description {
@@ -140,7 +147,7 @@ impl Rendered {
     }
 }
 
-/// `"fields":{…},`, if there are any.
+/// Writes the member `fields` with the operator's `extra_fields`, if there are any.
 pub(super) fn write_extra_fields(options: &Options, out: &mut Vec<u8>) {
     if !options.fields.is_empty() {
         super::members::open("fields", out);
@@ -149,9 +156,10 @@ pub(super) fn write_extra_fields(options: &Options, out: &mut Vec<u8>) {
     }
 }
 
-/// `time` to `snapshot`: the same for all records of an entry.
+/// Writes the members from `time` to `snapshot`, which are the same for all records of an entry. An
+/// observation has no `snapshot`.
 fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
-    let at = record.snapshot;
+    let snapshot = record.snapshot;
     text("time", Some(&record.time()), out);
     text("observed_time", Some(record.observed_time), out);
     out.extend_from_slice(b"\"tenant\":{");
@@ -163,16 +171,18 @@ fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
     }
     close(b'}', out);
     out.extend_from_slice(b"},");
+
     if matches!(record.body, Body::Quality(_)) {
         return;
     }
     super::members::open("snapshot", out);
-    text("id", Some(&at.id), out);
-    text("date", Some(&at.day.to_string()), out);
-    out.extend_from_slice(format!("\"revision\":{},\"seq\":{},", at.revision, at.seq).as_bytes());
-    boolean("late", Some(at.late), out);
-    boolean("backfilled", Some(at.backfilled), out);
-    boolean("partial", Some(at.partial), out);
+    text("id", Some(&snapshot.id), out);
+    text("date", Some(&snapshot.day.to_string()), out);
+    let (revision, seq) = (snapshot.revision, snapshot.seq);
+    out.extend_from_slice(format!("\"revision\":{revision},\"seq\":{seq},").as_bytes());
+    boolean("late", Some(snapshot.late), out);
+    boolean("backfilled", Some(snapshot.backfilled), out);
+    boolean("partial", Some(snapshot.partial), out);
     close(b'}', out);
     out.push(b',');
 }
@@ -219,22 +229,25 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
     float("max", summary.max, out);
     float("percentage", summary.percentage, out);
     float("sum_of_controls", Some(summary.sum_of_controls), out);
+
     out.extend_from_slice(b"\"categories\":{");
     for (category, points) in &summary.categories {
         float(category, Some(*points), out);
     }
     close(b'}', out);
     out.push(b',');
+
     plain_number("active_users", summary.active_users, out);
     plain_number("licensed_users", summary.licensed_users, out);
     list("enabled_services", summary.enabled_services.iter().map(AsRef::as_ref), out);
+
     out.extend_from_slice(b"\"averages\":[");
     for average in &summary.averages {
         out.push(b'{');
         text("basis", Some(&average.basis), out);
         float("score", average.score, out);
         for (key, value) in &average.additional {
-            // -1 means none, as number or as text.
+            // Microsoft sends -1 for an absent value, as a number or as text.
             if !matches!(value.as_ref(), "-1" | "-1.0" | "\"-1\"" | "null") {
                 raw(key, value, out);
             }
@@ -244,14 +257,16 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
     }
     close(b']', out);
     out.push(b',');
+
     plain_number("controls_total", Some(summary.controls_total.into()), out);
     plain_number("records_sent", Some(summary.records_sent.into()), out);
     close(b'}', out);
+
     out.extend_from_slice(b",\"additional\":");
     write_additional(summary.additional.iter().map(|(k, v)| (k.as_ref(), v.as_ref())), out);
 }
 
-/// The texts of `description`, `remediation`: as `texts` wants them.
+/// Writes a description or remediation text as the option `texts` requires.
 fn write_prose(key: &str, prose: Option<&str>, texts: Texts, out: &mut Vec<u8>) {
     match (texts, prose) {
         (Texts::None, _) | (_, None) => {}

@@ -1,44 +1,48 @@
-//! IBM's Log Event Extended Format, 1.0 and 2.0.
+//! IBM's Log Event Extended Format (LEEF), versions 1.0 and 2.0.
 //!
-//! Source: IBM QRadar's LEEF overview and its table of predefined attributes. There is no escape:
-//! in a value the delimiter and line ends become blanks, in the header `|` does; `=` in a value is
-//! fine. Every key stands once. `devTime` in epoch milliseconds needs no `devTimeFormat`.
+//! Source: IBM QRadar documentation, "Log Event Extended Format (LEEF)" with its table of predefined
+//! event attributes. LEEF has no escapes: in a value, the delimiter and line ends become blanks, and
+//! in the header `|` does; `=` is allowed in a value. No key may occur twice. `devTime` is in
+//! milliseconds since 1970-01-01, which requires no `devTimeFormat`. Attributes are ordered by
+//! importance, because [`shorten`](super::shorten()) removes the last ones first.
 
 use super::{
     Options, SHORT_TEXT, Texts,
     change::object,
     class::{class, sentence},
     severity::cef_severity,
-    text::{cut, is_unsafe, plain, stand_in},
+    text::{cut, is_unsafe, plain, replacement},
 };
 use crate::model::{
     Body, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record, SummaryRecord,
 };
 
-/// LEEF lines, one a record.
+/// A formatter for LEEF, one line per record.
 #[derive(Debug)]
 pub struct Leef {
     options: Options,
     header: LeefHeader,
 }
 
-/// Which header a line has; its attributes are the same.
+/// The version of the header. The attributes are the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeefHeader {
     V1,
     V2,
 }
 
-/// What separates attributes in both: version 2 names it in its header, as `x09`.
+/// The delimiter of attributes: fixed in version 1.0, and named as `x09` in a header of version 2.0.
 const DELIMITER: char = '\t';
-/// `QRadar` takes payloads of 4,096 bytes where nothing else is said: a text has its share.
-const TEXT: usize = 512;
+/// The maximum number of characters of a value. By default, `QRadar` accepts payloads of up to 4,096
+/// bytes, so no single value may use them up.
+const MAX_VALUE: usize = 512;
 
 impl Leef {
     pub fn new(options: Options, header: LeefHeader) -> Self {
         Self { options, header }
     }
 
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (class, _) = class(record);
         let product = ["Microsoft", "Secure Score", "1.0", class];
@@ -46,12 +50,12 @@ impl Leef {
             LeefHeader::V1 => write_leef_header("1.0", product, None, out),
             LeefHeader::V2 => write_leef_header("2.0", product, Some("x09"), out),
         }
+
         let mut attributes = Attributes { out, first: true };
         self.attributes(record, &mut attributes);
     }
 
     fn attributes(&self, record: &Record<'_>, out: &mut Attributes<'_>) {
-        let at = record.snapshot;
         out.text("devTime", &record.observed_ms.to_string());
         out.text("sev", &cef_severity(record).max(1).to_string());
         out.text("recordId", &record.event_id.to_string());
@@ -60,26 +64,24 @@ impl Leef {
         out.text("domain", &record.tenant.name);
         out.text("identHostName", &self.options.host);
         out.text("snapshotTime", &record.time_ms.to_string());
-        if !at.id.is_empty() {
-            out.text("snapshotId", &at.id);
-            out.text("revision", &at.revision.to_string());
+
+        let snapshot = record.snapshot;
+        if !snapshot.id.is_empty() {
+            out.text("snapshotId", &snapshot.id);
+            out.text("revision", &snapshot.revision.to_string());
         }
-        for (flag, set) in [
-            ("late", at.late),
-            ("backfilled", at.backfilled),
-            ("partial", at.partial),
-            ("replayed", record.replayed),
-        ] {
-            if set {
-                out.text(flag, "true");
-            }
-        }
+        out.flag("late", snapshot.late);
+        out.flag("backfilled", snapshot.backfilled);
+        out.flag("partial", snapshot.partial);
+        out.flag("replayed", record.replayed);
+
         match &record.body {
             Body::Control(control) => self.control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
             Body::Change(change) => write_change(change, out),
             Body::Quality(quality) => write_quality(quality, out),
         }
+
         out.text("msg", &sentence(record));
         for (label, value) in &record.tenant.labels {
             out.text(&key("label", label), value);
@@ -100,12 +102,14 @@ impl Leef {
         out.maybe("reason", control.implementation_status.map(plain).as_deref());
         out.number("implementedCount", control.count);
         out.number("totalCount", control.total);
+
         if let Some(decision) = control.decision {
             out.maybe("controlState", decision.state.as_deref());
             out.maybe("usrName", decision.updated_by.as_deref());
             out.maybe("stateUpdated", decision.updated.as_deref());
             out.maybe("stateComment", decision.comment.as_deref());
         }
+
         let Some(slot) = control.profile else { return };
         let profile = &slot.profile;
         out.maybe("service", profile.service.as_deref());
@@ -115,20 +119,10 @@ impl Leef {
         out.maybe("threats", Some(profile.threats.join(",").as_str()).filter(|t| !t.is_empty()));
         out.maybe("url", profile.action_url.as_deref());
         out.number("rank", profile.rank);
-        if control.deprecated() {
-            out.text("deprecated", "true");
-        }
+        out.flag("deprecated", control.deprecated());
         if self.options.texts != Texts::None {
-            out.maybe(
-                "remediation",
-                profile
-                    .remediation
-                    .as_deref()
-                    .map(plain)
-                    .as_deref()
-                    .map(|t| cut(t, SHORT_TEXT))
-                    .as_deref(),
-            );
+            let remediation = profile.remediation.as_deref().map(plain);
+            out.maybe("remediation", remediation.as_deref().map(|t| cut(t, SHORT_TEXT)).as_deref());
         }
     }
 }
@@ -137,6 +131,7 @@ fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
     let change = &record.change;
     out.text("what", change.what.as_str());
     out.text("cause", change.cause.as_str());
+
     out.maybe("cat", record.category);
     out.text("policy", change.control);
     out.text("controlTitle", record.title());
@@ -145,22 +140,21 @@ fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
     out.number("scorePercent", change.after.percentage);
     out.number("scoreBefore", change.before.score);
     out.number("scoreDelta", change.delta);
+
     if let Some(decision) = change.after.decision {
         out.maybe("controlState", decision.state.as_deref());
         out.maybe("usrName", decision.updated_by.as_deref());
         out.maybe("stateUpdated", decision.updated.as_deref());
         out.maybe("stateComment", decision.comment.as_deref());
     }
-    for (flag, set) in [("historical", change.historical), ("flapping", change.flapping)] {
-        if set {
-            out.text(flag, "true");
-        }
-    }
+    out.flag("historical", change.historical);
+    out.flag("flapping", change.flapping);
     out.maybe("baseline", change.baseline.map(|from| from.name));
-    let whole = object(|out| super::change::write_change(record, out));
-    // Half of a JSON object is none.
-    if whole.len() <= TEXT {
-        out.text("change", &String::from_utf8_lossy(&whole));
+
+    // Part of a JSON object is not readable, so the object is omitted if it does not fit.
+    let json = object(|out| super::change::write_change(record, out));
+    if json.len() <= MAX_VALUE {
+        out.text("change", &String::from_utf8_lossy(&json));
     } else {
         out.text("truncated", "true");
     }
@@ -172,6 +166,7 @@ fn write_quality(record: &QualityRecord<'_>, out: &mut Attributes<'_>) {
     out.maybe("subject", Some(record.subject));
     out.text("firstDay", &record.first_day.to_string());
     out.maybe("reason", Some(record.details));
+    out.maybe("hint", record.hint);
 }
 
 fn write_summary(summary: &SummaryRecord<'_>, out: &mut Attributes<'_>) {
@@ -182,6 +177,7 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Attributes<'_>) {
     out.text("controlsTotal", &summary.controls_total.to_string());
     out.text("recordsSent", &summary.records_sent.to_string());
     out.number("licensedUsers", summary.licensed_users);
+
     for (category, points) in &summary.categories {
         out.text(&key("score", category), &points.to_string());
     }
@@ -190,7 +186,8 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Attributes<'_>) {
     }
 }
 
-/// A key of our own from somebody's name: `labelCustomer`.
+/// A key from a prefix and a name of the configuration or of Microsoft, without the characters that a
+/// key must not contain: `labelCustomer`.
 fn key(prefix: &str, name: &str) -> String {
     let mut key = prefix.to_owned();
     let mut upper = true;
@@ -203,7 +200,7 @@ fn key(prefix: &str, name: &str) -> String {
     key
 }
 
-/// `key=value`, with the delimiter between.
+/// Writes attributes with the delimiter between them.
 struct Attributes<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
@@ -211,10 +208,18 @@ struct Attributes<'a> {
 
 impl Attributes<'_> {
     fn text(&mut self, key: &str, value: &str) {
-        write_leef_attribute(key, &cut(value.trim(), TEXT), DELIMITER, self.first, self.out);
+        write_leef_attribute(key, &cut(value.trim(), MAX_VALUE), DELIMITER, self.first, self.out);
         self.first = false;
     }
 
+    /// A flag, which is written only if it is set.
+    fn flag(&mut self, key: &str, is_set: bool) {
+        if is_set {
+            self.text(key, "true");
+        }
+    }
+
+    /// A text, if there is one and it is not blank.
     fn maybe(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
             self.text(key, value);
@@ -228,7 +233,8 @@ impl Attributes<'_> {
     }
 }
 
-/// Appends `LEEF:version|vendor|product|version|event|`, and the delimiter's name if it is said.
+/// Appends the header: `LEEF:version|vendor|product|version|event|`, and `delimiter|` if one is given.
+/// `fields` are vendor, product, product version and event ID.
 pub fn write_leef_header(
     version: &str,
     fields: [&str; 4],
@@ -244,7 +250,7 @@ pub fn write_leef_header(
     }
 }
 
-/// Appends an attribute; before any but the first stands the delimiter.
+/// Appends an attribute, after the delimiter unless it is the first one.
 pub fn write_leef_attribute(
     key: &str,
     value: &str,
@@ -260,14 +266,14 @@ pub fn write_leef_attribute(
     write_clean(value, delimiter, out);
 }
 
-/// A text in which `forbidden`, line ends and what could hide text are replaced.
+/// Appends a text with `forbidden` and unsafe characters replaced.
 fn write_clean(text: &str, forbidden: char, out: &mut Vec<u8>) {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let clean = match c {
             '\r' if chars.peek() == Some(&'\n') => continue,
             c if c == forbidden => ' ',
-            c if is_unsafe(c) => stand_in(c),
+            c if is_unsafe(c) => replacement(c),
             c => c,
         };
         out.extend_from_slice(clean.encode_utf8(&mut [0; 4]).as_bytes());

@@ -1,11 +1,11 @@
-//! Members of JSON objects, written one after the other. Each leaves a comma behind, which
-//! [`close`] takes away.
+//! Writes JSON members directly into a buffer. Each function ends a member with a comma; [`close`]
+//! removes the last comma of an object or list.
 
 use super::text::json_string;
 use crate::model::Number;
 
-/// Fields kept as they were sent: the same JSON, on one line, with nothing in it that could be
-/// taken for a line end.
+/// Writes an object of unknown fields. The values are the JSON that Microsoft sent, on one line and
+/// with every character escaped that could end a line.
 pub(super) fn write_additional<'a>(
     fields: impl Iterator<Item = (&'a str, &'a str)>,
     out: &mut Vec<u8>,
@@ -17,19 +17,21 @@ pub(super) fn write_additional<'a>(
     close(b'}', out);
 }
 
+/// A member whose value is JSON text.
 pub(super) fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
     json_string(key, out);
     out.push(b':');
     if value.bytes().any(|b| !super::text::is_plain(b) && b != b'\\') {
-        write_tamed(value, out);
+        write_sanitized(value, out);
     } else {
         out.extend_from_slice(value.as_bytes());
     }
     out.push(b',');
 }
 
-/// JSON text that holds white space between its tokens, or suspicious characters in its strings.
-pub(super) fn write_tamed(value: &str, out: &mut Vec<u8>) {
+/// Writes JSON text: removes control characters between its tokens and escapes unsafe characters in
+/// its strings.
+fn write_sanitized(value: &str, out: &mut Vec<u8>) {
     let mut in_string = false;
     let mut escaped = false;
     for c in value.chars() {
@@ -45,6 +47,7 @@ pub(super) fn write_tamed(value: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// A string, if there is one.
 pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -53,6 +56,7 @@ pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
+/// A list of strings.
 pub(super) fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
     write_key(key, out);
     out.push(b'[');
@@ -64,6 +68,8 @@ pub(super) fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &m
     out.push(b',');
 }
 
+/// A number with a decimal point, if there is one: `8.0`. Receivers that infer types then see a float
+/// in every record.
 pub(super) fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -72,6 +78,7 @@ pub(super) fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     }
 }
 
+/// A number in its shortest form, if there is one: `8`.
 pub(super) fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -80,6 +87,7 @@ pub(super) fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) 
     }
 }
 
+/// `true` or `false`, if there is a value.
 pub(super) fn boolean(key: &str, value: Option<bool>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -92,7 +100,7 @@ pub(super) fn write_key(key: &str, out: &mut Vec<u8>) {
     out.push(b':');
 }
 
-/// Ends an object or a list whose members each left a comma.
+/// Removes the comma of the last member and closes an object or list.
 pub(super) fn close(bracket: u8, out: &mut Vec<u8>) {
     if out.last() == Some(&b',') {
         out.pop();
@@ -100,13 +108,13 @@ pub(super) fn close(bracket: u8, out: &mut Vec<u8>) {
     out.push(bracket);
 }
 
-/// Opens an object under a key.
+/// Opens an object that is a member of another one.
 pub(super) fn open(key: &str, out: &mut Vec<u8>) {
     write_key(key, out);
     out.push(b'{');
 }
 
-/// Ends an object that more follow.
+/// Closes an object that is a member, with the comma after it.
 pub(super) fn end(out: &mut Vec<u8>) {
     close(b'}', out);
     out.push(b',');

@@ -1,14 +1,19 @@
-//! How a record is written. Pure: a record in, bytes appended; one file a format.
+//! Formats a record as bytes, one file per format.
 //!
-//! What stands where, for every kind of record and in every format:
+//! Formatting is a pure function of the record and the options. A formatter caches what is the same
+//! for a control on every day and for every record of an entry, so that each is rendered only once.
+//! The cache must never change the output: a test compares it byte for byte with a reference
+//! formatter that caches nothing. Start with [`Formatter`].
+//!
+//! This table lists the field of each format for each part of a record:
 //!
 //! | record | JSON | CEF | LEEF | ECS | OCSF | CSV | CloudEvents |
 //! |---|---|---|---|---|---|---|---|
 //! | `event_id` | `event_id` | `externalId` | `recordId` | `event.id` | `metadata.uid` | `event_id` | `id` |
 //! | `time` | `time` | `deviceCustomDate1`, label `snapshotTime` | `snapshotTime` | `@timestamp` | `metadata.original_time` | `time` | `time` |
 //! | `observed_time` | `observed_time` | `rt` | `devTime` | `event.created` | `time` | `observed_time` | `data.observed_time` |
-//! | kind | `kind` | class id: `ControlSnapshot`, `TenantScore`, `Control…` by what has changed, `DataQuality` | event id, as CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
-//! | tenant id | `tenant.id` | `deviceExternalId` | `resource` | `organization.id` | `metadata.tenant_uid` | `tenant_id` | `source` |
+//! | kind | `kind` | class ID: `ControlSnapshot`, `TenantScore`, `Control…` by kind of change, `DataQuality` | event ID, as in CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
+//! | tenant ID | `tenant.id` | `deviceExternalId` | `resource` | `organization.id` | `metadata.tenant_uid` | `tenant_id` | `source` |
 //! | tenant name | `tenant.name` | `cs6` | `domain` | `organization.name` | `resources[0].name` | `tenant_name` | `data` |
 //! | labels | `tenant.labels` | `cs6` | `label…` | `labels` | `resources[0].labels` | no | `data` |
 //! | severity | no | header | `sev` | `event.severity` | `severity_id` | `severity` | no |
@@ -18,16 +23,11 @@
 //! | before, after | `change.before`, `.after` | `cs6`; after in `cfp1` to `cfp3` | `score`, `maxScore`; `change` | `microsoft.secure_score.change` | `unmapped.change` | `before`, `after` | `data` |
 //! | delta | `change.delta` | `cfp4` | `scoreDelta` | `microsoft.secure_score.change.delta` | `unmapped.change.delta` | `delta` | `data` |
 //! | decided by | `change.after.state_updated_by` | `suser` | `usrName` | `user.name` | `unmapped.change.after` | `state_updated_by` | `data` |
+//! | hint of an observation | `quality.hint` | `cs6` | `hint` | `microsoft.secure_score.quality.hint` | `remediation.desc`, `unmapped.quality.hint` | `hint` | `data` |
 //! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | no | `data` |
 //!
-//! `time` is the day for control and summary, the time of observation for change and quality, the
-//! day where a change is historical.
-//!
-//! `tests/it/readers.rs` holds each cell to it.
-//!
-//! A formatter keeps what is the same for a control on every day, and for every record of an
-//! entry, so that each is rendered once. What it writes does not depend on what it kept: the
-//! tests hold it, byte for byte, to a plain formatter that keeps nothing.
+//! `time` is the day for control and summary records and for historical changes, and the time of
+//! observation for all others. `tests/it/readers.rs` checks the table with readers of each format.
 
 mod cache;
 mod cef;
@@ -60,21 +60,21 @@ pub use text::{cut, json_string, plain};
 
 use crate::model::Record;
 
-/// How much of Microsoft's prose goes along.
+/// How much of Microsoft's descriptions and remediation texts a record includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Texts {
-    /// No descriptions, no remediation.
+    /// No descriptions and no remediation texts.
     None,
-    /// As plain text, at most [`SHORT_TEXT`] characters each.
+    /// Each text without its HTML, cut to [`SHORT_TEXT`] characters.
     Short,
-    /// As sent, HTML and all.
+    /// Each text unchanged, including its HTML.
     Full,
 }
 
-/// Characters that `texts = "short"` leaves of a text.
+/// The maximum number of characters of a text with `texts = "short"`.
 pub const SHORT_TEXT: usize = 256;
 
-/// The formats that this version writes, by their name in the configuration.
+/// The formats, as `format` in the configuration names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatName {
     Json,
@@ -87,17 +87,17 @@ pub enum FormatName {
     CloudEvents,
 }
 
-/// What a formatter has to know beside the record.
+/// The settings of a formatter.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub texts: Texts,
-    /// The collector host, as the receivers should see it.
+    /// The name of the collector host that records contain.
     pub host: String,
-    /// Names and texts of the operator's own, for every record.
+    /// `extra_fields`: names and values that the operator adds to every record.
     pub fields: Vec<(String, String)>,
 }
 
-/// A formatter, with what it has rendered so far.
+/// A formatter of one format, with its cache.
 #[derive(Debug)]
 pub enum Formatter {
     Json(Json),
@@ -125,7 +125,7 @@ impl FormatName {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
 
-    /// Whether a record can lose its end and still be read.
+    /// Whether [`shorten()`] supports the format: a record without its last fields is still valid.
     pub fn can_be_shortened(self) -> bool {
         matches!(self, Self::Cef | Self::Leef | Self::Leef2)
     }
@@ -135,7 +135,7 @@ impl FormatName {
         matches!(self, Self::Json | Self::Ecs | Self::Ocsf | Self::CloudEvents)
     }
 
-    /// How the names of files of such records end.
+    /// The file name extension for records of this format, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Csv => "csv",
@@ -144,12 +144,13 @@ impl FormatName {
         }
     }
 
-    /// The line that a file of such records begins with.
+    /// The first line of a file of such records, without a line end, if the format has one.
     pub fn heading(self) -> Option<String> {
         (self == Self::Csv).then(|| COLUMNS.join(","))
     }
 
-    /// CEF and LEEF have little budget, and few SIEMs keep what goes beyond it.
+    /// The texts of a sink that does not set `texts`. Receivers of CEF and LEEF limit the size of a
+    /// record, and few SIEMs store what exceeds the limit.
     pub fn default_texts(self) -> Texts {
         match self {
             Self::Cef | Self::Leef | Self::Leef2 => Texts::None,
@@ -185,7 +186,7 @@ impl Formatter {
         }
     }
 
-    /// Appends the record, on one line, without a line end.
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Json(json) => json.write(record, out),
@@ -198,3 +199,6 @@ impl Formatter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
-//! OCSF Compliance Finding (class 2003), schema 1.3.0: the widest read.
+//! Open Cybersecurity Schema Framework (OCSF): Compliance Finding, class 2003, in schema version
+//! 1.3.0, which most receivers support.
 //!
-//! Source: schema.ocsf.io. `time` is when the poll read it, `metadata.original_time` the day, both
-//! as OCSF has them; `status_id` is where the finding stands, `compliance.status_id` whether it
-//! passes. Points have no place there (`score` is something else): they stand in `unmapped`.
+//! Source: <https://schema.ocsf.io/1.3.0/classes/compliance_finding>. `time` is when the poll read
+//! the record and `metadata.original_time` its day. `status_id` is the state of the finding in triage;
+//! `compliance.status_id` is whether the control passes. Fields without an equivalent, such as the
+//! points, are in `unmapped`; `score` of OCSF has another meaning. The hint of an observation is its
+//! `remediation.desc`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -15,16 +18,19 @@ use super::{
 };
 use crate::model::{Body, ChangeRecord, ControlRecord, Outcome, Phase, Record, Severity};
 
+/// A formatter for OCSF, one JSON object per record.
 #[derive(Debug)]
 pub struct Ocsf {
     options: Options,
 }
 
+/// `metadata.version`.
 const VERSION: &str = "1.3.0";
-/// Update: the finding is told anew every day.
-const ACTIVITY: i64 = 2;
+/// `class_uid` of Compliance Finding.
 const CLASS: i64 = 2_003;
-/// "M365 Tenant" among the types of account.
+/// `activity_id` for "Update", because a finding is sent again every day.
+const ACTIVITY: i64 = 2;
+/// `cloud.account.type_id` for "M365 Tenant".
 const M365_TENANT: i64 = 17;
 
 impl Ocsf {
@@ -32,6 +38,7 @@ impl Ocsf {
         Self { options }
     }
 
+    /// Appends the record as one line, without a line end.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
         integer("activity_id", ACTIVITY, out);
@@ -43,9 +50,11 @@ impl Ocsf {
         integer("type_uid", CLASS * 100 + ACTIVITY, out);
         text("type_name", Some("Compliance Finding: Update"), out);
         integer("time", record.observed_ms, out);
+
         let (severity, name) = severity(cef_severity(record));
         integer("severity_id", severity, out);
         text("severity", Some(name), out);
+
         let (status, name) = match &record.body {
             Body::Control(control) => triage(control),
             Body::Summary(_) => (1, "New"),
@@ -58,20 +67,28 @@ impl Ocsf {
         integer("status_id", status, out);
         text("status", Some(name), out);
         text("message", Some(&sentence(record)), out);
+
         write_metadata(record, out);
         write_compliance(record, out);
         self.finding(record, out);
-        write_place(record, out);
+        write_tenant(record, out);
+        self.unmapped(record, out);
+        out.push(b'}');
+    }
+
+    fn unmapped(&self, record: &Record<'_>, out: &mut Vec<u8>) {
+        let snapshot = record.snapshot;
         open("unmapped", out);
         text("kind", Some(record.kind().as_str()), out);
-        text("snapshot_date", Some(&record.snapshot.day.to_string()), out);
-        integer("revision", record.snapshot.revision.into(), out);
-        boolean("late", Some(record.snapshot.late), out);
-        boolean("backfilled", Some(record.snapshot.backfilled), out);
-        boolean("partial", Some(record.snapshot.partial), out);
+        text("snapshot_date", Some(&snapshot.day.to_string()), out);
+        integer("revision", snapshot.revision.into(), out);
+        boolean("late", Some(snapshot.late), out);
+        boolean("backfilled", Some(snapshot.backfilled), out);
+        boolean("partial", Some(snapshot.partial), out);
         if record.replayed {
             boolean("replayed", Some(true), out);
         }
+
         match &record.body {
             Body::Control(control) => write_control(control, out),
             Body::Summary(summary) => write_summary(summary, out),
@@ -80,9 +97,10 @@ impl Ocsf {
         }
         write_extra_fields(&self.options, out);
         close(b'}', out);
-        out.push(b'}');
     }
 
+    /// Writes `finding_info`, and `remediation` if there is one. The `uid` of a finding is the same on
+    /// every day, so that a receiver updates the finding instead of creating another one.
     fn finding(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (uid, title) = match &record.body {
             Body::Control(control) => return self.control(record, control, out),
@@ -98,11 +116,20 @@ impl Ocsf {
                 (format!("{what}/{}", quality.subject), sentence(record))
             }
         };
+
         open("finding_info", out);
         text("uid", Some(&format!("{}/{uid}", record.tenant.id)), out);
         text("title", Some(&title), out);
         integer("created_time", record.time_ms, out);
         end(out);
+
+        if let Body::Quality(quality) = &record.body
+            && let Some(hint) = quality.hint
+        {
+            open("remediation", out);
+            text("desc", Some(hint), out);
+            end(out);
+        }
     }
 
     fn control(&self, record: &Record<'_>, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
@@ -110,6 +137,7 @@ impl Ocsf {
         let texts = self.options.texts;
         let max = if texts == Texts::Full { usize::MAX } else { SHORT_TEXT };
         let url = profile.and_then(|p| p.action_url.as_deref());
+
         open("finding_info", out);
         text("uid", Some(&format!("{}/{}", record.tenant.id, control.id)), out);
         text("title", Some(control.title()), out);
@@ -121,6 +149,7 @@ impl Ocsf {
         integer("created_time", record.snapshot.day.epoch_ms(), out);
         text("src_url", url.filter(|url| url.starts_with("http")), out);
         end(out);
+
         let remediation = profile.and_then(|p| p.remediation.as_deref()).map(plain);
         if texts != Texts::None
             && let Some(remediation) = remediation.filter(|text| !text.is_empty())
@@ -133,9 +162,10 @@ impl Ocsf {
     }
 }
 
-/// Which tenant it is about, as resource and as account.
-fn write_place(record: &Record<'_>, out: &mut Vec<u8>) {
+/// Writes the tenant as the affected resource and as `cloud.account`.
+fn write_tenant(record: &Record<'_>, out: &mut Vec<u8>) {
     let tenant = record.tenant.id.to_string();
+
     out.extend_from_slice(b"\"resources\":[{");
     text("uid", Some(&tenant), out);
     text("name", Some(&record.tenant.name), out);
@@ -147,6 +177,7 @@ fn write_place(record: &Record<'_>, out: &mut Vec<u8>) {
     }
     close(b'}', out);
     out.extend_from_slice(b"],");
+
     open("cloud", out);
     text("provider", Some("Microsoft"), out);
     open("account", out);
@@ -166,6 +197,7 @@ fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {
     text("original_time", Some(&record.time()), out);
     text("tenant_uid", Some(&record.tenant.id.to_string()), out);
     list("profiles", ["cloud"].into_iter(), out);
+
     open("product", out);
     text("name", Some("Microsoft Secure Score"), out);
     text("vendor_name", Some("Microsoft"), out);
@@ -176,6 +208,7 @@ fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {
 fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
     open("compliance", out);
     list("standards", ["Microsoft Secure Score"].into_iter(), out);
+
     if let Body::Control(control) = &record.body {
         text("control", Some(control.id), out);
         let outcome = control.outcome();
@@ -185,6 +218,7 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
             Some(Outcome::Partial | Outcome::Fail) => (3, "Fail"),
             None => (0, "Unknown"),
         };
+
         integer("status_id", id, out);
         text("status", Some(name), out);
         text("status_code", outcome.map(Outcome::as_str), out);
@@ -193,23 +227,20 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
     } else {
         let control = Some(record.control_id()).filter(|id| !id.is_empty());
         text("control", Some(control.unwrap_or("Microsoft Secure Score")), out);
-        let (id, name) = match &record.body {
-            Body::Change(change) => passes(change),
-            _ => (0, "Unknown"),
+
+        let ((id, name), what) = match &record.body {
+            Body::Change(change) => (compliance_status(change), Some(change.change.what.as_str())),
+            Body::Quality(quality) => ((0, "Unknown"), Some(quality.what.as_str())),
+            Body::Control(_) | Body::Summary(_) => ((0, "Unknown"), None),
         };
         integer("status_id", id, out);
         text("status", Some(name), out);
-        let what = match &record.body {
-            Body::Change(change) => Some(change.change.what.as_str()),
-            Body::Quality(quality) => Some(quality.what.as_str()),
-            _ => None,
-        };
         text("status_detail", what, out);
     }
     end(out);
 }
 
-/// Where a finding stands with those who look after it.
+/// `status_id` of a control: the state of its finding in triage.
 fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
     match (control.state(), control.outcome()) {
         (Some("Ignored"), _) => (3, "Suppressed"),
@@ -219,14 +250,14 @@ fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
     }
 }
 
-/// A change that matters wants to be looked at.
+/// `status_id` of a change: a historical or informational one needs no triage.
 fn triage_change(change: &ChangeRecord<'_>) -> (i64, &'static str) {
-    let suppressed = change.change.historical || change.severity == Severity::Informational;
-    if suppressed { (3, "Suppressed") } else { (1, "New") }
+    let is_suppressed = change.change.historical || change.severity == Severity::Informational;
+    if is_suppressed { (3, "Suppressed") } else { (1, "New") }
 }
 
-/// Whether the control has all its points after the change, as far as that is known.
-fn passes(change: &ChangeRecord<'_>) -> (i64, &'static str) {
+/// `compliance.status_id` of a change: whether the control has its maximum score after it.
+fn compliance_status(change: &ChangeRecord<'_>) -> (i64, &'static str) {
     let after = &change.change.after;
     match (after.score, after.max_score) {
         (Some(score), Some(max)) if score >= max => (1, "Pass"),
@@ -235,6 +266,7 @@ fn passes(change: &ChangeRecord<'_>) -> (i64, &'static str) {
     }
 }
 
+/// `severity_id` for a CEF severity.
 fn severity(cef: u8) -> (i64, &'static str) {
     match cef {
         0..=2 => (1, "Informational"),

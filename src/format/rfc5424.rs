@@ -1,16 +1,20 @@
-//! A syslog message after RFC 5424, without its transport's framing.
+//! Syslog messages according to RFC 5424, and headers according to RFC 3164, without the framing of
+//! the transport.
 //!
-//! `<PRI>1 SP TIMESTAMP SP HOSTNAME SP APP-NAME SP PROCID SP MSGID SP SD [SP MSG]`. Header fields
-//! are printable US-ASCII without blanks, cut to the RFC's lengths, `-` when empty. A parameter's
-//! value escapes `"`, `\` and `]`. No byte order mark: readers look for `CEF:` or `{` at the very
-//! start of MSG. Fractions of a second have at most six digits, or rsyslog garbles them.
+//! RFC 5424, section 6: `<PRI>1 SP TIMESTAMP SP HOSTNAME SP APP-NAME SP PROCID SP MSGID SP SD
+//! [SP MSG]`. Header fields are printable US-ASCII without blanks, cut to the lengths of the RFC, and
+//! `-` if empty. In a parameter value, `"`, `\` and `]` are escaped. MSG has no byte order mark,
+//! because readers expect `CEF:` or `{` as its first characters. A timestamp must have at most six
+//! digits of a fraction of a second, because rsyslog misreads more.
 
-/// The header of a message.
+/// The header fields of a message. The functions here replace characters that a field must not
+/// contain.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
-    /// facility x 8 + severity, 0 to 191.
+    /// Facility x 8 + severity, from 0 to 191.
     pub pri: u8,
-    /// RFC 3339 with `T`, `Z` or an offset, or `-`.
+    /// For RFC 5424, an RFC 3339 time with `T` and with `Z` or an offset, or `-`. For RFC 3164,
+    /// `Mmm dd hh:mm:ss`.
     pub timestamp: &'a str,
     pub hostname: &'a str,
     pub app_name: &'a str,
@@ -18,10 +22,12 @@ pub struct Header<'a> {
     pub msgid: &'a str,
 }
 
-/// An element of structured data: its id, and its parameters. Ids and names are ours.
+/// An SD-ELEMENT: its SD-ID and its parameters as pairs of name and value. IDs and names are written
+/// unchanged; values are escaped.
 pub type Sd<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
-/// Appends the message up to MSG; with a blank at the end if MSG follows.
+/// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg` leaves a
+/// blank at the end, so that the caller can append MSG.
 pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
@@ -33,6 +39,7 @@ pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out
         out.push(b' ');
         write_field(field, max, out);
     }
+
     out.push(b' ');
     if sd.is_empty() {
         out.push(b'-');
@@ -49,12 +56,14 @@ pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out
         }
         out.push(b']');
     }
+
     if let Some(msg) = msg {
         out.push(b' ');
         out.extend_from_slice(msg);
     }
 }
 
+/// Appends a header field of at most `max` bytes; a byte that is not allowed becomes `_`.
 fn write_field(field: &str, max: usize, out: &mut Vec<u8>) {
     if field.is_empty() {
         out.push(b'-');
@@ -71,9 +80,9 @@ fn write_param(value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a message after RFC 3164 up to MSG: `<PRI>TIMESTAMP SP HOSTNAME SP [TAG: SP]`. Without
-/// a tag MSG follows the host, as ArcSight's collectors expect CEF. A tag has 32 letters, digits,
-/// `-` and `_` at most.
+/// Appends the header of a message of RFC 3164, section 4.1, up to MSG: `<PRI>TIMESTAMP SP HOSTNAME SP
+/// [TAG: SP]`. Without a tag, MSG follows the host name, as the CEF standard requires. A tag has at
+/// most 32 letters, digits, `-` and `_`.
 pub fn write_message_3164(header: &Header<'_>, tagged: bool, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
@@ -95,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_fields_can_shift_nothing() {
+    fn replaces_invalid_bytes_in_header_fields() {
         let header = Header {
             pri: 134,
             timestamp: "-",
@@ -110,14 +119,15 @@ mod tests {
             String::from_utf8(out).unwrap(),
             format!("<134>1 - my_host __ - {} -", "m".repeat(32))
         );
+
         let header = Header { timestamp: "Nov  5 06:15:00", app_name: "secure score:x", ..header };
-        for (tagged, want) in [
+        for (tagged, expected) in [
             (true, "<134>Nov  5 06:15:00 my_host secure_score_x: "),
             (false, "<134>Nov  5 06:15:00 my_host "),
         ] {
             let mut out = Vec::new();
             write_message_3164(&header, tagged, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), want);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

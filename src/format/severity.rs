@@ -1,27 +1,28 @@
-//! One severity for a record, the same in every format.
+//! The severity of a record, which is the same in every format.
 
 use crate::model::{Body, ControlRecord, Number, Outcome, Record};
 
-/// 0 to 10, as CEF counts.
+/// The severity from 0 to 10, as defined by CEF.
 ///
 /// | record | severity |
 /// |---|---|
 /// | summary | 1 |
-/// | not applicable, deprecated, risk accepted, points through a third party | 1 |
-/// | full score, or facts that do not say | 2 |
-/// | partial score | 3 + round(3 x missing share) |
+/// | control: not applicable, deprecated, risk accepted, resolved through a third party | 1 |
+/// | control: full score, or an unknown score or maximum | 2 |
+/// | control: partial score | 3 + round(3 x (1 - score / maximum)) |
+/// | control: score 0 | 6; with a maximum of at least 5 points 7, of at least 10 points 8 |
 /// | change, quality: informational, low, medium, high, critical | 1, 3, 5, 8, 10 |
-/// | no score | 6, from 5 points attainable on 7, from 10 on 8 |
 pub fn cef_severity(record: &Record<'_>) -> u8 {
     match &record.body {
         Body::Summary(_) => 1,
-        Body::Control(control) => of_control(control),
+        Body::Control(control) => control_severity(control),
         Body::Change(change) => change.severity.cef(),
         Body::Quality(quality) => quality.severity.cef(),
     }
 }
 
-/// RFC 5424 severity (0 emergency to 7 debug) of a CEF severity. A posture is never an emergency.
+/// The severity of RFC 5424, section 6.2.1, for a CEF severity. The result is from 2 (critical) to 6
+/// (informational): a score is never an alert or an emergency.
 pub fn syslog_severity(cef: u8) -> u8 {
     match cef {
         0..=2 => 6,
@@ -32,10 +33,11 @@ pub fn syslog_severity(cef: u8) -> u8 {
     }
 }
 
-fn of_control(control: &ControlRecord<'_>) -> u8 {
+fn control_severity(control: &ControlRecord<'_>) -> u8 {
     if control.deprecated() || control.state() == Some("ThirdParty") {
         return 1;
     }
+
     match control.outcome() {
         Some(Outcome::NotApplicable | Outcome::Accepted) => 1,
         Some(Outcome::Pass) | None => 2,
@@ -48,7 +50,7 @@ fn of_control(control: &ControlRecord<'_>) -> u8 {
     }
 }
 
-/// `round(3 x (1 - score / max))`, 0 to 3.
+/// `round(3 x (1 - score / max))`, from 0 to 3.
 fn missing_thirds(control: &ControlRecord<'_>) -> u8 {
     let score = control.score.map_or(0.0, Number::get);
     let max = control.max_score.map_or(1.0, |(max, _)| max.get());

@@ -1,11 +1,13 @@
-//! Microsoft's text is somebody else's input: it may hold HTML, and whatever a tenant's
-//! administrators, or worse, could write into a comment.
+//! Escapes, cuts and converts text.
+//!
+//! Text from Microsoft is untrusted input: it may contain HTML, and comments contain anything that a
+//! user of the tenant has typed. No function here may let a character pass that could end a line or
+//! hide or reorder text for the reader of a record.
 
 use std::borrow::Cow;
 
-/// Appends a JSON string. Beside what JSON demands, every character that could end a line,
-/// hide or reorder text on the reader's side is escaped: nothing is lost, nothing can split or
-/// disguise a record.
+/// Appends a JSON string with its quotes. In addition to what RFC 8259, section 7, requires, it
+/// escapes every character that could end a line or hide or reorder text. The value is preserved.
 pub fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     if text.bytes().fold(false, |found, b| found | !is_plain(b) | (b == b'"')) {
@@ -16,8 +18,9 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Bytes that no format escapes and that start no suspicious character. 0xC2 leads the C1
-/// controls, 0xD8 and 0xE2 the marks that reorder or break lines.
+/// Whether a byte needs no escape in any format and does not begin an unsafe character. In UTF-8,
+/// 0xC2 begins the C1 control characters; 0xD8 and 0xE2 begin the characters that break lines or
+/// reorder text.
 pub(super) const fn is_plain(byte: u8) -> bool {
     (byte >= 0x20)
         & (byte != b'\\')
@@ -27,25 +30,29 @@ pub(super) const fn is_plain(byte: u8) -> bool {
         & (byte != 0xe2)
 }
 
-/// Characters that no record may carry as they are: controls, line and paragraph separators, and
-/// marks that reorder text.
+/// Whether a character must not appear unescaped in a record: control characters, line and paragraph
+/// separators, and characters that reorder text.
 pub(super) fn is_unsafe(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}'
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What stands in for an unsafe character where a format has no escape for it.
-pub(super) fn stand_in(c: char) -> char {
+/// The replacement for an unsafe character in a format that has no escape for it: a blank for a
+/// character that separates words or lines, else U+FFFD.
+pub(super) fn replacement(c: char) -> char {
     match c {
         '\t' | '\u{b}' | '\u{c}' | '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
         _ => char::REPLACEMENT_CHARACTER,
     }
 }
 
-/// How many bytes at the start are plain, and not `special`.
+/// The number of leading bytes that are plain and not `special`.
 pub(super) fn plain_run(bytes: &[u8], special: u8) -> usize {
     const STEP: usize = 16;
     let is_special = |b: u8| !is_plain(b) | (b == special);
+
+    // A fold without a branch per byte lets the compiler check a whole chunk with vector
+    // instructions.
     let mut chunks = bytes.chunks_exact(STEP);
     let clean = chunks
         .by_ref()
@@ -69,7 +76,8 @@ fn json_escaped(text: &str, out: &mut Vec<u8>) {
             '\r' => out.extend_from_slice(b"\\r"),
             '\t' => out.extend_from_slice(b"\\t"),
             c if is_unsafe(c) => {
-                // Every unsafe character lies in the first plane: four digits are enough.
+                // Every unsafe character is in the basic multilingual plane, so four digits are
+                // enough.
                 let code = u32::from(c);
                 out.extend_from_slice(b"\\u");
                 for shift in [12, 8, 4, 0] {
@@ -82,14 +90,15 @@ fn json_escaped(text: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// As `str::trim`, which reads character by character, where there is nothing to trim.
+/// Same as `str::trim`, but faster for a text that begins and ends with a visible ASCII character.
 pub(super) fn trim(text: &str) -> &str {
-    let is_ink = |b: Option<&u8>| b.is_some_and(u8::is_ascii_graphic);
+    let is_visible = |b: Option<&u8>| b.is_some_and(u8::is_ascii_graphic);
     let bytes = text.as_bytes();
-    if is_ink(bytes.first()) && is_ink(bytes.last()) { text } else { text.trim() }
+    if is_visible(bytes.first()) && is_visible(bytes.last()) { text } else { text.trim() }
 }
 
-/// The first `max` characters. A text that was cut ends in `…` and is `max` characters long.
+/// Cuts a text to at most `max` characters. A text that was cut ends in `…`, which counts as one of
+/// them.
 pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max || text.chars().nth(max).is_none() {
         return Cow::Borrowed(text);
@@ -99,13 +108,15 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// HTML as plain text: tags dropped, entities read, blanks joined. Text without markup passes
-/// through. What looks like a tag but never closes is text.
+/// Converts HTML to plain text: removes tags, decodes entities and joins white space. A text without
+/// markup is returned unchanged, apart from white space at its ends. A `<` that does not begin a
+/// complete tag is kept.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let text = trim(text);
     if !text.bytes().fold(false, |found, b| found | (b == b'<') | (b == b'&')) {
         return Cow::Borrowed(text);
     }
+
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['<', '&']) {
@@ -114,7 +125,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
         rest = if special.starts_with('<') {
             skip_tag(special, &mut out)
         } else {
-            read_entity(special, &mut out)
+            decode_entity(special, &mut out)
         };
     }
     push_words(&mut out, rest);
@@ -122,7 +133,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Appends text, every run of white space as one blank.
+/// Appends text, with every run of white space replaced by one blank.
 fn push_words(out: &mut String, text: &str) {
     let mut rest = text;
     loop {
@@ -138,7 +149,7 @@ fn push_words(out: &mut String, text: &str) {
     }
 }
 
-/// How many bytes at the start are words in ASCII, with one blank between each two.
+/// The number of leading bytes that are visible ASCII characters with single blanks between them.
 fn run_of_words(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
@@ -150,7 +161,8 @@ fn run_of_words(bytes: &[u8]) -> usize {
     }
 }
 
-/// Skips `<…>`; block ends leave a blank, so that words do not run together.
+/// Skips a tag `<…>` and returns the rest. A tag of a block element becomes a blank, so that words are
+/// not joined.
 fn skip_tag<'a>(text: &'a str, out: &mut String) -> &'a str {
     let is_tag = text[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!');
     match text.split_once('>') {
@@ -169,8 +181,8 @@ fn skip_tag<'a>(text: &'a str, out: &mut String) -> &'a str {
     }
 }
 
-/// Reads `&name;` or `&#n;`; anything else is an ampersand.
-fn read_entity<'a>(text: &'a str, out: &mut String) -> &'a str {
+/// Decodes an entity, `&name;` or `&#n;`, and returns the rest. Any other `&` is kept.
+fn decode_entity<'a>(text: &'a str, out: &mut String) -> &'a str {
     let entity = text[1..].split_once(';').filter(|(name, _)| name.len() <= 8);
     if let Some((name, rest)) = entity
         && let Some(c) = entity_char(name)
@@ -211,7 +223,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn html_becomes_text() {
+    fn converts_html_to_text() {
         for (html, text) in [
             ("no markup", "no markup"),
             (" <p>1. Go</p><p>2. Click <b>OK</b>&nbsp;now</p> ", "1. Go 2. Click OK now"),
@@ -227,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_on_characters_and_says_so() {
+    fn cuts_at_characters_with_ellipsis() {
         assert_eq!(cut("東京", 2), "東京");
         assert_eq!(cut("東京都", 2), "東…");
         assert_eq!(cut("abc", 3), "abc");
@@ -235,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_strings_read_back_and_carry_nothing_unsafe(text in ".*") {
+        fn json_strings_round_trip_without_unsafe_characters(text in ".*") {
             let mut out = Vec::new();
             json_string(&text, &mut out);
             let written = String::from_utf8(out).unwrap();
@@ -244,7 +256,7 @@ mod tests {
         }
 
         #[test]
-        fn plain_text_never_panics_and_never_grows(text in ".*") {
+        fn plain_text_is_never_longer(text in ".*") {
             prop_assert!(plain(&text).chars().count() <= text.chars().count());
         }
     }

@@ -1,10 +1,10 @@
-//! From the log's entries, one after the other, to a report.
+//! Builds a report from the entries of a tenant's log, in log order.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    BaselineState, Category, DayLine, Decision, Drift, Improvement, MissingDay, Points, Report,
-    ReportedChange, tidy,
+    BaselineState, Category, DayTotals, Decision, Drift, Improvement, MissingDay, Report,
+    ReportedChange, ScoreBreakdown, rounded,
 };
 use crate::{
     derive::{Entry, Rules, changes_from_facts},
@@ -15,28 +15,29 @@ use crate::{
     },
 };
 
-/// The days that a report is about, both included.
+/// The period of a report; both days are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     pub first: Day,
     pub last: Day,
 }
 
-/// The category of controls that the catalog does not know.
+/// The name of the category for controls without a profile or a category.
 const NO_PROFILE: &str = "Not in the catalog";
 
-/// A report that is being made.
+/// A report under construction.
 #[derive(Debug)]
-pub struct Building {
+pub struct ReportBuilder {
     report: Report,
-    /// `None` where nobody asks for them: a line among many has no place for them.
+    /// The points of each category and day; `None` without `detail`.
     categories: Option<HashMap<String, BTreeMap<Day, f64>>>,
-    /// The newest day so far, by its date.
+    /// The facts of the newest day so far.
     newest: Option<DayFacts>,
 }
 
-impl Building {
-    /// `detail` for a page of its own; without, what a line among many shows.
+impl ReportBuilder {
+    /// Starts a report. Without `detail`, the report has no categories: the overview of many tenants
+    /// does not show them.
     pub fn new(tenant: Tenant, window: Window, detail: bool) -> Self {
         let report = Report {
             tenant,
@@ -44,61 +45,65 @@ impl Building {
             days: BTreeMap::new(),
             categories: Vec::new(),
             changes: Vec::new(),
-            implementations: 0,
+            implementation_changes: 0,
             improvements: Vec::new(),
             decisions: Vec::new(),
             missing: Vec::new(),
             baseline: None,
-            points: Points::NONE,
+            breakdown: ScoreBreakdown::EMPTY,
         };
         Self { report, categories: detail.then(HashMap::new), newest: None }
     }
 
-    /// Takes in the next entry of the log.
+    /// Adds the next entry of the log. An entry outside of the window is ignored.
     pub fn entry(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         let Window { first, last } = self.report.window;
         if facts.day < first || facts.day > last {
             return;
         }
-        self.day(entry, facts);
-        self.changes(entry, facts);
+        self.add_day(entry, facts);
+        self.add_changes(entry, facts);
     }
 
-    fn day(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
-        let sum = facts.controls.iter().filter_map(|c| c.score).map(Number::get).sum();
+    fn add_day(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         if let Some(categories) = &mut self.categories {
-            add_day(categories, entry.catalog, facts);
+            add_category_points(categories, entry.catalog, facts);
         }
+
+        let sum = facts.controls.iter().filter_map(|c| c.score).map(Number::get).sum();
         let percentage = match (facts.current_score, facts.max_score) {
             (Some(current), Some(max)) if max > Number::ZERO => {
-                Some(tidy(current.get() * 100.0 / max.get()))
+                Some(rounded(current.get() * 100.0 / max.get()))
             }
             _ => None,
         };
         let averages = facts.averages.iter().map(|a| (a.basis.clone(), a.score));
-        let line = DayLine {
+        let totals = DayTotals {
             current: facts.current_score,
             max: facts.max_score,
             percentage,
-            sum_of_controls: tidy(sum),
+            sum_of_controls: rounded(sum),
             controls: facts.controls.len(),
             averages: averages.collect(),
             revision: entry.snapshot.revision,
             partial: entry.snapshot.partial,
         };
-        self.report.days.insert(facts.day, line);
+
+        // A revision replaces the totals of its day.
+        self.report.days.insert(facts.day, totals);
         if self.newest.as_ref().is_none_or(|newest| newest.day <= facts.day) {
             self.newest = Some(facts.clone());
         }
     }
 
-    fn changes(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
+    fn add_changes(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         for record in changes_from_facts(entry, facts) {
             let change = &record.change;
             if change.what == ChangeKind::ImplementationChanged {
-                self.report.implementations += 1;
+                self.report.implementation_changes += 1;
                 continue;
             }
+
             self.report.changes.push(ReportedChange {
                 day: facts.day,
                 what: change.what,
@@ -114,27 +119,30 @@ impl Building {
         }
     }
 
-    /// The report, with what is true today: the newest catalog, baseline and rules.
+    /// Finishes the report with the current state: the newest catalog, the baseline in force and the
+    /// configured rules. `is_missing` returns whether a day that the log does not have is still
+    /// requested.
     pub fn finish(
         mut self,
         catalog: &Catalog,
         baseline: Option<&Baseline>,
         rules: &Rules,
-        missing: impl Fn(Day) -> bool,
+        is_missing: impl Fn(Day) -> bool,
     ) -> Report {
-        let newest = self.newest.take();
-        self.missing(missing);
+        self.add_missing_days(is_missing);
         let report = &mut self.report;
         report
             .changes
             .sort_by(|a, b| (b.day, b.severity, &a.control).cmp(&(a.day, a.severity, &b.control)));
-        if let Some(facts) = &newest {
-            let controls: Vec<Known<'_>> = facts
+
+        // Everything else describes the newest day.
+        if let Some(facts) = &self.newest {
+            let controls: Vec<ProfiledControl<'_>> = facts
                 .controls
                 .iter()
-                .map(|facts| Known { facts, slot: catalog.find(&facts.name) })
+                .map(|facts| ProfiledControl { facts, slot: catalog.find(&facts.name) })
                 .collect();
-            report.points = points(facts, &controls);
+            report.breakdown = breakdown(facts, &controls);
             report.improvements = improvements(&controls);
             report.categories = self.categories.map_or_else(Vec::new, |c| categories(&controls, c));
             report.baseline = baseline.map(|baseline| drift(baseline, &controls));
@@ -143,12 +151,13 @@ impl Building {
         self.report
     }
 
-    fn missing(&mut self, is_missing: impl Fn(Day) -> bool) {
+    fn add_missing_days(&mut self, is_missing: impl Fn(Day) -> bool) {
         let days = &self.report.days;
         let (Some((first, _)), Some((last, _))) = (days.first_key_value(), days.last_key_value())
         else {
             return;
         };
+
         let all = (first.number()..last.number()).filter_map(Day::from_number);
         let missing = all.filter(|day| !days.contains_key(day));
         self.report.missing =
@@ -156,8 +165,8 @@ impl Building {
     }
 }
 
-/// A day's points by category.
-fn add_day(
+/// Adds the points of a day to each category.
+fn add_category_points(
     categories: &mut HashMap<String, BTreeMap<Day, f64>>,
     catalog: &Catalog,
     facts: &DayFacts,
@@ -167,6 +176,7 @@ fn add_day(
         let points = control.score.map_or(0.0, Number::get);
         *sums.entry(category(catalog.find(&control.name))).or_default() += points;
     }
+
     for (name, points) in sums {
         if !categories.contains_key(name) {
             categories.insert(name.to_owned(), BTreeMap::new());
@@ -177,13 +187,13 @@ fn add_day(
     }
 }
 
-/// A control of the newest day, with what the catalog says of it.
-struct Known<'a> {
+/// A control of the newest day with its profile.
+struct ProfiledControl<'a> {
     facts: &'a ControlFacts,
     slot: Option<&'a ProfileSlot>,
 }
 
-impl Known<'_> {
+impl ProfiledControl<'_> {
     fn profile(&self) -> Option<&Profile> {
         self.slot.map(|slot| slot.profile.as_ref())
     }
@@ -214,42 +224,47 @@ fn category(slot: Option<&ProfileSlot>) -> &str {
     slot.and_then(|slot| slot.profile.category.as_deref()).unwrap_or(NO_PROFILE)
 }
 
-fn points(facts: &DayFacts, controls: &[Known<'_>]) -> Points {
-    let sum = |which: &dyn Fn(&Known<'_>) -> bool| {
-        tidy(controls.iter().filter(|c| which(c)).map(Known::score).sum())
+fn breakdown(facts: &DayFacts, controls: &[ProfiledControl<'_>]) -> ScoreBreakdown {
+    let sum = |include: &dyn Fn(&ProfiledControl<'_>) -> bool| {
+        rounded(controls.iter().filter(|c| include(c)).map(ProfiledControl::score).sum())
     };
-    let asserted = |c: &Known<'_>| c.state() == Some("ThirdParty");
-    let provided = |c: &Known<'_>| {
+    let is_asserted = |c: &ProfiledControl<'_>| c.state() == Some("ThirdParty");
+    let is_provided = |c: &ProfiledControl<'_>| {
         c.profile().and_then(|p| p.action_type.as_deref()) == Some("ProviderGenerated")
     };
-    Points {
+
+    ScoreBreakdown {
         total: facts.current_score,
         max: facts.max_score,
         sum_of_controls: sum(&|_| true),
-        achieved: sum(&|c| !asserted(c) && !provided(c)),
-        asserted: sum(&asserted),
-        provided: sum(&|c| provided(c) && !asserted(c)),
+        achieved: sum(&|c| !is_asserted(c) && !is_provided(c)),
+        asserted: sum(&is_asserted),
+        provided: sum(&|c| is_provided(c) && !is_asserted(c)),
     }
 }
 
-/// What is worth most first: points missing, over a cost of 1 (low), 2 (moderate or not said) or
-/// 3 (high). What is retired, accepted or claimed is no longer open.
-fn improvements(controls: &[Known<'_>]) -> Vec<Improvement> {
-    let improvement = |control: &Known<'_>| {
+/// The open improvements, ordered by the missing points divided by a cost of 1 (low), 2 (moderate or
+/// unknown) or 3 (high). A control that is deprecated, or has a decision that accepts its risk or
+/// claims its points, is not open.
+fn improvements(controls: &[ProfiledControl<'_>]) -> Vec<Improvement> {
+    let improvement = |control: &ProfiledControl<'_>| {
         let profile = control.profile()?;
-        let missing = tidy(control.max()?.get() - control.facts.score?.get());
-        let closed = control.state().is_some_and(accepts_risk) || profile.deprecated == Some(true);
-        if closed || missing <= Number::ZERO {
+        let missing = rounded(control.max()?.get() - control.facts.score?.get());
+        let is_closed =
+            control.state().is_some_and(accepts_risk) || profile.deprecated == Some(true);
+        if is_closed || missing <= Number::ZERO {
             return None;
         }
+
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let cost = text(&profile.implementation_cost);
-        // As Microsoft writes it: `low`, `Moderate`, `High`, `Unknown`.
+        // Microsoft sends `Low` or `low`, `Moderate`, `High` and `Unknown`.
         let weight = match cost.to_ascii_lowercase().as_str() {
             "low" => 1.0,
             "high" => 3.0,
             _ => 2.0,
         };
+
         Some(Improvement {
             control: control.facts.name.to_string(),
             title: control.title(),
@@ -262,13 +277,14 @@ fn improvements(controls: &[Known<'_>]) -> Vec<Improvement> {
             worth: missing.get() / weight,
         })
     };
+
     let mut open: Vec<Improvement> = controls.iter().filter_map(improvement).collect();
     open.sort_by(|a, b| b.worth.total_cmp(&a.worth).then_with(|| a.title.cmp(&b.title)));
     open
 }
 
 fn categories(
-    controls: &[Known<'_>],
+    controls: &[ProfiledControl<'_>],
     mut series: HashMap<String, BTreeMap<Day, f64>>,
 ) -> Vec<Category> {
     let mut sums: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
@@ -277,22 +293,24 @@ fn categories(
         sum.0 += control.score();
         sum.1 += control.max().map_or(0.0, Number::get);
     }
+
     let mut categories: Vec<Category> = sums
         .into_iter()
         .map(|(name, (points, max))| Category {
             series: series.remove(name).unwrap_or_default().into_iter().collect(),
             name: name.to_owned(),
-            points: tidy(points),
-            max: tidy(max),
+            points: rounded(points),
+            max: rounded(max),
         })
         .collect();
+
     let missing = |c: &Category| c.max.get() - c.points.get();
     categories.sort_by(|a, b| missing(b).total_cmp(&missing(a)));
     categories
 }
 
-fn drift(baseline: &Baseline, controls: &[Known<'_>]) -> BaselineState {
-    let below = |control: &Known<'_>| {
+fn drift(baseline: &Baseline, controls: &[ProfiledControl<'_>]) -> BaselineState {
+    let below = |control: &ProfiledControl<'_>| {
         let ControlFacts { name, score, percentage, .. } = control.facts;
         let target = baseline.target(name)?;
         (target.is_missed(*score, *percentage) == Some(true)).then(|| Drift {
@@ -303,6 +321,7 @@ fn drift(baseline: &Baseline, controls: &[Known<'_>]) -> BaselineState {
             percentage: *percentage,
         })
     };
+
     BaselineState {
         name: baseline.name.clone(),
         day: baseline.day,
@@ -311,33 +330,37 @@ fn drift(baseline: &Baseline, controls: &[Known<'_>]) -> BaselineState {
     }
 }
 
-/// The decisions in force, of controls that are scored or not.
+/// The decisions in force. They include those on controls that the newest day does not have.
 fn decisions(catalog: &Catalog, newest: &DayFacts, rules: &Rules) -> Vec<Decision> {
     let decision = |slot: &ProfileSlot| {
-        let taken = slot.decision()?;
-        let state = taken.state.clone().filter(|state| state != "Default")?;
+        let current = slot.decision()?;
+        let state = current.state.clone().filter(|state| state != "Default")?;
+
         let score = newest.control(&slot.profile.id).and_then(|control| control.score);
         let points = match state.as_str() {
-            "Ignored" => {
-                slot.profile.max_score.map(|max| tidy(max.get() - score.map_or(0.0, Number::get)))
-            }
+            "Ignored" => slot
+                .profile
+                .max_score
+                .map(|max| rounded(max.get() - score.map_or(0.0, Number::get))),
             "ThirdParty" => score,
             _ => None,
         };
+
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let acceptance = rules.acceptance(&slot.profile.id, Some(&state), newest.day);
         Some(Decision {
             control: slot.profile.id.clone(),
             title: title(Some(&slot.profile), &slot.profile.id),
-            by: text(&taken.updated_by),
-            at: text(&taken.updated),
-            comment: text(&taken.comment),
+            by: text(&current.updated_by),
+            at: text(&current.updated),
+            comment: text(&current.comment),
             points,
-            accepts: acceptance != Acceptance::None,
+            accepts_risk: acceptance != Acceptance::None,
             expected: acceptance.by().map(|by| (by.owner.to_owned(), by.expires)),
             state,
         })
     };
+
     let mut decisions: Vec<Decision> = catalog.slots().iter().filter_map(decision).collect();
     decisions.sort_by(|a, b| b.at.cmp(&a.at));
     decisions

@@ -1,22 +1,27 @@
-//! The report as one page that needs nothing else: no script, no font, no picture from elsewhere.
-//! Texts of Microsoft's and of administrators' go through maud, which escapes them all.
+//! The report as one HTML page.
+//!
+//! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Texts from
+//! Microsoft and from administrators must be written through maud, which escapes them.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
-    Decision, Improvement, Report, ReportedChange, shown,
+    Decision, Improvement, Report, ReportedChange, display,
     svg::{Line, bar, chart, sparkline},
 };
 use crate::model::{Day, Number, Severity};
 
-/// Rows of a table before the rest is only counted.
-const IMPORTANT: usize = 12;
-const CHANGES: usize = 500;
-const IMPROVEMENTS: usize = 20;
+/// The maximum number of rows of the table of the most important changes.
+const MAX_IMPORTANT: usize = 12;
+/// The maximum number of rows of the table of all changes.
+const MAX_CHANGES: usize = 500;
+/// The maximum number of rows of the table of improvements.
+const MAX_IMPROVEMENTS: usize = 20;
 const STYLE: &str = include_str!("style.css");
 
-pub(super) fn page(report: &Report, made: &str) -> String {
+pub(super) fn page(report: &Report, generated: &str) -> String {
     let name = &report.tenant.name;
+
     let body = html! {
         header {
             h1 { "Microsoft Secure Score of " (name) }
@@ -26,12 +31,12 @@ pub(super) fn page(report: &Report, made: &str) -> String {
                     " · " (first) " to " (last)
                 }
                 @for (label, value) in &report.tenant.labels { " · " (label) ": " (value) }
-                " · made " (made)
+                " · generated " (generated)
             }
         }
         main {
             @if report.days.is_empty() {
-                p { "Nothing is known of these days." }
+                p { (super::NO_DATA) }
             } @else {
                 (figures(report))
                 (over_time(report))
@@ -40,15 +45,16 @@ pub(super) fn page(report: &Report, made: &str) -> String {
                 (decisions(report))
                 (baseline(report))
                 (categories(report))
-                (adds_up(report))
+                (breakdown(report))
                 (completeness(report))
             }
         }
     };
+
     document(&format!("Secure Score of {name}"), &body)
 }
 
-/// A whole document around a body.
+/// A complete HTML document with this title and body.
 pub fn document(title: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -57,7 +63,7 @@ pub fn document(title: &str, body: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                // Nothing is ever loaded or run, whatever found its way into a text.
+                // A second line of defense: even unescaped markup could not load or run anything.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
@@ -69,17 +75,18 @@ pub fn document(title: &str, body: &Markup) -> String {
 }
 
 fn figures(report: &Report) -> Markup {
-    let Some((day, line)) = report.newest() else { return html! {} };
+    let Some((day, totals)) = report.newest() else { return html! {} };
     let high = report.changes.iter().filter(|c| c.severity >= Severity::High).count();
     let open: f64 = report.improvements.iter().map(|i| i.missing.get()).sum();
     let accepted = report.decisions.iter().filter(|d| d.state == "Ignored").count();
+
     html! {
         section .figures aria-label="Key figures" {
-            (figure(&percent(line.percentage), &format!("{} of {} points on {day}", shown(line.current), shown(line.max))))
+            (figure(&percent(totals.percentage), &format!("{} of {} points on {day}", display(totals.current), display(totals.max))))
             (figure(&signed(report.gained(30)), "percentage points in 30 days"))
-            (figure(&high.to_string(), "changes of high severity"))
-            (figure(&super::tidy(open).to_string(), "points open to be had"))
-            (figure(&accepted.to_string(), "risks accepted"))
+            (figure(&high.to_string(), "high-severity changes"))
+            (figure(&super::rounded(open).to_string(), "points missing in open improvements"))
+            (figure(&accepted.to_string(), "accepted risks"))
         }
     }
 }
@@ -90,42 +97,44 @@ fn figure(value: &str, what: &str) -> Markup {
 
 fn over_time(report: &Report) -> Markup {
     let own: Vec<(Day, f64)> =
-        report.days.iter().filter_map(|(day, line)| Some((*day, line.percentage?.get()))).collect();
+        report.days.iter().filter_map(|(day, t)| Some((*day, t.percentage?.get()))).collect();
+
     let mut lines = vec![Line { name: "This tenant", class: "own", points: own }];
     for (basis, name, class) in [
         ("AllTenants", "All tenants", "all"),
         ("TotalSeats", "Tenants of this size", "seats"),
         ("IndustryTypes", "This industry", "industry"),
     ] {
-        let average = |line: &super::DayLine| {
-            let score = line.averages.iter().find(|(known, _)| known == basis)?.1.get();
-            // Since they are percentages; in 2018 they were points.
+        let average = |totals: &super::DayTotals| {
+            let score = totals.averages.iter().find(|(name, _)| name == basis)?.1.get();
+            // The averages are percentages, but in 2018 they were points.
             (score <= 100.0).then_some(score)
         };
         let points: Vec<(Day, f64)> =
-            report.days.iter().filter_map(|(day, line)| Some((*day, average(line)?))).collect();
+            report.days.iter().filter_map(|(day, t)| Some((*day, average(t)?))).collect();
         if !points.is_empty() {
             lines.push(Line { name, class, points });
         }
     }
+
     let text = report
         .newest()
-        .map(|(day, line)| format!("{} on {day}", percent(line.percentage)))
+        .map(|(day, totals)| format!("{} on {day}", percent(totals.percentage)))
         .unwrap_or_default();
     html! {
         section {
             h2 { "Score over time" }
-            (chart(&lines, "Percentage of attainable points by day", &text))
+            (chart(&lines, "Percentage of the maximum score by day", &text))
             details {
-                summary { "The numbers" }
+                summary { "Values by day" }
                 table {
-                    thead { tr { th { "Day" } th .n { "Points" } th .n { "Attainable" } th .n { "Percent" } th .n { "Controls" } } }
+                    thead { tr { th { "Day" } th .n { "Points" } th .n { "Maximum" } th .n { "Percent" } th .n { "Controls" } } }
                     tbody {
-                        @for (day, line) in report.days.iter().rev() {
+                        @for (day, totals) in report.days.iter().rev() {
                             tr {
-                                td { (day) @if line.partial { " (in part)" } @if line.revision > 1 { " (revised)" } }
-                                td .n { (shown(line.current)) } td .n { (shown(line.max)) }
-                                td .n { (shown(line.percentage)) } td .n { (line.controls) }
+                                td { (day) @if totals.partial { " (partial)" } @if totals.revision > 1 { " (revised)" } }
+                                td .n { (display(totals.current)) } td .n { (display(totals.max)) }
+                                td .n { (display(totals.percentage)) } td .n { (totals.controls) }
                             }
                         }
                     }
@@ -136,28 +145,29 @@ fn over_time(report: &Report) -> Markup {
 }
 
 fn changes(report: &Report) -> Markup {
-    let important = report.most_important(IMPORTANT);
-    let all: Vec<&ReportedChange> = report.changes.iter().take(CHANGES).collect();
-    let untold = report.changes.len() - all.len();
+    let important = report.most_important(MAX_IMPORTANT);
+    let all: Vec<&ReportedChange> = report.changes.iter().take(MAX_CHANGES).collect();
+    let unlisted = report.changes.len() - all.len();
+
     html! {
         section {
-            h2 { "What changed, and why" }
+            h2 { "Changes" }
             @if important.is_empty() {
-                p { "Nothing has changed." }
+                p { "There are no changes." }
             } @else {
-                p .meta { "What matters most first: " (important.len()) " of " (report.changes.len()) " changes." }
+                p .meta { "Most important first: " (important.len()) " of " (report.changes.len()) " changes." }
                 (change_table(&important))
             }
             @if all.len() > important.len() {
                 details {
                     summary { "All changes by day" }
                     (change_table(&all))
-                    @if untold > 0 { p .meta { (untold) " older changes are not listed here." } }
+                    @if unlisted > 0 { p .meta { (unlisted) " older changes are not listed." } }
                 }
             }
-            @if report.implementations > 0 {
-                p .meta { "Besides, controls were met by more or fewer, without a change of score, "
-                    (report.implementations) " times." }
+            @if report.implementation_changes > 0 {
+                p .meta { "Changes of the implementation of a control that did not change its score are not listed: "
+                    (report.implementation_changes) "." }
             }
         }
     }
@@ -175,7 +185,7 @@ fn change_table(changes: &[&ReportedChange]) -> Markup {
 fn row(change: &ReportedChange) -> Markup {
     html! {
         tr {
-            td { (change.day) @if change.historical { br; span .meta { "seen later" } } }
+            td { (change.day) @if change.historical { br; span .meta { "historical" } } }
             td { span .badge .(change.severity.as_str()) { (change.severity.as_str()) } }
             td { (change.sentence) br; code { (change.control) } }
             td .n { (signed(change.delta.map(Number::get))) }
@@ -185,22 +195,25 @@ fn row(change: &ReportedChange) -> Markup {
 }
 
 fn improvements(report: &Report) -> Markup {
-    let (told, rest) = report.improvements.split_at(report.improvements.len().min(IMPROVEMENTS));
+    let (listed, rest) =
+        report.improvements.split_at(report.improvements.len().min(MAX_IMPROVEMENTS));
     let link = |improvement: &Improvement| {
-        let safe = improvement.url.starts_with("https://");
+        // Escaping does not make a `javascript:` URL harmless, so only one scheme becomes a link.
+        let is_safe = improvement.url.starts_with("https://");
         html! {
-            @if safe { a href=(improvement.url) rel="noreferrer" { (improvement.title) } }
+            @if is_safe { a href=(improvement.url) rel="noreferrer" { (improvement.title) } }
             @else { (improvement.title) }
         }
     };
+
     html! {
         section {
-            h2 { "Open improvements, best first" }
-            p .meta { "By points over cost: a cost of 1 where it is low, 2 moderate, 3 high." }
+            h2 { "Open improvements" }
+            p .meta { "Ordered by missing points divided by cost: 1 for low, 2 for moderate or unknown, 3 for high." }
             table {
-                thead { tr { th { "Control" } th { "Service" } th .n { "Points" } th { "Cost" } th { "Impact on users" } } }
+                thead { tr { th { "Control" } th { "Service" } th .n { "Missing points" } th { "Cost" } th { "User impact" } } }
                 tbody {
-                    @for improvement in told {
+                    @for improvement in listed {
                         tr {
                             td { (link(improvement)) br; code { (improvement.control) } }
                             td { (improvement.service) }
@@ -210,23 +223,24 @@ fn improvements(report: &Report) -> Markup {
                     }
                 }
             }
-            @if !rest.is_empty() { p .meta { (rest.len()) " more." } }
+            @if !rest.is_empty() { p .meta { (rest.len()) " more improvements are not listed." } }
         }
     }
 }
 
 fn decisions(report: &Report) -> Markup {
-    let expected = |decision: &Decision| match (&decision.expected, decision.accepts) {
+    let expected = |decision: &Decision| match (&decision.expected, decision.accepts_risk) {
         (Some((owner, Some(until))), _) => format!("{owner}, until {until}"),
         (Some((owner, None)), _) => owner.clone(),
-        (None, true) => "nobody".to_owned(),
+        (None, true) => "not expected".to_owned(),
         (None, false) => String::new(),
     };
+
     html! {
         section {
             h2 { "Decisions in force" }
             @if report.decisions.is_empty() {
-                p { "No control has a decision." }
+                p { "There are no decisions." }
             } @else {
                 table {
                     thead { tr { th { "Control" } th { "State" } th { "Decided" } th { "Comment" } th .n { "Points" } th { "Expected by" } } }
@@ -237,7 +251,7 @@ fn decisions(report: &Report) -> Markup {
                                 td { (decision.state) }
                                 td { (decision.by) br; span .meta { (decision.at.get(..10).unwrap_or(&decision.at)) } }
                                 td { (decision.comment) }
-                                td .n { (shown(decision.points)) }
+                                td .n { (display(decision.points)) }
                                 td { (expected(decision)) }
                             }
                         }
@@ -250,12 +264,13 @@ fn decisions(report: &Report) -> Markup {
 
 fn baseline(report: &Report) -> Markup {
     let Some(baseline) = &report.baseline else { return html! {} };
+
     html! {
         section {
             h2 { "Baseline " (baseline.name) }
             p {
                 (baseline.below.len()) " of " (baseline.targets) " targets are missed"
-                @if let Some(day) = baseline.day { ", measured from " (day) } "."
+                @if let Some(day) = baseline.day { "; the targets are the scores of " (day) } "."
             }
             @if !baseline.below.is_empty() {
                 table {
@@ -264,7 +279,7 @@ fn baseline(report: &Report) -> Markup {
                         @for drift in &baseline.below {
                             tr {
                                 td { (drift.title) br; code { (drift.control) } }
-                                td .n { (drift.target) } td .n { (shown(drift.score)) } td .n { (shown(drift.percentage)) }
+                                td .n { (drift.target) } td .n { (display(drift.score)) } td .n { (display(drift.percentage)) }
                             }
                         }
                     }
@@ -277,15 +292,15 @@ fn baseline(report: &Report) -> Markup {
 fn categories(report: &Report) -> Markup {
     html! {
         section {
-            h2 { "By category" }
+            h2 { "Score by category" }
             table {
-                thead { tr { th { "Category" } th .n { "Points" } th .n { "Attainable" } th { "Share" } th { "Trend" } } }
+                thead { tr { th { "Category" } th .n { "Points" } th .n { "Maximum" } th { "Percent" } th { "Trend" } } }
                 tbody {
                     @for category in &report.categories {
                         @let share = if category.max > Number::ZERO { category.points.get() / category.max.get() } else { 0.0 };
                         tr {
                             td { (category.name) } td .n { (category.points) } td .n { (category.max) }
-                            td { (bar(share)) " " (format!("{:.0} %", share * 100.0)) }
+                            td { (bar(share)) " " (format!("{:.0}%", share * 100.0)) }
                             td { (sparkline(&category.series)) }
                         }
                     }
@@ -295,20 +310,22 @@ fn categories(report: &Report) -> Markup {
     }
 }
 
-fn adds_up(report: &Report) -> Markup {
-    let points = &report.points;
-    let rest = points.total.map(|total| super::tidy(total.get() - points.sum_of_controls.get()));
+fn breakdown(report: &Report) -> Markup {
+    let parts = &report.breakdown;
+    let unassigned =
+        parts.total.map(|total| super::rounded(total.get() - parts.sum_of_controls.get()));
+
     html! {
         section {
-            h2 { "How the score adds up" }
+            h2 { "Composition of the score" }
             table {
                 tbody {
-                    tr { th scope="row" { "Achieved: Microsoft sees it implemented" } td .n { (points.achieved) } }
-                    tr { th scope="row" { "Asserted: somebody said that a third party does it, and nobody has looked" } td .n { (points.asserted) } }
-                    tr { th scope="row" { "Of controls that the catalog marks as provided by Microsoft" } td .n { (points.provided) } }
-                    tr { th scope="row" { "Sum of the controls" } td .n { (points.sum_of_controls) } }
-                    tr { th scope="row" { "Total that the API gives" } td .n { (shown(points.total)) " of " (shown(points.max)) } }
-                    tr { th scope="row" { "Of the total, in no control" } td .n { (shown(rest)) } }
+                    tr { th scope="row" { "Achieved: Microsoft detects the implementation" } td .n { (parts.achieved) } }
+                    tr { th scope="row" { "Asserted: a decision claims that a third party provides the control; not verified" } td .n { (parts.asserted) } }
+                    tr { th scope="row" { "Provided: the catalog marks the control as provided by Microsoft" } td .n { (parts.provided) } }
+                    tr { th scope="row" { "Sum of the controls" } td .n { (parts.sum_of_controls) } }
+                    tr { th scope="row" { "Total reported by the API" } td .n { (display(parts.total)) " of " (display(parts.max)) } }
+                    tr { th scope="row" { "Part of the total that belongs to no control" } td .n { (display(unassigned)) } }
                 }
             }
         }
@@ -317,12 +334,13 @@ fn adds_up(report: &Report) -> Markup {
 
 fn completeness(report: &Report) -> Markup {
     let absent = report.missing.iter().filter(|missing| missing.absent).count();
+
     html! {
         section {
             h2 { "Completeness" }
             p {
-                (report.days.len()) " days are known, " (report.missing.len()) " are missing"
-                @if absent > 0 { "; " (absent) " of them cannot be had any more" }
+                "Days in the report: " (report.days.len()) ". Missing days: " (report.missing.len())
+                @if absent > 0 { ", " (absent) " of which are no longer available from Microsoft" }
                 "."
             }
             @if !report.missing.is_empty() {
@@ -336,13 +354,16 @@ fn completeness(report: &Report) -> Markup {
     }
 }
 
+/// A percentage with one decimal place, or `unknown`.
 pub(super) fn percent(number: Option<Number>) -> String {
-    number.map_or_else(|| "unknown".to_owned(), |number| format!("{:.1} %", number.get()))
+    number.map_or_else(|| "unknown".to_owned(), |number| format!("{:.1}%", number.get()))
 }
 
+/// A difference with its sign; empty if it is absent.
 pub(super) fn signed(value: Option<f64>) -> String {
     value.map_or_else(String::new, |value| {
-        let value = super::tidy(value);
+        let value = super::rounded(value);
+
         if value > Number::ZERO {
             format!("+{value}")
         } else {

@@ -1,30 +1,32 @@
-//! The report for other programs.
+//! The report as JSON, for other programs.
 
 use serde_json::{Value, json};
 
-use super::{DayLine, Report};
+use super::{DayTotals, Report};
 use crate::model::{Day, Number};
 
-pub(super) fn whole(report: &Report, made: &str) -> String {
-    format!("{:#}\n", value(report, made))
+pub(super) fn document(report: &Report, generated: &str) -> String {
+    format!("{:#}\n", value(report, generated))
 }
 
+/// A number, or null if it is absent.
 pub(super) fn number(number: Option<Number>) -> Value {
     number.map_or(Value::Null, |number| json!(number.get()))
 }
 
-fn value(report: &Report, made: &str) -> Value {
-    let points = &report.points;
+fn value(report: &Report, generated: &str) -> Value {
+    let breakdown = &report.breakdown;
     let list = |values: Vec<Value>| Value::Array(values);
+
     json!({
-        "made": made,
+        "generated": generated,
         "tenant": { "id": report.tenant.id.to_string(), "name": report.tenant.name, "labels": report.tenant.labels },
         "first_day": report.window.first.to_string(),
         "last_day": report.window.last.to_string(),
-        "days": list(report.days.iter().map(|(day, line)| self::day(*day, line)).collect()),
+        "days": list(report.days.iter().map(|(day, totals)| self::day(*day, totals)).collect()),
         "points": {
-            "total": number(points.total), "max": number(points.max), "sum_of_controls": points.sum_of_controls.get(),
-            "achieved": points.achieved.get(), "asserted": points.asserted.get(), "provided": points.provided.get(),
+            "total": number(breakdown.total), "max": number(breakdown.max), "sum_of_controls": breakdown.sum_of_controls.get(),
+            "achieved": breakdown.achieved.get(), "asserted": breakdown.asserted.get(), "provided": breakdown.provided.get(),
         },
         "categories": list(report.categories.iter().map(|c| json!({
             "name": c.name, "score": c.points.get(), "max_score": c.max.get(),
@@ -34,7 +36,7 @@ fn value(report: &Report, made: &str) -> Value {
             "control": c.control, "delta": number(c.delta), "historical": c.historical, "flapping": c.flapping,
             "message": c.sentence,
         })).collect()),
-        "implementation_changes": report.implementations,
+        "implementation_changes": report.implementation_changes,
         "improvements": list(report.improvements.iter().map(|i| json!({
             "control": i.control, "title": i.title, "service": i.service, "missing": i.missing.get(),
             "max_score": i.max.get(), "implementation_cost": i.cost, "user_impact": i.impact,
@@ -45,7 +47,7 @@ fn value(report: &Report, made: &str) -> Value {
             "expected_by": d.expected.as_ref().map(|(owner, _)| owner),
             "expires": d.expected.as_ref().and_then(|(_, day)| day.map(|day| day.to_string())),
         })).collect()),
-        "baseline": report.baseline.as_ref().map(|b| json!({
+        "baseline": report.basetotals.as_ref().map(|b| json!({
             "name": b.name, "day": b.day.map(|day| day.to_string()), "targets": b.targets,
             "below": b.below.iter().map(|d| json!({
                 "control": d.control, "title": d.title, "target": d.target, "score": number(d.score),
@@ -56,12 +58,12 @@ fn value(report: &Report, made: &str) -> Value {
     })
 }
 
-fn day(day: Day, line: &DayLine) -> Value {
+fn day(day: Day, totals: &DayTotals) -> Value {
     let averages: serde_json::Map<String, Value> =
-        line.averages.iter().map(|(basis, score)| (basis.clone(), json!(score.get()))).collect();
+        totals.averages.iter().map(|(basis, score)| (basis.clone(), json!(score.get()))).collect();
     json!({
-        "date": day.to_string(), "score": number(line.current), "max_score": number(line.max),
-        "percentage": number(line.percentage), "sum_of_controls": line.sum_of_controls.get(),
-        "controls": line.controls, "revision": line.revision, "partial": line.partial, "averages": averages,
+        "date": day.to_string(), "score": number(totals.current), "max_score": number(totals.max),
+        "percentage": number(totals.percentage), "sum_of_controls": totals.sum_of_controls.get(),
+        "controls": totals.controls, "revision": totals.revision, "partial": totals.partial, "averages": averages,
     })
 }

@@ -1,36 +1,55 @@
-//! The report for tickets and wikis.
+//! The report as Markdown, for tickets and wikis.
 
 use std::fmt::Write as _;
 
 use super::{
-    Report,
+    Report, display,
     html::{percent, signed},
-    shown,
 };
 use crate::{
     format::{cut, plain},
     model::Number,
 };
 
-/// Rows of a table before the rest is only counted.
-const ROWS: usize = 30;
-const TEXT: usize = 300;
+/// The maximum number of rows of a table; further rows are only counted.
+const MAX_ROWS: usize = 30;
+/// The maximum number of characters of a cell.
+const MAX_CELL: usize = 300;
 
-pub(super) fn page(report: &Report, made: &str) -> String {
+pub(super) fn page(report: &Report, generated: &str) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "# Microsoft Secure Score of {}\n", cell(&report.tenant.name));
-    let Some((day, line)) = report.newest() else {
-        let _ = writeln!(out, "Nothing is known of these days.");
+    let Some((day, totals)) = report.newest() else {
+        let _ = writeln!(out, "{}", super::NO_DATA);
         return out;
+    };
+
+    let gained = match report.gained(30) {
+        Some(gained) => format!("{} percentage points in 30 days", signed(Some(gained))),
+        None => "change in 30 days unknown".to_owned(),
     };
     let _ = writeln!(
         out,
-        "{} of {} points ({}) on {day}; {} percentage points in 30 days. Made {made}.\n",
-        shown(line.current),
-        shown(line.max),
-        percent(line.percentage),
-        Some(signed(report.gained(30))).filter(|s| !s.is_empty()).unwrap_or("unknown".into())
+        "{} of {} points ({}) on {day}; {gained}. Generated {generated}.\n",
+        display(totals.current),
+        display(totals.max),
+        percent(totals.percentage),
     );
+
+    write_changes(report, &mut out);
+    write_improvements(report, &mut out);
+    write_decisions(report, &mut out);
+    write_baseline(report, &mut out);
+
+    let _ = writeln!(out, "## Completeness\n\nDays in the report: {}.", report.days.len());
+    let missing: Vec<String> = report.missing.iter().map(|m| m.day.to_string()).collect();
+    if !missing.is_empty() {
+        let _ = writeln!(out, "Missing days: {}.", missing.join(", "));
+    }
+    out
+}
+
+fn write_changes(report: &Report, out: &mut String) {
     let changes = report.most_important(usize::MAX);
     let changes = changes.iter().map(|c| {
         let delta = signed(c.delta.map(Number::get));
@@ -38,37 +57,40 @@ pub(super) fn page(report: &Report, made: &str) -> String {
         vec![c.day.to_string(), severity, cell(&c.sentence), delta, cause]
     });
     let heads = ["Day", "Severity", "Change", "Points", "Cause"];
-    table("What changed, and why", &heads, changes, ROWS, &mut out);
+    table("Changes", &heads, changes, MAX_ROWS, out);
+}
+
+fn write_improvements(report: &Report, out: &mut String) {
     let open = report.improvements.iter().map(|i| {
         let points = format!("{} of {}", i.missing, i.max);
         vec![cell(&i.title), cell(&i.service), points, cell(&i.cost), cell(&i.impact)]
     });
-    let heads = ["Control", "Service", "Points", "Cost", "Impact"];
-    table("Open improvements, best first", &heads, open, ROWS, &mut out);
+    let heads = ["Control", "Service", "Missing points", "Cost", "User impact"];
+    table("Open improvements", &heads, open, MAX_ROWS, out);
+}
+
+fn write_decisions(report: &Report, out: &mut String) {
     let decisions = report.decisions.iter().map(|d| {
         let expected = d.expected.as_ref().map_or("", |(owner, _)| owner);
-        let points = shown(d.points);
+        let points = display(d.points);
         let (by, at) = (cell(&d.by), cell(&d.at));
         vec![cell(&d.title), cell(&d.state), by, at, cell(&d.comment), points, cell(expected)]
     });
-    let heads = ["Control", "State", "By", "At", "Comment", "Points", "Expected by"];
-    table("Decisions in force", &heads, decisions, ROWS, &mut out);
-    if let Some(baseline) = &report.baseline {
-        let below = baseline
-            .below
-            .iter()
-            .map(|d| vec![cell(&d.title), d.target.clone(), shown(d.score), shown(d.percentage)]);
-        let heads = ["Control", "Target", "Points", "Percent"];
-        table(&format!("Below baseline {}", cell(&baseline.name)), &heads, below, ROWS, &mut out);
-    }
-    let missing: Vec<String> = report.missing.iter().map(|m| m.day.to_string()).collect();
-    let _ = writeln!(out, "## Completeness\n\n{} days known.", report.days.len());
-    if !missing.is_empty() {
-        let _ = writeln!(out, "Missing: {}.", missing.join(", "));
-    }
-    out
+    let heads = ["Control", "State", "By", "Time", "Comment", "Points", "Expected by"];
+    table("Decisions in force", &heads, decisions, MAX_ROWS, out);
 }
 
+fn write_baseline(report: &Report, out: &mut String) {
+    let Some(baseline) = &report.baseline else { return };
+    let below = baseline
+        .below
+        .iter()
+        .map(|d| vec![cell(&d.title), d.target.clone(), display(d.score), display(d.percentage)]);
+    let heads = ["Control", "Target", "Points", "Percent"];
+    table(&format!("Below baseline {}", cell(&baseline.name)), &heads, below, MAX_ROWS, out);
+}
+
+/// Appends a section with a table of at most `limit` rows.
 pub(super) fn table(
     title: &str,
     heads: &[&str],
@@ -82,20 +104,21 @@ pub(super) fn table(
         let _ = writeln!(out, "None.\n");
         return;
     }
+
     let _ = writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()));
     for row in rows.take(limit) {
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }
     if count > limit {
-        let _ = writeln!(out, "\n{} more.", count - limit);
+        let _ = writeln!(out, "\n{} more rows.", count - limit);
     }
     out.push('\n');
 }
 
-/// A text that stays in its cell, and is no markup: of Microsoft's or of anybody's.
+/// Escapes a text for a cell of a table, so that it contains neither markup nor line ends.
 pub(super) fn cell(text: &str) -> String {
     let text = plain(text);
-    let text = cut(&text, TEXT);
+    let text = cut(&text, MAX_CELL);
     let mut out = String::new();
     for c in text.chars() {
         if matches!(c, '|' | '<' | '>' | '[' | ']' | '*' | '_' | '`' | '\\' | '#' | '!') {

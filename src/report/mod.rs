@@ -1,7 +1,8 @@
-//! A tenant's past for people: score, changes, decisions, what is worth doing next.
+//! Reports for people: score, changes, decisions and open improvements of a tenant, and an overview
+//! of many tenants.
 //!
-//! Pure: facts and catalogs in, pages out. Changes are derived by [`crate::derive`], as those are
-//! that sinks get, so both tell the same.
+//! A report is a pure function of facts, catalogs and rules. Its changes are derived by
+//! [`crate::derive`], as those of the sinks are, so both agree. Start with [`ReportBuilder`].
 
 mod build;
 mod csv;
@@ -13,14 +14,17 @@ mod svg;
 
 use std::collections::BTreeMap;
 
-pub use build::{Building, Window};
+pub use build::{ReportBuilder, Window};
 pub use html::document;
 pub use overview::Row;
 pub use svg::sparkline;
 
 use crate::model::{Cause, ChangeKind, Day, Number, Severity, Tenant};
 
-/// What a report is written as.
+/// The text of a report whose period has no day.
+const NO_DATA: &str = "There is no data for this period.";
+
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Html,
@@ -29,51 +33,53 @@ pub enum Format {
     Json,
 }
 
-/// Everything that is said of one tenant.
+/// The report of one tenant.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub tenant: Tenant,
     pub window: Window,
-    /// Each day once, as it was told last.
-    pub days: BTreeMap<Day, DayLine>,
-    /// By points missing, most first.
+    /// The totals of each day, from its last revision.
+    pub days: BTreeMap<Day, DayTotals>,
+    /// Ordered by missing points, most first.
     pub categories: Vec<Category>,
-    /// Newest first; those that matter most first within a day.
+    /// Ordered by day, newest first, and within a day by severity, highest first.
     pub changes: Vec<ReportedChange>,
-    /// Changes of extent alone, which are counted and not listed.
-    pub implementations: usize,
-    /// By worth, best first.
+    /// The number of `implementation_changed`, which are not listed in `changes`.
+    pub implementation_changes: usize,
+    /// Ordered by [`Improvement::worth`], highest first.
     pub improvements: Vec<Improvement>,
-    /// In force, newest first.
+    /// The decisions in force, newest first.
     pub decisions: Vec<Decision>,
     pub missing: Vec<MissingDay>,
     pub baseline: Option<BaselineState>,
-    pub points: Points,
+    pub breakdown: ScoreBreakdown,
 }
 
-/// A day's totals.
+/// The totals of a day.
 #[derive(Clone, Debug)]
-pub struct DayLine {
+pub struct DayTotals {
     pub current: Option<Number>,
     pub max: Option<Number>,
     pub percentage: Option<Number>,
     pub sum_of_controls: Number,
     pub controls: usize,
-    /// Peer averages by their basis, as Microsoft gives them.
+    /// The averages of peers, each with its basis as Microsoft names it.
     pub averages: Vec<(String, Number)>,
     pub revision: u32,
     pub partial: bool,
 }
 
+/// A category of controls on the newest day.
 #[derive(Clone, Debug)]
 pub struct Category {
     pub name: String,
     pub points: Number,
     pub max: Number,
-    /// Points by day.
+    /// The points of each day.
     pub series: Vec<(Day, f64)>,
 }
 
+/// A change as the report lists it.
 #[derive(Clone, Debug)]
 pub struct ReportedChange {
     pub day: Day,
@@ -85,23 +91,25 @@ pub struct ReportedChange {
     pub historical: bool,
     pub flapping: bool,
     pub below_baseline: bool,
-    /// What has happened, with the control's title.
+    /// The message of the change record, which begins with the title of the control.
     pub sentence: String,
 }
 
-/// Points that are there to be had.
+/// A control that does not have its maximum score.
 #[derive(Clone, Debug)]
 pub struct Improvement {
     pub control: String,
     pub title: String,
     pub service: String,
+    /// The points that are missing from the maximum score.
     pub missing: Number,
     pub max: Number,
-    /// `Low`, `Moderate`, `High`, or nothing.
+    /// Microsoft's estimate: `Low`, `Moderate`, `High`, or empty.
     pub cost: String,
+    /// Microsoft's estimate of the impact on users, with the same values.
     pub impact: String,
     pub url: String,
-    /// Points over cost: see [`build`].
+    /// The missing points divided by the weight of the cost, which is from 1 to 3.
     pub worth: f64,
 }
 
@@ -114,29 +122,34 @@ pub struct Decision {
     pub by: String,
     pub at: String,
     pub comment: String,
-    /// Points given up, or claimed without evidence.
+    /// The points that an accepted risk costs, or that are claimed for a third party.
     pub points: Option<Number>,
-    /// Who expects it, and until when.
+    /// The owner who expects the decision, and the last day on which it is expected.
     pub expected: Option<(String, Option<Day>)>,
-    /// It accepts a risk or claims points.
-    pub accepts: bool,
+    /// Whether the decision accepts a risk or claims points for a third party.
+    pub accepts_risk: bool,
 }
 
+/// A day between the first and the last day of the report that the log does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingDay {
     pub day: Day,
-    /// It cannot be had any more.
+    /// Whether the day is no longer requested, because Microsoft does not have it.
     pub absent: bool,
 }
 
+/// The newest day compared with the baseline.
 #[derive(Clone, Debug)]
 pub struct BaselineState {
     pub name: String,
+    /// The day that the targets were taken from; `None` if they are from a file.
     pub day: Option<Day>,
+    /// The number of targets.
     pub targets: usize,
     pub below: Vec<Drift>,
 }
 
+/// A control that is below its target.
 #[derive(Clone, Debug)]
 pub struct Drift {
     pub control: String,
@@ -146,23 +159,25 @@ pub struct Drift {
     pub percentage: Option<Number>,
 }
 
-/// How the newest day's score adds up.
+/// The parts of the newest day's score, in points. `achieved`, `asserted` and `provided` add up to
+/// `sum_of_controls`, which may differ from `total`.
 #[derive(Clone, Debug)]
-pub struct Points {
-    /// `currentScore`, as the API gives it.
+pub struct ScoreBreakdown {
+    /// `currentScore` of the API.
     pub total: Option<Number>,
+    /// `maxScore` of the API.
     pub max: Option<Number>,
     pub sum_of_controls: Number,
-    /// Of the sum: seen to be implemented,
+    /// Points of controls whose implementation Microsoft detects.
     pub achieved: Number,
-    /// claimed by the decision that a third party meets the control,
+    /// Points that a decision claims for a third party.
     pub asserted: Number,
-    /// and of controls that the catalog marks as provided by Microsoft.
+    /// Points of controls that the catalog marks as provided by Microsoft.
     pub provided: Number,
 }
 
-impl Points {
-    const NONE: Self = Self {
+impl ScoreBreakdown {
+    const EMPTY: Self = Self {
         total: None,
         max: None,
         sum_of_controls: Number::ZERO,
@@ -173,48 +188,51 @@ impl Points {
 }
 
 impl Report {
-    /// Writes it. `made` says when it was made.
-    pub fn write(&self, format: Format, made: &str) -> String {
+    /// Renders the report. `generated` is the time at which it is generated, as text.
+    pub fn write(&self, format: Format, generated: &str) -> String {
         match format {
-            Format::Html => html::page(self, made),
+            Format::Html => html::page(self, generated),
             Format::Csv => csv::days(self),
-            Format::Markdown => markdown::page(self, made),
-            Format::Json => json::whole(self, made),
+            Format::Markdown => markdown::page(self, generated),
+            Format::Json => json::document(self, generated),
         }
     }
 
-    pub fn newest(&self) -> Option<(Day, &DayLine)> {
-        self.days.last_key_value().map(|(day, line)| (*day, line))
+    /// The newest day and its totals.
+    pub fn newest(&self) -> Option<(Day, &DayTotals)> {
+        self.days.last_key_value().map(|(day, totals)| (*day, totals))
     }
 
-    /// Percentage points gained in the last so many days, as far as the days are known.
+    /// The percentage points gained in the last `days` days: the difference to the newest day that is
+    /// at least that old. `None` if there is no such day or a percentage is unknown.
     pub fn gained(&self, days: i32) -> Option<f64> {
         let (last, newest) = self.newest()?;
         let earlier = self.days.range(..=last.plus(-days)).next_back()?.1;
         Some(newest.percentage?.get() - earlier.percentage?.get())
     }
 
-    /// The changes that matter most, the newest of equals first.
+    /// The `count` most important changes, ordered by severity, then recent before historical, then
+    /// by day and by points.
     pub fn most_important(&self, count: usize) -> Vec<&ReportedChange> {
-        let mut changes: Vec<&ReportedChange> = self.changes.iter().collect();
-        let weight = |c: &ReportedChange| {
+        let rank = |c: &ReportedChange| {
             (std::cmp::Reverse(c.severity), c.historical, std::cmp::Reverse(c.day))
         };
-        changes.sort_by(|a, b| {
-            let size = |c: &ReportedChange| c.delta.map_or(0.0, |delta| delta.get().abs());
-            weight(a).cmp(&weight(b)).then(size(b).total_cmp(&size(a)))
-        });
+        let points = |c: &ReportedChange| c.delta.map_or(0.0, |delta| delta.get().abs());
+
+        let mut changes: Vec<&ReportedChange> = self.changes.iter().collect();
+        changes.sort_by(|a, b| rank(a).cmp(&rank(b)).then(points(b).total_cmp(&points(a))));
         changes.truncate(count);
         changes
     }
 }
 
-/// To the hundredth, as all sums and shares are shown.
-fn tidy(value: f64) -> Number {
+/// Rounds a sum or a percentage to two decimal places.
+fn rounded(value: f64) -> Number {
     Number::new((value * 100.0).round() / 100.0).unwrap_or(Number::ZERO)
 }
 
-fn shown(number: Option<Number>) -> String {
+/// A number as text; empty if it is absent.
+fn display(number: Option<Number>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
 }
 

@@ -1,18 +1,18 @@
-//! Many tenants on one page, the worst first.
+//! An overview of many tenants, the lowest percentage first.
 
 use maud::html;
 use serde_json::{Value, json};
 
 use super::{
-    Format, Report, csv, html,
+    Format, Report, csv, display, html,
     html::{percent, signed},
     json::number,
-    markdown, shown,
+    markdown,
     svg::sparkline,
 };
 use crate::model::{Day, Number, Severity};
 
-/// A tenant among others: of its report no more than a line.
+/// One tenant in the overview.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: String,
@@ -21,32 +21,43 @@ pub struct Row {
     pub current: Option<Number>,
     pub max: Option<Number>,
     pub percentage: Option<Number>,
+    /// Percentage points gained in 7 days.
     pub gained_7: Option<f64>,
+    /// Percentage points gained in 30 days.
     pub gained_30: Option<f64>,
-    /// Changes of high severity within 30 days.
-    pub alerts: usize,
+    /// The number of changes of at least high severity in 30 days.
+    pub high_changes: usize,
+    /// The number of controls below the baseline; `None` without a baseline.
     pub below_baseline: Option<usize>,
+    /// The number of accepted risks.
     pub accepted: usize,
+    /// The number of missing days.
     pub missing: usize,
-    /// Percentages of the last 90 days, or every so many.
+    /// Percentages of the last 90 days, at most [`TREND_POINTS`] of them.
     pub trend: Vec<(Day, f64)>,
 }
 
-/// Days of a trend, and how many of them are enough for a line of a word's size.
-const TREND: i32 = 90;
-const POINTS: usize = 45;
+/// The number of days of a trend.
+const TREND_DAYS: i32 = 90;
+/// The maximum number of points of a trend, which is enough for its small chart.
+const TREND_POINTS: usize = 45;
 
 impl Row {
     pub fn of(report: &Report) -> Self {
         let newest = report.newest();
-        let line = newest.map(|(_, line)| line);
+        let totals = newest.map(|(_, totals)| totals);
         let last = newest.map(|(day, _)| day);
         let since = |days: i32| last.map(|day| day.plus(-days));
-        let recent = report.days.iter().filter(|(day, _)| Some(**day) > since(TREND));
+
+        // The step is counted from the newest day, so that the trend ends with it.
+        let recent = report.days.iter().filter(|(day, _)| Some(**day) > since(TREND_DAYS));
         let trend: Vec<(Day, f64)> =
-            recent.filter_map(|(day, line)| Some((*day, line.percentage?.get()))).collect();
-        let every = trend.len().div_ceil(POINTS).max(1);
-        let alerts = report
+            recent.filter_map(|(day, totals)| Some((*day, totals.percentage?.get()))).collect();
+        let step = trend.len().div_ceil(TREND_POINTS).max(1);
+        let mut trend: Vec<(Day, f64)> = trend.into_iter().rev().step_by(step).collect();
+        trend.reverse();
+
+        let high_changes = report
             .changes
             .iter()
             .filter(|c| c.severity >= Severity::High && Some(c.day) > since(30));
@@ -54,39 +65,33 @@ impl Row {
             name: report.tenant.name.clone(),
             id: report.tenant.id.to_string(),
             newest: last,
-            current: line.and_then(|line| line.current),
-            max: line.and_then(|line| line.max),
-            percentage: line.and_then(|line| line.percentage),
+            current: totals.and_then(|totals| totals.current),
+            max: totals.and_then(|totals| totals.max),
+            percentage: totals.and_then(|totals| totals.percentage),
             gained_7: report.gained(7),
             gained_30: report.gained(30),
-            alerts: alerts.count(),
+            high_changes: high_changes.count(),
             below_baseline: report.baseline.as_ref().map(|baseline| baseline.below.len()),
             accepted: report.decisions.iter().filter(|d| d.state == "Ignored").count(),
             missing: report.missing.len(),
-            trend: trend
-                .into_iter()
-                .rev()
-                .step_by(every)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-                .collect(),
+            trend,
         }
     }
 
-    /// All rows as one page; those of which nothing is known come first, then the lowest.
-    pub fn write_all(mut rows: Vec<Self>, format: Format, made: &str) -> String {
+    /// Renders the overview. Tenants without a percentage are first, then the lowest percentage.
+    pub fn write_all(mut rows: Vec<Self>, format: Format, generated: &str) -> String {
         rows.sort_by(|a, b| {
-            let share = |row: &Self| row.percentage.map_or(-1.0, Number::get);
-            share(a).total_cmp(&share(b)).then_with(|| a.name.cmp(&b.name))
+            let percentage = |row: &Self| row.percentage.map_or(-1.0, Number::get);
+            percentage(a).total_cmp(&percentage(b)).then_with(|| a.name.cmp(&b.name))
         });
+
         match format {
-            Format::Html => page(&rows, made),
-            Format::Csv => lines(&rows),
-            Format::Markdown => text(&rows, made),
+            Format::Html => page(&rows, generated),
+            Format::Csv => csv_lines(&rows),
+            Format::Markdown => markdown_page(&rows, generated),
             Format::Json => {
                 let rows: Vec<Value> = rows.iter().map(Self::value).collect();
-                format!("{:#}\n", json!({ "made": made, "tenants": rows }))
+                format!("{:#}\n", json!({ "generated": generated, "tenants": rows }))
             }
         }
     }
@@ -96,25 +101,27 @@ impl Row {
             "tenant": { "id": self.id, "name": self.name },
             "date": self.newest.map(|day| day.to_string()),
             "score": number(self.current), "max_score": number(self.max), "percentage": number(self.percentage),
-            "gained_7_days": self.gained_7, "gained_30_days": self.gained_30, "high_changes_30_days": self.alerts,
+            "gained_7_days": self.gained_7, "gained_30_days": self.gained_30, "high_changes_30_days": self.high_changes,
             "below_baseline": self.below_baseline, "accepted_risks": self.accepted, "missing_days": self.missing,
         })
     }
 
+    /// The cells of CSV and Markdown, in the order of the columns of CSV.
     fn cells(&self) -> Vec<String> {
         let day = self.newest.map(|day| day.to_string()).unwrap_or_default();
         let plain =
-            |value: Option<f64>| value.map(|v| super::tidy(v).to_string()).unwrap_or_default();
+            |value: Option<f64>| value.map(|v| super::rounded(v).to_string()).unwrap_or_default();
+
         vec![
             self.id.clone(),
             self.name.clone(),
             day,
-            shown(self.current),
-            shown(self.max),
-            shown(self.percentage),
+            display(self.current),
+            display(self.max),
+            display(self.percentage),
             plain(self.gained_7),
             plain(self.gained_30),
-            self.alerts.to_string(),
+            self.high_changes.to_string(),
             self.below_baseline.map(|count| count.to_string()).unwrap_or_default(),
             self.accepted.to_string(),
             self.missing.to_string(),
@@ -122,16 +129,17 @@ impl Row {
     }
 }
 
-fn page(rows: &[Row], made: &str) -> String {
+fn page(rows: &[Row], generated: &str) -> String {
     let known: Vec<f64> = rows.iter().filter_map(|row| Some(row.percentage?.get())).collect();
     #[expect(clippy::cast_precision_loss, reason = "a few thousand tenants")]
     let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
+
     let body = html! {
         header {
             h1 { "Microsoft Secure Score of " (rows.len()) " tenants" }
             p .meta {
-                "The lowest first · mean " (percent((!known.is_empty()).then(|| super::tidy(mean))))
-                " · made " (made)
+                "Lowest percentage first · mean " (percent((!known.is_empty()).then(|| super::rounded(mean))))
+                " · generated " (generated)
             }
         }
         main {
@@ -139,16 +147,16 @@ fn page(rows: &[Row], made: &str) -> String {
                 table {
                     thead { tr {
                         th { "Tenant" } th { "Trend" } th .n { "Percent" } th .n { "Points" } th .n { "7 days" } th .n { "30 days" }
-                        th .n { "High changes" } th .n { "Below baseline" } th .n { "Risks accepted" } th .n { "Days missing" } th { "Newest day" }
+                        th .n { "High-severity changes" } th .n { "Below baseline" } th .n { "Accepted risks" } th .n { "Missing days" } th { "Newest day" }
                     } }
                     tbody {
                         @for row in rows {
                             tr {
                                 td { (row.name) } td { (sparkline(&row.trend)) }
                                 td .n { b { (percent(row.percentage)) } }
-                                td .n { (shown(row.current)) " of " (shown(row.max)) }
+                                td .n { (display(row.current)) " of " (display(row.max)) }
                                 td .n { (signed(row.gained_7)) } td .n { (signed(row.gained_30)) }
-                                td .n { @if row.alerts > 0 { span .badge .high { (row.alerts) } } @else { "0" } }
+                                td .n { @if row.high_changes > 0 { span .badge .high { (row.high_changes) } } @else { "0" } }
                                 td .n { (row.below_baseline.map(|count| count.to_string()).unwrap_or_default()) }
                                 td .n { (row.accepted) } td .n { (row.missing) }
                                 td { (row.newest.map_or_else(|| "unknown".to_owned(), |day| day.to_string())) }
@@ -159,10 +167,11 @@ fn page(rows: &[Row], made: &str) -> String {
             }
         }
     };
+
     html::document("Secure Score of all tenants", &body)
 }
 
-fn lines(rows: &[Row]) -> String {
+fn csv_lines(rows: &[Row]) -> String {
     let mut out = b"tenant_id,tenant_name,date,score,max_score,percentage,gained_7_days,gained_30_days,high_changes_30_days,below_baseline,accepted_risks,missing_days\n".to_vec();
     for row in rows {
         csv::write_row(&row.cells(), &mut out);
@@ -170,24 +179,27 @@ fn lines(rows: &[Row]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn text(rows: &[Row], made: &str) -> String {
-    let mut out = format!("# Microsoft Secure Score of {} tenants\n\nMade {made}.\n\n", rows.len());
+fn markdown_page(rows: &[Row], generated: &str) -> String {
+    let count = rows.len();
+    let mut out =
+        format!("# Microsoft Secure Score of {count} tenants\n\nGenerated {generated}.\n\n");
+
     let cells = rows.iter().map(|row| {
         row.cells().into_iter().skip(1).map(|cell| markdown::cell(&cell)).collect::<Vec<_>>()
     });
     let heads = [
         "Tenant",
         "Day",
-        "Score",
-        "Max",
+        "Points",
+        "Maximum",
         "Percent",
         "7 days",
         "30 days",
-        "High changes",
+        "High-severity changes",
         "Below baseline",
-        "Accepted",
-        "Missing",
+        "Accepted risks",
+        "Missing days",
     ];
-    markdown::table("The lowest first", &heads, cells, usize::MAX, &mut out);
+    markdown::table("Lowest percentage first", &heads, cells, usize::MAX, &mut out);
     out
 }

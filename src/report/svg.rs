@@ -1,4 +1,4 @@
-//! Charts as inline SVG: a few lines over days. Colours come from the page's style sheet.
+//! Charts of values by day, as inline SVG. The colors come from the style sheet of the page.
 
 use std::fmt::Write as _;
 
@@ -6,26 +6,29 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::model::Day;
 
-/// A line of a chart; `class` gives its colour.
+/// A line of a chart. `class` is the CSS class that sets its color.
 pub(super) struct Line<'a> {
     pub name: &'a str,
     pub class: &'a str,
     pub points: Vec<(Day, f64)>,
 }
 
+/// The size of a chart, in units of its view box.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 240.0;
-/// Space for the numbers beside, and the dates below.
+/// The margins of a chart. The values are labeled on the left, the dates at the bottom.
 const LEFT: f64 = 44.0;
 const BOTTOM: f64 = 26.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
-/// A line is broken where more than this many days are missing.
-const BREAK: i32 = 3;
+/// Points that are more than this many days apart are not connected.
+const MAX_GAP_DAYS: i32 = 3;
 
-/// Where days and values lie on the paper.
+/// Maps days and values to coordinates.
 struct Scale {
+    /// The numbers of the first and the last day.
     days: (i32, i32),
+    /// The lowest and the highest value.
     values: (f64, f64),
     size: (f64, f64),
     origin: (f64, f64),
@@ -34,21 +37,23 @@ struct Scale {
 impl Scale {
     fn at(&self, day: Day, value: f64) -> (f64, f64) {
         let (first, last) = self.days;
-        let share = f64::from(day.number() - first) / f64::from((last - first).max(1));
+        let x = f64::from(day.number() - first) / f64::from((last - first).max(1));
         let (low, high) = self.values;
-        let height = (value - low) / (high - low).max(f64::EPSILON);
-        (self.origin.0 + share * self.size.0, self.origin.1 + (1.0 - height) * self.size.1)
+        let y = 1.0 - (value - low) / (high - low).max(f64::EPSILON);
+        (self.origin.0 + x * self.size.0, self.origin.1 + y * self.size.1)
     }
 
-    /// The path through the points, broken at gaps; a lone point is a dot.
+    /// The path through the points, interrupted at gaps. A point without neighbors becomes a dot.
     fn path(&self, points: &[(Day, f64)]) -> String {
         let mut path = String::new();
         let mut last: Option<Day> = None;
         for (day, value) in points {
             let (x, y) = self.at(*day, *value);
-            let goes_on = last.is_some_and(|last| day.number() - last.number() <= BREAK);
-            let _ = write!(path, "{}{x:.1} {y:.1}", if goes_on { "L" } else { "M" });
-            if !goes_on {
+            let is_connected =
+                last.is_some_and(|last| day.number() - last.number() <= MAX_GAP_DAYS);
+            let _ = write!(path, "{}{x:.1} {y:.1}", if is_connected { "L" } else { "M" });
+            if !is_connected {
+                // A line of length zero is drawn as a dot, because lines have round caps.
                 let _ = write!(path, "h0");
             }
             last = Some(*day);
@@ -57,13 +62,14 @@ impl Scale {
     }
 }
 
-/// A chart of percentages; `title` and `text` are for those who do not see it.
+/// A chart of percentages. `title` and `text` describe it for a screen reader.
 pub(super) fn chart(lines: &[Line<'_>], title: &str, text: &str) -> Markup {
     let all = || lines.iter().flat_map(|line| &line.points);
     let Some(first) = all().map(|(day, _)| day.number()).min() else { return html! {} };
     let last = all().map(|(day, _)| day.number()).max().unwrap_or(first);
     let low = all().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
     let high = all().map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);
+
     let step = step(high - low);
     let values = ((low / step).floor() * step, (high / step).ceil() * step);
     let values = if values.0 < values.1 { values } else { (values.0 - step, values.1 + step) };
@@ -73,6 +79,7 @@ pub(super) fn chart(lines: &[Line<'_>], title: &str, text: &str) -> Markup {
         size: (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM),
         origin: (LEFT, TOP),
     };
+
     html! {
         svg .chart viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
             title { (title) }
@@ -86,7 +93,7 @@ pub(super) fn chart(lines: &[Line<'_>], title: &str, text: &str) -> Markup {
         ul .legend {
             @for line in lines {
                 @if let Some((_, value)) = line.points.last() {
-                    li { span .key .(line.class) {} (line.name) " " b { (format!("{value:.1} %")) } }
+                    li { span .key .(line.class) {} (line.name) " " b { (format!("{value:.1}%")) } }
                 }
             }
         }
@@ -97,6 +104,7 @@ fn grid(scale: &Scale, step: f64) -> Markup {
     let (low, high) = scale.values;
     let day = Day::from_number(scale.days.0);
     let count = ((high - low) / step).round().max(0.0);
+
     html! {
         @for number in 0..=8 {
             @let value = low + f64::from(number) * step;
@@ -104,7 +112,7 @@ fn grid(scale: &Scale, step: f64) -> Markup {
                 @if let Some(day) = day {
                     @let (_, y) = scale.at(day, value);
                     line .grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(format!("{y:.1}")) y2=(format!("{y:.1}")) {}
-                    text .axis x=(LEFT - 6.0) y=(format!("{:.1}", y + 4.0)) text-anchor="end" { (trimmed(value)) " %" }
+                    text .axis x=(LEFT - 6.0) y=(format!("{:.1}", y + 4.0)) text-anchor="end" { (trimmed(value)) "%" }
                 }
             }
         }
@@ -116,6 +124,7 @@ fn dates(scale: &Scale) -> Markup {
     let marks = if last - first >= 4 { 4 } else { (last - first).max(1) };
     let days =
         (0..=marks).filter_map(|mark| Day::from_number(first + (last - first) * mark / marks));
+
     html! {
         @for (index, day) in days.enumerate() {
             @let (x, _) = scale.at(day, scale.values.0);
@@ -125,7 +134,7 @@ fn dates(scale: &Scale) -> Markup {
     }
 }
 
-/// A line of the size of a word, beside the number that it leads to.
+/// A small chart without axes, for a table.
 pub fn sparkline(points: &[(Day, f64)]) -> Markup {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return html! {} };
     let low = points.iter().map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
@@ -137,6 +146,7 @@ pub fn sparkline(points: &[(Day, f64)]) -> Markup {
         size: (96.0, 18.0),
         origin: (2.0, 3.0),
     };
+
     html! {
         svg .spark viewBox="0 0 100 24" aria-hidden="true" {
             path .line .own d=(scale.path(points)) {}
@@ -144,7 +154,7 @@ pub fn sparkline(points: &[(Day, f64)]) -> Markup {
     }
 }
 
-/// A bar of a share from 0 to 1.
+/// A horizontal bar for a share from 0 to 1.
 pub(super) fn bar(share: f64) -> Markup {
     let width = (share.clamp(0.0, 1.0) * 1_000.0).round() / 10.0;
     html! {
@@ -155,7 +165,7 @@ pub(super) fn bar(share: f64) -> Markup {
     }
 }
 
-/// A distance between grid lines that people can read: 1, 2 or 5 times a power of ten.
+/// The distance between grid lines: 1, 2 or 5 times a power of ten, so that there are at most a few.
 fn step(span: f64) -> f64 {
     let raw = (span / 5.0).max(0.1);
     let power = 10_f64.powf(raw.log10().floor());
@@ -163,6 +173,7 @@ fn step(span: f64) -> f64 {
     steps.into_iter().find(|step| *step >= raw).unwrap_or(raw)
 }
 
+/// A value with one decimal place, or none if that place is 0.
 fn trimmed(value: f64) -> PreEscaped<String> {
     let text = format!("{value:.1}");
     PreEscaped(text.strip_suffix(".0").unwrap_or(&text).to_owned())

@@ -65,7 +65,8 @@ fn slot(id: &str, cost: &str, state: Option<&str>) -> ProfileSlot {
     ProfileSlot { key: 0, profile: profile.into(), decisions: decisions.into_iter().collect() }
 }
 
-/// A tenant whose controls have these scores, a day after the other; nothing on a day of `None`.
+/// The report of a tenant whose controls have these scores on consecutive days; `None` is a day
+/// without a snapshot.
 fn report(
     days: &[Option<&[(&str, f64)]>],
     catalog: &Catalog,
@@ -73,10 +74,12 @@ fn report(
 ) -> Report {
     let tenant = Tenant { id: TenantId::TEST, name: HOSTILE.into(), labels: BTreeMap::default() };
     let window = Window { first: day("2026-11-01"), last: day("2026-11-30") };
-    let mut building = Building::new(tenant.clone(), window, true);
+
+    let mut builder = ReportBuilder::new(tenant.clone(), window, true);
     let mut base: Option<(u64, Arc<DayFacts>)> = None;
     for (index, scores) in days.iter().enumerate() {
         let Some(scores) = scores else { continue };
+
         let date = window.first.plus(i32::try_from(index).unwrap());
         let facts = Arc::new(facts(date, scores));
         let seq = index as u64 + 1;
@@ -90,7 +93,7 @@ fn report(
                 earlier: &[],
             }),
             first_contact: base.is_none(),
-            behind: false,
+            has_later_days: false,
             baseline,
         };
         let entry = Entry {
@@ -104,10 +107,11 @@ fn report(
             rules: Rules::none(),
             replayed: false,
         };
-        building.entry(&entry, &facts);
+
+        builder.entry(&entry, &facts);
         base = Some((seq, facts));
     }
-    building.finish(catalog, baseline, Rules::none(), |_| false)
+    builder.finish(catalog, baseline, Rules::none(), |_| false)
 }
 
 fn catalog() -> Catalog {
@@ -137,28 +141,33 @@ fn sample() -> Report {
 }
 
 #[test]
-fn a_report_says_what_was_won_lost_decided_and_missed() {
+fn report_has_changes_improvements_and_decisions() {
     let report = sample();
     assert_eq!(report.missing, [MissingDay { day: day("2026-11-02"), absent: true }]);
+
     let changes: Vec<_> = report.changes.iter().map(|c| (c.what, c.delta, c.historical)).collect();
     assert_eq!(
         changes,
         [
             (ChangeKind::Regressed, number(-6.0), false),
             (ChangeKind::BaselineDrift, number(-6.0), false),
-            // What was decided before anybody looked.
+            // Decisions from before the first poll are historical.
             (ChangeKind::DecisionChanged, None, true),
             (ChangeKind::DecisionChanged, None, true),
         ]
     );
     assert_eq!(report.most_important(1)[0].control, "A");
-    // B lacks more points, at three times the cost; C is claimed, D accepted.
+
+    // B misses more points at three times the cost. C is claimed for a third party and D is an
+    // accepted risk.
     let open: Vec<_> =
         report.improvements.iter().map(|i| (i.control.as_str(), i.missing)).collect();
     assert_eq!(open, [("A", number(6.0).unwrap()), ("B", number(9.0).unwrap())]);
-    let points = &report.points;
-    assert_eq!((points.achieved, points.asserted), (number(5.0).unwrap(), number(10.0).unwrap()));
-    assert_eq!((points.sum_of_controls, points.total), (number(15.0).unwrap(), number(15.0)));
+
+    let parts = &report.breakdown;
+    assert_eq!((parts.achieved, parts.asserted), (number(5.0).unwrap(), number(10.0).unwrap()));
+    assert_eq!((parts.sum_of_controls, parts.total), (number(15.0).unwrap(), number(15.0)));
+
     let decisions: Vec<_> = report.decisions.iter().map(|d| (d.state.as_str(), d.points)).collect();
     assert_eq!(decisions, [("ThirdParty", number(10.0)), ("Ignored", number(10.0))]);
     let below: Vec<_> = report.baseline.unwrap().below.into_iter().map(|d| d.control).collect();
@@ -166,7 +175,7 @@ fn a_report_says_what_was_won_lost_decided_and_missed() {
 }
 
 #[test]
-fn nothing_in_a_text_becomes_markup() {
+fn text_never_becomes_markup() {
     let row = Row::of(&sample());
     for html in [
         sample().write(Format::Html, "now"),
@@ -179,6 +188,7 @@ fn nothing_in_a_text_becomes_markup() {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
     }
+
     let markdown = sample().write(Format::Markdown, "now");
     assert!(!markdown.contains("<img") && !markdown.contains("[a](javascript"), "{markdown}");
     let csv = Row::write_all(vec![row], Format::Csv, "now");
@@ -186,28 +196,30 @@ fn nothing_in_a_text_becomes_markup() {
 }
 
 #[test]
-fn json_and_csv_carry_the_same_numbers() {
+fn json_and_csv_have_the_same_numbers() {
     let report = sample();
     let json: serde_json::Value = serde_json::from_str(&report.write(Format::Json, "now")).unwrap();
+    assert_eq!(json["generated"], "now");
     assert_eq!(json["days"][1]["score"], 15.0);
     assert_eq!(json["changes"][0]["delta"], -6.0);
     assert_eq!(json["missing_days"][0]["date"], "2026-11-02");
+
     let csv = report.write(Format::Csv, "now");
     let last = csv.lines().last().unwrap();
     assert!(last.contains(",2026-11-03,15,20,75,15,4,1,false,46.2,,"), "{last}");
 }
 
 #[test]
-fn an_empty_past_is_said_to_be_empty() {
+fn report_without_days_has_no_data() {
     let report = report(&[], &catalog(), None);
-    assert!(report.write(Format::Html, "now").contains("Nothing is known of these days."));
-    assert!(report.write(Format::Markdown, "now").contains("Nothing is known of these days."));
+    assert!(report.write(Format::Html, "now").contains("There is no data for this period."));
+    assert!(report.write(Format::Markdown, "now").contains("There is no data for this period."));
     assert_eq!(report.write(Format::Csv, "now").lines().count(), 1);
     assert_eq!(Row::of(&report).percentage, None);
 }
 
 #[test]
-fn of_many_tenants_the_worst_comes_first_and_the_unknown_before() {
+fn overview_orders_unknown_then_lowest() {
     let row = |name: &str, percentage: Option<f64>| Row {
         name: name.into(),
         percentage: percentage.and_then(Number::new),

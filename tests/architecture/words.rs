@@ -77,6 +77,8 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     ("src/checkpoint/schema", &["catalogue", "owed", "proof"]),
     ("src/checkpoint/tests/downgrade-to-1.sql", &["catalogue", "owed", "proof"]),
     ("CHANGELOG.md", &["catalogue"]),
+    // A key of `tests/vectors/rfc5424-encode.jsonl`.
+    ("tests/it/formats.rs", &["octet"]),
     ("tests/servers/go.", &[]),
 ];
 

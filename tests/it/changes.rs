@@ -1,10 +1,10 @@
-//! What changed, why, and who decided: from the API's answers to the records; baselines.
+//! Changes, observations and baselines, from the API's responses to the records.
 
 use std::fmt::Write as _;
 
 use secure_score_forwarder::{
-    derive::{Base, Comparison, Measured, Point, changes},
-    model::{Day, DayFacts},
+    derive::{Base, ComparedDay, Comparison, ControlFactsRef, changes},
+    model::{Day, DayFacts, Number},
     source::simulated,
     wire,
 };
@@ -19,8 +19,8 @@ use crate::support::{
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
 
-/// The control that is edited: the first of the newest day.
-const SWITCH: usize = 0;
+/// The index of the control whose score the tests edit: the first of the newest day.
+const EDITED: usize = 0;
 
 struct Tenant {
     api: FaultyApi,
@@ -37,7 +37,7 @@ impl Tenant {
         Self { api, workspace }
     }
 
-    /// One round; the changes and observations that it streamed.
+    /// Runs `once` and returns the changes and observations that it sent.
     fn once(&self) -> Vec<Value> {
         let file = self.workspace.path("local.jsonl");
         let before = of_kinds(&file, &["change", "quality"]).len();
@@ -45,48 +45,48 @@ impl Tenant {
         of_kinds(&file, &["change", "quality"]).split_off(before)
     }
 
-    /// The first control of the newest day, and what it scored.
-    fn first_control(&self) -> (String, f64) {
-        let last = of_kinds(&self.workspace.path("local.jsonl"), &["control"]);
-        let day = last.last().unwrap()["snapshot"]["date"].clone();
-        let page =
-            simulated::snapshot_json(TENANT, Day::parse(day.as_str().unwrap()).unwrap(), true);
-        let page: Value = serde_json::from_str(&page).unwrap();
-        let control = &page["controlScores"][SWITCH];
-        (control["controlName"].as_str().unwrap().to_owned(), control["score"].as_f64().unwrap())
+    /// The ID of the edited control.
+    fn edited_control(&self) -> String {
+        let controls = of_kinds(&self.workspace.path("local.jsonl"), &["control"]);
+        let day = controls.last().unwrap()["snapshot"]["date"].clone();
+        let day = Day::parse(day.as_str().unwrap()).unwrap();
+        let snapshot = simulated::snapshot_json(TENANT, day, true);
+        let snapshot: Value = serde_json::from_str(&snapshot).unwrap();
+        snapshot["controlScores"][EDITED]["controlName"].as_str().unwrap().to_owned()
     }
 }
 
 fn zero(page: &mut Value) {
-    let control = &mut page["value"][0]["controlScores"][SWITCH];
+    let control = &mut page["value"][0]["controlScores"][EDITED];
     control["score"] = json!(0.0);
     control["scoreInPercentage"] = json!(0.0);
 }
 
-/// A score without its share, which would have to fit the control's weight.
+/// Sets the score without the percentage, which would have to match the maximum score.
 fn points(page: &mut Value, score: f64) {
-    let control = &mut page["value"][0]["controlScores"][SWITCH];
+    let control = &mut page["value"][0]["controlScores"][EDITED];
     control["score"] = json!(score);
     control["scoreInPercentage"] = Value::Null;
 }
 
 fn raise(page: &mut Value) {
-    let control = &mut page["value"][0]["controlScores"][SWITCH];
+    let control = &mut page["value"][0]["controlScores"][EDITED];
     control["score"] = json!(5.0);
     control["scoreInPercentage"] = json!(62.5);
 }
 
 #[test]
-fn a_fall_names_the_tenant_and_a_rule_says_how_much_it_matters() {
+fn regression_has_its_cause_and_configured_severity() {
     let tenant = Tenant::new(
         "[[severity]]\nwhat = [\"regressed\"]\ncause = \"tenant\"\npoints = 5\nseverity = \"critical\"\n",
     );
     tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 5.0)));
     tenant.once();
-    let (control, _) = tenant.first_control();
+    let control = tenant.edited_control();
     tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 0.0)));
-    let told = tenant.once();
-    let change = told.iter().find(|r| r["control"]["id"] == control.as_str()).unwrap();
+    let records = tenant.once();
+
+    let change = records.iter().find(|r| r["control"]["id"] == control.as_str()).unwrap();
     assert_eq!(change["change"]["what"], "regressed");
     assert_eq!(change["change"]["cause"], "tenant");
     assert_eq!(
@@ -94,20 +94,21 @@ fn a_fall_names_the_tenant_and_a_rule_says_how_much_it_matters() {
         (&json!(5.0), &json!(-5.0))
     );
     assert_eq!(change["change"]["severity"], 10);
-    assert_eq!(change["time"], change["observed_time"], "it was noticed then");
+    assert_eq!(change["time"], change["observed_time"], "the time of a recent change");
     assert_eq!(
         change["change"]["base"], change["snapshot"]["date"],
-        "a revision's base is its day"
+        "the base of a revision is its own day"
     );
 }
 
 #[test]
-fn an_acceptance_is_told_once_with_who_and_whether_anybody_expected_it() {
+fn acceptance_reports_its_author_and_expectation() {
     let expects = |tenants: &str| {
         format!(
             "[[expected_decisions]]\ncontrol = \"*\"\nstate = \"Ignored\"\nowner = \"anna@contoso.example\"\ntenants = [\"{tenants}\"]\n"
         )
     };
+
     for (tenants, expected, severity) in [("contoso", true, 1), ("other", false, 8)] {
         let tenant = Tenant::new(&expects(tenants));
         tenant.once();
@@ -121,9 +122,10 @@ fn an_acceptance_is_told_once_with_who_and_whether_anybody_expected_it() {
                 }]);
             }),
         );
-        let told = tenant.once();
+        let records = tenant.once();
+
         let decisions: Vec<&Value> =
-            told.iter().filter(|r| r["change"]["what"] == "decision_changed").collect();
+            records.iter().filter(|r| r["change"]["what"] == "decision_changed").collect();
         assert_eq!(decisions.len(), 1, "{decisions:?}");
         let change = &decisions[0]["change"];
         assert_eq!(change["after"]["state_updated_by"], "ben@contoso.example");
@@ -137,15 +139,16 @@ fn an_acceptance_is_told_once_with_who_and_whether_anybody_expected_it() {
 }
 
 #[test]
-fn an_acceptance_that_outlives_its_day_is_told_once() {
+fn expired_acceptance_is_reported_once() {
     let today = Day::of(secure_score_forwarder::clock::now());
     let until = today.plus(-1);
     let tenant = Tenant::new(&format!(
         "[[expected_decisions]]\ncontrol = \"*\"\nstate = \"Ignored\"\nowner = \"anna\"\nexpires = \"{until}\"\n"
     ));
-    let told = tenant.once();
+
+    let records = tenant.once();
     let expired: Vec<&Value> =
-        told.iter().filter(|r| r["change"]["what"] == "acceptance_expired").collect();
+        records.iter().filter(|r| r["change"]["what"] == "acceptance_expired").collect();
     assert!(!expired.is_empty());
     for record in &expired {
         let change = &record["change"];
@@ -156,20 +159,22 @@ fn an_acceptance_that_outlives_its_day_is_told_once() {
         );
         assert_eq!((&change["expected"], &change["severity"]), (&json!(false), &json!(8)));
     }
+
     let mut ids: Vec<&str> = expired.iter().map(|r| r["event_id"].as_str().unwrap()).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), expired.len());
-    // A revision of the day does not tell it again.
+
+    // A revision of the day does not report it again.
     tenant.api.fail(SCORES, Fault::Edit(zero));
-    let told = tenant.once();
-    assert!(told.iter().all(|r| r["change"]["what"] != "acceptance_expired"));
+    let records = tenant.once();
+    assert!(records.iter().all(|r| r["change"]["what"] != "acceptance_expired"));
 }
 
 #[test]
-fn history_is_sent_only_to_those_who_want_it() {
+fn historical_changes_are_sent_only_if_configured() {
     let api = FaultyApi::new();
-    // Whatever day it is, something is new on it.
+    // The newest day has a change on every date on which the test runs.
     api.fail(SCORES, Fault::Edit(raise));
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 20".to_owned();
@@ -180,66 +185,72 @@ fn history_is_sent_only_to_those_who_want_it() {
         &format!("type = \"file\"\npath = \"{}\"\nhistorical_changes = true", all.display()),
     );
     workspace.run_ok(&["once"]);
+
     let changes = of_kinds(&all, &["change"]);
     let (old, new): (Vec<Value>, Vec<Value>) =
         changes.into_iter().partition(|r| r["change"]["historical"] == true);
     assert!(old.len() > 5 && !new.is_empty());
     assert!(old.iter().all(|r| r["change"]["severity"] == 1 && r["time"] != r["observed_time"]));
     let decisions = old.iter().filter(|r| r["change"]["what"] == "decision_changed").count();
-    assert!(decisions > 0, "what was decided before the first contact");
+    assert!(decisions > 0, "decisions from before the first poll");
+
     let fresh = of_kinds(&fresh, &["change"]);
     assert!(ids(&fresh).eq(ids(&new)));
 }
 
 #[test]
-fn a_summary_counts_the_changes_that_a_sink_was_given() {
+fn summary_counts_the_records_of_its_sink() {
     let tenant = Tenant::new("");
     tenant.once();
     tenant.api.fail(SCORES, Fault::Edit(raise));
     tenant.once();
+
     let file = tenant.workspace.path("local.jsonl");
     let all = of_kinds(&file, &["control", "summary", "change"]);
+    let entry = |r: &Value| (r["snapshot"]["date"].clone(), r["snapshot"]["revision"].clone());
     for summary in all.iter().filter(|r| r["kind"] == "summary") {
-        let place = |r: &Value| (r["snapshot"]["date"].clone(), r["snapshot"]["revision"].clone());
-        let given = all.iter().filter(|r| place(r) == place(summary)).count();
-        assert_eq!(summary["score"]["records_sent"], json!(given));
+        let count = all.iter().filter(|r| entry(r) == entry(summary)).count();
+        assert_eq!(summary["score"]["records_sent"], json!(count));
     }
 }
 
 #[test]
-fn a_late_day_changes_nothing() {
+fn late_day_has_no_changes() {
     let tenant = Tenant::new("");
     tenant
         .api
         .fail(SCORES, Fault::Edit(|page| drop(page["value"].as_array_mut().unwrap().remove(1))));
-    let told = tenant.once();
-    let gap = told.iter().find(|r| r["quality"]["what"] == "gap").unwrap();
+    let records = tenant.once();
+    let gap = records.iter().find(|r| r["quality"]["what"] == "gap").unwrap();
     assert_eq!(gap["quality"]["phase"], "begin");
     assert!(gap.get("snapshot").is_none());
-    let late = tenant.once();
-    let whats: Vec<&Value> = late.iter().map(|r| &r["quality"]["phase"]).collect();
-    assert_eq!(whats, ["end"], "the gap closes, and nothing else is told: {late:?}");
+
+    let records = tenant.once();
+    let phases: Vec<&Value> = records.iter().map(|r| &r["quality"]["phase"]).collect();
+    assert_eq!(phases, ["end"], "expected only the end of the gap: {records:?}");
 }
 
 #[test]
-fn a_poll_that_fails_is_noted_once_and_ends_once() {
+fn failed_polls_begin_and_end_one_observation() {
     let tenant = Tenant::new("");
-    let refused = || {
+    let forbidden = || {
         Fault::Answer(
             403,
             vec![],
             b"{\"error\":{\"code\":\"Forbidden\",\"message\":\"no\"}}".to_vec(),
         )
     };
-    let mut told = Vec::new();
+
+    let mut records = Vec::new();
     for _ in 0..2 {
-        tenant.api.fail(SCORES, refused());
-        told.extend(tenant.once());
+        tenant.api.fail(SCORES, forbidden());
+        records.extend(tenant.once());
         tenant.api.clear();
     }
-    told.extend(tenant.once());
+    records.extend(tenant.once());
+
     let failed: Vec<&Value> =
-        told.iter().filter(|r| r["quality"]["what"] == "poll_failed").collect();
+        records.iter().filter(|r| r["quality"]["what"] == "poll_failed").collect();
     let phases: Vec<&Value> = failed.iter().map(|r| &r["quality"]["phase"]).collect();
     assert_eq!(phases, ["begin", "end"]);
     assert_ne!(failed[0]["event_id"], failed[1]["event_id"]);
@@ -250,14 +261,13 @@ fn a_poll_that_fails_is_noted_once_and_ends_once() {
 }
 
 #[test]
-fn what_begins_again_on_its_day_has_an_id_of_its_own() {
+fn repeated_observation_has_its_own_id() {
     let tenant = Tenant::new("");
-    let refused = || Fault::Answer(403, vec![], b"{}".to_vec());
     let mut begins = Vec::new();
     for _ in 0..2 {
-        tenant.api.fail(SCORES, refused());
-        let told = tenant.once();
-        begins.extend(told.into_iter().filter(|r| r["quality"]["what"] == "poll_failed"));
+        tenant.api.fail(SCORES, Fault::Answer(403, vec![], b"{}".to_vec()));
+        let records = tenant.once();
+        begins.extend(records.into_iter().filter(|r| r["quality"]["what"] == "poll_failed"));
         tenant.api.clear();
         tenant.once();
     }
@@ -266,7 +276,7 @@ fn what_begins_again_on_its_day_has_an_id_of_its_own() {
 }
 
 #[test]
-fn kinds_of_record_and_of_change_are_a_sinks_choice() {
+fn sink_selects_kinds_of_records_and_changes() {
     let tenant = Tenant::new("");
     let mut workspace = tenant.workspace;
     let path = workspace.path("few.jsonl");
@@ -278,19 +288,21 @@ fn kinds_of_record_and_of_change_are_a_sinks_choice() {
         ),
     );
     workspace.run_ok(&["once"]);
+
     let all = crate::support::records(&path);
     assert!(!all.is_empty() && all.iter().all(|r| r["change"]["what"] == "decision_changed"));
     let status = workspace.status();
-    assert_eq!(status["sinks"][1]["backlog_days"], 0, "what it does not want is no backlog");
+    assert_eq!(status["sinks"][1]["backlog_days"], 0, "excluded records are not a backlog");
 }
 
 #[test]
-fn a_baseline_is_set_shown_and_drifted_from() {
+fn baseline_is_set_shown_and_compared() {
     let tenant = Tenant::new("");
     tenant.api.fail(SCORES, Fault::Edit(raise));
     tenant.once();
-    let (control, _) = tenant.first_control();
+    let control = tenant.edited_control();
     let workspace = &tenant.workspace;
+
     assert!(workspace.run_ok(&["baseline", "show"]).stderr.contains("no baseline is set"));
     workspace.run_ok(&["baseline", "set", "--name", "q4"]);
     let shown = workspace.run_ok(&["baseline", "show"]).stdout;
@@ -299,15 +311,17 @@ fn a_baseline_is_set_shown_and_drifted_from() {
         "{shown}"
     );
     assert_eq!(workspace.run(&["baseline", "diff", "--exit-code"]).code, 0);
+
     tenant.api.fail(SCORES, Fault::Edit(zero));
-    let told = tenant.once();
-    let drift = told.iter().find(|r| r["change"]["what"] == "baseline_drift").unwrap();
+    let records = tenant.once();
+    let drift = records.iter().find(|r| r["change"]["what"] == "baseline_drift").unwrap();
     assert_eq!(drift["control"]["id"], control.as_str());
     let baseline = &drift["change"]["baseline"];
     assert_eq!(
         (&baseline["name"], &baseline["target"], &baseline["below"]),
         (&json!("q4"), &json!("62.5%"), &json!(true))
     );
+
     let diff = workspace.run(&["baseline", "diff", "--exit-code"]);
     assert_eq!(diff.code, 1);
     assert!(diff.stdout.contains(&format!("contoso\t{control}\t62.5%\t0%")), "{}", diff.stdout);
@@ -315,16 +329,18 @@ fn a_baseline_is_set_shown_and_drifted_from() {
 }
 
 #[test]
-fn targets_from_a_file_go_through_a_running_daemon() {
+fn running_daemon_sets_targets_from_a_file() {
     let tenant = Tenant::new("");
     tenant.once();
-    let (control, _) = tenant.first_control();
+    let control = tenant.edited_control();
     let workspace = &tenant.workspace;
     let file = workspace.path("ours.txt");
-    fs(&file, &format!("# what we want\n{control}, 100%\n"));
+    fs(&file, &format!("# our targets\n{control}, 100%\n"));
     let path = file.display().to_string();
+
+    // Without a daemon that holds the lock, the command would write the checkpoint itself and
+    // keep the daemon from starting.
     let daemon = workspace.spawn(&["run"]);
-    // Asked before it holds the checkpoint, the command would do it itself and stand in its way.
     crate::support::eventually("the daemon listens", || {
         workspace.state().join("control.sock").exists()
     });
@@ -332,25 +348,28 @@ fn targets_from_a_file_go_through_a_running_daemon() {
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
     assert!(workspace.run_ok(&["baseline", "show"]).stdout.contains("baseline ours"));
-    // A target that nobody has would never be missed.
+
+    // A target for a control that does not exist would never be missed, so it is rejected.
     fs(&file, &format!("{control}X 100%\nNoSuchThing 5\n"));
-    let refused = workspace.run(&["baseline", "set", "--file", &path]);
-    assert_eq!(refused.code, 2);
+    let rejected = workspace.run(&["baseline", "set", "--file", &path]);
+    assert_eq!(rejected.code, 2);
     assert!(
-        refused.stderr.contains(&format!("the most similar control is `{control}`")),
+        rejected.stderr.contains(&format!("the most similar control is `{control}`")),
         "{}",
-        refused.stderr
+        rejected.stderr
     );
-    assert!(refused.stderr.contains("no tenant has a control `NoSuchThing`"), "{}", refused.stderr);
+    assert!(rejected.stderr.contains("no tenant has a control `NoSuchThing`"), "{}", rejected.stderr);
+
     fs(&file, "AdminMFAV2 much");
-    let refused = workspace.run(&["baseline", "set", "--file", &path]);
-    assert_eq!(refused.code, 2);
-    assert!(refused.stderr.contains("ours.txt:1:"), "{}", refused.stderr);
+    let rejected = workspace.run(&["baseline", "set", "--file", &path]);
+    assert_eq!(rejected.code, 2);
+    assert!(rejected.stderr.contains("ours.txt:1:"), "{}", rejected.stderr);
 }
 
-/// Everything that changes in the simulated tenant's 90 days. `GOLDEN=write` writes it anew.
+/// All changes of the simulated tenant's 90 days, compared with a golden file. Set `GOLDEN=write`
+/// to rewrite that file.
 #[test]
-fn ninety_simulated_days() {
+fn ninety_simulated_days_match_the_golden_file() {
     let last = Day::parse("2026-11-22").unwrap();
     let catalog = simulated::catalog(TENANT);
     let days: Vec<std::sync::Arc<DayFacts>> = (0..90)
@@ -360,7 +379,8 @@ fn ninety_simulated_days() {
             DayFacts::of(&wire::snapshot(&json).unwrap()).unwrap().into()
         })
         .collect();
-    let mut told = String::new();
+
+    let mut lines = String::new();
     for (index, facts) in days.iter().enumerate() {
         let base = index.checked_sub(1).map(|base| Base {
             seq: base as u64 + 1,
@@ -370,20 +390,19 @@ fn ninety_simulated_days() {
             earlier: &days[base.saturating_sub(12)..base],
         });
         let comparison = Comparison { base, first_contact: index == 0, ..Comparison::default() };
-        let measured = Measured {
+        let day = ComparedDay {
             day: facts.day,
             historical: index < 87,
             backfilled: index < 87,
             catalog: &catalog,
             comparison: &comparison,
         };
-        let points: Vec<Point<'_>> = facts.controls.iter().map(Point::of).collect();
-        for change in changes(&measured, &points) {
-            let number = |n: Option<secure_score_forwarder::model::Number>| {
-                n.map_or("-".to_owned(), |n| n.to_string())
-            };
+        let controls: Vec<ControlFactsRef<'_>> =
+            facts.controls.iter().map(ControlFactsRef::of).collect();
+        for change in changes(&day, &controls) {
+            let number = |n: Option<Number>| n.map_or("-".to_owned(), |n| n.to_string());
             let _ = writeln!(
-                told,
+                lines,
                 "{} {} {} {} {} -> {}{}{}",
                 facts.day,
                 change.what.as_str(),
@@ -396,11 +415,12 @@ fn ninety_simulated_days() {
             );
         }
     }
+
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/ninety_days.txt");
     if std::env::var_os("GOLDEN").is_some_and(|value| value == "write") {
-        std::fs::write(golden, &told).unwrap();
+        std::fs::write(golden, &lines).unwrap();
     }
-    let kept = std::fs::read_to_string(golden).unwrap();
-    let differing = kept.lines().zip(told.lines()).find(|(kept, told)| kept != told);
-    assert!(kept == told, "the first line that differs: {differing:?}");
+    let expected = std::fs::read_to_string(golden).unwrap();
+    let difference = expected.lines().zip(lines.lines()).find(|(a, b)| a != b);
+    assert!(expected == lines, "the first line that differs: {difference:?}");
 }

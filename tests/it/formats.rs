@@ -1,12 +1,12 @@
-//! The formats, against vectors and against a plain formatter that keeps nothing.
+//! The formats, compared with vectors and with a reference implementation that caches nothing.
 
 use secure_score_forwarder::{
-    derive::{Entry, Records, Selection},
+    derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
     format::{
         CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension,
         write_header, write_message,
     },
-    model::{Catalog, Day, ProfileSlot, SnapshotRef, Tenant, TenantId},
+    model::{Catalog, Day, Observation, Phase, ProfileSlot, SnapshotRef, Tenant, TenantId, What},
     source::simulated,
     wire,
 };
@@ -32,13 +32,14 @@ fn pairs(value: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn cef_vectors() {
+fn cef_matches_the_vectors() {
     let mut checked = 0;
     for row in rows(include_str!("../vectors/cef-encode.jsonl")) {
         let header = texts(&row["header"]);
         let [vendor, product, version, class, name, severity] = header[..] else {
-            panic!("six fields")
+            panic!("expected six fields")
         };
+
         let mut out = Vec::new();
         let number = u8::try_from(row["version"].as_u64().unwrap()).unwrap();
         write_header(
@@ -59,7 +60,7 @@ fn cef_vectors() {
 }
 
 #[test]
-fn rfc5424_vectors() {
+fn rfc5424_matches_the_vectors() {
     let mut checked = 0;
     for row in rows(include_str!("../vectors/rfc5424-encode.jsonl")) {
         let text = |key: &str| row[key].as_str().unwrap();
@@ -79,6 +80,7 @@ fn rfc5424_vectors() {
             .collect();
         let sd: Vec<(&str, &[(&str, &str)])> =
             elements.iter().map(|(id, params)| (*id, params.as_slice())).collect();
+
         let mut out = Vec::new();
         write_message(&header, &sd, row["msg"].as_str().map(str::as_bytes), &mut out);
         assert_eq!(format!("{} ", out.len()), text("octet_counted_prefix"));
@@ -88,15 +90,19 @@ fn rfc5424_vectors() {
     assert_eq!(checked, 9);
 }
 
-/// 230 different controls, 90 days: what the formatters have kept changes nothing.
-#[test]
-fn equal_to_the_plain_formatter_octet_for_octet() {
-    let today = Day::parse("2026-11-22").unwrap();
-    let tenant = Tenant {
+fn tenant() -> Tenant {
+    Tenant {
         id: TenantId::parse(TENANT).unwrap(),
         name: "contoso".into(),
         labels: [("customer".into(), "c=17|\\".into())].into(),
-    };
+    }
+}
+
+/// The records of 230 controls on 90 days: the caches of the formatters never change the output.
+#[test]
+fn snapshots_equal_the_reference_byte_for_byte() {
+    let today = Day::parse("2026-11-22").unwrap();
+    let tenant = tenant();
     let parts: Vec<_> = simulated::profiles_json(TENANT)
         .iter()
         .map(|json| wire::split_profile(json).unwrap())
@@ -109,7 +115,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
         });
         Catalog::new(slots.collect())
     };
-    // Other profiles come on the way, and nothing that was kept may stand for them.
+    // The profiles change during the period, and a cached part of an old one must not be used.
     let catalogs = [catalog(0, "\"title\":\""), catalog(1_000, "\"title\":\"New: ")];
     for (format, texts) in [
         (FormatName::Json, Texts::None),
@@ -121,6 +127,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
         let options = Options { texts, host: "collector".into(), fields: vec![] };
         let mut formatter = Formatter::new(format, options.clone());
         let mut controls = std::collections::HashSet::new();
+
         for back in 0..90 {
             let day = today.plus(-back);
             let json = simulated::snapshot_json(TENANT, day, back % 30 == 0).replace(
@@ -128,7 +135,7 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
                 "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}",
             );
             let snapshot = wire::snapshot(&json).unwrap();
-            let at = SnapshotRef {
+            let snapshot_ref = SnapshotRef {
                 id: snapshot.id.to_string(),
                 day,
                 revision: 1,
@@ -142,29 +149,79 @@ fn equal_to_the_plain_formatter_octet_for_octet() {
             let observed_ms = day.epoch_ms() + 22_500_250;
             let entry = Entry {
                 tenant: &tenant,
-                snapshot: &at,
+                snapshot: &snapshot_ref,
                 observed_time: &observed_time,
                 observed_ms,
                 history: &[],
                 catalog: &catalogs[usize::from(back > 40)],
                 comparison: Default::default(),
-                rules: secure_score_forwarder::derive::Rules::none(),
+                rules: Rules::none(),
                 replayed: false,
             };
+
             let selection = Selection::all();
             let records = Records::new(&entry, &snapshot, &selection);
-            for record in (0..records.end()).filter_map(|place| records.at(place)) {
+            for record in (0..records.end()).filter_map(|slot| records.at(slot)) {
                 let mut out = Vec::new();
                 formatter.write(&record, &mut out);
-                let plain = if format == FormatName::Json {
+                let expected = if format == FormatName::Json {
                     reference::json(&record, texts)
                 } else {
                     reference::cef(&record, &options)
                 };
-                assert_eq!(String::from_utf8(out).unwrap(), plain);
+                assert_eq!(String::from_utf8(out).unwrap(), expected);
                 controls.insert(record.control_id().to_owned());
             }
         }
         assert!(controls.len() >= 230);
+    }
+}
+
+/// Observations of every kind, with and without a hint.
+#[test]
+fn observations_equal_the_reference_byte_for_byte() {
+    let tenant = tenant();
+    let options = Options { texts: Texts::None, host: "collector".into(), fields: vec![] };
+    let mut json = Formatter::new(FormatName::Json, options.clone());
+    let mut cef = Formatter::new(FormatName::Cef, options.clone());
+
+    let unusual = "a=b | \"c\" \\ d\u{2028}e\tf\ng";
+    let mut seq = 0;
+    for what in What::ALL {
+        for (phase, hint) in [
+            (Phase::Begin, None),
+            (Phase::Begin, Some("run `secure-score-forwarder check --online`")),
+            (Phase::Begin, Some(unusual)),
+            (Phase::End, None),
+        ] {
+            seq += 1;
+            let first_day = Day::parse("2026-11-22").unwrap();
+            let observation = Observation {
+                what,
+                subject: "2026-11-22".into(),
+                first_day,
+                phase,
+                details: if hint.is_some() { unusual.repeat(80) } else { String::new() },
+                hint: hint.map(str::to_owned),
+            };
+            let record = quality(&ObservationEntry {
+                tenant: &tenant,
+                observation: &observation,
+                snapshot: &SnapshotRef::of_observation(first_day, seq),
+                observed_time: "2026-11-22T06:15:00.25Z",
+                observed_ms: first_day.epoch_ms() + 22_500_250,
+                repeats: 0,
+                replayed: false,
+                rules: Rules::none(),
+            });
+
+            let mut out = Vec::new();
+            json.write(&record, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), reference::json(&record, Texts::None));
+
+            let mut out = Vec::new();
+            cef.write(&record, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), reference::cef(&record, &options));
+        }
     }
 }

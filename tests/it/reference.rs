@@ -1,11 +1,12 @@
-//! The formats once more, written to be read: no buffers, nothing kept, nothing clever.
+//! A reference implementation of JSON and CEF, written for readability: it reuses no buffers and
+//! caches nothing.
 
 use secure_score_forwarder::{
-    format::{Options, SHORT_TEXT, Texts, cef_severity, cut, plain},
-    model::{Additional, Body, ControlRecord, Number, Record, SummaryRecord},
+    format::{Options, SHORT_TEXT, Texts, cef_severity, cut, plain, quality_sentence},
+    model::{Additional, Body, ControlRecord, Number, QualityRecord, Record, SummaryRecord},
 };
 
-/// Members of a JSON object, in order.
+/// The members of a JSON object, in order.
 #[derive(Default)]
 struct Members(Vec<String>);
 
@@ -58,20 +59,23 @@ fn string(text: &str) -> String {
     escape(&quoted)
 }
 
-/// Whatever could end or disguise a line, as `\uXXXX`.
+/// Whether a character could end a line, or hide or reorder text.
+fn is_unsafe(c: char) -> bool {
+    let code = u32::from(c);
+    code < 0x20
+        || code == 0x7f
+        || (0x80..=0x9f).contains(&code)
+        || code == 0x61c
+        || code == 0x200e
+        || code == 0x200f
+        || (0x2028..=0x202e).contains(&code)
+        || (0x2066..=0x2069).contains(&code)
+}
+
+/// Writes the unsafe characters of a JSON text as `\uXXXX`.
 fn escape(text: &str) -> String {
-    let suspicious = |c: char| {
-        let code = u32::from(c);
-        code == 0x7f
-            || (0x80..=0x9f).contains(&code)
-            || code == 0x61c
-            || code == 0x200e
-            || code == 0x200f
-            || (0x2028..=0x202e).contains(&code)
-            || (0x2066..=0x2069).contains(&code)
-    };
     text.chars()
-        .map(|c| if suspicious(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
+        .map(|c| if is_unsafe(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
         .collect()
 }
 
@@ -96,8 +100,8 @@ fn additional(fields: &Additional<'_>) -> String {
     members.object()
 }
 
+/// The canonical JSON of a control, a summary or an observation.
 pub fn json(record: &Record<'_>, texts: Texts) -> String {
-    let at = record.snapshot;
     let mut tenant = Members::default();
     let mut labels = Members::default();
     for (label, value) in &record.tenant.labels {
@@ -107,26 +111,23 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
         .text("id", Some(&record.tenant.id.to_string()))
         .text("name", Some(&record.tenant.name))
         .raw("labels", labels.object());
-    let mut snapshot = Members::default();
-    snapshot
-        .text("id", Some(&at.id))
-        .text("date", Some(&at.day.to_string()))
-        .raw("revision", at.revision.to_string())
-        .raw("seq", at.seq.to_string());
-    snapshot
-        .boolean("late", Some(at.late))
-        .boolean("backfilled", Some(at.backfilled))
-        .boolean("partial", Some(at.partial));
+
+    let time = match record.body {
+        Body::Quality(_) => record.observed_time.to_owned(),
+        _ => format!("{}T00:00:00Z", record.snapshot.day),
+    };
     let mut out = Members::default();
     out.text("schema", Some("secure-score-forwarder/1")).text("kind", Some(record.kind().as_str()));
-    out.text("event_id", Some(&record.event_id.to_string()))
-        .text("time", Some(&format!("{}T00:00:00Z", at.day)));
-    out.text("observed_time", Some(record.observed_time))
-        .raw("tenant", tenant.object())
-        .raw("snapshot", snapshot.object());
+    out.text("event_id", Some(&record.event_id.to_string())).text("time", Some(&time));
+    out.text("observed_time", Some(record.observed_time)).raw("tenant", tenant.object());
+
     match &record.body {
-        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
+        Body::Change(_) => unimplemented!("the reference has no changes"),
+        Body::Quality(quality) => {
+            out.raw("quality", quality_json(quality));
+        }
         Body::Control(control) => {
+            out.raw("snapshot", snapshot_json(record));
             out.raw("control", control_json(control, texts))
                 .raw("additional", additional(control.additional));
             let mut unknown = Members::default();
@@ -138,10 +139,36 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
             out.raw("additional_profile", unknown.object());
         }
         Body::Summary(summary) => {
+            out.raw("snapshot", snapshot_json(record));
             out.raw("score", summary_json(summary))
                 .raw("additional", additional(summary.additional));
         }
     }
+    out.object()
+}
+
+fn snapshot_json(record: &Record<'_>) -> String {
+    let snapshot = record.snapshot;
+    let mut out = Members::default();
+    out.text("id", Some(&snapshot.id))
+        .text("date", Some(&snapshot.day.to_string()))
+        .raw("revision", snapshot.revision.to_string())
+        .raw("seq", snapshot.seq.to_string());
+    out.boolean("late", Some(snapshot.late))
+        .boolean("backfilled", Some(snapshot.backfilled))
+        .boolean("partial", Some(snapshot.partial));
+    out.object()
+}
+
+fn quality_json(q: &QualityRecord<'_>) -> String {
+    let mut out = Members::default();
+    out.text("what", Some(q.what.as_str()))
+        .text("phase", Some(q.phase.as_str()))
+        .text("subject", Some(q.subject))
+        .text("first_day", Some(&q.first_day.to_string()))
+        .raw("severity", q.severity.cef().to_string())
+        .text("details", Some(q.details))
+        .text("hint", q.hint);
     out.object()
 }
 
@@ -221,7 +248,7 @@ fn summary_json(s: &SummaryRecord<'_>) -> String {
     out.object()
 }
 
-/// Pairs of an extension, in order.
+/// The pairs of a CEF extension, in order.
 #[derive(Default)]
 struct Pairs(Vec<String>);
 
@@ -250,6 +277,7 @@ impl Pairs {
     }
 }
 
+/// The maximum number of characters of a value.
 fn limit(key: &str) -> usize {
     match key {
         "cs6" | "msg" => usize::MAX,
@@ -268,42 +296,60 @@ fn cef_escape(text: &str) -> String {
             '\\' => out += "\\\\",
             '=' => out += "\\=",
             '\n' => out += "\\n",
+            '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => out.push(' '),
+            c if is_unsafe(c) => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }
     out
 }
 
+/// The CEF line of a control, a summary or an observation.
 pub fn cef(record: &Record<'_>, options: &Options) -> String {
-    let at = record.snapshot;
-    let (class, name) = match record.body {
-        Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),
-        Body::Summary(_) => ("TenantScore", "Secure Score of a tenant"),
-        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
+    let snapshot = record.snapshot;
+    let (class, name, action, time) = match &record.body {
+        Body::Control(_) => (
+            "ControlSnapshot",
+            "Secure Score control snapshot",
+            "snapshot",
+            snapshot.day.epoch_ms(),
+        ),
+        Body::Summary(_) => {
+            ("TenantScore", "Secure Score of a tenant", "snapshot", snapshot.day.epoch_ms())
+        }
+        Body::Quality(quality) => {
+            ("DataQuality", "Secure Score data quality", quality.what.as_str(), record.observed_ms)
+        }
+        Body::Change(_) => unimplemented!("the reference has no changes"),
     };
+
     let mut out = Pairs::default();
     out.pair("rt", Some(&record.observed_ms.to_string()));
-    out.labelled("deviceCustomDate1", "snapshotTime", Some(&at.day.epoch_ms().to_string()));
+    out.labelled("deviceCustomDate1", "snapshotTime", Some(&time.to_string()));
     out.pair("deviceExternalId", Some(&record.tenant.id.to_string()))
         .pair("dvchost", Some(&options.host));
-    out.labelled("flexString1", "snapshotId", Some(&at.id));
-    out.pair("externalId", Some(&record.event_id.to_string())).pair("act", Some("snapshot"));
+    out.labelled("flexString1", "snapshotId", Some(&snapshot.id));
+    out.pair("externalId", Some(&record.event_id.to_string())).pair("act", Some(action));
+
     let mut labels = Members::default();
     for (label, value) in &record.tenant.labels {
         labels.text(label, Some(value));
     }
     let mut rest = Members::default();
-    rest.text("tenant", Some(&record.tenant.name))
-        .raw("labels", labels.object())
-        .raw("revision", at.revision.to_string());
-    rest.raw("seq", at.seq.to_string())
-        .boolean("late", Some(at.late))
-        .boolean("backfilled", Some(at.backfilled))
-        .boolean("partial", Some(at.partial));
+    rest.text("tenant", Some(&record.tenant.name)).raw("labels", labels.object());
+    if !matches!(record.body, Body::Quality(_)) {
+        rest.raw("revision", snapshot.revision.to_string())
+            .raw("seq", snapshot.seq.to_string())
+            .boolean("late", Some(snapshot.late))
+            .boolean("backfilled", Some(snapshot.backfilled))
+            .boolean("partial", Some(snapshot.partial));
+    }
+
     match &record.body {
         Body::Control(control) => control_cef(control, options.texts, &mut out, &mut rest),
         Body::Summary(summary) => summary_cef(summary, &mut out, &mut rest),
-        Body::Change(_) | Body::Quality(_) => unreachable!("nothing of these is kept"),
+        Body::Quality(quality) => quality_cef(quality, &mut out, &mut rest),
+        Body::Change(_) => unimplemented!("the reference has no changes"),
     }
     out.labelled("cs6", "rest", Some(&rest.object()));
     format!(
@@ -317,11 +363,13 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
     let profile = c.profile.map(|p| &p.profile);
     out.pair("cat", c.category).pair("outcome", c.outcome().map(|o| o.as_str()));
     out.pair("reason", c.implementation_status.map(plain).as_deref());
+
     let score = c.score.map(|score| match c.max_score {
         Some((max, _)) => format!(": {score} of {max} points"),
         None => format!(": {score} points"),
     });
     out.pair("msg", Some(&format!("{}{}", cut(c.title(), 512), score.unwrap_or_default())));
+
     out.labelled("cs1", "controlName", Some(c.id));
     if let Some(p) = profile {
         out.labelled("cs2", "controlTitle", p.title.as_deref()).labelled(
@@ -349,6 +397,7 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
         out.labelled("cs3", "controlState", d.state.as_deref())
             .pair("suser", d.updated_by.as_deref());
     }
+
     out.number("cfp1", "score", c.score)
         .number("cfp2", "maxScore", c.max_score.map(|m| m.0))
         .number("cfp3", "scorePercent", c.percentage);
@@ -358,6 +407,7 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
         .and_then(|t| t.parse::<jiff::Timestamp>().ok())
         .map(|t| t.as_millisecond().to_string());
     out.labelled("deviceCustomDate2", "lastSynced", synced.as_deref());
+
     rest.text("max_score_source", c.max_score.map(|m| m.1.as_str())).boolean("on", c.on);
     if let Some(d) = c.decision {
         rest.text("state_assigned_to", d.assigned_to.as_deref())
@@ -397,6 +447,7 @@ fn summary_cef(s: &SummaryRecord<'_>, out: &mut Pairs, rest: &mut Members) {
         s.licensed_users,
     );
     out.labelled("cs1", "enabledServices", Some(&s.enabled_services.join(",")));
+
     let mut categories = Members::default();
     for (name, points) in &s.categories {
         categories.raw(name, points.to_string());
@@ -409,4 +460,10 @@ fn summary_cef(s: &SummaryRecord<'_>, out: &mut Pairs, rest: &mut Members) {
     if !s.additional.is_empty() {
         rest.raw("additional", additional(s.additional));
     }
+}
+
+fn quality_cef(q: &QualityRecord<'_>, out: &mut Pairs, rest: &mut Members) {
+    out.pair("msg", Some(&cut(&quality_sentence(q), 1_023)));
+    out.pair("outcome", Some(q.phase.as_str())).pair("reason", Some(q.details));
+    rest.raw("quality", quality_json(q));
 }

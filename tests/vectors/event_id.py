@@ -1,4 +1,4 @@
-"""Recomputes the published event_id vectors from the rule alone; prints the file beside it."""
+"""Computes the published event_id vectors from the rule alone and prints the contents of event_id.txt."""
 import hashlib
 
 

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{TenantFilter, TenantPattern},
-    derive::{FullEvery, Glob, Selection, Which},
+    derive::{ControlFilter, FullEvery, Glob, Selection},
     model::ChangeKind,
     settings::Section,
 };
@@ -37,7 +37,7 @@ pub(super) fn read(section: &Section<'_>) -> Selection {
             .into_iter()
             .filter_map(ChangeKind::parse)
             .collect(),
-        which: Which {
+        control_filter: ControlFilter {
             ids: globs(section, "control_ids"),
             services: globs(section, "services"),
             categories: globs(section, "categories"),

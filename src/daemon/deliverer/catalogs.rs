@@ -34,8 +34,8 @@ pub(in crate::daemon) fn compared_to<'a>(
         backfilled: base.backfilled,
         earlier: &base.earlier,
     });
-    let EntryContext { first_contact, revises_past_day: behind, .. } = *context;
-    Comparison { base, first_contact, behind, baseline }
+    let EntryContext { first_contact, revises_past_day: has_later_days, .. } = *context;
+    Comparison { base, first_contact, has_later_days, baseline }
 }
 
 impl Catalogs {

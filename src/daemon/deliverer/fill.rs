@@ -15,7 +15,7 @@ use crate::{
         Lane, LogEntry, Pending, Position, QueuedDeadLetter, ReadRequest, StoredObservation,
         StoredSnapshot, baseline_in_force,
     },
-    derive::{Entry, Observed, Records, Rules, Selection, quality},
+    derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
     error::chain,
     model::{Baseline, Catalog, Record, Snapshot, Tenant, TenantId},
     wire,
@@ -338,7 +338,7 @@ impl Deliverer {
                 let given =
                     Records::new(&derived, &decoded.snapshot, &self.plan.selection).selected();
                 let records =
-                    Records::new(&derived, &decoded.snapshot, &selection).of_which_given(given);
+                    Records::new(&derived, &decoded.snapshot, &selection).with_records_sent(given);
                 // A day that was enriched since may have it at another place.
                 let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
                 let elsewhere = || {
@@ -377,11 +377,11 @@ fn observed<'e>(
     stored: &'e StoredObservation,
     observed_time: &'e str,
     around: Surroundings<'e>,
-) -> Observed<'e> {
-    Observed {
+) -> ObservationEntry<'e> {
+    ObservationEntry {
         tenant: &around.served.tenant,
         observation: &stored.observation,
-        place: &stored.snapshot,
+        snapshot: &stored.snapshot,
         observed_time,
         observed_ms: stored.observed_ms,
         repeats: stored.repeats,

@@ -1,71 +1,90 @@
-//! Who is behind a change: the tenant, or Microsoft's catalog.
+//! Decides whether a change was caused by the tenant or by a change of Microsoft's catalog.
 
-use super::{Both, Point};
+use super::{ControlFactsRef, ControlPair, is_deprecated};
 use crate::model::{Catalog, Cause, Number, ProfileSlot};
 
-/// Of a score that moved. The tenant, if the control weighs what it weighed; Microsoft, if it was
-/// retired, or weighs something else and is met to the same share.
-pub(super) fn of_facts(both: &Both<'_>) -> Cause {
-    let gone = |slot: &ProfileSlot| slot.profile.deprecated == Some(true);
-    match (both.profile_then, both.profile_now) {
+/// The cause of a changed score or implementation.
+///
+/// Microsoft caused it if the control was deprecated or left the catalog, or if its maximum score
+/// changed while the percentage stayed the same. The tenant caused it if the maximum score stayed
+/// the same. In all other cases the cause is unknown.
+pub(super) fn of_pair(pair: &ControlPair<'_>) -> Cause {
+    match (pair.profile_before, pair.profile_after) {
         (Some(_), None) => return Cause::Microsoft,
-        (Some(then), Some(now)) if gone(now) && !gone(then) => return Cause::Microsoft,
+        (Some(before), Some(after)) if is_deprecated(after) && !is_deprecated(before) => {
+            return Cause::Microsoft;
+        }
         _ => {}
     }
-    match (both.max_then, both.max_now) {
-        (Some(then), Some(now)) if alike(then, now) => Cause::Tenant,
-        (Some(then), Some(now)) => {
-            let share = |point: &Point<'_>, max: Number| {
-                let computed = || Number::new(point.score?.get() * 100.0 / max.get());
-                point.percentage.or_else(computed)
-            };
-            match (share(&both.then, then), share(&both.now, now)) {
-                (Some(then), Some(now)) if alike(then, now) => Cause::Microsoft,
-                _ => Cause::Unknown,
-            }
-        }
+
+    let (Some(max_before), Some(max_after)) = (pair.max_before, pair.max_after) else {
+        return Cause::Unknown;
+    };
+    if nearly_equal(max_before, max_after) {
+        return Cause::Tenant;
+    }
+
+    let percentage = |facts: &ControlFactsRef<'_>, max: Number| {
+        let computed = || Number::new(facts.score?.get() * 100.0 / max.get());
+        facts.percentage.or_else(computed)
+    };
+    match (percentage(&pair.before, max_before), percentage(&pair.after, max_after)) {
+        (Some(before), Some(after)) if nearly_equal(before, after) => Cause::Microsoft,
         _ => Cause::Unknown,
     }
 }
 
-pub(super) fn of_added(control: &str, then: Option<&Catalog>, now: &Catalog) -> Cause {
-    match then.map(|then| then.find(control)) {
-        Some(None) if now.find(control).is_some() => Cause::Microsoft,
+/// Why a control is new: Microsoft added it if only the later catalog has it.
+pub(super) fn of_added(control: &str, before: Option<&Catalog>, after: &Catalog) -> Cause {
+    match before.map(|before| before.find(control)) {
+        Some(None) if after.find(control).is_some() => Cause::Microsoft,
         _ => Cause::Unknown,
     }
 }
 
-pub(super) fn of_removed(control: &str, then: Option<&Catalog>, now: &Catalog) -> Cause {
-    let gone = now.find(control).is_none_or(|slot| slot.profile.deprecated == Some(true));
-    match then.and_then(|then| then.find(control)) {
-        Some(_) if gone => Cause::Microsoft,
+/// Why a control disappeared: Microsoft removed it if the earlier catalog has it, and the later one
+/// does not or marks it as deprecated.
+pub(super) fn of_removed(control: &str, before: Option<&Catalog>, after: &Catalog) -> Cause {
+    let is_retired = after.find(control).is_none_or(is_deprecated);
+    match before.and_then(|before| before.find(control)) {
+        Some(_) if is_retired => Cause::Microsoft,
         _ => Cause::Unknown,
     }
 }
 
-/// The attainable points of a day from what the facts keep: as stated, where the day agrees with it,
-/// for a quotient of rounded numbers is less exact; else by the rule for records.
+/// The maximum score of a control on a day, in points, from its facts and its profile.
+///
+/// If the profile's maximum agrees with the day's score and percentage, it is used, because a
+/// quotient of rounded numbers is less exact. Otherwise the catalog was read before or after
+/// Microsoft changed the maximum, and the quotient takes precedence.
 pub(super) fn max_score(
-    point: Point<'_>,
+    facts: ControlFactsRef<'_>,
     profile: Option<&ProfileSlot>,
     backfilled: bool,
 ) -> Option<Number> {
-    let stated = profile.and_then(|slot| slot.profile.max_score);
-    if let (Some(max), Some(score), Some(share)) = (stated, point.score, point.percentage)
-        && (max.get() * share.get() / 100.0 - score.get()).abs() <= HUNDREDTH
+    let in_catalog = profile.and_then(|slot| slot.profile.max_score);
+    if let (Some(max), Some(score), Some(percentage)) = (in_catalog, facts.score, facts.percentage)
+        && (max.get() * percentage.get() / 100.0 - score.get()).abs() <= ROUNDING_TOLERANCE
     {
-        return stated;
+        return in_catalog;
     }
-    // Where the day contradicts what is stated, the catalog has moved before or after it.
-    let quotient = backfilled || point.percentage.is_some();
-    let max = crate::derive::control::max_score(stated, point.score, point.percentage, quotient);
-    max.map(|(max, _)| max)
+
+    let prefer_quotient = backfilled || facts.percentage.is_some();
+    let (max, _) = crate::derive::control::max_score(
+        in_catalog,
+        facts.score,
+        facts.percentage,
+        prefer_quotient,
+    )?;
+    Some(max)
 }
 
-/// What two numbers rounded to the hundredth may differ by.
-const HUNDREDTH: f64 = 0.011;
+/// The largest difference, in points, between two numbers that are equal before they are rounded to
+/// two decimal places.
+const ROUNDING_TOLERANCE: f64 = 0.011;
 
-/// Equal, but for what rounding to the hundredth does to a quotient.
-fn alike(a: Number, b: Number) -> bool {
+/// Whether two numbers are equal within 1 %: the error of a quotient of numbers that are rounded to
+/// two decimal places.
+fn nearly_equal(a: Number, b: Number) -> bool {
     (a.get() - b.get()).abs() <= 0.01 * a.get().abs().max(b.get().abs()).max(0.1)
 }

@@ -1,37 +1,47 @@
-//! Drift from the baseline: a control came below its target, moved there, or came back to it.
+//! Compares a control with its target in the baseline.
 
-use super::{Both, Compared, delta};
+use super::{ControlFactsRef, ControlPair, DayPair, delta, differ};
 use crate::model::{Change, ChangeKind, DriftFrom, Number, Target};
 
-pub(super) fn changes<'a>(compared: &Compared<'a, '_>, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
-    if compared.measured.comparison.behind {
+/// Appends a `baseline_drift` if the control fell below its target, moved while it is below, or
+/// reached it again.
+pub(super) fn changes<'a>(
+    days: &DayPair<'a, '_>,
+    pair: &ControlPair<'a>,
+    out: &mut Vec<Change<'a>>,
+) {
+    if days.day.comparison.has_later_days {
         return;
     }
-    let Some(baseline) = compared.measured.comparison.baseline else { return };
-    let Some(target) = baseline.target(both.now.name) else { return };
-    let is_below = |point: &super::Point<'_>| target.is_missed(point.score, point.percentage);
-    let Some(now) = is_below(&both.now) else { return };
-    // The first entry under a baseline says all that is below it.
-    let then = compared.base.seq >= baseline.since && is_below(&both.then) == Some(true);
-    let moved = super::differ(both.then.score, both.now.score);
-    if now == then && !(now && moved) {
+    let Some(baseline) = days.day.comparison.baseline else { return };
+    let Some(target) = baseline.target(pair.after.name) else { return };
+
+    // The first entry under a new baseline reports every control that is below its target, so its
+    // base counts as meeting the targets.
+    let is_below = |facts: &ControlFactsRef<'_>| target.is_missed(facts.score, facts.percentage);
+    let Some(is_below_after) = is_below(&pair.after) else { return };
+    let is_below_before = days.base.seq >= baseline.since && is_below(&pair.before) == Some(true);
+
+    let moved = differ(pair.before.score, pair.after.score);
+    if is_below_after == is_below_before && !(is_below_after && moved) {
         return;
     }
     out.push(Change {
-        before: both.then.whole(both.max_then),
-        after: both.now.whole(both.max_now),
-        cause: super::cause::of_facts(both),
-        delta: below(target, both),
+        before: pair.before.side_with_score(pair.max_before),
+        after: pair.after.side_with_score(pair.max_after),
+        cause: super::cause::of_pair(pair),
+        delta: distance(target, pair),
         baseline: Some(DriftFrom { name: &baseline.name, day: baseline.day, target }),
-        ..compared.change(ChangeKind::BaselineDrift, both.now.name)
+        ..days.change(ChangeKind::BaselineDrift, pair.after.name)
     });
 }
 
-/// Points from the target: negative where it is missed.
-fn below(target: Target, both: &Both<'_>) -> Option<Number> {
-    let wanted = match target {
+/// The distance from the target in points, negative if the target is missed; `None` if the target
+/// is a percentage and the maximum score is unknown.
+fn distance(target: Target, pair: &ControlPair<'_>) -> Option<Number> {
+    let target = match target {
         Target::Points(points) => points,
-        Target::Percent(percent) => Number::new(both.max_now?.get() * percent.get() / 100.0)?,
+        Target::Percent(percent) => Number::new(pair.max_after?.get() * percent.get() / 100.0)?,
     };
-    delta(Some(wanted), both.now.score)
+    delta(Some(target), pair.after.score)
 }

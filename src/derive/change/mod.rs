@@ -1,7 +1,9 @@
-//! What has changed between a day and its base. Pure: the same for every sink, replay and report.
+//! Compares a day with its base and lists what changed.
 //!
-//! Scores come from the facts of both days, weights, deprecations and decisions from their
-//! catalogs. Absent never differs, and without a base nothing has changed.
+//! Scores come from the facts of both days; maximum scores, deprecations and decisions come from
+//! the two catalogs. An absent value never differs from another one, and without a base no control
+//! has changed. The result must depend only on the arguments, so that every sink, replay and report
+//! gets the same changes. Start with [`changes`].
 
 mod cause;
 mod decision;
@@ -13,46 +15,51 @@ use std::sync::Arc;
 pub(super) use record::{NO_RULES, expired, record, time_ms};
 
 use crate::model::{
-    Baseline, Catalog, Change, ChangeKind, ControlFacts, Day, DayFacts, Number, ProfileSlot, Side,
+    Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, Day, DayFacts, Number, ProfileSlot,
+    Side,
 };
 
-/// A day, beside what it is measured from.
+/// A day that is compared with its base.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured<'a> {
+pub struct ComparedDay<'a> {
     pub day: Day,
-    /// Read back or imported: what it shows was not noticed when it happened.
+    /// Whether the day was backfilled or imported: its changes were not observed when they
+    /// happened.
     pub historical: bool,
     pub backfilled: bool,
     pub catalog: &'a Catalog,
     pub comparison: &'a Comparison<'a>,
 }
 
-/// What an entry is measured against.
+/// What an entry is compared with.
 #[derive(Debug, Default)]
 pub struct Comparison<'a> {
-    /// `None` where there is none, or nobody asks for changes.
+    /// `None` if the entry has no base, or if no changes are requested.
     pub base: Option<Base<'a>>,
-    /// No whole day of this tenant came before it.
+    /// Whether the log has no earlier complete day of this tenant.
     pub first_contact: bool,
-    /// A revision of a day after which others have come: what is known since then, they tell.
-    pub behind: bool,
+    /// Whether the entry revises a day that newer days already follow. Decisions and changes of the
+    /// catalog that became known since then are reported with those newer days.
+    pub has_later_days: bool,
     pub baseline: Option<&'a Baseline>,
 }
 
-/// The day, or the revision, that an entry is measured from.
+/// The day or revision that an entry is compared with.
 #[derive(Debug)]
 pub struct Base<'a> {
+    /// The position of the base in the tenant's log.
     pub seq: u64,
     pub facts: &'a DayFacts,
     pub catalog: Option<&'a Catalog>,
     pub backfilled: bool,
-    /// The facts of the base's own base, and of that one's, over a fortnight; oldest first.
+    /// The facts of the chain of bases before this one, over a fortnight, oldest first. They are
+    /// needed to detect flapping.
     pub earlier: &'a [Arc<DayFacts>],
 }
 
-/// A control's facts on one day.
+/// The facts of a control on one day, from stored facts or directly from a snapshot.
 #[derive(Clone, Copy, Debug)]
-pub struct Point<'a> {
+pub struct ControlFactsRef<'a> {
     pub name: &'a str,
     pub score: Option<Number>,
     pub percentage: Option<Number>,
@@ -61,160 +68,197 @@ pub struct Point<'a> {
     pub on: Option<bool>,
 }
 
-/// Everything that has changed, by control. `points` are the day's, sorted by name, each once.
-pub fn changes<'a>(measured: &Measured<'a>, points: &[Point<'a>]) -> Vec<Change<'a>> {
+/// All changes of a day, ordered by control and kind. `controls` are the day's controls, sorted by
+/// name without duplicates.
+pub fn changes<'a>(day: &ComparedDay<'a>, controls: &[ControlFactsRef<'a>]) -> Vec<Change<'a>> {
     let mut changes = Vec::new();
-    if let Some(base) = &measured.comparison.base {
-        let moved = !measured.comparison.behind && base.has_moved(measured.catalog);
-        let compared = Compared { measured, base, moved };
-        for (then, now) in joined(&base.facts.controls, points) {
-            compared.control(then, now, &mut changes);
+
+    if let Some(base) = &day.comparison.base {
+        let catalog_changed = !day.comparison.has_later_days && base.has_other_catalog(day.catalog);
+        let pair = DayPair { day, base, catalog_changed };
+        for (before, after) in joined(&base.facts.controls, controls) {
+            pair.compare_control(before, after, &mut changes);
         }
     }
-    if !measured.comparison.behind {
-        decision::changes(measured, &mut changes);
+    if !day.comparison.has_later_days {
+        decision::changes(day, &mut changes);
     }
+
     changes.sort_by(|a, b| (a.control, a.what).cmp(&(b.control, b.what)));
     changes
 }
 
-/// Two sorted lists side by side.
+/// A full outer join of two lists that are sorted by name.
 fn joined<'a, 'p>(
-    then: &'a [ControlFacts],
-    now: &'p [Point<'a>],
-) -> impl Iterator<Item = (Option<Point<'a>>, Option<Point<'a>>)> + use<'a, 'p> {
-    let mut then = then.iter().map(Point::of).peekable();
-    let mut now = now.iter().copied().peekable();
+    before: &'a [ControlFacts],
+    after: &'p [ControlFactsRef<'a>],
+) -> impl Iterator<Item = (Option<ControlFactsRef<'a>>, Option<ControlFactsRef<'a>>)> + use<'a, 'p>
+{
+    let mut before = before.iter().map(ControlFactsRef::of).peekable();
+    let mut after = after.iter().copied().peekable();
+
     std::iter::from_fn(move || {
-        let order = match (then.peek(), now.peek()) {
-            (Some(then), Some(now)) => then.name.cmp(now.name),
+        let order = match (before.peek(), after.peek()) {
+            (Some(before), Some(after)) => before.name.cmp(after.name),
             (Some(_), None) => std::cmp::Ordering::Less,
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (None, None) => return None,
         };
         Some((
-            if order.is_le() { then.next() } else { None },
-            if order.is_ge() { now.next() } else { None },
+            if order.is_le() { before.next() } else { None },
+            if order.is_ge() { after.next() } else { None },
         ))
     })
 }
 
-struct Compared<'a, 'm> {
-    measured: &'m Measured<'a>,
+/// A day and its base.
+struct DayPair<'a, 'd> {
+    day: &'d ComparedDay<'a>,
     base: &'a Base<'a>,
-    /// The catalog is another one than the base had.
-    moved: bool,
+    /// Whether the day has another catalog version than its base, and changes of the catalog are
+    /// reported with this day.
+    catalog_changed: bool,
 }
 
-/// A control on both days.
+/// A control on a day and on its base.
 #[derive(Clone, Copy)]
-struct Both<'a> {
-    then: Point<'a>,
-    now: Point<'a>,
-    profile_then: Option<&'a ProfileSlot>,
-    profile_now: Option<&'a ProfileSlot>,
-    max_then: Option<Number>,
-    max_now: Option<Number>,
+struct ControlPair<'a> {
+    before: ControlFactsRef<'a>,
+    after: ControlFactsRef<'a>,
+    profile_before: Option<&'a ProfileSlot>,
+    profile_after: Option<&'a ProfileSlot>,
+    max_before: Option<Number>,
+    max_after: Option<Number>,
 }
 
-impl<'a> Compared<'a, '_> {
-    fn control(&self, then: Option<Point<'a>>, now: Option<Point<'a>>, out: &mut Vec<Change<'a>>) {
-        match (then, now) {
-            (Some(then), Some(now)) => self.both(then, now, out),
-            (None, Some(now)) => {
+impl<'a> DayPair<'a, '_> {
+    fn compare_control(
+        &self,
+        before: Option<ControlFactsRef<'a>>,
+        after: Option<ControlFactsRef<'a>>,
+        out: &mut Vec<Change<'a>>,
+    ) {
+        match (before, after) {
+            (Some(before), Some(after)) => self.compare_pair(before, after, out),
+
+            (None, Some(after)) => {
                 out.push(Change {
-                    after: now.whole(self.max_now(now)),
-                    cause: cause::of_added(now.name, self.base.catalog, self.measured.catalog),
-                    ..self.change(ChangeKind::Added, now.name)
+                    after: after.side_with_score(self.max_after(after)),
+                    cause: cause::of_added(after.name, self.base.catalog, self.day.catalog),
+                    ..self.change(ChangeKind::Added, after.name)
                 });
-                drift::changes(self, &self.pair(Point::absent(now.name), now), out);
+                let pair = self.control_pair(ControlFactsRef::absent(after.name), after);
+                drift::changes(self, &pair, out);
             }
-            (Some(then), None) => out.push(Change {
-                before: then.whole(self.max_then(then)),
-                cause: cause::of_removed(then.name, self.base.catalog, self.measured.catalog),
-                ..self.change(ChangeKind::Removed, then.name)
+
+            (Some(before), None) => out.push(Change {
+                before: before.side_with_score(self.max_before(before)),
+                cause: cause::of_removed(before.name, self.base.catalog, self.day.catalog),
+                ..self.change(ChangeKind::Removed, before.name)
             }),
+
             (None, None) => {}
         }
     }
 
-    fn both(&self, then: Point<'a>, now: Point<'a>, out: &mut Vec<Change<'a>>) {
-        let scores = differ(then.score, now.score);
-        let shares = differ(then.percentage, now.percentage);
-        let extents = differ(then.count, now.count)
-            || differ(then.total, now.total)
-            || matches!((then.on, now.on), (Some(then), Some(now)) if then != now);
-        let targets = self.measured.comparison.baseline.is_some();
-        if !(scores || shares || extents || self.moved || targets) {
+    fn compare_pair(
+        &self,
+        before: ControlFactsRef<'a>,
+        after: ControlFactsRef<'a>,
+        out: &mut Vec<Change<'a>>,
+    ) {
+        let score_differs = differ(before.score, after.score);
+        let percentage_differs = differ(before.percentage, after.percentage);
+        let extent_differs = differ(before.count, after.count)
+            || differ(before.total, after.total)
+            || matches!((before.on, after.on), (Some(before), Some(after)) if before != after);
+
+        // Most controls are equal on both days: return before their profiles are looked up. Drift
+        // may begin without a difference, because the baseline may be newer than the base.
+        let facts_differ = score_differs || percentage_differs || extent_differs;
+        let has_baseline = self.day.comparison.baseline.is_some();
+        if !(facts_differ || self.catalog_changed || has_baseline) {
             return;
         }
-        let both = self.pair(then, now);
-        if self.moved {
-            self.catalog(&both, out);
+
+        let pair = self.control_pair(before, after);
+        if self.catalog_changed {
+            self.push_catalog_changes(&pair, out);
         }
-        if scores {
-            self.score(&both, out);
-        } else if extents || shares && !(self.moved && both.is_weighed_anew()) {
+        if score_differs {
+            self.push_score_change(&pair, out);
+        } else if extent_differs
+            // A new maximum score explains a percentage that changed without the score.
+            || percentage_differs && !(self.catalog_changed && pair.has_new_max_score())
+        {
             out.push(Change {
-                before: Side { score: then.score, ..then.extent() },
-                after: Side { score: now.score, ..now.extent() },
-                cause: cause::of_facts(&both),
-                ..self.change(ChangeKind::ImplementationChanged, now.name)
+                before: Side { score: before.score, ..before.side() },
+                after: Side { score: after.score, ..after.side() },
+                cause: cause::of_pair(&pair),
+                ..self.change(ChangeKind::ImplementationChanged, after.name)
             });
         }
-        drift::changes(self, &both, out);
+        drift::changes(self, &pair, out);
     }
 
-    fn pair(&self, then: Point<'a>, now: Point<'a>) -> Both<'a> {
-        Both {
-            then,
-            now,
-            profile_then: self.base.catalog.and_then(|catalog| catalog.find(then.name)),
-            profile_now: self.measured.catalog.find(now.name),
-            max_then: self.max_then(then),
-            max_now: self.max_now(now),
+    fn control_pair(
+        &self,
+        before: ControlFactsRef<'a>,
+        after: ControlFactsRef<'a>,
+    ) -> ControlPair<'a> {
+        ControlPair {
+            before,
+            after,
+            profile_before: self.base.catalog.and_then(|catalog| catalog.find(before.name)),
+            profile_after: self.day.catalog.find(after.name),
+            max_before: self.max_before(before),
+            max_after: self.max_after(after),
         }
     }
 
-    fn score(&self, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
-        let Both { then, now, .. } = *both;
-        let fell = now.score < then.score;
+    fn push_score_change(&self, pair: &ControlPair<'a>, out: &mut Vec<Change<'a>>) {
+        let ControlPair { before, after, .. } = *pair;
+        let fell = after.score < before.score;
         let what = if fell { ChangeKind::Regressed } else { ChangeKind::Improved };
         out.push(Change {
-            before: then.whole(both.max_then),
-            after: now.whole(both.max_now),
-            cause: cause::of_facts(both),
-            delta: delta(then.score, now.score),
-            flapping: self.flaps(now),
-            ..self.change(what, now.name)
+            before: before.side_with_score(pair.max_before),
+            after: after.side_with_score(pair.max_after),
+            cause: cause::of_pair(pair),
+            delta: delta(before.score, after.score),
+            flapping: self.is_flapping(after),
+            ..self.change(what, after.name)
         });
     }
 
-    /// What the catalog says of a control now, and did not then.
-    fn catalog(&self, both: &Both<'a>, out: &mut Vec<Change<'a>>) {
-        let (Some(then), Some(now)) = (both.profile_then, both.profile_now) else { return };
-        let (max_then, max_now) = (then.profile.max_score, now.profile.max_score);
-        if differ(max_then, max_now) {
+    /// The changes of a control's profile: maximum score and deprecation.
+    fn push_catalog_changes(&self, pair: &ControlPair<'a>, out: &mut Vec<Change<'a>>) {
+        let (Some(before), Some(after)) = (pair.profile_before, pair.profile_after) else {
+            return;
+        };
+
+        // A catalog is current when it is read, even if it comes with a historical day. Its changes
+        // are therefore never historical.
+        let (max_before, max_after) = (before.profile.max_score, after.profile.max_score);
+        if differ(max_before, max_after) {
             let side = |max, percentage| Side { max_score: max, percentage, ..Side::default() };
             out.push(Change {
-                before: side(max_then, both.then.percentage),
-                after: side(max_now, both.now.percentage),
-                cause: crate::model::Cause::Microsoft,
-                delta: delta(max_then, max_now),
-                // Both catalogs were read when they were news, whatever day they came with.
+                before: side(max_before, pair.before.percentage),
+                after: side(max_after, pair.after.percentage),
+                cause: Cause::Microsoft,
+                delta: delta(max_before, max_after),
                 historical: false,
-                ..self.change(ChangeKind::MaxScoreChanged, both.now.name)
+                ..self.change(ChangeKind::MaxScoreChanged, pair.after.name)
             });
         }
-        let gone = |slot: &ProfileSlot| slot.profile.deprecated == Some(true);
-        if gone(then) != gone(now) {
-            let side = |slot| Side { deprecated: Some(gone(slot)), ..Side::default() };
+
+        if is_deprecated(before) != is_deprecated(after) {
+            let side = |slot| Side { deprecated: Some(is_deprecated(slot)), ..Side::default() };
             out.push(Change {
-                before: side(then),
-                after: side(now),
-                cause: crate::model::Cause::Microsoft,
+                before: side(before),
+                after: side(after),
+                cause: Cause::Microsoft,
                 historical: false,
-                ..self.change(ChangeKind::Deprecated, both.now.name)
+                ..self.change(ChangeKind::Deprecated, pair.after.name)
             });
         }
     }
@@ -222,67 +266,73 @@ impl<'a> Compared<'a, '_> {
     fn change(&self, what: ChangeKind, control: &'a str) -> Change<'a> {
         Change {
             base_day: Some(self.base.facts.day),
-            historical: self.measured.historical,
+            historical: self.day.historical,
             ..Change::new(what, control)
         }
     }
 
-    fn max_then(&self, then: Point<'_>) -> Option<Number> {
-        let profile = self.base.catalog.and_then(|catalog| catalog.find(then.name));
-        cause::max_score(then, profile, self.base.backfilled)
+    fn max_before(&self, before: ControlFactsRef<'_>) -> Option<Number> {
+        let profile = self.base.catalog.and_then(|catalog| catalog.find(before.name));
+        cause::max_score(before, profile, self.base.backfilled)
     }
 
-    fn max_now(&self, now: Point<'_>) -> Option<Number> {
-        cause::max_score(now, self.measured.catalog.find(now.name), self.measured.backfilled)
+    fn max_after(&self, after: ControlFactsRef<'_>) -> Option<Number> {
+        cause::max_score(after, self.day.catalog.find(after.name), self.day.backfilled)
     }
 
-    /// Whether the score has turned twice within the days that are looked at.
-    fn flaps(&self, now: Point<'_>) -> bool {
-        let facts = self.base.earlier.iter().map(AsRef::as_ref).chain([self.base.facts]);
-        let scores = facts.filter_map(|day| day.control(now.name)?.score).chain(now.score);
-        let (mut last, mut rose, mut turns) = (None::<Number>, None::<bool>, 0);
+    /// Whether the score has reversed its direction at least twice within [`Base::earlier`], the
+    /// base and this day.
+    fn is_flapping(&self, after: ControlFactsRef<'_>) -> bool {
+        let days = self.base.earlier.iter().map(AsRef::as_ref).chain([self.base.facts]);
+        let scores = days.filter_map(|day| day.control(after.name)?.score).chain(after.score);
+
+        let (mut last, mut rose, mut reversals) = (None::<Number>, None::<bool>, 0);
         for score in scores {
             if let Some(before) = last.filter(|before| *before != score) {
                 let rises = score > before;
-                turns += u32::from(rose.is_some_and(|rose| rose != rises));
+                reversals += u32::from(rose.is_some_and(|rose| rose != rises));
                 rose = Some(rises);
             }
             last = Some(score);
         }
-        turns >= 2
+        reversals >= 2
     }
 }
 
-impl Both<'_> {
-    fn is_weighed_anew(&self) -> bool {
-        let stated = |slot: Option<&ProfileSlot>| slot.and_then(|slot| slot.profile.max_score);
-        differ(stated(self.profile_then), stated(self.profile_now))
+impl ControlPair<'_> {
+    fn has_new_max_score(&self) -> bool {
+        let max_score = |slot: Option<&ProfileSlot>| slot.and_then(|slot| slot.profile.max_score);
+        differ(max_score(self.profile_before), max_score(self.profile_after))
     }
 }
 
 impl Base<'_> {
-    fn has_moved(&self, now: &Catalog) -> bool {
-        self.catalog.is_some_and(|then| !std::ptr::eq(then, now))
+    /// Whether an entry has another catalog version than this base. The caller passes the same
+    /// catalog for the same version, so comparing the addresses is enough.
+    fn has_other_catalog(&self, catalog: &Catalog) -> bool {
+        self.catalog.is_some_and(|own| !std::ptr::eq(own, catalog))
     }
 }
 
-impl<'a> Point<'a> {
-    fn absent(name: &'a str) -> Self {
-        Self { name, score: None, percentage: None, count: None, total: None, on: None }
-    }
-
+impl<'a> ControlFactsRef<'a> {
     pub fn of(facts: &'a ControlFacts) -> Self {
         let ControlFacts { name, score, percentage, count, total, on } = facts;
         Self { name, score: *score, percentage: *percentage, count: *count, total: *total, on: *on }
     }
 
-    fn extent(self) -> Side<'static> {
+    fn absent(name: &'a str) -> Self {
+        Self { name, score: None, percentage: None, count: None, total: None, on: None }
+    }
+
+    /// One side of a change, without the score.
+    fn side(self) -> Side<'static> {
         let Self { percentage, count, total, on, .. } = self;
         Side { percentage, count, total, on, ..Side::default() }
     }
 
-    fn whole(self, max_score: Option<Number>) -> Side<'static> {
-        Side { score: self.score, max_score, ..self.extent() }
+    /// One side of a change, with the score and the maximum score.
+    fn side_with_score(self, max_score: Option<Number>) -> Side<'static> {
+        Side { score: self.score, max_score, ..self.side() }
     }
 }
 
@@ -291,7 +341,7 @@ impl<'a> Change<'a> {
         Self {
             what,
             control,
-            cause: crate::model::Cause::Unknown,
+            cause: Cause::Unknown,
             base_day: None,
             before: Side::default(),
             after: Side::default(),
@@ -302,7 +352,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Of a drift: whether the control is below its target now.
+    /// Whether the control misses its target after this change; `false` for a change that is not a
+    /// `baseline_drift`.
     pub fn is_below_baseline(&self) -> bool {
         self.baseline.is_some_and(|from| {
             from.target.is_missed(self.after.score, self.after.percentage) == Some(true)
@@ -310,13 +361,18 @@ impl<'a> Change<'a> {
     }
 }
 
+fn is_deprecated(slot: &ProfileSlot) -> bool {
+    slot.profile.deprecated == Some(true)
+}
+
+/// Whether two values differ. An absent value never differs.
 fn differ(a: Option<Number>, b: Option<Number>) -> bool {
     matches!((a, b), (Some(a), Some(b)) if a != b)
 }
 
-/// To the hundredth: a difference of floats carries noise that no score has.
-fn delta(then: Option<Number>, now: Option<Number>) -> Option<Number> {
-    Number::new(((now?.get() - then?.get()) * 100.0).round() / 100.0)
+/// The difference rounded to two decimal places, which removes the rounding error of floats.
+fn delta(before: Option<Number>, after: Option<Number>) -> Option<Number> {
+    Number::new(((after?.get() - before?.get()) * 100.0).round() / 100.0)
 }
 
 #[cfg(test)]

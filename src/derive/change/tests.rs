@@ -48,167 +48,172 @@ fn decided(state: &str, by: &str, at: &str) -> StateUpdate {
     }
 }
 
-/// What a day shows against its base.
+/// A day and its base.
 struct Case {
-    then: DayFacts,
-    now: DayFacts,
-    catalog_then: Option<Catalog>,
-    catalog_now: Catalog,
+    before: DayFacts,
+    after: DayFacts,
+    catalog_before: Option<Catalog>,
+    catalog_after: Catalog,
     earlier: Vec<Arc<DayFacts>>,
     baseline: Option<Baseline>,
     base_seq: u64,
-    behind: bool,
+    has_later_days: bool,
     historical: bool,
 }
 
 impl Case {
-    fn new(then: Vec<ControlFacts>, now: Vec<ControlFacts>) -> Self {
+    fn new(before: Vec<ControlFacts>, after: Vec<ControlFacts>) -> Self {
         Self {
-            then: day("2026-11-21", then),
-            now: day("2026-11-22", now),
-            catalog_then: Some(Catalog::new(vec![slot("A", 8.0, false, vec![])])),
-            catalog_now: Catalog::new(vec![slot("A", 8.0, false, vec![])]),
+            before: day("2026-11-21", before),
+            after: day("2026-11-22", after),
+            catalog_before: Some(Catalog::new(vec![slot("A", 8.0, false, vec![])])),
+            catalog_after: Catalog::new(vec![slot("A", 8.0, false, vec![])]),
             earlier: vec![],
             baseline: None,
             base_seq: 1,
-            behind: false,
+            has_later_days: false,
             historical: false,
         }
     }
 
-    fn catalogs(mut self, then: Vec<ProfileSlot>, now: Vec<ProfileSlot>) -> Self {
-        self.catalog_then = Some(Catalog::new(then));
-        self.catalog_now = Catalog::new(now);
+    fn catalogs(mut self, before: Vec<ProfileSlot>, after: Vec<ProfileSlot>) -> Self {
+        self.catalog_before = Some(Catalog::new(before));
+        self.catalog_after = Catalog::new(after);
         self
     }
 
-    fn with<T>(&self, f: impl FnOnce(Vec<Change<'_>>) -> T) -> T {
+    fn with_changes<T>(&self, f: impl FnOnce(Vec<Change<'_>>) -> T) -> T {
         let base = Base {
             seq: self.base_seq,
-            facts: &self.then,
-            catalog: self.catalog_then.as_ref(),
+            facts: &self.before,
+            catalog: self.catalog_before.as_ref(),
             backfilled: false,
             earlier: &self.earlier,
         };
         let comparison = Comparison {
             base: Some(base),
             first_contact: false,
-            behind: self.behind,
+            has_later_days: self.has_later_days,
             baseline: self.baseline.as_ref(),
         };
-        let measured = Measured {
-            day: self.now.day,
+        let day = ComparedDay {
+            day: self.after.day,
             historical: self.historical,
             backfilled: false,
-            catalog: &self.catalog_now,
+            catalog: &self.catalog_after,
             comparison: &comparison,
         };
-        let points: Vec<Point<'_>> = self.now.controls.iter().map(Point::of).collect();
-        f(changes(&measured, &points))
+        let controls: Vec<ControlFactsRef<'_>> =
+            self.after.controls.iter().map(ControlFactsRef::of).collect();
+        f(changes(&day, &controls))
     }
 
-    /// `what control cause delta`, each.
-    fn shown(&self) -> Vec<String> {
-        self.with(|changes| {
-            let shown = |c: &Change<'_>| {
+    /// The changes, each as `what control cause delta`.
+    fn lines(&self) -> Vec<String> {
+        self.with_changes(|changes| {
+            let line = |c: &Change<'_>| {
                 let delta = c.delta.map(|d| format!(" {d}")).unwrap_or_default();
                 format!("{} {} {}{delta}", c.what.as_str(), c.control, c.cause.as_str())
             };
-            changes.iter().map(shown).collect()
+            changes.iter().map(line).collect()
         })
     }
 }
 
-fn one(then: (f64, f64), now: (f64, f64)) -> Case {
-    Case::new(vec![facts("A", then.0, then.1)], vec![facts("A", now.0, now.1)])
+/// One control with the score and percentage of each day.
+fn one(before: (f64, f64), after: (f64, f64)) -> Case {
+    Case::new(vec![facts("A", before.0, before.1)], vec![facts("A", after.0, after.1)])
 }
 
 #[test]
-fn a_score_that_moves_is_the_tenants_doing_unless_the_catalog_moved() {
-    let weighs = |max| vec![slot("A", max, false, vec![])];
-    let retired = || vec![slot("A", 8.0, true, vec![])];
+fn score_change_is_attributed_by_catalog() {
+    let maximum = |max| vec![slot("A", max, false, vec![])];
+    let deprecated = || vec![slot("A", 8.0, true, vec![])];
+
     let cases: Vec<(&str, Case, &[&str])> = vec![
-        ("nothing", one((8.0, 100.0), (8.0, 100.0)), &[]),
+        ("no change", one((8.0, 100.0), (8.0, 100.0)), &[]),
         ("fell", one((8.0, 100.0), (0.0, 0.0)), &["regressed A tenant -8"]),
         ("rose", one((0.44, 5.5), (7.83, 97.88)), &["improved A tenant 7.39"]),
         (
-            "weighs less",
-            one((8.0, 100.0), (7.0, 100.0)).catalogs(weighs(8.0), weighs(7.0)),
+            "lower maximum, same percentage",
+            one((8.0, 100.0), (7.0, 100.0)).catalogs(maximum(8.0), maximum(7.0)),
             &["regressed A microsoft -1", "max_score_changed A microsoft -1"],
         ),
         (
-            "weighs more, and nothing else",
-            one((4.0, 50.0), (4.0, 40.0)).catalogs(weighs(8.0), weighs(10.0)),
+            "higher maximum, same score",
+            one((4.0, 50.0), (4.0, 40.0)).catalogs(maximum(8.0), maximum(10.0)),
             &["max_score_changed A microsoft 2"],
         ),
         (
-            "weighs less, and is met less",
-            one((8.0, 100.0), (3.5, 50.0)).catalogs(weighs(8.0), weighs(7.0)),
+            "lower maximum, lower percentage",
+            one((8.0, 100.0), (3.5, 50.0)).catalogs(maximum(8.0), maximum(7.0)),
             &["regressed A unknown -4.5", "max_score_changed A microsoft -1"],
         ),
         (
-            "retired",
-            one((8.0, 100.0), (0.0, 0.0)).catalogs(weighs(8.0), retired()),
+            "deprecated",
+            one((8.0, 100.0), (0.0, 0.0)).catalogs(maximum(8.0), deprecated()),
             &["regressed A microsoft -8", "deprecated A microsoft"],
         ),
         (
             "left the catalog",
-            one((8.0, 100.0), (0.0, 0.0)).catalogs(weighs(8.0), vec![]),
+            one((8.0, 100.0), (0.0, 0.0)).catalogs(maximum(8.0), vec![]),
             &["regressed A microsoft -8"],
         ),
     ];
-    for (name, case, want) in cases {
-        assert_eq!(case.shown(), want, "{name}");
+
+    for (name, case, expected) in cases {
+        assert_eq!(case.lines(), expected, "{name}");
     }
 }
 
 #[test]
-fn without_catalogs_nobody_knows_why() {
+fn cause_is_unknown_without_catalogs() {
     let mut case = one((8.0, 0.0), (0.0, 0.0));
-    case.catalog_then = None;
-    case.catalog_now = Catalog::default();
-    assert_eq!(case.shown(), ["regressed A unknown -8"]);
+    case.catalog_before = None;
+    case.catalog_after = Catalog::default();
+    assert_eq!(case.lines(), ["regressed A unknown -8"]);
 }
 
 #[test]
-fn controls_come_and_go() {
+fn reports_added_and_removed_controls() {
     let a = || vec![slot("A", 8.0, false, vec![])];
     let b = facts("B", 2.0, 40.0);
     let both = || vec![slot("A", 8.0, false, vec![]), slot("B", 5.0, false, vec![])];
     let with = || vec![facts("A", 1.0, 12.5), b.clone()];
     let without = || vec![facts("A", 1.0, 12.5)];
-    let comes = Case::new(without(), with());
-    assert_eq!(comes.catalogs(a(), both()).shown(), ["added B microsoft"]);
-    let comes = Case::new(without(), with());
-    assert_eq!(comes.catalogs(both(), both()).shown(), ["added B unknown"]);
-    let goes = Case::new(with(), without());
-    assert_eq!(goes.catalogs(both(), a()).shown(), ["removed B microsoft"]);
-    let goes = Case::new(with(), without());
-    assert_eq!(goes.catalogs(both(), both()).shown(), ["removed B unknown"]);
+
+    let added = || Case::new(without(), with());
+    assert_eq!(added().catalogs(a(), both()).lines(), ["added B microsoft"]);
+    assert_eq!(added().catalogs(both(), both()).lines(), ["added B unknown"]);
+
+    let removed = || Case::new(with(), without());
+    assert_eq!(removed().catalogs(both(), a()).lines(), ["removed B microsoft"]);
+    assert_eq!(removed().catalogs(both(), both()).lines(), ["removed B unknown"]);
 }
 
 #[test]
-fn without_a_change_of_score_the_extent_may_change() {
+fn implementation_changes_without_score() {
     let with = |count: Option<f64>, on| ControlFacts {
         count: count.and_then(Number::new),
         on,
         ..facts("A", 8.0, 100.0)
     };
-    for (then, now, changes) in [
+
+    for (before, after, is_change) in [
         (with(Some(5.0), None), with(Some(6.0), None), true),
         (with(None, Some(true)), with(None, Some(false)), true),
-        // Yesterday's copy has lost its counts.
+        // Microsoft removes the counts from the copy of a past day.
         (with(None, None), with(Some(6.0), Some(true)), false),
         (with(Some(5.0), Some(true)), with(None, None), false),
     ] {
-        let shown = Case::new(vec![then], vec![now]).shown();
-        assert_eq!(!shown.is_empty(), changes, "{shown:?}");
-        assert!(shown.iter().all(|s| s == "implementation_changed A tenant"), "{shown:?}");
+        let lines = Case::new(vec![before], vec![after]).lines();
+        assert_eq!(!lines.is_empty(), is_change, "{lines:?}");
+        assert!(lines.iter().all(|line| line == "implementation_changed A tenant"), "{lines:?}");
     }
 }
 
 #[test]
-fn every_decision_is_told_once() {
+fn reports_each_new_decision_once() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
     let new = decided("Default", "ben", "2026-11-22T01:00:00Z");
     let newer = decided("ThirdParty", "ben", "2026-11-22T02:00:00Z");
@@ -217,7 +222,8 @@ fn every_decision_is_told_once() {
         vec![slot("A", 8.0, false, vec![old.clone()])],
         vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, untouched])],
     );
-    case.with(|changes| {
+
+    case.with_changes(|changes| {
         let states: Vec<_> = changes
             .iter()
             .map(|c| {
@@ -231,12 +237,14 @@ fn every_decision_is_told_once() {
 }
 
 #[test]
-fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
+fn decisions_at_first_contact_are_historical() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
     let catalog = Catalog::new(vec![slot("A", 8.0, false, vec![old])]);
-    for (first_contact, told) in [(true, 1), (false, 0)] {
+
+    // Without a base, an entry that is not the first one reports no decisions.
+    for (first_contact, count) in [(true, 1), (false, 0)] {
         let comparison = Comparison { base: None, first_contact, ..Comparison::default() };
-        let measured = Measured {
+        let day = ComparedDay {
             day: Day::parse("2026-11-22").unwrap(),
             historical: false,
             backfilled: false,
@@ -244,36 +252,40 @@ fn decisions_met_at_first_contact_are_history_and_a_late_day_tells_none() {
             comparison: &comparison,
         };
         let a = facts("A", 0.0, 0.0);
-        let found = changes(&measured, &[Point::of(&a)]);
-        assert_eq!(found.len(), told);
+        let found = changes(&day, &[ControlFactsRef::of(&a)]);
+        assert_eq!(found.len(), count);
         assert!(found.iter().all(|change| change.historical && change.base_day.is_none()));
     }
 }
 
-/// What a poll learned after a newer day was told belongs to the next day, not to an old one's revision.
+/// Decisions and catalog changes that became known after a newer day was released are reported
+/// with the next day and not with a revision of an old one.
 #[test]
-fn a_revision_behind_other_days_tells_scores_alone() {
+fn revision_of_a_past_day_reports_only_scores() {
     let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (6.0, 75.0))
         .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, true, vec![taken])]);
     case.baseline = Some(targets("A 100%", 2));
-    assert!(case.shown().len() > 3, "in its turn it tells all: {:?}", case.shown());
-    case.behind = true;
-    let shown = case.shown();
-    assert!(shown.len() == 1 && shown[0].starts_with("regressed A"), "{shown:?}");
+    assert!(case.lines().len() > 3, "the newest day reports everything: {:?}", case.lines());
+
+    case.has_later_days = true;
+    let lines = case.lines();
+    assert!(lines.len() == 1 && lines[0].starts_with("regressed A"), "{lines:?}");
 }
 
-/// A poll after an outage brings its news with its oldest day.
+/// After an outage, the oldest day of the poll reports the decisions and the changes of the
+/// catalog. They are recent although that day is backfilled.
 #[test]
-fn decisions_and_weights_are_news_on_a_day_read_back() {
+fn catalog_changes_on_a_backfilled_day_are_recent() {
     let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (0.0, 0.0))
         .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, false, vec![taken])]);
     case.historical = true;
-    case.with(|changes| {
-        let told: Vec<_> = changes.iter().map(|c| (c.what, c.historical)).collect();
+
+    case.with_changes(|changes| {
+        let kinds: Vec<_> = changes.iter().map(|c| (c.what, c.historical)).collect();
         assert_eq!(
-            told,
+            kinds,
             [
                 (ChangeKind::Regressed, true),
                 (ChangeKind::MaxScoreChanged, false),
@@ -284,23 +296,24 @@ fn decisions_and_weights_are_news_on_a_day_read_back() {
 }
 
 #[test]
-fn a_score_that_fell_before_its_catalog_is_microsofts_doing() {
-    // The catalog read with the day before says 8 already; the day itself was still 10 of 10.
+fn microsoft_causes_a_fall_with_an_equal_percentage() {
+    // The catalog that was read with the earlier day already has the new maximum of 8 points,
+    // while that day still has 10 of 10 points.
     let case = one((10.0, 100.0), (8.0, 100.0));
-    assert_eq!(case.shown(), ["regressed A microsoft -2"]);
+    assert_eq!(case.lines(), ["regressed A microsoft -2"]);
 }
 
 #[test]
-fn a_control_that_comes_below_its_target_drifts_at_once() {
+fn added_control_below_its_target_drifts() {
     let mut case = Case::new(vec![], vec![facts("A", 0.0, 0.0)]);
     case.baseline = Some(targets("A 100%", 1));
-    let shown = case.shown();
-    assert!(shown.iter().any(|s| s.starts_with("baseline_drift A")), "{shown:?}");
+    let lines = case.lines();
+    assert!(lines.iter().any(|line| line.starts_with("baseline_drift A")), "{lines:?}");
 }
 
 #[test]
-fn a_score_that_keeps_turning_flaps() {
-    for (earlier, then, now, flaps) in [
+fn score_with_two_reversals_is_flapping() {
+    for (earlier, before, after, is_flapping) in [
         (vec![], 8.0, 0.0, false),
         (vec![0.0], 8.0, 0.0, false),
         (vec![8.0, 0.0], 8.0, 0.0, true),
@@ -308,12 +321,14 @@ fn a_score_that_keeps_turning_flaps() {
         (vec![1.0, 2.0, 3.0], 4.0, 5.0, false),
         (vec![8.0, 8.0, 8.0], 8.0, 0.0, false),
     ] {
-        let mut case = one((then, 50.0), (now, 50.0));
+        let mut case = one((before, 50.0), (after, 50.0));
         case.earlier = earlier
             .iter()
             .map(|score| Arc::new(day("2026-11-10", vec![facts("A", *score, 50.0)])))
             .collect();
-        case.with(|changes| assert_eq!(changes[0].flapping, flaps, "{earlier:?}"));
+        case.with_changes(|changes| {
+            assert_eq!(changes[0].flapping, is_flapping, "{earlier:?}");
+        });
     }
 }
 
@@ -323,23 +338,25 @@ fn targets(text: &str, since: u64) -> Baseline {
 }
 
 #[test]
-fn drift_is_told_when_it_begins_moves_and_ends() {
-    let drift = |then: f64, now: f64, since| {
-        let mut case = one((then, then * 12.5), (now, now * 12.5));
+fn reports_drift_when_it_begins_moves_and_ends() {
+    let drift = |before: f64, after: f64, since| {
+        let mut case = one((before, before * 12.5), (after, after * 12.5));
         case.baseline = Some(targets("A 100%", since));
-        case.shown().into_iter().filter(|s| s.starts_with("baseline")).collect::<Vec<_>>()
+        case.lines().into_iter().filter(|s| s.starts_with("baseline")).collect::<Vec<_>>()
     };
+
     assert_eq!(drift(8.0, 4.0, 1), ["baseline_drift A tenant -4"]);
     assert_eq!(drift(4.0, 2.0, 1), ["baseline_drift A tenant -6"]);
     assert_eq!(drift(4.0, 8.0, 1), ["baseline_drift A tenant 0"]);
     assert!(drift(4.0, 4.0, 1).is_empty());
-    // The base came before the baseline: everything below it is news.
+
+    // The base is older than the baseline, so every control below its target is reported.
     assert_eq!(drift(4.0, 4.0, 2), ["baseline_drift A tenant -4"]);
     assert!(drift(8.0, 8.0, 2).is_empty());
 }
 
 #[test]
-fn severity_follows_the_first_rule_that_fits() {
+fn first_matching_rule_sets_the_severity() {
     let rules = Rules {
         severity: vec![SeverityRule {
             what: vec!["regressed".into()],
@@ -352,12 +369,13 @@ fn severity_follows_the_first_rule_that_fits() {
         expected: vec![],
     };
     let severity = |case: &Case, historical| {
-        case.with(|mut changes| {
+        case.with_changes(|mut changes| {
             let mut change = changes.swap_remove(0);
             change.historical = historical;
             rules.severity(&change, None, Acceptance::None)
         })
     };
+
     let fell = one((8.0, 100.0), (0.0, 0.0));
     assert_eq!(severity(&fell, false), Severity::Critical);
     assert_eq!(severity(&fell, true), Severity::Informational);
@@ -366,7 +384,7 @@ fn severity_follows_the_first_rule_that_fits() {
 }
 
 #[test]
-fn an_acceptance_is_expected_until_its_last_day() {
+fn acceptance_is_expected_through_its_last_day() {
     let expects = |expires: &str| Expectation {
         control: Glob::new("A"),
         state: "Ignored".into(),
@@ -375,50 +393,54 @@ fn an_acceptance_is_expected_until_its_last_day() {
     };
     let rules = Rules { severity: vec![], expected: vec![expects("2026-11-21")] };
     let on = |date: &str| Day::parse(date).unwrap();
+
     let acceptance = |state, date| rules.acceptance("A", Some(state), on(date));
     assert!(matches!(acceptance("Ignored", "2026-11-21"), Acceptance::Expected(_)));
     assert_eq!(acceptance("Ignored", "2026-11-22"), Acceptance::Unexpected);
     assert_eq!(acceptance("ThirdParty", "2026-11-21"), Acceptance::Unexpected);
     assert_eq!(acceptance("Reviewed", "2026-11-21"), Acceptance::None);
+
     let expired = |rules: &Rules, base, date| {
         rules.expired("A", Some("Ignored"), on(base), on(date)).is_some()
     };
     assert!(expired(&rules, "2026-11-21", "2026-11-22"));
     assert!(expired(&rules, "2026-11-20", "2026-11-24"));
-    assert!(!expired(&rules, "2026-11-22", "2026-11-23"), "it was told the day before");
+    assert!(!expired(&rules, "2026-11-22", "2026-11-23"), "the base already reported it");
     assert!(!expired(&rules, "2026-11-20", "2026-11-21"), "the last day counts");
     let renewed = Rules { expected: vec![expects("2026-11-21"), expects("2027-11-21")], ..rules };
     assert!(!expired(&renewed, "2026-11-21", "2026-11-22"));
 }
 
 #[test]
-fn changes_applied_to_their_base_give_the_day() {
+fn changes_applied_to_the_base_give_the_day() {
+    let controls = |seed: u64| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut list = Vec::new();
+        for name in ["A", "B", "C", "D", "E"] {
+            if random.u8(0..5) > 0 {
+                let count = f64::from(random.u8(0..4));
+                list.push(ControlFacts {
+                    count: number(count),
+                    total: number(4.0),
+                    on: Some(random.bool()),
+                    ..facts(name, f64::from(random.u8(0..3)), f64::from(random.u8(0..3)))
+                });
+            }
+        }
+        list
+    };
+
     let mut random = fastrand::Rng::with_seed(7);
     for round in 0..500 {
-        let controls = |seed: u64| {
-            let mut random = fastrand::Rng::with_seed(seed);
-            let mut list = Vec::new();
-            for name in ["A", "B", "C", "D", "E"] {
-                if random.u8(0..5) > 0 {
-                    let count = f64::from(random.u8(0..4));
-                    list.push(ControlFacts {
-                        count: number(count),
-                        total: number(4.0),
-                        on: Some(random.bool()),
-                        ..facts(name, f64::from(random.u8(0..3)), f64::from(random.u8(0..3)))
-                    });
-                }
-            }
-            list
-        };
         let case = Case::new(controls(random.u64(..)), controls(random.u64(..)));
-        let rebuilt = case.with(|changes| apply(&case.then.controls, &changes));
-        assert_eq!(rebuilt, case.now.controls, "round {round}");
+        let rebuilt = case.with_changes(|changes| apply(&case.before.controls, &changes));
+        assert_eq!(rebuilt, case.after.controls, "round {round}");
     }
 }
 
-fn apply(then: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
-    let mut controls = then.to_vec();
+fn apply(before: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
+    let mut controls = before.to_vec();
+
     for change in changes {
         let Side { score, percentage, count, total, on, .. } = change.after;
         match change.what {
@@ -441,6 +463,7 @@ fn apply(then: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
             }
         }
     }
+
     controls.sort_by(|a, b| a.name.cmp(&b.name));
     controls
 }

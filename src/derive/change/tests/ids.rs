@@ -1,39 +1,50 @@
-//! Ids of changes and observations: published, and the same whatever vanishes overnight.
+//! Event IDs of changes and observations: they match the published vectors and do not depend on
+//! the values that Microsoft removes from the copy of a past day.
 
 use super::*;
 use crate::{
-    derive::{Entry, Observed, Records, Selection, quality},
+    derive::{Entry, ObservationEntry, Records, Selection, quality},
     model::{ControlScore, EventId, Observation, Phase, SnapshotRef, Tenant, TenantId, What},
 };
 
-/// The records of a day whose only control is A, but for that control's own and the summary.
-fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) -> Vec<EventId> {
-    let tenant = Tenant {
+fn tenant() -> Tenant {
+    Tenant {
         id: TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap(),
         name: "t".into(),
         labels: std::collections::BTreeMap::default(),
-    };
-    let case = Case::new(vec![then], vec![now])
+    }
+}
+
+/// The event IDs of the changes of a day whose only control is A.
+fn change_ids(
+    before: ControlFacts,
+    after: ControlFacts,
+    decisions: Vec<StateUpdate>,
+) -> Vec<EventId> {
+    let tenant = tenant();
+    let case = Case::new(vec![before], vec![after])
         .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 8.0, false, decisions)]);
-    let place = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.now.day, 7) };
+    let snapshot_ref =
+        SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.after.day, 7) };
     let base = Base {
         seq: 1,
-        facts: &case.then,
-        catalog: case.catalog_then.as_ref(),
+        facts: &case.before,
+        catalog: case.catalog_before.as_ref(),
         backfilled: false,
         earlier: &[],
     };
     let entry = Entry {
         tenant: &tenant,
-        snapshot: &place,
+        snapshot: &snapshot_ref,
         observed_time: "",
         observed_ms: 0,
         history: &[],
-        catalog: &case.catalog_now,
+        catalog: &case.catalog_after,
         comparison: Comparison { base: Some(base), ..Comparison::default() },
         rules: Rules::none(),
         replayed: false,
     };
+
     let control = |c: &ControlFacts| ControlScore {
         name: c.name.to_string().into(),
         score: c.score,
@@ -41,17 +52,20 @@ fn ids_of(then: ControlFacts, now: ControlFacts, decisions: Vec<StateUpdate>) ->
         count: c.count,
         ..ControlScore::default()
     };
-    let controls = case.now.controls.iter().map(control).collect();
+    let controls = case.after.controls.iter().map(control).collect();
     let snapshot = Snapshot { controls, ..Snapshot::default() };
     let selection = Selection::all();
     let records = Records::new(&entry, &snapshot, &selection);
-    (2..records.end()).filter_map(|place| Some(records.at(place)?.event_id)).collect()
+
+    // The first two slots are the control and the summary.
+    (2..records.end()).filter_map(|slot| Some(records.at(slot)?.event_id)).collect()
 }
 
 #[test]
-fn published_ids_of_changes_and_observations() {
-    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
-    let mut got = ids_of(facts("A", 8.0, 100.0), facts("A", 0.0, 0.0), vec![taken]);
+fn matches_the_published_event_ids() {
+    let decision = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let mut ids = change_ids(facts("A", 8.0, 100.0), facts("A", 0.0, 0.0), vec![decision]);
+
     let day = Day::parse("2026-11-22").unwrap();
     let observation = Observation {
         what: What::Gap,
@@ -61,24 +75,20 @@ fn published_ids_of_changes_and_observations() {
         details: String::new(),
         hint: None,
     };
-    let tenant = Tenant {
-        id: TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap(),
-        name: "t".into(),
-        labels: std::collections::BTreeMap::default(),
-    };
-    let observed = Observed {
-        tenant: &tenant,
+    let entry = ObservationEntry {
+        tenant: &tenant(),
         observation: &observation,
-        place: &SnapshotRef::of_observation(day, 1),
+        snapshot: &SnapshotRef::of_observation(day, 1),
         observed_time: "",
         observed_ms: 0,
         repeats: 0,
         replayed: false,
         rules: Rules::none(),
     };
-    got.push(quality(&observed).event_id);
-    let again = quality(&Observed { repeats: 1, ..observed });
-    assert_ne!(again.event_id, got[2], "what begins again on its day");
+    ids.push(quality(&entry).event_id);
+    let repeated = quality(&ObservationEntry { repeats: 1, ..entry });
+    assert_ne!(repeated.event_id, ids[2], "an observation that begins again on the same day");
+
     let published: Vec<&str> = include_str!("../../../../tests/vectors/event_id.txt")
         .lines()
         .filter(|line| {
@@ -86,15 +96,44 @@ fn published_ids_of_changes_and_observations() {
         })
         .map(|line| &line[..40])
         .collect();
-    let got: Vec<String> = got.iter().map(ToString::to_string).collect();
-    assert_eq!(got, published);
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!(ids, published);
+}
+
+/// An event ID must include neither the hint nor the details of an observation, because both may
+/// be worded differently by another version.
+#[test]
+fn observation_id_ignores_details_and_hint() {
+    let day = Day::parse("2026-11-22").unwrap();
+    let id = |details: &str, hint: Option<&str>| {
+        let observation = Observation {
+            what: What::PollFailed,
+            subject: String::new(),
+            first_day: day,
+            phase: Phase::Begin,
+            details: details.to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        quality(&ObservationEntry {
+            tenant: &tenant(),
+            observation: &observation,
+            snapshot: &SnapshotRef::of_observation(day, 1),
+            observed_time: "",
+            observed_ms: 0,
+            repeats: 0,
+            replayed: false,
+            rules: Rules::none(),
+        })
+        .event_id
+    };
+    assert_eq!(id("denied", None), id("timed out", Some("check the network")));
 }
 
 #[test]
-fn a_change_keeps_its_id_whatever_vanishes_overnight() {
+fn change_id_ignores_removed_counts() {
     let id = |count: Option<f64>, after: f64| {
-        let now = ControlFacts { count: count.and_then(Number::new), ..facts("A", after, 0.0) };
-        ids_of(facts("A", 8.0, 100.0), now, vec![])[0]
+        let after = ControlFacts { count: count.and_then(Number::new), ..facts("A", after, 0.0) };
+        change_ids(facts("A", 8.0, 100.0), after, vec![])[0]
     };
     assert_eq!(id(None, 0.0), id(Some(5.0), 0.0));
     assert_ne!(id(None, 0.0), id(None, 1.0));
