@@ -186,7 +186,7 @@ fn load(path: &Path) -> Result<Configuration, Failed> {
     let configuration = Configuration::load(path)?;
     configuration.check_secrets()?;
     for warning in configuration.warnings() {
-        say(&format!("warning: {warning}"));
+        say(&format!("warning: {}", rendered(&warning)));
     }
     Ok(configuration)
 }

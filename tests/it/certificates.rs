@@ -96,7 +96,7 @@ fn a_certificate_in_its_last_days_is_said_and_noted() {
     ));
     let run = workspace.run_ok(&["check"]);
     assert!(
-        run.stderr.contains("warning: the certificate of `tenant contoso` is good until"),
+        run.stderr.contains("warning: the certificate of `tenant contoso` expires at"),
         "{}",
         run.stderr
     );
