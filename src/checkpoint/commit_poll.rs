@@ -137,7 +137,7 @@ impl Checkpoint {
             let partial = EntryFlags::of(row.get(3)?).partial;
             ledger.insert(
                 facts.day,
-                KeptDay { revision: row.get(1)?, partial, bodiless: row.get(4)?, facts },
+                KeptDay { revision: row.get(1)?, partial, without_body: row.get(4)?, facts },
             );
         }
         Ok(ledger)

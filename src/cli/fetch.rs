@@ -118,7 +118,7 @@ impl Printer {
                 revision: 1,
                 seq: 0,
                 late: false,
-                backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::WINDOW),
+                backfilled: seen.facts.day < fetched.today.plus(1 - crate::ledger::REREAD_DAYS),
                 partial: false,
                 imported: false,
             };
