@@ -1,6 +1,11 @@
 //! The library behind the `secure-score-forwarder` binary. Its map is
 //! `docs/explanation/architecture.md`.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests may block, read clocks and use std::fs")
+)]
+
 pub mod admin;
 pub mod checkpoint;
 pub mod cli;

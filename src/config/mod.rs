@@ -32,7 +32,7 @@ use crate::{
 /// The path of the configuration if none is given on the command line.
 pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 
-/// The whole configuration, validated.
+/// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub state_directory: PathBuf,
@@ -65,7 +65,7 @@ pub struct AdminPlan {
 /// A credential and its location in the configuration.
 #[derive(Clone, Debug)]
 pub struct NamedCredential {
-    /// The name of a shared credential, or `tenant NAME` for the own credential of a tenant.
+    /// The name of a shared credential, or `tenant NAME` for one in the section of a tenant.
     pub name: String,
     pub credential: Arc<dyn Credential>,
     file: String,
@@ -179,8 +179,8 @@ impl Configuration {
     /// The state directory that a file names, also if the file has faults elsewhere.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
         let text = fs_err::read_to_string(path).ok()?;
-        let whole: toml::Table = text.parse().ok()?;
-        Some(whole.get("state")?.get("directory")?.as_str()?.into())
+        let document: toml::Table = text.parse().ok()?;
+        Some(document.get("state")?.get("directory")?.as_str()?.into())
     }
 
     /// Like [`Self::load`], from the text of a file. `file` is the name that faults show.

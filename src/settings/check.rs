@@ -73,12 +73,12 @@ impl Checker<'_> {
             }
             Shape::Table(keys) => {
                 self.with_table(value, |checker, table| {
-                    checker.table(table, value.span(), &refs(keys))
+                    checker.table(table, value.span(), &refs(keys));
                 });
             }
             Shape::Tables(keys) => self.each(value, |checker, item| {
                 checker.with_table(item, |checker, table| {
-                    checker.table(table, item.span(), &refs(keys))
+                    checker.table(table, item.span(), &refs(keys));
                 });
             }),
             Shape::NameOr(_) if read.is_str() => self.scalar(value, Shape::Text),
@@ -108,7 +108,7 @@ impl Checker<'_> {
             }
             Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
             Shape::ManyOf(choices) => {
-                self.each(value, |checker, item| checker.choice(item, choices))
+                self.each(value, |checker, item| checker.choice(item, choices));
             }
             Shape::Map => self.with_table(value, |checker, table| {
                 for (name, value) in table {

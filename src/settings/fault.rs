@@ -16,7 +16,7 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-/// A location in a file. Lines and columns (in characters) are counted from 1; column 0 stands for
+/// A location in a file. Lines and columns (in characters) are counted from 1; column 0 means
 /// the whole line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {

@@ -77,6 +77,8 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     ("src/checkpoint/schema", &["catalogue", "owed"]),
     ("CHANGELOG.md", &["catalogue"]),
     ("tests/servers/go.", &[]),
+    // `Wants=` of systemd.
+    ("systemd/", &["wants"]),
 ];
 
 /// Everything that people read.

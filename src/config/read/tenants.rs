@@ -104,11 +104,11 @@ fn tenant(
         section.fault("name", "`name` must be on one line and have at most 128 characters");
     }
 
-    let own = section.section("credential").and_then(|own| {
+    let own_credential = section.section("credential").and_then(|inner| {
         let home = section.text("id").unwrap_or("organizations");
-        credentials::read(&own, &format!("tenant {name}"), home, state_directory)
+        credentials::read(&inner, &format!("tenant {name}"), home, state_directory)
     });
-    let credential = match (&own, section.text("credential")) {
+    let credential = match (&own_credential, section.text("credential")) {
         (Some(own), _) => own.credential.clone(),
         (None, Some(name)) => credentials::named(section, name, shared)?,
         (None, None) => return None,
@@ -137,7 +137,7 @@ fn tenant(
             .unwrap_or(90),
     };
 
-    Some((plan, own))
+    Some((plan, own_credential))
 }
 
 /// A tenant GUID or a domain. Notes a fault for anything else.
