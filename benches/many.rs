@@ -1,5 +1,7 @@
-//! Many tenants, against a simulated API in a process of its own that takes 50 ms for each answer.
-//! `cargo bench --bench many`. Prints what the forwarder needed, and what the API saw of it.
+//! Benchmarks the binary with many tenants. The simulated API runs in a separate process and takes
+//! 50 ms for each response. Prints the cost of the forwarder, and the load that the API counted.
+//!
+//! Run it with `cargo bench --profile dist --features object_store --bench many`.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -20,17 +22,18 @@ use secure_score_forwarder::{clock, model::Day};
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
 
 fn main() {
-    // `cargo test --benches` passes this: the figures are not a test.
+    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
+
     let today = Day::of(clock::now());
     one_new_day(1_000, today);
     backfill(100, today);
     status_page(1_000, 30, today);
 }
 
-/// Each of so many tenants has one new day.
+/// Polls and delivers one new day of each tenant.
 fn one_new_day(tenants: usize, today: Day) {
     let directory = tempfile::tempdir().unwrap();
     let port = {
@@ -39,37 +42,41 @@ fn one_new_day(tenants: usize, today: Day) {
         assert!(command(directory.path()).status().unwrap().success());
         api.port
     };
+
     let api = Api::start(tenants - 1, port, today);
     api.configure(directory.path(), 3);
     let before = summaries(directory.path());
     let cost = measure(command(directory.path()));
+
     let new = summaries(directory.path()) - before;
     assert_eq!(new, tenants, "every tenant's new day was delivered");
     println!("{tenants} tenants, one new day each: {cost}");
-    println!("  the API saw {}", api.load());
+    println!("  the API counted {}", api.load());
 }
 
-/// The first start of so many tenants, with all their history.
+/// The first poll of each tenant, with 90 days of history.
 fn backfill(tenants: usize, today: Day) {
     let directory = tempfile::tempdir().unwrap();
     let api = Api::start(tenants - 1, 0, today);
     api.configure(directory.path(), 90);
+
     let cost = measure(command(directory.path()));
     assert_eq!(summaries(directory.path()), tenants * 90);
-    println!("{tenants} tenants, ninety days each: {cost}");
-    println!("  the API saw {}", api.load());
+    println!("{tenants} tenants, 90 days each: {cost}");
+    println!("  the API counted {}", api.load());
 }
 
-/// What an operator and Prometheus wait for, of so many tenants with so many days each.
+/// The response time of the status page and of the metrics, with this number of tenants and days.
 fn status_page(tenants: usize, days: u32, today: Day) {
     let directory = tempfile::tempdir().unwrap();
     let api = Api::start(tenants - 1, 0, today);
     api.configure(directory.path(), days);
     let path = directory.path().join("config.toml");
-    let config = std::fs::read_to_string(&path).unwrap();
+    let config = fs_err::read_to_string(&path).unwrap();
     let config = config.replace("type = \"file\"", "type = \"file\"\nrecords = [\"summary\"]");
-    std::fs::write(&path, format!("[admin]\nlisten = \"127.0.0.1:0\"\n{config}")).unwrap();
+    fs_err::write(&path, format!("[admin]\nlisten = \"127.0.0.1:0\"\n{config}")).unwrap();
     assert!(command(directory.path()).status().unwrap().success());
+
     let daemon = Command::new(BINARY)
         .args(["run", "--log-format", "json", "--config"])
         .arg(&path)
@@ -84,37 +91,40 @@ fn status_page(tenants: usize, days: u32, today: Day) {
             event["address"].as_str().map(str::to_owned)
         })
         .unwrap();
-    // The first answer waits for what is shown of each tenant.
+
+    // The page is complete only after the daemon has read the state of every tenant.
     while get(&address, "/").1 < 10_000 {}
     for page in ["/", "/metrics"] {
-        let mut took: Vec<(f64, usize)> = (0..21).map(|_| get(&address, page)).collect();
-        took.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (median, bytes) = took[took.len() / 2];
+        let mut times: Vec<(f64, usize)> = (0..21).map(|_| get(&address, page)).collect();
+        times.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (median, bytes) = times[times.len() / 2];
         println!(
             "{tenants} tenants, {days} days each: {page} {median:.1} ms ({:.1} to {:.1}), {} kB",
-            took[0].0,
-            took[took.len() - 1].0,
+            times[0].0,
+            times[times.len() - 1].0,
             bytes / 1_000
         );
     }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
+
+    let status = fs_err::read_to_string(format!("/proc/{}/status", daemon.0.id())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    println!("  the daemon has {} resident", resident.trim());
+    println!("  resident memory of the daemon: {}", resident.trim());
 }
 
-/// Milliseconds and bytes of an answer.
+/// The time in milliseconds and the size in bytes of a response.
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn get(address: &str, path: &str) -> (f64, usize) {
     let began = std::time::Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200"));
-    (began.elapsed().as_secs_f64() * 1_000.0, answer.len())
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 200"));
+
+    (began.elapsed().as_secs_f64() * 1_000.0, response.len())
 }
 
-/// Ends with the benchmark.
+/// A daemon that is killed when the benchmark ends.
 struct Daemon(Child);
 
 impl Drop for Daemon {
@@ -124,13 +134,16 @@ impl Drop for Daemon {
     }
 }
 
+/// The simulated API, which is killed when the benchmark ends.
 struct Api {
     child: Child,
     port: u16,
+    /// What `demo --serve` prints: the URL, the tenants and the credentials.
     shown: serde_json::Value,
 }
 
 impl Api {
+    /// Starts the API with this number of tenants in addition to the first.
     fn start(more: usize, port: u16, today: Day) -> Self {
         let mut child = Command::new(BINARY)
             .args(["demo", "--serve", "--latency", "50ms"])
@@ -140,25 +153,30 @@ impl Api {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
         let port =
             shown["graph_url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+
         Self { child, port, shown }
     }
 
+    /// Writes a configuration with all tenants and a file sink.
     fn configure(&self, directory: &Path, days: u32) {
         let d = directory.display();
         let url = self.shown["graph_url"].as_str().unwrap();
         let text = |key: &str| self.shown[key].as_str().unwrap();
-        std::fs::write(directory.join("secret"), text("client_secret")).unwrap();
+
+        fs_err::write(directory.join("secret"), text("client_secret")).unwrap();
         let mut config = format!(
             "[state]\ndirectory = \"{d}/state\"\n[source]\nrequests_per_second = 200\n\
              [credentials.app]\nkind = \"client_secret\"\nclient_id = \"{}\"\nclient_secret = {{ file = \"{d}/secret\" }}\n\
              [[sinks]]\nname = \"local\"\ntype = \"file\"\npath = \"{d}/records.jsonl\"\n",
             text("client_id")
         );
+
         let more = self.shown["more_tenants"].as_array().unwrap().iter();
         for (index, id) in std::iter::once(&self.shown["tenant"]).chain(more).enumerate() {
             let _ = write!(
@@ -167,9 +185,10 @@ impl Api {
                  cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n"
             );
         }
-        std::fs::write(directory.join("config.toml"), config).unwrap();
+        fs_err::write(directory.join("config.toml"), config).unwrap();
     }
 
+    /// The number of requests and the like that the API counted.
     fn load(&self) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream
@@ -177,9 +196,10 @@ impl Api {
                 b"GET /simulation/load HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             )
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.rsplit("\r\n\r\n").next().unwrap().to_owned()
+
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.rsplit("\r\n\r\n").next().unwrap().to_owned()
     }
 }
 
@@ -190,6 +210,7 @@ impl Drop for Api {
     }
 }
 
+/// The command `once` with the configuration in this directory.
 fn command(directory: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command.arg("once").arg("--config").arg(directory.join("config.toml"));
@@ -197,8 +218,9 @@ fn command(directory: &Path) -> Command {
     command
 }
 
+/// The number of summaries that the file sink has written.
 fn summaries(directory: &Path) -> usize {
-    let Ok(file) = std::fs::File::open(directory.join("records.jsonl")) else { return 0 };
+    let Ok(file) = fs_err::File::open(directory.join("records.jsonl")) else { return 0 };
     let lines = BufReader::new(file).lines();
     lines.filter(|line| line.as_ref().unwrap().contains("\"kind\":\"summary\"")).count()
 }

@@ -1,5 +1,7 @@
-//! The binary as a whole, against the simulated tenant in a process of its own.
-//! `cargo bench --bench process`. Prints minimum, median and maximum of each figure.
+//! Benchmarks the binary with one tenant: time, memory and disk. The simulated tenant runs in a
+//! separate process. Prints minimum, median and maximum of each figure.
+//!
+//! Run it with `cargo bench --profile dist --features object_store --bench process`.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -20,31 +22,37 @@ use secure_score_forwarder::{
 
 const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
+/// Runs of `once` whose time is measured.
 const RUNS: usize = 7;
 
 fn main() {
-    // `cargo test --benches` passes this: the figures are not a test.
+    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
+
     let api = Api::start();
+
     let (first, again): (Vec<f64>, Vec<f64>) = (0..RUNS).map(|_| once_twice(&api)).unzip();
     show("once, 90 days to a file (s)", &first, 3);
     show("once, nothing new (ms)", &again.iter().map(|s| s * 1_000.0).collect::<Vec<_>>(), 0);
+
     let idle: Vec<(f64, f64)> = (0..3).map(|_| idle_memory(&api)).collect();
     show(
-        "daemon, resident after its backfill (MiB)",
+        "daemon, resident after the backfill (MiB)",
         &idle.iter().map(|(rss, _)| *rss).collect::<Vec<_>>(),
         1,
     );
     show(
-        "daemon, resident at most (MiB)",
+        "daemon, peak resident memory (MiB)",
         &idle.iter().map(|(_, peak)| *peak).collect::<Vec<_>>(),
         1,
     );
+
     show("checkpoint, a year of one tenant (MB)", &[tenant_year()], 2);
 }
 
+/// The simulated tenant, which is killed when the benchmark ends.
 struct Api {
     child: Child,
     url: String,
@@ -59,6 +67,7 @@ impl Api {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -66,17 +75,18 @@ impl Api {
         Self { child, url: text("graph_url"), secret: text("client_secret") }
     }
 
+    /// Writes a configuration with the tenant and a file sink.
     fn configure(&self, directory: &Path) {
         let d = directory.display();
         let url = &self.url;
-        std::fs::write(directory.join("secret"), &self.secret).unwrap();
+        fs_err::write(directory.join("secret"), &self.secret).unwrap();
         let text = format!(
             "[state]\ndirectory = \"{d}/state\"\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n\
              cloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n[tenants.credential]\nkind = \"client_secret\"\n\
              client_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = {{ file = \"{d}/secret\" }}\n\
              [[sinks]]\nname = \"local\"\ntype = \"file\"\npath = \"{d}/records.jsonl\"\n"
         );
-        std::fs::write(directory.join("config.toml"), text).unwrap();
+        fs_err::write(directory.join("config.toml"), text).unwrap();
     }
 }
 
@@ -87,6 +97,7 @@ impl Drop for Api {
     }
 }
 
+/// A command with the configuration in this directory.
 fn command(directory: &Path, name: &str) -> Command {
     let mut command = Command::new(BINARY);
     command
@@ -98,7 +109,7 @@ fn command(directory: &Path, name: &str) -> Command {
     command
 }
 
-/// Seconds of a first `once`, and of a second.
+/// The seconds that a first `once` takes, and a second one with nothing new.
 fn once_twice(api: &Api) -> (f64, f64) {
     let directory = tempfile::tempdir().unwrap();
     api.configure(directory.path());
@@ -108,41 +119,45 @@ fn once_twice(api: &Api) -> (f64, f64) {
         began.elapsed().as_secs_f64()
     };
     let seconds = (run(), run());
+
     let records =
-        std::fs::read_to_string(directory.path().join("records.jsonl")).unwrap().lines().count();
+        fs_err::read_to_string(directory.path().join("records.jsonl")).unwrap().lines().count();
     assert!(records > 20_000, "{records}");
     seconds
 }
 
-/// Resident memory of a daemon that has read and delivered 90 days and waits; now, and at most.
+/// The resident memory in MiB of a daemon that has delivered 90 days and is idle, and its peak.
 fn idle_memory(api: &Api) -> (f64, f64) {
     let directory = tempfile::tempdir().unwrap();
     api.configure(directory.path());
     let mut daemon = command(directory.path(), "run").spawn().unwrap();
     let status =
-        |daemon: &Child| std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
+        |daemon: &Child| fs_err::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
     let mib = |status: &str, key: &str| -> f64 {
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_024.0
     };
+
     let began = now();
-    let done = || {
-        std::fs::read_to_string(directory.path().join("records.jsonl"))
+    let is_done = || {
+        fs_err::read_to_string(directory.path().join("records.jsonl"))
             .is_ok_and(|t| t.matches("\"kind\":\"summary\"").count() == 90)
     };
-    while !done() {
+    while !is_done() {
         assert!(began.elapsed() < Duration::from_secs(60));
         pause(100);
     }
+    // The allocator returns memory to the system some seconds later.
     pause(15_000);
     let status = status(&daemon);
     let memory = (mib(&status, "VmRSS"), mib(&status, "VmHWM"));
+
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     daemon.wait().unwrap();
     memory
 }
 
-/// Megabytes of a checkpoint after 365 daily polls, each with a new, rich day.
+/// The size in megabytes of a checkpoint after 365 daily polls, each of which added a rich day.
 fn tenant_year() -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let tenant = TenantId::parse(TENANT).unwrap();
@@ -150,6 +165,7 @@ fn tenant_year() -> f64 {
         .iter()
         .map(|json| wire::split_profile(json).unwrap())
         .collect();
+
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         let first = Day::parse("2026-01-01").unwrap();
@@ -158,6 +174,7 @@ fn tenant_year() -> f64 {
             let body = simulated::snapshot_json(TENANT, day, true);
             let facts = DayFacts::of(&wire::snapshot(&body).unwrap()).unwrap();
             let id = format!("{TENANT}_{day}");
+
             let entry = NewEntry {
                 snapshot_id: &id,
                 revision: 1,
@@ -186,10 +203,12 @@ fn tenant_year() -> f64 {
             checkpoint.commit_poll(tenant, &commit).unwrap();
         }
     }
-    let size = std::fs::metadata(directory.path().join("checkpoint.db")).unwrap().len();
+
+    let size = fs_err::metadata(directory.path().join("checkpoint.db")).unwrap().len();
     f64::from(u32::try_from(size).unwrap()) / 1e6
 }
 
+/// Prints minimum, median and maximum.
 fn show(what: &str, figures: &[f64], decimals: usize) {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -202,7 +221,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark waits for a process to come to rest")]
+#[expect(clippy::disallowed_methods, reason = "a benchmark waits until a process is idle")]
 fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }

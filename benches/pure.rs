@@ -1,4 +1,6 @@
-//! The pure core on one core: decode, derive, format. `cargo bench --bench pure`.
+//! Benchmarks the pure modules on one core: decode, derive, format.
+//!
+//! Run it with `cargo bench --profile dist --bench pure`.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -21,11 +23,12 @@ fn main() {
     divan::main();
 }
 
+/// The day this number of days before the newest.
 fn day(back: i32) -> Day {
     Day::parse("2026-11-22").unwrap().plus(-back)
 }
 
-/// Ten days as a page of Graph holds them; all rich, as daily polls read them.
+/// A page of Graph with ten days. All are rich, as daily polls read them.
 fn page() -> Vec<u8> {
     let days: Vec<String> =
         (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), true)).collect();
@@ -36,26 +39,28 @@ fn catalog() -> Catalog {
     simulated::catalog(TENANT)
 }
 
-/// Cuts a page into its snapshots and reads them all.
+/// Splits a page into its snapshots and decodes all of them.
 #[divan::bench]
 fn decode_page(bencher: Bencher<'_, '_>) {
     let page = page();
+
     bencher.counter(BytesCount::new(page.len())).bench_local(|| {
         let read = wire::page(&page).unwrap();
         read.items.iter().map(|item| wire::snapshot(item).unwrap().controls.len()).sum::<usize>()
     });
 }
 
-/// Reads snapshots as the deliverer reads them from the checkpoint.
+/// Decodes one snapshot, as the deliverer does after it read it from the checkpoint.
 #[divan::bench]
 fn decode_snapshot(bencher: Bencher<'_, '_>) {
     let json = simulated::snapshot_json(TENANT, day(0), true);
+
     bencher
         .counter(BytesCount::new(json.len()))
         .bench_local(|| wire::snapshot(&json).unwrap().controls.len());
 }
 
-/// Decode, join with the catalog, identify, and write: all that a record costs before its sink.
+/// Decodes days, derives their records and writes them: the whole cost of a record before its sink.
 #[divan::bench(args = ["cef", "json"])]
 fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     let days: Vec<String> =
@@ -72,6 +77,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
         Options { texts: format.default_texts(), host: "collector".into(), fields: vec![] },
     );
     let (mut out, selection) = (Vec::new(), Selection::all());
+
     let mut run = || {
         out.clear();
         let mut written = 0_usize;
@@ -98,8 +104,9 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 rules: Rules::none(),
                 replayed: false,
             };
+
             let records = Records::new(&entry, &snapshot, &selection);
-            for record in (0..records.end()).filter_map(|place| records.at(place)) {
+            for record in (0..records.end()).filter_map(|index| records.at(index)) {
                 formatter.write(&record, &mut out);
                 out.push(b'\n');
                 written += 1;
@@ -107,12 +114,13 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
         }
         written
     };
+
     let records = run();
     bencher.counter(ItemsCount::new(records)).bench_local(run);
 }
 
-/// Deriving a day's records, with what has changed since the day before and without. The catalog
-/// is the same on both days, as on nearly all.
+/// Derives the records of a day, with and without the changes since the day before. Both days have
+/// the same catalog, as nearly all consecutive days do.
 #[divan::bench(args = [false, true])]
 fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
     let json = simulated::snapshot_json(TENANT, day(0), true);
@@ -126,6 +134,7 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         name: "contoso".into(),
         labels: std::collections::BTreeMap::new(),
     };
+
     let catalog = catalog();
     let (before, earlier) = (facts(1), [facts(4), facts(3), facts(2)]);
     let at = SnapshotRef { revision: 1, ..SnapshotRef::of_observation(day(0), 2) };
@@ -148,13 +157,14 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         replayed: false,
     };
     let selection = Selection { changes: with_changes, ..Selection::all() };
+
     bencher.bench_local(|| {
         let records = Records::new(&entry, &snapshot, &selection);
-        (0..records.end()).filter_map(|place| records.at(place)).count()
+        (0..records.end()).filter_map(|index| records.at(index)).count()
     });
 }
 
-/// Writing alone, with all prose: the derived records at hand.
+/// Writes records that were derived before.
 #[divan::bench(args = [Texts::None, Texts::Short, Texts::Full])]
 fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
     let json = simulated::snapshot_json(TENANT, day(0), true);
@@ -165,6 +175,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         labels: std::collections::BTreeMap::new(),
     };
     let (catalog, selection) = (catalog(), Selection::all());
+
     let at = SnapshotRef {
         id: snapshot.id.to_string(),
         day: day(0),
@@ -186,12 +197,14 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         rules: Rules::none(),
         replayed: false,
     };
+
     let records = Records::new(&entry, &snapshot, &selection);
-    let records: Vec<_> = (0..records.end()).filter_map(|place| records.at(place)).collect();
+    let records: Vec<_> = (0..records.end()).filter_map(|index| records.at(index)).collect();
     let mut formatter = Formatter::new(
         FormatName::Json,
         Options { texts, host: "collector".into(), fields: vec![] },
     );
+
     let mut out = Vec::new();
     let mut run = || {
         out.clear();

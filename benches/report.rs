@@ -1,4 +1,6 @@
-//! Reports over a year of 232 controls: of one tenant, and of a thousand. `cargo bench --bench report`.
+//! Benchmarks reports over a year of 232 controls, of one tenant and of 1,000 tenants.
+//!
+//! Run it with `cargo bench --profile dist --bench report`.
 
 #![allow(clippy::pedantic, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -23,17 +25,19 @@ use secure_score_forwarder::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
 const DAYS: i32 = 365;
-/// Tenants whose facts differ; the thousand are these over and over.
+/// The number of tenants with different facts. The others repeat them.
 const DIFFERENT: usize = 4;
 
 fn main() {
-    // `cargo test --benches` passes this: the figures are not a test.
+    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
+
     for tenants in [1, 1_000] {
         let directory = tempfile::tempdir().unwrap();
         fill(directory.path(), tenants);
+
         for format in ["html", "json"] {
             let mut command = Command::new(BINARY);
             command.args(["report", "--days", "365", "--format", format, "--output"]);
@@ -41,21 +45,23 @@ fn main() {
             command.arg("--config").arg(directory.path().join("config.toml"));
             command.stdout(Stdio::null()).stderr(Stdio::null());
             let cost = measure(command);
-            let size = std::fs::metadata(directory.path().join("report")).unwrap().len();
+            let size = fs_err::metadata(directory.path().join("report")).unwrap().len();
             println!("{tenants} tenants, {DAYS} days, {format} of {} kB: {cost}", size / 1_000);
         }
     }
 }
 
+/// The GUID of the tenant with this number.
 fn guid(number: usize) -> String {
     format!("{number:08x}-0000-4000-8000-00000000c0de")
 }
 
-/// A checkpoint with a year of each tenant, and a configuration that names them. Bodies, which a
-/// report does not read, are next to nothing.
+/// Writes a checkpoint with a year of each tenant, and a configuration with these tenants. A report
+/// does not read bodies, so they are nearly empty.
 fn fill(directory: &Path, tenants: usize) {
     let state = directory.join("state");
     let mut config = format!("[state]\ndirectory = \"{}\"\n", state.display());
+
     let first = Day::of(clock::now()).plus(1 - DAYS);
     let years: Vec<Vec<DayFacts>> = (0..DIFFERENT.min(tenants))
         .map(|tenant| {
@@ -68,6 +74,7 @@ fn fill(directory: &Path, tenants: usize) {
         .iter()
         .map(|json| wire::split_profile(json).unwrap())
         .collect();
+
     let checkpoint = Checkpoint::open(&state).unwrap();
     let body = CompressedText::compress("{}").unwrap();
     for tenant in 0..tenants {
@@ -85,6 +92,7 @@ fn fill(directory: &Path, tenants: usize) {
             base: (index > 0).then(|| (facts.day.plus(-1), 1)),
             flags: EntryFlags::default(),
         });
+
         let commit = PollCommit {
             observed_ms: 0,
             entries: entries.collect(),
@@ -103,6 +111,7 @@ fn fill(directory: &Path, tenants: usize) {
         };
         checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
     }
+
     config += "[[sinks]]\nname = \"none\"\ntype = \"stdout\"\n";
-    std::fs::write(directory.join("config.toml"), config).unwrap();
+    fs_err::write(directory.join("config.toml"), config).unwrap();
 }

@@ -1,6 +1,8 @@
-//! What a sink carries, records derived and at hand: format, frame, send, and wait for the acknowledgement.
-//! One sending thread; receivers on loopback that read and discard, but for Kafka, which is a real
-//! broker. `cargo bench --bench sinks [-- NAME]`.
+//! Benchmarks the throughput of sinks with records that were derived before: format, frame, send,
+//! and wait for the acknowledgement. There is one sending thread. Receivers on loopback read and
+//! discard; that of Kafka is a real broker.
+//!
+//! Run it with `cargo bench --profile dist --bench sinks [-- NAME]`.
 
 #![allow(
     clippy::pedantic,
@@ -11,7 +13,7 @@
     clippy::disallowed_methods,
     dead_code,
     unreachable_pub,
-    reason = "a benchmark prints what it measured by the clock on the wall"
+    reason = "a benchmark measures the wall clock and prints figures"
 )]
 
 #[path = "../tests/it/support/mod.rs"]
@@ -36,18 +38,21 @@ use secure_score_forwarder::{
 };
 use support::{TENANT, broker::Broker, fs, rsyslog::write_pki};
 
-/// As the program has it.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Days whose records are sent.
 const DAYS: i32 = 30;
-const LEAST: Duration = Duration::from_secs(3);
+/// The shortest time of a measurement, over its three runs.
+const MIN_TIME: Duration = Duration::from_secs(3);
 
 fn main() {
-    // `cargo test --benches` passes this: the figures are not a test.
+    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
+
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-')).unwrap_or_default();
     let directory = tempfile::tempdir().unwrap();
     write_pki(directory.path());
@@ -75,6 +80,7 @@ fn main() {
             ),
         );
     }
+
     for (name, gzip, acks) in [
         ("hec", false, false),
         ("hec, acknowledged", false, true),
@@ -87,6 +93,7 @@ fn main() {
         );
         bench(&only, name, "short", &section);
     }
+
     if only.is_empty() || only.contains("kafka") {
         let broker = Broker::start();
         for (name, topic, extra) in [
@@ -104,8 +111,7 @@ fn main() {
 }
 
 fn bench(only: &str, name: &str, texts: &str, section: &str) {
-    // The copies of the newest day have their texts; those of older days, which a backfill reads,
-    // have lost them.
+    // The newest day has Microsoft's texts. Older days, which a backfill reads, do not.
     for (days, newest) in [("newest", true), ("older", false)] {
         let name = format!("{name}, {days} days");
         if name.contains(only) {
@@ -114,6 +120,7 @@ fn bench(only: &str, name: &str, texts: &str, section: &str) {
     }
 }
 
+/// Measures one sink and prints its records per second, bytes per record and MB per second.
 fn measure(name: &str, texts: &str, newest: bool, section: &str) {
     let text = format!(
         "[state]\ndirectory = \"/nowhere\"\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n[tenants.credential]\nkind = \"managed_identity\"\n[[sinks]]\nname = \"bench\"\n{section}"
@@ -133,19 +140,20 @@ fn measure(name: &str, texts: &str, newest: bool, section: &str) {
         .enable_all()
         .build()
         .unwrap();
+
     let limits = plan.limits();
-    // A broker compiles what it runs while it runs it.
-    let warm_up = if name.starts_with("kafka") { LEAST * 3 } else { LEAST / 10 };
+    // The broker is a Java program, which becomes faster while its code is compiled.
+    let warm_up = if name.starts_with("kafka") { MIN_TIME * 3 } else { MIN_TIME / 10 };
+
     let (rate, size) = runtime.block_on(async {
         tokio::spawn(async move {
             let mut sink = plan.open(&context, None).await.unwrap();
-            // Once to warm up.
             run(&mut *sink, limits, newest, warm_up).await;
             let mut rates = Vec::new();
             let mut size = 0.0;
             for _ in 0..3 {
-                let (records, bytes, took) = run(&mut *sink, limits, newest, LEAST / 3).await;
-                rates.push(records as f64 / took.as_secs_f64());
+                let (records, bytes, time) = run(&mut *sink, limits, newest, MIN_TIME / 3).await;
+                rates.push(records as f64 / time.as_secs_f64());
                 size = bytes as f64 / records as f64;
             }
             sink.close().await;
@@ -155,15 +163,17 @@ fn measure(name: &str, texts: &str, newest: bool, section: &str) {
         .await
         .unwrap()
     });
+
     println!("{name:<46} {rate:>12.0} {size:>10.0} {:>9.0}", rate * size / 1e6);
 }
 
-/// Sends days over and over, with as many batches on their way as the sink allows.
+/// Sends the days repeatedly for at least this time, with as many batches in flight as the sink
+/// allows. Returns the number of records, their bytes, and the time until all were acknowledged.
 async fn run(
     sink: &mut dyn Sink,
     limits: Limits,
     newest: bool,
-    least: Duration,
+    min_time: Duration,
 ) -> (usize, usize, Duration) {
     let tenant = Tenant {
         id: TenantId::parse(TENANT).unwrap(),
@@ -171,12 +181,14 @@ async fn run(
         labels: Default::default(),
     };
     let today = Day::parse("2026-11-22").unwrap();
+
     let bodies: Vec<String> =
         (0..DAYS).map(|back| simulated::snapshot_json(TENANT, today.plus(-back), newest)).collect();
     let snapshots: Vec<_> = bodies.iter().map(|body| wire::snapshot(body).unwrap()).collect();
     let catalog = catalog();
-    let places: Vec<SnapshotRef> = (0..DAYS).map(|back| place(today.plus(-back))).collect();
-    let entries: Vec<Entry<'_>> = places
+    let snapshot_refs: Vec<SnapshotRef> =
+        (0..DAYS).map(|back| snapshot_ref(today.plus(-back))).collect();
+    let entries: Vec<Entry<'_>> = snapshot_refs
         .iter()
         .map(|at| Entry {
             tenant: &tenant,
@@ -194,7 +206,8 @@ async fn run(
     let days: Vec<Records<'_>> =
         entries.iter().zip(&snapshots).map(|(e, s)| Records::new(e, s, &selection)).collect();
     let records: Vec<_> =
-        days.iter().flat_map(|day| (0..day.end()).filter_map(|place| day.at(place))).collect();
+        days.iter().flat_map(|day| (0..day.end()).filter_map(|index| day.at(index))).collect();
+
     let mut acknowledgements: VecDeque<Acknowledgement> = VecDeque::new();
     let mut batch = Batch::default();
     let (mut sent, mut bytes) = (0, 0);
@@ -210,19 +223,21 @@ async fn run(
                 while acknowledgements.len() >= limits.in_flight.max(1) {
                     acknowledgements.pop_front().unwrap().wait().await.unwrap();
                 }
-                if began.elapsed() >= least {
+                if began.elapsed() >= min_time {
                     break 'all;
                 }
             }
         }
     }
+
     while let Some(acknowledgement) = acknowledgements.pop_front() {
         acknowledgement.wait().await.unwrap();
     }
+
     (sent, bytes, began.elapsed())
 }
 
-fn place(day: Day) -> SnapshotRef {
+fn snapshot_ref(day: Day) -> SnapshotRef {
     SnapshotRef {
         id: format!("{TENANT}_{day}"),
         day,
@@ -239,10 +254,11 @@ fn catalog() -> Catalog {
     simulated::catalog(TENANT)
 }
 
-/// Reads and discards, in the clear or behind TLS.
+/// A server that reads and discards, with TLS if there are certificates. Returns its port.
 fn discard(pki: Option<&str>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+
     let tls = pki.map(server_config);
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -273,7 +289,8 @@ fn server_config(pki: &str) -> Arc<rustls::ServerConfig> {
     Arc::new(builder.with_single_cert(certificates.map(Result::unwrap).collect(), key).unwrap())
 }
 
-/// A collector that reads and discards; with acknowledgement it has indexed everything at once.
+/// An HEC receiver that reads and discards. With acknowledgement it reports every request as indexed
+/// at once. Returns its port.
 fn collector(acks: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -285,19 +302,20 @@ fn collector(acks: bool) -> u16 {
     port
 }
 
+/// Serves one connection. Returns when the client closes it or sends something unexpected.
 fn collect(stream: TcpStream, acks: bool) -> Option<()> {
     stream.set_nodelay(true).unwrap();
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::with_capacity(1 << 18, stream);
     let (mut next, mut line, mut body) = (0_u64, String::new(), Vec::new());
     loop {
-        let (mut length, mut question) = (0, false);
+        let (mut length, mut is_ack_request) = (0, false);
         loop {
             line.clear();
             if reader.read_line(&mut line).ok()? == 0 {
                 return None;
             }
-            question |= line.starts_with("POST /services/collector/ack");
+            is_ack_request |= line.starts_with("POST /services/collector/ack");
             let lower = line.to_ascii_lowercase();
             if let Some(value) = lower.strip_prefix("content-length:") {
                 length = value.trim().parse().ok()?;
@@ -306,11 +324,13 @@ fn collect(stream: TcpStream, acks: bool) -> Option<()> {
                 break;
             }
         }
+
         body.resize(length, 0);
         reader.read_exact(&mut body).ok()?;
-        let answer = if question {
-            let asked: serde_json::Value = serde_json::from_slice(&body).ok()?;
-            let all = asked["acks"].as_array()?.iter().map(|id| format!("\"{id}\":true"));
+
+        let response = if is_ack_request {
+            let request: serde_json::Value = serde_json::from_slice(&body).ok()?;
+            let all = request["acks"].as_array()?.iter().map(|id| format!("\"{id}\":true"));
             format!("{{\"acks\":{{{}}}}}", all.collect::<Vec<_>>().join(","))
         } else if acks {
             next += 1;
@@ -318,7 +338,8 @@ fn collect(stream: TcpStream, acks: bool) -> Option<()> {
         } else {
             "{\"text\":\"Success\",\"code\":0}".to_owned()
         };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
-        writer.write_all((head + &answer).as_bytes()).ok()?;
+
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", response.len());
+        writer.write_all((head + &response).as_bytes()).ok()?;
     }
 }

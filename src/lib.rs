@@ -1,6 +1,11 @@
 //! The library behind the `secure-score-forwarder` binary. `docs/explanation/architecture.md`
 //! describes the modules and which of them may use which.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests may block, read clocks and use std::fs")
+)]
+
 pub mod admin;
 pub mod checkpoint;
 pub mod cli;

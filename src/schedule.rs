@@ -1,6 +1,9 @@
-//! When a tenant is to be polled. Pure: cron, zone, what has happened and what time it is, to due
-//! or not. Asked every minute and remade each time, so that neither a change of zone rules, nor a
-//! clock that is set, nor a host that slept can make it miss or repeat a day.
+//! Decides when a tenant is polled.
+//!
+//! The decision depends only on the cron expression, the time zone, the previous polls and the
+//! current time, which the caller passes in every minute. Nothing is scheduled in advance, so a
+//! change of zone rules, a clock that is set and a host that was suspended can neither skip nor
+//! repeat a day. Start reading at [`Schedule::due`].
 
 use std::time::Duration;
 
@@ -9,22 +12,30 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use crate::model::{Day, TenantId};
 
+/// The hour (UTC) from which today's snapshot is read again.
+const LATE_HOUR: i8 = 22;
+
+/// The delay after the first failure. It doubles with every further one, up to `look_again`.
+const FIRST_RETRY: Duration = Duration::from_mins(5);
+
+/// The schedule of all tenants.
 #[derive(Clone, Debug)]
 pub struct Schedule {
+    /// The time of the daily poll.
     cron: Cron,
     zone: TimeZone,
-    /// Polls of different tenants are spread over this span.
+    /// The span over which the polls of different tenants are spread.
     jitter: Duration,
-    /// How long after a poll that did not find today's snapshot it is looked for again.
+    /// The time after a poll without today's snapshot until the next one.
     look_again: Duration,
 }
 
-/// What is known of a tenant's polls.
+/// The previous polls of a tenant.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Polled {
     pub last_attempt: Option<Timestamp>,
     pub last_success: Option<Timestamp>,
-    /// Polls failed since the last success.
+    /// The number of failed polls since the last success.
     pub failures: u32,
     pub newest_day: Option<Day>,
 }
@@ -34,16 +45,17 @@ pub struct Polled {
 pub enum Due {
     /// The tenant has never been polled.
     First,
-    /// The time of the daily poll has come, or passed while nobody was there.
+    /// The time of the daily poll has been reached, possibly while the daemon was not running.
     Daily,
-    /// Today's snapshot had not appeared.
+    /// The last poll did not find today's snapshot.
     LookAgain,
-    /// Today's snapshot is read once more, late in its day, for it may have been revised.
+    /// Today's snapshot is read again late in its UTC day, because it can have been revised.
     Late,
     /// The last poll failed.
     Retry,
 }
 
+/// Why a schedule is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
     #[error(
@@ -54,21 +66,20 @@ pub enum ScheduleError {
     Zone(String),
 }
 
-/// The hour (UTC) from which today's snapshot is read once more.
-const LATE_HOUR: i8 = 22;
-/// The first wait after a failure; it doubles up to `look_again`.
-const FIRST_RETRY: Duration = Duration::from_mins(5);
-
 impl Schedule {
+    /// A schedule from the values of the configuration. `cron` has five fields, and `zone` is the
+    /// name of a zone such as `Europe/Berlin`.
     pub fn new(
         cron: &str,
         zone: &str,
         jitter: Duration,
         look_again: Duration,
     ) -> Result<Self, ScheduleError> {
-        let five = cron.split_whitespace().count() == 5;
-        let parsed = CronParser::new().parse(cron).ok().filter(|_| five);
+        // The parser also accepts seconds and names such as `@daily`.
+        let has_five_fields = cron.split_whitespace().count() == 5;
+        let parsed = CronParser::new().parse(cron).ok().filter(|_| has_five_fields);
         let zone = TimeZone::get(zone).map_err(|_| ScheduleError::Zone(zone.to_owned()))?;
+
         Ok(Self {
             cron: parsed.ok_or_else(|| ScheduleError::Cron(cron.to_owned()))?,
             zone,
@@ -80,57 +91,68 @@ impl Schedule {
     /// Whether a poll of this tenant is due, and why.
     pub fn due(&self, tenant: TenantId, polled: &Polled, now: Timestamp) -> Option<Due> {
         let Some(last_attempt) = polled.last_attempt else { return Some(Due::First) };
-        // A clock that was set back must not silence the schedule until it has caught up.
+
+        // After the clock was set back, the last poll can be in the future. Polling must not wait
+        // until the clock has reached that time again.
         let last_attempt = last_attempt.min(now);
         if polled.failures > 0 {
             return since(last_attempt, now, self.retry_wait(polled.failures))
                 .then_some(Due::Retry);
         }
+
         let jitter = self.jitter_of(tenant);
         let last_success = polled.last_success.unwrap_or(last_attempt).min(now);
         if self.last_time(now, jitter).is_some_and(|time| time > last_success) {
             return Some(Due::Daily);
         }
+
+        // Before the first daily poll of the UTC day, a snapshot of today is not expected.
         let today = Day::of(now);
         if polled.newest_day < Some(today) {
-            let asked_today =
+            let polled_today =
                 self.last_time(now, jitter).is_some_and(|time| Day::of(time) == today);
-            return (asked_today && since(last_success, now, self.look_again))
+            return (polled_today && since(last_success, now, self.look_again))
                 .then_some(Due::LookAgain);
         }
+
         let late = today.at(LATE_HOUR).checked_add(jitter).unwrap_or(now);
         (now >= late && last_success < late).then_some(Due::Late)
     }
 
-    /// When a tenant whose last poll failed is polled again, if nobody restarts the daemon before.
+    /// When a tenant whose last poll failed is polled again; `None` if it did not fail.
     pub fn retry_at(&self, polled: &Polled) -> Option<Timestamp> {
         let last = polled.last_attempt.filter(|_| polled.failures > 0)?;
         last.checked_add(self.retry_wait(polled.failures)).ok()
     }
 
-    /// The last time before now at which the daily poll of a tenant was set.
+    /// The last time up to now at which the daily poll of a tenant was due.
     fn last_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
         let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
         let time = self.cron.find_previous_occurrence(&shifted, true).ok()?;
         time.timestamp().checked_add(jitter).ok()
     }
 
-    /// The same for a tenant at each start, and different between tenants.
+    /// The delay of a tenant within the jitter. It is always the same for one tenant, and differs
+    /// between tenants.
     fn jitter_of(&self, tenant: TenantId) -> Duration {
         let seconds = self.jitter.as_secs();
+
         let hash = tenant
             .as_bytes()
             .iter()
             .fold(0_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+
         Duration::from_secs(hash.checked_rem(seconds + 1).unwrap_or(0))
     }
 
+    /// The delay after this number of failures in a row.
     fn retry_wait(&self, failures: u32) -> Duration {
         let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
         doubled.min(self.look_again)
     }
 }
 
+/// Whether `wait` has passed between two instants.
 fn since(then: Timestamp, now: Timestamp, wait: Duration) -> bool {
     then.checked_add(wait).is_ok_and(|until| now >= until)
 }
@@ -164,11 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn table() {
+    fn decides_by_time_and_previous_polls() {
         let daily = schedule("15 6 * * *", "UTC");
-        let check = |polled: Polled, now: &str, want: Option<Due>| {
-            assert_eq!(daily.due(tenant(), &polled, at(now)), want, "{now} {polled:?}");
+        let check = |polled: Polled, now: &str, expected: Option<Due>| {
+            assert_eq!(daily.due(tenant(), &polled, at(now)), expected, "{now} {polled:?}");
         };
+
         check(Polled::default(), "2026-11-22T00:00:00Z", Some(Due::First));
         check(polled("2026-11-21T06:16:00Z", "2026-11-21"), "2026-11-22T06:14:59Z", None);
         check(
@@ -176,38 +199,44 @@ mod tests {
             "2026-11-22T06:15:00Z",
             Some(Due::Daily),
         );
-        // Down over the due time, even for days: made up once.
+
+        // The daemon was not running at the due time, even for days: one poll makes up for it.
         check(
             polled("2026-11-18T06:16:00Z", "2026-11-18"),
             "2026-11-22T11:00:00Z",
             Some(Due::Daily),
         );
         check(polled("2026-11-22T11:00:00Z", "2026-11-22"), "2026-11-22T11:01:00Z", None);
-        // Not yet published.
+
+        // Today's snapshot is not published yet.
         check(polled("2026-11-22T06:15:30Z", "2026-11-21"), "2026-11-22T08:15:00Z", None);
         check(
             polled("2026-11-22T06:15:30Z", "2026-11-21"),
             "2026-11-22T08:15:30Z",
             Some(Due::LookAgain),
         );
-        // After midnight, before the daily poll, nobody is expected to have published.
+
+        // After midnight and before the daily poll, today's snapshot is not expected.
         check(polled("2026-11-21T23:00:00Z", "2026-11-21"), "2026-11-22T03:00:00Z", None);
-        // Once more late in the day.
+
+        // Today's snapshot is read again late in the day.
         check(
             polled("2026-11-22T06:15:30Z", "2026-11-22"),
             "2026-11-22T22:00:00Z",
             Some(Due::Late),
         );
         check(polled("2026-11-22T22:00:10Z", "2026-11-22"), "2026-11-22T23:00:00Z", None);
-        // A clock that ran ahead and was set back.
+
+        // The clock was ahead and was set back.
         check(polled("2027-11-22T06:15:30Z", "2026-11-22"), "2026-11-23T06:14:00Z", None);
     }
 
     #[test]
-    fn failures_are_tried_again_ever_more_rarely() {
+    fn retry_delays_grow_up_to_a_limit() {
         let daily = schedule("15 6 * * *", "UTC");
         let failed = |failures| Polled { failures, ..polled("2026-11-22T06:15:00Z", "2026-11-21") };
         let due = |failures, now: &str| daily.due(tenant(), &failed(failures), at(now)).is_some();
+
         assert!(!due(1, "2026-11-22T06:19:59Z") && due(1, "2026-11-22T06:20:00Z"));
         assert!(!due(3, "2026-11-22T06:34:59Z") && due(3, "2026-11-22T06:35:00Z"));
         assert!(!due(50, "2026-11-22T08:14:59Z") && due(50, "2026-11-22T08:15:00Z"));
@@ -217,10 +246,10 @@ mod tests {
         assert_eq!(daily.retry_at(&failed(0)), None);
     }
 
-    /// Every minute of the days around a change of summer time: one daily poll a day, at the
-    /// wall-clock time asked for.
+    /// Steps through every minute of the days around a change of summer time: there is one daily
+    /// poll per day, at the configured wall-clock time.
     #[test]
-    fn summer_time_neither_misses_nor_repeats_a_day() {
+    fn summer_time_neither_skips_nor_repeats_a_day() {
         for (zone, cron, from, days) in [
             ("Europe/Dublin", "0 18 * * *", "2026-03-27T00:00:00Z", 4),
             ("Europe/Dublin", "0 18 * * *", "2026-10-23T00:00:00Z", 4),
@@ -252,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_schedule_is_refused() {
+    fn rejects_invalid_schedules() {
         for cron in ["", "15 6 * *", "0 15 6 * * *", "99 6 * * *", "@daily"] {
             assert!(Schedule::new(cron, "UTC", HOUR, HOUR).is_err(), "{cron}");
         }

@@ -4,7 +4,13 @@
 //! Every rule reports all violations as `file:line: what is wrong`, and does not need the crate to
 //! be built. The rules are explained in `STYLE.md` and `docs/explanation/architecture.md`.
 
-#![allow(unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::pedantic)]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::pedantic,
+    clippy::disallowed_methods
+)]
 
 #[path = "architecture/files.rs"]
 mod files;

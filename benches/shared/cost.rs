@@ -1,15 +1,18 @@
-//! What a process cost.
+//! Measures the cost of a process: wall time, processor time and peak memory.
 
 use std::{
     process::Command,
     time::{Duration, Instant},
 };
 
-/// Wall time, time of the processor, and memory at most, of a process that must succeed.
+/// Runs a command that must succeed, and describes its wall time, processor time and peak resident
+/// memory.
 pub(crate) fn measure(mut command: Command) -> String {
     let began = now();
     let mut child = command.spawn().unwrap();
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id()));
+    let read = |name: &str| fs_err::read_to_string(format!("/proc/{}/{name}", child.id()));
+
+    // A process that has ended is a zombie, whose times can still be read, until it is waited for.
     let mut peak = 0.0;
     let ticks = loop {
         let stat = read("stat").unwrap();
@@ -22,21 +25,23 @@ pub(crate) fn measure(mut command: Command) -> String {
         }
         pause(10);
     };
+
     let seconds = began.elapsed().as_secs_f64();
     assert!(child.wait().unwrap().success());
-    // A tick is a hundredth of a second on every Linux that Rust runs on.
+
+    // A clock tick is 10 ms on every Linux that Rust supports.
     format!(
-        "{seconds:.1} s, {:.1} s of processor, {peak:.1} MiB resident at most",
+        "{seconds:.1} s, {:.1} s of processor time, {peak:.1} MiB peak resident memory",
         ticks as f64 / 100.0
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures")]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
 fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "nothing else runs here")]
+#[expect(clippy::disallowed_methods, reason = "there is no other task that could be blocked")]
 fn pause(milliseconds: u64) {
     std::thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -129,7 +129,7 @@ impl Printer {
                 revision: 1,
                 seq: 0,
                 late: false,
-                backfilled: day.facts.day < fetched.today.plus(1 - ledger::WINDOW),
+                backfilled: day.facts.day < fetched.today.plus(1 - ledger::REREAD_DAYS),
                 partial: false,
                 imported: false,
             };

@@ -1,77 +1,89 @@
-//! The files of a configuration: the main one, `tenants.d` beside it, and the CSV that it names.
+//! The files of a configuration: the main file, the directory `tenants.d` next to it, and the CSV
+//! file that `tenants_file` names.
+//!
+//! This module turns all of them into TOML text with locations; [`super::read`] interprets it.
 
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, read::Text};
+use super::{ConfigError, read::SourceText};
 use crate::settings::{Document, Fault, Faults, Location};
 
-/// Columns of the CSV that are keys of a tenant; those that start so are labels.
+/// Columns of the CSV file that are keys of a tenant. Other columns are labels, with [`LABEL`] in
+/// front of their name.
 const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
 const LABEL: &str = "label.";
 
-/// Reads a file of the configuration.
-pub(super) fn read(path: &Path, hint: &str) -> Result<Text, ConfigError> {
+/// Reads a file of the configuration. `hint` is what the operator can do if that fails, or empty.
+pub(super) fn read(path: &Path, hint: &str) -> Result<SourceText, ConfigError> {
     let text = read_text(path, hint)?;
-    Ok(Text { faults: Faults::new(&path.display().to_string(), &text), text })
+
+    Ok(SourceText { faults: Faults::new(&path.display().to_string(), &text), text })
 }
 
-/// The files that hold tenants and nothing else.
-pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<Text>, ConfigError> {
+/// Reads the files that hold only tenants and credentials: those of `tenants.d` in the order of
+/// their names, then the CSV file.
+pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<SourceText>, ConfigError> {
     let mut more = Vec::new();
+
     let directory = main.with_file_name("tenants.d");
     if directory.is_dir() {
-        let entries = std::fs::read_dir(&directory)
+        let entries = fs_err::read_dir(&directory)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| cannot_read(&directory, &error, ""))?;
-        let mut files: Vec<PathBuf> = entries.iter().map(std::fs::DirEntry::path).collect();
-        files.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+        let mut files: Vec<PathBuf> = entries.iter().map(fs_err::DirEntry::path).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
+
         for file in files {
             more.push(read(&file, "")?);
         }
     }
+
     if let Some(csv) = tenants_file(text) {
         more.push(read_csv(&main.with_file_name("").join(csv))?);
     }
+
     Ok(more)
 }
 
-/// `tenants_file`, if the text is so far readable; what is wrong with it is said later.
+/// The value of `tenants_file`, if the text can be parsed. Faults are ignored here: the main file
+/// is checked later, together with the others.
 fn tenants_file(text: &str) -> Option<PathBuf> {
-    let unheard = Faults::new("", "");
-    let document = Document::parse(text, &unheard)?;
-    document.section(&unheard).path("tenants_file")
+    let ignored = Faults::new("", "");
+    let document = Document::parse(text, &ignored)?;
+
+    document.section(&ignored).path("tenants_file")
 }
 
-/// A CSV of tenants, as the list that it stands for: one tenant a line, so that every fault finds
-/// its line again.
-fn read_csv(path: &Path) -> Result<Text, ConfigError> {
+/// Reads a CSV file as the TOML list of its tenants. Each row becomes one line, so that a fault in
+/// the TOML text can be reported at its row.
+fn read_csv(path: &Path) -> Result<SourceText, ConfigError> {
     let file = path.display().to_string();
-    let text = read_text(path, "`tenants_file` names it")?;
+    let text = read_text(path, "check `tenants_file`")?;
     let fault = |line: usize, message: String, hint: Option<String>| {
         let location = Some(Location { line, column: 0 });
         ConfigError(vec![Fault { file: file.clone(), location, message, hint }])
     };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let line_of = |error: &csv::Error| {
-        let line = error.position().map_or(1, csv::Position::line);
-        usize::try_from(line).unwrap_or(1)
-    };
+
     let header = reader.headers().map_err(|error| fault(1, error.to_string(), None))?.clone();
     for column in &header {
-        let label = column.strip_prefix(LABEL).is_some_and(|name| !name.is_empty());
-        if !label && !COLUMNS.contains(&column) {
-            let hint = format!("columns are: {}, {LABEL}NAME", COLUMNS.join(", "));
+        let is_label = column.strip_prefix(LABEL).is_some_and(|name| !name.is_empty());
+        if !is_label && !COLUMNS.contains(&column) {
+            let hint = format!("use only the columns {}, {LABEL}NAME", COLUMNS.join(", "));
             return Err(fault(1, format!("unknown column `{column}`"), Some(hint)));
         }
     }
+
     let (mut list, mut lines) = (String::from("tenants = [\n"), vec![1]);
     for record in reader.records() {
         let record = record.map_err(|error| {
-            fault(line_of(&error), "the row has not as many fields as the header".to_owned(), None)
+            let line = error.position().map_or(1, csv::Position::line);
+            let message = "the row and the header have different numbers of fields".to_owned();
+            fault(usize::try_from(line).unwrap_or(1), message, None)
         })?;
         let line = record.position().map_or(1, csv::Position::line);
         lines.push(usize::try_from(line).unwrap_or(1));
@@ -79,13 +91,15 @@ fn read_csv(path: &Path) -> Result<Text, ConfigError> {
     }
     list += "]\n";
     lines.push(1);
-    Ok(Text { faults: Faults::of_lines(&file, &list, lines), text: list })
+
+    Ok(SourceText { faults: Faults::of_lines(&file, &list, lines), text: list })
 }
 
-/// One row as an inline table on one line.
+/// One row as a TOML inline table on one line. Empty fields are left out.
 fn as_table(header: &csv::StringRecord, row: &csv::StringRecord) -> String {
     let mut labels = String::new();
     let mut table = String::from("{");
+
     for (column, value) in header.iter().zip(row).filter(|(_, value)| !value.is_empty()) {
         let quoted = toml::Value::String(value.replace(['\n', '\r'], " ")).to_string();
         match column.strip_prefix(LABEL) {
@@ -101,19 +115,20 @@ fn as_table(header: &csv::StringRecord, row: &csv::StringRecord) -> String {
             }
         }
     }
+
     let _ = writeln!(table, "labels = {{{}}}}},", labels.trim_end_matches(','));
     table
 }
 
 fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error, hint))
+    fs_err::read_to_string(path).map_err(|error| cannot_read(path, &error, hint))
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
     ConfigError(vec![Fault {
         file: path.display().to_string(),
         location: None,
-        message: format!("cannot be read: {error}"),
+        message: error.to_string(),
         hint: (!hint.is_empty()).then(|| hint.to_owned()),
     }])
 }
@@ -137,22 +152,24 @@ type = "stdout"
 
     fn load(files: &[(&str, &str)]) -> Result<Configuration, String> {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("tenants.d")).unwrap();
+        fs_err::create_dir(directory.path().join("tenants.d")).unwrap();
         for (name, text) in files {
-            std::fs::write(directory.path().join(name), text).unwrap();
+            fs_err::write(directory.path().join(name), text).unwrap();
         }
+
         let loaded = Configuration::load(&directory.path().join("c.toml"));
         loaded.map_err(|e| e.to_string().replace(&format!("{}/", directory.path().display()), ""))
     }
 
     #[test]
-    fn tenants_come_from_all_three_places() {
+    fn reads_tenants_from_all_three_sources() {
         let csv = "name,id,credential,label.customer,initial_backfill_days\n\
                    \"a, inc\",aaaaaaaa-0000-4000-8000-000000000001,app,c-1,7\n\
                    b,b.example,app,,\n";
         let toml = "[[tenants]]\nname = \"d\"\nid = \"d.example\"\ncredential = \"app\"\n";
         let main = format!("{MAIN}\n{}", toml.replace("\"d", "\"m"));
         let files = [("c.toml", main.as_str()), ("tenants.csv", csv), ("tenants.d/1.toml", toml)];
+
         let configuration = load(&files).unwrap();
         let names: Vec<&str> = configuration.tenants.iter().map(|t| t.name.as_str()).collect();
         assert_eq!(names, ["m", "d", "a, inc", "b"]);
@@ -163,7 +180,7 @@ type = "stdout"
     }
 
     #[test]
-    fn faults_in_them_have_their_place() {
+    fn reports_faults_with_file_and_line() {
         let csv = "name,id,credential,cloud\n\
                    a,aaaaaaaa-0000-4000-8000-000000000001,app,\n\
                    b,nonsense,app,\n\
@@ -171,17 +188,19 @@ type = "stdout"
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", csv)]).unwrap_err();
         for line in [
             "tenants.csv:3: `nonsense` is neither a tenant GUID nor a domain",
-            "tenants.csv:4: there is no credential `other`\n  hint: there are: app",
+            "tenants.csv:4: unknown credential `other`",
             "tenants.csv:4: `tenants[2].cloud` must be one of",
         ] {
             assert!(errors.contains(line), "{line}: {errors}");
         }
+
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,idd\n")]).unwrap_err();
         assert!(errors.starts_with("tenants.csv:1: unknown column `idd`"), "{errors}");
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,id\na\n")]).unwrap_err();
-        assert!(errors.starts_with("tenants.csv:2: the row has not as many"), "{errors}");
+        assert!(errors.starts_with("tenants.csv:2: the row and the header"), "{errors}");
         let errors = load(&[("c.toml", MAIN)]).unwrap_err();
-        assert!(errors.starts_with("tenants.csv: cannot be read"), "{errors}");
+        assert!(errors.starts_with("tenants.csv: failed to open file"), "{errors}");
+
         let errors = load(&[
             ("c.toml", MAIN),
             ("tenants.csv", "name,id\n"),

@@ -1,5 +1,8 @@
-//! What a configuration may say: one table, from which the check, the refusals and the JSON
-//! Schema come. What a sink takes beyond the common keys stands in its own folder.
+//! The table of all keys of a configuration, from which the check of every key and value and the
+//! JSON Schema are derived.
+//!
+//! The keys of one type of sink are in the folder of that sink; this table has those that all
+//! sinks share. The `doc` of a key is its description in the schema and in the reference.
 
 use crate::{
     settings::{Choice, Key, Many, Shape, Variant, optional, required, reserved},
@@ -7,38 +10,54 @@ use crate::{
 };
 
 pub const KEYS: &[Key] = &[
-    required("state", Shape::Table(STATE), "Where the checkpoint is kept."),
-    optional("schedule", Shape::Table(SCHEDULE), "When the API is polled."),
-    optional("source", Shape::Table(SOURCE), "How Microsoft is reached."),
-    optional("credentials", CREDENTIALS, "Credentials that tenants share: [credentials.NAME]."),
-    optional("tenants", Shape::Tables(TENANT), "The tenants to read."),
+    required("state", Shape::Table(STATE), "The checkpoint: where it is stored and what it keeps."),
+    optional("schedule", Shape::Table(SCHEDULE), "When tenants are polled."),
+    optional(
+        "source",
+        Shape::Table(SOURCE),
+        "How Microsoft Graph is reached: proxy, certificate authorities and limits.",
+    ),
+    optional(
+        "credentials",
+        CREDENTIALS,
+        "Credentials that tenants and sinks refer to by name: [credentials.NAME].",
+    ),
+    optional("tenants", Shape::Tables(TENANT), "The tenants to poll."),
     optional(
         "tenants_file",
         Shape::Text,
-        "More tenants: a CSV with a header of `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
+        "A CSV file with more tenants, relative to this file. Its header names the columns: `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
     ),
     required(
         "sinks",
         Shape::Tagged { tag: "type", many: Many::List, keys: SINK, variants: sink::variants },
-        "Where the records go.",
+        "The destinations of records.",
     ),
-    optional("admin", Shape::Table(ADMIN), "Metrics, health and the status page."),
+    optional(
+        "admin",
+        Shape::Table(ADMIN),
+        "The HTTP listener for metrics, health checks and the status page. Without this section there is none.",
+    ),
     optional(
         "severity",
         Shape::Tables(SEVERITY),
-        "How much changes and observations matter: the first rule that fits counts.",
+        "Rules that set the severity of changes and observations; the first rule that matches applies.",
     ),
     optional(
         "expected_decisions",
         Shape::Tables(EXPECTED),
-        "Decisions that are no surprise: accepted risks with an owner and an expiry.",
+        "Decisions that are expected, such as accepted risks, each with an owner and an optional last day. Any other acceptance is a change of high severity.",
     ),
 ];
 
-/// What a file in `tenants.d` may hold, and a CSV comes to.
+/// The keys of a file in `tenants.d`, and of the TOML text that a CSV file is turned into.
 pub(super) const TENANT_KEYS: &[Key] = &[
-    optional("credentials", CREDENTIALS, "Credentials that tenants share: [credentials.NAME]."),
-    required("tenants", Shape::Tables(TENANT), "The tenants to read."),
+    optional(
+        "credentials",
+        CREDENTIALS,
+        "Credentials that tenants and sinks refer to by name: [credentials.NAME].",
+    ),
+    required("tenants", Shape::Tables(TENANT), "The tenants to poll."),
 ];
 
 const CREDENTIALS: Shape =
@@ -48,38 +67,42 @@ const SOURCE: &[Key] = &[
     optional(
         "proxy",
         Shape::Text,
-        "http://host:port of a proxy; a machine's metadata service is never asked through it.",
+        "The proxy for requests to Microsoft, as http://host:port. Requests to the metadata service of an Azure machine never use it.",
     ),
-    optional("proxy_user", Shape::Text, "Its user, with `proxy_password`."),
-    optional("proxy_password", Shape::Secret, "The password of `proxy_user`."),
+    optional("proxy_user", Shape::Text, "The user name for the proxy; requires `proxy_password`."),
+    optional("proxy_password", Shape::Secret, "The password for the proxy; requires `proxy_user`."),
     optional(
         "ca_file",
         Shape::Text,
-        "Certificate authorities in PEM, trusted instead of the system's.",
+        "A PEM file of certificate authorities that are trusted instead of those of the system.",
     ),
     optional(
         "requests_per_second",
         Shape::Integer { min: 1, max: 1_000 },
-        "Requests to Graph over all tenants; default 50.",
+        "The maximum number of requests to Graph per second, for all tenants together; default: 50.",
     ),
     optional(
         "bytes_in_flight",
         Shape::Size,
-        "Memory for answers over all tenants, at least 8MiB; default 32MiB. No answer may be larger than half of it.",
+        "The memory for responses of Graph, for all tenants together, at least 8MiB. A response larger than half of it is rejected; default: 32MiB.",
     ),
 ];
 
 const STATE: &[Key] = &[
-    required("directory", Shape::Text, "The directory of the checkpoint."),
+    required(
+        "directory",
+        Shape::Text,
+        "The state directory, as an absolute path. It contains the checkpoint.",
+    ),
     optional(
         "retention_days",
         Shape::Integer { min: 90, max: 36_500 },
-        "How long the texts of a day are kept that every sink has had; its facts stay for ever; default 400.",
+        "The number of days for which the body of a snapshot is kept after every sink has received it. Facts are never pruned; default: 400.",
     ),
     optional(
         "max_size",
         Shape::Size,
-        "What the checkpoint may use before older texts go earlier; default: no limit.",
+        "The size of the checkpoint above which the oldest bodies are pruned before `retention_days` is over; default: no limit.",
     ),
     reserved("url"),
 ];
@@ -88,43 +111,51 @@ const ADMIN: &[Key] = &[
     required(
         "listen",
         Shape::Text,
-        "Address and port, such as 127.0.0.1:9633; 0 is any free port. Beyond loopback it wants `hosts`.",
+        "The IP address and port to listen on, such as 127.0.0.1:9633; port 0 selects a free port. An address other than loopback requires `hosts`.",
     ),
     optional(
         "hosts",
         Shape::Texts,
-        "Names or addresses under which it may be asked, beside those of loopback.",
+        "The values of the `Host` header that are accepted in addition to those of loopback.",
     ),
     optional(
         "tenant_series",
         Shape::Integer { min: 0, max: 100_000 },
-        "With more tenants than this, metrics have no series of single tenants; default 1000.",
+        "With more tenants than this, metrics have no series per tenant; default: 1000.",
     ),
 ];
 
 const SCHEDULE: &[Key] = &[
-    optional("cron", Shape::Text, "The daily poll, five fields; default `15 6 * * *`."),
-    optional("timezone", Shape::Text, "The zone of `cron`, such as Europe/Berlin; default UTC."),
+    optional(
+        "cron",
+        Shape::Text,
+        "The time of the daily poll, as a cron expression of five fields; default: `15 6 * * *`.",
+    ),
+    optional(
+        "timezone",
+        Shape::Text,
+        "The time zone of `cron`, such as Europe/Berlin; default: UTC.",
+    ),
     optional(
         "jitter",
         Shape::Duration,
-        "The polls of different tenants are spread over this span; default 10m.",
+        "The span over which the polls of different tenants are spread. The delay of a tenant is always the same; default: 10m.",
     ),
     optional(
         "look_again",
         Shape::Duration,
-        "How long until a snapshot that has not appeared is looked for again; default 2h.",
+        "The time until a tenant is polled again whose snapshot of today has not appeared, at least 1m. Also the longest delay between retries of a failed poll; default: 2h.",
     ),
     optional(
         "partial_hold",
         Shape::Duration,
-        "How long a day is held back of which Microsoft gave only a part; default 6h.",
+        "How long a partial day is held before it is released as partial; default: 6h.",
     ),
 ];
 
 const TENANT: &[Key] = &[
-    required("name", Shape::Text, "The name that records carry."),
-    required("id", Shape::Text, "The tenant's GUID, or a verified domain of it."),
+    required("name", Shape::Text, "The name of the tenant in records."),
+    required("id", Shape::Text, "The GUID of the tenant, or one of its verified domains."),
     optional(
         "cloud",
         Shape::OneOfOrTable(
@@ -139,19 +170,23 @@ const TENANT: &[Key] = &[
             ],
             CLOUD,
         ),
-        "The Microsoft cloud; default global.",
+        "The Microsoft cloud of the tenant; default: global.",
     ),
     optional(
         "api",
         Shape::OneOf(&[Choice::now("secure_scores"), Choice::now("legacy_reports")]),
-        "The API to read; `legacy_reports` is the original getTenantSecureScores.",
+        "The API to read; `legacy_reports` is the original getTenantSecureScores; default: secure_scores.",
     ),
     optional(
         "initial_backfill_days",
         Shape::Integer { min: 1, max: 90 },
-        "Days that the first poll reads back; default 90.",
+        "The number of days that the first poll requests; default: 90.",
     ),
-    optional("labels", Shape::Map, "Names and texts of your own that stand in every record."),
+    optional(
+        "labels",
+        Shape::Map,
+        "Your own names and values, added to every record of the tenant: at most 16, each of at most 128 characters.",
+    ),
     required(
         "credential",
         Shape::NameOr(&Shape::Tagged {
@@ -160,48 +195,68 @@ const TENANT: &[Key] = &[
             keys: CREDENTIAL,
             variants: credentials,
         }),
-        "How to sign in: the name of one of [credentials], or [tenants.credential].",
+        "How to sign in to the tenant: the name of one of [credentials], or a section [tenants.credential].",
     ),
 ];
 
 const CLOUD: &[Key] = &[
-    required("login_url", Shape::Text, "Where tokens come from."),
-    required("graph_url", Shape::Text, "Where Graph is."),
+    required("login_url", Shape::Text, "The base URL of the token endpoint."),
+    required("graph_url", Shape::Text, "The base URL of Microsoft Graph."),
 ];
 
 const CREDENTIAL: &[Key] = &[required("kind", Shape::Text, "The kind of credential.")];
 
 const CLIENT_ID: Key =
-    required("client_id", Shape::Text, "The application (client) id of the app registration.");
+    required("client_id", Shape::Text, "The application (client) ID of the app registration.");
 
 const CLIENT_SECRET: &[Key] =
-    &[CLIENT_ID, required("client_secret", Shape::Secret, "The client secret's value.")];
+    &[CLIENT_ID, required("client_secret", Shape::Secret, "The value of the client secret.")];
 
 const CERTIFICATE: &[Key] = &[
     CLIENT_ID,
-    required("certificate", Shape::Text, "PEM with certificate and key, or PFX."),
-    optional("private_key", Shape::Text, "The key, where it has a PEM file of its own."),
-    optional("password", Shape::Secret, "The password of the PFX."),
+    required(
+        "certificate",
+        Shape::Text,
+        "The path of a PEM file with the certificate and its private key, or of a PFX file.",
+    ),
+    optional(
+        "private_key",
+        Shape::Text,
+        "The path of a PEM file with the private key, if it is not in the file of the certificate.",
+    ),
+    optional("password", Shape::Secret, "The password of the PFX file."),
     optional(
         "send_chain",
         Shape::Bool,
-        "Sends the certificate's chain, for apps that trust a subject and an issuer.",
+        "Sends the chain of the certificate, for app registrations that trust a subject name and an issuer; default: false.",
     ),
 ];
 
 const WORKLOAD_IDENTITY: &[Key] = &[
-    optional("client_id", Shape::Text, "The application's id; default $AZURE_CLIENT_ID."),
+    optional("client_id", Shape::Text, "The application (client) ID; default: $AZURE_CLIENT_ID."),
     optional(
         "token_file",
         Shape::Text,
-        "Where the other issuer leaves its token; default $AZURE_FEDERATED_TOKEN_FILE.",
+        "The path of the file with the token of the other issuer; default: $AZURE_FEDERATED_TOKEN_FILE.",
     ),
 ];
 
 const MANAGED_IDENTITY: &[Key] = &[
-    optional("client_id", Shape::Text, "Of a user-assigned identity, by client id,"),
-    optional("object_id", Shape::Text, "or by object id,"),
-    optional("resource_id", Shape::Text, "or by its resource id in Azure."),
+    optional(
+        "client_id",
+        Shape::Text,
+        "The client ID of a user-assigned identity; default: the system-assigned identity.",
+    ),
+    optional(
+        "object_id",
+        Shape::Text,
+        "The object ID of a user-assigned identity, instead of `client_id`.",
+    ),
+    optional(
+        "resource_id",
+        Shape::Text,
+        "The Azure resource ID of a user-assigned identity, instead of `client_id`.",
+    ),
 ];
 
 const USER: &[Key] = &[
@@ -209,12 +264,12 @@ const USER: &[Key] = &[
     optional(
         "home_tenant",
         Shape::Text,
-        "Where that person signs in, by GUID or domain; default: the tenant, or `organizations` if shared.",
+        "The tenant in which the user signs in, by GUID or domain; default: the tenant itself, or `organizations` for a shared credential.",
     ),
     optional(
         "token_key",
         Shape::Secret,
-        "What the refresh token is sealed with: any long random text.",
+        "The key that encrypts the stored refresh token: any long random text.",
     ),
 ];
 
@@ -229,77 +284,97 @@ const CREDENTIAL_KINDS: &[(&str, &[Key])] = &[
 ];
 
 const SINK: &[Key] = &[
-    required("name", Shape::Text, "The sink's identity: its cursors are kept under this name."),
+    required(
+        "name",
+        Shape::Text,
+        "The identity of the sink: its cursors are stored under this name.",
+    ),
     required("type", Shape::Text, "The type of sink."),
-    optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default all four."),
+    optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default: all four."),
     optional(
         "controls",
         Shape::OneOf(&[Choice::now("all"), Choice::now("changed")]),
-        "Which controls of a day are sent: `changed` are those that differ from the day before.",
+        "The controls of a day that are sent: all, or those that differ from the base; default: all.",
     ),
     optional(
         "full_every",
         Shape::Duration,
-        "With `controls = \"changed\"`, how often all of them are sent; default 7d.",
+        "With `controls = \"changed\"`, how often all controls are sent, in whole days; default: 7d.",
     ),
     optional(
         "tenants",
         Shape::Texts,
-        "Only these tenants: names or ids, where `*` and `?` stand for others, or `label=pattern`.",
+        "Sends only records of these tenants: patterns of names or IDs with `*` and `?`, or `label=pattern`; default: all tenants.",
     ),
-    optional("control_ids", Shape::Texts, "Only controls whose id fits one of these patterns."),
-    optional("services", Shape::Texts, "Only controls of services that fit one of these patterns."),
+    optional(
+        "control_ids",
+        Shape::Texts,
+        "Sends only controls whose ID matches one of these patterns; default: all.",
+    ),
+    optional(
+        "services",
+        Shape::Texts,
+        "Sends only controls whose service matches one of these patterns; default: all.",
+    ),
     optional(
         "categories",
         Shape::Texts,
-        "Only controls of categories that fit one of these patterns.",
+        "Sends only controls whose category matches one of these patterns; default: all.",
     ),
-    optional("credential", Shape::Text, "One of [credentials], for sinks that sign in to Entra."),
-    optional("entra_tenant", Shape::Text, "The tenant to sign in to, by GUID or domain."),
+    optional(
+        "credential",
+        Shape::Text,
+        "The name of one of [credentials], for sinks that sign in to Entra.",
+    ),
+    optional(
+        "entra_tenant",
+        Shape::Text,
+        "The tenant to sign in to, by GUID or domain, for sinks that sign in to Entra.",
+    ),
     optional(
         "login_url",
         Shape::Text,
-        "Where tokens come from; default: the login of the receiver's own cloud.",
+        "The base URL of the token endpoint; default: that of the receiver's cloud.",
     ),
     optional(
         "extra_fields",
         Shape::Map,
-        "Names and texts of your own for every record of this sink.",
+        "Your own names and values, added to every record of this sink: at most 16, each of at most 128 characters.",
     ),
     optional(
         "max_rate",
         Shape::Integer { min: 1, max: 10_000_000 },
-        "Records a second, at most; default: no limit.",
+        "The maximum number of records per second; default: no limit.",
     ),
     optional(
         "start_from",
         Shape::Day,
-        "No day before this one is sent; default: 90 days before the sink was new.",
+        "The first day that is sent; default: 90 days before the day on which the sink was added.",
     ),
     optional(
         "texts",
         Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]),
-        "How much of Microsoft's prose goes along.",
+        "How many of Microsoft's texts records contain; default: none for CEF and LEEF, else short.",
     ),
     optional(
         "changes",
         Shape::ManyOf(CHANGES),
-        "Only these kinds of change, with `change` among `records`; default all.",
+        "The kinds of change to send; requires `change` in `records`; default: all.",
     ),
     optional(
         "historical_changes",
         Shape::Bool,
-        "Changes of days read back or imported, and decisions older than the forwarder, too; default false.",
+        "Also sends historical changes: those of backfilled or imported days, and decisions made before the first poll; default: false.",
     ),
     optional(
         "renamed_from",
         Shape::Text,
-        "The name that this sink had: it goes on where that one was.",
+        "The previous name of the sink: delivery continues from its cursors.",
     ),
     optional(
         "discard_backlog",
         Shape::Bool,
-        "Nothing more goes to this sink, and what waits for it is forgotten: set it before you remove a sink.",
+        "Stops delivery to this sink and drops its backlog. Set it before you remove a sink; default: false.",
     ),
 ];
 
@@ -327,16 +402,28 @@ const SEVERITY: &[Key] = &[
     optional(
         "what",
         Shape::Texts,
-        "Kinds of change or observation, as `change.what` and `quality.what` name them; default all changes.",
+        "The kinds of change or observation that the rule matches, as in `change.what` and `quality.what`; default: all changes.",
     ),
-    optional("controls", Shape::Texts, "Controls whose id fits one of these patterns."),
-    optional("categories", Shape::Texts, "Controls of categories that fit one of these patterns."),
+    optional(
+        "controls",
+        Shape::Texts,
+        "Matches controls whose ID matches one of these patterns; default: all.",
+    ),
+    optional(
+        "categories",
+        Shape::Texts,
+        "Matches controls whose category matches one of these patterns; default: all.",
+    ),
     optional(
         "cause",
         Shape::OneOf(&[Choice::now("tenant"), Choice::now("microsoft"), Choice::now("unknown")]),
-        "Only changes of this cause.",
+        "Matches changes with this cause; default: any.",
     ),
-    optional("points", Shape::Integer { min: 0, max: 1_000 }, "Points gained or lost, at least."),
+    optional(
+        "points",
+        Shape::Integer { min: 0, max: 1_000 },
+        "The minimum number of points gained or lost; default: any.",
+    ),
     required(
         "severity",
         Shape::OneOf(&[
@@ -346,20 +433,28 @@ const SEVERITY: &[Key] = &[
             Choice::now("high"),
             Choice::now("critical"),
         ]),
-        "How much it matters.",
+        "The severity of the changes and observations that match.",
     ),
 ];
 
 const EXPECTED: &[Key] = &[
-    required("control", Shape::Text, "A control's id, where `*` and `?` stand for others."),
+    required("control", Shape::Text, "A pattern of control IDs, with `*` and `?`."),
     required(
         "state",
         Shape::OneOf(&[Choice::now("Ignored"), Choice::now("ThirdParty")]),
-        "`Ignored` is an accepted risk, `ThirdParty` points claimed for another product.",
+        "The expected decision: `Ignored` is an accepted risk, `ThirdParty` claims points for another product.",
     ),
-    required("owner", Shape::Text, "Who answers for it."),
-    optional("expires", Shape::Day, "The last day on which it is expected; default: no end."),
-    optional("tenants", Shape::Texts, "Only of these tenants, as a sink's `tenants`."),
+    required("owner", Shape::Text, "The person or team that is responsible for the decision."),
+    optional(
+        "expires",
+        Shape::Day,
+        "The last day on which the decision is expected; default: no end.",
+    ),
+    optional(
+        "tenants",
+        Shape::Texts,
+        "The tenants that the entry applies to, in the form of a sink's `tenants`; default: all tenants.",
+    ),
 ];
 
 fn credentials() -> Vec<Variant> {

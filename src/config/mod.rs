@@ -1,4 +1,8 @@
-//! The configuration: as written (TOML against tables of keys) and as meant (this).
+//! The configuration as the program uses it: validated, with typed values and defaults applied.
+//!
+//! `files` reads the files, `keys` is the table of all keys, and `read` turns TOML sections into
+//! the types below and notes every fault. Loading reads no secret, opens no socket and writes
+//! nothing. Start reading at [`Configuration::load`].
 
 mod files;
 mod keys;
@@ -25,58 +29,59 @@ use crate::{
     source::{Access, Credential, HttpOptions},
 };
 
-/// Where it is looked for when nothing else is said.
+/// The path of the configuration if none is given on the command line.
 pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 
-/// The whole configuration, validated.
+/// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub state_directory: PathBuf,
-    /// How long texts of days are kept that every sink has had; facts stay for ever.
+    /// How many days the bodies of delivered snapshots are kept. Facts are never pruned.
     pub retention_days: i32,
-    /// Bytes that the checkpoint may use before older texts go earlier.
+    /// The size in bytes above which the checkpoint prunes bodies before `retention_days` is over.
     pub max_size: Option<u64>,
     pub schedule: Schedule,
-    /// How long a day is held back of which only a part could be had.
+    /// How long a partial day is held before it is released as partial.
     pub partial_hold: Duration,
     pub http: HttpOptions,
     pub admin: Option<AdminPlan>,
     pub tenants: Vec<TenantPlan>,
-    /// Each once, shared or not, by name.
+    /// All credentials, shared ones and those of single tenants, sorted by name.
     pub credentials: Vec<NamedCredential>,
     pub sinks: Vec<SinkPlan>,
     secrets: Vec<SecretUse>,
 }
 
-/// Where metrics, health and the status page are.
+/// The listener for metrics, health checks and the status page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminPlan {
     pub listen: SocketAddr,
-    /// Names under which it may be asked, beside those of loopback.
+    /// Values of the `Host` header that are accepted in addition to those of loopback.
     pub hosts: Vec<String>,
-    /// No more tenants than this have series of their own.
+    /// The number of tenants up to which metrics have a series per tenant.
     pub tenant_series: usize,
 }
 
-/// A credential, and where the configuration says it.
+/// A credential and its location in the configuration.
 #[derive(Clone, Debug)]
 pub struct NamedCredential {
-    /// `tenant NAME` for one that a tenant has for itself.
+    /// The name of a shared credential, or `tenant NAME` for one in the section of a tenant.
     pub name: String,
     pub credential: Arc<dyn Credential>,
     file: String,
     location: Location,
 }
 
+/// A configured tenant.
 #[derive(Clone, Debug)]
 pub struct TenantPlan {
     pub name: String,
     pub id: TenantName,
     pub labels: std::collections::BTreeMap<String, String>,
     pub access: Access,
-    /// 1 to 90.
+    /// Days that the first poll requests: 1 to 90.
     pub initial_backfill_days: i32,
-    /// How much its changes matter, and which decisions are expected.
+    /// The severity of its changes, and the decisions that are expected.
     pub rules: Arc<Rules>,
 }
 
@@ -84,55 +89,60 @@ pub struct TenantPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantName {
     Guid(TenantId),
-    /// Resolved once, and kept.
+    /// A verified domain in lower case. The checkpoint stores the GUID that it resolves to.
     Domain(String),
 }
 
-/// Tenants by name, id or label; no pattern means all.
+/// Selects tenants by name, ID or label. A filter without patterns matches all tenants.
 #[derive(Clone, Debug, Default)]
 pub struct TenantFilter(pub Vec<TenantPattern>);
 
+/// One pattern of a [`TenantFilter`].
 #[derive(Clone, Debug)]
 pub enum TenantPattern {
-    /// Of the name, or the id as configured.
+    /// Matches the name, or the ID as configured.
     Name(Glob),
+    /// Matches the value of the label with this name.
     Label(String, Glob),
 }
 
+/// A configured sink: what all sinks have in common, and the plan of its type.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
     pub name: String,
     /// The value of `type`.
     pub kind: &'static str,
     pub selection: Arc<Selection>,
-    /// Which tenants it gets.
+    /// The tenants whose records are sent.
     pub tenants: TenantFilter,
-    /// Records a second, at most.
+    /// The maximum number of records per second.
     pub max_rate: Option<u32>,
     pub texts: Texts,
-    /// Names and texts that stand in every record.
+    /// `extra_fields`: names and values that are added to every record.
     pub fields: Vec<(String, String)>,
-    /// No day before this one is sent; `None`: 90 days back when the sink is new.
+    /// The first day that is sent. `None` means 90 days before the day on which the sink was added.
     pub start_from: Option<Day>,
-    /// How it signs in to Entra, if it does.
+    /// How the sink signs in to Entra, if its receiver requires that.
     pub sign_in: Option<SignIn>,
-    /// The name that it had.
+    /// The previous name of the sink, whose cursors are carried over.
     pub renamed_from: Option<String>,
-    /// It is on its way out: what waits for it is forgotten.
+    /// `discard_backlog`: nothing is sent any more, and the backlog is dropped.
     pub discarded: bool,
     pub plan: Arc<dyn Plan>,
 }
 
-/// A credential, a tenant, and what for.
+/// How a sink obtains a token from Entra.
 #[derive(Clone, Debug)]
 pub struct SignIn {
     pub credential: Arc<dyn Credential>,
+    /// The GUID or domain of the tenant that issues the token.
     pub tenant: String,
     pub login_url: url::Url,
+    /// The service that the token is for.
     pub resource: url::Url,
 }
 
-/// All that is wrong with a configuration.
+/// All faults of a configuration. Displayed as one line per fault, without hints.
 #[derive(Debug)]
 pub struct ConfigError(pub Vec<Fault>);
 
@@ -142,46 +152,51 @@ impl TenantFilter {
             TenantName::Guid(id) => id.to_string(),
             TenantName::Domain(domain) => domain.clone(),
         };
-        let is_it = |pattern: &TenantPattern| match pattern {
+
+        let is_match = |pattern: &TenantPattern| match pattern {
             TenantPattern::Name(glob) => glob.matches(&tenant.name) || glob.matches(&id),
             TenantPattern::Label(label, glob) => {
                 tenant.labels.get(label).is_some_and(|value| glob.matches(value))
             }
         };
-        self.0.is_empty() || self.0.iter().any(is_it)
+
+        self.0.is_empty() || self.0.iter().any(is_match)
     }
 }
 
 impl Configuration {
-    /// Reads and validates a file, and those beside it that hold tenants; no secret is read and
-    /// nothing is opened.
+    /// Reads and validates a configuration file, and the files next to it that list tenants. No
+    /// secret is read and no connection is opened.
+    ///
+    /// Fails with every fault of all files.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let hint = "name a file with --config, or write one; the README has a first configuration";
+        let hint = "set --config to the path of the configuration, or run `init` to write one";
         let main = files::read(path, hint)?;
         let more = files::more_tenants(path, &main.text)?;
         read::parse(&main, &more).map_err(ConfigError)
     }
 
-    /// Where the checkpoint is, by a file that may have faults elsewhere.
+    /// The state directory that a file names, also if the file has faults elsewhere.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
         let text = fs_err::read_to_string(path).ok()?;
-        let whole: toml::Table = text.parse().ok()?;
-        Some(whole.get("state")?.get("directory")?.as_str()?.into())
+        let document: toml::Table = text.parse().ok()?;
+        Some(document.get("state")?.get("directory")?.as_str()?.into())
     }
 
-    /// As [`Self::load`], from the text of a file.
+    /// Like [`Self::load`], from the text of a file. `file` is the name that faults show.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        let main = read::Text { faults: Faults::new(file, text), text: text.to_owned() };
+        let main = read::SourceText { faults: Faults::new(file, text), text: text.to_owned() };
         read::parse(&main, &[]).map_err(ConfigError)
     }
 
-    /// Looks at every secret and key once, to find those that cannot be had before anything
-    /// starts.
+    /// Reads every secret and every key once, so that one that is not available is reported before
+    /// anything starts.
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
         let fault = |file: &String, location: Location, explanation: Explanation| {
             let Explanation { message, hint } = explanation;
             Fault { file: file.clone(), location: Some(location), message, hint }
         };
+
         let secrets = self.secrets.iter().filter_map(|secret| {
             let error = secret.reference.read().err()?;
             Some(fault(&secret.file, secret.location, crate::error::chain(&error).into()))
@@ -190,36 +205,39 @@ impl Configuration {
             let error = named.credential.check().err().filter(|error| !error.is_temporary())?;
             Some(fault(&named.file, named.location, Explanation::of(&error)))
         });
+
         let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
         faults.sort_by_key(|fault| (fault.file.clone(), fault.location));
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 
-    /// What should not stay: a certificate that has expired or soon will, a token file that is not
-    /// there, which stop no other tenant; secrets in the environment of a service.
-    pub fn warnings(&self) -> Vec<String> {
+    /// What the operator should change although the program can start: a certificate that has
+    /// expired or expires soon and a token file that is absent (each affects only its own
+    /// tenants), and secrets in the environment of a service.
+    pub fn warnings(&self) -> Vec<Explanation> {
         let now = crate::clock::now();
-        let mut warnings: Vec<String> = self
-            .credentials
-            .iter()
-            .filter_map(|named| {
-                if let Err(error) = named.credential.check() {
-                    return Some(format!("`{}`: {}", named.name, crate::error::chain(&error)));
-                }
-                let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
-                Some(format!("the certificate of `{}` is good until {end} only", named.name))
-            })
-            .collect();
+        let of_credential = |named: &NamedCredential| {
+            if let Err(error) = named.credential.check() {
+                return Some(Explanation::of(&error).within(&format!("`{}`", named.name)));
+            }
+            let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
+            let message = format!("the certificate of `{}` expires at {end}", named.name);
+            Some(Explanation::new(message).with_hint("replace the certificate before it expires"))
+        };
+        let mut warnings: Vec<Explanation> =
+            self.credentials.iter().filter_map(of_credential).collect();
+
+        // systemd sets `INVOCATION_ID` for a service. Its credentials are safer than its
+        // environment, which child processes inherit.
         if std::env::var_os("INVOCATION_ID").is_some() {
             let in_environment =
                 self.secrets.iter().filter(|secret| matches!(secret.reference, SecretRef::Env(_)));
             warnings.extend(in_environment.map(|secret| {
-                format!(
-                    "{} holds a secret: under systemd use LoadCredential= and {{ credential = … }}",
-                    secret.reference
-                )
+                let message = format!("the environment has the secret `{}`", secret.reference);
+                Explanation::new(message).with_hint("use LoadCredential= and { credential = … }")
             }));
         }
+
         warnings
     }
 }

@@ -25,21 +25,29 @@ type = "file"
 path = "/var/log/secure-score/records.jsonl"
 "#;
 
-/// The faults of [`GOOD`] with something changed in it, one a line.
+/// The faults of [`GOOD`] after a change, each on one line that is followed by its hint.
 fn faults(change: impl FnOnce(String) -> String) -> String {
     match Configuration::parse("c.toml", &change(GOOD.to_owned())) {
         Ok(_) => String::new(),
-        Err(error) => error.to_string(),
+        Err(error) => rendered(&error),
     }
 }
 
-fn check(from: &str, to: &str, want: &str) {
+fn rendered(error: &ConfigError) -> String {
+    let lines = error.explanations().into_iter().map(|explanation| match explanation.hint {
+        Some(hint) => format!("{}\n  hint: {hint}", explanation.message),
+        None => explanation.message,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn check(from: &str, to: &str, expected: &str) {
     assert!(GOOD.contains(from), "{from}");
-    assert_eq!(faults(|text| text.replacen(from, to, 1)), want);
+    assert_eq!(faults(|text| text.replacen(from, to, 1)), expected);
 }
 
 #[test]
-fn a_good_one_means_what_it_says() {
+fn reads_values_and_defaults() {
     let configuration = Configuration::parse("c.toml", GOOD).unwrap();
     assert_eq!(configuration.tenants[0].labels["customer"], "c-17");
     assert_eq!(
@@ -51,12 +59,12 @@ fn a_good_one_means_what_it_says() {
 }
 
 #[test]
-fn unknown_keys_name_the_nearest_known_one_and_the_place() {
-    check(
-        "address = ",
-        "adress = ",
-        "c.toml:15:1: `sinks[0].address` is missing\n  hint: tcp://, tls://, relp://, relps:// or udp:// with host:port, or unix:///path.\nc.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?",
-    );
+fn unknown_keys_get_location_and_nearest_key() {
+    let found = faults(|text| text.replacen("address = ", "adress = ", 1));
+    let missing = "c.toml:15:1: `sinks[0].address` is missing\n  hint: set `address`: ";
+    assert!(found.starts_with(missing), "{found}");
+    let unknown = "c.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?";
+    assert!(found.ends_with(unknown), "{found}");
     check(
         "[tenants.labels]",
         "[tenants.lables]",
@@ -74,28 +82,28 @@ fn unknown_keys_name_the_nearest_known_one_and_the_place() {
 }
 
 #[test]
-fn what_is_not_in_this_version_is_refused_by_name() {
+fn rejects_reserved_keys_by_name() {
     let found = faults(|text| text.replacen("[state]", "[state]\nurl = \"postgres://db\"", 1));
-    assert!(found.contains("`state.url` is not in this version"), "{found}");
+    assert!(found.contains("`state.url` is not supported by this version"), "{found}");
 }
 
 #[test]
 #[cfg(not(feature = "object_store"))]
-fn what_is_not_in_this_build_is_refused_by_name() {
+fn rejects_sinks_outside_of_this_build() {
     check(
         "type = \"file\"",
         "type = \"object_store\"",
-        "c.toml:22:8: `sinks[1].type = \"object_store\"` is not in this build\n  hint: `--features object_store` builds it in",
+        "c.toml:22:8: `sinks[1].type = \"object_store\"` is not supported by this build\n  hint: build with `--features object_store`",
     );
 }
 
 #[test]
-fn a_secret_is_never_the_text_itself_and_never_printed() {
+fn rejects_and_never_prints_inline_secrets() {
     let found =
         faults(|text| text.replacen("{ credential = \"graph-secret\" }", "\"canary-7a\"", 1));
     assert!(
         found.starts_with(
-            "c.toml:13:17: `tenants[0].credential.client_secret` must not hold the secret itself"
+            "c.toml:13:17: `tenants[0].credential.client_secret` must refer to a secret, not contain it"
         ),
         "{found}"
     );
@@ -103,19 +111,22 @@ fn a_secret_is_never_the_text_itself_and_never_printed() {
 }
 
 #[test]
-fn every_fault_at_once() {
+fn reports_all_faults_at_once() {
     let found = faults(|text| {
         text.replacen("kind = \"client_secret\"", "kind = \"client_secre\"", 1)
             .replacen("directory = \"/var", "directory = \"var", 1)
             .replacen("tls://siem.example.com:6514", "udp://siem.example.com:514", 1)
             + "retries = 3\n[schedule]\ncron = \"never\"\ntimezone = 7\njitter = \"ten minutes\"\n"
     });
-    let places: Vec<&str> = found
+
+    let locations: Vec<&str> = found
         .lines()
-        .filter_map(|line| line.split(": ").next().filter(|p| p.starts_with("c.toml")))
+        .filter_map(|line| {
+            line.split(": ").next().filter(|location| location.starts_with("c.toml"))
+        })
         .collect();
     assert_eq!(
-        places,
+        locations,
         [
             "c.toml:3:13",
             "c.toml:11:8",
@@ -130,30 +141,31 @@ fn every_fault_at_once() {
 }
 
 #[test]
-fn what_contradicts_itself() {
-    let twice = GOOD.replace("\"local\"", "\"arcsight\"");
-    assert!(
-        Configuration::parse("c.toml", &twice)
-            .unwrap_err()
-            .to_string()
-            .contains("`name = \"arcsight\"` stands twice")
-    );
+fn rejects_duplicate_names_and_destinations() {
+    let duplicate = GOOD.replace("\"local\"", "\"arcsight\"");
+    let error = Configuration::parse("c.toml", &duplicate).unwrap_err().to_string();
+    assert!(error.contains("duplicate `name = \"arcsight\"`"), "{error}");
+
     let shared = format!(
         "{GOOD}\n[[sinks]]\nname = \"again\"\ntype = \"file\"\npath = \"/var/log/secure-score/records.jsonl\"\n"
     );
-    assert!(
-        Configuration::parse("c.toml", &shared)
-            .unwrap_err()
-            .to_string()
-            .contains("both write to /var/log")
-    );
-    for (old, good) in [("former", true), ("arcsight", false), ("local", false)] {
+    let error = Configuration::parse("c.toml", &shared).unwrap_err().to_string();
+    assert!(error.contains("both write to /var/log"), "{error}");
+}
+
+#[test]
+fn rejects_renaming_from_a_configured_sink() {
+    for (old, is_valid) in [("former", true), ("arcsight", false), ("local", false)] {
         let key = format!("name = \"local\"\nrenamed_from = \"{old}\"");
         let found = faults(|text| text.replacen("name = \"local\"", &key, 1));
-        assert_eq!(!found.contains("names a sink that is configured"), good, "{old}: {found}");
-        assert_eq!(found.is_empty(), good, "{found}");
+        assert_eq!(!found.contains("names a sink that is configured"), is_valid, "{old}: {found}");
+        assert_eq!(found.is_empty(), is_valid, "{found}");
     }
-    for (id, good) in [
+}
+
+#[test]
+fn tenant_ids_are_guids_or_domains() {
+    for (id, is_valid) in [
         ("contoso.onmicrosoft.com", true),
         ("common", false),
         ("organizations", false),
@@ -161,44 +173,66 @@ fn what_contradicts_itself() {
         ("", false),
     ] {
         let found = faults(|text| text.replacen("3f5c1d2e-0000-4000-8000-00000000c0de", id, 1));
-        assert_eq!(found.is_empty(), good, "{id}: {found}");
+        assert_eq!(found.is_empty(), is_valid, "{id}: {found}");
     }
 }
 
 #[test]
-fn what_is_not_toml_says_where() {
+fn invalid_toml_has_a_location() {
     let found = faults(|text| text.replacen("[state]", "[state", 1));
     assert!(found.starts_with("c.toml:2:7: "), "{found}");
 }
 
-/// The configurations that the manual shows are good ones, also with every default written out.
+/// The configuration in the README and the example file are valid, the latter also with every
+/// commented key set.
 #[test]
 #[cfg(all(feature = "kafka", feature = "object_store"))]
-fn what_the_manual_shows() {
+fn published_configurations_are_valid() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(shown.len(), 1);
+
     let example = include_str!("../../deploy/config.example.toml");
-    // Behind the two lines of its head, every comment of one `#` at the start of a line is a default.
-    let defaults = example.splitn(3, '\n').nth(2).unwrap().replace("\n# ", "\n");
-    assert_ne!(example.len(), defaults.len());
-    for text in [shown[0], example, &defaults] {
-        Configuration::parse("shown", text).unwrap();
+    let complete = with_commented_keys(example);
+    assert_ne!(example.len(), complete.len());
+
+    for text in [shown[0], example, &complete] {
+        Configuration::parse("published", text).unwrap();
+    }
+}
+
+/// The example configuration with its commented keys: lines that begin with one `#`. Other comments
+/// begin with `##`.
+#[cfg(all(feature = "kafka", feature = "object_store"))]
+fn with_commented_keys(example: &str) -> String {
+    let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn commented_keys_are_marked_as_default_or_example() {
+    let example = include_str!("../../deploy/config.example.toml");
+
+    for line in example.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
+        let comment = line.split("# ").nth(2).unwrap_or_default();
+        assert!(comment.starts_with("default") || comment.starts_with("example"), "{line}");
     }
 }
 
 #[test]
-fn rules_of_changes_are_read_for_each_tenant_and_their_faults_named() {
-    let rules = "[[severity]]\nwhat = [\"regressed\", \"gap\"]\nseverity = \"high\"\n[[expected_decisions]]\ncontrol = \"A*\"\nstate = \"Ignored\"\nowner = \"anna\"\ntenants = [\"nobody\"]\n";
+fn reads_rules_for_each_tenant() {
+    let rules = "[[severity]]\nwhat = [\"regressed\", \"gap\"]\nseverity = \"high\"\n[[expected_decisions]]\ncontrol = \"A*\"\nstate = \"Ignored\"\nowner = \"anna\"\ntenants = [\"other\"]\n";
     let read = Configuration::parse("c.toml", &format!("{rules}{GOOD}")).unwrap();
     let tenant = &read.tenants[0].rules;
     assert_eq!((tenant.severity.len(), tenant.expected.len()), (1, 0));
-    let everybody = rules.replace("tenants = [\"nobody\"]\n", "");
-    let read = Configuration::parse("c.toml", &format!("{everybody}{GOOD}")).unwrap();
+
+    let for_all = rules.replace("tenants = [\"other\"]\n", "");
+    let read = Configuration::parse("c.toml", &format!("{for_all}{GOOD}")).unwrap();
     assert_eq!(read.tenants[0].rules.expected.len(), 1);
+
     for (from, to, fault) in [
-        ("\"gap\"", "\"gab\"", "`gab` is no kind of change or observation"),
+        ("\"gap\"", "\"gab\"", "`gab` is not a kind of change or observation"),
         ("severity = \"high\"", "severity = \"hot\"", "`severity[0].severity` must be one of"),
         (
             "state = \"Ignored\"",
@@ -214,11 +248,11 @@ fn rules_of_changes_are_read_for_each_tenant_and_their_faults_named() {
 }
 
 #[test]
-fn clouds_without_the_api_are_refused_with_the_reason() {
+fn rejects_clouds_without_the_api() {
     check(
         "id = \"3f5c1d2e-0000-4000-8000-00000000c0de\"",
         "id = \"3f5c1d2e-0000-4000-8000-00000000c0de\"\ncloud = \"china\"",
-        "c.toml:8:9: the cloud `china` has no Secure Score\n  hint: Microsoft's Graph has this API in global, us-gov-high and us-gov-dod only",
+        "c.toml:8:9: the cloud `china` does not offer the Secure Score API\n  hint: use one of: global, us-gov-high, us-gov-dod",
     );
     let found = faults(|text| {
         text.replacen(
@@ -227,12 +261,12 @@ fn clouds_without_the_api_are_refused_with_the_reason() {
             1,
         )
     });
-    assert!(found.contains("the cloud `china` has no Secure Score"), "{found}");
+    assert!(found.contains("the cloud `china` does not offer the Secure Score API"), "{found}");
     assert!(found.contains("`cloud.graph_url` must be https://host"), "{found}");
 }
 
 #[test]
-fn every_kind_of_credential_is_read() {
+fn reads_every_kind_of_credential() {
     let kind = |section: &str| {
         let found = faults(|text| {
             let from = text.find("kind = ").unwrap();
@@ -242,7 +276,8 @@ fn every_kind_of_credential_is_read() {
         found.lines().next().unwrap_or_default().to_owned()
     };
     let id = "client_id = \"11111111-2222-4333-8444-555555555555\"";
-    for good in [
+
+    for valid in [
         format!("kind = \"certificate\"\n{id}\ncertificate = \"/c.pem\"\nsend_chain = true"),
         format!(
             "kind = \"certificate\"\n{id}\ncertificate = \"/c.pfx\"\npassword = {{ file = \"/p\" }}"
@@ -252,16 +287,17 @@ fn every_kind_of_credential_is_read() {
         format!("kind = \"workload_identity\"\n{id}\ntoken_file = \"/t\""),
         format!("kind = \"user\"\n{id}\ntoken_key = {{ credential = \"k\" }}"),
     ] {
-        assert_eq!(kind(&good), "");
+        assert_eq!(kind(&valid), "");
     }
-    for (bad, want) in [
+
+    for (invalid, expected) in [
         (
             format!("kind = \"certificate\"\n{id}\ncertificate = \"c.pem\""),
-            "c.toml:13:15: `certificate` must be absolute: the service does not run where you do",
+            "c.toml:13:15: `certificate` must be an absolute path",
         ),
         (
             "kind = \"managed_identity\"\nobject_id = \"x\"\nclient_id = \"y\"".to_owned(),
-            "c.toml:11:8: name one of `client_id`, `object_id` and `resource_id`",
+            "c.toml:11:8: only one of `client_id`, `object_id` and `resource_id` can be set",
         ),
         (
             "kind = \"user\"\nclient_id = \"me\"".to_owned(),
@@ -272,12 +308,12 @@ fn every_kind_of_credential_is_read() {
             "c.toml:11:8: `tenants[0].credential.kind` must be one of: client_secret, certificate, managed_identity, workload_identity, user, environment",
         ),
     ] {
-        assert_eq!(kind(&bad), want);
+        assert_eq!(kind(&invalid), expected);
     }
 }
 
 #[test]
-fn a_credential_may_be_shared_by_name() {
+fn tenants_share_a_named_credential() {
     let shared = |name: &str| {
         GOOD.replacen(
             "[tenants.credential]",
@@ -289,22 +325,19 @@ fn a_credential_may_be_shared_by_name() {
     let configuration = Configuration::parse("c.toml", &shared("app")).unwrap();
     let credential = |index: usize| &configuration.tenants[index].access.credential;
     assert!(Arc::ptr_eq(credential(0), credential(1)));
-    let error = Configuration::parse("c.toml", &shared("ap")).unwrap_err().to_string();
-    assert_eq!(error, "c.toml:14:14: there is no credential `ap`\n  hint: there are: app");
+
+    let error = rendered(&Configuration::parse("c.toml", &shared("ap")).unwrap_err());
+    assert_eq!(error, "c.toml:14:14: unknown credential `ap`\n  hint: use one of: app");
 }
 
 #[test]
-fn slips_of_the_pen_get_a_hint() {
+fn common_mistakes_get_a_hint() {
     for (from, to, hint) in [
-        ("[[tenants]]", "[tenants]", "write [[tenants]], with two brackets"),
-        (
-            "type = \"file\"",
-            "type = \"file\"\nstart_from = 2026-01-01",
-            "put the date between quotes",
-        ),
-        ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is a day to come"),
+        ("[[tenants]]", "[tenants]", "write [[tenants]] with double brackets"),
+        ("type = \"file\"", "type = \"file\"\nstart_from = 2026-01-01", "put the date in quotes"),
+        ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is in the future"),
         ("[state]", "[schedule]\nlook_again = \"0s\"\n[state]", "must be at least 1m"),
-        // A missing tag hides nothing else.
+        // The other keys are checked although the tag is missing.
         ("type = \"file\"", "texts = \"many\"", "`sinks[1].texts` must be one of"),
     ] {
         let found = faults(|text| text.replacen(from, to, 1));

@@ -1,4 +1,4 @@
-//! What is believed.
+//! Decides whether a snapshot is accepted: it must belong to the tenant and be plausible.
 
 use super::{Origin, Seen};
 use crate::{
@@ -6,15 +6,21 @@ use crate::{
     model::{Day, DayFacts, Observation, Phase, Snapshot, TenantId, What},
 };
 
-/// A snapshot that was not believed.
+/// Characters of a text of Microsoft's that an observation quotes.
+const MAX_QUOTED: usize = 64;
+
+/// A snapshot that was rejected.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct Rejected {
     pub observation: Observation,
-    /// The day it is of, if it names one that can be: it stays missing.
+    /// The day that the snapshot names, unless it is in the future. The day stays missing.
     pub day: Option<Day>,
 }
 
-/// Accepts a snapshot, or says why it is not believed.
+/// Accepts a snapshot, or rejects it with the observation that reports why.
+///
+/// `body` is the JSON of the snapshot as Microsoft sent it, and `observed_ms` the time at which it
+/// was read.
 pub fn accept(
     snapshot: &Snapshot<'_>,
     body: &str,
@@ -22,54 +28,59 @@ pub fn accept(
     today: Day,
     origin: Origin,
     observed_ms: i64,
-) -> Result<Seen, Refused> {
-    let refuse = |what: What, details: String| {
+) -> Result<Seen, Rejected> {
+    let reject = |what: What, details: String| {
         let named = snapshot.day().or_else(|| snapshot.id_day());
-        let subject =
-            named.map_or_else(|| snapshot.id.chars().take(64).collect(), |day| day.to_string());
+        let subject = named
+            .map_or_else(|| snapshot.id.chars().take(MAX_QUOTED).collect(), |day| day.to_string());
         let first_day = snapshot.day().unwrap_or(today);
         let phase = Phase::Begin;
         let observation = Observation { what, subject, first_day, phase, details, hint: None };
-        Refused { observation, day: named.filter(|day| *day <= today) }
+        Rejected { observation, day: named.filter(|day| *day <= today) }
     };
+    let implausible = |details: &str| reject(What::Implausible, details.to_owned());
+
     if !snapshot.belongs_to(tenant) {
-        let named = snapshot.tenant_id.as_deref().unwrap_or("nobody");
-        let named: String = named.chars().filter(|c| !c.is_control()).take(64).collect();
-        return Err(refuse(
-            What::ForeignTenant,
-            format!("the snapshot names {named} as its tenant"),
-        ));
+        let details = match snapshot.tenant_id.as_deref() {
+            Some(named) => {
+                let named: String =
+                    named.chars().filter(|c| !c.is_control()).take(MAX_QUOTED).collect();
+                format!("the snapshot names `{named}` as its tenant")
+            }
+            None => "the snapshot names no tenant".to_owned(),
+        };
+        return Err(reject(What::ForeignTenant, details));
     }
+
     let Some(day) = snapshot.day() else {
-        return Err(refuse(What::Implausible, "the snapshot names no day".to_owned()));
+        return Err(implausible("the snapshot has no day"));
     };
     if snapshot.id_day() != Some(day) {
-        return Err(refuse(
-            What::Implausible,
-            "the id of the snapshot names another day".to_owned(),
-        ));
+        return Err(implausible("the ID of the snapshot names another day than its date"));
     }
-    // A day ahead can be true where this clock is slow; more than one cannot.
+    // Where this host's clock is slow, Microsoft can be one day ahead, but not more.
     if day > today.plus(1) {
-        return Err(refuse(What::Implausible, "the snapshot is of a day to come".to_owned()));
+        return Err(implausible("the day of the snapshot is in the future"));
     }
-    let facts = DayFacts::of(snapshot)
-        .ok_or_else(|| refuse(What::Implausible, "the snapshot names no day".to_owned()))?;
-    let body = CompressedText::compress(body)
-        .map_err(|_| refuse(What::Implausible, "the snapshot cannot be packed".to_owned()))?;
+
+    let facts = DayFacts::of(snapshot).ok_or_else(|| implausible("the snapshot has no day"))?;
+    let body = CompressedText::compress(body).map_err(|_| implausible("the snapshot could not be compressed"))?;
     let snapshot_id = snapshot.id.as_ref().to_owned();
+
     Ok(Seen { snapshot_id, facts, body, partial: false, observed_ms, origin })
 }
 
-/// A snapshot that cannot even be decoded. `body` tells it from others.
-pub fn unreadable(body: &str, reason: &str, today: Day) -> Refused {
+/// Rejects a snapshot that cannot be decoded. The length of `body` is the subject, so that several
+/// such snapshots of a poll are distinguished.
+pub fn unreadable(body: &str, reason: &str, today: Day) -> Rejected {
     let observation = Observation {
         what: What::Implausible,
         subject: format!("unreadable, {} bytes", body.len()),
         first_day: today,
         phase: Phase::Begin,
-        details: format!("a snapshot cannot be read: {reason}"),
+        details: format!("cannot decode a snapshot: {reason}"),
         hint: None,
     };
-    Refused { observation, day: None }
+
+    Rejected { observation, day: None }
 }

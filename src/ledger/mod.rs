@@ -1,14 +1,18 @@
-//! What of an answer is news. Pure: the days that are kept and the days just read, to what is to
-//! be appended to the log, in the order of release.
+//! The ledger: decides which days of an answer are new, revised, enriched, held, missing or
+//! rejected.
+//!
+//! This module is pure. It compares the days that were just read with the stored ones and returns a
+//! [`Plan`] of what is appended to the log, in the order of release; the collector carries it out.
+//! Start reading at [`accept`] and [`plan`].
 
 mod accept;
-mod noticed;
+mod observations;
 mod plan;
 
 use std::collections::BTreeMap;
 
-pub use accept::{Refused, accept, unreadable};
-pub use noticed::observations;
+pub use accept::{Rejected, accept, unreadable};
+pub use observations::observations;
 pub use plan::plan;
 
 use crate::{
@@ -16,87 +20,90 @@ use crate::{
     model::{Day, DayFacts},
 };
 
-/// A snapshot, decoded, and found to be this tenant's.
+/// An accepted snapshot: decoded, plausible, and of the tenant that was polled.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub snapshot_id: String,
     pub facts: DayFacts,
-    /// As sent.
+    /// The body as Microsoft sent it.
     pub body: CompressedText,
-    /// Microsoft said that something is missing in it.
+    /// Whether Microsoft marked the answer as incomplete.
     pub partial: bool,
-    /// When it was read, in milliseconds since 1970-01-01.
+    /// When the snapshot was read, in milliseconds since 1970-01-01.
     pub observed_ms: i64,
     pub origin: Origin,
 }
 
-/// Where a copy of a day comes from.
+/// The origin of a copy of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// The poll that is being processed.
     Poll,
-    /// Read earlier, and held back since then.
+    /// An earlier poll, which accepted the day and held it.
     Held,
-    /// An answer that somebody had saved.
+    /// A file with a saved answer.
     Import,
 }
 
-/// One thing to append. `index` is into the days seen.
+/// An entry to append to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
+    /// The index of the copy in the list of seen days.
     pub index: usize,
     pub revision: u32,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
     pub late: bool,
     pub backfilled: bool,
-    /// Something is missing in it, and it was held back for long enough.
+    /// The copy is incomplete and was held for the whole hold time.
     pub partial: bool,
 }
 
-/// What is to be done with an answer.
+/// What is done with the days of an answer. Every index refers to the list of seen days.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Oldest day first.
+    /// The entries to append, oldest day first.
     pub releases: Vec<Release>,
-    /// Rich copies of days kept poor: index, and the revision that is enriched.
+    /// Rich copies of days whose stored copy is poor: the index, and the revision that gets the
+    /// body.
     pub enriched: Vec<(usize, u32)>,
-    /// Days taken and not released yet, by index: something is missing in them.
+    /// Indexes of days that are accepted but not released yet, because they are incomplete.
     pub held: Vec<usize>,
-    /// Days between two days known that the answer should have listed and did not.
+    /// Days between two known days that the answer should have listed and did not.
     pub missing: Vec<Day>,
-    /// Days seen again, whole and as they are kept.
+    /// Known days that were read again, completely and with the stored facts.
     pub settled: Vec<Day>,
-    /// Days of which a better copy is still wanted.
+    /// Days of which a complete copy is still needed.
     pub unfinished: Vec<Day>,
 }
 
-/// What a poll asked for and knew before.
+/// What a poll requested, and what was stored before it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
-    /// The answer lists every day from this one on, as far as Microsoft has it; `None` for an
-    /// answer that says nothing of what it does not list.
+pub struct PollScope {
+    /// The first day of the answer, which lists every day from there on that Microsoft has. `None`
+    /// for an answer from which nothing follows about days that it does not list.
     pub from: Option<Day>,
     pub earliest_kept: Option<Day>,
     pub newest_kept: Option<Day>,
-    /// The newest day kept of which nothing is missing, and its revision: the next base.
-    pub newest_whole: Option<(Day, u32)>,
+    /// The newest complete day and its revision, which is the next base.
+    pub newest_complete: Option<(Day, u32)>,
     pub today: Day,
 }
 
-/// How a day that is not whole is treated.
+/// How an incomplete day is treated.
 #[derive(Clone, Debug)]
 pub struct Holding {
-    /// The catalog was read to its end.
-    pub catalog_whole: bool,
-    /// Since when days are held, in milliseconds since 1970-01-01.
+    /// Whether the catalog was read to its end.
+    pub catalog_complete: bool,
+    /// Since when each held day is held, in milliseconds since 1970-01-01.
     pub since: BTreeMap<Day, i64>,
     pub now_ms: i64,
-    /// A day is held for so long, in milliseconds.
+    /// For how long a day is held, in milliseconds.
     pub limit_ms: i64,
 }
 
-/// The days that every poll looks at again, for they may be late or revised.
-pub const WINDOW: i32 = 3;
+/// The number of newest days that every poll reads again, because they can be late or revised.
+pub const REREAD_DAYS: i32 = 3;
 
 #[cfg(test)]
 mod tests;

@@ -1,50 +1,65 @@
-//! What is released, held, enriched or missed.
+//! Plans what happens to each day of an answer: release, hold, enrich, or report as missing.
 
 use std::collections::BTreeMap;
 
-use super::{Asked, Holding, Origin, Plan, Release, Seen, WINDOW};
+use super::{Holding, Origin, Plan, PollScope, REREAD_DAYS, Release, Seen};
 use crate::model::{Comparison, Day, KeptDay, compare, day_digest};
 
-/// Compares what was seen with what is kept, which must hold the newest day and all from
-/// [`Asked::from`] on.
-pub fn plan(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>, asked: Asked, holding: &Holding) -> Plan {
-    // Of a day that stands twice in an answer the first counts, and a fresh copy before a held one.
+/// The number of days that Microsoft keeps.
+const DAYS_AT_SOURCE: i32 = 90;
+
+/// Compares the days that were seen with the stored ones. `kept` must contain the newest stored day
+/// and all days from [`PollScope::from`] on.
+pub fn plan(
+    seen: &[Seen],
+    kept: &BTreeMap<Day, KeptDay>,
+    scope: PollScope,
+    holding: &Holding,
+) -> Plan {
+    // If a day occurs twice, the first copy is used. Copies of this poll precede held ones.
     let mut by_day: BTreeMap<Day, usize> = BTreeMap::new();
     for (index, seen) in seen.iter().enumerate() {
         by_day.entry(seen.facts.day).or_insert(index);
     }
-    let mut planning = Planning {
+
+    let mut planner = Planner {
         plan: Plan::default(),
         holding,
-        today: asked.today,
-        newest: asked.newest_kept,
-        newest_whole: asked.newest_whole,
+        today: scope.today,
+        newest: scope.newest_kept,
+        newest_complete: scope.newest_complete,
     };
     for (&day, &index) in &by_day {
         let copy = &seen[index];
         match kept.get(&day) {
-            None => planning.new_day(index, copy),
-            Some(old) if old.partial => planning.completion(index, copy, old),
-            Some(old) => planning.known_day(index, copy, old),
+            None => planner.new_day(index, copy),
+            Some(stored) if stored.partial => planner.completion(index, copy, stored),
+            Some(stored) => planner.known_day(index, copy, stored),
         }
     }
-    let mut plan = planning.plan;
-    plan.missing = missing(&by_day, kept, asked);
+
+    let mut plan = planner.plan;
+    plan.missing = missing(&by_day, kept, scope);
     plan
 }
 
-struct Planning<'a> {
+/// Processes the days of an answer in their order, oldest first.
+struct Planner<'a> {
     plan: Plan,
     holding: &'a Holding,
     today: Day,
+    /// The newest day, stored or planned.
     newest: Option<Day>,
-    newest_whole: Option<(Day, u32)>,
+    /// The newest complete day, stored or planned, and its revision: the base of the next day.
+    newest_complete: Option<(Day, u32)>,
 }
 
-impl Planning<'_> {
+impl Planner<'_> {
+    /// A day that is not stored yet.
     fn new_day(&mut self, index: usize, copy: &Seen) {
         let day = copy.facts.day;
-        let partial = !self.is_whole(copy);
+
+        let partial = !self.is_complete(copy);
         if partial {
             self.plan.unfinished.push(day);
             let since = self.holding.since.get(&day).copied().unwrap_or(copy.observed_ms);
@@ -53,63 +68,72 @@ impl Planning<'_> {
                 return;
             }
         }
+
         let late = self.newest.is_some_and(|newest| day < newest);
-        let base = self.newest_whole.filter(|(base, _)| !late && !partial && *base < day);
+        let base = self.newest_complete.filter(|(base, _)| !late && !partial && *base < day);
         self.release(index, copy, 1, base, late, partial);
+
         self.newest = self.newest.max(Some(day));
-        if !partial && self.newest_whole.is_none_or(|(whole, _)| whole < day) {
-            self.newest_whole = Some((day, 1));
+        if !partial && self.newest_complete.is_none_or(|(complete, _)| complete < day) {
+            self.newest_complete = Some((day, 1));
         }
     }
 
-    /// A day told in part, and now to its end: a revision, with the base that it should have had.
-    fn completion(&mut self, index: usize, copy: &Seen, old: &KeptDay) {
+    /// A day that is stored as partial. A complete copy is a revision with the base that the day
+    /// should have had.
+    fn completion(&mut self, index: usize, copy: &Seen, stored: &KeptDay) {
         let day = copy.facts.day;
-        if !self.is_whole(copy) {
+
+        if !self.is_complete(copy) {
             self.plan.unfinished.push(day);
             return;
         }
-        let in_time = self.newest == Some(day);
-        let base = self.newest_whole.filter(|(base, _)| in_time && *base < day);
-        let revision = old.revision + 1;
+
+        let is_newest = self.newest == Some(day);
+        let base = self.newest_complete.filter(|(base, _)| is_newest && *base < day);
+        let revision = stored.revision + 1;
         self.release(index, copy, revision, base, false, false);
-        if self.newest_whole.is_none_or(|(whole, _)| whole <= day) {
-            self.newest_whole = Some((day, revision));
+
+        if self.newest_complete.is_none_or(|(complete, _)| complete <= day) {
+            self.newest_complete = Some((day, revision));
         }
     }
 
-    fn known_day(&mut self, index: usize, copy: &Seen, old: &KeptDay) {
-        // What a copy lacks says nothing about a day that is known to its end.
+    /// A day that is stored completely.
+    fn known_day(&mut self, index: usize, copy: &Seen, stored: &KeptDay) {
+        // Nothing follows from what an incomplete copy of a complete day lacks.
         if copy.partial || copy.origin == Origin::Held {
             return;
         }
+
         let day = copy.facts.day;
-        match compare(&old.facts, &copy.facts) {
+        match compare(&stored.facts, &copy.facts) {
             comparison @ (Comparison::Same | Comparison::Enriches) => {
-                let wanted = old.bodiless || comparison == Comparison::Enriches;
-                // What was told went out under ids over its facts: texts of a copy that states a
-                // fact more would go out under others.
-                if wanted && day_digest(&old.facts) == day_digest(&copy.facts) {
-                    self.plan.enriched.push((index, old.revision));
+                let is_useful = stored.without_body || comparison == Comparison::Enriches;
+                // A body is replaced only by one with exactly the same facts, because event IDs
+                // are computed from them. A copy with one more fact would change the IDs of records
+                // that were already sent.
+                if is_useful && day_digest(&stored.facts) == day_digest(&copy.facts) {
+                    self.plan.enriched.push((index, stored.revision));
                 }
                 self.plan.settled.push(day);
             }
-            // A saved answer adds to history, and does not change what was told.
+            // An imported answer adds days and never revises what was already sent.
             Comparison::Revision if copy.origin == Origin::Import => {}
-            // Wanted with the catalog that belongs to it.
-            Comparison::Revision if !self.is_whole(copy) => self.plan.unfinished.push(day),
+            // A revision is released only together with the complete catalog of the same poll.
+            Comparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
             Comparison::Revision => {
-                let revision = old.revision + 1;
-                self.release(index, copy, revision, Some((day, old.revision)), false, false);
-                if self.newest_whole.is_some_and(|(whole, _)| whole == day) {
-                    self.newest_whole = Some((day, revision));
+                let revision = stored.revision + 1;
+                self.release(index, copy, revision, Some((day, stored.revision)), false, false);
+                if self.newest_complete.is_some_and(|(complete, _)| complete == day) {
+                    self.newest_complete = Some((day, revision));
                 }
             }
         }
     }
 
-    fn is_whole(&self, copy: &Seen) -> bool {
-        !copy.partial && self.holding.catalog_whole && copy.origin != Origin::Held
+    fn is_complete(&self, copy: &Seen) -> bool {
+        !copy.partial && self.holding.catalog_complete && copy.origin != Origin::Held
     }
 
     fn release(
@@ -121,21 +145,27 @@ impl Planning<'_> {
         late: bool,
         partial: bool,
     ) {
-        let backfilled = copy.facts.day < self.today.plus(1 - WINDOW);
+        let backfilled = copy.facts.day < self.today.plus(1 - REREAD_DAYS);
         self.plan.releases.push(Release { index, revision, base, late, backfilled, partial });
     }
 }
 
-/// Days that lie between days known and that this answer reached back over without listing them.
-fn missing(by_day: &BTreeMap<Day, usize>, kept: &BTreeMap<Day, KeptDay>, asked: Asked) -> Vec<Day> {
-    let Some(from) = asked.from else { return Vec::new() };
+/// The days between known days that are within the range of this answer and not part of it.
+fn missing(
+    by_day: &BTreeMap<Day, usize>,
+    kept: &BTreeMap<Day, KeptDay>,
+    scope: PollScope,
+) -> Vec<Day> {
+    let Some(from) = scope.from else { return Vec::new() };
+
+    // No day before the first known one is missing: the tenant may not have had a score.
     let first_seen = by_day.first_key_value().map(|(day, _)| *day);
     let last_seen = by_day.last_key_value().map(|(day, _)| *day);
-    // A tenant's first day is the first there is.
-    let earliest = [asked.earliest_kept, first_seen].into_iter().flatten().min();
-    let last = [asked.newest_kept, last_seen].into_iter().flatten().max();
+    let earliest = [scope.earliest_kept, first_seen].into_iter().flatten().min();
+    let last = [scope.newest_kept, last_seen].into_iter().flatten().max();
     let (Some(earliest), Some(last)) = (earliest, last) else { return Vec::new() };
-    let from = from.max(earliest).max(asked.today.plus(-89));
+
+    let from = from.max(earliest).max(scope.today.plus(1 - DAYS_AT_SOURCE));
     let days = (from.number()..last.number()).filter_map(Day::from_number);
     days.filter(|day| !by_day.contains_key(day) && !kept.contains_key(day)).collect()
 }

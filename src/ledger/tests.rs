@@ -27,19 +27,19 @@ fn seen(date: &str, score: u32) -> Seen {
     accepted(&json).unwrap()
 }
 
-fn accepted(json: &str) -> Result<Seen, Refused> {
+fn accepted(json: &str) -> Result<Seen, Rejected> {
     let tenant = TenantId::parse(TENANT).unwrap();
     accept(&wire::snapshot(json).unwrap(), json, tenant, today(), Origin::Poll, NOW)
 }
 
-/// Milliseconds; any will do.
+/// The time of the poll in milliseconds since 1970-01-01; the tests do not depend on its value.
 const NOW: i64 = 1_795_341_600_000;
 const HOUR: i64 = 3_600_000;
 
-/// With a whole catalog, and nothing held.
-fn whole() -> Holding {
+/// With a complete catalog, and nothing held.
+fn complete_catalog() -> Holding {
     let since = BTreeMap::new();
-    Holding { catalog_whole: true, since, now_ms: NOW, limit_ms: 6 * HOUR }
+    Holding { catalog_complete: true, since, now_ms: NOW, limit_ms: 6 * HOUR }
 }
 
 fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
@@ -50,7 +50,7 @@ fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
                 KeptDay {
                     revision: *revision,
                     partial: false,
-                    bodiless: false,
+                    without_body: false,
                     facts: seen(date, *score).facts,
                 },
             )
@@ -58,19 +58,19 @@ fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
         .collect()
 }
 
-fn asked(kept: &BTreeMap<Day, KeptDay>, from: &str) -> Asked {
-    Asked {
+fn scope(kept: &BTreeMap<Day, KeptDay>, from: &str) -> PollScope {
+    PollScope {
         from: Some(day(from)),
         earliest_kept: kept.keys().next().copied(),
         newest_kept: kept.keys().next_back().copied(),
-        newest_whole: kept.iter().rfind(|(_, k)| !k.partial).map(|(day, k)| (*day, k.revision)),
+        newest_complete: kept.iter().rfind(|(_, k)| !k.partial).map(|(day, k)| (*day, k.revision)),
         today: today(),
     }
 }
 
-/// `day rN base late backfilled`, one a release.
+/// The releases of a plan, each as `DAY rREVISION from BASE FLAGS`.
 fn releases(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>) -> Vec<String> {
-    released(seen, &plan(seen, kept, asked(kept, "2026-11-18"), &whole()))
+    released(seen, &plan(seen, kept, scope(kept, "2026-11-18"), &complete_catalog()))
 }
 
 fn released(seen: &[Seen], plan: &Plan) -> Vec<String> {
@@ -84,7 +84,7 @@ fn released(seen: &[Seen], plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn a_first_poll_releases_oldest_first_each_from_the_one_before() {
+fn a_first_poll_releases_oldest_first() {
     let seen = [seen("2026-11-22", 3), seen("2026-11-21", 2), seen("2026-11-18", 1)];
     assert_eq!(
         releases(&seen, &kept(&[])),
@@ -103,7 +103,7 @@ fn nothing_new_releases_nothing() {
 }
 
 #[test]
-fn a_late_day_has_no_base_and_changes_nobodys() {
+fn a_late_day_has_no_base() {
     let seen = [seen("2026-11-22", 3), seen("2026-11-20", 1)];
     assert_eq!(
         releases(&seen, &kept(&[("2026-11-19", 1, 1), ("2026-11-21", 2, 2)])),
@@ -112,7 +112,7 @@ fn a_late_day_has_no_base_and_changes_nobodys() {
 }
 
 #[test]
-fn a_revision_is_measured_from_what_was_told_before() {
+fn the_base_of_a_revision_is_the_previous_one() {
     let seen = [seen("2026-11-22", 9), seen("2026-11-21", 7)];
     assert_eq!(
         releases(&seen, &kept(&[("2026-11-21", 2, 3)])),
@@ -121,42 +121,42 @@ fn a_revision_is_measured_from_what_was_told_before() {
 }
 
 #[test]
-fn days_between_days_known_are_missing() {
+fn unlisted_days_between_known_days_are_missing() {
     let seen = [seen("2026-11-22", 3), seen("2026-11-19", 2)];
     let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
         let kept = self::kept(kept);
-        let missing = plan(seen, &kept, asked(&kept, from), &whole()).missing;
+        let missing = plan(seen, &kept, scope(&kept, from), &complete_catalog()).missing;
         missing.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(missing(&seen, &[], "2026-11-18"), ["2026-11-20", "2026-11-21"]);
     assert_eq!(missing(&seen, &[("2026-11-20", 1, 1)], "2026-11-18"), ["2026-11-21"]);
-    // A tenant's first day is the first there is.
+    // No day before the first known day is missing.
     assert!(missing(&[], &[("2026-11-18", 1, 1)], "2026-11-01").is_empty());
 }
 
-/// An owed day older than all that an answer lists was not counted as asked for, and asked for
-/// at every poll for three months.
+/// Regression: a missing day older than all days of the answer was not counted as requested, and
+/// was requested by every poll for three months.
 #[test]
-fn a_day_missing_at_the_edge_of_an_answer_counts_as_asked_for() {
+fn a_missing_day_at_the_edge_counts_as_requested() {
     let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
         let kept = self::kept(kept);
-        plan(seen, &kept, asked(&kept, from), &whole()).missing
+        plan(seen, &kept, scope(&kept, from), &complete_catalog()).missing
     };
     let kept = [("2026-11-10", 1, 1), ("2026-11-12", 1, 1), ("2026-11-13", 1, 1)];
     assert_eq!(missing(&[seen("2026-11-12", 1)], &kept, "2026-11-11"), [day("2026-11-11")]);
-    // Above the newest day kept, with the newest day kept not listed any more.
+    // After the newest stored day, which is not listed any more.
     let missed = missing(&[seen("2026-11-15", 1)], &kept, "2026-11-13");
     assert_eq!(missed, [day("2026-11-14")]);
-    // What was not asked for is not missing.
+    // A day that was not requested is not missing.
     assert!(missing(&[seen("2026-11-13", 1)], &kept, "2026-11-12").is_empty());
 }
 
 #[test]
-fn what_is_not_believed() {
+fn rejects_foreign_and_implausible_snapshots() {
     let check = |from: &str, to: &str, what: What| {
         let json = json("2026-11-22", 1).replacen(from, to, 1);
-        let refused = accepted(&json);
-        assert_eq!(refused.unwrap_err().observation.what, what, "{json}");
+        let rejected = accepted(&json);
+        assert_eq!(rejected.unwrap_err().observation.what, what, "{json}");
     };
     check(
         &format!(r#""azureTenantId":"{TENANT}""#),
@@ -168,9 +168,9 @@ fn what_is_not_believed() {
     check("_2026-11-22", "_2026-11-21", What::Implausible);
     check("2026-11-22T", "2026-13-22T", What::Implausible);
     let ahead = json("2026-11-24", 1);
-    let refused = accepted(&ahead);
-    let refused = refused.unwrap_err();
-    assert_eq!((refused.observation.what, refused.day), (What::Implausible, None));
+    let rejected = accepted(&ahead);
+    let rejected = rejected.unwrap_err();
+    assert_eq!((rejected.observation.what, rejected.day), (What::Implausible, None));
 }
 
 fn partial(date: &str, score: u32) -> Seen {
@@ -178,27 +178,27 @@ fn partial(date: &str, score: u32) -> Seen {
 }
 
 /// Releases, held days and unfinished days of a plan.
-fn told(seen: &[Seen], plan: &Plan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
+fn summary(seen: &[Seen], plan: &Plan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
     let held = plan.held.iter().map(|index| seen[*index].facts.day).collect();
     (released(seen, plan), held, plan.unfinished.clone())
 }
 
 #[test]
-fn a_partial_day_is_held_and_then_released_as_what_it_is() {
+fn a_partial_day_is_held_then_released() {
     let kept = kept(&[("2026-11-20", 1, 1)]);
     let at = |seen: &[Seen], holding: &Holding| {
-        told(seen, &plan(seen, &kept, asked(&kept, "2026-11-20"), holding))
+        summary(seen, &plan(seen, &kept, scope(&kept, "2026-11-20"), holding))
     };
     let (d21, d22) = (day("2026-11-21"), day("2026-11-22"));
     let days = [partial("2026-11-22", 3), seen("2026-11-21", 2)];
     assert_eq!(
-        at(&days, &whole()),
+        at(&days, &complete_catalog()),
         (vec!["2026-11-21 r1 from 2026-11-20r1".into()], vec![d22], vec![d22])
     );
-    // Without a whole catalog no day is whole.
-    let no_catalog = Holding { catalog_whole: false, ..whole() };
+    // Without a complete catalog no day is complete.
+    let no_catalog = Holding { catalog_complete: false, ..complete_catalog() };
     assert_eq!(at(&days, &no_catalog), (vec![], vec![d21, d22], vec![d21, d22]));
-    // Held for long enough: released, without a base, and still wanted.
+    // After the hold time the day is released without a base, and still requested.
     let later = Holding { since: [(d21, NOW - 6 * HOUR), (d22, NOW - HOUR)].into(), ..no_catalog };
     assert_eq!(
         at(&days, &later),
@@ -207,11 +207,13 @@ fn a_partial_day_is_held_and_then_released_as_what_it_is() {
 }
 
 #[test]
-fn a_partial_day_is_no_base_and_its_completion_is_a_revision() {
+fn completing_a_partial_day_is_a_revision() {
     let mut kept = kept(&[("2026-11-20", 1, 1), ("2026-11-21", 2, 1)]);
     kept.get_mut(&day("2026-11-21")).unwrap().partial = true;
-    let at = |seen: &[Seen]| told(seen, &plan(seen, &kept, asked(&kept, "2026-11-20"), &whole()));
-    // The day after is measured from the last whole one; the part that differs changes nothing.
+    let at = |seen: &[Seen]| {
+        summary(seen, &plan(seen, &kept, scope(&kept, "2026-11-20"), &complete_catalog()))
+    };
+    // The base of the next day is the last complete one; another partial copy changes nothing.
     let days = [seen("2026-11-22", 3), partial("2026-11-21", 9)];
     assert_eq!(
         at(&days),
@@ -222,20 +224,20 @@ fn a_partial_day_is_no_base_and_its_completion_is_a_revision() {
 }
 
 #[test]
-fn a_part_of_a_day_known_to_its_end_says_nothing() {
+fn a_partial_copy_of_a_complete_day_is_ignored() {
     let kept = kept(&[("2026-11-22", 3, 1)]);
     let days = [partial("2026-11-22", 1)];
-    let plan = plan(&days, &kept, asked(&kept, "2026-11-22"), &whole());
-    assert_eq!(told(&days, &plan), (vec![], vec![], vec![]));
+    let plan = plan(&days, &kept, scope(&kept, "2026-11-22"), &complete_catalog());
+    assert_eq!(summary(&days, &plan), (vec![], vec![], vec![]));
 }
 
 #[test]
-fn a_saved_answer_adds_history_and_changes_none() {
+fn an_import_adds_days_and_revises_none() {
     let kept = kept(&[("2026-11-21", 2, 1)]);
     let import = |date: &str, score| Seen { origin: Origin::Import, ..seen(date, score) };
     let days = [import("2026-11-21", 7), import("2025-01-02", 1), import("2025-01-01", 1)];
-    let asked = Asked { from: None, ..asked(&kept, "2026-11-21") };
-    let plan = plan(&days, &kept, asked, &whole());
+    let scope = PollScope { from: None, ..scope(&kept, "2026-11-21") };
+    let plan = plan(&days, &kept, scope, &complete_catalog());
     assert_eq!(
         released(&days, &plan),
         ["2025-01-01 r1 from - late backfilled", "2025-01-02 r1 from - late backfilled"]
@@ -244,34 +246,38 @@ fn a_saved_answer_adds_history_and_changes_none() {
 }
 
 #[test]
-fn a_score_that_stands_still_is_stale_until_a_new_one_comes() {
+fn a_score_without_new_days_is_stale() {
     let stale = |newest: &str| {
-        let noticed = observations(&[], &Plan::default(), Some(day(newest)), today());
-        let stale: Vec<_> = noticed.into_iter().filter(|o| o.what == What::Stale).collect();
+        let observed = observations(&[], &Plan::default(), Some(day(newest)), today());
+        let stale: Vec<_> = observed.into_iter().filter(|o| o.what == What::Stale).collect();
         assert_eq!(stale.len(), 1);
         stale[0].phase
     };
     let back = |days: i32| today().plus(-days).to_string();
     assert_eq!(stale(&back(4)), Phase::Begin);
     assert_eq!((stale(&back(3)), stale(&back(0))), (Phase::End, Phase::End));
-    assert!(observations(&[], &Plan::default(), None, today()).is_empty(), "nothing ever came");
+    assert!(
+        observations(&[], &Plan::default(), None, today()).is_empty(),
+        "no day was ever received"
+    );
 }
 
 #[test]
-fn a_day_refused_that_comes_after_all_ends_what_was_said_of_it() {
+fn a_received_day_ends_its_observations() {
     let seen = [seen("2026-11-21", 1)];
-    let plan = plan(&seen, &BTreeMap::new(), asked(&BTreeMap::new(), "2026-11-20"), &whole());
-    let noticed = observations(&seen, &plan, None, today());
+    let plan =
+        plan(&seen, &BTreeMap::new(), scope(&BTreeMap::new(), "2026-11-20"), &complete_catalog());
+    let observed = observations(&seen, &plan, None, today());
     for what in [What::Gap, What::ForeignTenant, What::Implausible, What::Partial] {
-        let ends = noticed.iter().filter(|o| o.what == what && o.phase == Phase::End);
+        let ends = observed.iter().filter(|o| o.what == what && o.phase == Phase::End);
         assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), ["2026-11-21"]);
     }
 }
 
-/// What was told went out under ids over its facts: the texts of a copy that states one more would
-/// go out under others.
+/// The event IDs of sent records are computed from the stored facts. A copy with one more fact has
+/// other IDs.
 #[test]
-fn a_rich_copy_that_states_a_fact_more_does_not_enrich() {
+fn a_copy_with_more_facts_does_not_enrich() {
     let copy = |control: &str| {
         let json = json("2026-11-20", 40);
         let json = json.strip_suffix('}').unwrap();
@@ -282,10 +288,10 @@ fn a_rich_copy_that_states_a_fact_more_does_not_enrich() {
     let rich = |more: &str| copy(&format!(r#"{{"controlName":"A","score":1,{texts}{more}}}"#));
     let enriched = |seen: Seen| {
         let facts = poor.facts.clone();
-        let kept = KeptDay { revision: 1, partial: false, bodiless: false, facts };
+        let kept = KeptDay { revision: 1, partial: false, without_body: false, facts };
         let kept = BTreeMap::from([(day("2026-11-20"), kept)]);
         assert!(seen.facts.rich && !poor.facts.rich);
-        let plan = plan(&[seen], &kept, asked(&kept, "2026-11-20"), &whole());
+        let plan = plan(&[seen], &kept, scope(&kept, "2026-11-20"), &complete_catalog());
         assert!(plan.releases.is_empty());
         plan.enriched.len()
     };

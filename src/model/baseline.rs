@@ -1,41 +1,46 @@
-//! What a tenant wants to keep: a target for each control.
+//! Baselines: a target per control that a tenant must not fall below.
 
 use super::{Day, Target};
 
-/// A tenant's targets, in force for the entries of its log from `since` on.
+/// The targets of a tenant, which apply to the entries of its log from `since` on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
     pub name: String,
-    /// The day that they were taken from, if it was one.
+    /// The day that the targets were taken from; `None` if they were read from a file.
     pub day: Option<Day>,
-    /// The first entry that is measured against them.
+    /// The `seq` of the first entry that is compared with the targets.
     pub since: u64,
-    /// By control, sorted, each once.
+    /// Control and target, sorted by control, without duplicates.
     pub targets: Vec<(String, Target)>,
 }
 
 impl Baseline {
+    /// The target of a control.
     pub fn target(&self, control: &str) -> Option<Target> {
         let at = self.targets.binary_search_by(|(name, _)| name.as_str().cmp(control)).ok()?;
         self.targets.get(at).map(|(_, target)| *target)
     }
 
-    /// The targets, a line each: `AdminMFAV2 100%`.
+    /// The targets as text, one per line: `AdminMFAV2 100%`.
     pub fn to_text(&self) -> String {
         let lines = self.targets.iter().map(|(control, target)| format!("{control} {target}\n"));
         lines.collect::<Vec<_>>().concat()
     }
 
-    /// Reads lines of a control and its target, divided by a blank or a comma; the number of the
-    /// first line that is neither that nor empty nor a comment (`#`), nor the heading
-    /// `control,target`.
+    /// Parses lines of a control and its target, separated by a blank or a comma. Empty lines,
+    /// comments (`#`) and the heading `control,target` are ignored.
+    ///
+    /// Fails with the number of the first line that has another form, or of the last line that
+    /// names a control that already has a target.
     pub fn parse_targets(text: &str) -> Result<Vec<(String, Target)>, usize> {
         let mut targets = Vec::new();
+
         for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1_usize..) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') || line == "control,target" {
                 continue;
             }
+
             let (control, target) = line.rsplit_once([',', ' ', '\t']).ok_or(number)?;
             let target = Target::parse(target).ok_or(number)?;
             let name = control.trim().trim_end_matches(',').trim_matches('"');
@@ -45,12 +50,14 @@ impl Baseline {
             targets.push((name.to_owned(), target));
         }
         targets.sort_by(|a, b| a.0.cmp(&b.0));
+
         if let Some(pair) = targets.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let twice = &pair[0].0;
-            let names =
-                text.lines().zip(1_usize..).filter(|(line, _)| line.contains(twice.as_str()));
-            return Err(names.map(|(_, number)| number).last().unwrap_or(1));
+            let duplicate = &pair[0].0;
+            let lines =
+                text.lines().zip(1_usize..).filter(|(line, _)| line.contains(duplicate.as_str()));
+            return Err(lines.map(|(_, number)| number).last().unwrap_or(1));
         }
+
         Ok(targets)
     }
 }
@@ -60,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_read_from_text_as_they_are_written() {
+    fn written_targets_parse_again() {
         let read = Baseline::parse_targets("# ours\ncontrol,target\n\nB, 8\r\n\"A\",100%\nC 7.5");
         let targets = read.unwrap();
         let baseline = Baseline { name: "b".into(), day: None, since: 1, targets };
@@ -71,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_makes_no_sense_is_named() {
+    fn invalid_targets_name_the_line() {
         for (text, line) in
             [("A", 1), ("A 1\nB x", 2), ("A 101%", 1), ("A -1", 1), ("A 1\nB 1\nA 2", 3)]
         {

@@ -1,58 +1,62 @@
-//! All of a tenant's profiles, with the tenant's own decisions.
+//! The catalog: all profiles of a tenant, with the tenant's decisions.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::Number;
 
-/// The description of a control. The same for every tenant that has it.
+/// Microsoft's description of a control (`secureScoreControlProfile`). It is the same for every
+/// tenant that has the control.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
     pub id: String,
     pub title: Option<String>,
     pub category: Option<String>,
-    /// The owning product, e.g. `AzureAD`, `MS Teams`.
+    /// The product that the control belongs to, such as `AzureAD` or `MS Teams`.
     pub service: Option<String>,
     pub tier: Option<String>,
-    /// Points attainable.
+    /// The maximum number of points.
     pub max_score: Option<Number>,
     pub rank: Option<Number>,
     pub user_impact: Option<String>,
     pub implementation_cost: Option<String>,
     pub threats: Vec<String>,
     pub action_type: Option<String>,
-    /// May not be an http URL.
+    /// Where the control is configured. It is not always an HTTP URL.
     pub action_url: Option<String>,
     pub deprecated: Option<bool>,
-    /// HTML.
+    /// HTML, like `remediation_impact`.
     pub remediation: Option<String>,
     pub remediation_impact: Option<String>,
-    /// Fields that no documentation names: key, value as JSON text.
+    /// Undocumented fields: the key, and the value as JSON text.
     pub additional: Vec<(String, String)>,
 }
 
-/// One decision of the tenant on a control.
+/// One decision of the tenant on a control: an entry of `controlStateUpdates`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateUpdate {
-    /// `Default`, `Ignored` (risk accepted), `ThirdParty` (points without evidence), `Reviewed`.
+    /// `Default`, `Ignored` (the risk is accepted), `ThirdParty` (points are claimed for another
+    /// product), or `Reviewed`.
     pub state: Option<String>,
     pub assigned_to: Option<String>,
     pub comment: Option<String>,
     pub updated_by: Option<String>,
+    /// The time of the decision as RFC 3339 in UTC.
     pub updated: Option<String>,
 }
 
-/// A profile and the decisions taken on it. `key` stands for the profile's content, whichever
-/// catalog it is in: a formatter keeps by it what it has already rendered.
+/// A profile and the decisions on it, as a catalog contains them.
 #[derive(Clone, Debug)]
 pub struct ProfileSlot {
+    /// Identifies the content of the profile in all catalogs. A formatter caches rendered profiles
+    /// under it.
     pub key: u64,
     pub profile: Arc<Profile>,
     pub decisions: Vec<StateUpdate>,
 }
 
 impl ProfileSlot {
-    /// The decision in force: the one with the greatest time, for the order of the list is not
-    /// promised. The times are RFC 3339 in UTC, so text order is time order.
+    /// The decision in force, which is the newest: Microsoft does not promise an order of the list.
+    /// All times are RFC 3339 in UTC, so their order as text is their order in time.
     pub fn decision(&self) -> Option<&StateUpdate> {
         self.decisions.iter().max_by(|a, b| a.updated.cmp(&b.updated))
     }
@@ -67,16 +71,20 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// A catalog of these profiles. If an ID occurs twice, the first profile is found.
     pub fn new(slots: Vec<ProfileSlot>) -> Self {
         let mut catalog = Self { slots, ..Self::default() };
+
         for (slot, ProfileSlot { profile, .. }) in catalog.slots.iter().enumerate() {
             catalog.by_folded_id.entry(profile.id.to_ascii_lowercase()).or_insert(slot);
             catalog.by_id.entry(profile.id.clone()).or_insert(slot);
         }
+
         catalog
     }
 
-    /// The profile of a control: by its exact id, else whatever its case.
+    /// The profile of a control: the one with exactly this ID, otherwise one whose ID differs only
+    /// in case.
     pub fn find(&self, control: &str) -> Option<&ProfileSlot> {
         let exact = self.by_id.get(control);
         let slot = exact.or_else(|| self.by_folded_id.get(&control.to_ascii_lowercase()))?;
@@ -109,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_decision_is_in_force_whatever_the_order() {
+    fn the_newest_decision_is_in_force() {
         let decisions = vec![
             update("Ignored", Some("2026-03-02T10:00:00Z")),
             update("Default", None),
@@ -120,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_exactly_before_it_folds_case() {
+    fn prefers_exact_ids_to_folded_case() {
         let named = |key: u64, id: &str| ProfileSlot {
             key,
             profile: Arc::new(Profile { id: id.into(), ..Profile::default() }),

@@ -1,38 +1,44 @@
-//! What has happened between a day and the one it is measured from.
+//! Changes: how a control differs between a day and its base.
 
 use super::{Day, Number, Profile, StateUpdate};
 
-/// The kinds of change, as `change.what` names them.
+/// The kinds of change: the values of `change.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
+    /// The score fell.
     Regressed,
+    /// The score rose.
     Improved,
+    /// The base has no such control.
     Added,
+    /// The day no longer has the control.
     Removed,
-    /// Microsoft weighs the control differently.
+    /// The catalog states another maximum score.
     MaxScoreChanged,
-    /// Somebody accepted a risk, named a third party, or took that back.
+    /// A person accepted a risk, claimed points for another product, or revoked such a decision.
     DecisionChanged,
+    /// The control was deprecated, or is no longer deprecated.
     Deprecated,
-    /// Switched on or off, or met by more or fewer, without a change of score.
+    /// The extent differs (`on`, count, total or percentage) and the score does not.
     ImplementationChanged,
-    /// Came below its target, moved there, or came back to it.
+    /// The control fell below its target, moved while it is below, or returned to it.
     BaselineDrift,
-    /// A risk is still accepted, and the time for which that was expected is over.
+    /// An expected acceptance is still in force after its last day.
     AcceptanceExpired,
 }
 
-/// Who is behind a change.
+/// The cause of a change: the values of `change.cause` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
+    /// The configuration of the tenant changed.
     Tenant,
-    /// The catalog moved: no doing of the tenant's.
+    /// The catalog changed, and the tenant did nothing.
     Microsoft,
-    /// What is known of the days does not tell.
+    /// The stored days do not show the cause.
     Unknown,
 }
 
-/// How much a change or an observation matters.
+/// The severity of a change or an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Informational,
@@ -42,7 +48,7 @@ pub enum Severity {
     Critical,
 }
 
-/// One side of a change: only what the change is about.
+/// The state of a control before or after a change. Only fields that the change is about are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Side<'a> {
     pub score: Option<Number>,
@@ -55,39 +61,41 @@ pub struct Side<'a> {
     pub decision: Option<&'a StateUpdate>,
 }
 
-/// The target that a drift is measured from.
+/// The baseline and the target that a drift is measured from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DriftFrom<'a> {
+    /// The name of the baseline.
     pub name: &'a str,
-    /// The day that it was taken from, if it was one.
+    /// The day that the target was taken from; `None` if it was read from a file.
     pub day: Option<Day>,
     pub target: Target,
 }
 
-/// What a baseline wants of a control.
+/// The target of a control in a baseline.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
+    /// A score.
     Points(Number),
-    /// Of the attainable points: stays right when Microsoft weighs the control anew.
+    /// A share of the maximum score, which stays valid when Microsoft changes the maximum.
     Percent(Number),
 }
 
-/// What the configuration expects of a decision.
+/// The `[[expected_decisions]]` section that matches a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedBy<'a> {
     pub owner: &'a str,
-    /// The last day on which it is expected.
+    /// The last day on which the decision is expected.
     pub expires: Option<Day>,
 }
 
-/// Whether a decision gives points up, or claims them, and if so, whether anybody expects that.
+/// Whether a decision accepts a risk or claims points, and whether the configuration expects that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance<'a> {
-    /// It accepts nothing.
+    /// The decision accepts nothing.
     None,
     Expected(ExpectedBy<'a>),
     Unexpected,
-    /// It was expected, until a day that is over.
+    /// The acceptance was expected until a day that has passed.
     Expired(ExpectedBy<'a>),
 }
 
@@ -97,20 +105,23 @@ pub struct Change<'a> {
     pub what: ChangeKind,
     pub control: &'a str,
     pub cause: Cause,
-    /// `None` for decisions met at first contact.
+    /// `None` for decisions that existed when the tenant was read for the first time.
     pub base_day: Option<Day>,
     pub before: Side<'a>,
     pub after: Side<'a>,
-    /// Points gained or lost, attainable points for `max_score_changed`.
+    /// Points gained or lost; for `max_score_changed` the difference of the maximum scores; for
+    /// `baseline_drift` the distance from the target.
     pub delta: Option<Number>,
-    /// From a time before the forwarder looked, or read back from it.
+    /// The change was not observed when it happened: it was found by a backfill or an import, or
+    /// was made before the first poll.
     pub historical: bool,
-    /// The score has turned at least twice within a fortnight.
+    /// The score has turned at least twice within 14 days.
     pub flapping: bool,
+    /// The target, for `baseline_drift`.
     pub baseline: Option<DriftFrom<'a>>,
 }
 
-/// A change as it is streamed.
+/// The body of a `change` record.
 #[derive(Clone, Debug)]
 pub struct ChangeRecord<'a> {
     pub change: Change<'a>,
@@ -120,12 +131,12 @@ pub struct ChangeRecord<'a> {
     pub acceptance: Acceptance<'a>,
 }
 
-/// An observation as it is streamed.
+/// The body of a `quality` record.
 #[derive(Clone, Debug)]
 pub struct QualityRecord<'a> {
     pub what: super::What,
     pub phase: super::Phase,
-    /// What tells it from others of its kind: a day, a snapshot, a sink.
+    /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: &'a str,
     pub first_day: Day,
     pub details: &'a str,
@@ -202,7 +213,7 @@ impl Severity {
         Self::ALL.into_iter().find(|severity| severity.as_str() == name)
     }
 
-    /// 0 to 10, as CEF counts.
+    /// The severity on the scale of CEF, 0 to 10.
     pub const fn cef(self) -> u8 {
         match self {
             Self::Informational => 1,
@@ -215,13 +226,14 @@ impl Severity {
 }
 
 impl Target {
-    /// `8` or `100%`.
+    /// Parses `8` or `100%`. Returns `None` for other text, negative numbers and more than 100 %.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (number, percent) = match text.strip_suffix('%') {
             Some(number) => (number, true),
             None => (text, false),
         };
+
         let number = Number::parse(number).filter(|number| !number.is_negative())?;
         match percent {
             true if number.get() > 100.0 => None,
@@ -230,7 +242,7 @@ impl Target {
         }
     }
 
-    /// Whether a control is below it; `None` where its facts do not say.
+    /// Whether a control is below the target; `None` if the number to compare is absent.
     pub fn is_missed(self, score: Option<Number>, percentage: Option<Number>) -> Option<bool> {
         match self {
             Self::Points(points) => score.map(|score| score < points),
@@ -248,13 +260,13 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Whether a state gives up points, or claims them without evidence.
+/// Whether a state accepts a risk or claims points for another product.
 pub fn accepts_risk(state: &str) -> bool {
     matches!(state, "Ignored" | "ThirdParty")
 }
 
 impl<'a> Acceptance<'a> {
-    /// Who expects it, or did.
+    /// The section that expects the acceptance, or expected it.
     pub fn by(self) -> Option<ExpectedBy<'a>> {
         match self {
             Self::Expected(by) | Self::Expired(by) => Some(by),
@@ -264,7 +276,7 @@ impl<'a> Acceptance<'a> {
 }
 
 impl ChangeRecord<'_> {
-    /// The name that people know the control by.
+    /// The title of the profile, or the ID of the control if there is none.
     pub fn title(&self) -> &str {
         let title = self.profile.and_then(|p| p.title.as_deref()).map(str::trim);
         title.filter(|t| !t.is_empty()).unwrap_or(self.change.control)

@@ -1,4 +1,4 @@
-//! A day is the UTC date of a snapshot.
+//! Days: the UTC dates of snapshots.
 
 use std::fmt;
 
@@ -14,13 +14,14 @@ impl Day {
         Self(instant.to_zoned(TimeZone::UTC).date())
     }
 
-    /// Reads `YYYY-MM-DD`.
+    /// Parses `YYYY-MM-DD`.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 10).then(|| text.parse().ok().map(Self)).flatten()
     }
 
-    /// The day of a `createdDateTime`: its date in UTC. Midnight is what Microsoft sends; any
-    /// RFC 3339 instant is taken. The null date of 2018 (`0001-01-01`) is no day.
+    /// The day of a `createdDateTime`, which is its date in UTC. Microsoft sends midnight, but any
+    /// RFC 3339 instant is accepted. The null date that Microsoft sent in 2018 (`0001-01-01`), and
+    /// any other date before 2000, is rejected.
     pub fn of_instant_text(text: &str) -> Option<Self> {
         let day = match text.strip_suffix("T00:00:00Z") {
             Some(date) => Self::parse(date)?,
@@ -29,11 +30,12 @@ impl Day {
         (day.0.year() >= 2000).then_some(day)
     }
 
-    /// Whole days since 1970-01-01.
+    /// The number of days since 1970-01-01.
     pub fn number(self) -> i32 {
         self.0.since(EPOCH).map_or(0, |span| span.get_days())
     }
 
+    /// The day with this number of days since 1970-01-01.
     pub fn from_number(days: i32) -> Option<Self> {
         EPOCH.checked_add(days.days()).ok().map(Self)
     }
@@ -43,11 +45,14 @@ impl Day {
         i64::from(self.number()) * 86_400_000
     }
 
+    /// The day this number of days later, or earlier if it is negative. A day that cannot be
+    /// represented leaves the day unchanged.
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Self::from_number(self.number().saturating_add(days)).unwrap_or(self)
     }
 
+    /// The instant at this full hour in UTC.
     pub fn at(self, hour: i8) -> jiff::Timestamp {
         self.0
             .at(hour, 0, 0, 0)
@@ -75,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn created_date_times() {
+    fn parses_created_date_times() {
         for (text, day) in [
             ("2026-07-17T00:00:00Z", Some("2026-07-17")),
             ("2019-03-19T15:21:00Z", Some("2019-03-19")),
@@ -91,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_there_and_back() {
+    fn day_numbers_round_trip() {
         for text in ["1970-01-01", "2024-02-29", "2026-11-22", "2100-12-31"] {
             let day = Day::parse(text).unwrap();
             assert_eq!(Day::from_number(day.number()), Some(day));

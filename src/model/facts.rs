@@ -1,13 +1,14 @@
-//! The facts of a day: the few numbers that are compared, and kept for ever.
+//! The facts of a day: the numbers that are compared and never pruned.
 //!
-//! A day's text changes overnight without anything having happened (the newest copy loses its
-//! descriptions, counts and times), so only what is here decides whether a copy is news.
+//! Microsoft removes descriptions, counts and times from a snapshot as soon as a newer one exists.
+//! Only the facts decide whether a copy of a day is a revision, so that this is not taken for a
+//! change. Start reading at [`compare`].
 
 use std::sync::Arc;
 
 use super::{Day, Number, Snapshot};
 
-/// The facts of one copy of one day. Controls are sorted by name, each name once.
+/// The facts of one copy of one day.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DayFacts {
     pub day: Day,
@@ -16,14 +17,16 @@ pub struct DayFacts {
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
     pub averages: Vec<AverageFacts>,
+    /// Sorted by name, without duplicates.
     pub controls: Vec<ControlFacts>,
-    /// The copy still had its texts and counts.
+    /// Whether the copy had its texts and counts; see [`Snapshot::is_rich`].
     pub rich: bool,
 }
 
+/// The facts of one control.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ControlFacts {
-    /// Shared by all days that have it.
+    /// The ID of the control. The allocation is shared by all days that have the control.
     pub name: Arc<str>,
     pub score: Option<Number>,
     pub percentage: Option<Number>,
@@ -32,37 +35,39 @@ pub struct ControlFacts {
     pub on: Option<bool>,
 }
 
-/// A peer average; never compared, kept for reports.
+/// An average of peers. It is never compared, and kept for reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AverageFacts {
     pub basis: String,
     pub score: Number,
 }
 
-/// What is kept of a day: its latest revision.
+/// The latest stored revision of a day.
 #[derive(Clone, Debug)]
 pub struct KeptDay {
     pub revision: u32,
-    /// Something is missing in it.
+    /// The answer or its catalog was not complete.
     pub partial: bool,
-    /// Its text could not be read any more, and was let go.
-    pub bodiless: bool,
+    /// The entry has no body, because it was damaged and removed, or pruned. A copy with the same
+    /// facts provides it again.
+    pub without_body: bool,
     pub facts: DayFacts,
 }
 
-/// What a copy just read is, beside the copy that is kept.
+/// How a copy of a day that was just read compares with the stored copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// Nothing new.
+    /// The facts are the same, and the stored copy has at least the same texts.
     Same,
-    /// The same facts, but this copy has the texts that the kept one lacks.
+    /// The facts are the same, and only this copy has its texts.
     Enriches,
-    /// Other facts.
+    /// The facts differ.
     Revision,
 }
 
 impl DayFacts {
-    /// `None` for a snapshot without a day. A control named twice counts once: the first.
+    /// The facts of a snapshot; `None` if it has no day. If a control occurs twice, the first one
+    /// is used.
     pub fn of(snapshot: &Snapshot<'_>) -> Option<Self> {
         let mut controls: Vec<ControlFacts> = snapshot
             .controls
@@ -78,11 +83,13 @@ impl DayFacts {
             .collect();
         controls.sort_by(|a, b| a.name.cmp(&b.name));
         controls.dedup_by(|later, first| later.name == first.name);
+
         let averages = snapshot.averages.iter().filter_map(|a| {
-            // -1 has stood for "none" since 2019.
+            // Microsoft sends -1 where there is no average.
             let score = a.score.filter(|s| !s.is_negative())?;
             Some(AverageFacts { basis: a.basis.as_ref().to_owned(), score })
         });
+
         Some(Self {
             day: snapshot.day()?,
             current_score: snapshot.current_score,
@@ -95,6 +102,7 @@ impl DayFacts {
         })
     }
 
+    /// The facts of a control.
     pub fn control(&self, name: &str) -> Option<&ControlFacts> {
         let at = self.controls.binary_search_by(|c| (*c.name).cmp(name)).ok()?;
         self.controls.get(at)
@@ -102,7 +110,8 @@ impl DayFacts {
 }
 
 impl ControlFacts {
-    /// Whether two copies of one control tell different facts. What either lacks never differs.
+    /// Whether the facts of two copies of one control differ. A value that is absent from either
+    /// copy never differs.
     pub fn differs(&self, other: &Self) -> bool {
         differ(self.score, other.score)
             || differ(self.percentage, other.percentage)
@@ -112,12 +121,13 @@ impl ControlFacts {
     }
 }
 
-/// Compares the kept copy of a day with one just read.
+/// Compares the stored copy of a day with one that was just read.
 pub fn compare(kept: &DayFacts, seen: &DayFacts) -> Comparison {
     let same = !differ(kept.current_score, seen.current_score)
         && !differ(kept.max_score, seen.max_score)
         && kept.controls.len() == seen.controls.len()
         && kept.controls.iter().zip(&seen.controls).all(|(k, s)| k.name == s.name && !k.differs(s));
+
     match (same, kept.rich, seen.rich) {
         (false, ..) => Comparison::Revision,
         (true, false, true) => Comparison::Enriches,
@@ -163,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn yesterdays_poorer_copy_is_not_a_revision() {
+    fn a_poorer_copy_is_not_a_revision() {
         let kept = day(5.0, true, vec![control("A", 5.0, Some(3.0))]);
         let seen = day(5.0, false, vec![control("A", 5.0, None)]);
         assert_eq!(compare(&kept, &seen), Comparison::Same);
@@ -177,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_compared_fact_makes_a_revision() {
+    fn each_differing_fact_is_a_revision() {
         let kept = day(5.0, true, vec![control("A", 5.0, Some(3.0))]);
         for seen in [
             day(6.0, true, vec![control("A", 5.0, Some(3.0))]),

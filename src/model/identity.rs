@@ -1,21 +1,24 @@
-//! `event_id`: the same record has the same id for ever, in every sink, also when the checkpoint
-//! was lost and read back from Microsoft.
+//! Event IDs: a record has the same `event_id` in every sink, and also after the checkpoint was
+//! lost and rebuilt from Microsoft's API. The rule below is published and must never change.
 //!
-//! The id is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
+//! The ID is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
 //! bytes as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
-//! (`YYYY-MM-DD`), kind, what, control id, subject digest (32 bytes), and the `event_id` of this
-//! subject's previous revision (40 hex digits, or nothing for the first).
+//! (`YYYY-MM-DD`), kind, what, control ID, subject digest (32 bytes), and the `event_id` of the
+//! previous revision of this subject (40 hex digits, or empty for the first revision).
 //!
-//! The subject digest of a change is over base day, the compared facts before, those after, and
-//! the baseline's name; which facts those are depends on what has changed (`derive/change/`). Of a
-//! decision it is over its time, who took it and the state, and the day is its own. Of an
-//! observation, over what, first day, and begin or end; its control id is its subject.
+//! A subject digest is SHA-256 over fields of the same form. A number is written as its shortest
+//! decimal (`7.83`, `10`), an absent one as `-`. The fields depend on the kind:
 //!
-//! The subject digest of a control is SHA-256 over two such fields, score and percentage; of a
-//! summary, current and maximum score. A number stands as its shortest decimal (`7.83`, `10`), an
-//! absent one as `-`. Counts and texts stay out: they vanish from a day overnight, and a
-//! checkpoint that was rebuilt from the poorer copies must arrive at the same ids. A revision that
-//! differs in a count alone has its own id all the same, through the previous one.
+//! - control: score and percentage
+//! - summary: current and maximum score
+//! - change: base day, the compared facts before and after, and the name of the baseline; which
+//!   facts these are depends on what has changed (see `derive/change/`)
+//! - decision: its time, the person and the state; the day of the ID is that of the decision
+//! - observation: what, first day, and begin or end; the control ID is the observation's subject
+//!
+//! Counts and texts are not part of it, because Microsoft removes them from a day overnight, and a
+//! checkpoint that is rebuilt from the poorer copies must compute the same IDs. A revision that
+//! differs only in a count still has an ID of its own, through that of the previous revision.
 
 use std::fmt;
 
@@ -23,11 +26,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::{Day, DayFacts, Kind, Number, TenantId};
 
-/// Twenty bytes, printed as 40 lower-case hex digits.
+/// The ID of a record: 20 bytes, printed as 40 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId([u8; 20]);
 
-/// What an id identifies within a tenant's day, apart from its facts.
+/// What an ID identifies within a day of a tenant, apart from the facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub kind: Kind,
@@ -44,14 +47,16 @@ pub enum Field<'a> {
     Number(Option<Number>),
 }
 
-/// Makes the ids of one tenant's day: what they share is written once.
+/// Computes the event IDs of one tenant and day. The fields that all of them share are written once.
 #[derive(Debug)]
 pub struct EventIds {
+    /// The fields that all IDs begin with.
     head: Vec<u8>,
     message: Message,
 }
 
 impl EventIds {
+    /// For the IDs of this tenant and day.
     pub fn new(tenant: TenantId, day: Day) -> Self {
         let mut head = Message::default();
         head.field(b"ssf1");
@@ -60,7 +65,8 @@ impl EventIds {
         Self { head: head.bytes, message: Message::default() }
     }
 
-    /// The id of a subject with these facts; `previous` is the id of its previous revision.
+    /// The ID of a subject. `facts` is its subject digest, and `previous` the ID of its previous
+    /// revision.
     pub fn make(
         &mut self,
         subject: &Subject<'_>,
@@ -78,23 +84,22 @@ impl EventIds {
             Some(id) => message.field(&id.hex()),
             None => message.field(b""),
         }
+
         let mut id = [0; 20];
         id.copy_from_slice(&message.digest()[..20]);
         EventId(id)
     }
 
-    /// The subject digest of a control's record, from score and percentage; of a day's summary,
-    /// from current and maximum score.
+    /// The subject digest of a control, from score and percentage, or of a summary, from current
+    /// and maximum score.
     pub fn facts(&mut self, first: Option<Number>, second: Option<Number>) -> [u8; 32] {
         self.message.bytes.clear();
         self.message.number(first);
         self.message.number(second);
         self.message.digest()
     }
-}
 
-impl EventIds {
-    /// A subject digest over any fields: those of a change and of an observation.
+    /// A subject digest over other fields: those of a change or of an observation.
     pub fn digest(&mut self, fields: &[Field<'_>]) -> [u8; 32] {
         self.message.bytes.clear();
         for field in fields {
@@ -108,20 +113,23 @@ impl EventIds {
 }
 
 impl EventId {
+    /// The ID with these bytes, as the checkpoint stores them.
     pub fn from_bytes(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 
-    /// From 40 hex digits.
+    /// Parses 40 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 20];
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
         if pairs.len() != bytes.len() || !rest.is_empty() {
             return None;
         }
+
         for (byte, pair) in bytes.iter_mut().zip(pairs) {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
+
         Some(Self(bytes))
     }
 
@@ -129,6 +137,7 @@ impl EventId {
         &self.0
     }
 
+    /// The ID as 40 lower-case hex digits in ASCII.
     pub fn hex(self) -> [u8; 40] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut out = [0; 40];
@@ -152,8 +161,8 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// The digest of a whole day: its totals, then every control's name, score and percentage, in the
-/// order of the names. Tells two hosts, or two checkpoints, that they saw the same day.
+/// The digest of a day: the totals, then the name, score and percentage of every control in the
+/// order of the names. Two checkpoints with the same digest have seen the same facts of the day.
 pub fn day_digest(facts: &DayFacts) -> [u8; 32] {
     let mut message = Message::default();
     message.number(facts.current_score);
@@ -166,7 +175,7 @@ pub fn day_digest(facts: &DayFacts) -> [u8; 32] {
     message.digest()
 }
 
-/// Length-prefixed fields, gathered in one buffer.
+/// A buffer of length-prefixed fields.
 #[derive(Debug)]
 struct Message {
     bytes: Vec<u8>,
@@ -190,6 +199,7 @@ impl Message {
         });
     }
 
+    /// Appends a field whose length is known only after it was written.
     fn fill(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
@@ -222,10 +232,10 @@ mod tests {
         Subject { kind, what: "", control }
     }
 
-    /// The published vectors. They may never change: a SIEM that saw a record under one id must
-    /// know it again. Recomputed independently by `tests/vectors/event_id.py`.
+    /// The published vectors must never change, because a SIEM recognizes a repeated record by its
+    /// ID. `tests/vectors/event_id.py` computes them independently.
     #[test]
-    fn published_vectors() {
+    fn computes_the_published_vectors() {
         let mut ids = ids();
         let control = subject(Kind::Control, "AdminMFAV2");
         let (full, part) = (ids.facts(number(10.0), number(100.0)), ids.facts(number(7.83), None));
@@ -234,18 +244,18 @@ mod tests {
         let second = ids.make(&control, &part, Some(first));
         let totals = ids.facts(number(815.22), number(1376.0));
         let summary = ids.make(&subject(Kind::Summary, ""), &totals, None);
-        let got = [first, fraction, second, summary].map(|id| id.to_string());
+        let computed = [first, fraction, second, summary].map(|id| id.to_string());
         let published: Vec<String> = include_str!("../../tests/vectors/event_id.txt")
             .lines()
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
             .collect();
-        // Those of changes and observations are held to by `derive`, which chooses their fields.
-        assert_eq!(got.as_slice(), &published[..got.len()]);
+        // `derive` tests the vectors of changes and observations, because it chooses their fields.
+        assert_eq!(computed.as_slice(), &published[..computed.len()]);
     }
 
     #[test]
-    fn every_field_counts() {
+    fn every_field_changes_the_id() {
         let mut ids = ids();
         let facts = ids.facts(number(1.0), number(50.0));
         let swapped = ids.facts(number(50.0), number(1.0));

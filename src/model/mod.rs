@@ -1,7 +1,8 @@
-//! The words of the house as types: tenant, snapshot, control, catalog, facts, record.
+//! The terms of the glossary as types: tenant, day, snapshot, control, catalog, facts, record.
 //!
-//! Pure. No I/O, no clock, no tokio, and no knowledge of anybody's JSON: [`crate::wire`] fills
-//! these types, [`crate::format`] writes them.
+//! This module is pure: it does no I/O, reads no clock and decodes no JSON. [`crate::wire`] fills
+//! these types from Microsoft's JSON, and [`crate::format`] writes records in the format of a sink.
+//! Start reading at [`Snapshot`], [`DayFacts`] and [`Record`].
 
 mod baseline;
 mod catalog;

@@ -1,30 +1,32 @@
-//! Numbers as Microsoft sends them: floats, integers, and decimals written as text.
+//! Numbers as Microsoft sends them: floats, integers and decimals as text.
 
 use std::io::Write;
 
-/// A finite decimal number. Two numbers are equal when they are the same decimal, whether they
-/// came as `4`, `4.0` or `"4"`.
+/// A finite decimal number. Two numbers are equal if they are the same decimal, no matter whether
+/// Microsoft sent `4`, `4.0` or `"4"`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Number(f64);
 
 impl Number {
     pub const ZERO: Self = Self(0.0);
 
-    /// `None` for NaN and the infinities, which no answer may carry.
+    /// `None` for NaN and infinities.
     pub fn new(value: f64) -> Option<Self> {
-        // Adding zero turns -0 into 0, so that both print alike.
+        // Adding zero turns -0 into 0, so that both are printed in the same way.
         value.is_finite().then_some(Self(value + 0.0))
     }
 
-    /// A decimal written as text, as in `"count": "5"`. `None` if it is not one.
+    /// Parses a decimal that was sent as text, as in `"count": "5"`. Returns `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let numeric = text
             .bytes()
             .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'));
+
         if text.is_empty() || !numeric {
             return None;
         }
+
         Self::new(text.parse().ok()?)
     }
 
@@ -36,25 +38,25 @@ impl Number {
         self.0 < 0.0
     }
 
-    /// The integer this number is, if it is one that an `i64` holds exactly.
+    /// The number as an integer, if it is a whole number below 10^15.
     pub fn as_integer(self) -> Option<i64> {
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the test before it")]
         (self.0.fract() == 0.0 && self.0.abs() < EXACT).then_some(self.0 as i64)
     }
 
-    /// Appends the shortest decimal that reads back as this number, without an exponent and
-    /// without a needless fraction: `7.83`, `10`.
+    /// Appends the shortest decimal that parses to this number, without an exponent and without an
+    /// empty fraction: `7.83`, `10`.
     pub fn write_plain(self, out: &mut Vec<u8>) {
         if let Some((negative, hundredths)) = self.hundredths() {
             write_hundredths(negative, hundredths, out);
         } else {
-            // Display of f64 never uses an exponent. Writing to a Vec cannot fail.
+            // `Display` of `f64` never uses an exponent, and writing to a `Vec` cannot fail.
             let _ = write!(out, "{}", self.0);
         }
     }
 
-    /// As [`Self::write_plain`], but a whole number keeps one zero: `10.0`. The shape of every
-    /// score in the canonical JSON, so that no receiver maps the field to an integer.
+    /// Like [`Self::write_plain`], but a whole number has one decimal: `10.0`. The canonical JSON
+    /// writes scores in this form, so that no receiver maps their field to an integer.
     pub fn write_float(self, out: &mut Vec<u8>) {
         self.write_plain(out);
         if self.0.fract() == 0.0 {
@@ -62,12 +64,12 @@ impl Number {
         }
     }
 
-    /// The number as a count of hundredths, where that is exact. Scores have at most two decimals,
-    /// and a decimal of under 16 digits is the only one of its length that reads back as its
-    /// double, so printing the hundredths is printing the shortest decimal.
+    /// The sign and the number of hundredths, where that is exact. Scores have at most two decimals.
+    /// A decimal of fewer than 16 digits is the only one of its length that parses to its double,
+    /// so the hundredths are the shortest decimal.
     fn hundredths(self) -> Option<(bool, u64)> {
         let scaled = (self.0.abs() * 100.0).round();
-        #[expect(clippy::float_cmp, reason = "exactness is the question")]
+        #[expect(clippy::float_cmp, reason = "tests whether the scaling is exact")]
         let exact = scaled < EXACT && scaled / 100.0 == self.0.abs();
         #[expect(
             clippy::cast_possible_truncation,
@@ -78,7 +80,7 @@ impl Number {
     }
 }
 
-/// Below this every whole number has its own double and at most 15 digits.
+/// Below this number every integer has a double of its own and at most 15 digits.
 const EXACT: f64 = 1e15;
 
 impl From<u32> for Number {
@@ -98,6 +100,7 @@ fn write_hundredths(negative: bool, hundredths: u64, out: &mut Vec<u8>) {
         out.push(b'-');
     }
     write_integer(hundredths / 100, out);
+
     let rest = u8::try_from(hundredths % 100).unwrap_or(0);
     if rest != 0 {
         out.push(b'.');
@@ -113,6 +116,7 @@ pub(crate) fn write_integer(value: u64, out: &mut Vec<u8>) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
     let mut rest = value;
+
     loop {
         at -= 1;
         digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
@@ -121,6 +125,7 @@ pub(crate) fn write_integer(value: u64, out: &mut Vec<u8>) {
             break;
         }
     }
+
     out.extend_from_slice(&digits[at..]);
 }
 
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn float_form_keeps_one_zero() {
+    fn float_form_has_one_decimal() {
         let mut out = Vec::new();
         Number::new(10.0).unwrap().write_float(&mut out);
         out.push(b' ');
@@ -166,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_a_number_or_nothing() {
+    fn parses_only_decimal_text() {
         assert_eq!(Number::parse(" 5 "), Number::new(5.0));
         assert_eq!(Number::parse("4.0"), Number::new(4.0));
         for text in ["", "five", "NaN", "inf", "1,5", "0x10", "-"] {
@@ -176,13 +181,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(value in proptest::num::f64::NORMAL) {
+        fn printed_numbers_parse_again(value in proptest::num::f64::NORMAL) {
             prop_assert_eq!(plain(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
         }
 
         #[test]
-        fn cents_print_as_the_standard_library_prints_them(cents in 0_u32..100_000_000) {
-            let value = f64::from(cents) / 100.0;
+        fn hundredths_print_like_the_standard_library(hundredths in 0_u32..100_000_000) {
+            let value = f64::from(hundredths) / 100.0;
             prop_assert_eq!(plain(value), format!("{value}"));
         }
     }

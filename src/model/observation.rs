@@ -1,43 +1,47 @@
-//! What was noticed about the data itself: each once when it begins and once when it ends.
+//! Observations about the data itself, such as a gap. Each is reported once when it begins and once
+//! when it ends.
 
 use super::Day;
 
-/// What an observation is about. The names are those of `quality.what` in a record.
+/// The kinds of observation: the values of `quality.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A day between two days taken that Microsoft does not list.
+    /// Microsoft does not list a day that is between two known days.
     Gap,
-    /// The newest day is older than it should be.
+    /// The newest day is more than three days old.
     Stale,
-    /// A snapshot that cannot be true: no day, or an id that names another one.
+    /// A snapshot has no day, an ID that names another day, or a day in the future.
     Implausible,
-    /// A snapshot that names another tenant.
+    /// A snapshot names another tenant.
     ForeignTenant,
+    /// Polls of the tenant fail.
     PollFailed,
-    /// A day of which only a part could be had.
+    /// Only a part of a day was received.
     Partial,
-    /// The catalog could not be read whole.
+    /// The catalog could not be read completely.
     CatalogStale,
-    /// The credential's last day is near.
+    /// The certificate of the tenant expires soon.
     CredentialExpiring,
-    /// A receiver refuses records of this sink.
+    /// A receiver rejects records of a sink.
     DeadLetter,
 }
 
+/// Whether an observation begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Begin,
     End,
 }
 
-/// `subject` tells two observations of one kind apart: a day, a snapshot id, a sink.
+/// One observation about the data of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub what: What,
+    /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: String,
     pub first_day: Day,
     pub phase: Phase,
-    /// For people: the reason, in one line, without secrets.
+    /// The reason, on one line and without secrets.
     pub details: String,
     /// What an operator can do about it.
     pub hint: Option<String>,
@@ -60,7 +64,7 @@ impl What {
         Self::ALL.into_iter().find(|what| what.as_str() == name)
     }
 
-    /// Its subject is a sink, which is not told of itself.
+    /// Whether the subject is a sink. Such an observation is not sent to that sink itself.
     pub fn is_about_a_sink(self) -> bool {
         self == Self::DeadLetter
     }

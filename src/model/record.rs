@@ -1,4 +1,7 @@
-//! The one thing that is streamed. Every format is a way to write this.
+//! Records: what sinks send.
+//!
+//! [`crate::derive`] makes them from entries of the log, and every format in [`crate::format`]
+//! writes the same record. `record.schema.json` describes its canonical JSON.
 
 use std::borrow::Cow;
 
@@ -7,10 +10,10 @@ use super::{
     StateUpdate, Tenant,
 };
 
-/// The name and version of the canonical record, as its `schema` field says it.
+/// The name and version of the canonical record: the value of its `schema` field.
 pub const SCHEMA: &str = "secure-score-forwarder/1";
 
-/// The kinds of record, as `kind` names them.
+/// The kinds of record: the values of the `kind` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Control,
@@ -19,24 +22,28 @@ pub enum Kind {
     Quality,
 }
 
+/// A record: the envelope that all kinds share, and the body of its kind.
 #[derive(Debug)]
 pub struct Record<'a> {
     pub event_id: EventId,
-    /// When the poll read it (RFC 3339, UTC); stored, never the time of delivery.
+    /// When the poll read the entry, as RFC 3339 in UTC. It is stored, and never the time of
+    /// delivery.
     pub observed_time: &'a str,
-    /// The same in milliseconds since 1970-01-01.
+    /// `observed_time` in milliseconds since 1970-01-01.
     pub observed_ms: i64,
-    /// `time`, in milliseconds since 1970-01-01: the day for control and summary; for change and
-    /// quality when it was observed, or the day where that was long before.
+    /// The `time` field in milliseconds since 1970-01-01. For control and summary this is the day;
+    /// for change and quality it is `observed_ms`, or the day if the change is historical.
     pub time_ms: i64,
     pub tenant: &'a Tenant,
-    /// Of an observation only `day` (its first) and `seq` are true.
+    /// The entry that the record comes from. For an observation only `day`, which is its first
+    /// day, and `seq` have a meaning.
     pub snapshot: &'a SnapshotRef,
-    /// Sent once more, because somebody asked.
+    /// Whether the record is sent again by a replay.
     pub replayed: bool,
     pub body: Body<'a>,
 }
 
+/// The content of a record, by kind.
 #[derive(Debug)]
 pub enum Body<'a> {
     Control(ControlRecord<'a>),
@@ -47,21 +54,23 @@ pub enum Body<'a> {
 
 /// The entry that a record comes from.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own in the log")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent flag of the entry")]
 pub struct SnapshotRef {
     pub id: String,
     pub day: Day,
     pub revision: u32,
     pub seq: u64,
-    /// Taken after a newer day had been.
+    /// Accepted after a later day was already in the log.
     pub late: bool,
-    /// Read back from history, where Microsoft's copy is poorer.
+    /// Older than the newest days that a poll reads; Microsoft's copy of such a day is poorer.
     pub backfilled: bool,
+    /// The answer or its catalog was not complete.
     pub partial: bool,
-    /// From a saved answer.
+    /// From a file that was imported.
     pub imported: bool,
 }
 
+/// The body of a `control` record: the score of a control, joined with its profile and decision.
 #[derive(Debug)]
 pub struct ControlRecord<'a> {
     pub id: &'a str,
@@ -80,18 +89,18 @@ pub struct ControlRecord<'a> {
     pub additional: &'a Additional<'a>,
 }
 
-/// Where a control's maximum comes from, for scores carry none.
+/// The origin of a control's maximum score, which Microsoft's snapshots do not contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxScoreSource {
-    /// The score itself, as the original API sends it.
+    /// The control in the snapshot; only the original API sends it.
     Snapshot,
-    /// Read with the day.
+    /// The catalog that was read with the day.
     Catalog,
-    /// Score x 100 / percentage, for a day whose catalog nobody kept.
+    /// Score × 100 / percentage, for a backfilled day, of which no catalog exists.
     Percentage,
 }
 
-/// What a control's score amounts to.
+/// The result of a control, from its score and maximum score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Pass,
@@ -102,21 +111,24 @@ pub enum Outcome {
     Accepted,
 }
 
+/// The body of a `summary` record: the totals of a day.
 #[derive(Debug)]
 pub struct SummaryRecord<'a> {
     pub current: Option<Number>,
     pub max: Option<Number>,
+    /// Current score × 100 / maximum score.
     pub percentage: Option<Number>,
+    /// The sum of the scores of all controls.
     pub sum_of_controls: Number,
-    /// Points attained by category, in the order of the names.
+    /// Points by category, sorted by the name of the category.
     pub categories: Vec<(Cow<'a, str>, Number)>,
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
     pub enabled_services: &'a [Cow<'a, str>],
     pub averages: Vec<&'a Average<'a>>,
-    /// Controls that the day has.
+    /// The number of controls of the day.
     pub controls_total: u32,
-    /// Records of this entry that this sink was given, the summary included.
+    /// The number of records of this entry that the sink is given, the summary included.
     pub records_sent: u32,
     pub additional: &'a Additional<'a>,
 }
@@ -144,7 +156,7 @@ impl Record<'_> {
         }
     }
 
-    /// The control's id; empty for a summary and for an observation.
+    /// The ID of the control; empty for a summary and for an observation.
     pub fn control_id(&self) -> &str {
         match &self.body {
             Body::Control(control) => control.id,
@@ -153,7 +165,7 @@ impl Record<'_> {
         }
     }
 
-    /// `time` as RFC 3339 in UTC, to the second where it is one.
+    /// The `time` field as RFC 3339 in UTC.
     pub fn time(&self) -> String {
         if self.time_ms == self.snapshot.day.epoch_ms() {
             return format!("{}T00:00:00Z", self.snapshot.day);
@@ -166,7 +178,7 @@ impl Record<'_> {
 }
 
 impl SnapshotRef {
-    /// What stands for the snapshot that an observation is not of.
+    /// The reference of an observation, which does not belong to a snapshot.
     pub fn of_observation(first_day: Day, seq: u64) -> Self {
         Self {
             id: String::new(),
@@ -180,18 +192,19 @@ impl SnapshotRef {
         }
     }
 
-    /// Nobody was looking when it happened.
+    /// Whether changes of this day were not observed when they happened.
     pub fn is_historical(&self) -> bool {
         self.backfilled || self.imported
     }
 }
 
 impl ControlRecord<'_> {
-    /// `None` where the facts do not say.
+    /// The result; `None` if the score or the maximum score is absent.
     pub fn outcome(&self) -> Option<Outcome> {
         if self.state() == Some("Ignored") {
             return Some(Outcome::Accepted);
         }
+
         let (score, (max, _)) = (self.score?, self.max_score?);
         Some(match (score, max) {
             (_, max) if max <= Number::ZERO => Outcome::NotApplicable,
@@ -201,6 +214,7 @@ impl ControlRecord<'_> {
         })
     }
 
+    /// The state of the decision in force.
     pub fn state(&self) -> Option<&str> {
         self.decision?.state.as_deref()
     }
@@ -209,7 +223,7 @@ impl ControlRecord<'_> {
         self.profile.is_some_and(|p| p.profile.deprecated == Some(true))
     }
 
-    /// The profile's title, else the id: the name that people know the control by.
+    /// The title of the profile, or the ID of the control if there is none.
     pub fn title(&self) -> &str {
         let title = self.profile.and_then(|p| p.profile.title.as_deref()).map(str::trim);
         title.filter(|t| !t.is_empty()).unwrap_or(self.id)

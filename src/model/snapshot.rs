@@ -1,21 +1,25 @@
-//! What Microsoft says of one tenant on one day, borrowed from the body that said it.
+//! A snapshot: Microsoft's answer for one tenant and one day. Its strings are borrowed from the body.
 
 use std::borrow::Cow;
 
 use super::{Day, Number, TenantId};
 
-/// Fields that no documentation names, untouched: the key, and the value as JSON text.
+/// Undocumented fields, unchanged: the key, and the value as JSON text.
 pub type Additional<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// One day of one tenant. Every field may be absent, for Microsoft has left out each of them.
+/// One day of one tenant (`secureScore`). Every field can be absent, because Microsoft has left out
+/// each of them at some time.
 #[derive(Debug, Default)]
 pub struct Snapshot<'a> {
     /// `<tenant GUID>_<yyyy-MM-dd>`, sometimes `NA`.
     pub id: Cow<'a, str>,
+    /// `azureTenantId`.
     pub tenant_id: Option<Cow<'a, str>>,
+    /// `createdDateTime`.
     pub created: Option<Cow<'a, str>>,
-    /// Points attained, points attainable.
+    /// The points of the tenant.
     pub current_score: Option<Number>,
+    /// The maximum number of points.
     pub max_score: Option<Number>,
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
@@ -23,34 +27,37 @@ pub struct Snapshot<'a> {
     pub averages: Vec<Average<'a>>,
     pub controls: Vec<ControlScore<'a>>,
     pub additional: Additional<'a>,
-    /// In the form of the original API, which gives days no id.
+    /// Whether the body has the form of the original API, in which a day has no ID.
     pub legacy: bool,
 }
 
-/// One control's score of the day.
+/// The score of one control on the day (`controlScore`).
 #[derive(Debug, Default)]
 pub struct ControlScore<'a> {
+    /// The ID of the control.
     pub name: Cow<'a, str>,
     pub category: Option<Cow<'a, str>>,
-    /// May hold HTML. Null on every copy but the newest day's.
+    /// Can contain HTML. It is null in every copy of a day that is not the newest one.
     pub description: Option<Cow<'a, str>>,
     /// Points.
     pub score: Option<Number>,
-    /// Points attainable; the original API alone says so here.
+    /// The maximum number of points; only the original API sends it.
     pub max_score: Option<Number>,
     /// 0 to 100.
     pub percentage: Option<Number>,
-    /// An English sentence that may contradict the numbers; never to be parsed.
+    /// An English sentence that can contradict the numbers. It must never be parsed.
     pub implementation_status: Option<Cow<'a, str>>,
     pub last_synced: Option<Cow<'a, str>>,
-    /// Users or devices that satisfy the control, and those in its scope.
+    /// Users or devices that satisfy the control.
     pub count: Option<Number>,
+    /// Users or devices in the scope of the control.
     pub total: Option<Number>,
+    /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
     pub additional: Additional<'a>,
 }
 
-/// A peer average. Scores by category ride in `additional`, as sent.
+/// An average of peers. Its scores by category are in `additional`, as sent.
 #[derive(Debug, Default)]
 pub struct Average<'a> {
     /// `AllTenants`, `TotalSeats`, `IndustryTypes`.
@@ -65,18 +72,19 @@ impl Snapshot<'_> {
         Day::of_instant_text(self.created.as_deref()?)
     }
 
-    /// Whether the body names this tenant as its own, in both places that name one.
+    /// Whether both `azureTenantId` and the ID name this tenant.
     pub fn belongs_to(&self, tenant: TenantId) -> bool {
         let named = |text: &str| TenantId::parse(text).is_ok_and(|id| id == tenant);
         self.tenant_id.as_deref().is_some_and(named) && self.id.get(..36).is_some_and(named)
     }
 
-    /// The day that the id names, if it names one.
+    /// The day that the ID names.
     pub fn id_day(&self) -> Option<Day> {
         Day::parse(self.id.get(37..)?)
     }
 
-    /// Yesterday's copy of a day has lost its texts and counts; a rich copy still has them.
+    /// Whether the copy has its texts and counts. Microsoft removes them from a day as soon as a
+    /// newer one exists; the copy is then *poor*, otherwise *rich*.
     pub fn is_rich(&self) -> bool {
         self.controls
             .iter()

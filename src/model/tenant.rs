@@ -1,28 +1,30 @@
-//! Whose score it is.
+//! Tenants: their ID, and their name and labels in records.
 
 use std::{collections::BTreeMap, fmt};
 
 use uuid::Uuid;
 
-/// The GUID of a Microsoft Entra tenant: the only key by which anything of it is kept.
+/// The GUID of a Microsoft Entra tenant. It is the only key under which data of a tenant is stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(Uuid);
 
+/// The text that is not a tenant GUID.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a tenant GUID")]
 pub struct TenantIdError(String);
 
 impl TenantId {
-    /// No tenant of Microsoft's: what test records speak of.
+    /// The tenant of test records. It is not the ID of a real tenant.
     pub const TEST: Self = Self(Uuid::nil());
 
+    /// Parses the hyphenated form, in upper or lower case.
     pub fn parse(text: &str) -> Result<Self, TenantIdError> {
-        // Only the hyphenated form: braces and URNs are somebody else's notation.
+        // `Uuid` also parses braces, URNs and 32 digits, which Microsoft does not use.
         let parsed = if text.len() == 36 { Uuid::try_parse(text).ok() } else { None };
         parsed.map(Self).ok_or_else(|| TenantIdError(text.to_owned()))
     }
 
-    /// Sixteen bytes that look random and never change, to spread tenants over time.
+    /// The 16 bytes of the GUID, by which polls of tenants are spread over time.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -40,7 +42,7 @@ impl fmt::Debug for TenantId {
     }
 }
 
-/// A tenant as every record names it. The name and the labels are the operator's.
+/// A tenant as records name it. The operator configures the name and the labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     pub id: TenantId,
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_hyphenated_form_is_a_guid() {
+    fn accepts_only_hyphenated_guids() {
         let id = TenantId::parse("3F5C1D2E-0000-4000-8000-00000000C0DE").unwrap();
         assert_eq!(id.to_string(), "3f5c1d2e-0000-4000-8000-00000000c0de");
         for text in

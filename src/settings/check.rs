@@ -1,4 +1,7 @@
-//! Every key and value against its table, before anything is believed.
+//! Checks every key and value of a section against its table of keys.
+//!
+//! All faults are noted, each with its location, and with the nearest known name if there is one.
+//! The value of a secret is never part of a message.
 
 use toml::{
     Spanned,
@@ -13,33 +16,33 @@ use crate::model::Day;
 
 /// Notes every unknown key, wrong shape, unknown value and missing key of a section.
 pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
-    let at = At { faults, path: String::new() };
-    at.table(section.table, 0..0, &keys.iter().collect::<Vec<_>>());
+    let checker = Checker { faults, path: String::new() };
+    checker.table(section.table, 0..0, &keys.iter().collect::<Vec<_>>());
 }
 
-/// A location in the file: where to note faults, and the path that names it.
-struct At<'a> {
+/// Checks one part of the document.
+struct Checker<'a> {
     faults: &'a Faults,
+    /// The path of that part, as messages show it: `sinks[0].tls`.
     path: String,
 }
 
-impl At<'_> {
+impl Checker<'_> {
+    /// Checks a table at a span of the document: its unknown keys, values and missing keys.
     fn table(&self, table: &DeTable<'_>, span: std::ops::Range<usize>, keys: &[&Key]) {
         for (name, value) in table {
-            let at = self.inside(name.get_ref());
+            let inner = self.inside(name.get_ref());
             match keys.iter().find(|key| key.name == name.get_ref()) {
-                Some(key) => at.value(value, name, key.shape),
+                Some(key) => inner.value(value, name, key.shape),
                 None => self.unknown_key(name, keys),
             }
         }
+
         for key in keys.iter().filter(|key| key.required) {
             if !table.iter().any(|(name, _)| name.get_ref() == key.name) {
                 let path = self.inside(key.name).path;
-                self.faults.at(
-                    span.clone(),
-                    format!("`{path}` is missing"),
-                    Some(key.doc.to_owned()),
-                );
+                let hint = format!("set `{}`: {}", key.name, key.doc.trim_end_matches('.'));
+                self.faults.at(span.clone(), format!("`{path}` is missing"), Some(hint));
             }
         }
     }
@@ -51,6 +54,7 @@ impl At<'_> {
         self.faults.at(name.span(), format!("unknown key `{path}`"), hint);
     }
 
+    /// Checks the value of the key `name` against the shape of the key.
     fn value(
         &self,
         value: &Spanned<DeValue<'_>>,
@@ -59,67 +63,68 @@ impl At<'_> {
     ) {
         let read = value.get_ref();
         match shape {
-            Shape::Later => {
-                self.faults.at(
-                    name.span(),
-                    format!("`{}` is not in this version", self.path),
-                    None,
-                );
+            Shape::Reserved => {
+                let message = format!("`{}` is not supported by this version", self.path);
+                self.faults.at(name.span(), message, None);
             }
             Shape::OffOnly if read.as_bool() == Some(true) => {
-                self.faults.at(
-                    value.span(),
-                    format!("`{} = true` is not in this version", self.path),
-                    None,
-                );
+                let message = format!("`{} = true` is not supported by this version", self.path);
+                self.faults.at(value.span(), message, None);
             }
             Shape::Table(keys) => {
-                self.with_table(value, |at, table| at.table(table, value.span(), &refs(keys)));
+                self.with_table(value, |checker, table| {
+                    checker.table(table, value.span(), &refs(keys));
+                });
             }
-            Shape::Tables(keys) => self.each(value, |at, item| {
-                at.with_table(item, |at, table| at.table(table, item.span(), &refs(keys)));
+            Shape::Tables(keys) => self.each(value, |checker, item| {
+                checker.with_table(item, |checker, table| {
+                    checker.table(table, item.span(), &refs(keys));
+                });
             }),
             Shape::NameOr(_) if read.is_str() => self.scalar(value, Shape::Text),
             Shape::NameOr(shape) => self.value(value, name, *shape),
             Shape::Tagged { tag, many, keys, variants } => {
-                let check = |at: &Self, item: &Spanned<DeValue<'_>>| {
-                    at.with_table(item, |at, table| {
-                        at.tagged(table, item.span(), tag, keys, &variants());
+                let check = |checker: &Self, item: &Spanned<DeValue<'_>>| {
+                    checker.with_table(item, |checker, table| {
+                        checker.tagged(table, item.span(), tag, keys, &variants());
                     });
                 };
                 match many {
                     Many::One => check(self, value),
                     Many::List => self.each(value, check),
-                    Many::Named => self.with_table(value, |at, table| {
+                    Many::Named => self.with_table(value, |checker, table| {
                         table
                             .iter()
-                            .for_each(|(name, item)| check(&at.inside(name.get_ref()), item));
+                            .for_each(|(name, item)| check(&checker.inside(name.get_ref()), item));
                     }),
                 }
             }
             Shape::Secret => self.secret(value),
-            Shape::Secrets => self.with_table(value, |at, table| {
-                table.iter().for_each(|(name, value)| at.inside(name.get_ref()).secret(value));
+            Shape::Secrets => self.with_table(value, |checker, table| {
+                table.iter().for_each(|(name, value)| checker.inside(name.get_ref()).secret(value));
             }),
             Shape::OneOfOrTable(_, keys) if read.is_table() => {
                 self.value(value, name, Shape::Table(keys));
             }
             Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
-            Shape::ManyOf(choices) => self.each(value, |at, item| at.choice(item, choices)),
-            Shape::Map => self.with_table(value, |at, table| {
+            Shape::ManyOf(choices) => {
+                self.each(value, |checker, item| checker.choice(item, choices));
+            }
+            Shape::Map => self.with_table(value, |checker, table| {
                 for (name, value) in table {
-                    at.inside(name.get_ref()).value(value, name, Shape::Text);
+                    checker.inside(name.get_ref()).value(value, name, Shape::Text);
                 }
             }),
-            Shape::Texts => self.each(value, |at, item| at.scalar(item, Shape::Text)),
+            Shape::Texts => self.each(value, |checker, item| checker.scalar(item, Shape::Text)),
             scalar => self.scalar(value, scalar),
         }
     }
 
+    /// Checks a value that is neither a table nor a list.
     fn scalar(&self, value: &Spanned<DeValue<'_>>, shape: Shape) {
         let read = value.get_ref();
         let text = read.as_str();
-        let (good, wanted) = match shape {
+        let (is_valid, expected) = match shape {
             Shape::Bool | Shape::OffOnly => (read.is_bool(), "true or false".to_owned()),
             Shape::Integer { min, max } => (
                 integer(read).is_some_and(|i| (min..=max).contains(&i)),
@@ -135,31 +140,33 @@ impl At<'_> {
             Shape::Day => {
                 (text.and_then(Day::parse).is_some(), "a day such as \"2026-09-01\"".to_owned())
             }
-            _ => (text.is_some_and(|t| !t.is_empty()), "a text, and not empty".to_owned()),
+            _ => (text.is_some_and(|t| !t.is_empty()), "a non-empty string".to_owned()),
         };
-        if !good {
-            let dated = read.is_datetime();
-            let hint = dated.then(|| "put the date between quotes".to_owned());
-            self.faults.at(value.span(), format!("`{}` must be {wanted}", self.path), hint);
+
+        if !is_valid {
+            let hint = read.is_datetime().then(|| "put the date in quotes".to_owned());
+            self.faults.at(value.span(), format!("`{}` must be {expected}", self.path), hint);
         }
     }
 
+    /// Checks a value that must be one of a few names.
     fn choice(&self, value: &Spanned<DeValue<'_>>, choices: &[Choice]) {
         let text = value.get_ref().as_str().unwrap_or_default();
         let known = choices.iter().find(|choice| choice.name == text);
         match known {
-            Some(choice) if choice.later => self.not_yet(value, text),
+            Some(choice) if choice.reserved => self.not_supported(value, text),
             Some(_) => {}
             None => {
                 self.unknown_value(
                     value,
                     text,
-                    choices.iter().filter(|c| !c.later).map(|c| c.name),
+                    choices.iter().filter(|c| !c.reserved).map(|c| c.name),
                 );
             }
         }
     }
 
+    /// Checks a table whose keys are the common ones and those of the variant that its tag names.
     fn tagged(
         &self,
         table: &DeTable<'_>,
@@ -171,9 +178,10 @@ impl At<'_> {
         let tagged = table.iter().find(|(name, _)| name.get_ref() == tag).map(|(_, value)| value);
         let name = tagged.and_then(|value| value.get_ref().as_str());
         let variant = name.and_then(|name| variants.iter().find(|variant| variant.name == name));
+
         match (tagged, variant) {
             (Some(value), Some(Variant { name, keys: None })) => {
-                // Its keys are not this version's to judge.
+                // The keys of a variant that is not in this build are not known, so they are not checked.
                 self.inside(tag).not_built(value, name);
             }
             (_, Some(Variant { keys: Some(own), .. })) => {
@@ -194,7 +202,8 @@ impl At<'_> {
         }
     }
 
-    /// What can be judged of a table whose tag says nothing.
+    /// Checks the common keys of a table whose tag is missing or unknown. Other keys are not
+    /// checked, because each variant has its own.
     fn common(&self, table: &DeTable<'_>, keys: &[Key]) {
         for (name, value) in table {
             if let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) {
@@ -203,30 +212,33 @@ impl At<'_> {
         }
     }
 
+    /// Checks a reference to a secret: a table with one known key.
     fn secret(&self, value: &Spanned<DeValue<'_>>) {
-        const WAYS: [&str; 3] = ["credential", "file", "env"];
+        const KINDS: [&str; 3] = ["credential", "file", "env"];
         let hint = "write { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }";
+
         let table = value.get_ref().as_table();
         let one = table.filter(|table| table.len() == 1).and_then(|table| table.iter().next());
-        let good = one.is_some_and(|(way, to)| {
-            WAYS.contains(&way.get_ref().as_ref())
-                && to.get_ref().as_str().is_some_and(|to| !to.is_empty())
+        let is_valid = one.is_some_and(|(kind, target)| {
+            KINDS.contains(&kind.get_ref().as_ref())
+                && target.get_ref().as_str().is_some_and(|target| !target.is_empty())
         });
-        if !good {
+
+        if !is_valid {
             // The value is not printed: it may be the secret itself.
             let message = if value.get_ref().is_str() {
-                format!("`{}` must not hold the secret itself, but say where it is", self.path)
+                format!("`{}` must refer to a secret, not contain it", self.path)
             } else {
-                format!("`{}` must say where one secret is", self.path)
+                format!("`{}` must be a reference to one secret", self.path)
             };
             self.faults.at(value.span(), message, Some(hint.to_owned()));
         }
     }
 
-    fn not_yet(&self, value: &Spanned<DeValue<'_>>, text: &str) {
+    fn not_supported(&self, value: &Spanned<DeValue<'_>>, text: &str) {
         self.faults.at(
             value.span(),
-            format!("`{} = \"{text}\"` is not in this version", self.path),
+            format!("`{} = \"{text}\"` is not supported by this version", self.path),
             None,
         );
     }
@@ -234,8 +246,8 @@ impl At<'_> {
     fn not_built(&self, value: &Spanned<DeValue<'_>>, name: &str) {
         self.faults.at(
             value.span(),
-            format!("`{} = \"{name}\"` is not in this build", self.path),
-            Some(format!("`--features {name}` builds it in")),
+            format!("`{} = \"{name}\"` is not supported by this build", self.path),
+            Some(format!("build with `--features {name}`")),
         );
     }
 
@@ -251,14 +263,15 @@ impl At<'_> {
         self.faults.at(value.span(), message, hint);
     }
 
+    /// Checks every item of a list.
     fn each(&self, value: &Spanned<DeValue<'_>>, check: impl Fn(&Self, &Spanned<DeValue<'_>>)) {
         let Some(list) = value.get_ref().as_array() else {
             let table = value.get_ref().is_table();
-            let hint = table.then(|| format!("write [[{0}]], with two brackets", self.path));
+            let hint = table.then(|| format!("write [[{0}]] with double brackets", self.path));
             return self.faults.at(value.span(), format!("`{}` must be a list", self.path), hint);
         };
         for (index, item) in list.iter().enumerate() {
-            check(&At { faults: self.faults, path: format!("{}[{index}]", self.path) }, item);
+            check(&Checker { faults: self.faults, path: format!("{}[{index}]", self.path) }, item);
         }
     }
 
@@ -269,6 +282,7 @@ impl At<'_> {
         }
     }
 
+    /// The checker of a key within this part.
     fn inside(&self, key: &str) -> Self {
         let path =
             if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
@@ -280,7 +294,7 @@ fn refs(keys: &[Key]) -> Vec<&Key> {
     keys.iter().collect()
 }
 
-/// The known name that a mistaken one is nearest to, if it is near at all.
+/// The known name with the smallest edit distance to a mistyped one, if it is small enough.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
     let (distance, near) = scored.min_by_key(|(distance, _)| *distance)?;

@@ -1,20 +1,23 @@
-//! What is wrong with a configuration: every fault, each with its location and a way out.
+//! The faults of a configuration file, each with its location and, where possible, a hint.
 
 use std::{cell::RefCell, fmt, ops::Range};
 
 use crate::error::Explanation;
 
-/// One fault. Displayed as `file:line:column: message`; the hint is data.
+/// One fault. Displayed as `file:line:column: message`, without the hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// The path of the file as given.
     pub file: String,
-    /// `None` for what has no location in the file.
+    /// `None` for a fault that concerns the whole file.
     pub location: Option<Location>,
     pub message: String,
+    /// What the operator can do: an imperative.
     pub hint: Option<String>,
 }
 
-/// A location in a file, one-based; a column of 0 is a whole line.
+/// A location in a file. Lines and columns (in characters) are counted from 1; column 0 means
+/// the whole line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     pub line: usize,
@@ -26,12 +29,14 @@ pub struct Location {
 pub struct Faults {
     file: String,
     text: String,
-    /// Where the lines of the text come from, if it was made from another one.
+    /// The line of the file for each line of the text, if the text was generated from the file.
     lines: Option<Vec<usize>>,
+    /// Each fault with the offset of its first byte in the text.
     found: RefCell<Vec<(usize, Fault)>>,
 }
 
 impl Faults {
+    /// No faults yet. `text` is the content of the file.
     pub fn new(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -41,7 +46,8 @@ impl Faults {
         }
     }
 
-    /// For a text whose n-th line stands for line `lines[n]` of the file.
+    /// No faults yet, for a text that was generated from a file: line `n` of the text, from 0, comes
+    /// from line `lines[n]` of the file.
     pub fn of_lines(file: &str, text: &str, lines: Vec<usize>) -> Self {
         Self { lines: Some(lines), ..Self::new(file, text) }
     }
@@ -50,21 +56,24 @@ impl Faults {
         &self.file
     }
 
-    /// The location of a byte of the text.
+    /// The location of the byte at this offset of the text.
     pub fn location(&self, at: usize) -> Location {
         let before = self.text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count();
+
         if let Some(lines) = &self.lines {
             return Location { line: lines.get(line).copied().unwrap_or(1), column: 0 };
         }
+
         let last = before.rsplit('\n').next().unwrap_or_default();
         Location { line: line + 1, column: last.chars().count() + 1 }
     }
 
-    /// Notes a fault at a range of bytes of the text.
+    /// Notes a fault at a range of bytes of the text. A fault that is already noted is not repeated.
     pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
         let location = Some(self.location(span.start));
         let fault = Fault { file: self.file.clone(), location, message, hint };
+
         let mut found = self.found.borrow_mut();
         if !found.iter().any(|(_, known)| *known == fault) {
             found.push((span.start, fault));
@@ -84,6 +93,7 @@ impl Faults {
 }
 
 impl Fault {
+    /// The fault as it is printed, and its hint.
     pub fn explanation(&self) -> Explanation {
         Explanation { message: self.to_string(), hint: self.hint.clone() }
     }

@@ -1,9 +1,9 @@
-//! The means to read a configuration: tables of keys, faults with their location, secrets by
-//! reference. What the keys mean is said elsewhere: by `config`, and by each sink for itself.
+//! The means to read a configuration file: tables of keys, faults with their location, and
+//! references to secrets.
 //!
-//! One table of [`Key`]s is the truth for a section. From it come the check of every key and
-//! value (all faults at once, each with line and nearest known key), the refusal by name of what
-//! this version does not honour yet, and the JSON Schema.
+//! A table of [`Key`]s describes a section. The check of every key and value and the JSON Schema
+//! are derived from it, so that they cannot differ. This module does not interpret any key: `config`
+//! and the folder of each sink do.
 
 mod check;
 mod fault;

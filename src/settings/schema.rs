@@ -1,16 +1,16 @@
-//! The JSON Schema of a table of keys, for editors.
+//! The JSON Schema of a table of keys, with which an editor completes and checks a configuration.
 
 use serde_json::{Map, Value, json};
 
 use super::{Choice, Key, Many, Shape, Variant};
 
-/// A JSON Schema (2020-12) object for these keys.
+/// A schema (JSON Schema 2020-12) of an object with these keys.
 pub fn schema(keys: &[Key]) -> Value {
     object(&keys.iter().collect::<Vec<_>>())
 }
 
 fn object(keys: &[&Key]) -> Value {
-    let known = keys.iter().filter(|key| !matches!(key.shape, Shape::Later));
+    let known = keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved));
     let properties: Map<String, Value> =
         known.map(|key| (key.name.to_owned(), described(key))).collect();
     let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
@@ -59,10 +59,11 @@ fn of_shape(shape: Shape) -> Value {
                 Many::Named => json!({ "type": "object", "additionalProperties": one }),
             }
         }
-        Shape::Later => json!(false),
+        Shape::Reserved => json!(false),
     }
 }
 
+/// The schema of one variant of a tagged table. `None` if it is not part of this build.
 fn variant(tag: &str, keys: &[Key], variant: &Variant) -> Option<Value> {
     let mut schema = object(&keys.iter().chain(variant.keys?).collect::<Vec<_>>());
     schema["properties"][tag] = json!({ "const": variant.name });
@@ -70,5 +71,5 @@ fn variant(tag: &str, keys: &[Key], variant: &Variant) -> Option<Value> {
 }
 
 fn names(choices: &[Choice]) -> Vec<&str> {
-    choices.iter().filter(|choice| !choice.later).map(|choice| choice.name).collect()
+    choices.iter().filter(|choice| !choice.reserved).map(|choice| choice.name).collect()
 }

@@ -1,24 +1,30 @@
-//! Secrets by reference. The text of a secret never stands in the configuration, is read when it
-//! is needed (so that a rotated file is picked up), and is printed by nothing.
+//! References to secrets.
+//!
+//! The configuration contains only the reference. The secret is read when it is used, so that a
+//! rotated file takes effect without a restart, and it is never part of an error or a log line.
 
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-/// Where a secret is to be read.
+/// Where a secret is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef {
-    /// systemd's `LoadCredential=`: see [`credential`].
+    /// The name of a credential that systemd has loaded (`LoadCredential=`), or of a file in
+    /// [`SECRETS`].
     Credential(String),
+    /// The path of a file.
     File(PathBuf),
-    /// For containers; under systemd a credential is safer, for the environment is inherited.
+    /// The name of an environment variable, for containers. Under systemd a credential is safer,
+    /// because child processes inherit the environment.
     Env(String),
 }
 
+/// Why a secret could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error(
-        "there is no credential `{0}`: neither systemd gave one, nor is there a file `{SECRETS}/{0}`"
+        "no credential `{0}`: systemd has not loaded one, and there is no file `{SECRETS}/{0}`"
     )]
     NoCredential(String),
     #[error("cannot read the secret")]
@@ -27,12 +33,14 @@ pub enum SecretError {
     Empty(String),
     #[error("environment variable `{0}` is not set")]
     NoVariable(String),
-    #[error("the secret in `{0}` is not text of one line")]
+    #[error("the secret in `{0}` is not a single line of text")]
     NotALine(String),
 }
 
 impl SecretRef {
-    /// Reads the secret. One line end at its end is not part of it.
+    /// Reads the secret, without the line end of its last line.
+    ///
+    /// Fails if the secret is absent, empty, or has more than one line or control characters.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
             Self::Credential(name) => read_file(&credential(name)?)?,
@@ -41,8 +49,10 @@ impl SecretRef {
                 std::env::var(name).map_err(|_| SecretError::NoVariable(name.clone()))?
             }
         };
+
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);
+
         if line.is_empty() {
             return Err(SecretError::Empty(self.to_string()));
         }
@@ -54,7 +64,7 @@ impl SecretRef {
 }
 
 impl std::fmt::Display for SecretRef {
-    /// The reference, which is no secret.
+    /// Prints the reference, which is not secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Credential(name) => write!(f, "credential {name}"),
@@ -64,34 +74,37 @@ impl std::fmt::Display for SecretRef {
     }
 }
 
-/// Where files lie that the shipped unit loads as credentials, and where commands outside of it look.
+/// The directory whose files the systemd unit loads as credentials, and where commands that run
+/// outside of the unit look for them.
 const SECRETS: &str = "/etc/secure-score-forwarder/secrets";
-/// What systemd puts before the names of files that are loaded by their directory, which is loaded as
-/// `secrets`.
-const OF_DIRECTORY: &str = "secrets_";
+/// The prefix that systemd adds to the file names of a directory that is loaded with
+/// `LoadCredential=secrets:…`.
+const DIRECTORY_PREFIX: &str = "secrets_";
 
-/// The file of a credential: one that was loaded by its own name, else with its directory; outside of
-/// the unit the file itself.
+/// The path of a credential. In the unit it is the credential that was loaded under this name, or
+/// as part of its directory; outside of the unit it is the file itself.
 fn credential(name: &str) -> Result<PathBuf, SecretError> {
     let candidates = match std::env::var_os("CREDENTIALS_DIRECTORY") {
         Some(directory) => {
             let directory = Path::new(&directory);
-            // A file that has come since the start was not loaded with the others.
             vec![
                 directory.join(name),
-                directory.join(format!("{OF_DIRECTORY}{name}")),
+                directory.join(format!("{DIRECTORY_PREFIX}{name}")),
+                // systemd loads credentials at the start only. A file that was added later is read
+                // directly.
                 Path::new(SECRETS).join(name),
             ]
         }
         None => vec![Path::new(SECRETS).join(name)],
     };
-    // One that is there and must not be looked at shows in the reading.
-    let is_there = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
-    candidates.into_iter().find(is_there).ok_or_else(|| SecretError::NoCredential(name.to_owned()))
+
+    // A file that exists and is not accessible counts as found, so that the error of reading it is
+    // reported.
+    let may_exist = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
+    candidates.into_iter().find(may_exist).ok_or_else(|| SecretError::NoCredential(name.to_owned()))
 }
 
 fn read_file(path: &Path) -> Result<String, SecretError> {
-    // fs-err names the file in the error.
     fs_err::read_to_string(path).map_err(SecretError::Read)
 }
 
@@ -102,17 +115,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_end_is_not_part_of_a_secret() {
+    fn strips_the_line_end_of_a_secret() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         let read = |text: &str| {
             fs_err::write(&path, text).unwrap();
             SecretRef::File(path.clone()).read().map(|s| s.expose_secret().to_owned())
         };
+
         assert_eq!(read("abc~ 1\n").unwrap(), "abc~ 1");
         assert_eq!(read("abc\r\n").unwrap(), "abc");
         assert!(matches!(read(""), Err(SecretError::Empty(_))));
         assert!(matches!(read("a\nb\n"), Err(SecretError::NotALine(_))));
+
         let debug = format!("{:?}", SecretRef::File(path.clone()).read());
         fs_err::write(&path, "canary").unwrap();
         assert!(!debug.contains("canary"));

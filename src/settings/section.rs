@@ -1,5 +1,6 @@
-//! Reading the values of a section that [`super::check`] has looked at. A value of the wrong
-//! shape reads as absent here: its fault is already noted.
+//! Reads the values of a section that [`super::check`] has checked.
+//!
+//! A value of the wrong shape reads as absent, because its fault is already noted.
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
 
@@ -11,7 +12,7 @@ use toml::{
 use super::{Faults, Location, SecretRef, parse_duration, parse_size};
 use crate::model::Day;
 
-/// A parsed file.
+/// A parsed TOML file.
 #[derive(Debug)]
 pub struct Document<'a> {
     root: Spanned<DeTable<'a>>,
@@ -25,7 +26,7 @@ pub struct Section<'a> {
     faults: &'a Faults,
 }
 
-/// A reference to a secret, and where it stands.
+/// A reference to a secret and its location.
 #[derive(Clone, Debug)]
 pub struct SecretUse {
     pub reference: SecretRef,
@@ -34,7 +35,7 @@ pub struct SecretUse {
 }
 
 impl<'a> Document<'a> {
-    /// `None`, with the fault noted, if the text is not TOML.
+    /// Parses a text. Returns `None`, with the fault noted, if it is not valid TOML.
     pub fn parse(text: &'a str, faults: &Faults) -> Option<Self> {
         match DeTable::parse(text) {
             Ok(root) => Some(Self { root }),
@@ -46,6 +47,7 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// The top level of the document.
     pub fn section(&'a self, faults: &'a Faults) -> Section<'a> {
         Section { table: self.root.get_ref(), span: (0, 0), faults }
     }
@@ -65,6 +67,7 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
+    /// The value of a string.
     pub fn text(&self, key: &str) -> Option<&'a str> {
         self.get(key)?.get_ref().as_str()
     }
@@ -93,11 +96,13 @@ impl<'a> Section<'a> {
         Day::parse(self.text(key)?)
     }
 
+    /// The strings of a list.
     pub fn texts(&self, key: &str) -> Option<Vec<&'a str>> {
         let values = self.get(key)?.get_ref().as_array()?;
         Some(values.iter().filter_map(|value| value.get_ref().as_str()).collect())
     }
 
+    /// The entries of a table of strings; empty if the key is absent.
     pub fn map(&self, key: &str) -> BTreeMap<String, String> {
         let table = self.get(key).and_then(|value| value.get_ref().as_table());
         let pairs = table.into_iter().flat_map(DeTable::iter);
@@ -106,6 +111,7 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// The reference to a secret.
     pub fn secret(&self, key: &str) -> Option<SecretRef> {
         let reference = self.section(key)?;
         let credential =
@@ -115,19 +121,19 @@ impl<'a> Section<'a> {
         credential.or(file).or(env)
     }
 
-    /// Secrets by the operator's names.
+    /// The entries of a table of references to secrets.
     pub fn secret_map(&self, key: &str) -> Vec<(&'a str, SecretRef)> {
         let Some(section) = self.section(key) else { return Vec::new() };
         let names = section.table.iter().map(|(name, _)| name.get_ref().as_ref());
         names.filter_map(|name| Some((name, section.secret(name)?))).collect()
     }
 
-    /// Every secret that this section and those within it refer to.
+    /// Every reference to a secret in this section and in the sections within it.
     pub fn secrets(&self) -> Vec<SecretUse> {
         let mut uses = Vec::new();
         for (name, value) in self.table {
             let key = name.get_ref();
-            // The operator's own words, whatever they look like.
+            // Their keys are chosen by the operator and can look like a reference to a secret.
             if matches!(key.as_ref(), "labels" | "extra_fields") {
                 continue;
             }
@@ -148,12 +154,12 @@ impl<'a> Section<'a> {
         uses
     }
 
-    /// Where a key's value stands, or the section if the key is absent.
+    /// The location of the value of a key, or of the section if the key is absent.
     pub fn location(&self, key: &str) -> Location {
         self.faults.location(self.get(key).map_or(self.span.0, |value| value.span().start))
     }
 
-    /// The tables under a key, by the operator's names.
+    /// The tables within the table of a key, with their names.
     pub fn named(&self, key: &str) -> Vec<(&'a str, Self)> {
         let table = self.get(key).and_then(|value| value.get_ref().as_table());
         let items = table.into_iter().flat_map(DeTable::iter);
@@ -168,10 +174,12 @@ impl<'a> Section<'a> {
         self.faults
     }
 
+    /// The table of a key.
     pub fn section(&self, key: &str) -> Option<Self> {
         Self::new(self.get(key)?, self.faults)
     }
 
+    /// The tables of a list.
     pub fn sections(&self, key: &str) -> Vec<Self> {
         let list = self.get(key).and_then(|value| value.get_ref().as_array());
         list.into_iter()
@@ -180,17 +188,19 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    /// Notes a fault at a key's value, or at the section if the key is absent.
+    /// Notes a fault at the value of a key, or at the section if the key is absent.
     pub fn fault(&self, key: &str, message: impl Into<String>) {
         self.fault_with(key, message.into(), None);
     }
 
+    /// Like [`Self::fault`], with a hint.
     pub fn fault_with(&self, key: &str, message: String, hint: Option<String>) {
         let span = self.get(key).map_or(self.span.0..self.span.1, Spanned::span);
         self.faults.at(span, message, hint);
     }
 }
 
+/// The value of an integer in any radix that TOML allows.
 pub(super) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let written = value.as_integer()?;
     i64::from_str_radix(written.as_str(), written.radix()).ok()

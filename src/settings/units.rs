@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them.
+//! Parses durations and sizes with a unit.
 
 use std::time::Duration;
 
-/// `"90s"`, `"10m"`, `"6h"`, `"7d"`, `"250ms"`.
+/// Parses a duration: a whole number and `ms`, `s`, `m`, `h` or `d`, such as `"10m"`.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
@@ -16,7 +16,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// `"512KiB"`, `"32MiB"`, `"1GiB"`, `"900B"`, in bytes.
+/// Parses a size in bytes: a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `"32MiB"`.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {
@@ -29,6 +29,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
+/// Splits a value into its number and its unit.
 fn split(text: &str) -> Option<(u64, &str)> {
     let at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(at);
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units() {
+    fn accepts_whole_numbers_with_a_known_unit() {
         assert_eq!(parse_duration("10m"), Some(Duration::from_mins(10)));
         assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_size("32MiB"), Some(32 << 20));

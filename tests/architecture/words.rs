@@ -80,6 +80,8 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     // A key of `tests/vectors/rfc5424-encode.jsonl`.
     ("tests/it/formats.rs", &["octet"]),
     ("tests/servers/go.", &[]),
+    // `Wants=` of systemd.
+    ("systemd/", &["wants"]),
 ];
 
 /// Everything that people read.

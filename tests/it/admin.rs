@@ -342,10 +342,10 @@ fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
     workspace.head = "[admin]\nlisten = \"0.0.0.0:9633\"\n".to_owned();
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("there is neither TLS nor a password"), "{}", run.stderr);
+    assert!(run.stderr.contains("without TLS and authentication"), "{}", run.stderr);
     assert!(run.stderr.contains("hint: listen on 127.0.0.1"), "{}", run.stderr);
     workspace.head = "[admin]\nlisten = \"localhost\"\n".to_owned();
-    assert!(workspace.run(&["check"]).stderr.contains("is an address and a port"));
+    assert!(workspace.run(&["check"]).stderr.contains("must be an IP address and a port"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     workspace.head = format!("[admin]\nlisten = \"{address}\"\n");

@@ -102,8 +102,11 @@ fn reports_a_certificate_that_expires_soon() {
         pem.display()
     ));
     let run = workspace.run_ok(&["check"]);
-    assert!(run.stderr.contains("warning: the certificate of `tenant contoso`"), "{}", run.stderr);
-
+    assert!(
+        run.stderr.contains("warning: the certificate of `tenant contoso` expires at"),
+        "{}",
+        run.stderr
+    );
     workspace.run_ok(&["once"]);
     let observed = |phase: &str| -> i64 {
         rusqlite::Connection::open(workspace.state().join("checkpoint.db"))

@@ -27,7 +27,7 @@ fn reports_every_fault_with_its_location() {
         (":8:1: ", "unknown key `tenants[0].retries`"),
         (":17:11: ", "unknown scheme `relay`: expected tcp, tls, relp, relps, udp or unix"),
         (":22:7: ", "`url` must be https, or http to a loopback address"),
-        (":23:9: ", "`sinks[1].token` must not hold the secret itself"),
+        (":23:9: ", "`sinks[1].token` must refer to a secret, not contain it"),
     ] {
         let line = run
             .stderr
@@ -56,7 +56,7 @@ fn reports_secrets_that_cannot_be_read() {
     assert!(lines[0].contains("config.toml:12:17: cannot read the secret"), "{}", run.stderr);
     assert!(
         lines[1].contains(
-            "config.toml:23:9: there is no credential `hec`: neither systemd gave one, nor is there a file `/etc/secure-score-forwarder/secrets/hec`"
+            "config.toml:23:9: no credential `hec`: systemd has not loaded one, and there is no file `/etc/secure-score-forwarder/secrets/hec`"
         ),
         "{}",
         run.stderr
@@ -85,7 +85,7 @@ fn names_the_path_of_a_missing_configuration() {
     std::fs::remove_file(workspace.path("config.toml")).unwrap();
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("config.toml: cannot be read"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("config.toml: failed to open file"));
 }
 
 #[test]

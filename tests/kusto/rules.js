@@ -1,10 +1,11 @@
-// Reads the analytics rules as Log Analytics would, over the table as the template makes it; prints what is wrong.
+// Parses the analytics rules with the parser of Log Analytics, against the table that the template creates, and
+// prints every fault. Arguments: the folder of node modules, the folder of the rules.
 const fs = require('fs');
 const path = require('path');
 const [modules, folder] = process.argv.slice(2);
-const from = name => require(path.join(modules, '@kusto/language-service-next', name));
-from('bridge.js');
-from('Kusto.Language.Bridge.js');
+const load = name => require(path.join(modules, '@kusto/language-service-next', name));
+load('bridge.js');
+load('Kusto.Language.Bridge.js');
 const K = globalThis.Kusto.Language;
 const arm = JSON.parse(fs.readFileSync(path.join(folder, 'azuredeploy.json')));
 const columns = arm.resources[0].properties.schema.columns.map(c => `['${c.name}']:${c.type.toLowerCase()}`).join(', ');
@@ -13,15 +14,15 @@ let faults = 0;
 for (const rule of JSON.parse(fs.readFileSync(path.join(folder, 'analytics-rules.json'))).resources) {
   const { displayName, query, entityMappings } = rule.properties;
   const code = K.KustoCode.ParseAndAnalyze(table + query, K.GlobalState.Default);
-  const said = code.GetDiagnostics();
-  for (let i = 0; i < said.Count; i++) {
-    const d = said.getItem(i);
+  const diagnostics = code.GetDiagnostics();
+  for (let i = 0; i < diagnostics.Count; i++) {
+    const d = diagnostics.getItem(i);
     faults++;
     console.log(`${displayName}: ${d.Severity}: ${d.Message} at ${d.Start - table.length}`);
   }
-  const given = code.ResultType?.Columns ?? { Count: 0 };
+  const columnsOfResult = code.ResultType?.Columns ?? { Count: 0 };
   const names = [];
-  for (let i = 0; i < given.Count; i++) names.push(given.getItem(i).Name);
+  for (let i = 0; i < columnsOfResult.Count; i++) names.push(columnsOfResult.getItem(i).Name);
   for (const column of entityMappings.flatMap(m => m.fieldMappings).map(f => f.columnName))
     if (!names.includes(column)) { faults++; console.log(`${displayName}: no column ${column} in ${names}`); }
 }

@@ -1,4 +1,5 @@
-// A token endpoint that checks what the standards say, for the tests of the forwarder.
+// A token endpoint for the tests, which checks client authentication against the OAuth standards. It prints its URL.
+// Argument: the certificate of the client `certificate-app`.
 import Provider from 'oidc-provider';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
@@ -34,7 +35,7 @@ server.listen(0, '127.0.0.1', () => {
     },
     ttl: { ClientCredentials: 3599 },
     routes: { token: '/tenant/oauth2/v2.0/token' },
-    // What Entra demands beyond the standard.
+    // Entra requires this header in addition to the standard (RFC 7523).
     assertJwtClientAuthClaimsAndHeader: (context, claims, header) => {
       if (header['x5t#S256'] !== thumbprint) throw new Error('x5t#S256 is not the thumbprint of the certificate');
     },

@@ -8,14 +8,14 @@ import org.opensearch.env.Environment;
 import org.opensearch.node.Node;
 import org.opensearch.plugins.Plugin;
 
-/** One node of OpenSearch with the modules of its distribution: a folder, its port, the port between nodes. */
+/** Runs one OpenSearch node with modules of its distribution. Arguments: a folder, the HTTP port, the transport port. */
 public class Server {
     private static final List<String> MODULES = List.of(
         "transport.Netty4Plugin", "ingest.common.IngestCommonPlugin", "painless.PainlessPlugin",
         "analysis.common.CommonAnalysisPlugin", "index.mapper.MapperExtrasPlugin", "script.mustache.MustachePlugin");
 
-    private static class Open extends Node {
-        Open(Environment environment, Collection<Class<? extends Plugin>> plugins) {
+    private static class TestNode extends Node {
+        TestNode(Environment environment, Collection<Class<? extends Plugin>> plugins) {
             super(environment, plugins, true);
         }
     }
@@ -30,7 +30,7 @@ public class Server {
             .build();
         List<Class<? extends Plugin>> plugins = new ArrayList<>();
         for (String module : MODULES) plugins.add(Class.forName("org.opensearch." + module).asSubclass(Plugin.class));
-        new Open(new Environment(settings, config), plugins).start();
+        new TestNode(new Environment(settings, config), plugins).start();
         Thread.currentThread().join();
     }
 }

@@ -1,4 +1,5 @@
-// A collector with Splunk's receiver, which can acknowledge, and a file to write to.
+// An OpenTelemetry collector with Splunk's HEC receiver, which supports acknowledgements, and an exporter that writes
+// to a file. The tests use it as a HEC server.
 package main
 
 import (

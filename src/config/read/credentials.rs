@@ -1,4 +1,6 @@
-//! Credentials: a tenant's own, or shared by name.
+//! Reads credentials: shared ones, which have a name, and those of single tenants.
+//!
+//! Only references to secrets are read here; the secrets themselves are read when they are used.
 
 use std::{
     collections::HashMap,
@@ -16,45 +18,51 @@ use crate::{
     },
 };
 
-/// By name.
+/// The shared credentials by name.
 pub(super) type Shared = HashMap<String, NamedCredential>;
 
-/// The credentials that tenants may share.
+/// Reads the `[credentials.NAME]` sections of all files.
 pub(super) fn shared(roots: &[Section<'_>], state_directory: Option<&Path>) -> Shared {
     let mut shared = Shared::new();
+
     for root in roots {
-        let Some(section) = root.section("credentials") else { continue };
-        for (name, own) in root.named("credentials") {
-            if let Some(read) = read(&own, name, "organizations", state_directory)
-                && shared.insert(name.to_owned(), read).is_some()
+        let Some(all) = root.section("credentials") else { continue };
+        for (name, section) in root.named("credentials") {
+            if let Some(credential) = read(&section, name, "organizations", state_directory)
+                && shared.insert(name.to_owned(), credential).is_some()
             {
-                section.fault(name, format!("`credentials.{name}` stands in two files"));
+                all.fault(name, format!("duplicate `credentials.{name}`: another file defines it"));
             }
         }
     }
+
     shared
 }
 
-/// A shared credential; the fault is noted if there is none of this name.
+/// The shared credential with this name. Notes a fault if there is none.
 pub(super) fn named(
     section: &Section<'_>,
     name: &str,
     shared: &Shared,
 ) -> Option<Arc<dyn Credential>> {
     let found = shared.get(name).map(|shared| shared.credential.clone());
+
     if found.is_none() {
         let mut known: Vec<&str> = shared.keys().map(String::as_str).collect();
         known.sort_unstable();
         let hint = match known.as_slice() {
-            [] => format!("write a section [credentials.{name}]"),
-            known => format!("there are: {}", known.join(", ")),
+            [] => format!("add a section [credentials.{name}]"),
+            known => format!("use one of: {}", known.join(", ")),
         };
-        section.fault_with("credential", format!("there is no credential `{name}`"), Some(hint));
+        section.fault_with("credential", format!("unknown credential `{name}`"), Some(hint));
     }
+
     found
 }
 
-/// One credential; `None` with the faults noted, if the section makes no sense.
+/// Reads one credential. Returns `None`, with the faults noted, if the section is not valid.
+///
+/// `home` is where a user signs in unless the section names a `home_tenant`.
 pub(super) fn read(
     section: &Section<'_>,
     name: &str,
@@ -76,6 +84,7 @@ pub(super) fn read(
         "workload_identity" => Arc::new(workload_identity(section)?),
         "managed_identity" => Arc::new(managed_identity(section)?),
         "user" => {
+            // A refresh token is stored in the state directory, sealed with the token key.
             let directory = state_directory?.join("tokens");
             let store = RefreshTokenStore::new(&directory, name, section.secret("token_key"));
             let home = section.text("home_tenant").unwrap_or(home).to_owned();
@@ -90,6 +99,7 @@ pub(super) fn read(
         },
         _ => return None,
     };
+
     let (file, location) = (section.faults().file().to_owned(), section.location("kind"));
     Some(NamedCredential { name: name.to_owned(), credential, file, location })
 }
@@ -109,14 +119,16 @@ fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
     let or_variable = |key: &str, name: &str, given: Option<String>| {
         let found = given.or_else(|| variable(name));
         if found.is_none() {
-            section.fault(key, format!("neither `{key}` nor ${name} is set"));
+            section.fault(key, format!("neither `{key}` nor `${name}` is set"));
         }
         found
     };
+
     let given = if section.has("client_id") { client_id(section) } else { None };
     let client_id = or_variable("client_id", "AZURE_CLIENT_ID", given);
     let given = absolute(section, "token_file").map(|path| path.display().to_string());
     let token_file = or_variable("token_file", "AZURE_FEDERATED_TOKEN_FILE", given);
+
     Some(WorkloadIdentity { client_id: client_id?, token_file: PathBuf::from(token_file?) })
 }
 
@@ -128,10 +140,12 @@ fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
         (None, Some(id), None) => ManagedIdentityId::Object(id),
         (None, None, Some(id)) => ManagedIdentityId::Resource(id),
         _ => {
-            section.fault("kind", "name one of `client_id`, `object_id` and `resource_id`");
+            section
+                .fault("kind", "only one of `client_id`, `object_id` and `resource_id` can be set");
             return None;
         }
     };
+
     match ManagedIdentity::detect(identity, variable) {
         Ok(identity) => Some(identity),
         Err(error) => {
@@ -141,12 +155,14 @@ fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
     }
 }
 
+/// A path that must be absolute: the service has another working directory than the operator.
 fn absolute(section: &Section<'_>, key: &str) -> Option<PathBuf> {
     let path = section.path(key)?;
+
     if path.is_relative() {
-        section
-            .fault(key, format!("`{key}` must be absolute: the service does not run where you do"));
+        section.fault(key, format!("`{key}` must be an absolute path"));
     }
+
     Some(path)
 }
 

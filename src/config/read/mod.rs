@@ -1,4 +1,7 @@
-//! From what is written to what is meant. Every fault is noted; nothing stops at the first.
+//! Turns the sections of the configuration files into typed plans.
+//!
+//! Every fault is noted, and reading continues after it, so that an operator sees all faults at
+//! once. A configuration with a fault is never returned.
 
 mod credentials;
 mod rules;
@@ -28,14 +31,29 @@ use crate::{
     source::HttpOptions,
 };
 
-/// A text to be read, and what it may hold.
-pub(super) struct Text {
+/// The default of `retention_days`.
+const RETENTION_DAYS: i32 = 400;
+
+/// The default of `partial_hold`.
+const PARTIAL_HOLD: Duration = Duration::from_hours(6);
+
+/// The default of `tenant_series`. A tenant has about ten series.
+const TENANT_SERIES: usize = 1_000;
+
+/// The default of `cron`.
+const DAILY: &str = "15 6 * * *";
+
+/// The smallest `look_again`: a shorter one would burden the API.
+const MIN_LOOK_AGAIN: Duration = Duration::from_mins(1);
+
+/// The text of a configuration file, and the faults found in it.
+pub(super) struct SourceText {
     pub faults: Faults,
     pub text: String,
 }
 
-/// Reads the main file, and those that hold only tenants.
-pub(super) fn parse(main: &Text, more: &[Text]) -> Result<Configuration, Vec<Fault>> {
+/// Reads the main file, and the files that contain only tenants and credentials.
+pub(super) fn parse(main: &SourceText, more: &[SourceText]) -> Result<Configuration, Vec<Fault>> {
     let documents: Vec<Option<Document<'_>>> = std::iter::once(main)
         .chain(more)
         .map(|text| Document::parse(&text.text, &text.faults))
@@ -46,20 +64,24 @@ pub(super) fn parse(main: &Text, more: &[Text]) -> Result<Configuration, Vec<Fau
         .zip(&all)
         .filter_map(|(document, faults)| Some(document.as_ref()?.section(faults)))
         .collect();
+
     for (index, root) in roots.iter().enumerate() {
         check(root, if index == 0 { KEYS } else { TENANT_KEYS }, root.faults());
     }
-    let whole = documents.first().is_some_and(Option::is_some);
-    let configuration = if whole { configuration(&roots) } else { None };
+
+    let is_main_readable = documents.first().is_some_and(Option::is_some);
+    let configuration = if is_main_readable { configuration(&roots) } else { None };
     match configuration {
         Some(configuration) if all.iter().all(|faults| faults.is_empty()) => Ok(configuration),
         _ => Err(all.iter().flat_map(|faults| faults.sorted()).collect()),
     }
 }
 
+/// Reads all sections. Returns `None` if a part that every configuration has could not be read.
 fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let root = roots.first()?;
-    // All parts are read before any of them is missed.
+
+    // Every part is read before the first `?`, so that the faults of all parts are noted.
     let schedule_section = root.section("schedule");
     let schedule = schedule(schedule_section.as_ref());
     let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
@@ -70,13 +92,14 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let http = root.section("source").map_or_else(HttpOptions::default, |s| http_options(&s));
     let admin = root.section("admin").and_then(|section| admin(&section));
     let sinks = sinks(root, &read);
+
     Some(Configuration {
         state_directory: state_directory?,
         retention_days: state
             .as_ref()
             .and_then(|state| state.integer("retention_days"))
             .and_then(|days| i32::try_from(days).ok())
-            .unwrap_or(RETENTION),
+            .unwrap_or(RETENTION_DAYS),
         max_size: state.as_ref().and_then(|state| state.size("max_size")),
         schedule: schedule?,
         partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
@@ -89,39 +112,43 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     })
 }
 
-/// How long texts are kept, in days, where nothing else is said.
-const RETENTION: i32 = 400;
-
-/// How long a day that is not whole is held back, where nothing else is said.
-const PARTIAL_HOLD: Duration = Duration::from_hours(6);
-
 fn state_directory(root: &Section<'_>) -> Option<PathBuf> {
     let state = root.section("state")?;
     let directory = state.path("directory")?;
+
     if directory.is_relative() {
-        state.fault(
-            "directory",
-            "`state.directory` must be absolute: the service does not run where you do",
-        );
+        state.fault("directory", "`state.directory` must be an absolute path");
     }
+
     Some(directory)
 }
 
-/// Metrics and errors name tenants: beyond loopback they are told under known names only.
+/// Reads the listener. Metrics and errors name tenants, so a listener that other hosts can reach
+/// must list the names under which it accepts requests.
 fn admin(section: &Section<'_>) -> Option<AdminPlan> {
     let listen = section.text("listen")?.parse::<SocketAddr>().ok();
     if listen.is_none() {
-        section.fault("listen", "`admin.listen` is an address and a port, such as 127.0.0.1:9633");
+        section.fault(
+            "listen",
+            "`admin.listen` must be an IP address and a port, such as 127.0.0.1:9633",
+        );
     }
     let listen = listen?;
+
     let hosts = section.texts("hosts").unwrap_or_default();
     if !listen.ip().is_loopback() && hosts.is_empty() {
         section.fault_with(
             "listen",
-            format!("`{listen}` can be reached by others, and there is neither TLS nor a password"),
-            Some("listen on 127.0.0.1 behind a proxy that has them; or say in `hosts` under which names it may be asked".to_owned()),
+            format!(
+                "`{listen}` is reachable from other hosts without TLS and authentication, and `hosts` is not set"
+            ),
+            Some(
+                "listen on 127.0.0.1 behind a proxy with TLS and authentication, or set `hosts` to the accepted host names"
+                    .to_owned(),
+            ),
         );
     }
+
     let series = section.integer("tenant_series").and_then(|n| usize::try_from(n).ok());
     Some(AdminPlan {
         listen,
@@ -130,11 +157,10 @@ fn admin(section: &Section<'_>) -> Option<AdminPlan> {
     })
 }
 
-/// Tenants with series of their own, where nothing else is said: some ten series each.
-const TENANT_SERIES: usize = 1_000;
-
 fn http_options(section: &Section<'_>) -> HttpOptions {
     let default = HttpOptions::default();
+
+    // The password is a secret and must not be part of the URL.
     let proxy = section.text("proxy").map(|text| {
         let url = Url::parse(text).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https")
@@ -143,22 +169,27 @@ fn http_options(section: &Section<'_>) -> HttpOptions {
                 && url.password().is_none()
         });
         if url.is_none() {
-            section.fault("proxy", "`source.proxy` must be http://host:port, without a password");
+            section.fault(
+                "proxy",
+                "`source.proxy` must be http://host:port, without user and password",
+            );
         }
         url
     });
     if section.has("proxy_user") != section.has("proxy_password") {
-        section.fault("proxy_user", "`proxy_user` and `proxy_password` go together");
+        section.fault("proxy_user", "`proxy_user` and `proxy_password` must be set together");
     }
+
     let bytes_in_flight = section.size("bytes_in_flight").unwrap_or(default.bytes_in_flight);
     if !(8 << 20..=4 << 30).contains(&bytes_in_flight) {
         section.fault("bytes_in_flight", "`bytes_in_flight` must be from 8MiB to 4GiB");
     }
+
     let ca_file = section.path("ca_file");
     if ca_file.as_ref().is_some_and(|path| path.is_relative()) {
-        section
-            .fault("ca_file", "`ca_file` must be absolute: the service does not run where you do");
+        section.fault("ca_file", "`ca_file` must be an absolute path");
     }
+
     HttpOptions {
         proxy: proxy.flatten(),
         proxy_user: section.text("proxy_user").map(str::to_owned),
@@ -179,12 +210,14 @@ fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
         let set = section.and_then(|s| s.duration(key));
         set.or_else(|| parse_duration(default)).unwrap_or_default()
     };
+
     let (jitter, look_again) = (duration("jitter", "10m"), duration("look_again", "2h"));
-    if let Some(section) = section.filter(|_| look_again < SOONEST) {
+    if let Some(section) = section.filter(|_| look_again < MIN_LOOK_AGAIN) {
         section.fault("look_again", "`schedule.look_again` must be at least 1m");
     }
+
     let (cron, zone) = (text("cron", DAILY), text("timezone", "UTC"));
-    // Each alone, so that a fault of one does not hide that of the other.
+    // Each is tried with a valid value of the other, so that both faults are noted.
     for (key, tried) in [
         ("cron", Schedule::new(&cron, "UTC", jitter, look_again)),
         ("timezone", Schedule::new(DAILY, &zone, jitter, look_again)),
@@ -193,35 +226,33 @@ fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
             section.fault(key, format!("`schedule.{key}`: {error}"));
         }
     }
+
     Schedule::new(&cron, &zone, jitter, look_again).ok()
 }
 
-/// Looking again more often than this would be a burden.
-const SOONEST: Duration = Duration::from_mins(1);
-
-/// The daily poll, where nothing else is said.
-const DAILY: &str = "15 6 * * *";
-
-fn sinks(root: &Section<'_>, read: &tenants::Read) -> Vec<SinkPlan> {
+/// Reads the sinks, and checks what they must not share: names, previous names and destinations.
+fn sinks(root: &Section<'_>, read: &tenants::TenantsRead) -> Vec<SinkPlan> {
     let sections = root.sections("sinks");
     if sections.is_empty() && root.has("sinks") {
-        root.fault("sinks", "there is no sink to send to");
+        root.fault("sinks", "`sinks` is empty");
     }
     let plans = sections
         .iter()
         .filter_map(|section| Some((section, sink_plan(section, &read.credentials)?)))
         .collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
-    let mut carried = HashSet::new();
+
+    let mut old_names = HashSet::new();
     for (section, plan) in &plans {
         let Some(old) = &plan.renamed_from else { continue };
         if plans.iter().any(|(_, other)| other.name == *old) {
             let message = format!("`renamed_from = \"{old}\"` names a sink that is configured");
             section.fault("renamed_from", message);
-        } else if !carried.insert(old) {
-            section.fault("renamed_from", format!("`renamed_from = \"{old}\"` stands twice"));
+        } else if !old_names.insert(old) {
+            section.fault("renamed_from", format!("duplicate `renamed_from = \"{old}\"`"));
         }
     }
+
     let mut claimed: HashMap<String, &str> = HashMap::new();
     for (section, plan) in &plans {
         if let Some(claim) = plan.plan.exclusive_resource()
@@ -233,13 +264,15 @@ fn sinks(root: &Section<'_>, read: &tenants::Read) -> Vec<SinkPlan> {
             );
         }
     }
+
     for (section, plan) in &plans {
         check_labels(section, plan, &read.tenants);
     }
+
     plans.into_iter().map(|(_, plan)| plan).collect()
 }
 
-/// How a sink signs in to Entra, if it has to.
+/// Reads how a sink signs in to Entra. Returns `None` for a sink that does not, or with a fault.
 fn sign_in(
     section: &Section<'_>,
     plan: &dyn sink::Plan,
@@ -248,10 +281,12 @@ fn sign_in(
     let Some(resource) = plan.token_resource() else {
         let keys = ["credential", "entra_tenant", "login_url"];
         for key in keys.into_iter().filter(|key| section.has(key)) {
-            section.fault(key, format!("`{key}` goes with sinks that sign in to Entra"));
+            section.fault(key, format!("`{key}` requires a sink that signs in to Entra"));
         }
         return None;
     };
+
+    // A national cloud issues the tokens for its own services.
     let login = match resource.rsplit('.').next() {
         _ if resource.ends_with(".usgovcloudapi.net") => "https://login.microsoftonline.us",
         Some("us") => "https://login.microsoftonline.us",
@@ -264,16 +299,19 @@ fn sign_in(
         section
             .fault("login_url", "`login_url` must be https://host, or http to a loopback address");
     }
+
     let (Some(name), Some(tenant)) = (section.text("credential"), section.text("entra_tenant"))
     else {
-        let message = "this sink signs in to Entra: it wants `credential` and `entra_tenant`";
+        let message = "a sink that signs in to Entra requires `credential` and `entra_tenant`";
         section.fault("credential", message);
         return None;
     };
     let named = credentials.iter().find(|known| known.name == name);
     if named.is_none() {
-        section.fault("credential", format!("there is no [credentials.{name}]"));
+        let hint = format!("add a section [credentials.{name}]");
+        section.fault_with("credential", format!("unknown credential `{name}`"), Some(hint));
     }
+
     Some(SignIn {
         credential: named?.credential.clone(),
         tenant: tenant.to_owned(),
@@ -282,13 +320,14 @@ fn sign_in(
     })
 }
 
-/// A name that is made of a label wants every tenant of the sink to have it.
+/// Notes a fault if a name, such as that of a topic, is made of a label that a tenant of the sink
+/// does not have.
 fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) {
     for label in plan.plan.required_labels() {
-        let lacks = |tenant: &&TenantPlan| {
+        let has_no_label = |tenant: &&TenantPlan| {
             plan.tenants.matches(tenant) && !tenant.labels.contains_key(&label)
         };
-        if let Some(tenant) = tenants.iter().find(lacks) {
+        if let Some(tenant) = tenants.iter().find(has_no_label) {
             section.fault(
                 "name",
                 format!("sink `{}`: tenant `{}` has no label `{label}`", plan.name, tenant.name),
@@ -297,17 +336,23 @@ fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) 
     }
 }
 
+/// Reads one sink: the keys that all sinks share here, the others in the folder of its type.
 fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<SinkPlan> {
     let name = section.text("name")?;
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        section.fault("name", "a sink's name has at most 64 letters, digits, `.`, `_` and `-`");
+        section.fault(
+            "name",
+            "`name` must have at most 64 characters, which are letters, digits, `.`, `_` and `-`",
+        );
     }
+
     let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.text("type"))?;
     if section.day("start_from").is_some_and(|day| day > crate::model::Day::of(crate::clock::now()))
     {
-        section.fault("start_from", "`start_from` is a day to come: nothing would be sent");
+        section.fault("start_from", "`start_from` is in the future: nothing would be sent");
     }
     let plan: Arc<dyn sink::Plan> = (kind.read)(section)?.into();
+
     Some(SinkPlan {
         name: name.to_owned(),
         kind: kind.name,
@@ -318,7 +363,7 @@ fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<S
             .text("texts")
             .and_then(Texts::parse)
             .unwrap_or(plan.format().default_texts()),
-        fields: tenants::words(section, "extra_fields").into_iter().collect(),
+        fields: tenants::record_fields(section, "extra_fields").into_iter().collect(),
         start_from: section.day("start_from"),
         sign_in: sign_in(section, plan.as_ref(), credentials),
         renamed_from: section.text("renamed_from").map(str::to_owned),
@@ -327,7 +372,7 @@ fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<S
     })
 }
 
-/// Notes every plan that shares its `key` with an earlier one.
+/// Notes a fault for every plan whose value of `key` an earlier plan has too.
 pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
     plans: &[(&Section<'_>, P)],
     key: &str,
@@ -338,7 +383,7 @@ pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
         let value = of(plan);
         let shown = value.to_string();
         if !seen.insert(value) {
-            section.fault(key, format!("`{key} = \"{shown}\"` stands twice"));
+            section.fault(key, format!("duplicate `{key} = \"{shown}\"`"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How much changes matter, and which decisions are expected.
+//! Reads the rules for changes: `[[severity]]` and `[[expected_decisions]]`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     settings::Section,
 };
 
-/// Gives every tenant its rules.
+/// Reads all rules and assigns to every tenant those that apply to it.
 pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
     let severity: Vec<SeverityRule> =
         root.sections("severity").iter().filter_map(severity_rule).collect();
@@ -19,25 +19,26 @@ pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
         .iter()
         .filter_map(|section| Some((tenants(section), expectation(section)?)))
         .collect();
+
     for plan in plans {
-        let own = expected.iter().filter(|(filter, _)| filter.matches(plan));
-        let expected = own.map(|(_, expectation)| expectation.clone()).collect();
+        let applicable = expected.iter().filter(|(filter, _)| filter.matches(plan));
+        let expected = applicable.map(|(_, expectation)| expectation.clone()).collect();
         plan.rules = Arc::new(Rules { severity: severity.clone(), expected });
     }
 }
 
 fn severity_rule(section: &Section<'_>) -> Option<SeverityRule> {
     let what = section.texts("what").unwrap_or_default();
+
     for name in &what {
         if ChangeKind::parse(name).is_none() && What::parse(name).is_none() {
             let known = ChangeKind::ALL.iter().map(|kind| kind.as_str());
             let known = known.chain(What::ALL.iter().map(|what| what.as_str()));
-            section.fault(
-                "what",
-                format!("`{name}` is no kind of change or observation; there are {}", list(known)),
-            );
+            let message = format!("`{name}` is not a kind of change or observation");
+            section.fault_with("what", message, Some(format!("use one of: {}", list(known))));
         }
     }
+
     Some(SeverityRule {
         what: what.into_iter().map(str::to_owned).collect(),
         controls: globs(section, "controls"),

@@ -1,4 +1,4 @@
-//! What a sink is given: tenants, kinds, controls.
+//! Reads which records a sink receives: tenants, kinds and controls.
 
 use crate::{
     config::{TenantFilter, TenantPattern},
@@ -7,24 +7,27 @@ use crate::{
     settings::Section,
 };
 
-/// Days between two full days of `controls = "changed"`, where nothing else is said.
+/// The default of `full_every`, in days.
 const FULL_EVERY: i32 = 7;
 
+/// Reads the kinds of record and the controls of a sink.
 pub(super) fn read(section: &Section<'_>) -> Selection {
     let records =
         section.texts("records").unwrap_or(vec!["control", "summary", "change", "quality"]);
     if records.is_empty() {
-        section.fault("records", "`records` names nothing to send");
+        section.fault("records", "`records` is empty");
     }
     for key in ["changes", "historical_changes"] {
         if section.has(key) && !records.contains(&"change") {
-            section.fault(key, format!("`{key}` goes with `change` among `records`"));
+            section.fault(key, format!("`{key}` requires `change` in `records`"));
         }
     }
+
     let changed = section.text("controls") == Some("changed");
     if section.has("full_every") && !changed {
-        section.fault("full_every", "`full_every` goes with `controls = \"changed\"`");
+        section.fault("full_every", "`full_every` requires `controls = \"changed\"`");
     }
+
     Selection {
         controls: records.contains(&"control"),
         summary: records.contains(&"summary"),
@@ -46,8 +49,10 @@ pub(super) fn read(section: &Section<'_>) -> Selection {
     }
 }
 
+/// Reads the patterns of `tenants`.
 pub(super) fn tenants(section: &Section<'_>) -> TenantFilter {
     let patterns = patterns(section, "tenants").into_iter();
+
     TenantFilter(
         patterns
             .map(|text| match text.split_once('=') {
@@ -62,22 +67,27 @@ pub(super) fn tenants(section: &Section<'_>) -> TenantFilter {
 
 fn full_every(section: &Section<'_>) -> FullEvery {
     let Some(duration) = section.duration("full_every") else { return FullEvery(FULL_EVERY) };
+
     let days = duration.as_secs() / 86_400;
     if !duration.as_secs().is_multiple_of(86_400) || !(1..=366).contains(&days) {
-        section.fault("full_every", "`full_every` must be whole days, from 1d to 366d");
+        section.fault("full_every", "`full_every` must be a whole number of days from 1d to 366d");
     }
+
     FullEvery(i32::try_from(days).unwrap_or(FULL_EVERY))
 }
 
+/// The patterns of a key, compiled.
 pub(super) fn globs(section: &Section<'_>, key: &str) -> Vec<Glob> {
     patterns(section, key).into_iter().map(Glob::new).collect()
 }
 
-/// A list that is there and empty would want nothing at all: nobody means that.
+/// The patterns of a key. An empty list would match nothing at all, so it is a fault.
 fn patterns<'a>(section: &Section<'a>, key: &str) -> Vec<&'a str> {
     let patterns = section.texts(key).unwrap_or_default();
+
     if patterns.is_empty() && section.has(key) {
-        section.fault(key, format!("`{key}` names nothing to send"));
+        section.fault(key, format!("`{key}` is empty"));
     }
+
     patterns
 }

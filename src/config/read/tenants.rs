@@ -1,4 +1,4 @@
-//! The tenants, from whichever file they stand in.
+//! Reads the tenants of all files.
 
 use std::path::Path;
 
@@ -16,25 +16,34 @@ use crate::{
     source::{Access, Api, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
 };
 
-/// The tenants of all files, and the credentials they name.
+/// Entries of `labels` or of `extra_fields`.
+const MAX_RECORD_FIELDS: usize = 16;
+
+/// Characters of a name or a value in `labels` or `extra_fields`, and of a tenant's name.
+const MAX_FIELD_LENGTH: usize = 128;
+
+/// The tenants of all files, and all credentials: shared ones and those of single tenants.
 #[derive(Default)]
-pub(super) struct Read {
+pub(super) struct TenantsRead {
     pub tenants: Vec<TenantPlan>,
     pub credentials: Vec<NamedCredential>,
 }
 
-pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> Read {
+/// Reads the tenants and credentials of all files. `roots` begins with the main file.
+pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> TenantsRead {
     let shared = credentials::shared(roots, state_directory);
-    let mut read = Read::default();
+    let mut read = TenantsRead::default();
     let mut plans = Vec::new();
+
     let sections: Vec<Section<'_>> =
         roots.iter().flat_map(|root| root.sections("tenants")).collect();
     if sections.is_empty()
         && let Some(root) = roots.first()
     {
-        let hint = "write a [[tenants]] section, a file in `tenants.d`, or a `tenants_file`";
-        root.fault_with("tenants", "there is no tenant to read".to_owned(), Some(hint.to_owned()));
+        let hint = "add a [[tenants]] section, a file in `tenants.d`, or a `tenants_file`";
+        root.fault_with("tenants", "no tenant is configured".to_owned(), Some(hint.to_owned()));
     }
+
     for section in &sections {
         let plan = tenant(section, &shared, state_directory);
         if let Some((plan, own)) = plan {
@@ -42,39 +51,46 @@ pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> Rea
             plans.push((section, plan));
         }
     }
+
     unique(&plans, "name", |plan| plan.name.clone());
     unique(&plans, "id", |plan| match &plan.id {
         TenantName::Guid(guid) => guid.to_string(),
         TenantName::Domain(domain) => domain.clone(),
     });
+
     read.tenants = plans.into_iter().map(|(_, plan)| plan).collect();
     read.credentials.extend(shared.into_values());
     read.credentials.sort_by(|a, b| a.name.cmp(&b.name));
     read
 }
 
-/// Names and texts of the operator's own, that stand in every record: not too many, nor too long.
-pub(super) fn words(
+/// Reads a table of names and values that are added to every record. Their number and length are
+/// limited, because each record contains all of them.
+pub(super) fn record_fields(
     section: &Section<'_>,
     key: &str,
 ) -> std::collections::BTreeMap<String, String> {
-    let words = section.map(key);
-    if words.len() > 16 || !words.iter().all(|(name, value)| bounded(name) && bounded(value)) {
+    let fields = section.map(key);
+
+    if fields.len() > MAX_RECORD_FIELDS
+        || !fields.iter().all(|(name, value)| is_bounded(name) && is_bounded(value))
+    {
         section.fault(
             key,
             format!(
-                "there may be 16 {key}, each name and text of at most 128 characters on one line"
+                "`{key}` can have at most {MAX_RECORD_FIELDS} entries, each name and value on one line and of at most {MAX_FIELD_LENGTH} characters"
             ),
         );
     }
-    words
+
+    fields
 }
 
-fn bounded(text: &str) -> bool {
-    text.chars().count() <= 128 && !text.chars().any(char::is_control)
+fn is_bounded(text: &str) -> bool {
+    text.chars().count() <= MAX_FIELD_LENGTH && !text.chars().any(char::is_control)
 }
 
-/// One tenant, and its credential if it is its own.
+/// Reads one tenant, and its credential if the section contains it.
 fn tenant(
     section: &Section<'_>,
     shared: &Shared,
@@ -82,26 +98,28 @@ fn tenant(
 ) -> Option<(TenantPlan, Option<NamedCredential>)> {
     let id = section.text("id").and_then(|id| tenant_name(section, id));
     let cloud = cloud(section);
-    let labels = words(section, "labels");
+    let labels = record_fields(section, "labels");
     let name = section.text("name")?.to_owned();
-    if !bounded(&name) {
-        section.fault("name", "a tenant's name has at most 128 characters, on one line");
+    if !is_bounded(&name) {
+        section.fault("name", "`name` must be on one line and have at most 128 characters");
     }
-    let own = section.section("credential").and_then(|own| {
+
+    let own_credential = section.section("credential").and_then(|inner| {
         let home = section.text("id").unwrap_or("organizations");
-        credentials::read(&own, &format!("tenant {name}"), home, state_directory)
+        credentials::read(&inner, &format!("tenant {name}"), home, state_directory)
     });
-    let credential = match (&own, section.text("credential")) {
+    let credential = match (&own_credential, section.text("credential")) {
         (Some(own), _) => own.credential.clone(),
         (None, Some(name)) => credentials::named(section, name, shared)?,
         (None, None) => return None,
     };
+
     let id = id?;
     let tenant = match &id {
         TenantName::Guid(guid) => guid.to_string(),
         TenantName::Domain(domain) => domain.clone(),
     };
-    let legacy = section.text("api") == Some("legacy_reports");
+    let is_legacy = section.text("api") == Some("legacy_reports");
     let plan = TenantPlan {
         name,
         id,
@@ -110,7 +128,7 @@ fn tenant(
             cloud: cloud?,
             tenant,
             credential,
-            api: if legacy { Api::LegacyReports } else { Api::SecureScores },
+            api: if is_legacy { Api::LegacyReports } else { Api::SecureScores },
         },
         rules: std::sync::Arc::default(),
         initial_backfill_days: section
@@ -118,25 +136,31 @@ fn tenant(
             .and_then(|days| i32::try_from(days).ok())
             .unwrap_or(90),
     };
-    Some((plan, own))
+
+    Some((plan, own_credential))
 }
 
+/// A tenant GUID or a domain. Notes a fault for anything else.
 fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
     if let Ok(guid) = TenantId::parse(id) {
         return Some(TenantName::Guid(guid));
     }
-    let label = |label: &str| {
+
+    let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let domain = id.to_ascii_lowercase();
-    // `common` and `organizations` are no tenant.
-    if domain.contains('.') && domain.len() <= 253 && domain.split('.').all(label) {
+    // A domain has a dot, so `common` and `organizations`, which are not tenants, are rejected.
+    if domain.contains('.') && domain.len() <= 253 && domain.split('.').all(is_label) {
         return Some(TenantName::Domain(domain));
     }
+
     section.fault("id", format!("`{id}` is neither a tenant GUID nor a domain"));
     None
 }
 
+/// The cloud of a tenant: one of the known names, or a table of URLs. Notes a fault for a cloud
+/// that does not offer the API.
 fn cloud(section: &Section<'_>) -> Option<Cloud> {
     let Some(custom) = section.section("cloud") else {
         let name = section.text("cloud").unwrap_or("global");
@@ -145,6 +169,7 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
         }
         return Cloud::named(name);
     };
+
     let url = |key: &str| {
         let url = Url::parse(custom.text(key)?)
             .ok()
@@ -160,6 +185,7 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
         }
         url
     };
+
     let (login_url, graph_url) = (url("login_url"), url("graph_url"));
     Some(Cloud { login_url: login_url?, graph_url: graph_url? })
 }
@@ -167,9 +193,7 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
 fn no_api(section: &Section<'_>, key: &str, cloud: &str) {
     section.fault_with(
         key,
-        format!("the cloud `{cloud}` has no Secure Score"),
-        Some(
-            "Microsoft's Graph has this API in global, us-gov-high and us-gov-dod only".to_owned(),
-        ),
+        format!("the cloud `{cloud}` does not offer the Secure Score API"),
+        Some("use one of: global, us-gov-high, us-gov-dod".to_owned()),
     );
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     error::chain,
-    ledger::{self, Origin, Refused, Seen},
+    ledger::{self, Origin, Rejected, Seen},
     model::{Day, Tenant},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
@@ -14,7 +14,7 @@ use crate::{
 /// Everything read in a poll, before it is judged against the log.
 pub(in crate::daemon) struct PollAnswer {
     pub seen: Vec<Seen>,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<Rejected>,
     pub catalog: CatalogRead,
     /// The collection was read to its end, or past the oldest day asked for.
     pub complete: bool,
@@ -59,7 +59,7 @@ pub(in crate::daemon) async fn read(
         return Ok(scores.answer(CatalogRead::NotNeeded));
     }
     // A page for the window; ten days a page when reading back, so that no body gets large.
-    let top = if oldest < today.plus(1 - ledger::WINDOW) { 10 } else { 3 };
+    let top = if oldest < today.plus(1 - ledger::REREAD_DAYS) { 10 } else { 3 };
     let mut profiles = Profiles::default();
     let (read_scores, read_profiles) = tokio::join!(
         graph.read(Collection::Scores { top }, |event| scores.handle(event)),
@@ -79,7 +79,7 @@ struct Scores<'a> {
     observed_ms: i64,
     legacy: bool,
     seen: Vec<Seen>,
-    refused: Vec<Refused>,
+    refused: Vec<Rejected>,
     complete: bool,
     warning: Option<String>,
 }

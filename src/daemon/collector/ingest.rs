@@ -13,7 +13,7 @@ use crate::{
     clock,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
-    ledger::{self, Holding, Origin, Plan, Refused, Release, Seen},
+    ledger::{self, Holding, Origin, Plan, Rejected, Release, Seen},
     model::{Day, Observation, Phase, Tenant, What},
     source::expires_soon,
     wire,
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Default)]
 struct Case<'a> {
     seen: Vec<Seen>,
-    refused: &'a [Refused],
+    refused: &'a [Rejected],
     catalog: &'a [wire::ProfileParts],
     catalog_whole: bool,
     /// The poll listed every day from this one on.
@@ -134,7 +134,7 @@ impl Engine {
     ) -> Result<PollReport, CheckpointError> {
         let held = self.checkpoint.held_days(tenant.id)?;
         let holding = Holding {
-            catalog_whole: case.catalog_whole,
+            catalog_complete: case.catalog_whole,
             since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
             now_ms: now.as_millisecond(),
             limit_ms: i64::try_from(self.configuration.partial_hold.as_millis())
@@ -204,7 +204,13 @@ impl Engine {
         let kept = self.checkpoint.stored_days(tenant.id, from.unwrap_or(today))?;
         let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let from = case.asked_from;
-        let asked = ledger::Asked { from, earliest_kept, newest_kept, newest_whole, today };
+        let asked = ledger::PollScope {
+            from,
+            earliest_kept,
+            newest_kept,
+            newest_complete: newest_whole,
+            today,
+        };
         Ok(ledger::plan(&case.seen, &kept, asked, holding))
     }
 }

@@ -158,7 +158,7 @@ impl Engine {
         now: Timestamp,
     ) -> Result<(Day, bool), CheckpointError> {
         let today = Day::of(now);
-        let window = today.plus(1 - ledger::WINDOW);
+        let window = today.plus(1 - ledger::REREAD_DAYS);
         let missing = self.checkpoint.due_missing_days(tenant.id, now.as_millisecond())?;
         let poll_state = self.checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
