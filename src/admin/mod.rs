@@ -78,7 +78,7 @@ async fn follow(watching: Arc<Watching>) {
     let mut current = watching.current.clone();
     loop {
         let engine = current.borrow_and_update().clone();
-        let mut log_grown = engine.log_grows();
+        let mut log_grown = engine.log_grown();
         log_grown.mark_unchanged();
         let mut views = Views::clone(&*watching.views.read().await);
         // Closed never.

@@ -9,7 +9,7 @@ use crate::{
         Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
     },
     clock,
-    daemon::{Engine, PollCounts, SinkState, known},
+    daemon::{Engine, PollCounts, SinkState, resolved_tenant},
 };
 
 #[derive(Debug)]
@@ -58,9 +58,9 @@ impl Overview {
         let mut polls = engine.meters.polls();
         let tenants = engine.tenants.iter().map(|state| {
             let plan = &state.plan;
-            let id = known(plan, &checkpoint).map(|tenant| tenant.id.to_string());
+            let id = resolved_tenant(plan, &checkpoint).map(|tenant| tenant.id.to_string());
             let mut status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
-            if let Some(trouble) = state.trouble() {
+            if let Some(trouble) = state.resolution_failure() {
                 status.last_error = Some(trouble.error);
                 status.last_attempt_ms = Some(trouble.at.as_millisecond());
             }

@@ -63,7 +63,7 @@ impl Views {
         let window = Window { first: today.plus(1 - DAYS), last: today };
         let mut reporter = Reporter::new(&checkpoint);
         for state in &engine.tenants {
-            let Some(tenant) = state.known() else { continue };
+            let Some(tenant) = state.resolved() else { continue };
             let Some(end) = ends.get(&tenant.id).copied() else { continue };
             if self.get(&tenant.name).is_some_and(|view| view.end == end) {
                 continue;

@@ -37,7 +37,7 @@ fn through_daemon(
     let socket = super::socket_of(holder)?;
     let bar = progress(if args.tenant.is_some() { 1 } else { configuration.tenants.len() as u64 });
     let request = Request::Backfill { days: args.days, tenant: args.tenant.clone() };
-    let end = daemon::ask(socket, &request, |event| {
+    let end = daemon::send_request(socket, &request, |event| {
         if let Event::Tenant { name, days, error } = event {
             bar.suspend(|| match error {
                 None => say(&format!("tenant {name}: {}", count(*days as u64, "new day"))),

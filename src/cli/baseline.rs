@@ -9,7 +9,7 @@ use super::{Exit, Failed, act_as_owner, args, block_on, count, load, no_tenant, 
 use crate::{
     checkpoint::Checkpoint,
     config::{Configuration, TenantPlan},
-    daemon::{self, Engine, Event, Reporter, Request, known},
+    daemon::{self, Engine, Event, Reporter, Request, resolved_tenant},
     model::{Baseline, Day, KeptDay, Target, Tenant},
     report::{Drift, Window},
 };
@@ -47,7 +47,7 @@ impl Opened {
             |plan: &&TenantPlan| self.wanted.as_ref().is_none_or(|wanted| *wanted == plan.name);
         plans
             .filter(wanted)
-            .filter_map(|plan| Some((plan, known(plan, &self.checkpoint)?)))
+            .filter_map(|plan| Some((plan, resolved_tenant(plan, &self.checkpoint)?)))
             .collect()
     }
 
@@ -203,7 +203,7 @@ fn through_daemon(socket: &Path, settings: &[Setting]) -> Result<(), Failed> {
             day: setting.day.map(Day::number),
             targets: setting.text(),
         };
-        match daemon::ask(socket, &request, |_| {})? {
+        match daemon::send_request(socket, &request, |_| {})? {
             Event::Done { .. } => {}
             Event::Error(message) => return Err(Failed::new(Exit::Usage, message)),
             _ => {

@@ -54,7 +54,7 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
             .tenants
             .iter()
             .filter(|tenant| plan.tenants.matches(tenant))
-            .filter_map(|tenant| daemon::known(tenant, &checkpoint))
+            .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint))
             .collect();
         let renamed = plan.renamed_from.is_some();
         let Estimate { days, records, bytes, is_new } =

@@ -99,7 +99,7 @@ fn ending(engine: &Engine, file: &Path) -> Result<String, Failed> {
     let window = Window { first: last.plus(-364), last };
     let mut out = String::from("\nThe three changes that matter most\n\n");
     for state in &engine.tenants {
-        let Some(tenant) = state.known() else { continue };
+        let Some(tenant) = state.resolved() else { continue };
         let report =
             Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, true)?;
         for change in report.most_important(3) {

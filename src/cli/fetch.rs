@@ -8,7 +8,7 @@ use super::{Exit, Failed, args, args::Output, block_on, print, say};
 use crate::{
     clock,
     config::Configuration,
-    daemon::{Fetched, PollError, fetch_tenant},
+    daemon::{FetchedTenant, PollError, fetch_tenant},
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
@@ -52,7 +52,7 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<Exit, Failed> {
 async fn fetch_all(
     configuration: &Configuration,
     args: &args::Fetch,
-) -> Result<Vec<(String, Result<Fetched, PollError>)>, SourceError> {
+) -> Result<Vec<(String, Result<FetchedTenant, PollError>)>, SourceError> {
     let plans: Vec<_> = configuration
         .tenants
         .iter()
@@ -102,7 +102,7 @@ impl Printer {
         Self { output, text, rows: 0, json: Formatter::new(FormatName::Json, options), table }
     }
 
-    fn tenant(&mut self, fetched: &Fetched) -> Result<(), Failed> {
+    fn tenant(&mut self, fetched: &FetchedTenant) -> Result<(), Failed> {
         for seen in &fetched.days {
             let body = seen.body.text()?;
             if self.output == Output::Raw {

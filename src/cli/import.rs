@@ -108,14 +108,14 @@ fn alone(configuration: Configuration, known: &[(String, Vec<String>)]) -> Resul
     block_on(async {
         let mut exit = Exit::Done;
         for (name, items) in known {
-            let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::known)
+            let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::resolved)
             else {
                 continue;
             };
             let mut total = (0, 0);
             for part in parts(items) {
                 match engine.import(&tenant, &part) {
-                    Ok(report) => total = (total.0 + report.days, total.1 + report.refused),
+                    Ok(report) => total = (total.0 + report.days, total.1 + report.rejected),
                     Err(error) => {
                         say_explained(&Explanation::of(&error).within(&format!("tenant {name}")));
                         exit = Exit::Incomplete;
@@ -136,9 +136,13 @@ fn through_daemon(holder: &Holder, known: &[(String, Vec<String>)]) -> Result<Ex
         let mut total = (0, 0);
         for part in parts(items) {
             let items = part.into_iter().map(str::to_owned).collect();
-            match daemon::ask(socket, &Request::Import { tenant: name.clone(), items }, |_| {})? {
-                Event::Imported { days, refused } => {
-                    total = (total.0 + days, total.1 + refused);
+            match daemon::send_request(
+                socket,
+                &Request::Import { tenant: name.clone(), items },
+                |_| {},
+            )? {
+                Event::Imported { days, rejected } => {
+                    total = (total.0 + days, total.1 + rejected);
                 }
                 Event::Error(explanation) => {
                     say_explained(&explanation.within(&format!("tenant {name}")));

@@ -144,7 +144,7 @@ fn hand_over(
         refresh_token: token.expose_secret().to_owned(),
         plaintext,
     };
-    match daemon::ask(super::socket_of(holder)?, &request, |_| {})? {
+    match daemon::send_request(super::socket_of(holder)?, &request, |_| {})? {
         Event::Done { .. } => Ok(()),
         Event::Error(message) => Err(Failed::new(Exit::Incomplete, message)),
         _ => Err(Failed::new(Exit::Incomplete, "the daemon did not take it".to_owned())),

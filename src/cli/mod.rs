@@ -288,12 +288,12 @@ fn begin_logs(args: &Args) -> telemetry::Guard {
     let default = if matches!(args.command, Command::Run) { "info" } else { "error" };
     let level = args.log.as_deref().unwrap_or(default).parse().unwrap_or(LevelFilter::INFO);
     let style = match args.log_format {
-        Some(args::LogFormat::Text) => telemetry::Style::Text,
-        Some(args::LogFormat::Json) => telemetry::Style::Json,
-        Some(args::LogFormat::Journal) => telemetry::Style::Journal,
+        Some(args::LogFormat::Text) => telemetry::LogStyle::Text,
+        Some(args::LogFormat::Json) => telemetry::LogStyle::Json,
+        Some(args::LogFormat::Journal) => telemetry::LogStyle::Journal,
         None => telemetry::default_style(),
     };
-    telemetry::begin(level, style)
+    telemetry::init(level, style)
 }
 
 /// A message and, on a line of its own, its hint.

@@ -29,8 +29,8 @@ pub(super) fn say_report(report: &OnceReport) {
                 if poll.revisions > 0 {
                     line = format!("{line}, {}", count(poll.revisions as u64, "revision"));
                 }
-                if poll.refused > 0 {
-                    line = format!("{line}, {} refused", count(poll.refused as u64, "snapshot"));
+                if poll.rejected > 0 {
+                    line = format!("{line}, {} refused", count(poll.rejected as u64, "snapshot"));
                 }
                 if poll.held > 0 {
                     line = format!("{line}, {} held back", count(poll.held as u64, "day"));

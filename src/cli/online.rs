@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Exit, Failed, block_on, print, rendered};
 use crate::{
     config::{Configuration, TenantPlan},
-    daemon::context_of,
+    daemon::sink_context,
     error::{Explanation, chain},
     source::{Api, Clients, Collection, Graph, Probe},
     wire,
@@ -50,7 +50,7 @@ pub(super) fn try_sinks(configuration: &Configuration) -> Result<Exit, Failed> {
     block_on(async {
         let mut exit = Exit::Done;
         for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
-            let context = context_of(plan, &clients);
+            let context = sink_context(plan, &clients);
             let finding = match timeout(PATIENCE, plan.plan.probe(&context)).await {
                 Ok(Ok(seen)) => Explanation::new(seen),
                 Ok(Err(failure)) => {

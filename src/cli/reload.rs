@@ -15,7 +15,7 @@ pub(super) fn reload(config: &Path) -> Result<Exit, Failed> {
     let Some(holder) = holder_of(&configuration.state_directory) else {
         return Err(Failed::new(Exit::Incomplete, "no daemon is running".to_owned()));
     };
-    let verdict = daemon::ask(socket_of(&holder)?, &Request::Reload, |_| {})?;
+    let verdict = daemon::send_request(socket_of(&holder)?, &Request::Reload, |_| {})?;
     match verdict {
         Event::Error(explanation) => return Err(Failed::new(Exit::Usage, explanation)),
         Event::Invalid(explanations) => return Err(Failed { exit: Exit::Usage, explanations }),

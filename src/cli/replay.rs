@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Exit, Failed, act_as_owner, args, block_on, count, load, say};
 use crate::{
     config::Configuration,
-    daemon::{self, Again, Engine, Event, ReplayError, Request},
+    daemon::{self, Engine, Event, ReplayError, ReplaySelection, Request},
     error::chain,
     model::Day,
 };
@@ -18,8 +18,8 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed>
     let again = wanted(args)?;
     match super::holder_of(&configuration.state_directory) {
         Some(holder) => {
-            let request = Request::Replay { sink: args.sink.clone(), again };
-            match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
+            let request = Request::Replay { sink: args.sink.clone(), selection: again };
+            match daemon::send_request(super::socket_of(&holder)?, &request, |_| {})? {
                 Event::Queued { entries } => {
                     let progress = if entries > 0 { "; `status` shows how far it is" } else { "" };
                     say(&format!("{}{progress}", queued(again, entries)));
@@ -33,19 +33,19 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<Exit, Failed>
     }
 }
 
-fn wanted(args: &args::Replay) -> Result<Again, Failed> {
+fn wanted(args: &args::Replay) -> Result<ReplaySelection, Failed> {
     if args.rejected {
-        return Ok(Again::Rejected);
+        return Ok(ReplaySelection::DeadLetters);
     }
     let first = args.from.ok_or_else(|| usage("say from which day, or --rejected"))?;
     let last = args.to.unwrap_or_else(|| Day::of(crate::clock::now()));
     if first > last {
         return Err(usage("`--from` is after `--to`"));
     }
-    Ok(Again::Days(first.number(), last.number()))
+    Ok(ReplaySelection::Days(first.number(), last.number()))
 }
 
-fn alone(config: &Path, sink: &str, again: Again) -> Result<Exit, Failed> {
+fn alone(config: &Path, sink: &str, again: ReplaySelection) -> Result<Exit, Failed> {
     let configuration = load(config)?;
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
@@ -55,7 +55,7 @@ fn alone(config: &Path, sink: &str, again: Again) -> Result<Exit, Failed> {
             other => usage(&chain(&other)),
         })?;
         say(&queued(again, entries));
-        match daemon::deliver_to(&engine, sink).await {
+        match daemon::deliver_queued(&engine, sink).await {
             Ok(records) => {
                 say(&format!("sink {sink}: {} delivered", count(records, "record")));
                 Ok(Exit::Done)
@@ -68,10 +68,10 @@ fn alone(config: &Path, sink: &str, again: Again) -> Result<Exit, Failed> {
     })?
 }
 
-fn queued(again: Again, entries: u64) -> String {
+fn queued(again: ReplaySelection, entries: u64) -> String {
     let noun = match again {
-        Again::Days(..) => "day",
-        Again::Rejected => "dead letter",
+        ReplaySelection::Days(..) => "day",
+        ReplaySelection::DeadLetters => "dead letter",
     };
     match entries {
         0 => format!("the checkpoint has no {noun} like that for this sink: nothing is sent again"),

@@ -7,7 +7,7 @@ use crate::{
     checkpoint::Checkpoint,
     clock,
     config::{Configuration, TenantPlan},
-    daemon::{Reporter, known},
+    daemon::{Reporter, resolved_tenant},
     model::{Day, Tenant},
     report::{Format, Row, Window},
 };
@@ -16,8 +16,10 @@ pub(super) fn report(config: &Path, args: &args::Report) -> Result<Exit, Failed>
     let configuration = Configuration::load(config)?;
     let checkpoint = Checkpoint::inspect(&configuration.state_directory)?;
     let plans = wanted(&configuration, args)?;
-    let tenants: Vec<(&TenantPlan, Tenant)> =
-        plans.iter().filter_map(|plan| Some((*plan, known(plan, &checkpoint)?))).collect();
+    let tenants: Vec<(&TenantPlan, Tenant)> = plans
+        .iter()
+        .filter_map(|plan| Some((*plan, resolved_tenant(plan, &checkpoint)?)))
+        .collect();
     for plan in
         plans.iter().filter(|plan| !tenants.iter().any(|(known, _)| known.name == plan.name))
     {

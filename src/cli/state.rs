@@ -208,10 +208,12 @@ fn prune(configuration: &Configuration, args: &args::StatePrune) -> Result<Exit,
                 "`--compact` writes the whole file anew, and wants the daemon stopped".to_owned(),
             ));
         }
-        Some(holder) => match daemon::ask(super::socket_of(&holder)?, &Request::Prune, |_| {})? {
-            Event::Pruned(pruned) => pruned,
-            other => return Err(unexpected(other)),
-        },
+        Some(holder) => {
+            match daemon::send_request(super::socket_of(&holder)?, &Request::Prune, |_| {})? {
+                Event::Pruned(pruned) => pruned,
+                other => return Err(unexpected(other)),
+            }
+        }
         None => {
             act_as_owner(directory)?;
             let checkpoint = Checkpoint::open(directory)?;
@@ -236,7 +238,8 @@ fn export(configuration: &Configuration, args: &args::StateExport) -> Result<Exi
         .tenants
         .iter()
         .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name));
-    let known: Vec<_> = wanted.filter_map(|plan| daemon::known(plan, &checkpoint)).collect();
+    let known: Vec<_> =
+        wanted.filter_map(|plan| daemon::resolved_tenant(plan, &checkpoint)).collect();
     if let (Some(name), true) = (&args.tenant, known.is_empty()) {
         return Err(super::no_tenant(configuration, name));
     }
@@ -283,7 +286,7 @@ fn forget(configuration: &Configuration, args: &args::StateForget) -> Result<Exi
     }
     let forgotten = if let Some(holder) = holder_of(directory) {
         let request = Request::Forget { tenant: tenant.to_string() };
-        match daemon::ask(super::socket_of(&holder)?, &request, |_| {})? {
+        match daemon::send_request(super::socket_of(&holder)?, &request, |_| {})? {
             Event::Forgotten(forgotten) => forgotten,
             other => return Err(unexpected(other)),
         }

@@ -6,7 +6,7 @@ use super::{Exit, Failed, args, block_on, load, print};
 use crate::{
     clock,
     config::SinkPlan,
-    daemon::context_of,
+    daemon::sink_context,
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::Explanation,
     error::chain,
@@ -28,7 +28,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<Exit, Fa
     };
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
-    let context = context_of(plan, &Arc::new(Clients::new(&configuration.reach)?));
+    let context = sink_context(plan, &Arc::new(Clients::new(&configuration.reach)?));
     match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {
             print(&format!(

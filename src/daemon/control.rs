@@ -23,7 +23,7 @@ use secrecy::SecretString;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Again, Engine, backfill, once::is_complete, prune};
+use super::{Engine, ReplaySelection, backfill, once::is_complete, prune};
 use crate::{
     checkpoint::{Forgotten, Pruned},
     clock,
@@ -42,7 +42,7 @@ pub enum Request {
     /// Days or dead letters once more.
     Replay {
         sink: String,
-        again: Again,
+        selection: ReplaySelection,
     },
     /// Saved answers of one tenant, one item each.
     Import {
@@ -89,7 +89,7 @@ pub enum Event {
     /// One part of an import is in.
     Imported {
         days: usize,
-        refused: usize,
+        rejected: usize,
     },
     Pruned(Pruned),
     /// `None` if nothing was known of the tenant.
@@ -204,8 +204,8 @@ async fn answer(
         Ok(Request::Backfill { days, tenant }) => {
             answer_backfill(engine, days, tenant, &mut writer).await
         }
-        Ok(Request::Replay { sink, again }) => {
-            send(&mut writer, &answer_replay(engine, &sink, again, caller)).await
+        Ok(Request::Replay { sink, selection }) => {
+            send(&mut writer, &answer_replay(engine, &sink, selection, caller)).await
         }
         Ok(Request::Import { tenant, items }) => {
             send(&mut writer, &answer_import(engine, &tenant, &items).await).await
@@ -243,7 +243,7 @@ impl Engine {
         day: Option<i32>,
         targets: &str,
     ) -> Result<(), String> {
-        let known = self.tenant_named(tenant).and_then(super::TenantState::known);
+        let known = self.tenant_named(tenant).and_then(super::TenantState::resolved);
         let known = known.ok_or_else(|| format!("tenant `{tenant}` is not known yet"))?;
         let targets = Baseline::parse_targets(targets)
             .map_err(|line| format!("line {line} of the targets makes no sense"))?;
@@ -267,8 +267,8 @@ async fn answer_reload(reloads: &mpsc::Sender<AskedToReload>) -> Event {
     }
 }
 
-fn answer_replay(engine: &Engine, sink: &str, again: Again, caller: u32) -> Event {
-    match engine.replay(sink, again) {
+fn answer_replay(engine: &Engine, sink: &str, selection: ReplaySelection, caller: u32) -> Event {
+    match engine.replay(sink, selection) {
         Ok(entries) => {
             tracing::info!(sink, entries, uid = caller, "is to be sent again, as was asked");
             Event::Queued { entries }
@@ -297,7 +297,7 @@ fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
     let Ok(id) = TenantId::parse(tenant) else {
         return Event::Error(format!("`{tenant}` is no tenant's GUID").into());
     };
-    if engine.tenants.iter().filter_map(super::TenantState::known).any(|known| known.id == id) {
+    if engine.tenants.iter().filter_map(super::TenantState::resolved).any(|known| known.id == id) {
         let message =
             "the daemon still reads this tenant: reload it with the new configuration first";
         return Event::Error(message.into());
@@ -322,14 +322,14 @@ fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
 
 async fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     let state = engine.tenant_named(tenant);
-    let Some((state, known)) = state.and_then(|state| Some((state, state.known()?))) else {
+    let Some((state, known)) = state.and_then(|state| Some((state, state.resolved()?))) else {
         return Event::Error(format!("the daemon does not know tenant `{tenant}` yet").into());
     };
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
     // Not in the middle of a poll, which compares with the same log.
     let _alone = state.polling.lock().await;
     match engine.import(&known, &items) {
-        Ok(report) => Event::Imported { days: report.days, refused: report.refused },
+        Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
         Err(error) => Event::Error(chain(&error).into()),
     }
 }
@@ -398,7 +398,7 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), event: &Event) -> std::
 }
 
 /// Asks the daemon behind a socket, and hands on each event until the last.
-pub fn ask(
+pub fn send_request(
     socket: &Path,
     request: &Request,
     mut each: impl FnMut(&Event),

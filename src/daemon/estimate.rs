@@ -1,8 +1,8 @@
 //! How much a sink will be sent that is new, or behind: told before it is.
 
 use super::{
-    context_of,
     deliverer::{Catalogs, compared_to},
+    sink_context,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Stored, StoredEntry, Wanted},
@@ -37,7 +37,7 @@ pub fn estimate(
     let known = checkpoint.status()?.sinks.iter().any(|sink| sink.name == plan.name);
     let mut total = Estimate { is_new: !known, ..Estimate::default() };
     let pending = if known { checkpoint.pending(&plan.name)? } else { Vec::new() };
-    let context = context_of(plan, clients);
+    let context = sink_context(plan, clients);
     let options =
         Options { texts: plan.texts, host: context.host.clone(), fields: context.fields.clone() };
     let mut formatter = Formatter::new(plan.plan.format(), options);

@@ -23,7 +23,7 @@ use crate::{
 
 /// A tenant's days as read, newest first.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchedTenant {
     pub tenant: Arc<Tenant>,
     pub today: Day,
     pub observed: Timestamp,
@@ -38,7 +38,7 @@ pub async fn fetch_tenant(
     clients: &Arc<Clients>,
     plan: &TenantPlan,
     oldest: Day,
-) -> Result<Fetched, PollError> {
+) -> Result<FetchedTenant, PollError> {
     let graph = Graph::new(clients.clone(), plan.access.clone());
     let id = match &plan.id {
         TenantName::Guid(id) => *id,
@@ -68,7 +68,7 @@ pub async fn fetch_tenant(
     let catalog = Catalog::new(slots.collect());
     let mut days = answer.seen;
     days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
-    Ok(Fetched {
+    Ok(FetchedTenant {
         tenant,
         today: Day::of(observed),
         observed,

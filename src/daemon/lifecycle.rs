@@ -26,7 +26,7 @@ use crate::{
     config::Configuration,
     error::{Explanation, chain},
     schedule::Polled,
-    telemetry::ANSWER,
+    telemetry::UNCOLLAPSED,
 };
 
 /// From the signal to the end. What is under way then is not confirmed, and sent again.
@@ -43,7 +43,7 @@ const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 const TICK: Duration = Duration::from_mins(1);
 
 /// Reads the configuration anew; the text says all that is wrong with it.
-pub type Reread = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
+pub type LoadConfiguration = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -82,7 +82,10 @@ struct Generation {
 }
 
 /// Runs until it is told to stop. `current` is the engine at work, for those who look on.
-pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result<(), RunError> {
+pub async fn run(
+    current: watch::Sender<Arc<Engine>>,
+    reread: &LoadConfiguration,
+) -> Result<(), RunError> {
     let (reloads, asked) = mpsc::channel(1);
     let mut signals = Signals::listen(asked).map_err(RunError::Signals)?;
     let engine = current.borrow().clone();
@@ -111,7 +114,7 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
                 let messages: Vec<&str> = faults.iter().map(|f| f.message.as_str()).collect();
                 let error = messages.join("; ");
                 let hint = faults.first().and_then(|fault| fault.hint.as_deref());
-                tracing::error!(target: ANSWER, error, hint, "the new configuration is refused; the old one stays");
+                tracing::error!(target: UNCOLLAPSED, error, hint, "the new configuration is refused; the old one stays");
                 systemd::refused(&generation.engine);
                 continue;
             }
@@ -137,13 +140,16 @@ pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result
         tracing::warn!("a sink did not answer in time; what it did not confirm will be sent again");
     }
     let _ = ticker.shutdown().await;
-    generation.engine.keep_cursors();
+    generation.engine.write_cursor_file();
     let _ = std::fs::remove_file(&socket);
     Ok(())
 }
 
 /// The next engine, if the configuration as it is now is sound.
-fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, Vec<Explanation>> {
+fn reconfigured(
+    engine: &Engine,
+    reread: &LoadConfiguration,
+) -> Result<Arc<Engine>, Vec<Explanation>> {
     tokio::task::block_in_place(|| {
         let configuration = reread()?;
         engine.reconfigured(configuration).map_err(|error| vec![Explanation::of(&error)])
@@ -184,7 +190,7 @@ impl Generation {
             self.tasks.shutdown().await;
         }
         // What was proven on the way, whichever engine comes next.
-        self.engine.keep_cursors();
+        self.engine.write_cursor_file();
     }
 
     /// The engine that goes on after this one has ended: the next, or this one once more if the
@@ -192,8 +198,8 @@ impl Generation {
     fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, bool) {
         let adopted = tokio::task::block_in_place(|| next.adopt());
         // A sink may have another name there now.
-        next.cursors_have_moved();
-        next.keep_cursors();
+        next.mark_cursors_moved();
+        next.write_cursor_file();
         match adopted {
             Ok(()) => (next, true),
             Err(error) => {
@@ -262,13 +268,13 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
     loop {
         engine.meters.scheduled();
         poller.start_due();
-        engine.keep_cursors();
+        engine.write_cursor_file();
         // Not while the start has its hands full, and beside all else: it may take a while.
         let settled = clock::now().duration_since(began) > SETTLED;
         while pruning.try_join_next().is_some() {}
         if settled && pruning.is_empty() {
             let engine = engine.clone();
-            pruning.spawn(async move { engine.let_go() });
+            pruning.spawn(async move { engine.prune_daily() });
         }
         tokio::select! {
             () = tick.notified() => {}
@@ -343,7 +349,7 @@ fn is_due(engine: &Engine, state: &TenantState, begins: bool) -> Result<bool, Ch
         return Ok(false);
     }
     // A tenant whose domain is not resolved yet has never been polled.
-    let Some(tenant) = state.known() else { return Ok(true) };
+    let Some(tenant) = state.resolved() else { return Ok(true) };
     let known = tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
     let schedule = &engine.configuration.schedule;
     Ok(begins && known.failures > 0

@@ -25,16 +25,16 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 
 pub use collector::{PollError, PollReport};
-pub use control::{Event, Request, ask};
-pub use deliverer::{Deliverer, Stopped};
+pub use control::{Event, Request, send_request};
+pub use deliverer::{Deliverer, DeliveryError};
 pub use estimate::{Estimate, estimate};
-pub use fetch::{Fetched, fetch_tenant};
-pub use lifecycle::{Poller, Reread, RunError, run};
+pub use fetch::{FetchedTenant, fetch_tenant};
+pub use lifecycle::{LoadConfiguration, Poller, RunError, run};
 pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
 pub use once::{OnceReport, backfill, once};
-pub use replay::{Again, ReplayError, deliver_to};
+pub use replay::{ReplayError, ReplaySelection, deliver_queued};
 pub use report::Reporter;
-pub use tenants::{TenantState, Trouble};
+pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pruned},
@@ -109,7 +109,7 @@ impl Engine {
         let engine = Self::prepare(configuration, checkpoint, meters)?;
         engine.adopt()?;
         // A checkpoint that was restored has none, or another's.
-        engine.cursors_have_moved();
+        engine.mark_cursors_moved();
         Ok(engine)
     }
 
@@ -142,7 +142,7 @@ impl Engine {
             };
             if let Some(id) = id
                 && let Some(other) =
-                    tenants.iter().find(|t| t.known().is_some_and(|known| known.id == id))
+                    tenants.iter().find(|t| t.resolved().is_some_and(|known| known.id == id))
             {
                 return Err(BuildError::SameTenant(
                     other.plan.name.clone(),
@@ -248,7 +248,8 @@ impl Engine {
     fn register_all(&self) -> Result<(), CheckpointError> {
         for sink in self.sinks() {
             let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
-            let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
+            let known: Vec<TenantId> =
+                wanted.filter_map(|state| Some(state.resolved()?.id)).collect();
             self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
             self.checkpoint.want_observations(&sink.name, sink.selection.quality)?;
         }
@@ -267,7 +268,7 @@ impl Engine {
     fn keep_promises(&self) -> Result<(), CheckpointError> {
         let now = clock::now().as_millisecond();
         for state in &self.tenants {
-            let Some(tenant) = state.known() else { continue };
+            let Some(tenant) = state.resolved() else { continue };
             let left = self.checkpoint.poll_state(tenant.id)?.not_before_ms.map(|ms| ms - now);
             // More than this no server is granted; the clock has been set back since.
             let left = left.filter(|left| *left <= LONGEST_PROMISE_MS);
@@ -279,7 +280,7 @@ impl Engine {
     }
 
     /// Changes whenever the log has grown.
-    pub fn log_grows(&self) -> watch::Receiver<u64> {
+    pub fn log_grown(&self) -> watch::Receiver<u64> {
         self.log_grown.subscribe()
     }
 
@@ -293,12 +294,12 @@ impl Engine {
     }
 
     /// There is something new to write into the second cursor file.
-    fn cursors_have_moved(&self) {
+    fn mark_cursors_moved(&self) {
         self.cursors_moved.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Writes the second cursor file, if there is anything new to write.
-    pub fn keep_cursors(&self) {
+    pub fn write_cursor_file(&self) {
         use std::sync::atomic::Ordering;
         if self.cursors_moved.swap(false, Ordering::Relaxed)
             && let Err(error) = tokio::task::block_in_place(|| self.checkpoint.write_cursor_file())
@@ -312,7 +313,7 @@ impl Engine {
     }
 
     /// Lets go of what is past its time, once a day, and says what went.
-    fn let_go(&self) {
+    fn prune_daily(&self) {
         let today = Day::of(clock::now());
         let pruned = tokio::task::block_in_place(|| {
             if self.checkpoint.pruned_on()? == Some(today) {
@@ -376,7 +377,7 @@ fn first_day(sink: &SinkPlan) -> Day {
 }
 
 /// What a sink is told of its surroundings.
-pub fn context_of(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
+pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
     let tokens = plan.sign_in.as_ref().map(|sign_in| -> Arc<dyn Tokens> {
         let SignIn { credential, tenant, login_url, resource } = sign_in.clone();
         Arc::new(SinkTokens(ResourceTokens::new(
@@ -426,7 +427,7 @@ pub fn host_name() -> String {
 }
 
 /// A configured tenant as records name it, if the checkpoint knows who it is.
-pub fn known(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
+pub fn resolved_tenant(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
     let id = match &plan.id {
         TenantName::Guid(id) => Some(*id),
         TenantName::Domain(domain) => checkpoint.resolved(domain).ok().flatten(),

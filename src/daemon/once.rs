@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, PollError, PollReport, Stopped};
+use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
 use crate::model::Day;
 
 /// What a round came to, by the name of the tenant or sink, in the order of the configuration.
@@ -13,7 +13,7 @@ use crate::model::Day;
 pub struct OnceReport {
     pub polls: Vec<(String, Result<PollReport, PollError>)>,
     /// Records delivered, and what stopped it, if anything did.
-    pub sinks: Vec<(String, u64, Option<Stopped>)>,
+    pub sinks: Vec<(String, u64, Option<DeliveryError>)>,
 }
 
 impl OnceReport {
@@ -33,8 +33,8 @@ pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
 pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     let polls = backfill(engine, None, None, |_, _| {}).await;
     let sinks = deliver(engine).await;
-    engine.keep_cursors();
-    engine.let_go();
+    engine.write_cursor_file();
+    engine.prune_daily();
     OnceReport { polls, sinks }
 }
 
@@ -64,7 +64,7 @@ pub async fn backfill(
         .collect()
 }
 
-async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
+async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<DeliveryError>)> {
     let mut running = JoinSet::new();
     for (index, plan) in engine.sinks().enumerate() {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());

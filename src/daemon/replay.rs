@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, Stopped};
+use super::{Deliverer, DeliveryError, Engine};
 use crate::{checkpoint::CheckpointError, clock, model::Day};
 
 /// What is to be sent to a sink once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Again {
+pub enum ReplaySelection {
     /// Days by their number since 1970-01-01, first and last.
     Days(i32, i32),
-    Rejected,
+    DeadLetters,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +30,13 @@ pub enum ReplayError {
 
 impl Engine {
     /// Queues what is to be sent again; gives the number of snapshots, or of dead letters.
-    pub fn replay(&self, sink: &str, again: Again) -> Result<u64, ReplayError> {
+    pub fn replay(&self, sink: &str, selection: ReplaySelection) -> Result<u64, ReplayError> {
         if !self.sinks().any(|plan| plan.name == sink) {
             return Err(ReplayError::NoSink(sink.to_owned()));
         }
-        let queued = match again {
-            Again::Rejected => block_in_place(|| self.checkpoint.retry_letters(sink))?,
-            Again::Days(first, last) => {
+        let queued = match selection {
+            ReplaySelection::DeadLetters => block_in_place(|| self.checkpoint.retry_letters(sink))?,
+            ReplaySelection::Days(first, last) => {
                 let day = |number| Day::from_number(number).ok_or(ReplayError::NoDay);
                 let (first, last) = (day(first)?, day(last)?);
                 let now = clock::now().as_millisecond();
@@ -49,11 +49,11 @@ impl Engine {
 }
 
 /// Delivers all that is queued for one sink. Gives the number of records.
-pub async fn deliver_to(engine: &Arc<Engine>, sink: &str) -> Result<u64, Stopped> {
+pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> Result<u64, DeliveryError> {
     let Some(plan) = engine.sinks().find(|plan| plan.name == sink) else { return Ok(0) };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
     let result = deliverer.run_once(&CancellationToken::new()).await;
     deliverer.close().await;
-    engine.keep_cursors();
+    engine.write_cursor_file();
     result.map(|()| deliverer.delivered)
 }

@@ -68,9 +68,9 @@ fn sentence(engine: &Engine, wait: bool) -> Option<String> {
         Err(error) => return Some(format!("The checkpoint cannot be read: {}", chain(&error))),
     };
     let tenants = engine.tenants.len();
-    let is_failing = |state: &&TenantState| match state.known() {
+    let is_failing = |state: &&TenantState| match state.resolved() {
         Some(tenant) => outline.failing.contains(&tenant.id),
-        None => state.trouble().is_some(),
+        None => state.resolution_failure().is_some(),
     };
     let failing = engine.tenants.iter().filter(is_failing).count();
     let newest = outline

@@ -32,14 +32,14 @@ pub struct TenantState {
     /// How often it could not be found out who the tenant is.
     unresolved: AtomicU32,
     /// Why not, and when it was asked last.
-    trouble: std::sync::Mutex<Option<Trouble>>,
+    trouble: std::sync::Mutex<Option<ResolutionFailure>>,
     /// A poll waits for its turn.
     pub(super) queued: AtomicBool,
 }
 
 /// Nobody knows yet who a tenant is, and this is why.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct ResolutionFailure {
     pub error: Explanation,
     pub at: Timestamp,
 }
@@ -73,7 +73,7 @@ impl TenantState {
     /// Waits before the tenant is asked for again, longer each time.
     pub(super) fn back_off(&self, now: Timestamp, error: Explanation) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Trouble { error, at: now });
+            Some(ResolutionFailure { error, at: now });
         let times = self.unresolved.fetch_add(1, Ordering::Relaxed).min(5);
         self.leave_alone(now, UNRESOLVED_WAIT * (1 << times));
     }
@@ -85,13 +85,13 @@ impl TenantState {
     }
 
     /// Why nobody knows yet who the tenant is, if it has been asked.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn resolution_failure(&self) -> Option<ResolutionFailure> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         trouble.filter(|_| self.tenant.get().is_none())
     }
 
     /// The tenant, if its id is known yet.
-    pub fn known(&self) -> Option<Arc<Tenant>> {
+    pub fn resolved(&self) -> Option<Arc<Tenant>> {
         self.tenant.get().cloned()
     }
 

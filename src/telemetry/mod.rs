@@ -39,7 +39,7 @@ use crate::clock;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub enum LogStyle {
     Text,
     Json,
     Journal,
@@ -68,7 +68,7 @@ enum Value {
 }
 
 /// The target of what answers a person: never collapsed.
-pub const ANSWER: &str = "secure_score_forwarder::answer";
+pub const UNCOLLAPSED: &str = "secure_score_forwarder::answer";
 
 /// Events that may wait to be written.
 const QUEUE: usize = 1_024;
@@ -95,12 +95,12 @@ pub struct Guard {
 }
 
 /// Text, or the journal where standard error goes there.
-pub fn default_style() -> Style {
-    if journal::is_stderr() { Style::Journal } else { Style::Text }
+pub fn default_style() -> LogStyle {
+    if journal::is_stderr() { LogStyle::Journal } else { LogStyle::Text }
 }
 
 /// Takes in events of this level and above; of libraries only what is wrong.
-pub fn begin(level: LevelFilter, style: Style) -> Guard {
+pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
     let (queue, waiting) = sync_channel(QUEUE);
     let lost = Arc::new(AtomicU64::new(0));
     let mut output = Output::new(style);
@@ -156,10 +156,10 @@ struct Output {
 }
 
 impl Output {
-    fn new(style: Style) -> Self {
-        let journal = if style == Style::Journal { Journal::open() } else { None };
+    fn new(style: LogStyle) -> Self {
+        let journal = if style == LogStyle::Journal { Journal::open() } else { None };
         let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let render = if style == Style::Json { Render::Json } else { Render::Text { colour } };
+        let render = if style == LogStyle::Json { Render::Json } else { Render::Text { colour } };
         Self { render, journal, buffer: Vec::new() }
     }
 
@@ -207,7 +207,7 @@ impl Line {
             level: *of.level(),
             message: String::new(),
             fields: Vec::new(),
-            answers: of.target() == ANSWER,
+            answers: of.target() == UNCOLLAPSED,
             repeated: 0,
         }
     }

@@ -123,7 +123,7 @@ impl Engine {
         let case = Case { seen, catalog_whole: true, ..Case::default() };
         let report = tokio::task::block_in_place(|| self.ingest(tenant, case, now))?;
         self.notify_log_grown();
-        Ok(PollReport { refused: refused.len(), ..report })
+        Ok(PollReport { rejected: refused.len(), ..report })
     }
 
     fn ingest(
@@ -176,7 +176,7 @@ impl Engine {
         Ok(PollReport {
             days,
             revisions: plan.releases.len() - days,
-            refused: case.refused.len(),
+            rejected: case.refused.len(),
             held: plan.held.len(),
             newest: plan
                 .releases

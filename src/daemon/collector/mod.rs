@@ -27,7 +27,7 @@ pub struct PollReport {
     pub days: usize,
     pub revisions: usize,
     /// Snapshots that were not believed.
-    pub refused: usize,
+    pub rejected: usize,
     /// Days held back, because something is missing in them.
     pub held: usize,
     pub newest: Option<Day>,
@@ -84,7 +84,7 @@ impl Engine {
         let _alone = state.polling.lock().await;
         let result = self.poll_alone(state, back_to).await;
         self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
-        match (&result, state.known()) {
+        match (&result, state.resolved()) {
             (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
             (Err(error), None) => {
                 let error = Explanation::of(error);
@@ -128,13 +128,13 @@ impl Engine {
 
     /// The tenant; a domain is resolved on the first poll, and kept.
     async fn tenant(&self, state: &TenantState) -> Result<Arc<Tenant>, PollError> {
-        if let Some(tenant) = state.known() {
+        if let Some(tenant) = state.resolved() {
             return Ok(tenant);
         }
         let id = Box::pin(state.graph.resolve()).await?;
         // One after the other, so that two names of one tenant are found out.
         let _meeting = self.meeting.lock().await;
-        let known = self.tenants.iter().filter_map(TenantState::known);
+        let known = self.tenants.iter().filter_map(TenantState::resolved);
         if known.into_iter().any(|other| other.id == id) {
             return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
         }
@@ -228,16 +228,16 @@ fn not_before(state: &TenantState, now: Timestamp) -> Option<i64> {
 }
 
 fn note(tenant: &str, report: &PollReport) {
-    let PollReport { days, revisions, refused, held, newest, incomplete } = report;
+    let PollReport { days, revisions, rejected, held, newest, incomplete } = report;
     let newest = newest.map(tracing::field::display);
     match incomplete {
-        None => tracing::info!(tenant, days, revisions, refused, newest, "polled"),
+        None => tracing::info!(tenant, days, revisions, rejected, newest, "polled"),
         Some(reason) => {
             tracing::warn!(
                 tenant,
                 days,
                 revisions,
-                refused,
+                rejected,
                 held,
                 newest,
                 reason = reason.message,

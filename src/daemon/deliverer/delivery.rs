@@ -1,7 +1,7 @@
 //! A batch on its way to the receiver, in as many parts as the receiver wants.
 
 use super::{
-    Stopped,
+    DeliveryError,
     refusals::{DeliveryOutcome, are_too_many, too_many},
 };
 use crate::sink::{Batch, Failure, Receipt};
@@ -13,7 +13,7 @@ pub(super) struct Delivery {
     pub outcomes: Vec<DeliveryOutcome>,
     pub mark: Option<Vec<u8>>,
     /// What ended it before its time.
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<DeliveryError>,
     /// Still to be sent, the next one last.
     parts: Vec<Batch>,
     refused: usize,
@@ -59,9 +59,9 @@ impl Delivery {
             }
             Err(Failure::Partly { arrived, failure }) => {
                 self.settle_all(batch, 0..arrived);
-                self.stopped = Some(Stopped::Sink(*failure));
+                self.stopped = Some(DeliveryError::Sink(*failure));
             }
-            Err(failure) => self.stopped = Some(Stopped::Sink(failure)),
+            Err(failure) => self.stopped = Some(DeliveryError::Sink(failure)),
         }
         if self.stopped.is_none() && are_too_many(self.refused, self.outcomes.len()) {
             self.stopped = Some(too_many(&self.outcomes));

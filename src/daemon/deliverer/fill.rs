@@ -9,7 +9,7 @@ use std::{
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Stopped, catalogs::compared_to, turns::in_turn};
+use super::{Deliverer, DeliveryError, catalogs::compared_to, turns::in_turn};
 use crate::{
     checkpoint::{
         Lane, Pending, Position, QueuedDeadLetter, Stored, StoredEntry, StoredObservation, Wanted,
@@ -58,7 +58,7 @@ impl Deliverer {
     /// Reads and sends until nothing is left: what is new first, then days to be sent once more,
     /// then dead letters. A tenant whose log cannot be read is set aside, and the others are
     /// served.
-    pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+    pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let mut set_aside: HashSet<TenantId> = HashSet::new();
         let mut unreadable = None;
         loop {
@@ -67,7 +67,7 @@ impl Deliverer {
                 .tenants
                 .iter()
                 .filter_map(|state| {
-                    let tenant = state.known()?;
+                    let tenant = state.resolved()?;
                     Some((tenant.id, Served { tenant, rules: Arc::clone(&state.plan.rules) }))
                 })
                 .collect();
@@ -89,7 +89,7 @@ impl Deliverer {
             self.change_lane(lane).await?;
             for next in pending.iter().take(ROUND) {
                 if cancel.is_cancelled() {
-                    return Err(Stopped::Cancelled);
+                    return Err(DeliveryError::Cancelled);
                 }
                 let Some(served) = known.get(&next.tenant) else { continue };
                 self.last = Some(next.tenant);
@@ -115,7 +115,7 @@ impl Deliverer {
         &self,
         known: &Tenants,
         set_aside: &HashSet<TenantId>,
-    ) -> Result<(Lane, Vec<Pending>), Stopped> {
+    ) -> Result<(Lane, Vec<Pending>), DeliveryError> {
         let checkpoint = &self.engine.checkpoint;
         let unread = |lane: Lane, mut pending: Vec<Pending>| {
             for next in &mut pending {
@@ -141,7 +141,7 @@ impl Deliverer {
     }
 
     /// A load is of one lane.
-    async fn change_lane(&mut self, lane: Lane) -> Result<(), Stopped> {
+    async fn change_lane(&mut self, lane: Lane) -> Result<(), DeliveryError> {
         if self.outgoing.lane != lane {
             self.submit().await?;
             self.outgoing.lane = lane;
@@ -155,7 +155,7 @@ impl Deliverer {
         pending: &Pending,
         served: &Served,
         cancel: &CancellationToken,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let wanted = Wanted {
             tenant: pending.tenant,
             seq: pending.at.seq,
@@ -168,7 +168,10 @@ impl Deliverer {
         };
         let (entries, baselines) = block_in_place(|| {
             let checkpoint = &self.engine.checkpoint;
-            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(pending.tenant)?))
+            Ok::<_, DeliveryError>((
+                checkpoint.read(&wanted)?,
+                checkpoint.baselines(pending.tenant)?,
+            ))
         })?;
         let replayed = self.outgoing.lane != Lane::Live;
         let around = Surroundings { served, baselines: &baselines, replayed };
@@ -206,9 +209,9 @@ impl Deliverer {
         self.ahead.insert((self.outgoing.lane, tenant), to);
     }
 
-    fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, Stopped> {
+    fn decode<'e>(&mut self, entry: &'e StoredEntry) -> Result<Decoded<'e>, DeliveryError> {
         let seq = entry.snapshot.seq;
-        let unreadable = |reason: String| Stopped::Entry { seq, reason };
+        let unreadable = |reason: String| DeliveryError::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
         let (catalog, base_catalog) =
             block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.context))?;
@@ -224,7 +227,7 @@ impl Deliverer {
         around: Surroundings<'_>,
         at: Position,
         cancel: &CancellationToken,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let seq = entry.snapshot.seq;
         let selection = Arc::clone(&self.plan.selection);
         let tenant = around.served.tenant.id;
@@ -237,7 +240,7 @@ impl Deliverer {
             }
             if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
-                    return Err(Stopped::Cancelled);
+                    return Err(DeliveryError::Cancelled);
                 }
                 let next = Position { seq, record_index: record_index + 1 };
                 self.reached(tenant, next);
@@ -253,14 +256,14 @@ impl Deliverer {
         &mut self,
         stored: &StoredObservation,
         around: Surroundings<'_>,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let seq = stored.place.seq;
         let what = stored.observation.what;
         if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
             return Ok(());
         }
         let observed_time =
-            rfc3339(stored.observed_ms).map_err(|reason| Stopped::Entry { seq, reason })?;
+            rfc3339(stored.observed_ms).map_err(|reason| DeliveryError::Entry { seq, reason })?;
         let record = quality(&observed(stored, &observed_time, around));
         self.encode(&record, Position { seq, record_index: 0 });
         Ok(())
@@ -276,7 +279,7 @@ impl Deliverer {
     }
 
     /// Sends dead letters again, if any are wanted to be. Says whether there were some.
-    async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, Stopped> {
+    async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, DeliveryError> {
         let checkpoint = &self.engine.checkpoint;
         let letters = block_in_place(|| checkpoint.pending_letters(&self.plan.name, LETTERS))?;
         let letters: Vec<QueuedDeadLetter> =
@@ -299,7 +302,7 @@ impl Deliverer {
         &mut self,
         letter: &QueuedDeadLetter,
         served: &Served,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let QueuedDeadLetter { at, .. } = *letter;
         let wanted = Wanted {
             tenant: letter.tenant,
@@ -313,7 +316,10 @@ impl Deliverer {
         };
         let (entries, baselines) = block_in_place(|| {
             let checkpoint = &self.engine.checkpoint;
-            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(letter.tenant)?))
+            Ok::<_, DeliveryError>((
+                checkpoint.read(&wanted)?,
+                checkpoint.baselines(letter.tenant)?,
+            ))
         })?;
         let around = Surroundings { served, baselines: &baselines, replayed: true };
         self.outgoing.begin(letter.tenant, at);
@@ -325,7 +331,7 @@ impl Deliverer {
             }
             Some(Stored::Observation(stored)) => {
                 let observed_time = rfc3339(stored.observed_ms)
-                    .map_err(|reason| Stopped::Entry { seq: at.seq, reason })?;
+                    .map_err(|reason| DeliveryError::Entry { seq: at.seq, reason })?;
                 let record = quality(&observed(stored, &observed_time, around));
                 self.encode_letter(letter, &record);
             }

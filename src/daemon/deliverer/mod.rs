@@ -32,7 +32,7 @@ use self::{
     outgoing_batch::OutgoingBatch, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
     window::InFlight,
 };
-use super::{Engine, SinkMeter, SinkState, context_of};
+use super::{Engine, SinkMeter, SinkState, sink_context};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
     config::SinkPlan,
@@ -52,7 +52,7 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub enum DeliveryError {
     #[error("{0}")]
     Sink(Failure),
     #[error(transparent)]
@@ -63,7 +63,7 @@ pub enum Stopped {
     Cancelled,
 }
 
-impl Hint for Stopped {
+impl Hint for DeliveryError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Sink(failure) => failure.hint(),
@@ -73,7 +73,7 @@ impl Hint for Stopped {
     }
 }
 
-impl Stopped {
+impl DeliveryError {
     /// The other tenants' logs can be read all the same.
     fn is_of_one_tenant(&self) -> bool {
         matches!(self, Self::Entry { .. } | Self::Checkpoint(CheckpointError::Damaged(_)))
@@ -135,7 +135,7 @@ impl End {
 
 impl Deliverer {
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
-        let context = context_of(&plan, &engine.clients);
+        let context = sink_context(&plan, &engine.clients);
         let mut limits = plan.plan.limits();
         let meter = engine.meters.sink(&plan.name, plan.plan.patience());
         if let Some(rate) = plan.max_rate {
@@ -188,7 +188,7 @@ impl Deliverer {
                 Ok(()) => {
                     failures = 0;
                     self.enter(SinkState::Idle);
-                    self.engine.keep_cursors();
+                    self.engine.write_cursor_file();
                     tokio::select! {
                         _ = log_grown.changed() => continue,
                         () = tokio::time::sleep(IDLE), if self.sink.is_some() => {
@@ -198,7 +198,7 @@ impl Deliverer {
                         () = cancel.cancelled() => break,
                     }
                 }
-                Err(Stopped::Cancelled) => {
+                Err(DeliveryError::Cancelled) => {
                     match tokio::time::timeout(end.patience(), self.settle_all()).await {
                         Ok(Ok(())) => self.forget_unacknowledged(),
                         Ok(Err(_)) | Err(_) => self.leave_unacknowledged(),
@@ -237,7 +237,7 @@ impl Deliverer {
     }
 
     /// Delivers until nothing is left, trying a few times what may pass by itself.
-    pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+    pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         for attempt in 1.. {
             match self.drain(cancel).await {
                 Ok(()) => break,
@@ -245,7 +245,7 @@ impl Deliverer {
                     self.note(&stopped);
                     let passes = matches!(
                         &stopped,
-                        Stopped::Sink(Failure::Retry { .. } | Failure::Broken { .. })
+                        DeliveryError::Sink(Failure::Retry { .. } | Failure::Broken { .. })
                     );
                     if !passes || attempt == 4 {
                         return Err(stopped);
@@ -280,9 +280,9 @@ impl Deliverer {
     /// Delivers until nothing is left. What is not proven when something stops it is read again
     /// from the cursors next time.
     #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
-    async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+    async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let drained = self.fill(cancel).await;
-        if !matches!(drained, Err(Stopped::Cancelled)) {
+        if !matches!(drained, Err(DeliveryError::Cancelled)) {
             self.forget_unacknowledged();
         }
         drained
@@ -305,13 +305,17 @@ impl Deliverer {
     }
 
     /// Opens the sink if it is not; cursors may have moved then.
-    async fn ensure_open(&mut self) -> Result<(), Stopped> {
+    async fn ensure_open(&mut self) -> Result<(), DeliveryError> {
         if self.sink.is_some() {
             return Ok(());
         }
         let kept = block_in_place(|| self.engine.checkpoint.mark(&self.plan.name))?;
-        let sink =
-            self.plan.plan.open(&self.context, kept.as_deref()).await.map_err(Stopped::Sink)?;
+        let sink = self
+            .plan
+            .plan
+            .open(&self.context, kept.as_deref())
+            .await
+            .map_err(DeliveryError::Sink)?;
         if let Some(mark) = sink.mark()
             && kept.as_ref() != Some(&mark)
         {
@@ -322,7 +326,7 @@ impl Deliverer {
         self.reconcile(&progress)
     }
 
-    fn note(&self, stopped: &Stopped) {
+    fn note(&self, stopped: &DeliveryError) {
         self.meter.retries.fetch_add(1, Relaxed);
         let reason = Explanation::of(stopped);
         if stopped.is_misconfigured() {
@@ -354,10 +358,10 @@ impl Deliverer {
 }
 
 /// How long to wait after the `failures`-th failure in a row.
-fn wait_after(stopped: &Stopped, failures: u32) -> Duration {
+fn wait_after(stopped: &DeliveryError, failures: u32) -> Duration {
     match stopped {
-        Stopped::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
-        Stopped::Sink(Failure::Retry { after: Some(after), .. }) => (*after).max(FIRST_WAIT),
+        DeliveryError::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
+        DeliveryError::Sink(Failure::Retry { after: Some(after), .. }) => (*after).max(FIRST_WAIT),
         _ => {
             let doubled = FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT);
             // Half of it by chance, so that many forwarders do not come back all at once.

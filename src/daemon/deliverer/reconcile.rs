@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tokio::task::block_in_place;
 
-use super::{Deliverer, Stopped, outgoing_batch::OutgoingBatch};
+use super::{Deliverer, DeliveryError, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position, StoredEntry},
     model::{DayFacts, Snapshot, TenantId, day_digest},
@@ -20,7 +20,7 @@ pub(super) type Elsewhere = HashMap<TenantId, Sent>;
 
 impl Deliverer {
     /// Takes in what the receiver has kept; cursors may move forward.
-    pub(super) fn reconcile(&mut self, kept: &[Progress]) -> Result<(), Stopped> {
+    pub(super) fn reconcile(&mut self, kept: &[Progress]) -> Result<(), DeliveryError> {
         self.elsewhere.clear();
         for progress in kept {
             let tenant = progress.tenant;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::Stopped;
+use super::DeliveryError;
 use crate::{
     checkpoint::{DeadLetter, Position},
     model::{EventId, TenantId},
@@ -37,7 +37,7 @@ pub(super) struct RecordOutcome {
 /// How many records, from the first on, are settled, and what stops the sink then.
 pub(super) struct BatchVerdict {
     pub settled: usize,
-    pub stopped: Option<Stopped>,
+    pub stopped: Option<DeliveryError>,
 }
 
 /// How the last records have fared.
@@ -68,7 +68,7 @@ impl RecordOutcome {
 impl BatchVerdict {
     /// Of dead letters that were sent again: one that is refused again is a dead letter still, and
     /// says nothing about the sink.
-    pub(super) fn of_letters(outcomes: &[RecordOutcome], stopped: Option<Stopped>) -> Self {
+    pub(super) fn of_letters(outcomes: &[RecordOutcome], stopped: Option<DeliveryError>) -> Self {
         let unknown =
             outcomes.iter().position(|outcome| outcome.outcome == DeliveryOutcome::Unknown);
         Self { settled: unknown.unwrap_or(outcomes.len()), stopped }
@@ -80,11 +80,12 @@ impl Refusals {
     pub(super) fn judge(
         &mut self,
         outcomes: &[RecordOutcome],
-        stopped: Option<Stopped>,
+        stopped: Option<DeliveryError>,
     ) -> BatchVerdict {
         let known = outcomes.iter().position(|outcome| outcome.outcome == DeliveryOutcome::Unknown);
         let known = &outcomes[..known.unwrap_or(outcomes.len())];
-        let too_many = self.count(known) || stopped.as_ref().is_some_and(Stopped::is_misconfigured);
+        let too_many =
+            self.count(known) || stopped.as_ref().is_some_and(DeliveryError::is_misconfigured);
         if !too_many {
             return BatchVerdict { settled: known.len(), stopped };
         }
@@ -128,12 +129,12 @@ pub(super) fn are_too_many(refused: usize, batch: usize) -> bool {
 }
 
 /// The fault that too many refusals are.
-pub(super) fn too_many(outcomes: &[DeliveryOutcome]) -> Stopped {
+pub(super) fn too_many(outcomes: &[DeliveryOutcome]) -> DeliveryError {
     let said = outcomes.iter().find_map(|outcome| match outcome {
         DeliveryOutcome::Refused(reason) => Some(reason.as_str()),
         _ => None,
     });
-    Stopped::Sink(Failure::misconfigured(format!(
+    DeliveryError::Sink(Failure::misconfigured(format!(
         "the receiver refuses too many records, the first with: {}",
         said.unwrap_or_default()
     )))
@@ -190,7 +191,7 @@ mod tests {
     fn nothing_behind_an_unknown_record_is_settled() {
         let mut refusals = Refusals::default();
         assert_eq!(judge(&mut refusals, "aar?ara"), (3, false));
-        let stopped = Some(Stopped::Sink(Failure::misconfigured("no")));
+        let stopped = Some(DeliveryError::Sink(Failure::misconfigured("no")));
         let verdict = refusals.judge(&outcomes("aarr?a"), stopped);
         assert_eq!((verdict.settled, verdict.stopped.is_some()), (2, true));
     }

@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::task::block_in_place;
 
 use super::{
-    Deliverer, Engine, SinkMeter, Stopped,
+    Deliverer, DeliveryError, Engine, SinkMeter,
     delivery::Delivery,
     outgoing_batch::OutgoingBatch,
     refusals::{BatchVerdict, RecordOutcome, are_too_many},
@@ -24,7 +24,7 @@ pub(super) struct InFlight {
 
 impl Deliverer {
     /// Hands the load over, and begins another. Waits for proofs while too many are awaited.
-    pub(super) async fn submit(&mut self) -> Result<(), Stopped> {
+    pub(super) async fn submit(&mut self) -> Result<(), DeliveryError> {
         if self.outgoing.is_void() {
             return Ok(());
         }
@@ -85,7 +85,7 @@ impl Deliverer {
         }
     }
 
-    pub(super) async fn settle_all(&mut self) -> Result<(), Stopped> {
+    pub(super) async fn settle_all(&mut self) -> Result<(), DeliveryError> {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
         }
@@ -93,7 +93,7 @@ impl Deliverer {
     }
 
     /// Settles those at the front whose proof is there.
-    async fn settle_given(&mut self) -> Result<(), Stopped> {
+    async fn settle_given(&mut self) -> Result<(), DeliveryError> {
         while matches!(
             self.in_flight.front(),
             Some(InFlight { acknowledgement: Acknowledgement::Received(_), .. })
@@ -103,7 +103,7 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn settle_oldest(&mut self) -> Result<(), Stopped> {
+    async fn settle_oldest(&mut self) -> Result<(), DeliveryError> {
         let Some(InFlight { outgoing, acknowledgement }) = self.in_flight.front_mut() else {
             return Ok(());
         };
@@ -115,7 +115,7 @@ impl Deliverer {
         let mut delivery = Delivery::of(outgoing.batch.len());
         delivery.take(&outgoing.batch, result);
         let Some(InFlight { outgoing, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-        if let Some(Stopped::Sink(failure)) = &delivery.stopped {
+        if let Some(DeliveryError::Sink(failure)) = &delivery.stopped {
             let failure = failure.clone();
             self.close_if_broken(&failure).await;
         }
@@ -127,7 +127,7 @@ impl Deliverer {
         &mut self,
         outgoing: OutgoingBatch,
         failure: Failure,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let mut delivery = Delivery::of(outgoing.batch.len());
         delivery.take(&outgoing.batch, Err(failure));
         self.finish(outgoing, delivery).await
@@ -138,7 +138,7 @@ impl Deliverer {
         &mut self,
         outgoing: OutgoingBatch,
         mut delivery: Delivery,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         while let Some(part) = delivery.next() {
             let Some(sink) = self.sink.as_mut() else { break };
             let result = match sink.deliver(&part).await {
@@ -158,7 +158,11 @@ impl Deliverer {
     /// Moves the cursors as far as every record's outcome is known, dead letters and mark in the same
     /// transaction. What has arrived is confirmed before anything stops the sink, so that it is
     /// not sent again.
-    async fn settle(&mut self, outgoing: OutgoingBatch, delivery: Delivery) -> Result<(), Stopped> {
+    async fn settle(
+        &mut self,
+        outgoing: OutgoingBatch,
+        delivery: Delivery,
+    ) -> Result<(), DeliveryError> {
         let outcomes = outgoing.outcomes(delivery.outcomes);
         let verdict = match outgoing.lane {
             Lane::DeadLetters => BatchVerdict::of_letters(&outcomes, delivery.stopped),
@@ -229,11 +233,11 @@ impl Deliverer {
 }
 
 /// So many that cannot be written for this sink are no matter of single records.
-fn unwritable(outgoing: &OutgoingBatch) -> Option<Stopped> {
+fn unwritable(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     let (refused, first) = outgoing.refused();
     let first = first.filter(|_| are_too_many(refused, outgoing.records()))?;
     let records = outgoing.records();
-    Some(Stopped::Sink(Failure::misconfigured(format!(
+    Some(DeliveryError::Sink(Failure::misconfigured(format!(
         "{refused} of {records} records cannot be sent as this sink is configured, the first: {first}"
     ))))
 }
