@@ -75,7 +75,7 @@ fn said_of_sinks(configuration: &Configuration, clients: &Arc<Clients>) -> Resul
             plan.name == known.name || plan.renamed_from.as_ref() == Some(&known.name)
         };
         if known.backlog > 0 && !configuration.sinks.iter().any(is_named) {
-            let dropped = BuildError::Dropped(known.name, known.backlog);
+            let dropped = BuildError::DroppedSink(known.name, known.backlog);
             return Err(dropped.into());
         }
     }

@@ -1,20 +1,21 @@
-//! Days, or dead letters, to be sent once more.
+//! Replays: queueing stored days or dead letters so that a sink receives them again.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, DeliveryError, Engine};
-use crate::{checkpoint::CheckpointError, clock, model::Day};
+use crate::{checkpoint::CheckpointError, clock, error::Hint, model::Day};
 
-/// What is to be sent to a sink once more.
+/// What a sink is to receive again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplaySelection {
-    /// Days by their number since 1970-01-01, first and last.
+    /// The first and the last day, as numbers of days since 1970-01-01.
     Days(i32, i32),
+    /// All dead letters of the sink.
     DeadLetters,
 }
 
@@ -28,12 +29,25 @@ pub enum ReplayError {
     Checkpoint(#[from] CheckpointError),
 }
 
+impl Hint for ReplayError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NoSink(_) | Self::NoDay => None,
+            Self::Checkpoint(error) => error.hint(),
+        }
+    }
+}
+
 impl Engine {
-    /// Queues what is to be sent again; gives the number of snapshots, or of dead letters.
+    /// Queues a replay and notifies the deliverers. Returns the number of queued snapshots or dead
+    /// letters.
+    ///
+    /// Fails if no such sink is configured, or if a day is not a calendar date.
     pub fn replay(&self, sink: &str, selection: ReplaySelection) -> Result<u64, ReplayError> {
         if !self.sinks().any(|plan| plan.name == sink) {
             return Err(ReplayError::NoSink(sink.to_owned()));
         }
+
         let queued = match selection {
             ReplaySelection::DeadLetters => block_in_place(|| self.checkpoint.retry_letters(sink))?,
             ReplaySelection::Days(first, last) => {
@@ -43,12 +57,14 @@ impl Engine {
                 block_in_place(|| self.checkpoint.add_replay(sink, first, last, now))?
             }
         };
+
         self.notify_log_grown();
         Ok(queued)
     }
 }
 
-/// Delivers all that is queued for one sink. Gives the number of records.
+/// Delivers everything that is queued for one sink, without a daemon. Returns the number of
+/// acknowledged records.
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> Result<u64, DeliveryError> {
     let Some(plan) = engine.sinks().find(|plan| plan.name == sink) else { return Ok(0) };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());

@@ -205,7 +205,10 @@ fn a_token_that_nobody_gives_or_takes_parks_the_sink() {
     static NONE: OnceLock<String> = OnceLock::new();
     NONE.get_or_init(|| none.to_string());
     for (rule, words) in [
-        ((|_| Some((401, NONE.get()?.clone()))) as fn(&Request) -> _, "no token from Entra"),
+        (
+            (|_| Some((401, NONE.get()?.clone()))) as fn(&Request) -> _,
+            "cannot get a token from Entra",
+        ),
         (
             (|_| token("forwarder", -3_600)) as fn(&Request) -> _,
             "the cluster refuses the credential",

@@ -58,7 +58,7 @@ fn a_partial_day_is_held_released_and_completed() {
     fail();
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("0 new days, no day yet, 3 days held back; part of the answer is missing at Microsoft: 199 - \"Microsoft/SecureScore/504/10000\""), "{}", run.stderr);
+    assert!(run.stderr.contains("0 new days, no day yet, 3 days held back; Microsoft returned a partial response: 199 - \"Microsoft/SecureScore/504/10000\""), "{}", run.stderr);
     assert!(scores(&file).is_empty(), "taken is not released");
     let status = workspace.status();
     assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains("part of the answer"));
@@ -109,7 +109,8 @@ fn a_day_without_its_catalog_waits_for_it() {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
     assert!(
-        run.stderr.contains("3 days held back; the catalog: secureScoreControlProfiles"),
+        run.stderr
+            .contains("3 days held back; cannot read the catalog: secureScoreControlProfiles"),
         "{}",
         run.stderr
     );

@@ -464,7 +464,7 @@ fn sentinel_says_what_is_missing() {
     });
     let run = sentinel(&endpoint).run(&["once"]);
     assert!(
-        run.stderr.contains("no token from Entra") && run.stderr.contains("parked"),
+        run.stderr.contains("cannot get a token from Entra") && run.stderr.contains("parked"),
         "{}",
         run.stderr
     );
