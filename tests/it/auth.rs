@@ -334,7 +334,7 @@ fn the_most_talkative_log_holds_no_credential() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let run = workspace.run_ok(&["once", "--log", "trace"]);
-    assert!(run.stderr.contains("polled"), "it talks: {}", run.stderr);
+    assert!(run.stderr.contains("poll completed"), "{}", run.stderr);
     let pem = certificate(&workspace, "app-secret.pem", 365);
     register(&entra, &pem);
     workspace.credential = Some(format!(

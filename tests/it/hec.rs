@@ -91,7 +91,7 @@ fn too_many_refusals_are_no_dead_letters_but_a_fault() {
     hec.poison("secure-score-forwarder/1");
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("the receiver refuses too many records"), "{}", run.stderr);
+    assert!(run.stderr.contains("the receiver rejects too many records"), "{}", run.stderr);
     let status = workspace.status();
     assert_eq!(
         (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_days"]),

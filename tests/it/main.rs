@@ -13,7 +13,6 @@
 )]
 
 mod admin;
-mod again;
 mod api;
 mod auth;
 mod certificates;
@@ -39,6 +38,7 @@ mod readers;
 mod reference;
 mod reload;
 mod relp;
+mod replay;
 mod report;
 mod retention;
 mod siem;

@@ -91,7 +91,11 @@ fn a_tenant_is_forgotten_with_a_receipt_and_without_a_trace() {
     workspace.write_configuration();
     let still = workspace.run(&forget);
     assert_eq!(still.code, 1);
-    assert!(still.stderr.contains("the daemon still reads this tenant"), "{}", still.stderr);
+    assert!(
+        still.stderr.contains("the running configuration still contains the tenant"),
+        "{}",
+        still.stderr
+    );
     daemon.signal("HUP");
     let asked = workspace.run(&forget[..4]);
     assert_eq!(asked.code, 1);

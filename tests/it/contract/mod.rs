@@ -293,7 +293,7 @@ fn reload(sink: Sink) {
     daemon.signal("TERM");
     let stopped = daemon.end();
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
-    let left = stopped.stderr.contains("what the receiver had not confirmed by now is sent again");
+    let left = stopped.stderr.contains("stopped before all acknowledgements had arrived");
     let other = trial.workspace.file_sink("other");
     trial.once();
     trial.assert_all(if left { trial.sink.killed } else { 0 });
