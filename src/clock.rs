@@ -1,7 +1,7 @@
-//! The one place that reads the wall clock. What needs the time gets it as a value.
+//! The only module that reads the wall clock. All other modules receive the time as a value.
 
-/// Now.
-#[expect(clippy::disallowed_methods, reason = "this is the place")]
+/// The current time.
+#[expect(clippy::disallowed_methods, reason = "the only permitted call")]
 pub fn now() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }

@@ -1,43 +1,49 @@
-//! How errors are explained to people: a message that names what failed and why, and a hint that
-//! says what to do about it.
+//! How errors are explained to operators: a message that states what failed and why, and a hint
+//! that states what to do about it.
 //!
-//! Errors carry both as data. Only the command line and the log renderer put them together, so
-//! that a log line, a status page and a JSON document can each show the hint in its own way.
+//! Errors carry both as data. Only the command line and the log renderer combine them, so that a
+//! log line, a status page and a JSON document can each show the hint in its own way.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// An error that may know what an operator can do about it.
+/// An error for which there may be something that an operator can do.
 pub trait Hint: std::error::Error {
-    /// An imperative such as ``run `login` again``, without the word "hint".
+    /// An imperative fragment such as ``run `login` again``, without the prefix `hint:`; `None` if
+    /// there is no general remedy.
     fn hint(&self) -> Option<Cow<'static, str>>;
 }
 
-/// What an operator reads about an error: one line that says what failed, and what to do.
+/// An error as an operator reads it. Also stored in the checkpoint and sent over the control
+/// socket, as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
+    /// One line: what failed, and why.
     pub message: String,
+    /// See [`Hint::hint`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl Explanation {
+    /// An explanation without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The message and causes of an error, and its hint.
+    /// The message of an error with its causes, as [`chain`] joins them, and its hint.
     pub fn of(error: &impl Hint) -> Self {
         Self { message: chain(error), hint: error.hint().map(Cow::into_owned) }
     }
 
+    /// The same message with this hint instead.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same explanation, with what failed in front of its message.
+    /// The same explanation with `what: ` in front of its message, such as a tenant's name.
     #[must_use]
     pub fn within(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
@@ -56,8 +62,8 @@ impl From<&str> for Explanation {
     }
 }
 
-/// An error with its causes, on one line: `cannot read the secret: no such file`. A cause whose
-/// text already appears in the line is left out.
+/// Joins an error and its causes into one line: `cannot read the secret: no such file`. Omits a
+/// cause whose text the line already contains.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
 

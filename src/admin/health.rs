@@ -1,88 +1,90 @@
-//! What is well and what is not, from what is known. Pure.
+//! Classifies the health of tenants, sinks and the process. Pure: everything is computed from an
+//! [`Overview`].
 
 use jiff::Timestamp;
 
 use super::overview::{Overview, SinkLine, TenantLine};
 use crate::{daemon::SinkState, model::Day};
 
-/// How much something wants a person.
+/// Ordered from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
-    Well,
-    /// Passes by itself, or has only just begun.
+pub(super) enum Health {
+    Healthy,
+    /// Work is pending, or a failure is recent and retried.
     Waiting,
-    Unwell,
+    /// Needs an operator.
+    Failing,
 }
 
-/// Microsoft publishes a day during the next one, and the poll has its hour: a tenant whose newest
-/// day is older than this is behind.
-const BEHIND: i32 = 3;
-/// Nothing proven for so long, with a backlog, is no hiccup.
-const HICCUP_MS: i64 = 15 * 60 * 1_000;
+/// A tenant whose newest day is more than this many days old is behind. Microsoft publishes a day
+/// during the next one, and the poll may run hours later.
+const MAX_DAYS_BEHIND: i32 = 3;
+/// A sink that retries is failing when it has had no acknowledgement for this time, in
+/// milliseconds.
+const MAX_RETRY_MS: i64 = 15 * 60 * 1_000;
 
 impl TenantLine {
-    pub(super) fn level(&self, today: Day) -> Level {
-        let behind = self.status.newest_day.is_none_or(|day| day < today.plus(-BEHIND));
-        match (&self.status.last_error, behind) {
-            (None, false) => Level::Well,
-            (Some(_), false) => Level::Waiting,
-            (None, true) if self.status.last_attempt_ms.is_none() => Level::Waiting,
-            (_, true) => Level::Unwell,
+    pub(super) fn health(&self, today: Day) -> Health {
+        let is_behind = self.status.newest_day.is_none_or(|day| day < today.plus(-MAX_DAYS_BEHIND));
+        match (&self.status.last_error, is_behind) {
+            (None, false) => Health::Healthy,
+            (Some(_), false) => Health::Waiting,
+            (None, true) if self.status.last_attempt_ms.is_none() => Health::Waiting,
+            (_, true) => Health::Failing,
         }
     }
 }
 
 impl SinkLine {
-    pub(super) fn level(&self, started: Timestamp, now: Timestamp) -> Level {
+    pub(super) fn health(&self, started: Timestamp, now: Timestamp) -> Health {
         match self.state {
-            SinkState::Parked => Level::Unwell,
-            _ if self.status.backlog == 0 => Level::Well,
+            SinkState::Parked => Health::Failing,
+            _ if self.status.backlog == 0 => Health::Healthy,
             SinkState::Retrying => {
-                let since =
-                    self.status.last_acknowledgement_ms.unwrap_or(0).max(started.as_millisecond());
-                if now.as_millisecond() - since > HICCUP_MS {
-                    Level::Unwell
+                let last = self.status.last_acknowledgement_ms.unwrap_or(0);
+                let since = last.max(started.as_millisecond());
+                if now.as_millisecond() - since > MAX_RETRY_MS {
+                    Health::Failing
                 } else {
-                    Level::Waiting
+                    Health::Waiting
                 }
             }
-            SinkState::Idle | SinkState::Working => Level::Waiting,
+            SinkState::Idle | SinkState::Working => Health::Waiting,
         }
     }
 }
 
 impl Overview {
-    /// The worst of all.
-    pub(super) fn level(&self) -> Level {
-        let tenants = self.tenants.iter().map(|tenant| tenant.level(self.today()));
-        let sinks = self.sinks.iter().map(|sink| sink.level(self.started, self.now));
-        let stalled = if self.stalled.is_empty() { Level::Well } else { Level::Unwell };
-        tenants.chain(sinks).chain([stalled]).max().unwrap_or(Level::Well)
+    /// The worst health of all tenants, sinks and loops.
+    pub(super) fn health(&self) -> Health {
+        let tenants = self.tenants.iter().map(|tenant| tenant.health(self.today()));
+        let sinks = self.sinks.iter().map(|sink| sink.health(self.started, self.now));
+        let loops = if self.stalled.is_empty() { Health::Healthy } else { Health::Failing };
+        tenants.chain(sinks).chain([loops]).max().unwrap_or(Health::Healthy)
     }
 
-    /// Why this process does not get on, if it does not: a loop that hangs, a sink that nothing
-    /// arrives at, no tenant that can be read.
-    pub(super) fn hindrances(&self) -> Vec<String> {
-        let mut hindrances = self.stalled.clone();
+    /// Why this process is not ready: a stalled loop, a failing sink, or no tenant whose last poll
+    /// succeeded. One failing tenant among others is no reason.
+    pub(super) fn not_ready_reasons(&self) -> Vec<String> {
+        let mut reasons = self.stalled.clone();
+
         for sink in &self.sinks {
-            if sink.level(self.started, self.now) == Level::Unwell {
+            if sink.health(self.started, self.now) == Health::Failing {
                 let name = &sink.status.name;
-                let why = sink
-                    .status
-                    .last_error
-                    .as_ref()
-                    .map_or("nothing arrives", |error| &error.message);
-                hindrances.push(format!("sink `{name}`: {why}"));
+                let error = sink.status.last_error.as_ref();
+                let why = error.map_or("no acknowledgement for 15 minutes", |e| &e.message);
+                reasons.push(format!("sink `{name}`: {why}"));
             }
         }
+
         let failing = self.tenants.iter().filter(|tenant| tenant.status.last_error.is_some());
         if failing.count() == self.tenants.len()
             && let Some(first) = self.tenants.first()
         {
             let why = first.status.last_error.as_ref().map_or("", |error| &error.message);
-            hindrances.push(format!("no tenant can be read; `{}`: {why}", first.name));
+            reasons.push(format!("no tenant can be polled; tenant `{}`: {why}", first.name));
         }
-        hindrances
+        reasons
     }
 
     pub(super) fn today(&self) -> Day {

@@ -1,8 +1,8 @@
-//! Metrics in Prometheus' text format 0.0.4, which every scraper takes:
+//! Metrics in Prometheus' text format 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 //!
-//! One line a family in the tables below. With more tenants than `admin.tenant_series` there are no
-//! series of single tenants, only the sums.
+//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`,
+//! there are only sums over all tenants, and no series per tenant. Start reading at [`render`].
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,14 @@ use prometheus::{
 };
 
 use super::{
-    health::Level,
+    health::Health,
     overview::{Overview, SinkLine, TenantLine},
     views::{View, Views},
 };
 use crate::{daemon::SinkState, model::Day};
 
-/// Name without prefix, what it counts, and its help.
+/// The name without [`PREFIX`], the type, the help text, and the value; without a value there is no
+/// series.
 type Family<T> = (&'static str, MetricType, &'static str, fn(&T) -> Option<f64>);
 
 const PREFIX: &str = "secure_score_forwarder_";
@@ -28,34 +29,37 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
         (
             "tenant_newest_day_timestamp_seconds",
             GAUGE,
-            "The newest day that is kept, as its midnight in UTC.",
+            "Start of the newest stored day in UTC, in seconds since 1970-01-01.",
             |t| t.line.status.newest_day.map(midnight),
         ),
         (
             "tenant_newest_day_age_seconds",
             GAUGE,
-            "Time since the newest day that is kept began, in UTC.",
+            "Seconds since the start of the newest stored day in UTC.",
             |t| t.line.status.newest_day.map(|day| t.now - midnight(day)),
         ),
-        ("tenant_last_success_timestamp_seconds", GAUGE, "When a poll last succeeded.", |t| {
-            t.line.status.last_success_ms.map(seconds)
-        }),
-        ("tenant_failing", GAUGE, "1 if the last poll failed.", |t| {
+        (
+            "tenant_last_success_timestamp_seconds",
+            GAUGE,
+            "Time of the last successful poll, in seconds since 1970-01-01.",
+            |t| t.line.status.last_success_ms.map(seconds),
+        ),
+        ("tenant_failing", GAUGE, "1 if the last poll failed, else 0.", |t| {
             Some(flag(t.line.status.last_error.is_some()))
         }),
         (
-            "tenant_owed_snapshots",
+            "tenant_missing_days",
             GAUGE,
-            "Days that Microsoft should have and did not give yet.",
+            "Days that Microsoft was expected to list and did not; they are requested again.",
             |t| Some(number(t.line.status.missing)),
         ),
-        ("tenant_polls_total", COUNTER, "Polls since the daemon began.", |t| {
+        ("tenant_polls_total", COUNTER, "Polls since the start of the daemon.", |t| {
             Some(number(t.line.polls.polls))
         }),
-        ("tenant_score_points", GAUGE, "Points of the newest day.", |t| {
+        ("tenant_score_points", GAUGE, "Score of the newest day, in points.", |t| {
             Some(t.view?.row.current?.get())
         }),
-        ("tenant_max_score_points", GAUGE, "Points to be had on the newest day.", |t| {
+        ("tenant_max_score_points", GAUGE, "Maximum score on the newest day, in points.", |t| {
             Some(t.view?.row.max?.get())
         }),
     ]
@@ -65,73 +69,81 @@ const OF_SINK: &[Family<SinkLine>] = &[
     (
         "sink_records_total",
         COUNTER,
-        "Records that the receiver has proven to have; kept over restarts.",
+        "Records that the receiver has acknowledged; survives restarts.",
         |s| Some(number(s.status.sent)),
     ),
     (
         "sink_bytes_total",
         COUNTER,
-        "Bytes handed over before compression since the daemon began.",
+        "Bytes of submitted batches before compression since the start of the daemon.",
         |s| Some(number(s.bytes)),
     ),
-    ("sink_batches_total", COUNTER, "Batches handed over since the daemon began.", |s| {
+    ("sink_batches_total", COUNTER, "Batches submitted since the start of the daemon.", |s| {
         Some(number(s.batches))
     }),
     (
         "sink_retries_total",
         COUNTER,
-        "Attempts that failed and are made again, since the daemon began.",
+        "Failed attempts to deliver, each of which is retried, since the start of the daemon.",
         |s| Some(number(s.retries)),
     ),
     (
         "sink_rejected_total",
         COUNTER,
-        "Records that the receiver refused for good; kept over restarts.",
+        "Records that the receiver has rejected for good; survives restarts.",
         |s| Some(number(s.status.rejected)),
     ),
-    ("sink_truncated_total", COUNTER, "Records that were cut to fit; kept over restarts.", |s| {
-        Some(number(s.status.truncated))
-    }),
-    ("sink_dead_letters", GAUGE, "Records on the dead-letter list.", |s| {
+    (
+        "sink_truncated_total",
+        COUNTER,
+        "Records that were truncated to the size limit of the receiver; survives restarts.",
+        |s| Some(number(s.status.truncated)),
+    ),
+    ("sink_dead_letters", GAUGE, "Dead letters that are stored.", |s| {
         Some(number(s.status.dead_letters))
     }),
     (
         "sink_backlog_entries",
         GAUGE,
-        "Days and observations that are not proven to have arrived.",
+        "Log entries (days and observations) that are not acknowledged completely.",
         |s| Some(number(s.status.backlog)),
     ),
     (
         "sink_oldest_unsent_timestamp_seconds",
         GAUGE,
-        "The oldest day of the backlog; absent without one.",
+        "Start of the oldest day of the backlog in UTC, in seconds since 1970-01-01; absent without a backlog.",
         |s| s.status.oldest_day.map(midnight),
     ),
     (
         "sink_last_acknowledgement_timestamp_seconds",
         GAUGE,
-        "When the receiver last proved that something arrived.",
+        "Time of the last acknowledgement, in seconds since 1970-01-01.",
         |s| s.status.last_acknowledgement_ms.map(seconds),
     ),
-    ("sink_parked", GAUGE, "1 if the sink wants a person.", |s| {
+    ("sink_parked", GAUGE, "1 if the sink is parked and needs an operator, else 0.", |s| {
         Some(flag(s.state == SinkState::Parked))
     }),
-    ("sink_failing", GAUGE, "1 if the last attempt failed.", |s| {
+    ("sink_failing", GAUGE, "1 if the last attempt to deliver failed, else 0.", |s| {
         Some(flag(matches!(s.state, SinkState::Parked | SinkState::Retrying)))
     }),
 ];
 
 const OF_ALL: &[Family<Overview>] = &[
-    ("start_timestamp_seconds", GAUGE, "When the daemon began.", |o| {
-        Some(seconds(o.started.as_millisecond()))
+    (
+        "start_timestamp_seconds",
+        GAUGE,
+        "Start time of the daemon, in seconds since 1970-01-01.",
+        |o| Some(seconds(o.started.as_millisecond())),
+    ),
+    ("checkpoint_size_bytes", GAUGE, "Size of the checkpoint in bytes.", |o| Some(number(o.size))),
+    ("checkpoint_free_bytes", GAUGE, "Free bytes on the disk of the checkpoint.", |o| {
+        Some(number(o.free))
     }),
-    ("checkpoint_size_bytes", GAUGE, "Bytes of the checkpoint.", |o| Some(number(o.size))),
-    ("checkpoint_free_bytes", GAUGE, "Bytes that are free on its disk.", |o| Some(number(o.free))),
-    ("stalled_loops", GAUGE, "Loops that should have got on and did not.", |o| {
+    ("stalled_loops", GAUGE, "Loops of the daemon that make no progress.", |o| {
         Some(number(o.stalled.len() as u64))
     }),
-    ("replays", GAUGE, "Replays under way.", |o| Some(number(o.replays.len() as u64))),
-    ("polls_total", COUNTER, "Polls of all tenants since the daemon began.", |o| {
+    ("replays", GAUGE, "Replays that are not finished.", |o| Some(number(o.replays.len() as u64))),
+    ("polls_total", COUNTER, "Polls of all tenants since the start of the daemon.", |o| {
         Some(number(o.tenants.iter().map(|tenant| tenant.polls.polls).sum()))
     }),
 ];
@@ -146,62 +158,67 @@ struct TenantSeries<'a> {
     now: f64,
 }
 
-pub(super) fn write(overview: &Overview, views: &Views) -> String {
+/// Renders all metrics.
+pub(super) fn render(overview: &Overview, views: &Views) -> String {
     let now = seconds(overview.now.as_millisecond());
     let mut families = Vec::new();
+
     let build = metric(GAUGE, 1.0, &[("version", env!("CARGO_PKG_VERSION"))]);
-    families.push(family("build_info", GAUGE, "1, with the version.", vec![build]));
+    families.push(family("build_info", GAUGE, "Always 1; the label is the version.", vec![build]));
     add(&mut families, OF_ALL, &[(&[], overview)]);
     families.push(tenants_by_state(overview));
     families.push(failures(overview));
-    let own = overview.tenants.len() <= overview.tenant_series;
-    if own {
+
+    if overview.tenants.len() <= overview.tenant_series {
         let series: Vec<_> = overview
             .tenants
             .iter()
             .map(|line| TenantSeries { line, view: views.get(&line.name), now })
             .collect();
         let labels: Vec<_> = series.iter().map(|s| [("tenant", s.line.name.as_str())]).collect();
-        let labelled: Vec<_> =
+        let labeled: Vec<_> =
             labels.iter().zip(&series).map(|(label, one)| (&label[..], one)).collect();
-        add(&mut families, &of_tenant(), &labelled);
+        add(&mut families, &of_tenant(), &labeled);
         families.push(failures_by_tenant(overview));
     }
+
     let labels: Vec<_> = overview
         .sinks
         .iter()
         .map(|line| [("sink", line.status.name.as_str()), ("type", line.kind)])
         .collect();
-    let labelled: Vec<_> =
+    let labeled: Vec<_> =
         labels.iter().zip(&overview.sinks).map(|(label, one)| (&label[..], one)).collect();
-    add(&mut families, OF_SINK, &labelled);
+    add(&mut families, OF_SINK, &labeled);
+
+    // The encoder fails only for a family without a name or without metrics.
     families.retain(|family| !family.get_metric().is_empty());
     let mut text = Vec::new();
-    // Fails for a family without a name or metrics, and there is none.
     let _ = TextEncoder::new().encode(&families, &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
 type Labels<'a> = &'a [(&'a str, &'a str)];
 
-fn add<T>(families: &mut Vec<MetricFamily>, table: &[Family<T>], of: &[(Labels<'_>, &T)]) {
+/// Adds the families of a table, with one series per labeled item.
+fn add<T>(families: &mut Vec<MetricFamily>, table: &[Family<T>], items: &[(Labels<'_>, &T)]) {
     for (name, kind, help, value) in table {
-        let metrics = of
+        let metrics = items
             .iter()
-            .filter_map(|(labels, one)| Some(metric(*kind, value(one)?, labels)))
+            .filter_map(|(labels, item)| Some(metric(*kind, value(item)?, labels)))
             .collect();
         families.push(family(name, *kind, help, metrics));
     }
 }
 
-/// How the tenants are, whatever their number.
 fn tenants_by_state(overview: &Overview) -> MetricFamily {
-    let states = [("current", Level::Well), ("waiting", Level::Waiting), ("behind", Level::Unwell)];
-    let metrics = states.map(|(name, level)| {
-        let of = overview.tenants.iter().filter(|t| t.level(overview.today()) == level);
-        metric(GAUGE, number(of.count() as u64), &[("state", name)])
+    let states =
+        [("current", Health::Healthy), ("waiting", Health::Waiting), ("behind", Health::Failing)];
+    let metrics = states.map(|(name, health)| {
+        let tenants = overview.tenants.iter().filter(|t| t.health(overview.today()) == health);
+        metric(GAUGE, number(tenants.count() as u64), &[("state", name)])
     });
-    let help = "Tenants that are current, that wait for a poll, and whose newest day is more than three days old.";
+    let help = "Tenants by state: current, waiting for a successful poll, or behind (the newest day is more than three days old).";
     family("tenants", GAUGE, help, metrics.into())
 }
 
@@ -212,12 +229,12 @@ fn failures(overview: &Overview) -> MetricFamily {
     }
     let metrics =
         causes.iter().map(|(cause, times)| metric(COUNTER, number(*times), &[("cause", cause)]));
-    let help = "Polls that failed since the daemon began, by cause.";
+    let help = "Failed polls of all tenants since the start of the daemon, by cause.";
     family("poll_failures_total", COUNTER, help, metrics.collect())
 }
 
 fn failures_by_tenant(overview: &Overview) -> MetricFamily {
-    let of = |tenant: &TenantLine| -> Vec<Metric> {
+    let metrics = |tenant: &TenantLine| -> Vec<Metric> {
         let failures = tenant.polls.failures.iter();
         failures
             .map(|(cause, times)| {
@@ -225,8 +242,8 @@ fn failures_by_tenant(overview: &Overview) -> MetricFamily {
             })
             .collect()
     };
-    let help = "Polls of this tenant that failed since the daemon began, by cause.";
-    let metrics = overview.tenants.iter().flat_map(of).collect();
+    let help = "Failed polls of this tenant since the start of the daemon, by cause.";
+    let metrics = overview.tenants.iter().flat_map(metrics).collect();
     family("tenant_poll_failures_total", COUNTER, help, metrics)
 }
 
@@ -259,20 +276,24 @@ fn metric(kind: MetricType, value: f64, labels: &[(&str, &str)]) -> Metric {
     metric
 }
 
-fn flag(is: bool) -> f64 {
-    f64::from(u8::from(is))
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus has doubles and nothing else")]
+#[expect(clippy::cast_precision_loss, reason = "all values of Prometheus are doubles")]
 fn number(count: u64) -> f64 {
     count as f64
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of this century fit")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the milliseconds of this century are exact in a double"
+)]
 fn seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
 }
 
+/// The start of a day in UTC, in seconds since 1970-01-01.
 fn midnight(day: Day) -> f64 {
     f64::from(day.number()) * 86_400.0
 }

@@ -1,8 +1,9 @@
-//! What an operator looks at: metrics, health and the status page, over HTTP on a socket of its own.
+//! The endpoints for operators: metrics, health and the status page, over HTTP on a listener of
+//! their own.
 //!
-//! It only reads: the checkpoint through a connection of its own, so that no delivery waits for a
-//! reader; the rest from the engine at work. GET and HEAD, names that are allowed, small requests,
-//! short answers: see [`server`].
+//! They change nothing. They read the checkpoint through their own connection, so that no delivery
+//! waits for a reader, and everything else from the running engine. The `server` module limits
+//! methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 
 mod health;
 mod metrics;
@@ -16,12 +17,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{RwLock, Semaphore, watch},
+    task::block_in_place,
 };
 
-use self::{server::PageResponse, views::Views};
-use crate::{checkpoint::CheckpointError, daemon::Engine, error::chain};
+use self::{overview::Overview, server::PageResponse, views::Views};
+use crate::{
+    checkpoint::CheckpointError,
+    daemon::Engine,
+    error::{Explanation, chain},
+};
 
-/// Opened before the daemon runs, so that a port that is taken is found out at the start.
+/// A bound listener. It is opened before the daemon starts, so that a port that is in use is
+/// reported at startup.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -35,103 +42,114 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// What the answers are made from.
+/// The sources of all responses.
 #[derive(Debug)]
-struct Watching {
+struct Sources {
+    /// The engine of the running generation.
     current: watch::Receiver<Arc<Engine>>,
     views: RwLock<Arc<Views>>,
-    /// One reads the checkpoint at a time: the threads that may wait for the disk are few, and the
-    /// deliverers' first.
-    turn: Semaphore,
+    /// Lets one request at a time read the checkpoint. The threads that may block are few, and the
+    /// deliverers need them.
+    reading: Semaphore,
 }
 
-/// After the log has grown, more may come: what is shown of tenants follows after so long.
-const SETTLES: Duration = Duration::from_secs(5);
+/// The time between two updates of the views. The log usually grows several times in a row.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Admin {
-    /// `hosts` are the names under which it may be asked, beside those of loopback.
+    /// Binds the address. `hosts` are the host names that requests may use in addition to those of
+    /// loopback.
     pub async fn listen(address: SocketAddr, hosts: &[String]) -> Result<Self, ListenError> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ListenError { address, source })?;
         Ok(Self { listener, hosts: hosts.into() })
     }
 
+    /// The address that is bound; of use if the port was 0.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.local_addr().ok()
     }
 
-    /// Answers for ever.
+    /// Serves requests. Never returns.
     pub async fn serve(self, current: watch::Receiver<Arc<Engine>>) {
-        let watching =
-            Arc::new(Watching { current, views: RwLock::default(), turn: Semaphore::new(1) });
-        tokio::spawn(follow(Arc::clone(&watching)));
+        let sources =
+            Arc::new(Sources { current, views: RwLock::default(), reading: Semaphore::new(1) });
+        tokio::spawn(update_views(Arc::clone(&sources)));
         server::serve(self.listener, self.hosts, move |path, query| {
-            let watching = Arc::clone(&watching);
-            async move { answer(&watching, &path, &query).await }
+            let sources = Arc::clone(&sources);
+            async move { respond(&sources, &path, &query).await }
         })
         .await;
     }
 }
 
-/// Keeps what is shown of each tenant in step with its log.
-async fn follow(watching: Arc<Watching>) {
-    let mut current = watching.current.clone();
+/// Updates the views whenever the log has grown or the engine was replaced. Returns when the
+/// daemon ends.
+async fn update_views(sources: Arc<Sources>) {
+    let mut current = sources.current.clone();
     loop {
         let engine = current.borrow_and_update().clone();
-        let mut log_grown = engine.log_grows();
+        let mut log_grown = engine.log_grown();
         log_grown.mark_unchanged();
-        let mut views = Views::clone(&*watching.views.read().await);
-        // Closed never.
-        let turn = watching.turn.acquire().await;
-        match tokio::task::block_in_place(|| views.follow(&engine)) {
-            Ok(()) => *watching.views.write().await = Arc::new(views),
+
+        let mut views = Views::clone(&*sources.views.read().await);
+        // An error would mean that the semaphore is closed, which never happens.
+        let reading = sources.reading.acquire().await;
+        match block_in_place(|| views.update(&engine)) {
+            Ok(()) => *sources.views.write().await = Arc::new(views),
             Err(error) => {
-                tracing::warn!(error = chain(&error), "the status page could not be renewed");
+                let error = Explanation::of(&error);
+                tracing::warn!(
+                    error = error.message,
+                    hint = error.hint,
+                    "cannot update the status page"
+                );
             }
         }
-        drop(turn);
+        drop(reading);
+
         tokio::select! {
             grown = log_grown.changed() => if grown.is_err() { return },
             changed = current.changed() => if changed.is_err() { return },
         }
-        tokio::time::sleep(SETTLES).await;
+        tokio::time::sleep(UPDATE_INTERVAL).await;
     }
 }
 
-async fn answer(watching: &Watching, path: &str, query: &str) -> PageResponse {
-    let engine = watching.current.borrow().clone();
+async fn respond(sources: &Sources, path: &str, query: &str) -> PageResponse {
+    let engine = sources.current.borrow().clone();
     match path {
         "/healthz" => {
             let stalled = engine.meters.stalled();
             if stalled.is_empty() {
                 PageResponse::text("alive\n".to_owned())
             } else {
-                PageResponse::unwell(&stalled)
+                PageResponse::unavailable(&stalled)
             }
         }
         "/readyz" | "/metrics" | "/" => {
-            let _turn = watching.turn.acquire().await;
-            let views = watching.views.read().await.clone();
-            let made = tokio::task::block_in_place(|| make(&engine, &views, path, query));
-            made.unwrap_or_else(|error| PageResponse::unwell(&[chain(&error)]))
+            let _reading = sources.reading.acquire().await;
+            let views = sources.views.read().await.clone();
+            let response = block_in_place(|| render(&engine, &views, path, query));
+            response.unwrap_or_else(|error| PageResponse::unavailable(&[chain(&error)]))
         }
-        _ => PageResponse::absent(),
+        _ => PageResponse::not_found(),
     }
 }
 
-fn make(
+fn render(
     engine: &Engine,
     views: &Views,
     path: &str,
     query: &str,
 ) -> Result<PageResponse, CheckpointError> {
-    let overview = overview::Overview::of(engine)?;
+    let overview = Overview::of(engine)?;
     Ok(match path {
-        "/readyz" => match overview.hindrances() {
+        "/readyz" => match overview.not_ready_reasons() {
             none if none.is_empty() => PageResponse::text("ready\n".to_owned()),
-            hindrances => PageResponse::unwell(&hindrances),
+            reasons => PageResponse::unavailable(&reasons),
         },
-        "/metrics" => PageResponse::metrics(metrics::write(&overview, views)),
-        _ => PageResponse::page(page::write(&overview, views, query)),
+        "/metrics" => PageResponse::metrics(metrics::render(&overview, views)),
+        _ => PageResponse::page(page::render(&overview, views, query)),
     })
 }

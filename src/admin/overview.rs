@@ -1,4 +1,5 @@
-//! Everything that is shown, taken at one moment.
+//! The state of the daemon at one moment, from the checkpoint and from the running engine. All
+//! pages and metrics are rendered from it.
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
@@ -9,7 +10,7 @@ use crate::{
         Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
     },
     clock,
-    daemon::{Engine, PollCounts, SinkState, known},
+    daemon::{Engine, PollCounts, SinkState, host_name, resolved_tenant},
 };
 
 #[derive(Debug)]
@@ -20,14 +21,17 @@ pub(super) struct Overview {
     /// In the order of the configuration.
     pub tenants: Vec<TenantLine>,
     pub sinks: Vec<SinkLine>,
+    /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
-    pub letters: Vec<QueuedDeadLetter>,
-    /// Bytes of the checkpoint, and those that are left on its disk.
+    /// The newest dead letters.
+    pub dead_letters: Vec<QueuedDeadLetter>,
+    /// Bytes of the checkpoint.
     pub size: u64,
+    /// Free bytes on the disk of the checkpoint.
     pub free: u64,
-    /// Loops that hang.
+    /// A description of each stalled loop.
     pub stalled: Vec<String>,
-    /// No more tenants than this have series of their own.
+    /// With more tenants than this, the metrics have no series per tenant.
     pub tenant_series: usize,
 }
 
@@ -40,6 +44,7 @@ pub(super) struct TenantLine {
 
 #[derive(Debug)]
 pub(super) struct SinkLine {
+    /// The type of the sink as configured.
     pub kind: &'static str,
     pub status: SinkStatus,
     pub state: SinkState,
@@ -49,25 +54,28 @@ pub(super) struct SinkLine {
 }
 
 impl Overview {
-    /// Reads the checkpoint through a connection of its own: nobody who delivers waits for it.
+    /// Reads the current state. Uses its own connection to the checkpoint, so that no deliverer
+    /// waits for it.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let status = checkpoint.status()?;
+
         let mut by_guid: HashMap<String, TenantStatus> =
             status.tenants.into_iter().map(|tenant| (tenant.guid.clone(), tenant)).collect();
         let mut polls = engine.meters.polls();
         let tenants = engine.tenants.iter().map(|state| {
             let plan = &state.plan;
-            let id = known(plan, &checkpoint).map(|tenant| tenant.id.to_string());
+            let id = resolved_tenant(plan, &checkpoint).map(|tenant| tenant.id.to_string());
             let mut status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
-            if let Some(trouble) = state.trouble() {
-                status.last_error = Some(trouble.error);
-                status.last_attempt_ms = Some(trouble.at.as_millisecond());
+            if let Some(failure) = state.resolution_failure() {
+                status.last_error = Some(failure.error);
+                status.last_attempt_ms = Some(failure.at.as_millisecond());
             }
             let polls = polls.remove(&plan.name).unwrap_or_default();
             TenantLine { name: plan.name.clone(), status, polls }
         });
         let tenants = tenants.collect();
+
         let meters = engine.meters.sinks();
         let sinks = status.sinks.into_iter().filter_map(|status| {
             let plan = engine.sinks().find(|plan| plan.name == status.name)?;
@@ -81,16 +89,17 @@ impl Overview {
                 status,
             })
         });
+
         let fs = rustix::fs::statvfs(engine.checkpoint.directory());
         let admin = engine.configuration.admin.as_ref();
         Ok(Self {
             now: clock::now(),
             started: engine.meters.started,
-            host: crate::daemon::host_name(),
+            host: host_name(),
             tenants,
             sinks: sinks.collect(),
             replays: status.replays,
-            letters: status.dead_letters,
+            dead_letters: status.dead_letters,
             size: status.size,
             free: fs.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
             stalled: engine.meters.stalled(),

@@ -1,9 +1,12 @@
-//! The status page: one document, no script, nothing from elsewhere. All texts are escaped by maud.
+//! The status page: one HTML document without scripts and without external resources. maud escapes
+//! all texts. Start reading at [`render`].
+
+use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
 use super::{
-    health::Level,
+    health::Health,
     overview::{Overview, SinkLine, TenantLine},
     views::{View, Views},
 };
@@ -12,17 +15,24 @@ use crate::{
     report::{document, sparkline},
 };
 
-/// Tenants on a page, changes and letters listed, letters of an error shown.
-const TENANTS: usize = 100;
-const CHANGES: usize = 25;
-const ERROR: usize = 300;
+/// Tenants per page.
+const TENANTS_PER_PAGE: usize = 100;
+/// Changes that are listed.
+const MAX_CHANGES: usize = 25;
+/// Characters of an error that are shown.
+const MAX_ERROR_CHARS: usize = 300;
+/// Characters of a search text that are used.
+const MAX_SEARCH_CHARS: usize = 100;
+/// With more tenants than this, the page has a search field.
+const TENANTS_WITHOUT_SEARCH: usize = 10;
 
-pub(super) fn write(overview: &Overview, views: &Views, query: &str) -> String {
-    let asked = Asked::of(query);
+/// Renders the page for the query part of a URL.
+pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String {
+    let filter = TenantFilter::parse(query);
     let body = html! {
         header {
             h1 { "secure-score-forwarder on " (overview.host) }
-            (verdict(overview))
+            (summary(overview))
             p .meta {
                 "Version " (env!("CARGO_PKG_VERSION")) " · up since " (instant(overview.started.as_millisecond()))
                 " · as of " (instant(overview.now.as_millisecond())) " · checkpoint " (size(overview.size)) ", " (size(overview.free)) " free"
@@ -30,81 +40,87 @@ pub(super) fn write(overview: &Overview, views: &Views, query: &str) -> String {
         }
         main {
             (sinks(overview))
-            (tenants(overview, views, &asked))
+            (tenants(overview, views, &filter))
             (changes(overview, views))
             (replays(overview))
-            (letters(overview))
-            p .meta { a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" } " · " a href="/" { "This page, fresh" } }
+            (dead_letters(overview))
+            p .meta { a href="/metrics" { "Metrics" } " · " a href="/readyz" { "Readiness" } " · " a href="/" { "Reload" } }
         }
     };
     document("Status of secure-score-forwarder", &html! { div .wide { (body) } })
 }
 
-/// What the query asks for: a part of the tenants.
+/// Which tenants are shown.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Asked {
-    /// In the tenant's name, whatever its case.
-    wanted: String,
-    /// From 0.
+struct TenantFilter {
+    /// A part of the tenant's name, without regard to case.
+    search: String,
+    /// Counted from 0; in the query from 1.
     page: usize,
 }
 
-impl Asked {
-    fn of(query: &str) -> Self {
-        let mut asked = Self::default();
+impl TenantFilter {
+    /// Reads `q` and `page` from a query. Invalid values have no effect.
+    fn parse(query: &str) -> Self {
+        let mut filter = Self::default();
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*key {
-                "q" => asked.wanted = value.chars().take(100).collect(),
-                "page" => asked.page = value.parse::<usize>().unwrap_or(1).saturating_sub(1),
+                "q" => filter.search = value.chars().take(MAX_SEARCH_CHARS).collect(),
+                "page" => filter.page = value.parse::<usize>().unwrap_or(1).saturating_sub(1),
                 _ => {}
             }
         }
-        asked
+        filter
     }
 
-    /// The link to another page of the same.
+    /// The link to another page with the same search.
     fn link(&self, page: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        if !self.wanted.is_empty() {
-            query.append_pair("q", &self.wanted);
+        if !self.search.is_empty() {
+            query.append_pair("q", &self.search);
         }
         query.append_pair("page", &(page + 1).to_string());
         format!("/?{}#tenants", query.finish())
     }
 }
 
-fn verdict(overview: &Overview) -> Markup {
-    let tenants = of_level(overview.tenants.iter().map(|t| t.level(overview.today())));
-    let sinks = of_level(overview.sinks.iter().map(|s| s.level(overview.started, overview.now)));
-    let mut said = overview.stalled.clone();
-    for ((unwell, waiting), noun, bad, passing) in [
+/// The banner: the overall health, and what is not healthy.
+fn summary(overview: &Overview) -> Markup {
+    let tenants = count_unhealthy(overview.tenants.iter().map(|t| t.health(overview.today())));
+    let sinks =
+        count_unhealthy(overview.sinks.iter().map(|s| s.health(overview.started, overview.now)));
+
+    let mut parts = overview.stalled.clone();
+    for ((failing, waiting), noun, if_failing, if_waiting) in [
         (tenants, "tenant", "behind", "waiting for a poll"),
-        (sinks, "sink", "in need of a person", "with a backlog"),
+        (sinks, "sink", "failing", "with a backlog"),
     ] {
-        if unwell > 0 {
-            said.push(format!("{} {bad}", count(unwell, noun)));
+        if failing > 0 {
+            parts.push(format!("{} {if_failing}", count(failing, noun)));
         }
         if waiting > 0 {
-            said.push(format!("{} {passing}", count(waiting, noun)));
+            parts.push(format!("{} {if_waiting}", count(waiting, noun)));
         }
     }
-    let (class, word) = match overview.level() {
-        Level::Well => ("well", "All is well"),
-        Level::Waiting => ("waiting", "At work"),
-        Level::Unwell => ("unwell", "Needs attention"),
-    };
-    if said.is_empty() {
-        said.push("every tenant is current, and every sink has everything".to_owned());
+    if parts.is_empty() {
+        parts.push("every tenant is current, and every sink is up to date".to_owned());
     }
-    html! { p .verdict .(class) role="status" { b { (word) } ": " (said.join("; ")) "." } }
+
+    let health = overview.health();
+    let title = match health {
+        Health::Healthy => "Healthy",
+        Health::Waiting => "Working",
+        Health::Failing => "Needs attention",
+    };
+    html! { p .verdict .(class(health)) role="status" { b { (title) } ": " (parts.join("; ")) "." } }
 }
 
-/// How many are unwell, and how many wait.
-fn of_level(levels: impl Iterator<Item = Level>) -> (usize, usize) {
-    levels.fold((0, 0), |(unwell, waiting), level| match level {
-        Level::Unwell => (unwell + 1, waiting),
-        Level::Waiting => (unwell, waiting + 1),
-        Level::Well => (unwell, waiting),
+/// The number of failing and of waiting items.
+fn count_unhealthy(items: impl Iterator<Item = Health>) -> (usize, usize) {
+    items.fold((0, 0), |(failing, waiting), health| match health {
+        Health::Failing => (failing + 1, waiting),
+        Health::Waiting => (failing, waiting + 1),
+        Health::Healthy => (failing, waiting),
     })
 }
 
@@ -114,7 +130,7 @@ fn sinks(overview: &Overview) -> Markup {
             h2 { "Sinks" }
             table .cards {
                 thead { tr {
-                    th { "Sink" } th { "State" } th .n { "Sent" } th .n { "Rejected" } th .n { "Backlog" } th { "Oldest" } th { "Last proof" } th { "Last error" }
+                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Entries unsent" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
                 } }
                 tbody { @for sink in &overview.sinks { (sink_row(overview, sink)) } }
             }
@@ -124,8 +140,8 @@ fn sinks(overview: &Overview) -> Markup {
 
 fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
     let SinkLine { kind, status, state, .. } = line;
-    let class = class(line.level(overview.started, overview.now));
-    let word = match state {
+    let class = class(line.health(overview.started, overview.now));
+    let state = match state {
         SinkState::Idle if status.backlog == 0 => "up to date",
         SinkState::Idle | SinkState::Working => "delivering",
         SinkState::Retrying => "retrying",
@@ -134,50 +150,52 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
     html! {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
-            td { span .badge .(class) { (word) } }
-            td .n data-l="Sent" { (status.sent) } td .n data-l="Rejected" { (status.rejected) } td .n data-l="Backlog" { (status.backlog) }
-            td .t data-l="Oldest" { @if let Some(day) = status.oldest_day { (day) } }
-            td .t data-l="Last proof" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
+            td { span .badge .(class) { (state) } }
+            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Entries unsent" { (status.backlog) }
+            td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
+            td .t data-l="Last acknowledgement" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (shortened(status.last_error.as_ref().map_or("", |error| &error.message))) }
         }
     }
 }
 
-fn tenants(overview: &Overview, views: &Views, asked: &Asked) -> Markup {
-    let wanted = asked.wanted.to_lowercase();
+fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup {
+    let search = filter.search.to_lowercase();
     let mut lines: Vec<&TenantLine> = overview
         .tenants
         .iter()
-        .filter(|line| wanted.is_empty() || line.name.to_lowercase().contains(&wanted))
+        .filter(|line| search.is_empty() || line.name.to_lowercase().contains(&search))
         .collect();
-    // What wants attention first, then as configured.
-    lines.sort_by_key(|line| std::cmp::Reverse(line.level(overview.today())));
-    let pages = lines.len().div_ceil(TENANTS).max(1);
-    let page = asked.page.min(pages - 1);
-    let shown = lines.iter().skip(page * TENANTS).take(TENANTS);
+    // The sort is stable: within the same health, in the order of the configuration.
+    lines.sort_by_key(|line| Reverse(line.health(overview.today())));
+
+    let pages = lines.len().div_ceil(TENANTS_PER_PAGE).max(1);
+    let page = filter.page.min(pages - 1);
+    let shown = lines.iter().skip(page * TENANTS_PER_PAGE).take(TENANTS_PER_PAGE);
+
     html! {
         section #tenants {
             h2 { "Tenants" }
-            @if overview.tenants.len() > 10 {
+            @if overview.tenants.len() > TENANTS_WITHOUT_SEARCH {
                 form method="get" action="/" role="search" {
-                    label { "Name " input type="search" name="q" value=(asked.wanted); } " "
-                    button { "Find" }
+                    label { "Name " input type="search" name="q" value=(filter.search); } " "
+                    button { "Search" }
                 }
             }
             p .meta {
-                (count(lines.len(), "tenant")) @if !wanted.is_empty() { " found" } ", those that want attention first"
+                (count(lines.len(), "tenant")) @if !search.is_empty() { " found" } ", those that need attention first"
                 @if pages > 1 { " · page " (page + 1) " of " (pages) }
             }
             table .cards {
                 thead { tr {
-                    th { "Tenant" } th { "State" } th { "30 days" } th .n { "Percent" } th .n { "7 days" } th { "Newest day" } th .n { "Missing" } th { "Last success" } th { "Last error" }
+                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Points, 7 days" } th { "Newest day" } th .n { "Days missing" } th { "Last successful poll" } th { "Last error" }
                 } }
                 tbody { @for line in shown { (tenant_row(overview, line, views.get(&line.name))) } }
             }
             @if pages > 1 {
                 p .pages {
-                    @if page > 0 { a href=(asked.link(page - 1)) rel="prev" { "← before" } " " }
-                    @if page + 1 < pages { a href=(asked.link(page + 1)) rel="next" { "next →" } }
+                    @if page > 0 { a href=(filter.link(page - 1)) rel="prev" { "← previous" } " " }
+                    @if page + 1 < pages { a href=(filter.link(page + 1)) rel="next" { "next →" } }
                 }
             }
         }
@@ -185,39 +203,39 @@ fn tenants(overview: &Overview, views: &Views, asked: &Asked) -> Markup {
 }
 
 fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Markup {
-    let level = line.level(overview.today());
-    let word = match level {
-        Level::Well => "current",
-        Level::Waiting if line.status.last_error.is_some() => "failing",
-        Level::Waiting => "waiting",
-        Level::Unwell => "behind",
+    let health = line.health(overview.today());
+    let state = match health {
+        Health::Healthy => "current",
+        Health::Waiting if line.status.last_error.is_some() => "failing",
+        Health::Waiting => "waiting",
+        Health::Failing => "behind",
     };
     let row = view.map(|view| &view.row);
     html! {
         tr {
             td { b { (line.name) } }
-            td { span .badge .(class(level)) { (word) } }
-            td data-l="30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
-            td .n data-l="Percent" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1} %", share.get())) } }
-            td .n data-l="7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
+            td { span .badge .(class(health)) { (state) } }
+            td data-l="Score, 30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
+            td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1} %", share.get())) } }
+            td .n data-l="Points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
-            td .n data-l="Missing" { (line.status.missing) }
-            td .t data-l="Last success" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
+            td .n data-l="Days missing" { (line.status.missing) }
+            td .t data-l="Last successful poll" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (shortened(line.status.last_error.as_ref().map_or("", |error| &error.message))) }
         }
     }
 }
 
 fn changes(overview: &Overview, views: &Views) -> Markup {
-    let changes = views.changes(CHANGES);
+    let changes = views.changes(MAX_CHANGES);
     html! {
         section {
-            h2 { "Last changes" }
+            h2 { "Recent changes" }
             @if changes.is_empty() {
-                p .meta { "Nothing has changed within a week." }
+                p .meta { "No changes in the last 7 days." }
             } @else {
                 table {
-                    thead { tr { th { "Day" } @if overview.tenants.len() > 1 { th { "Tenant" } } th { "Severity" } th { "What" } th { "Cause" } } }
+                    thead { tr { th { "Day" } @if overview.tenants.len() > 1 { th { "Tenant" } } th { "Severity" } th { "Change" } th { "Cause" } } }
                     tbody {
                         @for (tenant, change) in changes {
                             tr {
@@ -241,26 +259,26 @@ fn replays(overview: &Overview) -> Markup {
             section {
                 h2 { "Replays" }
                 ul { @for job in &overview.replays {
-                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " left" }
+                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " snapshots left" }
                 } }
             }
         }
     }
 }
 
-fn letters(overview: &Overview) -> Markup {
+fn dead_letters(overview: &Overview) -> Markup {
     let total: u64 = overview.sinks.iter().map(|sink| sink.status.dead_letters).sum();
     html! {
         section {
             h2 { "Dead letters" }
             @if total == 0 {
-                p .meta { "None: no receiver has refused a record." }
+                p .meta { "None: no receiver has rejected a record." }
             } @else {
-                p .meta { (total) " in all, the newest here; " code { "replay --sink NAME --rejected" } " sends them again." }
+                p .meta { (total) " in total; the newest are shown. " code { "replay --sink NAME --rejected" } " sends them again." }
                 table {
-                    thead { tr { th { "When" } th { "Sink" } th { "Day" } th { "Record" } th { "The receiver's words" } } }
+                    thead { tr { th { "Rejected at" } th { "Sink" } th { "Day" } th { "Event ID" } th { "Receiver's message" } } }
                     tbody {
-                        @for letter in &overview.letters {
+                        @for letter in &overview.dead_letters {
                             tr {
                                 td .t { (instant(letter.rejected_ms)) }
                                 td { (letter.sink) }
@@ -276,22 +294,23 @@ fn letters(overview: &Overview) -> Markup {
     }
 }
 
-fn class(level: Level) -> &'static str {
-    match level {
-        Level::Well => "well",
-        Level::Waiting => "waiting",
-        Level::Unwell => "unwell",
+/// The CSS class of `report/style.css`.
+fn class(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Waiting => "waiting",
+        Health::Failing => "failing",
     }
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(ERROR) {
+    match text.char_indices().nth(MAX_ERROR_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// UTC, to the minute.
+/// A time in milliseconds since 1970-01-01 as UTC, to the minute.
 fn instant(ms: i64) -> String {
     let time = jiff::Timestamp::from_millisecond(ms);
     time.map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
@@ -302,7 +321,7 @@ fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{plural}")
 }
 
-/// With its sign, unless nothing is left of it at one decimal.
+/// A number with its sign and one decimal; without a sign if it rounds to zero.
 fn signed(gained: f64) -> String {
     if gained.abs() < 0.05 { "0.0".to_owned() } else { format!("{gained:+.1}") }
 }
@@ -320,20 +339,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_read_and_linked_again() {
-        let asked = Asked::of("q=a%26b+c&page=3&other=x");
-        assert_eq!(asked, Asked { wanted: "a&b c".to_owned(), page: 2 });
-        assert_eq!(asked.link(3), "/?q=a%26b+c&page=4#tenants");
-        for odd in ["", "page=0", "page=-1", "page=x", "&&=", "q"] {
-            assert_eq!(Asked::of(odd).page, 0, "{odd}");
+    fn parses_and_links_queries() {
+        let filter = TenantFilter::parse("q=a%26b+c&page=3&other=x");
+        assert_eq!(filter, TenantFilter { search: "a&b c".to_owned(), page: 2 });
+        assert_eq!(filter.link(3), "/?q=a%26b+c&page=4#tenants");
+
+        for invalid in ["", "page=0", "page=-1", "page=x", "&&=", "q"] {
+            assert_eq!(TenantFilter::parse(invalid).page, 0, "{invalid}");
         }
-        assert_eq!(Asked::of(&format!("q={}", "ä".repeat(500))).wanted.chars().count(), 100);
+        let long = TenantFilter::parse(&format!("q={}", "ä".repeat(500)));
+        assert_eq!(long.search.chars().count(), 100);
     }
 
     #[test]
-    fn a_long_error_is_cut_on_a_character() {
+    fn shortens_errors_at_character_boundaries() {
         assert_eq!(shortened("short"), "short");
-        let cut = shortened(&"ü".repeat(1_000));
-        assert_eq!((cut.chars().count(), cut.ends_with('…')), (ERROR + 1, true));
+        let short = shortened(&"ü".repeat(1_000));
+        assert_eq!((short.chars().count(), short.ends_with('…')), (MAX_ERROR_CHARS + 1, true));
     }
 }

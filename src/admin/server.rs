@@ -1,9 +1,10 @@
-//! HTTP for few and small requests: GET and HEAD without a body, headers of 16 KiB within five
-//! seconds, 64 callers at a time, half a minute each.
+//! An HTTP/1 server for few and small requests: GET and HEAD without a body, with limits on
+//! connections, sizes and times.
 //!
-//! Who may be asked for by name is a list, so that no page of somebody else's, whose name suddenly
-//! points here, can read what is shown (DNS rebinding). The address that was called is no name, and
-//! always allowed. Health is told to anybody, in one word: the reasons only to who may see the rest.
+//! The `Host` header must be in a list. Otherwise a foreign web page whose name is pointed at this
+//! address could read the responses (DNS rebinding). The IP address that the client has connected
+//! to is always permitted. The health endpoints respond to every client, but give their reasons
+//! only to one that may see the other pages. Start reading at [`serve`].
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,136 +23,150 @@ use tokio::{
     sync::Semaphore,
 };
 
-const CALLERS: usize = 64;
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-const WHOLE_CALL: Duration = Duration::from_secs(30);
-const MAX_HEADERS: usize = 16 << 10;
+/// Connections that are served at the same time.
+const MAX_CONNECTIONS: usize = 64;
+/// The time in which a client must send its headers.
+const HEADERS_LIMIT: Duration = Duration::from_secs(5);
+/// The time that a connection may take in total.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
+/// The largest request head, in bytes.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+/// The pause after `accept` has failed, for example for lack of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// What a path answers.
+/// The response of a path.
 #[derive(Debug)]
 pub(super) struct PageResponse {
     status: StatusCode,
-    kind: &'static str,
+    content_type: &'static str,
     body: String,
 }
 
 impl PageResponse {
     pub(super) fn text(body: String) -> Self {
-        Self { status: StatusCode::OK, kind: "text/plain; charset=utf-8", body }
+        Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body }
     }
 
     pub(super) fn page(body: String) -> Self {
-        Self { status: StatusCode::OK, kind: "text/html; charset=utf-8", body }
+        Self { status: StatusCode::OK, content_type: "text/html; charset=utf-8", body }
     }
 
+    /// Prometheus' text format 0.0.4.
     pub(super) fn metrics(body: String) -> Self {
-        Self { status: StatusCode::OK, kind: "text/plain; version=0.0.4; charset=utf-8", body }
+        let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        Self { status: StatusCode::OK, content_type, body }
     }
 
-    /// 503, with a reason on each line.
-    pub(super) fn unwell(reasons: &[String]) -> Self {
+    /// 503, with one reason per line.
+    pub(super) fn unavailable(reasons: &[String]) -> Self {
         let body = reasons.iter().fold(String::new(), |body, reason| body + reason + "\n");
         Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::text(body) }
     }
 
-    pub(super) fn absent() -> Self {
-        let body = "there is /, /metrics, /healthz and /readyz\n".to_owned();
+    pub(super) fn not_found() -> Self {
+        let body = "not found: use /, /metrics, /healthz or /readyz\n".to_owned();
         Self { status: StatusCode::NOT_FOUND, ..Self::text(body) }
     }
 
-    /// Without the reasons.
-    fn in_a_word(self) -> Self {
+    /// The same response without the reasons of a 503.
+    fn without_reasons(self) -> Self {
         match self.status {
             StatusCode::SERVICE_UNAVAILABLE => Self { body: "not ready\n".to_owned(), ..self },
             _ => self,
         }
     }
 
-    fn refused(status: StatusCode, why: &str) -> Self {
-        Self { status, ..Self::text(format!("{why}\n")) }
+    fn rejected(status: StatusCode, reason: &str) -> Self {
+        Self { status, ..Self::text(format!("{reason}\n")) }
     }
 }
 
-/// Answers for ever; `answer` is given path and query.
-pub(super) async fn serve<F, A>(listener: TcpListener, hosts: Arc<[String]>, answer: F)
+/// Serves connections. `respond` is called with the path and the query of each permitted request.
+/// Never returns.
+pub(super) async fn serve<F, A>(listener: TcpListener, hosts: Arc<[String]>, respond: F)
 where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = PageResponse> + Send,
 {
-    let callers = Arc::new(Semaphore::new(CALLERS));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        // Closed never.
-        let Ok(turn) = Arc::clone(&callers).acquire_owned().await else { return };
+        // An error would mean that the semaphore is closed, which never happens.
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a caller of the status page could not be heard");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tracing::warn!(%error, "cannot accept a connection to the status page");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
-        let (hosts, answer) = (Arc::clone(&hosts), answer.clone());
+
+        let (hosts, respond) = (Arc::clone(&hosts), respond.clone());
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(WHOLE_CALL, call(stream, hosts, answer)).await;
-            drop(turn);
+            let connection = serve_connection(stream, hosts, respond);
+            let _ = tokio::time::timeout(CONNECTION_LIMIT, connection).await;
+            drop(permit);
         });
     }
 }
 
-async fn call<F, A>(stream: TcpStream, hosts: Arc<[String]>, answer: F)
+async fn serve_connection<F, A>(stream: TcpStream, hosts: Arc<[String]>, respond: F)
 where
     F: Fn(String, String) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = PageResponse> + Send,
 {
-    let called = stream.local_addr().ok().map(|address| address.ip());
+    let local_address = stream.local_addr().ok().map(|address| address.ip());
     let service = service_fn(move |request: Request<Incoming>| {
-        let (hosts, answer) = (Arc::clone(&hosts), answer.clone());
+        let (hosts, respond) = (Arc::clone(&hosts), respond.clone());
         async move {
-            let allowed = is_allowed(request.headers(), &hosts, called);
-            let made = if let Some(refused) = refusal(&request, allowed) {
-                refused
+            let is_permitted = is_host_permitted(request.headers(), &hosts, local_address);
+            let page = if let Some(rejected) = rejection(&request, is_permitted) {
+                rejected
             } else {
                 let query = request.uri().query().unwrap_or_default().to_owned();
-                let made = answer(request.uri().path().to_owned(), query).await;
-                if allowed { made } else { made.in_a_word() }
+                let page = respond(request.uri().path().to_owned(), query).await;
+                if is_permitted { page } else { page.without_reasons() }
             };
-            Ok::<_, Infallible>(response(made, request.method() == Method::HEAD))
+            Ok::<_, Infallible>(http_response(page, request.method()))
         }
     });
+
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
-        .max_buf_size(MAX_HEADERS)
+        .header_read_timeout(HEADERS_LIMIT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a caller of the status page went away");
+        tracing::debug!(%error, "a client of the status page disconnected");
     }
 }
 
-fn refusal(request: &Request<Incoming>, allowed: bool) -> Option<PageResponse> {
+/// The response to a request that is rejected, whatever its path returns.
+fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let why = "nothing is changed from here: GET and HEAD only";
-        return Some(PageResponse::refused(StatusCode::METHOD_NOT_ALLOWED, why));
+        let reason = "method not allowed: use GET or HEAD";
+        return Some(PageResponse::rejected(StatusCode::METHOD_NOT_ALLOWED, reason));
     }
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if !is_health && !allowed {
-        let why = "not under this name: `admin.hosts` lists those that are allowed beside loopback";
-        return Some(PageResponse::refused(StatusCode::MISDIRECTED_REQUEST, why));
+    if !is_health && !is_permitted {
+        let reason = "unknown host name: add it to `admin.hosts`";
+        return Some(PageResponse::rejected(StatusCode::MISDIRECTED_REQUEST, reason));
     }
     None
 }
 
-fn is_allowed(headers: &HeaderMap, hosts: &[String], called: Option<IpAddr>) -> bool {
+/// Whether there is exactly one `Host` header, and its name is permitted.
+fn is_host_permitted(headers: &HeaderMap, hosts: &[String], local_address: Option<IpAddr>) -> bool {
     let mut all = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else { return false };
-    host.to_str().is_ok_and(|host| is_known(host, hosts, called))
+    host.to_str().is_ok_and(|host| is_name_permitted(host, hosts, local_address))
 }
 
-/// Whether a Host header, with or without a port, names loopback, the address that was called, or one
-/// of `hosts`.
-fn is_known(host: &str, hosts: &[String], called: Option<IpAddr>) -> bool {
+/// Whether a `Host` header, with or without a port, names loopback, the local address of the
+/// connection, or one of `hosts`.
+fn is_name_permitted(host: &str, hosts: &[String], local_address: Option<IpAddr>) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
@@ -159,18 +174,19 @@ fn is_known(host: &str, hosts: &[String], called: Option<IpAddr>) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name
             .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback() || called == Some(address))
-        || hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+            .is_ok_and(|address| address.is_loopback() || local_address == Some(address))
+        || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
 }
 
-fn response(answer: PageResponse, head: bool) -> Response<Full<Bytes>> {
-    let length = answer.body.len();
-    let body = if head { Bytes::new() } else { Bytes::from(answer.body) };
+fn http_response(page: PageResponse, method: &Method) -> Response<Full<Bytes>> {
+    let length = page.body.len();
+    let body = if method == Method::HEAD { Bytes::new() } else { Bytes::from(page.body) };
     let mut response = Response::new(Full::new(body));
-    *response.status_mut() = answer.status;
+    *response.status_mut() = page.status;
+
     let headers = response.headers_mut();
     for (name, value) in [
-        (header::CONTENT_TYPE, answer.kind),
+        (header::CONTENT_TYPE, page.content_type),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
@@ -183,9 +199,10 @@ fn response(answer: PageResponse, head: bool) -> Response<Full<Bytes>> {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if answer.status == StatusCode::METHOD_NOT_ALLOWED {
+    if page.status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
+    // A response to HEAD states the length of the body that GET would return (RFC 9110, 8.6).
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
@@ -195,10 +212,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_loopback_and_those_listed_are_known() {
+    fn permits_only_loopback_and_listed_names() {
         let hosts = ["Collector-7.example.com".to_owned()];
-        let called = Some(IpAddr::from([10, 1, 2, 3]));
-        for known in [
+        let local_address = Some(IpAddr::from([10, 1, 2, 3]));
+        for permitted in [
             "localhost",
             "localhost:9633",
             "LOCALHOST",
@@ -210,9 +227,9 @@ mod tests {
             "collector-7.example.com",
             "collector-7.EXAMPLE.com:80",
         ] {
-            assert!(is_known(known, &hosts, called), "{known}");
+            assert!(is_name_permitted(permitted, &hosts, local_address), "{permitted}");
         }
-        for unknown in [
+        for rejected in [
             "",
             "evil.example",
             "localhost.evil.example",
@@ -223,7 +240,7 @@ mod tests {
             "collector-7.example.com.evil.example",
             "0.0.0.0",
         ] {
-            assert!(!is_known(unknown, &hosts, called), "{unknown}");
+            assert!(!is_name_permitted(rejected, &hosts, local_address), "{rejected}");
         }
     }
 }

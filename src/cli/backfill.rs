@@ -43,7 +43,7 @@ fn backfill_through_daemon(
         progress_bar(if args.tenant.is_some() { 1 } else { configuration.tenants.len() as u64 });
     let request = Request::Backfill { days: args.days, tenant: args.tenant.clone() };
 
-    let end = daemon::ask(socket, &request, |event| {
+    let end = daemon::send_request(socket, &request, |event| {
         if let Event::Tenant { name, days, error } = event {
             bar.suspend(|| match error {
                 None => {

@@ -15,7 +15,7 @@ use crate::{
     checkpoint::Checkpoint,
     clock,
     config::{Configuration, TenantPlan},
-    daemon::{self, Engine, Event, Reporter, Request, known},
+    daemon::{self, Engine, Event, Reporter, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
     report::{Drift, Window},
@@ -66,7 +66,7 @@ impl Selection {
         let plans = self.configuration.tenants.iter();
         plans
             .filter(|plan| self.tenant.as_ref().is_none_or(|name| *name == plan.name))
-            .filter_map(|plan| Some((plan, known(plan, &self.checkpoint)?)))
+            .filter_map(|plan| Some((plan, resolved_tenant(plan, &self.checkpoint)?)))
             .collect()
     }
 
@@ -233,7 +233,7 @@ fn set_through_daemon(socket: &Path, baselines: &[NewBaseline]) -> Result<(), Co
             day: baseline.day.map(Day::number),
             targets: baseline.targets_as_text(),
         };
-        match daemon::ask(socket, &request, |_| {})? {
+        match daemon::send_request(socket, &request, |_| {})? {
             Event::Done { .. } => {}
             Event::Error(message) => return Err(CommandFailure::new(ExitCode::Usage, message)),
             _ => {

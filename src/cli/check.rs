@@ -66,7 +66,7 @@ fn estimates(
             .tenants
             .iter()
             .filter(|tenant| plan.tenants.matches(tenant))
-            .filter_map(|tenant| daemon::known(tenant, &checkpoint))
+            .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint))
             .collect();
         let Estimate { days, records, bytes, is_new } =
             daemon::estimate(&checkpoint, plan, &tenants, clients)?;
@@ -88,7 +88,7 @@ fn estimates(
             plan.name == known.name || plan.renamed_from.as_ref() == Some(&known.name)
         };
         if known.backlog > 0 && !configuration.sinks.iter().any(is_named) {
-            let dropped = BuildError::Dropped(known.name, known.backlog);
+            let dropped = BuildError::DroppedSink(known.name, known.backlog);
             return Err(dropped.into());
         }
     }

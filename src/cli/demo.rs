@@ -111,7 +111,7 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
     let window = Window { first: last.plus(-364), last };
     let mut out = String::from("\nThe three most important changes:\n\n");
     for state in &engine.tenants {
-        let Some(tenant) = state.known() else { continue };
+        let Some(tenant) = state.resolved() else { continue };
         let report =
             Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, true)?;
         for change in report.most_important(3) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock,
     config::Configuration,
-    daemon::{Fetched, PollError, fetch_tenant},
+    daemon::{FetchedTenant, PollError, fetch_tenant},
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::chain,
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
@@ -61,7 +61,7 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
 async fn fetch_all(
     configuration: &Configuration,
     args: &args::Fetch,
-) -> Result<Vec<(String, Result<Fetched, PollError>)>, SourceError> {
+) -> Result<Vec<(String, Result<FetchedTenant, PollError>)>, SourceError> {
     let plans: Vec<_> = configuration
         .tenants
         .iter()
@@ -112,7 +112,7 @@ impl Printer {
     }
 
     /// Adds all days of a tenant. Fails if a body cannot be decoded.
-    fn add_tenant(&mut self, fetched: &Fetched) -> Result<(), CommandFailure> {
+    fn add_tenant(&mut self, fetched: &FetchedTenant) -> Result<(), CommandFailure> {
         for day in &fetched.days {
             let body = day.body.decompress()?;
             if self.output == Output::Raw {

@@ -131,7 +131,7 @@ fn import_without_daemon(
     block_on(async {
         let mut exit = ExitCode::Done;
         for (name, items) in tenants {
-            let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::known)
+            let Some(tenant) = engine.tenant_named(name).and_then(daemon::TenantState::resolved)
             else {
                 continue;
             };
@@ -139,7 +139,7 @@ fn import_without_daemon(
             let mut totals = Totals::default();
             for part in parts(items) {
                 match engine.import(&tenant, &part) {
-                    Ok(report) => totals.add(report.days, report.refused),
+                    Ok(report) => totals.add(report.days, report.rejected),
                     Err(error) => {
                         print_explanation(
                             &Explanation::of(&error).within(&format!("tenant {name}")),
@@ -165,8 +165,12 @@ fn import_through_daemon(
         let mut totals = Totals::default();
         for part in parts(items) {
             let items = part.into_iter().map(str::to_owned).collect();
-            match daemon::ask(socket, &Request::Import { tenant: name.clone(), items }, |_| {})? {
-                Event::Imported { days, refused } => totals.add(days, refused),
+            match daemon::send_request(
+                socket,
+                &Request::Import { tenant: name.clone(), items },
+                |_| {},
+            )? {
+                Event::Imported { days, rejected } => totals.add(days, refused),
                 Event::Error(explanation) => {
                     print_explanation(&explanation.within(&format!("tenant {name}")));
                     exit = ExitCode::Incomplete;

@@ -168,7 +168,7 @@ fn store_through_daemon(
         refresh_token: token.expose_secret().to_owned(),
         plaintext,
     };
-    match daemon::ask(control_socket(holder)?, &request, |_| {})? {
+    match daemon::send_request(control_socket(holder)?, &request, |_| {})? {
         Event::Done { .. } => Ok(()),
         Event::Error(message) => Err(CommandFailure::new(ExitCode::Incomplete, message)),
         _ => Err(CommandFailure::new(

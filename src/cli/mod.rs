@@ -318,13 +318,13 @@ fn start_logging(args: &Args) -> telemetry::Guard {
     let level = args.log.as_deref().unwrap_or(default).parse().unwrap_or(LevelFilter::INFO);
 
     let style = match args.log_format {
-        Some(args::LogFormat::Text) => telemetry::Style::Text,
-        Some(args::LogFormat::Json) => telemetry::Style::Json,
-        Some(args::LogFormat::Journal) => telemetry::Style::Journal,
+        Some(args::LogFormat::Text) => telemetry::LogStyle::Text,
+        Some(args::LogFormat::Json) => telemetry::LogStyle::Json,
+        Some(args::LogFormat::Journal) => telemetry::LogStyle::Journal,
         None => telemetry::default_style(),
     };
 
-    telemetry::begin(level, style)
+    telemetry::init(level, style)
 }
 
 /// A message and, on the next line, its hint.

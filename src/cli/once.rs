@@ -49,8 +49,8 @@ fn poll_line(poll: &PollReport) -> String {
     if poll.revisions > 0 {
         parts.push(count(poll.revisions as u64, "revision"));
     }
-    if poll.refused > 0 {
-        parts.push(format!("{} rejected", count(poll.refused as u64, "snapshot")));
+    if poll.rejected > 0 {
+        parts.push(format!("{} rejected", count(poll.rejected as u64, "snapshot")));
     }
     if poll.held > 0 {
         parts.push(format!("{} held", count(poll.held as u64, "day")));

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{CommandFailure, ExitCode, block_on, print, render};
 use crate::{
     config::{Configuration, TenantName, TenantPlan},
-    daemon::context_of,
+    daemon::sink_context,
     error::{Explanation, chain},
     source::{Api, Clients, Collection, Graph, Probe},
     wire,
@@ -54,7 +54,7 @@ pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode,
     block_on(async {
         let mut exit = ExitCode::Done;
         for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
-            let context = context_of(plan, &clients);
+            let context = sink_context(plan, &clients);
 
             let finding = match timeout(PROBE_TIMEOUT, plan.plan.probe(&context)).await {
                 Ok(Ok(response)) => Explanation::new(response),

@@ -16,7 +16,7 @@ pub(super) fn reload(config: &Path) -> Result<ExitCode, CommandFailure> {
         return Err(CommandFailure::new(ExitCode::Incomplete, "no daemon is running"));
     };
 
-    match daemon::ask(control_socket(&holder)?, &Request::Reload, |_| {})? {
+    match daemon::send_request(control_socket(&holder)?, &Request::Reload, |_| {})? {
         Event::Error(explanation) => Err(CommandFailure::new(ExitCode::Usage, explanation)),
         Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
         _ => {

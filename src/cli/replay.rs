@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::Configuration,
-    daemon::{self, Again, Engine, Event, ReplayError, Request},
+    daemon::{self, Engine, Event, ReplayError, ReplaySelection, Request},
     error::chain,
     model::Day,
 };
@@ -24,7 +24,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
         return replay_without_daemon(config, &args.sink, selection);
     };
     let request = Request::Replay { sink: args.sink.clone(), again: selection };
-    match daemon::ask(control_socket(&holder)?, &request, |_| {})? {
+    match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
         Event::Queued { entries } => {
             let hint = if entries > 0 { "; `status` shows the progress" } else { "" };
             print_message(&format!("{}{hint}", queued_line(selection, entries)));
@@ -36,22 +36,22 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
 }
 
 /// The days or dead letters that the arguments select.
-fn selection(args: &args::Replay) -> Result<Again, CommandFailure> {
+fn selection(args: &args::Replay) -> Result<ReplaySelection, CommandFailure> {
     if args.rejected {
-        return Ok(Again::Rejected);
+        return Ok(ReplaySelection::DeadLetters);
     }
     let first = args.from.ok_or_else(|| usage("`--from` or `--rejected` is required"))?;
     let last = args.to.unwrap_or_else(|| Day::of(crate::clock::now()));
     if first > last {
         return Err(usage("`--from` is after `--to`"));
     }
-    Ok(Again::Days(first.number(), last.number()))
+    Ok(ReplaySelection::Days(first.number(), last.number()))
 }
 
 fn replay_without_daemon(
     config: &Path,
     sink: &str,
-    selection: Again,
+    selection: ReplaySelection,
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;
@@ -64,7 +64,7 @@ fn replay_without_daemon(
         })?;
         print_message(&queued_line(selection, entries));
 
-        match daemon::deliver_to(&engine, sink).await {
+        match daemon::deliver_queued(&engine, sink).await {
             Ok(records) => {
                 print_message(&format!("sink {sink}: {} delivered", count(records, "record")));
                 Ok(ExitCode::Done)
@@ -78,12 +78,18 @@ fn replay_without_daemon(
 }
 
 /// What was queued: the number of days or of dead letters.
-fn queued_line(selection: Again, entries: u64) -> String {
+fn queued_line(selection: ReplaySelection, entries: u64) -> String {
     match (selection, entries) {
-        (Again::Days(..), 0) => "no stored day in this range: nothing is sent again".to_owned(),
-        (Again::Days(..), _) => format!("queued {} to be sent again", count(entries, "day")),
-        (Again::Rejected, 0) => "the sink has no dead letters: nothing is sent again".to_owned(),
-        (Again::Rejected, _) => {
+        (ReplaySelection::Days(..), 0) => {
+            "no stored day in this range: nothing is sent again".to_owned()
+        }
+        (ReplaySelection::Days(..), _) => {
+            format!("queued {} to be sent again", count(entries, "day"))
+        }
+        (ReplaySelection::DeadLetters, 0) => {
+            "the sink has no dead letters: nothing is sent again".to_owned()
+        }
+        (ReplaySelection::DeadLetters, _) => {
             format!("queued {} to be sent again", count(entries, "dead letter"))
         }
     }

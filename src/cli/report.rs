@@ -8,7 +8,7 @@ use crate::{
     checkpoint::Checkpoint,
     clock,
     config::{Configuration, TenantPlan},
-    daemon::{Reporter, known},
+    daemon::{Reporter, resolved_tenant},
     model::{Day, Tenant},
     report::{Format, Row, Window},
 };

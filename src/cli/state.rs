@@ -246,10 +246,12 @@ fn prune(
                 Explanation::new(message).with_hint("stop the daemon and run the command again"),
             ));
         }
-        Some(holder) => match daemon::ask(control_socket(&holder)?, &Request::Prune, |_| {})? {
-            Event::Pruned(pruned) => pruned,
-            other => return Err(unexpected_event(other)),
-        },
+        Some(holder) => {
+            match daemon::send_request(control_socket(&holder)?, &Request::Prune, |_| {})? {
+                Event::Pruned(pruned) => pruned,
+                other => return Err(unexpected_event(other)),
+            }
+        }
         None => {
             act_as_owner(directory)?;
             let checkpoint = Checkpoint::open(directory)?;
@@ -278,7 +280,7 @@ fn export(
         .tenants
         .iter()
         .filter(|plan| args.tenant.as_ref().is_none_or(|name| *name == plan.name))
-        .filter_map(|plan| daemon::known(plan, &checkpoint))
+        .filter_map(|plan| daemon::resolved_tenant(plan, &checkpoint))
         .collect();
     if let (Some(name), true) = (&args.tenant, tenants.is_empty()) {
         return Err(unknown_tenant(configuration, name));
@@ -337,7 +339,7 @@ fn forget(
 
     let forgotten = if let Some(holder) = lock_holder(directory) {
         let request = Request::Forget { tenant: tenant.to_string() };
-        match daemon::ask(control_socket(&holder)?, &request, |_| {})? {
+        match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
             Event::Forgotten(forgotten) => forgotten,
             other => return Err(unexpected_event(other)),
         }

@@ -7,7 +7,7 @@ use super::{CommandFailure, ExitCode, args, block_on, load_with_secrets, print, 
 use crate::{
     clock,
     config::SinkPlan,
-    daemon::context_of,
+    daemon::sink_context,
     derive::{Comparison, Entry, Records, Rules, Selection},
     error::{Explanation, chain},
     model::{
@@ -31,7 +31,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
     // The record carries the labels of a configured tenant, because a sink may select by them.
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
-    let context = context_of(plan, &Arc::new(Clients::new(&configuration.http)?));
+    let context = sink_context(plan, &Arc::new(Clients::new(&configuration.http)?));
 
     match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {

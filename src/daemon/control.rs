@@ -1,133 +1,127 @@
-//! The control socket: commands that write talk to the daemon that holds the checkpoint.
+//! The control socket: commands that write to the checkpoint send a request to the daemon that
+//! holds it.
 //!
-//! A Unix socket, mode 0600, in the runtime directory. One JSON line asks, JSON lines answer; the
-//! last one is `done` or `error`. Only the daemon's own user and root are heard.
+//! A Unix socket of mode 0600. The protocol is one JSON line with a [`Request`], answered by one
+//! JSON line per [`Event`]; the last event ends the connection. Only root and the user of the
+//! daemon are permitted. Start reading at [`serve`] for the daemon's side, and at [`send_request`]
+//! for the command's.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream as StdStream},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader as AsyncReader},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
 };
-
-use secrecy::SecretString;
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Again, Engine, backfill, once::is_complete, prune};
+use super::{Engine, ReplaySelection, TenantState, backfill, once::is_complete, prune};
 use crate::{
     checkpoint::{ErasureReceipt, Pruned},
     clock,
-    error::{Explanation, chain},
+    error::Explanation,
     model::{Baseline, Day, TenantId},
 };
 
-/// Not `Debug`: one of them carries a secret.
+/// A request to the daemon. Not `Debug`, because `SignedIn` contains a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    Backfill {
-        days: i32,
-        tenant: Option<String>,
-    },
-    /// Days or dead letters once more.
-    Replay {
-        sink: String,
-        again: Again,
-    },
-    /// Saved answers of one tenant, one item each.
-    Import {
-        tenant: String,
-        items: Vec<String>,
-    },
-    /// What a tenant wants to keep from now on; targets as a baseline writes them.
+    /// Poll all tenants, or one, back to this many days ago.
+    Backfill { days: i32, tenant: Option<String> },
+    /// Send days or dead letters to a sink again.
+    Replay { sink: String, selection: ReplaySelection },
+    /// Import saved snapshots of one tenant, one JSON document per item.
+    Import { tenant: String, items: Vec<String> },
+    /// Set the baseline of a tenant's entries from now on.
     Baseline {
         tenant: String,
         name: String,
-        /// Days since 1970-01-01.
+        /// The day that the targets are taken from, in days since 1970-01-01.
         day: Option<i32>,
+        /// In the format of `Baseline::parse_targets`.
         targets: String,
     },
-    /// Read the configuration anew; answered when it is found sound or refused.
+    /// Reload the configuration. The response follows when it was accepted or rejected.
     Reload,
-    /// Let go of what is past its time.
+    /// Prune bodies now.
     Prune,
-    /// Erase a tenant that is no longer configured, by its GUID.
-    Forget {
-        tenant: String,
-    },
-    /// Somebody has signed in.
-    SignedIn {
-        credential: String,
-        refresh_token: String,
-        plaintext: bool,
-    },
+    /// Erase a tenant that is no longer configured. `tenant` is its GUID.
+    Forget { tenant: String },
+    /// Use the refresh token of a new sign-in.
+    SignedIn { credential: String, refresh_token: String, plaintext: bool },
 }
 
+/// A part of the response to a request. Every variant but `Tenant` is the last one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// One tenant is through: days taken, or the error.
+    /// A backfill has finished one tenant: its number of new days, and why it is incomplete.
     Tenant {
         name: String,
         days: usize,
         error: Option<Explanation>,
     },
-    /// So many snapshots or dead letters are to be sent again.
+    /// A replay was queued: the number of snapshots or dead letters.
     Queued {
         entries: u64,
     },
-    /// One part of an import is in.
+    /// The items of an import were stored.
     Imported {
         days: usize,
-        refused: usize,
+        rejected: usize,
     },
     Pruned(Pruned),
-    /// `None` if nothing was known of the tenant.
+    /// `None` if the checkpoint did not contain the tenant.
     Forgotten(Option<ErasureReceipt>),
+    /// The request was completed; `failed` counts the tenants of a backfill that were not.
     Done {
         failed: usize,
     },
     Error(Explanation),
-    /// The new configuration is rejected, with every fault.
+    /// The new configuration was rejected, with all its faults.
     Invalid(Vec<Explanation>),
 }
 
-/// Who wants to be told whether the new configuration is in force, or why not.
-pub(super) type AskedToReload = oneshot::Sender<Result<(), Vec<Explanation>>>;
+/// Receives the result of a reload: `Ok` when the new configuration is valid, before it is applied.
+pub(super) type ReloadReply = oneshot::Sender<Result<(), Vec<Explanation>>>;
 
-/// Years of saved answers come in parts of this size at most.
-const MAX_REQUEST: u64 = 32 << 20;
-const REQUEST_WITHIN: Duration = Duration::from_secs(10);
-/// Callers at a time.
-const CALLERS: usize = 8;
-const FILE: &str = "control.sock";
+/// The largest request, in bytes. Commands split an import of years into several requests.
+const MAX_REQUEST_BYTES: u64 = 32 << 20;
+/// The time in which a caller must send its request.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// Connections that are served at the same time.
+const MAX_CONNECTIONS: usize = 8;
+/// The pause after `accept` has failed, for example for lack of file descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
+const SOCKET_NAME: &str = "control.sock";
 
-/// Where the socket is: systemd's runtime directory, else beside the checkpoint.
+/// The path of the socket: in systemd's runtime directory, or else in the state directory.
 pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
     match std::env::var_os("RUNTIME_DIRECTORY") {
-        // There may be several, and the first is ours.
+        // The variable is a list; the first directory is the one of this service.
         Some(directories) => match std::env::split_paths(&directories).next() {
-            Some(directory) => directory.join(FILE),
-            None => state_directory.join(FILE),
+            Some(directory) => directory.join(SOCKET_NAME),
+            None => state_directory.join(SOCKET_NAME),
         },
-        None => state_directory.join(FILE),
+        None => state_directory.join(SOCKET_NAME),
     }
 }
 
-/// Binds the socket. One left over by a process that was killed is in nobody's use: its lock is ours.
+/// Binds the socket. Removes one that a killed process has left: the caller holds the lock of the
+/// checkpoint, so that no other process uses it.
 pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
@@ -135,206 +129,203 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers callers, each by itself, until the engine ends: who is being answered then is told so.
+/// Serves connections concurrently until `cancel`, then aborts the running requests with an error.
 pub(super) async fn serve(
     engine: Arc<Engine>,
     listener: Arc<UnixListener>,
-    reloads: mpsc::Sender<AskedToReload>,
+    reloads: mpsc::Sender<ReloadReply>,
     cancel: CancellationToken,
 ) {
-    let mut callers = JoinSet::new();
+    let mut connections = JoinSet::new();
     loop {
-        while callers.try_join_next().is_some() {}
+        while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = listener.accept(), if callers.len() < CALLERS => accepted,
-            Some(_) = callers.join_next(), if callers.len() >= CALLERS => continue,
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
+            Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
             () = cancel.cancelled() => break,
         };
         match accepted {
             Ok((stream, _)) => {
                 let (engine, reloads) = (Arc::clone(&engine), reloads.clone());
-                callers.spawn(call(engine, stream, reloads, cancel.clone()));
+                connections.spawn(serve_connection(engine, stream, reloads, cancel.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket failed");
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tracing::warn!(%error, "cannot accept a connection on the control socket");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
-    while callers.join_next().await.is_some() {}
+    while connections.join_next().await.is_some() {}
 }
 
-async fn call(
+async fn serve_connection(
     engine: Arc<Engine>,
     mut stream: UnixStream,
-    reloads: mpsc::Sender<AskedToReload>,
+    reloads: mpsc::Sender<ReloadReply>,
     cancel: CancellationToken,
 ) {
-    let answered = tokio::select! {
-        // Who is just being given the last word gets it.
+    let served = tokio::select! {
+        // A response that is complete is sent, also if the daemon stops at the same time.
         biased;
-        answered = answer(&engine, &reloads, &mut stream) => answered,
+        served = respond(&engine, &reloads, &mut stream) => served,
         () = cancel.cancelled() => {
-            let message = "the daemon ends, or goes on with another configuration: ask again";
-            send(&mut stream, &Event::Error(message.into())).await
+            let error = Explanation::new("the request was aborted: the daemon stops or reloads");
+            send(&mut stream, &Event::Error(error.with_hint("run the command again"))).await
         }
     };
-    if let Err(error) = answered {
-        tracing::debug!(%error, "a caller of the control socket went away");
+    if let Err(error) = served {
+        tracing::debug!(%error, "a caller of the control socket disconnected");
     }
 }
 
-async fn answer(
+/// Checks the caller, reads its request, and sends the response.
+async fn respond(
     engine: &Arc<Engine>,
-    reloads: &mpsc::Sender<AskedToReload>,
+    reloads: &mpsc::Sender<ReloadReply>,
     stream: &mut UnixStream,
 ) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
-        return send(stream, &Event::Error("only root and the daemon's own user may ask".into()))
-            .await;
+        let message = "permission denied: only root and the user of the daemon are permitted";
+        return send(stream, &Event::Error(message.into())).await;
     }
+
     let mut line = String::new();
     let (reader, mut writer) = stream.split();
-    // A request without an end is cut off, and then not understood.
-    let mut reader = AsyncReader::new(reader.take(MAX_REQUEST));
-    // Who says nothing is not waited for.
-    tokio::time::timeout(REQUEST_WITHIN, reader.read_line(&mut line)).await??;
-    match serde_json::from_str(&line) {
+    // A longer request is cut off here and fails to parse.
+    let mut reader = AsyncReader::new(reader.take(MAX_REQUEST_BYTES));
+    tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
+
+    let event = match serde_json::from_str(&line) {
         Ok(Request::Backfill { days, tenant }) => {
-            answer_backfill(engine, days, tenant, &mut writer).await
+            return respond_to_backfill(engine, days, tenant, &mut writer).await;
         }
-        Ok(Request::Replay { sink, again }) => {
-            send(&mut writer, &answer_replay(engine, &sink, again, caller)).await
-        }
-        Ok(Request::Import { tenant, items }) => {
-            send(&mut writer, &answer_import(engine, &tenant, &items).await).await
-        }
+        Ok(Request::Replay { sink, selection }) => replay(engine, &sink, selection, caller),
+        Ok(Request::Import { tenant, items }) => import(engine, &tenant, &items).await,
         Ok(Request::Baseline { tenant, name, day, targets }) => {
-            let event = match engine.set_baseline(&tenant, &name, day, &targets) {
+            match engine.set_baseline(&tenant, &name, day, &targets) {
                 Ok(()) => {
-                    tracing::info!(tenant, name, uid = caller, "a baseline is in force");
+                    tracing::info!(tenant, name, uid = caller, "baseline set");
                     Event::Done { failed: 0 }
                 }
-                Err(message) => Event::Error(message.into()),
-            };
-            send(&mut writer, &event).await
+                Err(error) => Event::Error(error),
+            }
         }
-        Ok(Request::Reload) => send(&mut writer, &answer_reload(reloads).await).await,
-        Ok(Request::Prune) => send(&mut writer, &answer_prune(engine, caller)).await,
-        Ok(Request::Forget { tenant }) => {
-            send(&mut writer, &answer_forget(engine, &tenant, caller)).await
-        }
+        Ok(Request::Reload) => reload(reloads).await,
+        Ok(Request::Prune) => prune_now(engine, caller),
+        Ok(Request::Forget { tenant }) => forget(engine, &tenant, caller),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
-            let token = SecretString::from(refresh_token);
-            send(&mut writer, &answer_signed_in(engine, &credential, token, plaintext).await).await
+            accept_token(engine, &credential, SecretString::from(refresh_token), plaintext).await
         }
-        // The parser's words may quote what was asked.
-        Err(_) => send(&mut writer, &Event::Error("the request is not understood".into())).await,
-    }
+        // The parser's message may quote a secret of the request.
+        Err(_) => Event::Error(
+            Explanation::new("cannot parse the request")
+                .with_hint("run the command from the same version as the daemon"),
+        ),
+    };
+    send(&mut writer, &event).await
 }
 
 impl Engine {
-    /// Puts a baseline in force for the entries of a tenant to come.
+    /// Sets the baseline that the entries of a tenant are compared with from now on.
+    ///
+    /// Fails if the tenant is not configured or not resolved, or if a target is invalid.
     pub fn set_baseline(
         &self,
         tenant: &str,
         name: &str,
         day: Option<i32>,
         targets: &str,
-    ) -> Result<(), String> {
-        let known = self.tenant_named(tenant).and_then(super::TenantState::known);
-        let known = known.ok_or_else(|| format!("tenant `{tenant}` is not known yet"))?;
+    ) -> Result<(), Explanation> {
+        let resolved = self.tenant_named(tenant).and_then(TenantState::resolved);
+        let resolved = resolved.ok_or_else(|| unknown_tenant(tenant))?;
         let targets = Baseline::parse_targets(targets)
-            .map_err(|line| format!("line {line} of the targets makes no sense"))?;
+            .map_err(|line| format!("invalid target in line {line}"))?;
+
         let day = day.and_then(Day::from_number);
         let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
         let now_ms = clock::now().as_millisecond();
-        block_in_place(|| self.checkpoint.set_baseline(known.id, &baseline, now_ms))
+        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now_ms))
             .map(drop)
-            .map_err(|error| chain(&error))
+            .map_err(|error| Explanation::of(&error))
     }
 }
 
-async fn answer_reload(reloads: &mpsc::Sender<AskedToReload>) -> Event {
-    let (reply, verdict) = oneshot::channel();
-    // Nobody left to ask drops the question, and that is the answer.
+fn unknown_tenant(tenant: &str) -> Explanation {
+    Explanation::new(format!("unknown tenant `{tenant}`: not configured, or not resolved yet"))
+}
+
+async fn reload(reloads: &mpsc::Sender<ReloadReply>) -> Event {
+    let (reply, result) = oneshot::channel();
+    // If the daemon is stopping, the reply is dropped, and the receiver reports an error.
     let _ = reloads.send(reply).await;
-    match verdict.await {
+    match result.await {
         Ok(Ok(())) => Event::Done { failed: 0 },
         Ok(Err(faults)) => Event::Invalid(faults),
-        Err(_) => Event::Error("the daemon is ending".into()),
+        Err(_) => Event::Error("the daemon is stopping".into()),
     }
 }
 
-fn answer_replay(engine: &Engine, sink: &str, again: Again, caller: u32) -> Event {
-    match engine.replay(sink, again) {
+fn replay(engine: &Engine, sink: &str, selection: ReplaySelection, caller: u32) -> Event {
+    match engine.replay(sink, selection) {
         Ok(entries) => {
-            tracing::info!(sink, entries, uid = caller, "is to be sent again, as was asked");
+            tracing::info!(sink, entries, uid = caller, "replay queued");
             Event::Queued { entries }
         }
-        Err(error) => Event::Error(chain(&error).into()),
+        Err(error) => Event::Error(Explanation::of(&error)),
     }
 }
 
-fn answer_prune(engine: &Engine, caller: u32) -> Event {
+fn prune_now(engine: &Engine, caller: u32) -> Event {
     match block_in_place(|| prune(&engine.configuration, &engine.checkpoint)) {
         Ok(pruned) => {
             let Pruned { days, used_bytes: used } = pruned;
-            tracing::info!(
-                days,
-                used,
-                uid = caller,
-                "texts past their time are gone, as was asked"
-            );
+            tracing::info!(days, used_bytes = used, uid = caller, "pruned the bodies of old days");
             Event::Pruned(pruned)
         }
-        Err(error) => Event::Error(chain(&error).into()),
+        Err(error) => Event::Error(Explanation::of(&error)),
     }
 }
 
-fn answer_forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
+fn forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
     let Ok(id) = TenantId::parse(tenant) else {
-        return Event::Error(format!("`{tenant}` is no tenant's GUID").into());
+        return Event::Error(format!("`{tenant}` is not a valid tenant ID").into());
     };
-    if engine.tenants.iter().filter_map(super::TenantState::known).any(|known| known.id == id) {
-        let message =
-            "the daemon still reads this tenant: reload it with the new configuration first";
-        return Event::Error(message.into());
+    if engine.tenants.iter().filter_map(TenantState::resolved).any(|known| known.id == id) {
+        let error = Explanation::new("the running configuration still contains the tenant");
+        let hint = "remove it from the configuration and run `reload`";
+        return Event::Error(error.with_hint(hint));
     }
+
     let now_ms = clock::now().as_millisecond();
-    let forget = || engine.meters.maintain(|| engine.checkpoint.forget(id, now_ms));
+    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(id, now_ms));
     match block_in_place(forget) {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
-                tracing::info!(
-                    tenant,
-                    snapshots,
-                    uid = caller,
-                    "the tenant is erased, as was asked"
-                );
+                tracing::info!(tenant, snapshots, uid = caller, "tenant erased");
             }
             Event::Forgotten(forgotten)
         }
-        Err(error) => Event::Error(chain(&error).into()),
+        Err(error) => Event::Error(Explanation::of(&error)),
     }
 }
 
-async fn answer_import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
+async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     let state = engine.tenant_named(tenant);
-    let Some((state, known)) = state.and_then(|state| Some((state, state.known()?))) else {
-        return Event::Error(format!("the daemon does not know tenant `{tenant}` yet").into());
+    let Some((state, resolved)) = state.and_then(|state| Some((state, state.resolved()?))) else {
+        return Event::Error(unknown_tenant(tenant));
     };
+
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    // Not in the middle of a poll, which compares with the same log.
-    let _alone = state.polling.lock().await;
-    match engine.import(&known, &items) {
-        Ok(report) => Event::Imported { days: report.days, refused: report.refused },
-        Err(error) => Event::Error(chain(&error).into()),
+    // A poll that is running compares with the same log.
+    let _polling = state.polling.lock().await;
+    match engine.import(&resolved, &items) {
+        Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
+        Err(error) => Event::Error(Explanation::of(&error)),
     }
 }
 
-async fn answer_signed_in(
+async fn accept_token(
     engine: &Engine,
     credential: &str,
     token: SecretString,
@@ -342,46 +333,51 @@ async fn answer_signed_in(
 ) -> Event {
     let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
     let Some(user) = named.and_then(|named| named.credential.user()) else {
-        return Event::Error(format!("the daemon has no user `{credential}`").into());
+        let error = format!("the running configuration has no user credential `{credential}`");
+        return Event::Error(Explanation::new(error).with_hint("run `reload`"));
     };
     match user.accept(token, plaintext).await {
         Ok(()) => Event::Done { failed: 0 },
-        Err(error) => Event::Error(chain(&error).into()),
+        Err(error) => Event::Error(Explanation::of(&error)),
     }
 }
 
-async fn answer_backfill(
+/// Polls, and sends an event for each tenant as it finishes.
+async fn respond_to_backfill(
     engine: &Arc<Engine>,
     days: i32,
     tenant: Option<String>,
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
     if !(1..=90).contains(&days) {
-        return send(stream, &Event::Error("Microsoft keeps 90 days: ask for 1 to 90".into()))
-            .await;
+        let error = Explanation::new(format!("cannot read {days} days: Microsoft keeps 90 days"));
+        return send(stream, &Event::Error(error.with_hint("set 1 to 90 days"))).await;
     }
     if let Some(name) = &tenant
         && !engine.tenants.iter().any(|state| state.plan.name == *name)
     {
-        return send(stream, &Event::Error(format!("the daemon reads no tenant `{name}`").into()))
-            .await;
+        let error = format!("the running configuration has no tenant `{name}`");
+        let error = Explanation::new(error).with_hint("run `reload`");
+        return send(stream, &Event::Error(error)).await;
     }
-    let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+
+    let (sender, mut events) = mpsc::unbounded_channel();
     let back_to = Day::of(clock::now()).plus(1 - days);
-    let work = backfill(engine, Some(back_to), tenant.as_deref(), |name, result| {
+    let polls = backfill(engine, Some(back_to), tenant.as_deref(), |name, result| {
         let days = result.as_ref().map_or(0, |report| report.days);
         let error = match result {
             Ok(report) => report.incomplete.clone(),
             Err(error) => Some(Explanation::of(error)),
         };
-        // The receiver lives as long as the work does.
+        // Cannot fail: the receiver outlives this future.
         let _ = sender.send(Event::Tenant { name: name.to_owned(), days, error });
     });
-    let mut work = std::pin::pin!(work);
+
+    let mut polls = std::pin::pin!(polls);
     let results = loop {
         tokio::select! {
             Some(event) = events.recv() => send(stream, &event).await?,
-            results = &mut work => break results,
+            results = &mut polls => break results,
         }
     };
     while let Ok(event) = events.try_recv() {
@@ -397,20 +393,24 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), event: &Event) -> std::
     stream.write_all(&line).await
 }
 
-/// Asks the daemon behind a socket, and hands on each event until the last.
-pub fn ask(
+/// Sends a request to the daemon and returns the last event of the response. Calls `on_event` with
+/// each event before it.
+///
+/// Fails if the daemon cannot be reached, or closes the connection before its last event.
+pub fn send_request(
     socket: &Path,
     request: &Request,
-    mut each: impl FnMut(&Event),
+    mut on_event: impl FnMut(&Event),
 ) -> std::io::Result<Event> {
     let mut stream = StdStream::connect(socket)?;
     stream.write_all(format!("{}\n", serde_json::to_string(request)?).as_bytes())?;
+
     for line in BufReader::new(stream).lines() {
         let event: Event = serde_json::from_str(&line?)?;
         if !matches!(event, Event::Tenant { .. }) {
             return Ok(event);
         }
-        each(&event);
+        on_event(&event);
     }
-    Err(std::io::Error::other("the daemon went away before it was done"))
+    Err(std::io::Error::other("the daemon closed the connection before it responded"))
 }

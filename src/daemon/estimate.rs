@@ -1,8 +1,10 @@
-//! How much a sink will be sent that is new, or behind: told before it is.
+//! Estimates how much a sink will receive when the daemon starts: the `check` command.
+
+use std::sync::Arc;
 
 use super::{
-    context_of,
     deliverer::{Catalogs, compared_to},
+    sink_context,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, LogEntry, ReadRequest, StoredSnapshot},
@@ -15,75 +17,81 @@ use crate::{
     wire,
 };
 
-/// What waits for a sink, about.
+/// The estimated backlog of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
     pub days: u64,
     pub records: u64,
-    /// Of the records as they are written, without what the protocol adds.
+    /// Bytes of the formatted records, without the overhead of the protocol.
     pub bytes: u64,
-    /// The checkpoint has never heard of the sink.
+    /// The checkpoint does not contain the sink yet.
     pub is_new: bool,
 }
 
-/// What will be sent to a sink when it is started with this configuration. Records are counted and
-/// weighed by the newest day of each tenant, which has its texts, and by one that has lost them.
+/// Estimates what a sink will receive when it is started with this configuration.
+///
+/// Formats two sample days per tenant: the newest one, whose controls have texts, and one a few
+/// days older, whose controls may have none.
 pub fn estimate(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenants: &[Tenant],
-    clients: &std::sync::Arc<Clients>,
+    clients: &Arc<Clients>,
 ) -> Result<Estimate, CheckpointError> {
-    let known = checkpoint.status()?.sinks.iter().any(|sink| sink.name == plan.name);
-    let mut total = Estimate { is_new: !known, ..Estimate::default() };
-    let pending = if known { checkpoint.pending(&plan.name)? } else { Vec::new() };
-    let context = context_of(plan, clients);
+    let is_known = checkpoint.status()?.sinks.iter().any(|sink| sink.name == plan.name);
+    let pending = if is_known { checkpoint.pending(&plan.name)? } else { Vec::new() };
+
+    let context = sink_context(plan, clients);
     let options =
         Options { texts: plan.texts, host: context.host.clone(), fields: context.fields.clone() };
     let mut formatter = Formatter::new(plan.plan.format(), options);
     let mut catalogs = Catalogs::default();
+
+    let mut total = Estimate { is_new: !is_known, ..Estimate::default() };
     for tenant in tenants {
-        let from = match pending.iter().find(|pending| pending.tenant == tenant.id) {
+        let (seq, first_day) = match pending.iter().find(|pending| pending.tenant == tenant.id) {
             Some(pending) => (pending.at.seq, pending.first_day),
-            None if known => continue,
+            None if is_known => continue,
             None => (1, super::first_day(plan)),
         };
-        let days = checkpoint.count_snapshots(tenant.id, from.0, from.1)?;
+        let days = checkpoint.count_snapshots(tenant.id, seq, first_day)?;
         if days == 0 {
             continue;
         }
         total.days += days;
+
         let mut samples = samples(checkpoint, plan, tenant)?.into_iter();
-        let mut weigh =
-            |stored| weigh(checkpoint, plan, tenant, &stored, &mut catalogs, &mut formatter);
-        let Some(newest) = samples.next().map(&mut weigh).transpose()? else { continue };
-        let older = samples.next().map(weigh).transpose()?.unwrap_or(newest);
+        let mut measure =
+            |stored| measure(checkpoint, plan, tenant, &stored, &mut catalogs, &mut formatter);
+        let Some(newest) = samples.next().map(&mut measure).transpose()? else { continue };
+        let older = samples.next().map(measure).transpose()?.unwrap_or(newest);
         total.records += newest.0 + (days - 1) * older.0;
         total.bytes += newest.1 + (days - 1) * older.1;
     }
     Ok(total)
 }
 
-/// A tenant's newest day, and one some days before it.
+/// A tenant's newest day, followed by one that is some days older if there is one.
 fn samples(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,
 ) -> Result<Vec<StoredSnapshot>, CheckpointError> {
-    let newest = checkpoint.next_seq(tenant.id)?;
-    let wanted = ReadRequest {
+    let end = checkpoint.next_seq(tenant.id)?;
+    let range = ReadRequest {
         tenant: tenant.id,
-        // Observations may stand behind the newest day.
-        first_seq: newest.saturating_sub(20),
-        last_seq: newest,
+        // Observations may follow the newest day in the log.
+        seq: end.saturating_sub(20),
+        last: end,
         first_day: Day::of(clock::now()).plus(-400),
         last_day: None,
         max_bytes: usize::MAX,
         with_bases: plan.selection.needs_base(),
         with_observations: false,
     };
-    let read = checkpoint.read(&wanted)?;
-    let mut days: Vec<StoredSnapshot> = read
+
+    let mut days: Vec<StoredSnapshot> = checkpoint
+        .read(&range)?
         .into_iter()
         .filter_map(|stored| match stored {
             LogEntry::Snapshot(entry) => Some(*entry),
@@ -94,8 +102,8 @@ fn samples(
     Ok(newest.into_iter().chain(days.into_iter().next()).collect())
 }
 
-/// The records of a day, and their bytes.
-fn weigh(
+/// The number of records of a day, and their size in bytes.
+fn measure(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,
@@ -116,9 +124,10 @@ fn weigh(
         rules: Rules::none(),
         replayed: false,
     };
+
     let records = Records::new(&entry, &snapshot, &plan.selection);
     let mut out = Vec::new();
-    (0..records.end()).filter_map(|place| records.at(place)).for_each(|record| {
+    (0..records.end()).filter_map(|index| records.at(index)).for_each(|record| {
         formatter.write(&record, &mut out);
         out.push(b'\n');
     });

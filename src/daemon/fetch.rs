@@ -1,6 +1,7 @@
-//! Reading a tenant without keeping anything.
+//! Reads a tenant without a checkpoint: the `fetch` command.
 
 use std::{
+    cmp::Reverse,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -21,42 +22,48 @@ use crate::{
     wire,
 };
 
-/// A tenant's days as read, newest first.
+/// The days and the catalog of a tenant as Microsoft returned them.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchedTenant {
     pub tenant: Arc<Tenant>,
     pub today: Day,
     pub observed: Timestamp,
+    /// Newest first.
     pub days: Vec<Seen>,
     pub catalog: Catalog,
-    /// What Microsoft said is missing in it.
+    /// Microsoft's warning about a missing part of the response.
     pub warning: Option<String>,
 }
 
-/// Reads a tenant back to a day.
+/// Reads the days of a tenant back to `oldest`, and its catalog.
+///
+/// Fails if a request fails, or if the catalog is incomplete.
 pub async fn fetch_tenant(
     clients: &Arc<Clients>,
     plan: &TenantPlan,
     oldest: Day,
-) -> Result<Fetched, PollError> {
+) -> Result<FetchedTenant, PollError> {
     let graph = Graph::new(clients.clone(), plan.access.clone());
     let id = match &plan.id {
         TenantName::Guid(id) => *id,
         TenantName::Domain(_) => graph.resolve().await?,
     };
     let tenant = Arc::new(tenant_of(plan, id));
-    // To the millisecond, as the checkpoint keeps it.
+
+    // Truncated to milliseconds, the precision of the checkpoint.
     let now = clock::now();
     let observed = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
-    let answer = collector::read(&graph, &tenant, oldest, observed).await?;
-    let parts = match answer.catalog {
-        CatalogRead::Whole(parts) => parts,
+    let response = collector::read(&graph, &tenant, oldest, observed).await?;
+
+    let parts = match response.catalog {
+        CatalogRead::Complete(parts) => parts,
         CatalogRead::NotNeeded => Vec::new(),
         CatalogRead::Failed(error) => return Err(error.into()),
     };
     let slots = parts.iter().filter_map(|p| {
         let profile = Arc::new(wire::profile(&p.shared).ok()?);
-        // One formatter writes the records of all tenants: a key stands for a content.
+        // One formatter writes the records of all tenants and caches by key, so that a key must
+        // identify the content of a profile.
         let mut hasher = DefaultHasher::new();
         p.shared.hash(&mut hasher);
         Some(ProfileSlot {
@@ -66,14 +73,15 @@ pub async fn fetch_tenant(
         })
     });
     let catalog = Catalog::new(slots.collect());
-    let mut days = answer.seen;
-    days.sort_by_key(|seen| std::cmp::Reverse(seen.facts.day));
-    Ok(Fetched {
+
+    let mut days = response.seen;
+    days.sort_by_key(|seen| Reverse(seen.facts.day));
+    Ok(FetchedTenant {
         tenant,
         today: Day::of(observed),
         observed,
         days,
         catalog,
-        warning: answer.warning,
+        warning: response.warning,
     })
 }

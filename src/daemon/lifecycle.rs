@@ -1,49 +1,55 @@
-//! The daemon's life: built, ready, running, reloaded, drained, gone.
+//! The life of the daemon: start, ready, running, reloaded, stopped.
 //!
-//! A reload validates the new configuration whole, ends all work under the old one, and begins anew on
-//! the same checkpoint: cursors are there, so nothing is lost, and no lock changes hands.
+//! A reload validates the whole new configuration, ends all work under the old one, and starts
+//! again on the same open checkpoint. Nothing is lost, because the cursors are in the checkpoint,
+//! and its lock is never released in between. Start reading at [`run`] and [`Generation`].
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use tokio::{
     net::UnixListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, block_in_place},
 };
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deliverer, Engine, TenantState, control, control::AskedToReload, deliverer::End, systemd,
+    Deliverer, Engine, TenantState,
+    control::{self, ReloadReply},
+    deliverer::Shutdown,
+    systemd,
 };
 use crate::{
     checkpoint::{CheckpointError, PollState},
     clock,
     config::Configuration,
-    error::{Explanation, chain},
+    error::Explanation,
     schedule::Polled,
-    telemetry::ANSWER,
+    telemetry::UNCOLLAPSED,
 };
 
-/// From the signal to the end. What is under way then is not confirmed, and sent again.
-const GRACE: Duration = Duration::from_secs(4);
-/// How long proofs are waited for when the daemon is told to stop, and when it goes on with another
-/// configuration.
-const LAST_PROOFS: Duration = Duration::from_secs(3);
-const PROOFS_BEFORE_RELOAD: Duration = Duration::from_secs(30);
-/// Sinks say goodbye to their receivers for so long at most.
-const GOODBYES: Duration = Duration::from_secs(10);
-/// After the start, this long.
-const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
-/// How often it is asked what is due.
+/// The time from a signal to the end of the process. Whatever is not acknowledged by then is sent
+/// again after the next start.
+const STOP_LIMIT: Duration = Duration::from_secs(4);
+/// How long deliverers wait for outstanding acknowledgements when the daemon stops, and when it
+/// reloads.
+const ACKNOWLEDGEMENT_WAIT_AT_STOP: Duration = Duration::from_secs(3);
+const ACKNOWLEDGEMENT_WAIT_AT_RELOAD: Duration = Duration::from_secs(30);
+/// How long tasks may take after that, for example to close their connections.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// Pruning starts at the earliest this long after the start, which is busy with polls.
+const PRUNE_DELAY: SignedDuration = SignedDuration::from_mins(10);
+/// The interval at which the schedule is evaluated.
 const TICK: Duration = Duration::from_mins(1);
 
-/// Reads the configuration anew; the text says all that is wrong with it.
-pub type Reread = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
+/// Loads the configuration again for a reload; fails with all faults of the file.
+pub type LoadConfiguration = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -51,201 +57,241 @@ pub enum RunError {
     Signals(#[source] std::io::Error),
     #[error("cannot open the control socket `{0}`")]
     Control(String, #[source] std::io::Error),
-    #[error("cannot start the minute ticker")]
+    #[error("cannot start the scheduler")]
     Ticker(#[from] JobSchedulerError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
 
-/// What a signal asks for.
-enum Told {
+/// A request to the main loop, from a signal or from the control socket.
+enum LifecycleRequest {
     Stop,
-    /// Somebody may wait for the verdict.
-    Reload(Option<AskedToReload>),
+    /// The sender is for the result, if a command waits for it.
+    Reload(Option<ReloadReply>),
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    asked: mpsc::Receiver<AskedToReload>,
-    /// A reload was asked for while another was under way.
-    again: bool,
+    reloads: mpsc::Receiver<ReloadReply>,
+    /// Whether a reload was requested while another one was running.
+    reload_pending: bool,
 }
 
-/// All that works under one configuration.
+/// All tasks that work under one configuration.
 struct Generation {
     engine: Arc<Engine>,
-    end: End,
-    no_more_work: CancellationToken,
+    /// Ends the deliverers.
+    shutdown: Shutdown,
+    /// Ends polls and the control socket.
+    cancel: CancellationToken,
     tasks: JoinSet<()>,
 }
 
-/// Runs until it is told to stop. `current` is the engine at work, for those who look on.
-pub async fn run(current: watch::Sender<Arc<Engine>>, reread: &Reread) -> Result<(), RunError> {
-    let (reloads, asked) = mpsc::channel(1);
-    let mut signals = Signals::listen(asked).map_err(RunError::Signals)?;
+/// Whether the next configuration is in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    Yes,
+    No,
+}
+
+/// Runs the daemon until a signal stops it. `current` always contains the engine of the running
+/// generation, for readers such as the status page.
+///
+/// Fails if signals, the control socket or the scheduler cannot be set up.
+pub async fn run(
+    current: watch::Sender<Arc<Engine>>,
+    load: &LoadConfiguration,
+) -> Result<(), RunError> {
+    let (reload_sender, reloads) = mpsc::channel(1);
+    let mut signals = Signals::listen(reloads).map_err(RunError::Signals)?;
+
     let engine = current.borrow().clone();
     let socket = control::socket_path(engine.checkpoint.directory());
     let listener = control::bind(&socket)
         .map_err(|error| RunError::Control(socket.display().to_string(), error))?;
     let listener = Arc::new(listener);
     engine.checkpoint.announce(&socket)?;
+
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
     let notify_systemd = tokio::spawn(systemd::notify_systemd(current.subscribe()));
-    let start = |engine| Generation::start(engine, &listener, &reloads, &tick);
+    let start = |engine| Generation::start(engine, &listener, &reload_sender, &tick);
     let mut generation = start(engine);
-    generation.tell("running");
+    generation.log("running");
     systemd::ready(&generation.engine);
-    while let Told::Reload(asked) = signals.next_or_again().await {
+
+    while let LifecycleRequest::Reload(reply) = signals.next_or_pending().await {
         systemd::reloading();
-        let next = reconfigured(&generation.engine, reread);
-        if let Some(asked) = asked {
-            // Who asked may have gone.
-            let _ = asked.send(next.as_ref().map(drop).map_err(Vec::clone));
+        let next = reconfigured(&generation.engine, load);
+        if let Some(reply) = reply {
+            // An error means that the command has exited.
+            let _ = reply.send(next.as_ref().map(drop).map_err(Vec::clone));
         }
         let next = match next {
             Ok(next) => next,
             Err(faults) => {
-                let messages: Vec<&str> = faults.iter().map(|f| f.message.as_str()).collect();
-                let error = messages.join("; ");
-                let hint = faults.first().and_then(|fault| fault.hint.as_deref());
-                tracing::error!(target: ANSWER, error, hint, "the new configuration is refused; the old one stays");
-                systemd::refused(&generation.engine);
+                log_rejected(&faults);
+                systemd::rejected(&generation.engine);
                 continue;
             }
         };
+
+        // A stop does not wait for the reload.
         tokio::select! {
-            () = generation.end(PROOFS_BEFORE_RELOAD) => {}
+            () = generation.end(ACKNOWLEDGEMENT_WAIT_AT_RELOAD) => {}
             () = signals.stop() => break,
         }
-        let (next, adopted) = generation.succeeded_by(next);
+        let (next, applied) = generation.succeeded_by(next);
         current.send_replace(Arc::clone(&next));
         generation = start(next);
-        if adopted {
-            generation.tell("running with the new configuration");
+        if applied == Applied::Yes {
+            generation.log("running with the new configuration");
             systemd::ready(&generation.engine);
         } else {
-            systemd::refused(&generation.engine);
+            systemd::rejected(&generation.engine);
         }
     }
+
     tracing::info!("stopping");
     systemd::stopping();
     notify_systemd.abort();
-    if tokio::time::timeout(GRACE, generation.end(LAST_PROOFS)).await.is_err() {
-        tracing::warn!("a sink did not answer in time; what it did not confirm will be sent again");
+    let end = generation.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
+    if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
+        tracing::warn!("a sink did not stop in time; unacknowledged records will be sent again");
     }
     let _ = ticker.shutdown().await;
-    generation.engine.keep_cursors();
+    generation.engine.write_cursor_file();
     let _ = std::fs::remove_file(&socket);
     Ok(())
 }
 
-/// The next engine, if the configuration as it is now is sound.
-fn reconfigured(engine: &Engine, reread: &Reread) -> Result<Arc<Engine>, Vec<Explanation>> {
-    tokio::task::block_in_place(|| {
-        let configuration = reread()?;
+/// Loads the configuration and builds its engine; fails with all faults.
+fn reconfigured(
+    engine: &Engine,
+    load: &LoadConfiguration,
+) -> Result<Arc<Engine>, Vec<Explanation>> {
+    block_in_place(|| {
+        let configuration = load()?;
         engine.reconfigured(configuration).map_err(|error| vec![Explanation::of(&error)])
     })
+}
+
+fn log_rejected(faults: &[Explanation]) {
+    let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+    let error = messages.join("; ");
+    let hint = faults.first().and_then(|fault| fault.hint.as_deref());
+    tracing::error!(
+        target: UNCOLLAPSED,
+        error,
+        hint,
+        "the new configuration was rejected; the old one remains in force"
+    );
 }
 
 impl Generation {
     fn start(
         engine: Arc<Engine>,
         listener: &Arc<UnixListener>,
-        reloads: &mpsc::Sender<AskedToReload>,
+        reloads: &mpsc::Sender<ReloadReply>,
         tick: &Arc<Notify>,
     ) -> Self {
-        let (end, no_more_work) = (End::default(), CancellationToken::new());
+        let (shutdown, cancel) = (Shutdown::default(), CancellationToken::new());
         let mut tasks = JoinSet::new();
+
         for plan in engine.sinks() {
-            tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(end.clone()));
+            tasks.spawn(Deliverer::new(engine.clone(), plan.clone()).run(shutdown.clone()));
         }
-        tasks.spawn(poll_loop(engine.clone(), tick.clone(), no_more_work.clone()));
+        tasks.spawn(poll_loop(engine.clone(), tick.clone(), cancel.clone()));
         let (listener, reloads) = (listener.clone(), reloads.clone());
-        tasks.spawn(control::serve(engine.clone(), listener, reloads, no_more_work.clone()));
-        Self { engine, end, no_more_work, tasks }
+        tasks.spawn(control::serve(engine.clone(), listener, reloads, cancel.clone()));
+
+        Self { engine, shutdown, cancel, tasks }
     }
 
-    fn tell(&self, what: &str) {
+    fn log(&self, message: &str) {
         let (tenants, sinks) = (self.engine.tenants.len(), self.engine.sinks().count());
-        tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "{what}");
+        tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "{message}");
     }
 
-    /// Ends all work: polls and callers at once, for a poll keeps nothing until it commits, and a commit cannot
-    /// be cut in two; deliverers when the proofs on their way are there, or `patience` is over.
-    async fn end(&mut self, patience: Duration) {
-        self.end.tell(patience);
-        self.no_more_work.cancel();
+    /// Ends all work. Polls and requests end at once: a poll changes nothing until it commits, and
+    /// a commit is not interruptible. Deliverers end when all outstanding acknowledgements have
+    /// arrived, or after `acknowledgement_wait`.
+    async fn end(&mut self, acknowledgement_wait: Duration) {
+        self.shutdown.begin(acknowledgement_wait);
+        self.cancel.cancel();
+
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience + GOODBYES, all).await.is_err() {
-            tracing::warn!("a task did not end in time, and is cut off");
+        if tokio::time::timeout(acknowledgement_wait + CLOSE_LIMIT, all).await.is_err() {
+            tracing::warn!("a task did not end in time and was aborted");
             self.tasks.shutdown().await;
         }
-        // What was proven on the way, whichever engine comes next.
-        self.engine.keep_cursors();
+        // Acknowledgements may have moved cursors, whichever engine runs next.
+        self.engine.write_cursor_file();
     }
 
-    /// The engine that goes on after this one has ended: the next, or this one once more if the
-    /// checkpoint does not follow.
-    fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, bool) {
-        let adopted = tokio::task::block_in_place(|| next.adopt());
-        // A sink may have another name there now.
-        next.cursors_have_moved();
-        next.keep_cursors();
-        match adopted {
-            Ok(()) => (next, true),
+    /// Applies the next configuration after the end of this generation. Returns the engine to
+    /// continue with: `next`, or this generation's if the checkpoint could not be updated.
+    fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, Applied) {
+        let applied = block_in_place(|| next.apply_configuration());
+        // The configuration may have renamed a sink, so that the cursor file is outdated.
+        next.mark_cursors_moved();
+        next.write_cursor_file();
+
+        match applied {
+            Ok(()) => (next, Applied::Yes),
             Err(error) => {
-                let error = chain(&error);
+                let error = Explanation::of(&error);
                 tracing::error!(
-                    error,
-                    "the new configuration could not be put in force; the old one stays"
+                    error = error.message,
+                    hint = error.hint,
+                    "cannot apply the new configuration; the old one remains in force"
                 );
-                (Arc::clone(&self.engine), false)
+                (Arc::clone(&self.engine), Applied::No)
             }
         }
     }
 }
 
 impl Signals {
-    fn listen(asked: mpsc::Receiver<AskedToReload>) -> std::io::Result<Self> {
+    fn listen(reloads: mpsc::Receiver<ReloadReply>) -> std::io::Result<Self> {
         Ok(Self {
-            asked,
+            reloads,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            again: false,
+            reload_pending: false,
         })
     }
 
-    async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> LifecycleRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload(None),
-            // We hold a sender ourselves: it never ends.
-            Some(asked) = self.asked.recv() => Told::Reload(Some(asked)),
+            _ = self.terminate.recv() => LifecycleRequest::Stop,
+            _ = self.interrupt.recv() => LifecycleRequest::Stop,
+            _ = self.hangup.recv() => LifecycleRequest::Reload(None),
+            // `run` holds a sender, so that the channel never closes.
+            Some(reply) = self.reloads.recv() => LifecycleRequest::Reload(Some(reply)),
         }
     }
 
-    /// Waits for the word to stop. A reload that is asked for meanwhile is not forgotten.
+    /// Waits for a request to stop. A request to reload is remembered meanwhile.
     async fn stop(&mut self) {
-        while let Told::Reload(_) = self.next().await {
-            self.again = true;
+        while let LifecycleRequest::Reload(_) = self.next().await {
+            self.reload_pending = true;
         }
     }
 
-    async fn next_or_again(&mut self) -> Told {
-        if std::mem::take(&mut self.again) {
-            return Told::Reload(None);
+    async fn next_or_pending(&mut self) -> LifecycleRequest {
+        if std::mem::take(&mut self.reload_pending) {
+            return LifecycleRequest::Reload(None);
         }
         self.next().await
     }
 }
 
-/// tokio-cron-scheduler is a metronome here and nothing else: it rings every minute, in UTC, and
-/// what is due is decided anew each time by `schedule`.
+/// Notifies `tick` every minute, in UTC. The cron scheduler decides nothing else: `schedule`
+/// decides at every tick which polls are due.
 async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     let scheduler = JobScheduler::new().await?;
     let job = Job::new("0 * * * * *", move |_, _| tick.notify_one())?;
@@ -254,55 +300,59 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     Ok(scheduler)
 }
 
-/// Polls what is due, each minute and at once on start.
+/// Starts due polls, at once and then every minute. Also writes the cursor file and prunes bodies.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     let mut poller = Poller::new(engine.clone());
     let mut pruning = JoinSet::new();
-    let began = clock::now();
+    let started = clock::now();
+
     loop {
-        engine.meters.scheduled();
+        engine.meters.scheduler_progress();
         poller.start_due();
-        engine.keep_cursors();
-        // Not while the start has its hands full, and beside all else: it may take a while.
-        let settled = clock::now().duration_since(began) > SETTLED;
+        engine.write_cursor_file();
+
+        // Pruning may take minutes, so that it runs in a task next to this loop.
+        let is_settled = clock::now().duration_since(started) > PRUNE_DELAY;
         while pruning.try_join_next().is_some() {}
-        if settled && pruning.is_empty() {
+        if is_settled && pruning.is_empty() {
             let engine = engine.clone();
-            pruning.spawn(async move { engine.let_go() });
+            pruning.spawn(async move { engine.prune_daily() });
         }
+
         tokio::select! {
             () = tick.notified() => {}
-            // The ticker goes by the clock on the wall, and is silent when that is set back.
+            // The ticker follows the wall clock and pauses when that is set back.
             () = tokio::time::sleep(TICK) => {}
             () = cancel.cancelled() => return poller.running.shutdown().await,
         }
     }
 }
 
-/// Starts polls that are due, and none of a tenant that has one under way or in line.
+/// Starts the polls that are due, at most one per tenant at a time.
 #[derive(Debug)]
 pub struct Poller {
     engine: Arc<Engine>,
     running: JoinSet<()>,
-    /// Nothing has been looked at yet under this configuration.
-    begins: bool,
+    /// Whether the next call of [`Self::start_due`] is the first under this configuration.
+    is_first_round: bool,
 }
 
 impl Poller {
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, running: JoinSet::new(), begins: true }
+        Self { engine, running: JoinSet::new(), is_first_round: true }
     }
 
-    /// Starts what is due now.
+    /// Starts all polls that are due now, and returns without waiting for them.
     pub fn start_due(&mut self) {
         while self.running.try_join_next().is_some() {}
+
         let mut unreadable = (0, None);
-        let begins = std::mem::take(&mut self.begins);
+        let is_first_round = std::mem::take(&mut self.is_first_round);
         for index in 0..self.engine.tenants.len() {
             let state = &self.engine.tenants[index];
-            // Each look may have to wait for the checkpoint.
-            self.engine.meters.scheduled();
-            let due = is_due(&self.engine, state, begins).unwrap_or_else(|error| {
+            // With many tenants and a busy checkpoint, this loop may take longer than the limit.
+            self.engine.meters.scheduler_progress();
+            let due = is_due(&self.engine, state, is_first_round).unwrap_or_else(|error| {
                 unreadable = (unreadable.0 + 1, Some(error));
                 false
             });
@@ -310,44 +360,56 @@ impl Poller {
                 let engine = self.engine.clone();
                 self.running.spawn(async move {
                     let state = &engine.tenants[index];
-                    let _in_line = InLine(state);
-                    // The reason is in the log and in the checkpoint.
+                    let _queued = Queued(state);
+                    // `poll` logs an error and records it in the checkpoint.
                     let _ = engine.poll(state, None).await;
                 });
             }
         }
+
         if let (tenants, Some(error)) = unreadable {
-            tracing::error!(tenants, error = chain(&error), "the checkpoint cannot be read");
+            let error = Explanation::of(&error);
+            tracing::error!(
+                tenants,
+                error = error.message,
+                hint = error.hint,
+                "cannot read the state of polls from the checkpoint"
+            );
         }
     }
 
-    /// Waits until nothing is under way.
+    /// Waits until all started polls have ended.
     pub async fn idle(&mut self) {
         while self.running.join_next().await.is_some() {}
     }
 }
 
-/// A tenant that is in line for a poll, or has one; also one that is cut off leaves the line.
-struct InLine<'a>(&'a TenantState);
+/// Clears `queued` of a tenant when its poll ends, also when its task is aborted.
+struct Queued<'a>(&'a TenantState);
 
-impl Drop for InLine<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.queued.store(false, Ordering::Relaxed);
     }
 }
 
-/// Whether a poll is due. What failed before work `begins` may be what was mended since, and is tried
-/// again at once, but for the time that a server has asked for.
-fn is_due(engine: &Engine, state: &TenantState, begins: bool) -> Result<bool, CheckpointError> {
-    if state.is_left_alone(clock::now()) {
+/// Whether a poll of this tenant is due. In the first round, every failed poll is due at once,
+/// because an operator may have fixed the cause; only `Retry-After` and backoff still apply.
+fn is_due(
+    engine: &Engine,
+    state: &TenantState,
+    is_first_round: bool,
+) -> Result<bool, CheckpointError> {
+    if state.is_backing_off(clock::now()) {
         return Ok(false);
     }
-    // A tenant whose domain is not resolved yet has never been polled.
-    let Some(tenant) = state.known() else { return Ok(true) };
-    let known = tokio::task::block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
+    // A tenant whose domain is not resolved has never been polled.
+    let Some(tenant) = state.resolved() else { return Ok(true) };
+
+    let poll_state = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
     let schedule = &engine.configuration.schedule;
-    Ok(begins && known.failures > 0
-        || schedule.due(tenant.id, &polled(&known), clock::now()).is_some())
+    Ok(is_first_round && poll_state.failures > 0
+        || schedule.due(tenant.id, &polled(&poll_state), clock::now()).is_some())
 }
 
 fn polled(state: &PollState) -> Polled {

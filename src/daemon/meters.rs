@@ -1,5 +1,7 @@
-//! What this process has counted, and when its loops last did something. Kept over a reload; what
-//! must outlive the process stands in the checkpoint.
+//! Counters of this process, and the times at which its loops last made progress.
+//!
+//! The watchdog, the health endpoints and the metrics read them. They survive a reload; what must
+//! survive the process is in the checkpoint.
 
 use std::{
     collections::BTreeMap,
@@ -15,68 +17,71 @@ use tokio::time::Instant;
 
 #[derive(Debug)]
 pub struct Meters {
-    /// When the process began, on the wall clock.
+    /// The wall-clock time at which the process started.
     pub started: Timestamp,
-    began: Instant,
-    scheduler: Pulse,
-    /// The checkpoint is written anew as a whole, and everybody waits for it.
+    started_at: Instant,
+    scheduler: Heartbeat,
+    /// Running calls of [`Self::run_maintenance`]. Meanwhile no loop counts as stalled.
     maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
     sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
 }
 
-/// Polls of one tenant.
+/// The polls of one tenant since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollCounts {
     pub polls: u64,
-    /// By class; see `PollError::class`.
+    /// Failed polls by `PollError::class`.
     pub failures: BTreeMap<&'static str, u64>,
 }
 
+/// The counters of one sink since the start of the process.
 #[derive(Debug)]
 pub struct SinkMeter {
     pub batches: AtomicU64,
+    /// Bytes of the batches before compression.
     pub bytes: AtomicU64,
-    /// Attempts that failed, and were or will be made again.
+    /// Failed attempts to deliver.
     pub retries: AtomicU64,
     state: AtomicU8,
-    pulse: Pulse,
-    /// No batch takes longer, by the sink's own limits.
-    patience: Duration,
+    heartbeat: Heartbeat,
+    /// The longest time that a batch may take by the sink's own limits; see `Plan::patience`.
+    batch_limit: Duration,
 }
 
-/// What a deliverer is doing.
+/// The state of a deliverer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkState {
-    /// Nothing waits for it.
+    /// The sink has no backlog.
     Idle = 0,
     Working = 1,
-    /// Something failed, and is tried again by itself.
+    /// The last attempt failed, and the deliverer retries.
     Retrying = 2,
-    /// It wants a person; tried again from time to time.
+    /// The configuration of the sink needs an operator. The deliverer retries every few minutes.
     Parked = 3,
 }
 
-/// When a loop last got on, in milliseconds of the process's life plus one; 0 while it rests.
+/// When a loop last made progress, in milliseconds since the start of the process plus one; 0 while
+/// the loop is idle.
 #[derive(Debug, Default)]
-struct Pulse(AtomicU64);
+struct Heartbeat(AtomicU64);
 
-/// A scheduler that did not look for work for so long hangs: it looks every minute.
-const SCHEDULER_PATIENCE: Duration = Duration::from_mins(5);
+/// The scheduler runs every minute; after this time without a run it is stalled.
+const SCHEDULER_LIMIT: Duration = Duration::from_mins(5);
 
 impl Meters {
     pub fn new(now: Timestamp) -> Self {
         Self {
             started: now,
-            began: Instant::now(),
-            scheduler: Pulse::default(),
+            started_at: Instant::now(),
+            scheduler: Heartbeat::default(),
             maintenance: AtomicU64::new(0),
             tenants: Mutex::default(),
             sinks: Mutex::default(),
         }
     }
 
-    /// Counts a poll; `failure` is its class, if it failed.
+    /// Counts a poll, and its failure by class.
     pub(super) fn poll(&self, tenant: &str, failure: Option<&'static str>) {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         if !tenants.contains_key(tenant) {
@@ -90,34 +95,37 @@ impl Meters {
         }
     }
 
+    /// The counts of all tenants by name.
     pub fn polls(&self) -> BTreeMap<String, PollCounts> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The meter of a sink, from zero if it is new. Its patience is that of the configuration now.
-    pub(super) fn sink(&self, name: &str, patience: Duration) -> Arc<SinkMeter> {
+    /// A meter for the deliverer of a sink. Continues the counts of the sink's previous meter.
+    pub(super) fn sink(&self, name: &str, batch_limit: Duration) -> Arc<SinkMeter> {
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = sinks.get(name);
-        let carried = |of: fn(&SinkMeter) -> &AtomicU64| {
-            AtomicU64::new(before.map_or(0, |meter| of(meter).load(Relaxed)))
+        let previous = sinks.get(name);
+        let continued = |counter: fn(&SinkMeter) -> &AtomicU64| {
+            AtomicU64::new(previous.map_or(0, |meter| counter(meter).load(Relaxed)))
         };
+
         let meter = Arc::new(SinkMeter {
-            batches: carried(|meter| &meter.batches),
-            bytes: carried(|meter| &meter.bytes),
-            retries: carried(|meter| &meter.retries),
+            batches: continued(|meter| &meter.batches),
+            bytes: continued(|meter| &meter.bytes),
+            retries: continued(|meter| &meter.retries),
             state: AtomicU8::new(SinkState::Idle as u8),
-            pulse: Pulse::default(),
-            patience,
+            heartbeat: Heartbeat::default(),
+            batch_limit,
         });
         sinks.insert(name.to_owned(), Arc::clone(&meter));
         meter
     }
 
+    /// The meters of all sinks by name.
     pub fn sinks(&self) -> BTreeMap<String, Arc<SinkMeter>> {
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets what is no longer configured.
+    /// Removes the counts of tenants and sinks for which the predicates return `false`.
     pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&str) -> bool) {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|name, _| tenant(name));
@@ -125,33 +133,36 @@ impl Meters {
         sinks.retain(|name, _| sink(name));
     }
 
-    /// The scheduler has looked for work.
-    pub(super) fn scheduled(&self) {
-        self.scheduler.beat(self.began.elapsed());
+    /// Records progress of the scheduler.
+    pub(super) fn scheduler_progress(&self) {
+        self.scheduler.beat(self.started_at.elapsed());
     }
 
-    /// Does what everybody has to wait for, however long: nobody hangs meanwhile.
-    pub(super) fn maintain<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Runs work that blocks all users of the checkpoint, such as rewriting the database. No loop
+    /// counts as stalled until it returns, and all have their full time afterwards.
+    pub(super) fn run_maintenance<T>(&self, work: impl FnOnce() -> T) -> T {
         self.maintenance.fetch_add(1, Relaxed);
-        let done = work();
-        self.scheduled();
-        for meter in self.sinks().values().filter(|meter| meter.pulse.is_beating()) {
+        let result = work();
+
+        self.scheduler_progress();
+        for meter in self.sinks().values().filter(|meter| meter.heartbeat.is_active()) {
             self.progress(meter);
         }
         self.maintenance.fetch_sub(1, Relaxed);
-        done
+        result
     }
 
-    /// A sink's deliverer has got on.
+    /// Records progress of a sink's deliverer.
     pub(super) fn progress(&self, sink: &SinkMeter) {
-        sink.pulse.beat(self.began.elapsed());
+        sink.heartbeat.beat(self.started_at.elapsed());
     }
 
-    /// What failed is failing until something is proven: a mere attempt is no news.
-    pub(super) fn enter(&self, sink: &SinkMeter, state: SinkState) {
+    /// Sets the state of a sink. A sink that is retrying or parked stays so while it is working,
+    /// until [`Self::acknowledged`]: an attempt alone is no recovery.
+    pub(super) fn set_state(&self, sink: &SinkMeter, state: SinkState) {
         if state != SinkState::Working {
             sink.state.store(state as u8, Relaxed);
-            return sink.pulse.rest();
+            return sink.heartbeat.stop();
         }
         if matches!(sink.state(), SinkState::Idle) {
             sink.state.store(state as u8, Relaxed);
@@ -159,26 +170,29 @@ impl Meters {
         self.progress(sink);
     }
 
-    /// Records are where they should be.
+    /// Records that the receiver has acknowledged records.
     pub(super) fn acknowledged(&self, sink: &SinkMeter) {
         sink.state.store(SinkState::Working as u8, Relaxed);
         self.progress(sink);
     }
 
-    /// The loops that should have got on and did not: each in words. This is what the watchdog goes
-    /// by, so a loop that waits for somebody else, within its limits, is none of them.
+    /// Describes each loop that should have made progress and has not. The watchdog depends on it,
+    /// so a loop that waits for something else within its limits is not stalled.
     pub fn stalled(&self) -> Vec<String> {
-        let now = self.began.elapsed();
+        let now = self.started_at.elapsed();
         let mut stalled = Vec::new();
         if self.maintenance.load(Relaxed) > 0 {
             return stalled;
         }
-        if self.scheduler.is_older(now, SCHEDULER_PATIENCE) {
-            stalled.push("the scheduler has not looked for work".to_owned());
+
+        if self.scheduler.is_older(now, SCHEDULER_LIMIT) {
+            let limit = SCHEDULER_LIMIT.as_secs() / 60;
+            stalled.push(format!("the scheduler has not run for {limit} minutes"));
         }
         for (name, meter) in self.sinks() {
-            if meter.pulse.is_older(now, meter.patience) {
-                stalled.push(format!("sink `{name}` has been at one batch for too long"));
+            if meter.heartbeat.is_older(now, meter.batch_limit) {
+                let limit = meter.batch_limit.as_secs();
+                stalled.push(format!("sink `{name}` has spent more than {limit} s on one batch"));
             }
         }
         stalled
@@ -196,34 +210,23 @@ impl SinkMeter {
     }
 }
 
-impl SinkState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Working => "working",
-            Self::Retrying => "retrying",
-            Self::Parked => "parked",
-        }
-    }
-}
-
-impl Pulse {
+impl Heartbeat {
     fn beat(&self, age: Duration) {
         self.0.store(u64::try_from(age.as_millis()).map_or(u64::MAX, |ms| ms + 1), Relaxed);
     }
 
-    fn rest(&self) {
+    fn stop(&self) {
         self.0.store(0, Relaxed);
     }
 
-    fn is_beating(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.0.load(Relaxed) > 0
     }
 
-    fn is_older(&self, now: Duration, than: Duration) -> bool {
+    fn is_older(&self, now: Duration, limit: Duration) -> bool {
         match self.0.load(Relaxed) {
             0 => false,
-            beat => now.saturating_sub(Duration::from_millis(beat - 1)) > than,
+            beat => now.saturating_sub(Duration::from_millis(beat - 1)) > limit,
         }
     }
 }
@@ -233,53 +236,60 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_rests_is_never_stalled_and_what_works_must_get_on() {
+    async fn only_a_loop_at_work_can_stall() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
         let sink = meters.sink("splunk", Duration::from_mins(10));
-        meters.scheduled();
+        meters.scheduler_progress();
         tokio::time::advance(Duration::from_mins(4)).await;
         assert_eq!(meters.stalled(), Vec::<String>::new());
-        meters.enter(&sink, SinkState::Working);
+
+        meters.set_state(&sink, SinkState::Working);
         tokio::time::advance(Duration::from_mins(9)).await;
-        assert_eq!(meters.stalled(), ["the scheduler has not looked for work"]);
-        meters.scheduled();
+        assert_eq!(meters.stalled(), ["the scheduler has not run for 5 minutes"]);
+
+        meters.scheduler_progress();
         meters.progress(&sink);
         tokio::time::advance(Duration::from_mins(11)).await;
-        meters.scheduled();
-        assert_eq!(meters.stalled(), ["sink `splunk` has been at one batch for too long"]);
-        meters.enter(&sink, SinkState::Parked);
+        meters.scheduler_progress();
+        assert_eq!(meters.stalled(), ["sink `splunk` has spent more than 600 s on one batch"]);
+
+        meters.set_state(&sink, SinkState::Parked);
         assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Parked));
-        meters.enter(&sink, SinkState::Working);
-        assert_eq!(sink.state(), SinkState::Parked, "it only tries again");
+
+        meters.set_state(&sink, SinkState::Working);
+        assert_eq!(sink.state(), SinkState::Parked, "an attempt is no recovery");
         tokio::time::advance(Duration::from_mins(11)).await;
-        meters.scheduled();
-        assert_eq!(meters.stalled().len(), 1, "and may hang in that");
+        meters.scheduler_progress();
+        assert_eq!(meters.stalled().len(), 1, "an attempt can stall");
+
         meters.acknowledged(&sink);
         assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Working));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_the_checkpoint_to_be_written_anew_does_not_hang() {
+    async fn nothing_stalls_during_maintenance() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
-        meters.scheduled();
+        meters.scheduler_progress();
         tokio::time::advance(Duration::from_mins(20)).await;
         assert_eq!(meters.stalled().len(), 1);
-        meters.maintain(|| assert_eq!(meters.stalled().len(), 0));
-        assert_eq!(meters.stalled().len(), 0, "and has its time anew");
+        meters.run_maintenance(|| assert_eq!(meters.stalled().len(), 0));
+        assert_eq!(meters.stalled().len(), 0, "the scheduler has its full time again");
     }
 
     #[test]
-    fn counts_outlive_a_reload_and_go_with_their_sink() {
+    fn counts_survive_a_reload_until_removed() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
         let sink = meters.sink("splunk", Duration::from_mins(10));
         sink.bytes.fetch_add(7, Relaxed);
-        let again = meters.sink("splunk", Duration::from_mins(20));
-        assert_eq!(again.bytes.load(Relaxed), 7);
+        let reloaded = meters.sink("splunk", Duration::from_mins(20));
+        assert_eq!(reloaded.bytes.load(Relaxed), 7);
+
         meters.poll("contoso", None);
         meters.poll("contoso", Some("throttled"));
         let polls = meters.polls();
         assert_eq!(polls["contoso"].polls, 2);
         assert_eq!(polls["contoso"].failures, BTreeMap::from([("throttled", 1)]));
+
         meters.retain(|_| false, |_| false);
         assert!(meters.polls().is_empty() && meters.sinks().is_empty());
     }

@@ -1,6 +1,8 @@
-//! The two loops that meet in the checkpoint: the collector appends entries, each sink's deliverer
-//! reads on from its own cursors. Neither knows of the other; a bell tells deliverers that there
-//! is something to read.
+//! The two loops of the daemon, which share nothing but the checkpoint: the collector polls and
+//! appends entries, and each sink's deliverer reads entries from its own cursors.
+//!
+//! The loops never call each other. A watch channel notifies deliverers that the log has grown.
+//! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`.
 
 mod collector;
 mod control;
@@ -18,73 +20,87 @@ mod tenants;
 use std::{
     borrow::Cow,
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use secrecy::SecretString;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::block_in_place,
+};
 
 pub use collector::{PollError, PollReport};
-pub use control::{Event, Request, ask};
-pub use deliverer::{Deliverer, Stopped};
+pub use control::{Event, Request, send_request};
+pub use deliverer::{Deliverer, DeliveryError};
 pub use estimate::{Estimate, estimate};
-pub use fetch::{Fetched, fetch_tenant};
-pub use lifecycle::{Poller, Reread, RunError, run};
+pub use fetch::{FetchedTenant, fetch_tenant};
+pub use lifecycle::{LoadConfiguration, Poller, RunError, run};
 pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
 pub use once::{OnceReport, backfill, once};
-pub use replay::{Again, ReplayError, deliver_to};
+pub use replay::{ReplayError, ReplaySelection, deliver_queued};
 pub use report::Reporter;
-pub use tenants::{TenantState, Trouble};
+pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
-    error::{Hint, chain},
+    error::{Explanation, Hint, chain},
     model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
     wire,
 };
 
-/// Everything that a run needs, built and not yet moving.
+/// Everything that runs under one configuration. ReportBuilder it starts no work.
 #[derive(Debug)]
 pub struct Engine {
     pub configuration: Configuration,
     pub checkpoint: Arc<Checkpoint>,
     pub meters: Arc<Meters>,
+    /// In the order of the configuration.
     pub tenants: Vec<TenantState>,
-    /// Held while it is found out who a tenant is.
-    meeting: tokio::sync::Mutex<()>,
+    /// Held while a resolved tenant ID is compared with the other tenants' and registered.
+    resolution_lock: tokio::sync::Mutex<()>,
     clients: Arc<Clients>,
-    /// What bounds the memory of polls.
-    turns: Semaphore,
-    /// Rung when the log has grown.
+    /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
+    poll_permits: Semaphore,
+    /// Incremented after every append to the log.
     log_grown: watch::Sender<u64>,
-    /// Cursors have moved since the second cursor file was written.
+    /// Whether cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
 }
 
-/// An hour and a fifth: see `net::retry_after` and the throttle.
-const LONGEST_PROMISE_MS: i64 = 72 * 60 * 1_000;
+/// The longest remaining `Retry-After` that is restored at startup, in milliseconds: the limit of
+/// one hour that the source applies, and the random fifth that the throttle adds.
+const MAX_RESTORED_RETRY_AFTER_MS: i64 = 72 * 60 * 1_000;
 
-/// A poll of the newest days takes one turn of these, one that reads back takes more: its days wait
-/// in memory until the oldest is there.
-const TURNS: usize = 8;
-const TURNS_OF_A_BACKFILL: u32 = 4;
+/// Permits shared by all polls. A poll of the newest days takes one. A poll that reads further
+/// back takes more, because its days stay in memory until the oldest one has arrived.
+const POLL_PERMITS: usize = 8;
+const PERMITS_PER_BACKFILL: u32 = 4;
 
+/// Free disk space in bytes below which polling pauses. The reserve belongs to the cursors: a poll
+/// can be repeated for 90 days, but a cursor that cannot be written means repeated records.
+const RESERVED_BYTES: u64 = 16 << 20;
+
+/// Why an engine cannot be built from a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("tenants `{0}` and `{1}` are one and the same: {2}")]
+    #[error("tenants `{0}` and `{1}` have the same ID `{2}`")]
     SameTenant(String, String, String),
-    #[error("sink `{0}` is not configured any more, and {1} days are still unsent")]
-    Dropped(String, u64),
+    #[error("sink `{0}` is no longer configured, but has {1} unsent days")]
+    DroppedSink(String, u64),
     #[error("`{0}` cannot be changed while the daemon is running")]
-    Fixed(&'static str),
+    NotReloadable(&'static str),
 }
 
 impl Hint for BuildError {
@@ -92,48 +108,55 @@ impl Hint for BuildError {
         match self {
             Self::Checkpoint(error) => error.hint(),
             Self::Source(error) => error.hint(),
-            Self::SameTenant(..) => None,
-            Self::Dropped(..) => Some(
+            Self::SameTenant(..) => Some("remove one of the two from the configuration".into()),
+            Self::DroppedSink(..) => Some(
                 "restore its section, name it in `renamed_from` of its successor, or start once with `discard_backlog = true` in its section".into(),
             ),
-            Self::Fixed(_) => Some("restart the daemon".into()),
+            Self::NotReloadable(_) => Some("restart the daemon".into()),
         }
     }
 }
 
 impl Engine {
-    /// Opens the checkpoint and makes ready. Nothing is asked of anybody yet.
+    /// Opens the checkpoint, takes its lock and applies the configuration to it. Sends no request.
+    ///
+    /// Fails if the checkpoint cannot be opened, if two tenants have the same ID, or if a sink with
+    /// a backlog is no longer configured.
     pub fn build(configuration: Configuration) -> Result<Arc<Self>, BuildError> {
         let checkpoint = Arc::new(Checkpoint::open(&configuration.state_directory)?);
         let meters = Arc::new(Meters::new(clock::now()));
         let engine = Self::prepare(configuration, checkpoint, meters)?;
-        engine.adopt()?;
-        // A checkpoint that was restored has none, or another's.
-        engine.cursors_have_moved();
+        engine.apply_configuration()?;
+        // A restored checkpoint comes with no cursor file, or with that of another checkpoint.
+        engine.mark_cursors_moved();
         Ok(engine)
     }
 
-    /// What this engine would be under another configuration. Nothing is written yet: see
-    /// [`Self::adopt`].
+    /// Builds the engine for another configuration on the same checkpoint. Writes nothing: call
+    /// [`Self::apply_configuration`] after the work of this engine has ended.
+    ///
+    /// Fails as [`Self::build`] does, and if a key was changed that requires a restart.
     pub fn reconfigured(&self, configuration: Configuration) -> Result<Arc<Self>, BuildError> {
         if configuration.state_directory != self.configuration.state_directory {
-            return Err(BuildError::Fixed("state.directory"));
+            return Err(BuildError::NotReloadable("state.directory"));
         }
         if configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
             != self.configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
         {
-            return Err(BuildError::Fixed("admin.listen` and `admin.hosts"));
+            return Err(BuildError::NotReloadable("admin.listen` and `admin.hosts"));
         }
+
         Self::prepare(configuration, Arc::clone(&self.checkpoint), Arc::clone(&self.meters))
     }
 
-    /// Builds everything that can fail by the configuration, and changes nothing.
+    /// Performs every step of a start that can fail because of the configuration. Writes nothing.
     fn prepare(
         configuration: Configuration,
         checkpoint: Arc<Checkpoint>,
         meters: Arc<Meters>,
     ) -> Result<Arc<Self>, BuildError> {
         let clients = Arc::new(Clients::new(&configuration.http)?);
+
         let mut tenants: Vec<TenantState> = Vec::new();
         for plan in &configuration.tenants {
             let id = match &plan.id {
@@ -142,7 +165,7 @@ impl Engine {
             };
             if let Some(id) = id
                 && let Some(other) =
-                    tenants.iter().find(|t| t.known().is_some_and(|known| known.id == id))
+                    tenants.iter().find(|t| t.resolved().is_some_and(|tenant| tenant.id == id))
             {
                 return Err(BuildError::SameTenant(
                     other.plan.name.clone(),
@@ -156,48 +179,53 @@ impl Engine {
                 Graph::new(clients.clone(), plan.access.clone()),
             ));
         }
+
         let engine = Self {
             configuration,
             checkpoint,
             meters,
             tenants,
-            meeting: tokio::sync::Mutex::default(),
+            resolution_lock: tokio::sync::Mutex::default(),
             clients,
-            turns: Semaphore::new(TURNS),
+            poll_permits: Semaphore::new(POLL_PERMITS),
             log_grown: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
         };
-        engine.refuse_to_drop()?;
+        engine.check_dropped_sinks()?;
         Ok(Arc::new(engine))
     }
 
-    /// Brings the checkpoint in line with the configuration.
-    pub fn adopt(&self) -> Result<(), CheckpointError> {
-        self.rename_and_drop()?;
+    /// Updates the sinks and cursors of the checkpoint to match the configuration.
+    pub fn apply_configuration(&self) -> Result<(), CheckpointError> {
+        self.rename_and_drop_sinks()?;
         self.register_all()?;
-        self.keep_promises()?;
+        self.restore_retry_after()?;
+
         let is_tenant = |name: &str| self.tenant_named(name).is_some();
         self.meters.retain(is_tenant, |name| self.sinks().any(|sink| sink.name == name));
         Ok(())
     }
 
-    /// A sink for which something waits is not forgotten by accident.
-    fn refuse_to_drop(&self) -> Result<(), BuildError> {
+    /// Rejects a configuration that would lose a sink's backlog, or that renames a sink to a name
+    /// that is already in use.
+    fn check_dropped_sinks(&self) -> Result<(), BuildError> {
         let sinks = &self.configuration.sinks;
-        let known = self.checkpoint.backlogs()?;
-        for (name, backlog) in &known {
+        let stored = self.checkpoint.backlogs()?;
+        let is_stored = |name: &str| stored.iter().any(|(stored, _)| stored == name);
+
+        for (name, backlog) in &stored {
             let is_kept = sinks.iter().any(|sink| {
-                let carries = sink.renamed_from.as_ref() == Some(name);
-                sink.name == *name || carries && known.iter().all(|(name, _)| *name != sink.name)
+                let carries_over = sink.renamed_from.as_ref() == Some(name);
+                sink.name == *name || carries_over && !is_stored(&sink.name)
             });
             if !is_kept && *backlog > 0 {
-                return Err(BuildError::Dropped(name.clone(), *backlog));
+                return Err(BuildError::DroppedSink(name.clone(), *backlog));
             }
         }
-        let is_known = |wanted: &str| known.iter().any(|(name, _)| name == wanted);
+
         for sink in sinks {
-            if let Some(old) = sink.renamed_from.as_ref().filter(|old| is_known(old))
-                && is_known(&sink.name)
+            if let Some(old) = sink.renamed_from.as_ref().filter(|old| is_stored(old))
+                && is_stored(&sink.name)
             {
                 let (old, new) = (old.clone(), sink.name.clone());
                 return Err(CheckpointError::SinkExists(old, new).into());
@@ -206,56 +234,61 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings the sinks that the checkpoint knows in line with those that are configured.
-    fn rename_and_drop(&self) -> Result<(), CheckpointError> {
+    /// Renames and removes sinks in the checkpoint as the configuration requires.
+    fn rename_and_drop_sinks(&self) -> Result<(), CheckpointError> {
         let sinks = &self.configuration.sinks;
         let now = clock::now().as_millisecond();
+
         for sink in sinks {
             if let Some(old) = &sink.renamed_from
                 && self.checkpoint.rename_sink(old, &sink.name, now)?
             {
-                tracing::info!(sink = sink.name, old, "the sink goes on under its new name");
+                tracing::info!(sink = sink.name, old, "sink renamed");
             }
         }
+
         for (name, days) in self.checkpoint.backlogs()? {
-            let asked = sinks.iter().any(|sink| sink.name == name && sink.discarded);
-            let is_gone = sinks.iter().all(|sink| sink.name != name);
-            if is_gone && days > 0 {
+            let is_discarded = sinks.iter().any(|sink| sink.name == name && sink.discarded);
+            let is_removed = sinks.iter().all(|sink| sink.name != name);
+            if is_removed && days > 0 {
+                // Possible only in a reload, between the check and the end of the old generation.
                 tracing::error!(
                     sink = name,
                     days,
-                    "the sink is gone from the configuration, and days came for it meanwhile: they stay, and the next start asks what is to become of them"
+                    hint = "restore its section, or restart once with `discard_backlog = true` in its section",
+                    "the sink is no longer configured, but received days during the reload; its backlog is kept"
                 );
-            } else if asked || is_gone {
+            } else if is_discarded || is_removed {
                 self.checkpoint.drop_sink(&name, now)?;
                 if days > 0 {
-                    tracing::warn!(sink = name, days, "the sink is forgotten, with its backlog");
+                    tracing::warn!(sink = name, days, "sink removed, and its backlog discarded");
                 } else {
-                    tracing::info!(sink = name, "the sink is forgotten");
+                    tracing::info!(sink = name, "sink removed");
                 }
             }
         }
         Ok(())
     }
 
-    /// The sinks that are sent anything.
+    /// The sinks that records are sent to.
     pub fn sinks(&self) -> impl Iterator<Item = &SinkPlan> {
         self.configuration.sinks.iter().filter(|sink| !sink.discarded)
     }
 
-    /// Gives every sink a cursor for each of the tenants that it gets, and takes none of the others'
-    /// into account.
+    /// Registers every sink with a cursor for each tenant that it selects, and deactivates its
+    /// cursors for all other tenants.
     fn register_all(&self) -> Result<(), CheckpointError> {
         for sink in self.sinks() {
-            let wanted = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
-            let known: Vec<TenantId> = wanted.filter_map(|state| Some(state.known()?.id)).collect();
-            self.checkpoint.register_sink(&sink.name, &known, true, first_day(sink))?;
+            let selected = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
+            let resolved: Vec<TenantId> =
+                selected.filter_map(|state| Some(state.resolved()?.id)).collect();
+            self.checkpoint.register_sink(&sink.name, &resolved, true, first_day(sink))?;
             self.checkpoint.set_receives_observations(&sink.name, sink.selection.quality)?;
         }
         Ok(())
     }
 
-    /// Gives a cursor for this tenant to every sink that gets it.
+    /// Adds a cursor for this tenant to every sink that selects it.
     fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
         for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
             self.checkpoint.register_sink(&sink.name, &[id], false, first_day(sink))?;
@@ -263,58 +296,60 @@ impl Engine {
         Ok(())
     }
 
-    /// What servers demanded before this process began holds on.
-    fn keep_promises(&self) -> Result<(), CheckpointError> {
+    /// Restores the `Retry-After` of servers, which outlives the process that received it.
+    fn restore_retry_after(&self) -> Result<(), CheckpointError> {
         let now = clock::now().as_millisecond();
         for state in &self.tenants {
-            let Some(tenant) = state.known() else { continue };
+            let Some(tenant) = state.resolved() else { continue };
             let left = self.checkpoint.poll_state(tenant.id)?.not_before_ms.map(|ms| ms - now);
-            // More than this no server is granted; the clock has been set back since.
-            let left = left.filter(|left| *left <= LONGEST_PROMISE_MS);
+            // A longer wait than any server is granted means that the clock was set back.
+            let left = left.filter(|left| *left <= MAX_RESTORED_RETRY_AFTER_MS);
             if let Some(left) = left.and_then(|ms| u64::try_from(ms).ok()) {
-                state.graph.restore_pause(std::time::Duration::from_millis(left));
+                state.graph.restore_pause(Duration::from_millis(left));
             }
         }
         Ok(())
     }
 
-    /// Changes whenever the log has grown.
-    pub fn log_grows(&self) -> watch::Receiver<u64> {
+    /// A receiver whose value changes whenever the log has grown.
+    pub fn log_grown(&self) -> watch::Receiver<u64> {
         self.log_grown.subscribe()
     }
 
     fn notify_log_grown(&self) {
-        self.log_grown.send_modify(|rings| *rings += 1);
+        self.log_grown.send_modify(|appends| *appends += 1);
     }
 
-    /// The tenant of a name in the configuration.
+    /// The tenant with this name in the configuration.
     pub fn tenant_named(&self, name: &str) -> Option<&TenantState> {
         self.tenants.iter().find(|state| state.plan.name == name)
     }
 
-    /// There is something new to write into the second cursor file.
-    fn cursors_have_moved(&self) {
-        self.cursors_moved.store(true, std::sync::atomic::Ordering::Relaxed);
+    /// Makes the next [`Self::write_cursor_file`] write the file.
+    fn mark_cursors_moved(&self) {
+        self.cursors_moved.store(true, Relaxed);
     }
 
-    /// Writes the second cursor file, if there is anything new to write.
-    pub fn keep_cursors(&self) {
-        use std::sync::atomic::Ordering;
-        if self.cursors_moved.swap(false, Ordering::Relaxed)
-            && let Err(error) = tokio::task::block_in_place(|| self.checkpoint.write_cursor_file())
+    /// Writes the second cursor file if cursors have moved since it was written. A failure is
+    /// logged, and the next call tries again.
+    pub fn write_cursor_file(&self) {
+        if self.cursors_moved.swap(false, Relaxed)
+            && let Err(error) = block_in_place(|| self.checkpoint.write_cursor_file())
         {
-            self.cursors_moved.store(true, Ordering::Relaxed);
+            self.mark_cursors_moved();
+            let error = Explanation::of(&error);
             tracing::warn!(
-                error = crate::error::chain(&error),
-                "the second cursor file could not be written"
+                error = error.message,
+                hint = error.hint,
+                "cannot write the second cursor file"
             );
         }
     }
 
-    /// Lets go of what is past its time, once a day, and says what went.
-    fn let_go(&self) {
+    /// Prunes bodies as [`prune`] does, at most once per day, and logs the result.
+    fn prune_daily(&self) {
         let today = Day::of(clock::now());
-        let pruned = tokio::task::block_in_place(|| {
+        let pruned = block_in_place(|| {
             if self.checkpoint.last_prune_day()? == Some(today) {
                 return Ok(Pruned::default());
             }
@@ -322,24 +357,31 @@ impl Engine {
             self.checkpoint.set_last_prune_day(today)?;
             Ok::<_, CheckpointError>(pruned)
         });
+
         match pruned {
             Ok(Pruned { days: 0, .. }) => {}
             Ok(Pruned { days, used_bytes: used }) => {
-                tracing::info!(days, used, "texts past their time are gone");
+                tracing::info!(days, used_bytes = used, "pruned the bodies of old days");
             }
             Err(error) => {
-                tracing::error!(error = chain(&error), "old texts could not be let go");
+                let error = Explanation::of(&error);
+                tracing::error!(
+                    error = error.message,
+                    hint = error.hint,
+                    "cannot prune the bodies of old days"
+                );
             }
         }
     }
 }
 
-/// The facts that a kept text tells, if it can be read.
+/// The facts of a stored body; `None` if the body cannot be decoded.
 pub fn facts_of(body: &str) -> Option<DayFacts> {
     DayFacts::of(&wire::snapshot(body).ok()?)
 }
 
-/// Lets go of what is past its time, by the configuration.
+/// Prunes bodies by `state.retention_days` and `state.max_size`. Logs an error if the checkpoint
+/// still exceeds `state.max_size` afterwards.
 pub fn prune(
     configuration: &Configuration,
     checkpoint: &Checkpoint,
@@ -347,36 +389,34 @@ pub fn prune(
     let today = Day::of(clock::now());
     let before = today.plus(-configuration.retention_days);
     let pruned = checkpoint.prune(before, configuration.max_size, today)?;
-    if let Some(most) = configuration.max_size.filter(|most| pruned.used_bytes > *most) {
+
+    if let Some(limit) = configuration.max_size.filter(|limit| pruned.used_bytes > *limit) {
         tracing::error!(
-            used = pruned.used_bytes,
-            max_size = most,
-            "the checkpoint is larger than `state.max_size`: what is left is wanted still, by a sink or for the newest 90 days"
+            used_bytes = pruned.used_bytes,
+            max_bytes = limit,
+            hint = "increase `state.max_size`, or restore delivery to the sinks with a backlog",
+            "the checkpoint is larger than `state.max_size`: all remaining bodies are unsent or belong to the newest 90 days"
         );
     }
     Ok(pruned)
 }
 
-/// Bytes that must be free for polling to go on. Cursors need room too, and come first: a poll
-/// can be made up for 90 days, a cursor that cannot be written is a record sent twice.
-const RESERVE: u64 = 16 << 20;
-
-/// Whether there is room for another poll.
+/// Whether the disk has more free space than the reserve for cursors.
 fn has_free_space(directory: &Path) -> bool {
     match rustix::fs::statvfs(directory) {
-        Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVE,
-        // Whatever is wrong with it will show in the write.
+        Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVED_BYTES,
+        // If the file system has a fault, the write reports it.
         Err(_) => true,
     }
 }
 
-/// The first day that a new sink is sent.
+/// The first day that is sent to a sink that the checkpoint does not contain yet.
 fn first_day(sink: &SinkPlan) -> Day {
     sink.start_from.unwrap_or_else(|| Day::of(clock::now()).plus(-90))
 }
 
-/// What a sink is told of its surroundings.
-pub fn context_of(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
+/// The parts of the configuration and of the host that a sink needs in order to open.
+pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
     let tokens = plan.sign_in.as_ref().map(|sign_in| -> Arc<dyn Tokens> {
         let SignIn { credential, tenant, login_url, resource } = sign_in.clone();
         Arc::new(SinkTokens(ResourceTokens::new(
@@ -387,6 +427,7 @@ pub fn context_of(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
             resource,
         )))
     });
+
     Context {
         tokens,
         name: plan.name.clone(),
@@ -396,7 +437,7 @@ pub fn context_of(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
     }
 }
 
-/// Tokens as sinks want them.
+/// Implements the sinks' interface to tokens with the token cache of the source.
 #[derive(Debug)]
 struct SinkTokens(ResourceTokens);
 
@@ -404,7 +445,7 @@ impl Tokens for SinkTokens {
     fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>> {
         Box::pin(async move {
             self.0.get().await.map_err(|error| {
-                let reason = format!("no token from Entra: {}", crate::error::chain(&error));
+                let reason = format!("cannot get a token from Entra: {}", chain(&error));
                 if error.is_transient() {
                     Failure::Retry { reason, after: error.retry_after() }
                 } else {
@@ -419,14 +460,14 @@ impl Tokens for SinkTokens {
     }
 }
 
-/// The name of this host, as receivers should see it.
+/// The name of this host as records and syslog headers contain it.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-/// A configured tenant as records name it, if the checkpoint knows who it is.
-pub fn known(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
+/// A configured tenant with its ID; `None` if its domain has not been resolved yet.
+pub fn resolved_tenant(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
     let id = match &plan.id {
         TenantName::Guid(id) => Some(*id),
         TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain).ok().flatten(),
@@ -434,7 +475,7 @@ pub fn known(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
     id.map(|id| tenant_of(plan, id))
 }
 
-/// A tenant, once its id is known, as records name it.
+/// The tenant of a plan as records name it.
 fn tenant_of(plan: &TenantPlan, id: TenantId) -> Tenant {
     Tenant { id, name: plan.name.clone(), labels: plan.labels.clone() }
 }

@@ -1,62 +1,66 @@
-//! One round and an end: poll all tenants, deliver everything.
+//! One round without a daemon: poll every tenant, then deliver everything.
 
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, PollError, PollReport, Stopped};
+use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
 use crate::model::Day;
 
-/// What a round came to, by the name of the tenant or sink, in the order of the configuration.
+/// The result of a round, by the name of the tenant or sink, in the order of the configuration.
 #[derive(Debug, Default)]
 pub struct OnceReport {
     pub polls: Vec<(String, Result<PollReport, PollError>)>,
-    /// Records delivered, and what stopped it, if anything did.
-    pub sinks: Vec<(String, u64, Option<Stopped>)>,
+    /// The name, the number of acknowledged records, and the error that stopped the delivery.
+    pub sinks: Vec<(String, u64, Option<DeliveryError>)>,
 }
 
 impl OnceReport {
-    /// Nothing is owed to anybody.
+    /// Whether every poll was complete and every sink has received everything.
     pub fn is_complete(&self) -> bool {
         self.polls.iter().all(|(_, poll)| is_complete(poll))
-            && self.sinks.iter().all(|(.., stopped)| stopped.is_none())
+            && self.sinks.iter().all(|(.., error)| error.is_none())
     }
 }
 
-/// Nothing is missing in what a poll brought.
+/// Whether a poll succeeded and nothing is missing in its response.
 pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
     poll.as_ref().is_ok_and(|report| report.incomplete.is_none())
 }
 
-/// Polls every tenant once and delivers all there is.
+/// Polls every tenant once, delivers everything that is queued, and prunes bodies.
 pub async fn once(engine: &Arc<Engine>) -> OnceReport {
     let polls = backfill(engine, None, None, |_, _| {}).await;
-    let sinks = deliver(engine).await;
-    engine.keep_cursors();
-    engine.let_go();
+    let sinks = deliver_all(engine).await;
+    engine.write_cursor_file();
+    engine.prune_daily();
     OnceReport { polls, sinks }
 }
 
-/// Polls every tenant, or the one named, back to a day. `done` is told of each as it ends.
+/// Polls every tenant, or the one with this name, back to a day. Calls `on_finished` with each
+/// result as it arrives; returns all of them in the order of the configuration.
 pub async fn backfill(
     engine: &Arc<Engine>,
     back_to: Option<Day>,
     tenant: Option<&str>,
-    mut done: impl FnMut(&str, &Result<PollReport, PollError>),
+    mut on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
-    let wanted = |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
+    let is_selected =
+        |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
     let mut running = JoinSet::new();
-    for index in (0..engine.tenants.len()).filter(wanted) {
+    for index in (0..engine.tenants.len()).filter(is_selected) {
         let engine = engine.clone();
         running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
     }
+
     let mut results = Vec::new();
-    // A task that panicked has ended the process.
+    // A panic in a task ends the process, so that no result is lost here.
     while let Some(Ok((index, result))) = running.join_next().await {
-        done(&engine.tenants[index].plan.name, &result);
+        on_finished(&engine.tenants[index].plan.name, &result);
         results.push((index, result));
     }
+
     results.sort_by_key(|(index, _)| *index);
     results
         .into_iter()
@@ -64,7 +68,8 @@ pub async fn backfill(
         .collect()
 }
 
-async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
+/// Delivers to all sinks at the same time.
+async fn deliver_all(engine: &Arc<Engine>) -> Vec<(String, u64, Option<DeliveryError>)> {
     let mut running = JoinSet::new();
     for (index, plan) in engine.sinks().enumerate() {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
@@ -73,16 +78,17 @@ async fn deliver(engine: &Arc<Engine>) -> Vec<(String, u64, Option<Stopped>)> {
             (index, deliverer, result.err())
         });
     }
-    let mut ended = running.join_all().await;
-    ended.sort_by_key(|(index, ..)| *index);
+    let mut finished = running.join_all().await;
+    finished.sort_by_key(|(index, ..)| *index);
+
     let mut results = Vec::new();
-    for (_, mut deliverer, mut stopped) in ended {
-        // What one sink's receiver refused is told to the others.
-        if stopped.is_none() {
-            stopped = deliverer.run_once(&CancellationToken::new()).await.err();
+    for (_, mut deliverer, mut error) in finished {
+        // A rejection by one receiver is an observation that the other sinks deliver.
+        if error.is_none() {
+            error = deliverer.run_once(&CancellationToken::new()).await.err();
         }
         deliverer.close().await;
-        results.push((deliverer.name().to_owned(), deliverer.delivered, stopped));
+        results.push((deliverer.name().to_owned(), deliverer.delivered, error));
     }
     results
 }

@@ -1,21 +1,22 @@
-//! Days, or dead letters, to be sent once more.
+//! Replays: queueing stored days or dead letters so that a sink receives them again.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Engine, Stopped};
-use crate::{checkpoint::CheckpointError, clock, model::Day};
+use super::{Deliverer, DeliveryError, Engine};
+use crate::{checkpoint::CheckpointError, clock, error::Hint, model::Day};
 
-/// What is to be sent to a sink once more.
+/// What a sink is to receive again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Again {
-    /// Days by their number since 1970-01-01, first and last.
+pub enum ReplaySelection {
+    /// The first and the last day, as numbers of days since 1970-01-01.
     Days(i32, i32),
-    Rejected,
+    /// All dead letters of the sink.
+    DeadLetters,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -28,32 +29,49 @@ pub enum ReplayError {
     Checkpoint(#[from] CheckpointError),
 }
 
+impl Hint for ReplayError {
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NoSink(_) | Self::NoDay => None,
+            Self::Checkpoint(error) => error.hint(),
+        }
+    }
+}
+
 impl Engine {
-    /// Queues what is to be sent again; gives the number of snapshots, or of dead letters.
-    pub fn replay(&self, sink: &str, again: Again) -> Result<u64, ReplayError> {
+    /// Queues a replay and notifies the deliverers. Returns the number of queued snapshots or dead
+    /// letters.
+    ///
+    /// Fails if no such sink is configured, or if a day is not a calendar date.
+    pub fn replay(&self, sink: &str, selection: ReplaySelection) -> Result<u64, ReplayError> {
         if !self.sinks().any(|plan| plan.name == sink) {
             return Err(ReplayError::NoSink(sink.to_owned()));
         }
-        let queued = match again {
-            Again::Rejected => block_in_place(|| self.checkpoint.retry_dead_letters(sink))?,
-            Again::Days(first, last) => {
+
+        let queued = match selection {
+            ReplaySelection::DeadLetters => {
+                block_in_place(|| self.checkpoint.retry_dead_letters(sink))?
+            }
+            ReplaySelection::Days(first, last) => {
                 let day = |number| Day::from_number(number).ok_or(ReplayError::NoDay);
                 let (first, last) = (day(first)?, day(last)?);
                 let now = clock::now().as_millisecond();
                 block_in_place(|| self.checkpoint.add_replay(sink, first, last, now))?
             }
         };
+
         self.notify_log_grown();
         Ok(queued)
     }
 }
 
-/// Delivers all that is queued for one sink. Gives the number of records.
-pub async fn deliver_to(engine: &Arc<Engine>, sink: &str) -> Result<u64, Stopped> {
+/// Delivers everything that is queued for one sink, without a daemon. Returns the number of
+/// acknowledged records.
+pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> Result<u64, DeliveryError> {
     let Some(plan) = engine.sinks().find(|plan| plan.name == sink) else { return Ok(0) };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
     let result = deliverer.run_once(&CancellationToken::new()).await;
     deliverer.close().await;
-    engine.keep_cursors();
+    engine.write_cursor_file();
     result.map(|()| deliverer.delivered)
 }

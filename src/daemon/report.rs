@@ -1,4 +1,4 @@
-//! A tenant's report, read from the checkpoint.
+//! Reads the report of a tenant from the checkpoint.
 
 use super::deliverer::{Catalogs, compared_to};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     report::{Report, ReportBuilder, Window},
 };
 
-/// Reads reports, one tenant after the other; what their catalogs share is parsed once.
+/// Reads the reports of several tenants, and parses each catalog profile that they share only once.
 pub struct Reporter<'a> {
     checkpoint: &'a Checkpoint,
     catalogs: Catalogs,
@@ -20,8 +20,8 @@ impl<'a> Reporter<'a> {
         Self { checkpoint, catalogs: Catalogs::default() }
     }
 
-    /// Everything known of a tenant within the window; without `detail`, what a line among many
-    /// shows.
+    /// The report of a tenant for a window of days. Without `detail`, it has only what one row of
+    /// an overview shows.
     pub fn report(
         &mut self,
         tenant: &Tenant,
@@ -31,26 +31,28 @@ impl<'a> Reporter<'a> {
     ) -> Result<Report, CheckpointError> {
         let baselines = self.checkpoint.baselines(tenant.id)?;
         let mut building = ReportBuilder::new(tenant.clone(), window, detail);
-        let (mut seq, mut newest) = (0, None);
+
+        let (mut seq, mut newest_catalog) = (0, None);
         loop {
             let entries = self.checkpoint.past_entries(tenant.id, window.first, seq)?;
             let Some(last) = entries.last() else { break };
             seq = last.snapshot.seq;
             for entry in &entries {
-                self.entry(&mut building, tenant, plan, &baselines, entry)?;
+                self.add_entry(&mut building, tenant, plan, &baselines, entry)?;
                 if entry.facts.day <= window.last {
-                    newest = newest.max(entry.catalog);
+                    newest_catalog = newest_catalog.max(entry.catalog);
                 }
             }
         }
-        let catalog = self.catalogs.get(self.checkpoint, newest)?;
+
+        let catalog = self.catalogs.get(self.checkpoint, newest_catalog)?;
         let missing = self.checkpoint.missing_days(tenant.id)?;
         Ok(building.finish(&catalog, baseline_in_force(&baselines, u64::MAX), &plan.rules, |day| {
             missing.iter().any(|missing| missing.day == day && !missing.absent)
         }))
     }
 
-    fn entry(
+    fn add_entry(
         &mut self,
         building: &mut ReportBuilder,
         tenant: &Tenant,
@@ -58,16 +60,18 @@ impl<'a> Reporter<'a> {
         baselines: &[Baseline],
         past: &PastEntry,
     ) -> Result<(), CheckpointError> {
-        let (own, then) = self.catalogs.pair(self.checkpoint, past.catalog, &past.context)?;
+        let (catalog, base_catalog) =
+            self.catalogs.pair(self.checkpoint, past.catalog, &past.context)?;
         let baseline = baseline_in_force(baselines, past.snapshot.seq);
+
         let entry = Entry {
             tenant,
             snapshot: &past.snapshot,
             observed_time: "",
             observed_ms: past.observed_ms,
             history: &[],
-            catalog: &own,
-            comparison: compared_to(&past.context, then.as_deref(), baseline),
+            catalog: &catalog,
+            comparison: compared_to(&past.context, base_catalog.as_deref(), baseline),
             rules: &plan.rules,
             replayed: false,
         };

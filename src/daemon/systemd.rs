@@ -1,6 +1,8 @@
-//! What systemd is told: that we are ready, what is going on, and that we get on.
+//! Notifications to systemd: readiness, reloads, the watchdog, and the status line that
+//! `systemctl status` shows.
 //!
-//! `Type=notify` as of systemd 252: `sd_notify(3)`. Without systemd there is nobody to tell.
+//! Implements the side of the service of `Type=notify` and `Type=notify-reload`, as described in
+//! `sd_notify(3)` of systemd 252. Without systemd, all functions do nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,19 +12,27 @@ use tokio::{sync::watch, task::block_in_place, time};
 use super::{Engine, SinkState, TenantState};
 use crate::error::chain;
 
-/// How often the sentence of `systemctl status` is renewed, if it has changed.
-const RENEWED: Duration = Duration::from_secs(15);
+/// The interval at which the status line is compared with the last one that was sent.
+const STATUS_INTERVAL: Duration = Duration::from_secs(15);
 
-pub(super) fn ready(engine: &Engine) {
-    let sentence = sentence(engine, true).unwrap_or_default();
-    notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
+/// What [`status_line`] does while another connection writes to the checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenBusy {
+    Wait,
+    Skip,
 }
 
-/// The new configuration has a fault: as before, and that is said until something changes.
-pub(super) fn refused(engine: &Engine) {
-    let before = sentence(engine, true).unwrap_or_default();
-    let sentence = format!("The new configuration is refused, the log says why; {before}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&sentence)]);
+pub(super) fn ready(engine: &Engine) {
+    let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// Reports the end of a reload whose configuration was rejected. The status line says so until it
+/// changes for another reason.
+pub(super) fn rejected(engine: &Engine) {
+    let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
+    let status = format!("new configuration rejected, see the log; {status}");
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 pub(super) fn reloading() {
@@ -36,74 +46,80 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }
 
-/// Feeds the watchdog while scheduler and deliverers get on, and keeps the sentence up to date.
+/// Notifies the watchdog while all loops make progress, and updates the status line. Never returns.
 pub(super) async fn notify_systemd(current: watch::Receiver<Arc<Engine>>) {
     let watchdog = sd_notify::watchdog_enabled();
-    let mut every = time::interval(watchdog.map_or(RENEWED, |limit| (limit / 3).min(RENEWED)));
-    every.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
-    let mut said = String::new();
+    let interval = watchdog.map_or(STATUS_INTERVAL, |limit| (limit / 3).min(STATUS_INTERVAL));
+    let mut interval = time::interval(interval);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+
+    let mut last_status = String::new();
     loop {
-        every.tick().await;
+        interval.tick().await;
         let engine = current.borrow().clone();
+
         let stalled = engine.meters.stalled();
         if stalled.is_empty() && watchdog.is_some() {
             notify(&[NotifyState::Watchdog]);
         }
         for what in &stalled {
-            tracing::error!(what, "no progress: the watchdog is not fed");
+            tracing::error!(what, "a loop makes no progress; the watchdog is not notified");
         }
-        let Some(sentence) = sentence(&engine, false) else { continue };
-        if sentence != said {
-            notify(&[NotifyState::Status(&sentence)]);
-            said = sentence;
+
+        // This task must not wait for the checkpoint, or a long write would look like a stall.
+        let Some(status) = status_line(&engine, WhenBusy::Skip) else { continue };
+        if status != last_status {
+            notify(&[NotifyState::Status(&status)]);
+            last_status = status;
         }
     }
 }
 
-/// What is going on, in a sentence; `None` if the checkpoint is busy, and this is not to `wait`: who
-/// feeds the watchdog does not.
-fn sentence(engine: &Engine, wait: bool) -> Option<String> {
+/// One line about the newest day, the tenants and the sinks; `None` if the checkpoint is busy and
+/// the caller does not wait.
+fn status_line(engine: &Engine, when_busy: WhenBusy) -> Option<String> {
+    let wait = when_busy == WhenBusy::Wait;
     let outline = match block_in_place(|| engine.checkpoint.status_summary(wait)) {
         Ok(outline) => outline?,
-        Err(error) => return Some(format!("The checkpoint cannot be read: {}", chain(&error))),
+        Err(error) => return Some(format!("cannot read the checkpoint: {}", chain(&error))),
     };
-    let tenants = engine.tenants.len();
-    let is_failing = |state: &&TenantState| match state.known() {
-        Some(tenant) => outline.failing.contains(&tenant.id),
-        None => state.trouble().is_some(),
-    };
-    let failing = engine.tenants.iter().filter(is_failing).count();
+
     let newest = outline
         .newest_day
-        .map_or_else(|| "No day yet".to_owned(), |day| format!("Newest day {day}"));
-    let read = match failing {
-        0 => format!("{tenants} of {tenants} tenants"),
-        failing => format!("{} of {tenants} tenants, {failing} cannot be read", tenants - failing),
+        .map_or_else(|| "no day yet".to_owned(), |day| format!("newest day {day}"));
+    let is_failing = |state: &&TenantState| match state.resolved() {
+        Some(tenant) => outline.failing.contains(&tenant.id),
+        None => state.resolution_failure().is_some(),
     };
+    let tenants = engine.tenants.len();
+    let failing = engine.tenants.iter().filter(is_failing).count();
+    let mut parts = vec![newest, format!("{} of {tenants} tenants readable", tenants - failing)];
+
     let meters = engine.meters.sinks();
     let states: Vec<(&str, SinkState)> = engine
         .sinks()
         .filter_map(|sink| Some((sink.name.as_str(), meters.get(&sink.name)?.state())))
         .collect();
-    let of = |wanted: SinkState| -> Vec<&str> {
-        states.iter().filter(|(_, state)| *state == wanted).map(|(name, _)| *name).collect()
+    let names = |of: SinkState| -> Vec<&str> {
+        states.iter().filter(|(_, state)| *state == of).map(|(name, _)| *name).collect()
     };
-    let mut parts = vec![newest, read];
-    for (state, words) in [
+    for (state, label) in [
         (SinkState::Parked, "parked"),
         (SinkState::Retrying, "failing"),
         (SinkState::Working, "delivering"),
     ] {
-        let names = of(state);
+        let names = names(state);
         if !names.is_empty() {
-            parts.push(format!("{words}: {}", names.join(", ")));
+            parts.push(format!("{label}: {}", names.join(", ")));
         }
     }
-    let idle = of(SinkState::Idle).len();
+    let idle = names(SinkState::Idle).len();
     parts.push(format!("{idle} of {} sinks up to date", engine.sinks().count()));
+
     Some(parts.join("; "))
 }
 
+/// Sends a notification. An error means that nothing listens, and is ignored.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

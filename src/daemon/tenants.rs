@@ -1,15 +1,15 @@
-//! A tenant at run time.
+//! The run-time state of a configured tenant: its connection to Graph, its ID once that is known,
+//! and the backoff while its domain cannot be resolved.
 
 use std::{
     sync::{
-        Arc, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
 
 use super::tenant_of;
 use crate::{
@@ -23,29 +23,29 @@ use crate::{
 pub struct TenantState {
     pub plan: TenantPlan,
     pub graph: Graph,
-    /// Known from the start, or since a domain was resolved.
+    /// Set at the start if the configuration or the checkpoint has the ID, else when the domain is
+    /// resolved.
     tenant: OnceLock<Arc<Tenant>>,
-    /// Held through a poll: a tenant is never polled twice at once.
-    pub(super) polling: Mutex<()>,
-    /// Nobody knows yet who the tenant is: not asked again before this.
-    not_before: std::sync::Mutex<Option<Timestamp>>,
-    /// How often it could not be found out who the tenant is.
-    unresolved: AtomicU32,
-    /// Why not, and when it was asked last.
-    trouble: std::sync::Mutex<Option<Trouble>>,
-    /// A poll waits for its turn.
+    /// Held during a poll, so that a tenant is never polled twice at the same time.
+    pub(super) polling: tokio::sync::Mutex<()>,
+    /// No poll starts before this time. Set only by failures that the checkpoint cannot record.
+    not_before: Mutex<Option<Timestamp>>,
+    /// Failed attempts to resolve the domain.
+    failed_attempts: AtomicU32,
+    resolution_failure: Mutex<Option<ResolutionFailure>>,
+    /// Whether a poll is running or waits for a permit.
     pub(super) queued: AtomicBool,
 }
 
-/// Nobody knows yet who a tenant is, and this is why.
+/// The last failed attempt to resolve the domain of a tenant.
 #[derive(Clone, Debug)]
-pub struct Trouble {
+pub struct ResolutionFailure {
     pub error: Explanation,
     pub at: Timestamp,
 }
 
-/// The first wait after a tenant could not be found out; it doubles up to 32 times.
-const UNRESOLVED_WAIT: Duration = Duration::from_mins(5);
+/// The wait after the first failed attempt; it doubles with every failure, up to 32 times this.
+const FIRST_BACKOFF: Duration = Duration::from_mins(5);
 
 impl TenantState {
     pub(super) fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
@@ -53,49 +53,48 @@ impl TenantState {
             plan,
             graph,
             tenant: OnceLock::new(),
-            polling: Mutex::new(()),
-            not_before: std::sync::Mutex::default(),
-            unresolved: AtomicU32::new(0),
-            trouble: std::sync::Mutex::default(),
+            polling: tokio::sync::Mutex::new(()),
+            not_before: Mutex::default(),
+            failed_attempts: AtomicU32::new(0),
+            resolution_failure: Mutex::default(),
             queued: AtomicBool::new(false),
         };
         if let Some(id) = id {
-            state.learn(id);
+            state.set_id(id);
         }
         state
     }
 
-    fn leave_alone(&self, now: Timestamp, wait: Duration) {
-        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
-            now.checked_add(wait).ok();
-    }
-
-    /// Waits before the tenant is asked for again, longer each time.
+    /// Records a failure that the checkpoint cannot record, and delays the next poll: longer with
+    /// every failure.
     pub(super) fn back_off(&self, now: Timestamp, error: Explanation) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Trouble { error, at: now });
-        let times = self.unresolved.fetch_add(1, Ordering::Relaxed).min(5);
-        self.leave_alone(now, UNRESOLVED_WAIT * (1 << times));
+        *self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(ResolutionFailure { error, at: now });
+
+        let doublings = self.failed_attempts.fetch_add(1, Ordering::Relaxed).min(5);
+        *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
+            now.checked_add(FIRST_BACKOFF * (1 << doublings)).ok();
     }
 
-    /// Whether a poll would come too early: by our own patience, or by the server's word.
-    pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
+    /// Whether a poll must wait: because of this tenant's backoff, or because of `Retry-After`.
+    pub(super) fn is_backing_off(&self, now: Timestamp) -> bool {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
         not_before.is_some_and(|time| now < time) || !self.graph.paused_for().is_zero()
     }
 
-    /// Why nobody knows yet who the tenant is, if it has been asked.
-    pub fn trouble(&self) -> Option<Trouble> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        trouble.filter(|_| self.tenant.get().is_none())
+    /// Why the ID is still unknown; `None` if it is known, or before the first attempt.
+    pub fn resolution_failure(&self) -> Option<ResolutionFailure> {
+        let failure = self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().filter(|_| self.tenant.get().is_none())
     }
 
-    /// The tenant, if its id is known yet.
-    pub fn known(&self) -> Option<Arc<Tenant>> {
+    /// The tenant; `None` while its domain is not resolved.
+    pub fn resolved(&self) -> Option<Arc<Tenant>> {
         self.tenant.get().cloned()
     }
 
-    pub(super) fn learn(&self, id: TenantId) -> Arc<Tenant> {
+    /// Sets the ID of the tenant. The first call wins.
+    pub(super) fn set_id(&self, id: TenantId) -> Arc<Tenant> {
         self.tenant.get_or_init(|| Arc::new(tenant_of(&self.plan, id))).clone()
     }
 }

@@ -64,7 +64,8 @@ pub fn accept(
     }
 
     let facts = DayFacts::of(snapshot).ok_or_else(|| implausible("the snapshot has no day"))?;
-    let body = CompressedText::compress(body).map_err(|_| implausible("the snapshot could not be compressed"))?;
+    let body = CompressedText::compress(body)
+        .map_err(|_| implausible("the snapshot could not be compressed"))?;
     let snapshot_id = snapshot.id.as_ref().to_owned();
 
     Ok(Seen { snapshot_id, facts, body, partial: false, observed_ms, origin })

@@ -1,4 +1,8 @@
-//! What is said again and again is written once, then counted.
+//! Collapses repeated warnings and errors: the first one is written, and its repeats are counted
+//! and written as a number, at most once an hour.
+//!
+//! Progress of a sink or a tenant ends the counting of its lines, so that the next failure is
+//! written at once. Start reading at [`Collapse::add`].
 
 use std::collections::HashMap;
 
@@ -7,18 +11,19 @@ use tracing::Level;
 
 use super::{Line, Value};
 
-/// The same within this time, in milliseconds, is only counted.
+/// Repeats within this time, in milliseconds, are only counted.
 const WINDOW_MS: i64 = 60 * 60 * 1_000;
-/// Different things that are remembered; for one more, the oldest is told and forgotten.
-const MOST: usize = 512;
+/// The number of different lines that are remembered. Beyond it, the oldest one is removed.
+const MAX_LINES: usize = 512;
 
 type Fields = Vec<(&'static str, Value)>;
 
-/// Warnings and errors of the last hour.
+/// The warnings and errors of the last hour.
 #[derive(Debug, Default)]
-pub(super) struct Collapse(HashMap<Key, Seen>);
+pub(super) struct Collapse(HashMap<Key, Repeats>);
 
-/// What makes two lines the same: all but numbers, addresses and ids in the words of others.
+/// Lines with equal keys are repeats of each other. Numbers and IDs in the messages of other systems
+/// make no difference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     level: Level,
@@ -27,92 +32,105 @@ struct Key {
 }
 
 #[derive(Debug)]
-struct Seen {
-    /// When it was written last.
+struct Repeats {
+    /// When the line was last written.
     written: Timestamp,
-    /// Said since.
+    /// The number of repeats since then.
     count: u64,
+    /// The time and the fields of the last repeat.
     last: Timestamp,
-    /// As it was said last.
     fields: Fields,
 }
 
+/// What happens to a line whose repeats are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Further repeats are counted.
+    Keep,
+    Remove,
+}
+
 impl Collapse {
-    /// What is to be written now: the line, if it is news, after the repeats that end with it.
-    pub(super) fn take(&mut self, line: Line) -> Vec<Line> {
-        if line.answers {
+    /// Adds a line. Returns the lines to write now: this one unless it is a repeat, and before it
+    /// the repeats of other lines that it ends.
+    pub(super) fn add(&mut self, line: Line) -> Vec<Line> {
+        if line.is_uncollapsed {
             return vec![line];
         }
         if line.level > Level::WARN {
-            // What works again may fail again, and that is news. Below, attempts are told of.
-            let is_news = line.level == Level::INFO;
-            let mut lines = if is_news { self.well_again(&line) } else { Vec::new() };
+            // `INFO` reports progress; `DEBUG` also reports mere attempts.
+            let is_progress = line.level == Level::INFO;
+            let mut lines = if is_progress { self.recovered(&line) } else { Vec::new() };
             lines.push(line);
             return lines;
         }
+
         let key = Key::of(&line);
-        if let Some(seen) = self.0.get_mut(&key) {
-            if age(seen.written, line.time) < WINDOW_MS {
-                seen.count += 1;
-                seen.last = line.time;
-                seen.fields = line.fields;
+        if let Some(repeats) = self.0.get_mut(&key) {
+            if age(repeats.written, line.time) < WINDOW_MS {
+                repeats.count += 1;
+                repeats.last = line.time;
+                repeats.fields = line.fields;
                 return Vec::new();
             }
-            let repeated = std::mem::take(&mut seen.count);
-            seen.written = line.time;
+            let repeated = std::mem::take(&mut repeats.count);
+            repeats.written = line.time;
             return vec![Line { repeated, ..line }];
         }
-        let mut lines = if self.0.len() < MOST { Vec::new() } else { self.oldest() };
+
+        let mut lines = if self.0.len() < MAX_LINES { Vec::new() } else { self.remove_oldest() };
         let fields = line.fields.clone();
-        self.0.insert(key, Seen { written: line.time, count: 0, last: line.time, fields });
+        self.0.insert(key, Repeats { written: line.time, count: 0, last: line.time, fields });
         lines.push(line);
         lines
     }
 
-    /// Forgets what was said of a sink or a tenant that gets on.
-    fn well_again(&mut self, line: &Line) -> Vec<Line> {
-        let whose = line.fields.iter().find(|(name, _)| matches!(*name, "sink" | "tenant"));
-        match whose {
-            Some(whose) => self.told(|key, _| key.fields.contains(whose), false),
+    /// Removes the lines of the sink or tenant that this line reports progress of.
+    fn recovered(&mut self, line: &Line) -> Vec<Line> {
+        let subject = line.fields.iter().find(|(name, _)| matches!(*name, "sink" | "tenant"));
+        match subject {
+            Some(subject) => self.flush(|key, _| key.fields.contains(subject), After::Remove),
             None => Vec::new(),
         }
     }
 
-    fn oldest(&mut self) -> Vec<Line> {
-        let oldest = self.0.iter().min_by_key(|(_, seen)| seen.written).map(|(key, _)| key.clone());
-        self.told(|key, _| Some(key) == oldest.as_ref(), false)
+    fn remove_oldest(&mut self) -> Vec<Line> {
+        let oldest = self.0.iter().min_by_key(|(_, repeats)| repeats.written);
+        let oldest = oldest.map(|(key, _)| key.clone());
+        self.flush(|key, _| Some(key) == oldest.as_ref(), After::Remove)
     }
 
-    /// The repeats whose hour is over. What was not said again is forgotten.
+    /// The repeats of lines that were written more than an hour ago. Removes lines without repeats.
     pub(super) fn due(&mut self, now: Timestamp) -> Vec<Line> {
-        self.told(|_, seen| age(seen.written, now) >= WINDOW_MS, true)
+        self.flush(|_, repeats| age(repeats.written, now) >= WINDOW_MS, After::Keep)
     }
 
-    /// All repeats that were not told.
-    pub(super) fn end(&mut self) -> Vec<Line> {
-        self.told(|_, _| true, true)
+    /// All repeats that have not been written.
+    pub(super) fn finish(&mut self) -> Vec<Line> {
+        self.flush(|_, _| true, After::Keep)
     }
 
-    fn told(&mut self, is_due: impl Fn(&Key, &Seen) -> bool, keep: bool) -> Vec<Line> {
+    /// The repeats of the selected lines, oldest first. Removes selected lines without repeats.
+    fn flush(&mut self, is_selected: impl Fn(&Key, &Repeats) -> bool, after: After) -> Vec<Line> {
         let mut lines = Vec::new();
-        self.0.retain(|key, seen| {
-            if !is_due(key, seen) {
+        self.0.retain(|key, repeats| {
+            if !is_selected(key, repeats) {
                 return true;
             }
-            if seen.count == 0 {
+            if repeats.count == 0 {
                 return false;
             }
-            let repeated = std::mem::take(&mut seen.count);
-            seen.written = seen.last;
+            let repeated = std::mem::take(&mut repeats.count);
+            repeats.written = repeats.last;
             lines.push(Line {
-                time: seen.last,
+                time: repeats.last,
                 level: key.level,
                 message: key.message.clone(),
-                fields: seen.fields.clone(),
-                answers: false,
+                fields: repeats.fields.clone(),
+                is_uncollapsed: false,
                 repeated,
             });
-            keep
+            after == After::Keep
         });
         lines.sort_by_key(|line| line.time);
         lines
@@ -123,7 +141,9 @@ impl Key {
     fn of(line: &Line) -> Self {
         let fields = line.fields.iter().map(|(name, value)| {
             let value = match value {
-                Value::Text(text) | Value::Shown(text) if matches!(*name, "error" | "details") => {
+                Value::Text(text) | Value::Formatted(text)
+                    if matches!(*name, "error" | "details") =>
+                {
                     Value::Text(without_numbers(text))
                 }
                 value => value.clone(),
@@ -134,7 +154,7 @@ impl Key {
     }
 }
 
-/// A word with a digit in it is a time, a port, an id: `#`.
+/// Replaces every word that contains a digit, such as a time, a port or an ID, with `#`.
 fn without_numbers(text: &str) -> String {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     let mut plain = String::with_capacity(text.len());
@@ -150,7 +170,7 @@ fn without_numbers(text: &str) -> String {
     plain
 }
 
-/// A clock that was set back makes nothing younger than it is.
+/// The time between two timestamps in milliseconds; 0 if the clock was set back in between.
 fn age(then: Timestamp, now: Timestamp) -> i64 {
     (now.as_millisecond() - then.as_millisecond()).max(0)
 }
@@ -170,87 +190,89 @@ mod tests {
             level,
             message: message.to_owned(),
             fields,
-            answers: false,
+            is_uncollapsed: false,
             repeated: 0,
         }
     }
 
     #[test]
-    fn what_repeats_within_an_hour_is_counted() {
+    fn counts_repeats_within_an_hour() {
         let mut collapse = Collapse::default();
         let mut written = Vec::new();
         for minute in 0..=130 {
-            let lines = collapse.take(line(minute, Level::WARN, "failed", "a")).into_iter();
+            let lines = collapse.add(line(minute, Level::WARN, "failed", "a")).into_iter();
             let lines = lines.chain(collapse.due(at(minute)));
             written.extend(lines.map(|line| (minute, line.repeated)));
         }
         assert_eq!(written, [(0, 0), (60, 59), (120, 59)]);
-        let last: Vec<u64> = collapse.end().iter().map(|line| line.repeated).collect();
-        assert_eq!(last, [10], "nothing is left untold");
-        assert!(collapse.end().is_empty());
+
+        let last: Vec<u64> = collapse.finish().iter().map(|line| line.repeated).collect();
+        assert_eq!(last, [10], "the end writes the remaining repeats");
+        assert!(collapse.finish().is_empty());
     }
 
     #[test]
-    fn what_differs_is_written_and_so_is_the_days_work() {
+    fn different_lines_and_info_are_written() {
         let mut collapse = Collapse::default();
-        assert!(!collapse.take(line(0, Level::WARN, "failed", "a")).is_empty());
-        assert!(!collapse.take(line(0, Level::WARN, "failed", "b")).is_empty());
-        assert!(!collapse.take(line(0, Level::ERROR, "failed", "a")).is_empty());
-        assert!(collapse.take(line(0, Level::WARN, "failed", "a")).is_empty());
+        assert!(!collapse.add(line(0, Level::WARN, "failed", "a")).is_empty());
+        assert!(!collapse.add(line(0, Level::WARN, "failed", "b")).is_empty());
+        assert!(!collapse.add(line(0, Level::ERROR, "failed", "a")).is_empty());
+        assert!(collapse.add(line(0, Level::WARN, "failed", "a")).is_empty());
         for _ in 0..3 {
-            assert_eq!(collapse.take(line(0, Level::INFO, "polled", "c")).len(), 1);
+            assert_eq!(collapse.add(line(0, Level::INFO, "polled", "c")).len(), 1);
         }
-        // Repeats are told once nothing more is said, too.
+
+        // Repeats are written after an hour, although nothing was logged since.
         let due: Vec<u64> = collapse.due(at(61)).iter().map(|line| line.repeated).collect();
         assert_eq!(due, [1]);
         collapse.due(at(200));
-        assert!(collapse.0.is_empty(), "and then forgotten");
+        assert!(collapse.0.is_empty(), "lines without repeats are removed");
     }
 
     #[test]
-    fn a_flood_of_different_things_does_not_grow_without_bound() {
+    fn limits_the_number_of_remembered_lines() {
         let mut collapse = Collapse::default();
         for number in 0..5_000 {
-            assert_eq!(collapse.take(line(0, Level::WARN, &number.to_string(), "a")).len(), 1);
+            assert_eq!(collapse.add(line(0, Level::WARN, &number.to_string(), "a")).len(), 1);
         }
-        assert_eq!(collapse.0.len(), MOST);
+        assert_eq!(collapse.0.len(), MAX_LINES);
     }
 
     #[test]
-    fn what_fails_again_after_it_was_well_is_written_again() {
+    fn a_failure_after_a_recovery_is_written() {
         let mut collapse = Collapse::default();
-        let mut said = |minute, level, message| {
-            let lines = collapse.take(line(minute, level, message, "a"));
+        let mut add = |minute, level, message| {
+            let lines = collapse.add(line(minute, level, message, "a"));
             lines.iter().map(|line| (line.message.clone(), line.repeated)).collect::<Vec<_>>()
         };
         let one = |message: &str, repeated| vec![(message.to_owned(), repeated)];
-        assert_eq!(said(0, Level::ERROR, "parked"), one("parked", 0));
-        assert_eq!(said(5, Level::ERROR, "parked"), []);
-        let told = [one("parked", 1), one("delivered", 0)].concat();
-        assert_eq!(said(9, Level::INFO, "delivered"), told);
-        assert_eq!(said(20, Level::ERROR, "parked"), one("parked", 0));
+        assert_eq!(add(0, Level::ERROR, "parked"), one("parked", 0));
+        assert_eq!(add(5, Level::ERROR, "parked"), []);
+        let recovered = [one("parked", 1), one("delivered", 0)].concat();
+        assert_eq!(add(9, Level::INFO, "delivered"), recovered);
+        assert_eq!(add(20, Level::ERROR, "parked"), one("parked", 0));
     }
 
     #[test]
-    fn an_attempt_that_is_told_of_in_detail_is_no_success() {
+    fn a_debug_line_is_no_recovery() {
         let mut collapse = Collapse::default();
-        assert_eq!(collapse.take(line(0, Level::WARN, "failed", "a")).len(), 1);
+        assert_eq!(collapse.add(line(0, Level::WARN, "failed", "a")).len(), 1);
         for minute in 1..5 {
-            assert_eq!(collapse.take(line(minute, Level::DEBUG, "connecting", "a")).len(), 1);
-            assert!(collapse.take(line(minute, Level::WARN, "failed", "a")).is_empty());
+            assert_eq!(collapse.add(line(minute, Level::DEBUG, "connecting", "a")).len(), 1);
+            assert!(collapse.add(line(minute, Level::WARN, "failed", "a")).is_empty());
         }
     }
 
     #[test]
-    fn ids_and_times_in_an_error_make_no_news_and_names_do() {
+    fn numbers_in_an_error_make_no_difference() {
         let mut collapse = Collapse::default();
         let mut is_written = |tenant: &str, error: &str| {
             let mut line = line(0, Level::WARN, "poll failed", "x");
             line.fields = vec![
                 ("tenant", Value::Text(tenant.to_owned())),
-                ("error", Value::Shown(error.to_owned())),
+                ("error", Value::Formatted(error.to_owned())),
             ];
-            !collapse.take(line).is_empty()
+            !collapse.add(line).is_empty()
         };
         assert!(is_written("c-17", "timed out after 3071ms (request-id 5c1d-ab)"));
         assert!(!is_written("c-17", "timed out after 3068ms (request-id 77aa-0)"));
@@ -259,11 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_a_person_is_written_each_time() {
+    fn uncollapsed_lines_are_always_written() {
         let mut collapse = Collapse::default();
         for _ in 0..3 {
-            let refused = Line { answers: true, ..line(0, Level::ERROR, "refused", "a") };
-            assert_eq!(collapse.take(refused).len(), 1);
+            let line = Line { is_uncollapsed: true, ..line(0, Level::ERROR, "rejected", "a") };
+            assert_eq!(collapse.add(line).len(), 1);
         }
     }
 }

@@ -1,15 +1,16 @@
-//! The journal's own protocol: a datagram of fields, one a line; a value with line ends is preceded by
-//! its length. Source: <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
+//! The native protocol of systemd's journal: a datagram with one field per line; a value that
+//! contains line feeds is preceded by its length. Source:
+//! <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>.
 
 use std::os::unix::{fs::MetadataExt, net::UnixDatagram};
 
 use tracing::Level;
 
-use super::{Line, Value, render::sentence};
+use super::{Line, Value, render::message_and_fields};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// More than this of a value says nothing more; and a datagram has its limits.
-const LONGEST: usize = 16 << 10;
+/// The number of bytes after which a value is truncated, because a datagram is limited in size.
+const MAX_VALUE_BYTES: usize = 16 << 10;
 
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -17,15 +18,17 @@ pub(super) struct Journal {
     datagram: Vec<u8>,
 }
 
-/// Whether standard error ends in the journal: systemd says which stream it is.
+/// Whether standard error is connected to the journal: `JOURNAL_STREAM` contains the device and
+/// inode of the stream, see `systemd.exec(5)`.
 pub(super) fn is_stderr() -> bool {
-    let said = std::env::var("JOURNAL_STREAM").ok();
-    let is = |metadata: std::fs::Metadata| format!("{}:{}", metadata.dev(), metadata.ino());
-    let stderr = std::fs::metadata("/proc/self/fd/2").ok().map(is);
-    said.is_some() && said == stderr
+    let journal = std::env::var("JOURNAL_STREAM").ok();
+    let stream = |metadata: std::fs::Metadata| format!("{}:{}", metadata.dev(), metadata.ino());
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok().map(stream);
+    journal.is_some() && journal == stderr
 }
 
 impl Journal {
+    /// Connects to the socket of the journal; `None` if there is none.
     pub(super) fn open() -> Option<Self> {
         Self::at(SOCKET)
     }
@@ -36,26 +39,28 @@ impl Journal {
         Some(Self { socket, datagram: Vec::new() })
     }
 
-    /// `false` if it could not be sent.
+    /// Sends a line. Returns `false` if it could not be sent.
     pub(super) fn write(&mut self, line: &Line) -> bool {
         self.datagram.clear();
+
         let mut message = Vec::new();
-        sentence(line, &mut message);
+        message_and_fields(line, &mut message);
         self.field("MESSAGE", &message);
         self.field("PRIORITY", priority(line.level).as_bytes());
         self.field("SYSLOG_IDENTIFIER", b"secure-score-forwarder");
         for (name, value) in &line.fields {
-            let (Value::Text(text) | Value::Shown(text) | Value::Bare(text)) = value;
+            let (Value::Text(text) | Value::Formatted(text) | Value::Bare(text)) = value;
             self.field(&name.to_ascii_uppercase(), text.as_bytes());
         }
         if line.repeated > 0 {
             self.field("REPEATED", line.repeated.to_string().as_bytes());
         }
+
         self.socket.send(&self.datagram).is_ok_and(|sent| sent == self.datagram.len())
     }
 
     fn field(&mut self, name: &str, value: &[u8]) {
-        let value = &value[..value.len().min(LONGEST)];
+        let value = &value[..value.len().min(MAX_VALUE_BYTES)];
         self.datagram.extend_from_slice(name.as_bytes());
         if value.contains(&b'\n') {
             self.datagram.push(b'\n');
@@ -68,7 +73,7 @@ impl Journal {
     }
 }
 
-/// As syslog counts.
+/// The severity of `syslog(3)`.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -85,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_lines_and_line_ends_are_counted() {
+    fn values_with_line_feeds_have_a_length() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let receiver = UnixDatagram::bind(&path).unwrap();
@@ -98,9 +103,10 @@ mod tests {
                 ("sink", Value::Text("splunk".to_owned())),
                 ("error", Value::Text("a\nMESSAGE=forged".to_owned())),
             ],
-            answers: false,
+            is_uncollapsed: false,
             repeated: 2,
         };
+
         assert!(journal.write(&line));
         let mut buffer = [0; 4_096];
         let length = receiver.recv(&mut buffer).unwrap();

@@ -1,9 +1,9 @@
-//! Logs: one event, one line. Text on a terminal, fields in the journal under systemd, JSON by option.
+//! Logs: one line per event, as text, as JSON, or with native fields in systemd's journal.
 //!
-//! Levels by duty: an error wants a person; a warning is tried again and passes by itself; info is the
-//! day's work; debug is for us. An event is handed to a thread of its own, which renders and writes
-//! it: who logs never waits for a terminal, a pipe or the journal. What does not fit is counted, and
-//! the count is said.
+//! An `error` needs an operator; a `warn` is retried and clears on its own; `info` is normal
+//! operation; `debug` is for developers. A separate thread renders and writes the events, so that
+//! logging never waits for a terminal, a pipe or the journal. Events that do not fit into its queue
+//! are counted, and the count is logged. Start reading at [`init`].
 
 mod collapse;
 mod journal;
@@ -37,118 +37,127 @@ use tracing_subscriber::{
 use self::{collapse::Collapse, journal::Journal, render::Render};
 use crate::clock;
 
-/// How events are written.
+/// The output format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub enum LogStyle {
     Text,
     Json,
     Journal,
 }
 
-/// One event, as it is rendered.
+/// One line of the log.
 #[derive(Clone, Debug)]
 struct Line {
     time: Timestamp,
     level: Level,
     message: String,
     fields: Vec<(&'static str, Value)>,
-    /// It answers somebody, and is written as often as it is asked for.
-    answers: bool,
-    /// How often the same was said since, and not written.
+    /// Whether the line is written however often it repeats; see [`UNCOLLAPSED`].
+    is_uncollapsed: bool,
+    /// How often the line was repeated without being written.
     repeated: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Value {
+    /// A string, which text output quotes.
     Text(String),
-    /// How something shows itself: a date, an error.
-    Shown(String),
-    /// A number, or true or false.
+    /// A value in the format of its `Debug` or `Display`, such as a date or an error.
+    Formatted(String),
+    /// A number or a Boolean, which JSON output does not quote.
     Bare(String),
 }
 
-/// The target of what answers a person: never collapsed.
-pub const ANSWER: &str = "secure_score_forwarder::answer";
+/// The target of events that respond to an operator's request. They are never collapsed.
+pub const UNCOLLAPSED: &str = "secure_score_forwarder::uncollapsed";
 
-/// Events that may wait to be written.
-const QUEUE: usize = 1_024;
-/// The writer looks for repeats to be told this often.
-const LOOK: Duration = Duration::from_secs(30);
-/// The end waits no longer than this for a terminal that takes nothing.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The number of messages that may wait for the writer.
+const QUEUE_LENGTH: usize = 1_024;
+/// The interval at which the writer looks for repeats that are due.
+const REPEATS_INTERVAL: Duration = Duration::from_secs(30);
+/// How long the end of the process waits for the writer, whose output may be blocked.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-enum Said {
+/// A message to the writer.
+enum Message {
     Line(Line),
     End,
 }
 
-struct ToWriter {
-    queue: SyncSender<Said>,
+/// The layer that sends events to the writer.
+struct QueueLayer {
+    queue: SyncSender<Message>,
+    /// Events that did not fit into the queue.
     lost: Arc<AtomicU64>,
 }
 
-/// Writes what is left when it goes.
+/// Writes the remaining lines when it is dropped.
 #[derive(Debug)]
 pub struct Guard {
-    queue: SyncSender<Said>,
+    queue: SyncSender<Message>,
     writer: Option<JoinHandle<()>>,
 }
 
-/// Text, or the journal where standard error goes there.
-pub fn default_style() -> Style {
-    if journal::is_stderr() { Style::Journal } else { Style::Text }
+/// The journal's format if standard error is connected to the journal, else text.
+pub fn default_style() -> LogStyle {
+    if journal::is_stderr() { LogStyle::Journal } else { LogStyle::Text }
 }
 
-/// Takes in events of this level and above; of libraries only what is wrong.
-pub fn begin(level: LevelFilter, style: Style) -> Guard {
-    let (queue, waiting) = sync_channel(QUEUE);
+/// Starts logging events of this level and above; from libraries at most warnings and errors.
+/// Only the first call in a process has an effect.
+pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
+    let (queue, messages) = sync_channel(QUEUE_LENGTH);
     let lost = Arc::new(AtomicU64::new(0));
+
     let mut output = Output::new(style);
-    let counted = Arc::clone(&lost);
+    let lost_events = Arc::clone(&lost);
     let writer = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10);
-    let writer = writer.spawn(move || write_all(&waiting, &counted, &mut output)).ok();
+    let writer = writer.spawn(move || write_all(&messages, &lost_events, &mut output)).ok();
+
     let filter = Targets::new()
         .with_target("secure_score_forwarder", level)
         .with_default(LevelFilter::WARN.min(level));
-    let layer = ToWriter { queue: queue.clone(), lost };
-    // Tests of the library begin it more than once; the first one stays.
+    let layer = QueueLayer { queue: queue.clone(), lost };
+    // Fails in tests of the library, which call this function several times.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Guard { queue, writer }
 }
 
-/// The writer's life. Ends when told, or when nobody can say anything any more.
-fn write_all(waiting: &Receiver<Said>, lost: &AtomicU64, output: &mut Output) {
+/// The thread of the writer. Returns after `Message::End`, or when all senders are dropped.
+fn write_all(messages: &Receiver<Message>, lost: &AtomicU64, output: &mut Output) {
     let mut collapse = Collapse::default();
     loop {
-        let said = waiting.recv_timeout(LOOK);
+        let message = messages.recv_timeout(REPEATS_INTERVAL);
         let now = clock::now();
-        match said {
-            Ok(Said::Line(line)) => {
-                collapse.take(line).iter().for_each(|line| output.write(line));
+        match message {
+            Ok(Message::Line(line)) => {
+                collapse.add(line).iter().for_each(|line| output.write(line));
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Said::End) | Err(RecvTimeoutError::Disconnected) => {
-                collapse.end().iter().for_each(|line| output.write(line));
+            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
+                collapse.finish().iter().for_each(|line| output.write(line));
                 return;
             }
         }
+
         collapse.due(now).iter().for_each(|line| output.write(line));
-        let missing = lost.swap(0, Relaxed);
-        if missing > 0 {
+        let lost = lost.swap(0, Relaxed);
+        if lost > 0 {
             output.write(&Line {
                 time: now,
                 level: Level::WARN,
-                message: "events were not logged: they came faster than they could be written"
+                message: "log events lost: they arrived faster than they could be written"
                     .to_owned(),
-                fields: vec![("events", Value::Bare(missing.to_string()))],
-                answers: false,
+                fields: vec![("events", Value::Bare(lost.to_string()))],
+                is_uncollapsed: false,
                 repeated: 0,
             });
         }
     }
 }
 
-/// Where lines go.
+/// The destination of lines: the journal's socket if it is open, else standard error.
 struct Output {
     render: Render,
     journal: Option<Journal>,
@@ -156,10 +165,11 @@ struct Output {
 }
 
 impl Output {
-    fn new(style: Style) -> Self {
-        let journal = if style == Style::Journal { Journal::open() } else { None };
-        let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let render = if style == Style::Json { Render::Json } else { Render::Text { colour } };
+    fn new(style: LogStyle) -> Self {
+        let journal = if style == LogStyle::Journal { Journal::open() } else { None };
+        // https://no-color.org
+        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let render = if style == LogStyle::Json { Render::Json } else { Render::Text { color } };
         Self { render, journal, buffer: Vec::new() }
     }
 
@@ -167,58 +177,62 @@ impl Output {
         if self.journal.as_mut().is_some_and(|journal| journal.write(line)) {
             return;
         }
+
         self.buffer.clear();
         self.render.line(line, &mut self.buffer);
-        // Who closed standard error has no use for it.
+        // Fails if standard error is closed, and then there is nowhere to report it.
         let _ = std::io::stderr().write_all(&self.buffer);
     }
 }
 
-/// Whose work it is: the fields of a span stand in every line that is said within it.
-struct Whose(Vec<(&'static str, Value)>);
+/// The fields of a span, such as the sink or the tenant. Every line of an event inside the span
+/// contains them.
+struct SpanFields(Vec<(&'static str, Value)>);
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToWriter {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for QueueLayer {
     fn on_new_span(&self, span: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut line = Line::new(span.metadata());
         span.record(&mut line);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(Whose(line.fields));
+            span.extensions_mut().insert(SpanFields(line.fields));
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut line = Line::new(event.metadata());
         for span in context.event_scope(event).into_iter().flatten() {
-            if let Some(Whose(fields)) = span.extensions().get() {
+            if let Some(SpanFields(fields)) = span.extensions().get() {
                 line.fields.extend(fields.iter().cloned());
             }
         }
         event.record(&mut line);
-        if self.queue.try_send(Said::Line(line)).is_err() {
+
+        if self.queue.try_send(Message::Line(line)).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
 }
 
 impl Line {
-    fn new(of: &Metadata<'_>) -> Self {
+    fn new(metadata: &Metadata<'_>) -> Self {
         Self {
             time: clock::now(),
-            level: *of.level(),
+            level: *metadata.level(),
             message: String::new(),
             fields: Vec::new(),
-            answers: of.target() == ANSWER,
+            is_uncollapsed: metadata.target() == UNCOLLAPSED,
             repeated: 0,
         }
     }
 
+    /// Adds a field. It replaces one with the same name, so that an event overrides its spans.
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
-            ("message", Value::Text(text) | Value::Shown(text) | Value::Bare(text)) => {
+            ("message", Value::Text(text) | Value::Formatted(text) | Value::Bare(text)) => {
                 self.message = text;
             }
             (name, value) => {
-                self.fields.retain(|(said, _)| *said != name);
+                self.fields.retain(|(existing, _)| *existing != name);
                 self.fields.push((name, value));
             }
         }
@@ -243,20 +257,19 @@ impl Visit for Line {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::Shown(format!("{value:?}")));
+        self.add(field, Value::Formatted(format!("{value:?}")));
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
-        let step = Duration::from_millis(2);
-        let (mut told, mut waited) = (false, Duration::ZERO);
-        while !writer.is_finished() && waited < LAST_WORDS {
-            // After a burst there may be no room for it yet.
-            told = told || self.queue.try_send(Said::End).is_ok();
-            std::thread::park_timeout(step);
-            waited += step;
+        let (mut is_sent, mut waited) = (false, Duration::ZERO);
+        while !writer.is_finished() && waited < FLUSH_LIMIT {
+            // The queue may still be full after a burst.
+            is_sent = is_sent || self.queue.try_send(Message::End).is_ok();
+            std::thread::park_timeout(FLUSH_POLL_INTERVAL);
+            waited += FLUSH_POLL_INTERVAL;
         }
     }
 }
@@ -266,25 +279,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_whose_work_it_is() {
-        let (queue, said) = sync_channel(8);
-        let layer = ToWriter { queue, lost: Arc::default() };
+    fn lines_contain_the_fields_of_their_spans() {
+        let (queue, messages) = sync_channel(8);
+        let layer = QueueLayer { queue, lost: Arc::default() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!("nobody's");
-            let _of = tracing::error_span!("drain", sink = "siem").entered();
-            tracing::warn!(records = 3, "its own");
-            tracing::warn!(sink = "other", "of another");
+            tracing::warn!("outside of the span");
+            let _span = tracing::error_span!("drain", sink = "siem").entered();
+            tracing::warn!(records = 3, "inside of the span");
+            tracing::warn!(sink = "other", "overrides the span");
         });
-        let fields = said.into_iter().map(|said| match said {
-            Said::Line(line) => line.fields,
-            Said::End => Vec::new(),
+
+        let fields = messages.into_iter().map(|message| match message {
+            Message::Line(line) => line.fields,
+            Message::End => Vec::new(),
         });
         let text = |text: &str| Value::Text(text.to_owned());
-        let wanted = [
+        let expected = [
             vec![],
             vec![("sink", text("siem")), ("records", Value::Bare("3".to_owned()))],
             vec![("sink", text("other"))],
         ];
-        assert_eq!(fields.collect::<Vec<_>>(), wanted);
+        assert_eq!(fields.collect::<Vec<_>>(), expected);
     }
 }

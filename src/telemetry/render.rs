@@ -1,4 +1,5 @@
-//! A line as text or as JSON.
+//! Renders a line as text or as JSON. Control characters of a value are always escaped: text from
+//! other systems must not start a new line or send commands to a terminal.
 
 use std::io::Write as _;
 
@@ -9,36 +10,39 @@ use super::{Line, Value};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Render {
-    Text { colour: bool },
+    Text {
+        /// Whether the level has a color (ANSI escape sequences).
+        color: bool,
+    },
     Json,
 }
 
 impl Render {
-    /// Appends the line with its end.
+    /// Appends the line, with a line feed.
     pub(super) fn line(self, line: &Line, out: &mut Vec<u8>) {
         match self {
-            Self::Text { colour } => text(line, colour, out),
+            Self::Text { color } => text(line, color, out),
             Self::Json => json(line, out),
         }
         out.push(b'\n');
     }
 }
 
-fn text(line: &Line, colour: bool, out: &mut Vec<u8>) {
-    let (on, off) = if colour { (code(line.level), "\x1b[0m") } else { ("", "") };
+fn text(line: &Line, color: bool, out: &mut Vec<u8>) {
+    let (on, off) = if color { (color_code(line.level), "\x1b[0m") } else { ("", "") };
     let time = line.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{time} {on}{:>5}{off} ", line.level.as_str());
-    sentence(line, out);
+    message_and_fields(line, out);
 }
 
-/// The message and what belongs to it, without anything that a terminal would obey.
-pub(super) fn sentence(line: &Line, out: &mut Vec<u8>) {
-    out.extend_from_slice(shown(&line.message).as_bytes());
+/// The message, followed by the fields as `name=value`.
+pub(super) fn message_and_fields(line: &Line, out: &mut Vec<u8>) {
+    out.extend_from_slice(escaped(&line.message).as_bytes());
     for (name, value) in &line.fields {
         let _ = match value {
-            Value::Shown(text) if is_plain(text) => write!(out, " {name}={text}"),
-            Value::Text(text) | Value::Shown(text) => write!(out, " {name}={text:?}"),
+            Value::Formatted(text) if is_plain(text) => write!(out, " {name}={text}"),
+            Value::Text(text) | Value::Formatted(text) => write!(out, " {name}={text:?}"),
             Value::Bare(text) => write!(out, " {name}={text}"),
         };
     }
@@ -47,19 +51,19 @@ pub(super) fn sentence(line: &Line, out: &mut Vec<u8>) {
     }
 }
 
-/// One word that nothing in needs an escape.
+/// Whether a value is a single word that needs neither quotes nor escapes.
 fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'=' | b'\\'))
 }
 
-fn shown(text: &str) -> String {
+fn escaped(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()
 }
 
-fn code(level: Level) -> &'static str {
+fn color_code(level: Level) -> &'static str {
     match level {
         Level::ERROR => "\x1b[31m",
         Level::WARN => "\x1b[33m",
@@ -72,12 +76,12 @@ fn json(line: &Line, out: &mut Vec<u8>) {
     let mut object = serde_json::Map::new();
     for (name, value) in &line.fields {
         let value = match value {
-            Value::Text(text) | Value::Shown(text) => json!(text),
+            Value::Text(text) | Value::Formatted(text) => json!(text),
             Value::Bare(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
         };
         object.insert((*name).to_owned(), value);
     }
-    // Last, so that no field of somebody else's stands in their place.
+    // Inserted last, so that no field of an event can replace them.
     object.insert("time".to_owned(), json!(line.time.to_string()));
     object.insert("level".to_owned(), json!(line.level.as_str().to_lowercase()));
     object.insert("message".to_owned(), json!(line.message));
@@ -101,10 +105,10 @@ mod tests {
             fields: vec![
                 ("sink", Value::Text("far".to_owned())),
                 ("records", Value::Bare("3".to_owned())),
-                ("newest", Value::Shown("2026-11-22".to_owned())),
+                ("newest", Value::Formatted("2026-11-22".to_owned())),
                 ("error", Value::Text("line one\nline \"two\"".to_owned())),
             ],
-            answers: false,
+            is_uncollapsed: false,
             repeated: 7,
         };
         let mut out = Vec::new();
@@ -113,20 +117,20 @@ mod tests {
     }
 
     #[test]
-    fn one_event_is_one_line_and_nothing_in_it_moves_a_cursor() {
+    fn text_is_one_line_without_control_characters() {
         assert_eq!(
-            rendered(Render::Text { colour: false }),
+            rendered(Render::Text { color: false }),
             "2026-11-23T18:01:36.703Z  WARN delivery\\u{1b}[2J failed sink=\"far\" records=3 newest=2026-11-22 \
              error=\"line one\\nline \\\"two\\\"\" repeated=7\n"
         );
         assert!(
-            rendered(Render::Text { colour: true })
+            rendered(Render::Text { color: true })
                 .starts_with("2026-11-23T18:01:36.703Z \x1b[33m WARN\x1b[0m ")
         );
     }
 
     #[test]
-    fn json_keeps_numbers_and_escapes_the_rest() {
+    fn json_keeps_numbers_and_escapes_strings() {
         let line = rendered(Render::Json);
         assert_eq!(line.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -1,4 +1,4 @@
-//! Metrics, health and the status page, as those who look at them see them.
+//! Metrics, health endpoints and the status page over HTTP.
 
 use std::{
     io::{Read, Write},
@@ -19,11 +19,12 @@ struct Watched {
 }
 
 impl Watched {
+    /// Starts the daemon and waits until the page responds.
     fn start(mut workspace: Workspace) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         workspace.head = format!("[admin]\nlisten = \"{address}\"\n{}", workspace.head);
         let daemon = workspace.spawn(&["run"]);
-        eventually("the page is up", || TcpStream::connect(address).is_ok());
+        eventually("the page responds", || TcpStream::connect(address).is_ok());
         Self { workspace, daemon, address }
     }
 
@@ -35,7 +36,7 @@ impl Watched {
         self.get(path).2
     }
 
-    /// What it had logged.
+    /// Stops the daemon and returns its log.
     fn end(self) -> String {
         self.daemon.signal("TERM");
         let run = self.daemon.end();
@@ -45,21 +46,21 @@ impl Watched {
     }
 }
 
-/// Status, head and body of whatever is answered.
+/// Sends a request and returns the status, the head and the body of the response.
 pub fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    // A refused caller may be cut off with its request half read.
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let mut response = Vec::new();
+    // The server may reset the connection of a rejected request before it has read all of it.
+    let _ = stream.read_to_end(&mut response);
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
     (status, head.to_owned(), body.to_owned())
 }
 
-/// What `promtool check metrics` says of a text: nothing, if all is well.
+/// The output of `promtool check metrics`; empty if it has no complaints.
 fn promtool(metrics: &str) -> String {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -70,13 +71,13 @@ fn promtool(metrics: &str) -> String {
         .unwrap();
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+    let complaints = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.success(), said.is_empty(), "{said}");
-    said
+    assert_eq!(output.status.success(), complaints.is_empty(), "{complaints}");
+    complaints
 }
 
-/// The value of a series, by its name and labels as they are written.
+/// The value of a series, given with its name and labels in the text format.
 pub fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics
         .lines()
@@ -85,7 +86,7 @@ pub fn value(metrics: &str, series: &str) -> Option<f64> {
 }
 
 #[test]
-fn metrics_tell_of_tenants_and_sinks_and_pass_the_lint() {
+fn metrics_describe_tenants_and_sinks() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     workspace.file_sink("local");
@@ -94,12 +95,13 @@ fn metrics_tell_of_tenants_and_sinks_and_pass_the_lint() {
     let watched = Watched::start(workspace);
     let prefix = "secure_score_forwarder_";
     let of = |series: &str| value(&watched.body("/metrics"), &format!("{prefix}{series}"));
-    eventually("five days are sent to the one, and wait for the other", || {
+    eventually("one sink has five days and the other has a backlog of five", || {
         of("sink_backlog_entries{sink=\"local\",type=\"file\"}") == Some(0.0)
             && of("sink_backlog_entries{sink=\"far\",type=\"syslog\"}") == Some(5.0)
             && of("tenant_score_points{tenant=\"contoso\"}").is_some()
             && of("sink_failing{sink=\"far\",type=\"syslog\"}") == Some(1.0)
     });
+
     let metrics = watched.body("/metrics");
     let of = |series: &str| value(&metrics, &format!("{prefix}{series}"));
     let records = of("sink_records_total{sink=\"local\",type=\"file\"}").unwrap();
@@ -116,14 +118,15 @@ fn metrics_tell_of_tenants_and_sinks_and_pass_the_lint() {
     assert_eq!(of("tenants{state=\"current\"}"), Some(1.0));
     assert!(of("checkpoint_size_bytes").unwrap() > 10_000.0);
     assert_eq!(promtool(&metrics), "");
-    // One, unless the day's round fell into the test.
+
+    // One poll, unless a scheduled one became due during the test.
     let log = watched.end();
-    let told = log.lines().filter(|line| line.contains(" polled ")).count();
-    assert!(polls >= 1.0 && polls as usize == told, "{polls}: {log}");
+    let logged = log.lines().filter(|line| line.contains(" poll completed ")).count();
+    assert!(polls >= 1.0 && polls as usize == logged, "{polls}: {log}");
 }
 
 #[test]
-fn failures_are_counted_by_cause_and_the_series_are_bounded() {
+fn failures_are_counted_by_cause() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.tenants =
@@ -148,16 +151,16 @@ fn failures_are_counted_by_cause_and_the_series_are_bounded() {
 
     workspace.head = "tenant_series = 1\n".to_owned();
     let watched = Watched::start(workspace);
-    eventually("the sums are there", || {
+    eventually("the sums are exported", || {
         watched.body("/metrics").contains("secure_score_forwarder_tenants{state=\"behind\"} 1")
     });
     let metrics = watched.body("/metrics");
-    assert!(!metrics.contains("{tenant="), "no series of single tenants:\n{metrics}");
+    assert!(!metrics.contains("{tenant="), "there are no series per tenant:\n{metrics}");
     watched.end();
 }
 
 #[test]
-fn a_real_prometheus_scrapes_it() {
+fn prometheus_scrapes_the_metrics() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
@@ -180,7 +183,7 @@ fn a_real_prometheus_scrapes_it() {
         .stderr(Stdio::null());
     let _prometheus = Process::of(command);
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    eventually("it has the newest day", || {
+    eventually("Prometheus has a series of the sink", || {
         TcpStream::connect(address).is_ok()
             && ask(
                 address,
@@ -193,36 +196,38 @@ fn a_real_prometheus_scrapes_it() {
 }
 
 #[test]
-fn the_page_shows_what_is_well_and_what_is_not_and_escapes_it() {
+fn the_page_shows_health_and_escapes_texts() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 20".to_owned();
     workspace.tenants.push(("<script>alert(1)</script>", "ffffffff-0000-4000-8000-00000000c0de"));
     workspace.file_sink("local");
     let watched = Watched::start(workspace);
-    eventually("it shows scores, changes and the failure", || {
+    eventually("the page shows scores, changes and the failure", || {
         let page = watched.body("/");
         ["class=\"spark\"", "Needs attention", "1 tenant behind", "up to date", "AADSTS90002"]
             .iter()
-            .all(|word| page.contains(word))
+            .all(|part| page.contains(part))
     });
+
     let (status, head, page) = watched.get("/");
     assert_eq!(status, 200);
     assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
     assert!(!page.contains("<script") && page.contains("&lt;script&gt;alert(1)"), "{page}");
     assert!(watched.body("/?q=CONT").contains("<b>contoso</b>"));
-    assert!(!watched.body("/?q=nobody").contains("<b>contoso</b>"));
+    assert!(!watched.body("/?q=unknown").contains("<b>contoso</b>"));
     assert_eq!(watched.get("/?page=99999999999999999999").0, 200);
+
     let (code, _, reasons) = watched.get("/readyz");
     assert_eq!(
         (code, reasons.as_str()),
         (200, "ready\n"),
-        "one tenant that cannot be read stops no other"
+        "one failing tenant does not affect readiness"
     );
     watched.end();
 }
 
 #[test]
-fn many_tenants_are_a_few_pages_and_have_their_series() {
+fn many_tenants_are_split_into_pages() {
     const TENANTS: usize = 250;
     let runtime = crate::support::runtime();
     let ids: Vec<String> =
@@ -251,18 +256,20 @@ fn many_tenants_are_a_few_pages_and_have_their_series() {
     let daemon = workspace.spawn(&["run"]);
     let get =
         |path: &str| ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
-    eventually("all are current", || {
-        // Each answer is of a quarter of a megabyte.
+    eventually("all tenants are current", || {
+        // Each response has about 250 kB.
         std::thread::sleep(Duration::from_millis(500));
         TcpStream::connect(address).is_ok()
             && value(&get("/metrics"), "secure_score_forwarder_tenants{state=\"current\"}")
                 == Some(250.0)
     });
+
     let page = get("/?page=3");
     assert!(page.contains("250 tenants") && page.contains("page 3 of 3"), "{page}");
     assert!(page.contains("<b>customer-0249</b>") && !page.contains("<b>customer-0199</b>"));
     assert!(page.len() < 200_000, "{}", page.len());
     assert_eq!(get("/?q=0123").matches("<b>customer-").count(), 1);
+
     let metrics = get("/metrics");
     assert_eq!(metrics.matches("\nsecure_score_forwarder_tenant_polls_total{").count(), TENANTS);
     assert_eq!(promtool(&metrics), "");
@@ -271,7 +278,7 @@ fn many_tenants_are_a_few_pages_and_have_their_series() {
 }
 
 #[test]
-fn what_does_not_get_on_is_not_ready() {
+fn a_parked_sink_is_not_ready() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let token = workspace.secret("hec-secret", "CANARY-5ecr3t-wrong");
@@ -279,10 +286,10 @@ fn what_does_not_get_on_is_not_ready() {
     workspace
         .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
     let watched = Watched::start(workspace);
-    eventually("a parked sink is not ready", || watched.get("/readyz").0 == 503);
+    eventually("the daemon is not ready", || watched.get("/readyz").0 == 503);
     assert!(watched.body("/readyz").contains("sink `splunk`: "), "{}", watched.body("/readyz"));
-    assert_eq!(watched.get("/healthz").0, 200, "it is alive all the same");
-    eventually("the page says parked", || watched.body("/").contains(">parked<"));
+    assert_eq!(watched.get("/healthz").0, 200, "the process is still alive");
+    eventually("the page shows the state", || watched.body("/").contains(">parked<"));
     let metrics = watched.body("/metrics");
     assert!(
         metrics
@@ -292,7 +299,7 @@ fn what_does_not_get_on_is_not_ready() {
 }
 
 #[test]
-fn only_small_requests_that_read_are_answered_and_only_under_known_names() {
+fn rejects_unsafe_requests_and_unknown_hosts() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
@@ -308,7 +315,7 @@ fn only_small_requests_that_read_are_answered_and_only_under_known_names() {
         ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), 421),
         ("GET /metrics HTTP/1.0\r\n\r\n".to_owned(), 421),
         (format!("GET / HTTP/1.1\r\n{host}Host: evil.example\r\n\r\n"), 421),
-        // Who asks for health by the address of a pod must be answered.
+        // Kubernetes probes use the address of the pod.
         ("GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:9633\r\n\r\n".to_owned(), 200),
         (format!("POST / HTTP/1.1\r\n{host}Content-Length: 3\r\n\r\nabc"), 405),
         (format!("DELETE /metrics HTTP/1.1\r\n{host}\r\n"), 405),
@@ -317,12 +324,14 @@ fn only_small_requests_that_read_are_answered_and_only_under_known_names() {
         (long, 431),
         ("nonsense\r\n\r\n".to_owned(), 400),
     ] {
-        let answer = ask(watched.address, &request);
-        assert_eq!(answer.0, status, "{}\n{}", &request[..request.len().min(80)], answer.1);
+        let response = ask(watched.address, &request);
+        assert_eq!(response.0, status, "{}\n{}", &request[..request.len().min(80)], response.1);
     }
+
     let head = ask(watched.address, &format!("HEAD / HTTP/1.1\r\n{host}\r\n"));
     assert!(head.2.is_empty() && head.1.contains("content-length: "), "{head:?}");
-    // Who never ends a request is cut off, and others are served meanwhile.
+
+    // An unfinished request times out, and other clients are served meanwhile.
     let mut slow: Vec<TcpStream> =
         (0..8).map(|_| TcpStream::connect(watched.address).unwrap()).collect();
     for stream in &mut slow {
@@ -336,7 +345,7 @@ fn only_small_requests_that_read_are_answered_and_only_under_known_names() {
 }
 
 #[test]
-fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
+fn validates_the_address_of_the_page() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     workspace.head = "[admin]\nlisten = \"0.0.0.0:9633\"\n".to_owned();
@@ -346,8 +355,9 @@ fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
     assert!(run.stderr.contains("hint: listen on 127.0.0.1"), "{}", run.stderr);
     workspace.head = "[admin]\nlisten = \"localhost\"\n".to_owned();
     assert!(workspace.run(&["check"]).stderr.contains("must be an IP address and a port"));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
+
+    let in_use = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = in_use.local_addr().unwrap();
     workspace.head = format!("[admin]\nlisten = \"{address}\"\n");
     let run = workspace.run(&["run"]);
     assert_eq!(run.code, 2);
@@ -361,23 +371,23 @@ fn a_page_beyond_loopback_wants_names_and_a_port_that_is_taken_is_said() {
 }
 
 #[test]
-fn reasons_are_told_to_those_who_may_see_the_rest() {
+fn an_unknown_host_gets_no_reasons() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 1".to_owned();
     workspace.tenants = vec![("gone", "ffffffff-0000-4000-8000-00000000c0de")];
     workspace.file_sink("local");
     let watched = Watched::start(workspace);
-    eventually("it cannot be read", || watched.get("/readyz").0 == 503);
-    assert!(watched.body("/readyz").contains("no tenant can be read; `gone`"));
-    let stranger = "GET /readyz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
-    let (status, _, body) = ask(watched.address, stranger);
+    eventually("the poll has failed", || watched.get("/readyz").0 == 503);
+    assert!(watched.body("/readyz").contains("no tenant can be polled; tenant `gone`"));
+    let request = "GET /readyz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let (status, _, body) = ask(watched.address, request);
     assert_eq!((status, body.as_str()), (503, "not ready\n"));
     watched.end();
 }
 
-/// A scraper that goes by the endpoint's address has no name to say.
+/// Prometheus uses the address of a target as the `Host` header if it has discovered no name.
 #[test]
-fn the_address_that_was_called_may_be_asked_for() {
+fn the_local_address_is_a_permitted_host() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 1".to_owned();
     workspace.file_sink("local");
@@ -385,7 +395,7 @@ fn the_address_that_was_called_may_be_asked_for() {
     workspace.head = format!("[admin]\nlisten = \"0.0.0.0:{port}\"\nhosts = [\"collector\"]\n");
     let daemon = workspace.spawn(&["run"]);
     let loopback = SocketAddr::from(([127, 0, 0, 1], port));
-    eventually("the page is up", || TcpStream::connect(loopback).is_ok());
+    eventually("the page responds", || TcpStream::connect(loopback).is_ok());
     let other = SocketAddr::from(([127, 8, 8, 8], port));
     for (host, status) in [("127.8.8.8", 200), ("collector", 200), ("10.1.2.3", 421)] {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
@@ -396,14 +406,14 @@ fn the_address_that_was_called_may_be_asked_for() {
 }
 
 #[test]
-fn a_tenant_whose_domain_nobody_knows_is_shown_as_such() {
+fn an_unresolved_tenant_is_shown_as_failing() {
     let mut workspace = Workspace::new();
-    workspace.tenants = vec![("lost", "nobody.example")];
+    workspace.tenants = vec![("lost", "unknown.example")];
     workspace.file_sink("local");
     let watched = Watched::start(workspace);
-    eventually("it is not ready", || watched.get("/readyz").0 == 503);
-    assert!(watched.body("/readyz").contains("no tenant can be read; `lost`"));
-    assert!(!watched.body("/").contains("All is well"));
+    eventually("the domain could not be resolved", || watched.get("/readyz").0 == 503);
+    assert!(watched.body("/readyz").contains("no tenant can be polled; tenant `lost`"));
+    assert!(!watched.body("/").contains("<b>Healthy</b>"));
     let series = "secure_score_forwarder_tenant_failing{tenant=\"lost\"}";
     let metrics = watched.body("/metrics");
     assert_eq!(value(&metrics, series), Some(1.0), "{metrics}");

@@ -361,7 +361,7 @@ fn the_trace_log_contains_no_credential() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     let run = workspace.run_ok(&["once", "--log", "trace"]);
-    assert!(run.stderr.contains("polled"), "the level is applied: {}", run.stderr);
+    assert!(run.stderr.contains("poll completed"), "the level is applied: {}", run.stderr);
 
     let pem = certificate(&workspace, "app-secret.pem", 365);
     register(&entra, &pem);

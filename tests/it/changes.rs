@@ -358,7 +358,11 @@ fn running_daemon_sets_targets_from_a_file() {
         "{}",
         rejected.stderr
     );
-    assert!(rejected.stderr.contains("no tenant has a control `NoSuchThing`"), "{}", rejected.stderr);
+    assert!(
+        rejected.stderr.contains("no tenant has a control `NoSuchThing`"),
+        "{}",
+        rejected.stderr
+    );
 
     fs(&file, "AdminMFAV2 much");
     let rejected = workspace.run(&["baseline", "set", "--file", &path]);

@@ -1,4 +1,4 @@
-//! `run`: ready, at work, and gone when told.
+//! `run`: the daemon starts, works and stops.
 
 use std::{
     os::unix::net::UnixDatagram,
@@ -9,24 +9,29 @@ use std::{
 use crate::support::{Workspace, eventually, records, summaries};
 
 #[test]
-fn polls_at_once_and_stops_when_told() {
+fn polls_at_once_and_stops_on_a_signal() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.command(&["run"]).spawn().unwrap();
-    eventually("five days are there", || summaries(&file) == 5);
-    let told = Instant::now();
+    eventually("five days are delivered", || summaries(&file) == 5);
+
+    let stopped = Instant::now();
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(told.elapsed() < Duration::from_secs(15));
-    assert!(run.stderr.contains("polled") && run.stderr.contains("stopping"), "{}", run.stderr);
-    assert!(!run.stderr.contains("in time"), "nobody had to be waited for: {}", run.stderr);
+    assert!(stopped.elapsed() < Duration::from_secs(15));
+    assert!(
+        run.stderr.contains("poll completed") && run.stderr.contains("stopping"),
+        "{}",
+        run.stderr
+    );
+    assert!(!run.stderr.contains("in time"), "no task had to be aborted: {}", run.stderr);
     records(&file);
 }
 
 #[test]
-fn is_ready_whatever_keeps_the_first_poll() {
+fn is_ready_before_the_first_poll_ends() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut workspace = Workspace::against(&format!("http://{}", silent.local_addr().unwrap()));
     workspace.file_sink("local");
@@ -35,20 +40,23 @@ fn is_ready_whatever_keeps_the_first_poll() {
     socket.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
     let mut command = workspace.command(&["run"]);
     let daemon = command.env("NOTIFY_SOCKET", &notify).spawn().unwrap();
-    let said = || {
+
+    let receive = || {
         let mut buffer = [0; 512];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
-    let ready = std::iter::repeat_with(said).find(|said| said.starts_with("READY=1\n")).unwrap();
-    assert!(ready.contains("\nSTATUS=No day yet; 1 of 1 tenants; "), "{ready}");
+    let is_ready = |message: &String| message.starts_with("READY=1\n");
+    let ready = std::iter::repeat_with(receive).find(is_ready).unwrap();
+    assert!(ready.contains("\nSTATUS=no day yet; 1 of 1 tenants readable; "), "{ready}");
+
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
 #[test]
-fn a_sink_that_hangs_does_not_keep_it_from_stopping() {
+fn stops_in_time_with_a_hanging_sink() {
     let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 90".to_owned();
@@ -61,28 +69,30 @@ fn a_sink_that_hangs_does_not_keep_it_from_stopping() {
         ),
     );
     let daemon = workspace.spawn(&["run"]);
-    // It has connected, and will never get an answer.
+    // The sink has connected and will never get a response.
     let _stream = hanging.accept().unwrap();
-    let told = Instant::now();
+
+    let stopped = Instant::now();
     daemon.signal("TERM");
     let run = daemon.end();
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let left = "what the receiver had not confirmed by now is sent again";
-    assert!(run.stderr.contains(left), "{}", run.stderr);
-    assert!(told.elapsed() < Duration::from_secs(15));
+    let message = "stopped before all acknowledgements had arrived";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert!(stopped.elapsed() < Duration::from_secs(15));
     assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 90);
 }
 
 #[test]
-fn backfill_goes_through_the_daemon() {
+fn backfill_is_sent_to_the_daemon() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("five days are there", || summaries(&file) == 5);
+    eventually("five days are delivered", || summaries(&file) == 5);
+
     let run = workspace.run_ok(&["backfill", "--days", "20"]);
     assert!(run.stderr.contains("tenant contoso: 15 new days"), "{}", run.stderr);
-    eventually("twenty days are there", || summaries(&file) == 20);
+    eventually("twenty days are delivered", || summaries(&file) == 20);
     assert!(
         workspace
             .run_ok(&["status"])
@@ -94,12 +104,13 @@ fn backfill_goes_through_the_daemon() {
 }
 
 #[test]
-fn a_second_daemon_is_refused() {
+fn a_second_daemon_is_rejected() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     let mut daemon = workspace.spawn(&["run"]);
-    eventually("three days are there", || summaries(&file) == 3);
+    eventually("three days are delivered", || summaries(&file) == 3);
+
     for command in ["run", "once"] {
         let second = workspace.run(&[command]);
         assert_eq!(second.code, 3);
@@ -109,15 +120,17 @@ fn a_second_daemon_is_refused() {
             second.stderr
         );
     }
+
     workspace.run_ok(&["check"]);
     assert!(daemon.is_running());
-    // A killed daemon leaves no lock behind.
+
+    // The lock of a killed daemon is released.
     daemon.kill();
     workspace.run_ok(&["once"]);
 }
 
 #[test]
-fn a_damaged_checkpoint_is_left_as_it_is() {
+fn a_damaged_checkpoint_is_not_changed() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
@@ -126,6 +139,7 @@ fn a_damaged_checkpoint_is_left_as_it_is() {
     let mut bytes = std::fs::read(&database).unwrap();
     bytes[4096..20_000].fill(0xAA);
     std::fs::write(&database, &bytes).unwrap();
+
     for command in ["run", "once", "check"] {
         let run = workspace.run(&[command]);
         assert_eq!(run.code, 3, "{command}: {}", run.stderr);
@@ -139,10 +153,10 @@ fn a_damaged_checkpoint_is_left_as_it_is() {
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
 }
 
-/// The state lies on a small file system of its own, which a ballast fills: polling waits, and
-/// goes on by itself when there is budget.
+/// The state directory is on a small file system that is almost filled. Polling is paused, and
+/// continues when there is space.
 #[test]
-fn a_full_disk_stops_polling_and_nothing_else() {
+fn a_full_disk_pauses_only_polling() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let file = workspace.file_sink("local");
@@ -161,7 +175,7 @@ fn a_full_disk_stops_polling_and_nothing_else() {
     let run = crate::support::Run::of(output);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(
-        run.stderr.contains("the disk is nearly full: polling waits, delivery goes on"),
+        run.stderr.contains("the disk is nearly full: polling is paused, delivery continues"),
         "{}",
         run.stderr
     );

@@ -100,7 +100,7 @@ fn too_many_rejections_park_the_sink() {
     hec.poison("secure-score-forwarder/1");
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("the receiver refuses too many records"), "{}", run.stderr);
+    assert!(run.stderr.contains("the receiver rejects too many records"), "{}", run.stderr);
     let status = workspace.status();
     assert_eq!(
         (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_days"]),

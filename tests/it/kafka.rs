@@ -221,7 +221,10 @@ fn a_missing_or_rejected_token_parks_the_sink() {
     REJECTION.get_or_init(|| rejection.to_string());
 
     for (rule, text) in [
-        ((|_| Some((401, REJECTION.get()?.clone()))) as fn(&Request) -> _, "no token from Entra"),
+        (
+            (|_| Some((401, REJECTION.get()?.clone()))) as fn(&Request) -> _,
+            "cannot get a token from Entra",
+        ),
         (
             (|_| token("forwarder", -3_600)) as fn(&Request) -> _,
             "the cluster rejects the credential",

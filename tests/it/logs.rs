@@ -1,4 +1,4 @@
-//! Logs, as those who read them see them.
+//! The log output of the daemon and of commands.
 
 use std::{
     fs::File,
@@ -20,16 +20,17 @@ fn failing(port: u16) -> Workspace {
 }
 
 #[test]
-fn what_fails_again_and_again_is_said_once_and_counted() {
+fn repeated_failures_are_collapsed() {
     let mut workspace = failing(free_port());
     let page = SocketAddr::from(([127, 0, 0, 1], free_port()));
     workspace.head = format!("[admin]\nlisten = \"{page}\"\n");
     let daemon = workspace.spawn(&["run"]);
     let series = "secure_score_forwarder_sink_retries_total{sink=\"far\",type=\"syslog\"}";
-    eventually("it was tried three times", || {
+    eventually("three attempts have failed", || {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {page}\r\n\r\n");
         TcpStream::connect(page).is_ok() && value(&ask(page, &request).2, series) >= Some(3.0)
     });
+
     daemon.signal("TERM");
     let log = daemon.end().stderr;
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("delivery failed")).collect();
@@ -40,7 +41,7 @@ fn what_fails_again_and_again_is_said_once_and_counted() {
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_output_is_one_object_per_line() {
     let workspace = failing(free_port());
     let run = workspace.run(&["once", "--log", "info", "--log-format", "json"]);
     let mut objects = 0;
@@ -56,12 +57,12 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_stops_nobody() {
+fn a_blocked_log_reader_delays_nothing() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     let mut command = workspace.command(&["run", "--log", "trace"]);
-    // A pipe that nobody reads; its buffer is filled at once.
+    // Nothing reads from this pipe, and its buffer is full from the start.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut full = writer.try_clone().unwrap();
     let filler = std::thread::spawn(move || {
@@ -69,21 +70,23 @@ fn a_reader_that_takes_nothing_stops_nobody() {
         let _ = full.write_all(&vec![b'x'; 1 << 20]);
     });
     command.stderr(Stdio::from(writer));
+
     let daemon = Process::of(command);
-    eventually("three days are there", || {
+    eventually("three days are delivered", || {
         std::fs::read_to_string(&file)
             .is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 3)
     });
-    let told = Instant::now();
+
+    let stopped = Instant::now();
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
-    assert!(told.elapsed() < Duration::from_secs(15));
+    assert!(stopped.elapsed() < Duration::from_secs(15));
     drop(reader);
     let _ = filler.join();
 }
 
 #[test]
-fn what_libraries_say_goes_the_same_way_and_levels_are_kept() {
+fn lower_levels_are_not_written() {
     let workspace = failing(free_port());
     let log = workspace.path("log");
     let mut command = workspace.command(&["once", "--log", "error"]);

@@ -14,7 +14,6 @@
 )]
 
 mod admin;
-mod again;
 mod api;
 mod auth;
 mod certificates;
@@ -40,6 +39,7 @@ mod readers;
 mod reference;
 mod reload;
 mod relp;
+mod replay;
 mod report;
 mod retention;
 mod siem;

@@ -1,11 +1,11 @@
-//! From the API to a file, and what the other commands say of it.
+//! From the API to a file with `once`, and the commands that read the result.
 
 use std::collections::HashSet;
 
 use crate::support::{OTHER, TENANT, Workspace, counts, ids, records};
 
 #[test]
-fn ninety_days_once_and_then_nothing() {
+fn delivers_ninety_days_exactly_once() {
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
     let first = workspace.run_ok(&["once"]);
@@ -24,7 +24,7 @@ fn ninety_days_once_and_then_nothing() {
 }
 
 #[test]
-fn summaries_prove_that_a_day_is_complete() {
+fn summaries_state_the_number_of_records() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
@@ -42,7 +42,7 @@ fn summaries_prove_that_a_day_is_complete() {
 }
 
 #[test]
-fn every_record_keeps_to_the_schema() {
+fn every_record_matches_the_schema() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5\n[tenants.labels]\ncustomer = \"c-17\"".to_owned();
     let file = workspace.file_sink("local");
@@ -54,6 +54,7 @@ fn every_record_keeps_to_the_schema() {
         ),
     );
     workspace.run_ok(&["once"]);
+
     let schema = serde_json::from_str(&workspace.run_ok(&["schema"]).stdout).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     let streamed = [records(&file), records(&workspace.path("full.jsonl"))].concat();
@@ -66,12 +67,13 @@ fn every_record_keeps_to_the_schema() {
 }
 
 #[test]
-fn a_lost_checkpoint_gives_the_same_ids() {
+fn a_rebuilt_checkpoint_has_the_same_ids() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let before: HashSet<String> = ids(&records(&file)).map(str::to_owned).collect();
+
     std::fs::remove_dir_all(workspace.state()).unwrap();
     std::fs::remove_file(&file).unwrap();
     workspace.run_ok(&["once"]);
@@ -80,7 +82,7 @@ fn a_lost_checkpoint_gives_the_same_ids() {
 }
 
 #[test]
-fn a_lost_database_is_not_sent_again() {
+fn a_lost_database_causes_no_repeats() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let file = workspace.file_sink("local");
@@ -95,7 +97,7 @@ fn a_lost_database_is_not_sent_again() {
 }
 
 #[test]
-fn a_new_sink_is_given_history_and_start_from_bounds_it() {
+fn a_new_sink_receives_history_from_its_start() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 10".to_owned();
     let old = workspace.file_sink("old");
@@ -103,6 +105,7 @@ fn a_new_sink_is_given_history_and_start_from_bounds_it() {
     let days: Vec<String> = summaries(&records(&old))
         .map(|r| r["snapshot"]["date"].as_str().unwrap().to_owned())
         .collect();
+
     let new = workspace.file_sink("new");
     workspace.sink(
         "bounded",
@@ -118,7 +121,7 @@ fn a_new_sink_is_given_history_and_start_from_bounds_it() {
 }
 
 #[test]
-fn a_selection_of_kinds() {
+fn selects_records_by_kind() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let path = workspace.path("s.jsonl");
@@ -133,7 +136,7 @@ fn a_selection_of_kinds() {
 }
 
 #[test]
-fn stdout_is_data_and_nothing_else() {
+fn stdout_contains_only_records() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.sink("pipe", "type = \"stdout\"");
@@ -143,11 +146,12 @@ fn stdout_is_data_and_nothing_else() {
 }
 
 #[test]
-fn backfill_reaches_back_later() {
+fn backfill_adds_older_days() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
+
     let run = workspace.run_ok(&["backfill", "--days", "30"]);
     assert!(run.stderr.contains("tenant contoso: 25 new days"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
@@ -157,15 +161,15 @@ fn backfill_reaches_back_later() {
         .count();
     assert_eq!((summaries(&streamed).count(), late), (30, 25));
     assert_eq!(workspace.run(&["backfill", "--days", "91"]).code, 2);
-    assert_eq!(workspace.run(&["backfill", "--days", "3", "--tenant", "nobody"]).code, 2);
+    assert_eq!(workspace.run(&["backfill", "--days", "3", "--tenant", "unknown"]).code, 2);
 }
 
 #[test]
-fn status_tells_people_and_programs() {
+fn status_prints_text_and_json() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
-    assert_eq!(workspace.run(&["status"]).code, 3, "there is no checkpoint yet");
+    assert_eq!(workspace.run(&["status"]).code, 3, "without a checkpoint");
     workspace.run_ok(&["once"]);
     let status = workspace.status();
     assert_eq!(status["tenants"][0]["days"], 3);
@@ -178,7 +182,7 @@ fn status_tells_people_and_programs() {
 }
 
 #[test]
-fn fetch_prints_every_form() {
+fn fetch_prints_all_formats() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     let fetch = |output: &str, days: &str| {
@@ -190,21 +194,24 @@ fn fetch_prints_every_form() {
             .count(),
         2
     );
+
     let list: Vec<serde_json::Value> = serde_json::from_str(&fetch("json", "1")).unwrap();
     assert_eq!(summaries(&list).count(), 1);
+
     let raw = fetch("raw", "9");
     assert_eq!(raw.lines().count(), 9);
     let newest: serde_json::Value = serde_json::from_str(raw.lines().next().unwrap()).unwrap();
     assert_eq!(newest["azureTenantId"], TENANT);
+
     let csv = fetch("csv", "1");
     assert!(csv.starts_with("tenant,day,control,") && csv.lines().count() == list.len() + 1);
     assert!(fetch("table", "1").contains("AdminMFAV2"));
-    assert!(!workspace.state().exists(), "fetch keeps nothing");
+    assert!(!workspace.state().exists(), "fetch stores nothing");
     assert_eq!(workspace.run(&["fetch", "--days", "0"]).code, 2);
 }
 
 #[test]
-fn a_domain_is_resolved_once_and_kept() {
+fn a_domain_is_resolved_and_stored() {
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
     let configuration = workspace.configuration().replace(
@@ -218,14 +225,19 @@ fn a_domain_is_resolved_once_and_kept() {
     };
     assert_eq!(run(&configuration).code, 0);
     assert!(records(&file).iter().all(|r| r["tenant"]["id"] == TENANT));
-    let twice = format!("{configuration}\n{}", tenant_section(&configuration));
-    let run = run(&twice);
+
+    let duplicate = format!("{configuration}\n{}", tenant_section(&configuration));
+    let run = run(&duplicate);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("one and the same"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("tenants `contoso` and `again` have the same ID"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
-fn the_demo_shows_the_way_and_leaves_nothing_behind() {
+fn the_demo_leaves_no_files() {
     let scratch = tempfile::tempdir().unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"))
         .arg("demo")
@@ -245,7 +257,7 @@ fn the_demo_shows_the_way_and_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
-/// The tenant of a configuration once more, under another name and by its GUID.
+/// A second section for the tenant of a configuration, with another name and with its GUID.
 fn tenant_section(configuration: &str) -> String {
     let from = configuration.find("[[tenants]]").unwrap();
     let to = configuration.find("[[sinks]]").unwrap();
@@ -256,23 +268,23 @@ fn summaries(records: &[serde_json::Value]) -> impl Iterator<Item = &serde_json:
     records.iter().filter(|record| record["kind"] == "summary")
 }
 
-/// Two tenants, read for three days, and nothing delivered: the file of the sink that could not be
-/// written.
+/// A workspace with three days of two tenants and nothing delivered, and the path of the sink's
+/// file.
 fn two_tenants_undelivered() -> (Workspace, std::path::PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.tenants.push(("fabrikam", OTHER));
     let file = workspace.file_sink("local");
     std::fs::create_dir(&file).unwrap();
-    assert_eq!(workspace.run(&["once"]).code, 1, "nothing can be written yet");
+    assert_eq!(workspace.run(&["once"]).code, 1, "a directory is in place of the file");
     std::fs::remove_dir(&file).unwrap();
     (workspace, file)
 }
 
-/// The log of a tenant taken out of the configuration was looked at again and again, and the
-/// tenants behind it were never served.
+/// Regression: a tenant that was removed from the configuration but had a backlog kept other tenants
+/// from being served.
 #[test]
-fn a_tenant_taken_out_holds_up_no_other() {
+fn a_removed_tenant_blocks_no_other() {
     let (mut workspace, file) = two_tenants_undelivered();
     for (name, id) in [("fabrikam", OTHER), ("contoso", TENANT)] {
         workspace.tenants = vec![(name, id)];
@@ -284,9 +296,9 @@ fn a_tenant_taken_out_holds_up_no_other() {
     }
 }
 
-/// One entry that could not be read kept a sink from every tenant.
+/// Regression: one entry that could not be read blocked all tenants.
 #[test]
-fn an_unreadable_entry_holds_up_its_own_tenant_only() {
+fn an_unreadable_entry_blocks_only_its_tenant() {
     let (workspace, file) = two_tenants_undelivered();
     let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     let damaged = database.execute(
@@ -295,6 +307,7 @@ fn an_unreadable_entry_holds_up_its_own_tenant_only() {
     );
     assert!(damaged.unwrap() > 0);
     drop(database);
+
     let run = workspace.run(&["once"]);
     assert_ne!(run.code, 0);
     assert!(run.stderr.contains("a stored body cannot be read"), "{}", run.stderr);
@@ -303,9 +316,9 @@ fn an_unreadable_entry_holds_up_its_own_tenant_only() {
     assert!(streamed.iter().all(|r| r["tenant"]["name"] == "fabrikam"));
 }
 
-/// A tenant whose domain was never resolved did not stand in `status` at all.
+/// Regression: a tenant whose domain was never resolved was missing in `status`.
 #[test]
-fn a_tenant_that_could_not_be_found_out_stands_in_status() {
+fn status_lists_an_unresolved_tenant() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     workspace.tenants = vec![("nowhere", "nowhere.example")];
@@ -315,10 +328,10 @@ fn a_tenant_that_could_not_be_found_out_stands_in_status() {
     assert!(tenant["last_error"].as_str().unwrap().contains("could not be found out"));
 }
 
-/// Put aside by size: every record once over all the files, whole lines in each, and no more files
-/// than are kept. Killed on the way again and again.
+/// Over all rotated files, every record occurs once and every line is complete, although the process
+/// is killed several times.
 #[test]
-fn a_file_is_rotated_and_nothing_is_lost_or_torn() {
+fn rotation_loses_and_repeats_nothing() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 60".to_owned();
     let whole = workspace.file_sink("whole");
@@ -331,12 +344,14 @@ fn a_file_is_rotated_and_nothing_is_lost_or_torn() {
             path.display()
         ),
     );
-    for patience in [150, 400, 900] {
+
+    for run_ms in [150, 400, 900] {
         let process = workspace.spawn(&["once"]);
-        std::thread::sleep(std::time::Duration::from_millis(patience));
+        std::thread::sleep(std::time::Duration::from_millis(run_ms));
         process.kill();
     }
     workspace.run_ok(&["once"]);
+
     let mut files: Vec<_> = std::fs::read_dir(workspace.path("rotated"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -351,6 +366,7 @@ fn a_file_is_rotated_and_nothing_is_lost_or_torn() {
         assert!(lines.next().unwrap().starts_with("kind,event_id,"), "{}", file.display());
         ids.extend(lines.map(|line| line.split(',').nth(1).unwrap().to_owned()));
     }
+
     let expected = records(&whole);
     let counted = crate::support::counts(ids.iter().map(String::as_str));
     assert!(counted.values().all(|count| *count == 1));

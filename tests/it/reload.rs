@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration anew, whole or not at all; and what systemd is told meanwhile.
+//! Reloading the configuration, by signal and by command, and the notifications to systemd.
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
@@ -6,17 +6,17 @@ use crate::support::{
     CANARY, OTHER, Process, Workspace, counts, eventually, fs, ids, records, summaries,
 };
 
-/// Writes the configuration as it is now, and tells the daemon.
+/// Writes the current configuration and sends SIGHUP to the daemon.
 fn reload(workspace: &Workspace, daemon: &Process) {
     workspace.write_configuration();
     daemon.signal("HUP");
 }
 
-/// Reads back through the daemon; one that is just going on with another configuration says so.
+/// Runs a backfill through the daemon, again if a reload aborts it.
 fn backfill(workspace: &Workspace, days: &str) {
-    eventually("the daemon reads back", || {
+    eventually("the backfill has finished", || {
         let run = workspace.run(&["backfill", "--days", days]);
-        assert!(run.code == 0 || run.stderr.contains("ask again"), "{}", run.stderr);
+        assert!(run.code == 0 || run.stderr.contains("the request was aborted"), "{}", run.stderr);
         run.code == 0
     });
 }
@@ -29,74 +29,76 @@ fn end(daemon: Process) -> String {
 }
 
 #[test]
-fn sinks_and_tenants_come_change_and_go_and_no_cursor_is_lost() {
+fn no_cursor_is_lost_when_sinks_change() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
-    let stays = workspace.file_sink("stays");
-    let goes = workspace.file_sink("goes");
+    let kept = workspace.file_sink("kept");
+    let removed = workspace.file_sink("removed");
     let daemon = workspace.spawn(&["run"]);
-    eventually("both have five days", || summaries(&stays) == 5 && summaries(&goes) == 5);
+    eventually("both have five days", || summaries(&kept) == 5 && summaries(&removed) == 5);
 
     workspace.replace_sinks();
     workspace.tenants.push(("fabrikam", OTHER));
-    let stays = workspace.file_sink("stays");
-    let comes = workspace.file_sink("comes");
+    let kept = workspace.file_sink("kept");
+    let added = workspace.file_sink("added");
     workspace.run_ok(&["reload"]);
-    eventually("the second tenant is there", || summaries(&stays) == 10);
-    eventually("the new sink has both tenants", || summaries(&comes) == 10);
-    // What is written and not yet noted would be there twice when its sink is another.
-    eventually("all of it is noted", || workspace.is_delivered());
+    eventually("the second tenant is delivered", || summaries(&kept) == 10);
+    eventually("the new sink has both tenants", || summaries(&added) == 10);
+    // Records that are written but not acknowledged would be repeated in the other file.
+    eventually("everything is acknowledged", || workspace.is_delivered());
 
     workspace.replace_sinks();
-    let stays_elsewhere = workspace.path("elsewhere.jsonl");
-    workspace.sink("stays", &format!("type = \"file\"\npath = \"{}\"", stays_elsewhere.display()));
-    workspace.file_sink("comes");
+    let kept_elsewhere = workspace.path("elsewhere.jsonl");
+    workspace.sink("kept", &format!("type = \"file\"\npath = \"{}\"", kept_elsewhere.display()));
+    workspace.file_sink("added");
     reload(&workspace, &daemon);
     backfill(&workspace, "7");
-    eventually("what is new goes to the new place", || summaries(&stays_elsewhere) == 4);
+    eventually("new days are in the other file", || summaries(&kept_elsewhere) == 4);
     let log = end(daemon);
     assert!(log.contains("running with the new configuration"), "{log}");
 
-    let mut all = records(&stays);
-    all.extend(records(&stays_elsewhere));
-    assert!(counts(ids(&all)).values().all(|times| *times == 1), "nothing came twice");
-    assert_eq!(summaries(&goes), 5, "what was taken out is sent nothing more");
+    let mut all = records(&kept);
+    all.extend(records(&kept_elsewhere));
+    assert!(counts(ids(&all)).values().all(|times| *times == 1), "no record is repeated");
+    assert_eq!(summaries(&removed), 5, "a removed sink receives nothing more");
     let status = workspace.status();
     let sinks: Vec<_> =
         status["sinks"].as_array().unwrap().iter().map(|sink| sink["name"].clone()).collect();
-    assert_eq!(sinks, ["stays", "comes"]);
+    assert_eq!(sinks, ["kept", "added"]);
 }
 
 #[test]
-fn the_command_waits_for_the_verdict() {
+fn the_reload_command_reports_the_result() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     assert!(workspace.run(&["reload"]).stderr.contains("no daemon is running"));
     let daemon = workspace.spawn(&["run"]);
-    eventually("three days are there", || summaries(&file) == 3);
-    let good = workspace.configuration();
-    workspace.literal = Some(good.replace("/secret\"", "/no-such-secret\""));
+    eventually("three days are delivered", || summaries(&file) == 3);
+
+    let valid = workspace.configuration();
+    workspace.literal = Some(valid.replace("/secret\"", "/no-such-secret\""));
     let run = workspace.run(&["reload"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("no-such-secret"), "{}", run.stderr);
+
     workspace.literal = None;
     let copy = workspace.file_sink("copy");
     for _ in 0..3 {
         let run = workspace.run_ok(&["reload"]);
         assert_eq!(run.stdout, "the daemon runs with the new configuration\n");
     }
-    eventually("the new sink has all of it", || summaries(&copy) == 3);
+    eventually("the new sink has all days", || summaries(&copy) == 3);
     backfill(&workspace, "3");
     let log = end(daemon);
     assert_eq!(log.matches("running with the new configuration").count(), 3, "{log}");
 }
 
 #[test]
-fn a_fault_refuses_the_whole_and_the_old_configuration_goes_on() {
+fn an_invalid_configuration_changes_nothing() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
-    // Nobody listens there: its backlog stays.
+    // Nothing listens on this port, so that the sink has a backlog.
     let port = crate::support::free_port();
     let far = format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"");
     workspace.sink("far", &far);
@@ -105,76 +107,79 @@ fn a_fault_refuses_the_whole_and_the_old_configuration_goes_on() {
     let mut command = workspace.command(&["run"]);
     command.stderr(std::fs::File::create(&log).unwrap());
     let daemon = Process::of(command);
-    eventually("three days are there", || summaries(&file) == 3);
-    let good = workspace.configuration();
+    eventually("three days are delivered", || summaries(&file) == 3);
+    let valid = workspace.configuration();
     let state = workspace.state().display().to_string();
 
-    for (bad, named) in [
-        (good.replace("type = \"file\"", "type = \"fiel\""), "did you mean `file`?"),
-        (good.replace(&state, &format!("{state}-2")), "`state.directory` cannot be changed"),
-        (good.replace("/secret\"", "/no-such-secret\""), "no-such-secret"),
+    for (invalid, message) in [
+        (valid.replace("type = \"file\"", "type = \"fiel\""), "did you mean `file`?"),
+        (valid.replace(&state, &format!("{state}-2")), "`state.directory` cannot be changed"),
+        (valid.replace("/secret\"", "/no-such-secret\""), "no-such-secret"),
         (
-            good.replace("\"far\"", "\"farther\""),
-            "sink `far` is no longer configured, and 3 days still",
+            valid.replace("\"far\"", "\"farther\""),
+            "sink `far` is no longer configured, but has 3 unsent days",
         ),
     ] {
-        assert_ne!(bad, good);
-        workspace.literal = Some(format!("{bad}\n[[sinks]]\nname = \"more\"\ntype = \"stdout\"\n"));
+        assert_ne!(invalid, valid);
+        workspace.literal =
+            Some(format!("{invalid}\n[[sinks]]\nname = \"more\"\ntype = \"stdout\"\n"));
         reload(&workspace, &daemon);
-        eventually(named, || std::fs::read_to_string(&log).unwrap().contains(named));
+        eventually(message, || std::fs::read_to_string(&log).unwrap().contains(message));
     }
-    workspace.literal = Some(good);
+
+    workspace.literal = Some(valid);
     backfill(&workspace, "4");
-    eventually("it is still at work", || summaries(&file) == 4);
+    eventually("the fourth day is delivered", || summaries(&file) == 4);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
     let log = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(log.matches("is refused; the old one stays").count(), 4, "{log}");
+    let rejected = "rejected; the old one remains in force";
+    assert_eq!(log.matches(rejected).count(), 4, "{log}");
     let sinks = workspace.status()["sinks"].as_array().unwrap().len();
-    assert_eq!(sinks, 2, "nothing of it was put in force");
+    assert_eq!(sinks, 2, "no part of a rejected configuration is applied");
     assert!(!std::path::Path::new(&format!("{state}-2")).exists());
 }
 
-/// What systemd is told.
+/// Systemd's side of the notification socket.
 struct Systemd {
     socket: UnixDatagram,
-    told: Vec<String>,
+    received: Vec<String>,
 }
 
 impl Systemd {
     fn new(path: &std::path::Path) -> Self {
         let socket = UnixDatagram::bind(path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(180))).unwrap();
-        Self { socket, told: Vec::new() }
+        Self { socket, received: Vec::new() }
     }
 
-    /// Waits for a message that has all of these words.
-    fn until(&mut self, words: &[&str]) {
+    /// Waits for a message that contains all of these parts.
+    fn until(&mut self, parts: &[&str]) {
         for _ in 0..10_000 {
             let mut buffer = [0; 1024];
             let length = self.socket.recv(&mut buffer).unwrap();
-            self.told.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-            if has(self.told.last().unwrap(), words) {
+            self.received.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            if has(self.received.last().unwrap(), parts) {
                 return;
             }
         }
-        panic!("systemd was never told {words:?}");
+        panic!("systemd never received {parts:?}");
     }
 
-    /// The same, unless one had come before.
-    fn until_once(&mut self, words: &[&str]) {
-        if !self.told.iter().any(|message| has(message, words)) {
-            self.until(words);
+    /// Waits for such a message, unless one has been received already.
+    fn until_once(&mut self, parts: &[&str]) {
+        if !self.received.iter().any(|message| has(message, parts)) {
+            self.until(parts);
         }
     }
 }
 
-fn has(message: &str, words: &[&str]) -> bool {
-    words.iter().all(|word| message.contains(word))
+fn has(message: &str, parts: &[&str]) -> bool {
+    parts.iter().all(|part| message.contains(part))
 }
 
 #[test]
-fn systemd_is_told_of_reloads_and_of_progress() {
+fn systemd_is_notified_of_reloads_and_progress() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
@@ -184,28 +189,30 @@ fn systemd_is_told_of_reloads_and_of_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants; "]);
+    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants readable; "]);
     systemd.until(&["WATCHDOG=1"]);
-    systemd.until_once(&["STATUS=Newest day ", "; 1 of 1 tenants; 1 of 1 sinks up to date"]);
-    eventually("three days are there", || summaries(&file) == 3);
+    systemd
+        .until_once(&["STATUS=newest day ", "; 1 of 1 tenants readable; 1 of 1 sinks up to date"]);
+    eventually("three days are delivered", || summaries(&file) == 3);
+
     daemon.signal("HUP");
     systemd.until(&["RELOADING=1", "MONOTONIC_USEC="]);
-    systemd.until(&["READY=1", "STATUS=Newest day "]);
+    systemd.until(&["READY=1", "STATUS=newest day "]);
+
     fs(workspace.path("config.toml"), "[state]\n");
     daemon.signal("HUP");
-    systemd.until(&[
-        "READY=1",
-        "STATUS=The new configuration is refused, the log says why; Newest day ",
-    ]);
+    systemd.until(&["READY=1", "STATUS=new configuration rejected, see the log; newest day "]);
     systemd.until(&["WATCHDOG=1"]);
+
     daemon.signal("TERM");
     systemd.until(&["STOPPING=1"]);
     assert_eq!(daemon.end().code, 0);
 }
 
-/// A tenant whose secret had been mended waited for the end of its patience, also over a restart.
+/// Regression: after its secret had been corrected, a tenant waited for the end of its backoff, even
+/// across a restart.
 #[test]
-fn what_failed_before_is_tried_again_at_once() {
+fn a_reload_retries_failed_polls_at_once() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 1".to_owned();
     let file = workspace.file_sink("local");
@@ -215,38 +222,41 @@ fn what_failed_before_is_tried_again_at_once() {
         let status = workspace.try_status()?;
         status["tenants"][0]["last_error"].as_str().map(str::to_owned)
     };
-    eventually("it is refused", || failed().is_some());
+    eventually("the poll has failed", || failed().is_some());
     let run = workspace.run(&["status"]);
     assert!(run.stdout.contains("next attempt at"), "{}", run.stdout);
     let tenant = &workspace.status()["tenants"][0];
     assert!(tenant["next_attempt"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
+
     fs(workspace.path("secret"), &format!("{CANARY}-client\n"));
     daemon.signal("HUP");
-    eventually("the days are there", || summaries(&file) > 0);
+    eventually("the day is delivered", || summaries(&file) > 0);
     assert_eq!(failed(), None);
     assert!(workspace.status()["tenants"][0]["next_attempt"].is_null());
     end(daemon);
 }
 
 #[test]
-fn each_refusal_is_logged_for_each_is_an_answer() {
+fn every_rejected_reload_is_logged() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 1".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("it runs", || summaries(&file) > 0);
-    let good = workspace.configuration();
-    workspace.literal = Some(good.replace("/secret\"", "/no-such-secret\""));
+    eventually("the daemon delivers", || summaries(&file) > 0);
+
+    let valid = workspace.configuration();
+    workspace.literal = Some(valid.replace("/secret\"", "/no-such-secret\""));
     for _ in 0..3 {
         assert_eq!(workspace.run(&["reload"]).code, 2);
     }
     let log = end(daemon);
-    assert_eq!(log.matches("the new configuration is refused").count(), 3, "{log}");
+    assert_eq!(log.matches("the new configuration was rejected").count(), 3, "{log}");
 }
 
-/// A receiver that takes and never answers held everybody up, until the watchdog came.
+/// Regression: a receiver that accepted data and never responded blocked a reload until the watchdog
+/// killed the daemon.
 #[test]
-fn a_receiver_that_is_silent_delays_a_reload_by_half_a_minute_at_most() {
+fn a_silent_receiver_does_not_block_a_reload() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
@@ -257,24 +267,24 @@ fn a_receiver_that_is_silent_delays_a_reload_by_half_a_minute_at_most() {
     let local = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
     let _open = silent.accept().unwrap();
-    eventually("the other sink has it all", || summaries(&local) >= 2);
+    eventually("the other sink has all days", || summaries(&local) >= 2);
     let copy = workspace.file_sink("copy");
     reload(&workspace, &daemon);
-    eventually("the new sink is served", || summaries(&copy) >= 2);
+    eventually("the new sink has all days", || summaries(&copy) >= 2);
     let log = end(daemon);
     assert!(log.contains("running with the new configuration"), "{log}");
 }
 
 #[test]
-fn a_caller_that_says_nothing_holds_nobody_up() {
+fn a_silent_caller_blocks_no_other_request() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
-    eventually("it runs", || summaries(&file) >= 2);
+    eventually("the daemon delivers", || summaries(&file) >= 2);
     let socket = workspace.state().join("control.sock");
     let _silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
-    eventually("what was sent is noted", || workspace.is_delivered());
+    eventually("everything is acknowledged", || workspace.is_delivered());
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
     assert!(run.stderr.contains("to be sent again"), "{}", run.stderr);
     end(daemon);

@@ -107,7 +107,11 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     workspace.write_configuration();
     let active = workspace.run(&forget);
     assert_eq!(active.code, 1);
-    assert!(active.stderr.contains("the daemon still reads this tenant"), "{}", active.stderr);
+    assert!(
+        active.stderr.contains("the running configuration still contains the tenant"),
+        "{}",
+        active.stderr
+    );
 
     daemon.signal("HUP");
     let asked = workspace.run(&forget[..4]);

@@ -484,7 +484,7 @@ fn a_rejected_client_secret_parks_the_sink() {
 
     let run = sentinel(&endpoint).run(&["once"]);
     let text = &run.stderr;
-    assert!(text.contains("no token from Entra") && text.contains("parked"), "{text}");
+    assert!(text.contains("cannot get a token from Entra") && text.contains("parked"), "{text}");
 }
 
 #[test]

@@ -1,16 +1,22 @@
-//! What was read, judged against the log and committed.
+//! Compares snapshots with the log, and commits the result in one transaction.
+//!
+//! Snapshots come from a poll, from an import, or from days that were held earlier. The ledger
+//! decides what each of them is; this module collects its inputs and translates its plan into a
+//! commit. Start reading at `Engine::ingest`.
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::task::block_in_place;
 
-use super::{CatalogRead, PollAnswer, PollError, PollReport, not_before};
+use super::{CatalogRead, PollError, PollReport, PollResponse, not_before};
 use crate::{
     checkpoint::{
         CatalogMember, CheckpointError, EnrichedDay, EntryFlags, HeldDay, NewEntry, PollCommit,
         PollEnd,
     },
     clock,
+    compressed::CompressedText,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
     ledger::{self, Holding, Origin, Plan, Rejected, Release, Seen},
@@ -19,191 +25,208 @@ use crate::{
     wire,
 };
 
-/// What is to be judged: days from wherever, and what is known of how they were come by.
+/// Snapshots to ingest, with what is known about the poll that read them. The default is no
+/// snapshot and no poll.
 #[derive(Default)]
-struct Case<'a> {
+struct Ingest<'a> {
     seen: Vec<Seen>,
-    refused: &'a [Rejected],
+    rejected: &'a [Rejected],
     catalog: &'a [wire::ProfileParts],
-    catalog_whole: bool,
-    /// The poll listed every day from this one on.
-    asked_from: Option<Day>,
+    is_catalog_complete: bool,
+    /// The response lists every day from this one on; `None` without a poll.
+    requested_from: Option<Day>,
+    /// The end of a backfill that has been read completely.
     polled_back_to: Option<Day>,
     observations: Vec<Observation>,
-    /// Why a poll was not complete; `None` if nobody was asked.
+    /// Why the poll was incomplete, if it was; `None` without a poll.
     end: Option<Result<(), Explanation>>,
     not_before_ms: Option<i64>,
 }
 
+/// A certificate that expires within this time is logged as an error instead of a warning.
+const CERTIFICATE_ERROR: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 impl Engine {
-    /// Takes the answer of a poll.
-    pub(super) fn ingest_answer(
+    /// Ingests the response of a poll that requested all days from `oldest` on.
+    pub(super) fn ingest_response(
         &self,
         state: &TenantState,
         tenant: &Tenant,
-        answer: PollAnswer,
+        response: PollResponse,
         oldest: Day,
-        reaches_back: bool,
+        is_backfill: bool,
     ) -> Result<PollReport, CheckpointError> {
-        let PollAnswer { seen, refused, catalog, complete, warning } = answer;
+        let PollResponse { seen, rejected, catalog, complete, warning } = response;
         let now = clock::now();
-        let failed = match &catalog {
-            CatalogRead::Failed(error) => Some(Explanation::of(error).within("the catalog")),
+
+        let catalog_error = match &catalog {
+            CatalogRead::Failed(error) => {
+                Some(Explanation::of(error).within("cannot read the catalog"))
+            }
             _ => None,
         };
-        let missing = warning
-            .map(|w| Explanation::new(format!("part of the answer is missing at Microsoft: {w}")));
-        // An answer with nothing in it, or with days nobody can name, does not end a backfill.
-        let all_named = refused.iter().all(|refused| refused.day.is_some());
-        let reached = reaches_back && complete && !seen.is_empty() && all_named;
+        let partial = warning.map(|warning| {
+            Explanation::new(format!("Microsoft returned a partial response: {warning}"))
+        });
+        let end = partial.or(catalog_error.clone()).map_or(Ok(()), Err);
+
+        // An empty response, or one with an unnamed day, does not complete a backfill.
+        let all_named = rejected.iter().all(|rejected| rejected.day.is_some());
+        let is_backfilled = is_backfill && complete && !seen.is_empty() && all_named;
+
         let mut observations = vec![
-            noticed(What::CatalogStale, failed.as_ref(), now),
-            credential_notice(state, tenant, now),
+            condition(What::CatalogStale, catalog_error.as_ref(), now),
+            certificate_condition(state, tenant, now),
         ];
-        let end = missing.or(failed.clone()).map_or(Ok(()), Err);
         if end.is_ok() {
-            observations.push(noticed(What::PollFailed, None, now));
+            observations.push(condition(What::PollFailed, None, now));
         }
-        let catalog_whole = failed.is_none();
+
         let parts = match &catalog {
-            CatalogRead::Whole(parts) => parts.as_slice(),
+            CatalogRead::Complete(parts) => parts.as_slice(),
             _ => &[],
         };
-        let case = Case {
+        let ingest = Ingest {
             seen,
-            refused: &refused,
+            rejected: &rejected,
             catalog: parts,
-            catalog_whole,
-            asked_from: Some(oldest),
-            polled_back_to: reached.then_some(oldest),
+            is_catalog_complete: catalog_error.is_none(),
+            requested_from: Some(oldest),
+            polled_back_to: is_backfilled.then_some(oldest),
             observations,
             end: Some(end),
             not_before_ms: not_before(state, now),
         };
-        self.ingest(tenant, case, now)
+        self.ingest(tenant, ingest, now)
     }
 
-    /// Releases days that have been held for long enough, when no answer can be had.
+    /// Releases days that have been held for `partial_hold`, although no new response has arrived.
     pub(super) fn release_held(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
         let now = clock::now();
-        let limit = i64::try_from(self.configuration.partial_hold.as_millis()).unwrap_or(i64::MAX);
-        let overdue = |held: &HeldDay| now.as_millisecond() - held.since_ms >= limit;
-        if self.checkpoint.held_days(tenant.id)?.iter().any(overdue) {
-            self.ingest(tenant, Case::default(), now)?;
+        let limit_ms = self.partial_hold_ms();
+        let is_overdue = |held: &HeldDay| now.as_millisecond() - held.since_ms >= limit_ms;
+        if self.checkpoint.held_days(tenant.id)?.iter().any(is_overdue) {
+            self.ingest(tenant, Ingest::default(), now)?;
             self.notify_log_grown();
         }
         Ok(())
     }
 
-    /// Takes answers that somebody saved. Days already kept are not changed by them.
+    /// Imports saved snapshots, one JSON document each. Days that are already stored do not change.
     pub fn import(&self, tenant: &Tenant, items: &[&str]) -> Result<PollReport, PollError> {
         let now = clock::now();
         let today = Day::of(now);
-        let (mut seen, mut refused) = (Vec::new(), Vec::new());
+
+        let (mut seen, mut rejected) = (Vec::new(), Vec::new());
         for item in items {
-            let read = wire::snapshot(item)
+            let decoded = wire::snapshot(item)
                 .map_err(|error| ledger::unreadable(item, &chain(&error), today));
-            let accepted = read.and_then(|snapshot| {
+            let accepted = decoded.and_then(|snapshot| {
                 let origin = Origin::Import;
                 ledger::accept(&snapshot, item, tenant.id, today, origin, now.as_millisecond())
             });
             match accepted {
                 Ok(day) => seen.push(day),
-                Err(no) => refused.push(no),
+                Err(error) => rejected.push(error),
             }
         }
-        // What is not believed in a saved file is no news about the tenant: it is said, not noted.
-        for no in &refused {
+
+        // A fault in a saved file is no observation about the tenant: it is logged, not stored.
+        for rejected in &rejected {
             tracing::warn!(
                 tenant = tenant.name,
-                details = no.observation.details,
-                "a snapshot is refused"
+                details = rejected.observation.details,
+                "snapshot rejected"
             );
         }
-        let case = Case { seen, catalog_whole: true, ..Case::default() };
-        let report = tokio::task::block_in_place(|| self.ingest(tenant, case, now))?;
+
+        let ingest = Ingest { seen, is_catalog_complete: true, ..Ingest::default() };
+        let report = block_in_place(|| self.ingest(tenant, ingest, now))?;
         self.notify_log_grown();
-        Ok(PollReport { refused: refused.len(), ..report })
+        Ok(PollReport { rejected: rejected.len(), ..report })
     }
 
+    /// Plans and commits. Days that are still held are considered again with every call.
     fn ingest(
         &self,
         tenant: &Tenant,
-        mut case: Case<'_>,
+        mut ingest: Ingest<'_>,
         now: Timestamp,
     ) -> Result<PollReport, CheckpointError> {
+        let today = Day::of(now);
         let held = self.checkpoint.held_days(tenant.id)?;
         let holding = Holding {
-            catalog_complete: case.catalog_whole,
+            catalog_whole: ingest.is_catalog_complete,
             since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
             now_ms: now.as_millisecond(),
-            limit_ms: i64::try_from(self.configuration.partial_hold.as_millis())
-                .unwrap_or(i64::MAX),
+            limit_ms: self.partial_hold_ms(),
         };
-        case.seen.extend(held_copies(tenant, &held, &case.seen, Day::of(now)));
-        let plan = self.plan(tenant, &case, &holding, Day::of(now))?;
+        ingest.seen.extend(held_copies(tenant, &held, &ingest.seen, today));
+        let plan = self.plan(tenant, &ingest, &holding, today)?;
+
         let newest_kept = self.checkpoint.newest_day(tenant.id)?;
-        let newest = case.seen.iter().map(|s| s.facts.day).chain(newest_kept).max();
-        let mut observations = ledger::observations(&case.seen, &plan, newest, Day::of(now));
-        observations.append(&mut case.observations);
-        observations.extend(case.refused.iter().map(|refused| refused.observation.clone()));
+        let newest = ingest.seen.iter().map(|s| s.facts.day).chain(newest_kept).max();
+        let mut observations = ledger::observations(&ingest.seen, &plan, newest, today);
+        observations.append(&mut ingest.observations);
+        observations.extend(ingest.rejected.iter().map(|rejected| rejected.observation.clone()));
+
         let commit = PollCommit {
             observed_ms: now.as_millisecond(),
-            entries: plan.releases.iter().map(|r| entry(r, &case.seen[r.index])).collect(),
-            enriched: plan.enriched.iter().map(|(i, r)| enriched(*r, &case.seen[*i])).collect(),
-            held: newly_held(&plan, &case.seen),
-            catalog: case
+            entries: plan.releases.iter().map(|r| entry(r, &ingest.seen[r.index])).collect(),
+            enriched: plan.enriched.iter().map(|(i, r)| enriched(*r, &ingest.seen[*i])).collect(),
+            held: newly_held(&plan, &ingest.seen),
+            catalog: ingest
                 .catalog
                 .iter()
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations,
-            requested_from: case.asked_from,
-            missing: missing(&plan, &case),
+            requested_from: ingest.requested_from,
+            missing: missing(&plan, &ingest),
             no_longer_missing: plan.settled.clone(),
-            polled_back_to: case.polled_back_to,
-            end: match &case.end {
+            polled_back_to: ingest.polled_back_to,
+            end: match &ingest.end {
                 None => PollEnd::NoPoll,
                 Some(Ok(())) => PollEnd::Complete,
                 Some(Err(reason)) => PollEnd::Incomplete {
                     reason: reason.clone(),
-                    not_before_ms: case.not_before_ms,
+                    not_before_ms: ingest.not_before_ms,
                 },
             },
         };
         self.checkpoint.commit_poll(tenant.id, &commit)?;
+
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
+        let released = plan.releases.iter().map(|r| ingest.seen[r.index].facts.day);
         Ok(PollReport {
             days,
             revisions: plan.releases.len() - days,
-            refused: case.refused.len(),
+            rejected: ingest.rejected.len(),
             held: plan.held.len(),
-            newest: plan
-                .releases
-                .iter()
-                .map(|r| case.seen[r.index].facts.day)
-                .chain(newest_kept)
-                .max(),
-            incomplete: case.end.and_then(Result::err),
+            newest: released.chain(newest_kept).max(),
+            incomplete: ingest.end.and_then(Result::err),
         })
     }
 
+    /// Collects the stored days that the ledger needs, and calls it.
     fn plan(
         &self,
         tenant: &Tenant,
-        case: &Case<'_>,
+        ingest: &Ingest<'_>,
         holding: &Holding,
         today: Day,
     ) -> Result<Plan, CheckpointError> {
         let kept_days = self.checkpoint.stored_day_range(tenant.id)?;
+        let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
         let newest_whole = self.checkpoint.newest_complete_day(tenant.id)?;
-        // The newest day kept is the base of the next, however old it is.
-        let first_seen = case.seen.iter().map(|s| s.facts.day).min();
-        let from = [case.asked_from, first_seen, newest_kept].into_iter().flatten().min();
-        let kept = self.checkpoint.stored_days(tenant.id, from.unwrap_or(today))?;
-        let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
-        let from = case.asked_from;
+
+        // The newest stored day is included because it is the next base, however old it is.
+        let first_seen = ingest.seen.iter().map(|s| s.facts.day).min();
+        let first = [ingest.requested_from, first_seen, newest_kept].into_iter().flatten().min();
+        let kept = self.checkpoint.stored_days(tenant.id, first.unwrap_or(today))?;
+
+        let from = ingest.requested_from;
         let asked = ledger::PollScope {
             from,
             earliest_kept,
@@ -211,21 +234,26 @@ impl Engine {
             newest_complete: newest_whole,
             today,
         };
-        Ok(ledger::plan(&case.seen, &kept, asked, holding))
+        Ok(ledger::plan(&ingest.seen, &kept, asked, holding))
+    }
+
+    fn partial_hold_ms(&self) -> i64 {
+        i64::try_from(self.configuration.partial_hold.as_millis()).unwrap_or(i64::MAX)
     }
 }
 
-/// Days held from earlier polls, unless a fresh copy has come.
+/// Days that are held from earlier polls, except those with a new copy in `seen`.
 fn held_copies(tenant: &Tenant, held: &[HeldDay], seen: &[Seen], today: Day) -> Vec<Seen> {
-    let fresh: HashSet<Day> = seen.iter().map(|seen| seen.facts.day).collect();
-    let held = held.iter().filter(|held| !fresh.contains(&held.day));
-    held.filter_map(|held| {
-        let snapshot = wire::snapshot(&held.body).ok()?;
-        let (body, at) = (&held.body, held.observed_ms);
-        // It was accepted when it was taken.
-        ledger::accept(&snapshot, body, tenant.id, today, Origin::Held, at).ok()
-    })
-    .collect()
+    let read_again: HashSet<Day> = seen.iter().map(|seen| seen.facts.day).collect();
+    held.iter()
+        .filter(|held| !read_again.contains(&held.day))
+        .filter_map(|held| {
+            let snapshot = wire::snapshot(&held.body).ok()?;
+            let (body, at) = (&held.body, held.observed_ms);
+            // Cannot fail: the snapshot was accepted before it was held.
+            ledger::accept(&snapshot, body, tenant.id, today, Origin::Held, at).ok()
+        })
+        .collect()
 }
 
 fn entry<'a>(release: &Release, seen: &'a Seen) -> NewEntry<'a> {
@@ -246,54 +274,66 @@ fn enriched(revision: u32, seen: &Seen) -> EnrichedDay<'_> {
     EnrichedDay { revision, facts: &seen.facts, body: &seen.body }
 }
 
-/// Copies to be held that are not held already.
-fn newly_held<'a>(
-    plan: &Plan,
-    seen: &'a [Seen],
-) -> Vec<(Day, &'a crate::compressed::CompressedText)> {
+/// Copies that the plan holds and that are not stored as held yet.
+fn newly_held<'a>(plan: &Plan, seen: &'a [Seen]) -> Vec<(Day, &'a CompressedText)> {
     let held = plan.held.iter().map(|index| &seen[*index]);
     held.filter(|s| s.origin != Origin::Held).map(|s| (s.facts.day, &s.body)).collect()
 }
 
-/// Days that are asked for again: not listed, not believed, or not whole.
-fn missing(plan: &Plan, case: &Case<'_>) -> Vec<Day> {
-    let Some(from) = case.asked_from else { return Vec::new() };
-    let refused = case.refused.iter().filter_map(|refused| refused.day);
-    let days = plan.missing.iter().chain(&plan.unfinished).copied().chain(refused);
-    let whole = plan.releases.iter().filter(|r| !r.partial).map(|r| case.seen[r.index].facts.day);
-    let had: HashSet<Day> = whole.chain(plan.settled.iter().copied()).collect();
-    days.filter(|day| *day >= from && !had.contains(day)).collect()
+/// Requested days that must be requested again: not listed, rejected, or partial.
+fn missing(plan: &Plan, ingest: &Ingest<'_>) -> Vec<Day> {
+    let Some(from) = ingest.requested_from else { return Vec::new() };
+
+    let rejected = ingest.rejected.iter().filter_map(|rejected| rejected.day);
+    let candidates = plan.missing.iter().chain(&plan.unfinished).copied().chain(rejected);
+
+    let complete = plan.releases.iter().filter(|release| !release.partial);
+    let complete = complete.map(|release| ingest.seen[release.index].facts.day);
+    let received: HashSet<Day> = complete.chain(plan.settled.iter().copied()).collect();
+
+    candidates.filter(|day| *day >= from && !received.contains(day)).collect()
 }
 
-fn noticed(what: What, begun: Option<&Explanation>, now: Timestamp) -> Observation {
+/// The observation that a condition of the tenant begins, with its error, or that it has ended.
+fn condition(what: What, error: Option<&Explanation>, now: Timestamp) -> Observation {
+    let subject = match what {
+        What::CatalogStale => "catalog",
+        What::CredentialExpiring => "credential",
+        _ => "poll",
+    };
     Observation {
         what,
-        subject: match what {
-            What::CatalogStale => "catalog",
-            What::CredentialExpiring => "credential",
-            _ => "poll",
-        }
-        .to_owned(),
+        subject: subject.to_owned(),
         first_day: Day::of(now),
-        phase: if begun.is_some() { Phase::Begin } else { Phase::End },
-        details: begun.map_or("recovered", |begun| &begun.message).to_owned(),
-        hint: begun.and_then(|begun| begun.hint.clone()),
+        phase: if error.is_some() { Phase::Begin } else { Phase::End },
+        details: error.map_or("recovered", |error| &error.message).to_owned(),
+        hint: error.and_then(|error| error.hint.clone()),
     }
 }
 
-/// A certificate that ends so soon wants a person.
-const ERROR_BEFORE_END: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
-
-fn credential_notice(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
+/// The observation of a certificate that expires soon. Logs it with every poll.
+fn certificate_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
     let details = end.map(|end| Explanation::new(format!("the certificate is valid until {end}")));
+
     if let Some(Explanation { message: details, .. }) = &details {
-        let near = end.is_some_and(|end| end.duration_since(now) < ERROR_BEFORE_END);
-        if near {
-            tracing::error!(tenant = tenant.name, details, "a new certificate is wanted now");
+        let hint = "replace the certificate";
+        let is_near = end.is_some_and(|end| end.duration_since(now) < CERTIFICATE_ERROR);
+        if is_near {
+            tracing::error!(
+                tenant = tenant.name,
+                details,
+                hint,
+                "the certificate expires within 7 days"
+            );
         } else {
-            tracing::warn!(tenant = tenant.name, details, "a new certificate is wanted soon");
+            tracing::warn!(
+                tenant = tenant.name,
+                details,
+                hint,
+                "the certificate expires within 30 days"
+            );
         }
     }
-    noticed(What::CredentialExpiring, details.as_ref(), now)
+    condition(What::CredentialExpiring, details.as_ref(), now)
 }

@@ -1,15 +1,18 @@
-//! One poll of one tenant: read, judge, take.
+//! One poll of one tenant: request, decode, compare with the log, commit.
+//!
+//! A poll that is aborted changes nothing: everything is committed in one transaction at its end.
+//! Start reading at `Engine::poll`, then `response` and `ingest`.
 
-mod answer;
 mod ingest;
+mod response;
 
 use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
 
-pub(super) use self::answer::{CatalogRead, PollAnswer, read};
-use super::{Engine, TURNS_OF_A_BACKFILL, TenantState, has_free_space};
+pub(super) use self::response::{CatalogRead, PollResponse, read};
+use super::{Engine, PERMITS_PER_BACKFILL, TenantState, has_free_space};
 use crate::{
     checkpoint::CheckpointError,
     clock,
@@ -20,33 +23,37 @@ use crate::{
     source::SourceError,
 };
 
-/// What a poll brought.
+/// The result of a successful poll.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollReport {
-    /// Days taken for the first time.
+    /// Days that were released for the first time.
     pub days: usize,
     pub revisions: usize,
-    /// Snapshots that were not believed.
-    pub refused: usize,
-    /// Days held back, because something is missing in them.
+    /// Snapshots that the ledger rejected as foreign or implausible.
+    pub rejected: usize,
+    /// Days that are held because their response or their catalog is partial.
     pub held: usize,
+    /// The newest day in the log.
     pub newest: Option<Day>,
-    /// What is missing, if anything is.
+    /// Why the response is incomplete; `None` if it is complete.
     pub incomplete: Option<Explanation>,
 }
 
-/// So many days are held in memory without a thought.
-const READS_BACK: i32 = 14;
+/// A poll that reads further back than this many days takes the permits of a backfill.
+const DAYS_PER_PERMIT: i32 = 14;
+
+/// Microsoft keeps 90 days, today included.
+const OLDEST_AVAILABLE: i32 = -89;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("cannot keep what was read")]
+    #[error("cannot store the response")]
     Checkpoint(#[from] CheckpointError),
-    #[error("the disk is nearly full: polling waits, delivery goes on")]
+    #[error("the disk is nearly full: polling is paused, delivery continues")]
     DiskFull,
-    #[error("`{0}` is tenant {1}, which the configuration names a second time")]
+    #[error("`{0}` resolves to `{1}`, the ID of another configured tenant")]
     SameTenant(String, String),
 }
 
@@ -62,7 +69,7 @@ impl Hint for PollError {
 }
 
 impl PollError {
-    /// One word for metrics.
+    /// The label `cause` of the metrics that count failures.
     pub fn class(&self) -> &'static str {
         match self {
             Self::Source(error) => error.class(),
@@ -74,34 +81,37 @@ impl PollError {
 }
 
 impl Engine {
-    /// Polls a tenant: the newest days, the days missing, and back to `back_to` if that is asked.
+    /// Polls a tenant: the newest days, the missing days, and all days back to `back_to`. Logs the
+    /// result, and records a failure in the checkpoint.
     #[tracing::instrument(level = "error", skip_all, fields(tenant = state.plan.name))]
     pub(super) async fn poll(
         &self,
         state: &TenantState,
         back_to: Option<Day>,
     ) -> Result<PollReport, PollError> {
-        let _alone = state.polling.lock().await;
-        let result = self.poll_alone(state, back_to).await;
+        let _polling = state.polling.lock().await;
+        let result = self.poll_unlocked(state, back_to).await;
+
         self.meters.poll(&state.plan.name, result.as_ref().err().map(PollError::class));
-        match (&result, state.known()) {
-            (Err(error), Some(tenant)) => self.note_failure(state, &tenant, error),
+        match (&result, state.resolved()) {
+            (Err(error), Some(tenant)) => self.record_failure(state, &tenant, error),
             (Err(error), None) => {
                 let error = Explanation::of(error);
                 tracing::warn!(
                     tenant = state.plan.name,
                     error = error.message,
                     hint = error.hint,
-                    "the domain of the tenant could not be resolved; it is tried again"
+                    "cannot resolve the tenant's domain; retrying later"
                 );
                 state.back_off(clock::now(), error);
             }
-            (Ok(report), _) => note(&state.plan.name, report),
+            (Ok(report), _) => log_report(&state.plan.name, report),
         }
         result
     }
 
-    async fn poll_alone(
+    /// The work of a poll. The caller holds `state.polling`.
+    async fn poll_unlocked(
         &self,
         state: &TenantState,
         back_to: Option<Day>,
@@ -109,48 +119,54 @@ impl Engine {
         if !has_free_space(self.checkpoint.directory()) {
             return Err(PollError::DiskFull);
         }
-        let tenant = self.tenant(state).await?;
+
+        let tenant = self.resolve(state).await?;
         let started = clock::now();
-        let (oldest, reaches_back) =
-            block_in_place(|| self.oldest_wanted(state, &tenant, back_to, started))?;
-        let reads_back = oldest < Day::of(started).plus(-READS_BACK);
-        let turns = if reads_back { TURNS_OF_A_BACKFILL } else { 1 };
-        // Closed only when the engine goes, and then nobody waits.
-        let _turns = self.turns.acquire_many(turns).await.ok();
-        let began = clock::now();
-        // In a box of its own: a thousand tenants wait in line, and eight read.
-        let answer = Box::pin(read(&state.graph, &tenant, oldest, began)).await?;
+        let (oldest, is_backfill) =
+            block_in_place(|| self.oldest_requested(state, &tenant, back_to, started))?;
+
+        let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
+        let permits = if reads_back { PERMITS_PER_BACKFILL } else { 1 };
+        // The semaphore is closed only when the engine is dropped, and then no poll waits.
+        let _permits = self.poll_permits.acquire_many(permits).await.ok();
+
+        // The time of reading is the time after the wait for permits. The future is boxed to keep
+        // that of a waiting poll small: a thousand tenants may wait while eight are read.
+        let observed = clock::now();
+        let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
         let report =
-            block_in_place(|| self.ingest_answer(state, &tenant, answer, oldest, reaches_back))?;
+            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, is_backfill))?;
         self.notify_log_grown();
         Ok(report)
     }
 
-    /// The tenant; a domain is resolved on the first poll, and kept.
-    async fn tenant(&self, state: &TenantState) -> Result<Arc<Tenant>, PollError> {
-        if let Some(tenant) = state.known() {
+    /// The tenant of a poll. Its domain is resolved by the first poll, and the ID is stored.
+    async fn resolve(&self, state: &TenantState) -> Result<Arc<Tenant>, PollError> {
+        if let Some(tenant) = state.resolved() {
             return Ok(tenant);
         }
         let id = Box::pin(state.graph.resolve()).await?;
-        // One after the other, so that two names of one tenant are found out.
-        let _meeting = self.meeting.lock().await;
-        let known = self.tenants.iter().filter_map(TenantState::known);
-        if known.into_iter().any(|other| other.id == id) {
+
+        // Serialized, so that two domains of one tenant cannot be registered at the same time.
+        let _lock = self.resolution_lock.lock().await;
+        let mut resolved = self.tenants.iter().filter_map(TenantState::resolved);
+        if resolved.any(|other| other.id == id) {
             return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
         }
+
+        // The cursors must be on the disk before other tasks see the tenant.
         block_in_place(|| {
             if let TenantName::Domain(domain) = &state.plan.id {
                 self.checkpoint.store_resolved_domain(domain, id)?;
             }
             self.register(&state.plan, id)
         })?;
-        // Known to the others only when its cursors are on the disk.
-        Ok(state.learn(id))
+        Ok(state.set_id(id))
     }
 
-    /// The oldest day that this poll wants, and whether it reaches back beyond what polls have
-    /// asked for so far.
-    fn oldest_wanted(
+    /// The oldest day that this poll requests, and whether that is further back than the polls so
+    /// far have requested.
+    fn oldest_requested(
         &self,
         state: &TenantState,
         tenant: &Tenant,
@@ -160,38 +176,45 @@ impl Engine {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::REREAD_DAYS);
         let missing = self.checkpoint.due_missing_days(tenant.id, now.as_millisecond())?;
+
+        // The initial backfill stays due until one poll has read all of it.
         let poll_state = self.checkpoint.poll_state(tenant.id)?;
         let initial = today.plus(1 - state.plan.initial_backfill_days);
         let initial = poll_state.polled_back_to.is_none().then_some(initial);
-        // A daemon that was down reads on from the last day it has.
+        let backfill = [initial, back_to].into_iter().flatten().min();
+
+        // After a downtime, continue at the newest day that a poll has stored.
         let (newest_polled, oldest_held) = self.checkpoint.resume_days(tenant.id)?;
         let after_newest = newest_polled.map(|day| day.min(window));
-        let back = [initial, back_to].into_iter().flatten().min();
-        let wanted = [Some(window), back, after_newest, oldest_held, missing.first().copied()]
+
+        let oldest = [Some(window), backfill, after_newest, oldest_held, missing.first().copied()]
             .into_iter()
-            .flatten();
-        let oldest = wanted.min().unwrap_or(window).max(today.plus(-89));
-        Ok((oldest, back.is_some()))
+            .flatten()
+            .min();
+        let oldest = oldest.unwrap_or(window).max(today.plus(OLDEST_AVAILABLE));
+        Ok((oldest, backfill.is_some()))
     }
 
-    fn note_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
+    /// Logs a failed poll, and records it in the checkpoint together with an observation.
+    fn record_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
         let reason = Explanation::of(error);
-        // A secret, a certificate, a consent: nothing of that passes by itself.
+        // A secret, a certificate or a consent needs an operator; everything else is retried.
         if matches!(error.class(), "credential" | "permission") {
             tracing::error!(
                 tenant = tenant.name,
                 error = reason.message,
                 hint = reason.hint,
-                "the poll failed"
+                "poll failed"
             );
         } else {
             tracing::warn!(
                 tenant = tenant.name,
                 error = reason.message,
                 hint = reason.hint,
-                "the poll failed"
+                "poll failed"
             );
         }
+
         let now = clock::now();
         let observation = Observation {
             what: What::PollFailed,
@@ -201,9 +224,9 @@ impl Engine {
             details: reason.message.clone(),
             hint: reason.hint.clone(),
         };
-        // The server's word outlives this process.
+        // LogEntry, because `Retry-After` outlives this process.
         let not_before = not_before(state, now);
-        let noted = block_in_place(|| {
+        let recorded = block_in_place(|| {
             let now = now.as_millisecond();
             self.checkpoint.record_poll_failure(
                 tenant.id,
@@ -214,41 +237,44 @@ impl Engine {
             )?;
             self.release_held(tenant)
         });
-        if let Err(error) = noted {
+
+        if let Err(error) = recorded {
             let error = Explanation::of(&error);
             tracing::warn!(
                 tenant = tenant.name,
                 error = error.message,
-                "the failure could not be kept"
+                hint = error.hint,
+                "cannot record the failure in the checkpoint"
             );
-            // Nor when it was: it is not asked again every minute all the same.
+            // The checkpoint has no time of this attempt, so that the schedule would retry every
+            // minute.
             state.back_off(now, error);
         }
     }
 }
 
-/// Until when the server wants to be left alone, in milliseconds since 1970-01-01.
+/// The end of the server's `Retry-After`, in milliseconds since 1970-01-01.
 fn not_before(state: &TenantState, now: Timestamp) -> Option<i64> {
     let closed = i64::try_from(state.graph.paused_for().as_millis()).unwrap_or(0);
     (closed > 0).then(|| now.as_millisecond() + closed)
 }
 
-fn note(tenant: &str, report: &PollReport) {
-    let PollReport { days, revisions, refused, held, newest, incomplete } = report;
+fn log_report(tenant: &str, report: &PollReport) {
+    let PollReport { days, revisions, rejected, held, newest, incomplete } = report;
     let newest = newest.map(tracing::field::display);
     match incomplete {
-        None => tracing::info!(tenant, days, revisions, refused, newest, "polled"),
+        None => tracing::info!(tenant, days, revisions, rejected, newest, "poll completed"),
         Some(reason) => {
             tracing::warn!(
                 tenant,
                 days,
                 revisions,
-                refused,
+                rejected,
                 held,
                 newest,
-                reason = reason.message,
+                error = reason.message,
                 hint = reason.hint,
-                "polled in part"
+                "poll incomplete"
             );
         }
     }

@@ -1,4 +1,5 @@
-//! Catalogs as entries want them: profiles are parsed once for all tenants that have them.
+//! A cache of parsed catalogs. Each profile is parsed once for all tenants and versions that have
+//! it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -9,19 +10,19 @@ use crate::{
     wire,
 };
 
-/// Several times the profiles there are.
+/// The number of cached profiles; several times as many as Microsoft has.
 const MAX_PROFILES: usize = 4_096;
 
 #[derive(Default)]
 pub(in crate::daemon) struct Catalogs {
-    /// The one used last, by its version: neighbouring entries share it, and one at hand stays
-    /// small with many tenants.
+    /// The version that was used last. Consecutive entries share one; a larger cache would grow
+    /// with the number of tenants.
     last: Option<(i64, Arc<Catalog>)>,
-    /// Parsed, by their number in the checkpoint.
+    /// By their number in the checkpoint.
     profiles: HashMap<i64, Arc<Profile>>,
 }
 
-/// What an entry is measured against, as far as the checkpoint knows.
+/// What the changes of an entry are measured against, from the checkpoint's context of the entry.
 pub(in crate::daemon) fn compared_to<'a>(
     context: &'a EntryContext,
     base_catalog: Option<&'a Catalog>,
@@ -39,18 +40,19 @@ pub(in crate::daemon) fn compared_to<'a>(
 }
 
 impl Catalogs {
-    /// A version of a catalog; that of an entry taken without one is empty.
+    /// A version of a catalog. An entry without a version has an empty catalog.
     pub(in crate::daemon) fn get(
         &mut self,
         checkpoint: &Checkpoint,
         version: Option<i64>,
     ) -> Result<Arc<Catalog>, CheckpointError> {
         let Some(version) = version else { return Ok(Arc::default()) };
-        if let Some((known, catalog)) = &self.last
-            && *known == version
+        if let Some((cached, catalog)) = &self.last
+            && *cached == version
         {
             return Ok(catalog.clone());
         }
+
         let members = checkpoint.catalog(version)?;
         let mut slots = Vec::with_capacity(members.len());
         for member in members {
@@ -59,36 +61,40 @@ impl Catalogs {
                 slots.push(ProfileSlot { key: member.profile.cast_unsigned(), profile, decisions });
             }
         }
+
         let catalog = Arc::new(Catalog::new(slots));
         self.last = Some((version, catalog.clone()));
         Ok(catalog)
     }
 
-    /// The catalog of an entry, and that of its base if it had one: the same one where it is the
-    /// same version, so that who compares them can tell.
+    /// The catalog of an entry, and that of its base if it has one. Both are the same `Arc` if the
+    /// version is the same, so that a comparison can be skipped.
     pub(in crate::daemon) fn pair(
         &mut self,
         checkpoint: &Checkpoint,
         own: Option<i64>,
         context: &EntryContext,
     ) -> Result<(Arc<Catalog>, Option<Arc<Catalog>>), CheckpointError> {
-        let version = context.base.as_ref().and_then(|base| base.catalog);
-        let differs = version.is_some() && version != own;
-        let then = if differs { Some(self.get(checkpoint, version)?) } else { None };
+        let base_version = context.base.as_ref().and_then(|base| base.catalog);
+        let differs = base_version.is_some() && base_version != own;
+
+        // The entry's own catalog is read last, because the next entry probably has the same.
+        let base = if differs { Some(self.get(checkpoint, base_version)?) } else { None };
         let own = self.get(checkpoint, own)?;
-        let then = then.or_else(|| version.map(|_| own.clone()));
-        Ok((own, then))
+        let base = base.or_else(|| base_version.map(|_| own.clone()));
+        Ok((own, base))
     }
 
-    /// A profile; `None` if nobody can read it.
+    /// A profile; `None` if it cannot be decoded.
     fn profile(
         &mut self,
         checkpoint: &Checkpoint,
         id: i64,
     ) -> Result<Option<Arc<Profile>>, CheckpointError> {
-        if let Some(known) = self.profiles.get(&id) {
-            return Ok(Some(known.clone()));
+        if let Some(cached) = self.profiles.get(&id) {
+            return Ok(Some(cached.clone()));
         }
+
         let shared = checkpoint.profile(id)?;
         let Ok(profile) = wire::profile(&shared).map(Arc::new) else { return Ok(None) };
         if self.profiles.len() >= MAX_PROFILES {

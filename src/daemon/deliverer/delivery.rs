@@ -1,69 +1,73 @@
-//! A batch on its way to the receiver, in as many parts as the receiver wants.
+//! The delivery of one batch: its parts that are still to be sent, and the outcome of each record.
+//!
+//! A receiver may accept a batch as a whole, reject single records, or require smaller batches.
+//! This module decides what to send next; it sends nothing itself.
 
 use super::{
-    Stopped,
-    refusals::{DeliveryOutcome, are_too_many, too_many},
+    DeliveryError,
+    rejections::{DeliveryOutcome, are_too_many, too_many},
 };
 use crate::sink::{Batch, Failure, Receipt};
 
-/// How far a batch has come.
 #[derive(Default)]
 pub(super) struct Delivery {
-    /// By index in the whole batch.
+    /// One per item of the whole batch, in its order.
     pub outcomes: Vec<DeliveryOutcome>,
+    /// The mark of the last receipt that had one.
     pub mark: Option<Vec<u8>>,
-    /// What ended it before its time.
-    pub stopped: Option<Stopped>,
-    /// Still to be sent, the next one last.
+    /// The error that ended the delivery early.
+    pub stopped: Option<DeliveryError>,
+    /// Parts still to be sent; the next one is the last element.
     parts: Vec<Batch>,
-    refused: usize,
+    rejected: usize,
 }
 
 impl Delivery {
-    pub(super) fn of(records: usize) -> Self {
+    pub(super) fn new(records: usize) -> Self {
         Self { outcomes: vec![DeliveryOutcome::Unknown; records], ..Self::default() }
     }
 
-    /// The next part to send.
+    /// The next part to send; `None` when the delivery has ended.
     pub(super) fn next(&mut self) -> Option<Batch> {
         if self.stopped.is_some() { None } else { self.parts.pop() }
     }
 
-    /// Takes in what a part, or the whole, came to.
-    pub(super) fn take(&mut self, batch: &Batch, result: Result<Receipt, Failure>) {
+    /// Records the result of sending a part, or the whole batch.
+    pub(super) fn record(&mut self, part: &Batch, result: Result<Receipt, Failure>) {
         match result {
             Ok(receipt) => {
                 self.mark = receipt.mark.or(self.mark.take());
-                self.settle_all(batch, 0..batch.len());
+                self.arrived(part, 0..part.len());
             }
             Err(Failure::Poison { rejected: refused, rest_delivered }) => {
-                let is_poison = |index: usize| refused.iter().any(|(p, _)| *p == index);
+                let is_rejected = |index: usize| refused.iter().any(|(i, _)| *i == index);
                 if rest_delivered {
-                    self.settle_all(batch, (0..batch.len()).filter(|index| !is_poison(*index)));
+                    self.arrived(part, (0..part.len()).filter(|index| !is_rejected(*index)));
                 } else {
-                    self.send_later(batch.without(is_poison));
+                    self.send_later(part.without(is_rejected));
                 }
                 for (index, reason) in refused {
-                    self.settle(batch, index, DeliveryOutcome::Refused(reason));
+                    self.settle(part, index, DeliveryOutcome::Rejected(reason));
                 }
             }
-            Err(Failure::TooLarge { reason, .. }) if batch.len() == 1 => {
-                self.settle(batch, 0, DeliveryOutcome::Refused(reason));
+            Err(Failure::TooLarge { reason, .. }) if part.len() == 1 => {
+                self.settle(part, 0, DeliveryOutcome::Rejected(reason));
             }
             Err(Failure::TooLarge { arrived, .. }) => {
-                let rest = batch.without(|index| arrived.contains(&index));
+                let rest = part.without(|index| arrived.contains(&index));
                 let middle = rest.len().div_ceil(2);
                 self.send_later(rest.part(middle..rest.len()));
                 self.send_later(rest.part(0..middle));
-                self.settle_all(batch, arrived.into_iter());
+                self.arrived(part, arrived.into_iter());
             }
             Err(Failure::Partial { arrived, failure }) => {
-                self.settle_all(batch, 0..arrived);
-                self.stopped = Some(Stopped::Sink(*failure));
+                self.arrived(part, 0..arrived);
+                self.stopped = Some(DeliveryError::Sink(*failure));
             }
-            Err(failure) => self.stopped = Some(Stopped::Sink(failure)),
+            Err(failure) => self.stopped = Some(DeliveryError::Sink(failure)),
         }
-        if self.stopped.is_none() && are_too_many(self.refused, self.outcomes.len()) {
+
+        if self.stopped.is_none() && are_too_many(self.rejected, self.outcomes.len()) {
             self.stopped = Some(too_many(&self.outcomes));
         }
     }
@@ -74,15 +78,17 @@ impl Delivery {
         }
     }
 
-    fn settle_all(&mut self, batch: &Batch, arrived: impl Iterator<Item = usize>) {
-        for index in arrived {
-            self.settle(batch, index, DeliveryOutcome::Arrived);
+    fn arrived(&mut self, part: &Batch, indexes: impl Iterator<Item = usize>) {
+        for index in indexes {
+            self.settle(part, index, DeliveryOutcome::Arrived);
         }
     }
 
-    fn settle(&mut self, batch: &Batch, index: usize, outcome: DeliveryOutcome) {
-        if let Some(item) = batch.items().get(index) {
-            self.refused += usize::from(matches!(outcome, DeliveryOutcome::Refused(_)));
+    /// Sets the outcome of the item at an index of a part. An index out of range, which a receiver
+    /// may name, has no effect.
+    fn settle(&mut self, part: &Batch, index: usize, outcome: DeliveryOutcome) {
+        if let Some(item) = part.items().get(index) {
+            self.rejected += usize::from(matches!(outcome, DeliveryOutcome::Rejected(_)));
             self.outcomes[item.index] = outcome;
         }
     }
@@ -101,49 +107,53 @@ mod tests {
         batch
     }
 
-    /// The outcomes, a letter each.
-    fn shown(delivery: &Delivery) -> String {
+    /// The outcomes as one letter each.
+    fn letters(delivery: &Delivery) -> String {
         let letter = |outcome: &DeliveryOutcome| match outcome {
             DeliveryOutcome::Unknown => '?',
             DeliveryOutcome::Arrived => 'a',
-            DeliveryOutcome::Refused(_) => 'r',
+            DeliveryOutcome::Rejected(_) => 'r',
         };
         delivery.outcomes.iter().map(letter).collect()
     }
 
     #[test]
-    fn a_batch_too_large_goes_in_halves_and_each_keeps_its_places() {
+    fn a_large_batch_is_sent_in_halves() {
         let whole = batch(5);
-        let mut delivery = Delivery::of(5);
-        delivery.take(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![1] }));
-        assert_eq!(shown(&delivery), "?a???");
+        let mut delivery = Delivery::new(5);
+        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![1] }));
+        assert_eq!(letters(&delivery), "?a???");
+
         let first = delivery.next().unwrap();
-        delivery.take(&first, Ok(Receipt { mark: Some(vec![1]) }));
-        assert_eq!(shown(&delivery), "aaa??");
+        delivery.record(&first, Ok(Receipt { mark: Some(vec![1]) }));
+        assert_eq!(letters(&delivery), "aaa??");
+
         let second = delivery.next().unwrap();
         let poison = Failure::Poison { rejected: vec![(1, "no".into())], rest_delivered: false };
-        delivery.take(&second, Err(poison));
-        assert_eq!(shown(&delivery), "aaa?r");
+        delivery.record(&second, Err(poison));
+        assert_eq!(letters(&delivery), "aaa?r");
+
         let last = delivery.next().unwrap();
-        delivery.take(&last, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+        delivery.record(&last, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
         assert_eq!(
-            (shown(&delivery).as_str(), delivery.mark.as_deref()),
+            (letters(&delivery).as_str(), delivery.mark.as_deref()),
             ("aaarr", Some(&[1][..]))
         );
         assert!(delivery.next().is_none() && delivery.stopped.is_none());
     }
 
     #[test]
-    fn a_failure_keeps_what_is_known_and_sends_no_more() {
+    fn a_failure_keeps_known_outcomes() {
         let whole = batch(4);
-        let mut delivery = Delivery::of(4);
-        delivery.take(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
+        let mut delivery = Delivery::new(4);
+        delivery.record(&whole, Err(Failure::TooLarge { reason: "big".into(), arrived: vec![] }));
         let first = delivery.next().unwrap();
-        delivery.take(&first, Ok(Receipt::default()));
+        delivery.record(&first, Ok(Receipt::default()));
+
         let second = delivery.next().unwrap();
-        let gone = Failure::Partial { arrived: 1, failure: Box::new(Failure::retry("gone")) };
-        delivery.take(&second, Err(gone));
-        assert_eq!(shown(&delivery), "aaa?");
+        let failure = Failure::Partial { arrived: 1, failure: Box::new(Failure::retry("gone")) };
+        delivery.record(&second, Err(failure));
+        assert_eq!(letters(&delivery), "aaa?");
         assert!(delivery.next().is_none() && delivery.stopped.is_some());
     }
 }

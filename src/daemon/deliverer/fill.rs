@@ -1,4 +1,8 @@
-//! From the log to loads: whose turn it is, what is read, what becomes records.
+//! From the log to batches: selects the lane and the tenants to serve, reads entries, derives
+//! records, and encodes them into the current batch.
+//!
+//! Reads ahead of the cursors, which move only when a batch is settled: see `window`. Start reading
+//! at [`Deliverer::fill`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,31 +10,32 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, Stopped, catalogs::compared_to, turns::in_turn};
+use super::{Deliverer, DeliveryError, catalogs::compared_to, rotation::rotate};
 use crate::{
     checkpoint::{
         Lane, LogEntry, Pending, Position, QueuedDeadLetter, ReadRequest, StoredObservation,
         StoredSnapshot, baseline_in_force,
     },
     derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
-    error::chain,
-    model::{Baseline, Catalog, Record, Snapshot, Tenant, TenantId},
+    error::{Explanation, chain},
+    model::{Baseline, Catalog, Day, Record, Snapshot, Tenant, TenantId},
     wire,
 };
 
-/// Bytes of bodies read from the log at a time.
-const READ_AHEAD: usize = 2 << 20;
-/// Tenants served before it is looked again who is next.
-const ROUND: usize = 64;
-/// A load goes out after so long, full or not.
-const OLDEST_LOAD: Duration = Duration::from_secs(1);
-/// Dead letters sent again at a time.
-const LETTERS: u32 = 500;
+/// Bytes of bodies that are read from the log at a time.
+const READ_AHEAD_BYTES: usize = 2 << 20;
+/// Tenants that are served before the pending tenants are determined again.
+const TENANTS_PER_ROUND: usize = 64;
+/// A batch is submitted after this time even if it is not full.
+const MAX_BATCH_AGE: Duration = Duration::from_secs(1);
+/// Dead letters that are retried at a time.
+const MAX_DEAD_LETTERS: u32 = 500;
 
-/// An entry, read.
+/// An entry whose body and catalogs are decoded.
 struct Decoded<'a> {
     catalog: Arc<Catalog>,
     base_catalog: Option<Arc<Catalog>>,
@@ -38,98 +43,108 @@ struct Decoded<'a> {
     observed_time: String,
 }
 
-/// A tenant whose log is served.
-struct Served {
+/// A configured tenant whose ID is resolved.
+struct ResolvedTenant {
     tenant: Arc<Tenant>,
     rules: Arc<Rules>,
 }
 
-type Tenants = HashMap<TenantId, Served>;
+type ResolvedTenants = HashMap<TenantId, ResolvedTenant>;
 
-/// Where a tenant's entries stand when they are made into records.
+/// What all entries of one read have in common.
 #[derive(Clone, Copy)]
-struct Surroundings<'a> {
-    served: &'a Served,
+struct ReadContext<'a> {
+    resolved: &'a ResolvedTenant,
     baselines: &'a [Baseline],
     replayed: bool,
 }
 
 impl Deliverer {
-    /// Reads and sends until nothing is left: what is new first, then days to be sent once more,
-    /// then dead letters. A tenant whose log cannot be read is set aside, and the others are
-    /// served.
-    pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
-        let mut set_aside: HashSet<TenantId> = HashSet::new();
-        let mut unreadable = None;
+    /// Reads and submits until nothing is left: new entries first, then replays, then dead letters.
+    ///
+    /// If the log of one tenant cannot be read, the others are served, and the error is returned at
+    /// the end.
+    pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
+        let mut skipped: HashSet<TenantId> = HashSet::new();
+        let mut first_unreadable = None;
         loop {
-            let known: Tenants = self
-                .engine
-                .tenants
-                .iter()
-                .filter_map(|state| {
-                    let tenant = state.known()?;
-                    Some((tenant.id, Served { tenant, rules: Arc::clone(&state.plan.rules) }))
-                })
-                .collect();
-            let (lane, pending) = self.next(&known, &set_aside)?;
+            let tenants = self.resolved_tenants();
+            let (lane, pending) = self.next(&tenants, &skipped)?;
             if pending.is_empty() {
                 self.submit().await?;
                 self.settle_all().await?;
-                // Seen with the cursors as they are now, there may be more after all.
-                if !std::mem::take(&mut self.ahead).is_empty() || self.serve_letters(&known).await?
+                // A settled batch may have left records unsent, so that the cursors decide.
+                if !std::mem::take(&mut self.read_positions).is_empty()
+                    || self.retry_dead_letters(&tenants).await?
                 {
                     continue;
                 }
-                return unreadable.map_or(Ok(()), Err);
+                return first_unreadable.map_or(Ok(()), Err);
             }
             if self.sink.is_none() {
+                // May move cursors, so that the pending entries are determined again.
                 self.ensure_open().await?;
                 continue;
             }
+
             self.change_lane(lane).await?;
-            for next in pending.iter().take(ROUND) {
+            for next in pending.iter().take(TENANTS_PER_ROUND) {
                 if cancel.is_cancelled() {
-                    return Err(Stopped::Cancelled);
+                    return Err(DeliveryError::Cancelled);
                 }
-                let Some(served) = known.get(&next.tenant) else { continue };
+                let Some(resolved) = tenants.get(&next.tenant) else { continue };
                 self.last = Some(next.tenant);
-                match self.serve(next, served, cancel).await {
-                    Err(stopped) if stopped.is_of_one_tenant() => {
+                match self.read_tenant(next, resolved, cancel).await {
+                    Err(error) if error.affects_one_tenant() => {
+                        let explanation = Explanation::of(&error);
                         tracing::error!(
                             sink = self.plan.name,
-                            tenant = served.tenant.name,
-                            error = chain(&stopped),
-                            "the tenant's log cannot be read; it is set aside"
+                            tenant = resolved.tenant.name,
+                            error = explanation.message,
+                            hint = explanation.hint,
+                            "cannot read the tenant's log; skipping the tenant"
                         );
-                        set_aside.insert(next.tenant);
-                        unreadable = Some(stopped);
+                        skipped.insert(next.tenant);
+                        first_unreadable = Some(error);
                     }
-                    served => served?,
+                    result => result?,
                 }
             }
         }
     }
 
-    /// What is to be read next, in turn, from where it has been read to.
+    fn resolved_tenants(&self) -> ResolvedTenants {
+        let states = self.engine.tenants.iter();
+        let resolved = states.filter_map(|state| {
+            let tenant = state.resolved()?;
+            let rules = Arc::clone(&state.plan.rules);
+            Some((tenant.id, ResolvedTenant { tenant, rules }))
+        });
+        resolved.collect()
+    }
+
+    /// The lane to read next, and its tenants in the order in which they are served, each from the
+    /// position up to which it has been read.
     fn next(
         &self,
-        known: &Tenants,
-        set_aside: &HashSet<TenantId>,
-    ) -> Result<(Lane, Vec<Pending>), Stopped> {
+        tenants: &ResolvedTenants,
+        skipped: &HashSet<TenantId>,
+    ) -> Result<(Lane, Vec<Pending>), DeliveryError> {
         let checkpoint = &self.engine.checkpoint;
         let unread = |lane: Lane, mut pending: Vec<Pending>| {
             for next in &mut pending {
-                next.at = *self.ahead.get(&(lane, next.tenant)).unwrap_or(&next.at);
+                next.at = *self.read_positions.get(&(lane, next.tenant)).unwrap_or(&next.at);
             }
-            // Of a tenant that is no longer configured the log stays, and nothing is sent.
+            // The log of a tenant that is no longer configured is kept but not sent.
             pending.retain(|p| {
                 p.at.seq <= p.last_seq
-                    && known.contains_key(&p.tenant)
-                    && !set_aside.contains(&p.tenant)
+                    && tenants.contains_key(&p.tenant)
+                    && !skipped.contains(&p.tenant)
             });
-            in_turn(&mut pending, self.last);
+            rotate(&mut pending, self.last);
             pending
         };
+
         let name = &self.plan.name;
         let live = unread(Lane::Live, block_in_place(|| checkpoint.pending(name))?);
         if live.is_empty()
@@ -140,8 +155,8 @@ impl Deliverer {
         Ok((Lane::Live, live))
     }
 
-    /// A load is of one lane.
-    async fn change_lane(&mut self, lane: Lane) -> Result<(), Stopped> {
+    /// Submits the current batch if it belongs to another lane.
+    async fn change_lane(&mut self, lane: Lane) -> Result<(), DeliveryError> {
         if self.outgoing.lane != lane {
             self.submit().await?;
             self.outgoing.lane = lane;
@@ -149,87 +164,99 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Loads some of a tenant's log.
-    async fn serve(
+    /// Reads the next entries of a tenant and adds their records to batches.
+    async fn read_tenant(
         &mut self,
         pending: &Pending,
-        served: &Served,
+        resolved: &ResolvedTenant,
         cancel: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let wanted = ReadRequest {
+    ) -> Result<(), DeliveryError> {
+        let range = ReadRequest {
             tenant: pending.tenant,
             first_seq: pending.at.seq,
             last_seq: pending.last_seq,
             first_day: pending.first_day,
             last_day: pending.last_day,
-            max_bytes: READ_AHEAD,
+            max_bytes: READ_AHEAD_BYTES,
             with_bases: self.plan.selection.needs_base(),
             with_observations: self.plan.selection.quality,
         };
-        let (entries, baselines) = block_in_place(|| {
-            let checkpoint = &self.engine.checkpoint;
-            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(pending.tenant)?))
-        })?;
+        let (entries, baselines) = self.read_log(&range)?;
         let replayed = self.outgoing.lane != Lane::Live;
-        let around = Surroundings { served, baselines: &baselines, replayed };
+        let context = ReadContext { resolved, baselines: &baselines, replayed };
+
         self.outgoing.begin(pending.tenant, pending.at);
         for stored in &entries {
             match stored {
                 LogEntry::Snapshot(entry) => {
                     let decoded = self.decode(entry)?;
-                    let sent = self.outgoing.lane == Lane::Live
-                        && self.was_sent_elsewhere(pending.tenant, entry, &decoded.snapshot);
-                    if !sent {
-                        self.serve_entry(entry, decoded, around, pending.at, cancel).await?;
+                    let is_sent = self.outgoing.lane == Lane::Live
+                        && self.was_sent_from_another_log(pending.tenant, entry, &decoded.snapshot);
+                    if !is_sent {
+                        self.add_entry(entry, decoded, context, pending.at, cancel).await?;
                     }
                 }
-                LogEntry::Observation(observed) => self.serve_observation(observed, around)?,
+                LogEntry::Observation(stored) => self.add_observation(stored, context)?,
             }
+
             let next = Position { seq: stored.seq() + 1, record_index: 0 };
-            self.reached(pending.tenant, next);
+            self.advance_to(pending.tenant, next);
             if self.outgoing.is_full(self.limits) {
                 self.submit().await?;
                 self.outgoing.begin(pending.tenant, next);
             }
         }
+
         if entries.is_empty() {
-            self.reached(pending.tenant, Position { seq: pending.last_seq + 1, record_index: 0 });
+            self.advance_to(
+                pending.tenant,
+                Position { seq: pending.last_seq + 1, record_index: 0 },
+            );
         }
-        if self.outgoing.age() > OLDEST_LOAD {
+        if self.outgoing.age() > MAX_BATCH_AGE {
             self.submit().await?;
         }
         Ok(())
     }
 
-    fn reached(&mut self, tenant: TenantId, to: Position) {
-        self.outgoing.reached(to);
-        self.ahead.insert((self.outgoing.lane, tenant), to);
+    fn read_log(&self, range: &ReadRequest) -> Result<(Vec<Stored>, Vec<Baseline>), DeliveryError> {
+        let checkpoint = &self.engine.checkpoint;
+        block_in_place(|| Ok((checkpoint.read(range)?, checkpoint.baselines(range.tenant)?)))
     }
 
-    fn decode<'e>(&mut self, entry: &'e StoredSnapshot) -> Result<Decoded<'e>, Stopped> {
+    fn advance_to(&mut self, tenant: TenantId, to: Position) {
+        self.outgoing.advance_to(to);
+        self.read_positions.insert((self.outgoing.lane, tenant), to);
+    }
+
+    fn decode<'e>(&mut self, entry: &'e StoredSnapshot) -> Result<Decoded<'e>, DeliveryError> {
         let seq = entry.snapshot.seq;
-        let unreadable = |reason: String| Stopped::Entry { seq, reason };
         let checkpoint = &self.engine.checkpoint;
         let (catalog, base_catalog) =
             block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.context))?;
+
+        let unreadable = |reason: String| DeliveryError::Entry { seq, reason };
         let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
         let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
         Ok(Decoded { catalog, base_catalog, snapshot, observed_time })
     }
 
-    async fn serve_entry(
+    /// Adds the records of an entry, submitting batches as they become full. `at` is the position
+    /// at which the read began, which may be inside this entry.
+    async fn add_entry(
         &mut self,
         entry: &StoredSnapshot,
         decoded: Decoded<'_>,
-        around: Surroundings<'_>,
+        context: ReadContext<'_>,
         at: Position,
         cancel: &CancellationToken,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         let seq = entry.snapshot.seq;
         let selection = Arc::clone(&self.plan.selection);
-        let tenant = around.served.tenant.id;
-        let entry = decoded.entry(entry, around);
+        let tenant = context.resolved.tenant.id;
+        let entry = decoded.entry(entry, context);
         let records = Records::new(&entry, &decoded.snapshot, &selection);
+
         let first = if seq == at.seq { at.record_index } else { 0 };
         for record_index in first..records.end() {
             if let Some(record) = records.at(record_index) {
@@ -237,10 +264,10 @@ impl Deliverer {
             }
             if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
-                    return Err(Stopped::Cancelled);
+                    return Err(DeliveryError::Cancelled);
                 }
                 let next = Position { seq, record_index: record_index + 1 };
-                self.reached(tenant, next);
+                self.advance_to(tenant, next);
                 self.submit().await?;
                 self.outgoing.begin(tenant, next);
             }
@@ -248,46 +275,51 @@ impl Deliverer {
         Ok(())
     }
 
-    /// What is about this sink goes to the others only.
-    fn serve_observation(
+    /// Adds an observation. A sink never receives an observation about itself.
+    fn add_observation(
         &mut self,
         stored: &StoredObservation,
-        around: Surroundings<'_>,
-    ) -> Result<(), Stopped> {
+        context: ReadContext<'_>,
+    ) -> Result<(), DeliveryError> {
         let seq = stored.snapshot.seq;
         let what = stored.observation.what;
         if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
             return Ok(());
         }
+
         let observed_time =
-            rfc3339(stored.observed_ms).map_err(|reason| Stopped::Entry { seq, reason })?;
-        let record = quality(&observed(stored, &observed_time, around));
+            rfc3339(stored.observed_ms).map_err(|reason| DeliveryError::Entry { seq, reason })?;
+        let record = quality(&observed(stored, &observed_time, context));
         self.encode(&record, Position { seq, record_index: 0 });
         Ok(())
     }
 
-    /// Puts a record into the outgoing.
+    /// Encodes a record into the current batch. One that cannot be encoded becomes a rejected slot.
     fn encode(&mut self, record: &Record<'_>, at: Position) {
         if let Some(sink) = self.sink.as_mut() {
-            let refused =
-                sink.encode(record, &mut self.outgoing.batch).err().map(|refusal| refusal.0);
-            self.outgoing.put(at, record.event_id, refused);
+            let rejected = sink.encode(record, &mut self.outgoing.batch).err().map(|r| r.0);
+            self.outgoing.add(at, record.event_id, rejected);
         }
     }
 
-    /// Sends dead letters again, if any are wanted to be. Says whether there were some.
-    async fn serve_letters(&mut self, known: &Tenants) -> Result<bool, Stopped> {
+    /// Retries the dead letters that are queued for a retry. Returns whether there were any.
+    async fn retry_dead_letters(
+        &mut self,
+        tenants: &ResolvedTenants,
+    ) -> Result<bool, DeliveryError> {
         let checkpoint = &self.engine.checkpoint;
-        let letters = block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, LETTERS))?;
+        let letters =
+            block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, MAX_DEAD_LETTERS))?;
         let letters: Vec<QueuedDeadLetter> =
-            letters.into_iter().filter(|l| known.contains_key(&l.tenant)).collect();
+            letters.into_iter().filter(|l| tenants.contains_key(&l.tenant)).collect();
         if letters.is_empty() {
             return Ok(false);
         }
+
         self.ensure_open().await?;
         self.outgoing.lane = Lane::DeadLetters;
         for letter in &letters {
-            self.serve_letter(letter, &known[&letter.tenant]).await?;
+            self.add_dead_letter(letter, &tenants[&letter.tenant]).await?;
         }
         self.submit().await?;
         self.settle_all().await?;
@@ -295,63 +327,65 @@ impl Deliverer {
         Ok(true)
     }
 
-    async fn serve_letter(
+    /// Derives the record of a dead letter again and adds it to the current batch.
+    async fn add_dead_letter(
         &mut self,
         letter: &QueuedDeadLetter,
-        served: &Served,
-    ) -> Result<(), Stopped> {
+        resolved: &ResolvedTenant,
+    ) -> Result<(), DeliveryError> {
         let QueuedDeadLetter { at, .. } = *letter;
-        let wanted = ReadRequest {
+        let range = ReadRequest {
             tenant: letter.tenant,
             first_seq: at.seq,
             last_seq: at.seq,
-            first_day: letter.day.unwrap_or(crate::model::Day::of(jiff::Timestamp::UNIX_EPOCH)),
+            first_day: letter.day.unwrap_or(Day::of(Timestamp::UNIX_EPOCH)),
             last_day: None,
-            max_bytes: READ_AHEAD,
+            max_bytes: READ_AHEAD_BYTES,
             with_bases: true,
             with_observations: true,
         };
-        let (entries, baselines) = block_in_place(|| {
-            let checkpoint = &self.engine.checkpoint;
-            Ok::<_, Stopped>((checkpoint.read(&wanted)?, checkpoint.baselines(letter.tenant)?))
-        })?;
-        let around = Surroundings { served, baselines: &baselines, replayed: true };
+        let (entries, baselines) = self.read_log(&range)?;
+        let context = ReadContext { resolved, baselines: &baselines, replayed: true };
+
         self.outgoing.begin(letter.tenant, at);
-        self.outgoing.reached(Position { record_index: at.record_index + 1, ..at });
-        let refuse = |reason: &str| Some(reason.to_owned());
+        self.outgoing.advance_to(Position { record_index: at.record_index + 1, ..at });
+        let rejected = |reason: &str| Some(reason.to_owned());
         match entries.first() {
             None => {
-                self.outgoing.put_letter(letter, refuse("its day is no longer in the checkpoint"));
+                let reason = rejected("the day is no longer in the checkpoint");
+                self.outgoing.add_dead_letter(letter, reason);
             }
             Some(LogEntry::Observation(stored)) => {
                 let observed_time = rfc3339(stored.observed_ms)
-                    .map_err(|reason| Stopped::Entry { seq: at.seq, reason })?;
-                let record = quality(&observed(stored, &observed_time, around));
-                self.encode_letter(letter, &record);
+                    .map_err(|reason| DeliveryError::Entry { seq: at.seq, reason })?;
+                let record = quality(&observed(stored, &observed_time, context));
+                self.encode_dead_letter(letter, &record);
             }
             Some(LogEntry::Snapshot(entry)) => {
                 let decoded = self.decode(entry)?;
-                // What was refused once is wanted, whatever the configuration has come to select
-                // since.
+                // The record was selected when it was rejected, whatever is selected now. The
+                // summary still states the number of records that are selected now.
                 let selection = Selection::all();
-                let derived = decoded.entry(entry, around);
-                let given =
-                    Records::new(&derived, &decoded.snapshot, &self.plan.selection).selected();
+                let entry = decoded.entry(entry, context);
+                let selected =
+                    Records::new(&entry, &decoded.snapshot, &self.plan.selection).selected();
                 let records =
-                    Records::new(&derived, &decoded.snapshot, &selection).with_records_sent(given);
-                // A day that was enriched since may have it at another place.
-                let is_it = |record: &Record<'_>| record.event_id == letter.event_id;
-                let elsewhere = || {
-                    (0..records.end())
-                        .filter_map(|record_index| records.at(record_index))
-                        .find(is_it)
-                };
-                match records.at(at.record_index).filter(is_it).or_else(elsewhere) {
-                    Some(record) => self.encode_letter(letter, &record),
-                    None => self.outgoing.put_letter(letter, refuse("its day has no such record")),
+                    Records::new(&entry, &decoded.snapshot, &selection).with_records_sent(selected);
+
+                // If the day was enriched meanwhile, the record may have another index.
+                let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
+                let search =
+                    || (0..records.end()).filter_map(|index| records.at(index)).find(is_same);
+                match records.at(at.record_index).filter(is_same).or_else(search) {
+                    Some(record) => self.encode_dead_letter(letter, &record),
+                    None => {
+                        let reason = rejected("the day no longer contains the record");
+                        self.outgoing.add_dead_letter(letter, reason);
+                    }
                 }
             }
         }
+
         if self.outgoing.is_full(self.limits) {
             self.submit().await?;
             self.outgoing.lane = Lane::DeadLetters;
@@ -359,41 +393,18 @@ impl Deliverer {
         Ok(())
     }
 
-    fn encode_letter(&mut self, letter: &QueuedDeadLetter, record: &Record<'_>) {
+    fn encode_dead_letter(&mut self, letter: &QueuedDeadLetter, record: &Record<'_>) {
         if let Some(sink) = self.sink.as_mut() {
-            let refused =
-                sink.encode(record, &mut self.outgoing.batch).err().map(|refusal| refusal.0);
-            self.outgoing.put_letter(letter, refused);
+            let rejected = sink.encode(record, &mut self.outgoing.batch).err().map(|r| r.0);
+            self.outgoing.add_dead_letter(letter, rejected);
         }
     }
 }
 
-fn rfc3339(ms: i64) -> Result<String, String> {
-    let instant = jiff::Timestamp::from_millisecond(ms).map_err(|error| error.to_string())?;
-    Ok(instant.to_string())
-}
-
-fn observed<'e>(
-    stored: &'e StoredObservation,
-    observed_time: &'e str,
-    around: Surroundings<'e>,
-) -> ObservationEntry<'e> {
-    ObservationEntry {
-        tenant: &around.served.tenant,
-        observation: &stored.observation,
-        snapshot: &stored.snapshot,
-        observed_time,
-        observed_ms: stored.observed_ms,
-        repeats: stored.repeats,
-        replayed: around.replayed,
-        rules: &around.served.rules,
-    }
-}
-
 impl Decoded<'_> {
-    fn entry<'e>(&'e self, stored: &'e StoredSnapshot, around: Surroundings<'e>) -> Entry<'e> {
+    fn entry<'e>(&'e self, stored: &'e StoredSnapshot, context: ReadContext<'e>) -> Entry<'e> {
         Entry {
-            tenant: &around.served.tenant,
+            tenant: &context.resolved.tenant,
             snapshot: &stored.snapshot,
             observed_time: &self.observed_time,
             observed_ms: stored.observed_ms,
@@ -402,10 +413,33 @@ impl Decoded<'_> {
             comparison: compared_to(
                 &stored.context,
                 self.base_catalog.as_deref(),
-                baseline_in_force(around.baselines, stored.snapshot.seq),
+                baseline_in_force(context.baselines, stored.snapshot.seq),
             ),
-            rules: &around.served.rules,
-            replayed: around.replayed,
+            rules: &context.resolved.rules,
+            replayed: context.replayed,
         }
     }
+}
+
+fn observed<'e>(
+    stored: &'e StoredObservation,
+    observed_time: &'e str,
+    context: ReadContext<'e>,
+) -> ObservationEntry<'e> {
+    ObservationEntry {
+        tenant: &context.resolved.tenant,
+        observation: &stored.observation,
+        snapshot: &stored.snapshot,
+        observed_time,
+        observed_ms: stored.observed_ms,
+        repeats: stored.repeats,
+        replayed: context.replayed,
+        rules: &context.resolved.rules,
+    }
+}
+
+/// Milliseconds since 1970-01-01 as RFC 3339, in UTC.
+fn rfc3339(ms: i64) -> Result<String, String> {
+    let instant = Timestamp::from_millisecond(ms).map_err(|error| error.to_string())?;
+    Ok(instant.to_string())
 }

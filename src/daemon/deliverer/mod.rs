@@ -1,17 +1,18 @@
-//! One sink's loop: read on from its cursors, derive, encode, deliver, and move the cursors when
-//! the sink has its acknowledgement.
+//! The loop of one sink: read entries from its cursors, derive and encode records, submit batches,
+//! and move the cursors when the receiver has acknowledged them.
 //!
-//! [`fill`] makes loads of records, of one tenant or of many; [`window`] sees them through. A load
-//! may wait for its proof while the next is made: cursors move in the order of the loads.
+//! [`fill`] makes batches, each with records of one or more tenants; [`window`] submits and settles
+//! them. The next batch may be made while earlier ones wait for their acknowledgement; cursors move
+//! in the order of the batches. Start reading at [`Deliverer::run`].
 
 mod catalogs;
 mod delivery;
 mod fill;
 mod outgoing_batch;
-mod pace;
+mod rate_limit;
 mod reconcile;
-mod refusals;
-mod turns;
+mod rejections;
+mod rotation;
 mod window;
 
 use std::{
@@ -29,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::catalogs::{Catalogs, compared_to};
 use self::{
-    outgoing_batch::OutgoingBatch, pace::Pace, reconcile::Elsewhere, refusals::Refusals,
-    window::InFlight,
+    outgoing_batch::OutgoingBatch, rate_limit::RateLimit, reconcile::ForeignProgress,
+    rejections::RejectionCounter, window::InFlight,
 };
-use super::{Engine, SinkMeter, SinkState, context_of};
+use super::{Engine, SinkMeter, SinkState, sink_context};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position},
     config::SinkPlan,
@@ -41,29 +42,33 @@ use crate::{
     sink::{Batch, Context, Failure, Limits, Sink},
 };
 
-/// Waits between attempts that failed by themselves: doubling between these.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// How often a sink that wants a person is tried all the same: tokens get fixed, topics made.
+/// The wait after the first transient failure, and the limit up to which it doubles.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_mins(5);
+/// The interval at which a parked sink is tried again, because its receiver may have been changed.
 const PARKED_WAIT: Duration = Duration::from_mins(5);
 
-/// A sink that had nothing to do for so long is closed until it has.
-const IDLE: Duration = Duration::from_secs(10);
+/// The number of attempts of a run without a daemon, and the longest wait between them.
+const ATTEMPTS_OF_A_RUN: u32 = 4;
+const MAX_BACKOFF_OF_A_RUN: Duration = Duration::from_secs(30);
+
+/// A sink without a backlog is closed after this time.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub enum DeliveryError {
     #[error("{0}")]
     Sink(Failure),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("entry {seq} of the log cannot be read: {reason}")]
+    #[error("cannot decode entry {seq} of the log: {reason}")]
     Entry { seq: u64, reason: String },
-    #[error("told to stop")]
+    #[error("stopped by request")]
     Cancelled,
 }
 
-impl Hint for Stopped {
+impl Hint for DeliveryError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Sink(failure) => failure.hint(),
@@ -73,22 +78,29 @@ impl Hint for Stopped {
     }
 }
 
-impl Stopped {
-    /// The other tenants' logs can be read all the same.
-    fn is_of_one_tenant(&self) -> bool {
+impl DeliveryError {
+    /// Whether the logs of other tenants can still be read.
+    fn affects_one_tenant(&self) -> bool {
         matches!(self, Self::Entry { .. } | Self::Checkpoint(CheckpointError::Damaged(_)))
     }
 
+    /// Whether the configuration of the sink needs an operator.
     fn is_misconfigured(&self) -> bool {
         matches!(self, Self::Sink(Failure::Misconfigured { .. }))
     }
+
+    /// Whether another attempt may succeed soon.
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Sink(Failure::Retry { .. } | Failure::Broken { .. }))
+    }
 }
 
-/// How deliverers are told to end, and how long they may wait for the proofs that are on their way.
+/// A request to all deliverers of a generation to end, with the time that they may wait for
+/// outstanding acknowledgements.
 #[derive(Clone, Debug, Default)]
-pub(super) struct End {
-    told: CancellationToken,
-    seconds: Arc<AtomicU64>,
+pub(super) struct Shutdown {
+    requested: CancellationToken,
+    wait_s: Arc<AtomicU64>,
 }
 
 pub struct Deliverer {
@@ -96,51 +108,55 @@ pub struct Deliverer {
     plan: SinkPlan,
     context: Context,
     limits: Limits,
+    /// The open sink; `None` while it is closed.
     sink: Option<Box<dyn Sink>>,
-    /// Being filled.
+    /// The batch that is being filled.
     outgoing: OutgoingBatch,
-    /// Handed to the receiver, and not proven yet; oldest first.
+    /// Submitted batches that are not settled yet, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// How far the logs are read, where that is further than the cursors.
-    ahead: HashMap<(Lane, TenantId), Position>,
-    elsewhere: Elsewhere,
-    /// Buffers for loads to come.
-    spare: Vec<Batch>,
-    pace: Pace,
+    /// The positions up to which logs have been read, where they are ahead of the cursors.
+    read_positions: HashMap<(Lane, TenantId), Position>,
+    foreign_progress: ForeignProgress,
+    /// Buffers of settled batches, for reuse.
+    spare_buffers: Vec<Batch>,
+    rate_limit: RateLimit,
     catalogs: Catalogs,
-    refusals: Refusals,
+    rejections: RejectionCounter,
     meter: Arc<SinkMeter>,
-    /// The tenant served last; the next in turn comes after it.
+    /// The tenant that was served last.
     last: Option<TenantId>,
-    /// Records delivered by this deliverer.
+    /// The number of records that this deliverer has delivered.
     pub delivered: u64,
 }
 
-impl End {
-    pub(super) fn tell(&self, patience: Duration) {
-        self.seconds.store(patience.as_secs(), Relaxed);
-        self.told.cancel();
+impl Shutdown {
+    /// Requests the end, with this time to wait for acknowledgements, in whole seconds.
+    pub(super) fn begin(&self, acknowledgement_wait: Duration) {
+        self.wait_s.store(acknowledgement_wait.as_secs(), Relaxed);
+        self.requested.cancel();
     }
 
-    fn patience(&self) -> Duration {
-        Duration::from_secs(self.seconds.load(Relaxed))
+    fn acknowledgement_wait(&self) -> Duration {
+        Duration::from_secs(self.wait_s.load(Relaxed))
     }
 
-    /// Comes back when it was told and the patience is over.
-    async fn overdue(&self) {
-        self.told.cancelled().await;
-        tokio::time::sleep(self.patience()).await;
+    /// Returns when the end was requested and the time to wait has passed.
+    async fn expired(&self) {
+        self.requested.cancelled().await;
+        tokio::time::sleep(self.acknowledgement_wait()).await;
     }
 }
 
 impl Deliverer {
+    /// A deliverer whose sink is still closed.
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
-        let context = context_of(&plan, &engine.clients);
-        let mut limits = plan.plan.limits();
+        let context = sink_context(&plan, &engine.clients);
         let meter = engine.meters.sink(&plan.name, plan.plan.timeout());
+        let mut limits = plan.plan.limits();
         if let Some(rate) = plan.max_rate {
             limits.records = limits.records.min(rate as usize);
         }
+
         Self {
             engine,
             context,
@@ -148,12 +164,12 @@ impl Deliverer {
             sink: None,
             outgoing: OutgoingBatch::new(Lane::Live, Batch::default()),
             in_flight: VecDeque::new(),
-            ahead: HashMap::new(),
-            elsewhere: Elsewhere::new(),
-            spare: Vec::new(),
-            pace: Pace::new(plan.max_rate),
+            read_positions: HashMap::new(),
+            foreign_progress: ForeignProgress::new(),
+            spare_buffers: Vec::new(),
+            rate_limit: RateLimit::new(plan.max_rate),
             catalogs: Catalogs::default(),
-            refusals: Refusals::default(),
+            rejections: RejectionCounter::default(),
             meter,
             last: None,
             delivered: 0,
@@ -165,111 +181,111 @@ impl Deliverer {
         &self.plan.name
     }
 
-    /// Delivers for ever: whatever there is, then whatever comes, with patience when it fails.
-    pub(super) async fn run(mut self, end: End) {
-        let cancel = end.told.clone();
-        let mut log_grown = self.engine.log_grown.subscribe();
+    /// Delivers until a shutdown is requested: the backlog, and then new entries as they arrive.
+    /// Retries after every failure.
+    pub(super) async fn run(mut self, shutdown: Shutdown) {
+        let cancel = shutdown.requested.clone();
+        let mut log_grown = self.engine.log_grown();
         let mut failures = 0;
+
         loop {
             log_grown.mark_unchanged();
-            let before = self.delivered;
-            self.enter(SinkState::Working);
+            let delivered_before = self.delivered;
+            self.set_state(SinkState::Working);
             let drained = tokio::select! {
                 drained = self.drain(&cancel) => Some(drained),
-                // Whatever it waits for there: what is not proven by now is sent again.
-                () = end.overdue() => None,
+                // Bounds every wait inside `drain`, such as that for a receiver that hangs.
+                () = shutdown.expired() => None,
             };
-            self.tell_since(before);
+            self.log_delivered(self.delivered - delivered_before);
+
             let Some(drained) = drained else {
-                self.leave_unacknowledged();
+                self.abandon_unacknowledged();
                 break;
             };
             let wait = match drained {
                 Ok(()) => {
                     failures = 0;
-                    self.enter(SinkState::Idle);
-                    self.engine.keep_cursors();
+                    self.set_state(SinkState::Idle);
+                    self.engine.write_cursor_file();
                     tokio::select! {
                         _ = log_grown.changed() => continue,
-                        () = tokio::time::sleep(IDLE), if self.sink.is_some() => {
-                            self.rest().await;
+                        () = tokio::time::sleep(IDLE_LIMIT), if self.sink.is_some() => {
+                            self.release_resources().await;
                             continue;
                         }
                         () = cancel.cancelled() => break,
                     }
                 }
-                Err(Stopped::Cancelled) => {
-                    match tokio::time::timeout(end.patience(), self.settle_all()).await {
-                        Ok(Ok(())) => self.forget_unacknowledged(),
-                        Ok(Err(_)) | Err(_) => self.leave_unacknowledged(),
+                Err(DeliveryError::Cancelled) => {
+                    let wait = shutdown.acknowledgement_wait();
+                    match tokio::time::timeout(wait, self.settle_all()).await {
+                        Ok(Ok(())) => self.discard_unsettled(),
+                        Ok(Err(_)) | Err(_) => self.abandon_unacknowledged(),
                     }
                     break;
                 }
-                Err(stopped) => {
+                Err(error) => {
                     failures += 1;
-                    self.note(&stopped);
-                    self.enter(if stopped.is_misconfigured() {
+                    self.record_failure(&error);
+                    self.set_state(if error.is_misconfigured() {
                         SinkState::Parked
                     } else {
                         SinkState::Retrying
                     });
-                    wait_after(&stopped, failures)
+                    backoff(&error, failures)
                 }
             };
+
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = cancel.cancelled() => break,
             }
         }
-        self.enter(SinkState::Idle);
+
+        self.set_state(SinkState::Idle);
         self.close().await;
     }
 
-    fn tell_since(&self, before: u64) {
-        let records = self.delivered - before;
+    fn log_delivered(&self, records: u64) {
         if records > 0 {
             tracing::info!(sink = self.plan.name, records, "delivered");
         }
     }
 
-    fn enter(&self, state: SinkState) {
-        self.engine.meters.enter(&self.meter, state);
+    fn set_state(&self, state: SinkState) {
+        self.engine.meters.set_state(&self.meter, state);
     }
 
-    /// Delivers until nothing is left, trying a few times what may pass by itself.
-    pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+    /// Delivers until nothing is left. Retries transient failures a few times.
+    pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         for attempt in 1.. {
             match self.drain(cancel).await {
                 Ok(()) => break,
-                Err(stopped) => {
-                    self.note(&stopped);
-                    let passes = matches!(
-                        &stopped,
-                        Stopped::Sink(Failure::Retry { .. } | Failure::Broken { .. })
-                    );
-                    if !passes || attempt == 4 {
-                        return Err(stopped);
+                Err(error) => {
+                    self.record_failure(&error);
+                    if !error.is_transient() || attempt == ATTEMPTS_OF_A_RUN {
+                        return Err(error);
                     }
-                    tokio::time::sleep(wait_after(&stopped, attempt).min(Duration::from_secs(30)))
-                        .await;
+                    tokio::time::sleep(backoff(&error, attempt).min(MAX_BACKOFF_OF_A_RUN)).await;
                 }
             }
         }
         Ok(())
     }
 
-    /// Until tomorrow nothing is needed: neither the connection nor what was rendered.
-    async fn rest(&mut self) {
+    /// Closes the sink and frees all buffers and caches. New entries are usually a day away.
+    async fn release_resources(&mut self) {
         self.close().await;
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
-        self.spare = Vec::new();
+        self.spare_buffers = Vec::new();
         self.catalogs = Catalogs::default();
         if let Err(error) = block_in_place(|| self.engine.checkpoint.release_memory()) {
-            tracing::debug!(error = chain(&error), "the checkpoint could not be put to rest");
+            tracing::debug!(error = chain(&error), "cannot release the memory of the checkpoint");
         }
     }
 
-    /// Says goodbye to the receiver.
+    /// Closes the sink if it is open.
     #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
     pub async fn close(&mut self) {
         if let Some(sink) = self.sink.take() {
@@ -277,90 +293,100 @@ impl Deliverer {
         }
     }
 
-    /// Delivers until nothing is left. What is not proven when something stops it is read again
-    /// from the cursors next time.
+    /// Delivers until nothing is left. After an error, unsettled batches are discarded, and the
+    /// next call reads their entries from the cursors again. After a cancellation they are kept,
+    /// so that the caller can wait for their acknowledgements.
     #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
-    async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), Stopped> {
+    async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let drained = self.fill(cancel).await;
-        if !matches!(drained, Err(Stopped::Cancelled)) {
-            self.forget_unacknowledged();
+        if !matches!(drained, Err(DeliveryError::Cancelled)) {
+            self.discard_unsettled();
         }
         drained
     }
 
-    /// The end came before all acknowledgements.
-    fn leave_unacknowledged(&mut self) {
+    /// Discards unsettled batches at the end of the deliverer, and logs it.
+    fn abandon_unacknowledged(&mut self) {
         tracing::warn!(
             sink = self.plan.name,
-            "stopped; what the receiver had not confirmed by now is sent again"
+            "stopped before all acknowledgements had arrived; unacknowledged records will be sent again"
         );
-        self.forget_unacknowledged();
+        self.discard_unsettled();
     }
 
-    fn forget_unacknowledged(&mut self) {
+    fn discard_unsettled(&mut self) {
         self.in_flight.clear();
-        self.ahead.clear();
+        self.read_positions.clear();
         let batch = std::mem::take(&mut self.outgoing.batch);
         self.outgoing = OutgoingBatch::new(Lane::Live, batch);
     }
 
-    /// Opens the sink if it is not; cursors may have moved then.
-    async fn ensure_open(&mut self) -> Result<(), Stopped> {
+    /// Opens the sink if it is closed. This may move cursors; see `reconcile`.
+    async fn ensure_open(&mut self) -> Result<(), DeliveryError> {
         if self.sink.is_some() {
             return Ok(());
         }
-        let kept = block_in_place(|| self.engine.checkpoint.mark(&self.plan.name))?;
-        let sink =
-            self.plan.plan.open(&self.context, kept.as_deref()).await.map_err(Stopped::Sink)?;
+
+        let stored = block_in_place(|| self.engine.checkpoint.mark(&self.plan.name))?;
+        let sink = self.plan.plan.open(&self.context, stored.as_deref()).await;
+        let sink = sink.map_err(DeliveryError::Sink)?;
         if let Some(mark) = sink.mark()
-            && kept.as_ref() != Some(&mark)
+            && stored.as_ref() != Some(&mark)
         {
             block_in_place(|| self.engine.checkpoint.set_mark(&self.plan.name, &mark))?;
         }
+
         let progress = sink.progress().to_vec();
         self.sink = Some(sink);
         self.reconcile(&progress)
     }
 
-    fn note(&self, stopped: &Stopped) {
+    /// Logs a failure, counts it, and records it in the checkpoint.
+    fn record_failure(&self, error: &DeliveryError) {
         self.meter.retries.fetch_add(1, Relaxed);
-        let reason = Explanation::of(stopped);
-        if stopped.is_misconfigured() {
+        let reason = Explanation::of(error);
+        if error.is_misconfigured() {
             tracing::error!(
                 sink = self.plan.name,
                 error = reason.message,
                 hint = reason.hint,
-                "the sink is parked; its backlog stays"
+                "sink parked; its backlog is kept"
             );
         } else {
             tracing::warn!(
                 sink = self.plan.name,
                 error = reason.message,
                 hint = reason.hint,
-                "delivery failed and will be tried again"
+                "delivery failed; retrying"
             );
         }
-        let noted = block_in_place(|| {
+
+        let recorded = block_in_place(|| {
             self.engine.checkpoint.set_sink_error(&self.plan.name, Some(&reason))
         });
-        if let Err(error) = noted {
+        if let Err(error) = recorded {
+            let error = Explanation::of(&error);
             tracing::warn!(
                 sink = self.plan.name,
-                error = chain(&error),
-                "the failure could not be kept"
+                error = error.message,
+                hint = error.hint,
+                "cannot record the failure in the checkpoint"
             );
         }
     }
 }
 
-/// How long to wait after the `failures`-th failure in a row.
-fn wait_after(stopped: &Stopped, failures: u32) -> Duration {
-    match stopped {
-        Stopped::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
-        Stopped::Sink(Failure::Retry { after: Some(after), .. }) => (*after).max(FIRST_WAIT),
+/// The wait after the given number of failures in a row.
+fn backoff(error: &DeliveryError, failures: u32) -> Duration {
+    match error {
+        DeliveryError::Sink(Failure::Misconfigured { .. }) => PARKED_WAIT,
+        DeliveryError::Sink(Failure::Retry { after: Some(after), .. }) => {
+            (*after).max(FIRST_BACKOFF)
+        }
         _ => {
-            let doubled = FIRST_WAIT.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_WAIT);
-            // Half of it by chance, so that many forwarders do not come back all at once.
+            let doubled =
+                FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(10)).min(MAX_BACKOFF);
+            // Half of the wait is random, so that many forwarders do not return at the same time.
             doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)
         }
     }

@@ -1,143 +1,155 @@
-//! What goes out as one batch: records of one tenant or of many, and how far each tenant's log is
-//! through with them.
+//! A batch on its way to the sink: the encoded records of one or more tenants, and the range of
+//! each tenant's log that they cover.
+//!
+//! Remembers the position of every record, also of those that could not be encoded, so that
+//! outcomes can be translated into cursor movements: see [`OutgoingBatch::moves`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::refusals::{DeliveryOutcome, RecordOutcome};
+use super::rejections::{DeliveryOutcome, RecordOutcome};
 use crate::{
     checkpoint::{CursorMove, Lane, Position, QueuedDeadLetter},
     model::{EventId, TenantId},
     sink::{Batch, Limits},
 };
 
-/// A batch that is being filled, or on its way.
 #[derive(Debug)]
 pub(super) struct OutgoingBatch {
     pub batch: Batch,
+    /// All records of a batch come from one lane.
     pub lane: Lane,
+    /// All records, in the order in which they were added.
     slots: Vec<Slot>,
+    /// The ranges of the log that are covered, in order. A tenant may have several.
     spans: Vec<CursorMove>,
-    /// When the first record went in.
+    /// When the first record was added.
     since: Option<Instant>,
 }
 
-/// A record of the outgoing. Those not refused stand in the batch, in the same order.
+/// A record of the batch. The slots that are not rejected correspond to the items of `batch`, in
+/// the same order.
 #[derive(Debug)]
 struct Slot {
     tenant: TenantId,
     at: Position,
     event_id: EventId,
-    /// Refused before it was sent, with the reason.
-    refused: Option<String>,
-    /// The dead letter that it is on the list as.
-    letter: Option<i64>,
+    /// Why the record could not be encoded; such a record is not in `batch`.
+    rejected: Option<String>,
+    /// The ID of the dead letter that this record retries.
+    dead_letter: Option<i64>,
 }
 
 impl OutgoingBatch {
+    /// An empty batch that reuses the memory of `batch`.
     pub(super) fn new(lane: Lane, mut batch: Batch) -> Self {
         batch.clear();
         Self { batch, lane, slots: Vec::new(), spans: Vec::new(), since: None }
     }
 
-    /// What follows is of this tenant, from this place on.
+    /// Starts a range at this position of the tenant's log, or continues the last range if it ends
+    /// there. The following calls of [`Self::add`] and [`Self::advance_to`] belong to it.
     pub(super) fn begin(&mut self, tenant: TenantId, from: Position) {
-        let goes_on = self.spans.last().is_some_and(|s| s.tenant == tenant && s.to == from);
-        if !goes_on {
+        let continues = self.spans.last().is_some_and(|s| s.tenant == tenant && s.to == from);
+        if !continues {
             self.spans.push(CursorMove { tenant, from, to: from });
         }
     }
 
-    /// The tenant begun last is through up to here.
-    pub(super) fn reached(&mut self, to: Position) {
+    /// Extends the current range to this position, exclusively.
+    pub(super) fn advance_to(&mut self, to: Position) {
         if let Some(span) = self.spans.last_mut() {
             span.to = to;
         }
     }
 
-    /// The tenant's record at this place is in the batch, or was refused.
-    pub(super) fn put(&mut self, at: Position, event_id: EventId, refused: Option<String>) {
+    /// Adds a record of the current range, which is encoded in `batch` unless it was `rejected`.
+    pub(super) fn add(&mut self, at: Position, event_id: EventId, rejected: Option<String>) {
         if let Some(span) = self.spans.last() {
-            self.slots.push(Slot { tenant: span.tenant, at, event_id, refused, letter: None });
+            let tenant = span.tenant;
+            self.slots.push(Slot { tenant, at, event_id, rejected, dead_letter: None });
             self.since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// As [`Self::put`], of a record that is on the dead-letter list.
-    pub(super) fn put_letter(&mut self, letter: &QueuedDeadLetter, refused: Option<String>) {
-        self.put(letter.at, letter.event_id, refused);
+    /// Adds a record that is a dead letter, as [`Self::add`] does.
+    pub(super) fn add_dead_letter(&mut self, letter: &QueuedDeadLetter, rejected: Option<String>) {
+        self.add(letter.at, letter.event_id, rejected);
         if let Some(slot) = self.slots.last_mut() {
-            slot.letter = Some(letter.id);
+            slot.dead_letter = Some(letter.id);
         }
     }
 
-    /// Records that cannot be encoded fill a batch too, or they would be remembered without end.
+    /// Whether the batch has reached a limit. Rejected records count, because their number must be
+    /// limited too.
     pub(super) fn is_full(&self, limits: Limits) -> bool {
         self.slots.len() >= limits.records || self.batch.bytes().len() >= limits.bytes
     }
 
-    pub(super) fn age(&self) -> std::time::Duration {
+    /// The time since the first record was added.
+    pub(super) fn age(&self) -> Duration {
         self.since.map_or_else(Default::default, |since| since.elapsed())
     }
 
-    /// Nothing to send and no cursor to move.
-    pub(super) fn is_void(&self) -> bool {
+    /// Whether there is no record to send and no cursor to move.
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.spans.iter().all(|span| span.from == span.to)
     }
 
-    /// How many were refused before they were sent, and the first reason.
-    pub(super) fn refused(&self) -> (usize, Option<&str>) {
-        let mut reasons = self.slots.iter().filter_map(|slot| slot.refused.as_deref());
+    /// The number of records that could not be encoded, and the first reason.
+    pub(super) fn rejected(&self) -> (usize, Option<&str>) {
+        let mut reasons = self.slots.iter().filter_map(|slot| slot.rejected.as_deref());
         let first = reasons.next();
         (usize::from(first.is_some()) + reasons.count(), first)
     }
 
+    /// The number of records, with those that could not be encoded.
     pub(super) fn records(&self) -> usize {
         self.slots.len()
     }
 
-    /// What became of each record, sent or not, in the order of the outgoing. `outcomes` are of the
-    /// batch.
+    /// The outcome of every record, in order. `outcomes` are those of the items of `batch`.
     pub(super) fn outcomes(&self, outcomes: Vec<DeliveryOutcome>) -> Vec<RecordOutcome> {
         let mut sent = outcomes.into_iter();
         let outcome = |slot: &Slot| RecordOutcome {
             tenant: slot.tenant,
             at: slot.at,
             event_id: slot.event_id,
-            outcome: match &slot.refused {
-                Some(reason) => DeliveryOutcome::Refused(reason.clone()),
+            outcome: match &slot.rejected {
+                Some(reason) => DeliveryOutcome::Rejected(reason.clone()),
                 None => sent.next().unwrap_or(DeliveryOutcome::Unknown),
             },
         };
         self.slots.iter().map(outcome).collect()
     }
 
-    /// How far each tenant is through when all of the load is.
+    /// The position of each tenant's cursor when the whole batch is settled.
     pub(super) fn ends(&self) -> impl Iterator<Item = (TenantId, Position)> {
         let ends: BTreeMap<_, _> = self.spans.iter().map(|span| (span.tenant, span.to)).collect();
         ends.into_iter()
     }
 
-    /// The dead letters among the settled that have arrived now.
-    pub(super) fn delivered_letters(&self, settled: &[RecordOutcome]) -> Vec<i64> {
-        let of_settled = self.slots.iter().zip(settled);
-        of_settled
+    /// The IDs of the dead letters among the settled records that have arrived.
+    pub(super) fn delivered_dead_letters(&self, settled: &[RecordOutcome]) -> Vec<i64> {
+        let settled = self.slots.iter().zip(settled);
+        settled
             .filter(|(_, outcome)| outcome.outcome == DeliveryOutcome::Arrived)
-            .filter_map(|(slot, _)| slot.letter)
+            .filter_map(|(slot, _)| slot.dead_letter)
             .collect()
     }
 
-    /// How far each tenant's cursor may move when the first `settled` outcomes are.
+    /// The cursor movements that are allowed when the first `settled` outcomes are settled: each
+    /// tenant's cursor stops at its first record that is not.
     pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<CursorMove> {
-        let open = &outcomes[settled..];
-        let reached = |span: &CursorMove| {
-            let first_open = open.iter().find(|outcome| {
+        let unsettled = &outcomes[settled..];
+        let allowed = |span: &CursorMove| {
+            let first_unsettled = unsettled.iter().find(|outcome| {
                 outcome.tenant == span.tenant && outcome.at >= span.from && outcome.at < span.to
             });
-            CursorMove { to: first_open.map_or(span.to, |outcome| outcome.at), ..*span }
+            CursorMove { to: first_unsettled.map_or(span.to, |outcome| outcome.at), ..*span }
         };
-        self.spans.iter().map(reached).filter(|span| span.from != span.to).collect()
+        self.spans.iter().map(allowed).filter(|span| span.from != span.to).collect()
     }
 }
 
@@ -157,23 +169,24 @@ mod tests {
         EventId::from_bytes([n; 20])
     }
 
-    /// Two tenants, one record refused before it was sent.
+    /// Two tenants, and one record that could not be encoded.
     fn outgoing() -> OutgoingBatch {
         let mut outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
         outgoing.begin(tenant(1), at(1, 0));
-        outgoing.put(at(1, 0), id(1), None);
-        outgoing.put(at(1, 1), id(2), Some("too long".into()));
-        outgoing.reached(at(2, 0));
+        outgoing.add(at(1, 0), id(1), None);
+        outgoing.add(at(1, 1), id(2), Some("too long".into()));
+        outgoing.advance_to(at(2, 0));
         outgoing.begin(tenant(1), at(2, 0));
-        outgoing.put(at(2, 5), id(3), None);
-        outgoing.reached(at(3, 0));
+        outgoing.add(at(2, 5), id(3), None);
+        outgoing.advance_to(at(3, 0));
         outgoing.begin(tenant(2), at(9, 0));
-        outgoing.put(at(9, 7), id(4), None);
-        outgoing.reached(at(10, 0));
+        outgoing.add(at(9, 7), id(4), None);
+        outgoing.advance_to(at(10, 0));
         outgoing
     }
 
-    fn shown(moves: &[CursorMove]) -> Vec<((u64, u32), (u64, u32))> {
+    /// Each movement as (seq, record index) of its two ends.
+    fn ranges(moves: &[CursorMove]) -> Vec<((u64, u32), (u64, u32))> {
         moves
             .iter()
             .map(|m| ((m.from.seq, m.from.record_index), (m.to.seq, m.to.record_index)))
@@ -181,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn fates_stand_in_order_whether_sent_or_not() {
+    fn outcomes_include_records_that_were_not_sent() {
         let outgoing = outgoing();
         let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived, DeliveryOutcome::Arrived]);
         let letters: String = outcomes
             .iter()
             .map(|outcome| match outcome.outcome {
                 DeliveryOutcome::Arrived => 'a',
-                DeliveryOutcome::Refused(_) => 'r',
+                DeliveryOutcome::Rejected(_) => 'r',
                 DeliveryOutcome::Unknown => '?',
             })
             .collect();
@@ -196,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn each_tenant_moves_as_far_as_its_own_records_are_settled() {
+    fn cursors_stop_at_the_first_unsettled_record() {
         let outgoing = outgoing();
         let outcomes = outgoing.outcomes(vec![DeliveryOutcome::Arrived; 3]);
-        assert_eq!(shown(&outgoing.moves(&outcomes, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
-        assert_eq!(shown(&outgoing.moves(&outcomes, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
-        assert_eq!(shown(&outgoing.moves(&outcomes, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
-        assert_eq!(shown(&outgoing.moves(&outcomes, 0)), [((9, 0), (9, 7))]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes, 4)), [((1, 0), (3, 0)), ((9, 0), (10, 0))]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes, 3)), [((1, 0), (3, 0)), ((9, 0), (9, 7))]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes, 2)), [((1, 0), (2, 5)), ((9, 0), (9, 7))]);
+        assert_eq!(ranges(&outgoing.moves(&outcomes, 0)), [((9, 0), (9, 7))]);
     }
 }

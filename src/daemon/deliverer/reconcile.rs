@@ -1,30 +1,30 @@
-//! Cursors beside what the receiver itself has kept of its progress.
+//! Reconciles cursors with the progress that a receiver has stored itself, such as a Kafka topic.
 //!
-//! Of the same log, whichever is further is right: a batch may have been committed there and not
-//! here. Of another log (the database was lost, or put back as it was yesterday) places mean
-//! nothing; then the days that were sent are passed over as they come up again, by day and digest.
+//! Progress of the same log is comparable by `seq`, and the further position is correct: a batch
+//! may have been committed there but not in the checkpoint. Progress of another log (the database
+//! was lost or restored) is not; then the days that were sent are skipped by day and digest.
 
 use std::collections::HashMap;
 
 use tokio::task::block_in_place;
 
-use super::{Deliverer, Stopped, outgoing_batch::OutgoingBatch};
+use super::{Deliverer, DeliveryError, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position, StoredSnapshot},
     model::{DayFacts, Snapshot, TenantId, day_digest},
     sink::{Progress, SentDays},
 };
 
-/// What was sent from other logs, by tenant.
-pub(super) type Elsewhere = HashMap<TenantId, SentDays>;
+/// The days that were sent from other logs, by tenant.
+pub(super) type ForeignProgress = HashMap<TenantId, SentDays>;
 
 impl Deliverer {
-    /// Takes in what the receiver has kept; cursors may move forward.
-    pub(super) fn reconcile(&mut self, kept: &[Progress]) -> Result<(), Stopped> {
-        self.elsewhere.clear();
-        for progress in kept {
+    /// Compares the receiver's progress with the checkpoint, and moves cursors forward.
+    pub(super) fn reconcile(&mut self, stored: &[Progress]) -> Result<(), DeliveryError> {
+        self.foreign_progress.clear();
+        for progress in stored {
             let tenant = progress.tenant;
-            if block_in_place(|| is_of(&self.engine.checkpoint, progress))? {
+            if block_in_place(|| is_of_this_log(&self.engine.checkpoint, progress))? {
                 let to = Position { seq: progress.seq, record_index: 0 };
                 let moved =
                     block_in_place(|| self.engine.checkpoint.skip_to(&self.plan.name, tenant, to))?;
@@ -33,7 +33,7 @@ impl Deliverer {
                         sink = self.plan.name,
                         tenant = %tenant,
                         seq = to.seq,
-                        "the receiver has more than the checkpoint knew: going on behind it"
+                        "the receiver's progress is ahead of the checkpoint; continuing after it"
                     );
                 }
             } else {
@@ -41,29 +41,29 @@ impl Deliverer {
                     sink = self.plan.name,
                     tenant = %tenant,
                     days = progress.sent.ranges(),
-                    "another checkpoint has sent days of this tenant: they are passed over"
+                    "another checkpoint has already sent days of this tenant; skipping them"
                 );
-                self.elsewhere.insert(tenant, progress.sent.clone());
+                self.foreign_progress.insert(tenant, progress.sent.clone());
             }
         }
         Ok(())
     }
 
-    /// Whether all of an entry has been sent from another log.
-    pub(super) fn was_sent_elsewhere(
+    /// Whether an entry has been sent completely from another log.
+    pub(super) fn was_sent_from_another_log(
         &self,
         tenant: TenantId,
         entry: &StoredSnapshot,
         snapshot: &Snapshot<'_>,
     ) -> bool {
-        let Some(sent) = self.elsewhere.get(&tenant) else { return false };
-        // A revision of this log is one that the other has not seen.
+        let Some(sent) = self.foreign_progress.get(&tenant) else { return false };
+        // A revision in this log is one that the other log did not contain.
         entry.snapshot.revision == 1
             && DayFacts::of(snapshot)
                 .is_some_and(|facts| sent.covers(entry.snapshot.day, day_digest(&facts)))
     }
 
-    /// How far each tenant of a load comes with it.
+    /// The progress of each tenant of a batch, for the receiver to store with it.
     pub(super) fn progress_of(
         &self,
         outgoing: &OutgoingBatch,
@@ -71,8 +71,8 @@ impl Deliverer {
         let checkpoint = &self.engine.checkpoint;
         let progress = |(tenant, to): (TenantId, Position)| {
             let mut sent = sent_before(checkpoint, tenant, to.seq)?;
-            if let Some(elsewhere) = self.elsewhere.get(&tenant) {
-                sent.merge(elsewhere);
+            if let Some(foreign) = self.foreign_progress.get(&tenant) {
+                sent.merge(foreign);
             }
             Ok(Progress { tenant, checkpoint: checkpoint.id().to_owned(), seq: to.seq, sent })
         };
@@ -80,17 +80,19 @@ impl Deliverer {
     }
 }
 
-/// Whether a progress was made in this very log, as it is now.
-fn is_of(checkpoint: &Checkpoint, progress: &Progress) -> Result<bool, CheckpointError> {
+/// Whether progress refers to this log. The ID alone is not sufficient: a restored checkpoint has
+/// the same one, but may contain other entries.
+fn is_of_this_log(checkpoint: &Checkpoint, progress: &Progress) -> Result<bool, CheckpointError> {
     if progress.checkpoint != checkpoint.id()
         || checkpoint.next_seq(progress.tenant)? < progress.seq
     {
         return Ok(false);
     }
-    let ours = sent_before(checkpoint, progress.tenant, progress.seq)?;
-    Ok(ours.newest() == progress.sent.newest())
+    let own = sent_before(checkpoint, progress.tenant, progress.seq)?;
+    Ok(own.newest() == progress.sent.newest())
 }
 
+/// The days of a tenant's log before `seq`.
 fn sent_before(
     checkpoint: &Checkpoint,
     tenant: TenantId,

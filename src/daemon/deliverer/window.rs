@@ -1,14 +1,17 @@
-//! Loads on their way: handed over in order, settled in order.
+//! The window of batches that wait for their acknowledgement: submitted in order, settled in order.
+//!
+//! Only [`Deliverer::settle`] moves cursors, and only as far as the outcome of every record is
+//! known. Start reading at [`Deliverer::submit`].
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::task::block_in_place;
 
 use super::{
-    Deliverer, Engine, SinkMeter, Stopped,
+    Deliverer, DeliveryError, Engine, SinkMeter,
     delivery::Delivery,
     outgoing_batch::OutgoingBatch,
-    refusals::{BatchVerdict, RecordOutcome, are_too_many},
+    rejections::{BatchVerdict, RecordOutcome, are_too_many},
 };
 use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
@@ -16,44 +19,53 @@ use crate::{
     sink::{Acknowledgement, Batch, Failure},
 };
 
-/// A load that waits for its acknowledgement.
+/// The interval at which a commit is tried again on a full disk.
+const DISK_FULL_WAIT: Duration = Duration::from_secs(5);
+
+/// A submitted batch that is not settled yet.
 pub(super) struct InFlight {
     outgoing: OutgoingBatch,
     acknowledgement: Acknowledgement,
 }
 
 impl Deliverer {
-    /// Hands the load over, and begins another. Waits for proofs while too many are awaited.
-    pub(super) async fn submit(&mut self) -> Result<(), Stopped> {
-        if self.outgoing.is_void() {
+    /// Submits the current batch to the sink and starts an empty one. Waits for acknowledgements
+    /// while the window is full.
+    pub(super) async fn submit(&mut self) -> Result<(), DeliveryError> {
+        if self.outgoing.is_empty() {
             return Ok(());
         }
-        let next = OutgoingBatch::new(self.outgoing.lane, self.spare.pop().unwrap_or_default());
+        let buffer = self.spare_buffers.pop().unwrap_or_default();
+        let next = OutgoingBatch::new(self.outgoing.lane, buffer);
         let mut outgoing = std::mem::replace(&mut self.outgoing, next);
+
         if outgoing.lane != Lane::DeadLetters
-            && let Some(stopped) = unwritable(&outgoing)
+            && let Some(error) = encoding_fault(&outgoing)
         {
-            // None of it has been sent; what went before it may have arrived.
+            // This batch is not sent, but earlier ones may have arrived.
             self.settle_all().await?;
-            return Err(stopped);
+            return Err(error);
         }
+
         if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
             let progress = block_in_place(|| self.progress_of(&outgoing))?;
             outgoing.batch.set_progress(progress);
         }
-        self.pace.wait(outgoing.records()).await;
-        let mut handed = self.hand_over(&outgoing).await;
-        if matches!(handed, Err(Failure::Reopen)) {
+        self.rate_limit.wait(outgoing.records()).await;
+
+        let mut submitted = self.deliver(&outgoing).await;
+        if matches!(submitted, Err(Failure::Reopen)) {
             self.settle_all().await?;
             self.close().await;
             self.ensure_open().await?;
-            handed = self.hand_over(&outgoing).await;
+            submitted = self.deliver(&outgoing).await;
         }
-        match handed {
+
+        match submitted {
             Ok(acknowledgement) => {
                 self.count(&outgoing);
                 self.in_flight.push_back(InFlight { outgoing, acknowledgement });
-                self.settle_given().await?;
+                self.settle_received().await?;
                 while self.in_flight.len() >= self.limits.in_flight.max(1) {
                     self.settle_oldest().await?;
                 }
@@ -61,16 +73,16 @@ impl Deliverer {
             }
             Err(failure) => {
                 self.close_if_broken(&failure).await;
-                // What went before it may have arrived all the same.
+                // Earlier batches may have arrived all the same.
                 self.settle_all().await?;
                 self.deliver_in_parts(outgoing, failure).await
             }
         }
     }
 
-    async fn hand_over(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
+    async fn deliver(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
         match self.sink.as_mut() {
-            // Nothing for the receiver; but the loads before it come first.
+            // Nothing to send. The batch still joins the window, because it is settled in order.
             _ if outgoing.batch.is_empty() => Ok(Acknowledgement::received()),
             Some(sink) => sink.deliver(&outgoing.batch).await,
             None => Err(Failure::retry("the sink is closed")),
@@ -85,15 +97,16 @@ impl Deliverer {
         }
     }
 
-    pub(super) async fn settle_all(&mut self) -> Result<(), Stopped> {
+    /// Waits for all acknowledgements and settles all batches.
+    pub(super) async fn settle_all(&mut self) -> Result<(), DeliveryError> {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
         }
         Ok(())
     }
 
-    /// Settles those at the front whose proof is there.
-    async fn settle_given(&mut self) -> Result<(), Stopped> {
+    /// Settles the oldest batches whose acknowledgement has arrived, without waiting.
+    async fn settle_received(&mut self) -> Result<(), DeliveryError> {
         while matches!(
             self.in_flight.front(),
             Some(InFlight { acknowledgement: Acknowledgement::Received(_), .. })
@@ -103,42 +116,43 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn settle_oldest(&mut self) -> Result<(), Stopped> {
+    async fn settle_oldest(&mut self) -> Result<(), DeliveryError> {
         let Some(InFlight { outgoing, acknowledgement }) = self.in_flight.front_mut() else {
             return Ok(());
         };
-        // Taken by reference: if this is given up halfway, the load is still there.
+        // By reference: if this future is dropped while it waits, the batch stays in the window.
         let result = match acknowledgement {
             Acknowledgement::Received(receipt) => Ok(std::mem::take(receipt)),
             Acknowledgement::Pending(receipt) => receipt.await,
         };
-        let mut delivery = Delivery::of(outgoing.batch.len());
-        delivery.take(&outgoing.batch, result);
+
+        let mut delivery = Delivery::new(outgoing.batch.len());
+        delivery.record(&outgoing.batch, result);
         let Some(InFlight { outgoing, .. }) = self.in_flight.pop_front() else { return Ok(()) };
-        if let Some(Stopped::Sink(failure)) = &delivery.stopped {
+        if let Some(DeliveryError::Sink(failure)) = &delivery.stopped {
             let failure = failure.clone();
             self.close_if_broken(&failure).await;
         }
         self.finish(outgoing, delivery).await
     }
 
-    /// Delivers a load in as many parts as the receiver wants, after it has refused the whole.
+    /// Delivers a batch in parts after the receiver has rejected it as a whole.
     async fn deliver_in_parts(
         &mut self,
         outgoing: OutgoingBatch,
         failure: Failure,
-    ) -> Result<(), Stopped> {
-        let mut delivery = Delivery::of(outgoing.batch.len());
-        delivery.take(&outgoing.batch, Err(failure));
+    ) -> Result<(), DeliveryError> {
+        let mut delivery = Delivery::new(outgoing.batch.len());
+        delivery.record(&outgoing.batch, Err(failure));
         self.finish(outgoing, delivery).await
     }
 
-    /// Sends what is still to be sent of a outgoing, and settles it.
+    /// Sends the remaining parts of a batch one by one, and settles it.
     async fn finish(
         &mut self,
         outgoing: OutgoingBatch,
         mut delivery: Delivery,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), DeliveryError> {
         while let Some(part) = delivery.next() {
             let Some(sink) = self.sink.as_mut() else { break };
             let result = match sink.deliver(&part).await {
@@ -150,23 +164,30 @@ impl Deliverer {
                 let failure = failure.clone();
                 self.close_if_broken(&failure).await;
             }
-            delivery.take(&part, result);
+            delivery.record(&part, result);
         }
         self.settle(outgoing, delivery).await
     }
 
-    /// Moves the cursors as far as every record's outcome is known, dead letters and mark in the same
-    /// transaction. What has arrived is confirmed before anything stops the sink, so that it is
-    /// not sent again.
-    async fn settle(&mut self, outgoing: OutgoingBatch, delivery: Delivery) -> Result<(), Stopped> {
+    /// Moves the cursors as far as every record's outcome is known. Dead letters and the mark are
+    /// written in the same transaction. Records that have arrived are settled before an error stops
+    /// the sink, so that they are not sent again.
+    async fn settle(
+        &mut self,
+        outgoing: OutgoingBatch,
+        delivery: Delivery,
+    ) -> Result<(), DeliveryError> {
         let outcomes = outgoing.outcomes(delivery.outcomes);
         let verdict = match outgoing.lane {
-            Lane::DeadLetters => BatchVerdict::of_letters(&outcomes, delivery.stopped),
-            _ => self.refusals.judge(&outcomes, delivery.stopped),
+            Lane::DeadLetters => BatchVerdict::of_dead_letters(&outcomes, delivery.stopped),
+            _ => self.rejections.judge(&outcomes, delivery.stopped),
         };
         let settled = &outcomes[..verdict.settled];
-        let letters: Vec<DeadLetter> = settled.iter().filter_map(RecordOutcome::letter).collect();
-        let sent = (settled.len() - letters.len()) as u64;
+        let dead_letters: Vec<DeadLetter> =
+            settled.iter().filter_map(RecordOutcome::dead_letter).collect();
+        let delivered_dead_letters = outgoing.delivered_dead_letters(settled);
+        let sent = (settled.len() - dead_letters.len()) as u64;
+
         let moves = outgoing.moves(&outcomes, verdict.settled);
         if !moves.is_empty() {
             commit(
@@ -179,26 +200,17 @@ impl Deliverer {
                     mark: delivery.mark.as_deref(),
                     sent,
                     truncated: outgoing.batch.truncated(),
-                    dead_letters: &letters,
-                    delivered_dead_letters: &outgoing.delivered_letters(settled),
+                    dead_letters: &dead_letters,
+                    delivered_dead_letters: &delivered_dead_letters,
                     now_ms: clock::now().as_millisecond(),
                 },
             )
             .await?;
         }
-        if let Some(first) = letters.first() {
-            tracing::warn!(
-                sink = self.plan.name,
-                records = letters.len(),
-                error = first.reason,
-                "records are on the dead-letter list: `status` shows them"
-            );
-        }
-        for letter in &letters {
-            tracing::debug!(sink = self.plan.name, event_id = %letter.event_id, error = letter.reason, "a dead letter");
-        }
-        if !letters.is_empty() || !outgoing.delivered_letters(settled).is_empty() {
-            // The other sinks are told.
+
+        self.log_dead_letters(&dead_letters);
+        if !dead_letters.is_empty() || !delivered_dead_letters.is_empty() {
+            // The commit has appended an observation, which the other sinks deliver.
             self.engine.notify_log_grown();
         }
         self.delivered += sent;
@@ -207,17 +219,38 @@ impl Deliverer {
         } else {
             self.engine.meters.progress(&self.meter);
         }
-        self.keep_buffer(outgoing.batch);
+        self.recycle(outgoing.batch);
         verdict.stopped.map_or(Ok(()), Err)
     }
 
-    fn keep_buffer(&mut self, batch: Batch) {
-        if self.spare.len() < self.limits.in_flight {
-            self.spare.push(batch);
+    fn log_dead_letters(&self, dead_letters: &[DeadLetter]) {
+        if let Some(first) = dead_letters.first() {
+            tracing::warn!(
+                sink = self.plan.name,
+                records = dead_letters.len(),
+                error = first.reason,
+                hint = "run `status` to list the dead letters",
+                "the receiver rejected records; they were stored as dead letters"
+            );
+        }
+        for letter in dead_letters {
+            tracing::debug!(
+                sink = self.plan.name,
+                event_id = %letter.event_id,
+                error = letter.reason,
+                "record stored as a dead letter"
+            );
         }
     }
 
-    /// What wants a person is opened anew too, when it is tried again: things have changed.
+    fn recycle(&mut self, batch: Batch) {
+        if self.spare_buffers.len() < self.limits.in_flight {
+            self.spare_buffers.push(batch);
+        }
+    }
+
+    /// Closes the sink after failures that require a new connection. A misconfigured sink is opened
+    /// again with every attempt, because its receiver may have been changed.
     async fn close_if_broken(&mut self, failure: &Failure) {
         if matches!(
             failure,
@@ -228,18 +261,19 @@ impl Deliverer {
     }
 }
 
-/// So many that cannot be written for this sink are no matter of single records.
-fn unwritable(outgoing: &OutgoingBatch) -> Option<Stopped> {
-    let (refused, first) = outgoing.refused();
-    let first = first.filter(|_| are_too_many(refused, outgoing.records()))?;
+/// The error of a batch with so many records that cannot be encoded that the configuration of the
+/// sink is at fault.
+fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
+    let (rejected, first) = outgoing.rejected();
     let records = outgoing.records();
-    Some(Stopped::Sink(Failure::misconfigured(format!(
-        "{refused} of {records} records cannot be sent as this sink is configured, the first: {first}"
+    let first = first.filter(|_| are_too_many(rejected, records))?;
+    Some(DeliveryError::Sink(Failure::misconfigured(format!(
+        "cannot encode {rejected} of {records} records for this sink: {first}"
     ))))
 }
 
-/// What has arrived must not be sent again because a disk is full: the commit is tried until there
-/// is budget, while the sink waits.
+/// Commits a cursor movement. On a full disk, tries again until there is space: records that have
+/// arrived must not be sent again for that reason.
 async fn commit(
     engine: &Engine,
     meter: &SinkMeter,
@@ -248,16 +282,19 @@ async fn commit(
     loop {
         match block_in_place(|| engine.checkpoint.advance(advance)) {
             Err(CheckpointError::Full(_)) => {
-                let sink = advance.sink;
-                tracing::error!(sink, "the disk is full: the cursor waits for room");
-                // It waits for a person, and does not hang.
+                tracing::error!(
+                    sink = advance.sink,
+                    hint = "free space on the disk of the state directory",
+                    "the disk is full: delivery is paused until the cursor can be written"
+                );
+                // The sink waits for an operator and is not stalled.
                 engine.meters.progress(meter);
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                tokio::time::sleep(DISK_FULL_WAIT).await;
             }
             Err(error) => return Err(error),
             Ok(()) => {
                 if advance.lane == Lane::Live {
-                    engine.cursors_moved.store(true, Relaxed);
+                    engine.mark_cursors_moved();
                 }
                 return Ok(());
             }

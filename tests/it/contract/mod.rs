@@ -317,7 +317,7 @@ fn survives_a_stop(case: SinkCase) {
     daemon.signal("TERM");
     let stopped = daemon.end();
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
-    let message = "what the receiver had not confirmed by now is sent again";
+    let message = "stopped before all acknowledgements had arrived";
     let is_unacknowledged = stopped.stderr.contains(message);
 
     let added = trial.workspace.file_sink("added");

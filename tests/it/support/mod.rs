@@ -1,5 +1,5 @@
-//! What every test needs: a scratch directory with a configuration, the simulated tenant, and the
-//! binary run as a process whose every output is searched for the canaries.
+//! Support for all tests: a scratch directory with a configuration, the simulated tenant, and the
+//! binary as a process. The output of every process is searched for secrets: see [`CANARY`].
 
 pub mod broker;
 pub mod endpoint;
@@ -35,33 +35,33 @@ use secure_score_forwarder::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// In every secret of every test; and in no output of any.
+/// Part of every secret of the tests. It must not occur in any output.
 pub const CANARY: &str = "CANARY-5ecr3t";
 pub const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
-/// A second tenant, that the simulated API knows too.
+/// A second tenant of the simulated API.
 pub const OTHER: &str = "aaaaaaaa-0000-4000-8000-00000000c0de";
 
-/// A scratch directory: configuration, secrets, state.
+/// A scratch directory with the configuration, secrets and the state directory.
 pub struct Workspace {
     directory: TempDir,
     url: String,
     sinks: String,
-    /// Name and id of each tenant.
+    /// The name and the ID of each tenant.
     pub tenants: Vec<(&'static str, &'static str)>,
-    /// More keys for every tenant.
+    /// Additional keys of every tenant.
     pub extra: String,
-    /// Instead of `[tenants.credential]`: a key, or a section of that name.
+    /// Replaces the section `[tenants.credential]`.
     pub credential: Option<String>,
-    /// Sections of the whole.
+    /// Additional sections before the tenants; begins with keys of the last section before it.
     pub head: String,
-    /// The configuration, if it is to be another than follows from the rest.
+    /// Replaces the whole generated configuration.
     pub literal: Option<String>,
-    // Keeps the simulated tenant up.
+    // Keeps the simulated tenant running.
     _runtime: Option<Runtime>,
 }
 
 impl Workspace {
-    /// With a simulated tenant of its own.
+    /// A workspace with its own simulated API.
     pub fn new() -> Self {
         let runtime = runtime();
         let simulation = simulation();
@@ -72,7 +72,7 @@ impl Workspace {
         workspace
     }
 
-    /// Against an API that somebody else serves.
+    /// A workspace for the API at a URL.
     pub fn against(url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs(directory.path().join("secret"), &format!("{CANARY}-client\n"));
@@ -97,32 +97,32 @@ impl Workspace {
         self.path("state")
     }
 
-    /// Adds a sink: its name, and the rest of its section.
+    /// Adds a sink with this name and the remaining keys of its section.
     pub fn sink(&mut self, name: &str, section: &str) -> &mut Self {
         let _ = write!(self.sinks, "\n[[sinks]]\nname = \"{name}\"\n{section}\n");
         self
     }
 
-    /// Takes all sinks out of the configuration.
+    /// Removes all sinks from the configuration.
     pub fn replace_sinks(&mut self) -> &mut Self {
         self.sinks.clear();
         self
     }
 
-    /// Adds a file sink; gives the path of its file.
+    /// Adds a file sink. Returns the path of its file.
     pub fn file_sink(&mut self, name: &str) -> PathBuf {
         let path = self.path(&format!("{name}.jsonl"));
         self.sink(name, &format!("type = \"file\"\npath = \"{}\"", path.display()));
         path
     }
 
-    /// A file with a secret; gives the reference to it.
+    /// Writes a secret to a file. Returns the reference for the configuration.
     pub fn secret(&self, name: &str, text: &str) -> String {
         fs(self.path(name), text);
         format!("{{ file = \"{}\" }}", self.path(name).display())
     }
 
-    /// Adds the credential that a sink signs in to Entra with; gives the sink's keys for it.
+    /// Adds a credential with which a sink signs in to Entra. Returns the keys of the sink.
     pub fn entra_credential(&mut self, login_url: &str) -> String {
         let secret = self.secret("sink-secret", &format!("{CANARY}-sink"));
         self.head = format!(
@@ -146,6 +146,7 @@ impl Workspace {
             self.path("secret").display()
         );
         let credential = self.credential.as_ref().unwrap_or(&secret);
+
         if !self.head.is_empty() {
             text.push('\n');
         }
@@ -162,7 +163,7 @@ impl Workspace {
         text + &self.sinks
     }
 
-    /// Writes the configuration as it is now, at once: a daemon may be reading it.
+    /// Writes the configuration atomically, because a daemon may be reading it.
     pub fn write_configuration(&self) {
         let (path, new) = (self.path("config.toml"), self.path("config.toml.new"));
         fs(&new, &self.configuration());
@@ -182,12 +183,12 @@ impl Workspace {
         command
     }
 
-    /// Runs to the end.
+    /// Runs a command and waits for its end.
     pub fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args).output().unwrap())
     }
 
-    /// Runs to the end and expects everything to be done.
+    /// Runs a command and asserts that it succeeds.
     pub fn run_ok(&self, args: &[&str]) -> Run {
         let run = self.run(args);
         assert_eq!(run.code, 0, "{args:?}\n{}{}", run.stdout, run.stderr);
@@ -202,7 +203,7 @@ impl Workspace {
         self.try_status().unwrap()
     }
 
-    /// Every sink has confirmed all that there is.
+    /// Whether there are sinks, and all entries are acknowledged by all of them.
     pub fn is_delivered(&self) -> bool {
         self.try_status().is_some_and(|status| {
             let sinks = status["sinks"].as_array().unwrap();
@@ -210,14 +211,14 @@ impl Workspace {
         })
     }
 
-    /// `None` while there is no checkpoint yet.
+    /// `None` while there is no checkpoint.
     pub fn try_status(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
     }
 }
 
 impl Drop for Workspace {
-    /// The checkpoint and all that the sinks wrote hold no secret.
+    /// Asserts that neither the state directory nor the files of sinks contain a secret.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -231,14 +232,14 @@ impl Drop for Workspace {
                     directories.push(path);
                 } else if !name.contains("secret") && path.is_file() {
                     let content = std::fs::read(&path).unwrap();
-                    assert!(!contains(&content, CANARY), "a secret stands in {}", path.display());
+                    assert!(!contains(&content, CANARY), "{} contains a secret", path.display());
                 }
             }
         }
     }
 }
 
-/// A process that ended.
+/// A process that has ended.
 #[derive(Debug)]
 pub struct Run {
     pub code: i32,
@@ -263,7 +264,7 @@ impl Run {
     }
 }
 
-/// A process that runs; killed at the latest when the test is through with it.
+/// A running process. It is killed on drop.
 pub struct Process(Option<Child>);
 
 impl Process {
@@ -285,7 +286,7 @@ impl Process {
         self.0.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the process.
     pub fn end(mut self) -> Run {
         Run::of(self.0.take().unwrap().wait_with_output().unwrap())
     }
@@ -312,13 +313,14 @@ pub fn simulation() -> Simulation {
     Simulation {
         tenants: vec![TENANT.to_owned(), OTHER.to_owned()],
         client_secret: format!("{CANARY}-client"),
-        // A day that does not end in the middle of a test.
+        // Fixed, so that the day does not change during a test.
         today: Some(Day::of(clock::now())),
         ..Simulation::contoso()
     }
 }
 
-/// The program's day is the clock's: a test that begins in the day's last minutes waits for the next.
+/// Waits for the next UTC day during the last two minutes of a day, because the program uses the
+/// wall clock.
 fn past_midnight() {
     const DAY: u64 = 24 * 60 * 60;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
@@ -328,7 +330,7 @@ fn past_midnight() {
     }
 }
 
-/// A folder that `tests/run` fills: named by a variable, else in the user's cache.
+/// A directory that `tests/run` fills: given by an environment variable, or in the user's cache.
 pub fn cache(variable: &str, name: &str) -> PathBuf {
     let default = || {
         let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
@@ -340,7 +342,7 @@ pub fn cache(variable: &str, name: &str) -> PathBuf {
     let folder = std::env::var_os(variable).map_or_else(default, PathBuf::from);
     assert!(
         folder.join(".complete").exists(),
-        "there is no {name} in {}: `tests/run` fetches it",
+        "{name} is missing in {}: run `tests/run` to download it",
         folder.display()
     );
     folder
@@ -350,17 +352,17 @@ pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Waits until something holds; fails with `what` if it never does.
+/// Waits until a condition holds. Panics with its description `what` after three minutes.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(180);
     while !holds() {
-        assert!(Instant::now() < until, "never came true: {what}");
+        assert!(Instant::now() < until, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A port that is free, and given to nobody else here. Not of those that the system gives to
-/// connections and to whoever asks for any.
+/// A free port that no other test in this process gets. Outside of the range from which the system
+/// assigns ephemeral ports.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const PORTS: u16 = 12_000;
@@ -378,7 +380,8 @@ pub fn fs(path: impl AsRef<Path>, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
-/// A browser's helpers write to its profile for a moment after it has ended.
+/// Removes a browser's profile. Helper processes may write to it for a moment after the browser has
+/// ended.
 pub fn remove_profile(profile: &Path) {
     eventually("the browser's profile is gone", || {
         let _ = std::fs::remove_dir_all(profile);
@@ -390,26 +393,31 @@ pub fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
 }
 
-/// The records of a file of canonical JSON; fails on a line that is none.
+/// The records of a file of canonical JSON. Panics on an invalid or incomplete line.
 pub fn records(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(text.is_empty() || text.ends_with('\n'), "{} ends in a torn line", path.display());
+    assert!(
+        text.is_empty() || text.ends_with('\n'),
+        "{} ends with an incomplete line",
+        path.display()
+    );
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()
 }
 
-/// The days that a file of canonical JSON has been given to their end.
+/// The number of complete days in a file of canonical JSON: a summary is the last record of a day.
 pub fn summaries(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.matches("\"kind\":\"summary\"").count())
 }
 
-/// The records of days, without what changed between them and what was noticed.
+/// The control and summary records, without changes and observations.
 pub fn scores(path: &Path) -> Vec<serde_json::Value> {
     of_kinds(path, &["control", "summary"])
 }
 
-/// All records but what was noticed: each sink is told of the others' refusals, and not of its own.
+/// All records except observations, which differ between sinks: a sink receives only those about
+/// other sinks.
 pub fn but_quality(path: &Path) -> Vec<serde_json::Value> {
     of_kinds(path, &["control", "summary", "change"])
 }
@@ -420,7 +428,7 @@ pub fn of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
     all
 }
 
-/// How often each event id stands.
+/// How often each event ID occurs.
 pub fn counts<'a>(ids: impl Iterator<Item = &'a str>) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for id in ids {

@@ -1,9 +1,10 @@
-//! In which order tenants are served.
+//! The order in which a deliverer serves tenants.
 
 use crate::{checkpoint::Pending, model::TenantId};
 
-/// Fresh days before those read back, and then round the tenants, from the one after `last`.
-pub(super) fn in_turn(pending: &mut [Pending], last: Option<TenantId>) {
+/// Sorts fresh days before backfilled ones, and within both rotates the tenants: the one after
+/// `last` comes first.
+pub(super) fn rotate(pending: &mut [Pending], last: Option<TenantId>) {
     pending.sort_by_key(|p| (p.backfilled, last.is_some_and(|last| p.tenant <= last), p.tenant));
 }
 
@@ -13,7 +14,7 @@ mod tests {
     use crate::{checkpoint::Position, model::Day};
 
     #[test]
-    fn tenants_take_turns_and_fresh_days_come_first() {
+    fn tenants_rotate_and_fresh_days_come_first() {
         let tenant =
             |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
         let pending = |n: u8, backfilled: bool| Pending {
@@ -26,13 +27,14 @@ mod tests {
             backfilled,
         };
         let mut all = [pending(1, false), pending(2, false), pending(3, true), pending(4, false)];
-        let mut turns = Vec::new();
+
+        let mut served = Vec::new();
         let mut last = None;
         for _ in 0..4 {
-            in_turn(&mut all, last);
+            rotate(&mut all, last);
             last = Some(all[0].tenant);
-            turns.push(last);
+            served.push(last);
         }
-        assert_eq!(turns, [1, 2, 4, 1].map(|n| Some(tenant(n))));
+        assert_eq!(served, [1, 2, 4, 1].map(|n| Some(tenant(n))));
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent once more, to whom, and what becomes of sinks that come and go.
+//! Replays, dead letters, and sinks that are added, renamed, removed or restricted.
 
 use crate::support::{
     OTHER, Workspace, counts, eventually,
@@ -18,23 +18,25 @@ fn day_of(record: &serde_json::Value) -> String {
 }
 
 #[test]
-fn a_replay_sends_days_again_and_says_so() {
+fn a_replay_repeats_days_with_the_same_ids() {
     let mut workspace = workspace(10);
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
     let before = records(&file);
     let days: std::collections::BTreeSet<String> = before.iter().map(day_of).collect();
     let (from, to) = (days.iter().nth(3).unwrap(), days.iter().nth(5).unwrap());
+
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", from, "--to", to]);
     assert!(run.stderr.contains("3 days to be sent again"), "{}", run.stderr);
     let after = records(&file);
-    let again = &after[before.len()..];
-    assert!(again.iter().all(|record| record["replayed"] == true));
+    let replayed = &after[before.len()..];
+    assert!(replayed.iter().all(|record| record["replayed"] == true));
     assert!(before.iter().all(|record| record.get("replayed").is_none()));
-    let wanted: Vec<_> = before.iter().filter(|r| (from..=to).contains(&&day_of(r))).collect();
-    assert_eq!(again.len(), wanted.len());
-    assert!(again.iter().zip(wanted).all(|(a, b)| a["event_id"] == b["event_id"]));
+    let selected: Vec<_> = before.iter().filter(|r| (from..=to).contains(&&day_of(r))).collect();
+    assert_eq!(replayed.len(), selected.len());
+    assert!(replayed.iter().zip(selected).all(|(a, b)| a["event_id"] == b["event_id"]));
     assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0);
+
     let none = ["replay", "--sink", "local", "--from", "2001-01-01", "--to", "2001-01-02"];
     let run = workspace.run_ok(&none);
     assert!(run.stderr.contains("no stored day in this range"), "{}", run.stderr);
@@ -44,7 +46,7 @@ fn a_replay_sends_days_again_and_says_so() {
 }
 
 #[test]
-fn a_replay_goes_through_the_daemon_and_beside_what_is_new() {
+fn a_replay_is_sent_to_the_daemon() {
     let mut workspace = workspace(5);
     let file = workspace.file_sink("local");
     let daemon = workspace.spawn(&["run"]);
@@ -52,15 +54,14 @@ fn a_replay_goes_through_the_daemon_and_beside_what_is_new() {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         text.matches("\"kind\":\"summary\"").count()
     };
-    eventually("the days are there", || summaries() == 5);
+    eventually("the days are delivered", || summaries() == 5);
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
     assert!(run.stderr.contains("5 days to be sent again"), "{}", run.stderr);
-    eventually("they are there twice", || summaries() == 10);
+    eventually("the days are delivered twice", || summaries() == 10);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 }
 
-/// A replay that is interrupted goes on where it was.
 #[test]
 fn a_replay_is_resumed_after_a_crash() {
     let hec = Hec::new();
@@ -70,62 +71,67 @@ fn a_replay_is_resumed_after_a_crash() {
     workspace.sink("splunk", &section);
     workspace.run_ok(&["once"]);
     let whole = hec.ids().len();
-    // Slow enough to be in the middle of it.
+
+    // Slow enough to be killed in the middle of the replay.
     workspace.replace_sinks().sink("splunk", &format!("{section}\nmax_rate = 4000"));
     let process = workspace.spawn(&["replay", "--sink", "splunk", "--from", "2020-01-01"]);
-    eventually("it has begun", || hec.ids().len() > whole + 2_000);
+    eventually("the replay has begun", || hec.ids().len() > whole + 2_000);
     process.kill();
     let left = workspace.status()["replays"][0]["days_left"].as_u64().unwrap();
     assert!((1..90).contains(&left), "{left}");
+
     workspace.run_ok(&["once"]);
-    let got = counts(hec.ids().iter().map(String::as_str));
-    assert!(got.values().all(|count| (2..=3).contains(count)));
-    let repeats = got.values().filter(|count| **count == 3).count();
+    let received = counts(hec.ids().iter().map(String::as_str));
+    assert!(received.values().all(|count| (2..=3).contains(count)));
+    let repeats = received.values().filter(|count| **count == 3).count();
     assert!(repeats <= 1_000, "{repeats}");
 }
 
 #[test]
-fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
+fn dead_letters_are_listed_and_retried() {
     let hec = Hec::new();
     let mut workspace = workspace(5);
     let token = workspace.secret("hec-secret", TOKEN);
     workspace
         .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
     let other = workspace.file_sink("other");
-    let told = || -> Vec<String> {
-        let of = |record: &serde_json::Value| {
+    let phases = || -> Vec<String> {
+        let phase = |record: &serde_json::Value| {
             assert_eq!(record["quality"]["subject"], "splunk");
             record["quality"]["phase"].as_str().unwrap().to_owned()
         };
-        of_kinds(&other, &["quality"]).iter().map(of).collect()
+        of_kinds(&other, &["quality"]).iter().map(phase).collect()
     };
+
     hec.poison("\"id\":\"OneAdmin\"");
     workspace.run_ok(&["once"]);
-    assert_eq!(told(), ["begin"], "once, and to the others");
+    assert_eq!(phases(), ["begin"], "one observation, for the other sinks");
     let status = workspace.status();
     assert_eq!(status["sinks"][0]["dead_letters"], 5);
     let letters = status["dead_letters"].as_array().unwrap();
     assert!(letters.len() == 5 && letters[0]["reason"].as_str().unwrap().contains("Invalid data"));
     let shown = workspace.run(&["status"]).stdout;
     assert!(shown.contains("`replay --sink NAME --rejected` sends them again"), "{shown}");
-    // Still refused: they stay.
+
+    // A retry that is rejected again changes nothing.
     let run = workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
     assert!(run.stderr.contains("5 dead letters to be sent again"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 5);
-    hec.poison("nothing of the kind");
+
+    hec.poison("matches no record");
     let before = hec.ids().len();
     workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
     assert_eq!(hec.ids().len(), before + 5);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
     workspace.run_ok(&["once"]);
-    assert_eq!(told(), ["begin", "end"]);
+    assert_eq!(phases(), ["begin", "end"]);
     let taken = hec.received();
     let last = &taken.events.last().unwrap()["event"];
     assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));
 }
 
 #[test]
-fn a_test_record_says_that_it_is_one() {
+fn test_sink_sends_a_marked_record() {
     let hec = Hec::new();
     hec.acknowledge(1);
     let mut workspace = workspace(2);
@@ -150,6 +156,7 @@ fn a_test_record_says_that_it_is_one() {
         assert_eq!(event["tenant"]["name"], "test");
         assert_eq!(event["control"]["id"], "secure-score-forwarder-test");
     }
+
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["test-sink", "splunk"]);
     assert_eq!(run.code, 2);
@@ -159,14 +166,14 @@ fn a_test_record_says_that_it_is_one() {
 }
 
 #[test]
-fn a_sink_that_is_renamed_goes_on_where_it_was() {
+fn a_renamed_sink_keeps_its_cursors() {
     let mut workspace = workspace(5);
     let file = workspace.file_sink("old");
     workspace.run_ok(&["once"]);
     let before = records(&file).len();
     let section = format!("type = \"file\"\npath = \"{}\"", file.display());
     workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
-    // Twice: the key may stay.
+    // Twice, because the key may stay in the configuration.
     for _ in 0..2 {
         let run = workspace.run_ok(&["once"]);
         assert!(run.stderr.contains("sink new: 0 records delivered"), "{}", run.stderr);
@@ -176,7 +183,7 @@ fn a_sink_that_is_renamed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_sink_with_a_backlog_is_not_dropped_by_accident() {
+fn dropping_a_backlog_requires_a_key() {
     let mut workspace = workspace(3);
     let file = workspace.file_sink("local");
     let down =
@@ -187,10 +194,11 @@ fn a_sink_with_a_backlog_is_not_dropped_by_accident() {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 2);
     assert!(
-        run.stderr.contains("sink `siem` is no longer configured, and 3 days still wait"),
+        run.stderr.contains("sink `siem` is no longer configured, but has 3 unsent days"),
         "{}",
         run.stderr
     );
+
     workspace.sink("siem", &format!("{down}\ndiscard_backlog = true"));
     workspace.run_ok(&["once"]);
     workspace.replace_sinks().file_sink("local");
@@ -200,7 +208,7 @@ fn a_sink_with_a_backlog_is_not_dropped_by_accident() {
 }
 
 #[test]
-fn a_sink_gets_the_tenants_and_controls_that_it_is_given() {
+fn a_sink_receives_only_its_selection() {
     let mut workspace = workspace(3);
     workspace.tenants.push(("fabrikam", OTHER));
     let all = workspace.file_sink("all");
@@ -216,9 +224,11 @@ fn a_sink_gets_the_tenants_and_controls_that_it_is_given() {
     workspace.run_ok(&["once"]);
     let of = |index: usize| records(&paths[index]);
     let every = records(&all);
+
     let of_other = every.iter().filter(|r| r["tenant"]["id"] == OTHER).cloned().collect::<Vec<_>>();
     assert_eq!((of(0), of(1)), (of_other.clone(), of_other));
     assert!(!of(2).is_empty() && of(2).iter().all(|r| r["control"]["category"] == "Identity"));
+
     let some = of(3);
     let summaries = some.iter().filter(|r| r["kind"] == "summary");
     let controls = some.iter().filter(|r| r["kind"] == "control");
@@ -228,15 +238,16 @@ fn a_sink_gets_the_tenants_and_controls_that_it_is_given() {
             .clone()
             .all(|r| { r["control"]["id"].as_str().unwrap().to_ascii_lowercase().contains("mfa") })
     );
-    // A summary says how many records of its day this sink was given.
+    // A summary states the number of records of its day that this sink was sent.
     let sent: u64 = summaries.map(|r| r["score"]["records_sent"].as_u64().unwrap()).sum();
     assert_eq!(sent, some.len() as u64);
     assert!(workspace.is_delivered());
 }
 
-/// Only what differs from the day before, all of it once a week, the summary always.
+/// `controls = "changed"`: the controls that differ from the day before, all of them once a week, and
+/// always the summary.
 #[test]
-fn changed_controls_only() {
+fn sends_only_changed_controls() {
     let mut workspace = workspace(30);
     let all = workspace.file_sink("all");
     let changed = workspace.path("changed");
@@ -250,6 +261,7 @@ fn changed_controls_only() {
         records.iter().filter(|r| r["kind"] == "summary").map(day_of).collect::<Vec<_>>()
     };
     assert_eq!(summaries(&every), summaries(&changed));
+
     let mut full_days = 0;
     let mut last: std::collections::HashMap<String, (serde_json::Value, serde_json::Value)> =
         Default::default();
@@ -279,9 +291,8 @@ fn changed_controls_only() {
     assert!(changed.len() < every.len() / 3, "{} of {}", changed.len(), every.len());
 }
 
-/// A record that was too long for the receiver goes out when the receiver takes more.
 #[test]
-fn a_dead_letter_of_our_own_making() {
+fn a_record_over_the_limit_is_a_dead_letter() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
@@ -304,30 +315,33 @@ fn a_dead_letter_of_our_own_making() {
     );
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 1);
+
     workspace.replace_sinks().sink("siem", &section("60KiB"));
     workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
-    eventually("it has arrived", || {
+    eventually("the record has arrived", || {
         rsyslog.messages().iter().any(|m| m["msg"].as_str().unwrap().contains("long long long"))
     });
 }
 
 #[test]
-fn check_says_how_much_a_new_sink_will_be_sent() {
+fn check_estimates_the_backlog_of_a_new_sink() {
     let mut workspace = workspace(20);
     let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    let said = workspace.run_ok(&["check"]).stdout;
-    assert!(!said.contains("will receive"), "{said}");
+    let output = workspace.run_ok(&["check"]).stdout;
+    assert!(!output.contains("will receive"), "{output}");
+
     let path = workspace.path("new.cef").display().to_string();
     workspace.sink("new", &format!("type = \"file\"\npath = \"{path}\"\nformat = \"cef\""));
-    let said = workspace.run_ok(&["check"]).stdout;
-    let line = said.lines().find(|line| line.starts_with("sink new is new")).unwrap_or(&said);
-    assert!(line.contains("will receive 20 days, about "), "{said}");
+    let output = workspace.run_ok(&["check"]).stdout;
+    let line = output.lines().find(|line| line.starts_with("sink new is new")).unwrap_or(&output);
+    assert!(line.contains("will receive 20 days, about "), "{output}");
     let number = |after: &str| -> f64 {
         let rest = line.split(after).nth(1).unwrap().trim_start();
         rest.split(' ').next().unwrap().parse().unwrap()
     };
+
     workspace.run_ok(&["once"]);
     let sent = std::fs::read(workspace.path("new.cef")).unwrap();
     let (records, megabytes) = (records(&file).len() as f64, sent.len() as f64 / 1e6);
@@ -335,9 +349,9 @@ fn check_says_how_much_a_new_sink_will_be_sent() {
     assert!((number("records and ") / megabytes - 1.0).abs() < 0.1, "{line} {megabytes}");
 }
 
-/// One customer's days went to a sink that was not to have them any more.
+/// Regression: a replay sent days of a tenant that the sink no longer selected.
 #[test]
-fn what_a_sink_does_not_get_any_more_it_does_not_get_once_more() {
+fn a_replay_respects_the_current_selection() {
     let mut workspace = workspace(3);
     workspace.tenants.push(("fabrikam", OTHER));
     let folder = workspace.path("folder");
@@ -349,21 +363,23 @@ fn what_a_sink_does_not_get_any_more_it_does_not_get_once_more() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_ne!(workspace.run(&["replay", "--sink", "local", "--from", "2020-01-01"]).code, 0);
     assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 1);
+
     workspace.replace_sinks().sink("local", &format!("{section}\ntenants = [\"contoso\"]"));
     std::fs::create_dir(&folder).unwrap();
     workspace.run_ok(&["once"]);
-    let again = records(&file);
-    assert!(!again.is_empty() && again.iter().all(|r| r["tenant"]["name"] == "contoso"));
-    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0, "and the job is done");
+    let replayed = records(&file);
+    assert!(!replayed.is_empty() && replayed.iter().all(|r| r["tenant"]["name"] == "contoso"));
+    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0, "the replay has ended");
 }
 
-/// It was found out half way through, with other changes in force already.
+/// Regression: the conflict was detected only after other changes had been applied.
 #[test]
-fn a_sink_cannot_go_on_as_one_that_there_is() {
+fn a_sink_cannot_take_an_existing_name() {
     let mut workspace = workspace(3);
     workspace.file_sink("old");
     workspace.file_sink("new");
     workspace.run_ok(&["once"]);
+
     let file = workspace.path("new.jsonl");
     let section = format!("type = \"file\"\npath = \"{}\"", file.display());
     workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
@@ -374,9 +390,9 @@ fn a_sink_cannot_go_on_as_one_that_there_is() {
     assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 2, "nothing was changed");
 }
 
-/// A limit that nothing fits into made a dead letter of every record.
+/// Regression: with a limit that is too small for any record, every record became a dead letter.
 #[test]
-fn what_cannot_be_sent_as_configured_stays_in_the_backlog() {
+fn unencodable_records_park_the_sink() {
     let mut workspace = workspace(3);
     let rsyslog = crate::support::rsyslog::Rsyslog::new();
     let section = |max: &str| {
@@ -388,18 +404,20 @@ fn what_cannot_be_sent_as_configured_stays_in_the_backlog() {
     workspace.sink("siem", &section("1KiB"));
     let run = workspace.run(&["once"]);
     assert_ne!(run.code, 0);
-    assert!(run.stderr.contains("cannot be sent as this sink is configured"), "{}", run.stderr);
+    assert!(run.stderr.contains("records for this sink: "), "{}", run.stderr);
     let sink = workspace.status()["sinks"][0].clone();
     assert_eq!((&sink["dead_letters"], &sink["sent"]), (&0.into(), &0.into()));
+
     workspace.replace_sinks().sink("siem", &section("60KiB"));
     workspace.run_ok(&["once"]);
     let sink = workspace.status()["sinks"][0].clone();
     assert_eq!((&sink["dead_letters"], &sink["backlog_days"]), (&0.into(), &0.into()));
 }
 
-/// So many in a row parked a sink that was well, for good: they were tried again every five minutes.
+/// Regression: a retry of many dead letters that were rejected again parked the sink, and was
+/// repeated every five minutes.
 #[test]
-fn letters_that_are_refused_again_are_letters_still_and_park_nobody() {
+fn rejected_retries_do_not_park_the_sink() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();

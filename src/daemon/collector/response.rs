@@ -1,0 +1,222 @@
+//! Reads both collections of a tenant, the scores and the control profiles, page by page.
+//!
+//! Decides which snapshots and profiles are acceptable, but not which days are new: that is the
+//! ledger's decision. Start reading at [`read`].
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::{
+    error::chain,
+    ledger::{self, Origin, Rejected, Seen},
+    model::{Day, Tenant},
+    net::BodyError,
+    source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
+    wire,
+};
+
+/// Everything that a poll has read, before it is compared with the log.
+pub(in crate::daemon) struct PollResponse {
+    pub seen: Vec<Seen>,
+    pub rejected: Vec<Rejected>,
+    pub catalog: CatalogRead,
+    /// Whether the scores were read to their end, or past the oldest requested day.
+    pub complete: bool,
+    /// Microsoft's warning about a missing part of the scores (HTTP 206).
+    pub warning: Option<String>,
+}
+
+/// The catalog of a poll.
+pub(in crate::daemon) enum CatalogRead {
+    Complete(Vec<wire::ProfileParts>),
+    /// The original API has no catalog: its scores contain everything that it offers.
+    NotNeeded,
+    /// The catalog could not be read, or is partial. A partial catalog is never used.
+    Failed(SourceError),
+}
+
+/// The largest accepted catalog, in bytes; about thirty times the largest known one.
+const MAX_CATALOG_BYTES: usize = 32 << 20;
+
+/// Days on a page when a poll reads further back than the window, so that no body becomes large.
+const DAYS_PER_PAGE: u32 = 10;
+/// Days on a page when a poll reads only the window: one page.
+const DAYS_OF_THE_WINDOW: u32 = 3;
+
+/// The names of the collections in error messages.
+const SCORES: &str = "secureScores";
+const PROFILES: &str = "secureScoreControlProfiles";
+
+/// Reads the days of a tenant back to `oldest`, and its catalog at the same time.
+///
+/// Fails only if the scores cannot be read. A failure of the catalog is part of the response.
+pub(in crate::daemon) async fn read(
+    graph: &Graph,
+    tenant: &Tenant,
+    oldest: Day,
+    now: Timestamp,
+) -> Result<PollResponse, SourceError> {
+    let today = Day::of(now);
+    let mut scores = ScoresReader {
+        tenant,
+        oldest,
+        today,
+        observed_ms: now.as_millisecond(),
+        is_legacy: graph.access().api == Api::LegacyReports,
+        seen: Vec::new(),
+        rejected: Vec::new(),
+        complete: false,
+        warning: None,
+    };
+
+    if scores.is_legacy {
+        let period = u32::try_from(today.number() - oldest.number() + 1).unwrap_or(1).clamp(1, 90);
+        graph.read(Collection::LegacyScores { period }, |event| scores.handle(event)).await?;
+        return Ok(scores.into_response(CatalogRead::NotNeeded));
+    }
+
+    let reads_back = oldest < today.plus(1 - ledger::REREAD_DAYS);
+    let top = if reads_back { DAYS_PER_PAGE } else { DAYS_OF_THE_WINDOW };
+    let mut profiles = ProfilesReader::default();
+    let (read_scores, read_profiles) = tokio::join!(
+        graph.read(Collection::Scores { top }, |event| scores.handle(event)),
+        graph.read(Collection::Profiles, |event| profiles.handle(event)),
+    );
+
+    read_scores?;
+    Ok(scores.into_response(match read_profiles {
+        Ok(()) => profiles.into_catalog(),
+        Err(error) => CatalogRead::Failed(error),
+    }))
+}
+
+struct ScoresReader<'a> {
+    tenant: &'a Tenant,
+    oldest: Day,
+    today: Day,
+    observed_ms: i64,
+    is_legacy: bool,
+    seen: Vec<Seen>,
+    rejected: Vec<Rejected>,
+    complete: bool,
+    warning: Option<String>,
+}
+
+impl ScoresReader<'_> {
+    fn step(&mut self, step: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        match step {
+            // The source may start again at the first page.
+            ReadEvent::Start => {
+                self.seen.clear();
+                self.rejected.clear();
+                self.warning = None;
+                Ok(PageOutcome::default())
+            }
+            ReadEvent::Page { body, warning } => self.page(body, warning),
+        }
+    }
+
+    fn page(&mut self, body: &[u8], warning: Option<&str>) -> Result<PageOutcome, SourceError> {
+        let page = if self.is_legacy { wire::bare_list(body) } else { wire::page(body) };
+        let page = page.map_err(|source| SourceError::Wire { what: SCORES, source })?;
+
+        let mut last_day = None;
+        for item in &page.items {
+            let decoded = wire::snapshot(item)
+                .map_err(|error| ledger::unreadable(item, &chain(&error), self.today));
+            let accepted = decoded.and_then(|snapshot| {
+                let (tenant, today) = (self.tenant.id, self.today);
+                ledger::accept(&snapshot, item, tenant, today, Origin::Poll, self.observed_ms)
+            });
+            match accepted {
+                Ok(seen) => {
+                    last_day = Some(seen.facts.day);
+                    // A page may contain older days than were requested.
+                    if seen.facts.day >= self.oldest {
+                        self.seen.push(Seen { partial: warning.is_some(), ..seen });
+                    }
+                }
+                Err(rejected) => {
+                    tracing::warn!(
+                        tenant = self.tenant.name,
+                        what = rejected.observation.what.as_str(),
+                        details = rejected.observation.details,
+                        "snapshot rejected"
+                    );
+                    self.rejected.push(rejected);
+                }
+            }
+        }
+        if let Some(warning) = warning {
+            self.warning.get_or_insert_with(|| warning.to_owned());
+        }
+
+        // Microsoft lists the newest day first.
+        let enough = last_day.is_some_and(|day| day <= self.oldest);
+        self.complete = enough || page.next_link.is_none();
+        Ok(PageOutcome {
+            item_count: page.items.len(),
+            enough,
+            next_link: page.next_link.map(Cow::into_owned),
+        })
+    }
+
+    fn into_response(self, catalog: CatalogRead) -> PollResponse {
+        let Self { seen, rejected, complete, warning, .. } = self;
+        PollResponse { seen, rejected, catalog, complete, warning }
+    }
+}
+
+#[derive(Default)]
+struct ProfilesReader {
+    parts: Vec<wire::ProfileParts>,
+    bytes: usize,
+    warning: Option<String>,
+    /// The error of the first profile that could not be decoded.
+    first_error: Option<wire::WireError>,
+}
+
+impl ProfilesReader {
+    fn step(&mut self, step: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        let ReadEvent::Page { body, warning } = step else {
+            // The source may start again at the first page.
+            *self = Self::default();
+            return Ok(PageOutcome::default());
+        };
+
+        self.bytes += body.len();
+        if self.bytes > MAX_CATALOG_BYTES {
+            let source = BodyError::TooLarge(MAX_CATALOG_BYTES);
+            return Err(SourceError::Body { what: PROFILES, source });
+        }
+
+        let page =
+            wire::page(body).map_err(|source| SourceError::Wire { what: PROFILES, source })?;
+        for item in &page.items {
+            match wire::split_profile(item) {
+                Ok(parts) => self.parts.push(parts),
+                Err(error) => drop(self.first_error.get_or_insert(error)),
+            }
+        }
+        if let Some(warning) = warning {
+            self.warning.get_or_insert_with(|| warning.to_owned());
+        }
+
+        Ok(PageOutcome {
+            item_count: page.items.len(),
+            done: false,
+            next_link: page.next_link.map(Cow::into_owned),
+        })
+    }
+
+    fn into_catalog(self) -> CatalogRead {
+        match (self.first_error, self.warning) {
+            (Some(source), _) => CatalogRead::Failed(SourceError::Wire { what: PROFILES, source }),
+            (None, Some(warning)) => {
+                CatalogRead::Failed(SourceError::Partial { warning, body: Vec::new() })
+            }
+            (None, None) => CatalogRead::Complete(self.parts),
+        }
+    }
+}

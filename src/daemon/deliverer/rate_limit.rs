@@ -1,0 +1,56 @@
+//! The limit `max_rate`: the number of records per second that a sink is sent.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Spaces batches so that the average rate never exceeds the limit. Idle time earns no burst.
+#[derive(Debug)]
+pub(super) struct RateLimit {
+    per_second: Option<u32>,
+    /// The earliest time of the next batch.
+    next: Instant,
+}
+
+impl RateLimit {
+    /// Without `per_second`, nothing ever waits.
+    pub(super) fn new(per_second: Option<u32>) -> Self {
+        Self { per_second, next: Instant::now() }
+    }
+
+    /// Waits until a batch of this many records may be sent.
+    pub(super) async fn wait(&mut self, records: usize) {
+        let Some(rate) = self.per_second else { return };
+        tokio::time::sleep_until(self.next).await;
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        let cost = Duration::from_secs_f64(f64::from(records) / f64::from(rate));
+        self.next = self.next.max(Instant::now()) + cost;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_are_spaced_by_their_records() {
+        let mut limit = RateLimit::new(Some(100));
+        let start = Instant::now();
+        for _ in 0..5 {
+            limit.wait(50).await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+
+        // Idle time does not allow a burst.
+        tokio::time::advance(Duration::from_mins(1)).await;
+        let start = Instant::now();
+        for _ in 0..3 {
+            limit.wait(100).await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+
+        let mut unlimited = RateLimit::new(None);
+        unlimited.wait(1_000_000).await;
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+    }
+}
