@@ -41,7 +41,7 @@ impl Checkpoint {
             // A later revision of the same day replaces the earlier one in the map.
             days.insert(
                 facts.day,
-                KeptDay { revision: row.get(1)?, partial, bodiless: row.get(4)?, facts },
+                KeptDay { revision: row.get(1)?, partial, without_body: row.get(4)?, facts },
             );
         }
         Ok(days)

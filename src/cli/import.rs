@@ -170,7 +170,7 @@ fn import_through_daemon(
                 &Request::Import { tenant: name.clone(), items },
                 |_| {},
             )? {
-                Event::Imported { days, rejected } => totals.add(days, refused),
+                Event::Imported { days, rejected } => totals.add(days, rejected),
                 Event::Error(explanation) => {
                     print_explanation(&explanation.within(&format!("tenant {name}")));
                     exit = ExitCode::Incomplete;

@@ -194,7 +194,7 @@ fn load_with_secrets(path: &Path) -> Result<Configuration, CommandFailure> {
     let configuration = Configuration::load(path)?;
     configuration.check_secrets()?;
     for warning in configuration.warnings() {
-        print_message(&format!("warning: {}", rendered(&warning)));
+        print_message(&format!("warning: {}", render(&warning)));
     }
     Ok(configuration)
 }

@@ -23,7 +23,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
     let Some(holder) = lock_holder(&configuration.state_directory) else {
         return replay_without_daemon(config, &args.sink, selection);
     };
-    let request = Request::Replay { sink: args.sink.clone(), again: selection };
+    let request = Request::Replay { sink: args.sink.clone(), selection };
     match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
         Event::Queued { entries } => {
             let hint = if entries > 0 { "; `status` shows the progress" } else { "" };

@@ -21,7 +21,7 @@ pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, Com
     let plans = selected(&configuration, args)?;
     let mut tenants = Vec::with_capacity(plans.len());
     for plan in plans {
-        match known(plan, &checkpoint) {
+        match resolved_tenant(plan, &checkpoint) {
             Some(tenant) => tenants.push((plan, tenant)),
             None => print_message(&format!("tenant {}: no data yet", plan.name)),
         }

@@ -81,8 +81,8 @@ fn samples(
     let range = ReadRequest {
         tenant: tenant.id,
         // Observations may follow the newest day in the log.
-        seq: end.saturating_sub(20),
-        last: end,
+        first_seq: end.saturating_sub(20),
+        last_seq: end,
         first_day: Day::of(clock::now()).plus(-400),
         last_day: None,
         max_bytes: usize::MAX,

@@ -47,7 +47,7 @@ fn value(report: &Report, generated: &str) -> Value {
             "expected_by": d.expected.as_ref().map(|(owner, _)| owner),
             "expires": d.expected.as_ref().and_then(|(_, day)| day.map(|day| day.to_string())),
         })).collect()),
-        "baseline": report.basetotals.as_ref().map(|b| json!({
+        "baseline": report.baseline.as_ref().map(|b| json!({
             "name": b.name, "day": b.day.map(|day| day.to_string()), "targets": b.targets,
             "below": b.below.iter().map(|d| json!({
                 "control": d.control, "title": d.title, "target": d.target, "score": number(d.score),

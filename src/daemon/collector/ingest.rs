@@ -156,7 +156,7 @@ impl Engine {
         let today = Day::of(now);
         let held = self.checkpoint.held_days(tenant.id)?;
         let holding = Holding {
-            catalog_whole: ingest.is_catalog_complete,
+            catalog_complete: ingest.is_catalog_complete,
             since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
             now_ms: now.as_millisecond(),
             limit_ms: self.partial_hold_ms(),

@@ -104,8 +104,8 @@ struct ScoresReader<'a> {
 }
 
 impl ScoresReader<'_> {
-    fn step(&mut self, step: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
-        match step {
+    fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        match event {
             // The source may start again at the first page.
             ReadEvent::Start => {
                 self.seen.clear();
@@ -157,7 +157,7 @@ impl ScoresReader<'_> {
         self.complete = enough || page.next_link.is_none();
         Ok(PageOutcome {
             item_count: page.items.len(),
-            enough,
+            done: enough,
             next_link: page.next_link.map(Cow::into_owned),
         })
     }
@@ -178,8 +178,8 @@ struct ProfilesReader {
 }
 
 impl ProfilesReader {
-    fn step(&mut self, step: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
-        let ReadEvent::Page { body, warning } = step else {
+    fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
+        let ReadEvent::Page { body, warning } = event else {
             // The source may start again at the first page.
             *self = Self::default();
             return Ok(PageOutcome::default());

@@ -219,7 +219,10 @@ impl Deliverer {
         Ok(())
     }
 
-    fn read_log(&self, range: &ReadRequest) -> Result<(Vec<Stored>, Vec<Baseline>), DeliveryError> {
+    fn read_log(
+        &self,
+        range: &ReadRequest,
+    ) -> Result<(Vec<LogEntry>, Vec<Baseline>), DeliveryError> {
         let checkpoint = &self.engine.checkpoint;
         block_in_place(|| Ok((checkpoint.read(range)?, checkpoint.baselines(range.tenant)?)))
     }
