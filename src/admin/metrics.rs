@@ -90,7 +90,7 @@ const OF_SINK: &[Family<SinkLine>] = &[
     (
         "sink_rejected_total",
         COUNTER,
-        "Records that the receiver has rejected for good; survives restarts.",
+        "Records that the receiver has permanently rejected; survives restarts.",
         |s| Some(number(s.status.rejected)),
     ),
     (
@@ -264,6 +264,7 @@ fn metric(kind: MetricType, value: f64, labels: &[(&str, &str)]) -> Metric {
         pair
     });
     let mut metric = Metric::from_label(pairs.collect());
+
     if kind == COUNTER {
         let mut counter = Counter::default();
         counter.set_value(value);

@@ -29,6 +29,7 @@ const TENANTS_WITHOUT_SEARCH: usize = 10;
 /// Renders the page for the query part of a URL.
 pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String {
     let filter = TenantFilter::parse(query);
+
     let body = html! {
         header {
             h1 { "secure-score-forwarder on " (overview.host) }
@@ -147,6 +148,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
         SinkState::Retrying => "retrying",
         SinkState::Parked => "parked",
     };
+
     html! {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
@@ -211,6 +213,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
         Health::Failing => "behind",
     };
     let row = view.map(|view| &view.row);
+
     html! {
         tr {
             td { b { (line.name) } }
@@ -228,6 +231,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
 
 fn changes(overview: &Overview, views: &Views) -> Markup {
     let changes = views.changes(MAX_CHANGES);
+
     html! {
         section {
             h2 { "Recent changes" }
@@ -268,6 +272,7 @@ fn replays(overview: &Overview) -> Markup {
 
 fn dead_letters(overview: &Overview) -> Markup {
     let total: u64 = overview.sinks.iter().map(|sink| sink.status.dead_letters).sum();
+
     html! {
         section {
             h2 { "Dead letters" }

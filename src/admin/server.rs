@@ -143,7 +143,7 @@ where
     }
 }
 
-/// The response to a request that is rejected, whatever its path returns.
+/// The response to a request that is rejected before its path is considered.
 fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let reason = "method not allowed: use GET or HEAD";
@@ -229,6 +229,7 @@ mod tests {
         ] {
             assert!(is_name_permitted(permitted, &hosts, local_address), "{permitted}");
         }
+
         for rejected in [
             "",
             "evil.example",

@@ -144,6 +144,7 @@ pub(super) async fn serve(
             Some(_) = connections.join_next(), if connections.len() >= MAX_CONNECTIONS => continue,
             () = cancel.cancelled() => break,
         };
+
         match accepted {
             Ok((stream, _)) => {
                 let (engine, reloads) = (Arc::clone(&engine), reloads.clone());

@@ -34,8 +34,8 @@ use crate::{
     telemetry::UNCOLLAPSED,
 };
 
-/// The time from a signal to the end of the process. Whatever is not acknowledged by then is sent
-/// again after the next start.
+/// The time from a signal to the end of the process. Records that are not acknowledged by then are
+/// sent again after the next start.
 const STOP_LIMIT: Duration = Duration::from_secs(4);
 /// How long deliverers wait for outstanding acknowledgements when the daemon stops, and when it
 /// reloads.

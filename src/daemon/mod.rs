@@ -127,7 +127,7 @@ impl Engine {
         let meters = Arc::new(Meters::new(clock::now()));
         let engine = Self::prepare(configuration, checkpoint, meters)?;
         engine.apply_configuration()?;
-        // A restored checkpoint comes with no cursor file, or with that of another checkpoint.
+        // A restored checkpoint has no cursor file, or that of another checkpoint.
         engine.mark_cursors_moved();
         Ok(engine)
     }

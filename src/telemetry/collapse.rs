@@ -132,6 +132,7 @@ impl Collapse {
             });
             after == After::Keep
         });
+
         lines.sort_by_key(|line| line.time);
         lines
     }

@@ -81,6 +81,7 @@ fn json(line: &Line, out: &mut Vec<u8>) {
         };
         object.insert((*name).to_owned(), value);
     }
+
     // Inserted last, so that no field of an event can replace them.
     object.insert("time".to_owned(), json!(line.time.to_string()));
     object.insert("level".to_owned(), json!(line.level.as_str().to_lowercase()));

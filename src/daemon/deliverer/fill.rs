@@ -366,8 +366,8 @@ impl Deliverer {
             }
             Some(LogEntry::Snapshot(entry)) => {
                 let decoded = self.decode(entry)?;
-                // The record was selected when it was rejected, whatever is selected now. The
-                // summary still states the number of records that are selected now.
+                // The record was selected when it was rejected, so that the current selection does
+                // not apply. The summary still states the number of records selected now.
                 let selection = Selection::all();
                 let entry = decoded.entry(entry, context);
                 let selected =

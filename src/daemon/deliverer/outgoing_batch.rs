@@ -1,4 +1,4 @@
-//! A batch on its way to the sink: the encoded records of one or more tenants, and the range of
+//! A batch that is filled or in flight: the encoded records of one or more tenants, and the range of
 //! each tenant's log that they cover.
 //!
 //! Remembers the position of every record, also of those that could not be encoded, so that
