@@ -54,9 +54,9 @@ fn score(control: &Control, level: &Level, day: Day, rich: bool) -> Value {
     score.insert("description".into(), description.into());
 
     // Older days have the template of the sentence without its numbers.
-    let (unmet, considered) = if rich { (total - count, total) } else { (0, 0) };
+    let (unmet, objects) = if rich { (total - count, total) } else { (0, 0) };
     let status =
-        format!("You have {unmet} of {considered} objects that don’t meet this recommendation.");
+        format!("You have {unmet} of {objects} objects that don’t meet this recommendation.");
     score.insert("implementationStatus".into(), status.into());
     score.insert("score".into(), json!(level.score));
     score.insert("scoreInPercentage".into(), json!(level.percentage));
