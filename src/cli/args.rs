@@ -92,7 +92,7 @@ pub(super) struct Init {
     /// The address on which the status page is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9633")]
     pub listen: String,
-    /// The Microsoft cloud: global, us-gov-high, us-gov-dod, or LOGIN_URL,GRAPH_URL
+    /// The Microsoft cloud: global, us-gov-high, us-gov-dod, or `LOGIN_URL,GRAPH_URL`
     #[arg(long, default_value = "global")]
     pub cloud: String,
     /// Write the configuration without testing it
