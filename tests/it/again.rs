@@ -107,7 +107,7 @@ fn a_dead_letter_is_listed_and_sent_again_and_gone_when_it_has_arrived() {
     let letters = status["dead_letters"].as_array().unwrap();
     assert!(letters.len() == 5 && letters[0]["reason"].as_str().unwrap().contains("Invalid data"));
     let shown = workspace.run(&["status"]).stdout;
-    assert!(shown.contains("`replay --sink NAME --rejected` sends them again"), "{shown}");
+    assert!(shown.contains("run `replay --sink NAME --rejected` to send them again"), "{shown}");
     // Still refused: they stay.
     let run = workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
     assert!(run.stderr.contains("5 dead letters to be sent again"), "{}", run.stderr);

@@ -312,7 +312,7 @@ fn a_tenant_that_could_not_be_found_out_stands_in_status() {
     assert_eq!(workspace.run(&["once"]).code, 1);
     let tenant = &workspace.status()["tenants"][0];
     assert_eq!((&tenant["name"], &tenant["id"]), (&"nowhere".into(), &"nowhere.example".into()));
-    assert!(tenant["last_error"].as_str().unwrap().contains("could not be found out"));
+    assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
 }
 
 /// Put aside by size: every record once over all the files, whole lines in each, and no more files
