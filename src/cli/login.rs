@@ -109,10 +109,11 @@ fn requirements<'a>(
     configuration: &'a Configuration,
     named: &NamedCredential,
 ) -> Result<(&'a Cloud, Vec<&'static str>), CommandFailure> {
-    let is_user =
+    let uses_credential =
         |access: &&Access| access.credential.user().is_some_and(|user| user.name == named.name);
-    let users: Vec<_> = configuration.tenants.iter().map(|t| &t.access).filter(is_user).collect();
-    let Some(first) = users.first() else {
+    let accesses: Vec<_> =
+        configuration.tenants.iter().map(|t| &t.access).filter(uses_credential).collect();
+    let Some(first) = accesses.first() else {
         let message = format!("no tenant uses the credential `{}`", named.name);
         return Err(CommandFailure::new(ExitCode::Usage, message));
     };
@@ -120,7 +121,7 @@ fn requirements<'a>(
     let permissions =
         [(Api::SecureScores, "SecurityEvents.Read.All"), (Api::LegacyReports, "Reports.Read.All")];
     let required =
-        permissions.iter().filter(|(api, _)| users.iter().any(|access| access.api == *api));
+        permissions.iter().filter(|(api, _)| accesses.iter().any(|access| access.api == *api));
     Ok((&first.cloud, required.map(|(_, permission)| *permission).collect()))
 }
 

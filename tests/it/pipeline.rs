@@ -325,7 +325,7 @@ fn status_lists_an_unresolved_tenant() {
     assert_eq!(workspace.run(&["once"]).code, 1);
     let tenant = &workspace.status()["tenants"][0];
     assert_eq!((&tenant["name"], &tenant["id"]), (&"nowhere".into(), &"nowhere.example".into()));
-    assert!(tenant["last_error"].as_str().unwrap().contains("could not be found out"));
+    assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
 }
 
 /// Over all rotated files, every record occurs once and every line is complete, although the process

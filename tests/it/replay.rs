@@ -111,7 +111,7 @@ fn dead_letters_are_listed_and_retried() {
     let letters = status["dead_letters"].as_array().unwrap();
     assert!(letters.len() == 5 && letters[0]["reason"].as_str().unwrap().contains("Invalid data"));
     let shown = workspace.run(&["status"]).stdout;
-    assert!(shown.contains("`replay --sink NAME --rejected` sends them again"), "{shown}");
+    assert!(shown.contains("run `replay --sink NAME --rejected` to send them again"), "{shown}");
 
     // A retry that is rejected again changes nothing.
     let run = workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
