@@ -2,10 +2,11 @@
 //! aside.
 
 use std::{
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::{
@@ -31,7 +32,7 @@ impl Checkpoint {
     pub fn backup(&self, to: &Path) -> Result<u64, CheckpointError> {
         // `VACUUM INTO` would create the file with the umask's mode, readable by other users for a
         // moment.
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
+        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
             |error| {
                 std::io::Error::new(
                     error.kind(),
@@ -100,7 +101,7 @@ impl Checkpoint {
             }
         }
 
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         // Unlike a copy of the file, this includes the commits in the write-ahead log of the
         // source.
         source.execute("VACUUM INTO ?1", [utf8_path(&new)?])?;

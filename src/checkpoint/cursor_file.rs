@@ -4,7 +4,9 @@
 //! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory.
 
-use std::{fmt::Write as _, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fmt::Write as _, io::Write, path::Path};
+
+use fs_err::os::unix::fs::OpenOptionsExt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -70,7 +72,7 @@ impl CursorFile {
         let body = serde_json::to_string(self)?;
         let temporary = directory.join("cursors.json.new");
 
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = fs_err::OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(format!("{body}\n{}\n", checksum(&body)).as_bytes())?;

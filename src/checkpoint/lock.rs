@@ -6,10 +6,12 @@
 use std::{
     fs::{File, TryLockError},
     io::Read,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use fs_err::os::unix::fs::OpenOptionsExt;
 
 use super::CheckpointError;
 
@@ -75,7 +77,7 @@ impl Lock {
 
 /// The process that holds the lock; `None` if it is free or does not exist.
 pub(super) fn holder(directory: &Path) -> Option<Holder> {
-    let file = File::open(directory.join(FILE)).ok()?;
+    let (file, _) = fs_err::File::open(directory.join(FILE)).ok()?.into_parts();
     match file.try_lock_shared() {
         Ok(()) => None,
         Err(_) => read(&file),
@@ -84,13 +86,16 @@ pub(super) fn holder(directory: &Path) -> Option<Holder> {
 
 fn open(directory: &Path) -> std::io::Result<File> {
     let path = directory.join(FILE);
-    let mut options = std::fs::OpenOptions::new();
-    let opened =
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-
-    opened.map_err(|error| {
-        std::io::Error::new(error.kind(), format!("cannot open `{}`: {error}", path.display()))
-    })
+    let mut options = fs_err::OpenOptions::new();
+    let (file, _) = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?
+        .into_parts();
+    Ok(file)
 }
 
 fn read(mut file: &File) -> Option<Holder> {

@@ -120,12 +120,12 @@ pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
 /// Binds the socket. Removes one that a killed process has left: the caller holds the lock of the
 /// checkpoint, so that no other process uses it.
 pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
+    match fs_err::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 

@@ -163,7 +163,7 @@ pub async fn run(
     }
     let _ = ticker.shutdown().await;
     generation.engine.write_cursor_file();
-    let _ = std::fs::remove_file(&socket);
+    let _ = fs_err::remove_file(&socket);
     Ok(())
 }
 

@@ -56,7 +56,7 @@ use crate::{
     wire,
 };
 
-/// Everything that runs under one configuration. ReportBuilder it starts no work.
+/// Everything that runs under one configuration. Building it starts no work.
 #[derive(Debug)]
 pub struct Engine {
     pub configuration: Configuration,

@@ -156,15 +156,14 @@ impl<'a> Records<'a> {
 
         match slot - self.controls.len() {
             0 => self.selection.summary.then(|| self.summary()),
-            slot => match self.changes.get(slot - 1) {
-                Some((change, is_selected)) => {
+            slot => {
+                if let Some((change, is_selected)) = self.changes.get(slot - 1) {
                     is_selected.then(|| self.change(change::record(change.clone(), self.entry)))
-                }
-                None => {
+                } else {
                     let index = slot - 1 - self.changes.len();
                     self.expired_acceptance(index).map(|record| self.change(record))
                 }
-            },
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Journal {
 pub(super) fn is_stderr() -> bool {
     let journal = std::env::var("JOURNAL_STREAM").ok();
     let stream = |metadata: std::fs::Metadata| format!("{}:{}", metadata.dev(), metadata.ino());
-    let stderr = std::fs::metadata("/proc/self/fd/2").ok().map(stream);
+    let stderr = fs_err::metadata("/proc/self/fd/2").ok().map(stream);
     journal.is_some() && journal == stderr
 }
 

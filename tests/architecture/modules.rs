@@ -191,15 +191,28 @@ fn protocols_and_stores_stay_in_their_modules() {
     expect_none(&violations, "a crate is used outside of its module");
 }
 
-/// The standard library's error for a missing file does not name the file; that of `fs_err` does.
+/// Files whose own error names the file that could not be read; a second name in the cause would
+/// repeat it.
+const NAME_THEIR_FILES: &[&str] = &[
+    "src/source/auth/certificate.rs",
+    "src/source/auth/managed_identity.rs",
+    "src/source/auth/refresh_token_store.rs",
+    "src/source/auth/workload_identity.rs",
+];
+
+/// The error of `std::fs` does not name the file; that of `fs_err` does.
 #[test]
 fn files_are_opened_through_fs_err() {
-    let types = ["std::fs::Permissions", "std::fs::TryLockError", "std::fs::Metadata"];
+    // Types without an operation that can fail, and the one builder that `fs_err` does not wrap.
+    let types = ["Permissions", "TryLockError", "Metadata", "DirBuilder"];
     let mut violations = Vec::new();
     for file in rust_files(&["src"]) {
+        if NAME_THEIR_FILES.contains(&file.path.as_str()) {
+            continue;
+        }
         for (line, text) in production_code(&file) {
-            let rest = types.iter().fold(text.clone(), |text, name| text.replace(name, ""));
-            if names(&rest, "std::fs") || rest.trim_start().starts_with("fs::{") {
+            let is_type = types.iter().any(|name| text.contains(&format!("std::fs::{name}")));
+            if names(&text, "std::fs") && !is_type {
                 violations.push(format!("{}:{line}: use `fs_err`", file.path));
             }
         }

@@ -224,7 +224,7 @@ impl Engine {
             details: reason.message.clone(),
             hint: reason.hint.clone(),
         };
-        // LogEntry, because `Retry-After` outlives this process.
+        // Stored, because `Retry-After` outlives this process.
         let not_before = not_before(state, now);
         let recorded = block_in_place(|| {
             let now = now.as_millisecond();

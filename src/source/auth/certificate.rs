@@ -45,6 +45,7 @@ impl Certificate {
     }
 
     /// The key pair, re-read when a file has changed.
+    #[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
     fn key_pair(&self) -> Result<Arc<KeyPair>, CredentialError> {
         let files: Vec<&Path> =
             std::iter::once(self.file.as_path()).chain(self.key_file.as_deref()).collect();
@@ -110,6 +111,7 @@ impl Credential for Certificate {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn version(file: &Path) -> Result<(Option<SystemTime>, u64), CredentialError> {
     let metadata = std::fs::metadata(file).map_err(|error| read_error(file, error))?;
     Ok((metadata.modified().ok(), metadata.len()))

@@ -191,6 +191,7 @@ impl Credential for ManagedIdentity {
 ///
 /// The path is checked first: a process that pretends to be the agent must not be able to read
 /// any file of this host by naming it.
+#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn read_challenge_key(headers: &HeaderMap, directory: &Path) -> Result<String, CredentialError> {
     let rejected = |reason: &str| CredentialError::KeyFile(reason.to_owned());
 

@@ -8,7 +8,7 @@
 use std::{
     borrow::Cow,
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +17,7 @@ use aws_lc_rs::{
     hkdf::{HKDF_SHA256, Salt},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Hint;
@@ -86,6 +87,7 @@ impl RefreshTokenStore {
     }
 
     /// The stored token, or `None` if no file exists.
+    #[expect(clippy::disallowed_methods, reason = "`RefreshTokenError` names the file")]
     pub fn read(&self) -> Result<Option<SecretString>, RefreshTokenError> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -121,15 +123,15 @@ impl RefreshTokenStore {
         }
 
         let temporary = self.path.with_extension("new");
-        let mut options = std::fs::OpenOptions::new();
+        let mut options = fs_err::OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
 
         // The rename is durable only when the directory is synced too.
-        std::fs::rename(&temporary, &self.path)?;
-        std::fs::File::open(directory)?.sync_all()
+        fs_err::rename(&temporary, &self.path)?;
+        fs_err::File::open(directory)?.sync_all()
     }
 
     fn encrypt(&self, token: &SecretString) -> Result<String, RefreshTokenError> {

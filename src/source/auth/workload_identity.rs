@@ -34,6 +34,7 @@ impl Credential for WorkloadIdentity {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn read(file: &Path) -> Result<String, CredentialError> {
     let name = || file.display().to_string();
 
