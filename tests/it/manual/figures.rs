@@ -52,7 +52,7 @@ const FIGURES: &[Figure] = &[
     figure(ARCHITECTURE, "100 per minute", "src/source/throttle.rs", "PER_MINUTE: f64 = 100.0;"),
     figure(ARCHITECTURE, "a burst of 20", "src/source/throttle.rs", "BURST: u32 = 20;"),
     figure(ARCHITECTURE, "Once a minute", "src/daemon/lifecycle.rs", "Duration::from_mins(1);"),
-    figure(ARCHITECTURE, "secureScores?$top=3", "src/ledger/mod.rs", "WINDOW: i32 = 3;"),
+    figure(ARCHITECTURE, "secureScores?$top=3", "src/ledger/mod.rs", "REREAD_DAYS: i32 = 3;"),
     figure(
         DELIVERY,
         "more than 20 records in a row",
