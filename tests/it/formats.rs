@@ -204,10 +204,11 @@ fn observations_equal_the_reference_byte_for_byte() {
                 details: if hint.is_some() { unusual.repeat(80) } else { String::new() },
                 hint: hint.map(str::to_owned),
             };
+            let snapshot = SnapshotRef::of_observation(first_day, seq);
             let record = quality(&ObservationEntry {
                 tenant: &tenant,
                 observation: &observation,
-                snapshot: &SnapshotRef::of_observation(first_day, seq),
+                snapshot: &snapshot,
                 observed_time: "2026-11-22T06:15:00.25Z",
                 observed_ms: first_day.epoch_ms() + 22_500_250,
                 repeats: 0,

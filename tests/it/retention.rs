@@ -52,7 +52,8 @@ fn pruning_keeps_unsent_bodies() {
     sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
     let run = workspace.run_ok(&["state", "prune"]);
     assert!(run.stdout.starts_with("pruned the bodies of 0 days"), "{}", run.stdout);
-    assert_eq!(bodies(), 20, "one sink has had none of them");
+    assert_eq!(bodies(), 20, "one sink has not received any of them");
+
     sql(
         &workspace,
         "UPDATE cursor SET seq = 11 WHERE sink = (SELECT id FROM sink WHERE name = 'far')",
@@ -114,9 +115,10 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     );
 
     daemon.signal("HUP");
-    let asked = workspace.run(&forget[..4]);
-    assert_eq!(asked.code, 1);
-    assert!(asked.stderr.contains("nothing was erased"), "{}", asked.stderr);
+    let unconfirmed = workspace.run(&forget[..4]);
+    assert_eq!(unconfirmed.code, 1);
+    assert!(unconfirmed.stderr.contains("nothing was erased"), "{}", unconfirmed.stderr);
+
     let mut receipt = String::new();
     eventually("the daemon has reloaded and erases the tenant", || {
         let run = workspace.run(&forget);

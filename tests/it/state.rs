@@ -33,7 +33,8 @@ fn verify_reports_every_kind_of_damage() {
     let run = workspace.run_ok(&["state", "verify"]);
     assert!(run.stdout.starts_with("read 5 snapshots, 5 bodies, 1 catalog and "), "{}", run.stdout);
     assert!(run.stdout.ends_with("no damage found\n"), "{}", run.stdout);
-    for (harm, found) in [
+
+    for (damage, finding) in [
         (
             "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
             "the facts do not match their digest",
@@ -90,7 +91,8 @@ fn repair_removes_a_damaged_body_and_requests_its_day() {
         run.stderr
     );
     assert_eq!(run.stdout, "the checkpoint has no damage\n");
-    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0, "nobody needs it");
+    assert_eq!(query(&workspace, "SELECT count(*) FROM body WHERE id = 1"), 0);
+
     workspace.run_ok(&["once"]);
     workspace.run_ok(&["state", "verify"]);
     assert_eq!(query(&workspace, "SELECT count(*) FROM entry WHERE kind = 1 AND body IS NULL"), 0);
@@ -116,8 +118,8 @@ fn repair_removes_a_damaged_body_and_requests_its_day() {
 
 /// A repair of one small fault must not lose any other data.
 #[test]
-fn faults_are_mended_one_by_one_and_the_rest_stays() {
-    for (harm, said) in [
+fn repair_keeps_all_intact_data() {
+    for (damage, message) in [
         ("UPDATE entry SET facts = zeroblob(9) WHERE seq = 2", "rebuilt the facts of 1 day"),
         ("UPDATE entry SET digest = zeroblob(32) WHERE seq = 2", "rebuilt the facts of 1 day"),
         (
@@ -142,8 +144,9 @@ fn faults_are_mended_one_by_one_and_the_rest_stays() {
 
         sql(&workspace, damage);
         let run = workspace.run_ok(&["state", "repair"]);
-        assert_eq!(run.stdout, "the checkpoint has no damage\n", "{harm}");
-        assert!(run.stderr.contains(said), "{harm}: {}", run.stderr);
+        assert_eq!(run.stdout, "the checkpoint has no damage\n", "{damage}");
+        assert!(run.stderr.contains(message), "{damage}: {}", run.stderr);
+
         workspace.run(&["once"]);
         workspace.run_ok(&["state", "verify"]);
         let status = workspace.status();
@@ -164,7 +167,8 @@ fn repair_sets_aside_only_on_request() {
         "{}",
         run.stderr
     );
-    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was touched");
+    assert_eq!(workspace.status()["tenants"][0]["days"], 4, "nothing was changed");
+
     let run = workspace.run_ok(&["state", "repair", "--set-aside"]);
     assert!(run.stderr.contains("checkpoint.db.damaged-"), "{}", run.stderr);
     workspace.run_ok(&["once"]);

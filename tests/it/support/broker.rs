@@ -26,7 +26,7 @@ pub struct Broker {
     /// The listener with TLS, for [`USER`].
     pub secure: String,
     /// A proxy in front of another listener without TLS, whose connections a test can disturb.
-    pub line: Line,
+    pub line: FaultyProxy,
     /// The listener with `OAUTHBEARER`. It accepts unsigned tokens.
     pub oauthbearer: String,
     directory: tempfile::TempDir,
@@ -66,7 +66,7 @@ impl Broker {
         fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
 
         let [port, controller, secure, behind, oauthbearer] = std::array::from_fn(|_| free_port());
-        let line = Line::to(behind);
+        let line = FaultyProxy::to(behind);
         let ports = Ports { port, controller, secure, behind, line: line.port, oauthbearer };
         fs(directory.path().join("server.properties"), &(properties(&d, &ports) + property + "\n"));
 
