@@ -10,7 +10,8 @@
     clippy::pedantic,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic
+    clippy::panic,
+    clippy::result_large_err
 )]
 
 mod admin;

@@ -122,7 +122,7 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
     out.text("observed_time", Some(record.observed_time)).raw("tenant", tenant.object());
 
     match &record.body {
-        Body::Change(_) => unimplemented!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference has no changes"),
         Body::Quality(quality) => {
             out.raw("quality", quality_json(quality));
         }
@@ -320,7 +320,7 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
         Body::Quality(quality) => {
             ("DataQuality", "Secure Score data quality", quality.what.as_str(), record.observed_ms)
         }
-        Body::Change(_) => unimplemented!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference has no changes"),
     };
 
     let mut out = Pairs::default();
@@ -349,7 +349,7 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
         Body::Control(control) => control_cef(control, options.texts, &mut out, &mut rest),
         Body::Summary(summary) => summary_cef(summary, &mut out, &mut rest),
         Body::Quality(quality) => quality_cef(quality, &mut out, &mut rest),
-        Body::Change(_) => unimplemented!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference has no changes"),
     }
     out.labelled("cs6", "rest", Some(&rest.object()));
     format!(
