@@ -65,7 +65,10 @@ mod tests {
         seeds.sort();
         assert!(!seeds.is_empty(), "the corpus of `{name}` is empty");
 
-        seeds.iter().for_each(|seed| target(seed));
+        for seed in &seeds {
+            target(seed);
+        }
+
         // A fixed seed: a failure can be repeated.
         let mut random = fastrand::Rng::with_seed(0x5ec0_5e00);
         for _ in 0..MUTATIONS {

@@ -16,6 +16,8 @@ pub mod daemon;
 pub mod derive;
 pub mod error;
 pub mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ledger;
 pub mod model;
 pub mod net;

@@ -22,6 +22,17 @@ use crate::{daemon::SinkState, model::Day};
 /// series.
 type Family<T> = (&'static str, MetricType, &'static str, fn(&T) -> Option<f64>);
 
+/// The name without the prefix, the type, and the help text of a family.
+type Description<'a> = (&'a str, MetricType, &'a str);
+
+/// A family as the reference page shows it.
+#[derive(Debug)]
+pub struct MetricDescription {
+    pub name: String,
+    pub kind: &'static str,
+    pub help: &'static str,
+}
+
 const PREFIX: &str = "secure_score_forwarder_";
 
 fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
@@ -148,6 +159,24 @@ const OF_ALL: &[Family<Overview>] = &[
     }),
 ];
 
+/// Families whose series depend on more than one item of a table.
+const BUILD_INFO: Description<'_> = ("build_info", GAUGE, "Always 1; the label is the version.");
+const TENANTS: Description<'_> = (
+    "tenants",
+    GAUGE,
+    "Tenants by state: current, waiting for a successful poll, or behind (the newest day is more than three days old).",
+);
+const POLL_FAILURES: Description<'_> = (
+    "poll_failures_total",
+    COUNTER,
+    "Failed polls of all tenants since the start of the daemon, by cause.",
+);
+const TENANT_POLL_FAILURES: Description<'_> = (
+    "tenant_poll_failures_total",
+    COUNTER,
+    "Failed polls of this tenant since the start of the daemon, by cause.",
+);
+
 const GAUGE: MetricType = MetricType::GAUGE;
 const COUNTER: MetricType = MetricType::COUNTER;
 
@@ -158,13 +187,33 @@ struct TenantSeries<'a> {
     now: f64,
 }
 
+/// Every family of this build, in the order of the page.
+pub fn metric_families() -> Vec<MetricDescription> {
+    let single = [BUILD_INFO, TENANTS, POLL_FAILURES, TENANT_POLL_FAILURES];
+    let of_all = OF_ALL.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
+    let tenants = of_tenant().into_iter().map(|(name, kind, help, _)| (name, kind, help));
+    let sinks = OF_SINK.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
+
+    single
+        .into_iter()
+        .chain(of_all)
+        .chain(tenants)
+        .chain(sinks)
+        .map(|(name, kind, help)| MetricDescription {
+            name: format!("{PREFIX}{name}"),
+            kind: if kind == COUNTER { "counter" } else { "gauge" },
+            help,
+        })
+        .collect()
+}
+
 /// Renders all metrics.
 pub(super) fn render(overview: &Overview, views: &Views) -> String {
     let now = seconds(overview.now.as_millisecond());
     let mut families = Vec::new();
 
     let build = metric(GAUGE, 1.0, &[("version", env!("CARGO_PKG_VERSION"))]);
-    families.push(family("build_info", GAUGE, "Always 1; the label is the version.", vec![build]));
+    families.push(family(BUILD_INFO, vec![build]));
     add(&mut families, OF_ALL, &[(&[], overview)]);
     families.push(tenants_by_state(overview));
     families.push(failures(overview));
@@ -207,7 +256,7 @@ fn add<T>(families: &mut Vec<MetricFamily>, table: &[Family<T>], items: &[(Label
             .iter()
             .filter_map(|(labels, item)| Some(metric(*kind, value(item)?, labels)))
             .collect();
-        families.push(family(name, *kind, help, metrics));
+        families.push(family((name, *kind, help), metrics));
     }
 }
 
@@ -218,8 +267,7 @@ fn tenants_by_state(overview: &Overview) -> MetricFamily {
         let tenants = overview.tenants.iter().filter(|t| t.health(overview.today()) == health);
         metric(GAUGE, number(tenants.count() as u64), &[("state", name)])
     });
-    let help = "Tenants by state: current, waiting for a successful poll, or behind (the newest day is more than three days old).";
-    family("tenants", GAUGE, help, metrics.into())
+    family(TENANTS, metrics.into())
 }
 
 fn failures(overview: &Overview) -> MetricFamily {
@@ -229,8 +277,7 @@ fn failures(overview: &Overview) -> MetricFamily {
     }
     let metrics =
         causes.iter().map(|(cause, times)| metric(COUNTER, number(*times), &[("cause", cause)]));
-    let help = "Failed polls of all tenants since the start of the daemon, by cause.";
-    family("poll_failures_total", COUNTER, help, metrics.collect())
+    family(POLL_FAILURES, metrics.collect())
 }
 
 fn failures_by_tenant(overview: &Overview) -> MetricFamily {
@@ -242,12 +289,10 @@ fn failures_by_tenant(overview: &Overview) -> MetricFamily {
             })
             .collect()
     };
-    let help = "Failed polls of this tenant since the start of the daemon, by cause.";
-    let metrics = overview.tenants.iter().flat_map(metrics).collect();
-    family("tenant_poll_failures_total", COUNTER, help, metrics)
+    family(TENANT_POLL_FAILURES, overview.tenants.iter().flat_map(metrics).collect())
 }
 
-fn family(name: &str, kind: MetricType, help: &str, metrics: Vec<Metric>) -> MetricFamily {
+fn family((name, kind, help): Description<'_>, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(format!("{PREFIX}{name}"));
     family.set_help(help.to_owned());

@@ -12,6 +12,8 @@ mod page;
 mod server;
 mod views;
 
+pub use metrics::{MetricDescription, metric_families};
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{

@@ -429,5 +429,11 @@ fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
+/// Decodes the packed facts of a day, in which every control has the same name.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_packed_facts(bytes: &[u8]) {
+    pack::fuzz_unpack(bytes);
+}
+
 #[cfg(test)]
 mod tests;

@@ -71,6 +71,14 @@ pub(super) fn unpack(
     Reader { rest: &plain }.facts(day, name).ok_or_else(damaged)
 }
 
+/// Decodes plain facts, as they are after decompression.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_unpack(plain: &[u8]) {
+    if let Some(day) = Day::from_number(20_000) {
+        let _ = Reader { rest: plain }.facts(day, |_| Some("control".into()));
+    }
+}
+
 /// One bit for each field that is present.
 fn presence(fields: &[Option<Number>; 4]) -> u8 {
     fields

@@ -80,6 +80,9 @@ pub(super) enum Command {
     Schema(Schema),
     /// Print the man page, or write one page per command
     Man(Man),
+    /// Write the pages of the reference documentation
+    #[command(hide = true)]
+    Reference(Reference),
     /// Print the completion script for a shell
     Completions(Completions),
 }
@@ -399,6 +402,13 @@ pub(super) struct Man {
     /// The directory to which one page per command is written [default: only the main page, to standard output]
     #[arg(long, value_name = "DIRECTORY")]
     pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Reference {
+    /// The directory to which the pages are written
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -17,6 +17,7 @@ mod login;
 mod man;
 mod once;
 mod online;
+mod reference;
 mod reload;
 mod replay;
 mod report;
@@ -60,6 +61,23 @@ pub enum ExitCode {
     Unusable = 3,
     /// SIGINT interrupted the command.
     Interrupted = 130,
+}
+
+impl ExitCode {
+    /// All exit codes, in their numeric order.
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Incomplete, Self::Usage, Self::Unusable, Self::Interrupted];
+
+    /// What the code means, as a sentence without a full stop.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Done => "The command has done everything",
+            Self::Incomplete => "Something is missing or undelivered, and stays queued",
+            Self::Usage => "The configuration or the command line is wrong",
+            Self::Unusable => "The checkpoint is unusable",
+            Self::Interrupted => "SIGINT interrupted the command; nothing is lost",
+        }
+    }
 }
 
 /// A failed command: its exit code, and the explanations that are printed.
@@ -185,6 +203,7 @@ fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
         Command::Demo(args) => demo::demo(&args),
         Command::Schema(args) => schema::schema(args),
         Command::Man(args) => man::man(&args),
+        Command::Reference(args) => reference::reference(&args),
         Command::Completions(args) => man::completions(args),
     }
 }

@@ -127,6 +127,7 @@ fn print_repairs(repaired: &Repaired, today: Day) {
     for lost in &repaired.days {
         print_explanation(&explain_lost_body(lost, today));
     }
+
     for (tenant, day) in &repaired.held {
         print_message(&format!(
             "tenant {tenant}: the held day {day} is lost and will be requested again"
@@ -142,6 +143,7 @@ fn print_repairs(repaired: &Repaired, today: Day) {
             "tenant {tenant}: the cursor of sink `{sink}` was reset to the end of the log"
         ));
     }
+
     if repaired.facts > 0 {
         print_message(&format!(
             "rebuilt the facts of {} from their bodies",

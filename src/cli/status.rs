@@ -170,6 +170,7 @@ fn sink_table(status: &Status) -> Table {
         "last acknowledgement",
         "last error",
     ]);
+
     for sink in &status.sinks {
         let SinkStatus {
             name,
@@ -181,6 +182,7 @@ fn sink_table(status: &Status) -> Table {
             last_error,
             ..
         } = sink;
+
         table.add_row([
             name.clone(),
             sent.to_string(),

@@ -8,6 +8,7 @@
 mod check;
 mod fault;
 mod key;
+mod reference;
 mod schema;
 mod secret;
 mod section;
@@ -16,6 +17,7 @@ mod units;
 pub use check::check;
 pub use fault::{Fault, Faults, Location};
 pub use key::{Choice, Key, Many, Shape, Variant, optional, required, reserved};
+pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
 pub use section::{Document, SecretUse, Section};

@@ -47,22 +47,65 @@ pub struct SinkKind {
     /// Reads a `[[sinks]]` section. Returns `None` after it has added the faults to the section,
     /// if the section is not valid.
     pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
+    /// What the sink guarantees, one row for each variant of its configuration.
+    pub guarantees: &'static [Guarantee],
+}
+
+/// What a sink guarantees, as `docs/reference/delivery-guarantees.md` shows it. The contract tests
+/// check each row.
+#[derive(Clone, Copy, Debug)]
+pub struct Guarantee {
+    /// The configuration that the row is about, such as ` tcp, tls`; empty if there is one row.
+    pub variant: &'static str,
+    pub acknowledgement: &'static str,
+    pub may_be_lost: &'static str,
+    pub may_be_repeated: &'static str,
 }
 
 /// Every sink of this build.
 pub const KINDS: &[SinkKind] = &[
-    SinkKind { name: "stdout", keys: stdout::KEYS, read: stdout::read },
-    SinkKind { name: "file", keys: file::KEYS, read: file::read },
-    SinkKind { name: "syslog", keys: syslog::KEYS, read: syslog::read },
-    SinkKind { name: "splunk_hec", keys: splunk_hec::KEYS, read: splunk_hec::read },
-    SinkKind { name: "elasticsearch", keys: elasticsearch::KEYS, read: elasticsearch::read },
-    SinkKind { name: "http", keys: http::KEYS, read: http::read },
-    SinkKind { name: "sentinel", keys: sentinel::KEYS, read: sentinel::read },
-    SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read },
+    SinkKind {
+        name: "stdout",
+        keys: stdout::KEYS,
+        read: stdout::read,
+        guarantees: stdout::GUARANTEES,
+    },
+    SinkKind { name: "file", keys: file::KEYS, read: file::read, guarantees: file::GUARANTEES },
+    SinkKind {
+        name: "syslog",
+        keys: syslog::KEYS,
+        read: syslog::read,
+        guarantees: syslog::GUARANTEES,
+    },
+    SinkKind {
+        name: "splunk_hec",
+        keys: splunk_hec::KEYS,
+        read: splunk_hec::read,
+        guarantees: splunk_hec::GUARANTEES,
+    },
+    SinkKind {
+        name: "elasticsearch",
+        keys: elasticsearch::KEYS,
+        read: elasticsearch::read,
+        guarantees: elasticsearch::GUARANTEES,
+    },
+    SinkKind { name: "http", keys: http::KEYS, read: http::read, guarantees: http::GUARANTEES },
+    SinkKind {
+        name: "sentinel",
+        keys: sentinel::KEYS,
+        read: sentinel::read,
+        guarantees: sentinel::GUARANTEES,
+    },
+    SinkKind { name: "otlp", keys: otlp::KEYS, read: otlp::read, guarantees: otlp::GUARANTEES },
     #[cfg(feature = "kafka")]
-    SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read },
+    SinkKind { name: "kafka", keys: kafka::KEYS, read: kafka::read, guarantees: kafka::GUARANTEES },
     #[cfg(feature = "object_store")]
-    SinkKind { name: "object_store", keys: object_store::KEYS, read: object_store::read },
+    SinkKind {
+        name: "object_store",
+        keys: object_store::KEYS,
+        read: object_store::read,
+        guarantees: object_store::GUARANTEES,
+    },
 ];
 
 /// Sinks whose Cargo feature is disabled in this build.
@@ -310,6 +353,16 @@ const LINE_FORMATS: &[Choice] = &[
 ];
 
 /// The value of the key `format`, or the default of the sink.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_hec_reply(status: u16, body: &[u8]) {
+    splunk_hec::fuzz_reply(status, body);
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_relp_reply(bytes: &[u8]) {
+    syslog::fuzz_relp_replies(bytes);
+}
+
 fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
     section.text("format").and_then(FormatName::parse).unwrap_or(default)
 }

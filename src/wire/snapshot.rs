@@ -60,6 +60,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
+
         match key.as_ref() {
             "id" => {
                 let mut id = None;

@@ -73,6 +73,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    ("fuzzing", &["checkpoint", "config", "sink", "wire"]),
     ("lib", &[]),
     ("main", &[]),
 ];

@@ -80,6 +80,10 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     // A key of `tests/vectors/rfc5424-encode.jsonl`.
     ("tests/it/formats.rs", &["octet"]),
     ("tests/servers/go.", &[]),
+    // Names of old database versions.
+    ("src/checkpoint/tests/downgrade-to-1.sql", &["proof", "catalogue", "owed"]),
+    // A directory of systemd.
+    ("tests/rpm", &["wants"]),
     // `Wants=` of systemd.
     ("systemd/", &["wants"]),
 ];

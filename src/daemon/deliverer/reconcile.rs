@@ -22,6 +22,7 @@ impl Deliverer {
     /// Compares the receiver's progress with the checkpoint, and moves cursors forward.
     pub(super) fn reconcile(&mut self, stored: &[Progress]) -> Result<(), DeliveryError> {
         self.foreign_progress.clear();
+
         for progress in stored {
             let tenant = progress.tenant;
             if block_in_place(|| is_of_this_log(&self.engine.checkpoint, progress))? {

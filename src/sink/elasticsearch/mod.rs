@@ -13,3 +13,13 @@ mod response;
 mod service;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "201 for the document, or 409: it exists",
+    may_be_lost: "nothing",
+    may_be_repeated: "nothing within one backing index; one batch after a rollover",
+}];

@@ -18,8 +18,8 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 
 use self::rotation::Rotation;
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, LINE_FORMAT, Limits, Plan,
-    Receipt, Sink, chain, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, LINE_FORMAT,
+    Limits, Plan, Receipt, Sink, chain, formatter, read_format,
 };
 use crate::{
     clock,
@@ -27,6 +27,13 @@ use crate::{
     model::{Day, Record},
     settings::{Key, Section, Shape, optional, required},
 };
+
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "fsync",
+    may_be_lost: "nothing",
+    may_be_repeated: "nothing: the file is truncated to the confirmed length",
+}];
 
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),

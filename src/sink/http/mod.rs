@@ -7,3 +7,13 @@ mod service;
 mod signature;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "2xx",
+    may_be_lost: "what the endpoint drops afterwards",
+    may_be_repeated: "one batch, under the same `webhook-id` if it is the same batch",
+}];

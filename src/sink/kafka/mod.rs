@@ -16,3 +16,21 @@ mod progress;
 mod service;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[
+    Guarantee {
+        variant: "",
+        acknowledgement: "the commit of a transaction that holds records and progress",
+        may_be_lost: "nothing",
+        may_be_repeated: "nothing for `read_committed` readers, except replays",
+    },
+    Guarantee {
+        variant: ", `exactly_once = false`",
+        acknowledgement: "delivery reports with `acks=all`, idempotent producer",
+        may_be_lost: "nothing",
+        may_be_repeated: "one batch",
+    },
+];

@@ -15,3 +15,13 @@ mod service;
 mod store;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "the store has the object, new or from an earlier attempt",
+    may_be_lost: "nothing",
+    may_be_repeated: "nothing: an object is named after its events",
+}];

@@ -10,3 +10,13 @@ mod config;
 mod service;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "200 without a partial success",
+    may_be_lost: "what the receiver drops afterwards",
+    may_be_repeated: "one batch",
+}];

@@ -12,3 +12,13 @@ mod config;
 mod service;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "HTTP 204",
+    may_be_lost: "what the service drops afterwards",
+    may_be_repeated: "one batch",
+}];

@@ -14,3 +14,28 @@ mod response;
 mod service;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[
+    Guarantee {
+        variant: " acknowledged",
+        acknowledgement: "the indexer confirmed the request on its channel",
+        may_be_lost: "nothing",
+        may_be_repeated: "sixteen batches: those without an acknowledgement",
+    },
+    Guarantee {
+        variant: " without",
+        acknowledgement: "HTTP 200, code 0",
+        may_be_lost: "what Splunk accepted and did not index before a crash",
+        may_be_repeated: "one batch",
+    },
+];
+
+/// Decodes a reply to events and to a query for acknowledgements.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_reply(status: u16, body: &[u8]) {
+    let _ = response::read(status, body, None, 5);
+    let _ = response::read_acks(status, body, None);
+}

@@ -6,14 +6,21 @@
 use std::io::Write;
 
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, LINE_FORMAT, Limits, Plan,
-    Sink, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, LINE_FORMAT,
+    Limits, Plan, Sink, formatter, read_format,
 };
 use crate::{
     format::{FormatName, Formatter},
     model::Record,
     settings::{Key, Section},
 };
+
+pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
+    variant: "",
+    acknowledgement: "the write returned",
+    may_be_lost: "what the reader drops",
+    may_be_repeated: "one batch",
+}];
 
 pub(super) const KEYS: &[Key] = &[LINE_FORMAT];
 

@@ -18,3 +18,35 @@ mod service;
 mod stream;
 
 pub(super) use config::{KEYS, read};
+
+use super::Guarantee;
+
+/// See [`Guarantee`].
+pub(super) const GUARANTEES: &[Guarantee] = &[
+    Guarantee {
+        variant: " relp, relps",
+        acknowledgement: "the receiver replied 200 to the message",
+        may_be_lost: "what the receiving daemon drops later from its queue in memory",
+        may_be_repeated: "the unacknowledged messages, at most 128; two batches if this process is killed",
+    },
+    Guarantee {
+        variant: " tcp, tls",
+        acknowledgement: "the peer's kernel acknowledged every byte, and the connection still existed",
+        may_be_lost: "what that kernel had and its process never read, beyond the replay window",
+        may_be_repeated: "three batches and the replay window",
+    },
+    Guarantee {
+        variant: " udp",
+        acknowledgement: "none",
+        may_be_lost: "anything",
+        may_be_repeated: "one batch",
+    },
+    Guarantee {
+        variant: " unix",
+        acknowledgement: "the local daemon's socket accepted the message",
+        may_be_lost: "what that daemon drops, or had not read when it stopped",
+        may_be_repeated: "one batch",
+    },
+];
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use relp::fuzz_replies as fuzz_relp_replies;

@@ -78,3 +78,11 @@ impl RelpLink {
         }
     }
 }
+
+/// Decodes every reply frame of a byte stream.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::sink) fn fuzz_replies(mut bytes: &[u8]) {
+    while let Ok(Some((_, length))) = frame::read(bytes) {
+        bytes = &bytes[length..];
+    }
+}
