@@ -254,7 +254,7 @@ fn each_document_has_its_own_result() {
 #[test]
 fn a_missing_index_or_permission_parks_the_sink() {
     for (status, text) in
-        [(404, "create the index or its template"), (403, "allow this user or key")]
+        [(404, "create the index or its template"), (403, "allow this user or API key")]
     {
         let endpoint = Endpoint::new("");
         bulk(&endpoint, move |_, _| status);
@@ -495,5 +495,5 @@ fn rejects_an_unknown_credential() {
 
     let run = workspace.run(&["check"]);
     let text = &run.stderr;
-    assert!(run.code == 2 && text.contains("there is no [credentials.sime]"), "{text}");
+    assert!(run.code == 2 && text.contains("unknown credential `sime`"), "{text}");
 }
