@@ -373,12 +373,12 @@ impl Deliverer {
                 let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
                 let search =
                     || (0..records.end()).filter_map(|index| records.at(index)).find(is_same);
-                match records.at(at.record_index).filter(is_same).or_else(search) {
-                    Some(record) => self.encode_dead_letter(letter, &record),
-                    None => {
-                        let reason = rejected("the day no longer contains the record");
-                        self.outgoing.add_dead_letter(letter, reason);
-                    }
+                let found = records.at(at.record_index).filter(is_same).or_else(search);
+                if let Some(record) = found {
+                    self.encode_dead_letter(letter, &record);
+                } else {
+                    let reason = rejected("the day no longer contains the record");
+                    self.outgoing.add_dead_letter(letter, reason);
                 }
             }
         }
