@@ -59,7 +59,7 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
             Some(flag(t.line.status.last_error.is_some()))
         }),
         (
-            "tenant_missing_days",
+            "tenant_missing_snapshots",
             GAUGE,
             "Days that Microsoft was expected to list and did not; they are requested again.",
             |t| Some(number(t.line.status.missing)),

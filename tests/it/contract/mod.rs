@@ -415,7 +415,7 @@ fn covers_every_kind_and_guarantee() {
     let kinds: HashSet<&str> = tested.iter().map(|(_, kind)| *kind).collect();
     assert_eq!(kinds, KINDS.iter().map(|kind| kind.name).collect());
 
-    let page = include_str!("../../../docs/explanation/delivery.md");
+    let page = include_str!("../../../docs/reference/delivery-guarantees.md");
     let (_, table) = page.split_once("| sink | acknowledgement |").unwrap();
     let rows: HashSet<&str> = table
         .lines()
