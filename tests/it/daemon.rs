@@ -145,7 +145,7 @@ fn a_damaged_checkpoint_is_not_changed() {
         assert_eq!(run.code, 3, "{command}: {}", run.stderr);
         assert!(
             run.stderr.contains("the checkpoint is damaged")
-                && run.stderr.contains("hint: the file was left as it is"),
+                && run.stderr.contains("hint: run `state repair`"),
             "{}",
             run.stderr
         );
