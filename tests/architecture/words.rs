@@ -120,7 +120,10 @@ fn replaced_words_are_not_used() {
         for (number, line) in file.lines() {
             let line = line.to_lowercase();
             // The name of RFC 6587's framing.
-            let line = line.replace("octet-counting", "").replace("octet counting", "").replace("octet_counting", "");
+            let line = line
+                .replace("octet-counting", "")
+                .replace("octet counting", "")
+                .replace("octet_counting", "");
             for (word, instead) in REPLACED.iter().filter(|(word, _)| line.contains(word)) {
                 let is_quoted = quotation.is_some_and(|(_, words)| words.contains(word));
                 if !is_quoted && is_used(&line, word) {
