@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     daemon::SinkState,
+    error::Explanation,
     report::{document, sparkline},
 };
 
@@ -156,7 +157,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
             td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Entries unsent" { (status.backlog) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
             td .t data-l="Last acknowledgement" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (shortened(status.last_error.as_ref().map_or("", |error| &error.message))) }
+            td .error data-l="Last error" { (last_error(status.last_error.as_ref())) }
         }
     }
 }
@@ -224,7 +225,7 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
             td .n data-l="Days missing" { (line.status.missing) }
             td .t data-l="Last successful poll" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (shortened(line.status.last_error.as_ref().map_or("", |error| &error.message))) }
+            td .error data-l="Last error" { (last_error(line.status.last_error.as_ref())) }
         }
     }
 }
@@ -308,6 +309,16 @@ fn class(health: Health) -> &'static str {
     }
 }
 
+/// The message of an error, shortened, and its hint in full.
+fn last_error(error: Option<&Explanation>) -> Markup {
+    html! {
+        @if let Some(Explanation { message, hint }) = error {
+            (shortened(message))
+            @if let Some(hint) = hint { " " span .meta { "hint: " (hint) } }
+        }
+    }
+}
+
 fn shortened(text: &str) -> String {
     match text.char_indices().nth(MAX_ERROR_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -361,5 +372,16 @@ mod tests {
         assert_eq!(shortened("short"), "short");
         let short = shortened(&"ü".repeat(1_000));
         assert_eq!((short.chars().count(), short.ends_with('…')), (MAX_ERROR_CHARS + 1, true));
+    }
+
+    /// Regression: the page showed an error without its hint.
+    #[test]
+    fn an_error_is_shown_with_its_hint() {
+        let error = Explanation::new("no <token>").with_hint("run `login` again");
+        assert_eq!(
+            last_error(Some(&error)).into_string(),
+            "no &lt;token&gt; <span class=\"meta\">hint: run `login` again</span>"
+        );
+        assert_eq!(last_error(None).into_string(), "");
     }
 }
