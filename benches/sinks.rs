@@ -1,6 +1,6 @@
-//! Benchmarks the throughput of sinks with records that were derived before: format, frame, send,
-//! and wait for the acknowledgement. There is one sending thread. Receivers on loopback read and
-//! discard; that of Kafka is a real broker.
+//! Benchmarks the throughput of sinks: format, frame, send, and wait for the acknowledgement. The
+//! records are derived in advance, and one thread sends them. The receivers on the loopback interface
+//! read and discard the data, except that of Kafka, which is a real broker.
 //!
 //! Run it with `cargo bench --profile dist --bench sinks [-- NAME]`.
 
@@ -13,7 +13,7 @@
     clippy::disallowed_methods,
     dead_code,
     unreachable_pub,
-    reason = "a benchmark measures the wall clock and prints figures"
+    reason = "a benchmark measures wall-clock time and prints figures"
 )]
 
 #[path = "../tests/it/support/mod.rs"]
@@ -31,20 +31,21 @@ use secure_score_forwarder::{
     config::Configuration,
     derive::{Entry, Records, Selection},
     format::Texts,
-    model::{Catalog, Day, SnapshotRef, Tenant, TenantId},
+    model::{Catalog, Day, SnapshotRef, Tenant, TenantId, UnixMillis},
     sink::{Acknowledgement, Batch, Context, Limits, Sink},
-    source::simulated,
+    source::simulated::{self, Richness},
     wire,
 };
 use support::{TENANT, broker::Broker, fs, rsyslog::write_pki};
 
-/// The allocator of the program.
+/// The allocator that the binary uses.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Days whose records are sent.
+/// The number of days whose records are sent.
 const DAYS: i32 = 30;
-/// The shortest time of a measurement, over its three runs.
+/// The minimum duration of a measurement, which consists of three runs.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 fn main() {
@@ -112,16 +113,16 @@ fn main() {
 
 fn bench(only: &str, name: &str, texts: &str, section: &str) {
     // The newest day has Microsoft's texts. Older days, which a backfill reads, do not.
-    for (days, newest) in [("newest", true), ("older", false)] {
+    for (days, richness) in [("newest", Richness::Rich), ("older", Richness::Poor)] {
         let name = format!("{name}, {days} days");
         if name.contains(only) {
-            measure(&name, texts, newest, section);
+            measure(&name, texts, richness, section);
         }
     }
 }
 
 /// Measures one sink and prints its records per second, bytes per record and MB per second.
-fn measure(name: &str, texts: &str, newest: bool, section: &str) {
+fn measure(name: &str, texts: &str, richness: Richness, section: &str) {
     let text = format!(
         "[state]\ndirectory = \"/nowhere\"\n[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\n[tenants.credential]\nkind = \"managed_identity\"\n[[sinks]]\nname = \"bench\"\n{section}"
     );
@@ -142,17 +143,17 @@ fn measure(name: &str, texts: &str, newest: bool, section: &str) {
         .unwrap();
 
     let limits = plan.limits();
-    // The broker is a Java program, which becomes faster while its code is compiled.
+    // The broker runs on a Java virtual machine and becomes faster as its code is compiled.
     let warm_up = if name.starts_with("kafka") { MIN_TIME * 3 } else { MIN_TIME / 10 };
 
     let (rate, size) = runtime.block_on(async {
         tokio::spawn(async move {
             let mut sink = plan.open(&context, None).await.unwrap();
-            run(&mut *sink, limits, newest, warm_up).await;
+            run(&mut *sink, limits, richness, warm_up).await;
             let mut rates = Vec::new();
             let mut size = 0.0;
             for _ in 0..3 {
-                let (records, bytes, time) = run(&mut *sink, limits, newest, MIN_TIME / 3).await;
+                let (records, bytes, time) = run(&mut *sink, limits, richness, MIN_TIME / 3).await;
                 rates.push(records as f64 / time.as_secs_f64());
                 size = bytes as f64 / records as f64;
             }
@@ -172,7 +173,7 @@ fn measure(name: &str, texts: &str, newest: bool, section: &str) {
 async fn run(
     sink: &mut dyn Sink,
     limits: Limits,
-    newest: bool,
+    richness: Richness,
     min_time: Duration,
 ) -> (usize, usize, Duration) {
     let tenant = Tenant {
@@ -182,8 +183,9 @@ async fn run(
     };
     let today = Day::parse("2026-11-22").unwrap();
 
-    let bodies: Vec<String> =
-        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, today.plus(-back), newest)).collect();
+    let bodies: Vec<String> = (0..DAYS)
+        .map(|back| simulated::snapshot_json(TENANT, today.plus(-back), richness))
+        .collect();
     let snapshots: Vec<_> = bodies.iter().map(|body| wire::snapshot(body).unwrap()).collect();
     let catalog = catalog();
     let snapshot_refs: Vec<SnapshotRef> =
@@ -194,7 +196,7 @@ async fn run(
             tenant: &tenant,
             snapshot: at,
             observed_time: "2026-11-22T06:15:00Z",
-            observed_ms: 1_795_341_600_000,
+            observed_at: UnixMillis::new(1_795_341_600_000),
             history: &[],
             catalog: &catalog,
             comparison: Default::default(),
@@ -254,7 +256,8 @@ fn catalog() -> Catalog {
     simulated::catalog(TENANT)
 }
 
-/// A server that reads and discards, with TLS if there are certificates. Returns its port.
+/// Starts a server that reads and discards all data, with TLS if there are certificates. Returns its
+/// port.
 fn discard(pki: Option<&str>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -289,8 +292,8 @@ fn server_config(pki: &str) -> Arc<rustls::ServerConfig> {
     Arc::new(builder.with_single_cert(certificates.map(Result::unwrap).collect(), key).unwrap())
 }
 
-/// An HEC receiver that reads and discards. With acknowledgement it reports every request as indexed
-/// at once. Returns its port.
+/// Starts an HEC receiver that reads and discards all events. With `acks`, it reports every request as
+/// indexed immediately. Returns its port.
 fn collector(acks: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -2,12 +2,14 @@
 
 // After a backfill, the standard allocator keeps the freed memory. jemalloc returns it to the
 // system within seconds, so a daemon that works one minute a day has the footprint of an idle one.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    // If only a task panicked, the daemon would continue without its collector or a deliverer. The
-    // process aborts instead, and systemd starts a new one that continues from the checkpoint.
+    // A panic would end only its task, and the daemon would continue without its collector or one of
+    // its deliverers. The hook aborts the process instead; systemd restarts it, and it continues from
+    // the checkpoint.
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default_hook(panic);
