@@ -2,8 +2,8 @@
 //!
 //! The decision depends only on the cron expression, the time zone, the previous polls and the
 //! current time, which the caller passes in every minute. Nothing is scheduled in advance, so a
-//! change of zone rules, a clock that is set and a host that was suspended can neither skip nor
-//! repeat a day. Start reading at [`Schedule::due`].
+//! change of time zone rules, an adjusted clock or a suspended host can neither skip nor repeat a
+//! day. Start reading at [`Schedule::due`].
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::model::{Day, TenantId};
 /// The hour (UTC) from which today's snapshot is read again.
 const LATE_HOUR: i8 = 22;
 
-/// The delay after the first failure. It doubles with every further one, up to `look_again`.
+/// The delay after the first failure. It doubles with every further failure, up to
+/// `recheck_interval`.
 const FIRST_RETRY: Duration = Duration::from_mins(5);
 
 /// The schedule of all tenants.
@@ -24,10 +25,10 @@ pub struct Schedule {
     /// The time of the daily poll.
     cron: Cron,
     zone: TimeZone,
-    /// The span over which the polls of different tenants are spread.
+    /// The time span over which the polls of different tenants are spread.
     jitter: Duration,
-    /// The time after a poll without today's snapshot until the next one.
-    look_again: Duration,
+    /// The time between a poll that did not find today's snapshot and the next poll.
+    recheck_interval: Duration,
 }
 
 /// The previous polls of a tenant.
@@ -48,8 +49,8 @@ pub enum Due {
     /// The time of the daily poll has been reached, possibly while the daemon was not running.
     Daily,
     /// The last poll did not find today's snapshot.
-    LookAgain,
-    /// Today's snapshot is read again late in its UTC day, because it can have been revised.
+    Recheck,
+    /// Today's snapshot is read again late in its UTC day, because it may have been revised.
     Late,
     /// The last poll failed.
     Retry,
@@ -67,13 +68,13 @@ pub enum ScheduleError {
 }
 
 impl Schedule {
-    /// A schedule from the values of the configuration. `cron` has five fields, and `zone` is the
-    /// name of a zone such as `Europe/Berlin`.
+    /// Builds a schedule from the values of the configuration. `cron` has five fields, and `zone` is
+    /// the name of a time zone such as `Europe/Berlin`. Fails if one of them is not valid.
     pub fn new(
         cron: &str,
         zone: &str,
         jitter: Duration,
-        look_again: Duration,
+        recheck_interval: Duration,
     ) -> Result<Self, ScheduleError> {
         // The parser also accepts seconds and names such as `@daily`.
         let has_five_fields = cron.split_whitespace().count() == 5;
@@ -84,7 +85,7 @@ impl Schedule {
             cron: parsed.ok_or_else(|| ScheduleError::Cron(cron.to_owned()))?,
             zone,
             jitter,
-            look_again,
+            recheck_interval,
         })
     }
 
@@ -92,27 +93,27 @@ impl Schedule {
     pub fn due(&self, tenant: TenantId, polled: &Polled, now: Timestamp) -> Option<Due> {
         let Some(last_attempt) = polled.last_attempt else { return Some(Due::First) };
 
-        // After the clock was set back, the last poll can be in the future. Polling must not wait
+        // After the clock was set back, the last poll can be in the future. Polling must not pause
         // until the clock has reached that time again.
         let last_attempt = last_attempt.min(now);
         if polled.failures > 0 {
-            return since(last_attempt, now, self.retry_wait(polled.failures))
+            return has_passed(self.retry_wait(polled.failures), last_attempt, now)
                 .then_some(Due::Retry);
         }
 
         let jitter = self.jitter_of(tenant);
         let last_success = polled.last_success.unwrap_or(last_attempt).min(now);
-        if self.last_time(now, jitter).is_some_and(|time| time > last_success) {
+        if self.last_due_time(now, jitter).is_some_and(|time| time > last_success) {
             return Some(Due::Daily);
         }
 
-        // Before the first daily poll of the UTC day, a snapshot of today is not expected.
+        // No snapshot of today is expected before the first daily poll of the UTC day.
         let today = Day::of(now);
         if polled.newest_day < Some(today) {
-            let polled_today =
-                self.last_time(now, jitter).is_some_and(|time| Day::of(time) == today);
-            return (polled_today && since(last_success, now, self.look_again))
-                .then_some(Due::LookAgain);
+            let was_due_today =
+                self.last_due_time(now, jitter).is_some_and(|time| Day::of(time) == today);
+            return (was_due_today && has_passed(self.recheck_interval, last_success, now))
+                .then_some(Due::Recheck);
         }
 
         let late = today.at(LATE_HOUR).checked_add(jitter).unwrap_or(now);
@@ -125,15 +126,15 @@ impl Schedule {
         last.checked_add(self.retry_wait(polled.failures)).ok()
     }
 
-    /// The last time up to now at which the daily poll of a tenant was due.
-    fn last_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
+    /// The most recent time at which the daily poll of a tenant was due.
+    fn last_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
         let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
         let time = self.cron.find_previous_occurrence(&shifted, true).ok()?;
         time.timestamp().checked_add(jitter).ok()
     }
 
-    /// The delay of a tenant within the jitter. It is always the same for one tenant, and differs
-    /// between tenants.
+    /// The delay of a tenant within the jitter. It is constant for each tenant, and differs between
+    /// tenants.
     fn jitter_of(&self, tenant: TenantId) -> Duration {
         let seconds = self.jitter.as_secs();
 
@@ -145,15 +146,15 @@ impl Schedule {
         Duration::from_secs(hash.checked_rem(seconds + 1).unwrap_or(0))
     }
 
-    /// The delay after this number of failures in a row.
+    /// The delay after this number of consecutive failures.
     fn retry_wait(&self, failures: u32) -> Duration {
         let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
-        doubled.min(self.look_again)
+        doubled.min(self.recheck_interval)
     }
 }
 
-/// Whether `wait` has passed between two instants.
-fn since(then: Timestamp, now: Timestamp, wait: Duration) -> bool {
+/// Whether `now` is at least `wait` after `then`.
+fn has_passed(wait: Duration, then: Timestamp, now: Timestamp) -> bool {
     then.checked_add(wait).is_ok_and(|until| now >= until)
 }
 
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn decides_by_time_and_previous_polls() {
+    fn due_depends_on_time_and_previous_polls() {
         let daily = schedule("15 6 * * *", "UTC");
         let check = |polled: Polled, now: &str, expected: Option<Due>| {
             assert_eq!(daily.due(tenant(), &polled, at(now)), expected, "{now} {polled:?}");
@@ -200,7 +201,7 @@ mod tests {
             Some(Due::Daily),
         );
 
-        // The daemon was not running at the due time, even for days: one poll makes up for it.
+        // The daemon was not running when polls were due, even for days: one poll is enough.
         check(
             polled("2026-11-18T06:16:00Z", "2026-11-18"),
             "2026-11-22T11:00:00Z",
@@ -213,7 +214,7 @@ mod tests {
         check(
             polled("2026-11-22T06:15:30Z", "2026-11-21"),
             "2026-11-22T08:15:30Z",
-            Some(Due::LookAgain),
+            Some(Due::Recheck),
         );
 
         // After midnight and before the daily poll, today's snapshot is not expected.
@@ -246,10 +247,10 @@ mod tests {
         assert_eq!(daily.retry_at(&failed(0)), None);
     }
 
-    /// Steps through every minute of the days around a change of summer time: there is one daily
-    /// poll per day, at the configured wall-clock time.
+    /// Steps through every minute of the days around the start or end of daylight saving time: there must be
+    /// one daily poll per day.
     #[test]
-    fn summer_time_neither_skips_nor_repeats_a_day() {
+    fn daylight_saving_neither_skips_nor_repeats_a_day() {
         for (zone, cron, from, days) in [
             ("Europe/Dublin", "0 18 * * *", "2026-03-27T00:00:00Z", 4),
             ("Europe/Dublin", "0 18 * * *", "2026-10-23T00:00:00Z", 4),

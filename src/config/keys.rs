@@ -1,21 +1,21 @@
-//! The table of all keys of a configuration, from which the check of every key and value and the
-//! JSON Schema are derived.
+//! The table of all keys of a configuration. The validation, the JSON Schema and the reference page
+//! are derived from it.
 //!
-//! The keys of one type of sink are in the folder of that sink; this table has those that all
+//! The keys of one type of sink are in the module of that sink; this table contains those that all
 //! sinks share. The `doc` of a key is its description in the schema and in the reference.
 
 use crate::{
-    settings::{Choice, Key, Many, Shape, Variant, optional, required, reserved},
+    settings::{Key, Many, Shape, Variant, optional, required, reserved},
     sink,
 };
 
 pub const KEYS: &[Key] = &[
-    required("state", Shape::Table(STATE), "The checkpoint: where it is stored and what it keeps."),
+    required("state", Shape::Table(STATE), "The location and the retention of the checkpoint."),
     optional("schedule", Shape::Table(SCHEDULE), "When tenants are polled."),
     optional(
         "source",
         Shape::Table(SOURCE),
-        "How Microsoft Graph is reached: proxy, certificate authorities and limits.",
+        "The connection to Microsoft Graph: proxy, certificate authorities and limits.",
     ),
     optional(
         "credentials",
@@ -36,21 +36,21 @@ pub const KEYS: &[Key] = &[
     optional(
         "admin",
         Shape::Table(ADMIN),
-        "The HTTP listener for metrics, health checks and the status page. Without this section there is none.",
+        "The HTTP listener for metrics, health checks and the status page. Without this section, there is no listener.",
     ),
     optional(
         "severity",
         Shape::Tables(SEVERITY),
-        "Rules that set the severity of changes and observations; the first rule that matches applies.",
+        "Rules that set the severity of changes and observations; the first matching rule applies.",
     ),
     optional(
         "expected_decisions",
         Shape::Tables(EXPECTED),
-        "Decisions that are expected, such as accepted risks, each with an owner and an optional last day. Any other acceptance is a change of high severity.",
+        "Decisions that are expected, such as accepted risks, each with an owner and an optional expiration date. Any other acceptance is a change of high severity.",
     ),
 ];
 
-/// The keys of a file in `tenants.d`, and of the TOML text that a CSV file is turned into.
+/// The keys of a file in `tenants.d`, and of the TOML text into which a CSV file is converted.
 pub(super) const TENANT_KEYS: &[Key] = &[
     optional(
         "credentials",
@@ -67,7 +67,7 @@ const SOURCE: &[Key] = &[
     optional(
         "proxy",
         Shape::Text,
-        "The proxy for requests to Microsoft, as http://host:port. Requests to the metadata service of an Azure machine never use it.",
+        "The proxy for requests to Microsoft, as http://host:port. Requests to the Azure Instance Metadata Service never use it.",
     ),
     optional("proxy_user", Shape::Text, "The user name for the proxy; requires `proxy_password`."),
     optional("proxy_password", Shape::Secret, "The password for the proxy; requires `proxy_user`."),
@@ -84,7 +84,7 @@ const SOURCE: &[Key] = &[
     optional(
         "bytes_in_flight",
         Shape::Size,
-        "The memory for responses of Graph, for all tenants together, at least 8MiB. A response larger than half of it is rejected; default: 32MiB.",
+        "The memory for responses from Graph, for all tenants together, from 8MiB to 4GiB. A response that is larger than half of it is rejected; default: 32MiB.",
     ),
 ];
 
@@ -97,12 +97,12 @@ const STATE: &[Key] = &[
     optional(
         "retention_days",
         Shape::Integer { min: 90, max: 36_500 },
-        "The number of days for which the body of a snapshot is kept after every sink has received it. Facts are never pruned; default: 400.",
+        "The age in days above which the body of a snapshot is pruned if every sink has received it. Facts are never pruned; default: 400.",
     ),
     optional(
         "max_size",
         Shape::Size,
-        "The size of the checkpoint above which the oldest bodies are pruned before `retention_days` is over; default: no limit.",
+        "The size of the checkpoint above which the oldest bodies are pruned before they reach `retention_days`; default: no limit.",
     ),
     reserved("url"),
 ];
@@ -129,7 +129,7 @@ const SCHEDULE: &[Key] = &[
     optional(
         "cron",
         Shape::Text,
-        "The time of the daily poll, as a cron expression of five fields; default: `15 6 * * *`.",
+        "The time of the daily poll, as a cron expression with five fields; default: `15 6 * * *`.",
     ),
     optional(
         "timezone",
@@ -139,12 +139,12 @@ const SCHEDULE: &[Key] = &[
     optional(
         "jitter",
         Shape::Duration,
-        "The span over which the polls of different tenants are spread. The delay of a tenant is always the same; default: 10m.",
+        "The time span over which the polls of different tenants are spread. The delay of each tenant is constant; default: 10m.",
     ),
     optional(
-        "look_again",
+        "recheck_interval",
         Shape::Duration,
-        "The time until a tenant is polled again whose snapshot of today has not appeared, at least 1m. Also the longest delay between retries of a failed poll; default: 2h.",
+        "The time until a tenant is polled again if today's snapshot is not available yet, at least 1m. This is also the longest delay between retries of a failed poll; default: 2h.",
     ),
     optional(
         "partial_hold",
@@ -159,22 +159,14 @@ const TENANT: &[Key] = &[
     optional(
         "cloud",
         Shape::OneOfOrTable(
-            &[
-                Choice::now("global"),
-                Choice::now("us-gov-high"),
-                Choice::now("us-gov-dod"),
-                Choice::now("china"),
-                Choice::now("bleu"),
-                Choice::now("delos"),
-                Choice::now("govsg"),
-            ],
+            &["global", "us-gov-high", "us-gov-dod", "china", "bleu", "delos", "govsg"],
             CLOUD,
         ),
         "The Microsoft cloud of the tenant; default: global.",
     ),
     optional(
         "api",
-        Shape::OneOf(&[Choice::now("secure_scores"), Choice::now("legacy_reports")]),
+        Shape::OneOf(&["secure_scores", "legacy_reports"]),
         "The API to read; `legacy_reports` is the original getTenantSecureScores; default: secure_scores.",
     ),
     optional(
@@ -185,7 +177,7 @@ const TENANT: &[Key] = &[
     optional(
         "labels",
         Shape::Map,
-        "Your own names and values, added to every record of the tenant: at most 16, each of at most 128 characters.",
+        "Custom names and values that are added to every record of the tenant: at most 16, with at most 128 characters in each name and value.",
     ),
     required(
         "credential",
@@ -195,7 +187,7 @@ const TENANT: &[Key] = &[
             keys: CREDENTIAL,
             variants: credentials,
         }),
-        "How to sign in to the tenant: the name of one of [credentials], or a section [tenants.credential].",
+        "The credential for signing in to the tenant: the name of one in [credentials], or a section [tenants.credential].",
     ),
 ];
 
@@ -228,7 +220,7 @@ const CERTIFICATE: &[Key] = &[
     optional(
         "send_chain",
         Shape::Bool,
-        "Sends the chain of the certificate, for app registrations that trust a subject name and an issuer; default: false.",
+        "Sends the certificate chain, for app registrations that trust certificates by subject name and issuer; default: false.",
     ),
 ];
 
@@ -237,7 +229,7 @@ const WORKLOAD_IDENTITY: &[Key] = &[
     optional(
         "token_file",
         Shape::Text,
-        "The path of the file with the token of the other issuer; default: $AZURE_FEDERATED_TOKEN_FILE.",
+        "The path of the file that contains the federated token; default: $AZURE_FEDERATED_TOKEN_FILE.",
     ),
 ];
 
@@ -264,12 +256,12 @@ const USER: &[Key] = &[
     optional(
         "home_tenant",
         Shape::Text,
-        "The tenant in which the user signs in, by GUID or domain; default: the tenant itself, or `organizations` for a shared credential.",
+        "The tenant in which the user signs in, by GUID or domain; default: the tenant of the section, or `organizations` for a shared credential.",
     ),
     optional(
         "token_key",
         Shape::Secret,
-        "The key that encrypts the stored refresh token: any long random text.",
+        "The key that encrypts the stored refresh token: a long random string.",
     ),
 ];
 
@@ -284,16 +276,12 @@ const CREDENTIAL_KINDS: &[(&str, &[Key])] = &[
 ];
 
 const SINK: &[Key] = &[
-    required(
-        "name",
-        Shape::Text,
-        "The identity of the sink: its cursors are stored under this name.",
-    ),
+    required("name", Shape::Text, "The name of the sink, under which its cursors are stored."),
     required("type", Shape::Text, "The type of sink."),
     optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default: all four."),
     optional(
         "controls",
-        Shape::OneOf(&[Choice::now("all"), Choice::now("changed")]),
+        Shape::OneOf(&["all", "changed"]),
         "The controls of a day that are sent: all, or those that differ from the base; default: all.",
     ),
     optional(
@@ -304,7 +292,7 @@ const SINK: &[Key] = &[
     optional(
         "tenants",
         Shape::Texts,
-        "Sends only records of these tenants: patterns of names or IDs with `*` and `?`, or `label=pattern`; default: all tenants.",
+        "Sends only records of these tenants: patterns for names or IDs with `*` and `?`, or `label=pattern`; default: all tenants.",
     ),
     optional(
         "control_ids",
@@ -324,7 +312,7 @@ const SINK: &[Key] = &[
     optional(
         "credential",
         Shape::Text,
-        "The name of one of [credentials], for sinks that sign in to Entra.",
+        "The name of a credential in [credentials], for sinks that sign in to Entra.",
     ),
     optional(
         "entra_tenant",
@@ -334,12 +322,12 @@ const SINK: &[Key] = &[
     optional(
         "login_url",
         Shape::Text,
-        "The base URL of the token endpoint; default: that of the receiver's cloud.",
+        "The base URL of the token endpoint; default: the endpoint of the receiver's cloud.",
     ),
     optional(
         "extra_fields",
         Shape::Map,
-        "Your own names and values, added to every record of this sink: at most 16, each of at most 128 characters.",
+        "Custom names and values that are added to every record of this sink: at most 16, with at most 128 characters in each name and value.",
     ),
     optional(
         "max_rate",
@@ -353,8 +341,8 @@ const SINK: &[Key] = &[
     ),
     optional(
         "texts",
-        Shape::OneOf(&[Choice::now("none"), Choice::now("short"), Choice::now("full")]),
-        "How many of Microsoft's texts records contain; default: none for CEF and LEEF, else short.",
+        Shape::OneOf(&["none", "short", "full"]),
+        "How much of Microsoft's text the records contain; default: none for CEF and LEEF, short for other formats.",
     ),
     optional(
         "changes",
@@ -378,24 +366,19 @@ const SINK: &[Key] = &[
     ),
 ];
 
-const RECORDS: &[Choice] = &[
-    Choice::now("control"),
-    Choice::now("summary"),
-    Choice::now("change"),
-    Choice::now("quality"),
-];
+const RECORDS: &[&str] = &["control", "summary", "change", "quality"];
 
-const CHANGES: &[Choice] = &[
-    Choice::now("regressed"),
-    Choice::now("improved"),
-    Choice::now("added"),
-    Choice::now("removed"),
-    Choice::now("max_score_changed"),
-    Choice::now("decision_changed"),
-    Choice::now("deprecated"),
-    Choice::now("implementation_changed"),
-    Choice::now("baseline_drift"),
-    Choice::now("acceptance_expired"),
+const CHANGES: &[&str] = &[
+    "regressed",
+    "improved",
+    "added",
+    "removed",
+    "max_score_changed",
+    "decision_changed",
+    "deprecated",
+    "implementation_changed",
+    "baseline_drift",
+    "acceptance_expired",
 ];
 
 const SEVERITY: &[Key] = &[
@@ -416,7 +399,7 @@ const SEVERITY: &[Key] = &[
     ),
     optional(
         "cause",
-        Shape::OneOf(&[Choice::now("tenant"), Choice::now("microsoft"), Choice::now("unknown")]),
+        Shape::OneOf(&["tenant", "microsoft", "unknown"]),
         "Matches changes with this cause; default: any.",
     ),
     optional(
@@ -426,34 +409,28 @@ const SEVERITY: &[Key] = &[
     ),
     required(
         "severity",
-        Shape::OneOf(&[
-            Choice::now("informational"),
-            Choice::now("low"),
-            Choice::now("medium"),
-            Choice::now("high"),
-            Choice::now("critical"),
-        ]),
-        "The severity of the changes and observations that match.",
+        Shape::OneOf(&["informational", "low", "medium", "high", "critical"]),
+        "The severity of matching changes and observations.",
     ),
 ];
 
 const EXPECTED: &[Key] = &[
-    required("control", Shape::Text, "A pattern of control IDs, with `*` and `?`."),
+    required("control", Shape::Text, "A pattern for control IDs, with `*` and `?`."),
     required(
         "state",
-        Shape::OneOf(&[Choice::now("Ignored"), Choice::now("ThirdParty")]),
+        Shape::OneOf(&["Ignored", "ThirdParty"]),
         "The expected decision: `Ignored` is an accepted risk, `ThirdParty` claims points for another product.",
     ),
     required("owner", Shape::Text, "The person or team that is responsible for the decision."),
     optional(
         "expires",
         Shape::Day,
-        "The last day on which the decision is expected; default: no end.",
+        "The last day on which the decision is expected; default: no expiration.",
     ),
     optional(
         "tenants",
         Shape::Texts,
-        "The tenants that the entry applies to, in the form of a sink's `tenants`; default: all tenants.",
+        "The tenants to which the entry applies, in the syntax of a sink's `tenants`; default: all tenants.",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! Checks every key and value of a section against its table of keys.
 //!
-//! All faults are noted, each with its location, and with the nearest known name if there is one.
+//! All faults are reported, each with its location and, if there is one, the most similar known name.
 //! The value of a secret is never part of a message.
 
 use toml::{
@@ -9,12 +9,11 @@ use toml::{
 };
 
 use super::{
-    Choice, Faults, Key, Many, Section, Shape, Variant, parse_duration, parse_size,
-    section::integer,
+    Faults, Key, Many, Section, Shape, Variant, parse_duration, parse_size, section::integer,
 };
 use crate::model::Day;
 
-/// Notes every unknown key, wrong shape, unknown value and missing key of a section.
+/// Reports every unknown key, wrong shape, unknown value and missing key of a section.
 pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
     let checker = Checker { faults, path: String::new() };
     checker.table(section.table, 0..0, &keys.iter().collect::<Vec<_>>());
@@ -23,7 +22,7 @@ pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
 /// Checks one part of the document.
 struct Checker<'a> {
     faults: &'a Faults,
-    /// The path of that part, as messages show it: `sinks[0].tls`.
+    /// The path of that part as messages show it, such as `sinks[0].tls`.
     path: String,
 }
 
@@ -66,10 +65,6 @@ impl Checker<'_> {
             Shape::Reserved => {
                 let message = format!("`{}` is not supported by this version", self.path);
                 self.faults.at(name.span(), message, None);
-            }
-            Shape::OffOnly if read.as_bool() == Some(true) => {
-                let message = format!("`{} = true` is not supported by this version", self.path);
-                self.faults.at(value.span(), message, None);
             }
             Shape::Table(keys) => {
                 self.with_table(value, |checker, table| {
@@ -125,7 +120,7 @@ impl Checker<'_> {
         let read = value.get_ref();
         let text = read.as_str();
         let (is_valid, expected) = match shape {
-            Shape::Bool | Shape::OffOnly => (read.is_bool(), "true or false".to_owned()),
+            Shape::Bool => (read.is_bool(), "true or false".to_owned()),
             Shape::Integer { min, max } => (
                 integer(read).is_some_and(|i| (min..=max).contains(&i)),
                 format!("a whole number from {min} to {max}"),
@@ -138,7 +133,7 @@ impl Checker<'_> {
                 (text.and_then(parse_size).is_some(), "a size such as \"32MiB\"".to_owned())
             }
             Shape::Day => {
-                (text.and_then(Day::parse).is_some(), "a day such as \"2026-09-01\"".to_owned())
+                (text.and_then(Day::parse).is_some(), "a date such as \"2026-09-01\"".to_owned())
             }
             _ => (text.is_some_and(|t| !t.is_empty()), "a non-empty string".to_owned()),
         };
@@ -150,19 +145,10 @@ impl Checker<'_> {
     }
 
     /// Checks a value that must be one of a few names.
-    fn choice(&self, value: &Spanned<DeValue<'_>>, choices: &[Choice]) {
+    fn choice(&self, value: &Spanned<DeValue<'_>>, choices: &[&str]) {
         let text = value.get_ref().as_str().unwrap_or_default();
-        let known = choices.iter().find(|choice| choice.name == text);
-        match known {
-            Some(choice) if choice.reserved => self.not_supported(value, text),
-            Some(_) => {}
-            None => {
-                self.unknown_value(
-                    value,
-                    text,
-                    choices.iter().filter(|c| !c.reserved).map(|c| c.name),
-                );
-            }
+        if !choices.contains(&text) {
+            self.unknown_value(value, text, choices.iter().copied());
         }
     }
 
@@ -181,7 +167,7 @@ impl Checker<'_> {
 
         match (tagged, variant) {
             (Some(value), Some(Variant { name, keys: None })) => {
-                // The keys of a variant that is not in this build are not known, so they are not checked.
+                // The keys of a variant that is not part of this build are unknown, so they are not checked.
                 self.inside(tag).not_built(value, name);
             }
             (_, Some(Variant { keys: Some(own), .. })) => {
@@ -233,14 +219,6 @@ impl Checker<'_> {
             };
             self.faults.at(value.span(), message, Some(hint.to_owned()));
         }
-    }
-
-    fn not_supported(&self, value: &Spanned<DeValue<'_>>, text: &str) {
-        self.faults.at(
-            value.span(),
-            format!("`{} = \"{text}\"` is not supported by this version", self.path),
-            None,
-        );
     }
 
     fn not_built(&self, value: &Spanned<DeValue<'_>>, name: &str) {

@@ -12,7 +12,7 @@ pub struct Fault {
     /// `None` for a fault that concerns the whole file.
     pub location: Option<Location>,
     pub message: String,
-    /// What the operator can do: an imperative.
+    /// What the operator can do, as an imperative.
     pub hint: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// No faults yet. `text` is the content of the file.
+    /// Starts without faults. `text` is the content of the file.
     pub fn new(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -46,8 +46,8 @@ impl Faults {
         }
     }
 
-    /// No faults yet, for a text that was generated from a file: line `n` of the text, from 0, comes
-    /// from line `lines[n]` of the file.
+    /// Starts without faults, for text that was generated from a file: line `n` of the text, counted
+    /// from 0, was generated from line `lines[n]` of the file.
     pub fn of_lines(file: &str, text: &str, lines: Vec<usize>) -> Self {
         Self { lines: Some(lines), ..Self::new(file, text) }
     }
@@ -69,7 +69,7 @@ impl Faults {
         Location { line: line + 1, column: last.chars().count() + 1 }
     }
 
-    /// Notes a fault at a range of bytes of the text. A fault that is already noted is not repeated.
+    /// Reports a fault at a range of bytes of the text. An identical fault is reported only once.
     pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
         let location = Some(self.location(span.start));
         let fault = Fault { file: self.file.clone(), location, message, hint };

@@ -16,7 +16,7 @@ pub enum Shape {
     /// A non-empty string.
     Text,
     Bool,
-    /// A whole number in this range, limits included.
+    /// An integer in this range, which includes both limits.
     Integer {
         min: i64,
         max: i64,
@@ -28,11 +28,11 @@ pub enum Shape {
     /// A date such as `"2026-09-01"`.
     Day,
     /// One of these names.
-    OneOf(&'static [Choice]),
+    OneOf(&'static [&'static str]),
     /// One of these names, or a table with these keys.
-    OneOfOrTable(&'static [Choice], &'static [Key]),
+    OneOfOrTable(&'static [&'static str], &'static [Key]),
     /// A list of these names.
-    ManyOf(&'static [Choice]),
+    ManyOf(&'static [&'static str]),
     /// A list of non-empty strings.
     Texts,
     /// A table of strings whose keys the operator chooses.
@@ -54,8 +54,6 @@ pub enum Shape {
     },
     /// The name of something defined elsewhere, or a value of this shape.
     NameOr(&'static Shape),
-    /// A switch of which this version supports only `false`.
-    OffOnly,
     /// A key that is reserved for a later version and rejected by this one.
     Reserved,
 }
@@ -69,15 +67,7 @@ pub enum Many {
     Named,
 }
 
-/// One of the names that a key can have as its value.
-#[derive(Clone, Copy, Debug)]
-pub struct Choice {
-    pub name: &'static str,
-    /// Whether the name is reserved for a later version and rejected by this one.
-    pub reserved: bool,
-}
-
-/// The keys that a table has in addition if its tag has this value.
+/// The additional keys of a table whose tag has this value.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,
@@ -85,12 +75,12 @@ pub struct Variant {
     pub keys: Option<&'static [Key]>,
 }
 
-/// A key that can be left out.
+/// A key that can be omitted.
 pub const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: false, doc }
 }
 
-/// A key that must be present. Its description is the hint if it is missing.
+/// A key that must be present. If it is missing, its description is the hint.
 pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
 }
@@ -98,16 +88,4 @@ pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Ke
 /// A key that is reserved for a later version.
 pub const fn reserved(name: &'static str) -> Key {
     Key { name, shape: Shape::Reserved, required: false, doc: "Not supported by this version." }
-}
-
-impl Choice {
-    /// A value that this version supports.
-    pub const fn now(name: &'static str) -> Self {
-        Self { name, reserved: false }
-    }
-
-    /// A value that is reserved for a later version.
-    pub const fn reserved(name: &'static str) -> Self {
-        Self { name, reserved: true }
-    }
 }

@@ -1,9 +1,9 @@
-//! The means to read a configuration file: tables of keys, faults with their location, and
+//! The components for reading a configuration file: tables of keys, faults with their location, and
 //! references to secrets.
 //!
-//! A table of [`Key`]s describes a section. The check of every key and value and the JSON Schema
-//! are derived from it, so that they cannot differ. This module does not interpret any key: `config`
-//! and the folder of each sink do.
+//! A table of [`Key`]s describes a section. The validation, the JSON Schema and the reference page are
+//! derived from it, so they cannot diverge. This module does not interpret any key; `config` and the
+//! module of each sink do.
 
 mod check;
 mod fault;
@@ -16,7 +16,7 @@ mod units;
 
 pub use check::check;
 pub use fault::{Fault, Faults, Location};
-pub use key::{Choice, Key, Many, Shape, Variant, optional, required, reserved};
+pub use key::{Key, Many, Shape, Variant, optional, required, reserved};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};

@@ -1,11 +1,12 @@
 //! The reference page of a table of keys, in Markdown.
 //!
-//! The page comes from the same table as the check of a configuration and its JSON Schema, so it
-//! cannot describe a key that does not exist. It does no I/O; `cli/reference.rs` writes the file.
+//! The page is generated from the same table as the validation of a configuration and its JSON Schema,
+//! so it cannot describe a key that does not exist. This module performs no I/O; `cli/reference.rs`
+//! writes the file.
 
 use std::fmt::Write as _;
 
-use super::{Choice, Key, Many, Shape, Variant};
+use super::{Key, Many, Shape, Variant};
 
 /// One section per table of the configuration, with a row per key.
 pub fn reference(keys: &[Key]) -> String {
@@ -17,7 +18,7 @@ pub fn reference(keys: &[Key]) -> String {
     page
 }
 
-/// The sections of the tables that a key holds.
+/// The sections of the tables that a key contains.
 fn below(page: &mut String, path: &str, key: &Key) {
     let shape = match key.shape {
         Shape::NameOr(shape) => *shape,
@@ -47,7 +48,7 @@ fn nested(page: &mut String, title: &str, path: &str, doc: &str, keys: &[Key]) {
     }
 }
 
-/// The keys that all variants share, and then the further keys of each.
+/// The keys that all variants share, followed by the additional keys of each variant.
 fn tagged(
     page: &mut String,
     title: &str,
@@ -58,13 +59,14 @@ fn tagged(
 ) {
     let names: Vec<String> = variants.iter().map(|v| format!("`\"{}\"`", v.name)).collect();
     section(page, &format!("`{title}`"), Some(doc), keys);
-    let _ = writeln!(page, "\nThe key `{tag}` is required and one of {}.", names.join(", "));
+    let _ =
+        writeln!(page, "\nThe key `{tag}` is required; its value is one of {}.", names.join(", "));
 
     for variant in variants {
         let Some(keys) = variant.keys else { continue };
         let title = format!("`{title}` with `{tag} = \"{}\"`", variant.name);
         if keys.is_empty() {
-            let _ = writeln!(page, "\n### {title}\n\nNo further keys.");
+            let _ = writeln!(page, "\n### {title}\n\nNo additional keys.");
         } else {
             let _ = writeln!(page, "\n### {title}\n");
             table(page, keys);
@@ -89,12 +91,11 @@ fn table(page: &mut String, keys: &[Key]) {
     }
 }
 
-/// What a key holds, in words.
+/// A description of the values that a key can have.
 fn value(shape: Shape) -> String {
     match shape {
-        Shape::Text => "text".to_owned(),
+        Shape::Text => "string".to_owned(),
         Shape::Bool => "`true` or `false`".to_owned(),
-        Shape::OffOnly => "`false`".to_owned(),
         Shape::Integer { min, max } => format!("integer, {min} to {max}"),
         Shape::Duration => "duration, such as `10m`".to_owned(),
         Shape::Size => "size, such as `32MiB`".to_owned(),
@@ -102,8 +103,8 @@ fn value(shape: Shape) -> String {
         Shape::OneOf(choices) => one_of(choices),
         Shape::OneOfOrTable(choices, _) => format!("{}; or a table", one_of(choices)),
         Shape::ManyOf(choices) => format!("list of {}", one_of(choices)),
-        Shape::Texts => "list of texts".to_owned(),
-        Shape::Map => "table of texts".to_owned(),
+        Shape::Texts => "list of strings".to_owned(),
+        Shape::Map => "table of strings".to_owned(),
         Shape::Secret => "reference to a secret".to_owned(),
         Shape::Secrets => "table of references to secrets".to_owned(),
         Shape::Table(_) | Shape::Tagged { many: Many::One, .. } => "table".to_owned(),
@@ -114,12 +115,11 @@ fn value(shape: Shape) -> String {
     }
 }
 
-fn one_of(choices: &[Choice]) -> String {
-    let names = choices.iter().filter(|choice| !choice.reserved);
-    names.map(|choice| format!("`\"{}\"`", choice.name)).collect::<Vec<_>>().join(", ")
+fn one_of(choices: &[&str]) -> String {
+    choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A `|` would end the cell.
+/// Escapes each `|`, which would end the cell.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
 }

@@ -1,8 +1,8 @@
-//! The JSON Schema of a table of keys, with which an editor completes and checks a configuration.
+//! The JSON Schema of a table of keys, which editors use to complete and validate a configuration.
 
 use serde_json::{Map, Value, json};
 
-use super::{Choice, Key, Many, Shape, Variant};
+use super::{Key, Many, Shape, Variant};
 
 /// A schema (JSON Schema 2020-12) of an object with these keys.
 pub fn schema(keys: &[Key]) -> Value {
@@ -29,16 +29,15 @@ fn of_shape(shape: Shape) -> Value {
     match shape {
         Shape::Text => json!({ "type": "string", "minLength": 1 }),
         Shape::Bool => json!({ "type": "boolean" }),
-        Shape::OffOnly => json!({ "const": false }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
         Shape::Day => json!({ "type": "string", "format": "date" }),
-        Shape::OneOf(choices) => json!({ "enum": names(choices) }),
+        Shape::OneOf(choices) => json!({ "enum": choices }),
         Shape::OneOfOrTable(choices, keys) => {
-            json!({ "oneOf": [{ "enum": names(choices) }, schema(keys)] })
+            json!({ "oneOf": [{ "enum": choices }, schema(keys)] })
         }
-        Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": names(choices) } }),
+        Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": choices } }),
         Shape::Texts => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
         Shape::Map => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::Secrets => {
@@ -68,8 +67,4 @@ fn variant(tag: &str, keys: &[Key], variant: &Variant) -> Option<Value> {
     let mut schema = object(&keys.iter().chain(variant.keys?).collect::<Vec<_>>());
     schema["properties"][tag] = json!({ "const": variant.name });
     Some(schema)
-}
-
-fn names(choices: &[Choice]) -> Vec<&str> {
-    choices.iter().filter(|choice| !choice.reserved).map(|choice| choice.name).collect()
 }

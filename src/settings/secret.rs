@@ -24,7 +24,7 @@ pub enum SecretRef {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     #[error(
-        "no credential `{0}`: systemd has not loaded one, and there is no file `{SECRETS}/{0}`"
+        "no credential `{0}`: systemd did not load it, and the file `{SECRETS}/{0}` does not exist"
     )]
     NoCredential(String),
     #[error("cannot read the secret")]
@@ -38,9 +38,9 @@ pub enum SecretError {
 }
 
 impl SecretRef {
-    /// Reads the secret, without the line end of its last line.
+    /// Reads the secret, without a trailing line break.
     ///
-    /// Fails if the secret is absent, empty, or has more than one line or control characters.
+    /// Fails if the secret is absent or empty, or contains more than one line or control characters.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
             Self::Credential(name) => read_file(&credential(name)?)?,
@@ -90,16 +90,15 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
             vec![
                 directory.join(name),
                 directory.join(format!("{DIRECTORY_PREFIX}{name}")),
-                // systemd loads credentials at the start only. A file that was added later is read
-                // directly.
+                // systemd loads credentials only when the unit starts, so a file that was added later
+                // is read directly.
                 Path::new(SECRETS).join(name),
             ]
         }
         None => vec![Path::new(SECRETS).join(name)],
     };
 
-    // A file that exists and is not accessible counts as found, so that the error of reading it is
-    // reported.
+    // A file that exists but is not accessible counts as found, so that the read error is reported.
     let may_exist = |path: &PathBuf| !matches!(path.try_exists(), Ok(false));
     candidates.into_iter().find(may_exist).ok_or_else(|| SecretError::NoCredential(name.to_owned()))
 }
@@ -115,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strips_the_line_end_of_a_secret() {
+    fn strips_a_trailing_line_break() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         let read = |text: &str| {

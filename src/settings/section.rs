@@ -1,6 +1,6 @@
 //! Reads the values of a section that [`super::check`] has checked.
 //!
-//! A value of the wrong shape reads as absent, because its fault is already noted.
+//! A value of the wrong shape reads as absent, because its fault has already been reported.
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct SecretUse {
 }
 
 impl<'a> Document<'a> {
-    /// Parses a text. Returns `None`, with the fault noted, if it is not valid TOML.
+    /// Parses TOML text. If it is not valid, reports the fault and returns `None`.
     pub fn parse(text: &'a str, faults: &Faults) -> Option<Self> {
         match DeTable::parse(text) {
             Ok(root) => Some(Self { root }),
@@ -133,7 +133,7 @@ impl<'a> Section<'a> {
         let mut uses = Vec::new();
         for (name, value) in self.table {
             let key = name.get_ref();
-            // Their keys are chosen by the operator and can look like a reference to a secret.
+            // The operator chooses the keys of these tables, so they can look like references to secrets.
             if matches!(key.as_ref(), "labels" | "extra_fields") {
                 continue;
             }
@@ -188,7 +188,7 @@ impl<'a> Section<'a> {
             .collect()
     }
 
-    /// Notes a fault at the value of a key, or at the section if the key is absent.
+    /// Reports a fault at the value of a key, or at the section if the key is absent.
     pub fn fault(&self, key: &str, message: impl Into<String>) {
         self.fault_with(key, message.into(), None);
     }

@@ -3,11 +3,11 @@
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
         template::Template,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
     },
 };
 
@@ -20,21 +20,25 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "index",
         Shape::Text,
-        "The data stream or index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default logs-microsoft.secure_score-default.",
+        "The data stream or index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default: logs-microsoft.secure_score-default.",
     ),
     optional(
         "format",
-        Shape::OneOf(&[Choice::now("ecs"), Choice::now("json"), Choice::now("ocsf")]),
-        "The format of a record; default ecs. Every format has an @timestamp.",
+        Shape::OneOf(&["ecs", "json", "ocsf"]),
+        "The format of a record; default: ecs. Documents in every format have an `@timestamp`.",
     ),
     optional(
         "api_key",
         Shape::Secret,
-        "The API key, base64 of id:key as Kibana shows it; instead of `username` and `password`.",
+        "The API key, as the base64 encoding of `id:key` that Kibana shows; instead of `username` and `password`.",
     ),
     optional("username", Shape::Text, "The user name; requires `password`."),
     optional("password", Shape::Secret, "The password of `username`."),
-    optional("batch_size", Shape::Size, "The size of a request before compression; default 2MiB."),
+    optional(
+        "batch_size",
+        Shape::Size,
+        "The size at which a request is sent, before compression; default: 2MiB.",
+    ),
     GZIP,
     CA_FILE,
     CLIENT_CERTIFICATE,
@@ -48,7 +52,7 @@ pub(super) struct ElasticPlan {
     pub index: Template,
     pub format: FormatName,
     pub login: Login,
-    pub web: HttpOptions,
+    pub web: HttpReceiverOptions,
     batch_bytes: usize,
 }
 
@@ -72,7 +76,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         && !index.literal().chars().all(is_index_char)
     {
         section
-            .fault("index", "`index` must consist of lower case letters, digits, `.`, `_` and `-`");
+            .fault("index", "`index` must consist of lowercase letters, digits, `.`, `_` and `-`");
     }
 
     let (user, password) = (section.text("username"), section.secret("password"));
@@ -103,12 +107,12 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         index: index?,
         format: read_format(section, FormatName::Ecs),
         login,
-        web: HttpOptions::read(section),
+        web: HttpReceiverOptions::read(section),
         batch_bytes: batch_bytes.unwrap_or(2 << 20),
     }))
 }
 
-/// Whether a data stream or index may have the character in its name.
+/// Whether the name of a data stream or index may contain the character.
 pub(super) fn is_index_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-')
 }

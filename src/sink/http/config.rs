@@ -5,10 +5,10 @@ use reqwest::header::HeaderName;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
     },
 };
 
@@ -17,7 +17,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     LINE_FORMAT,
     optional(
         "body",
-        Shape::OneOf(&[Choice::now("array"), Choice::now("lines")]),
+        Shape::OneOf(&["array", "lines"]),
         "The body of a request: `array` is a JSON array, the default for JSON formats; `lines` has one record per line.",
     ),
     optional(
@@ -28,7 +28,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "signing_secret",
         Shape::Secret,
-        "The secret that signs requests according to Standard Webhooks; `whsec_…` or any text.",
+        "The secret for signing requests according to Standard Webhooks: `whsec_…` or any text.",
     ),
     optional(
         "old_signing_secret",
@@ -38,12 +38,12 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "batch_records",
         Shape::Integer { min: 1, max: 100_000 },
-        "The maximum number of records in a request; default 500.",
+        "The maximum number of records in a request; default: 500.",
     ),
     optional(
         "batch_size",
         Shape::Size,
-        "The size of a request before compression; default 512KiB.",
+        "The size at which a request is sent, before compression; default: 512KiB.",
     ),
     GZIP,
     CA_FILE,
@@ -55,12 +55,12 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 pub(super) struct HttpPlan {
     pub url: url::Url,
     pub format: FormatName,
-    /// The body is a JSON array; otherwise it has one record per line.
+    /// Whether the body is a JSON array; otherwise it has one record per line.
     pub array: bool,
     pub headers: Vec<(HeaderName, SecretRef)>,
     /// The current secret and the previous one; empty if requests are not signed.
     pub signing_secrets: Vec<SecretRef>,
-    pub web: HttpOptions,
+    pub web: HttpReceiverOptions,
     limits: Limits,
 }
 
@@ -97,7 +97,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         array,
         headers,
         signing_secrets: section.secret("signing_secret").into_iter().chain(old).collect(),
-        web: HttpOptions::read(section),
+        web: HttpReceiverOptions::read(section),
         limits: Limits {
             records: number("batch_records").unwrap_or(500),
             bytes: bytes.unwrap_or(512 << 10),

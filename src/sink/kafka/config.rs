@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::service::{is_topic_char, open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, chain, read_format,
         template::Template, web::read_client_certificate,
@@ -26,38 +26,32 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "exactly_once",
         Shape::Bool,
-        "Write records and progress in transactions; default true.",
+        "Writes records and progress in transactions; default: true.",
     ),
     optional(
         "transactional_id",
         Shape::Text,
-        "The ID of the producer in the cluster, used by one instance at a time; default `secure-score-forwarder.TOPIC.SINK`.",
+        "The transactional ID of the producer, which only one instance at a time may use; default: `secure-score-forwarder.TOPIC.SINK`.",
     ),
     optional(
         "progress_topic",
         Shape::Text,
-        "The compacted topic that stores the progress; default `TRANSACTIONAL_ID.progress`, created if it does not exist.",
+        "The compacted topic that stores the progress, created if it does not exist (not with oauthbearer); default: `TRANSACTIONAL_ID.progress`.",
     ),
     optional(
         "transaction_timeout",
         Shape::Duration,
-        "The time after which the cluster aborts an unfinished transaction; default 60s.",
+        "The time after which the cluster aborts an unfinished transaction; default: 60s.",
     ),
     optional(
         "compression",
-        Shape::OneOf(&[
-            Choice::now("zstd"),
-            Choice::now("lz4"),
-            Choice::now("snappy"),
-            Choice::now("gzip"),
-            Choice::now("none"),
-        ]),
-        "The compression of batches; default zstd.",
+        Shape::OneOf(&["zstd", "lz4", "snappy", "gzip", "none"]),
+        "The compression of batches; default: zstd.",
     ),
     optional(
         "tls",
         Shape::Table(TLS),
-        "TLS to the brokers; `tls = {}` trusts the certificate authorities of the system.",
+        "TLS for connections to the brokers; `tls = {}` trusts the certificate authorities of the system.",
     ),
     optional("sasl", Shape::Table(SASL), "Authentication with the cluster."),
 ];
@@ -71,20 +65,15 @@ const TLS: &[Key] = &[
     optional(
         "client_certificate",
         Shape::Text,
-        "PEM file of the client's certificate chain, for mutual TLS.",
+        "PEM file of the client certificate chain, for mutual TLS.",
     ),
-    optional("client_key", Shape::Text, "PEM file of the private key of `client_certificate`."),
+    optional("client_key", Shape::Text, "PEM file of the client certificate's private key."),
 ];
 
 const SASL: &[Key] = &[
     required(
         "mechanism",
-        Shape::OneOf(&[
-            Choice::now("plain"),
-            Choice::now("scram-sha-256"),
-            Choice::now("scram-sha-512"),
-            Choice::now("oauthbearer"),
-        ]),
+        Shape::OneOf(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"]),
         "The mechanism; oauthbearer, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
     ),
     optional("username", Shape::Text, "The user name."),
@@ -92,7 +81,7 @@ const SASL: &[Key] = &[
     optional(
         "resource",
         Shape::Text,
-        "oauthbearer: the resource that Entra tokens are requested for; default https:// and the host name of the first broker.",
+        "oauthbearer: the resource for which Entra tokens are requested; default: https:// and the host name of the first broker.",
     ),
 ];
 
@@ -199,8 +188,8 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
     let default_id = format!("secure-score-forwarder.{topic}.{name}");
     let transactional_id = section.text("transactional_id").unwrap_or(&default_id).to_owned();
 
-    // Each sink has a topic of its own by default, so that no open transaction of another producer
-    // hides its committed progress.
+    // By default, each sink has a separate topic, so that an open transaction of another producer
+    // cannot hide its committed progress.
     let default_topic = format!("{transactional_id}.progress");
     let progress_topic = section.text("progress_topic").unwrap_or(&default_topic);
     if !is_topic_name(progress_topic) {
@@ -255,7 +244,7 @@ fn is_topic_name(name: &str) -> bool {
 }
 
 impl KafkaPlan {
-    /// The settings that every client of the cluster shares. Reads the secret.
+    /// The settings that all clients of the cluster share. This call reads the password.
     pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         config
@@ -272,8 +261,8 @@ impl KafkaPlan {
 
         if let Some(tls) = &self.tls {
             let shown = |path: &PathBuf| path.display().to_string();
-            // librdkafka's own OpenSSL has no default location for the certificate authorities of
-            // this host; with `probe` it searches the usual ones.
+            // The OpenSSL in librdkafka has no default location for the certificate authorities of
+            // this host. With `probe`, it searches the usual locations.
             config.set("ssl.ca.location", tls.ca_file.as_ref().map_or("probe".to_owned(), shown));
             if let Some((certificate, key)) = &tls.client {
                 config
@@ -322,7 +311,7 @@ impl Plan for KafkaPlan {
 
     fn limits(&self) -> Limits {
         match self.delivery {
-            // A transaction costs several round trips, however few records it has.
+            // A transaction requires several round trips, regardless of its number of records.
             Delivery::ExactlyOnce { .. } => {
                 Limits { records: 10_000, bytes: 12 << 20, in_flight: 1 }
             }
@@ -358,7 +347,7 @@ impl Plan for KafkaPlan {
         Box::pin(probe(self, context))
     }
 
-    /// Opens the sink without a transaction, which would fence a running daemon.
+    /// Opens the sink without transactions, because they would fence a running daemon.
     fn open_for_test<'a>(
         &'a self,
         context: &'a Context,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, SecretRef, Section, Shape, optional, required},
+    settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
         web::{CA_FILE, read_url},
@@ -21,18 +21,18 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     LINE_FORMAT,
     optional(
         "compression",
-        Shape::OneOf(&[Choice::now("zstd"), Choice::now("gzip"), Choice::now("none")]),
-        "The compression of objects; default zstd.",
+        Shape::OneOf(&["zstd", "gzip", "none"]),
+        "The compression of objects; default: zstd.",
     ),
     optional(
         "region",
         Shape::Text,
-        "s3: the region of the bucket; default $AWS_REGION, or else us-east-1.",
+        "s3: the region of the bucket; default: $AWS_REGION, or else us-east-1.",
     ),
     optional(
         "access_key_id",
         Shape::Text,
-        "s3: the ID of the access key; default the key of the environment or the role of the host.",
+        "s3: the ID of the access key; default: the key in the environment, or the role of the host.",
     ),
     optional("secret_access_key", Shape::Secret, "s3: the secret access key."),
     optional("account", Shape::Text, "az: the storage account."),
@@ -44,26 +44,30 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "service_account",
         Shape::Secret,
-        "gs: the JSON key of a service account; default the account of the environment or the host.",
+        "gs: the JSON key of a service account; default: the account in the environment, or that of the host.",
     ),
-    optional("endpoint", Shape::Text, "The URL of the API, if it is not that of the cloud."),
+    optional("endpoint", Shape::Text, "The URL of the API; default: that of the cloud provider."),
     optional(
         "security_lake",
         Shape::Table(SECURITY_LAKE),
-        "s3: write OCSF as Parquet, in the layout of a custom source of Amazon Security Lake.",
+        "s3: writes OCSF as Parquet, in the layout of a custom source of Amazon Security Lake.",
     ),
     CA_FILE,
 ];
 
 const SECURITY_LAKE: &[Key] = &[
     required("source", Shape::Text, "The name of the custom source."),
-    required("account_id", Shape::Text, "The AWS account that the records belong to, 12 digits."),
+    required(
+        "account_id",
+        Shape::Text,
+        "The ID of the AWS account that the records belong to: 12 digits.",
+    ),
 ];
 
 #[derive(Clone, Debug)]
 pub(super) struct ObjectPlan {
     pub store: Store,
-    /// Without a slash at the beginning and end; may be empty.
+    /// Without a slash at the beginning or end; may be empty.
     pub prefix: String,
     pub format: FormatName,
     pub layout: Layout,
@@ -72,8 +76,8 @@ pub(super) struct ObjectPlan {
     pub ca_file: Option<PathBuf>,
 }
 
-/// The store, with the keys that the configuration names. Without a key, the client takes the
-/// credential from the environment or the host; for Azure, from Entra.
+/// The store, with the access keys from the configuration. Without a key, the client uses the
+/// credential in the environment or of the host or, for Azure, an Entra token.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
     /// `key` is the ID of the access key and its secret.
@@ -102,7 +106,7 @@ pub(super) enum Layout {
     SecurityLake { source: String, region: String, account: String },
 }
 
-/// The content of an object: lines with a compression, or Parquet.
+/// The encoding of an object: lines with or without compression, or Parquet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Zstd,
@@ -164,7 +168,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     }))
 }
 
-/// Notes a fault for each key that does not apply to the scheme of `url`.
+/// Adds a fault for each key that does not apply to the scheme of `url`.
 fn check_keys(section: &Section<'_>, scheme: &str) {
     const SCHEME_OF_KEY: [(&str, &str); 8] = [
         ("region", "s3"),

@@ -8,7 +8,7 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpOptions, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
     },
 };
 
@@ -16,7 +16,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
         Shape::Text,
-        "The URL of the receiver, such as https://otel.example.com:4318; /v1/logs is added if it has no path.",
+        "The URL of the receiver, such as https://otel.example.com:4318; if it has no path, /v1/logs is added.",
     ),
     FORMAT,
     optional(
@@ -36,7 +36,7 @@ pub(super) struct OtlpPlan {
     /// The format of the body of a log record.
     pub format: FormatName,
     pub headers: Vec<(HeaderName, SecretRef)>,
-    pub web: HttpOptions,
+    pub web: HttpReceiverOptions,
 }
 
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
@@ -59,7 +59,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
         url,
         format: read_format(section, FormatName::Json),
         headers,
-        web: HttpOptions::read(section),
+        web: HttpReceiverOptions::read(section),
     }))
 }
 

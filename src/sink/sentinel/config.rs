@@ -3,10 +3,10 @@
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, Section, Shape, optional, required},
+    settings::{Key, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, GZIP, HttpOptions, read_url},
+        web::{CA_FILE, GZIP, HttpReceiverOptions, read_url},
     },
 };
 
@@ -24,8 +24,8 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     ),
     optional(
         "format",
-        Shape::OneOf(&[Choice::now("json"), Choice::now("ocsf"), Choice::now("ecs")]),
-        "The format of a record; default json. Every format has a TimeGenerated.",
+        Shape::OneOf(&["json", "ocsf", "ecs"]),
+        "The format of a record; default: json. Records in every format have a `TimeGenerated`.",
     ),
     GZIP,
     CA_FILE,
@@ -36,12 +36,12 @@ pub(super) struct SentinelPlan {
     /// The URL of the stream, with the API version.
     pub url: url::Url,
     pub format: FormatName,
-    pub web: HttpOptions,
+    pub web: HttpReceiverOptions,
     /// The resource that tokens are requested for, a URL.
     resource: &'static str,
 }
 
-/// The resource of the Logs Ingestion API in each cloud, by the suffix of its endpoints' names.
+/// The resource of the Logs Ingestion API in each cloud, by the suffix of the host names.
 const RESOURCES: [(&str, &str); 3] = [
     (".azure.us", "https://monitor.azure.us"),
     (".azure.cn", "https://monitor.azure.cn"),
@@ -71,7 +71,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     url.set_query(Some("api-version=2023-01-01"));
 
     let format = read_format(section, FormatName::Json);
-    Some(Box::new(SentinelPlan { url, format, web: HttpOptions::read(section), resource }))
+    Some(Box::new(SentinelPlan { url, format, web: HttpReceiverOptions::read(section), resource }))
 }
 
 impl Plan for SentinelPlan {

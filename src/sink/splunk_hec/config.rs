@@ -18,21 +18,21 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "urls",
         Shape::Texts,
-        "The URLs of several collectors, instead of `url`; the next is used when one cannot accept events.",
+        "The URLs of several collectors, instead of `url`; if a collector cannot accept events, the next one is used.",
     ),
     required("token", Shape::Secret, "The token of the collector."),
     optional(
         "index",
         Shape::Text,
-        "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default the index of the token.",
+        "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default: the index of the token.",
     ),
-    optional("sourcetype", Shape::Text, "The source type; default `microsoft:securescore:KIND`."),
+    optional("sourcetype", Shape::Text, "The source type; default: `microsoft:securescore:KIND`."),
     optional(
         "indexed_fields",
         Shape::Bool,
-        "Send event_id, tenant_id, vendor_product, object and object_category as indexed fields; default true.",
+        "Sends event_id, tenant_id, vendor_product, object and object_category as indexed fields; default: true.",
     ),
-    optional("gzip", Shape::Bool, "Compress the requests; default true."),
+    optional("gzip", Shape::Bool, "Compresses requests; default: true."),
     optional(
         "ca_file",
         Shape::Text,
@@ -41,12 +41,12 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "acknowledgement",
         Shape::Bool,
-        "Wait until the indexer confirms the events: true requires a token with indexer acknowledgement, false disables it; default: if the token has it.",
+        "Waits until the indexer confirms the events: true requires a token with indexer acknowledgement, false disables waiting; default: waits if the token has indexer acknowledgement.",
     ),
     optional(
         "acknowledgement_timeout",
         Shape::Duration,
-        "The time after which events without an acknowledgement are sent again; default 5m.",
+        "The time after which events without an acknowledgement are sent again; default: 5m.",
     ),
 ];
 
@@ -71,7 +71,7 @@ pub(super) struct HecPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acknowledgement {
     Required,
-    /// If the collector returns an ackId.
+    /// Waits if the collector returns an ackId.
     Auto,
     Off,
 }
@@ -116,7 +116,7 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
     urls.into_iter().collect()
 }
 
-/// Reads a URL without a path: every collector has the same paths.
+/// Reads a URL without a path, because every collector has the same paths.
 fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
     let url = read_url(section, key, text)?;
     if !matches!(url.path(), "" | "/") {

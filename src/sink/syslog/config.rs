@@ -1,4 +1,4 @@
-//! The configuration of `type = "syslog"`: its keys, and the plan that they describe.
+//! The configuration of a sink with `type = "syslog"`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -7,7 +7,7 @@ use syslog::Facility;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Choice, Key, Section, Shape, optional, required},
+    settings::{Key, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
         web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, read_client_certificate},
@@ -23,64 +23,64 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     FORMAT,
     optional(
         "message",
-        Shape::OneOf(&[Choice::now("rfc5424"), Choice::now("rfc3164")]),
-        "The standard of the message header; default rfc5424.",
+        Shape::OneOf(&["rfc5424", "rfc3164"]),
+        "The standard of the message header; default: rfc5424.",
     ),
     optional(
         "framing",
-        Shape::OneOf(&[Choice::now("octet-counting"), Choice::now("newline")]),
-        "How messages are delimited over TCP and TLS (RFC 6587); default octet-counting.",
+        Shape::OneOf(&["octet-counting", "newline"]),
+        "How messages are delimited over TCP and TLS (RFC 6587); default: octet-counting.",
     ),
     optional(
         "facility",
         Shape::Text,
-        "The facility: `local0` to `local7`, `daemon`, `audit`, …; default `local0`.",
+        "The facility: `local0` to `local7`, `daemon`, `audit`, …; default: `local0`.",
     ),
-    optional("app_name", Shape::Text, "The APP-NAME of every message; default `secure-score`."),
+    optional("app_name", Shape::Text, "The APP-NAME of every message; default: `secure-score`."),
     optional(
         "bom",
         Shape::Bool,
-        "With rfc5424: begin each message with a byte order mark, which declares UTF-8; default false.",
+        "With rfc5424: begins each message with a byte order mark, which declares UTF-8; default: false.",
     ),
     optional(
         "structured_data",
         Shape::Text,
-        "With rfc5424: add an element with event_id and tenant under this SD-ID, such as `score@12345`, where 12345 is your private enterprise number.",
+        "With rfc5424: adds an element with event_id and tenant under this SD-ID, such as `score@12345`, where 12345 is your private enterprise number.",
     ),
     optional(
         "timestamp",
-        Shape::OneOf(&[Choice::now("local"), Choice::now("utc"), Choice::now("rfc3339")]),
-        "With rfc3164: the time in the header. `local` and `utc` have no time zone; default local.",
+        Shape::OneOf(&["local", "utc", "rfc3339"]),
+        "With rfc3164: the form of the time in the header. `local` and `utc` contain no time zone; default: local.",
     ),
     optional(
         "tag",
         Shape::Bool,
-        "With rfc3164: write `app_name:` before the message. ArcSight expects CEF without it; default true.",
+        "With rfc3164: writes `app_name:` before the message. ArcSight expects CEF without it; default: true.",
     ),
     optional(
         "max_message",
         Shape::Size,
-        "The size of the largest message that the receiver accepts; default 8KiB, over UDP 1400B.",
+        "The maximum size of a message that the receiver accepts; default: 8KiB, or 1400B over UDP.",
     ),
     optional(
         "oversize",
-        Shape::OneOf(&[Choice::now("reject"), Choice::now("truncate")]),
-        "What happens to a message above `max_message`: `reject` makes it a dead letter; `truncate` shortens and marks it, in CEF and LEEF only; default reject.",
+        Shape::OneOf(&["reject", "truncate"]),
+        "What happens to a message that is larger than `max_message`: `reject` makes it a dead letter; `truncate`, for CEF and LEEF only, shortens and marks it; default: reject.",
     ),
     optional(
         "window",
         Shape::Integer { min: 1, max: 100_000 },
-        "RELP: maximum number of unacknowledged messages; default 128.",
+        "RELP: the maximum number of unacknowledged messages; default: 128.",
     ),
     optional(
         "replay_on_reconnect",
         Shape::Integer { min: 0, max: 1_000_000 },
-        "TCP, TLS: number of confirmed records that are sent again after a lost connection; default 1000.",
+        "TCP and TLS: the number of confirmed records that are sent again after a lost connection; default: 1000.",
     ),
     optional(
         "lossy",
         Shape::Bool,
-        "UDP: must be true, which accepts that messages can be lost unnoticed.",
+        "UDP: must be set to true, to accept that messages can be lost unnoticed.",
     ),
     optional(
         "server_name",
@@ -102,12 +102,12 @@ pub(super) struct SyslogPlan {
     pub newline: bool,
     pub facility: Facility,
     pub app_name: String,
-    /// Bytes of a message, without the framing.
+    /// The maximum number of bytes of a message, without the framing.
     pub max_message: usize,
     pub oversize: Oversize,
-    /// Unacknowledged messages of a RELP session.
+    /// The maximum number of unacknowledged messages of a RELP session.
     pub window: usize,
-    /// Confirmed records that are sent again after a lost connection.
+    /// The number of confirmed records that are sent again after a lost connection.
     pub replay_on_reconnect: usize,
 }
 
@@ -265,7 +265,7 @@ fn read_oversize(section: &Section<'_>, format: FormatName) -> Oversize {
     if !format.can_be_shortened() {
         section.fault(
             "oversize",
-            "`oversize = \"truncate\"` requires `format = \"cef\"`, `\"leef\"` or `\"leef2\"`: a truncated record of another format is not readable",
+            "`oversize = \"truncate\"` requires `format = \"cef\"`, `\"leef\"` or `\"leef2\"`: truncated records of other formats cannot be parsed",
         );
     }
     Oversize::Truncate
@@ -283,7 +283,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
 
     if scheme == "unix" {
         if !rest.starts_with('/') {
-            section.fault("address", "`address` must be unix:///path, an absolute path");
+            section.fault("address", "`address` must be unix:///path with an absolute path");
             return None;
         }
         return Some(Target::Unix { path: rest.into() });
@@ -327,7 +327,9 @@ fn read_facility(section: &Section<'_>) -> Option<Facility> {
     if facility.is_none() {
         section.fault(
             "facility",
-            format!("unknown syslog facility `{name}`: `local0` to `local7` are for local use"),
+            format!(
+                "unknown syslog facility `{name}`: expected a name such as `local0` or `daemon`"
+            ),
         );
     }
     facility
@@ -342,7 +344,7 @@ impl Plan for SyslogPlan {
         match self.target {
             Target::Relp { .. } => "the receiver replied 200 to the message",
             Target::Stream { .. } => {
-                "the peer's kernel acknowledged every byte, and the connection still existed"
+                "the peer's kernel acknowledged every byte, and the connection remained open"
             }
             Target::Udp { .. } => "none: the local kernel sent the message",
             Target::Unix { .. } => "the local daemon's socket accepted the message",
@@ -353,8 +355,8 @@ impl Plan for SyslogPlan {
         match self.target {
             Target::Stream { .. } => Limits { records: 2_000, bytes: 1 << 20, in_flight: 3 },
             Target::Relp { .. } => Limits { records: 500, bytes: 1 << 20, in_flight: 2 },
-            // These acknowledge at once, so no batch is ever pending. After a fault the whole batch
-            // can be sent again, so it is small.
+            // These transports acknowledge immediately, so no batch is ever pending. A batch is
+            // small, because all of it can be sent again after a fault.
             Target::Udp { .. } | Target::Unix { .. } => {
                 Limits { records: 500, bytes: 1 << 20, in_flight: 1 }
             }
