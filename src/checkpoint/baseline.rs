@@ -2,18 +2,21 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Checkpoint, CheckpointError, tenant_row};
-use crate::model::{Baseline, Day, TenantId};
+use super::{
+    Checkpoint, CheckpointError,
+    columns::{day, unsigned},
+    tenant_row,
+};
+use crate::model::{Baseline, Day, TenantId, UnixMillis};
 
 impl Checkpoint {
     /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of
-    /// them. Entries that are in the log keep the baseline that they were released under. `now_ms`
-    /// is in milliseconds since 1970-01-01.
+    /// them. Entries that are already in the log keep the baseline under which they were released.
     pub fn set_baseline(
         &self,
         tenant: TenantId,
         baseline: &Baseline,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -30,7 +33,7 @@ impl Checkpoint {
                 since,
                 baseline.name,
                 baseline.day.map(Day::number),
-                now_ms,
+                now,
                 baseline.to_text()
             ],
         )?;
@@ -39,8 +42,8 @@ impl Checkpoint {
         Ok(since.cast_unsigned())
     }
 
-    /// All baselines of a tenant in the order in which they were set; the last one is in force. A
-    /// damaged one is logged and left out.
+    /// All baselines of a tenant in the order in which they were set; the last one is in force. Logs
+    /// and skips damaged ones.
     pub fn baselines(&self, tenant: TenantId) -> Result<Vec<Baseline>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -51,7 +54,7 @@ impl Checkpoint {
         let mut rows = statement.query([tenant.to_string()])?;
         let mut baselines = Vec::new();
         while let Some(row) = rows.next()? {
-            let text: String = row.get(3)?;
+            let text: String = row.get("targets")?;
             let Ok(targets) = Baseline::parse_targets(&text) else {
                 tracing::error!(
                     %tenant,
@@ -61,9 +64,9 @@ impl Checkpoint {
                 continue;
             };
             baselines.push(Baseline {
-                since: row.get::<_, i64>(0)?.cast_unsigned(),
-                name: row.get(1)?,
-                day: row.get::<_, Option<i32>>(2)?.and_then(Day::from_number),
+                since: unsigned(row, "since")?,
+                name: row.get("name")?,
+                day: day(row, "day")?,
                 targets,
             });
         }
@@ -71,7 +74,7 @@ impl Checkpoint {
     }
 }
 
-/// The baseline that applies to the entry `seq`, of baselines in the order of
+/// The baseline that applies to the entry `seq`. `baselines` has the order of
 /// [`Checkpoint::baselines`].
 pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
@@ -89,8 +92,9 @@ pub(super) fn damaged_baselines(
     let mut rows = statement.query([])?;
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
-        if Baseline::parse_targets(&row.get::<_, String>(4)?).is_err() {
-            damaged.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        if Baseline::parse_targets(&row.get::<_, String>("targets")?).is_err() {
+            let (tenant, since) = (row.get("tenant")?, row.get("since")?);
+            damaged.push((tenant, since, row.get("guid")?, row.get("name")?));
         }
     }
     Ok(damaged)

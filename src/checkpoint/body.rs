@@ -1,8 +1,8 @@
 //! Compressed storage of bodies.
 //!
 //! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the
-//! *key frame*, as their zstd dictionary. There are no chains: a body depends on its key frame and
-//! on nothing else, so a damaged body makes at most the 31 bodies that depend on it unreadable.
+//! *key frame*, as their zstd dictionary. There are no chains: a body depends only on its key frame,
+//! so a damaged body makes at most the 31 bodies that depend on it unreadable.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -39,7 +39,7 @@ impl KeyFrame {
                 "SELECT b.id, b.bytes FROM entry e JOIN body b ON b.id = e.body
                  WHERE e.tenant = ?1 AND e.kind = 1 AND b.codec = 1 ORDER BY e.seq DESC LIMIT 1",
             )?
-            .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([tenant], |row| Ok((row.get("id")?, row.get("bytes")?)))
             .optional()?;
         let Some((id, bytes)) = row else { return Ok(None) };
 
@@ -62,8 +62,7 @@ pub(super) fn store(
 ) -> Result<i64, CheckpointError> {
     if let Some(frame) = key_frame.as_mut().filter(|frame| frame.dependents < MAX_DEPENDENTS) {
         let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &frame.body)?;
-        // A body that differs much from its key frame is the better key frame for the bodies after
-        // it.
+        // A body that differs much from its key frame is a better key frame for later bodies.
         if bytes.len() * 3 < frame.stored_bytes {
             frame.dependents += 1;
             return insert(connection, WITH_KEY_FRAME, Some(frame.id), &bytes);
@@ -98,7 +97,9 @@ impl BodyReader {
     ) -> Result<String, CheckpointError> {
         let (codec, key_frame, bytes): (i64, Option<i64>, Vec<u8>) = connection
             .prepare_cached("SELECT codec, key_frame, bytes FROM body WHERE id = ?1")?
-            .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .query_row([id], |row| {
+                Ok((row.get("codec")?, row.get("key_frame")?, row.get("bytes")?))
+            })?;
 
         let body = match key_frame {
             None => decompress(codec, &bytes, None)?,
@@ -112,7 +113,7 @@ impl BodyReader {
         if self.key_frame.as_ref().is_none_or(|(cached, _)| *cached != id) {
             let (codec, bytes): (i64, Vec<u8>) = connection
                 .prepare_cached("SELECT codec, bytes FROM body WHERE id = ?1")?
-                .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                .query_row([id], |row| Ok((row.get("codec")?, row.get("bytes")?)))?;
             self.key_frame = Some((id, decompress(codec, &bytes, None)?));
         }
         Ok(self.key_frame.as_ref().map(|(_, body)| body.as_slice()).unwrap_or_default())
@@ -149,7 +150,7 @@ fn decompress(
         return Err(damaged());
     }
 
-    // The size limit keeps a damaged header from reserving all memory.
+    // The size limit prevents a damaged header from reserving all memory.
     let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().ok_or_else(damaged)?;
     let size =
         usize::try_from(size).ok().filter(|size| *size <= MAX_BODY_BYTES).ok_or_else(damaged)?;

@@ -1,5 +1,5 @@
-//! Catalog versions: lists of (profile, decisions). A profile is stored once by content for all
-//! tenants.
+//! Catalog versions: lists of (profile, decisions). Profiles with the same content are stored once
+//! for all tenants.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,10 @@ use super::{
     CatalogMember, Checkpoint, CheckpointError,
     body::{MAX_BODY_BYTES, compress},
 };
+use crate::model::UnixMillis;
 
-/// The largest packed catalog in bytes, with its decisions; a larger one is rejected before it is
-/// written, because it could not be read again.
+/// The size of the largest packed catalog in bytes, including its decisions. A larger one is rejected
+/// before it is written, because it could not be read again.
 const MAX_CATALOG_BYTES: usize = MAX_BODY_BYTES;
 
 /// The digest of an empty row that only reserves the ID of an erased profile or catalog.
@@ -57,17 +58,17 @@ pub(super) fn store(
     connection: &Connection,
     tenant: i64,
     members: &[CatalogMember<'_>],
-    observed_ms: i64,
+    observed_at: UnixMillis,
 ) -> Result<Option<i64>, CheckpointError> {
     let newest: Option<(i64, Vec<u8>)> = connection
         .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalog c ON c.id = t.catalog WHERE t.id = ?1")?
-        .query_row([tenant], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([tenant], |row| Ok((row.get("id")?, row.get("digest")?)))
         .optional()?;
     if members.is_empty() {
         return Ok(newest.map(|(id, _)| id));
     }
 
-    // The order in which Microsoft lists the profiles must not make a new version.
+    // The order in which Microsoft lists the profiles must not create a new version.
     let mut ordered: Vec<(Vec<u8>, &CatalogMember<'_>)> = members
         .iter()
         .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
@@ -94,7 +95,7 @@ pub(super) fn store(
 
     connection.execute(
         "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
-        params![tenant, version, observed_ms, compress(&packed, 3, &[])?],
+        params![tenant, version, observed_at, compress(&packed, 3, &[])?],
     )?;
     let id = connection.last_insert_rowid();
     connection.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", params![tenant, id])?;
@@ -142,7 +143,8 @@ pub(super) fn check_profiles(
     let (mut intact, mut damaged) = (BTreeMap::new(), Vec::new());
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (id, digest, bytes): (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (digest, bytes): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("bytes")?);
+        let id = row.get("id")?;
         if is_intact_profile(&digest, &bytes) {
             intact.insert(id, digest);
         } else {
@@ -165,9 +167,9 @@ pub(super) fn damaged_catalogs(
     let mut damaged = Vec::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (digest, packed): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        let (digest, packed): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("members")?);
         if !is_intact_catalog(&digest, &packed, intact_profiles) {
-            damaged.push((row.get(0)?, row.get(1)?));
+            damaged.push((row.get("id")?, row.get("guid")?));
         }
     }
     Ok(damaged)
@@ -196,7 +198,7 @@ fn is_intact_catalog(
     is_intact || (members.is_empty() && stored_digest == RESERVED_DIGEST)
 }
 
-/// The ID of a profile, which is stored if no tenant has it yet.
+/// The ID of a profile, which is inserted if it does not exist.
 fn store_profile(
     connection: &Connection,
     digest: &[u8],
@@ -223,7 +225,7 @@ fn write_field(field: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(field);
 }
 
-/// Splits a field off `rest`; `None` if it is cut off.
+/// Splits a field off `rest`; `None` if it is incomplete.
 fn read_field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, tail) = rest.split_first_chunk::<4>()?;
     let (field, tail) = tail.split_at_checked(u32::from_le_bytes(*length) as usize)?;

@@ -1,19 +1,19 @@
 //! Commits everything that a poll has read in one transaction: all of it or nothing.
 //!
-//! Start reading at [`Checkpoint::commit_poll`]. The ledger has decided what is appended before
-//! this module is called; nothing is judged here.
+//! The ledger has already decided what to append; this module only stores it. Start reading at
+//! [`Checkpoint::commit_poll`].
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
     Checkpoint, CheckpointError, ControlNames, EntryFlags,
     body::{self, KeyFrame},
-    catalog, pack, retention, tenant_row,
+    catalog, columns, pack, retention, tenant_row,
 };
 use crate::{
     compressed::CompressedText,
     error::Explanation,
-    model::{Day, DayFacts, Observation, Phase, TenantId, day_digest},
+    model::{Day, DayFacts, Observation, Phase, TenantId, UnixMillis, day_digest},
 };
 
 /// A snapshot to append to the log.
@@ -21,13 +21,13 @@ use crate::{
 pub struct NewEntry<'a> {
     /// The `id` of Microsoft's snapshot.
     pub snapshot_id: &'a str,
-    /// From 1 on.
+    /// Revisions of a day are numbered from 1.
     pub revision: u32,
     pub facts: &'a DayFacts,
     /// The JSON as Microsoft sent it.
     pub body: &'a CompressedText,
-    /// When it was read, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When it was read.
+    pub observed_at: UnixMillis,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
     pub flags: EntryFlags,
@@ -54,8 +54,8 @@ pub struct CatalogMember<'a> {
 /// Everything that one poll of one tenant has read.
 #[derive(Debug)]
 pub struct PollCommit<'a> {
-    /// When the poll read it, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When the poll read it.
+    pub observed_at: UnixMillis,
     /// In the order of release.
     pub entries: Vec<NewEntry<'a>>,
     pub enriched: Vec<EnrichedDay<'a>>,
@@ -68,7 +68,7 @@ pub struct PollCommit<'a> {
     pub requested_from: Option<Day>,
     /// Days that were requested and not listed.
     pub missing: Vec<Day>,
-    /// Days that were listed completely and are already stored like that.
+    /// Days that the response listed completely and that are stored completely.
     pub no_longer_missing: Vec<Day>,
     /// The first day that the poll requested, if all days from it on were read.
     pub polled_back_to: Option<Day>,
@@ -82,19 +82,18 @@ pub enum PollEnd {
     /// Something is missing, and the poll is retried soon.
     Incomplete {
         reason: Explanation,
-        /// From the server's `Retry-After`, in milliseconds since 1970-01-01.
-        not_before_ms: Option<i64>,
+        /// From the server's `Retry-After`: no request before this time.
+        not_before: Option<UnixMillis>,
     },
     /// There was no poll: an import, or the release of held days.
     NoPoll,
 }
 
 /// Microsoft keeps this many days; an older missing day is absent at the source.
-const DAYS_KEPT_AT_SOURCE: i64 = 90;
-const DAY_MS: i64 = 86_400_000;
+const DAYS_KEPT_AT_SOURCE: i32 = 90;
 
 impl Checkpoint {
-    /// Commits a poll. When this returns `Ok`, all of it is on disk; after an error nothing is.
+    /// Commits a poll. If this returns `Ok`, all of it is on disk; otherwise nothing is.
     pub fn commit_poll(
         &self,
         tenant: TenantId,
@@ -127,7 +126,7 @@ struct PollWriter<'a> {
 impl PollWriter<'_> {
     fn write(&mut self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         let catalog =
-            catalog::store(self.transaction, self.tenant, &commit.catalog, commit.observed_ms)?;
+            catalog::store(self.transaction, self.tenant, &commit.catalog, commit.observed_at)?;
 
         let has_bodies = !(commit.enriched.is_empty() && commit.entries.is_empty());
         let mut key_frame =
@@ -141,7 +140,7 @@ impl PollWriter<'_> {
 
         self.hold(commit)?;
         for observation in &commit.observations {
-            append_observation(self.transaction, self.tenant, observation, commit.observed_ms)?;
+            append_observation(self.transaction, self.tenant, observation, commit.observed_at)?;
         }
         self.update_missing(commit)?;
         self.record_end(commit)
@@ -166,7 +165,7 @@ impl PollWriter<'_> {
                 self.tenant,
                 seq,
                 entry.facts.day.number(),
-                entry.observed_ms,
+                entry.observed_at,
                 entry.revision,
                 entry.snapshot_id,
                 facts,
@@ -178,7 +177,7 @@ impl PollWriter<'_> {
                 body,
             ])?;
 
-        // A day that was released as partial stays missing, and is requested again like a new one.
+        // A day that was released as partial stays missing, and its requests are counted again.
         if entry.flags.partial {
             self.transaction.execute(
                 "UPDATE missing SET requests = 0 WHERE tenant = ?1 AND day = ?2",
@@ -230,7 +229,7 @@ impl PollWriter<'_> {
             self.transaction.execute(
                 "INSERT INTO held VALUES (?1, ?2, ?3, ?3, ?4)
                  ON CONFLICT DO UPDATE SET observed = ?3, body = ?4",
-                params![self.tenant, day.number(), commit.observed_ms, bytes],
+                params![self.tenant, day.number(), commit.observed_at, bytes],
             )?;
         }
         Ok(())
@@ -246,39 +245,39 @@ impl PollWriter<'_> {
             self.transaction.execute(
                 "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
                  ON CONFLICT DO NOTHING",
-                params![self.tenant, day.number(), commit.observed_ms],
+                params![self.tenant, day.number(), commit.observed_at],
             )?;
         }
 
-        // The days that this poll has read are not in the table any more; the others were requested
-        // in vain.
+        // The days that this poll has read are no longer in the table; it has requested the others
+        // without success.
         if let Some(from) = commit.requested_from {
             self.transaction.execute(
                 "UPDATE missing SET requests = requests + 1, last_requested = ?3 WHERE tenant = ?1 AND day >= ?2",
-                params![self.tenant, from.number(), commit.observed_ms],
+                params![self.tenant, from.number(), commit.observed_at],
             )?;
         }
 
-        let first_day_at_source = commit.observed_ms.div_euclid(DAY_MS) - DAYS_KEPT_AT_SOURCE;
+        let first_day_at_source = commit.observed_at.day().plus(-DAYS_KEPT_AT_SOURCE);
         self.transaction.execute(
             "UPDATE missing SET absent = 1 WHERE tenant = ?1 AND day < ?2",
-            params![self.tenant, first_day_at_source],
+            params![self.tenant, first_day_at_source.number()],
         )?;
         Ok(())
     }
 
     /// Records the outcome of the poll in the row of the tenant.
     fn record_end(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
-        let observed = commit.observed_ms;
+        let attempt = commit.observed_at;
         match &commit.end {
             PollEnd::Complete => self.transaction.execute(
                 "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, last_hint = NULL, failures = 0, not_before = NULL
                  WHERE id = ?1",
-                params![self.tenant, observed],
+                params![self.tenant, attempt],
             )?,
-            PollEnd::Incomplete { reason, not_before_ms } => self.transaction.execute(
+            PollEnd::Incomplete { reason, not_before } => self.transaction.execute(
                 "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
-                params![self.tenant, observed, reason.message, reason.hint, not_before_ms],
+                params![self.tenant, attempt, reason.message, reason.hint, not_before],
             )?,
             PollEnd::NoPoll => 0,
         };
@@ -303,7 +302,7 @@ pub(super) fn append_observation(
     connection: &Connection,
     tenant: i64,
     observation: &Observation,
-    observed_ms: i64,
+    observed_at: UnixMillis,
 ) -> Result<(), CheckpointError> {
     let Observation { what, subject, first_day, phase, details, hint } = observation;
     let key = params![tenant, what.as_str(), subject];
@@ -340,7 +339,7 @@ pub(super) fn append_observation(
             tenant,
             seq,
             first_day,
-            observed_ms,
+            observed_at,
             what.as_str(),
             subject,
             phase.as_str(),
@@ -360,7 +359,7 @@ fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError
     Ok(seq)
 }
 
-/// The ID of a control's name, which is inserted if it does not exist yet.
+/// The ID of a control's name, which is inserted if it does not exist.
 pub(super) fn control_id(
     connection: &Connection,
     names: &mut ControlNames,
@@ -377,15 +376,9 @@ pub(super) fn control_id(
     Ok(id)
 }
 
-/// The facts in a row: `day` and `facts` are the indexes of its columns.
-pub(super) fn read_facts(
-    row: &Row<'_>,
-    day: usize,
-    facts: usize,
-    names: &ControlNames,
-) -> Result<DayFacts, CheckpointError> {
-    let day = Day::from_number(row.get(day)?)
-        .ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))?;
-    let bytes: Vec<u8> = row.get(facts)?;
+/// The facts of an entry, from the columns `day` and `facts`.
+pub(super) fn read_facts(row: &Row<'_>, names: &ControlNames) -> Result<DayFacts, CheckpointError> {
+    let day = columns::entry_day(row)?;
+    let bytes: Vec<u8> = row.get("facts")?;
     pack::unpack(&bytes, day, |id| names.get(id))
 }

@@ -26,12 +26,12 @@ pub struct Restored {
 }
 
 impl Checkpoint {
-    /// Writes a consistent copy of the database into a new file that only its owner can read, also
+    /// Writes a consistent copy of the database into a new file that only its owner can read, even
     /// while the daemon is running. Returns the size of the file in bytes. Fails if the file
-    /// exists, and removes it if copying fails.
+    /// already exists; removes it again if copying fails.
     pub fn backup(&self, to: &Path) -> Result<u64, CheckpointError> {
-        // `VACUUM INTO` would create the file with the umask's mode, readable by other users for a
-        // moment.
+        // `VACUUM INTO` would create the file with the mode of the umask, so other users could read
+        // it for a moment.
         fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(
             |error| {
                 std::io::Error::new(
@@ -56,14 +56,14 @@ impl Checkpoint {
         check_database(&connection, to)?;
         drop(connection);
 
-        // A new file survives a power cut only after its directory is synced too.
+        // A new file survives a power failure only after its directory has been synced too.
         fs_err::File::open(to)?.sync_all()?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
         fs_err::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(fs_err::metadata(to)?.len())
     }
 
-    /// Replaces the checkpoint by a backup; the replaced database is set aside under a name that
+    /// Replaces the checkpoint with a backup, and sets the replaced database aside under a name that
     /// ends with `stamp`.
     ///
     /// The restored checkpoint gets a new ID, because its log continues differently from the
@@ -119,14 +119,14 @@ impl Checkpoint {
     }
 
     /// Renames a database that cannot be used and returns its new path; `None` if there is none.
-    /// The next [`Checkpoint::open`] creates a new one, with the cursors of the second cursor file.
+    /// The next [`Checkpoint::open`] creates a new database and uses the second cursor file.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
         let _lock = Lock::acquire(directory)?;
         set_aside(directory, &format!("damaged-{stamp}"))
     }
 }
 
-/// SQLite takes file names as UTF-8 text only.
+/// Converts a path for SQLite, which accepts only UTF-8.
 fn utf8_path(path: &Path) -> std::io::Result<&str> {
     path.to_str().ok_or_else(|| {
         let message = format!("the path `{}` is not valid UTF-8", path.display());
@@ -145,7 +145,7 @@ fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, Checkpo
     transaction
         .execute("UPDATE meta SET value = ?1 WHERE key = 'checkpoint_id'", [&checkpoint_id])?;
     transaction.execute("UPDATE sink SET mark = NULL, last_error = NULL, last_hint = NULL", [])?;
-    // The replays of the backup are finished or obsolete by now.
+    // The replays of the backup are finished or obsolete.
     transaction.execute("DELETE FROM replay", [])?;
 
     // Without its row, a cursor is created again from the second cursor file when its sink is
@@ -160,7 +160,7 @@ fn convert_backup(directory: &Path, database: &Path) -> Result<Restored, Checkpo
     });
     let saved = saved.unwrap_or_default();
     let mut newer_cursors = 0;
-    for cursor in saved.of_lost_checkpoints(&checkpoint_id) {
+    for cursor in saved.lost_cursors(&checkpoint_id) {
         newer_cursors += transaction.execute(
             "DELETE FROM cursor WHERE sink = (SELECT id FROM sink WHERE name = ?1)
                AND tenant = (SELECT id FROM tenant WHERE guid = ?2)",

@@ -1,5 +1,5 @@
-//! The second cursor file, `cursors.json`: a copy of the cursors outside of the database. If the
-//! database is lost, the days that were sent before are not sent again.
+//! The second cursor file, `cursors.json`: a copy of the cursors outside the database. It prevents
+//! days from being sent again after the database is lost.
 //!
 //! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory.
@@ -21,8 +21,8 @@ pub struct CursorFile {
     /// The checkpoint that `cursors` belongs to.
     pub checkpoint_id: String,
     pub cursors: Vec<SavedCursor>,
-    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that have no cursor in
-    /// this one yet.
+    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that do not have a cursor
+    /// in the current one yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<SavedCursor>,
 }
@@ -36,7 +36,7 @@ pub struct SavedCursor {
     pub tenant: String,
     pub seq: u64,
     pub record_index: u32,
-    /// The first day that the sink may not have received; no earlier day is to be sent.
+    /// The first day that the sink may not have received; earlier days are not sent again.
     pub sent_before: String,
 }
 
@@ -83,7 +83,7 @@ impl CursorFile {
     }
 
     /// The first day that a sink had not received when an earlier checkpoint was lost; `None` if no
-    /// checkpoint was lost, or if it had no such cursor.
+    /// checkpoint was lost, or if it did not have the cursor.
     pub(super) fn first_unsent_day(
         &self,
         checkpoint_id: &str,
@@ -92,7 +92,7 @@ impl CursorFile {
     ) -> Option<Day> {
         let tenant = tenant.to_string();
         let saved = self
-            .of_lost_checkpoints(checkpoint_id)
+            .lost_cursors(checkpoint_id)
             .into_iter()
             .find(|c| c.sink == sink && c.tenant == tenant)?;
         Day::parse(&saved.sent_before)
@@ -105,7 +105,7 @@ impl CursorFile {
     }
 
     /// The cursors of checkpoints that were lost; `checkpoint_id` is the current one.
-    pub(super) fn of_lost_checkpoints(&self, checkpoint_id: &str) -> Vec<&SavedCursor> {
+    pub(super) fn lost_cursors(&self, checkpoint_id: &str) -> Vec<&SavedCursor> {
         let is_current = self.checkpoint_id == checkpoint_id;
         self.cursors.iter().filter(|_| !is_current).chain(&self.carried).collect()
     }

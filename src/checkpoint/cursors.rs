@@ -8,10 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, SavedCursor,
-    commit_poll::append_observation, tenant_id, tenant_row,
+    columns::{day, unsigned},
+    commit_poll::append_observation,
+    tenant_id, tenant_row,
 };
 use crate::error::Explanation;
-use crate::model::{Day, EventId, Observation, Phase, TenantId, What};
+use crate::model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis};
 
 /// The epoch of all cursors: a single host writes to the checkpoint.
 const EPOCH: i64 = 0;
@@ -20,14 +22,14 @@ const EPOCH: i64 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub seq: u64,
-    /// The index of the record within the entry, from 0 on.
+    /// The index of the record within the entry, starting at 0.
     pub record_index: u32,
 }
 
 /// A source of records for one sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// New entries, from the sink's cursor on.
+    /// New entries, starting at the sink's cursor.
     Live,
     /// Stored days that are sent again, by the replay job with this ID.
     Replay(i64),
@@ -47,7 +49,7 @@ pub struct Pending {
     pub last_seq: u64,
     /// The number of entries that are not completely acknowledged.
     pub entries: u64,
-    /// The next of them was read by a backfill.
+    /// Whether the next of them was read by a backfill.
     pub backfilled: bool,
 }
 
@@ -75,8 +77,15 @@ pub struct Advance<'a> {
     pub dead_letters: &'a [DeadLetter],
     /// The IDs of retried dead letters that were acknowledged.
     pub delivered_dead_letters: &'a [i64],
-    /// In milliseconds since 1970-01-01.
-    pub now_ms: i64,
+    pub now: UnixMillis,
+}
+
+/// What [`Checkpoint::register_sink`] does with the cursors of tenants that it is not called with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherTenants {
+    Keep,
+    /// The sink does not receive them any longer.
+    Deactivate,
 }
 
 /// A record that the receiver rejected for good.
@@ -90,8 +99,8 @@ pub struct DeadLetter {
 }
 
 impl Checkpoint {
-    /// Creates a sink and its cursors for these tenants, if they do not exist yet. If `all` is
-    /// true, the sink receives no other tenants, and its other cursors become inactive.
+    /// Creates a sink and its cursors for these tenants if they do not exist, and activates these
+    /// cursors.
     ///
     /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
     /// database was lost, it also skips the days that the sink had received according to the second
@@ -100,7 +109,7 @@ impl Checkpoint {
         &self,
         sink: &str,
         tenants: &[TenantId],
-        all: bool,
+        others: OtherTenants,
         start_from: Day,
     ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
@@ -108,12 +117,14 @@ impl Checkpoint {
         transaction
             .execute("INSERT INTO sink (name) VALUES (?1) ON CONFLICT DO NOTHING", [sink])?;
 
-        // The tenants below become active again. The others are not configured for this sink any
-        // more, so their entries are not in its backlog.
-        transaction.execute(
-            "UPDATE cursor SET active = 0 WHERE ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
-            params![sink, all],
-        )?;
+        // The cursors of `tenants` become active again below. Entries of the other tenants do not
+        // count as backlog of the sink.
+        if others == OtherTenants::Deactivate {
+            transaction.execute(
+                "UPDATE cursor SET active = 0 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
+                [sink],
+            )?;
+        }
 
         for tenant in tenants {
             let row = tenant_row(&transaction, &tenant.to_string())?;
@@ -129,7 +140,7 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
-    /// Stores whether a sink receives observations. If not, they do not count as its backlog.
+    /// Stores whether a sink receives observations. If not, they do not count as backlog.
     pub fn set_receives_observations(
         &self,
         sink: &str,
@@ -173,8 +184,9 @@ impl Checkpoint {
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
         self.pending_of(
             &format!(
-                "SELECT t.guid, c.seq, c.record_index, c.floor, NULL, max(e.seq), count(*),
-                    min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1
+                "SELECT t.guid, c.seq, c.record_index, c.floor AS first_day, NULL AS last_day,
+                    max(e.seq) AS last_seq, count(*) AS entries,
+                    min(e.seq * 2 + ((coalesce(e.flags, 0) & 2) <> 0)) & 1 AS backfilled
                  FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
                  JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ENTRY_DAY} >= c.floor AND {IS_SENT_TO_SINK}
                  WHERE s.name = ?1 AND c.epoch = ?2 AND c.active GROUP BY c.tenant ORDER BY c.tenant"
@@ -183,7 +195,8 @@ impl Checkpoint {
         )
     }
 
-    /// Runs a query whose columns are the fields of [`Pending`], in that order.
+    /// Runs a query whose columns are named after the fields of [`Pending`] and [`Position`], with
+    /// `guid` for the tenant.
     pub(super) fn pending_of(
         &self,
         sql: &str,
@@ -196,17 +209,13 @@ impl Checkpoint {
         let mut pending = Vec::new();
         while let Some(row) = rows.next()? {
             pending.push(Pending {
-                tenant: tenant_id(&row.get::<_, String>(0)?)?,
-                at: Position {
-                    seq: row.get::<_, i64>(1)?.cast_unsigned(),
-                    record_index: row.get(2)?,
-                },
-                first_day: Day::from_number(row.get(3)?)
-                    .unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
-                last_day: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
-                last_seq: row.get::<_, i64>(5)?.cast_unsigned(),
-                entries: row.get::<_, i64>(6)?.cast_unsigned(),
-                backfilled: row.get::<_, i64>(7)? == 1,
+                tenant: tenant_id(&row.get::<_, String>("guid")?)?,
+                at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+                first_day: day(row, "first_day")?.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+                last_day: day(row, "last_day")?,
+                last_seq: unsigned(row, "last_seq")?,
+                entries: unsigned(row, "entries")?,
+                backfilled: row.get("backfilled")?,
             });
         }
         Ok(pending)
@@ -233,7 +242,7 @@ impl Checkpoint {
                 advance.sent.cast_signed(),
                 (advance.dead_letters.len() as u64).cast_signed(),
                 advance.mark,
-                advance.now_ms,
+                advance.now,
                 advance.truncated.cast_signed()
             ])?;
 
@@ -247,8 +256,8 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
-    /// Moves a live cursor forward to the beginning of the entry `to.seq`, because the receiver is
-    /// known to have everything before it. Returns whether the cursor was behind that entry.
+    /// Moves a live cursor forward to the beginning of the entry `to.seq`; the receiver must have
+    /// everything before that entry. Returns whether the cursor was behind it.
     pub fn skip_to(
         &self,
         sink: &str,
@@ -264,7 +273,7 @@ impl Checkpoint {
         Ok(moved > 0)
     }
 
-    /// The `seq` that a tenant's next entry will have.
+    /// The `seq` of a tenant's next entry.
     pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
         let next: Option<i64> = self
             .connection()
@@ -291,8 +300,8 @@ impl Checkpoint {
         let mut rows = statement.query(params![tenant.to_string(), seq.cast_signed()])?;
         let (mut days, mut newest) = (Vec::new(), None);
         while let Some(row) = rows.next()? {
-            newest = newest.or(Some(row.get(1)?));
-            days.extend(Day::from_number(row.get(0)?));
+            newest = newest.or(Some(row.get("digest")?));
+            days.extend(day(row, "day")?);
         }
         Ok((days, newest))
     }
@@ -300,34 +309,33 @@ impl Checkpoint {
     /// The current cursors in the form of the second cursor file.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
-        // The columns after the position: the newest sent day, the oldest unsent day, and the
-        // oldest missing day, which may still be listed.
+        // A missing day may still be listed, so it counts as unsent.
         let mut statement = connection.prepare_cached(
-            "SELECT s.name, t.guid, c.seq, c.record_index,
-                (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq),
-                (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor),
-                (SELECT min(m.day) FROM missing m WHERE m.tenant = c.tenant AND m.absent = 0 AND m.day >= c.floor), c.floor
+            "SELECT s.name, t.guid, c.seq, c.record_index, c.floor,
+                (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq) AS newest_sent,
+                (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor)
+                    AS oldest_unsent,
+                (SELECT min(m.day) FROM missing m WHERE m.tenant = c.tenant AND m.absent = 0 AND m.day >= c.floor)
+                    AS oldest_missing
              FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant WHERE c.epoch = ?1 ORDER BY 1, 2",
         )?;
 
         let mut rows = statement.query([EPOCH])?;
         let mut cursors: Vec<SavedCursor> = Vec::new();
         while let Some(row) = rows.next()? {
-            let day = |column: usize| -> Result<Option<Day>, rusqlite::Error> {
-                Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
-            };
-            let after_newest_sent = day(4)?.map(|day| day.plus(1));
-            let first_future_day = after_newest_sent.max(day(7)?);
-            let sent_before = [first_future_day, day(5)?, day(6)?]
+            let after_newest_sent = day(row, "newest_sent")?.map(|day| day.plus(1));
+            let first_future_day = after_newest_sent.max(day(row, "floor")?);
+            let (unsent, missing) = (day(row, "oldest_unsent")?, day(row, "oldest_missing")?);
+            let sent_before = [first_future_day, unsent, missing]
                 .into_iter()
                 .flatten()
                 .min()
                 .ok_or_else(|| CheckpointError::Damaged("a cursor has no first day".into()))?;
             cursors.push(SavedCursor {
-                sink: row.get(0)?,
-                tenant: row.get(1)?,
-                seq: row.get::<_, i64>(2)?.cast_unsigned(),
-                record_index: row.get(3)?,
+                sink: row.get("name")?,
+                tenant: row.get("guid")?,
+                seq: unsigned(row, "seq")?,
+                record_index: row.get("record_index")?,
                 sent_before: sent_before.to_string(),
             });
         }
@@ -336,12 +344,8 @@ impl Checkpoint {
             !cursors.iter().any(|c| c.sink == old.sink && c.tenant == old.tenant)
         };
         let saved = self.saved_cursors();
-        let carried = saved
-            .of_lost_checkpoints(&self.id)
-            .into_iter()
-            .filter(has_no_cursor)
-            .cloned()
-            .collect();
+        let carried =
+            saved.lost_cursors(&self.id).into_iter().filter(has_no_cursor).cloned().collect();
         Ok(CursorFile { checkpoint_id: self.id.clone(), cursors, carried })
     }
 
@@ -426,11 +430,11 @@ fn record_dead_letter(
             dead_letter.at.record_index,
             dead_letter.event_id.to_string(),
             dead_letter.reason,
-            advance.now_ms
+            advance.now
         ])?;
 
     let begin = dead_letter_observation(advance, Phase::Begin, &dead_letter.reason);
-    append_observation(connection, tenant, &begin, advance.now_ms)
+    append_observation(connection, tenant, &begin, advance.now)
 }
 
 /// Deletes a dead letter that was delivered. The observation ends with the sink's last dead letter
@@ -456,15 +460,14 @@ fn clear_dead_letter(
     }
 
     let end = dead_letter_observation(advance, Phase::End, "all dead letters were delivered");
-    append_observation(connection, tenant, &end, advance.now_ms)
+    append_observation(connection, tenant, &end, advance.now)
 }
 
 fn dead_letter_observation(advance: &Advance<'_>, phase: Phase, details: &str) -> Observation {
-    let today = Day::from_number(i32::try_from(advance.now_ms.div_euclid(86_400_000)).unwrap_or(0));
     Observation {
-        what: What::DeadLetter,
+        what: ObservationKind::DeadLetter,
         subject: advance.sink.to_owned(),
-        first_day: today.unwrap_or(Day::of(jiff::Timestamp::UNIX_EPOCH)),
+        first_day: advance.now.day(),
         phase,
         details: details.to_owned(),
         hint: None,

@@ -1,11 +1,11 @@
-//! Which days of a tenant are stored, held or missing: what a poll decides by.
+//! Which days of a tenant are stored, held or missing. Polls base their decisions on them.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, EntryFlags, commit_poll::read_facts};
-use crate::model::{Day, KeptDay, TenantId};
+use super::{Checkpoint, CheckpointError, EntryFlags, columns::day, commit_poll::read_facts};
+use crate::model::{Day, KeptDay, TenantId, UnixMillis};
 
 /// A day that Microsoft was expected to list and did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub struct MissingDay {
 
 /// A missing day is requested by this many polls, and weekly after that.
 const DAILY_REQUESTS: u32 = 7;
-const WEEK_MS: i64 = 7 * 86_400_000;
+const WEEK: Duration = Duration::from_hours(7 * 24);
 
 impl Checkpoint {
-    /// The stored days of a tenant from `from` on, each at its latest revision.
+    /// The stored days of a tenant, starting at `from`, each at its latest revision.
     pub fn stored_days(
         &self,
         tenant: TenantId,
@@ -29,20 +29,22 @@ impl Checkpoint {
         let connection = self.connection();
         let names = self.control_names();
         let mut statement = connection.prepare_cached(
-            "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL FROM entry e JOIN tenant t ON t.id = e.tenant
+            "SELECT e.day, e.revision, e.facts, e.flags, e.body IS NULL AS without_body FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.day >= ?2 ORDER BY e.day, e.revision",
         )?;
 
         let mut rows = statement.query(params![tenant.to_string(), from.number()])?;
         let mut days = BTreeMap::new();
         while let Some(row) = rows.next()? {
-            let facts = read_facts(row, 0, 2, &names)?;
-            let partial = EntryFlags::from_bits(row.get(3)?).partial;
+            let facts = read_facts(row, &names)?;
+            let kept = KeptDay {
+                revision: row.get("revision")?,
+                partial: EntryFlags::from_bits(row.get("flags")?).partial,
+                without_body: row.get("without_body")?,
+                facts,
+            };
             // A later revision of the same day replaces the earlier one in the map.
-            days.insert(
-                facts.day,
-                KeptDay { revision: row.get(1)?, partial, without_body: row.get(4)?, facts },
-            );
+            days.insert(kept.facts.day, kept);
         }
         Ok(days)
     }
@@ -57,42 +59,41 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<Option<RangeInclusive<Day>>, CheckpointError> {
-        // SQLite answers `min` or `max` alone from the index, but scans it for both in one query.
-        let days: (Option<i32>, Option<i32>) = self
+        // SQLite finds a single `min` or `max` in the index, but scans the index for both in one query.
+        let days = self
             .connection()
             .prepare_cached(
-                "SELECT (SELECT min(day) FROM entry WHERE tenant = t.id AND kind = 1),
-                        (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)
+                "SELECT (SELECT min(day) FROM entry WHERE tenant = t.id AND kind = 1) AS earliest,
+                        (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1) AS newest
                  FROM tenant t WHERE t.guid = ?1",
             )?
-            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?
-            .unwrap_or_default();
+            .query_row([tenant.to_string()], |row| Ok((day(row, "earliest")?, day(row, "newest")?)))
+            .optional()?;
 
-        let earliest = days.0.and_then(Day::from_number);
-        let newest = days.1.and_then(Day::from_number);
+        let (earliest, newest) = days.unwrap_or_default();
         Ok(earliest.zip(newest).map(|(earliest, newest)| earliest..=newest))
     }
 
-    /// The two days that decide how far back the next poll reads: the newest stored day that a poll
-    /// has read, and the oldest held day. Imported days are left out, because an import does not
+    /// The two days that determine how far back the next poll reads: the newest stored day that a
+    /// poll has read, and the oldest held day. Imported days do not count, because an import does not
     /// mean that the days before it are complete.
     pub fn resume_days(
         &self,
         tenant: TenantId,
     ) -> Result<(Option<Day>, Option<Day>), CheckpointError> {
-        let days: Option<(Option<i32>, Option<i32>)> = self
+        let days = self
             .connection()
             .prepare_cached(
-                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & 8 = 0 ORDER BY day DESC LIMIT 1),
-                        (SELECT min(day) FROM held WHERE tenant = t.id)
+                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & 8 = 0 ORDER BY day DESC LIMIT 1)
+                            AS newest_polled,
+                        (SELECT min(day) FROM held WHERE tenant = t.id) AS oldest_held
                  FROM tenant t WHERE t.guid = ?1",
             )?
-            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([tenant.to_string()], |row| {
+                Ok((day(row, "newest_polled")?, day(row, "oldest_held")?))
+            })
             .optional()?;
-
-        let (newest, held) = days.unwrap_or_default();
-        Ok((newest.and_then(Day::from_number), held.and_then(Day::from_number)))
+        Ok(days.unwrap_or_default())
     }
 
     /// The newest stored day that is not partial, with its revision.
@@ -100,24 +101,23 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<Option<(Day, u32)>, CheckpointError> {
-        let complete: Option<(i32, u32)> = self
+        let complete = self
             .connection()
             .prepare_cached(
                 "SELECT e.day, e.revision FROM entry e JOIN tenant t ON t.id = e.tenant
                  WHERE t.guid = ?1 AND e.kind = 1 AND e.flags & 4 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1",
             )?
-            .query_row([tenant.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([tenant.to_string()], |row| Ok(day(row, "day")?.zip(row.get("revision")?)))
             .optional()?;
-        Ok(complete.and_then(|(day, revision)| Some((Day::from_number(day)?, revision))))
+        Ok(complete.flatten())
     }
 
     /// The missing days that the next poll requests, oldest first: those that fewer than seven
-    /// polls have requested, and those that were last requested a week ago. `now_ms` is in
-    /// milliseconds since 1970-01-01.
+    /// polls have requested, and those that were last requested at least a week ago.
     pub fn due_missing_days(
         &self,
         tenant: TenantId,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<Vec<Day>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -125,15 +125,16 @@ impl Checkpoint {
              WHERE t.guid = ?1 AND m.absent = 0 AND (m.requests < ?2 OR m.last_requested <= ?3) ORDER BY m.day",
         )?;
 
+        let week_ago = now.saturating_sub(WEEK);
         let rows = statement
-            .query_map(params![tenant.to_string(), DAILY_REQUESTS, now_ms - WEEK_MS], |row| {
-                row.get::<_, i32>(0)
+            .query_map(params![tenant.to_string(), DAILY_REQUESTS, week_ago], |row| {
+                day(row, "day")
             })?;
         let days = rows.collect::<Result<Vec<_>, _>>()?;
-        Ok(days.into_iter().filter_map(Day::from_number).collect())
+        Ok(days.into_iter().flatten().collect())
     }
 
-    /// All missing days of a tenant, also those that are not requested any more; oldest first.
+    /// All missing days of a tenant, including those that are no longer requested; oldest first.
     pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<MissingDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -143,24 +144,24 @@ impl Checkpoint {
         let mut rows = statement.query([tenant.to_string()])?;
         let mut days = Vec::new();
         while let Some(row) = rows.next()? {
-            if let Some(day) = Day::from_number(row.get(0)?) {
-                days.push(MissingDay { day, absent: row.get(1)? });
+            if let Some(day) = day(row, "day")? {
+                days.push(MissingDay { day, absent: row.get("absent")? });
             }
         }
         Ok(days)
     }
 
-    /// The number of stored snapshots from an entry and a day on that still have their body.
+    /// The number of stored snapshots that have a body, starting at this entry and this day.
     pub fn count_snapshots(
         &self,
         tenant: TenantId,
         first_seq: u64,
-        from: Day,
+        first_day: Day,
     ) -> Result<u64, CheckpointError> {
         let count: i64 = self.connection().query_row(
             "SELECT count(*) FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",
-            params![tenant.to_string(), first_seq.cast_signed(), from.number()],
+            params![tenant.to_string(), first_seq.cast_signed(), first_day.number()],
             |row| row.get(0),
         )?;
         Ok(count.cast_unsigned())

@@ -2,7 +2,7 @@
 
 use crate::model::{Day, SnapshotRef};
 
-/// How a snapshot was accepted; see the glossary for the terms.
+/// How a snapshot was accepted. The glossary defines the terms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags are independent of each other")]
 pub struct EntryFlags {

@@ -1,5 +1,5 @@
-//! The errors of the checkpoint: one variant for each thing that an operator or a caller does about
-//! it.
+//! The errors of the checkpoint. Each variant requires a different action of the operator or the
+//! caller.
 
 use std::{borrow::Cow, path::PathBuf};
 
@@ -21,7 +21,7 @@ pub enum CheckpointError {
     Foreign(PathBuf),
     #[error("the checkpoint has version {0}, which requires a newer release")]
     Newer(i32),
-    /// Only for a checkpoint that is opened for reading: opening it for writing migrates it.
+    /// Returned only when a checkpoint is opened for reading: opening it for writing migrates it.
     #[error("the checkpoint has version {0}, which this release has not migrated yet")]
     Older(i32),
     #[error("the checkpoint is damaged: {0}")]
@@ -50,8 +50,8 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
-    /// Whether the checkpoint cannot be used until an operator has intervened; the exit code is 3
-    /// then.
+    /// Whether the checkpoint cannot be used until an operator has intervened; the exit code of
+    /// commands is 3 in this case.
     pub fn is_unusable(&self) -> bool {
         matches!(
             self,
@@ -77,7 +77,7 @@ impl Hint for CheckpointError {
             Self::Newer(_) => "run the release that wrote it, or a later one",
             Self::Older(_) => "run `once` or `run`, which migrate it",
             Self::SinkExists(..) => {
-                "remove `renamed_from`: both names have sent records already; keep the old sink or remove it with `discard_backlog = true`"
+                "remove `renamed_from`, because records were sent under both names; keep the old sink or remove it with `discard_backlog = true`"
             }
             Self::Locked(_) => {
                 "stop the daemon first if this is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
@@ -85,7 +85,7 @@ impl Hint for CheckpointError {
             Self::Busy => "run the command again when the other process has finished",
             Self::ErasureIncomplete(_) => "run `state forget` again, which completes the erasure",
             Self::File(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
-                "run the command as root or as the service's own user"
+                "run the command as root or as the user of the service"
             }
             _ => return None,
         };

@@ -1,19 +1,19 @@
-//! Held days: accepted, but not released into the log because the answer or its catalog was
+//! Held days: accepted, but not released into the log, because the response or its catalog was
 //! partial.
 
 use rusqlite::Connection;
 
-use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES};
-use crate::model::{Day, TenantId};
+use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES, columns};
+use crate::model::{Day, TenantId, UnixMillis};
 
-/// A day that is accepted and not released.
+/// A day that is accepted but not released.
 #[derive(Clone, Debug)]
 pub struct HeldDay {
     pub day: Day,
-    /// When the day was first held, in milliseconds since 1970-01-01.
-    pub since_ms: i64,
-    /// When the stored copy was read, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When the day was first held.
+    pub since: UnixMillis,
+    /// When the stored copy was read.
+    pub observed_at: UnixMillis,
     /// The JSON as Microsoft sent it.
     pub body: String,
 }
@@ -31,10 +31,10 @@ impl Checkpoint {
         let mut held = Vec::new();
         while let Some(row) = rows.next()? {
             held.push(HeldDay {
-                day: Day::from_number(row.get(0)?).ok_or_else(damaged)?,
-                since_ms: row.get(1)?,
-                observed_ms: row.get(2)?,
-                body: decompress(&row.get::<_, Vec<u8>>(3)?)?,
+                day: columns::day(row, "day")?.ok_or_else(damaged)?,
+                since: row.get("since")?,
+                observed_at: row.get("observed")?,
+                body: decompress(&row.get::<_, Vec<u8>>("body")?)?,
             });
         }
         Ok(held)
@@ -52,10 +52,10 @@ pub(super) fn damaged_days(
     let mut rows = statement.query([])?;
     let mut days = Vec::new();
     while let Some(row) = rows.next()? {
-        if decompress(&row.get::<_, Vec<u8>>(3)?).is_err()
-            && let Some(day) = Day::from_number(row.get(2)?)
+        if decompress(&row.get::<_, Vec<u8>>("body")?).is_err()
+            && let Some(day) = columns::day(row, "day")?
         {
-            days.push((row.get(0)?, row.get(1)?, day));
+            days.push((row.get("tenant")?, row.get("guid")?, day));
         }
     }
     Ok(days)

@@ -10,28 +10,28 @@ use super::{
     commit_poll::read_facts,
     read::{BaseEntry, EntryReader, LOOKBACK_DAYS},
 };
-use crate::model::{Day, DayFacts, SnapshotRef, TenantId};
+use crate::model::{Day, DayFacts, SnapshotRef, TenantId, UnixMillis};
 
 /// A snapshot of the log without its body.
 #[derive(Debug)]
 pub struct PastEntry {
     /// Its `id` is empty, because reports do not use it.
     pub snapshot: SnapshotRef,
-    /// When the poll read it, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When the poll read it.
+    pub observed_at: UnixMillis,
     pub facts: Arc<DayFacts>,
     /// The catalog version, for [`Checkpoint::catalog`].
     pub catalog: Option<i64>,
     pub context: EntryContext,
 }
 
-/// How many entries one call reads. A larger number takes more memory; a smaller one reads the
-/// bases of the first two weeks of each call more often.
+/// How many entries one call reads. A larger number takes more memory; with a smaller one, the bases
+/// of the first two weeks of each call are read again more often.
 const MAX_ENTRIES_PER_READ: u32 = 120;
 
 impl Checkpoint {
     /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the
-    /// log. Returns at most 120 entries; an empty list means that there are no more.
+    /// log. Returns at most [`MAX_ENTRIES_PER_READ`]; an empty list means that there are no more.
     pub fn past_entries(
         &self,
         tenant: TenantId,
@@ -62,8 +62,7 @@ impl Checkpoint {
     }
 
     /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
-    /// Microsoft sent it. Stops when `visit` returns `false`. Days whose body was pruned are left
-    /// out.
+    /// Microsoft sent it. Stops when `visit` returns `false`. Skips days whose body was pruned.
     pub fn for_each_body(
         &self,
         tenant: TenantId,
@@ -85,7 +84,7 @@ impl Checkpoint {
 
         let mut bodies = BodyReader::default();
         while let Some(row) = rows.next()? {
-            if !visit(&bodies.read(&connection, row.get(0)?)?) {
+            if !visit(&bodies.read(&connection, row.get("body")?)?) {
                 break;
             }
         }
@@ -95,20 +94,21 @@ impl Checkpoint {
 
 impl EntryReader<'_> {
     fn past_entry(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
-        let facts = Arc::new(read_facts(row, 1, 2, self.names)?);
-        let flags = EntryFlags::from_bits(row.get(4)?);
-        let snapshot = flags.snapshot_ref(String::new(), facts.day, row.get(3)?, row.get(0)?);
+        let facts = Arc::new(read_facts(row, self.names)?);
+        let flags = EntryFlags::from_bits(row.get("flags")?);
+        let (revision, seq) = (row.get("revision")?, row.get("seq")?);
+        let snapshot = flags.snapshot_ref(String::new(), facts.day, revision, seq);
 
-        let base_key = row.get::<_, Option<i32>>(7)?.zip(row.get(8)?);
-        let context = self.context(row.get(9)?, &snapshot, base_key)?;
-        let catalog = row.get(6)?;
+        let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
+        let context = self.context(row.get("tenant")?, &snapshot, base_key)?;
+        let catalog = row.get("catalog")?;
         self.cache(&snapshot, catalog, base_key, &facts);
 
-        Ok(PastEntry { snapshot, observed_ms: row.get(5)?, facts, catalog, context })
+        Ok(PastEntry { snapshot, observed_at: row.get("observed")?, facts, catalog, context })
     }
 
-    /// Caches an entry, which is the base of the next day, and drops the entries that are too old
-    /// to be needed again.
+    /// Caches an entry, which is the base of the next day, and removes entries that are too old to be
+    /// read again.
     fn cache(
         &mut self,
         snapshot: &SnapshotRef,

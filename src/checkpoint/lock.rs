@@ -1,7 +1,7 @@
 //! The lock that allows one process at a time to write to a checkpoint.
 //!
-//! It is a kernel lock (`flock`) on an open file, so the kernel releases it when the process ends,
-//! also after a crash. The file contains the process ID of the holder and the socket for commands.
+//! It is a kernel lock (`flock`) on an open file, which the kernel releases when the process ends,
+//! even after a crash. The file contains the process ID of the holder and the socket for commands.
 
 use std::{
     fs::{File, TryLockError},
@@ -16,8 +16,8 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use super::CheckpointError;
 
 const FILE: &str = "lock";
-/// A process that only looks up the holder locks the file for a moment, so one failed attempt does
-/// not mean that the checkpoint is in use: 15 attempts take 0.3 seconds.
+/// A process that only looks up the holder locks the file briefly, so one failed attempt does not
+/// mean that the checkpoint is in use. All attempts together take 0.3 seconds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 const LOCK_ATTEMPTS: u32 = 15;
 
@@ -31,7 +31,7 @@ pub(super) struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub pid: u32,
-    /// The socket on which it accepts commands; `None` before it listens.
+    /// The socket on which it accepts commands; `None` before it is listening.
     pub socket: Option<PathBuf>,
 }
 
@@ -69,7 +69,8 @@ impl Lock {
     fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
         let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
         let text = format!("{}\n{socket}\n", std::process::id());
-        // One write, and the truncation after it: a concurrent reader always finds a process ID.
+        // The file is written before it is truncated, so a concurrent reader always finds a process
+        // ID.
         self.file.write_all_at(text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)
     }

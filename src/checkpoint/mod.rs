@@ -1,15 +1,16 @@
 //! The checkpoint: every accepted snapshot, every catalog version, and the cursors of every sink.
 //!
 //! It is one SQLite database with one writer, in WAL mode with `synchronous=FULL`, so a commit that
-//! has returned is on disk. It stores bodies and facts and depends neither on Microsoft's JSON nor
-//! on the protocol of any sink. All calls block for as long as the disk takes; asynchronous callers
-//! wrap them in `block_in_place` or `spawn_blocking`. Start reading at [`Checkpoint::open`], then
-//! [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and [`Checkpoint::advance`]
-//! (cursors).
+//! has returned is on disk. It stores bodies and facts, and depends neither on Microsoft's JSON nor
+//! on the protocol of any sink. All calls block until the disk operation has finished; asynchronous
+//! callers wrap them in `block_in_place` or `spawn_blocking`. Start reading at
+//! [`Checkpoint::open`], then [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and
+//! [`Checkpoint::advance`] (cursors).
 
 mod baseline;
 mod body;
 mod catalog;
+mod columns;
 mod commit_poll;
 mod copy;
 mod cursor_file;
@@ -44,7 +45,7 @@ pub use catalog::StoredCatalogMember;
 pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd};
 pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
-pub use cursors::{Advance, CursorMove, DeadLetter, Lane, Pending, Position};
+pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
 pub use days::MissingDay;
 pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
@@ -58,7 +59,7 @@ pub use read::{
 pub use repair::{LostBody, Repaired};
 pub use replay::{QueuedDeadLetter, ReplayStatus};
 pub use retention::{ErasureReceipt, Pruned};
-pub use status::{SinkStatus, Status, StatusSummary, TenantStatus};
+pub use status::{SinkStatus, Status, StatusSummary, TenantStatus, WhenBusy};
 pub use verify::{Finding, VerifyReport};
 
 use crate::model::TenantId;
@@ -68,7 +69,7 @@ use crate::model::TenantId;
 const APPLICATION_ID: i32 = 0x7373_6631;
 /// The schema version of this release.
 const VERSION: i32 = 5;
-/// The SQL that brings each version to the next one; the first creates the database.
+/// The SQL that migrates each version to the next one; the first script creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
@@ -93,12 +94,12 @@ pub struct Checkpoint {
     directory: PathBuf,
     connection: Mutex<Connection>,
     control_names: Mutex<ControlNames>,
-    /// `None` if the checkpoint is open for reading only. The kernel releases the lock when the
-    /// process ends, even if it crashes.
+    /// `None` if the checkpoint is read-only. The kernel releases the lock when the process ends,
+    /// even if it crashes.
     lock: Option<lock::Lock>,
     id: String,
-    /// The second cursor file as it was when the checkpoint was opened: if the database was lost
-    /// since, it contains the cursors of the lost one.
+    /// The second cursor file as it was when the checkpoint was opened. If the previous database was
+    /// lost, it contains the cursors of that database.
     saved_cursors: Mutex<CursorFile>,
     /// Held while the second cursor file is written.
     cursor_file_writer: Mutex<()>,
@@ -113,11 +114,11 @@ struct ControlNames {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint for writing, and creates it if it does not exist. The directory gets
-    /// mode 0700 and the files 0600. Migrates a database of an older version.
+    /// Opens the checkpoint for writing, and creates it if it does not exist. Sets the mode of the
+    /// directory to 0700 and that of the files to 0600. Migrates a database of an older version.
     ///
-    /// Fails if another process holds the lock. A damaged, newer or foreign database is an error
-    /// too, and the file is left unchanged.
+    /// Fails if another process holds the lock. Fails also if the database is damaged, newer or
+    /// foreign, and leaves it unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         prepare_directory(directory)?;
         let lock = lock::Lock::acquire(directory)?;
@@ -139,15 +140,15 @@ impl Checkpoint {
             set_private(&file)?;
         }
         if !existed {
-            // A new file survives a power cut only after its directory is synced.
+            // A new file survives a power failure only after its directory has been synced.
             fs_err::File::open(directory)?.sync_all()?;
         }
 
         Self::from_connection(directory, connection, Some(lock))
     }
 
-    /// Opens an existing checkpoint for reading only, also while a daemon is using it. Fails if
-    /// there is none, or if its version is not the one of this release.
+    /// Opens an existing checkpoint for reading only, even while a daemon is using it. Fails if it
+    /// does not exist, or if its version is not the version of this release.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
@@ -181,7 +182,7 @@ impl Checkpoint {
             Ok(file) => file.unwrap_or_default(),
             Err(error) => {
                 let error = crate::error::chain(&error);
-                // A reader does not rewrite the file, and would repeat the line at every `status`.
+                // A reader does not rewrite the file, so every `status` would repeat the warning.
                 if lock.is_some() {
                     tracing::warn!(
                         error,
@@ -204,7 +205,7 @@ impl Checkpoint {
         })
     }
 
-    /// A random UUID, which no other checkpoint has.
+    /// The ID of this checkpoint: a random UUID.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -257,9 +258,11 @@ impl ControlNames {
         let mut names = Self::default();
 
         let mut statement = connection.prepare("SELECT id, name FROM control")?;
+        // Looked up once, because there may be many rows.
+        let (id, name) = (statement.column_index("id")?, statement.column_index("name")?);
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            names.add(row.get(0)?, &row.get::<_, String>(1)?);
+            names.add(row.get(id)?, &row.get::<_, String>(name)?);
         }
 
         Ok(names)
@@ -281,7 +284,7 @@ impl ControlNames {
     }
 }
 
-/// The row ID of a tenant, which is inserted if it does not exist yet.
+/// The row ID of a tenant, which is inserted if it does not exist.
 fn tenant_row(connection: &Connection, guid: &str) -> Result<i64, CheckpointError> {
     let existing = connection
         .prepare_cached("SELECT id FROM tenant WHERE guid = ?1")?
@@ -332,8 +335,8 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), CheckpointError> {
     Ok(fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?)
 }
 
-/// Checks the whole database without writing to it. Only if a killed process left a transaction to
-/// roll back is the file opened for writing, because SQLite cannot read it before the rollback.
+/// Checks the whole database without writing to it. The file is opened for writing only if a killed
+/// process left a transaction to roll back, because SQLite cannot read it before the rollback.
 fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     match check_database(&connection, path) {
@@ -348,7 +351,7 @@ fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
     check_database(&connection, path)
 }
 
-/// Checks that the database is one of this program, of a version that this release can read, and
+/// Checks that the database belongs to this program, that this release can read its version, and
 /// that its structure is intact.
 fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     check_identity(connection, path)?;
@@ -406,7 +409,7 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Brings a database of an older version, or an empty file, to the version of this release, in one
+/// Migrates a database of an older version, or an empty file, to the version of this release, in one
 /// transaction.
 fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
     let current: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;

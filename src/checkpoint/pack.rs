@@ -71,7 +71,7 @@ pub(super) fn unpack(
     Reader { rest: &plain }.facts(day, name).ok_or_else(damaged)
 }
 
-/// Decodes plain facts, as they are after decompression.
+/// Decodes uncompressed facts.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_unpack(plain: &[u8]) {
     if let Some(day) = Day::from_number(20_000) {

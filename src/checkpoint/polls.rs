@@ -2,15 +2,17 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, commit_poll::append_observation, tenant_id, tenant_row};
+use super::{
+    Checkpoint, CheckpointError, columns, commit_poll::append_observation, tenant_id, tenant_row,
+};
 use crate::error::Explanation;
-use crate::model::{Day, Observation, TenantId};
+use crate::model::{Day, Observation, TenantId, UnixMillis};
 
-/// The state of a tenant's polls. Times are in milliseconds since 1970-01-01.
+/// The state of a tenant's polls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollState {
-    pub last_attempt_ms: Option<i64>,
-    pub last_success_ms: Option<i64>,
+    pub last_attempt: Option<UnixMillis>,
+    pub last_success: Option<UnixMillis>,
     pub last_error: Option<String>,
     /// The number of failed polls since the last successful one.
     pub failures: u32,
@@ -18,7 +20,7 @@ pub struct PollState {
     pub polled_back_to: Option<Day>,
     pub newest_day: Option<Day>,
     /// From the server's `Retry-After`: no request before this time.
-    pub not_before_ms: Option<i64>,
+    pub not_before: Option<UnixMillis>,
 }
 
 impl Checkpoint {
@@ -30,28 +32,28 @@ impl Checkpoint {
             .prepare_cached("SELECT last_attempt, last_success, last_error, failures, polled_back_to, not_before FROM tenant WHERE guid = ?1")?
             .query_row([tenant.to_string()], |row| {
                 Ok(PollState {
-                    last_attempt_ms: row.get(0)?,
-                    last_success_ms: row.get(1)?,
-                    last_error: row.get(2)?,
-                    failures: row.get(3)?,
-                    polled_back_to: row.get::<_, Option<i32>>(4)?.and_then(Day::from_number),
+                    last_attempt: row.get("last_attempt")?,
+                    last_success: row.get("last_success")?,
+                    last_error: row.get("last_error")?,
+                    failures: row.get("failures")?,
+                    polled_back_to: columns::day(row, "polled_back_to")?,
                     newest_day,
-                    not_before_ms: row.get(5)?,
+                    not_before: row.get("not_before")?,
                 })
             })
             .optional()?;
         Ok(state.unwrap_or_default())
     }
 
-    /// Records a poll that failed and read nothing, and appends the observation about it. Times are
-    /// in milliseconds since 1970-01-01; `not_before_ms` is from the server's `Retry-After`.
+    /// Records a poll that failed and read nothing, and appends the observation about it.
+    /// `not_before` is from the server's `Retry-After`.
     pub fn record_poll_failure(
         &self,
         tenant: TenantId,
-        now_ms: i64,
+        now: UnixMillis,
         reason: &Explanation,
         observation: &Observation,
-        not_before_ms: Option<i64>,
+        not_before: Option<UnixMillis>,
     ) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -59,14 +61,14 @@ impl Checkpoint {
         let row = tenant_row(&transaction, &tenant.to_string())?;
         transaction.execute(
             "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
-            params![row, now_ms, reason.message, reason.hint, not_before_ms],
+            params![row, now, reason.message, reason.hint, not_before],
         )?;
-        append_observation(&transaction, row, observation, now_ms)?;
+        append_observation(&transaction, row, observation, now)?;
 
         Ok(transaction.commit()?)
     }
 
-    /// The tenant that a configured domain was resolved to; `None` if it was not resolved yet.
+    /// The tenant that a configured domain was resolved to; `None` if it has not been resolved yet.
     pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
         let guid: Option<String> = self
             .connection()

@@ -1,4 +1,4 @@
-//! Reads entries of a tenant's log from a cursor on, with the earlier entries that records are
+//! Reads entries of a tenant's log, starting at a cursor, and the earlier entries that records are
 //! derived from: the base of a snapshot, the earlier revisions of its day, and the scores of two
 //! weeks.
 
@@ -7,26 +7,31 @@ use std::{collections::HashMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, ENTRY_DAY, EntryFlags, body::BodyReader,
+    Checkpoint, CheckpointError, ControlNames, ENTRY_DAY, EntryFlags,
+    body::BodyReader,
+    columns::{entry_day, unsigned},
     commit_poll::read_facts,
 };
-use crate::model::{Day, DayFacts, Observation, Phase, SnapshotRef, TenantId, What};
+use crate::model::{
+    Day, DayFacts, Observation, ObservationKind, Phase, SnapshotRef, TenantId, UnixMillis,
+};
 
 /// Which entries of a tenant's log to read, and what to read with them.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRequest {
     pub tenant: TenantId,
-    /// The first and the last entry, both included.
+    /// The first and the last entry, inclusive.
     pub first_seq: u64,
     pub last_seq: u64,
-    /// The first and the last day, both included; no last day means no limit.
+    /// The first and the last day, inclusive; no last day means no limit.
     pub first_day: Day,
     pub last_day: Option<Day>,
-    /// Stops after the entry with which the bodies reach this size. At least one entry is read.
+    /// Reading stops after the entry with which the bodies reach this size in bytes. At least one
+    /// entry is read.
     pub max_bytes: usize,
-    /// Fills [`StoredSnapshot::context`].
+    /// Whether to fill [`StoredSnapshot::context`].
     pub with_bases: bool,
-    /// Reads observations too.
+    /// Whether to read observations too.
     pub with_observations: bool,
 }
 
@@ -37,12 +42,12 @@ pub enum LogEntry {
     Observation(StoredObservation),
 }
 
-/// A snapshot of the log, with what records are derived from.
+/// A snapshot of the log, with the data that records are derived from.
 #[derive(Debug)]
 pub struct StoredSnapshot {
     pub snapshot: SnapshotRef,
-    /// When the poll read it, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When the poll read it.
+    pub observed_at: UnixMillis,
     /// The JSON as Microsoft sent it.
     pub body: String,
     /// The catalog version, for [`Checkpoint::catalog`].
@@ -58,9 +63,9 @@ pub struct StoredSnapshot {
 pub struct EntryContext {
     /// The entry that changes are measured from, if there is one.
     pub base: Option<StoredBase>,
-    /// The first complete snapshot of this tenant.
+    /// Whether it is the first complete snapshot of this tenant.
     pub first_contact: bool,
-    /// A revision of a day that was appended after later days.
+    /// Whether it is a revision of a day that was appended after later days.
     pub revises_past_day: bool,
 }
 
@@ -80,15 +85,15 @@ pub struct StoredBase {
 #[derive(Debug)]
 pub struct StoredObservation {
     pub observation: Observation,
-    /// When it was noticed, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
-    /// The first day of the observation and its `seq`; the other fields do not apply.
+    /// When it was noticed.
+    pub observed_at: UnixMillis,
+    /// The first day of the observation and its `seq`; the other fields have no meaning.
     pub snapshot: SnapshotRef,
     /// How many equal observations (same first day, subject and phase) are in the log before it.
     pub repeats: u32,
 }
 
-/// The number of days before a snapshot in which a score that keeps changing is recognized.
+/// The number of days before a snapshot in which a score that changes repeatedly is recognized.
 pub(super) const LOOKBACK_DAYS: i32 = 14;
 
 impl LogEntry {
@@ -101,11 +106,10 @@ impl LogEntry {
 }
 
 impl Checkpoint {
-    /// Reads entries of a tenant's log in the order of `seq`. Snapshots whose body was pruned are
-    /// left out, and so are observations of a kind that this release does not support.
+    /// Reads entries of a tenant's log in the order of `seq`. Skips snapshots whose body was pruned,
+    /// and observations of a kind that this release does not support.
     ///
-    /// If a body is damaged, the entries before it are returned; the error follows when it is the
-    /// first entry.
+    /// If a body is damaged, returns the entries before it; fails if it belongs to the first entry.
     pub fn read(&self, request: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
         let connection = self.connection();
         let names = self.control_names();
@@ -130,12 +134,12 @@ impl Checkpoint {
         let mut bodies = BodyReader::default();
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(10)? == 2 {
+            if row.get::<_, i64>("kind")? == 2 {
                 entries.extend(reader.observation(row)?.map(LogEntry::Observation));
                 continue;
             }
 
-            let body = match bodies.read(&connection, row.get(7)?) {
+            let body = match bodies.read(&connection, row.get("body")?) {
                 // The entries before the damaged one can still be sent.
                 Err(CheckpointError::Damaged(_)) if !entries.is_empty() => break,
                 other => other?,
@@ -156,7 +160,7 @@ impl Checkpoint {
 pub(super) struct EntryReader<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a ControlNames,
-    /// The entries that were looked up, by day and revision: each day is the base of the next one.
+    /// A cache of entries by day and revision: each day is the base of the next one.
     pub(super) facts: HashMap<(i32, u32), BaseEntry>,
 }
 
@@ -167,7 +171,7 @@ pub(super) struct BaseEntry {
     pub(super) facts: Arc<DayFacts>,
     pub(super) catalog: Option<i64>,
     pub(super) backfilled: bool,
-    /// The day and revision of its own base.
+    /// The day and revision of its base.
     pub(super) base: Option<(i32, u32)>,
 }
 
@@ -178,11 +182,12 @@ impl EntryReader<'_> {
         body: String,
         with_bases: bool,
     ) -> Result<StoredSnapshot, CheckpointError> {
-        let flags = EntryFlags::from_bits(row.get(5)?);
-        let snapshot = flags.snapshot_ref(row.get(4)?, day(row)?, row.get(3)?, row.get(0)?);
-        let tenant: i64 = row.get(15)?;
+        let flags = EntryFlags::from_bits(row.get("flags")?);
+        let (id, revision, seq) = (row.get("snapshot_id")?, row.get("revision")?, row.get("seq")?);
+        let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, seq);
+        let tenant: i64 = row.get("tenant")?;
 
-        let base_key = row.get::<_, Option<i32>>(8)?.zip(row.get(9)?);
+        let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
         let context = if with_bases {
             self.context(tenant, &snapshot, base_key)?
         } else {
@@ -190,9 +195,9 @@ impl EntryReader<'_> {
         };
 
         Ok(StoredSnapshot {
-            observed_ms: row.get(2)?,
+            observed_at: row.get("observed")?,
             body,
-            catalog: row.get(6)?,
+            catalog: row.get("catalog")?,
             history: self.earlier_revisions(tenant, &snapshot)?,
             context,
             snapshot,
@@ -234,7 +239,7 @@ impl EntryReader<'_> {
             statement.query(params![tenant, snapshot.day.number(), snapshot.revision])?;
         let mut revisions = Vec::new();
         while let Some(row) = rows.next()? {
-            revisions.push(read_facts(row, 0, 1, self.names)?);
+            revisions.push(read_facts(row, self.names)?);
         }
         Ok(revisions)
     }
@@ -274,13 +279,13 @@ impl EntryReader<'_> {
         let mut rows = statement.query(params![tenant, key.0, key.1])?;
         let Some(row) = rows.next()? else { return Ok(None) };
 
-        let base: Option<i32> = row.get(5)?;
+        let base_day: Option<i32> = row.get("base_day")?;
         let found = BaseEntry {
-            seq: row.get::<_, i64>(0)?.cast_unsigned(),
-            facts: Arc::new(read_facts(row, 1, 2, self.names)?),
-            catalog: row.get(3)?,
-            backfilled: EntryFlags::from_bits(row.get(4)?).backfilled,
-            base: base.zip(row.get(6)?),
+            seq: unsigned(row, "seq")?,
+            facts: Arc::new(read_facts(row, self.names)?),
+            catalog: row.get("catalog")?,
+            backfilled: EntryFlags::from_bits(row.get("flags")?).backfilled,
+            base: base_day.zip(row.get("base_revision")?),
         };
         self.facts.insert(key, found.clone());
         Ok(Some(found))
@@ -321,17 +326,18 @@ impl EntryReader<'_> {
         Ok(later_day.is_some())
     }
 
-    /// `None` for an observation that a later release wrote and this one does not support.
+    /// Builds an observation; `None` if a later release wrote it and this one does not support it.
     fn observation(&self, row: &Row<'_>) -> Result<Option<StoredObservation>, CheckpointError> {
-        let (what, phase): (String, String) = (row.get(11)?, row.get(13)?);
-        let (Some(what), Some(phase)) = (What::parse(&what), Phase::parse(&phase)) else {
+        let (what, phase): (String, String) = (row.get("what")?, row.get("phase")?);
+        let (Some(what), Some(phase)) = (ObservationKind::parse(&what), Phase::parse(&phase))
+        else {
             return Ok(None);
         };
-        let (seq, subject): (i64, String) = (row.get(0)?, row.get(12)?);
-        let first_day = day(row)?;
+        let (seq, subject): (i64, String) = (row.get("seq")?, row.get("subject")?);
+        let first_day = entry_day(row)?;
 
-        // The same observation can begin again on the same day. The number of the earlier ones
-        // keeps the event IDs of its records apart.
+        // The same observation can begin again on the same day. The number of earlier ones makes the
+        // event IDs of its records unique.
         let repeats = self
             .connection
             .prepare_cached(
@@ -340,7 +346,7 @@ impl EntryReader<'_> {
             )?
             .query_row(
                 params![
-                    row.get::<_, i64>(15)?,
+                    row.get::<_, i64>("tenant")?,
                     seq,
                     first_day.number(),
                     what.as_str(),
@@ -357,16 +363,11 @@ impl EntryReader<'_> {
                 subject,
                 first_day,
                 phase,
-                details: row.get(14)?,
-                hint: row.get(16)?,
+                details: row.get("details")?,
+                hint: row.get("hint")?,
             },
-            observed_ms: row.get(2)?,
+            observed_at: row.get("observed")?,
             repeats,
         }))
     }
-}
-
-fn day(row: &Row<'_>) -> Result<Day, CheckpointError> {
-    Day::from_number(row.get(1)?)
-        .ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))
 }

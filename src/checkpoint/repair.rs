@@ -1,37 +1,37 @@
-//! Repairs the faults that [`Checkpoint::verify`] finds in an intact database, one by one, so that
-//! the rest of the history is kept.
+//! Repairs the faults that [`Checkpoint::verify`] finds in a database whose structure is intact, one
+//! by one, so that the rest of the history is kept.
 //!
 //! A day whose data is lost becomes missing, so that the next poll requests it. A database whose
-//! structure is damaged is not repaired but set aside. Start reading at [`Checkpoint::repair`].
+//! structure is damaged is set aside instead. Start reading at [`Checkpoint::repair`].
 
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, commit_poll,
-    held, pack, retention,
+    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, columns,
+    commit_poll, held, pack, retention,
 };
-use crate::model::{Day, DayFacts, day_digest};
+use crate::model::{Day, DayFacts, UnixMillis, day_digest};
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
 #[derive(Debug, Default)]
 pub struct Repaired {
-    /// Days whose body was damaged and is removed.
+    /// Days whose body was damaged and has been removed.
     pub days: Vec<LostBody>,
-    /// Held days that were damaged and are removed: the GUID of the tenant and the day.
+    /// Held days that were damaged and have been removed: the GUID of the tenant and the day.
     pub held: Vec<(String, Day)>,
-    /// The number of catalog versions that were damaged and are removed. Their entries refer to the
-    /// next version of the tenant instead.
+    /// The number of catalog versions that were damaged and have been removed. Their entries refer to
+    /// the next version of the tenant instead, or to the previous one if there is no next one.
     pub catalogs: u64,
-    /// Baselines that were damaged and are removed: the GUID of the tenant and the name.
+    /// Baselines that were damaged and have been removed: the GUID of the tenant and the name.
     pub baselines: Vec<(String, String)>,
     /// The number of days whose facts were derived again from the body.
     pub facts: u64,
-    /// Cursors that were outside of the log and are moved back into it: the GUID of the tenant and
+    /// Cursors that were outside the log and have been moved back into it: the GUID of the tenant and
     /// the name of the sink.
     pub cursors: Vec<(String, String)>,
 }
 
-/// A day whose body was damaged and is removed. Its facts stay.
+/// A day whose body was damaged and has been removed. Its facts are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostBody {
     /// The GUID of the tenant.
@@ -42,18 +42,17 @@ pub struct LostBody {
 }
 
 impl Checkpoint {
-    /// Repairs everything that can be repaired, in one transaction. `now_ms` is in milliseconds
-    /// since 1970-01-01.
+    /// Repairs everything that can be repaired, in one transaction.
     ///
-    /// - A damaged body is removed and its day becomes missing; so does a damaged held day.
+    /// - A damaged body or held day is removed, and its day becomes missing.
     /// - Damaged facts, or a wrong digest, are replaced by what `facts_of` derives from the body.
     ///   The result is used only if it matches the stored digest or the stored facts.
     /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
     ///   profile.
-    /// - A cursor outside of the log is moved back into it.
+    /// - A cursor outside the log is moved back into it.
     pub fn repair(
         &self,
-        now_ms: i64,
+        now: UnixMillis,
         facts_of: impl Fn(&str) -> Option<DayFacts>,
     ) -> Result<Repaired, CheckpointError> {
         let mut connection = self.connection();
@@ -61,9 +60,9 @@ impl Checkpoint {
 
         let mut repaired = Repaired::default();
         // Bodies come first: facts are derived from the bodies that are intact.
-        repair_bodies(&transaction, now_ms, &mut repaired)?;
+        repair_bodies(&transaction, now, &mut repaired)?;
         repair_facts(&transaction, facts_of, &mut repaired)?;
-        repair_held(&transaction, now_ms, &mut repaired)?;
+        repair_held(&transaction, now, &mut repaired)?;
         repair_baselines(&transaction, &mut repaired)?;
         repair_catalogs(&transaction, &mut repaired)?;
         repair_cursors(&transaction, &mut repaired)?;
@@ -78,23 +77,23 @@ fn request_again(
     connection: &Connection,
     tenant: i64,
     day: Day,
-    now_ms: i64,
+    now: UnixMillis,
 ) -> Result<(), CheckpointError> {
-    if i64::from(day.number()) < now_ms.div_euclid(86_400_000) - 90 {
+    if day < now.day().plus(-90) {
         return Ok(());
     }
 
     connection.execute(
         "INSERT INTO missing (tenant, day, requests, last_requested) VALUES (?1, ?2, 0, ?3)
          ON CONFLICT DO UPDATE SET requests = 0, absent = 0",
-        params![tenant, day.number(), now_ms],
+        params![tenant, day.number(), now],
     )?;
     Ok(())
 }
 
 fn repair_bodies(
     transaction: &Transaction<'_>,
-    now_ms: i64,
+    now: UnixMillis,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     for DamagedBody { tenant, guid, seq, day, body } in damaged_bodies(transaction)? {
@@ -103,7 +102,7 @@ fn repair_bodies(
              WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
         )?;
         let unsent_sinks = statement
-            .query_map(params![tenant, seq, day.number()], |row| row.get(0))?
+            .query_map(params![tenant, seq, day.number()], |row| row.get("name"))?
             .collect::<Result<_, _>>()?;
 
         transaction.execute(
@@ -111,7 +110,7 @@ fn repair_bodies(
             params![tenant, seq],
         )?;
         retention::delete_if_unreferenced(transaction, vec![body])?;
-        request_again(transaction, tenant, day, now_ms)?;
+        request_again(transaction, tenant, day, now)?;
 
         repaired.days.push(LostBody { tenant: guid, day, unsent_sinks });
     }
@@ -139,11 +138,11 @@ fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, Checkpoin
     let mut rows = statement.query([])?;
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
-        let body = row.get(4)?;
+        let body = row.get("body")?;
         if bodies.read(connection, body).is_err()
-            && let Some(day) = Day::from_number(row.get(3)?)
+            && let Some(day) = columns::day(row, "day")?
         {
-            let (tenant, guid, seq) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (tenant, guid, seq) = (row.get("tenant")?, row.get("guid")?, row.get("seq")?);
             damaged.push(DamagedBody { tenant, guid, seq, day, body });
         }
     }
@@ -165,17 +164,18 @@ fn repair_facts(
     let mut rows = statement.query([])?;
     let mut replacements = Vec::new();
     while let Some(row) = rows.next()? {
-        let digest: Vec<u8> = row.get(4)?;
-        let stored = commit_poll::read_facts(row, 2, 3, &names);
+        let digest: Vec<u8> = row.get("digest")?;
+        let stored = commit_poll::read_facts(row, &names);
         if stored.as_ref().is_ok_and(|stored| day_digest(stored)[..] == digest[..]) {
             continue;
         }
 
-        // The checksum of the body guarantees that it is what was stored, so facts that are derived
-        // from it can be trusted if they also match the digest or the stored facts.
-        let Some(facts) = facts_of(&bodies.read(transaction, row.get(5)?)?) else { continue };
+        // The checksum guarantees that the body is unchanged, so facts that are derived from it can
+        // be trusted if they also match the digest or the stored facts.
+        let Some(facts) = facts_of(&bodies.read(transaction, row.get("body")?)?) else { continue };
         if day_digest(&facts)[..] == digest[..] || stored.is_ok_and(|stored| stored == facts) {
-            replacements.push((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, facts));
+            let (tenant, seq): (i64, i64) = (row.get("tenant")?, row.get("seq")?);
+            replacements.push((tenant, seq, facts));
         }
     }
     drop(rows);
@@ -195,7 +195,7 @@ fn repair_facts(
 
 fn repair_held(
     transaction: &Transaction<'_>,
-    now_ms: i64,
+    now: UnixMillis,
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     for (tenant, guid, day) in held::damaged_days(transaction)? {
@@ -203,7 +203,7 @@ fn repair_held(
             "DELETE FROM held WHERE tenant = ?1 AND day = ?2",
             params![tenant, day.number()],
         )?;
-        request_again(transaction, tenant, day, now_ms)?;
+        request_again(transaction, tenant, day, now)?;
         repaired.held.push((guid, day));
     }
     Ok(())
@@ -234,7 +234,7 @@ fn repair_catalogs(
         .collect();
 
     for id in &damaged {
-        // Without a newest version, the next poll stores the catalog again.
+        // Without a newest version, the next poll stores its catalog as a new version.
         transaction.execute("UPDATE tenant SET catalog = NULL WHERE catalog = ?1", [id])?;
     }
 
@@ -275,9 +275,9 @@ fn repair_cursors(
     let mut statement = transaction.prepare(
         "UPDATE cursor SET record_index = 0, seq = max(1, min(seq, (SELECT next_seq FROM tenant WHERE id = cursor.tenant)))
          WHERE seq < 1 OR seq > (SELECT next_seq FROM tenant WHERE id = cursor.tenant)
-         RETURNING (SELECT guid FROM tenant WHERE id = cursor.tenant), (SELECT name FROM sink WHERE id = cursor.sink)",
+         RETURNING (SELECT guid FROM tenant WHERE id = cursor.tenant) AS guid, (SELECT name FROM sink WHERE id = cursor.sink) AS name",
     )?;
-    let moved = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let moved = statement.query_map([], |row| Ok((row.get("guid")?, row.get("name")?)))?;
     repaired.cursors = moved.collect::<Result<_, _>>()?;
     Ok(())
 }

@@ -4,9 +4,11 @@
 use rusqlite::params;
 
 use super::{
-    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending, Position, tenant_id,
+    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending, Position,
+    columns::{day, unsigned},
+    tenant_id,
 };
-use crate::model::{Day, EventId, TenantId};
+use crate::model::{Day, EventId, TenantId, UnixMillis};
 
 /// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct ReplayStatus {
     pub remaining: u64,
 }
 
-/// A dead letter as it is stored.
+/// A stored dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedDeadLetter {
     pub id: i64,
@@ -31,15 +33,14 @@ pub struct QueuedDeadLetter {
     pub event_id: EventId,
     /// The message of the receiver.
     pub reason: String,
-    /// When it was rejected, in milliseconds since 1970-01-01.
-    pub rejected_ms: i64,
-    /// It is queued for a retry.
+    /// When it was rejected.
+    pub rejected_at: UnixMillis,
+    /// Whether it is queued for a retry.
     pub retry: bool,
 }
 
-/// SQL: the part of a query from `FROM` on that joins each replay `r` with its unsent entries `e`.
-/// The caller adds the columns and the conditions. Tenants that the sink no longer receives are
-/// left out.
+/// SQL: the `FROM` clause that joins each replay `r` with its unsent entries `e`. The caller adds the
+/// columns and the conditions. The clause excludes tenants that the sink no longer receives.
 fn from_unsent_entries() -> String {
     format!(
         "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
@@ -50,22 +51,21 @@ fn from_unsent_entries() -> String {
 }
 
 impl Checkpoint {
-    /// Creates a replay of these days (both included) for all tenants that the sink receives, up to
-    /// the current end of their logs. Returns the number of entries; if there are none, no replay
-    /// is created.
+    /// Creates a replay of these days (inclusive) for all tenants that the sink receives, up to the
+    /// current end of their logs. Returns the number of entries; creates no replay if it is zero.
     pub fn add_replay(
         &self,
         sink: &str,
         first: Day,
         last: Day,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<u64, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
         transaction.execute(
             "INSERT INTO replay (sink, first_day, last_day, requested) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
-            params![sink, first.number(), last.number(), now_ms],
+            params![sink, first.number(), last.number(), now],
         )?;
         let replay = transaction.last_insert_rowid();
         transaction.execute(
@@ -87,8 +87,8 @@ impl Checkpoint {
         Ok(entries.cast_unsigned())
     }
 
-    /// The sink's oldest unfinished replay, and the tenants of which it has entries to send; `None`
-    /// if there is no replay. Deletes the replays that are finished.
+    /// The sink's oldest unfinished replay, and the tenants for which it has entries to send; `None`
+    /// if there is no such replay. Deletes finished replays.
     pub fn pending_replay(
         &self,
         sink: &str,
@@ -103,7 +103,8 @@ impl Checkpoint {
 
             let pending = self.pending_of(
                 &format!(
-                    "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq), count(*), 1 {}
+                    "SELECT t.guid, c.seq, c.record_index, r.first_day, r.last_day, max(e.seq) AS last_seq,
+                        count(*) AS entries, 1 AS backfilled {}
                      WHERE r.id = ?1 GROUP BY c.tenant ORDER BY c.tenant",
                     from_unsent_entries()
                 ),
@@ -154,7 +155,7 @@ impl Checkpoint {
     ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT d.id, s.name, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
+            "SELECT d.id, s.name AS sink, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
              FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
              LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
              WHERE {condition} ORDER BY {order} LIMIT ?2"
@@ -164,20 +165,17 @@ impl Checkpoint {
         let mut dead_letters = Vec::new();
         while let Some(row) = rows.next()? {
             dead_letters.push(QueuedDeadLetter {
-                id: row.get(0)?,
-                sink: row.get(1)?,
-                tenant: tenant_id(&row.get::<_, String>(2)?)?,
-                at: Position {
-                    seq: row.get::<_, i64>(3)?.cast_unsigned(),
-                    record_index: row.get(4)?,
-                },
-                day: row.get::<_, Option<i32>>(5)?.and_then(Day::from_number),
-                event_id: EventId::parse(&row.get::<_, String>(6)?).ok_or_else(|| {
+                id: row.get("id")?,
+                sink: row.get("sink")?,
+                tenant: tenant_id(&row.get::<_, String>("guid")?)?,
+                at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
+                day: day(row, "day")?,
+                event_id: EventId::parse(&row.get::<_, String>("event_id")?).ok_or_else(|| {
                     CheckpointError::Damaged("a dead letter has no valid event ID".to_owned())
                 })?,
-                reason: row.get(7)?,
-                rejected_ms: row.get(8)?,
-                retry: row.get(9)?,
+                reason: row.get("reason")?,
+                rejected_at: row.get("rejected")?,
+                retry: row.get("retry")?,
             });
         }
         Ok(dead_letters)
@@ -187,7 +185,7 @@ impl Checkpoint {
     pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(
-            "SELECT r.id, s.name, r.first_day, r.last_day, count(*) {}
+            "SELECT r.id, s.name AS sink, r.first_day, r.last_day, count(*) AS remaining {}
              GROUP BY r.id ORDER BY r.id",
             from_unsent_entries()
         ))?;
@@ -195,17 +193,13 @@ impl Checkpoint {
         let mut rows = statement.query([])?;
         let mut replays = Vec::new();
         while let Some(row) = rows.next()? {
-            let day = |column: usize| -> Result<Day, CheckpointError> {
-                Day::from_number(row.get(column)?).ok_or_else(|| {
-                    CheckpointError::Damaged("a replay has no valid days".to_owned())
-                })
-            };
+            let damaged = || CheckpointError::Damaged("a replay has no valid days".to_owned());
             replays.push(ReplayStatus {
-                id: row.get(0)?,
-                sink: row.get(1)?,
-                first_day: day(2)?,
-                last_day: day(3)?,
-                remaining: row.get::<_, i64>(4)?.cast_unsigned(),
+                id: row.get("id")?,
+                sink: row.get("sink")?,
+                first_day: day(row, "first_day")?.ok_or_else(damaged)?,
+                last_day: day(row, "last_day")?.ok_or_else(damaged)?,
+                remaining: unsigned(row, "remaining")?,
             });
         }
         Ok(replays)

@@ -7,28 +7,29 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Checkpoint, CheckpointError, catalog::RESERVED_DIGEST};
-use crate::model::{Day, TenantId};
+use crate::model::{Day, TenantId, UnixMillis};
 
 /// The result of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pruned {
     /// The number of days whose bodies were pruned.
     pub days: u64,
-    /// The bytes of the database in use after it.
+    /// The bytes of the database that are in use after pruning.
     pub used_bytes: u64,
 }
 
-/// What was erased of a tenant: the receipt that `state forget` prints.
+/// What was erased of a tenant; `state forget` prints it as a receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReceipt {
     pub tenant: String,
     pub checkpoint_id: String,
-    /// The time of the erasure, in milliseconds since 1970-01-01.
-    pub at_ms: i64,
+    /// The time of the erasure.
+    #[serde(rename = "at_ms")]
+    pub erased_at: UnixMillis,
     pub snapshots: u64,
     pub observations: u64,
     pub catalogs: u64,
-    /// The profiles that no other tenant uses.
+    /// The number of erased profiles; profiles that other tenants use are kept.
     pub profiles: u64,
     pub dead_letters: u64,
     pub first_day: Option<String>,
@@ -45,8 +46,8 @@ const PRUNE_BATCH: u32 = 500;
 /// its receipt.
 const ERASURE_KEY_PREFIX: &str = "forgetting/";
 
-/// SQL: whether the body of an entry `e` may be pruned, because every sink that receives the tenant
-/// has it, no replay is going to send it, and no dead letter refers to it.
+/// SQL: whether the body of an entry `e` may be pruned: every sink that receives the tenant has
+/// received it, no replay will send it, and no dead letter refers to it.
 const IS_PRUNABLE: &str = "e.kind = 1 AND e.body IS NOT NULL
     AND NOT EXISTS (SELECT 1 FROM cursor c WHERE c.tenant = e.tenant AND c.active AND c.seq <= e.seq AND e.day >= c.floor)
     AND NOT EXISTS (SELECT 1 FROM replay_cursor r WHERE r.tenant = e.tenant AND e.seq BETWEEN r.seq AND r.last)
@@ -54,8 +55,9 @@ const IS_PRUNABLE: &str = "e.kind = 1 AND e.body IS NOT NULL
 
 impl Checkpoint {
     /// Prunes the bodies of days before `before` that every sink has received. Then, while the
-    /// database uses more than `max_size` bytes, prunes the oldest other bodies. The newest 90 days
-    /// keep their bodies in any case, and so does a key frame that other bodies depend on.
+    /// database uses more than `max_size` bytes, prunes the oldest of the other bodies that every
+    /// sink has received. Never removes the bodies of the newest 90 days, or a key frame that other
+    /// bodies depend on.
     pub fn prune(
         &self,
         before: Day,
@@ -138,7 +140,7 @@ impl Checkpoint {
     }
 
     /// Erases everything about a tenant: its log, catalogs, baselines, cursors and dead letters.
-    /// Freed space is overwritten. `now_ms` is in milliseconds since 1970-01-01.
+    /// Overwrites the freed space.
     ///
     /// Returns `None` if the checkpoint contains nothing about the tenant. After
     /// [`CheckpointError::ErasureIncomplete`] a second call completes the erasure and returns the
@@ -146,11 +148,11 @@ impl Checkpoint {
     pub fn forget(
         &self,
         tenant: TenantId,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let guid = tenant.to_string();
         self.connection().execute_batch("PRAGMA secure_delete = ON")?;
-        let receipt = self.erase_and_scrub(&guid, now_ms);
+        let receipt = self.erase_and_scrub(&guid, now);
         self.connection().execute_batch("PRAGMA secure_delete = OFF")?;
         receipt
     }
@@ -158,10 +160,10 @@ impl Checkpoint {
     fn erase_and_scrub(
         &self,
         guid: &str,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let key = format!("{ERASURE_KEY_PREFIX}{guid}");
-        let Some(receipt) = self.erase(guid, &key, now_ms)? else { return Ok(None) };
+        let Some(receipt) = self.erase(guid, &key, now)? else { return Ok(None) };
 
         self.saved_cursors().forget(guid);
         let scrubbed = self.write_cursor_file().and_then(|()| self.compact());
@@ -169,8 +171,8 @@ impl Checkpoint {
 
         let connection = self.connection();
         connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
-        // If this fails, the write-ahead log contains the deletion of this key and nothing else
-        // about the tenant.
+        // If this fails, the write-ahead log contains nothing about the tenant except the deletion of
+        // this key.
         let _ = truncate_wal(&connection);
         Ok(Some(receipt))
     }
@@ -181,7 +183,7 @@ impl Checkpoint {
         &self,
         guid: &str,
         key: &str,
-        now_ms: i64,
+        now: UnixMillis,
     ) -> Result<Option<ErasureReceipt>, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
@@ -197,7 +199,7 @@ impl Checkpoint {
             (None, Some(json)) => serde_json::from_str(&json).unwrap_or_default(),
             (Some(row), _) => ErasureReceipt {
                 checkpoint_id: self.id.clone(),
-                at_ms: now_ms,
+                erased_at: now,
                 ..delete_tenant(&transaction, row, guid)?
             },
         };
@@ -210,11 +212,11 @@ impl Checkpoint {
 }
 
 /// Moves the write-ahead log into the database and truncates it. Each of three attempts waits up to
-/// five seconds for readers; fails with [`CheckpointError::Busy`] after that.
+/// five seconds for readers; if all of them fail, returns [`CheckpointError::Busy`].
 fn truncate_wal(connection: &Connection) -> Result<(), CheckpointError> {
     for _ in 0..3 {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
-        if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        if connection.query_row(sql, [], |row| row.get::<_, i64>("busy"))? == 0 {
             return Ok(());
         }
     }
@@ -312,13 +314,13 @@ fn prunable_entries(
         "SELECT e.tenant, e.seq, e.body FROM entry e WHERE e.day < ?1 AND {IS_PRUNABLE} ORDER BY e.day LIMIT ?2"
     ))?;
     let rows = statement.query_map(params![before.number(), PRUNE_BATCH], |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        Ok((row.get("tenant")?, row.get("seq")?, row.get("body")?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Deletes those of these bodies that no entry refers to and no other body depends on; then their
-/// key frames, by the same rule.
+/// Deletes each of these bodies unless an entry refers to it or another body depends on it; then
+/// their key frames, by the same rule.
 pub(super) fn delete_if_unreferenced(
     connection: &Connection,
     mut bodies: Vec<i64>,
@@ -337,7 +339,8 @@ pub(super) fn delete_if_unreferenced(
 
 /// Deletes all bodies that no entry refers to and no other body depends on.
 fn delete_unreferenced_bodies(connection: &Connection) -> Result<(), CheckpointError> {
-    // The first pass deletes bodies with a key frame, the second one key frames that are free then.
+    // The first pass deletes bodies that depend on a key frame, and the second one the key frames
+    // that then have no dependents.
     for _ in 0..2 {
         connection.execute(
             "DELETE FROM body WHERE NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
@@ -354,12 +357,12 @@ fn delete_unreferenced_profiles(connection: &Connection) -> Result<u64, Checkpoi
     let mut statement = connection.prepare("SELECT members FROM catalog")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let packed: Vec<u8> = row.get(0)?;
+        let packed: Vec<u8> = row.get("members")?;
         used.extend(super::catalog::unpack(&packed)?.iter().map(|member| member.profile));
     }
 
     let mut statement = connection.prepare("SELECT id FROM profile")?;
-    let all: Vec<i64> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let all: Vec<i64> = statement.query_map([], |row| row.get("id"))?.collect::<Result<_, _>>()?;
     let mut deleted = 0;
     for id in all.into_iter().filter(|id| !used.contains(id)) {
         deleted += connection.execute("DELETE FROM profile WHERE id = ?1", [id])? as u64;

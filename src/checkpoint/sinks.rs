@@ -3,13 +3,17 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Checkpoint, CheckpointError, commit_poll::append_observation};
-use crate::model::{Day, Observation, Phase, What};
+use crate::model::{Day, Observation, ObservationKind, Phase, UnixMillis};
 
 impl Checkpoint {
-    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if there is
-    /// no sink with the old name; fails with [`CheckpointError::SinkExists`] if there is one with
-    /// the new name.
-    pub fn rename_sink(&self, old: &str, new: &str, now_ms: i64) -> Result<bool, CheckpointError> {
+    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if no sink has
+    /// the old name; fails with [`CheckpointError::SinkExists`] if one has the new name.
+    pub fn rename_sink(
+        &self,
+        old: &str,
+        new: &str,
+        now: UnixMillis,
+    ) -> Result<bool, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
@@ -26,7 +30,7 @@ impl Checkpoint {
             return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
         }
 
-        end_observations(&transaction, old, now_ms, &format!("the sink was renamed to `{new}`"))?;
+        end_observations(&transaction, old, now, &format!("the sink was renamed to `{new}`"))?;
         transaction.execute("UPDATE sink SET name = ?2 WHERE name = ?1", [old, new])?;
         transaction.commit()?;
         Ok(true)
@@ -34,7 +38,7 @@ impl Checkpoint {
 
     /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
     /// exist.
-    pub fn drop_sink(&self, sink: &str, now_ms: i64) -> Result<(), CheckpointError> {
+    pub fn drop_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
@@ -42,7 +46,7 @@ impl Checkpoint {
             .query_row("SELECT id FROM sink WHERE name = ?1", [sink], |row| row.get(0))
             .optional()?;
         if let Some(id) = id {
-            end_observations(&transaction, sink, now_ms, "the sink was removed")?;
+            end_observations(&transaction, sink, now, "the sink was removed")?;
             for table in ["cursor", "dead_letter", "replay"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [id])?;
             }
@@ -58,27 +62,29 @@ impl Checkpoint {
 fn end_observations(
     connection: &Connection,
     sink: &str,
-    now_ms: i64,
+    now: UnixMillis,
     details: &str,
 ) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT tenant, first_day FROM open_observation WHERE what = ?1 AND subject = ?2",
     )?;
     let open: Vec<(i64, i32)> = statement
-        .query_map([What::DeadLetter.as_str(), sink], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([ObservationKind::DeadLetter.as_str(), sink], |row| {
+            Ok((row.get("tenant")?, row.get("first_day")?))
+        })?
         .collect::<Result<_, _>>()?;
 
     for (tenant, first_day) in open {
         let Some(first_day) = Day::from_number(first_day) else { continue };
         let end = Observation {
-            what: What::DeadLetter,
+            what: ObservationKind::DeadLetter,
             subject: sink.to_owned(),
             first_day,
             phase: Phase::End,
             details: details.to_owned(),
             hint: None,
         };
-        append_observation(connection, tenant, &end, now_ms)?;
+        append_observation(connection, tenant, &end, now)?;
     }
     Ok(())
 }

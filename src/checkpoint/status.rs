@@ -1,15 +1,16 @@
 //! The state of all tenants and sinks, as `status`, the metrics and the status page show it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::TryLockError};
 
 use rusqlite::{Row, params};
 
 use super::{
     Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, QueuedDeadLetter, ReplayStatus,
+    columns::{day, unsigned},
     tenant_id,
 };
 use crate::error::Explanation;
-use crate::model::{Day, TenantId};
+use crate::model::{Day, TenantId, UnixMillis};
 
 /// The state of the whole checkpoint.
 #[derive(Debug)]
@@ -33,10 +34,17 @@ pub struct StatusSummary {
     pub failing: Vec<TenantId>,
 }
 
+/// What a reader does while another thread uses the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenBusy {
+    Wait,
+    Skip,
+}
+
 /// How many dead letters [`Status`] lists.
 const MAX_DEAD_LETTERS: u32 = 50;
 
-/// The state of one tenant. Times are in milliseconds since 1970-01-01.
+/// The state of one tenant.
 #[derive(Debug, Default)]
 pub struct TenantStatus {
     pub guid: String,
@@ -45,22 +53,22 @@ pub struct TenantStatus {
     pub days: u64,
     /// The number of missing days that are still requested.
     pub missing: u64,
-    pub last_success_ms: Option<i64>,
-    pub last_attempt_ms: Option<i64>,
+    pub last_success: Option<UnixMillis>,
+    pub last_attempt: Option<UnixMillis>,
     pub last_error: Option<Explanation>,
     /// The number of failed polls since the last successful one.
     pub failures: u32,
     /// From the server's `Retry-After`: no request before this time.
-    pub not_before_ms: Option<i64>,
+    pub not_before: Option<UnixMillis>,
 }
 
 /// The state of one sink.
 #[derive(Debug)]
 pub struct SinkStatus {
     pub name: String,
-    /// Acknowledged records, since the sink was created.
+    /// The number of acknowledged records since the sink was created.
     pub sent: u64,
-    /// Rejected records, since the sink was created.
+    /// The number of rejected records since the sink was created.
     pub rejected: u64,
     /// How many of the sent records were truncated.
     pub truncated: u64,
@@ -70,15 +78,14 @@ pub struct SinkStatus {
     pub backlog: u64,
     /// The oldest day in the backlog.
     pub oldest_day: Option<Day>,
-    /// In milliseconds since 1970-01-01.
-    pub last_acknowledgement_ms: Option<i64>,
+    pub last_acknowledgement: Option<UnixMillis>,
     pub last_error: Option<Explanation>,
     /// For each tenant: its GUID, `seq` and record index.
     pub cursors: Vec<(String, u64, u32)>,
 }
 
 impl Checkpoint {
-    /// The state of everything. It scans the logs, so it takes longer the more tenants there are.
+    /// The state of the whole checkpoint. Reading it scans the logs of all tenants.
     pub fn status(&self) -> Result<Status, CheckpointError> {
         Ok(Status {
             checkpoint_id: self.id.clone(),
@@ -90,13 +97,17 @@ impl Checkpoint {
         })
     }
 
-    /// A summary that is cheap to read even with thousands of tenants. If another thread is using
-    /// the checkpoint, it waits if `wait` is true, and returns `None` otherwise.
-    pub fn status_summary(&self, wait: bool) -> Result<Option<StatusSummary>, CheckpointError> {
-        let connection = match self.connection.try_lock() {
-            Ok(connection) => connection,
-            Err(_) if wait => self.connection(),
-            Err(_) => return Ok(None),
+    /// A summary that is cheap to read even with thousands of tenants; `None` if another thread is
+    /// using the checkpoint and `when_busy` is [`WhenBusy::Skip`].
+    pub fn status_summary(
+        &self,
+        when_busy: WhenBusy,
+    ) -> Result<Option<StatusSummary>, CheckpointError> {
+        let connection = match (self.connection.try_lock(), when_busy) {
+            (Ok(connection), _) => connection,
+            (Err(TryLockError::Poisoned(error)), _) => error.into_inner(),
+            (Err(TryLockError::WouldBlock), WhenBusy::Wait) => self.connection(),
+            (Err(TryLockError::WouldBlock), WhenBusy::Skip) => return Ok(None),
         };
 
         let mut newest = connection.prepare_cached(
@@ -107,7 +118,7 @@ impl Checkpoint {
 
         let mut failing =
             connection.prepare_cached("SELECT guid FROM tenant WHERE last_error IS NOT NULL")?;
-        let failing = failing.query_map([], |row| row.get::<_, String>(0))?;
+        let failing = failing.query_map([], |row| row.get::<_, String>("guid"))?;
         let failing = failing.collect::<Result<Vec<_>, _>>()?;
 
         Ok(Some(StatusSummary {
@@ -121,9 +132,8 @@ impl Checkpoint {
         let connection = self.connection();
         let mut statement =
             connection.prepare_cached("SELECT guid, next_seq FROM tenant WHERE guid <> '-'")?;
-        let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned()))
-        })?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>("guid")?, unsigned(row, "next_seq")?)))?;
         rows.map(|row| {
             row.map_err(CheckpointError::from).and_then(|(guid, end)| Ok((tenant_id(&guid)?, end)))
         })
@@ -143,23 +153,23 @@ impl Checkpoint {
     fn tenant_status(&self) -> Result<Vec<TenantStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1),
-                (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1),
-                (SELECT count(*) FROM missing WHERE tenant = t.id AND absent = 0),
+            "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1) AS newest_day,
+                (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1) AS days,
+                (SELECT count(*) FROM missing WHERE tenant = t.id AND absent = 0) AS missing,
                 t.last_success, t.last_attempt, t.last_error, t.failures, t.not_before, t.last_hint
              FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
         )?;
         let rows = statement.query_map([], |row| {
             Ok(TenantStatus {
-                guid: row.get(0)?,
-                newest_day: row.get::<_, Option<i32>>(1)?.and_then(Day::from_number),
-                days: row.get::<_, i64>(2)?.cast_unsigned(),
-                missing: row.get::<_, i64>(3)?.cast_unsigned(),
-                last_success_ms: row.get(4)?,
-                last_attempt_ms: row.get(5)?,
-                last_error: explanation(row, 6, 9)?,
-                failures: row.get(7)?,
-                not_before_ms: row.get(8)?,
+                guid: row.get("guid")?,
+                newest_day: day(row, "newest_day")?,
+                days: unsigned(row, "days")?,
+                missing: unsigned(row, "missing")?,
+                last_success: row.get("last_success")?,
+                last_attempt: row.get("last_attempt")?,
+                last_error: last_error(row)?,
+                failures: row.get("failures")?,
+                not_before: row.get("not_before")?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -168,8 +178,9 @@ impl Checkpoint {
     fn sink_status(&self) -> Result<Vec<SinkStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            &format!("SELECT s.name, s.sent, s.rejected, s.last_acknowledgement, s.last_error, count(e.seq), min({ENTRY_DAY}), s.id, s.truncated,
-                (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id), s.last_hint
+            &format!("SELECT s.id, s.name, s.sent, s.rejected, s.truncated, s.last_acknowledgement, s.last_error, s.last_hint,
+                count(e.seq) AS backlog, min({ENTRY_DAY}) AS oldest_day,
+                (SELECT count(*) FROM dead_letter d WHERE d.sink = s.id) AS dead_letters
              FROM sink s LEFT JOIN cursor c ON c.sink = s.id AND c.active
              LEFT JOIN entry e ON e.tenant = c.tenant AND e.seq >= c.seq AND {ENTRY_DAY} >= c.floor AND {IS_SENT_TO_SINK}
              GROUP BY s.id ORDER BY s.id"),
@@ -181,19 +192,19 @@ impl Checkpoint {
         let mut rows = statement.query([])?;
         let mut sinks = Vec::new();
         while let Some(row) = rows.next()? {
-            let cursors = cursors_of_sink.query_map(params![row.get::<_, i64>(7)?], |row| {
-                Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned(), row.get(2)?))
+            let cursors = cursors_of_sink.query_map(params![row.get::<_, i64>("id")?], |row| {
+                Ok((row.get("guid")?, unsigned(row, "seq")?, row.get("record_index")?))
             })?;
             sinks.push(SinkStatus {
-                name: row.get(0)?,
-                sent: row.get::<_, i64>(1)?.cast_unsigned(),
-                rejected: row.get::<_, i64>(2)?.cast_unsigned(),
-                truncated: row.get::<_, i64>(8)?.cast_unsigned(),
-                dead_letters: row.get::<_, i64>(9)?.cast_unsigned(),
-                last_acknowledgement_ms: row.get(3)?,
-                last_error: explanation(row, 4, 10)?,
-                backlog: row.get::<_, i64>(5)?.cast_unsigned(),
-                oldest_day: row.get::<_, Option<i32>>(6)?.and_then(Day::from_number),
+                name: row.get("name")?,
+                sent: unsigned(row, "sent")?,
+                rejected: unsigned(row, "rejected")?,
+                truncated: unsigned(row, "truncated")?,
+                dead_letters: unsigned(row, "dead_letters")?,
+                last_acknowledgement: row.get("last_acknowledgement")?,
+                last_error: last_error(row)?,
+                backlog: unsigned(row, "backlog")?,
+                oldest_day: day(row, "oldest_day")?,
                 cursors: cursors.collect::<Result<_, _>>()?,
             });
         }
@@ -201,13 +212,9 @@ impl Checkpoint {
     }
 }
 
-/// An error and its hint; `message` and `hint` are the indexes of their columns.
-fn explanation(
-    row: &Row<'_>,
-    message: usize,
-    hint: usize,
-) -> rusqlite::Result<Option<Explanation>> {
-    let message: Option<String> = row.get(message)?;
-    let hint = row.get(hint)?;
+/// The error in the columns `last_error` and `last_hint`.
+fn last_error(row: &Row<'_>) -> rusqlite::Result<Option<Explanation>> {
+    let message: Option<String> = row.get("last_error")?;
+    let hint = row.get("last_hint")?;
     Ok(message.map(|message| Explanation { message, hint }))
 }

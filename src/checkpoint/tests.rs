@@ -2,12 +2,18 @@
 
 mod files;
 
+use std::time::Duration;
+
 use super::*;
-use crate::model::{Day, DayFacts, EventId, Observation, Phase, What};
+use crate::model::{Day, DayFacts, EventId, Observation, ObservationKind, Phase, UnixMillis};
 use crate::{compressed::CompressedText, wire};
 
 fn tenant() -> TenantId {
     TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap()
+}
+
+fn other_tenant() -> TenantId {
+    TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap()
 }
 
 fn day(text: &str) -> Day {
@@ -29,10 +35,59 @@ fn facts(body: &str) -> DayFacts {
     DayFacts::of(&wire::snapshot(body).unwrap()).unwrap()
 }
 
+/// An empty checkpoint, and the directory that is deleted when the test ends.
+fn new_checkpoint() -> (tempfile::TempDir, Checkpoint) {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    (directory, checkpoint)
+}
+
+/// Deletes the database, and opens the new one that replaces it.
+fn lose_database(directory: &Path) -> Checkpoint {
+    for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
+        let _ = fs_err::remove_file(directory.join(file));
+    }
+    Checkpoint::open(directory).unwrap()
+}
+
+/// The result of a query that returns one number.
+fn query_number(checkpoint: &Checkpoint, sql: &str) -> i64 {
+    checkpoint.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Registers a sink that receives only [`tenant`].
+fn register(checkpoint: &Checkpoint, sink: &str) {
+    let others = OtherTenants::Deactivate;
+    checkpoint.register_sink(sink, &[tenant()], others, day("2026-11-01")).unwrap();
+}
+
+fn at(seq: u64, record_index: u32) -> Position {
+    Position { seq, record_index }
+}
+
+fn cursor_move(from: Position, to: Position) -> CursorMove {
+    CursorMove { tenant: tenant(), from, to }
+}
+
+/// An advance of live cursors without records.
+fn live_advance<'a>(sink: &'a str, moves: &'a [CursorMove]) -> Advance<'a> {
+    Advance {
+        sink,
+        lane: Lane::Live,
+        moves,
+        mark: None,
+        sent: 0,
+        truncated: 0,
+        dead_letters: &[],
+        delivered_dead_letters: &[],
+        now: UnixMillis::default(),
+    }
+}
+
 /// A complete poll that has read nothing.
 fn empty_commit() -> PollCommit<'static> {
     PollCommit {
-        observed_ms: 1_795_341_600_000,
+        observed_at: UnixMillis::new(1_795_341_600_000),
         entries: vec![],
         enriched: vec![],
         catalog: vec![],
@@ -46,6 +101,10 @@ fn empty_commit() -> PollCommit<'static> {
     }
 }
 
+fn commit(checkpoint: &Checkpoint, poll: &PollCommit<'_>) {
+    checkpoint.commit_poll(tenant(), poll).unwrap();
+}
+
 fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
     let body = body(text, score);
     let facts = facts(&body);
@@ -55,13 +114,22 @@ fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
         revision,
         facts: &facts,
         body: &CompressedText::compress(&body).unwrap(),
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         base: None,
         flags: EntryFlags::default(),
     };
-    checkpoint
-        .commit_poll(tenant(), &PollCommit { entries: vec![entry], ..empty_commit() })
-        .unwrap();
+    commit(checkpoint, &PollCommit { entries: vec![entry], ..empty_commit() });
+}
+
+/// Commits a richer copy of a stored day.
+fn commit_enriched(checkpoint: &Checkpoint, rich: &str) {
+    let rich_facts = facts(rich);
+    let enriched = EnrichedDay {
+        revision: 1,
+        facts: &rich_facts,
+        body: &CompressedText::compress(rich).unwrap(),
+    };
+    commit(checkpoint, &PollCommit { enriched: vec![enriched], ..empty_commit() });
 }
 
 #[test]
@@ -111,27 +179,20 @@ fn read_request(first_seq: u64, first_day: &str) -> ReadRequest {
 
 #[test]
 fn compresses_similar_days_with_a_key_frame() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     for number in 0..40 {
         commit_day(&checkpoint, &day("2026-10-01").plus(number).to_string(), 5, 1);
     }
 
-    let connection = checkpoint.connection();
-    let key_frames: i64 = connection
-        .query_row("SELECT count(*) FROM body WHERE codec = 1", [], |row| row.get(0))
-        .unwrap();
-    let bytes: i64 = connection
-        .query_row("SELECT sum(length(bytes)) FROM body WHERE codec = 2", [], |row| row.get(0))
-        .unwrap();
+    let key_frames = query_number(&checkpoint, "SELECT count(*) FROM body WHERE codec = 1");
+    let bytes = query_number(&checkpoint, "SELECT sum(length(bytes)) FROM body WHERE codec = 2");
     assert_eq!(key_frames, 2, "31 bodies depend on one key frame");
     assert!(bytes / 38 < 200, "{bytes}");
 }
 
 #[test]
 fn a_revision_includes_its_earlier_revisions() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     commit_day(&checkpoint, "2026-11-21", 1, 1);
     commit_day(&checkpoint, "2026-11-21", 2, 2);
 
@@ -141,20 +202,11 @@ fn a_revision_includes_its_earlier_revisions() {
 
 #[test]
 fn a_richer_copy_replaces_the_body() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     commit_day(&checkpoint, "2026-11-21", 1, 1);
 
     let rich = body("2026-11-21", 1).replace("described", "now described");
-    let rich_facts = facts(&rich);
-    let enriched = EnrichedDay {
-        revision: 1,
-        facts: &rich_facts,
-        body: &CompressedText::compress(&rich).unwrap(),
-    };
-    checkpoint
-        .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..empty_commit() })
-        .unwrap();
+    commit_enriched(&checkpoint, &rich);
 
     let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
     assert_eq!((entries.len(), snapshot(&entries[0]).body.as_str()), (1, rich.as_str()));
@@ -162,70 +214,44 @@ fn a_richer_copy_replaces_the_body() {
 
 #[test]
 fn deletes_replaced_bodies_without_dependents() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     commit_day(&checkpoint, "2026-11-20", 1, 1);
     commit_day(&checkpoint, "2026-11-21", 1, 1);
 
     for word in ["now", "then", "again"] {
         let rich = body("2026-11-21", 1).replace("described", &format!("{word} described"));
-        let rich_facts = facts(&rich);
-        let enriched = EnrichedDay {
-            revision: 1,
-            facts: &rich_facts,
-            body: &CompressedText::compress(&rich).unwrap(),
-        };
-        checkpoint
-            .commit_poll(tenant(), &PollCommit { enriched: vec![enriched], ..empty_commit() })
-            .unwrap();
+        commit_enriched(&checkpoint, &rich);
         let entries = checkpoint.read(&read_request(1, "2026-11-01")).unwrap();
         assert_eq!(snapshot(&entries[1]).body, rich);
     }
 
-    let orphans: i64 = checkpoint
-        .connection()
-        .query_row(
-            "SELECT count(*) FROM body WHERE id NOT IN (SELECT body FROM entry WHERE body IS NOT NULL)
-               AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
+    let orphans = query_number(
+        &checkpoint,
+        "SELECT count(*) FROM body WHERE id NOT IN (SELECT body FROM entry WHERE body IS NOT NULL)
+           AND id NOT IN (SELECT key_frame FROM body WHERE key_frame IS NOT NULL)",
+    );
     assert_eq!(orphans, 0);
 }
 
 #[test]
 fn stores_profiles_once_and_only_changed_catalogs() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
 
     let member = |shared, decisions| CatalogMember { shared, decisions };
     let both = vec![member(r#"{"id":"A"}"#, ""), member(r#"{"id":"B"}"#, "[1]")];
-    checkpoint
-        .commit_poll(tenant(), &PollCommit { catalog: both.clone(), ..empty_commit() })
-        .unwrap();
-    checkpoint
-        .commit_poll(
-            tenant(),
-            &PollCommit { catalog: both.iter().rev().copied().collect(), ..empty_commit() },
-        )
-        .unwrap();
-    checkpoint.commit_poll(tenant(), &PollCommit { catalog: vec![], ..empty_commit() }).unwrap();
-    checkpoint.commit_poll(other, &PollCommit { catalog: both, ..empty_commit() }).unwrap();
-    checkpoint
-        .commit_poll(
-            tenant(),
-            &PollCommit { catalog: vec![member(r#"{"id":"A"}"#, "[2]")], ..empty_commit() },
-        )
-        .unwrap();
+    let reversed = both.iter().rev().copied().collect();
+    let changed = vec![member(r#"{"id":"A"}"#, "[2]")];
+    for (tenant, catalog) in [
+        (tenant(), both.clone()),
+        (tenant(), reversed),
+        (tenant(), vec![]),
+        (other_tenant(), both),
+        (tenant(), changed),
+    ] {
+        checkpoint.commit_poll(tenant, &PollCommit { catalog, ..empty_commit() }).unwrap();
+    }
 
-    let count = |table: &str| -> i64 {
-        checkpoint
-            .connection()
-            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
-            .unwrap()
-    };
+    let count = |table: &str| query_number(&checkpoint, &format!("SELECT count(*) FROM {table}"));
     assert_eq!((count("profile"), count("catalog")), (2, 3));
 
     let members = checkpoint.catalog(3).unwrap();
@@ -235,17 +261,12 @@ fn stores_profiles_once_and_only_changed_catalogs() {
 
 #[test]
 fn a_cursor_advances_only_from_its_position() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     commit_day(&checkpoint, "2026-11-20", 1, 1);
     commit_day(&checkpoint, "2026-11-21", 1, 1);
-    checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
+    register(&checkpoint, "s");
 
-    let (start, middle, end) = (
-        Position { seq: 1, record_index: 0 },
-        Position { seq: 2, record_index: 7 },
-        Position { seq: 3, record_index: 0 },
-    );
+    let (start, middle, end) = (at(1, 0), at(2, 7), at(3, 0));
     let dead_letter = DeadLetter {
         tenant: tenant(),
         at: start,
@@ -254,15 +275,10 @@ fn a_cursor_advances_only_from_its_position() {
     };
     let advance = |from, to, dead_letters: &[DeadLetter]| {
         checkpoint.advance(&Advance {
-            sink: "s",
-            lane: Lane::Live,
-            moves: &[CursorMove { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
-            truncated: 0,
             dead_letters,
-            delivered_dead_letters: &[],
-            now_ms: 0,
+            ..live_advance("s", &[cursor_move(from, to)])
         })
     };
 
@@ -283,23 +299,17 @@ fn a_cursor_advances_only_from_its_position() {
 
 #[test]
 fn an_observation_begins_once_and_ends_once() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (_directory, checkpoint) = new_checkpoint();
     let observe = |phase, first: &str| {
         let observation = Observation {
-            what: What::Gap,
+            what: ObservationKind::Gap,
             subject: "g".into(),
             first_day: day(first),
             phase,
             details: String::new(),
             hint: None,
         };
-        checkpoint
-            .commit_poll(
-                tenant(),
-                &PollCommit { observations: vec![observation], ..empty_commit() },
-            )
-            .unwrap();
+        commit(&checkpoint, &PollCommit { observations: vec![observation], ..empty_commit() });
     };
 
     observe(Phase::End, "2026-11-01");
@@ -311,7 +321,7 @@ fn an_observation_begins_once_and_ends_once() {
     let mut statement =
         connection.prepare("SELECT phase, day FROM entry WHERE kind = 2 ORDER BY seq").unwrap();
     let rows: Vec<(String, i32)> = statement
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_map([], |row| Ok((row.get("phase")?, row.get("day")?)))
         .unwrap()
         .map(Result::unwrap)
         .collect();
@@ -321,26 +331,20 @@ fn an_observation_begins_once_and_ends_once() {
 
 #[test]
 fn requests_missing_days_seven_times_then_weekly() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
-    let now = empty_commit().observed_ms;
-    let missing = Day::from_number(i32::try_from(now / 86_400_000).unwrap()).unwrap().plus(-5);
+    let (_directory, checkpoint) = new_checkpoint();
+    let now = empty_commit().observed_at;
+    let after = |days: u64| now.saturating_add(Duration::from_hours(24 * days));
+    let due = |now| checkpoint.due_missing_days(tenant(), now).unwrap();
 
+    let missing = now.day().plus(-5);
     for _ in 0..7 {
-        checkpoint
-            .commit_poll(tenant(), &PollCommit { missing: vec![missing], ..empty_commit() })
-            .unwrap();
+        commit(&checkpoint, &PollCommit { missing: vec![missing], ..empty_commit() });
     }
-    assert!(checkpoint.due_missing_days(tenant(), now + 86_400_000).unwrap().is_empty());
-    assert_eq!(checkpoint.due_missing_days(tenant(), now + 8 * 86_400_000).unwrap(), [missing]);
+    assert!(due(after(1)).is_empty());
+    assert_eq!(due(after(8)), [missing]);
 
-    checkpoint
-        .commit_poll(tenant(), &PollCommit { observed_ms: now + 90 * 86_400_000, ..empty_commit() })
-        .unwrap();
-    assert!(
-        checkpoint.due_missing_days(tenant(), now + 100 * 86_400_000).unwrap().is_empty(),
-        "absent at the source"
-    );
+    commit(&checkpoint, &PollCommit { observed_at: after(90), ..empty_commit() });
+    assert!(due(after(100)).is_empty(), "absent at the source");
 }
 
 #[test]
@@ -350,36 +354,16 @@ fn sends_no_day_again_after_losing_the_database() {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         commit_day(&checkpoint, "2026-11-20", 1, 1);
         commit_day(&checkpoint, "2026-11-21", 1, 1);
-        checkpoint.register_sink("complete", &[tenant()], true, day("2026-11-01")).unwrap();
-        checkpoint.register_sink("behind", &[tenant()], true, day("2026-11-01")).unwrap();
-        for (sink, to) in [
-            ("complete", Position { seq: 3, record_index: 0 }),
-            ("behind", Position { seq: 2, record_index: 5 }),
-        ] {
-            let from = Position { seq: 1, record_index: 0 };
-            checkpoint
-                .advance(&Advance {
-                    sink,
-                    lane: Lane::Live,
-                    moves: &[CursorMove { tenant: tenant(), from, to }],
-                    truncated: 0,
-                    delivered_dead_letters: &[],
-                    mark: None,
-                    sent: 1,
-                    dead_letters: &[],
-                    now_ms: 0,
-                })
-                .unwrap();
+        for (sink, to) in [("complete", at(3, 0)), ("behind", at(2, 5))] {
+            register(&checkpoint, sink);
+            checkpoint.advance(&live_advance(sink, &[cursor_move(at(1, 0), to)])).unwrap();
         }
         checkpoint.write_cursor_file().unwrap();
     }
 
-    for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
-        let _ = fs_err::remove_file(directory.path().join(file));
-    }
-    let rebuilt = Checkpoint::open(directory.path()).unwrap();
+    let rebuilt = lose_database(directory.path());
     for sink in ["complete", "behind", "new"] {
-        rebuilt.register_sink(sink, &[tenant()], true, day("2026-11-01")).unwrap();
+        register(&rebuilt, sink);
     }
     for text in ["2026-11-20", "2026-11-21", "2026-11-22"] {
         commit_day(&rebuilt, text, 1, 1);
@@ -390,58 +374,36 @@ fn sends_no_day_again_after_losing_the_database() {
 }
 
 /// Regression: after the loss of the database, all days before the newest sent day counted as sent,
-/// also a late day and a missing day that had never been sent.
+/// including a late day and a missing day that had never been sent.
 #[test]
 fn sends_unsent_days_after_losing_the_database() {
     let directory = tempfile::tempdir().unwrap();
-    let other = TenantId::parse("aaaaaaaa-0000-4000-8000-00000000c0de").unwrap();
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         commit_day(&checkpoint, "2026-11-20", 1, 1);
         commit_day(&checkpoint, "2026-11-21", 1, 1);
         // A late day that is not sent yet.
         commit_day(&checkpoint, "2026-11-15", 1, 1);
-        checkpoint.register_sink("s", &[tenant(), other], true, day("2026-11-01")).unwrap();
-        let advance = Advance {
-            sink: "s",
-            lane: Lane::Live,
-            moves: &[CursorMove {
-                tenant: tenant(),
-                from: Position { seq: 1, record_index: 0 },
-                to: Position { seq: 3, record_index: 0 },
-            }],
-            truncated: 0,
-            delivered_dead_letters: &[],
-            mark: None,
-            sent: 2,
-            dead_letters: &[],
-            now_ms: 0,
-        };
-        checkpoint.advance(&advance).unwrap();
+        let (tenants, others) = ([tenant(), other_tenant()], OtherTenants::Deactivate);
+        checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
+        checkpoint.advance(&live_advance("s", &[cursor_move(at(1, 0), at(3, 0))])).unwrap();
         checkpoint.write_cursor_file().unwrap();
 
         let sent_before = |checkpoint: &Checkpoint| {
             let file = checkpoint.cursors().unwrap();
-            let of_tenant = file.cursors.iter().find(|c| c.tenant == tenant().to_string());
-            of_tenant.unwrap().sent_before.clone()
+            let cursor = file.cursors.iter().find(|c| c.tenant == tenant().to_string());
+            cursor.unwrap().sent_before.clone()
         };
         assert_eq!(sent_before(&checkpoint), "2026-11-15");
         // A missing day may still be listed.
-        let missing = vec![day("2026-11-12")];
-        checkpoint.commit_poll(tenant(), &PollCommit { missing, ..empty_commit() }).unwrap();
+        commit(&checkpoint, &PollCommit { missing: vec![day("2026-11-12")], ..empty_commit() });
         assert_eq!(sent_before(&checkpoint), "2026-11-12");
     }
 
-    let lose = || {
-        for file in ["checkpoint.db", "checkpoint.db-wal", "checkpoint.db-shm"] {
-            let _ = fs_err::remove_file(directory.path().join(file));
-        }
-        Checkpoint::open(directory.path()).unwrap()
-    };
     // The database is lost twice before the sink is registered again.
-    lose().write_cursor_file().unwrap();
-    let rebuilt = lose();
-    rebuilt.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
+    lose_database(directory.path()).write_cursor_file().unwrap();
+    let rebuilt = lose_database(directory.path());
+    register(&rebuilt, "s");
     for text in ["2026-11-10", "2026-11-15", "2026-11-20"] {
         commit_day(&rebuilt, text, 1, 1);
     }

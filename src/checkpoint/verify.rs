@@ -1,15 +1,15 @@
-//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs
-//! what can be repaired.
+//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs the
+//! faults that it finds.
 
 use rusqlite::Connection;
 
 use super::{
     Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, check_database,
-    commit_poll::read_facts, held,
+    columns, commit_poll::read_facts, held,
 };
 use crate::model::{Day, day_digest};
 
-/// The result of [`Checkpoint::verify`]: how much was read, and what is wrong.
+/// The result of [`Checkpoint::verify`]: how much was read, and which faults were found.
 #[derive(Debug, Default)]
 pub struct VerifyReport {
     /// The number of snapshots in the logs.
@@ -20,7 +20,7 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
 }
 
-/// Something that is wrong in the checkpoint.
+/// A fault in the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The GUID of the tenant, if the finding is about one.
@@ -32,7 +32,7 @@ pub struct Finding {
 impl Checkpoint {
     /// Reads everything once: the structure of the database, the facts of each day against their
     /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
-    /// are consistent. All of it is one consistent state, also while a daemon is running.
+    /// are consistent. Everything is read from one consistent state, even while a daemon is running.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let report = self.verify_all();
@@ -75,7 +75,7 @@ fn verify_structure(
     report: &mut VerifyReport,
 ) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let lines = statement.query_map([], |row| row.get::<_, String>("integrity_check"))?;
     for line in lines {
         let line = line?;
         if line != "ok" {
@@ -86,7 +86,7 @@ fn verify_structure(
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
-        let table: String = row.get(0)?;
+        let table: String = row.get("table")?;
         let message = format!("a row of table `{table}` refers to a row that does not exist");
         report.add_finding(None, None, message);
     }
@@ -95,18 +95,18 @@ fn verify_structure(
 
 fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare(
-        "SELECT t.guid, t.next_seq, count(e.seq), coalesce(max(e.seq), 0) FROM tenant t
+        "SELECT t.guid, t.next_seq, count(e.seq) AS entries, coalesce(max(e.seq), 0) AS last_seq FROM tenant t
          LEFT JOIN entry e ON e.tenant = t.id GROUP BY t.id",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (guid, next, count, last): (String, i64, i64, i64) =
-            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let (next, last): (i64, i64) = (row.get("next_seq")?, row.get("last_seq")?);
+        let count: i64 = row.get("entries")?;
         if count != last || next != last + 1 {
             let message = format!(
                 "the log is inconsistent: {count} entries, last `seq` {last}, next `seq` {next}"
             );
-            report.add_finding(Some(guid), None, message);
+            report.add_finding(Some(row.get("guid")?), None, message);
         }
     }
 
@@ -116,9 +116,9 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let sink: String = row.get(0)?;
+        let sink: String = row.get("name")?;
         let message = format!("the cursor of sink `{sink}` is outside of the log");
-        report.add_finding(Some(row.get(1)?), None, message);
+        report.add_finding(Some(row.get("guid")?), None, message);
     }
     Ok(())
 }
@@ -136,12 +136,12 @@ fn verify_entries(
 
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let guid: String = row.get(0)?;
-        let day = Day::from_number(row.get(1)?);
+        let guid: String = row.get("guid")?;
+        let day = columns::day(row, "day")?;
 
         report.entries += 1;
-        let digest: Vec<u8> = row.get(3)?;
-        match read_facts(row, 1, 2, &names) {
+        let digest: Vec<u8> = row.get("digest")?;
+        match read_facts(row, &names) {
             Ok(facts) if day_digest(&facts)[..] == digest[..] => {}
             Ok(_) => {
                 let message = "the facts do not match their digest".to_owned();
@@ -150,7 +150,7 @@ fn verify_entries(
             Err(error) => report.add_finding(Some(guid.clone()), day, crate::error::chain(&error)),
         }
 
-        let Some(body) = row.get::<_, Option<i64>>(4)? else { continue };
+        let Some(body) = row.get::<_, Option<i64>>("body")? else { continue };
         report.bodies += 1;
         if let Err(error) = bodies.read(connection, body) {
             report.add_finding(Some(guid), day, crate::error::chain(&error));

@@ -1,10 +1,10 @@
 //! The control socket: commands that write to the checkpoint send a request to the daemon that
 //! holds it.
 //!
-//! A Unix socket of mode 0600. The protocol is one JSON line with a [`Request`], answered by one
-//! JSON line per [`Event`]; the last event ends the connection. Only root and the user of the
-//! daemon are permitted. Start reading at [`serve`] for the daemon's side, and at [`send_request`]
-//! for the command's.
+//! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and the daemon
+//! responds with one JSON line per [`Event`]; the last event ends the connection. Only root and the
+//! user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and at
+//! [`send_request`] for the command's side.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
@@ -30,6 +30,7 @@ use crate::{
     clock,
     error::Explanation,
     model::{Baseline, Day, TenantId},
+    source::PlaintextPolicy,
 };
 
 /// A request to the daemon. Not `Debug`, because `SignedIn` contains a secret.
@@ -42,7 +43,7 @@ pub enum Request {
     Replay { sink: String, selection: ReplaySelection },
     /// Import saved snapshots of one tenant, one JSON document per item.
     Import { tenant: String, items: Vec<String> },
-    /// Set the baseline of a tenant's entries from now on.
+    /// Set the baseline of all later entries of a tenant.
     Baseline {
         tenant: String,
         name: String,
@@ -51,7 +52,7 @@ pub enum Request {
         /// In the format of `Baseline::parse_targets`.
         targets: String,
     },
-    /// Reload the configuration. The response follows when it was accepted or rejected.
+    /// Reload the configuration. The response is sent when it has been accepted or rejected.
     Reload,
     /// Prune bodies now.
     Prune,
@@ -61,7 +62,7 @@ pub enum Request {
     SignedIn { credential: String, refresh_token: String, plaintext: bool },
 }
 
-/// A part of the response to a request. Every variant but `Tenant` is the last one.
+/// A part of the response to a request. Every variant except `Tenant` ends the response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -83,12 +84,12 @@ pub enum Event {
     Pruned(Pruned),
     /// `None` if the checkpoint did not contain the tenant.
     Forgotten(Option<ErasureReceipt>),
-    /// The request was completed; `failed` counts the tenants of a backfill that were not.
+    /// The request was completed; `failed` is the number of tenants whose backfill was not.
     Done {
         failed: usize,
     },
     Error(Explanation),
-    /// The new configuration was rejected, with all its faults.
+    /// The new configuration was rejected; contains all its faults.
     Invalid(Vec<Explanation>),
 }
 
@@ -97,11 +98,11 @@ pub(super) type ReloadReply = oneshot::Sender<Result<(), Vec<Explanation>>>;
 
 /// The largest request, in bytes. Commands split an import of years into several requests.
 const MAX_REQUEST_BYTES: u64 = 32 << 20;
-/// The time in which a caller must send its request.
+/// The time within which a caller must send its request.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// Connections that are served at the same time.
+/// The number of connections that are served at the same time.
 const MAX_CONNECTIONS: usize = 8;
-/// The pause after `accept` has failed, for example for lack of file descriptors.
+/// The pause after `accept` has failed, for example because no file descriptor was free.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 const SOCKET_NAME: &str = "control.sock";
 
@@ -117,8 +118,8 @@ pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
     }
 }
 
-/// Binds the socket. Removes one that a killed process has left: the caller holds the lock of the
-/// checkpoint, so that no other process uses it.
+/// Binds the socket. Removes a socket that a killed process has left: the caller holds the lock of
+/// the checkpoint, so no other process uses it.
 pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     match fs_err::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -166,11 +167,11 @@ async fn serve_connection(
     cancel: CancellationToken,
 ) {
     let served = tokio::select! {
-        // A response that is complete is sent, also if the daemon stops at the same time.
+        // A complete response is sent even if the daemon stops at the same time.
         biased;
         served = respond(&engine, &reloads, &mut stream) => served,
         () = cancel.cancelled() => {
-            let error = Explanation::new("the request was aborted: the daemon stops or reloads");
+            let error = Explanation::new("the request was aborted: the daemon is stopping or reloading");
             send(&mut stream, &Event::Error(error.with_hint("run the command again"))).await
         }
     };
@@ -216,9 +217,10 @@ async fn respond(
         Ok(Request::Prune) => prune_now(engine, caller),
         Ok(Request::Forget { tenant }) => forget(engine, &tenant, caller),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
-            accept_token(engine, &credential, SecretString::from(refresh_token), plaintext).await
+            let token = SecretString::from(refresh_token);
+            accept_token(engine, &credential, token, PlaintextPolicy::from_flag(plaintext)).await
         }
-        // The parser's message may quote a secret of the request.
+        // The parser's message may contain a secret of the request.
         Err(_) => Event::Error(
             Explanation::new("cannot parse the request")
                 .with_hint("run the command from the same version as the daemon"),
@@ -228,7 +230,7 @@ async fn respond(
 }
 
 impl Engine {
-    /// Sets the baseline that the entries of a tenant are compared with from now on.
+    /// Sets the baseline that all later entries of a tenant are compared with.
     ///
     /// Fails if the tenant is not configured or not resolved, or if a target is invalid.
     pub fn set_baseline(
@@ -245,8 +247,8 @@ impl Engine {
 
         let day = day.and_then(Day::from_number);
         let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
-        let now_ms = clock::now().as_millisecond();
-        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now_ms))
+        let now = clock::now().into();
+        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now))
             .map(drop)
             .map_err(|error| Explanation::of(&error))
     }
@@ -258,7 +260,7 @@ fn unknown_tenant(tenant: &str) -> Explanation {
 
 async fn reload(reloads: &mpsc::Sender<ReloadReply>) -> Event {
     let (reply, result) = oneshot::channel();
-    // If the daemon is stopping, the reply is dropped, and the receiver reports an error.
+    // If the daemon is stopping, the sender is dropped, and the receiver returns an error.
     let _ = reloads.send(reply).await;
     match result.await {
         Ok(Ok(())) => Event::Done { failed: 0 },
@@ -298,8 +300,8 @@ fn forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
         return Event::Error(error.with_hint(hint));
     }
 
-    let now_ms = clock::now().as_millisecond();
-    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(id, now_ms));
+    let now = clock::now().into();
+    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(id, now));
     match block_in_place(forget) {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
@@ -318,7 +320,7 @@ async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     };
 
     let items: Vec<&str> = items.iter().map(String::as_str).collect();
-    // A poll that is running compares with the same log.
+    // A running poll compares days with the same log, so the import waits for its end.
     let _polling = state.polling.lock().await;
     match engine.import(&resolved, &items) {
         Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
@@ -330,7 +332,7 @@ async fn accept_token(
     engine: &Engine,
     credential: &str,
     token: SecretString,
-    plaintext: bool,
+    plaintext: PlaintextPolicy,
 ) -> Event {
     let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
     let Some(user) = named.and_then(|named| named.credential.user()) else {
@@ -343,7 +345,7 @@ async fn accept_token(
     }
 }
 
-/// Polls, and sends an event for each tenant as it finishes.
+/// Polls the selected tenants, and sends an event for each of them as it finishes.
 async fn respond_to_backfill(
     engine: &Arc<Engine>,
     days: i32,

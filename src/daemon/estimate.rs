@@ -24,7 +24,7 @@ pub struct Estimate {
     pub records: u64,
     /// Bytes of the formatted records, without the overhead of the protocol.
     pub bytes: u64,
-    /// The checkpoint does not contain the sink yet.
+    /// Whether the checkpoint does not contain the sink yet.
     pub is_new: bool,
 }
 
@@ -71,7 +71,7 @@ pub fn estimate(
     Ok(total)
 }
 
-/// A tenant's newest day, followed by one that is some days older if there is one.
+/// A tenant's newest day, followed by one that is a few days older if there is one.
 fn samples(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
@@ -117,7 +117,7 @@ fn measure(
         tenant,
         snapshot: &stored.snapshot,
         observed_time: "2026-01-01T00:00:00.000Z",
-        observed_ms: stored.observed_ms,
+        observed_at: stored.observed_at,
         history: &stored.history,
         catalog: &catalog,
         comparison: compared_to(&stored.context, Some(&*catalog), None),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     clock,
     config::{TenantName, TenantPlan},
-    ledger::Seen,
+    ledger::AcceptedSnapshot,
     model::{Catalog, Day, ProfileSlot, Tenant},
     source::{Clients, Graph},
     wire,
@@ -29,9 +29,9 @@ pub struct FetchedTenant {
     pub today: Day,
     pub observed: Timestamp,
     /// Newest first.
-    pub days: Vec<Seen>,
+    pub days: Vec<AcceptedSnapshot>,
     pub catalog: Catalog,
-    /// Microsoft's warning about a missing part of the response.
+    /// Microsoft's warning about a missing part of the response (HTTP 206).
     pub warning: Option<String>,
 }
 
@@ -62,8 +62,8 @@ pub async fn fetch_tenant(
     };
     let slots = parts.iter().filter_map(|p| {
         let profile = Arc::new(wire::profile(&p.shared).ok()?);
-        // One formatter writes the records of all tenants and caches by key, so that a key must
-        // identify the content of a profile.
+        // One formatter writes the records of all tenants and caches profiles by key, so the key
+        // must identify the content of the profile.
         let mut hasher = DefaultHasher::new();
         p.shared.hash(&mut hasher);
         Some(ProfileSlot {
@@ -74,8 +74,8 @@ pub async fn fetch_tenant(
     });
     let catalog = Catalog::new(slots.collect());
 
-    let mut days = response.seen;
-    days.sort_by_key(|seen| Reverse(seen.facts.day));
+    let mut days = response.snapshots;
+    days.sort_by_key(|snapshot| Reverse(snapshot.facts.day));
     Ok(FetchedTenant {
         tenant,
         today: Day::of(observed),

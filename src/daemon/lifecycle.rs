@@ -1,8 +1,8 @@
-//! The life of the daemon: start, ready, running, reloaded, stopped.
+//! The lifecycle of the daemon: start, ready, running, reloaded, stopped.
 //!
 //! A reload validates the whole new configuration, ends all work under the old one, and starts
-//! again on the same open checkpoint. Nothing is lost, because the cursors are in the checkpoint,
-//! and its lock is never released in between. Start reading at [`run`] and [`Generation`].
+//! again on the same open checkpoint. Nothing is lost, because the cursors are stored in the
+//! checkpoint, whose lock is never released in between. Start reading at [`run`] and [`Generation`].
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -43,7 +43,7 @@ const ACKNOWLEDGEMENT_WAIT_AT_STOP: Duration = Duration::from_secs(3);
 const ACKNOWLEDGEMENT_WAIT_AT_RELOAD: Duration = Duration::from_secs(30);
 /// How long tasks may take after that, for example to close their connections.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-/// Pruning starts at the earliest this long after the start, which is busy with polls.
+/// The delay of the first pruning after the start, which is busy with polls.
 const PRUNE_DELAY: SignedDuration = SignedDuration::from_mins(10);
 /// The interval at which the schedule is evaluated.
 const TICK: Duration = Duration::from_mins(1);
@@ -66,7 +66,7 @@ pub enum RunError {
 /// A request to the main loop, from a signal or from the control socket.
 enum LifecycleRequest {
     Stop,
-    /// The sender is for the result, if a command waits for it.
+    /// With the sender of the result if a command waits for it.
     Reload(Option<ReloadReply>),
 }
 
@@ -215,8 +215,8 @@ impl Generation {
         tracing::info!(tenants, sinks, version = env!("CARGO_PKG_VERSION"), "{message}");
     }
 
-    /// Ends all work. Polls and requests end at once: a poll changes nothing until it commits, and
-    /// a commit is not interruptible. Deliverers end when all outstanding acknowledgements have
+    /// Ends all work. Polls and requests end immediately: a poll changes nothing until it commits,
+    /// and a commit cannot be interrupted. Deliverers end when all outstanding acknowledgements have
     /// arrived, or after `acknowledgement_wait`.
     async fn end(&mut self, acknowledgement_wait: Duration) {
         self.shutdown.begin(acknowledgement_wait);
@@ -227,7 +227,7 @@ impl Generation {
             tracing::warn!("a task did not end in time and was aborted");
             self.tasks.shutdown().await;
         }
-        // Acknowledgements may have moved cursors, whichever engine runs next.
+        // Acknowledgements may have moved cursors.
         self.engine.write_cursor_file();
     }
 
@@ -235,7 +235,7 @@ impl Generation {
     /// continue with: `next`, or this generation's if the checkpoint could not be updated.
     fn succeeded_by(&self, next: Arc<Engine>) -> (Arc<Engine>, Applied) {
         let applied = block_in_place(|| next.apply_configuration());
-        // The configuration may have renamed a sink, so that the cursor file is outdated.
+        // The configuration may have renamed a sink, so the cursor file may be outdated.
         next.mark_cursors_moved();
         next.write_cursor_file();
 
@@ -270,12 +270,12 @@ impl Signals {
             _ = self.terminate.recv() => LifecycleRequest::Stop,
             _ = self.interrupt.recv() => LifecycleRequest::Stop,
             _ = self.hangup.recv() => LifecycleRequest::Reload(None),
-            // `run` holds a sender, so that the channel never closes.
+            // `run` holds a sender, so the channel never closes.
             Some(reply) = self.reloads.recv() => LifecycleRequest::Reload(Some(reply)),
         }
     }
 
-    /// Waits for a request to stop. A request to reload is remembered meanwhile.
+    /// Waits for a request to stop. A request to reload that arrives before it becomes pending.
     async fn stop(&mut self) {
         while let LifecycleRequest::Reload(_) = self.next().await {
             self.reload_pending = true;
@@ -290,7 +290,7 @@ impl Signals {
     }
 }
 
-/// Notifies `tick` every minute, in UTC. The cron scheduler decides nothing else: `schedule`
+/// Notifies `tick` at the start of every minute. The cron scheduler has no other task: `schedule`
 /// decides at every tick which polls are due.
 async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     let scheduler = JobScheduler::new().await?;
@@ -300,7 +300,8 @@ async fn ticker(tick: Arc<Notify>) -> Result<JobScheduler, RunError> {
     Ok(scheduler)
 }
 
-/// Starts due polls, at once and then every minute. Also writes the cursor file and prunes bodies.
+/// Starts due polls, immediately and then every minute. Also writes the cursor file and prunes
+/// bodies.
 async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationToken) {
     let mut poller = Poller::new(engine.clone());
     let mut pruning = JoinSet::new();
@@ -311,7 +312,7 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
         poller.start_due();
         engine.write_cursor_file();
 
-        // Pruning may take minutes, so that it runs in a task next to this loop.
+        // Pruning may take minutes, so it runs in a separate task.
         let is_settled = clock::now().duration_since(started) > PRUNE_DELAY;
         while pruning.try_join_next().is_some() {}
         if is_settled && pruning.is_empty() {
@@ -321,7 +322,7 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
 
         tokio::select! {
             () = tick.notified() => {}
-            // The ticker follows the wall clock and pauses when that is set back.
+            // The ticker follows the wall clock and pauses when the clock is set back.
             () = tokio::time::sleep(TICK) => {}
             () = cancel.cancelled() => return poller.running.shutdown().await,
         }
@@ -384,7 +385,7 @@ impl Poller {
     }
 }
 
-/// Clears `queued` of a tenant when its poll ends, also when its task is aborted.
+/// Clears `queued` of a tenant when its poll ends, even if its task is aborted.
 struct Queued<'a>(&'a TenantState);
 
 impl Drop for Queued<'_> {
@@ -393,8 +394,8 @@ impl Drop for Queued<'_> {
     }
 }
 
-/// Whether a poll of this tenant is due. In the first round, every failed poll is due at once,
-/// because an operator may have fixed the cause; only `Retry-After` and backoff still apply.
+/// Whether a poll of this tenant is due. In the first round, every failed poll is due immediately,
+/// because an operator may have fixed the cause; only `Retry-After` and backoff delay it.
 fn is_due(
     engine: &Engine,
     state: &TenantState,
@@ -413,10 +414,9 @@ fn is_due(
 }
 
 fn polled(state: &PollState) -> Polled {
-    let time = |ms: Option<i64>| ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     Polled {
-        last_attempt: time(state.last_attempt_ms),
-        last_success: time(state.last_success_ms),
+        last_attempt: state.last_attempt.map(Into::into),
+        last_success: state.last_success.map(Into::into),
         failures: state.failures,
         newest_day: state.newest_day,
     }

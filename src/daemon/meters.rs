@@ -1,7 +1,7 @@
 //! Counters of this process, and the times at which its loops last made progress.
 //!
-//! The watchdog, the health endpoints and the metrics read them. They survive a reload; what must
-//! survive the process is in the checkpoint.
+//! The watchdog, the health endpoints and the metrics read them. They survive a reload; everything
+//! that must survive a restart is in the checkpoint.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,8 @@ pub struct Meters {
     pub started: Timestamp,
     started_at: Instant,
     scheduler: Heartbeat,
-    /// Running calls of [`Self::run_maintenance`]. Meanwhile no loop counts as stalled.
+    /// The number of running calls of [`Self::run_maintenance`]. No loop counts as stalled during
+    /// such a call.
     maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
     sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
@@ -81,7 +82,7 @@ impl Meters {
         }
     }
 
-    /// Counts a poll, and its failure by class.
+    /// Counts a poll, and its failure if it failed, by class.
     pub(super) fn poll(&self, tenant: &str, failure: Option<&'static str>) {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         if !tenants.contains_key(tenant) {
@@ -139,7 +140,7 @@ impl Meters {
     }
 
     /// Runs work that blocks all users of the checkpoint, such as rewriting the database. No loop
-    /// counts as stalled until it returns, and all have their full time afterwards.
+    /// counts as stalled until it returns, and the time of every active loop starts again then.
     pub(super) fn run_maintenance<T>(&self, work: impl FnOnce() -> T) -> T {
         self.maintenance.fetch_add(1, Relaxed);
         let result = work();
@@ -157,8 +158,8 @@ impl Meters {
         sink.heartbeat.beat(self.started_at.elapsed());
     }
 
-    /// Sets the state of a sink. A sink that is retrying or parked stays so while it is working,
-    /// until [`Self::acknowledged`]: an attempt alone is no recovery.
+    /// Sets the state of a sink. A sink that is retrying or parked keeps that state during its next
+    /// attempts until [`Self::acknowledged`], because an attempt alone is not a recovery.
     pub(super) fn set_state(&self, sink: &SinkMeter, state: SinkState) {
         if state != SinkState::Working {
             sink.state.store(state as u8, Relaxed);
@@ -176,8 +177,8 @@ impl Meters {
         self.progress(sink);
     }
 
-    /// Describes each loop that should have made progress and has not. The watchdog depends on it,
-    /// so a loop that waits for something else within its limits is not stalled.
+    /// Describes each loop that should have made progress and has not. A loop that waits within its
+    /// limits is not stalled: systemd restarts the daemon if the watchdog is not notified.
     pub fn stalled(&self) -> Vec<String> {
         let now = self.started_at.elapsed();
         let mut stalled = Vec::new();
@@ -236,7 +237,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_loop_at_work_can_stall() {
+    async fn only_a_working_loop_can_stall() {
         let meters = Meters::new(Timestamp::UNIX_EPOCH);
         let sink = meters.sink("splunk", Duration::from_mins(10));
         meters.scheduler_progress();
@@ -257,7 +258,7 @@ mod tests {
         assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Parked));
 
         meters.set_state(&sink, SinkState::Working);
-        assert_eq!(sink.state(), SinkState::Parked, "an attempt is no recovery");
+        assert_eq!(sink.state(), SinkState::Parked, "an attempt is not a recovery");
         tokio::time::advance(Duration::from_mins(11)).await;
         meters.scheduler_progress();
         assert_eq!(meters.stalled().len(), 1, "an attempt can stall");
@@ -273,7 +274,7 @@ mod tests {
         tokio::time::advance(Duration::from_mins(20)).await;
         assert_eq!(meters.stalled().len(), 1);
         meters.run_maintenance(|| assert_eq!(meters.stalled().len(), 0));
-        assert_eq!(meters.stalled().len(), 0, "the scheduler has its full time again");
+        assert_eq!(meters.stalled().len(), 0, "the time of the scheduler starts again");
     }
 
     #[test]

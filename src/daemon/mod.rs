@@ -1,7 +1,7 @@
-//! The two loops of the daemon, which share nothing but the checkpoint: the collector polls and
-//! appends entries, and each sink's deliverer reads entries from its own cursors.
+//! The two kinds of loop in the daemon, which share only the checkpoint: the collector polls and
+//! appends entries, and each sink's deliverer reads entries from the sink's cursors.
 //!
-//! The loops never call each other. A watch channel notifies deliverers that the log has grown.
+//! The loops never call each other. A watch channel notifies deliverers when the log has grown.
 //! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`.
 
 mod collector;
@@ -46,11 +46,11 @@ pub use report::Reporter;
 pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Pruned},
+    checkpoint::{Checkpoint, CheckpointError, OtherTenants, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Explanation, Hint, chain},
-    model::{Day, DayFacts, Tenant, TenantId},
+    model::{Day, DayFacts, Tenant, TenantId, UnixMillis},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
     wire,
@@ -64,7 +64,7 @@ pub struct Engine {
     pub meters: Arc<Meters>,
     /// In the order of the configuration.
     pub tenants: Vec<TenantState>,
-    /// Held while a resolved tenant ID is compared with the other tenants' and registered.
+    /// Held while a resolved tenant ID is compared with those of the other tenants and registered.
     resolution_lock: tokio::sync::Mutex<()>,
     clients: Arc<Clients>,
     /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
@@ -75,17 +75,17 @@ pub struct Engine {
     cursors_moved: AtomicBool,
 }
 
-/// The longest remaining `Retry-After` that is restored at startup, in milliseconds: the limit of
-/// one hour that the source applies, and the random fifth that the throttle adds.
-const MAX_RESTORED_RETRY_AFTER_MS: i64 = 72 * 60 * 1_000;
+/// The longest remaining `Retry-After` that is restored at startup: the limit of one hour that the
+/// source applies, plus the random fifth that the throttle adds.
+const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
 
-/// Permits shared by all polls. A poll of the newest days takes one. A poll that reads further
+/// The permits that all polls share. A poll of the newest days takes one. A poll that reads further
 /// back takes more, because its days stay in memory until the oldest one has arrived.
 const POLL_PERMITS: usize = 8;
 const PERMITS_PER_BACKFILL: u32 = 4;
 
-/// Free disk space in bytes below which polling pauses. The reserve belongs to the cursors: a poll
-/// can be repeated for 90 days, but a cursor that cannot be written means repeated records.
+/// Free disk space in bytes below which polling pauses. The reserve is for cursors: a poll can be
+/// repeated for 90 days, but records are sent again if their cursor cannot be written.
 const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Why an engine cannot be built from a configuration.
@@ -97,7 +97,7 @@ pub enum BuildError {
     Source(#[from] SourceError),
     #[error("tenants `{0}` and `{1}` have the same ID `{2}`")]
     SameTenant(String, String, String),
-    #[error("sink `{0}` is no longer configured, but has {1} unsent days")]
+    #[error("sink `{0}` is no longer configured, but has {1} unsent log entries")]
     DroppedSink(String, u64),
     #[error("`{0}` cannot be changed while the daemon is running")]
     NotReloadable(&'static str),
@@ -127,7 +127,7 @@ impl Engine {
         let meters = Arc::new(Meters::new(clock::now()));
         let engine = Self::prepare(configuration, checkpoint, meters)?;
         engine.apply_configuration()?;
-        // A restored checkpoint has no cursor file, or that of another checkpoint.
+        // A restored checkpoint has no second cursor file, or the file of another checkpoint.
         engine.mark_cursors_moved();
         Ok(engine)
     }
@@ -149,7 +149,7 @@ impl Engine {
         Self::prepare(configuration, Arc::clone(&self.checkpoint), Arc::clone(&self.meters))
     }
 
-    /// Performs every step of a start that can fail because of the configuration. Writes nothing.
+    /// Performs all steps of a start that can fail because of the configuration. Writes nothing.
     fn prepare(
         configuration: Configuration,
         checkpoint: Arc<Checkpoint>,
@@ -237,7 +237,7 @@ impl Engine {
     /// Renames and removes sinks in the checkpoint as the configuration requires.
     fn rename_and_drop_sinks(&self) -> Result<(), CheckpointError> {
         let sinks = &self.configuration.sinks;
-        let now = clock::now().as_millisecond();
+        let now = UnixMillis::from(clock::now());
 
         for sink in sinks {
             if let Some(old) = &sink.renamed_from
@@ -247,21 +247,22 @@ impl Engine {
             }
         }
 
-        for (name, days) in self.checkpoint.backlogs()? {
+        for (name, entries) in self.checkpoint.backlogs()? {
             let is_discarded = sinks.iter().any(|sink| sink.name == name && sink.discarded);
             let is_removed = sinks.iter().all(|sink| sink.name != name);
-            if is_removed && days > 0 {
-                // Possible only in a reload, between the check and the end of the old generation.
+            if is_removed && entries > 0 {
+                // This can happen only in a reload, between the check and the end of the old
+                // generation.
                 tracing::error!(
                     sink = name,
-                    days,
+                    entries,
                     hint = "restore its section, or restart once with `discard_backlog = true` in its section",
-                    "the sink is no longer configured, but received days during the reload; its backlog is kept"
+                    "the sink is no longer configured, but received log entries during the reload; its backlog is kept"
                 );
             } else if is_discarded || is_removed {
                 self.checkpoint.drop_sink(&name, now)?;
-                if days > 0 {
-                    tracing::warn!(sink = name, days, "sink removed, and its backlog discarded");
+                if entries > 0 {
+                    tracing::warn!(sink = name, entries, "sink removed, and its backlog discarded");
                 } else {
                     tracing::info!(sink = name, "sink removed");
                 }
@@ -282,7 +283,8 @@ impl Engine {
             let selected = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
             let resolved: Vec<TenantId> =
                 selected.filter_map(|state| Some(state.resolved()?.id)).collect();
-            self.checkpoint.register_sink(&sink.name, &resolved, true, first_day(sink))?;
+            let others = OtherTenants::Deactivate;
+            self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink))?;
             self.checkpoint.set_receives_observations(&sink.name, sink.selection.quality)?;
         }
         Ok(())
@@ -291,21 +293,28 @@ impl Engine {
     /// Adds a cursor for this tenant to every sink that selects it.
     fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
         for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
-            self.checkpoint.register_sink(&sink.name, &[id], false, first_day(sink))?;
+            self.checkpoint.register_sink(
+                &sink.name,
+                &[id],
+                OtherTenants::Keep,
+                first_day(sink),
+            )?;
         }
         Ok(())
     }
 
-    /// Restores the `Retry-After` of servers, which outlives the process that received it.
+    /// Restores the pauses that servers requested with `Retry-After` before a restart.
     fn restore_retry_after(&self) -> Result<(), CheckpointError> {
-        let now = clock::now().as_millisecond();
+        let now = UnixMillis::from(clock::now());
         for state in &self.tenants {
             let Some(tenant) = state.resolved() else { continue };
-            let left = self.checkpoint.poll_state(tenant.id)?.not_before_ms.map(|ms| ms - now);
-            // A longer wait than any server is granted means that the clock was set back.
-            let left = left.filter(|left| *left <= MAX_RESTORED_RETRY_AFTER_MS);
-            if let Some(left) = left.and_then(|ms| u64::try_from(ms).ok()) {
-                state.graph.restore_pause(Duration::from_millis(left));
+            let not_before = self.checkpoint.poll_state(tenant.id)?.not_before;
+            let left = not_before.map(|time| time.saturating_duration_since(now));
+            // A longer pause than the source accepts means that the clock was set back.
+            if let Some(left) = left.filter(|left| *left <= MAX_RESTORED_RETRY_AFTER)
+                && !left.is_zero()
+            {
+                state.graph.restore_pause(left);
             }
         }
         Ok(())
@@ -330,7 +339,7 @@ impl Engine {
         self.cursors_moved.store(true, Relaxed);
     }
 
-    /// Writes the second cursor file if cursors have moved since it was written. A failure is
+    /// Writes the second cursor file if cursors have moved since it was last written. A failure is
     /// logged, and the next call tries again.
     pub fn write_cursor_file(&self) {
         if self.cursors_moved.swap(false, Relaxed)
@@ -405,7 +414,7 @@ pub fn prune(
 fn has_free_space(directory: &Path) -> bool {
     match rustix::fs::statvfs(directory) {
         Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVED_BYTES,
-        // If the file system has a fault, the write reports it.
+        // A fault of the file system is reported by the write that follows.
         Err(_) => true,
     }
 }
@@ -415,7 +424,7 @@ fn first_day(sink: &SinkPlan) -> Day {
     sink.start_from.unwrap_or_else(|| Day::of(clock::now()).plus(-90))
 }
 
-/// The parts of the configuration and of the host that a sink needs in order to open.
+/// The parts of the configuration and the properties of the host that a sink needs to open.
 pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
     let tokens = plan.sign_in.as_ref().map(|sign_in| -> Arc<dyn Tokens> {
         let SignIn { credential, tenant, login_url, resource } = sign_in.clone();
@@ -437,7 +446,7 @@ pub fn sink_context(plan: &SinkPlan, clients: &Arc<Clients>) -> Context {
     }
 }
 
-/// Implements the sinks' interface to tokens with the token cache of the source.
+/// Provides sinks with tokens from the token cache of the source.
 #[derive(Debug)]
 struct SinkTokens(ResourceTokens);
 
@@ -460,7 +469,7 @@ impl Tokens for SinkTokens {
     }
 }
 
-/// The name of this host as records and syslog headers contain it.
+/// The name of this host, as it appears in records and syslog headers.
 pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "localhost".to_owned() } else { name }
@@ -475,7 +484,7 @@ pub fn resolved_tenant(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Ten
     id.map(|id| tenant_of(plan, id))
 }
 
-/// The tenant of a plan as records name it.
+/// The tenant of a plan, as it appears in records.
 fn tenant_of(plan: &TenantPlan, id: TenantId) -> Tenant {
     Tenant { id, name: plan.name.clone(), labels: plan.labels.clone() }
 }

@@ -39,7 +39,7 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
 }
 
 /// Polls every tenant, or the one with this name, back to a day. Calls `on_finished` with each
-/// result as it arrives; returns all of them in the order of the configuration.
+/// result as it arrives, and returns all results in the order of the configuration.
 pub async fn backfill(
     engine: &Arc<Engine>,
     back_to: Option<Day>,
@@ -55,7 +55,7 @@ pub async fn backfill(
     }
 
     let mut results = Vec::new();
-    // A panic in a task ends the process, so that no result is lost here.
+    // A panic in a task ends the process, so no result is lost here.
     while let Some(Ok((index, result))) = running.join_next().await {
         on_finished(&engine.tenants[index].plan.name, &result);
         results.push((index, result));
@@ -83,7 +83,7 @@ async fn deliver_all(engine: &Arc<Engine>) -> Vec<(String, u64, Option<DeliveryE
 
     let mut results = Vec::new();
     for (_, mut deliverer, mut error) in finished {
-        // A rejection by one receiver is an observation that the other sinks deliver.
+        // A rejection by one receiver has appended an observation, which the other sinks deliver.
         if error.is_none() {
             error = deliverer.run_once(&CancellationToken::new()).await.err();
         }

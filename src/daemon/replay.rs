@@ -1,4 +1,4 @@
-//! Replays: queueing stored days or dead letters so that a sink receives them again.
+//! Queues stored days or dead letters so that a sink receives them again.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Deliverer, DeliveryError, Engine};
 use crate::{checkpoint::CheckpointError, clock, error::Hint, model::Day};
 
-/// What a sink is to receive again.
+/// What to send to a sink again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplaySelection {
@@ -55,7 +55,7 @@ impl Engine {
             ReplaySelection::Days(first, last) => {
                 let day = |number| Day::from_number(number).ok_or(ReplayError::NoDay);
                 let (first, last) = (day(first)?, day(last)?);
-                let now = clock::now().as_millisecond();
+                let now = clock::now().into();
                 block_in_place(|| self.checkpoint.add_replay(sink, first, last, now))?
             }
         };

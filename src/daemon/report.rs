@@ -9,7 +9,7 @@ use crate::{
     report::{Report, ReportBuilder, Window},
 };
 
-/// Reads the reports of several tenants, and parses each catalog profile that they share only once.
+/// Reads the reports of several tenants, and parses a catalog profile that they share only once.
 pub struct Reporter<'a> {
     checkpoint: &'a Checkpoint,
     catalogs: Catalogs,
@@ -20,8 +20,8 @@ impl<'a> Reporter<'a> {
         Self { checkpoint, catalogs: Catalogs::default() }
     }
 
-    /// The report of a tenant for a window of days. Without `detail`, it has only what one row of
-    /// an overview shows.
+    /// The report of a tenant for a window of days. Without `detail`, it contains only what one row
+    /// of an overview shows.
     pub fn report(
         &mut self,
         tenant: &Tenant,
@@ -68,7 +68,7 @@ impl<'a> Reporter<'a> {
             tenant,
             snapshot: &past.snapshot,
             observed_time: "",
-            observed_ms: past.observed_ms,
+            observed_at: past.observed_at,
             history: &[],
             catalog: &catalog,
             comparison: compared_to(&past.context, base_catalog.as_deref(), baseline),

@@ -1,7 +1,7 @@
 //! Notifications to systemd: readiness, reloads, the watchdog, and the status line that
 //! `systemctl status` shows.
 //!
-//! Implements the side of the service of `Type=notify` and `Type=notify-reload`, as described in
+//! Implements the service's side of `Type=notify` and `Type=notify-reload`, as described in
 //! `sd_notify(3)` of systemd 252. Without systemd, all functions do nothing.
 
 use std::{sync::Arc, time::Duration};
@@ -10,25 +10,18 @@ use sd_notify::NotifyState;
 use tokio::{sync::watch, task::block_in_place, time};
 
 use super::{Engine, SinkState, TenantState};
-use crate::error::chain;
+use crate::{checkpoint::WhenBusy, error::chain};
 
 /// The interval at which the status line is compared with the last one that was sent.
 const STATUS_INTERVAL: Duration = Duration::from_secs(15);
-
-/// What [`status_line`] does while another connection writes to the checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WhenBusy {
-    Wait,
-    Skip,
-}
 
 pub(super) fn ready(engine: &Engine) {
     let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// Reports the end of a reload whose configuration was rejected. The status line says so until it
-/// changes for another reason.
+/// Reports the end of a reload whose configuration was rejected. The status line shows the rejection
+/// until it changes for another reason.
 pub(super) fn rejected(engine: &Engine) {
     let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
     let status = format!("new configuration rejected, see the log; {status}");
@@ -66,7 +59,7 @@ pub(super) async fn notify_systemd(current: watch::Receiver<Arc<Engine>>) {
             tracing::error!(what, "a loop makes no progress; the watchdog is not notified");
         }
 
-        // This task must not wait for the checkpoint, or a long write would look like a stall.
+        // This task must not wait for the checkpoint: a long write would look like a stalled loop.
         let Some(status) = status_line(&engine, WhenBusy::Skip) else { continue };
         if status != last_status {
             notify(&[NotifyState::Status(&status)]);
@@ -78,17 +71,16 @@ pub(super) async fn notify_systemd(current: watch::Receiver<Arc<Engine>>) {
 /// One line about the newest day, the tenants and the sinks; `None` if the checkpoint is busy and
 /// the caller does not wait.
 fn status_line(engine: &Engine, when_busy: WhenBusy) -> Option<String> {
-    let wait = when_busy == WhenBusy::Wait;
-    let outline = match block_in_place(|| engine.checkpoint.status_summary(wait)) {
-        Ok(outline) => outline?,
+    let summary = match block_in_place(|| engine.checkpoint.status_summary(when_busy)) {
+        Ok(summary) => summary?,
         Err(error) => return Some(format!("cannot read the checkpoint: {}", chain(&error))),
     };
 
-    let newest = outline
+    let newest = summary
         .newest_day
         .map_or_else(|| "no day yet".to_owned(), |day| format!("newest day {day}"));
     let is_failing = |state: &&TenantState| match state.resolved() {
-        Some(tenant) => outline.failing.contains(&tenant.id),
+        Some(tenant) => summary.failing.contains(&tenant.id),
         None => state.resolution_failure().is_some(),
     };
     let tenants = engine.tenants.len();
@@ -100,8 +92,8 @@ fn status_line(engine: &Engine, when_busy: WhenBusy) -> Option<String> {
         .sinks()
         .filter_map(|sink| Some((sink.name.as_str(), meters.get(&sink.name)?.state())))
         .collect();
-    let names = |of: SinkState| -> Vec<&str> {
-        states.iter().filter(|(_, state)| *state == of).map(|(name, _)| *name).collect()
+    let names = |selected: SinkState| -> Vec<&str> {
+        states.iter().filter(|(_, state)| *state == selected).map(|(name, _)| *name).collect()
     };
     for (state, label) in [
         (SinkState::Parked, "parked"),
@@ -119,7 +111,7 @@ fn status_line(engine: &Engine, when_busy: WhenBusy) -> Option<String> {
     Some(parts.join("; "))
 }
 
-/// Sends a notification. An error means that nothing listens, and is ignored.
+/// Sends a notification. An error means that no process is listening, so it is ignored.
 fn notify(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

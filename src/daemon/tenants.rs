@@ -1,5 +1,5 @@
-//! The run-time state of a configured tenant: its connection to Graph, its ID once that is known,
-//! and the backoff while its domain cannot be resolved.
+//! The run-time state of a configured tenant: its connection to Graph, its ID if that is known, and
+//! the backoff while its domain cannot be resolved.
 
 use std::{
     sync::{
@@ -23,14 +23,14 @@ use crate::{
 pub struct TenantState {
     pub plan: TenantPlan,
     pub graph: Graph,
-    /// Set at the start if the configuration or the checkpoint has the ID, else when the domain is
-    /// resolved.
+    /// Set at the start if the configuration or the checkpoint contains the ID, otherwise when the
+    /// domain is resolved.
     tenant: OnceLock<Arc<Tenant>>,
-    /// Held during a poll, so that a tenant is never polled twice at the same time.
+    /// Held during a poll, so that a tenant never has two polls at the same time.
     pub(super) polling: tokio::sync::Mutex<()>,
-    /// No poll starts before this time. Set only by failures that the checkpoint cannot record.
+    /// The earliest time of the next poll. Set only by failures that the checkpoint cannot record.
     not_before: Mutex<Option<Timestamp>>,
-    /// Failed attempts to resolve the domain.
+    /// The number of failures that the checkpoint cannot record.
     failed_attempts: AtomicU32,
     resolution_failure: Mutex<Option<ResolutionFailure>>,
     /// Whether a poll is running or waits for a permit.
@@ -65,8 +65,8 @@ impl TenantState {
         state
     }
 
-    /// Records a failure that the checkpoint cannot record, and delays the next poll: longer with
-    /// every failure.
+    /// Records a failure that the checkpoint cannot record, and delays the next poll; the delay
+    /// doubles with every failure.
     pub(super) fn back_off(&self, now: Timestamp, error: Explanation) {
         *self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(ResolutionFailure { error, at: now });
@@ -82,7 +82,8 @@ impl TenantState {
         not_before.is_some_and(|time| now < time) || !self.graph.paused_for().is_zero()
     }
 
-    /// Why the ID is still unknown; `None` if it is known, or before the first attempt.
+    /// The last failed attempt to resolve the domain; `None` if it is resolved, or before the first
+    /// attempt.
     pub fn resolution_failure(&self) -> Option<ResolutionFailure> {
         let failure = self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.clone().filter(|_| self.tenant.get().is_none())
@@ -93,7 +94,7 @@ impl TenantState {
         self.tenant.get().cloned()
     }
 
-    /// Sets the ID of the tenant. The first call wins.
+    /// Sets the ID of the tenant. Only the first call has an effect.
     pub(super) fn set_id(&self, id: TenantId) -> Arc<Tenant> {
         self.tenant.get_or_init(|| Arc::new(tenant_of(&self.plan, id))).clone()
     }

@@ -7,13 +7,26 @@ use crate::{
     model::{ControlFacts, ControlRecord, ControlScore, MaxScoreSource, Number, ProfileSlot},
 };
 
+/// The source of a maximum score that takes precedence if both are available.
+///
+/// The catalog describes the day on which it was read. A backfilled day is older than its catalog,
+/// so the maximum that follows from score and percentage takes precedence for such a day.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PreferredMax {
+    Catalog,
+    /// Score × 100 / percentage.
+    Quotient,
+}
+
+/// Builds the record of a control from the snapshot, the catalog and the decision in force.
 pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> ControlRecord<'a> {
     let profile = entry.catalog.find(&control.name);
     let in_catalog = profile.and_then(|slot| slot.profile.max_score);
     let in_snapshot = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
-    let max_score = in_snapshot.or_else(|| {
-        max_score(in_catalog, control.score, control.percentage, entry.snapshot.backfilled)
-    });
+    let preferred =
+        if entry.snapshot.backfilled { PreferredMax::Quotient } else { PreferredMax::Catalog };
+    let max_score =
+        in_snapshot.or_else(|| max_score(in_catalog, control.score, control.percentage, preferred));
 
     ControlRecord {
         id: &control.name,
@@ -45,16 +58,13 @@ pub(super) fn facts(control: &ControlScore<'_>) -> ControlFacts {
     }
 }
 
-/// The maximum score of a control on a day, in points, with its source; `None` if it
-/// cannot be determined.
-///
-/// The catalog describes the day on which it was read. A backfilled day is older than its catalog,
-/// so there the maximum that follows from score and percentage takes precedence.
+/// The maximum score of a control on a day, in points, with its source; `None` if it cannot be
+/// determined.
 pub(super) fn max_score(
     in_catalog: Option<Number>,
     score: Option<Number>,
     percentage: Option<Number>,
-    backfilled: bool,
+    preferred: PreferredMax,
 ) -> Option<(Number, MaxScoreSource)> {
     let in_catalog = in_catalog.map(|max| (max, MaxScoreSource::Catalog));
     let computed = || {
@@ -62,10 +72,13 @@ pub(super) fn max_score(
         Some((max, MaxScoreSource::Percentage))
     };
 
-    if backfilled { computed().or(in_catalog) } else { in_catalog.or_else(computed) }
+    match preferred {
+        PreferredMax::Catalog => in_catalog.or_else(computed),
+        PreferredMax::Quotient => computed().or(in_catalog),
+    }
 }
 
-/// `score x 100 / percentage`, rounded to two decimal places; `None` if the percentage is 0.
+/// Score × 100 / percentage, rounded to two decimal places; `None` if the percentage is 0.
 fn from_percentage(score: Number, percentage: Number) -> Option<Number> {
     if percentage <= Number::ZERO {
         return None;

@@ -1,8 +1,8 @@
 //! Derives the records of one log entry from its snapshot and catalog.
 //!
 //! Derivation is a pure function of the entry, its base, the rules and the selection: no I/O, no
-//! clock. It is the only source of records, so every sink, every replay and every report agrees.
-//! Start with [`Records`] for a snapshot entry and with [`quality`] for an observation entry.
+//! clock. It is the only source of records, so all sinks, replays and reports agree. Start reading
+//! at [`Records`] for a snapshot entry and at [`quality`] for an observation entry.
 
 mod change;
 mod control;
@@ -20,7 +20,7 @@ pub use selection::{ControlFilter, FullEvery, Glob, Selection};
 
 use crate::model::{
     Body, Catalog, Change, ChangeRecord, ControlFacts, ControlScore, DayFacts, EventId, EventIds,
-    Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant,
+    Kind, ProfileSlot, Record, Snapshot, SnapshotRef, Subject, Tenant, UnixMillis,
 };
 
 /// A snapshot entry of the log, without its body.
@@ -30,8 +30,8 @@ pub struct Entry<'a> {
     pub snapshot: &'a SnapshotRef,
     /// When the poll read the snapshot, as RFC 3339 in UTC.
     pub observed_time: &'a str,
-    /// The same instant in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// The same time as `observed_time`.
+    pub observed_at: UnixMillis,
     /// The facts of the day's earlier revisions, oldest first; empty for the first revision.
     pub history: &'a [DayFacts],
     pub catalog: &'a Catalog,
@@ -53,15 +53,15 @@ pub struct Records<'a> {
     entry: &'a Entry<'a>,
     snapshot: &'a Snapshot<'a>,
     selection: &'a Selection,
-    /// Indices into the snapshot's controls, sorted by ID without duplicates, each with whether
-    /// the selection includes it. Of a revision, only the controls that differ from the previous
-    /// revision.
+    /// Indices into the snapshot's controls, sorted by ID without duplicates, each with a flag that
+    /// is set if the selection includes it. For a revision, only the controls that differ from the
+    /// previous revision.
     controls: Vec<(u32, bool)>,
-    /// The changes of the day, each with whether the selection includes it. Empty if the selection
-    /// includes no changes at all.
+    /// The changes of the day, each with the same flag. Empty if the selection includes no changes
+    /// at all.
     changes: Vec<(Change<'a>, bool)>,
-    /// The control IDs whose acceptance may have expired: all of the day if the rules expect any
-    /// decisions, otherwise none.
+    /// The IDs of controls whose acceptance may have expired: all of the day if the rules expect
+    /// any decisions, otherwise none.
     acceptance_controls: Vec<&'a str>,
     selected: u32,
     /// The number of distinct controls of the day.
@@ -134,7 +134,7 @@ impl<'a> Records<'a> {
         u32::try_from(slots).unwrap_or(u32::MAX)
     }
 
-    /// Makes the summary report `records_sent` records instead of [`Self::selected`]: a record
+    /// Sets the number of records that the summary reports, instead of [`Self::selected`]: a record
     /// that is sent again must equal the one that the sink first received.
     #[must_use]
     pub fn with_records_sent(mut self, records_sent: u32) -> Self {
@@ -185,8 +185,8 @@ impl<'a> Records<'a> {
             if is_revised { previous_control_id(ids, &control, self.entry.history) } else { None };
 
         let event_id = change.event_id(self.entry, ids, previous);
-        let time_ms = change::time_ms(&change.change, self.entry);
-        Record { time_ms, ..self.record(event_id, Body::Change(Box::new(change))) }
+        let time = change::time(&change.change, self.entry);
+        Record { time, ..self.record(event_id, Body::Change(Box::new(change))) }
     }
 
     fn control(&self, index: u32) -> Record<'a> {
@@ -218,8 +218,8 @@ impl<'a> Records<'a> {
         Record {
             event_id,
             observed_time: entry.observed_time,
-            observed_ms: entry.observed_ms,
-            time_ms: entry.snapshot.day.epoch_ms(),
+            observed_at: entry.observed_at,
+            time: entry.snapshot.day.start(),
             tenant: entry.tenant,
             snapshot: entry.snapshot,
             replayed: entry.replayed,
@@ -238,7 +238,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Rules {
-    /// The rules of a configuration that sets none.
+    /// The rules of a configuration that defines none.
     pub fn none() -> &'static Self {
         &change::NO_RULES
     }
@@ -269,8 +269,8 @@ fn compared_day<'a>(entry: &'a Entry<'a>) -> ComparedDay<'a> {
     }
 }
 
-/// The changes of a snapshot, by control ID, each with whether the selection includes it.
-/// `controls` are indices into the snapshot's controls, sorted by ID without duplicates.
+/// The changes of a snapshot, by control ID, each with a flag that is set if the selection includes
+/// it. `controls` are indices into the snapshot's controls, sorted by ID without duplicates.
 fn changes_of_snapshot<'a>(
     entry: &'a Entry<'a>,
     snapshot: &'a Snapshot<'a>,
@@ -303,7 +303,7 @@ fn previous_control_id(
     let mut id = None;
     let mut last: Option<&ControlFacts> = None;
 
-    // A revision sends a control only if its facts differ from those of the revision before.
+    // A revision sends a control only if its facts differ from those of the previous revision.
     for facts in history {
         let current = facts.control(subject.control);
         if let Some(sent) = current.filter(|facts| last.is_none_or(|last| last.differs(facts))) {

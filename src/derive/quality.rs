@@ -3,7 +3,7 @@
 use super::Rules;
 use crate::model::{
     Body, EventId, EventIds, Field, Kind, Observation, QualityRecord, Record, SnapshotRef, Subject,
-    Tenant,
+    Tenant, UnixMillis,
 };
 
 /// An observation entry of the log.
@@ -11,14 +11,15 @@ use crate::model::{
 pub struct ObservationEntry<'a> {
     pub tenant: &'a Tenant,
     pub observation: &'a Observation,
-    /// A stand-in reference, because an observation has no snapshot: only `day`, which is the first
-    /// day of the observation, and `seq` have a meaning.
+    /// A placeholder, because an observation has no snapshot: only `day`, which is the first day of
+    /// the observation, and `seq` are meaningful.
     pub snapshot: &'a SnapshotRef,
     /// When the observation was made, as RFC 3339 in UTC.
     pub observed_time: &'a str,
-    /// The same instant in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
-    /// How many earlier observations of the log have the same kind, subject, first day and phase.
+    /// The same time as `observed_time`.
+    pub observed_at: UnixMillis,
+    /// The number of earlier observations in the log with the same kind, subject, first day and
+    /// phase.
     pub repeats: u32,
     /// Whether the entry is sent again by a replay.
     pub replayed: bool,
@@ -31,8 +32,8 @@ pub fn quality<'a>(entry: &ObservationEntry<'a>) -> Record<'a> {
     Record {
         event_id: event_id(entry),
         observed_time: entry.observed_time,
-        observed_ms: entry.observed_ms,
-        time_ms: entry.observed_ms,
+        observed_at: entry.observed_at,
+        time: entry.observed_at,
         tenant: entry.tenant,
         snapshot: entry.snapshot,
         replayed: entry.replayed,
@@ -49,7 +50,7 @@ pub fn quality<'a>(entry: &ObservationEntry<'a>) -> Record<'a> {
 }
 
 /// The event ID of an observation. An observation that repeats an earlier one with the same first
-/// day gets its own ID, because the ID of the earlier one is part of its input.
+/// day has a different ID, because the ID of the earlier one is part of the input.
 fn event_id(entry: &ObservationEntry<'_>) -> EventId {
     let Observation { what, subject, first_day, phase, .. } = entry.observation;
     let mut ids = EventIds::new(entry.tenant.id, *first_day);

@@ -3,8 +3,8 @@
 
 use super::Glob;
 use crate::model::{
-    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, Phase, Severity, What,
-    accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, ObservationKind, Phase,
+    Severity, accepts_risk,
 };
 
 /// The rules for one tenant.
@@ -31,11 +31,11 @@ pub struct SeverityRule {
     pub severity: Severity,
 }
 
-/// A decision that an owner has announced in the configuration.
+/// A decision that the configuration expects, with its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation {
     pub control: Glob,
-    /// `Ignored` or `ThirdParty`.
+    /// The expected state: `Ignored` or `ThirdParty`.
     pub state: String,
     pub owner: String,
     /// The last day on which the decision is expected; `None` means indefinitely.
@@ -46,15 +46,15 @@ pub struct Expectation {
 const HIGH_SEVERITY_POINTS: f64 = 5.0;
 
 impl Rules {
-    /// The severity of a change. A historical change is always informational. Other changes get the
-    /// severity of the first rule that matches, or without one:
+    /// The severity of a change. A historical change is always informational. Any other change has
+    /// the severity of the first rule that matches it or, if no rule does, the default:
     ///
     /// | change | severity |
     /// |---|---|
     /// | caused by Microsoft | informational |
-    /// | improved, added, `implementation_changed`, back at the baseline | informational |
-    /// | regressed | high from 5 points on, else medium; low if it flaps or the cause is unknown |
-    /// | below the baseline | high from 5 points on, else medium |
+    /// | improved, added, `implementation_changed`, target reached again | informational |
+    /// | regressed | high for 5 points or more, else medium; low if it flaps or the cause is unknown |
+    /// | below the target | high for 5 points or more, else medium |
     /// | removed, with an unknown cause | low |
     /// | a risk accepted, or points claimed for a third party | high; informational if expected |
     /// | any other decision | low |
@@ -73,7 +73,7 @@ impl Rules {
     }
 
     /// The severity of an observation. Its end is always informational.
-    pub fn severity_of_quality(&self, what: What, phase: Phase) -> Severity {
+    pub fn severity_of_quality(&self, what: ObservationKind, phase: Phase) -> Severity {
         if phase == Phase::End {
             return Severity::Informational;
         }
@@ -85,11 +85,14 @@ impl Rules {
         }
 
         match what {
-            What::ForeignTenant | What::CredentialExpiring => Severity::High,
-            What::Stale | What::Implausible | What::PollFailed | What::DeadLetter => {
-                Severity::Medium
+            ObservationKind::ForeignTenant | ObservationKind::CredentialExpiring => Severity::High,
+            ObservationKind::Stale
+            | ObservationKind::Implausible
+            | ObservationKind::PollFailed
+            | ObservationKind::DeadLetter => Severity::Medium,
+            ObservationKind::Gap | ObservationKind::Partial | ObservationKind::CatalogStale => {
+                Severity::Low
             }
-            What::Gap | What::Partial | What::CatalogStale => Severity::Low,
         }
     }
 
@@ -101,7 +104,7 @@ impl Rules {
         };
         let is_valid = |e: &&Expectation| e.expires.is_none_or(|last| last >= day);
         let expectation = self.expectations(control, state).find(is_valid);
-        expectation.map_or(Acceptance::Unexpected, |e| Acceptance::Expected(e.by()))
+        expectation.map_or(Acceptance::Unexpected, |e| Acceptance::Expected(e.expected_by()))
     }
 
     /// The expectation that was still valid on the base day, if none is valid on this day.
@@ -115,7 +118,8 @@ impl Rules {
         let state = state.filter(|state| accepts_risk(state))?;
         let last = |e: &Expectation| e.expires.map_or(i32::MAX, Day::number);
         let longest = self.expectations(control, state).max_by_key(|e| last(e))?;
-        (last(longest) >= base.number() && last(longest) < day.number()).then(|| longest.by())
+        let has_expired = last(longest) >= base.number() && last(longest) < day.number();
+        has_expired.then(|| longest.expected_by())
     }
 
     fn expectations<'r>(
@@ -132,18 +136,18 @@ impl SeverityRule {
         let any = |globs: &[Glob], text: &str| {
             globs.is_empty() || globs.iter().any(|glob| glob.matches(text))
         };
-        let moved = change.delta.map_or(0.0, |delta| delta.get().abs());
+        let delta = change.delta.map_or(0.0, |delta| delta.get().abs());
 
         (self.what.is_empty() || self.what.iter().any(|what| what == change.what.as_str()))
             && any(&self.controls, change.control)
             && any(&self.categories, category.unwrap_or_default())
             && self.cause.is_none_or(|cause| cause == change.cause)
-            && self.points.is_none_or(|points| moved >= points.get())
+            && self.points.is_none_or(|points| delta >= points.get())
     }
 }
 
 impl Expectation {
-    fn by(&self) -> ExpectedBy<'_> {
+    fn expected_by(&self) -> ExpectedBy<'_> {
         ExpectedBy { owner: &self.owner, expires: self.expires }
     }
 }

@@ -7,7 +7,7 @@ use crate::model::{Change, ChangeKind, ControlScore, Day, Profile, ProfileSlot};
 
 /// The records of an entry that a sink receives.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "each kind of record is selected on its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of record is selected independently")]
 pub struct Selection {
     pub controls: bool,
     pub summary: bool,
@@ -36,7 +36,7 @@ pub struct ControlFilter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FullEvery(pub i32);
 
-/// A pattern for a name, without regard to case: `*` matches any characters, `?` exactly one.
+/// A case-insensitive pattern for a name: `*` matches any characters, `?` exactly one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Glob(WildMatch);
 
@@ -83,29 +83,29 @@ impl ControlFilter {
                 .is_none_or(|every| every.is_full(entry) || differs(score, profile, entry))
     }
 
-    /// Whether the patterns match a control's ID, service and category. `category` is that of the
-    /// snapshot; without it, the one of the profile is used.
+    /// Whether the patterns match a control's ID, service and category. `category` is the
+    /// snapshot's; if it is absent, the profile's is used.
     fn matches(
         &self,
         control: &str,
         category: Option<&str>,
         profile: Option<&ProfileSlot>,
     ) -> bool {
-        let of_profile = |field: fn(&Profile) -> &Option<String>| {
+        let profile_field = |field: fn(&Profile) -> &Option<String>| {
             profile.and_then(|slot| field(&slot.profile).as_deref())
         };
-        let category = category.or_else(|| of_profile(|p| &p.category));
+        let category = category.or_else(|| profile_field(|p| &p.category));
 
         any_matches(&self.ids, Some(control))
-            && any_matches(&self.services, of_profile(|p| &p.service))
+            && any_matches(&self.services, profile_field(|p| &p.service))
             && any_matches(&self.categories, category)
     }
 }
 
 impl FullEvery {
-    /// Whether all controls of an entry are sent: for the first day after its base that begins a
-    /// new interval. Intervals are counted from 1970-01-01, so the result depends only on the two
-    /// days, and a gap does not delay the next full day.
+    /// Whether all controls of an entry are sent, because a new interval began after its base.
+    /// Intervals are counted from 1970-01-01, so the result depends only on the two days, and a gap
+    /// does not delay the next full day.
     fn is_full(self, entry: &Entry<'_>) -> bool {
         let interval = |day: Day| day.number().div_euclid(self.0.max(1));
         let base = entry.comparison.base.as_ref();

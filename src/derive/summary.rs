@@ -5,7 +5,8 @@ use std::{borrow::Cow, collections::BTreeMap};
 use crate::model::{Number, Snapshot, SummaryRecord};
 
 /// Builds the summary of a snapshot. `controls_total` is the number of distinct controls of the
-/// day, `records_sent` the number of records of the entry that the sink receives, this one included.
+/// day, and `records_sent` is the number of records of the entry that the sink receives, including
+/// this one.
 pub(super) fn record<'a>(
     snapshot: &'a Snapshot<'a>,
     controls_total: u32,

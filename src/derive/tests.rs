@@ -9,14 +9,14 @@ fn tenant() -> Tenant {
     Tenant { id, name: "contoso".into(), labels: std::collections::BTreeMap::default() }
 }
 
-fn reference(revision: u32, backfilled: bool) -> SnapshotRef {
+fn reference(revision: u32) -> SnapshotRef {
     SnapshotRef {
         id: "x_2026-11-22".into(),
         day: Day::parse("2026-11-22").unwrap(),
         revision,
         seq: 7,
         late: false,
-        backfilled,
+        backfilled: false,
         partial: false,
         imported: false,
     }
@@ -42,7 +42,7 @@ fn with_records<T>(
         tenant: &tenant,
         snapshot: snapshot_ref,
         observed_time: "2026-11-22T06:15:00Z",
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         history,
         catalog: &catalog,
         comparison: Comparison::default(),
@@ -54,7 +54,7 @@ fn with_records<T>(
 
 /// The control ID and the event ID of each record; the control ID of a summary is empty.
 fn ids(json: &str, revision: u32, history: &[DayFacts]) -> Vec<(String, EventId)> {
-    with_records(json, &reference(revision, false), history, &Selection::all(), |records| {
+    with_records(json, &reference(revision), history, &Selection::all(), |records| {
         (0..records.end())
             .filter_map(|slot| records.at(slot))
             .map(|record| (record.control_id().to_owned(), record.event_id))
@@ -84,7 +84,7 @@ fn day(a: f64, b: Option<f64>) -> String {
 fn slots_are_controls_then_summary() {
     let json = r#"{"currentScore":3,"maxScore":15,"controlScores":[{"controlName":"B","score":1,"controlCategory":"Apps"},
         {"controlName":"A","score":0.1,"controlCategory":"Identity"},{"controlName":"C","score":0.2,"controlCategory":"Identity"},{"controlName":"B","score":9}]}"#;
-    with_records(json, &reference(1, false), &[], &Selection::all(), |records| {
+    with_records(json, &reference(1), &[], &Selection::all(), |records| {
         let names: Vec<_> = (0..records.end())
             .map(|slot| records.at(slot).unwrap().control_id().to_owned())
             .collect();
@@ -103,7 +103,7 @@ fn slots_are_controls_then_summary() {
 #[test]
 fn selection_does_not_move_slots() {
     let only_summary = &Selection { controls: false, ..Selection::all() };
-    with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], only_summary, |records| {
+    with_records(&day(1.0, Some(2.0)), &reference(1), &[], only_summary, |records| {
         assert!(records.at(0).is_none() && records.at(1).is_none());
         assert!(records.at(2).is_some());
         assert_eq!((records.end(), records.selected()), (3, 1));
@@ -121,7 +121,7 @@ fn revision_sends_summary_and_changed_controls() {
 }
 
 #[test]
-fn restored_value_gets_its_own_id() {
+fn restored_value_gets_a_new_id() {
     let history = [facts(&day(1.0, None)), facts(&day(4.0, None))];
     let first = ids(&day(1.0, None), 1, &[]);
     let third = ids(&day(1.0, None), 3, &history);
@@ -140,66 +140,70 @@ fn control_that_reappears_is_sent_again() {
 fn computes_maximum_score_and_outcome() {
     use crate::model::MaxScoreSource::{Catalog as C, Percentage as P};
 
-    let check = |backfilled, json: &str, expected: Option<(f64, MaxScoreSource)>, outcome| {
-        let json = format!(r#"{{"controlScores":[{json}]}}"#);
-        with_records(&json, &reference(1, backfilled), &[], &Selection::all(), |records| {
-            let Body::Control(control) = records.at(0).unwrap().body else {
-                panic!("expected a control")
-            };
-            let max = expected.map(|(max, source)| (Number::new(max).unwrap(), source));
-            assert_eq!((control.max_score, control.outcome()), (max, outcome), "{json}");
-        });
-    };
+    let recent = &reference(1);
+    let backfilled = &SnapshotRef { backfilled: true, ..reference(1) };
+
+    let check =
+        |day: &SnapshotRef, json: &str, expected: Option<(f64, MaxScoreSource)>, outcome| {
+            let json = format!(r#"{{"controlScores":[{json}]}}"#);
+            with_records(&json, day, &[], &Selection::all(), |records| {
+                let Body::Control(control) = records.at(0).unwrap().body else {
+                    panic!("expected a control")
+                };
+                let max = expected.map(|(max, source)| (Number::new(max).unwrap(), source));
+                assert_eq!((control.max_score, control.outcome()), (max, outcome), "{json}");
+            });
+        };
 
     check(
-        false,
+        recent,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
         Some((10.0, C)),
         Some(Outcome::Partial),
     );
     check(
-        true,
+        backfilled,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
         Some((8.0, P)),
         Some(Outcome::Partial),
     );
     check(
-        true,
+        backfilled,
         r#"{"controlName":"A","score":7.83,"scoreInPercentage":97.88}"#,
         Some((8.0, P)),
         Some(Outcome::Partial),
     );
     check(
-        true,
+        backfilled,
         r#"{"controlName":"A","score":0,"scoreInPercentage":0}"#,
         Some((10.0, C)),
         Some(Outcome::Fail),
     );
     check(
-        false,
+        recent,
         r#"{"controlName":"Z","score":3,"scoreInPercentage":100}"#,
         Some((3.0, P)),
         Some(Outcome::Pass),
     );
-    check(false, r#"{"controlName":"Z","score":0,"scoreInPercentage":0}"#, None, None);
-    check(false, r#"{"controlName":"A"}"#, Some((10.0, C)), None);
+    check(recent, r#"{"controlName":"Z","score":0,"scoreInPercentage":0}"#, None, None);
+    check(recent, r#"{"controlName":"A"}"#, Some((10.0, C)), None);
 }
 
 #[test]
 fn repeated_summary_keeps_its_record_count() {
-    with_records(&day(1.0, Some(2.0)), &reference(1, false), &[], &Selection::all(), |records| {
+    with_records(&day(1.0, Some(2.0)), &reference(1), &[], &Selection::all(), |records| {
         assert_eq!(records.selected(), 3);
     });
 
     let tenant = tenant();
-    let (catalog, snapshot_ref) = (Catalog::default(), reference(1, false));
+    let (catalog, snapshot_ref) = (Catalog::default(), reference(1));
     let json = day(1.0, Some(2.0));
     let snapshot = wire::snapshot(&json).unwrap();
     let entry = Entry {
         tenant: &tenant,
         snapshot: &snapshot_ref,
         observed_time: "",
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         history: &[],
         catalog: &catalog,
         comparison: Comparison::default(),

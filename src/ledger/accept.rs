@@ -1,13 +1,13 @@
-//! Decides whether a snapshot is accepted: it must belong to the tenant and be plausible.
+//! Decides whether to accept a snapshot: it must belong to the tenant and be plausible.
 
-use super::{Origin, Seen};
+use super::{AcceptedSnapshot, Origin};
 use crate::{
     compressed::CompressedText,
-    model::{Day, DayFacts, Observation, Phase, Snapshot, TenantId, What},
+    model::{Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId, UnixMillis},
 };
 
-/// Characters of a text of Microsoft's that an observation quotes.
-const MAX_QUOTED: usize = 64;
+/// The largest number of characters that an observation quotes from the snapshot.
+const MAX_QUOTED_CHARS: usize = 64;
 
 /// A snapshot that was rejected.
 #[derive(Clone, Debug)]
@@ -19,37 +19,39 @@ pub struct Rejected {
 
 /// Accepts a snapshot, or rejects it with the observation that reports why.
 ///
-/// `body` is the JSON of the snapshot as Microsoft sent it, and `observed_ms` the time at which it
-/// was read.
+/// `body` is the JSON of the snapshot as Microsoft sent it, and `observed_at` is the time at which
+/// it was read.
 pub fn accept(
     snapshot: &Snapshot<'_>,
     body: &str,
     tenant: TenantId,
     today: Day,
     origin: Origin,
-    observed_ms: i64,
-) -> Result<Seen, Rejected> {
-    let reject = |what: What, details: String| {
+    observed_at: UnixMillis,
+) -> Result<AcceptedSnapshot, Rejected> {
+    let reject = |what: ObservationKind, details: String| {
         let named = snapshot.day().or_else(|| snapshot.id_day());
-        let subject = named
-            .map_or_else(|| snapshot.id.chars().take(MAX_QUOTED).collect(), |day| day.to_string());
+        let subject = named.map_or_else(
+            || snapshot.id.chars().take(MAX_QUOTED_CHARS).collect(),
+            |day| day.to_string(),
+        );
         let first_day = snapshot.day().unwrap_or(today);
         let phase = Phase::Begin;
         let observation = Observation { what, subject, first_day, phase, details, hint: None };
         Rejected { observation, day: named.filter(|day| *day <= today) }
     };
-    let implausible = |details: &str| reject(What::Implausible, details.to_owned());
+    let implausible = |details: &str| reject(ObservationKind::Implausible, details.to_owned());
 
     if !snapshot.belongs_to(tenant) {
         let details = match snapshot.tenant_id.as_deref() {
             Some(named) => {
                 let named: String =
-                    named.chars().filter(|c| !c.is_control()).take(MAX_QUOTED).collect();
+                    named.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect();
                 format!("the snapshot names `{named}` as its tenant")
             }
             None => "the snapshot names no tenant".to_owned(),
         };
-        return Err(reject(What::ForeignTenant, details));
+        return Err(reject(ObservationKind::ForeignTenant, details));
     }
 
     let Some(day) = snapshot.day() else {
@@ -58,7 +60,7 @@ pub fn accept(
     if snapshot.id_day() != Some(day) {
         return Err(implausible("the ID of the snapshot names another day than its date"));
     }
-    // Where this host's clock is slow, Microsoft can be one day ahead, but not more.
+    // If this host's clock is slow, Microsoft can be one day ahead, but not more.
     if day > today.plus(1) {
         return Err(implausible("the day of the snapshot is in the future"));
     }
@@ -68,14 +70,14 @@ pub fn accept(
         .map_err(|_| implausible("the snapshot could not be compressed"))?;
     let snapshot_id = snapshot.id.as_ref().to_owned();
 
-    Ok(Seen { snapshot_id, facts, body, partial: false, observed_ms, origin })
+    Ok(AcceptedSnapshot { snapshot_id, facts, body, partial: false, observed_at, origin })
 }
 
-/// Rejects a snapshot that cannot be decoded. The length of `body` is the subject, so that several
-/// such snapshots of a poll are distinguished.
+/// Rejects a snapshot that cannot be decoded. The subject contains the length of `body`, which
+/// distinguishes several such snapshots of one poll.
 pub fn unreadable(body: &str, reason: &str, today: Day) -> Rejected {
     let observation = Observation {
-        what: What::Implausible,
+        what: ObservationKind::Implausible,
         subject: format!("unreadable, {} bytes", body.len()),
         first_day: today,
         phase: Phase::Begin,

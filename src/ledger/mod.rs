@@ -1,15 +1,15 @@
-//! The ledger: decides which days of an answer are new, revised, enriched, held, missing or
+//! The ledger: decides which days of a response are new, revised, enriched, held, missing or
 //! rejected.
 //!
 //! This module is pure. It compares the days that were just read with the stored ones and returns a
-//! [`Plan`] of what is appended to the log, in the order of release; the collector carries it out.
+//! [`Plan`] of what to append to the log, in the order of release; the collector executes it.
 //! Start reading at [`accept`] and [`plan`].
 
 mod accept;
 mod observations;
 mod plan;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
 pub use observations::observations;
@@ -17,20 +17,20 @@ pub use plan::plan;
 
 use crate::{
     compressed::CompressedText,
-    model::{Day, DayFacts},
+    model::{Day, DayFacts, UnixMillis},
 };
 
 /// An accepted snapshot: decoded, plausible, and of the tenant that was polled.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct AcceptedSnapshot {
     pub snapshot_id: String,
     pub facts: DayFacts,
     /// The body as Microsoft sent it.
     pub body: CompressedText,
-    /// Whether Microsoft marked the answer as incomplete.
+    /// Whether Microsoft marked the response as incomplete.
     pub partial: bool,
-    /// When the snapshot was read, in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
+    /// When the snapshot was read.
+    pub observed_at: UnixMillis,
     pub origin: Origin,
 }
 
@@ -41,47 +41,48 @@ pub enum Origin {
     Poll,
     /// An earlier poll, which accepted the day and held it.
     Held,
-    /// A file with a saved answer.
+    /// A file with a saved response.
     Import,
 }
 
 /// An entry to append to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// The index of the copy in the list of seen days.
+    /// The index of the copy in the snapshots that were passed to [`plan`].
     pub index: usize,
     pub revision: u32,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
     pub late: bool,
     pub backfilled: bool,
-    /// The copy is incomplete and was held for the whole hold time.
+    /// The copy is incomplete and was held for [`Holding::limit`].
     pub partial: bool,
 }
 
-/// What is done with the days of an answer. Every index refers to the list of seen days.
+/// What to do with the days of a response. Every index refers to the snapshots that were passed to
+/// [`plan`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The entries to append, oldest day first.
     pub releases: Vec<Release>,
-    /// Rich copies of days whose stored copy is poor: the index, and the revision that gets the
-    /// body.
+    /// Copies that replace the stored body because it has fewer texts or was pruned: the index, and
+    /// the stored revision.
     pub enriched: Vec<(usize, u32)>,
     /// Indexes of days that are accepted but not released yet, because they are incomplete.
     pub held: Vec<usize>,
-    /// Days between two known days that the answer should have listed and did not.
+    /// Days between two known days that the response should have listed and did not.
     pub missing: Vec<Day>,
     /// Known days that were read again, completely and with the stored facts.
     pub settled: Vec<Day>,
-    /// Days of which a complete copy is still needed.
+    /// Days whose copy in the response is incomplete; they are requested again.
     pub unfinished: Vec<Day>,
 }
 
 /// What a poll requested, and what was stored before it.
 #[derive(Clone, Copy, Debug)]
 pub struct PollScope {
-    /// The first day of the answer, which lists every day from there on that Microsoft has. `None`
-    /// for an answer from which nothing follows about days that it does not list.
+    /// The first day that was requested. The response lists every later day that Microsoft has.
+    /// `None` if the absence of a day has no meaning, as in an import.
     pub from: Option<Day>,
     pub earliest_kept: Option<Day>,
     pub newest_kept: Option<Day>,
@@ -90,19 +91,20 @@ pub struct PollScope {
     pub today: Day,
 }
 
-/// How an incomplete day is treated.
+/// How to treat incomplete days.
 #[derive(Clone, Debug)]
 pub struct Holding {
     /// Whether the catalog was read to its end.
     pub catalog_complete: bool,
-    /// Since when each held day is held, in milliseconds since 1970-01-01.
-    pub since: BTreeMap<Day, i64>,
-    pub now_ms: i64,
-    /// For how long a day is held, in milliseconds.
-    pub limit_ms: i64,
+    /// When each held day was first held.
+    pub since: BTreeMap<Day, UnixMillis>,
+    pub now: UnixMillis,
+    /// How long a day is held.
+    pub limit: Duration,
 }
 
-/// The number of newest days that every poll reads again, because they can be late or revised.
+/// The number of newest days that every poll reads again, because they can be published late or
+/// revised.
 pub const REREAD_DAYS: i32 = 3;
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! The observations that follow from a plan: gaps, partial days and stale scores, and their ends.
 
-use super::{Plan, Seen};
-use crate::model::{Day, Observation, Phase, What};
+use super::{AcceptedSnapshot, Plan};
+use crate::model::{Day, Observation, ObservationKind, Phase};
 
-/// A tenant whose newest day is older than this many days is stale.
+/// The score of a tenant is stale if its newest day is more than this many days old.
 const STALE_DAYS: i32 = 3;
 
-/// The observations about days that a poll makes: gaps that begin, partial days, whether the score
-/// is stale, and the ends of what was observed about days that are now complete.
+/// The observations of a poll about days: gaps, partial days, whether the score is stale, and the
+/// ends of earlier observations about days that are now complete.
 ///
-/// The result states what holds now. The caller appends only what begins or ends: an observation
-/// that already has this phase is not repeated.
+/// The result describes the current state. The checkpoint appends an observation only if it changes
+/// the phase.
 pub fn observations(
-    seen: &[Seen],
+    snapshots: &[AcceptedSnapshot],
     plan: &Plan,
     newest: Option<Day>,
     today: Day,
@@ -21,17 +21,22 @@ pub fn observations(
 
     for day in &plan.missing {
         let details = "Microsoft does not list this day";
-        observations.push(of_day(What::Gap, *day, Phase::Begin, details));
+        observations.push(of_day(ObservationKind::Gap, *day, Phase::Begin, details));
     }
     for day in &plan.unfinished {
         let details = "only a part of this day was received";
-        observations.push(of_day(What::Partial, *day, Phase::Begin, details));
+        observations.push(of_day(ObservationKind::Partial, *day, Phase::Begin, details));
     }
 
     let complete = plan.releases.iter().filter(|release| !release.partial);
-    let complete = complete.map(|release| seen[release.index].facts.day);
+    let complete = complete.map(|release| snapshots[release.index].facts.day);
     for day in complete.chain(plan.settled.iter().copied()) {
-        for what in [What::Gap, What::ForeignTenant, What::Implausible, What::Partial] {
+        for what in [
+            ObservationKind::Gap,
+            ObservationKind::ForeignTenant,
+            ObservationKind::Implausible,
+            ObservationKind::Partial,
+        ] {
             let details = "a complete snapshot of the day was received";
             observations.push(of_day(what, day, Phase::End, details));
         }
@@ -40,7 +45,7 @@ pub fn observations(
     if let Some(newest) = newest {
         let is_stale = newest < today.plus(-STALE_DAYS);
         observations.push(Observation {
-            what: What::Stale,
+            what: ObservationKind::Stale,
             subject: "newest".to_owned(),
             first_day: newest,
             phase: if is_stale { Phase::Begin } else { Phase::End },
@@ -52,7 +57,7 @@ pub fn observations(
     observations
 }
 
-fn of_day(what: What, day: Day, phase: Phase, details: &str) -> Observation {
+fn of_day(what: ObservationKind, day: Day, phase: Phase, details: &str) -> Observation {
     Observation {
         what,
         subject: day.to_string(),

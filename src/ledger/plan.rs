@@ -1,25 +1,26 @@
-//! Plans what happens to each day of an answer: release, hold, enrich, or report as missing.
+//! Plans what happens to each day of a response: release it, hold it, enrich the stored copy, or
+//! report it as missing.
 
 use std::collections::BTreeMap;
 
-use super::{Holding, Origin, Plan, PollScope, REREAD_DAYS, Release, Seen};
+use super::{AcceptedSnapshot, Holding, Origin, Plan, PollScope, REREAD_DAYS, Release};
 use crate::model::{Comparison, Day, KeptDay, compare, day_digest};
 
 /// The number of days that Microsoft keeps.
 const DAYS_AT_SOURCE: i32 = 90;
 
-/// Compares the days that were seen with the stored ones. `kept` must contain the newest stored day
-/// and all days from [`PollScope::from`] on.
+/// Compares the snapshots that were read with the stored days. `kept` must contain the newest stored
+/// day and all stored days since [`PollScope::from`].
 pub fn plan(
-    seen: &[Seen],
+    snapshots: &[AcceptedSnapshot],
     kept: &BTreeMap<Day, KeptDay>,
     scope: PollScope,
     holding: &Holding,
 ) -> Plan {
-    // If a day occurs twice, the first copy is used. Copies of this poll precede held ones.
+    // If a day occurs twice, the first copy is used; copies of this poll precede held ones.
     let mut by_day: BTreeMap<Day, usize> = BTreeMap::new();
-    for (index, seen) in seen.iter().enumerate() {
-        by_day.entry(seen.facts.day).or_insert(index);
+    for (index, snapshot) in snapshots.iter().enumerate() {
+        by_day.entry(snapshot.facts.day).or_insert(index);
     }
 
     let mut planner = Planner {
@@ -30,7 +31,7 @@ pub fn plan(
         newest_complete: scope.newest_complete,
     };
     for (&day, &index) in &by_day {
-        let copy = &seen[index];
+        let copy = &snapshots[index];
         match kept.get(&day) {
             None => planner.new_day(index, copy),
             Some(stored) if stored.partial => planner.completion(index, copy, stored),
@@ -43,7 +44,7 @@ pub fn plan(
     plan
 }
 
-/// Processes the days of an answer in their order, oldest first.
+/// Processes the days of a response, oldest first.
 struct Planner<'a> {
     plan: Plan,
     holding: &'a Holding,
@@ -56,14 +57,14 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// A day that is not stored yet.
-    fn new_day(&mut self, index: usize, copy: &Seen) {
+    fn new_day(&mut self, index: usize, copy: &AcceptedSnapshot) {
         let day = copy.facts.day;
 
         let partial = !self.is_complete(copy);
         if partial {
             self.plan.unfinished.push(day);
-            let since = self.holding.since.get(&day).copied().unwrap_or(copy.observed_ms);
-            if self.holding.now_ms - since < self.holding.limit_ms {
+            let since = self.holding.since.get(&day).copied().unwrap_or(copy.observed_at);
+            if since.saturating_add(self.holding.limit) > self.holding.now {
                 self.plan.held.push(index);
                 return;
             }
@@ -71,7 +72,8 @@ impl Planner<'_> {
 
         let late = self.newest.is_some_and(|newest| day < newest);
         let base = self.newest_complete.filter(|(base, _)| !late && !partial && *base < day);
-        self.release(index, copy, 1, base, late, partial);
+        let backfilled = self.is_backfilled(day);
+        self.plan.releases.push(Release { index, revision: 1, base, late, backfilled, partial });
 
         self.newest = self.newest.max(Some(day));
         if !partial && self.newest_complete.is_none_or(|(complete, _)| complete < day) {
@@ -79,9 +81,9 @@ impl Planner<'_> {
         }
     }
 
-    /// A day that is stored as partial. A complete copy is a revision with the base that the day
-    /// should have had.
-    fn completion(&mut self, index: usize, copy: &Seen, stored: &KeptDay) {
+    /// A day that is stored as partial. A complete copy becomes a revision; its base is the one that
+    /// the day would have had if its first copy had been complete.
+    fn completion(&mut self, index: usize, copy: &AcceptedSnapshot, stored: &KeptDay) {
         let day = copy.facts.day;
 
         if !self.is_complete(copy) {
@@ -92,7 +94,7 @@ impl Planner<'_> {
         let is_newest = self.newest == Some(day);
         let base = self.newest_complete.filter(|(base, _)| is_newest && *base < day);
         let revision = stored.revision + 1;
-        self.release(index, copy, revision, base, false, false);
+        self.release_revision(index, day, revision, base);
 
         if self.newest_complete.is_none_or(|(complete, _)| complete <= day) {
             self.newest_complete = Some((day, revision));
@@ -100,8 +102,8 @@ impl Planner<'_> {
     }
 
     /// A day that is stored completely.
-    fn known_day(&mut self, index: usize, copy: &Seen, stored: &KeptDay) {
-        // Nothing follows from what an incomplete copy of a complete day lacks.
+    fn known_day(&mut self, index: usize, copy: &AcceptedSnapshot, stored: &KeptDay) {
+        // An incomplete copy cannot be compared with the complete one that is stored.
         if copy.partial || copy.origin == Origin::Held {
             return;
         }
@@ -111,20 +113,20 @@ impl Planner<'_> {
             comparison @ (Comparison::Same | Comparison::Enriches) => {
                 let is_useful = stored.without_body || comparison == Comparison::Enriches;
                 // A body is replaced only by one with exactly the same facts, because event IDs
-                // are computed from them. A copy with one more fact would change the IDs of records
-                // that were already sent.
+                // are computed from the facts: a copy with one more fact would change the IDs of
+                // records that were already sent.
                 if is_useful && day_digest(&stored.facts) == day_digest(&copy.facts) {
                     self.plan.enriched.push((index, stored.revision));
                 }
                 self.plan.settled.push(day);
             }
-            // An imported answer adds days and never revises what was already sent.
+            // An import adds days and never revises a stored one.
             Comparison::Revision if copy.origin == Origin::Import => {}
             // A revision is released only together with the complete catalog of the same poll.
             Comparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
             Comparison::Revision => {
                 let revision = stored.revision + 1;
-                self.release(index, copy, revision, Some((day, stored.revision)), false, false);
+                self.release_revision(index, day, revision, Some((day, stored.revision)));
                 if self.newest_complete.is_some_and(|(complete, _)| complete == day) {
                     self.newest_complete = Some((day, revision));
                 }
@@ -132,25 +134,30 @@ impl Planner<'_> {
         }
     }
 
-    fn is_complete(&self, copy: &Seen) -> bool {
+    fn is_complete(&self, copy: &AcceptedSnapshot) -> bool {
         !copy.partial && self.holding.catalog_complete && copy.origin != Origin::Held
     }
 
-    fn release(
+    /// Whether a day is older than the days that every poll reads.
+    fn is_backfilled(&self, day: Day) -> bool {
+        day < self.today.plus(1 - REREAD_DAYS)
+    }
+
+    /// Releases a complete copy of a day that is in the log.
+    fn release_revision(
         &mut self,
         index: usize,
-        copy: &Seen,
+        day: Day,
         revision: u32,
         base: Option<(Day, u32)>,
-        late: bool,
-        partial: bool,
     ) {
-        let backfilled = copy.facts.day < self.today.plus(1 - REREAD_DAYS);
+        let backfilled = self.is_backfilled(day);
+        let (late, partial) = (false, false);
         self.plan.releases.push(Release { index, revision, base, late, backfilled, partial });
     }
 }
 
-/// The days between known days that are within the range of this answer and not part of it.
+/// The days between known days that were requested and are neither in the response nor stored.
 fn missing(
     by_day: &BTreeMap<Day, usize>,
     kept: &BTreeMap<Day, KeptDay>,
@@ -158,7 +165,7 @@ fn missing(
 ) -> Vec<Day> {
     let Some(from) = scope.from else { return Vec::new() };
 
-    // No day before the first known one is missing: the tenant may not have had a score.
+    // No day before the first known one counts as missing: the tenant may not have had a score yet.
     let first_seen = by_day.first_key_value().map(|(day, _)| *day);
     let last_seen = by_day.last_key_value().map(|(day, _)| *day);
     let earliest = [scope.earliest_kept, first_seen].into_iter().flatten().min();

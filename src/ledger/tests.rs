@@ -1,8 +1,8 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    model::{KeptDay, Phase, TenantId, What},
+    model::{KeptDay, ObservationKind, Phase, TenantId},
     wire,
 };
 
@@ -22,24 +22,23 @@ fn json(date: &str, score: u32) -> String {
     )
 }
 
-fn seen(date: &str, score: u32) -> Seen {
+fn snapshot(date: &str, score: u32) -> AcceptedSnapshot {
     let json = json(date, score);
     accepted(&json).unwrap()
 }
 
-fn accepted(json: &str) -> Result<Seen, Rejected> {
+fn accepted(json: &str) -> Result<AcceptedSnapshot, Rejected> {
     let tenant = TenantId::parse(TENANT).unwrap();
     accept(&wire::snapshot(json).unwrap(), json, tenant, today(), Origin::Poll, NOW)
 }
 
-/// The time of the poll in milliseconds since 1970-01-01; the tests do not depend on its value.
-const NOW: i64 = 1_795_341_600_000;
-const HOUR: i64 = 3_600_000;
+/// The time of the poll; the tests do not depend on its value.
+const NOW: UnixMillis = UnixMillis::new(1_795_341_600_000);
+const HOUR: Duration = Duration::from_hours(1);
 
 /// With a complete catalog, and nothing held.
 fn complete_catalog() -> Holding {
-    let since = BTreeMap::new();
-    Holding { catalog_complete: true, since, now_ms: NOW, limit_ms: 6 * HOUR }
+    Holding { catalog_complete: true, since: BTreeMap::new(), now: NOW, limit: 6 * HOUR }
 }
 
 fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
@@ -51,7 +50,7 @@ fn kept(days: &[(&str, u32, u32)]) -> BTreeMap<Day, KeptDay> {
                     revision: *revision,
                     partial: false,
                     without_body: false,
-                    facts: seen(date, *score).facts,
+                    facts: snapshot(date, *score).facts,
                 },
             )
         })
@@ -69,25 +68,26 @@ fn scope(kept: &BTreeMap<Day, KeptDay>, from: &str) -> PollScope {
 }
 
 /// The releases of a plan, each as `DAY rREVISION from BASE FLAGS`.
-fn releases(seen: &[Seen], kept: &BTreeMap<Day, KeptDay>) -> Vec<String> {
-    released(seen, &plan(seen, kept, scope(kept, "2026-11-18"), &complete_catalog()))
+fn releases(snapshots: &[AcceptedSnapshot], kept: &BTreeMap<Day, KeptDay>) -> Vec<String> {
+    released(snapshots, &plan(snapshots, kept, scope(kept, "2026-11-18"), &complete_catalog()))
 }
 
-fn released(seen: &[Seen], plan: &Plan) -> Vec<String> {
+fn released(snapshots: &[AcceptedSnapshot], plan: &Plan) -> Vec<String> {
     let line = |r: &Release| {
         let base = r.base.map_or("-".to_owned(), |(day, revision)| format!("{day}r{revision}"));
         let flags = [(r.late, " late"), (r.backfilled, " backfilled"), (r.partial, " partial")];
         let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-        format!("{} r{} from {base}{flags}", seen[r.index].facts.day, r.revision)
+        format!("{} r{} from {base}{flags}", snapshots[r.index].facts.day, r.revision)
     };
     plan.releases.iter().map(line).collect()
 }
 
 #[test]
 fn a_first_poll_releases_oldest_first() {
-    let seen = [seen("2026-11-22", 3), seen("2026-11-21", 2), seen("2026-11-18", 1)];
+    let snapshots =
+        [snapshot("2026-11-22", 3), snapshot("2026-11-21", 2), snapshot("2026-11-18", 1)];
     assert_eq!(
-        releases(&seen, &kept(&[])),
+        releases(&snapshots, &kept(&[])),
         [
             "2026-11-18 r1 from - backfilled",
             "2026-11-21 r1 from 2026-11-18r1",
@@ -97,63 +97,63 @@ fn a_first_poll_releases_oldest_first() {
 }
 
 #[test]
-fn nothing_new_releases_nothing() {
-    let seen = [seen("2026-11-22", 3), seen("2026-11-21", 2)];
-    assert!(releases(&seen, &kept(&[("2026-11-21", 2, 1), ("2026-11-22", 3, 1)])).is_empty());
+fn a_poll_without_new_days_releases_nothing() {
+    let snapshots = [snapshot("2026-11-22", 3), snapshot("2026-11-21", 2)];
+    assert!(releases(&snapshots, &kept(&[("2026-11-21", 2, 1), ("2026-11-22", 3, 1)])).is_empty());
 }
 
 #[test]
 fn a_late_day_has_no_base() {
-    let seen = [seen("2026-11-22", 3), seen("2026-11-20", 1)];
+    let snapshots = [snapshot("2026-11-22", 3), snapshot("2026-11-20", 1)];
     assert_eq!(
-        releases(&seen, &kept(&[("2026-11-19", 1, 1), ("2026-11-21", 2, 2)])),
+        releases(&snapshots, &kept(&[("2026-11-19", 1, 1), ("2026-11-21", 2, 2)])),
         ["2026-11-20 r1 from - late", "2026-11-22 r1 from 2026-11-21r2",]
     );
 }
 
 #[test]
 fn the_base_of_a_revision_is_the_previous_one() {
-    let seen = [seen("2026-11-22", 9), seen("2026-11-21", 7)];
+    let snapshots = [snapshot("2026-11-22", 9), snapshot("2026-11-21", 7)];
     assert_eq!(
-        releases(&seen, &kept(&[("2026-11-21", 2, 3)])),
+        releases(&snapshots, &kept(&[("2026-11-21", 2, 3)])),
         ["2026-11-21 r4 from 2026-11-21r3", "2026-11-22 r1 from 2026-11-21r4",]
     );
 }
 
 #[test]
 fn unlisted_days_between_known_days_are_missing() {
-    let seen = [seen("2026-11-22", 3), seen("2026-11-19", 2)];
-    let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
+    let snapshots = [snapshot("2026-11-22", 3), snapshot("2026-11-19", 2)];
+    let missing = |snapshots: &[AcceptedSnapshot], kept: &[(&str, u32, u32)], from: &str| {
         let kept = self::kept(kept);
-        let missing = plan(seen, &kept, scope(&kept, from), &complete_catalog()).missing;
+        let missing = plan(snapshots, &kept, scope(&kept, from), &complete_catalog()).missing;
         missing.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(missing(&seen, &[], "2026-11-18"), ["2026-11-20", "2026-11-21"]);
-    assert_eq!(missing(&seen, &[("2026-11-20", 1, 1)], "2026-11-18"), ["2026-11-21"]);
+    assert_eq!(missing(&snapshots, &[], "2026-11-18"), ["2026-11-20", "2026-11-21"]);
+    assert_eq!(missing(&snapshots, &[("2026-11-20", 1, 1)], "2026-11-18"), ["2026-11-21"]);
     // No day before the first known day is missing.
     assert!(missing(&[], &[("2026-11-18", 1, 1)], "2026-11-01").is_empty());
 }
 
-/// Regression: a missing day older than all days of the answer was not counted as requested, and
-/// was requested by every poll for three months.
+/// Regression: a missing day that was older than all days of the response did not count as
+/// requested, and was requested by every poll for three months.
 #[test]
-fn a_missing_day_at_the_edge_counts_as_requested() {
-    let missing = |seen: &[Seen], kept: &[(&str, u32, u32)], from: &str| {
+fn a_missing_day_before_the_response_counts_as_requested() {
+    let missing = |snapshots: &[AcceptedSnapshot], kept: &[(&str, u32, u32)], from: &str| {
         let kept = self::kept(kept);
-        plan(seen, &kept, scope(&kept, from), &complete_catalog()).missing
+        plan(snapshots, &kept, scope(&kept, from), &complete_catalog()).missing
     };
     let kept = [("2026-11-10", 1, 1), ("2026-11-12", 1, 1), ("2026-11-13", 1, 1)];
-    assert_eq!(missing(&[seen("2026-11-12", 1)], &kept, "2026-11-11"), [day("2026-11-11")]);
-    // After the newest stored day, which is not listed any more.
-    let missed = missing(&[seen("2026-11-15", 1)], &kept, "2026-11-13");
+    assert_eq!(missing(&[snapshot("2026-11-12", 1)], &kept, "2026-11-11"), [day("2026-11-11")]);
+    // A day after the newest stored day, which is no longer listed.
+    let missed = missing(&[snapshot("2026-11-15", 1)], &kept, "2026-11-13");
     assert_eq!(missed, [day("2026-11-14")]);
     // A day that was not requested is not missing.
-    assert!(missing(&[seen("2026-11-13", 1)], &kept, "2026-11-12").is_empty());
+    assert!(missing(&[snapshot("2026-11-13", 1)], &kept, "2026-11-12").is_empty());
 }
 
 #[test]
 fn rejects_foreign_and_implausible_snapshots() {
-    let check = |from: &str, to: &str, what: What| {
+    let check = |from: &str, to: &str, what: ObservationKind| {
         let json = json("2026-11-22", 1).replacen(from, to, 1);
         let rejected = accepted(&json);
         assert_eq!(rejected.unwrap_err().observation.what, what, "{json}");
@@ -161,45 +161,50 @@ fn rejects_foreign_and_implausible_snapshots() {
     check(
         &format!(r#""azureTenantId":"{TENANT}""#),
         r#""azureTenantId":"NA""#,
-        What::ForeignTenant,
+        ObservationKind::ForeignTenant,
     );
-    check(&format!(r#""id":"{TENANT}_2026-11-22""#), r#""id":"NA""#, What::ForeignTenant);
-    check(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de", What::ForeignTenant);
-    check("_2026-11-22", "_2026-11-21", What::Implausible);
-    check("2026-11-22T", "2026-13-22T", What::Implausible);
+    check(
+        &format!(r#""id":"{TENANT}_2026-11-22""#),
+        r#""id":"NA""#,
+        ObservationKind::ForeignTenant,
+    );
+    check(TENANT, "aaaaaaaa-0000-4000-8000-00000000c0de", ObservationKind::ForeignTenant);
+    check("_2026-11-22", "_2026-11-21", ObservationKind::Implausible);
+    check("2026-11-22T", "2026-13-22T", ObservationKind::Implausible);
     let ahead = json("2026-11-24", 1);
     let rejected = accepted(&ahead);
     let rejected = rejected.unwrap_err();
-    assert_eq!((rejected.observation.what, rejected.day), (What::Implausible, None));
+    assert_eq!((rejected.observation.what, rejected.day), (ObservationKind::Implausible, None));
 }
 
-fn partial(date: &str, score: u32) -> Seen {
-    Seen { partial: true, ..seen(date, score) }
+fn partial(date: &str, score: u32) -> AcceptedSnapshot {
+    AcceptedSnapshot { partial: true, ..snapshot(date, score) }
 }
 
 /// Releases, held days and unfinished days of a plan.
-fn summary(seen: &[Seen], plan: &Plan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
-    let held = plan.held.iter().map(|index| seen[*index].facts.day).collect();
-    (released(seen, plan), held, plan.unfinished.clone())
+fn summary(snapshots: &[AcceptedSnapshot], plan: &Plan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
+    let held = plan.held.iter().map(|index| snapshots[*index].facts.day).collect();
+    (released(snapshots, plan), held, plan.unfinished.clone())
 }
 
 #[test]
 fn a_partial_day_is_held_then_released() {
     let kept = kept(&[("2026-11-20", 1, 1)]);
-    let at = |seen: &[Seen], holding: &Holding| {
-        summary(seen, &plan(seen, &kept, scope(&kept, "2026-11-20"), holding))
+    let at = |snapshots: &[AcceptedSnapshot], holding: &Holding| {
+        summary(snapshots, &plan(snapshots, &kept, scope(&kept, "2026-11-20"), holding))
     };
     let (d21, d22) = (day("2026-11-21"), day("2026-11-22"));
-    let days = [partial("2026-11-22", 3), seen("2026-11-21", 2)];
+    let days = [partial("2026-11-22", 3), snapshot("2026-11-21", 2)];
     assert_eq!(
         at(&days, &complete_catalog()),
         (vec!["2026-11-21 r1 from 2026-11-20r1".into()], vec![d22], vec![d22])
     );
-    // Without a complete catalog no day is complete.
+    // Without a complete catalog, no day is complete.
     let no_catalog = Holding { catalog_complete: false, ..complete_catalog() };
     assert_eq!(at(&days, &no_catalog), (vec![], vec![d21, d22], vec![d21, d22]));
-    // After the hold time the day is released without a base, and still requested.
-    let later = Holding { since: [(d21, NOW - 6 * HOUR), (d22, NOW - HOUR)].into(), ..no_catalog };
+    // After the hold time, the day is released without a base and requested again.
+    let since = [(d21, NOW.saturating_sub(6 * HOUR)), (d22, NOW.saturating_sub(HOUR))].into();
+    let later = Holding { since, ..no_catalog };
     assert_eq!(
         at(&days, &later),
         (vec!["2026-11-21 r1 from - partial".into()], vec![d22], vec![d21, d22])
@@ -210,16 +215,16 @@ fn a_partial_day_is_held_then_released() {
 fn completing_a_partial_day_is_a_revision() {
     let mut kept = kept(&[("2026-11-20", 1, 1), ("2026-11-21", 2, 1)]);
     kept.get_mut(&day("2026-11-21")).unwrap().partial = true;
-    let at = |seen: &[Seen]| {
-        summary(seen, &plan(seen, &kept, scope(&kept, "2026-11-20"), &complete_catalog()))
+    let at = |snapshots: &[AcceptedSnapshot]| {
+        summary(snapshots, &plan(snapshots, &kept, scope(&kept, "2026-11-20"), &complete_catalog()))
     };
     // The base of the next day is the last complete one; another partial copy changes nothing.
-    let days = [seen("2026-11-22", 3), partial("2026-11-21", 9)];
+    let days = [snapshot("2026-11-22", 3), partial("2026-11-21", 9)];
     assert_eq!(
         at(&days),
         (vec!["2026-11-22 r1 from 2026-11-20r1".into()], vec![], vec![day("2026-11-21")])
     );
-    let days = [seen("2026-11-22", 3), seen("2026-11-21", 2)];
+    let days = [snapshot("2026-11-22", 3), snapshot("2026-11-21", 2)];
     assert_eq!(at(&days).0, ["2026-11-21 r2 from 2026-11-20r1", "2026-11-22 r1 from 2026-11-21r2"]);
 }
 
@@ -234,7 +239,8 @@ fn a_partial_copy_of_a_complete_day_is_ignored() {
 #[test]
 fn an_import_adds_days_and_revises_none() {
     let kept = kept(&[("2026-11-21", 2, 1)]);
-    let import = |date: &str, score| Seen { origin: Origin::Import, ..seen(date, score) };
+    let import =
+        |date: &str, score| AcceptedSnapshot { origin: Origin::Import, ..snapshot(date, score) };
     let days = [import("2026-11-21", 7), import("2025-01-02", 1), import("2025-01-01", 1)];
     let scope = PollScope { from: None, ..scope(&kept, "2026-11-21") };
     let plan = plan(&days, &kept, scope, &complete_catalog());
@@ -249,7 +255,8 @@ fn an_import_adds_days_and_revises_none() {
 fn a_score_without_new_days_is_stale() {
     let stale = |newest: &str| {
         let observed = observations(&[], &Plan::default(), Some(day(newest)), today());
-        let stale: Vec<_> = observed.into_iter().filter(|o| o.what == What::Stale).collect();
+        let stale: Vec<_> =
+            observed.into_iter().filter(|o| o.what == ObservationKind::Stale).collect();
         assert_eq!(stale.len(), 1);
         stale[0].phase
     };
@@ -258,24 +265,33 @@ fn a_score_without_new_days_is_stale() {
     assert_eq!((stale(&back(3)), stale(&back(0))), (Phase::End, Phase::End));
     assert!(
         observations(&[], &Plan::default(), None, today()).is_empty(),
-        "no day was ever received"
+        "no day has been received yet"
     );
 }
 
 #[test]
 fn a_received_day_ends_its_observations() {
-    let seen = [seen("2026-11-21", 1)];
-    let plan =
-        plan(&seen, &BTreeMap::new(), scope(&BTreeMap::new(), "2026-11-20"), &complete_catalog());
-    let observed = observations(&seen, &plan, None, today());
-    for what in [What::Gap, What::ForeignTenant, What::Implausible, What::Partial] {
+    let snapshots = [snapshot("2026-11-21", 1)];
+    let plan = plan(
+        &snapshots,
+        &BTreeMap::new(),
+        scope(&BTreeMap::new(), "2026-11-20"),
+        &complete_catalog(),
+    );
+    let observed = observations(&snapshots, &plan, None, today());
+    for what in [
+        ObservationKind::Gap,
+        ObservationKind::ForeignTenant,
+        ObservationKind::Implausible,
+        ObservationKind::Partial,
+    ] {
         let ends = observed.iter().filter(|o| o.what == what && o.phase == Phase::End);
         assert_eq!(ends.map(|o| o.subject.as_str()).collect::<Vec<_>>(), ["2026-11-21"]);
     }
 }
 
-/// The event IDs of sent records are computed from the stored facts. A copy with one more fact has
-/// other IDs.
+/// The event IDs of sent records are computed from the stored facts; a copy with one more fact would
+/// have other IDs.
 #[test]
 fn a_copy_with_more_facts_does_not_enrich() {
     let copy = |control: &str| {
@@ -286,12 +302,12 @@ fn a_copy_with_more_facts_does_not_enrich() {
     let poor = copy(r#"{"controlName":"A","score":1}"#);
     let texts = r#""description":"text","lastSynced":"2026-11-20T00:00:00Z","count":"5""#;
     let rich = |more: &str| copy(&format!(r#"{{"controlName":"A","score":1,{texts}{more}}}"#));
-    let enriched = |seen: Seen| {
+    let enriched = |snapshot: AcceptedSnapshot| {
         let facts = poor.facts.clone();
         let kept = KeptDay { revision: 1, partial: false, without_body: false, facts };
         let kept = BTreeMap::from([(day("2026-11-20"), kept)]);
-        assert!(seen.facts.rich && !poor.facts.rich);
-        let plan = plan(&[seen], &kept, scope(&kept, "2026-11-20"), &complete_catalog());
+        assert!(snapshot.facts.rich && !poor.facts.rich);
+        let plan = plan(&[snapshot], &kept, scope(&kept, "2026-11-20"), &complete_catalog());
         assert!(plan.releases.is_empty());
         plan.enriched.len()
     };

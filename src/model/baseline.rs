@@ -27,11 +27,11 @@ impl Baseline {
         lines.collect::<Vec<_>>().concat()
     }
 
-    /// Parses lines of a control and its target, separated by a blank or a comma. Empty lines,
-    /// comments (`#`) and the heading `control,target` are ignored.
+    /// Parses lines of a control and its target, separated by a space, a tab or a comma. Empty
+    /// lines, comments (`#`) and the heading `control,target` are ignored.
     ///
-    /// Fails with the number of the first line that has another form, or of the last line that
-    /// names a control that already has a target.
+    /// Fails with the number of the first line that cannot be parsed, or of the last line that
+    /// contains a duplicate control.
     pub fn parse_targets(text: &str) -> Result<Vec<(String, Target)>, usize> {
         let mut targets = Vec::new();
 
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_targets_parse_again() {
+    fn targets_round_trip_as_text() {
         let read = Baseline::parse_targets("# ours\ncontrol,target\n\nB, 8\r\n\"A\",100%\nC 7.5");
         let targets = read.unwrap();
         let baseline = Baseline { name: "b".into(), day: None, since: 1, targets };
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_targets_name_the_line() {
+    fn errors_contain_the_line_number() {
         for (text, line) in
             [("A", 1), ("A 1\nB x", 2), ("A 101%", 1), ("A -1", 1), ("A 1\nB 1\nA 2", 3)]
         {

@@ -48,15 +48,15 @@ pub struct StateUpdate {
 #[derive(Clone, Debug)]
 pub struct ProfileSlot {
     /// Identifies the content of the profile in all catalogs. A formatter caches rendered profiles
-    /// under it.
+    /// by this key.
     pub key: u64,
     pub profile: Arc<Profile>,
     pub decisions: Vec<StateUpdate>,
 }
 
 impl ProfileSlot {
-    /// The decision in force, which is the newest: Microsoft does not promise an order of the list.
-    /// All times are RFC 3339 in UTC, so their order as text is their order in time.
+    /// The decision in force, which is the newest one. Microsoft does not guarantee the order of
+    /// the list. All times are RFC 3339 in UTC, so they sort chronologically as text.
     pub fn decision(&self) -> Option<&StateUpdate> {
         self.decisions.iter().max_by(|a, b| a.updated.cmp(&b.updated))
     }
@@ -71,7 +71,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// A catalog of these profiles. If an ID occurs twice, the first profile is found.
+    /// Builds a catalog. If an ID occurs twice, [`Self::find`] returns the first profile.
     pub fn new(slots: Vec<ProfileSlot>) -> Self {
         let mut catalog = Self { slots, ..Self::default() };
 

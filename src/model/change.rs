@@ -19,9 +19,10 @@ pub enum ChangeKind {
     DecisionChanged,
     /// The control was deprecated, or is no longer deprecated.
     Deprecated,
-    /// The extent differs (`on`, count, total or percentage) and the score does not.
+    /// The implementation differs (`on`, count, total or percentage), but the score does not.
     ImplementationChanged,
-    /// The control fell below its target, moved while it is below, or returned to it.
+    /// The control fell below its target, its score changed while it was below, or it reached the
+    /// target again.
     BaselineDrift,
     /// An expected acceptance is still in force after its last day.
     AcceptanceExpired,
@@ -32,9 +33,9 @@ pub enum ChangeKind {
 pub enum Cause {
     /// The configuration of the tenant changed.
     Tenant,
-    /// The catalog changed, and the tenant did nothing.
+    /// Microsoft changed the catalog.
     Microsoft,
-    /// The stored days do not show the cause.
+    /// The cause cannot be determined from the stored days.
     Unknown,
 }
 
@@ -50,7 +51,7 @@ pub enum Severity {
 
 /// The state of a control before or after a change. Only fields that the change is about are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Side<'a> {
+pub struct ControlState<'a> {
     pub score: Option<Number>,
     pub max_score: Option<Number>,
     pub percentage: Option<Number>,
@@ -88,7 +89,7 @@ pub struct ExpectedBy<'a> {
     pub expires: Option<Day>,
 }
 
-/// Whether a decision accepts a risk or claims points, and whether the configuration expects that.
+/// Whether a decision accepts a risk or claims points, and whether the configuration expects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance<'a> {
     /// The decision accepts nothing.
@@ -107,15 +108,15 @@ pub struct Change<'a> {
     pub cause: Cause,
     /// `None` for decisions that existed when the tenant was read for the first time.
     pub base_day: Option<Day>,
-    pub before: Side<'a>,
-    pub after: Side<'a>,
+    pub before: ControlState<'a>,
+    pub after: ControlState<'a>,
     /// Points gained or lost; for `max_score_changed` the difference of the maximum scores; for
     /// `baseline_drift` the distance from the target.
     pub delta: Option<Number>,
     /// The change was not observed when it happened: it was found by a backfill or an import, or
     /// was made before the first poll.
     pub historical: bool,
-    /// The score has turned at least twice within 14 days.
+    /// The score has reversed its direction at least twice within 14 days.
     pub flapping: bool,
     /// The target, for `baseline_drift`.
     pub baseline: Option<DriftFrom<'a>>,
@@ -134,7 +135,7 @@ pub struct ChangeRecord<'a> {
 /// The body of a `quality` record.
 #[derive(Clone, Debug)]
 pub struct QualityRecord<'a> {
-    pub what: super::What,
+    pub what: super::ObservationKind,
     pub phase: super::Phase,
     /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: &'a str,
@@ -226,7 +227,7 @@ impl Severity {
 }
 
 impl Target {
-    /// Parses `8` or `100%`. Returns `None` for other text, negative numbers and more than 100 %.
+    /// Parses `8` or `100%`. Returns `None` for other text, negative numbers and more than 100%.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (number, percent) = match text.strip_suffix('%') {
@@ -266,8 +267,8 @@ pub fn accepts_risk(state: &str) -> bool {
 }
 
 impl<'a> Acceptance<'a> {
-    /// The section that expects the acceptance, or expected it.
-    pub fn by(self) -> Option<ExpectedBy<'a>> {
+    /// The section that expects the acceptance, or that expected it.
+    pub fn expected_by(self) -> Option<ExpectedBy<'a>> {
         match self {
             Self::Expected(by) | Self::Expired(by) => Some(by),
             Self::None | Self::Unexpected => None,

@@ -4,6 +4,8 @@ use std::fmt;
 
 use jiff::{ToSpan, civil::Date, tz::TimeZone};
 
+use super::UnixMillis;
+
 /// A UTC calendar date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(Date);
@@ -40,19 +42,19 @@ impl Day {
         EPOCH.checked_add(days.days()).ok().map(Self)
     }
 
-    /// Midnight UTC at the start of the day, in milliseconds since 1970-01-01.
-    pub fn epoch_ms(self) -> i64 {
-        i64::from(self.number()) * 86_400_000
+    /// Midnight UTC at the start of the day.
+    pub fn start(self) -> UnixMillis {
+        UnixMillis::new(i64::from(self.number()) * 86_400_000)
     }
 
-    /// The day this number of days later, or earlier if it is negative. A day that cannot be
-    /// represented leaves the day unchanged.
+    /// The day that is this number of days later, or earlier if the number is negative. If the
+    /// result cannot be represented, the day is returned unchanged.
     #[must_use]
     pub fn plus(self, days: i32) -> Self {
         Self::from_number(self.number().saturating_add(days)).unwrap_or(self)
     }
 
-    /// The instant at this full hour in UTC.
+    /// The instant at which this hour of the day begins, in UTC.
     pub fn at(self, hour: i8) -> jiff::Timestamp {
         self.0
             .at(hour, 0, 0, 0)
@@ -101,7 +103,7 @@ mod tests {
             let day = Day::parse(text).unwrap();
             assert_eq!(Day::from_number(day.number()), Some(day));
         }
-        assert_eq!(Day::parse("1970-01-02").unwrap().epoch_ms(), 86_400_000);
+        assert_eq!(Day::parse("1970-01-02").unwrap().start(), UnixMillis::new(86_400_000));
         assert_eq!(Day::parse("2026-03-01").unwrap().plus(-1).to_string(), "2026-02-28");
     }
 }

@@ -1,8 +1,8 @@
 //! The facts of a day: the numbers that are compared and never pruned.
 //!
 //! Microsoft removes descriptions, counts and times from a snapshot as soon as a newer one exists.
-//! Only the facts decide whether a copy of a day is a revision, so that this is not taken for a
-//! change. Start reading at [`compare`].
+//! Such a removal must not count as a change. A copy of a day is therefore a revision only if its
+//! facts differ, and an absent value never differs. Start reading at [`compare`].
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub struct ControlFacts {
     pub on: Option<bool>,
 }
 
-/// An average of peers. It is never compared, and kept for reports.
+/// An average of peers. It is never compared; reports use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AverageFacts {
     pub basis: String,
@@ -46,10 +46,10 @@ pub struct AverageFacts {
 #[derive(Clone, Debug)]
 pub struct KeptDay {
     pub revision: u32,
-    /// The answer or its catalog was not complete.
+    /// Whether the response or the catalog was incomplete.
     pub partial: bool,
-    /// The entry has no body, because it was damaged and removed, or pruned. A copy with the same
-    /// facts provides it again.
+    /// The entry has no body, because it was pruned, or removed because it was damaged. A copy with
+    /// the same facts restores it.
     pub without_body: bool,
     pub facts: DayFacts,
 }
@@ -85,7 +85,7 @@ impl DayFacts {
         controls.dedup_by(|later, first| later.name == first.name);
 
         let averages = snapshot.averages.iter().filter_map(|a| {
-            // Microsoft sends -1 where there is no average.
+            // Microsoft sends -1 if there is no average.
             let score = a.score.filter(|s| !s.is_negative())?;
             Some(AverageFacts { basis: a.basis.as_ref().to_owned(), score })
         });
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    fn day(current: f64, rich: bool, controls: Vec<ControlFacts>) -> DayFacts {
+    fn rich_day(current: f64, controls: Vec<ControlFacts>) -> DayFacts {
         DayFacts {
             day: Day::parse("2026-11-22").unwrap(),
             current_score: number(current),
@@ -168,34 +168,38 @@ mod tests {
             licensed_users: None,
             averages: vec![],
             controls,
-            rich,
+            rich: true,
         }
+    }
+
+    fn poor_day(current: f64, controls: Vec<ControlFacts>) -> DayFacts {
+        DayFacts { rich: false, ..rich_day(current, controls) }
     }
 
     #[test]
     fn a_poorer_copy_is_not_a_revision() {
-        let kept = day(5.0, true, vec![control("A", 5.0, Some(3.0))]);
-        let seen = day(5.0, false, vec![control("A", 5.0, None)]);
+        let kept = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
+        let seen = poor_day(5.0, vec![control("A", 5.0, None)]);
         assert_eq!(compare(&kept, &seen), Comparison::Same);
     }
 
     #[test]
     fn a_rich_copy_enriches_a_poor_one() {
-        let poor = day(5.0, false, vec![control("A", 5.0, None)]);
-        let rich = day(5.0, true, vec![control("A", 5.0, Some(3.0))]);
+        let poor = poor_day(5.0, vec![control("A", 5.0, None)]);
+        let rich = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
         assert_eq!(compare(&poor, &rich), Comparison::Enriches);
     }
 
     #[test]
     fn each_differing_fact_is_a_revision() {
-        let kept = day(5.0, true, vec![control("A", 5.0, Some(3.0))]);
+        let kept = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
         for seen in [
-            day(6.0, true, vec![control("A", 5.0, Some(3.0))]),
-            day(5.0, true, vec![control("A", 4.0, Some(3.0))]),
-            day(5.0, true, vec![control("A", 5.0, Some(2.0))]),
-            day(5.0, true, vec![]),
-            day(5.0, true, vec![control("A", 5.0, Some(3.0)), control("B", 0.0, None)]),
-            day(5.0, true, vec![control("B", 5.0, Some(3.0))]),
+            rich_day(6.0, vec![control("A", 5.0, Some(3.0))]),
+            rich_day(5.0, vec![control("A", 4.0, Some(3.0))]),
+            rich_day(5.0, vec![control("A", 5.0, Some(2.0))]),
+            rich_day(5.0, vec![]),
+            rich_day(5.0, vec![control("A", 5.0, Some(3.0)), control("B", 0.0, None)]),
+            rich_day(5.0, vec![control("B", 5.0, Some(3.0))]),
         ] {
             assert_eq!(compare(&kept, &seen), Comparison::Revision, "{seen:?}");
         }

@@ -1,5 +1,5 @@
-//! Event IDs: a record has the same `event_id` in every sink, and also after the checkpoint was
-//! lost and rebuilt from Microsoft's API. The rule below is published and must never change.
+//! Event IDs: a record has the same `event_id` in every sink, even if the checkpoint is lost and
+//! rebuilt from Microsoft's API. The rule below is published and must never change.
 //!
 //! The ID is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
 //! bytes as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
@@ -16,9 +16,10 @@
 //! - decision: its time, the person and the state; the day of the ID is that of the decision
 //! - observation: what, first day, and begin or end; the control ID is the observation's subject
 //!
-//! Counts and texts are not part of it, because Microsoft removes them from a day overnight, and a
-//! checkpoint that is rebuilt from the poorer copies must compute the same IDs. A revision that
-//! differs only in a count still has an ID of its own, through that of the previous revision.
+//! The IDs of controls and summaries do not depend on counts and texts, because Microsoft removes
+//! them from a day overnight, and a checkpoint that is rebuilt from the poorer copies must compute
+//! the same IDs. A revision that differs only in a count nevertheless has a different ID, because
+//! the ID of the previous revision is part of the input.
 
 use std::fmt;
 
@@ -47,7 +48,8 @@ pub enum Field<'a> {
     Number(Option<Number>),
 }
 
-/// Computes the event IDs of one tenant and day. The fields that all of them share are written once.
+/// Computes the event IDs of one tenant and day. The fields that all of them share are encoded
+/// once.
 #[derive(Debug)]
 pub struct EventIds {
     /// The fields that all IDs begin with.
@@ -56,7 +58,7 @@ pub struct EventIds {
 }
 
 impl EventIds {
-    /// For the IDs of this tenant and day.
+    /// Prepares the IDs of this tenant and day.
     pub fn new(tenant: TenantId, day: Day) -> Self {
         let mut head = Message::default();
         head.field(b"ssf1");
@@ -162,7 +164,7 @@ impl fmt::Debug for EventId {
 }
 
 /// The digest of a day: the totals, then the name, score and percentage of every control in the
-/// order of the names. Two checkpoints with the same digest have seen the same facts of the day.
+/// order of the names. Two checkpoints with the same digest contain the same facts of the day.
 pub fn day_digest(facts: &DayFacts) -> [u8; 32] {
     let mut message = Message::default();
     message.number(facts.current_score);
@@ -199,7 +201,7 @@ impl Message {
         });
     }
 
-    /// Appends a field whose length is known only after it was written.
+    /// Appends a field whose length is known only after it is written.
     fn fill(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);

@@ -1,8 +1,8 @@
 //! The terms of the glossary as types: tenant, day, snapshot, control, catalog, facts, record.
 //!
-//! This module is pure: it does no I/O, reads no clock and decodes no JSON. [`crate::wire`] fills
-//! these types from Microsoft's JSON, and [`crate::format`] writes records in the format of a sink.
-//! Start reading at [`Snapshot`], [`DayFacts`] and [`Record`].
+//! This module is pure: it performs no I/O, reads no clock and parses no JSON. [`crate::wire`]
+//! fills these types from Microsoft's JSON, and [`crate::format`] writes records in the format of a
+//! sink. Start reading at [`Snapshot`], [`DayFacts`] and [`Record`].
 
 mod baseline;
 mod catalog;
@@ -15,21 +15,23 @@ mod observation;
 mod record;
 mod snapshot;
 mod tenant;
+mod time;
 
 pub use baseline::Baseline;
 pub use catalog::{Catalog, Profile, ProfileSlot, StateUpdate};
 pub use change::{
-    Acceptance, Cause, Change, ChangeKind, ChangeRecord, DriftFrom, ExpectedBy, QualityRecord,
-    Severity, Side, Target, accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, DriftFrom, ExpectedBy,
+    QualityRecord, Severity, Target, accepts_risk,
 };
 pub use day::Day;
 pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};
 pub use identity::{EventId, EventIds, Field, Subject, day_digest};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{Observation, Phase, What};
+pub use observation::{Observation, ObservationKind, Phase};
 pub use record::{
     Body, ControlRecord, Kind, MaxScoreSource, Outcome, Record, SCHEMA, SnapshotRef, SummaryRecord,
 };
 pub use snapshot::{Additional, Average, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
+pub use time::UnixMillis;

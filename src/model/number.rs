@@ -40,7 +40,7 @@ impl Number {
 
     /// The number as an integer, if it is a whole number below 10^15.
     pub fn as_integer(self) -> Option<i64> {
-        #[expect(clippy::cast_possible_truncation, reason = "bounded by the test before it")]
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the comparison before it")]
         (self.0.fract() == 0.0 && self.0.abs() < EXACT).then_some(self.0 as i64)
     }
 
@@ -55,8 +55,8 @@ impl Number {
         }
     }
 
-    /// Like [`Self::write_plain`], but a whole number has one decimal: `10.0`. The canonical JSON
-    /// writes scores in this form, so that no receiver maps their field to an integer.
+    /// Like [`Self::write_plain`], but a whole number has one decimal place: `10.0`. The canonical
+    /// JSON writes scores in this form, so that no receiver maps their field to an integer.
     pub fn write_float(self, out: &mut Vec<u8>) {
         self.write_plain(out);
         if self.0.fract() == 0.0 {
@@ -64,9 +64,9 @@ impl Number {
         }
     }
 
-    /// The sign and the number of hundredths, where that is exact. Scores have at most two decimals.
-    /// A decimal of fewer than 16 digits is the only one of its length that parses to its double,
-    /// so the hundredths are the shortest decimal.
+    /// The sign and the number of hundredths, if that is exact. Scores have at most two decimal
+    /// places. A decimal of fewer than 16 digits is the only one of its length that parses to its
+    /// double, so the hundredths are the shortest decimal.
     fn hundredths(self) -> Option<(bool, u64)> {
         let scaled = (self.0.abs() * 100.0).round();
         #[expect(clippy::float_cmp, reason = "tests whether the scaling is exact")]
@@ -80,7 +80,7 @@ impl Number {
     }
 }
 
-/// Below this number every integer has a double of its own and at most 15 digits.
+/// Every integer below this number is exactly representable as a double and has at most 15 digits.
 const EXACT: f64 = 1e15;
 
 impl From<u32> for Number {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn float_form_has_one_decimal() {
+    fn float_form_has_a_decimal_place() {
         let mut out = Vec::new();
         Number::new(10.0).unwrap().write_float(&mut out);
         out.push(b' ');
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printed_numbers_parse_again(value in proptest::num::f64::NORMAL) {
+        fn printed_numbers_round_trip(value in proptest::num::f64::NORMAL) {
             prop_assert_eq!(plain(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
         }
 

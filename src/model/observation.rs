@@ -5,7 +5,7 @@ use super::Day;
 
 /// The kinds of observation: the values of `quality.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ObservationKind {
     /// Microsoft does not list a day that is between two known days.
     Gap,
     /// The newest day is more than three days old.
@@ -36,7 +36,7 @@ pub enum Phase {
 /// One observation about the data of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    pub what: What,
+    pub what: ObservationKind,
     /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: String,
     pub first_day: Day,
@@ -47,7 +47,7 @@ pub struct Observation {
     pub hint: Option<String>,
 }
 
-impl What {
+impl ObservationKind {
     pub const ALL: [Self; 9] = [
         Self::Gap,
         Self::Stale,
@@ -64,7 +64,7 @@ impl What {
         Self::ALL.into_iter().find(|what| what.as_str() == name)
     }
 
-    /// Whether the subject is a sink. Such an observation is not sent to that sink itself.
+    /// Whether the subject is a sink. Such an observation is not sent to that sink.
     pub fn is_about_a_sink(self) -> bool {
         self == Self::DeadLetter
     }

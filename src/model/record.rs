@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{
     Additional, Average, ChangeRecord, Day, EventId, Number, ProfileSlot, QualityRecord,
-    StateUpdate, Tenant,
+    StateUpdate, Tenant, UnixMillis,
 };
 
 /// The name and version of the canonical record: the value of its `schema` field.
@@ -26,17 +26,17 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Record<'a> {
     pub event_id: EventId,
-    /// When the poll read the entry, as RFC 3339 in UTC. It is stored, and never the time of
-    /// delivery.
+    /// When the poll read the entry, as RFC 3339 in UTC. It is stored with the entry and is never
+    /// the time of delivery.
     pub observed_time: &'a str,
-    /// `observed_time` in milliseconds since 1970-01-01.
-    pub observed_ms: i64,
-    /// The `time` field in milliseconds since 1970-01-01. For control and summary this is the day;
-    /// for change and quality it is `observed_ms`, or the day if the change is historical.
-    pub time_ms: i64,
+    /// The same time as `observed_time`.
+    pub observed_at: UnixMillis,
+    /// The `time` field. For control and summary this is the start of the day; for change and
+    /// quality it is `observed_at`, or the start of the day if the change is historical.
+    pub time: UnixMillis,
     pub tenant: &'a Tenant,
-    /// The entry that the record comes from. For an observation only `day`, which is its first
-    /// day, and `seq` have a meaning.
+    /// The entry that the record comes from. For an observation, only `day`, which is its first
+    /// day, and `seq` are meaningful.
     pub snapshot: &'a SnapshotRef,
     /// Whether the record is sent again by a replay.
     pub replayed: bool,
@@ -64,9 +64,9 @@ pub struct SnapshotRef {
     pub late: bool,
     /// Older than the newest days that a poll reads; Microsoft's copy of such a day is poorer.
     pub backfilled: bool,
-    /// The answer or its catalog was not complete.
+    /// The response or the catalog was incomplete.
     pub partial: bool,
-    /// From a file that was imported.
+    /// Read from an imported file.
     pub imported: bool,
 }
 
@@ -96,7 +96,8 @@ pub enum MaxScoreSource {
     Snapshot,
     /// The catalog that was read with the day.
     Catalog,
-    /// Score × 100 / percentage, for a backfilled day, of which no catalog exists.
+    /// Score × 100 / percentage, for a backfilled day or a control that the catalog does not
+    /// contain.
     Percentage,
 }
 
@@ -128,7 +129,7 @@ pub struct SummaryRecord<'a> {
     pub averages: Vec<&'a Average<'a>>,
     /// The number of controls of the day.
     pub controls_total: u32,
-    /// The number of records of this entry that the sink is given, the summary included.
+    /// The number of records of this entry that the sink is given, including the summary.
     pub records_sent: u32,
     pub additional: &'a Additional<'a>,
 }
@@ -166,14 +167,14 @@ impl Record<'_> {
     }
 
     /// The `time` field as RFC 3339 in UTC.
-    pub fn time(&self) -> String {
-        if self.time_ms == self.snapshot.day.epoch_ms() {
+    pub fn time_text(&self) -> String {
+        if self.time == self.snapshot.day.start() {
             return format!("{}T00:00:00Z", self.snapshot.day);
         }
-        if self.time_ms == self.observed_ms {
+        if self.time == self.observed_at {
             return self.observed_time.to_owned();
         }
-        jiff::Timestamp::from_millisecond(self.time_ms).map(|at| at.to_string()).unwrap_or_default()
+        jiff::Timestamp::from(self.time).to_string()
     }
 }
 

@@ -1,4 +1,5 @@
-//! A snapshot: Microsoft's answer for one tenant and one day. Its strings are borrowed from the body.
+//! A snapshot: Microsoft's response for one tenant and one day. Its strings are borrowed from the
+//! body.
 
 use std::borrow::Cow;
 
@@ -7,11 +8,11 @@ use super::{Day, Number, TenantId};
 /// Undocumented fields, unchanged: the key, and the value as JSON text.
 pub type Additional<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// One day of one tenant (`secureScore`). Every field can be absent, because Microsoft has left out
+/// One day of one tenant (`secureScore`). Every field can be absent, because Microsoft has omitted
 /// each of them at some time.
 #[derive(Debug, Default)]
 pub struct Snapshot<'a> {
-    /// `<tenant GUID>_<yyyy-MM-dd>`, sometimes `NA`.
+    /// `<tenant GUID>_<YYYY-MM-DD>`, sometimes `NA`.
     pub id: Cow<'a, str>,
     /// `azureTenantId`.
     pub tenant_id: Option<Cow<'a, str>>,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(Uuid);
 
-/// The text that is not a tenant GUID.
+/// The error for a text that is not a tenant GUID.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a tenant GUID")]
 pub struct TenantIdError(String);
@@ -24,7 +24,7 @@ impl TenantId {
         parsed.map(Self).ok_or_else(|| TenantIdError(text.to_owned()))
     }
 
-    /// The 16 bytes of the GUID, by which polls of tenants are spread over time.
+    /// The 16 bytes of the GUID. The schedule uses them to spread the polls of tenants over time.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
@@ -42,7 +42,7 @@ impl fmt::Debug for TenantId {
     }
 }
 
-/// A tenant as records name it. The operator configures the name and the labels.
+/// A tenant as it appears in records. The operator configures the name and the labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     pub id: TenantId,

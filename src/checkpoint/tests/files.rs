@@ -4,8 +4,7 @@ use super::*;
 
 #[test]
 fn only_one_process_can_hold_a_checkpoint() {
-    let directory = tempfile::tempdir().unwrap();
-    let first = Checkpoint::open(directory.path()).unwrap();
+    let (directory, first) = new_checkpoint();
     first.announce(Path::new("/run/x.sock")).unwrap();
     let Err(CheckpointError::Locked(Some(holder))) = Checkpoint::open(directory.path()) else {
         panic!("the checkpoint is not locked")
@@ -88,20 +87,18 @@ fn rolls_back_the_journal_of_a_killed_process() {
     }
 
     let checkpoint = Checkpoint::open(killed.path()).unwrap();
-    let rows: i64 = checkpoint
-        .connection()
-        .query_row("SELECT count(*) FROM meta", [], |row| row.get(0))
-        .unwrap();
+    let rows = query_number(&checkpoint, "SELECT count(*) FROM meta");
     assert_eq!(rows, 1, "the uncommitted rows are gone");
 }
 
-/// The tables and indexes of a database, each with the names of its columns. The definitions are
-/// not compared, because a column that was added or renamed has a different text.
+/// The tables and indexes of a database, each with the names of its columns. Their SQL is not part of
+/// the result, because it differs between a created table and a migrated one.
 fn tables(connection: &rusqlite::Connection) -> Vec<String> {
     let sql = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
+                 AS columns
                FROM sqlite_master m WHERE m.name NOT LIKE 'sqlite%' ORDER BY 1";
     let mut statement = connection.prepare(sql).unwrap();
-    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    statement.query_map([], |row| row.get("columns")).unwrap().map(Result::unwrap).collect()
 }
 
 #[test]
@@ -112,25 +109,20 @@ fn migrates_a_version_1_database_completely() {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();
         commit_day(&checkpoint, "2026-11-20", 1, 1);
         commit_day(&checkpoint, "2026-11-21", 1, 1);
-        checkpoint.register_sink("s", &[tenant()], true, day("2026-11-01")).unwrap();
+        register(&checkpoint, "s");
 
-        let (from, to) =
-            (Position { seq: 1, record_index: 0 }, Position { seq: 2, record_index: 7 });
+        let (from, to) = (at(1, 0), at(2, 7));
+        let moves = [cursor_move(from, to)];
         let dead_letter = DeadLetter { tenant: tenant(), at: from, event_id, reason: "no".into() };
         let advance = Advance {
-            sink: "s",
-            lane: Lane::Live,
-            moves: &[CursorMove { tenant: tenant(), from, to }],
             mark: Some(b"m"),
             sent: 10,
-            truncated: 0,
             dead_letters: &[dead_letter],
-            delivered_dead_letters: &[],
-            now_ms: 0,
+            ..live_advance("s", &moves)
         };
         checkpoint.advance(&advance).unwrap();
 
-        // Nothing writes version 1 any more, so the database is converted back to it.
+        // No release writes version 1 any more, so the database is converted back to it.
         let connection = checkpoint.connection();
         connection.execute_batch(include_str!("downgrade-to-1.sql")).unwrap();
         let first = rusqlite::Connection::open_in_memory().unwrap();
@@ -140,7 +132,7 @@ fn migrates_a_version_1_database_completely() {
 
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     let pending = checkpoint.pending("s").unwrap();
-    assert_eq!((pending[0].at, pending[0].entries), (Position { seq: 2, record_index: 7 }, 1));
+    assert_eq!((pending[0].at, pending[0].entries), (at(2, 7), 1));
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
     let status = checkpoint.status().unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
@@ -151,8 +143,7 @@ fn migrates_a_version_1_database_completely() {
 
 #[test]
 fn rejects_a_database_of_a_newer_version() {
-    let directory = tempfile::tempdir().unwrap();
-    let checkpoint = Checkpoint::open(directory.path()).unwrap();
+    let (directory, checkpoint) = new_checkpoint();
     checkpoint.connection().pragma_update(None, "user_version", 99).unwrap();
     drop(checkpoint);
     assert!(matches!(Checkpoint::open(directory.path()), Err(CheckpointError::Newer(99))));

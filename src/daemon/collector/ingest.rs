@@ -1,8 +1,8 @@
 //! Compares snapshots with the log, and commits the result in one transaction.
 //!
 //! Snapshots come from a poll, from an import, or from days that were held earlier. The ledger
-//! decides what each of them is; this module collects its inputs and translates its plan into a
-//! commit. Start reading at `Engine::ingest`.
+//! decides what happens to each of them; this module collects the ledger's inputs and translates its
+//! plan into a commit. Start reading at `Engine::ingest`.
 
 use std::collections::HashSet;
 
@@ -19,35 +19,36 @@ use crate::{
     compressed::CompressedText,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
-    ledger::{self, Holding, Origin, Plan, Rejected, Release, Seen},
-    model::{Day, Observation, Phase, Tenant, What},
+    ledger::{self, AcceptedSnapshot, Holding, Origin, Plan, Rejected, Release},
+    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
     source::expires_soon,
     wire,
 };
 
-/// Snapshots to ingest, with what is known about the poll that read them. The default is no
-/// snapshot and no poll.
+/// Snapshots to ingest, and what is known about the poll that read them. The default has no
+/// snapshots and no poll.
 #[derive(Default)]
 struct Ingest<'a> {
-    seen: Vec<Seen>,
+    snapshots: Vec<AcceptedSnapshot>,
     rejected: &'a [Rejected],
     catalog: &'a [wire::ProfileParts],
     is_catalog_complete: bool,
-    /// The response lists every day from this one on; `None` without a poll.
+    /// The first day that was requested; `None` without a poll.
     requested_from: Option<Day>,
-    /// The end of a backfill that has been read completely.
+    /// The oldest day of a backfill that has been read completely.
     polled_back_to: Option<Day>,
     observations: Vec<Observation>,
-    /// Why the poll was incomplete, if it was; `None` without a poll.
+    /// The outcome of the poll, with the reason if it was incomplete; `None` without a poll.
     end: Option<Result<(), Explanation>>,
-    not_before_ms: Option<i64>,
+    /// From the server's `Retry-After`: no request before this time.
+    not_before: Option<UnixMillis>,
 }
 
 /// A certificate that expires within this time is logged as an error instead of a warning.
-const CERTIFICATE_ERROR: SignedDuration = SignedDuration::from_hours(7 * 24);
+const CERTIFICATE_ERROR_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Engine {
-    /// Ingests the response of a poll that requested all days from `oldest` on.
+    /// Ingests the response of a poll that requested all days back to `oldest`.
     pub(super) fn ingest_response(
         &self,
         state: &TenantState,
@@ -56,7 +57,7 @@ impl Engine {
         oldest: Day,
         is_backfill: bool,
     ) -> Result<PollReport, CheckpointError> {
-        let PollResponse { seen, rejected, catalog, complete, warning } = response;
+        let PollResponse { snapshots, rejected, catalog, complete, warning } = response;
         let now = clock::now();
 
         let catalog_error = match &catalog {
@@ -70,16 +71,17 @@ impl Engine {
         });
         let end = partial.or(catalog_error.clone()).map_or(Ok(()), Err);
 
-        // An empty response, or one with an unnamed day, does not complete a backfill.
+        // A response that is empty, or has a rejected snapshot without a day, does not complete a
+        // backfill.
         let all_named = rejected.iter().all(|rejected| rejected.day.is_some());
-        let is_backfilled = is_backfill && complete && !seen.is_empty() && all_named;
+        let is_backfilled = is_backfill && complete && !snapshots.is_empty() && all_named;
 
         let mut observations = vec![
-            condition(What::CatalogStale, catalog_error.as_ref(), now),
+            condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
             certificate_condition(state, tenant, now),
         ];
         if end.is_ok() {
-            observations.push(condition(What::PollFailed, None, now));
+            observations.push(condition(ObservationKind::PollFailed, None, now));
         }
 
         let parts = match &catalog {
@@ -87,7 +89,7 @@ impl Engine {
             _ => &[],
         };
         let ingest = Ingest {
-            seen,
+            snapshots,
             rejected: &rejected,
             catalog: parts,
             is_catalog_complete: catalog_error.is_none(),
@@ -95,7 +97,7 @@ impl Engine {
             polled_back_to: is_backfilled.then_some(oldest),
             observations,
             end: Some(end),
-            not_before_ms: not_before(state, now),
+            not_before: not_before(state, now),
         };
         self.ingest(tenant, ingest, now)
     }
@@ -103,8 +105,8 @@ impl Engine {
     /// Releases days that have been held for `partial_hold`, although no new response has arrived.
     pub(super) fn release_held(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
         let now = clock::now();
-        let limit_ms = self.partial_hold_ms();
-        let is_overdue = |held: &HeldDay| now.as_millisecond() - held.since_ms >= limit_ms;
+        let limit = self.configuration.partial_hold;
+        let is_overdue = |held: &HeldDay| held.since.saturating_add(limit) <= UnixMillis::from(now);
         if self.checkpoint.held_days(tenant.id)?.iter().any(is_overdue) {
             self.ingest(tenant, Ingest::default(), now)?;
             self.notify_log_grown();
@@ -117,21 +119,21 @@ impl Engine {
         let now = clock::now();
         let today = Day::of(now);
 
-        let (mut seen, mut rejected) = (Vec::new(), Vec::new());
+        let (mut snapshots, mut rejected) = (Vec::new(), Vec::new());
         for item in items {
             let decoded = wire::snapshot(item)
                 .map_err(|error| ledger::unreadable(item, &chain(&error), today));
             let accepted = decoded.and_then(|snapshot| {
                 let origin = Origin::Import;
-                ledger::accept(&snapshot, item, tenant.id, today, origin, now.as_millisecond())
+                ledger::accept(&snapshot, item, tenant.id, today, origin, now.into())
             });
             match accepted {
-                Ok(day) => seen.push(day),
+                Ok(snapshot) => snapshots.push(snapshot),
                 Err(error) => rejected.push(error),
             }
         }
 
-        // A fault in a saved file is no observation about the tenant: it is logged, not stored.
+        // A fault in a saved file is not an observation about the tenant: it is only logged.
         for rejected in &rejected {
             tracing::warn!(
                 tenant = tenant.name,
@@ -140,13 +142,13 @@ impl Engine {
             );
         }
 
-        let ingest = Ingest { seen, is_catalog_complete: true, ..Ingest::default() };
+        let ingest = Ingest { snapshots, is_catalog_complete: true, ..Ingest::default() };
         let report = block_in_place(|| self.ingest(tenant, ingest, now))?;
         self.notify_log_grown();
         Ok(PollReport { rejected: rejected.len(), ..report })
     }
 
-    /// Plans and commits. Days that are still held are considered again with every call.
+    /// Plans and commits. Held days are considered again by every call.
     fn ingest(
         &self,
         tenant: &Tenant,
@@ -157,24 +159,28 @@ impl Engine {
         let held = self.checkpoint.held_days(tenant.id)?;
         let holding = Holding {
             catalog_complete: ingest.is_catalog_complete,
-            since: held.iter().map(|held| (held.day, held.since_ms)).collect(),
-            now_ms: now.as_millisecond(),
-            limit_ms: self.partial_hold_ms(),
+            since: held.iter().map(|held| (held.day, held.since)).collect(),
+            now: now.into(),
+            limit: self.configuration.partial_hold,
         };
-        ingest.seen.extend(held_copies(tenant, &held, &ingest.seen, today));
+        ingest.snapshots.extend(held_copies(tenant, &held, &ingest.snapshots, today));
         let plan = self.plan(tenant, &ingest, &holding, today)?;
 
         let newest_kept = self.checkpoint.newest_day(tenant.id)?;
-        let newest = ingest.seen.iter().map(|s| s.facts.day).chain(newest_kept).max();
-        let mut observations = ledger::observations(&ingest.seen, &plan, newest, today);
+        let newest = ingest.snapshots.iter().map(|s| s.facts.day).chain(newest_kept).max();
+        let mut observations = ledger::observations(&ingest.snapshots, &plan, newest, today);
         observations.append(&mut ingest.observations);
         observations.extend(ingest.rejected.iter().map(|rejected| rejected.observation.clone()));
 
         let commit = PollCommit {
-            observed_ms: now.as_millisecond(),
-            entries: plan.releases.iter().map(|r| entry(r, &ingest.seen[r.index])).collect(),
-            enriched: plan.enriched.iter().map(|(i, r)| enriched(*r, &ingest.seen[*i])).collect(),
-            held: newly_held(&plan, &ingest.seen),
+            observed_at: now.into(),
+            entries: plan.releases.iter().map(|r| entry(r, &ingest.snapshots[r.index])).collect(),
+            enriched: plan
+                .enriched
+                .iter()
+                .map(|(i, r)| enriched(*r, &ingest.snapshots[*i]))
+                .collect(),
+            held: newly_held(&plan, &ingest.snapshots),
             catalog: ingest
                 .catalog
                 .iter()
@@ -188,16 +194,15 @@ impl Engine {
             end: match &ingest.end {
                 None => PollEnd::NoPoll,
                 Some(Ok(())) => PollEnd::Complete,
-                Some(Err(reason)) => PollEnd::Incomplete {
-                    reason: reason.clone(),
-                    not_before_ms: ingest.not_before_ms,
-                },
+                Some(Err(reason)) => {
+                    PollEnd::Incomplete { reason: reason.clone(), not_before: ingest.not_before }
+                }
             },
         };
         self.checkpoint.commit_poll(tenant.id, &commit)?;
 
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
-        let released = plan.releases.iter().map(|r| ingest.seen[r.index].facts.day);
+        let released = plan.releases.iter().map(|r| ingest.snapshots[r.index].facts.day);
         Ok(PollReport {
             days,
             revisions: plan.releases.len() - days,
@@ -219,68 +224,66 @@ impl Engine {
         let kept_days = self.checkpoint.stored_day_range(tenant.id)?;
         let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
-        let newest_whole = self.checkpoint.newest_complete_day(tenant.id)?;
+        let newest_complete = self.checkpoint.newest_complete_day(tenant.id)?;
 
         // The newest stored day is included because it is the next base, however old it is.
-        let first_seen = ingest.seen.iter().map(|s| s.facts.day).min();
-        let first = [ingest.requested_from, first_seen, newest_kept].into_iter().flatten().min();
+        let from = ingest.requested_from;
+        let first_read = ingest.snapshots.iter().map(|s| s.facts.day).min();
+        let first = [from, first_read, newest_kept].into_iter().flatten().min();
         let kept = self.checkpoint.stored_days(tenant.id, first.unwrap_or(today))?;
 
-        let from = ingest.requested_from;
-        let asked = ledger::PollScope {
-            from,
-            earliest_kept,
-            newest_kept,
-            newest_complete: newest_whole,
-            today,
-        };
-        Ok(ledger::plan(&ingest.seen, &kept, asked, holding))
-    }
-
-    fn partial_hold_ms(&self) -> i64 {
-        i64::try_from(self.configuration.partial_hold.as_millis()).unwrap_or(i64::MAX)
+        let scope = ledger::PollScope { from, earliest_kept, newest_kept, newest_complete, today };
+        Ok(ledger::plan(&ingest.snapshots, &kept, scope, holding))
     }
 }
 
-/// Days that are held from earlier polls, except those with a new copy in `seen`.
-fn held_copies(tenant: &Tenant, held: &[HeldDay], seen: &[Seen], today: Day) -> Vec<Seen> {
-    let read_again: HashSet<Day> = seen.iter().map(|seen| seen.facts.day).collect();
+/// The days that earlier polls held, except those with a new copy in `snapshots`.
+fn held_copies(
+    tenant: &Tenant,
+    held: &[HeldDay],
+    snapshots: &[AcceptedSnapshot],
+    today: Day,
+) -> Vec<AcceptedSnapshot> {
+    let read_again: HashSet<Day> = snapshots.iter().map(|snapshot| snapshot.facts.day).collect();
     held.iter()
         .filter(|held| !read_again.contains(&held.day))
         .filter_map(|held| {
             let snapshot = wire::snapshot(&held.body).ok()?;
-            let (body, at) = (&held.body, held.observed_ms);
             // Cannot fail: the snapshot was accepted before it was held.
-            ledger::accept(&snapshot, body, tenant.id, today, Origin::Held, at).ok()
+            let (body, origin) = (&held.body, Origin::Held);
+            ledger::accept(&snapshot, body, tenant.id, today, origin, held.observed_at).ok()
         })
         .collect()
 }
 
-fn entry<'a>(release: &Release, seen: &'a Seen) -> NewEntry<'a> {
+fn entry<'a>(release: &Release, snapshot: &'a AcceptedSnapshot) -> NewEntry<'a> {
     let Release { revision, base, late, backfilled, partial, .. } = *release;
-    let imported = seen.origin == Origin::Import;
+    let imported = snapshot.origin == Origin::Import;
     NewEntry {
-        snapshot_id: &seen.snapshot_id,
+        snapshot_id: &snapshot.snapshot_id,
         revision,
-        facts: &seen.facts,
-        body: &seen.body,
-        observed_ms: seen.observed_ms,
+        facts: &snapshot.facts,
+        body: &snapshot.body,
+        observed_at: snapshot.observed_at,
         base,
         flags: EntryFlags { late, backfilled, partial, imported },
     }
 }
 
-fn enriched(revision: u32, seen: &Seen) -> EnrichedDay<'_> {
-    EnrichedDay { revision, facts: &seen.facts, body: &seen.body }
+fn enriched(revision: u32, snapshot: &AcceptedSnapshot) -> EnrichedDay<'_> {
+    EnrichedDay { revision, facts: &snapshot.facts, body: &snapshot.body }
 }
 
-/// Copies that the plan holds and that are not stored as held yet.
-fn newly_held<'a>(plan: &Plan, seen: &'a [Seen]) -> Vec<(Day, &'a CompressedText)> {
-    let held = plan.held.iter().map(|index| &seen[*index]);
+/// The copies that the plan holds and that are not stored as held yet.
+fn newly_held<'a>(
+    plan: &Plan,
+    snapshots: &'a [AcceptedSnapshot],
+) -> Vec<(Day, &'a CompressedText)> {
+    let held = plan.held.iter().map(|index| &snapshots[*index]);
     held.filter(|s| s.origin != Origin::Held).map(|s| (s.facts.day, &s.body)).collect()
 }
 
-/// Requested days that must be requested again: not listed, rejected, or partial.
+/// The requested days that must be requested again: not listed, rejected, or partial.
 fn missing(plan: &Plan, ingest: &Ingest<'_>) -> Vec<Day> {
     let Some(from) = ingest.requested_from else { return Vec::new() };
 
@@ -288,17 +291,17 @@ fn missing(plan: &Plan, ingest: &Ingest<'_>) -> Vec<Day> {
     let candidates = plan.missing.iter().chain(&plan.unfinished).copied().chain(rejected);
 
     let complete = plan.releases.iter().filter(|release| !release.partial);
-    let complete = complete.map(|release| ingest.seen[release.index].facts.day);
+    let complete = complete.map(|release| ingest.snapshots[release.index].facts.day);
     let received: HashSet<Day> = complete.chain(plan.settled.iter().copied()).collect();
 
     candidates.filter(|day| *day >= from && !received.contains(day)).collect()
 }
 
-/// The observation that a condition of the tenant begins, with its error, or that it has ended.
-fn condition(what: What, error: Option<&Explanation>, now: Timestamp) -> Observation {
+/// The observation that a condition of the tenant begins, with its error, or ends.
+fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp) -> Observation {
     let subject = match what {
-        What::CatalogStale => "catalog",
-        What::CredentialExpiring => "credential",
+        ObservationKind::CatalogStale => "catalog",
+        ObservationKind::CredentialExpiring => "credential",
         _ => "poll",
     };
     Observation {
@@ -311,14 +314,14 @@ fn condition(what: What, error: Option<&Explanation>, now: Timestamp) -> Observa
     }
 }
 
-/// The observation of a certificate that expires soon. Logs it with every poll.
+/// The observation about a certificate that expires soon, which is also logged with every poll.
 fn certificate_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
     let details = end.map(|end| Explanation::new(format!("the certificate is valid until {end}")));
 
     if let Some(Explanation { message: details, .. }) = &details {
         let hint = "replace the certificate";
-        let is_near = end.is_some_and(|end| end.duration_since(now) < CERTIFICATE_ERROR);
+        let is_near = end.is_some_and(|end| end.duration_since(now) < CERTIFICATE_ERROR_PERIOD);
         if is_near {
             tracing::error!(
                 tenant = tenant.name,
@@ -335,5 +338,5 @@ fn certificate_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -
             );
         }
     }
-    condition(What::CredentialExpiring, details.as_ref(), now)
+    condition(ObservationKind::CredentialExpiring, details.as_ref(), now)
 }

@@ -19,7 +19,7 @@ use crate::{
     config::TenantName,
     error::{Explanation, Hint},
     ledger,
-    model::{Day, Observation, Phase, Tenant, What},
+    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
     source::SourceError,
 };
 
@@ -42,7 +42,7 @@ pub struct PollReport {
 /// A poll that reads further back than this many days takes the permits of a backfill.
 const DAYS_PER_PERMIT: i32 = 14;
 
-/// Microsoft keeps 90 days, today included.
+/// The oldest day that Microsoft keeps, relative to today: it keeps 90 days, including today.
 const OLDEST_AVAILABLE: i32 = -89;
 
 #[derive(Debug, thiserror::Error)]
@@ -130,8 +130,8 @@ impl Engine {
         // The semaphore is closed only when the engine is dropped, and then no poll waits.
         let _permits = self.poll_permits.acquire_many(permits).await.ok();
 
-        // The time of reading is the time after the wait for permits. The future is boxed to keep
-        // that of a waiting poll small: a thousand tenants may wait while eight are read.
+        // The time of reading is determined after the wait for permits. The future is boxed to keep
+        // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
         let observed = clock::now();
         let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
         let report =
@@ -140,21 +140,21 @@ impl Engine {
         Ok(report)
     }
 
-    /// The tenant of a poll. Its domain is resolved by the first poll, and the ID is stored.
+    /// The tenant of a poll. The first poll resolves its domain and stores the ID.
     async fn resolve(&self, state: &TenantState) -> Result<Arc<Tenant>, PollError> {
         if let Some(tenant) = state.resolved() {
             return Ok(tenant);
         }
         let id = Box::pin(state.graph.resolve()).await?;
 
-        // Serialized, so that two domains of one tenant cannot be registered at the same time.
+        // Held so that two domains of one tenant cannot be registered at the same time.
         let _lock = self.resolution_lock.lock().await;
         let mut resolved = self.tenants.iter().filter_map(TenantState::resolved);
         if resolved.any(|other| other.id == id) {
             return Err(PollError::SameTenant(state.plan.name.clone(), id.to_string()));
         }
 
-        // The cursors must be on the disk before other tasks see the tenant.
+        // The cursors must be stored before other tasks can find the tenant.
         block_in_place(|| {
             if let TenantName::Domain(domain) = &state.plan.id {
                 self.checkpoint.store_resolved_domain(domain, id)?;
@@ -164,8 +164,7 @@ impl Engine {
         Ok(state.set_id(id))
     }
 
-    /// The oldest day that this poll requests, and whether that is further back than the polls so
-    /// far have requested.
+    /// The oldest day that this poll requests, and whether the poll is a backfill.
     fn oldest_requested(
         &self,
         state: &TenantState,
@@ -175,7 +174,7 @@ impl Engine {
     ) -> Result<(Day, bool), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::REREAD_DAYS);
-        let missing = self.checkpoint.due_missing_days(tenant.id, now.as_millisecond())?;
+        let missing = self.checkpoint.due_missing_days(tenant.id, now.into())?;
 
         // The initial backfill stays due until one poll has read all of it.
         let poll_state = self.checkpoint.poll_state(tenant.id)?;
@@ -198,7 +197,8 @@ impl Engine {
     /// Logs a failed poll, and records it in the checkpoint together with an observation.
     fn record_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
         let reason = Explanation::of(error);
-        // A secret, a certificate or a consent needs an operator; everything else is retried.
+        // A secret, a certificate or a consent needs an operator; everything else may recover by
+        // retrying.
         if matches!(error.class(), "credential" | "permission") {
             tracing::error!(
                 tenant = tenant.name,
@@ -217,20 +217,19 @@ impl Engine {
 
         let now = clock::now();
         let observation = Observation {
-            what: What::PollFailed,
+            what: ObservationKind::PollFailed,
             subject: "poll".to_owned(),
             first_day: Day::of(now),
             phase: Phase::Begin,
             details: reason.message.clone(),
             hint: reason.hint.clone(),
         };
-        // Stored, because `Retry-After` outlives this process.
+        // Stored so that a restart does not shorten the pause.
         let not_before = not_before(state, now);
         let recorded = block_in_place(|| {
-            let now = now.as_millisecond();
             self.checkpoint.record_poll_failure(
                 tenant.id,
-                now,
+                now.into(),
                 &reason,
                 &observation,
                 not_before,
@@ -246,17 +245,16 @@ impl Engine {
                 hint = error.hint,
                 "cannot record the failure in the checkpoint"
             );
-            // The checkpoint has no time of this attempt, so that the schedule would retry every
-            // minute.
+            // The checkpoint has no time of this attempt, so the schedule would retry every minute.
             state.back_off(now, error);
         }
     }
 }
 
-/// The end of the server's `Retry-After`, in milliseconds since 1970-01-01.
-fn not_before(state: &TenantState, now: Timestamp) -> Option<i64> {
-    let closed = i64::try_from(state.graph.paused_for().as_millis()).unwrap_or(0);
-    (closed > 0).then(|| now.as_millisecond() + closed)
+/// The end of the pause that the server requested with `Retry-After`; `None` if there is none.
+fn not_before(state: &TenantState, now: Timestamp) -> Option<UnixMillis> {
+    let pause = state.graph.paused_for();
+    (!pause.is_zero()).then(|| UnixMillis::from(now).saturating_add(pause))
 }
 
 fn log_report(tenant: &str, report: &PollReport) {

@@ -1,7 +1,7 @@
 //! Reads both collections of a tenant, the scores and the control profiles, page by page.
 //!
-//! Decides which snapshots and profiles are acceptable, but not which days are new: that is the
-//! ledger's decision. Start reading at [`read`].
+//! This module decides which snapshots and profiles are acceptable; the ledger decides which days
+//! are new. Start reading at [`read`].
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::{
     error::chain,
-    ledger::{self, Origin, Rejected, Seen},
-    model::{Day, Tenant},
+    ledger::{self, AcceptedSnapshot, Origin, Rejected},
+    model::{Day, Tenant, UnixMillis},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
     wire,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Everything that a poll has read, before it is compared with the log.
 pub(in crate::daemon) struct PollResponse {
-    pub seen: Vec<Seen>,
+    pub snapshots: Vec<AcceptedSnapshot>,
     pub rejected: Vec<Rejected>,
     pub catalog: CatalogRead,
     /// Whether the scores were read to their end, or past the oldest requested day.
@@ -36,13 +36,13 @@ pub(in crate::daemon) enum CatalogRead {
     Failed(SourceError),
 }
 
-/// The largest accepted catalog, in bytes; about thirty times the largest known one.
+/// The size of the largest accepted catalog in bytes; about thirty times the largest known one.
 const MAX_CATALOG_BYTES: usize = 32 << 20;
 
-/// Days on a page when a poll reads further back than the window, so that no body becomes large.
+/// Days per page of a poll that reads further back than the window; limits the size of a response.
 const DAYS_PER_PAGE: u32 = 10;
-/// Days on a page when a poll reads only the window: one page.
-const DAYS_OF_THE_WINDOW: u32 = 3;
+/// Days per page of a poll that reads only the window, so that one page is enough.
+const DAYS_PER_WINDOW_PAGE: u32 = 3;
 
 /// The names of the collections in error messages.
 const SCORES: &str = "secureScores";
@@ -62,9 +62,9 @@ pub(in crate::daemon) async fn read(
         tenant,
         oldest,
         today,
-        observed_ms: now.as_millisecond(),
+        observed_at: now.into(),
         is_legacy: graph.access().api == Api::LegacyReports,
-        seen: Vec::new(),
+        snapshots: Vec::new(),
         rejected: Vec::new(),
         complete: false,
         warning: None,
@@ -77,7 +77,7 @@ pub(in crate::daemon) async fn read(
     }
 
     let reads_back = oldest < today.plus(1 - ledger::REREAD_DAYS);
-    let top = if reads_back { DAYS_PER_PAGE } else { DAYS_OF_THE_WINDOW };
+    let top = if reads_back { DAYS_PER_PAGE } else { DAYS_PER_WINDOW_PAGE };
     let mut profiles = ProfilesReader::default();
     let (read_scores, read_profiles) = tokio::join!(
         graph.read(Collection::Scores { top }, |event| scores.handle(event)),
@@ -95,9 +95,9 @@ struct ScoresReader<'a> {
     tenant: &'a Tenant,
     oldest: Day,
     today: Day,
-    observed_ms: i64,
+    observed_at: UnixMillis,
     is_legacy: bool,
-    seen: Vec<Seen>,
+    snapshots: Vec<AcceptedSnapshot>,
     rejected: Vec<Rejected>,
     complete: bool,
     warning: Option<String>,
@@ -106,9 +106,9 @@ struct ScoresReader<'a> {
 impl ScoresReader<'_> {
     fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
         match event {
-            // The source may start again at the first page.
+            // The source may have started again at the first page.
             ReadEvent::Start => {
-                self.seen.clear();
+                self.snapshots.clear();
                 self.rejected.clear();
                 self.warning = None;
                 Ok(PageOutcome::default())
@@ -127,14 +127,15 @@ impl ScoresReader<'_> {
                 .map_err(|error| ledger::unreadable(item, &chain(&error), self.today));
             let accepted = decoded.and_then(|snapshot| {
                 let (tenant, today) = (self.tenant.id, self.today);
-                ledger::accept(&snapshot, item, tenant, today, Origin::Poll, self.observed_ms)
+                ledger::accept(&snapshot, item, tenant, today, Origin::Poll, self.observed_at)
             });
             match accepted {
-                Ok(seen) => {
-                    last_day = Some(seen.facts.day);
+                Ok(snapshot) => {
+                    last_day = Some(snapshot.facts.day);
                     // A page may contain older days than were requested.
-                    if seen.facts.day >= self.oldest {
-                        self.seen.push(Seen { partial: warning.is_some(), ..seen });
+                    if snapshot.facts.day >= self.oldest {
+                        self.snapshots
+                            .push(AcceptedSnapshot { partial: warning.is_some(), ..snapshot });
                     }
                 }
                 Err(rejected) => {
@@ -153,18 +154,18 @@ impl ScoresReader<'_> {
         }
 
         // Microsoft lists the newest day first.
-        let enough = last_day.is_some_and(|day| day <= self.oldest);
-        self.complete = enough || page.next_link.is_none();
+        let is_done = last_day.is_some_and(|day| day <= self.oldest);
+        self.complete = is_done || page.next_link.is_none();
         Ok(PageOutcome {
             item_count: page.items.len(),
-            done: enough,
+            done: is_done,
             next_link: page.next_link.map(Cow::into_owned),
         })
     }
 
     fn into_response(self, catalog: CatalogRead) -> PollResponse {
-        let Self { seen, rejected, complete, warning, .. } = self;
-        PollResponse { seen, rejected, catalog, complete, warning }
+        let Self { snapshots, rejected, complete, warning, .. } = self;
+        PollResponse { snapshots, rejected, catalog, complete, warning }
     }
 }
 
@@ -180,7 +181,7 @@ struct ProfilesReader {
 impl ProfilesReader {
     fn handle(&mut self, event: ReadEvent<'_>) -> Result<PageOutcome, SourceError> {
         let ReadEvent::Page { body, warning } = event else {
-            // The source may start again at the first page.
+            // The source may have started again at the first page.
             *self = Self::default();
             return Ok(PageOutcome::default());
         };

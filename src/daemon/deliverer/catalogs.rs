@@ -1,4 +1,4 @@
-//! A cache of parsed catalogs. Each profile is parsed once for all tenants and versions that have
+//! A cache of parsed catalogs. Each profile is parsed once for all tenants and versions that contain
 //! it.
 
 use std::{collections::HashMap, sync::Arc};
@@ -10,7 +10,8 @@ use crate::{
     wire,
 };
 
-/// The number of cached profiles; several times as many as Microsoft has.
+/// The number of profiles at which the cache is cleared; several times as many as Microsoft
+/// publishes.
 const MAX_PROFILES: usize = 4_096;
 
 #[derive(Default)]
@@ -18,11 +19,11 @@ pub(in crate::daemon) struct Catalogs {
     /// The version that was used last. Consecutive entries share one; a larger cache would grow
     /// with the number of tenants.
     last: Option<(i64, Arc<Catalog>)>,
-    /// By their number in the checkpoint.
+    /// By their ID in the checkpoint.
     profiles: HashMap<i64, Arc<Profile>>,
 }
 
-/// What the changes of an entry are measured against, from the checkpoint's context of the entry.
+/// What the changes of an entry are measured against, from the entry's context in the checkpoint.
 pub(in crate::daemon) fn compared_to<'a>(
     context: &'a EntryContext,
     base_catalog: Option<&'a Catalog>,
@@ -67,22 +68,22 @@ impl Catalogs {
         Ok(catalog)
     }
 
-    /// The catalog of an entry, and that of its base if it has one. Both are the same `Arc` if the
-    /// version is the same, so that a comparison can be skipped.
+    /// The catalog of an entry, and the catalog of its base if it has one. Both are the same `Arc`
+    /// if the version is the same, so that a comparison can be skipped.
     pub(in crate::daemon) fn pair(
         &mut self,
         checkpoint: &Checkpoint,
-        own: Option<i64>,
+        version: Option<i64>,
         context: &EntryContext,
     ) -> Result<(Arc<Catalog>, Option<Arc<Catalog>>), CheckpointError> {
         let base_version = context.base.as_ref().and_then(|base| base.catalog);
-        let differs = base_version.is_some() && base_version != own;
+        let differs = base_version.is_some() && base_version != version;
 
-        // The entry's own catalog is read last, because the next entry probably has the same.
+        // The catalog of the entry is read last, because the next entry probably has the same one.
         let base = if differs { Some(self.get(checkpoint, base_version)?) } else { None };
-        let own = self.get(checkpoint, own)?;
-        let base = base.or_else(|| base_version.map(|_| own.clone()));
-        Ok((own, base))
+        let catalog = self.get(checkpoint, version)?;
+        let base = base.or_else(|| base_version.map(|_| catalog.clone()));
+        Ok((catalog, base))
     }
 
     /// A profile; `None` if it cannot be decoded.

@@ -13,11 +13,11 @@ use crate::sink::{Batch, Failure, Receipt};
 pub(super) struct Delivery {
     /// One per item of the whole batch, in its order.
     pub outcomes: Vec<DeliveryOutcome>,
-    /// The mark of the last receipt that had one.
+    /// The mark of the last receipt that contained one.
     pub mark: Option<Vec<u8>>,
     /// The error that ended the delivery early.
     pub stopped: Option<DeliveryError>,
-    /// Parts still to be sent; the next one is the last element.
+    /// The parts that are still to be sent; the next one is the last element.
     parts: Vec<Batch>,
     rejected: usize,
 }
@@ -85,7 +85,7 @@ impl Delivery {
     }
 
     /// Sets the outcome of the item at an index of a part. An index out of range, which a receiver
-    /// may name, has no effect.
+    /// may return, has no effect.
     fn settle(&mut self, part: &Batch, index: usize, outcome: DeliveryOutcome) {
         if let Some(item) = part.items().get(index) {
             self.rejected += usize::from(matches!(outcome, DeliveryOutcome::Rejected(_)));
@@ -107,7 +107,7 @@ mod tests {
         batch
     }
 
-    /// The outcomes as one letter each.
+    /// One letter per outcome.
     fn letters(delivery: &Delivery) -> String {
         let letter = |outcome: &DeliveryOutcome| match outcome {
             DeliveryOutcome::Unknown => '?',

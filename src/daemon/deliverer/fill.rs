@@ -1,8 +1,8 @@
-//! From the log to batches: selects the lane and the tenants to serve, reads entries, derives
+//! Fills batches from the log: selects the lane and the tenants to serve, reads entries, derives
 //! records, and encodes them into the current batch.
 //!
-//! Reads ahead of the cursors, which move only when a batch is settled: see `window`. Start reading
-//! at [`Deliverer::fill`].
+//! It reads ahead of the cursors, which move only when a batch is settled; see `window`. Start
+//! reading at [`Deliverer::fill`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,17 +22,17 @@ use crate::{
     },
     derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
     error::{Explanation, chain},
-    model::{Baseline, Catalog, Day, Record, Snapshot, Tenant, TenantId},
+    model::{Baseline, Catalog, Day, Record, Snapshot, Tenant, TenantId, UnixMillis},
     wire,
 };
 
-/// Bytes of bodies that are read from the log at a time.
+/// The number of bytes of bodies that are read from the log at a time.
 const READ_AHEAD_BYTES: usize = 2 << 20;
-/// Tenants that are served before the pending tenants are determined again.
+/// The number of tenants that are served before the pending tenants are determined again.
 const TENANTS_PER_ROUND: usize = 64;
 /// A batch is submitted after this time even if it is not full.
 const MAX_BATCH_AGE: Duration = Duration::from_secs(1);
-/// Dead letters that are retried at a time.
+/// The number of dead letters that are retried at a time.
 const MAX_DEAD_LETTERS: u32 = 500;
 
 /// An entry whose body and catalogs are decoded.
@@ -73,7 +73,7 @@ impl Deliverer {
             if pending.is_empty() {
                 self.submit().await?;
                 self.settle_all().await?;
-                // A settled batch may have left records unsent, so that the cursors decide.
+                // A settled batch may have left records unsent, so the cursors are read again.
                 if !std::mem::take(&mut self.read_positions).is_empty()
                     || self.retry_dead_letters(&tenants).await?
                 {
@@ -82,7 +82,7 @@ impl Deliverer {
                 return first_unreadable.map_or(Ok(()), Err);
             }
             if self.sink.is_none() {
-                // May move cursors, so that the pending entries are determined again.
+                // This may move cursors, so the pending entries are determined again.
                 self.ensure_open().await?;
                 continue;
             }
@@ -123,8 +123,8 @@ impl Deliverer {
         resolved.collect()
     }
 
-    /// The lane to read next, and its tenants in the order in which they are served, each from the
-    /// position up to which it has been read.
+    /// The lane to read next, and its tenants in the order in which they are served, each with the
+    /// position from which to continue reading.
     fn next(
         &self,
         tenants: &ResolvedTenants,
@@ -196,7 +196,7 @@ impl Deliverer {
                         self.add_entry(entry, decoded, context, pending.at, cancel).await?;
                     }
                 }
-                LogEntry::Observation(stored) => self.add_observation(stored, context)?,
+                LogEntry::Observation(stored) => self.add_observation(stored, context),
             }
 
             let next = Position { seq: stored.seq() + 1, record_index: 0 };
@@ -238,9 +238,9 @@ impl Deliverer {
         let (catalog, base_catalog) =
             block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.context))?;
 
-        let unreadable = |reason: String| DeliveryError::Entry { seq, reason };
-        let snapshot = wire::snapshot(&entry.body).map_err(|error| unreadable(chain(&error)))?;
-        let observed_time = rfc3339(entry.observed_ms).map_err(unreadable)?;
+        let snapshot = wire::snapshot(&entry.body)
+            .map_err(|error| DeliveryError::Entry { seq, reason: chain(&error) })?;
+        let observed_time = rfc3339(entry.observed_at);
         Ok(Decoded { catalog, base_catalog, snapshot, observed_time })
     }
 
@@ -279,25 +279,18 @@ impl Deliverer {
     }
 
     /// Adds an observation. A sink never receives an observation about itself.
-    fn add_observation(
-        &mut self,
-        stored: &StoredObservation,
-        context: ReadContext<'_>,
-    ) -> Result<(), DeliveryError> {
-        let seq = stored.snapshot.seq;
+    fn add_observation(&mut self, stored: &StoredObservation, context: ReadContext<'_>) {
         let what = stored.observation.what;
         if what.is_about_a_sink() && stored.observation.subject == self.plan.name {
-            return Ok(());
+            return;
         }
 
-        let observed_time =
-            rfc3339(stored.observed_ms).map_err(|reason| DeliveryError::Entry { seq, reason })?;
-        let record = quality(&observed(stored, &observed_time, context));
-        self.encode(&record, Position { seq, record_index: 0 });
-        Ok(())
+        let observed_time = rfc3339(stored.observed_at);
+        let record = quality(&observation_entry(stored, &observed_time, context));
+        self.encode(&record, Position { seq: stored.snapshot.seq, record_index: 0 });
     }
 
-    /// Encodes a record into the current batch. One that cannot be encoded becomes a rejected slot.
+    /// Encodes a record into the current batch. A record that cannot be encoded is added as rejected.
     fn encode(&mut self, record: &Record<'_>, at: Position) {
         if let Some(sink) = self.sink.as_mut() {
             let rejected = sink.encode(record, &mut self.outgoing.batch).err().map(|r| r.0);
@@ -359,15 +352,14 @@ impl Deliverer {
                 self.outgoing.add_dead_letter(letter, reason);
             }
             Some(LogEntry::Observation(stored)) => {
-                let observed_time = rfc3339(stored.observed_ms)
-                    .map_err(|reason| DeliveryError::Entry { seq: at.seq, reason })?;
-                let record = quality(&observed(stored, &observed_time, context));
+                let observed_time = rfc3339(stored.observed_at);
+                let record = quality(&observation_entry(stored, &observed_time, context));
                 self.encode_dead_letter(letter, &record);
             }
             Some(LogEntry::Snapshot(entry)) => {
                 let decoded = self.decode(entry)?;
-                // The record was selected when it was rejected, so that the current selection does
-                // not apply. The summary still states the number of records selected now.
+                // The record was selected when it was rejected, so the current selection does not
+                // apply. A summary states the number of records that are selected now.
                 let selection = Selection::all();
                 let entry = decoded.entry(entry, context);
                 let selected =
@@ -375,7 +367,7 @@ impl Deliverer {
                 let records =
                     Records::new(&entry, &decoded.snapshot, &selection).with_records_sent(selected);
 
-                // If the day was enriched meanwhile, the record may have another index.
+                // If the day was enriched in the meantime, the record may have another index.
                 let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
                 let search =
                     || (0..records.end()).filter_map(|index| records.at(index)).find(is_same);
@@ -409,7 +401,7 @@ impl Decoded<'_> {
             tenant: &context.resolved.tenant,
             snapshot: &stored.snapshot,
             observed_time: &self.observed_time,
-            observed_ms: stored.observed_ms,
+            observed_at: stored.observed_at,
             history: &stored.history,
             catalog: &self.catalog,
             comparison: compared_to(
@@ -423,7 +415,7 @@ impl Decoded<'_> {
     }
 }
 
-fn observed<'e>(
+fn observation_entry<'e>(
     stored: &'e StoredObservation,
     observed_time: &'e str,
     context: ReadContext<'e>,
@@ -433,15 +425,14 @@ fn observed<'e>(
         observation: &stored.observation,
         snapshot: &stored.snapshot,
         observed_time,
-        observed_ms: stored.observed_ms,
+        observed_at: stored.observed_at,
         repeats: stored.repeats,
         replayed: context.replayed,
         rules: &context.resolved.rules,
     }
 }
 
-/// Milliseconds since 1970-01-01 as RFC 3339, in UTC.
-fn rfc3339(ms: i64) -> Result<String, String> {
-    let instant = Timestamp::from_millisecond(ms).map_err(|error| error.to_string())?;
-    Ok(instant.to_string())
+/// A time as RFC 3339 in UTC.
+fn rfc3339(time: UnixMillis) -> String {
+    Timestamp::from(time).to_string()
 }

@@ -1,8 +1,8 @@
 //! The loop of one sink: read entries from its cursors, derive and encode records, submit batches,
 //! and move the cursors when the receiver has acknowledged them.
 //!
-//! [`fill`] makes batches, each with records of one or more tenants; [`window`] submits and settles
-//! them. The next batch may be made while earlier ones wait for their acknowledgement; cursors move
+//! [`fill`] builds batches, each with records of one or more tenants; [`window`] submits and settles
+//! them. The next batch may be built while earlier ones wait for their acknowledgement; cursors move
 //! in the order of the batches. Start reading at [`Deliverer::run`].
 
 mod catalogs;
@@ -48,9 +48,9 @@ const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// The interval at which a parked sink is tried again, because its receiver may have been changed.
 const PARKED_WAIT: Duration = Duration::from_mins(5);
 
-/// The number of attempts of a run without a daemon, and the longest wait between them.
-const ATTEMPTS_OF_A_RUN: u32 = 4;
-const MAX_BACKOFF_OF_A_RUN: Duration = Duration::from_secs(30);
+/// The number of attempts of [`Deliverer::run_once`], and the longest wait between them.
+const RUN_ONCE_ATTEMPTS: u32 = 4;
+const MAX_RUN_ONCE_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A sink without a backlog is closed after this time.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ impl DeliveryError {
     }
 }
 
-/// A request to all deliverers of a generation to end, with the time that they may wait for
+/// A request to all deliverers of a generation to end, with the time for which they may wait for
 /// outstanding acknowledgements.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shutdown {
@@ -114,7 +114,7 @@ pub struct Deliverer {
     outgoing: OutgoingBatch,
     /// Submitted batches that are not settled yet, oldest first.
     in_flight: VecDeque<InFlight>,
-    /// The positions up to which logs have been read, where they are ahead of the cursors.
+    /// The position up to which each log has been read, if it is ahead of the cursor.
     read_positions: HashMap<(Lane, TenantId), Position>,
     foreign_progress: ForeignProgress,
     /// Buffers of settled batches, for reuse.
@@ -130,7 +130,7 @@ pub struct Deliverer {
 }
 
 impl Shutdown {
-    /// Requests the end, with this time to wait for acknowledgements, in whole seconds.
+    /// Requests the end. Deliverers wait this long for acknowledgements, in whole seconds.
     pub(super) fn begin(&self, acknowledgement_wait: Duration) {
         self.wait_s.store(acknowledgement_wait.as_secs(), Relaxed);
         self.requested.cancel();
@@ -140,7 +140,7 @@ impl Shutdown {
         Duration::from_secs(self.wait_s.load(Relaxed))
     }
 
-    /// Returns when the end was requested and the time to wait has passed.
+    /// Returns when the end has been requested and the time for waiting has passed.
     async fn expired(&self) {
         self.requested.cancelled().await;
         tokio::time::sleep(self.acknowledgement_wait()).await;
@@ -148,7 +148,7 @@ impl Shutdown {
 }
 
 impl Deliverer {
-    /// A deliverer whose sink is still closed.
+    /// Creates a deliverer. Its sink is opened when there is something to deliver.
     pub fn new(engine: Arc<Engine>, plan: SinkPlan) -> Self {
         let context = sink_context(&plan, &engine.clients);
         let meter = engine.meters.sink(&plan.name, plan.plan.timeout());
@@ -194,7 +194,7 @@ impl Deliverer {
             self.set_state(SinkState::Working);
             let drained = tokio::select! {
                 drained = self.drain(&cancel) => Some(drained),
-                // Bounds every wait inside `drain`, such as that for a receiver that hangs.
+                // Bounds every wait inside `drain`, such as the wait for a receiver that hangs.
                 () = shutdown.expired() => None,
             };
             self.log_delivered(self.delivered - delivered_before);
@@ -257,24 +257,24 @@ impl Deliverer {
         self.engine.meters.set_state(&self.meter, state);
     }
 
-    /// Delivers until nothing is left. Retries transient failures a few times.
+    /// Delivers until nothing is left. Retries transient failures up to [`RUN_ONCE_ATTEMPTS`].
     pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         for attempt in 1.. {
             match self.drain(cancel).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.record_failure(&error);
-                    if !error.is_transient() || attempt == ATTEMPTS_OF_A_RUN {
+                    if !error.is_transient() || attempt == RUN_ONCE_ATTEMPTS {
                         return Err(error);
                     }
-                    tokio::time::sleep(backoff(&error, attempt).min(MAX_BACKOFF_OF_A_RUN)).await;
+                    tokio::time::sleep(backoff(&error, attempt).min(MAX_RUN_ONCE_BACKOFF)).await;
                 }
             }
         }
         Ok(())
     }
 
-    /// Closes the sink and frees all buffers and caches. New entries are usually a day away.
+    /// Closes the sink and frees all buffers and caches. The next entries usually arrive a day later.
     async fn release_resources(&mut self) {
         self.close().await;
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());
@@ -386,7 +386,7 @@ fn backoff(error: &DeliveryError, failures: u32) -> Duration {
         _ => {
             let doubled =
                 FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(10)).min(MAX_BACKOFF);
-            // Half of the wait is random, so that many forwarders do not return at the same time.
+            // Half of the wait is random, so that many forwarders do not retry at the same time.
             doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)
         }
     }

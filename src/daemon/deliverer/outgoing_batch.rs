@@ -1,8 +1,8 @@
 //! A batch that is filled or in flight: the encoded records of one or more tenants, and the range of
 //! each tenant's log that they cover.
 //!
-//! Remembers the position of every record, also of those that could not be encoded, so that
-//! outcomes can be translated into cursor movements: see [`OutgoingBatch::moves`].
+//! It stores the position of every record, including those that could not be encoded, so that
+//! outcomes can be translated into cursor movements; see [`OutgoingBatch::moves`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -92,7 +92,7 @@ impl OutgoingBatch {
         self.since.map_or_else(Default::default, |since| since.elapsed())
     }
 
-    /// Whether there is no record to send and no cursor to move.
+    /// Whether there are no records to send and no cursors to move.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.spans.iter().all(|span| span.from == span.to)
     }
@@ -104,7 +104,7 @@ impl OutgoingBatch {
         (usize::from(first.is_some()) + reasons.count(), first)
     }
 
-    /// The number of records, with those that could not be encoded.
+    /// The number of records, including those that could not be encoded.
     pub(super) fn records(&self) -> usize {
         self.slots.len()
     }
@@ -139,8 +139,8 @@ impl OutgoingBatch {
             .collect()
     }
 
-    /// The cursor movements that are allowed when the first `settled` outcomes are settled: each
-    /// tenant's cursor stops at its first record that is not.
+    /// The cursor movements that are permitted when the first `settled` outcomes are settled: each
+    /// tenant's cursor stops at its first record that is not settled.
     pub(super) fn moves(&self, outcomes: &[RecordOutcome], settled: usize) -> Vec<CursorMove> {
         let unsettled = &outcomes[settled..];
         let allowed = |span: &CursorMove| {

@@ -1,10 +1,11 @@
-//! The limit `max_rate`: the number of records per second that a sink is sent.
+//! Implements `max_rate`, the largest number of records per second that is sent to a sink.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Spaces batches so that the average rate never exceeds the limit. Idle time earns no burst.
+/// Spaces batches so that the average rate never exceeds the limit. Idle time does not permit a
+/// burst.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     per_second: Option<u32>,
@@ -13,7 +14,7 @@ pub(super) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Without `per_second`, nothing ever waits.
+    /// Without `per_second`, there is no limit.
     pub(super) fn new(per_second: Option<u32>) -> Self {
         Self { per_second, next: Instant::now() }
     }
@@ -41,7 +42,7 @@ mod tests {
         }
         assert_eq!(start.elapsed(), Duration::from_secs(2));
 
-        // Idle time does not allow a burst.
+        // Idle time does not permit a burst.
         tokio::time::advance(Duration::from_mins(1)).await;
         let start = Instant::now();
         for _ in 0..3 {

@@ -1,8 +1,9 @@
-//! Reconciles cursors with the progress that a receiver has stored itself, such as a Kafka topic.
+//! Reconciles cursors with the progress that a receiver has stored, for example in a Kafka topic.
 //!
-//! Progress of the same log is comparable by `seq`, and the further position is correct: a batch
-//! may have been committed there but not in the checkpoint. Progress of another log (the database
-//! was lost or restored) is not; then the days that were sent are skipped by day and digest.
+//! The progress of the same log is compared by `seq`, and the later position is correct: a batch
+//! may have been committed by the receiver but not in the checkpoint. The progress of another log
+//! (the database was lost or restored) cannot be compared; days that were sent from that log are
+//! recognized by day and digest, and skipped.
 
 use std::collections::HashMap;
 
@@ -58,7 +59,7 @@ impl Deliverer {
         snapshot: &Snapshot<'_>,
     ) -> bool {
         let Some(sent) = self.foreign_progress.get(&tenant) else { return false };
-        // A revision in this log is one that the other log did not contain.
+        // A later revision was read by this checkpoint only, so the other log did not contain it.
         entry.snapshot.revision == 1
             && DayFacts::of(snapshot)
                 .is_some_and(|facts| sent.covers(entry.snapshot.day, day_digest(&facts)))
@@ -81,8 +82,8 @@ impl Deliverer {
     }
 }
 
-/// Whether progress refers to this log. The ID alone is not sufficient: a restored checkpoint has
-/// the same one, but may contain other entries.
+/// Whether progress refers to this log. The ID alone is not sufficient: a database that was copied
+/// back without `state restore` has the same ID, but may contain other entries.
 fn is_of_this_log(checkpoint: &Checkpoint, progress: &Progress) -> Result<bool, CheckpointError> {
     if progress.checkpoint != checkpoint.id()
         || checkpoint.next_seq(progress.tenant)? < progress.seq

@@ -1,8 +1,8 @@
 //! Decides when rejected records indicate a fault of the configuration: more than 20 rejections in
-//! a row, or more than 50 of the last 1,000 records. Then the sink parks.
+//! a row, or more than 50 among the last 1,000 records. In this case the sink parks.
 //!
 //! Records that have arrived are settled before the sink parks. A run of rejections that no
-//! accepted record has followed yet stays in the backlog, because the fault may have caused it.
+//! accepted record has followed stays in the backlog, because the fault may have caused it.
 //! Start reading at [`RejectionCounter::judge`].
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ const WINDOW_RECORDS: usize = 1_000;
 /// The outcome of sending one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeliveryOutcome {
-    /// Not sent, or neither acknowledged nor rejected.
+    /// Not sent, or neither acknowledged nor rejected yet.
     Unknown,
     Arrived,
     /// With the message of the receiver, or of the encoder.
@@ -39,8 +39,8 @@ pub(super) struct RecordOutcome {
     pub outcome: DeliveryOutcome,
 }
 
-/// The number of records, from the first on, that the cursors may pass; and the error that stops
-/// the sink after that.
+/// The number of records, counted from the first, that the cursors may pass, and the error that
+/// stops the sink after them.
 pub(super) struct BatchVerdict {
     pub settled: usize,
     pub stopped: Option<DeliveryError>,
@@ -100,7 +100,7 @@ impl RejectionCounter {
         }
         *self = Self::default();
 
-        // A short run at the end of a complete batch is the fault of its records.
+        // A short run at the end of a complete batch is caused by the records themselves.
         let run = known.iter().rev().take_while(|outcome| outcome.is_rejected()).count();
         let kept_back =
             if run > MAX_REJECTED_IN_A_ROW || known.len() < outcomes.len() { run } else { 0 };
@@ -121,7 +121,7 @@ impl RejectionCounter {
             if self.window.len() > WINDOW_RECORDS {
                 self.window.pop_front();
             }
-            // Only a rejection can exceed a limit; this spares the sum for all other records.
+            // Only a rejection can exceed a limit, so other records do not require counting.
             exceeded |= rejected
                 && (self.in_a_row > MAX_REJECTED_IN_A_ROW
                     || self.window.iter().filter(|rejected| **rejected).count()
@@ -137,8 +137,8 @@ fn known(outcomes: &[RecordOutcome]) -> &[RecordOutcome] {
     &outcomes[..unknown.unwrap_or(outcomes.len())]
 }
 
-/// Whether the rejections in one batch of `records` already indicate a fault of the configuration.
-/// Stops a delivery early, because each rejection may require that the rest is sent again.
+/// Whether the number of rejections in one batch of `records` indicates a fault of the configuration.
+/// If so, the delivery ends early, because each rejection may require sending the rest again.
 pub(super) fn are_too_many(rejected: usize, records: usize) -> bool {
     (rejected > MAX_REJECTED_IN_A_ROW && rejected > records / 2)
         || rejected > MAX_REJECTED_IN_WINDOW.max(records / 20)

@@ -1,4 +1,5 @@
-//! The window of batches that wait for their acknowledgement: submitted in order, settled in order.
+//! The window of batches that wait for their acknowledgement. They are submitted and settled in
+//! order.
 //!
 //! Only [`Deliverer::settle`] moves cursors, and only as far as the outcome of every record is
 //! known. Start reading at [`Deliverer::submit`].
@@ -42,7 +43,7 @@ impl Deliverer {
         if outgoing.lane != Lane::DeadLetters
             && let Some(error) = encoding_fault(&outgoing)
         {
-            // This batch is not sent, but earlier ones may have arrived.
+            // This batch is not sent, but earlier batches may have arrived.
             self.settle_all().await?;
             return Err(error);
         }
@@ -73,7 +74,7 @@ impl Deliverer {
             }
             Err(failure) => {
                 self.close_if_broken(&failure).await;
-                // Earlier batches may have arrived all the same.
+                // Earlier batches may nevertheless have arrived.
                 self.settle_all().await?;
                 self.deliver_in_parts(outgoing, failure).await
             }
@@ -82,7 +83,8 @@ impl Deliverer {
 
     async fn deliver(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
         match self.sink.as_mut() {
-            // Nothing to send. The batch still joins the window, because it is settled in order.
+            // There is nothing to send. The batch joins the window nevertheless, because batches are
+            // settled in order.
             _ if outgoing.batch.is_empty() => Ok(Acknowledgement::received()),
             Some(sink) => sink.deliver(&outgoing.batch).await,
             None => Err(Failure::retry("the sink is closed")),
@@ -120,7 +122,7 @@ impl Deliverer {
         let Some(InFlight { outgoing, acknowledgement }) = self.in_flight.front_mut() else {
             return Ok(());
         };
-        // By reference: if this future is dropped while it waits, the batch stays in the window.
+        // Awaited by reference: if this future is dropped, the batch stays in the window.
         let result = match acknowledgement {
             Acknowledgement::Received(receipt) => Ok(std::mem::take(receipt)),
             Acknowledgement::Pending(receipt) => receipt.await,
@@ -169,9 +171,9 @@ impl Deliverer {
         self.settle(outgoing, delivery).await
     }
 
-    /// Moves the cursors as far as every record's outcome is known. Dead letters and the mark are
-    /// written in the same transaction. Records that have arrived are settled before an error stops
-    /// the sink, so that they are not sent again.
+    /// Moves the cursors as far as the outcome of every record is known. Dead letters and the mark
+    /// are written in the same transaction. Records that have arrived are settled before an error
+    /// stops the sink, so that they are not sent again.
     async fn settle(
         &mut self,
         outgoing: OutgoingBatch,
@@ -202,7 +204,7 @@ impl Deliverer {
                     truncated: outgoing.batch.truncated(),
                     dead_letters: &dead_letters,
                     delivered_dead_letters: &delivered_dead_letters,
-                    now_ms: clock::now().as_millisecond(),
+                    now: clock::now().into(),
                 },
             )
             .await?;
@@ -261,8 +263,8 @@ impl Deliverer {
     }
 }
 
-/// The error of a batch with so many records that cannot be encoded that the configuration of the
-/// sink is at fault.
+/// The error of a batch that contains so many records that cannot be encoded that the configuration
+/// of the sink must be at fault.
 fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     let (rejected, first) = outgoing.rejected();
     let records = outgoing.records();
@@ -272,8 +274,8 @@ fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     ))))
 }
 
-/// Commits a cursor movement. On a full disk, tries again until there is space: records that have
-/// arrived must not be sent again for that reason.
+/// Commits a cursor movement. If the disk is full, tries again until there is space, so that records
+/// that have arrived are not sent again.
 async fn commit(
     engine: &Engine,
     meter: &SinkMeter,
@@ -287,7 +289,7 @@ async fn commit(
                     hint = "free space on the disk of the state directory",
                     "the disk is full: delivery is paused until the cursor can be written"
                 );
-                // The sink waits for an operator and is not stalled.
+                // The deliverer waits for an operator and is not stalled.
                 engine.meters.progress(meter);
                 tokio::time::sleep(DISK_FULL_WAIT).await;
             }

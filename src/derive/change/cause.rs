@@ -1,7 +1,10 @@
-//! Decides whether a change was caused by the tenant or by a change of Microsoft's catalog.
+//! Determines whether a change was caused by the tenant or by a change of Microsoft's catalog.
 
 use super::{ControlFactsRef, ControlPair, is_deprecated};
-use crate::model::{Catalog, Cause, Number, ProfileSlot};
+use crate::{
+    derive::control::{self, PreferredMax},
+    model::{Catalog, Cause, Number, ProfileSlot},
+};
 
 /// The cause of a changed score or implementation.
 ///
@@ -34,7 +37,8 @@ pub(super) fn of_pair(pair: &ControlPair<'_>) -> Cause {
     }
 }
 
-/// Why a control is new: Microsoft added it if only the later catalog has it.
+/// The cause of an added control: Microsoft if only the later catalog contains it, otherwise
+/// unknown.
 pub(super) fn of_added(control: &str, before: Option<&Catalog>, after: &Catalog) -> Cause {
     match before.map(|before| before.find(control)) {
         Some(None) if after.find(control).is_some() => Cause::Microsoft,
@@ -42,8 +46,8 @@ pub(super) fn of_added(control: &str, before: Option<&Catalog>, after: &Catalog)
     }
 }
 
-/// Why a control disappeared: Microsoft removed it if the earlier catalog has it, and the later one
-/// does not or marks it as deprecated.
+/// The cause of a removed control: Microsoft if the earlier catalog contains it and the later one
+/// does not, or marks it as deprecated; otherwise unknown.
 pub(super) fn of_removed(control: &str, before: Option<&Catalog>, after: &Catalog) -> Cause {
     let is_retired = after.find(control).is_none_or(is_deprecated);
     match before.and_then(|before| before.find(control)) {
@@ -69,13 +73,12 @@ pub(super) fn max_score(
         return in_catalog;
     }
 
-    let prefer_quotient = backfilled || facts.percentage.is_some();
-    let (max, _) = crate::derive::control::max_score(
-        in_catalog,
-        facts.score,
-        facts.percentage,
-        prefer_quotient,
-    )?;
+    let preferred = if backfilled || facts.percentage.is_some() {
+        PreferredMax::Quotient
+    } else {
+        PreferredMax::Catalog
+    };
+    let (max, _) = control::max_score(in_catalog, facts.score, facts.percentage, preferred)?;
     Some(max)
 }
 
@@ -83,7 +86,7 @@ pub(super) fn max_score(
 /// two decimal places.
 const ROUNDING_TOLERANCE: f64 = 0.011;
 
-/// Whether two numbers are equal within 1 %: the error of a quotient of numbers that are rounded to
+/// Whether two numbers are equal within 1%: the error of a quotient of numbers that are rounded to
 /// two decimal places.
 fn nearly_equal(a: Number, b: Number) -> bool {
     (a.get() - b.get()).abs() <= 0.01 * a.get().abs().max(b.get().abs()).max(0.1)

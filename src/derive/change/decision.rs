@@ -1,12 +1,12 @@
 //! Finds new decisions: the entries of `controlStateUpdates` that were not seen before.
 
 use super::ComparedDay;
-use crate::model::{Cause, Change, ChangeKind, Day, ProfileSlot, Side, StateUpdate};
+use crate::model::{Cause, Change, ChangeKind, ControlState, Day, ProfileSlot, StateUpdate};
 
-/// Appends one change per decision that the base's catalog does not have.
+/// Appends one change per decision that the base's catalog does not contain.
 ///
 /// At first contact, all decisions are appended as historical changes. Any other entry without a
-/// base gets none: the next entry with a base reports them.
+/// base has none: the next entry with a base reports them.
 pub(super) fn changes<'a>(day: &ComparedDay<'a>, out: &mut Vec<Change<'a>>) {
     let catalog = day.catalog;
     let (base_day, base_catalog) = match &day.comparison.base {
@@ -39,8 +39,8 @@ pub(super) fn changes<'a>(day: &ComparedDay<'a>, out: &mut Vec<Change<'a>>) {
                 base_day,
                 before: side(previous(slot, decision)),
                 after: side(Some(decision)),
-                // A decision that the base's catalog does not have is recent, even if the day that
-                // reports it is historical. Without that catalog its age is unknown.
+                // A decision that the base's catalog does not contain is recent, even if the day
+                // that reports it is historical. Without that catalog, its age is unknown.
                 historical: base_catalog.is_none(),
                 ..Change::new(ChangeKind::DecisionChanged, &slot.profile.id)
             });
@@ -53,8 +53,8 @@ pub(super) fn day(decision: &StateUpdate) -> Option<Day> {
     decision.updated.as_deref().and_then(Day::of_instant_text)
 }
 
-fn side(decision: Option<&StateUpdate>) -> Side<'_> {
-    Side { decision, ..Side::default() }
+fn side(decision: Option<&StateUpdate>) -> ControlState<'_> {
+    ControlState { decision, ..ControlState::default() }
 }
 
 /// Whether two entries for one control are the same decision. Comment and assignee do not count.

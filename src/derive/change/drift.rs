@@ -3,8 +3,8 @@
 use super::{ControlFactsRef, ControlPair, DayPair, delta, differ};
 use crate::model::{Change, ChangeKind, DriftFrom, Number, Target};
 
-/// Appends a `baseline_drift` if the control fell below its target, moved while it is below, or
-/// reached it again.
+/// Appends a `baseline_drift` if the control fell below its target, if its score changed while it
+/// was below, or if it reached the target again.
 pub(super) fn changes<'a>(
     days: &DayPair<'a, '_>,
     pair: &ControlPair<'a>,
@@ -22,8 +22,8 @@ pub(super) fn changes<'a>(
     let Some(is_below_after) = is_below(&pair.after) else { return };
     let is_below_before = days.base.seq >= baseline.since && is_below(&pair.before) == Some(true);
 
-    let moved = differ(pair.before.score, pair.after.score);
-    if is_below_after == is_below_before && !(is_below_after && moved) {
+    let score_differs = differ(pair.before.score, pair.after.score);
+    if is_below_after == is_below_before && !(is_below_after && score_differs) {
         return;
     }
     out.push(Change {

@@ -3,7 +3,7 @@
 //! Scores come from the facts of both days; maximum scores, deprecations and decisions come from
 //! the two catalogs. An absent value never differs from another one, and without a base no control
 //! has changed. The result must depend only on the arguments, so that every sink, replay and report
-//! gets the same changes. Start with [`changes`].
+//! gets the same changes. Start reading at [`changes`].
 
 mod cause;
 mod decision;
@@ -12,11 +12,11 @@ mod record;
 
 use std::sync::Arc;
 
-pub(super) use record::{NO_RULES, expired, record, time_ms};
+pub(super) use record::{NO_RULES, expired, record, time};
 
 use crate::model::{
-    Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, Day, DayFacts, Number, ProfileSlot,
-    Side,
+    Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, ControlState, Day, DayFacts,
+    Number, ProfileSlot,
 };
 
 /// A day that is compared with its base.
@@ -38,8 +38,8 @@ pub struct Comparison<'a> {
     pub base: Option<Base<'a>>,
     /// Whether the log has no earlier complete day of this tenant.
     pub first_contact: bool,
-    /// Whether the entry revises a day that newer days already follow. Decisions and changes of the
-    /// catalog that became known since then are reported with those newer days.
+    /// Whether the entry revises a day that is followed by newer days in the log. Decisions and
+    /// changes of the catalog that became known since then are reported with those newer days.
     pub has_later_days: bool,
     pub baseline: Option<&'a Baseline>,
 }
@@ -52,8 +52,8 @@ pub struct Base<'a> {
     pub facts: &'a DayFacts,
     pub catalog: Option<&'a Catalog>,
     pub backfilled: bool,
-    /// The facts of the chain of bases before this one, over a fortnight, oldest first. They are
-    /// needed to detect flapping.
+    /// The facts of the chain of bases before this one, over 14 days, oldest first. They are needed
+    /// to detect flapping.
     pub earlier: &'a [Arc<DayFacts>],
 }
 
@@ -115,8 +115,8 @@ fn joined<'a, 'p>(
 struct DayPair<'a, 'd> {
     day: &'d ComparedDay<'a>,
     base: &'a Base<'a>,
-    /// Whether the day has another catalog version than its base, and changes of the catalog are
-    /// reported with this day.
+    /// Whether the catalog version of the day differs from that of its base, and changes of the
+    /// catalog are reported with this day.
     catalog_changed: bool,
 }
 
@@ -192,8 +192,8 @@ impl<'a> DayPair<'a, '_> {
             || percentage_differs && !(self.catalog_changed && pair.has_new_max_score())
         {
             out.push(Change {
-                before: Side { score: before.score, ..before.side() },
-                after: Side { score: after.score, ..after.side() },
+                before: ControlState { score: before.score, ..before.side() },
+                after: ControlState { score: after.score, ..after.side() },
                 cause: cause::of_pair(&pair),
                 ..self.change(ChangeKind::ImplementationChanged, after.name)
             });
@@ -236,11 +236,15 @@ impl<'a> DayPair<'a, '_> {
             return;
         };
 
-        // A catalog is current when it is read, even if it comes with a historical day. Its changes
-        // are therefore never historical.
+        // A catalog is current when it is read, even if it is read with a historical day. Its
+        // changes are therefore never historical.
         let (max_before, max_after) = (before.profile.max_score, after.profile.max_score);
         if differ(max_before, max_after) {
-            let side = |max, percentage| Side { max_score: max, percentage, ..Side::default() };
+            let side = |max, percentage| ControlState {
+                max_score: max,
+                percentage,
+                ..ControlState::default()
+            };
             out.push(Change {
                 before: side(max_before, pair.before.percentage),
                 after: side(max_after, pair.after.percentage),
@@ -252,7 +256,10 @@ impl<'a> DayPair<'a, '_> {
         }
 
         if is_deprecated(before) != is_deprecated(after) {
-            let side = |slot| Side { deprecated: Some(is_deprecated(slot)), ..Side::default() };
+            let side = |slot| ControlState {
+                deprecated: Some(is_deprecated(slot)),
+                ..ControlState::default()
+            };
             out.push(Change {
                 before: side(before),
                 after: side(after),
@@ -307,10 +314,10 @@ impl ControlPair<'_> {
 }
 
 impl Base<'_> {
-    /// Whether an entry has another catalog version than this base. The caller passes the same
-    /// catalog for the same version, so comparing the addresses is enough.
+    /// Whether the catalog version of an entry differs from that of this base. The caller passes
+    /// the same catalog for the same version, so comparing the addresses is sufficient.
     fn has_other_catalog(&self, catalog: &Catalog) -> bool {
-        self.catalog.is_some_and(|own| !std::ptr::eq(own, catalog))
+        self.catalog.is_some_and(|base_catalog| !std::ptr::eq(base_catalog, catalog))
     }
 }
 
@@ -325,14 +332,14 @@ impl<'a> ControlFactsRef<'a> {
     }
 
     /// One side of a change, without the score.
-    fn side(self) -> Side<'static> {
+    fn side(self) -> ControlState<'static> {
         let Self { percentage, count, total, on, .. } = self;
-        Side { percentage, count, total, on, ..Side::default() }
+        ControlState { percentage, count, total, on, ..ControlState::default() }
     }
 
     /// One side of a change, with the score and the maximum score.
-    fn side_with_score(self, max_score: Option<Number>) -> Side<'static> {
-        Side { score: self.score, max_score, ..self.side() }
+    fn side_with_score(self, max_score: Option<Number>) -> ControlState<'static> {
+        ControlState { score: self.score, max_score, ..self.side() }
     }
 }
 
@@ -343,8 +350,8 @@ impl<'a> Change<'a> {
             control,
             cause: Cause::Unknown,
             base_day: None,
-            before: Side::default(),
-            after: Side::default(),
+            before: ControlState::default(),
+            after: ControlState::default(),
             delta: None,
             historical: false,
             flapping: false,

@@ -1,15 +1,15 @@
-//! Turns a change into a record: its severity, its time and its event ID.
+//! Builds the record of a change: its severity, its time and its event ID.
 
 use super::decision;
 use crate::{
     derive::{Entry, Rules},
     model::{
-        Acceptance, Cause, Change, ChangeKind, ChangeRecord, EventId, EventIds, Field, Kind, Side,
-        StateUpdate, Subject,
+        Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, EventId, EventIds,
+        Field, Kind, StateUpdate, Subject, UnixMillis,
     },
 };
 
-/// The rules of a configuration that sets none.
+/// The rules of a configuration that defines none.
 pub(in crate::derive) static NO_RULES: Rules = Rules { severity: Vec::new(), expected: Vec::new() };
 
 /// Builds the record of a change: adds the profile, the acceptance and the severity.
@@ -30,8 +30,8 @@ pub(in crate::derive) fn record<'a>(change: Change<'a>, entry: &Entry<'a>) -> Ch
     ChangeRecord { change, severity, category, profile, acceptance }
 }
 
-/// Builds the `acceptance_expired` record of a control: a risk is still accepted that the rules
-/// expected on the base day and no longer expect. `None` if that does not apply to the control.
+/// Builds the `acceptance_expired` record of a control if the decision in force accepts a risk, and
+/// if the rules expected that on the base day and no longer do. Returns `None` otherwise.
 pub(in crate::derive) fn expired<'a>(
     control: &'a str,
     entry: &Entry<'a>,
@@ -44,7 +44,7 @@ pub(in crate::derive) fn expired<'a>(
     let change = Change {
         cause: Cause::Tenant,
         base_day: Some(base_day),
-        after: Side { decision: Some(decision), ..Side::default() },
+        after: ControlState { decision: Some(decision), ..ControlState::default() },
         historical: entry.snapshot.is_historical(),
         ..Change::new(ChangeKind::AcceptanceExpired, control)
     };
@@ -52,15 +52,15 @@ pub(in crate::derive) fn expired<'a>(
     Some(ChangeRecord { acceptance: Acceptance::Expired(expected_by), ..record })
 }
 
-/// The time of a change, in milliseconds since 1970-01-01: when the poll observed it, or for a
-/// historical change the start of the day on which it happened.
-pub(in crate::derive) fn time_ms(change: &Change<'_>, entry: &Entry<'_>) -> i64 {
+/// The time of a change: when the poll observed it, or for a historical change the start of the day
+/// on which it happened.
+pub(in crate::derive) fn time(change: &Change<'_>, entry: &Entry<'_>) -> UnixMillis {
     let is_decision = change.what == ChangeKind::DecisionChanged;
     let decision = change.after.decision.filter(|_| is_decision);
     match decision.and_then(decision::day) {
-        _ if !change.historical => entry.observed_ms,
-        Some(day) => day.epoch_ms(),
-        None => entry.snapshot.day.epoch_ms(),
+        _ if !change.historical => entry.observed_at,
+        Some(day) => day.start(),
+        None => entry.snapshot.day.start(),
     }
 }
 
@@ -90,7 +90,8 @@ impl ChangeRecord<'_> {
             fields.extend(side_fields(*what, side));
         }
         fields.push(Field::Text(baseline));
-        let expires = self.acceptance.by().and_then(|by| by.expires).map(|day| day.to_string());
+        let expires =
+            self.acceptance.expected_by().and_then(|by| by.expires).map(|day| day.to_string());
         if *what == ChangeKind::AcceptanceExpired {
             fields.push(Field::Text(expires.as_deref().unwrap_or_default()));
         }
@@ -102,7 +103,7 @@ impl ChangeRecord<'_> {
 
 /// The facts of one side that the event ID is computed from. Microsoft removes counts from the copy
 /// of a past day, so they are included only for a kind of change that has no score.
-fn side_fields<'a>(what: ChangeKind, side: &Side<'a>) -> Vec<Field<'a>> {
+fn side_fields<'a>(what: ChangeKind, side: &ControlState<'a>) -> Vec<Field<'a>> {
     let flag = |flag: Option<bool>| match flag {
         Some(true) => Field::Text("true"),
         Some(false) => Field::Text("false"),

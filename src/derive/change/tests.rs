@@ -29,14 +29,14 @@ fn day(date: &str, controls: Vec<ControlFacts>) -> DayFacts {
     facts
 }
 
-fn slot(id: &str, max: f64, deprecated: bool, decisions: Vec<StateUpdate>) -> ProfileSlot {
-    let profile = Profile {
-        id: id.into(),
-        max_score: number(max),
-        deprecated: Some(deprecated),
-        ..Profile::default()
-    };
+fn slot(id: &str, max: f64, decisions: Vec<StateUpdate>) -> ProfileSlot {
+    let profile = Profile { id: id.into(), max_score: number(max), ..Profile::default() };
     ProfileSlot { key: 0, profile: profile.into(), decisions }
+}
+
+fn deprecated(mut slot: ProfileSlot) -> ProfileSlot {
+    Arc::make_mut(&mut slot.profile).deprecated = Some(true);
+    slot
 }
 
 fn decided(state: &str, by: &str, at: &str) -> StateUpdate {
@@ -66,8 +66,8 @@ impl Case {
         Self {
             before: day("2026-11-21", before),
             after: day("2026-11-22", after),
-            catalog_before: Some(Catalog::new(vec![slot("A", 8.0, false, vec![])])),
-            catalog_after: Catalog::new(vec![slot("A", 8.0, false, vec![])]),
+            catalog_before: Some(Catalog::new(vec![slot("A", 8.0, vec![])])),
+            catalog_after: Catalog::new(vec![slot("A", 8.0, vec![])]),
             earlier: vec![],
             baseline: None,
             base_seq: 1,
@@ -127,8 +127,8 @@ fn one(before: (f64, f64), after: (f64, f64)) -> Case {
 
 #[test]
 fn score_change_is_attributed_by_catalog() {
-    let maximum = |max| vec![slot("A", max, false, vec![])];
-    let deprecated = || vec![slot("A", 8.0, true, vec![])];
+    let maximum = |max| vec![slot("A", max, vec![])];
+    let retired = || vec![deprecated(slot("A", 8.0, vec![]))];
 
     let cases: Vec<(&str, Case, &[&str])> = vec![
         ("no change", one((8.0, 100.0), (8.0, 100.0)), &[]),
@@ -151,7 +151,7 @@ fn score_change_is_attributed_by_catalog() {
         ),
         (
             "deprecated",
-            one((8.0, 100.0), (0.0, 0.0)).catalogs(maximum(8.0), deprecated()),
+            one((8.0, 100.0), (0.0, 0.0)).catalogs(maximum(8.0), retired()),
             &["regressed A microsoft -8", "deprecated A microsoft"],
         ),
         (
@@ -176,9 +176,9 @@ fn cause_is_unknown_without_catalogs() {
 
 #[test]
 fn reports_added_and_removed_controls() {
-    let a = || vec![slot("A", 8.0, false, vec![])];
+    let a = || vec![slot("A", 8.0, vec![])];
     let b = facts("B", 2.0, 40.0);
-    let both = || vec![slot("A", 8.0, false, vec![]), slot("B", 5.0, false, vec![])];
+    let both = || vec![slot("A", 8.0, vec![]), slot("B", 5.0, vec![])];
     let with = || vec![facts("A", 1.0, 12.5), b.clone()];
     let without = || vec![facts("A", 1.0, 12.5)];
 
@@ -219,15 +219,15 @@ fn reports_each_new_decision_once() {
     let newer = decided("ThirdParty", "ben", "2026-11-22T02:00:00Z");
     let untouched = StateUpdate { state: Some("Default".into()), ..StateUpdate::default() };
     let case = one((0.0, 0.0), (0.0, 0.0)).catalogs(
-        vec![slot("A", 8.0, false, vec![old.clone()])],
-        vec![slot("A", 8.0, false, vec![newer.clone(), old, new.clone(), new, untouched])],
+        vec![slot("A", 8.0, vec![old.clone()])],
+        vec![slot("A", 8.0, vec![newer.clone(), old, new.clone(), new, untouched])],
     );
 
     case.with_changes(|changes| {
         let states: Vec<_> = changes
             .iter()
             .map(|c| {
-                let state = |side: &Side<'_>| side.decision.and_then(|d| d.state.clone());
+                let state = |side: &ControlState<'_>| side.decision.and_then(|d| d.state.clone());
                 (state(&c.before).unwrap(), state(&c.after).unwrap(), c.historical)
             })
             .collect();
@@ -239,7 +239,7 @@ fn reports_each_new_decision_once() {
 #[test]
 fn decisions_at_first_contact_are_historical() {
     let old = decided("Ignored", "anna", "2026-03-02T10:00:00Z");
-    let catalog = Catalog::new(vec![slot("A", 8.0, false, vec![old])]);
+    let catalog = Catalog::new(vec![slot("A", 8.0, vec![old])]);
 
     // Without a base, an entry that is not the first one reports no decisions.
     for (first_contact, count) in [(true, 1), (false, 0)] {
@@ -262,9 +262,9 @@ fn decisions_at_first_contact_are_historical() {
 /// with the next day and not with a revision of an old one.
 #[test]
 fn revision_of_a_past_day_reports_only_scores() {
-    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let accepted = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (6.0, 75.0))
-        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, true, vec![taken])]);
+        .catalogs(vec![slot("A", 8.0, vec![])], vec![deprecated(slot("A", 7.0, vec![accepted]))]);
     case.baseline = Some(targets("A 100%", 2));
     assert!(case.lines().len() > 3, "the newest day reports everything: {:?}", case.lines());
 
@@ -277,9 +277,9 @@ fn revision_of_a_past_day_reports_only_scores() {
 /// catalog. They are recent although that day is backfilled.
 #[test]
 fn catalog_changes_on_a_backfilled_day_are_recent() {
-    let taken = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
+    let accepted = decided("Ignored", "ben", "2026-11-22T01:00:00Z");
     let mut case = one((8.0, 100.0), (0.0, 0.0))
-        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 7.0, false, vec![taken])]);
+        .catalogs(vec![slot("A", 8.0, vec![])], vec![slot("A", 7.0, vec![accepted])]);
     case.historical = true;
 
     case.with_changes(|changes| {
@@ -442,7 +442,7 @@ fn apply(before: &[ControlFacts], changes: &[Change<'_>]) -> Vec<ControlFacts> {
     let mut controls = before.to_vec();
 
     for change in changes {
-        let Side { score, percentage, count, total, on, .. } = change.after;
+        let ControlState { score, percentage, count, total, on, .. } = change.after;
         match change.what {
             ChangeKind::Added => controls.push(ControlFacts {
                 name: change.control.into(),

@@ -4,7 +4,10 @@
 use super::*;
 use crate::{
     derive::{Entry, ObservationEntry, Records, Selection, quality},
-    model::{ControlScore, EventId, Observation, Phase, SnapshotRef, Tenant, TenantId, What},
+    model::{
+        ControlScore, EventId, Observation, ObservationKind, Phase, SnapshotRef, Tenant, TenantId,
+        UnixMillis,
+    },
 };
 
 fn tenant() -> Tenant {
@@ -23,7 +26,7 @@ fn change_ids(
 ) -> Vec<EventId> {
     let tenant = tenant();
     let case = Case::new(vec![before], vec![after])
-        .catalogs(vec![slot("A", 8.0, false, vec![])], vec![slot("A", 8.0, false, decisions)]);
+        .catalogs(vec![slot("A", 8.0, vec![])], vec![slot("A", 8.0, decisions)]);
     let snapshot_ref =
         SnapshotRef { revision: 1, ..SnapshotRef::of_observation(case.after.day, 7) };
     let base = Base {
@@ -37,7 +40,7 @@ fn change_ids(
         tenant: &tenant,
         snapshot: &snapshot_ref,
         observed_time: "",
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         history: &[],
         catalog: &case.catalog_after,
         comparison: Comparison { base: Some(base), ..Comparison::default() },
@@ -68,7 +71,7 @@ fn matches_the_published_event_ids() {
 
     let day = Day::parse("2026-11-22").unwrap();
     let observation = Observation {
-        what: What::Gap,
+        what: ObservationKind::Gap,
         subject: day.to_string(),
         first_day: day,
         phase: Phase::Begin,
@@ -80,7 +83,7 @@ fn matches_the_published_event_ids() {
         observation: &observation,
         snapshot: &SnapshotRef::of_observation(day, 1),
         observed_time: "",
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         repeats: 0,
         replayed: false,
         rules: Rules::none(),
@@ -107,7 +110,7 @@ fn observation_id_ignores_details_and_hint() {
     let day = Day::parse("2026-11-22").unwrap();
     let id = |details: &str, hint: Option<&str>| {
         let observation = Observation {
-            what: What::PollFailed,
+            what: ObservationKind::PollFailed,
             subject: String::new(),
             first_day: day,
             phase: Phase::Begin,
@@ -119,7 +122,7 @@ fn observation_id_ignores_details_and_hint() {
             observation: &observation,
             snapshot: &SnapshotRef::of_observation(day, 1),
             observed_time: "",
-            observed_ms: 0,
+            observed_at: UnixMillis::default(),
             repeats: 0,
             replayed: false,
             rules: Rules::none(),

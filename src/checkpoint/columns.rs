@@ -1,0 +1,37 @@
+//! Reads columns by name, and converts the types of the model. SQLite stores numbers, days and times
+//! as signed integers.
+
+use rusqlite::{
+    Row, ToSql,
+    types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef},
+};
+
+use super::CheckpointError;
+use crate::model::{Day, UnixMillis};
+
+impl ToSql for UnixMillis {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_i64().into())
+    }
+}
+
+impl FromSql for UnixMillis {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        i64::column_result(value).map(Self::new)
+    }
+}
+
+/// A number that is never negative.
+pub(super) fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+/// A day; `None` if the column is NULL or is not the number of a day.
+pub(super) fn day(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Day>> {
+    Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
+}
+
+/// The column `day` of an entry.
+pub(super) fn entry_day(row: &Row<'_>) -> Result<Day, CheckpointError> {
+    day(row, "day")?.ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))
+}

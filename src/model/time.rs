@@ -1,0 +1,94 @@
+//! Points in time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Day;
+
+/// A point in time in whole milliseconds since 1970-01-01T00:00:00Z, the precision of the
+/// checkpoint and of records.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UnixMillis(i64);
+
+impl UnixMillis {
+    pub const fn new(milliseconds: i64) -> Self {
+        Self(milliseconds)
+    }
+
+    pub const fn as_i64(self) -> i64 {
+        self.0
+    }
+
+    /// The UTC day on which the time falls.
+    pub fn day(self) -> Day {
+        Day::of(self.into())
+    }
+
+    /// The time since an earlier one; zero if `earlier` is later.
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
+        let milliseconds = self.0.saturating_sub(earlier.0);
+        Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
+    }
+
+    #[must_use]
+    pub fn saturating_add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(whole_millis(duration)))
+    }
+
+    #[must_use]
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(whole_millis(duration)))
+    }
+}
+
+/// Discards the part of a millisecond.
+impl From<Timestamp> for UnixMillis {
+    fn from(timestamp: Timestamp) -> Self {
+        Self(timestamp.as_millisecond())
+    }
+}
+
+/// A time that jiff cannot represent becomes the nearest one that it can.
+impl From<UnixMillis> for Timestamp {
+    fn from(time: UnixMillis) -> Self {
+        let limit = if time.0 < 0 { Self::MIN } else { Self::MAX };
+        Self::from_millisecond(time.0).unwrap_or(limit)
+    }
+}
+
+fn whole_millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_round_trip_in_milliseconds() {
+        let timestamp: Timestamp = "2026-11-22T06:15:00.25Z".parse().unwrap();
+        let time = UnixMillis::from(timestamp);
+        assert_eq!(time.as_i64(), 1_795_328_100_250);
+        assert_eq!(Timestamp::from(time), timestamp);
+        assert_eq!(time.day(), Day::parse("2026-11-22").unwrap());
+    }
+
+    #[test]
+    fn arithmetic_and_conversion_saturate() {
+        let (first, last) = (UnixMillis::new(i64::MIN), UnixMillis::new(i64::MAX));
+        assert_eq!(Timestamp::from(first), Timestamp::MIN);
+        assert_eq!(Timestamp::from(last), Timestamp::MAX);
+        assert_eq!(last.saturating_add(Duration::MAX), last);
+        assert_eq!(first.saturating_sub(Duration::MAX), first);
+        assert_eq!(first.saturating_duration_since(last), Duration::ZERO);
+
+        let (zero, second) = (UnixMillis::default(), UnixMillis::new(1_000));
+        assert_eq!(second.saturating_duration_since(zero), Duration::from_secs(1));
+        assert_eq!(second.saturating_sub(Duration::from_secs(2)), UnixMillis::new(-1_000));
+    }
+}
