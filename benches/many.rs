@@ -1,5 +1,5 @@
 //! Benchmarks the binary with many tenants. The simulated API runs in a separate process and takes
-//! 50 ms for each response. Prints the cost of the forwarder, and the load that the API counted.
+//! 50 ms for each response. Prints the cost of the forwarder and the load on the API.
 //!
 //! Run it with `cargo bench --profile dist --features object_store --bench many`.
 
@@ -49,12 +49,12 @@ fn one_new_day(tenants: usize, today: Day) {
     let cost = measure(command(directory.path()));
 
     let new = summaries(directory.path()) - before;
-    assert_eq!(new, tenants, "every tenant's new day was delivered");
+    assert_eq!(new, tenants, "the new day of every tenant must be delivered");
     println!("{tenants} tenants, one new day each: {cost}");
     println!("  the API counted {}", api.load());
 }
 
-/// The first poll of each tenant, with 90 days of history.
+/// Runs the first poll of each tenant, with 90 days of history.
 fn backfill(tenants: usize, today: Day) {
     let directory = tempfile::tempdir().unwrap();
     let api = Api::start(tenants - 1, 0, today);
@@ -66,7 +66,7 @@ fn backfill(tenants: usize, today: Day) {
     println!("  the API counted {}", api.load());
 }
 
-/// The response time of the status page and of the metrics, with this number of tenants and days.
+/// Measures the response time of the status page and of the metrics.
 fn status_page(tenants: usize, days: u32, today: Day) {
     let directory = tempfile::tempdir().unwrap();
     let api = Api::start(tenants - 1, 0, today);
@@ -112,7 +112,7 @@ fn status_page(tenants: usize, days: u32, today: Day) {
 }
 
 /// The time in milliseconds and the size in bytes of a response.
-#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
 fn get(address: &str, path: &str) -> (f64, usize) {
     let began = std::time::Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -188,7 +188,7 @@ impl Api {
         fs_err::write(directory.join("config.toml"), config).unwrap();
     }
 
-    /// The number of requests and the like that the API counted.
+    /// The load that the API counted, such as the number of requests.
     fn load(&self) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream

@@ -1,5 +1,5 @@
 //! Benchmarks the binary with one tenant: time, memory and disk. The simulated tenant runs in a
-//! separate process. Prints minimum, median and maximum of each figure.
+//! separate process. Prints the minimum, median and maximum of each figure.
 //!
 //! Run it with `cargo bench --profile dist --features object_store --bench process`.
 
@@ -16,13 +16,13 @@ use secure_score_forwarder::{
     checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     compressed::CompressedText,
     model::{Day, DayFacts, TenantId},
-    source::simulated,
+    source::simulated::{self, Richness},
     wire,
 };
 
 const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
-/// Runs of `once` whose time is measured.
+/// The number of runs of `once` whose time is measured.
 const RUNS: usize = 7;
 
 fn main() {
@@ -52,7 +52,7 @@ fn main() {
     show("checkpoint, a year of one tenant (MB)", &[tenant_year()], 2);
 }
 
-/// The simulated tenant, which is killed when the benchmark ends.
+/// The process of the simulated tenant, which is killed when the benchmark ends.
 struct Api {
     child: Child,
     url: String,
@@ -109,7 +109,7 @@ fn command(directory: &Path, name: &str) -> Command {
     command
 }
 
-/// The seconds that a first `once` takes, and a second one with nothing new.
+/// The duration in seconds of a first `once`, and of a second one without new data.
 fn once_twice(api: &Api) -> (f64, f64) {
     let directory = tempfile::tempdir().unwrap();
     api.configure(directory.path());
@@ -147,7 +147,7 @@ fn idle_memory(api: &Api) -> (f64, f64) {
         assert!(began.elapsed() < Duration::from_secs(60));
         pause(100);
     }
-    // The allocator returns memory to the system some seconds later.
+    // The allocator returns memory to the system a few seconds later.
     pause(15_000);
     let status = status(&daemon);
     let memory = (mib(&status, "VmRSS"), mib(&status, "VmHWM"));
@@ -157,7 +157,8 @@ fn idle_memory(api: &Api) -> (f64, f64) {
     memory
 }
 
-/// The size in megabytes of a checkpoint after 365 daily polls, each of which added a rich day.
+/// The size in megabytes of a checkpoint after 365 daily polls, each of which added a day with
+/// Microsoft's texts.
 fn tenant_year() -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let tenant = TenantId::parse(TENANT).unwrap();
@@ -171,7 +172,7 @@ fn tenant_year() -> f64 {
         let first = Day::parse("2026-01-01").unwrap();
         for number in 0..365 {
             let day = first.plus(number);
-            let body = simulated::snapshot_json(TENANT, day, true);
+            let body = simulated::snapshot_json(TENANT, day, Richness::Rich);
             let facts = DayFacts::of(&wire::snapshot(&body).unwrap()).unwrap();
             let id = format!("{TENANT}_{day}");
 
@@ -180,12 +181,12 @@ fn tenant_year() -> f64 {
                 revision: 1,
                 facts: &facts,
                 body: &CompressedText::compress(&body).unwrap(),
-                observed_ms: day.epoch_ms(),
+                observed_at: day.start(),
                 base: None,
                 flags: EntryFlags::default(),
             };
             let commit = PollCommit {
-                observed_ms: day.epoch_ms(),
+                observed_at: day.start(),
                 entries: vec![entry],
                 enriched: vec![],
                 catalog: profiles
@@ -208,7 +209,7 @@ fn tenant_year() -> f64 {
     f64::from(u32::try_from(size).unwrap()) / 1e6
 }
 
-/// Prints minimum, median and maximum.
+/// Prints the minimum, median and maximum.
 fn show(what: &str, figures: &[f64], decimals: usize) {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -216,7 +217,7 @@ fn show(what: &str, figures: &[f64], decimals: usize) {
     println!("{what:45} min {min:8.decimals$}  median {median:8.decimals$}  max {max:8.decimals$}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -11,8 +11,8 @@ use divan::{
 use secure_score_forwarder::{
     derive::{Base, Comparison, Entry, Records, Rules, Selection},
     format::{FormatName, Formatter, Options, Texts},
-    model::{Catalog, Day, DayFacts, SnapshotRef, Tenant, TenantId},
-    source::simulated,
+    model::{Catalog, Day, DayFacts, SnapshotRef, Tenant, TenantId, UnixMillis},
+    source::simulated::{self, Richness},
     wire,
 };
 
@@ -23,15 +23,15 @@ fn main() {
     divan::main();
 }
 
-/// The day this number of days before the newest.
+/// The day that is `back` days before the newest.
 fn day(back: i32) -> Day {
     Day::parse("2026-11-22").unwrap().plus(-back)
 }
 
-/// A page of Graph with ten days. All are rich, as daily polls read them.
+/// A page from Graph with ten days, all with Microsoft's texts, as in a daily poll.
 fn page() -> Vec<u8> {
     let days: Vec<String> =
-        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), true)).collect();
+        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), Richness::Rich)).collect();
     format!(r#"{{"@odata.context":"x","value":[{}]}}"#, days.join(",")).into_bytes()
 }
 
@@ -50,21 +50,21 @@ fn decode_page(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Decodes one snapshot, as the deliverer does after it read it from the checkpoint.
+/// Decodes one snapshot, as the deliverer does after it has read it from the checkpoint.
 #[divan::bench]
 fn decode_snapshot(bencher: Bencher<'_, '_>) {
-    let json = simulated::snapshot_json(TENANT, day(0), true);
+    let json = simulated::snapshot_json(TENANT, day(0), Richness::Rich);
 
     bencher
         .counter(BytesCount::new(json.len()))
         .bench_local(|| wire::snapshot(&json).unwrap().controls.len());
 }
 
-/// Decodes days, derives their records and writes them: the whole cost of a record before its sink.
+/// Decodes days, derives their records and formats them: the entire cost of a record before its sink.
 #[divan::bench(args = ["cef", "json"])]
 fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     let days: Vec<String> =
-        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), true)).collect();
+        (0..DAYS).map(|back| simulated::snapshot_json(TENANT, day(back), Richness::Rich)).collect();
     let tenant = Tenant {
         id: TenantId::parse(TENANT).unwrap(),
         name: "contoso".into(),
@@ -97,7 +97,7 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
                 tenant: &tenant,
                 snapshot: &at,
                 observed_time: "2026-11-22T06:15:00Z",
-                observed_ms: 1_795_341_600_000,
+                observed_at: UnixMillis::new(1_795_341_600_000),
                 history: &[],
                 catalog: &catalog,
                 comparison: Comparison::default(),
@@ -123,10 +123,10 @@ fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
 /// the same catalog, as nearly all consecutive days do.
 #[divan::bench(args = [false, true])]
 fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
-    let json = simulated::snapshot_json(TENANT, day(0), true);
+    let json = simulated::snapshot_json(TENANT, day(0), Richness::Rich);
     let snapshot = wire::snapshot(&json).unwrap();
     let facts = |back: i32| {
-        let json = simulated::snapshot_json(TENANT, day(back), true);
+        let json = simulated::snapshot_json(TENANT, day(back), Richness::Rich);
         std::sync::Arc::new(DayFacts::of(&wire::snapshot(&json).unwrap()).unwrap())
     };
     let tenant = Tenant {
@@ -149,7 +149,7 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
         tenant: &tenant,
         snapshot: &at,
         observed_time: "2026-11-22T06:15:00Z",
-        observed_ms: 1_795_341_600_000,
+        observed_at: UnixMillis::new(1_795_341_600_000),
         history: &[],
         catalog: &catalog,
         comparison: Comparison { base: Some(base), ..Comparison::default() },
@@ -164,10 +164,10 @@ fn derive(bencher: Bencher<'_, '_>, with_changes: bool) {
     });
 }
 
-/// Writes records that were derived before.
+/// Formats records that were derived in advance.
 #[divan::bench(args = [Texts::None, Texts::Short, Texts::Full])]
 fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
-    let json = simulated::snapshot_json(TENANT, day(0), true);
+    let json = simulated::snapshot_json(TENANT, day(0), Richness::Rich);
     let snapshot = wire::snapshot(&json).unwrap();
     let tenant = Tenant {
         id: TenantId::parse(TENANT).unwrap(),
@@ -190,7 +190,7 @@ fn format_json(bencher: Bencher<'_, '_>, texts: Texts) {
         tenant: &tenant,
         snapshot: &at,
         observed_time: "2026-11-22T06:15:00Z",
-        observed_ms: 0,
+        observed_at: UnixMillis::default(),
         history: &[],
         catalog: &catalog,
         comparison: Comparison::default(),

@@ -1,4 +1,4 @@
-//! Benchmarks reports over a year of 232 controls, of one tenant and of 1,000 tenants.
+//! Benchmarks reports over a year of 232 controls, for one tenant and for 1,000 tenants.
 //!
 //! Run it with `cargo bench --profile dist --bench report`.
 
@@ -18,14 +18,14 @@ use secure_score_forwarder::{
     checkpoint::{CatalogMember, Checkpoint, EntryFlags, NewEntry, PollCommit, PollEnd},
     clock,
     compressed::CompressedText,
-    model::{Day, DayFacts, TenantId},
-    source::simulated,
+    model::{Day, DayFacts, TenantId, UnixMillis},
+    source::simulated::{self, Richness},
     wire,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
 const DAYS: i32 = 365;
-/// The number of tenants with different facts. The others repeat them.
+/// The number of tenants with different facts. The other tenants repeat these facts.
 const DIFFERENT: usize = 4;
 
 fn main() {
@@ -65,7 +65,9 @@ fn fill(directory: &Path, tenants: usize) {
     let first = Day::of(clock::now()).plus(1 - DAYS);
     let years: Vec<Vec<DayFacts>> = (0..DIFFERENT.min(tenants))
         .map(|tenant| {
-            let day = |number| simulated::snapshot_json(&guid(tenant), first.plus(number), true);
+            let day = |number| {
+                simulated::snapshot_json(&guid(tenant), first.plus(number), Richness::Rich)
+            };
             let facts = |body: String| DayFacts::of(&wire::snapshot(&body).unwrap()).unwrap();
             (0..DAYS).map(|number| facts(day(number))).collect()
         })
@@ -88,13 +90,13 @@ fn fill(directory: &Path, tenants: usize) {
             revision: 1,
             facts,
             body: &body,
-            observed_ms: facts.day.epoch_ms(),
+            observed_at: facts.day.start(),
             base: (index > 0).then(|| (facts.day.plus(-1), 1)),
             flags: EntryFlags::default(),
         });
 
         let commit = PollCommit {
-            observed_ms: 0,
+            observed_at: UnixMillis::default(),
             entries: entries.collect(),
             enriched: vec![],
             catalog: profiles

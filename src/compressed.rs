@@ -1,7 +1,7 @@
 //! Text that is kept compressed in memory until it is stored.
 
-/// A text, compressed with zstd at its fastest level. The days of a backfill are repetitive JSON, which
-/// shrinks to about a tenth.
+/// Text that is compressed with zstd at level 1. The days of a backfill are repetitive JSON, which
+/// compresses to about a tenth of its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressedText {
     bytes: Vec<u8>,

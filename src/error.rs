@@ -8,15 +8,15 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// An error for which there may be something that an operator can do.
+/// An error that an operator may be able to resolve.
 pub trait Hint: std::error::Error {
     /// An imperative fragment such as ``run `login` again``, without the prefix `hint:`; `None` if
     /// there is no general remedy.
     fn hint(&self) -> Option<Cow<'static, str>>;
 }
 
-/// An error as an operator reads it. Also stored in the checkpoint and sent over the control
-/// socket, as JSON.
+/// An error as it is shown to an operator. It is also stored in the checkpoint, and sent over the
+/// control socket as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// One line: what failed, and why.
@@ -37,13 +37,14 @@ impl Explanation {
         Self { message: chain(error), hint: error.hint().map(Cow::into_owned) }
     }
 
-    /// The same message with this hint instead.
+    /// Returns the same message with this hint.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same explanation with `what: ` in front of its message, such as a tenant's name.
+    /// Returns the same explanation with the prefix `what: `, such as a tenant's name, before its
+    /// message.
     #[must_use]
     pub fn within(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }

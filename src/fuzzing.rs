@@ -1,12 +1,12 @@
-//! Entry points for the fuzz targets in `fuzz/`: each feeds bytes of a peer or of a damaged file
-//! into one decoder, which may reject them and must not panic.
+//! Entry points for the fuzz targets in `fuzz/`. Each one feeds bytes, as a peer could send or a
+//! damaged file could contain them, into one decoder, which may reject them but must not panic.
 //!
 //! The tests below run each entry point over its seed corpus and over mutations of the seeds, so
 //! that the targets keep working without a fuzzer. Start reading at `fuzz/README.md`.
 
 use crate::{checkpoint, config::Configuration, sink, wire};
 
-/// A page of Microsoft's JSON, and everything that is read from its items.
+/// A page of Microsoft's JSON, and everything that is decoded from its items.
 pub fn graph_page(data: &[u8]) {
     for page in [wire::page(data), wire::bare_list(data)].into_iter().flatten() {
         for item in page.items {
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// Inputs that are made from each corpus.
+    /// The number of mutated inputs per corpus.
     const MUTATIONS: usize = 2_000;
 
     fn smoke(name: &str, target: fn(&[u8])) {
@@ -69,7 +69,7 @@ mod tests {
             target(seed);
         }
 
-        // A fixed seed: a failure can be repeated.
+        // The fixed seed makes a failure reproducible.
         let mut random = fastrand::Rng::with_seed(0x5ec0_5e00);
         for _ in 0..MUTATIONS {
             target(&mutated(&seeds, &mut random));

@@ -1,5 +1,5 @@
 //! The library behind the `secure-score-forwarder` binary. `docs/explanation/architecture.md`
-//! describes the modules and which of them may use which.
+//! describes the modules and the permitted dependencies between them.
 
 #![cfg_attr(
     test,

@@ -7,10 +7,10 @@ use reqwest::header::HeaderMap;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest time without a byte in the middle of a response.
+/// The longest accepted pause between two reads of a response.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_mins(2);
-/// The longest `Retry-After` that is respected.
+/// The longest `Retry-After` that is honored; a longer one is reduced to this time.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The slowest accepted body, in bytes per second, averaged over [`RATE_WINDOW`].
@@ -52,12 +52,12 @@ pub enum BodyError {
     Encoding(String),
 }
 
-/// A client that never follows a redirect and never uses a proxy, so that a credential is sent to
-/// the configured host only.
+/// A client that never follows a redirect and never uses a proxy, so that a credential is sent only
+/// to the configured host.
 ///
 /// # Errors
 ///
-/// As [`builder`].
+/// Fails if `ca_file` cannot be read or contains no certificate.
 pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
     builder(ca_file)?.build().map_err(ClientError::Build)
 }
@@ -89,9 +89,9 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, 
     Ok(builder)
 }
 
-/// Selects the cryptography of rustls, which has to be done once per process.
+/// Installs the cryptography provider of rustls, which is required once per process.
 pub fn install_crypto_provider() {
-    // Fails only if a provider is installed already.
+    // Fails only if a provider is already installed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
@@ -107,7 +107,8 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Cl
     if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
 }
 
-/// Whether a credential may be sent to the URL: HTTPS, or HTTP to this host.
+/// Whether a credential may be sent to the URL: it uses HTTPS, or HTTP to a loopback address, and
+/// contains neither a user name nor a password.
 pub fn is_safe_url(url: &url::Url) -> bool {
     let is_loopback = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -128,9 +129,9 @@ pub async fn read_body(response: reqwest::Response, limit: usize) -> Result<Vec<
     read_growing(response, limit, &mut ()).await
 }
 
-/// A memory budget that a growing body reserves its bytes from.
+/// A memory budget from which a growing body reserves its bytes.
 pub(crate) trait Grow: Send {
-    /// Reserves memory for a body of so many bytes in total, and may wait for it.
+    /// Reserves memory for a body of `bytes` bytes in total, and waits until it is available.
     fn grow(&mut self, bytes: usize) -> impl Future<Output = ()> + Send;
 }
 
@@ -165,7 +166,7 @@ pub(crate) async fn read_growing(
     Ok(body)
 }
 
-/// Measures the rate at which a body arrives, so that a server that sends single bytes cannot
+/// Measures the rate at which a body arrives, so that a server that sends it very slowly cannot
 /// occupy a connection and memory.
 struct ReadRate {
     window_start: tokio::time::Instant,
@@ -216,7 +217,7 @@ pub(crate) async fn inflate(
         Some(other) => return Err(BodyError::Encoding(other.to_owned())),
     }
 
-    // The body is decompressed in parts, so that the limits are checked before memory is used.
+    // The body is decompressed in parts, so that the limits are checked before more memory is used.
     let mut plain = Vec::with_capacity((body.len() * 6).min(limit));
     let mut reader = flate2::read::MultiGzDecoder::new(body.as_slice());
     let part = u64::try_from(RATIO_ALLOWANCE_BYTES).unwrap_or(u64::MAX);
@@ -236,8 +237,8 @@ pub(crate) async fn inflate(
     }
 }
 
-/// The `Retry-After` header: seconds, or an HTTP date that is compared with the response's own
-/// `Date` (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
+/// The `Retry-After` header: seconds, or an HTTP date that is compared with the `Date` header of the
+/// response (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("Retry-After")?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {

@@ -12,7 +12,7 @@ pub(crate) fn measure(mut command: Command) -> String {
     let mut child = command.spawn().unwrap();
     let read = |name: &str| fs_err::read_to_string(format!("/proc/{}/{name}", child.id()));
 
-    // A process that has ended is a zombie, whose times can still be read, until it is waited for.
+    // A process that has exited remains a zombie, whose times can be read, until it is waited for.
     let mut peak = 0.0;
     let ticks = loop {
         let stat = read("stat").unwrap();
@@ -36,7 +36,7 @@ pub(crate) fn measure(mut command: Command) -> String {
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures wall-clock time")]
 fn now() -> Instant {
     Instant::now()
 }

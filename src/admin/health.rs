@@ -1,27 +1,31 @@
-//! Classifies the health of tenants, sinks and the process. Pure: everything is computed from an
-//! [`Overview`].
+//! Classifies the health of tenants, sinks and the process. All functions are pure: they depend only on
+//! their arguments, such as an [`Overview`].
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::overview::{Overview, SinkLine, TenantLine};
-use crate::{daemon::SinkState, model::Day};
+use crate::{
+    daemon::SinkState,
+    model::{Day, UnixMillis},
+};
 
-/// Ordered from good to bad.
+/// The health of a tenant, a sink or the process, ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
     Healthy,
-    /// Work is pending, or a failure is recent and retried.
+    /// Work is pending, or a recent failure is being retried.
     Waiting,
     /// Needs an operator.
     Failing,
 }
 
 /// A tenant whose newest day is more than this many days old is behind. Microsoft publishes a day
-/// during the next one, and the poll may run hours later.
+/// during the following day, and the poll may run hours later.
 const MAX_DAYS_BEHIND: i32 = 3;
-/// A sink that retries is failing when it has had no acknowledgement for this time, in
-/// milliseconds.
-const MAX_RETRY_MS: i64 = 15 * 60 * 1_000;
+/// A sink that retries is failing when it has had no acknowledgement for this time.
+const MAX_RETRY: Duration = Duration::from_mins(15);
 
 impl TenantLine {
     pub(super) fn health(&self, today: Day) -> Health {
@@ -29,7 +33,7 @@ impl TenantLine {
         match (&self.status.last_error, is_behind) {
             (None, false) => Health::Healthy,
             (Some(_), false) => Health::Waiting,
-            (None, true) if self.status.last_attempt_ms.is_none() => Health::Waiting,
+            (None, true) if self.status.last_attempt.is_none() => Health::Waiting,
             (_, true) => Health::Failing,
         }
     }
@@ -41,9 +45,9 @@ impl SinkLine {
             SinkState::Parked => Health::Failing,
             _ if self.status.backlog == 0 => Health::Healthy,
             SinkState::Retrying => {
-                let last = self.status.last_acknowledgement_ms.unwrap_or(0);
-                let since = last.max(started.as_millisecond());
-                if now.as_millisecond() - since > MAX_RETRY_MS {
+                let last = self.status.last_acknowledgement.unwrap_or_default();
+                let since = last.max(started.into());
+                if UnixMillis::from(now).saturating_duration_since(since) > MAX_RETRY {
                     Health::Failing
                 } else {
                     Health::Waiting
@@ -64,7 +68,7 @@ impl Overview {
     }
 
     /// Why this process is not ready: a stalled loop, a failing sink, or no tenant whose last poll
-    /// succeeded. One failing tenant among others is no reason.
+    /// succeeded. A single failing tenant does not make the process unready if others can be polled.
     pub(super) fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons = self.stalled.clone();
 

@@ -1,8 +1,8 @@
 //! Metrics in Prometheus' text format 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 //!
-//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`,
-//! there are only sums over all tenants, and no series per tenant. Start reading at [`render`].
+//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`, only
+//! totals of all tenants are exported, and no series per tenant. Start reading at [`render`].
 
 use std::collections::BTreeMap;
 
@@ -16,13 +16,16 @@ use super::{
     overview::{Overview, SinkLine, TenantLine},
     views::{View, Views},
 };
-use crate::{daemon::SinkState, model::Day};
+use crate::{
+    daemon::SinkState,
+    model::{Day, UnixMillis},
+};
 
-/// The name without [`PREFIX`], the type, the help text, and the value; without a value there is no
+/// The name without [`PREFIX`], the type, the help text, and the value; without a value, there is no
 /// series.
 type Family<T> = (&'static str, MetricType, &'static str, fn(&T) -> Option<f64>);
 
-/// The name without the prefix, the type, and the help text of a family.
+/// The name without [`PREFIX`], the type, and the help text of a family.
 type Description<'a> = (&'a str, MetricType, &'a str);
 
 /// A family as the reference page shows it.
@@ -35,7 +38,7 @@ pub struct MetricDescription {
 
 const PREFIX: &str = "secure_score_forwarder_";
 
-fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
+fn tenant_families<'a>() -> Vec<Family<TenantSeries<'a>>> {
     vec![
         (
             "tenant_newest_day_timestamp_seconds",
@@ -53,7 +56,7 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
             "tenant_last_success_timestamp_seconds",
             GAUGE,
             "Time of the last successful poll, in seconds since 1970-01-01.",
-            |t| t.line.status.last_success_ms.map(seconds),
+            |t| t.line.status.last_success.map(seconds),
         ),
         ("tenant_failing", GAUGE, "1 if the last poll failed, else 0.", |t| {
             Some(flag(t.line.status.last_error.is_some()))
@@ -64,9 +67,12 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
             "Days that Microsoft was expected to list and did not; they are requested again.",
             |t| Some(number(t.line.status.missing)),
         ),
-        ("tenant_polls_total", COUNTER, "Polls since the start of the daemon.", |t| {
-            Some(number(t.line.polls.polls))
-        }),
+        (
+            "tenant_polls_total",
+            COUNTER,
+            "Polls of this tenant since the start of the daemon.",
+            |t| Some(number(t.line.polls.polls)),
+        ),
         ("tenant_score_points", GAUGE, "Score of the newest day, in points.", |t| {
             Some(t.view?.row.current?.get())
         }),
@@ -76,7 +82,7 @@ fn of_tenant<'a>() -> Vec<Family<TenantSeries<'a>>> {
     ]
 }
 
-const OF_SINK: &[Family<SinkLine>] = &[
+const SINK_FAMILIES: &[Family<SinkLine>] = &[
     (
         "sink_records_total",
         COUNTER,
@@ -110,13 +116,11 @@ const OF_SINK: &[Family<SinkLine>] = &[
         "Records that were truncated to the size limit of the receiver; survives restarts.",
         |s| Some(number(s.status.truncated)),
     ),
-    ("sink_dead_letters", GAUGE, "Dead letters that are stored.", |s| {
-        Some(number(s.status.dead_letters))
-    }),
+    ("sink_dead_letters", GAUGE, "Stored dead letters.", |s| Some(number(s.status.dead_letters))),
     (
         "sink_backlog_entries",
         GAUGE,
-        "Log entries (days and observations) that are not acknowledged completely.",
+        "Log entries (days and observations) that are not completely acknowledged.",
         |s| Some(number(s.status.backlog)),
     ),
     (
@@ -129,7 +133,7 @@ const OF_SINK: &[Family<SinkLine>] = &[
         "sink_last_acknowledgement_timestamp_seconds",
         GAUGE,
         "Time of the last acknowledgement, in seconds since 1970-01-01.",
-        |s| s.status.last_acknowledgement_ms.map(seconds),
+        |s| s.status.last_acknowledgement.map(seconds),
     ),
     ("sink_parked", GAUGE, "1 if the sink is parked and needs an operator, else 0.", |s| {
         Some(flag(s.state == SinkState::Parked))
@@ -139,12 +143,12 @@ const OF_SINK: &[Family<SinkLine>] = &[
     }),
 ];
 
-const OF_ALL: &[Family<Overview>] = &[
+const GLOBAL_FAMILIES: &[Family<Overview>] = &[
     (
         "start_timestamp_seconds",
         GAUGE,
         "Start time of the daemon, in seconds since 1970-01-01.",
-        |o| Some(seconds(o.started.as_millisecond())),
+        |o| Some(seconds(o.started.into())),
     ),
     ("checkpoint_size_bytes", GAUGE, "Size of the checkpoint in bytes.", |o| Some(number(o.size))),
     ("checkpoint_free_bytes", GAUGE, "Free bytes on the disk of the checkpoint.", |o| {
@@ -153,14 +157,15 @@ const OF_ALL: &[Family<Overview>] = &[
     ("stalled_loops", GAUGE, "Loops of the daemon that make no progress.", |o| {
         Some(number(o.stalled.len() as u64))
     }),
-    ("replays", GAUGE, "Replays that are not finished.", |o| Some(number(o.replays.len() as u64))),
+    ("replays", GAUGE, "Unfinished replays.", |o| Some(number(o.replays.len() as u64))),
     ("polls_total", COUNTER, "Polls of all tenants since the start of the daemon.", |o| {
         Some(number(o.tenants.iter().map(|tenant| tenant.polls.polls).sum()))
     }),
 ];
 
-/// Families whose series depend on more than one item of a table.
-const BUILD_INFO: Description<'_> = ("build_info", GAUGE, "Always 1; the label is the version.");
+/// Families that are not in a table, because their series have other labels.
+const BUILD_INFO: Description<'_> =
+    ("build_info", GAUGE, "Always 1; the label `version` is the version of the program.");
 const TENANTS: Description<'_> = (
     "tenants",
     GAUGE,
@@ -187,16 +192,16 @@ struct TenantSeries<'a> {
     now: f64,
 }
 
-/// Every family of this build, in the order of the page.
+/// Every family of this build, in the order of the reference page.
 pub fn metric_families() -> Vec<MetricDescription> {
     let single = [BUILD_INFO, TENANTS, POLL_FAILURES, TENANT_POLL_FAILURES];
-    let of_all = OF_ALL.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
-    let tenants = of_tenant().into_iter().map(|(name, kind, help, _)| (name, kind, help));
-    let sinks = OF_SINK.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
+    let global = GLOBAL_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
+    let tenants = tenant_families().into_iter().map(|(name, kind, help, _)| (name, kind, help));
+    let sinks = SINK_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
 
     single
         .into_iter()
-        .chain(of_all)
+        .chain(global)
         .chain(tenants)
         .chain(sinks)
         .map(|(name, kind, help)| MetricDescription {
@@ -209,12 +214,12 @@ pub fn metric_families() -> Vec<MetricDescription> {
 
 /// Renders all metrics.
 pub(super) fn render(overview: &Overview, views: &Views) -> String {
-    let now = seconds(overview.now.as_millisecond());
+    let now = seconds(overview.now.into());
     let mut families = Vec::new();
 
     let build = metric(GAUGE, 1.0, &[("version", env!("CARGO_PKG_VERSION"))]);
     families.push(family(BUILD_INFO, vec![build]));
-    add(&mut families, OF_ALL, &[(&[], overview)]);
+    add(&mut families, GLOBAL_FAMILIES, &[(&[], overview)]);
     families.push(tenants_by_state(overview));
     families.push(failures(overview));
 
@@ -227,7 +232,7 @@ pub(super) fn render(overview: &Overview, views: &Views) -> String {
         let labels: Vec<_> = series.iter().map(|s| [("tenant", s.line.name.as_str())]).collect();
         let labeled: Vec<_> =
             labels.iter().zip(&series).map(|(label, one)| (&label[..], one)).collect();
-        add(&mut families, &of_tenant(), &labeled);
+        add(&mut families, &tenant_families(), &labeled);
         families.push(failures_by_tenant(overview));
     }
 
@@ -238,7 +243,7 @@ pub(super) fn render(overview: &Overview, views: &Views) -> String {
         .collect();
     let labeled: Vec<_> =
         labels.iter().zip(&overview.sinks).map(|(label, one)| (&label[..], one)).collect();
-    add(&mut families, OF_SINK, &labeled);
+    add(&mut families, SINK_FAMILIES, &labeled);
 
     // The encoder fails only for a family without a name or without metrics.
     families.retain(|family| !family.get_metric().is_empty());
@@ -335,8 +340,8 @@ fn number(count: u64) -> f64 {
     clippy::cast_precision_loss,
     reason = "the milliseconds of this century are exact in a double"
 )]
-fn seconds(ms: i64) -> f64 {
-    ms as f64 / 1_000.0
+fn seconds(time: UnixMillis) -> f64 {
+    time.as_i64() as f64 / 1_000.0
 }
 
 /// The start of a day in UTC, in seconds since 1970-01-01.

@@ -1,8 +1,7 @@
-//! The endpoints for operators: metrics, health and the status page, over HTTP on a listener of
-//! their own.
+//! The endpoints for operators: metrics, health and the status page, over HTTP on a separate listener.
 //!
-//! They change nothing. They read the checkpoint through their own connection, so that no delivery
-//! waits for a reader, and everything else from the running engine. The `server` module limits
+//! They never change any state. They read the checkpoint through a separate connection, so that they
+//! never delay a delivery, and everything else from the running engine. The `server` module limits
 //! methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 
 mod health;
@@ -37,6 +36,7 @@ pub struct Admin {
     hosts: Arc<[String]>,
 }
 
+/// The address could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for the status page")]
 pub struct ListenError {
@@ -44,18 +44,18 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// The sources of all responses.
+/// The data from which all responses are rendered.
 #[derive(Debug)]
 struct Sources {
     /// The engine of the running generation.
     current: watch::Receiver<Arc<Engine>>,
     views: RwLock<Arc<Views>>,
-    /// Lets one request at a time read the checkpoint. The threads that may block are few, and the
-    /// deliverers need them.
+    /// Permits one request at a time to read the checkpoint, because there are few threads for blocking
+    /// calls, and the deliverers need them.
     reading: Semaphore,
 }
 
-/// The time between two updates of the views. The log usually grows several times in a row.
+/// The minimum time between two updates of the views. The log usually grows several times in a row.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Admin {
@@ -67,7 +67,7 @@ impl Admin {
         Ok(Self { listener, hosts: hosts.into() })
     }
 
-    /// The address that is bound; of use if the port was 0.
+    /// The bound address. Its port is the selected one if the configured port is 0.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.local_addr().ok()
     }

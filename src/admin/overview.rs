@@ -1,5 +1,5 @@
-//! The state of the daemon at one moment, from the checkpoint and from the running engine. All
-//! pages and metrics are rendered from it.
+//! The state of the daemon at a point in time, from the checkpoint and the running engine. All pages
+//! and metrics are rendered from it.
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
@@ -21,11 +21,11 @@ pub(super) struct Overview {
     /// In the order of the configuration.
     pub tenants: Vec<TenantLine>,
     pub sinks: Vec<SinkLine>,
-    /// Replays that are not finished.
+    /// Unfinished replays.
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters.
     pub dead_letters: Vec<QueuedDeadLetter>,
-    /// Bytes of the checkpoint.
+    /// The size of the checkpoint in bytes.
     pub size: u64,
     /// Free bytes on the disk of the checkpoint.
     pub free: u64,
@@ -54,8 +54,8 @@ pub(super) struct SinkLine {
 }
 
 impl Overview {
-    /// Reads the current state. Uses its own connection to the checkpoint, so that no deliverer
-    /// waits for it.
+    /// Reads the current state through a separate connection to the checkpoint, so that no deliverer
+    /// has to wait.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let status = checkpoint.status()?;
@@ -69,7 +69,7 @@ impl Overview {
             let mut status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
             if let Some(failure) = state.resolution_failure() {
                 status.last_error = Some(failure.error);
-                status.last_attempt_ms = Some(failure.at.as_millisecond());
+                status.last_attempt = Some(failure.at.into());
             }
             let polls = polls.remove(&plan.name).unwrap_or_default();
             TenantLine { name: plan.name.clone(), status, polls }

@@ -1,5 +1,5 @@
 //! The status page: one HTML document without scripts and without external resources. maud escapes
-//! all texts. Start reading at [`render`].
+//! all text. Start reading at [`render`].
 
 use std::cmp::Reverse;
 
@@ -13,16 +13,17 @@ use super::{
 use crate::{
     daemon::SinkState,
     error::Explanation,
+    model::UnixMillis,
     report::{document, sparkline},
 };
 
-/// Tenants per page.
+/// The number of tenants per page.
 const TENANTS_PER_PAGE: usize = 100;
-/// Changes that are listed.
+/// The maximum number of changes in the list.
 const MAX_CHANGES: usize = 25;
-/// Characters of an error that are shown.
+/// The maximum number of characters of an error that are shown.
 const MAX_ERROR_CHARS: usize = 300;
-/// Characters of a search text that are used.
+/// The maximum number of characters of a search text.
 const MAX_SEARCH_CHARS: usize = 100;
 /// With more tenants than this, the page has a search field.
 const TENANTS_WITHOUT_SEARCH: usize = 10;
@@ -36,8 +37,8 @@ pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String 
             h1 { "secure-score-forwarder on " (overview.host) }
             (summary(overview))
             p .meta {
-                "Version " (env!("CARGO_PKG_VERSION")) " · up since " (instant(overview.started.as_millisecond()))
-                " · as of " (instant(overview.now.as_millisecond())) " · checkpoint " (size(overview.size)) ", " (size(overview.free)) " free"
+                "Version " (env!("CARGO_PKG_VERSION")) " · up since " (instant(overview.started.into()))
+                " · as of " (instant(overview.now.into())) " · checkpoint " (size(overview.size)) ", " (size(overview.free)) " free"
             }
         }
         main {
@@ -55,9 +56,9 @@ pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String 
 /// Which tenants are shown.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct TenantFilter {
-    /// A part of the tenant's name, without regard to case.
+    /// A part of the tenant's name, not case-sensitive.
     search: String,
-    /// Counted from 0; in the query from 1.
+    /// The number of the page, counted from 0; in the query, it is counted from 1.
     page: usize,
 }
 
@@ -94,7 +95,7 @@ fn summary(overview: &Overview) -> Markup {
 
     let mut parts = overview.stalled.clone();
     for ((failing, waiting), noun, if_failing, if_waiting) in [
-        (tenants, "tenant", "behind", "waiting for a poll"),
+        (tenants, "tenant", "behind", "waiting for a successful poll"),
         (sinks, "sink", "failing", "with a backlog"),
     ] {
         if failing > 0 {
@@ -132,7 +133,7 @@ fn sinks(overview: &Overview) -> Markup {
             h2 { "Sinks" }
             table .cards {
                 thead { tr {
-                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Entries unsent" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
+                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Unsent entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
                 } }
                 tbody { @for sink in &overview.sinks { (sink_row(overview, sink)) } }
             }
@@ -154,9 +155,9 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
             td { span .badge .(class) { (state) } }
-            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Entries unsent" { (status.backlog) }
+            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Unsent entries" { (status.backlog) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
-            td .t data-l="Last acknowledgement" { (status.last_acknowledgement_ms.map_or_else(|| "never".to_owned(), instant)) }
+            td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (last_error(status.last_error.as_ref())) }
         }
     }
@@ -191,7 +192,7 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
             }
             table .cards {
                 thead { tr {
-                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Points, 7 days" } th { "Newest day" } th .n { "Days missing" } th { "Last successful poll" } th { "Last error" }
+                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Last error" }
                 } }
                 tbody { @for line in shown { (tenant_row(overview, line, views.get(&line.name))) } }
             }
@@ -220,11 +221,11 @@ fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Ma
             td { b { (line.name) } }
             td { span .badge .(class(health)) { (state) } }
             td data-l="Score, 30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
-            td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1} %", share.get())) } }
-            td .n data-l="Points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
+            td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1}%", share.get())) } }
+            td .n data-l="Percentage points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
-            td .n data-l="Days missing" { (line.status.missing) }
-            td .t data-l="Last successful poll" { (line.status.last_success_ms.map_or_else(|| "never".to_owned(), instant)) }
+            td .n data-l="Missing days" { (line.status.missing) }
+            td .t data-l="Last successful poll" { (line.status.last_success.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (last_error(line.status.last_error.as_ref())) }
         }
     }
@@ -264,7 +265,7 @@ fn replays(overview: &Overview) -> Markup {
             section {
                 h2 { "Replays" }
                 ul { @for job in &overview.replays {
-                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " snapshots left" }
+                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " entries left" }
                 } }
             }
         }
@@ -278,15 +279,15 @@ fn dead_letters(overview: &Overview) -> Markup {
         section {
             h2 { "Dead letters" }
             @if total == 0 {
-                p .meta { "None: no receiver has rejected a record." }
+                p .meta { "There are no dead letters." }
             } @else {
-                p .meta { (total) " in total; the newest are shown. " code { "replay --sink NAME --rejected" } " sends them again." }
+                p .meta { (total) " in total; the newest are listed. To send them again, run " code { "replay --sink NAME --rejected" } "." }
                 table {
                     thead { tr { th { "Rejected at" } th { "Sink" } th { "Day" } th { "Event ID" } th { "Receiver's message" } } }
                     tbody {
                         @for letter in &overview.dead_letters {
                             tr {
-                                td .t { (instant(letter.rejected_ms)) }
+                                td .t { (instant(letter.rejected_at)) }
                                 td { (letter.sink) }
                                 td .t { @if let Some(day) = letter.day { (day) } }
                                 td { code { (letter.event_id) } }
@@ -326,10 +327,9 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A time in milliseconds since 1970-01-01 as UTC, to the minute.
-fn instant(ms: i64) -> String {
-    let time = jiff::Timestamp::from_millisecond(ms);
-    time.map_or_else(|_| ms.to_string(), |time| time.strftime("%Y-%m-%d %H:%M UTC").to_string())
+/// A time in UTC, to the minute.
+fn instant(time: UnixMillis) -> String {
+    jiff::Timestamp::from(time).strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn count(number: usize, noun: &str) -> String {

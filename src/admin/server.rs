@@ -1,10 +1,10 @@
-//! An HTTP/1 server for few and small requests: GET and HEAD without a body, with limits on
+//! An HTTP/1 server for a small number of small requests: GET and HEAD without a body, with limits on
 //! connections, sizes and times.
 //!
-//! The `Host` header must be in a list. Otherwise a foreign web page whose name is pointed at this
-//! address could read the responses (DNS rebinding). The IP address that the client has connected
-//! to is always permitted. The health endpoints respond to every client, but give their reasons
-//! only to one that may see the other pages. Start reading at [`serve`].
+//! The `Host` header must contain a permitted name. Otherwise, a malicious web page whose host name
+//! resolves to this address could read the responses (DNS rebinding). The IP address to which the
+//! client has connected is always permitted. The health endpoints respond to every client, but include
+//! their reasons only for a permitted name. Start reading at [`serve`].
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -23,18 +23,18 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// Connections that are served at the same time.
+/// The maximum number of concurrent connections.
 const MAX_CONNECTIONS: usize = 64;
-/// The time in which a client must send its headers.
+/// The time within which a client must send its headers.
 const HEADERS_LIMIT: Duration = Duration::from_secs(5);
-/// The time that a connection may take in total.
+/// The maximum duration of a connection.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
-/// The largest request head, in bytes.
+/// The maximum size of the head of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// The pause after `accept` has failed, for example for lack of file descriptors.
+/// The pause after `accept` has failed, for example because no file descriptor is free.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// The response of a path.
+/// The response for a path.
 #[derive(Debug)]
 pub(super) struct PageResponse {
     status: StatusCode,
@@ -143,7 +143,7 @@ where
     }
 }
 
-/// The response to a request that is rejected before its path is considered.
+/// The response to a request that is rejected; `None` if the request is accepted.
 fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let reason = "method not allowed: use GET or HEAD";
@@ -164,8 +164,8 @@ fn is_host_permitted(headers: &HeaderMap, hosts: &[String], local_address: Optio
     host.to_str().is_ok_and(|host| is_name_permitted(host, hosts, local_address))
 }
 
-/// Whether a `Host` header, with or without a port, names loopback, the local address of the
-/// connection, or one of `hosts`.
+/// Whether a `Host` header, with or without a port, contains a loopback name or address, the local
+/// address of the connection, or one of `hosts`.
 fn is_name_permitted(host: &str, hosts: &[String], local_address: Option<IpAddr>) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

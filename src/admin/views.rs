@@ -1,5 +1,5 @@
-//! What the status page shows of each tenant's history: the scores of a month and the changes of a
-//! week. Read again only for tenants whose log has grown.
+//! The part of each tenant's history that the status page shows: the scores of a month and the changes
+//! of a week. It is read again only for tenants whose log has grown.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -27,9 +27,9 @@ pub(super) struct View {
     pub changes: Vec<ReportedChange>,
 }
 
-/// Days of the score trend.
+/// The number of days of the score trend.
 const TREND_DAYS: i32 = 30;
-/// Days whose changes are shown, and the maximum number of changes per tenant.
+/// The number of days whose changes are shown, and the maximum number of changes per tenant.
 const CHANGE_DAYS: i32 = 7;
 const MAX_CHANGES: usize = 25;
 
@@ -53,7 +53,7 @@ impl Views {
     }
 
     /// Updates the views of all tenants whose log has grown, and removes those of tenants that are
-    /// no longer configured. Reads the checkpoint through its own connection.
+    /// no longer configured. Reads the checkpoint through a separate connection.
     pub(super) fn update(&mut self, engine: &Engine) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let ends = checkpoint.log_ends()?;

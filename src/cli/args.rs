@@ -38,15 +38,15 @@ pub(super) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write a configuration from your answers, and test it
+    /// Create a configuration interactively, and test it
     Init(Init),
-    /// Run the daemon: poll on schedule and deliver until it is stopped
+    /// Run the daemon: poll on schedule and deliver records until stopped
     Run,
     /// Reload the configuration; an invalid one is rejected and nothing changes
     Reload,
     /// Poll all tenants, deliver all records, and exit
     Once,
-    /// Print days from the API without a sink or a checkpoint
+    /// Print days from the API, without using a sink or a checkpoint
     Fetch(Fetch),
     /// Validate the configuration, the secrets and the state directory
     Check(Check),
@@ -54,9 +54,9 @@ pub(super) enum Command {
     Status(Status),
     /// Read older days from the API into the checkpoint
     Backfill(Backfill),
-    /// Send stored days, or dead letters, to a sink again
+    /// Resend stored days or dead letters to a sink
     Replay(Replay),
-    /// Write a report of one tenant (history, changes, decisions), or one line per tenant
+    /// Write a report on one tenant (history, changes, decisions), or an overview of all tenants
     Report(Report),
     /// Set, print and compare the targets that tenants must not fall below
     #[command(subcommand)]
@@ -66,11 +66,11 @@ pub(super) enum Command {
     State(State),
     /// Send one marked test record to a sink, and wait for its acknowledgement
     TestSink(TestSink),
-    /// Sign in as a user, for a credential of kind = "user"
+    /// Sign in as a user, for a credential with kind = "user"
     Login(Login),
-    /// Print the link with which an administrator grants the required permission
+    /// Print the link that an administrator opens to grant the required permission
     ConsentUrl(ConsentUrl),
-    /// Import saved responses of either API into the checkpoint, as history
+    /// Import saved responses of the current or the original API into the checkpoint, as history
     Import(Import),
     /// Convert the JSON configuration of the original script
     ImportConfig(ImportConfig),
@@ -105,7 +105,7 @@ pub(super) struct Init {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Fetch {
-    /// The number of days to print, from today backwards: 1 to 90
+    /// The number of days to print, counting back from today: 1 to 90
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=90))]
     pub days: i32,
     /// The output format
@@ -165,7 +165,7 @@ pub(super) struct Replay {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Report {
-    /// The name of the tenant [default: all tenants, with one line each if there are several]
+    /// The name of the tenant [default: all tenants; several tenants produce an overview]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// The first day [default: derived from --days]
@@ -235,32 +235,32 @@ pub(super) struct BaselineDiff {
     /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Exit with 1 if a control is below its target
+    /// Exit with code 1 if a control is below its target
     #[arg(long)]
     pub exit_code: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum State {
-    /// Read all stored data, and report everything that is damaged
+    /// Read all stored data, and report any damage
     Verify,
-    /// Repair damaged data; rename a database that cannot be used
+    /// Repair damaged data, and rename a database that cannot be used
     Repair(StateRepair),
-    /// Write a backup to one file, also while the daemon is running
+    /// Write a backup to a file, even while the daemon is running
     Backup(StateBackup),
-    /// Replace the checkpoint with a backup, which gets a new ID
+    /// Replace the checkpoint with a backup; the restored checkpoint gets a new ID
     Restore(StateRestore),
-    /// Prune the bodies of days that are past `state.retention_days` and delivered to every sink
+    /// Prune the bodies of days that are older than `state.retention_days` and delivered to every sink
     Prune(StatePrune),
     /// Print the stored days as Microsoft sent them, one per line, for `import`
     Export(StateExport),
-    /// Erase a tenant that is no longer configured, and print a receipt
+    /// Erase the data of a tenant that is no longer configured, and print a receipt
     Forget(StateForget),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StateRepair {
-    /// If a part cannot be repaired, rename the database, and start with a new one that can read only
+    /// If some damage cannot be repaired, rename the database; the next start creates a new one, and reads
     /// the days that Microsoft still keeps
     #[arg(long)]
     pub set_aside: bool,
@@ -282,7 +282,7 @@ pub(super) struct StateRestore {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StatePrune {
-    /// Return the free space in the file to the file system; requires that the daemon is stopped
+    /// Return the free space in the database file to the file system; the daemon must be stopped
     #[arg(long)]
     pub compact: bool,
 }
@@ -305,7 +305,7 @@ pub(super) struct StateForget {
     /// The GUID of the tenant
     #[arg(long, value_name = "GUID")]
     pub tenant: String,
-    /// Confirm that the tenant is erased; this cannot be undone
+    /// Confirm the erasure, which cannot be undone
     #[arg(long)]
     pub yes: bool,
 }
@@ -319,7 +319,7 @@ pub(super) struct TestSink {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// Also sign in, read once, compare the granted permissions with the required ones, and contact each receiver without sending a record
+    /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and contact each receiver without sending a record
     #[arg(long)]
     pub online: bool,
 }
@@ -329,10 +329,10 @@ pub(super) struct Login {
     /// The name of the shared credential
     #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
     pub credential: Option<String>,
-    /// The name of the tenant, for a credential in the section of a tenant
+    /// The name of the tenant, for a credential that is configured in the section of the tenant
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Sign in on another device with a code, instead of a browser on this host
+    /// Sign in on another device with a code, instead of in a browser on this host
     #[arg(long)]
     pub device_code: bool,
     /// Store the refresh token unencrypted if no `token_key` is configured
@@ -342,27 +342,27 @@ pub(super) struct Login {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ConsentUrl {
-    /// The name of the tenant in which to consent [default: all tenants]
+    /// The name of the tenant to print the link for [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// Files with saved responses: pages, arrays or single days, as JSON or JSON lines
+    /// Files with saved responses: pages, arrays or single days, as JSON or JSON Lines
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportConfig {
-    /// The ConfigForSecureScoreAPI.json of the original script
+    /// The `ConfigForSecureScoreAPI.json` file of the original script
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// The file to which the configuration is written [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// The file to which the application's secret is written; it is never written to the configuration
+    /// The file to which the application's secret is written; the configuration never contains the secret
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }
@@ -413,7 +413,7 @@ pub(super) struct Reference {
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// The shell for which the script is printed
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
@@ -434,7 +434,7 @@ pub(super) enum SchemaOf {
 }
 
 impl Args {
-    /// The path of `--config`, else of `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.
+    /// The path in `--config`, else in `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.
     pub(super) fn config_path(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(super::default_config)
     }

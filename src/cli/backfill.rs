@@ -1,4 +1,4 @@
-//! `backfill`: reads older days into the checkpoint, through the daemon while one is running.
+//! `backfill`: reads older days into the checkpoint, through the daemon if one is running.
 
 use std::{io::IsTerminal, path::Path, time::Duration};
 
@@ -32,7 +32,8 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<ExitCode,
     }
 }
 
-/// Lets the daemon read the days, and prints its progress. Its deliverers send them afterwards.
+/// Requests the days from the daemon, and prints its progress. The deliverers of the daemon send the
+/// days.
 fn backfill_through_daemon(
     configuration: &Configuration,
     holder: &Holder,

@@ -1,6 +1,6 @@
 //! `baseline`: sets and prints the targets that tenants must not fall below, and compares the newest
-//! day with them. `show` and `diff` only read the checkpoint; `set` lets the daemon write while one
-//! is running.
+//! day with them. `show` and `diff` only read the checkpoint; `set` sends the targets to the daemon if
+//! one is running.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     report::{Drift, Window},
 };
 
-/// How many days before today the newest stored day is searched.
+/// The number of days before today in which the newest stored day is searched.
 const SEARCHED_DAYS: i32 = 400;
 
 /// The checkpoint, and the name of the tenant that the arguments select.
@@ -163,7 +163,7 @@ fn reject_unknown_controls(
     Err(CommandFailure { code: ExitCode::Usage, explanations })
 }
 
-/// The name in the arguments, else that of the file without its extension.
+/// The name in the arguments, else the name of the file without its extension.
 fn name_of(args: &args::BaselineSet) -> String {
     let stem = args.file.as_deref().and_then(Path::file_stem);
     let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
@@ -176,7 +176,7 @@ fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, CommandFailure> {
     let file = path.display();
     let targets = Baseline::parse_targets(&text).map_err(|line| {
         let message =
-            format!("{file}:{line}: expected a control and its target, each control once");
+            format!("{file}:{line}: expected a control and its target, one line per control");
         let hint = "write lines such as `AdminMFAV2 100%` or `AdminMFAV2 10`";
         CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint))
     })?;
@@ -204,7 +204,7 @@ fn from_day(
     let Some((day, kept)) = found else {
         let missing = match args.day {
             Some(day) => format!("{day} is not in the checkpoint"),
-            None => "the checkpoint has no day".to_owned(),
+            None => "the checkpoint contains no days".to_owned(),
         };
         print_message(&format!("tenant {}: {missing}", plan.name));
         return Ok(None);
@@ -213,7 +213,7 @@ fn from_day(
     let target = |control: &ControlFacts| {
         let target = control.percentage.map(Target::Percent).or(control.score.map(Target::Points));
         let pair = (control.name.to_string(), target?);
-        // A control is left out if its name cannot be written to a line and read again.
+        // A control is omitted if its name cannot be written to a line and read back.
         let parsed = Baseline::parse_targets(&format!("{} {}", pair.0, pair.1));
         (parsed.as_deref() == Ok(std::slice::from_ref(&pair))).then_some(pair)
     };

@@ -1,5 +1,5 @@
 //! `check`: validates everything that can be validated without a connection; with `--online`, also
-//! signs in to Microsoft and contacts the receivers. It changes nothing, except that it converts a
+//! signs in to Microsoft and contacts the receivers. It changes nothing, except that it migrates a
 //! checkpoint of an older release.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
@@ -56,7 +56,7 @@ fn estimates(
     }
     let checkpoint = match Checkpoint::open_read_only(directory) {
         Ok(checkpoint) => checkpoint,
-        // The next process that opens it for writing converts it; until then nothing is estimated.
+        // The next process that opens it for writing migrates it; until then, nothing is estimated.
         Err(CheckpointError::Older(_)) => return Ok(lines),
         Err(error) => return Err(error.into()),
     };
@@ -96,7 +96,7 @@ fn estimates(
     Ok(lines)
 }
 
-/// Checks that the state directory can be used: by this process, or by the daemon that uses it now.
+/// Checks that this process can use the state directory, or that a running daemon uses it.
 fn check_state_directory(configuration: &Configuration) -> Result<(), CommandFailure> {
     let directory = &configuration.state_directory;
     if let Some(holder) = Checkpoint::holder(directory) {

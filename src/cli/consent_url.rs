@@ -1,5 +1,5 @@
-//! `consent-url`: prints the link with which an administrator grants the permission that the
-//! application needs.
+//! `consent-url`: prints the link that an administrator opens to grant the permission that the
+//! application requires.
 
 use std::path::Path;
 
@@ -41,8 +41,8 @@ pub(super) fn consent_url(
     Ok(exit)
 }
 
-/// The admin consent page of an application in a tenant; `None` if the credential has no client ID,
-/// as a managed identity does not. The page is described in
+/// The URL of the admin consent page of an application in a tenant; `None` if the credential has no
+/// client ID, such as a managed identity. See
 /// <https://learn.microsoft.com/entra/identity-platform/v2-admin-consent>.
 fn link(access: &Access) -> Option<Url> {
     let client_id = access.credential.client_id()?;
@@ -56,7 +56,7 @@ fn link(access: &Access) -> Option<Url> {
 
 fn no_consent_page(tenant: &TenantPlan) -> Explanation {
     let message = format!(
-        "tenant {}: a managed identity is granted its permission by an app role assignment, not by consent",
+        "tenant {}: a managed identity receives its permission through an app role assignment, not through consent",
         tenant.name
     );
     let hint = format!(

@@ -1,7 +1,6 @@
 //! `demo`: runs the whole pipeline against a simulated tenant, prints what a SIEM receives, and writes
 //! a report. It needs no account and no configuration, and removes everything except the report.
-//! With `--serve`, it only serves the simulated tenant, for tests and for a configuration of the
-//! operator's own.
+//! With `--serve`, it only serves the simulated tenant, for tests and for trying out configurations.
 
 use std::{
     fmt::Write as _,
@@ -48,14 +47,14 @@ pub(super) fn demo(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     block_on(demonstrate(&scratch.0, args))?
 }
 
-/// Serves the simulated tenant until it is interrupted. The first line of standard output is a JSON
-/// object with its URLs, IDs and secret.
+/// Serves the simulated tenant until the command is interrupted. The first line of standard output is
+/// a JSON object with its URLs, IDs and secret.
 fn serve(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     let port = args.port;
     let mut simulation =
         Simulation { today: args.today, latency: args.latency, ..Simulation::contoso() }
             .with_tenants(args.tenants);
-    // The secret is random, unless the caller must configure it before the start.
+    // The secret is random by default. A caller that must configure it in advance sets the variable.
     if let Ok(secret) = std::env::var("SECURE_SCORE_DEMO_SECRET") {
         simulation.client_secret = secret;
     }
@@ -100,12 +99,12 @@ async fn demonstrate(scratch: &Path, args: &args::Demo) -> Result<ExitCode, Comm
     }
 
     print(&sample_records(scratch)?)?;
-    print(&figures(scratch, &engine, &first, &second, elapsed.as_secs_f64())?)?;
+    print(&statistics(scratch, &engine, &first, &second, elapsed.as_secs_f64())?)?;
     print(&important_changes(&engine, &args.report)?)?;
     Ok(ExitCode::Done)
 }
 
-/// The most important changes of each tenant. Writes the report, too.
+/// Writes the report, and returns the most important changes of each tenant.
 fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, CommandFailure> {
     let last = Day::of(clock::now());
     let window = Window { first: last.plus(-364), last };
@@ -143,7 +142,7 @@ fn started() -> Instant {
     Instant::now()
 }
 
-/// A configuration as an operator would write it, but for the URLs of the simulated tenant.
+/// A configuration as an operator would write it, except for the URLs of the simulated tenant.
 fn configuration(
     scratch: &Path,
     simulation: &Simulation,
@@ -203,15 +202,15 @@ fn sample_records(scratch: &Path) -> Result<String, CommandFailure> {
     ))
 }
 
-/// What was read, delivered and stored, and how the score developed.
-fn figures(
+/// What was read, delivered and stored, and how the score changed.
+fn statistics(
     scratch: &Path,
     engine: &Arc<Engine>,
     first: &OnceReport,
     second: &OnceReport,
     seconds: f64,
 ) -> Result<String, CommandFailure> {
-    let mut out = String::from("Figures\n\n");
+    let mut out = String::from("Statistics\n\n");
     for (name, poll) in &first.polls {
         let (days, newest) = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
         let newest = newest.map(|day| day.to_string()).unwrap_or_default();

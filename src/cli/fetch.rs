@@ -1,5 +1,5 @@
-//! `fetch`: prints days directly from the API. It opens no checkpoint and no sink, and its records
-//! compare a day with nothing, so it never prints changes.
+//! `fetch`: prints days directly from the API. It opens no checkpoint and no sink. It does not compare
+//! a day with an earlier one, so it never prints changes.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
@@ -57,7 +57,7 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
     Ok(exit)
 }
 
-/// Reads the selected tenants one after another; the results have the order of the configuration.
+/// Reads the selected tenants one after another; the results are in the order of the configuration.
 async fn fetch_all(
     configuration: &Configuration,
     args: &args::Fetch,
@@ -89,7 +89,7 @@ struct Printer {
     table: Table,
 }
 
-/// The columns of the CSV output. A table leaves out the last one, whose texts are long.
+/// The columns of the CSV output. A table omits the last one, whose values are long.
 const COLUMNS: [&str; 10] =
     ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
 
@@ -134,13 +134,12 @@ impl Printer {
                 imported: false,
             };
 
-            let (observed_time, observed_ms) =
-                (fetched.observed.to_string(), fetched.observed.as_millisecond());
+            let observed_time = fetched.observed.to_string();
             let entry = Entry {
                 tenant: &fetched.tenant,
                 snapshot: &at,
                 observed_time: &observed_time,
-                observed_ms,
+                observed_at: fetched.observed.into(),
                 history: &[],
                 catalog: &fetched.catalog,
                 comparison: Comparison::default(),

@@ -1,6 +1,6 @@
-//! `import`: adds the days of saved responses of either API to the checkpoint. An import never changes
-//! a day that is already stored. While a daemon is running, it receives the snapshots over its
-//! control socket.
+//! `import`: adds the days of saved responses of the current or the original API to the checkpoint. An
+//! import never changes a day that is already stored. If a daemon is running, it receives the
+//! snapshots over its control socket.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -17,13 +17,13 @@ use crate::{
     wire,
 };
 
-/// The size of the snapshots in one request to the daemon, in bytes.
+/// The maximum size of all snapshots in one request to the daemon, in bytes.
 const MAX_PART_BYTES: usize = 8 << 20;
 
 /// The days and snapshots in the files, by the GUID of the tenant, in the order of the files.
 type SnapshotsByGuid = BTreeMap<String, Vec<(Day, String)>>;
 
-/// The number of snapshots that were imported and that were rejected.
+/// The numbers of imported and of rejected snapshots.
 #[derive(Clone, Copy, Default)]
 struct Totals {
     imported: usize,
@@ -40,7 +40,7 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
     }
     if skipped > 0 {
         let items = count(skipped, "item");
-        print_message(&format!("skipped {items} that are not snapshots of a tenant and a day"));
+        print_message(&format!("skipped {items} that are not snapshots with a tenant and a day"));
     }
 
     let tenants = by_configured_name(&configuration, &found)?;
@@ -51,14 +51,14 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
     Ok(if skipped > 0 { ExitCode::Incomplete } else { exit })
 }
 
-/// Adds the snapshots in a file. Returns the number of items that are not snapshots of a tenant and a
-/// day.
+/// Adds the snapshots in a file. Returns the number of items that are not snapshots with a tenant and
+/// a day.
 fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure> {
     let text = fs_err::read_to_string(file).map_err(|error| {
         let explanation = Explanation::new(error.to_string());
         let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
             explanation.with_hint(
-                "make the file readable for the owner of the state directory, as which the command runs without a daemon",
+                "make the file readable for the owner of the state directory; without a daemon, the command runs as this user",
             )
         } else {
             explanation
@@ -110,7 +110,7 @@ fn by_configured_name(
             return Err(CommandFailure::new(
                 ExitCode::Usage,
                 explanation.with_hint(
-                    "add the tenant to the configuration; if it is configured by a domain, poll it once first",
+                    "add the tenant to the configuration; if it is configured by its domain, poll it once before the import",
                 ),
             ));
         };
@@ -184,8 +184,8 @@ fn import_through_daemon(
     Ok(exit)
 }
 
-/// Splits items into groups of at most [`MAX_PART_BYTES`], in their order. An item that is larger than
-/// the limit forms its own group.
+/// Splits the items, in their order, into parts of at most [`MAX_PART_BYTES`]. An item that is larger
+/// than the limit forms a separate part.
 fn parts(items: &[String]) -> Vec<Vec<&str>> {
     let mut parts: Vec<Vec<&str>> = Vec::new();
     let mut size = usize::MAX;

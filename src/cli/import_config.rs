@@ -1,7 +1,6 @@
 //! `import-config`: converts the configuration of the original script `GetSecureScoreAPI-S2S.ps1`. Its
-//! file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are matched without regard to
-//! case, as the script does. The secret in that file never appears in the new configuration or in a
-//! message.
+//! file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are not case-sensitive, as in
+//! the script. The secret in that file never appears in the new configuration or in a message.
 
 use std::{
     collections::BTreeMap,
@@ -54,10 +53,10 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
     match (&args.secret_file, &converted.secret) {
         (Some(file), Some(secret)) => {
             write_new(file, &format!("{secret}\n"))?;
-            print_message(&format!("wrote the secret of the application to `{}`", file.display()));
+            print_message(&format!("wrote the application's secret to `{}`", file.display()));
         }
         (None, Some(_)) => print_message(&format!(
-            "hint: write the secret of the application to `{DEFAULT_SECRET_FILE}` (mode 0600), or pass --secret-file"
+            "hint: write the application's secret to `{DEFAULT_SECRET_FILE}` (mode 0600), or pass --secret-file"
         )),
         (_, None) => {}
     }
@@ -69,11 +68,11 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
     Ok(ExitCode::Done)
 }
 
-/// Converts the text of the script's configuration. The error is the reason, without the file.
+/// Converts the text of the script's configuration. The error is the reason, without the file name.
 fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
     let text = text.trim_start_matches('\u{feff}');
     let parsed: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)
-        // The message of the parser is left out because it may quote the secret.
+        // The message of the parser is omitted because it may quote the secret.
         .map_err(|error| {
             format!("it is not valid JSON (line {}, column {})", error.line(), error.column())
         })?;
@@ -86,7 +85,7 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
 
     let mut warnings = vec![
         "the original endpoint was removed from Microsoft Graph; the new configuration reads `secureScores`, which contains the same data and more".to_owned(),
-        "the application now needs the application permission SecurityEvents.Read.All; Reports.Read.All is not sufficient".to_owned(),
+        "the application now requires the application permission SecurityEvents.Read.All; Reports.Read.All is not sufficient".to_owned(),
     ];
     let unknown = parsed.keys().filter(|key| !KEYS.iter().any(|k| k.eq_ignore_ascii_case(key)));
     warnings.extend(unknown.map(|key| format!("ignored `{key}`, which the script does not read")));
@@ -114,7 +113,7 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
         out,
         "[state]\ndirectory = \"/var/lib/secure-score-forwarder\"\n\n[[tenants]]\nname = {}\nid = {}\ncloud = {}\ninitial_backfill_days = {}\n\n\
          [tenants.credential]\nkind = \"client_secret\"\nclient_id = {}\nclient_secret = {{ file = {} }}\n\n\
-         # Records are written to standard output, as the script did.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
+         # Records are written to standard output, as by the original script.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
         quoted(&name),
         quoted(&id),
         quoted(cloud),

@@ -1,7 +1,7 @@
 //! `init`: asks for the tenant, the application and the receiver, writes a configuration, and tests
 //! it. The questions are written to standard error and the answers are read from standard input, so
 //! that a script can supply them. Existing files are never overwritten, and secrets are written to
-//! files of their own.
+//! separate files.
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -21,7 +21,7 @@ use crate::{
 /// The name of the sink in the new configuration.
 const SINK: &str = "siem";
 
-/// The names of the secrets: of their files, and of the systemd credentials.
+/// The names of the secrets, which are the names of their files and of the systemd credentials.
 const GRAPH_SECRET: &str = "graph-secret";
 const HEC_TOKEN: &str = "hec-token";
 
@@ -37,7 +37,7 @@ struct Answers {
 enum CredentialAnswer {
     /// A file with the certificate and its key.
     Certificate(PathBuf),
-    /// The client secret; `None` if its file exists already.
+    /// The client secret; `None` if its file already exists.
     ClientSecret(Option<SecretString>),
 }
 
@@ -46,7 +46,7 @@ enum SinkAnswer {
         address: String,
         format: String,
     },
-    /// The token is `None` if its file exists already.
+    /// The token is `None` if its file already exists.
     Splunk {
         url: String,
         token: Option<SecretString>,
@@ -59,15 +59,18 @@ enum SinkAnswer {
 /// Where secrets are stored, and how the configuration refers to them.
 struct SecretStore {
     directory: PathBuf,
-    /// The configuration is that of the service, which receives the files as systemd credentials.
+    /// Whether the configuration is that of the service, which receives the files as systemd
+    /// credentials.
     as_credentials: bool,
 }
 
 pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
     if config.exists() {
-        let explanation =
-            Explanation::new(format!("`{}` exists and is not overwritten", config.display()));
-        return Err(usage(explanation.with_hint("pass --config FILE to write another file")));
+        let explanation = Explanation::new(format!(
+            "`{}` already exists and is not overwritten",
+            config.display()
+        ));
+        return Err(usage(explanation.with_hint("pass --config with the path of a new file")));
     }
     let directory = config.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new(".")).to_owned();
@@ -88,8 +91,8 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
         && file.parent() != config.parent()
         && config == Path::new(DEFAULT_PATH)
     {
-        // Root can read the file now, but the service has its own user and no access to /root and
-        // /home.
+        // Root can read the file, but the service runs as a different user, without access to /root
+        // and /home.
         print_message(&format!(
             "\nThe service must be able to read `{}`: move it to `{}` (chmod 640, chgrp secure-score-forwarder), and change its path in the configuration.",
             file.display(),
@@ -100,8 +103,8 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
     test(config, args)
 }
 
-/// Signs in, reads once, and sends one test record. Each step reports its own faults, so the
-/// configuration is kept for the operator to correct.
+/// Signs in, reads one snapshot, and sends one test record. Each step reports its faults, and the
+/// configuration is kept, so that the operator can correct it.
 fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
     let mut exit = ExitCode::Done;
     if !args.offline {
@@ -116,7 +119,7 @@ fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
 
     if exit != ExitCode::Done {
         print_message(&format!(
-            "\nCorrect the errors above in `{}`, or in the files of secrets that it names, and run `check --online` again.",
+            "\nCorrect the errors above in `{}` or in the secret files that it refers to, and run `check --online` again.",
             config.display()
         ));
     } else if config == Path::new(DEFAULT_PATH) {
@@ -131,7 +134,7 @@ fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
 }
 
 fn ask_all(input: &mut impl BufRead, secrets: &SecretStore) -> Result<Answers, CommandFailure> {
-    let id = ask(input, "Tenant: its GUID or a verified domain", None)?;
+    let id = ask(input, "Tenant (GUID or verified domain)", None)?;
     let default_name = id.split('.').next().filter(|name| *name != id).unwrap_or("main").to_owned();
     let name = ask(input, "Name of the tenant in records", Some(&default_name))?;
     let client_id = ask(input, "Client ID of the application", None)?;
@@ -227,7 +230,7 @@ fn ask_secret(input: &mut impl BufRead, prompt: &str) -> Result<SecretString, Co
     answer.map(SecretString::from)
 }
 
-/// Turns off the echo of the terminal until the value is dropped. Holds the attributes to restore;
+/// Turns off the echo of the terminal until the value is dropped. Contains the attributes to restore;
 /// `None` if standard input is not a terminal.
 struct EchoOff(Option<rustix::termios::Termios>);
 
@@ -365,7 +368,7 @@ fn configuration_text(answers: &Answers, args: &args::Init, secrets: &SecretStor
     )
 }
 
-/// A TOML basic string. The answers contain no control characters, which would need an escape, too.
+/// A TOML basic string. The answers contain no control characters, which would also require escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -375,7 +378,7 @@ fn absolute(file: &str) -> Result<PathBuf, CommandFailure> {
     if path.is_file() { Ok(path) } else { Err(usage(format!("the file `{file}` does not exist"))) }
 }
 
-/// Creates a file that its owner and the group of its directory can read; the package gives this
+/// Creates a file that its owner and the group of its directory can read; the package assigns this
 /// directory to the group of the service. Fails if the file exists.
 fn write_new(path: &Path, text: &str) -> Result<(), CommandFailure> {
     let mut options = fs_err::OpenOptions::new();

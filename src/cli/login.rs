@@ -17,7 +17,7 @@ use crate::{
     error::Explanation,
     source::{
         Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
-        TokenRequestContext, UserCredential,
+        PlaintextPolicy, TokenRequestContext, UserCredential,
     },
 };
 
@@ -26,20 +26,20 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
     let (named, user) = select_credential(&configuration, args)?;
     if !user.has_key() && !args.plaintext {
         let explanation = Explanation::new(format!(
-            "cannot seal the refresh token: no `token_key` is configured for `{}`",
+            "cannot encrypt the refresh token: no `token_key` is configured for `{}`",
             named.name
         ));
         return Err(CommandFailure::new(
             ExitCode::Usage,
             explanation.with_hint(
-                "set `token_key` to a reference to a long random text, or pass --plaintext",
+                "set `token_key` to a reference to a long random string, or pass --plaintext",
             ),
         ));
     }
 
     let holder = lock_holder(&configuration.state_directory);
     if holder.is_none() {
-        // Faults are reported before the user signs in. A daemon has read the key already.
+        // Faults are reported before the user signs in. A daemon has already read the key.
         configuration.check_secrets()?;
         act_as_owner(&configuration.state_directory)?;
     }
@@ -57,7 +57,7 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
 
     match holder {
         Some(holder) => store_through_daemon(&holder, named, &token, args.plaintext)?,
-        None => block_on(user.accept(token, args.plaintext))?
+        None => block_on(user.accept(token, PlaintextPolicy::from_flag(args.plaintext)))?
             .map_err(|error| CommandFailure::from_error(ExitCode::Incomplete, &error))?,
     }
     print_message(&format!("signed in for `{}`; stored the refresh token", named.name));
@@ -86,25 +86,25 @@ fn select_credential<'a>(
     }
 
     if users.is_empty() {
-        let message = "the configuration has no credential of `kind = \"user\"`";
+        let message = "the configuration has no credential with `kind = \"user\"`";
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
     let names: Vec<_> = users.iter().map(|(named, _)| named.name.as_str()).collect();
     let (message, hint) = if matching.is_empty() {
         (
-            "the configuration has no such credential of `kind = \"user\"`",
+            "the configuration has no such credential with `kind = \"user\"`",
             format!("use one of: {}", names.join(", ")),
         )
     } else {
         (
-            "the configuration has several credentials of `kind = \"user\"`",
+            "the configuration has several credentials with `kind = \"user\"`",
             format!("pass --credential or --tenant with one of: {}", names.join(", ")),
         )
     };
     Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))
 }
 
-/// The cloud and the delegated permissions that the tenants of a credential need.
+/// The cloud and the delegated permissions that the tenants of a credential require.
 fn requirements<'a>(
     configuration: &'a Configuration,
     named: &NamedCredential,
@@ -142,8 +142,8 @@ async fn by_device(prompt: AuthorizationRequest<'_>) -> Result<SecretString, Log
     login.finish(prompt).await
 }
 
-/// Opens the page in a browser if the user works at a graphical desktop. A failure is ignored, because
-/// the URL is printed in any case.
+/// Opens the page in a browser if a graphical desktop is available. A failure is ignored because the
+/// URL is also printed.
 fn open_browser(url: &str) {
     let has_display =
         std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
@@ -157,7 +157,7 @@ fn open_browser(url: &str) {
     }
 }
 
-/// Lets the daemon seal and store the refresh token.
+/// Sends the refresh token to the daemon, which stores it.
 fn store_through_daemon(
     holder: &Holder,
     named: &NamedCredential,

@@ -11,7 +11,7 @@ const NAME: &str = "secure-score-forwarder";
 
 /// The sections of the main page that cannot be generated from the arguments.
 const MORE_SECTIONS: &str = r#".SH "EXIT STATUS"
-0 success; 1 something is missing or undelivered, and stays queued; 2 the configuration or the command line is wrong; 3 the checkpoint is unusable; 130 interrupted.
+0: the command succeeded. 1: the result is incomplete; for example, a poll failed, or records are undelivered and remain queued. 2: the configuration or the command line is invalid. 3: the checkpoint is unusable or in use by another process. 130: the command was interrupted.
 .SH FILES
 .TP
 \fI/etc/secure\-score\-forwarder/config.toml\fR
@@ -26,7 +26,7 @@ The checkpoint.
 \fI/usr/share/doc/secure\-score\-forwarder/\fR
 The documentation and an example configuration.
 .SH SIGNALS
-SIGHUP reloads the configuration; an invalid one is rejected and nothing changes. SIGTERM and SIGINT stop the daemon; records that are not acknowledged by then are sent after the next start.
+SIGHUP reloads the configuration; an invalid one is rejected and nothing changes. SIGTERM and SIGINT stop the daemon; records that are not acknowledged by then are sent again after the next start.
 "#;
 
 pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {

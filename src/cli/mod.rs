@@ -1,7 +1,7 @@
-//! The command line: one module per command, and what the commands share. Data is written to standard
-//! output, messages to standard error, and every command ends with an [`ExitCode`]. Commands that
-//! write to the checkpoint let the daemon do it while one is running; see `crate::daemon`. Start
-//! reading at [`main`].
+//! The command line: one module per command, and the functions that the commands share. Data is
+//! written to standard output, messages to standard error, and every command ends with an
+//! [`ExitCode`]. Commands that write to the checkpoint send a request to the daemon if one is running;
+//! see `crate::daemon`. Start reading at [`main`].
 
 mod args;
 mod backfill;
@@ -44,6 +44,7 @@ use crate::{
     config::{ConfigError, Configuration},
     daemon::{BuildError, RunError},
     error::{Explanation, Hint, chain},
+    model::UnixMillis,
     source::SourceError,
     telemetry,
 };
@@ -51,13 +52,13 @@ use crate::{
 /// The exit code of the process. The numbers are public: `docs/reference/exit-codes.md` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitCode {
-    /// The command has done everything.
+    /// The command succeeded.
     Done = 0,
-    /// Something is missing or undelivered, and stays queued.
+    /// The result is incomplete; undelivered records remain queued.
     Incomplete = 1,
-    /// The configuration or the command line is wrong.
+    /// The configuration or the command line is invalid.
     Usage = 2,
-    /// The checkpoint is unusable.
+    /// The checkpoint is unusable, or in use by another process.
     Unusable = 3,
     /// SIGINT interrupted the command.
     Interrupted = 130,
@@ -68,14 +69,16 @@ impl ExitCode {
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Incomplete, Self::Usage, Self::Unusable, Self::Interrupted];
 
-    /// What the code means, as a sentence without a full stop.
+    /// The meaning of the code, as a sentence without a full stop.
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Done => "The command has done everything",
-            Self::Incomplete => "Something is missing or undelivered, and stays queued",
-            Self::Usage => "The configuration or the command line is wrong",
-            Self::Unusable => "The checkpoint is unusable",
-            Self::Interrupted => "SIGINT interrupted the command; nothing is lost",
+            Self::Done => "The command succeeded",
+            Self::Incomplete => {
+                "The result is incomplete: for example, a poll failed, or records are undelivered and remain queued"
+            }
+            Self::Usage => "The configuration or the command line is invalid",
+            Self::Unusable => "The checkpoint is unusable, or in use by another process",
+            Self::Interrupted => "SIGINT interrupted the command; no data is lost",
         }
     }
 }
@@ -163,7 +166,7 @@ impl From<std::io::Error> for CommandFailure {
     }
 }
 
-/// Runs the command of the command line, prints its failure, and returns the exit code. Invalid
+/// Runs the command that the arguments select, prints its failure, and returns the exit code. Invalid
 /// arguments end the process with exit code 2.
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -244,12 +247,14 @@ fn unknown_name<'a>(
     CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
 }
 
-/// How often, and at which interval, the lock file is read until it names a control socket.
+/// The number of attempts to read the path of the control socket from the lock file, and the interval
+/// between them.
 const SOCKET_ATTEMPTS: u32 = 20;
 const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of its
-/// control socket shortly after it has taken the lock, so this waits up to two seconds for the path.
+/// control socket shortly after it has taken the lock, so this function waits up to two seconds for
+/// the path.
 #[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
 fn lock_holder(directory: &Path) -> Option<Holder> {
     for _ in 0..SOCKET_ATTEMPTS {
@@ -268,13 +273,16 @@ fn control_socket(holder: &Holder) -> Result<&Path, CommandFailure> {
     holder.socket.as_deref().ok_or_else(|| {
         CommandFailure::new(
             ExitCode::Unusable,
-            format!("process {} holds the checkpoint and does not accept commands", holder.pid),
+            format!(
+                "the checkpoint is in use by process {}, which does not accept commands",
+                holder.pid
+            ),
         )
     })
 }
 
-/// Runs asynchronous work to its end. SIGINT ends it with exit code 130; this is safe at any moment,
-/// because what is not committed or acknowledged is repeated by the next run.
+/// Runs asynchronous work to completion. SIGINT cancels it with exit code 130. This is safe at any
+/// time, because the next run repeats everything that was not committed or acknowledged.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
     let runtime = runtime()?;
     runtime.block_on(async {
@@ -285,13 +293,13 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
     })
 }
 
-/// Threads of the runtime that run asynchronous tasks. Calls that block run on other threads, so one
-/// is enough.
+/// The number of threads that run asynchronous tasks. Calls that block run on other threads, so one is
+/// enough.
 pub const WORKER_THREADS: usize = 1;
-/// Threads that wait for SQLite and for files. All of them wait for the same disk, and each has a
-/// stack, so more threads would use memory without being faster.
+/// The number of threads that wait for SQLite and for files. All of them wait for the same disk, and
+/// each has a stack, so more threads would use memory without being faster.
 pub const MAX_BLOCKING_THREADS: usize = 8;
-/// An idle thread ends after this time, so that an idle daemon has no stacks of blocking calls.
+/// The time after which an idle thread ends, so that an idle daemon keeps no stacks for blocking calls.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -303,9 +311,9 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Replaces a process of root with the same command under the user and group that own the state
-/// directory, so that it leaves no file that the daemon cannot open. Returns for any other user, and
-/// if the directory does not exist or belongs to root.
+/// Executes the command again as the user and group that own the state directory if this process runs
+/// as root, so that it creates no file that the daemon cannot open. Returns for any other user, and if
+/// the directory does not exist or belongs to root.
 fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::{fs::MetadataExt, process::CommandExt};
     let Ok(metadata) = fs_err::metadata(directory) else { return Ok(()) };
@@ -325,7 +333,7 @@ fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
     ))
 }
 
-/// Files that this process creates are readable only by its user, and it writes no core dump, which
+/// Makes the files that this process creates readable only by its user, and disables core dumps, which
 /// could contain a secret.
 fn restrict_process() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -367,7 +375,7 @@ fn print_explanation(explanation: &Explanation) {
     print_message(&render(explanation));
 }
 
-/// Prints a message to standard error. A reader that has closed it is not an error.
+/// Prints a message to standard error. Does nothing if standard error is closed.
 fn print_message(message: &str) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
@@ -379,10 +387,15 @@ fn print(data: &str) -> Result<(), CommandFailure> {
     Ok(stdout.flush()?)
 }
 
-/// A number with its noun: `1 record`, `2 records`. The plural of the noun is formed with `s`.
+/// A number with a noun whose plural is formed with `s`: `1 record`, `2 records`.
 fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// A number with a noun whose plural is irregular, or with a phrase.
+fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
@@ -390,10 +403,9 @@ fn as_megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// A time in milliseconds since 1970 as RFC 3339 in UTC, to the second.
-fn format_time(ms: i64) -> String {
-    jiff::Timestamp::from_second(ms.div_euclid(1_000))
-        .map_or_else(|_| ms.to_string(), |time| time.to_string())
+/// A time as RFC 3339 in UTC, to the second.
+fn format_time(time: UnixMillis) -> String {
+    format!("{:.0}", jiff::Timestamp::from(time))
 }
 
 /// `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.

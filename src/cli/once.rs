@@ -36,7 +36,7 @@ pub(super) fn print_report(report: &OnceReport) {
         match stopped {
             None => print_message(&format!("sink {name}: {delivered} delivered")),
             Some(stopped) => print_message(&format!(
-                "sink {name}: {delivered} delivered, then: {}",
+                "sink {name}: {delivered} delivered, then stopped: {}",
                 chain(stopped)
             )),
         }

@@ -20,7 +20,7 @@ const MAX_SKEW_SECONDS: i64 = 60;
 /// Limits the probe of one receiver, in addition to the time limits of its sink.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prints the findings of every tenant. `Incomplete` if at least one tenant cannot be polled.
+/// Prints the findings for every tenant. Returns `Incomplete` if at least one tenant cannot be polled.
 pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
@@ -48,7 +48,7 @@ pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, C
     })?
 }
 
-/// Prints the response of every sink's receiver. `Incomplete` if at least one cannot be used.
+/// Prints the response of every sink's receiver. Returns `Incomplete` if at least one cannot be used.
 pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
@@ -83,9 +83,9 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     let page = if legacy { wire::bare_list(&probe.body) } else { wire::page(&probe.body) };
     match page.map(|page| page.items.first().map(|item| wire::snapshot(item).map(|s| s.day()))) {
         Ok(Some(Ok(Some(day)))) => {
-            findings.push(format!("signed in and read; the newest day is {day}").into());
+            findings.push(format!("signed in and read a snapshot; the newest day is {day}").into());
         }
-        Ok(None) => findings.push("signed in and read; the tenant has no score yet".into()),
+        Ok(None) => findings.push("signed in; the tenant has no score yet".into()),
         Ok(Some(Ok(None))) => {
             usable = false;
             findings.push("the newest snapshot has no date".into());
@@ -103,8 +103,9 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     let skew = probe.clock_ahead.map_or(0, |ahead| ahead.as_secs());
     if skew.abs() > MAX_SKEW_SECONDS {
         usable = false;
-        let way = if skew > 0 { "ahead of" } else { "behind" };
-        let message = format!("the clock of this host is {} s {way} Microsoft's clock", skew.abs());
+        let relation = if skew > 0 { "ahead of" } else { "behind" };
+        let message =
+            format!("the clock of this host is {} s {relation} Microsoft's clock", skew.abs());
         findings.push(Explanation::new(message).with_hint("synchronize the clock with NTP"));
     }
 
@@ -112,37 +113,37 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
 }
 
 /// Compares the permissions of the token with the required one, and its tenant with the configured
-/// one. Returns whether the token is sufficient; superfluous permissions are only reported.
+/// one. Returns whether the token is sufficient; excess permissions are only reported.
 fn judge_grants(
     plan: &TenantPlan,
     granted: &wire::TokenGrants,
     legacy: bool,
     findings: &mut Vec<Explanation>,
 ) -> bool {
-    let needed = if legacy { "Reports.Read.All" } else { "SecurityEvents.Read.All" };
-    let enough = [needed, "SecurityEvents.ReadWrite.All"];
+    let required = if legacy { "Reports.Read.All" } else { "SecurityEvents.Read.All" };
+    let accepted = [required, "SecurityEvents.ReadWrite.All"];
     // Entra adds these to every delegated token.
     let harmless = ["openid", "profile", "email", "offline_access", "User.Read"];
     let all: Vec<&str> = granted.roles.iter().chain(&granted.scopes).map(String::as_str).collect();
-    let beyond: Vec<&str> =
-        all.iter().copied().filter(|g| *g != needed && !harmless.contains(g)).collect();
+    let excess: Vec<&str> =
+        all.iter().copied().filter(|g| *g != required && !harmless.contains(g)).collect();
     let mut sufficient = true;
 
-    if !all.iter().any(|grant| enough.contains(grant)) {
+    if !all.iter().any(|grant| accepted.contains(grant)) {
         sufficient = false;
         findings.push(
-            Explanation::new(format!("the token does not grant {needed}"))
-                .with_hint("run `consent-url`, and let an administrator open the link"),
+            Explanation::new(format!("the token does not grant {required}"))
+                .with_hint("run `consent-url`, and have an administrator open the link"),
         );
     }
 
-    if !beyond.is_empty() {
+    if !excess.is_empty() {
         findings.push(
             Explanation::new(format!(
-                "the token grants more than is needed: {}",
-                beyond.join(", ")
+                "the token grants more permissions than required: {}",
+                excess.join(", ")
             ))
-            .with_hint(format!("remove all permissions except {needed}")),
+            .with_hint(format!("remove all permissions except {required}")),
         );
     }
 

@@ -1,5 +1,5 @@
-//! `reload`: lets the daemon load the configuration again, and waits for the result. SIGHUP requests
-//! the same without waiting for the result.
+//! `reload`: requests that the daemon reload the configuration, and waits for the result. SIGHUP also
+//! reloads the configuration, but does not return the result.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(super) fn reload(config: &Path) -> Result<ExitCode, CommandFailure> {
         Event::Error(explanation) => Err(CommandFailure::new(ExitCode::Usage, explanation)),
         Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
         _ => {
-            print("the daemon runs with the new configuration\n")?;
+            print("the daemon is running with the new configuration\n")?;
             Ok(ExitCode::Done)
         }
     }

@@ -1,4 +1,4 @@
-//! `replay`: sends stored days, or dead letters, to one sink again.
+//! `replay`: resends stored days or dead letters to one sink.
 
 use std::path::Path;
 
@@ -81,13 +81,13 @@ fn replay_without_daemon(
 fn queued_line(selection: ReplaySelection, entries: u64) -> String {
     match (selection, entries) {
         (ReplaySelection::Days(..), 0) => {
-            "no stored day in this range: nothing is sent again".to_owned()
+            "no stored days in this range: there is nothing to send".to_owned()
         }
         (ReplaySelection::Days(..), _) => {
             format!("queued {} to be sent again", count(entries, "day"))
         }
         (ReplaySelection::DeadLetters, 0) => {
-            "the sink has no dead letters: nothing is sent again".to_owned()
+            "the sink has no dead letters: there is nothing to send".to_owned()
         }
         (ReplaySelection::DeadLetters, _) => {
             format!("queued {} to be sent again", count(entries, "dead letter"))

@@ -1,4 +1,4 @@
-//! `report`: writes the history, the drift and the decisions of tenants for readers outside of the
+//! `report`: writes the history, the drift and the decisions of tenants for readers who do not use the
 //! SIEM. It only reads the checkpoint.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, Com
     let configuration = Configuration::load(config)?;
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
 
-    // A tenant that was never polled is reported as a message, and the others are written.
+    // A tenant that has never been polled is reported in a message, and is omitted from the report.
     let plans = selected(&configuration, args)?;
     let mut tenants = Vec::with_capacity(plans.len());
     for plan in plans {

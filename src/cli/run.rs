@@ -1,4 +1,4 @@
-//! `run`: the daemon, with its status page.
+//! `run`: runs the daemon and its status page.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
 
-    // Not `block_on` of this module: the daemon handles the signals itself.
+    // `block_on` of the command line is not used, because the daemon handles the signals itself.
     let runtime = runtime()?;
     let plan = engine.configuration.admin.clone();
     let (current, _) = watch::channel(engine);

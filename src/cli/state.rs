@@ -1,12 +1,12 @@
 //! `state`: maintains the checkpoint. Commands that only read work while a daemon is running. `prune`
-//! and `forget` let the daemon write; `repair`, `restore` and `prune --compact` replace or rewrite the
-//! whole file and therefore require that the daemon is stopped.
+//! and `forget` send a request to a running daemon. `repair`, `restore` and `prune --compact` replace
+//! or rewrite the entire file, so they require that the daemon is stopped.
 
 use std::{io::Write, path::Path};
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, as_megabytes, control_socket, count, format_time,
-    lock_holder, print, print_explanation, print_message, unknown_tenant,
+    lock_holder, plural, print, print_explanation, print_message, unknown_tenant,
 };
 use crate::{
     checkpoint::{
@@ -68,14 +68,9 @@ fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
     ))
 }
 
-/// A number with a noun whose plural is irregular, or with a phrase.
-fn plural(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
-/// Repairs what can be repaired in place. A file that SQLite cannot use is renamed, and the next start
-/// creates a new one, which learns from `cursors.json` what has been sent. A usable file with damage
-/// that cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
+/// Repairs in place all damage that can be repaired. A file that SQLite cannot use is renamed, and the
+/// next start creates a new one with the cursors in `cursors.json`. A usable file with damage that
+/// cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
 fn repair(
     configuration: &Configuration,
     args: &args::StateRepair,
@@ -91,7 +86,7 @@ fn repair(
     if usable {
         let checkpoint = Checkpoint::open(directory)?;
         let now = clock::now();
-        let repaired = checkpoint.repair(now.as_millisecond(), daemon::facts_of)?;
+        let repaired = checkpoint.repair(now.into(), daemon::facts_of)?;
         print_repairs(&repaired, Day::of(now));
         let report = checkpoint.verify()?;
         if report.findings.is_empty() {
@@ -152,7 +147,7 @@ fn print_repairs(repaired: &Repaired, today: Day) {
     }
     if repaired.catalogs > 0 {
         print_message(&format!(
-            "{} lost; the days that refer to them use the tenant's next catalog, and the next poll reads the newest one again",
+            "{} lost; days that refer to a lost catalog use the tenant's next one, and the next poll reads the newest catalog again",
             plural(repaired.catalogs, "catalog is", "catalogs are")
         ));
     }
@@ -184,7 +179,7 @@ fn backup(
 ) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     if args.file.exists() {
-        let message = format!("`{}` exists and is not overwritten", args.file.display());
+        let message = format!("`{}` already exists and is not overwritten", args.file.display());
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
 
@@ -225,7 +220,8 @@ fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
     Ok(ExitCode::Done)
 }
 
-/// Gives the files in the state directory to its owner, so that the daemon can open what root wrote.
+/// Assigns the files in the state directory to the owner of the directory, so that the daemon can open
+/// the files that root wrote.
 fn give_to_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::fs::MetadataExt;
     let owner = fs_err::metadata(directory)?;
@@ -292,7 +288,7 @@ fn export(
     for tenant in tenants {
         let mut written = Ok(());
         checkpoint.for_each_body(tenant.id, args.from, args.to, |body| {
-            // A line break in JSON is white space between tokens: in a string it is escaped.
+            // JSON contains line breaks only between tokens; those in strings are escaped.
             let line = body.replace(['\n', '\r'], " ");
             written = writeln!(out, "{line}");
             written.is_ok()
@@ -333,7 +329,7 @@ fn forget(
     }
     if !args.yes {
         let explanation = Explanation::new(
-            "nothing was erased: erasing cannot be undone, and backups are not changed by it",
+            "nothing was erased: an erasure cannot be undone, and does not change backups",
         );
         print_explanation(&explanation.with_hint("pass --yes to erase the tenant"));
         return Ok(ExitCode::Incomplete);
@@ -347,10 +343,10 @@ fn forget(
         }
     } else {
         act_as_owner(directory)?;
-        Checkpoint::open(directory)?.forget(tenant, clock::now().as_millisecond())?
+        Checkpoint::open(directory)?.forget(tenant, clock::now().into())?
     };
     let Some(forgotten) = forgotten else {
-        let message = format!("the checkpoint has no data of tenant {tenant}");
+        let message = format!("the checkpoint contains no data of tenant {tenant}");
         return Err(CommandFailure::new(ExitCode::Usage, message));
     };
     print(&receipt(&forgotten))?;
@@ -372,10 +368,10 @@ fn receipt(forgotten: &ErasureReceipt) -> String {
             "dead_letters": forgotten.dead_letters,
         },
         "checkpoint_id": forgotten.checkpoint_id,
-        "erased_at": format_time(forgotten.at_ms),
+        "erased_at": format_time(forgotten.erased_at),
         "host": daemon::host_name(),
         "program": format!("secure-score-forwarder {}", env!("CARGO_PKG_VERSION")),
-        "not_erased": "backups, databases that were renamed by `state repair` or `state restore`, and records that sinks have received",
+        "not_erased": "backups, databases that were renamed by `state repair` or `state restore`, and records that receivers have acknowledged",
     });
     format!("{receipt:#}\n")
 }

@@ -1,16 +1,19 @@
 //! `status`: shows the state of tenants and sinks, as tables or as JSON. It only reads the checkpoint,
-//! also while a daemon is running, and never opens a connection.
+//! even while a daemon is running, and never opens a connection.
 
 use std::{collections::HashMap, path::Path};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
-use super::{CommandFailure, ExitCode, args, as_megabytes, count, format_time, on_one_line, print};
+use super::{
+    CommandFailure, ExitCode, args, as_megabytes, count, format_time, on_one_line, plural, print,
+};
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
     config::{ConfigError, Configuration, TenantName},
     error::Explanation,
+    model::UnixMillis,
     schedule::{Polled, Schedule},
 };
 
@@ -22,7 +25,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, Com
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let mut status = checkpoint.status()?;
 
-    // The checkpoint has no row for a tenant whose domain was never resolved to an ID.
+    // The checkpoint has no row for a tenant whose domain has never been resolved to an ID.
     let mut names = names(&configuration, &checkpoint);
     for (domain, name) in unresolved(&configuration, &names) {
         status.tenants.push(TenantStatus {
@@ -44,8 +47,8 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, Com
     Ok(if incomplete { ExitCode::Incomplete } else { ExitCode::Done })
 }
 
-/// Shows the status of the checkpoint although the configuration is invalid, and then fails with its
-/// faults: the daemon may still be running with the previous configuration.
+/// Shows the status of the checkpoint even though the configuration is invalid, and then fails with its
+/// faults: the daemon may be running with the previous configuration.
 fn without_configuration(
     config: &Path,
     args: &args::Status,
@@ -68,7 +71,7 @@ fn show(
     args: &args::Status,
 ) -> Result<(), CommandFailure> {
     let holder = Checkpoint::holder(checkpoint.directory());
-    // Without a daemon there is no next attempt.
+    // Without a daemon, there is no next attempt.
     let schedule = schedule.filter(|_| holder.is_some());
 
     if args.json {
@@ -76,7 +79,7 @@ fn show(
     } else {
         let daemon = holder.map_or_else(
             || "no daemon is running".to_owned(),
-            |h| format!("the daemon runs as process {}", h.pid),
+            |h| format!("the daemon is running as process {}", h.pid),
         );
         print(&format!(
             "{}\n{}\n{}{}{daemon}; checkpoint: {:.1} MB\n",
@@ -118,19 +121,18 @@ fn unresolved(
         .collect()
 }
 
-/// When the daemon polls a tenant again whose last poll failed, in milliseconds since 1970; `None` if
-/// the last poll succeeded or no daemon is running.
-fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<i64> {
-    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).ok();
+/// When the daemon polls a tenant again whose last poll failed; `None` if the last poll succeeded or
+/// no daemon is running.
+fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<UnixMillis> {
     let polled = Polled {
-        last_attempt: tenant.last_attempt_ms.and_then(time),
+        last_attempt: tenant.last_attempt.map(Into::into),
         failures: tenant.failures,
         ..Polled::default()
     };
 
     // The server may have requested a longer wait than the schedule.
-    let retry = schedule?.retry_at(&polled)?.as_millisecond();
-    Some(retry.max(tenant.not_before_ms.unwrap_or(retry)))
+    let retry = UnixMillis::from(schedule?.retry_at(&polled)?);
+    Some(retry.max(tenant.not_before.unwrap_or(retry)))
 }
 
 fn tenant_table(
@@ -141,14 +143,13 @@ fn tenant_table(
     let mut table =
         table(["tenant", "newest day", "days", "missing days", "last success", "last error"]);
     for tenant in &status.tenants {
-        let TenantStatus { guid, newest_day, days, missing, last_success_ms, last_error, .. } =
-            tenant;
+        let TenantStatus { guid, newest_day, days, missing, last_success, last_error, .. } = tenant;
         table.add_row([
             names.get(guid).cloned().unwrap_or_else(|| format!("{guid} (not configured)")),
             newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
             days.to_string(),
             missing.to_string(),
-            last_success_ms.map_or_else(|| "never".to_owned(), format_time),
+            last_success.map_or_else(|| "never".to_owned(), format_time),
             match (last_error, next_attempt(schedule, tenant)) {
                 (Some(error), Some(next)) => {
                     format!("{}; next attempt at {}", on_one_line(error), format_time(next))
@@ -178,7 +179,7 @@ fn sink_table(status: &Status) -> Table {
             rejected,
             backlog,
             oldest_day,
-            last_acknowledgement_ms,
+            last_acknowledgement,
             last_error,
             ..
         } = sink;
@@ -187,9 +188,9 @@ fn sink_table(status: &Status) -> Table {
             name.clone(),
             sent.to_string(),
             rejected.to_string(),
-            count(*backlog, "day"),
+            plural(*backlog, "entry", "entries"),
             oldest_day.map_or_else(String::new, |day| day.to_string()),
-            last_acknowledgement_ms.map_or_else(|| "never".to_owned(), format_time),
+            last_acknowledgement.map_or_else(|| "never".to_owned(), format_time),
             last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);
     }
@@ -199,7 +200,7 @@ fn sink_table(status: &Status) -> Table {
 /// One line per replay, followed by an empty line if there are any.
 fn replay_lines(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = count(job.remaining, "day");
+        let left = plural(job.remaining, "entry", "entries");
         format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     };
     let lines: String = status.replays.iter().map(line).collect();
@@ -264,8 +265,8 @@ fn as_json(
             "newest_day": t.newest_day.map(|d| d.to_string()),
             "days": t.days,
             "missing_days": t.missing,
-            "last_success": t.last_success_ms.map(format_time),
-            "last_attempt": t.last_attempt_ms.map(format_time),
+            "last_success": t.last_success.map(format_time),
+            "last_attempt": t.last_attempt.map(format_time),
             "last_error": message(&t.last_error),
             "last_hint": hint(&t.last_error),
             "next_attempt": next_attempt(schedule, t).map(format_time),
@@ -279,9 +280,9 @@ fn as_json(
             "sent": s.sent,
             "rejected": s.rejected,
             "truncated": s.truncated,
-            "backlog_days": s.backlog,
+            "backlog_entries": s.backlog,
             "oldest_day": s.oldest_day.map(|d| d.to_string()),
-            "last_acknowledgement": s.last_acknowledgement_ms.map(format_time),
+            "last_acknowledgement": s.last_acknowledgement.map(format_time),
             "last_error": message(&s.last_error),
             "last_hint": hint(&s.last_error),
             "dead_letters": s.dead_letters,
@@ -290,7 +291,7 @@ fn as_json(
     });
 
     let replays = status.replays.iter().map(|r| {
-        json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "days_left": r.remaining })
+        json!({ "sink": r.sink, "from": r.first_day.to_string(), "to": r.last_day.to_string(), "entries_left": r.remaining })
     });
 
     let dead_letters = status.dead_letters.iter().map(|l| {
@@ -300,7 +301,7 @@ fn as_json(
             "day": l.day.map(|d| d.to_string()),
             "event_id": l.event_id.to_string(),
             "reason": l.reason,
-            "rejected_at": format_time(l.rejected_ms),
+            "rejected_at": format_time(l.rejected_at),
             "retry_queued": l.retry,
         })
     });

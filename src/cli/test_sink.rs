@@ -1,5 +1,5 @@
-//! `test-sink`: sends one marked test record through the sink's own code, and waits for the
-//! receiver's acknowledgement. It needs no checkpoint, and leaves cursors and marks unchanged.
+//! `test-sink`: sends one marked test record with the code of the sink, and waits for the receiver's
+//! acknowledgement. It needs no checkpoint, and leaves cursors and marks unchanged.
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     source::Clients,
 };
 
-/// The ID of the control in the test record. Microsoft has no control of this name, so operators can
+/// The ID of the control in the test record. Microsoft has no control with this name, so operators can
 /// search for it.
 const TEST_CONTROL: &str = "secure-score-forwarder-test";
 
@@ -28,7 +28,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
         return Err(unknown_sink(&configuration, &args.name));
     };
 
-    // The record carries the labels of a configured tenant, because a sink may select by them.
+    // The record has the labels of a configured tenant, because a sink may require them.
     let tenant = configuration.tenants.first();
     let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
     let context = sink_context(plan, &Arc::new(Clients::new(&configuration.http)?));
@@ -96,7 +96,7 @@ fn encode<E>(
         category: Some("Test".into()),
         score: Number::new(1.0),
         percentage: Number::new(100.0),
-        // Two test records of one day differ.
+        // The time makes each test record of a day different.
         additional: vec![("test".into(), now.as_millisecond().to_string().into())],
         ..ControlScore::default()
     };
@@ -117,7 +117,7 @@ fn encode<E>(
         tenant: &tenant,
         snapshot: &at,
         observed_time: &now.to_string(),
-        observed_ms: now.as_millisecond(),
+        observed_at: now.into(),
         history: &[],
         catalog: &catalog,
         comparison: Comparison::default(),

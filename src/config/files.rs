@@ -1,7 +1,7 @@
 //! The files of a configuration: the main file, the directory `tenants.d` next to it, and the CSV
 //! file that `tenants_file` names.
 //!
-//! This module turns all of them into TOML text with locations; [`super::read`] interprets it.
+//! This module converts all of them to TOML text with locations; [`super::read`] interprets it.
 
 use std::{
     fmt::Write as _,
@@ -11,19 +11,19 @@ use std::{
 use super::{ConfigError, read::SourceText};
 use crate::settings::{Document, Fault, Faults, Location};
 
-/// Columns of the CSV file that are keys of a tenant. Other columns are labels, with [`LABEL`] in
-/// front of their name.
+/// The columns of the CSV file that are keys of a tenant. Other columns are labels, whose names have
+/// the prefix [`LABEL`].
 const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
 const LABEL: &str = "label.";
 
-/// Reads a file of the configuration. `hint` is what the operator can do if that fails, or empty.
+/// Reads a file of the configuration. `hint` is the hint of the error if that fails; it can be empty.
 pub(super) fn read(path: &Path, hint: &str) -> Result<SourceText, ConfigError> {
     let text = read_text(path, hint)?;
 
     Ok(SourceText { faults: Faults::new(&path.display().to_string(), &text), text })
 }
 
-/// Reads the files that hold only tenants and credentials: those of `tenants.d` in the order of
+/// Reads the files that contain only tenants and credentials: those of `tenants.d` in the order of
 /// their names, then the CSV file.
 pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<SourceText>, ConfigError> {
     let mut more = Vec::new();
@@ -58,8 +58,8 @@ fn tenants_file(text: &str) -> Option<PathBuf> {
     document.section(&ignored).path("tenants_file")
 }
 
-/// Reads a CSV file as the TOML list of its tenants. Each row becomes one line, so that a fault in
-/// the TOML text can be reported at its row.
+/// Reads a CSV file, and converts it to a TOML list of its tenants. Each row becomes one line, so that
+/// a fault in the TOML text can be reported at its row.
 fn read_csv(path: &Path) -> Result<SourceText, ConfigError> {
     let file = path.display().to_string();
     let text = read_text(path, "check `tenants_file`")?;
@@ -95,7 +95,7 @@ fn read_csv(path: &Path) -> Result<SourceText, ConfigError> {
     Ok(SourceText { faults: Faults::of_lines(&file, &list, lines), text: list })
 }
 
-/// One row as a TOML inline table on one line. Empty fields are left out.
+/// One row as a TOML inline table on one line. Empty fields are omitted.
 fn as_table(header: &csv::StringRecord, row: &csv::StringRecord) -> String {
     let mut labels = String::new();
     let mut table = String::from("{");

@@ -1,8 +1,8 @@
 //! The configuration as the program uses it: validated, with typed values and defaults applied.
 //!
-//! `files` reads the files, `keys` is the table of all keys, and `read` turns TOML sections into
-//! the types below and notes every fault. Loading reads no secret, opens no socket and writes
-//! nothing. Start reading at [`Configuration::load`].
+//! `files` reads the files, `keys` is the table of all keys, and `read` converts TOML sections to the
+//! types below and reports every fault. Loading reads no secret, opens no socket and writes nothing.
+//! Start reading at [`Configuration::load`].
 
 mod files;
 mod keys;
@@ -26,7 +26,7 @@ use crate::{
     schedule::Schedule,
     settings::{Fault, Faults, Location, SecretRef, SecretUse},
     sink::Plan,
-    source::{Access, Credential, HttpOptions},
+    source::{Access, Credential, GraphHttpOptions},
 };
 
 /// The path of the configuration if none is given on the command line.
@@ -36,17 +36,17 @@ pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 #[derive(Clone, Debug)]
 pub struct Configuration {
     pub state_directory: PathBuf,
-    /// How many days the bodies of delivered snapshots are kept. Facts are never pruned.
+    /// The age in days above which bodies of delivered snapshots are pruned. Facts are never pruned.
     pub retention_days: i32,
-    /// The size in bytes above which the checkpoint prunes bodies before `retention_days` is over.
+    /// The size in bytes above which bodies are pruned before they reach `retention_days`.
     pub max_size: Option<u64>,
     pub schedule: Schedule,
     /// How long a partial day is held before it is released as partial.
     pub partial_hold: Duration,
-    pub http: HttpOptions,
+    pub http: GraphHttpOptions,
     pub admin: Option<AdminPlan>,
     pub tenants: Vec<TenantPlan>,
-    /// All credentials, shared ones and those of single tenants, sorted by name.
+    /// All credentials, shared ones and those of individual tenants, sorted by name.
     pub credentials: Vec<NamedCredential>,
     pub sinks: Vec<SinkPlan>,
     secrets: Vec<SecretUse>,
@@ -79,13 +79,13 @@ pub struct TenantPlan {
     pub id: TenantName,
     pub labels: std::collections::BTreeMap<String, String>,
     pub access: Access,
-    /// Days that the first poll requests: 1 to 90.
+    /// The number of days that the first poll requests: 1 to 90.
     pub initial_backfill_days: i32,
-    /// The severity of its changes, and the decisions that are expected.
+    /// The rules for the severity of its changes, and its expected decisions.
     pub rules: Arc<Rules>,
 }
 
-/// How the configuration names a tenant.
+/// How the configuration identifies a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantName {
     Guid(TenantId),
@@ -126,7 +126,7 @@ pub struct SinkPlan {
     pub sign_in: Option<SignIn>,
     /// The previous name of the sink, whose cursors are carried over.
     pub renamed_from: Option<String>,
-    /// `discard_backlog`: nothing is sent any more, and the backlog is dropped.
+    /// `discard_backlog`: delivery is stopped, and the backlog is dropped.
     pub discarded: bool,
     pub plan: Arc<dyn Plan>,
 }
@@ -168,29 +168,29 @@ impl Configuration {
     /// Reads and validates a configuration file, and the files next to it that list tenants. No
     /// secret is read and no connection is opened.
     ///
-    /// Fails with every fault of all files.
+    /// The error contains the faults of all files.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let hint = "set --config to the path of the configuration, or run `init` to write one";
+        let hint = "pass --config with the path of the configuration, or run `init` to create one";
         let main = files::read(path, hint)?;
         let more = files::more_tenants(path, &main.text)?;
         read::parse(&main, &more).map_err(ConfigError)
     }
 
-    /// The state directory that a file names, also if the file has faults elsewhere.
+    /// The state directory that is set in a file, even if the file has other faults.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
         let text = fs_err::read_to_string(path).ok()?;
         let document: toml::Table = text.parse().ok()?;
         Some(document.get("state")?.get("directory")?.as_str()?.into())
     }
 
-    /// Like [`Self::load`], from the text of a file. `file` is the name that faults show.
+    /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let main = read::SourceText { faults: Faults::new(file, text), text: text.to_owned() };
         read::parse(&main, &[]).map_err(ConfigError)
     }
 
-    /// Reads every secret and every key once, so that one that is not available is reported before
-    /// anything starts.
+    /// Reads every secret and every key once, so that an unavailable one is reported before the
+    /// program starts its work.
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
         let fault = |file: &String, location: Location, explanation: Explanation| {
             let Explanation { message, hint } = explanation;
@@ -211,12 +211,12 @@ impl Configuration {
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 
-    /// What the operator should change although the program can start: a certificate that has
-    /// expired or expires soon and a token file that is absent (each affects only its own
-    /// tenants), and secrets in the environment of a service.
+    /// Problems that the operator should resolve, but that do not prevent a start: a certificate that
+    /// has expired or expires soon and an absent token file (each affects only the tenants that use
+    /// it), and secrets in the environment of a service.
     pub fn warnings(&self) -> Vec<Explanation> {
         let now = crate::clock::now();
-        let of_credential = |named: &NamedCredential| {
+        let credential_warning = |named: &NamedCredential| {
             if let Err(error) = named.credential.check() {
                 return Some(Explanation::of(&error).within(&format!("`{}`", named.name)));
             }
@@ -225,15 +225,16 @@ impl Configuration {
             Some(Explanation::new(message).with_hint("replace the certificate before it expires"))
         };
         let mut warnings: Vec<Explanation> =
-            self.credentials.iter().filter_map(of_credential).collect();
+            self.credentials.iter().filter_map(credential_warning).collect();
 
-        // systemd sets `INVOCATION_ID` for a service. Its credentials are safer than its
-        // environment, which child processes inherit.
+        // systemd sets `INVOCATION_ID` for a service. For a service, systemd credentials are safer
+        // than the environment, which child processes inherit.
         if std::env::var_os("INVOCATION_ID").is_some() {
             let in_environment =
                 self.secrets.iter().filter(|secret| matches!(secret.reference, SecretRef::Env(_)));
             warnings.extend(in_environment.map(|secret| {
-                let message = format!("the environment has the secret `{}`", secret.reference);
+                let message =
+                    format!("the secret `{}` is stored in the environment", secret.reference);
                 Explanation::new(message).with_hint("use LoadCredential= and { credential = … }")
             }));
         }

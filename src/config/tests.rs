@@ -82,14 +82,14 @@ fn unknown_keys_get_location_and_nearest_key() {
 }
 
 #[test]
-fn rejects_reserved_keys_by_name() {
+fn rejects_reserved_keys() {
     let found = faults(|text| text.replacen("[state]", "[state]\nurl = \"postgres://db\"", 1));
     assert!(found.contains("`state.url` is not supported by this version"), "{found}");
 }
 
 #[test]
 #[cfg(not(feature = "object_store"))]
-fn rejects_sinks_outside_of_this_build() {
+fn rejects_sinks_that_are_not_built() {
     check(
         "type = \"file\"",
         "type = \"object_store\"",
@@ -111,7 +111,7 @@ fn rejects_and_never_prints_inline_secrets() {
 }
 
 #[test]
-fn reports_all_faults_at_once() {
+fn reports_all_faults_together() {
     let found = faults(|text| {
         text.replacen("kind = \"client_secret\"", "kind = \"client_secre\"", 1)
             .replacen("directory = \"/var", "directory = \"var", 1)
@@ -158,7 +158,7 @@ fn rejects_renaming_from_a_configured_sink() {
     for (old, is_valid) in [("former", true), ("arcsight", false), ("local", false)] {
         let key = format!("name = \"local\"\nrenamed_from = \"{old}\"");
         let found = faults(|text| text.replacen("name = \"local\"", &key, 1));
-        assert_eq!(!found.contains("names a sink that is configured"), is_valid, "{old}: {found}");
+        assert_eq!(!found.contains("is the name of a configured sink"), is_valid, "{old}: {found}");
         assert_eq!(found.is_empty(), is_valid, "{found}");
     }
 }
@@ -184,7 +184,7 @@ fn invalid_toml_has_a_location() {
 }
 
 /// The configuration in the README and the example file are valid, the latter also with every
-/// commented key set.
+/// commented key uncommented.
 #[test]
 #[cfg(all(feature = "kafka", feature = "object_store"))]
 fn published_configurations_are_valid() {
@@ -336,7 +336,7 @@ fn common_mistakes_get_a_hint() {
         ("[[tenants]]", "[tenants]", "write [[tenants]] with double brackets"),
         ("type = \"file\"", "type = \"file\"\nstart_from = 2026-01-01", "put the date in quotes"),
         ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is in the future"),
-        ("[state]", "[schedule]\nlook_again = \"0s\"\n[state]", "must be at least 1m"),
+        ("[state]", "[schedule]\nrecheck_interval = \"0s\"\n[state]", "must be at least 1m"),
         // The other keys are checked although the tag is missing.
         ("type = \"file\"", "texts = \"many\"", "`sinks[1].texts` must be one of"),
     ] {

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Day, Record, TenantId};
+use crate::model::{Day, Record, TenantId, UnixMillis};
 
-/// Rendered parts by the key of a profile. Tenants with equal profiles have equal keys, so they
-/// share them.
+/// Rendered parts by the key of a profile. Equal profiles of different tenants have equal keys and
+/// share the part.
 #[derive(Debug)]
 pub(super) struct ByProfile<T>(HashMap<u64, T>);
 
@@ -17,7 +17,7 @@ const MAX_PROFILES: usize = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct ByEntry {
     /// Everything that the part may depend on: tenant, day, seq, and the times of the record.
-    key: Option<(TenantId, Day, u64, i64, i64)>,
+    key: Option<(TenantId, Day, u64, UnixMillis, UnixMillis)>,
     bytes: Vec<u8>,
 }
 
@@ -38,11 +38,10 @@ impl<T> ByProfile<T> {
 }
 
 impl ByEntry {
-    /// The cached part of the record's entry, which `render` creates if the entry is a new one.
+    /// The cached part of the record's entry, which `render` creates if the entry is new.
     pub(super) fn get(&mut self, record: &Record<'_>, render: impl FnOnce(&mut Vec<u8>)) -> &[u8] {
         let snapshot = record.snapshot;
-        let key =
-            (record.tenant.id, snapshot.day, snapshot.seq, record.observed_ms, record.time_ms);
+        let key = (record.tenant.id, snapshot.day, snapshot.seq, record.observed_at, record.time);
         if self.key != Some(key) {
             self.key = Some(key);
             self.bytes.clear();

@@ -1,10 +1,11 @@
 //! ArcSight Common Event Format (CEF) with header version 0, which every reader supports.
 //!
 //! Source: ArcSight Common Event Format (CEF) Implementation Standard, document version 27. The
-//! header has seven pipes; in it, `\` and `|` are escaped and a line end becomes a blank. In a value,
-//! `\`, `=` and line ends are escaped. A label is written only together with its value. Length limits
-//! are those of the extension dictionary, in characters before escaping; a longer value is cut and
-//! ends in `…`. Fields without a key in the dictionary are members of a JSON object in `cs6`.
+//! header has seven pipes; in a header field, `\` and `|` are escaped and a line break becomes a space.
+//! In a value, `\`, `=` and line breaks are escaped. A label is written only together with its value.
+//! Length limits are those of the extension dictionary, in characters before escaping; a longer value
+//! is cut and ends in `…`. Fields without a key in the dictionary are members of a JSON object in
+//! `cs6`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -52,9 +53,9 @@ pub struct Cef {
 struct Rendered {
     /// ` msg=` and the title; empty if the profile has no title.
     title: Vec<u8>,
-    /// Complete `key=value` pairs, each after a blank.
+    /// Complete `key=value` pairs, each preceded by a space.
     pairs: Vec<u8>,
-    /// Members of the JSON object in `cs6`, each with a comma after it.
+    /// Members of the JSON object in `cs6`, each followed by a comma.
     rest: Vec<u8>,
 }
 
@@ -76,7 +77,7 @@ impl Cef {
         }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (class, name) = class(record);
         out.extend_from_slice(b"CEF:0|Microsoft|Secure Score|1.0|");
@@ -262,7 +263,7 @@ fn push(c: char, out: &mut Vec<u8>) {
 
 /// Writes the pairs that all records of an entry share, beginning with `rt`.
 fn write_entry_pairs(record: &Record<'_>, host: &str, out: &mut Vec<u8>) {
-    let (observed, day) = (record.observed_ms, record.time_ms);
+    let (observed, day) = (record.observed_at.as_i64(), record.time.as_i64());
     out.extend_from_slice(
         format!("rt={observed} deviceCustomDate1Label=snapshotTime deviceCustomDate1={day}")
             .as_bytes(),
@@ -367,7 +368,7 @@ fn write_change(record: &ChangeRecord<'_>, sentence: &str, rest: &mut Vec<u8>, o
     number(" cfp4Label=scoreDelta cfp4=", change.delta, out);
     pair(" flexString2Label=cause flexString2=", Some(change.cause.as_str()), LONG, out);
 
-    // Part of a JSON object is not readable, so the object is omitted if it does not fit.
+    // A truncated JSON object cannot be parsed, so the object is omitted if it does not fit.
     let before = rest.len();
     open("change", rest);
     super::change::write_change(record, rest);
@@ -424,7 +425,7 @@ fn write_rest(rest: &mut Vec<u8>, out: &mut Vec<u8>) {
     close(b'}', rest);
     out.extend_from_slice(b" cs6Label=rest cs6=");
 
-    // The JSON is escaped again for CEF. It contains no line ends, because JSON escapes them.
+    // The JSON is escaped again for CEF. It contains no line breaks, because JSON escapes them.
     let mut left = &rest[..];
     while let Some(at) = left.iter().position(|b| matches!(b, b'\\' | b'=')) {
         out.extend_from_slice(&left[..at]);
@@ -455,7 +456,8 @@ fn integer(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
     number(start, value.filter(|v| v.as_integer().is_some()), out);
 }
 
-/// Milliseconds since 1970-01-01 of an RFC 3339 time, which is not one of the date formats of CEF.
+/// Converts an RFC 3339 time, which is not one of CEF's date formats, to milliseconds since
+/// 1970-01-01.
 fn epoch_ms(text: &str) -> Option<i64> {
     text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }

@@ -8,8 +8,8 @@ use super::{
     text::cut,
 };
 use crate::model::{
-    Acceptance, Cause, Change, ChangeKind, ChangeRecord, Number, Phase, QualityRecord, Side,
-    StateUpdate, What,
+    Acceptance, Cause, Change, ChangeKind, ChangeRecord, ControlState, Number, ObservationKind,
+    Phase, QualityRecord, StateUpdate,
 };
 
 /// The maximum number of characters of a title in a sentence.
@@ -25,7 +25,7 @@ pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     text("base", change.base_day.map(|day| day.to_string()).as_deref(), out);
 
     for (key, side) in [("before", &change.before), ("after", &change.after)] {
-        if *side != Side::default() {
+        if *side != ControlState::default() {
             open(key, out);
             write_side(side, out);
             end(out);
@@ -45,7 +45,7 @@ pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
         end(out);
     }
     if record.acceptance != Acceptance::None {
-        let by = record.acceptance.by();
+        let by = record.acceptance.expected_by();
         let is_expected = matches!(record.acceptance, Acceptance::Expected(_));
         boolean("expected", Some(is_expected), out);
         text("owner", by.map(|by| by.owner), out);
@@ -54,7 +54,7 @@ pub(super) fn write_change(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn write_side(side: &Side<'_>, out: &mut Vec<u8>) {
+fn write_side(side: &ControlState<'_>, out: &mut Vec<u8>) {
     float("score", side.score, out);
     float("max_score", side.max_score, out);
     float("percentage", side.percentage, out);
@@ -72,7 +72,7 @@ fn write_side(side: &Side<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes the members of the object `control` of a change: which control has changed.
+/// Writes the members of the object `control` of a change: the control that has changed.
 pub(super) fn write_control(record: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     text("id", Some(record.change.control), out);
     let profile = record.profile;
@@ -158,7 +158,7 @@ fn event(record: &ChangeRecord<'_>) -> String {
         ChangeKind::ImplementationChanged => implementation(before, after),
         ChangeKind::DecisionChanged => decision(record),
         ChangeKind::AcceptanceExpired => {
-            let by = record.acceptance.by();
+            let by = record.acceptance.expected_by();
             let expires =
                 by.and_then(|by| by.expires).map(|day| day.to_string()).unwrap_or_default();
             let owner = by.map_or("", |by| by.owner);
@@ -174,7 +174,7 @@ fn event(record: &ChangeRecord<'_>) -> String {
     }
 }
 
-fn implementation(before: &Side<'_>, after: &Side<'_>) -> String {
+fn implementation(before: &ControlState<'_>, after: &ControlState<'_>) -> String {
     match (before.on, after.on) {
         (Some(before), Some(after)) if before != after => {
             return if after { "switched on" } else { "switched off" }.to_owned();
@@ -182,7 +182,7 @@ fn implementation(before: &Side<'_>, after: &Side<'_>) -> String {
         _ => {}
     }
 
-    let extent = |side: &Side<'_>| match (side.count, side.total, side.percentage) {
+    let extent = |side: &ControlState<'_>| match (side.count, side.total, side.percentage) {
         (Some(count), Some(total), _) => format!("{count} of {total}"),
         (_, _, Some(percentage)) => format!("{percentage}%"),
         (Some(count), ..) => count.to_string(),
@@ -221,15 +221,15 @@ fn decision(record: &ChangeRecord<'_>) -> String {
 pub fn quality_sentence(record: &QualityRecord<'_>) -> String {
     let QualityRecord { what, phase, subject, first_day, details, .. } = record;
     let problem = match what {
-        What::Gap => format!("day {subject} is missing"),
-        What::Stale => format!("no score is newer than {first_day}"),
-        What::Partial => format!("day {subject} is incomplete"),
-        What::Implausible => format!("implausible score rejected ({subject})"),
-        What::ForeignTenant => format!("score of another tenant rejected ({subject})"),
-        What::PollFailed => "the poll of the tenant failed".to_owned(),
-        What::CredentialExpiring => "the credential expires soon".to_owned(),
-        What::CatalogStale => "the catalog could not be read completely".to_owned(),
-        What::DeadLetter => format!("the receiver of sink {subject} rejected records"),
+        ObservationKind::Gap => format!("day {subject} is missing"),
+        ObservationKind::Stale => format!("no score is newer than {first_day}"),
+        ObservationKind::Partial => format!("day {subject} is incomplete"),
+        ObservationKind::Implausible => format!("implausible score rejected ({subject})"),
+        ObservationKind::ForeignTenant => format!("score of another tenant rejected ({subject})"),
+        ObservationKind::PollFailed => "the poll of the tenant failed".to_owned(),
+        ObservationKind::CredentialExpiring => "the credential expires soon".to_owned(),
+        ObservationKind::CatalogStale => "the catalog could not be read completely".to_owned(),
+        ObservationKind::DeadLetter => format!("the receiver of sink {subject} rejected records"),
     };
 
     match phase {

@@ -10,7 +10,7 @@ use crate::model::{Body, ChangeKind, Number, Record};
 /// The maximum number of characters of a title. It keeps `msg` of CEF within its limit.
 pub(super) const TITLE: usize = 512;
 
-/// The class of a record, which the rules of a SIEM match, and its readable name.
+/// The class of a record, by which the rules of a SIEM select records, and its readable name.
 pub(super) fn class(record: &Record<'_>) -> (&'static str, &'static str) {
     match record.body {
         Body::Control(_) => ("ControlSnapshot", "Secure Score control snapshot"),

@@ -23,7 +23,7 @@ impl CloudEvents {
         Self { data: Json::new(options) }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"specversion\":\"1.0\",\"id\":\"");
         out.extend_from_slice(&record.event_id.hex());
@@ -31,7 +31,7 @@ impl CloudEvents {
         text("source", Some(&format!("urn:microsoft:tenant:{}", record.tenant.id)), out);
         text("type", Some(&format!("{TYPE_PREFIX}{}", record.kind().as_str())), out);
         text("subject", Some(record.control_id()).filter(|id| !id.is_empty()), out);
-        text("time", Some(&record.time()), out);
+        text("time", Some(&record.time_text()), out);
         text("datacontenttype", Some("application/json"), out);
         text("dataschema", Some(SCHEMA), out);
 

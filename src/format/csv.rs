@@ -1,7 +1,7 @@
 //! Comma-separated values according to RFC 4180, with a header line.
 //!
-//! Every record is one row, and all kinds of record share one set of columns. A line end in a text
-//! becomes a blank, so that a row is always one line. A text that a spreadsheet would evaluate as a
+//! Every record is one row, and all kinds of record share one set of columns. A line break in a text
+//! becomes a space, so that a row is always one line. A text that a spreadsheet would evaluate as a
 //! formula is preceded by an apostrophe.
 
 use super::{
@@ -11,8 +11,8 @@ use super::{
     text::{cut, is_unsafe, plain, replacement},
 };
 use crate::model::{
-    Body, Change, ChangeKind, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record,
-    Side, SummaryRecord,
+    Body, Change, ChangeKind, ChangeRecord, ControlRecord, ControlState, Number, Outcome,
+    QualityRecord, Record, SummaryRecord,
 };
 
 /// A formatter for CSV, one row per record. It does not write the header line; see [`COLUMNS`].
@@ -81,13 +81,13 @@ impl Csv {
         Self { options }
     }
 
-    /// Appends the record as one row, without a line end.
+    /// Appends the record as one row, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let snapshot = record.snapshot;
         let mut row = Row { out, cells: 0 };
         row.plain(record.kind().as_str());
         row.plain(&record.event_id.to_string());
-        row.plain(&record.time());
+        row.plain(&record.time_text());
         row.plain(record.observed_time);
         row.plain(&record.tenant.id.to_string());
         row.text(Some(&record.tenant.name));
@@ -188,7 +188,7 @@ fn write_change(record: &ChangeRecord<'_>, row: &mut Row<'_>) {
 }
 
 /// The value for `before` or `after`, which depends on the kind of change.
-fn value(change: &Change<'_>, side: &Side<'_>) -> Option<String> {
+fn value(change: &Change<'_>, side: &ControlState<'_>) -> Option<String> {
     let number = |number: Option<Number>| number.map(|n| n.to_string());
     match change.what {
         ChangeKind::MaxScoreChanged => number(side.max_score),
@@ -218,12 +218,12 @@ fn write_quality(record: &QualityRecord<'_>, row: &mut Row<'_>) {
 /// A row that is written cell by cell.
 struct Row<'a> {
     out: &'a mut Vec<u8>,
-    /// The number of cells that are written.
+    /// The number of cells written so far.
     cells: usize,
 }
 
 impl Row<'_> {
-    /// A value that needs neither quotes nor cleaning.
+    /// Writes a value that needs no quotes and contains no unsafe characters.
     fn plain(&mut self, cell: &str) {
         if self.cells > 0 {
             self.out.push(b',');

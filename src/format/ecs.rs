@@ -32,10 +32,10 @@ impl Ecs {
         Self { options }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
-        text("@timestamp", Some(&record.time()), out);
+        text("@timestamp", Some(&record.time_text()), out);
         text("message", Some(&sentence(record)), out);
         open("ecs", out);
         text("version", Some(VERSION), out);
@@ -154,7 +154,8 @@ fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     end(out);
 }
 
-/// Writes the kind of the record and the snapshot that it comes from. An observation has no snapshot.
+/// Writes the kind of the record and the snapshot from which it is derived. An observation has no
+/// snapshot.
 fn write_snapshot(record: &Record<'_>, out: &mut Vec<u8>) {
     text("kind", Some(record.kind().as_str()), out);
 
@@ -193,14 +194,14 @@ fn write_changed_rule(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes the object `change`, which OCSF uses too.
+/// Writes the object `change`, which OCSF also uses.
 pub(super) fn write_change(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     open("change", out);
     super::change::write_change(change, out);
     end(out);
 }
 
-/// Writes the object `quality` with its hint, which OCSF uses too.
+/// Writes the object `quality` with its hint, which OCSF also uses.
 pub(super) fn write_quality(quality: &QualityRecord<'_>, out: &mut Vec<u8>) {
     open("quality", out);
     super::change::write_quality(quality, out);

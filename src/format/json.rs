@@ -2,7 +2,7 @@
 //!
 //! Its JSON Schema, `src/model/record.schema.json`, is the contract with receivers. A value that
 //! Microsoft did not send is omitted and never written as 0 or "". A decision is an exception: all
-//! five of its fields are written, with null for an absent one.
+//! five of its fields are written, and an absent one is null.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -43,7 +43,7 @@ impl Json {
         Self { options, fields, entry: ByEntry::default(), profiles: ByProfile::default() }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"schema\":\"");
         out.extend_from_slice(SCHEMA.as_bytes());
@@ -160,7 +160,7 @@ pub(super) fn write_extra_fields(options: &Options, out: &mut Vec<u8>) {
 /// observation has no `snapshot`.
 fn write_head(record: &Record<'_>, out: &mut Vec<u8>) {
     let snapshot = record.snapshot;
-    text("time", Some(&record.time()), out);
+    text("time", Some(&record.time_text()), out);
     text("observed_time", Some(record.observed_time), out);
     out.extend_from_slice(b"\"tenant\":{");
     text("id", Some(&record.tenant.id.to_string()), out);

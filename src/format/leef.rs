@@ -1,8 +1,8 @@
 //! IBM's Log Event Extended Format (LEEF), versions 1.0 and 2.0.
 //!
 //! Source: IBM QRadar documentation, "Log Event Extended Format (LEEF)" with its table of predefined
-//! event attributes. LEEF has no escapes: in a value, the delimiter and line ends become blanks, and
-//! in the header `|` does; `=` is allowed in a value. No key may occur twice. `devTime` is in
+//! event attributes. LEEF has no escapes: the delimiter and line breaks in a value, and `|` in the
+//! header, become spaces; `=` is allowed in a value. No key may occur twice. `devTime` is in
 //! milliseconds since 1970-01-01, which requires no `devTimeFormat`. Attributes are ordered by
 //! importance, because [`shorten`](super::shorten()) removes the last ones first.
 
@@ -34,7 +34,7 @@ pub enum LeefHeader {
 /// The delimiter of attributes: fixed in version 1.0, and named as `x09` in a header of version 2.0.
 const DELIMITER: char = '\t';
 /// The maximum number of characters of a value. By default, `QRadar` accepts payloads of up to 4,096
-/// bytes, so no single value may use them up.
+/// bytes, so no single value may take up all of them.
 const MAX_VALUE: usize = 512;
 
 impl Leef {
@@ -42,7 +42,7 @@ impl Leef {
         Self { options, header }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (class, _) = class(record);
         let product = ["Microsoft", "Secure Score", "1.0", class];
@@ -56,14 +56,14 @@ impl Leef {
     }
 
     fn attributes(&self, record: &Record<'_>, out: &mut Attributes<'_>) {
-        out.text("devTime", &record.observed_ms.to_string());
+        out.text("devTime", &record.observed_at.as_i64().to_string());
         out.text("sev", &cef_severity(record).max(1).to_string());
         out.text("recordId", &record.event_id.to_string());
         out.text("kind", record.kind().as_str());
         out.text("resource", &record.tenant.id.to_string());
         out.text("domain", &record.tenant.name);
         out.text("identHostName", &self.options.host);
-        out.text("snapshotTime", &record.time_ms.to_string());
+        out.text("snapshotTime", &record.time.as_i64().to_string());
 
         let snapshot = record.snapshot;
         if !snapshot.id.is_empty() {
@@ -151,7 +151,7 @@ fn write_change(record: &ChangeRecord<'_>, out: &mut Attributes<'_>) {
     out.flag("flapping", change.flapping);
     out.maybe("baseline", change.baseline.map(|from| from.name));
 
-    // Part of a JSON object is not readable, so the object is omitted if it does not fit.
+    // A truncated JSON object cannot be parsed, so the object is omitted if it does not fit.
     let json = object(|out| super::change::write_change(record, out));
     if json.len() <= MAX_VALUE {
         out.text("change", &String::from_utf8_lossy(&json));
@@ -186,8 +186,8 @@ fn write_summary(summary: &SummaryRecord<'_>, out: &mut Attributes<'_>) {
     }
 }
 
-/// A key from a prefix and a name of the configuration or of Microsoft, without the characters that a
-/// key must not contain: `labelCustomer`.
+/// Builds a key, such as `labelCustomer`, from a prefix and a name that the operator or Microsoft
+/// chose. Characters that a key must not contain are omitted.
 fn key(prefix: &str, name: &str) -> String {
     let mut key = prefix.to_owned();
     let mut upper = true;
@@ -212,14 +212,14 @@ impl Attributes<'_> {
         self.first = false;
     }
 
-    /// A flag, which is written only if it is set.
+    /// Writes a flag, if it is set.
     fn flag(&mut self, key: &str, is_set: bool) {
         if is_set {
             self.text(key, "true");
         }
     }
 
-    /// A text, if there is one and it is not blank.
+    /// Writes a text, if there is one and it is not blank.
     fn maybe(&mut self, key: &str, value: Option<&str>) {
         if let Some(value) = value.filter(|value| !value.trim().is_empty()) {
             self.text(key, value);

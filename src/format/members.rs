@@ -1,5 +1,5 @@
-//! Writes JSON members directly into a buffer. Each function ends a member with a comma; [`close`]
-//! removes the last comma of an object or list.
+//! Writes JSON members directly into a buffer. Each function writes a comma after its member;
+//! [`close`] removes the last comma of an object or list.
 
 use super::text::json_string;
 use crate::model::Number;
@@ -17,7 +17,7 @@ pub(super) fn write_additional<'a>(
     close(b'}', out);
 }
 
-/// A member whose value is JSON text.
+/// Writes a member whose value is JSON text.
 pub(super) fn raw(key: &str, value: &str, out: &mut Vec<u8>) {
     json_string(key, out);
     out.push(b':');
@@ -47,7 +47,7 @@ fn write_sanitized(value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A string, if there is one.
+/// Writes a string, if there is one.
 pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -56,7 +56,7 @@ pub(super) fn text(key: &str, value: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
-/// A list of strings.
+/// Writes a list of strings.
 pub(super) fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
     write_key(key, out);
     out.push(b'[');
@@ -68,8 +68,8 @@ pub(super) fn list<'a>(key: &str, values: impl Iterator<Item = &'a str>, out: &m
     out.push(b',');
 }
 
-/// A number with a decimal point, if there is one: `8.0`. Receivers that infer types then see a float
-/// in every record.
+/// Writes a number with a decimal point, if there is one: `8.0`. Receivers that infer types then
+/// always infer a floating-point type.
 pub(super) fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -78,7 +78,7 @@ pub(super) fn float(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     }
 }
 
-/// A number in its shortest form, if there is one: `8`.
+/// Writes a number in its shortest form, if there is one: `8`.
 pub(super) fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);
@@ -87,7 +87,7 @@ pub(super) fn plain_number(key: &str, value: Option<Number>, out: &mut Vec<u8>) 
     }
 }
 
-/// `true` or `false`, if there is a value.
+/// Writes `true` or `false`, if there is a value.
 pub(super) fn boolean(key: &str, value: Option<bool>, out: &mut Vec<u8>) {
     if let Some(value) = value {
         write_key(key, out);

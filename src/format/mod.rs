@@ -1,7 +1,7 @@
 //! Formats a record as bytes, one file per format.
 //!
-//! Formatting is a pure function of the record and the options. A formatter caches what is the same
-//! for a control on every day and for every record of an entry, so that each is rendered only once.
+//! Formatting is a pure function of the record and the options. A formatter caches the parts that are
+//! the same for a control on every day, or for all records of an entry, and renders them only once.
 //! The cache must never change the output: a test compares it byte for byte with a reference
 //! formatter that caches nothing. Start with [`Formatter`].
 //!
@@ -15,16 +15,16 @@
 //! | kind | `kind` | class ID: `ControlSnapshot`, `TenantScore`, `Control…` by kind of change, `DataQuality` | event ID, as in CEF; `kind` | `event.dataset` | `unmapped.kind` | `kind` | `type` |
 //! | tenant ID | `tenant.id` | `deviceExternalId` | `resource` | `organization.id` | `metadata.tenant_uid` | `tenant_id` | `source` |
 //! | tenant name | `tenant.name` | `cs6` | `domain` | `organization.name` | `resources[0].name` | `tenant_name` | `data` |
-//! | labels | `tenant.labels` | `cs6` | `label…` | `labels` | `resources[0].labels` | no | `data` |
-//! | severity | no | header | `sev` | `event.severity` | `severity_id` | `severity` | no |
+//! | labels | `tenant.labels` | `cs6` | `label…` | `labels` | `resources[0].labels` | none | `data` |
+//! | severity | none | header | `sev` | `event.severity` | `severity_id` | `severity` | none |
 //! | `replayed` | `replayed` | `cs6` | `replayed` | `microsoft.secure_score.replayed` | `unmapped.replayed` | `replayed` | `data` |
-//! | `change.what`, `quality.what` | `change.what` | `act` | `what` | `event.action` | `status_detail` | `what` | `data` |
+//! | `change.what`, `quality.what` | `change.what` | `act` | `what` | `event.action` | `compliance.status_detail` | `what` | `data` |
 //! | cause | `change.cause` | `flexString2` | `cause` | `microsoft.secure_score.change.cause` | `unmapped.change.cause` | `cause` | `data` |
 //! | before, after | `change.before`, `.after` | `cs6`; after in `cfp1` to `cfp3` | `score`, `maxScore`; `change` | `microsoft.secure_score.change` | `unmapped.change` | `before`, `after` | `data` |
 //! | delta | `change.delta` | `cfp4` | `scoreDelta` | `microsoft.secure_score.change.delta` | `unmapped.change.delta` | `delta` | `data` |
-//! | decided by | `change.after.state_updated_by` | `suser` | `usrName` | `user.name` | `unmapped.change.after` | `state_updated_by` | `data` |
+//! | author of a decision | `change.after.state_updated_by` | `suser` | `usrName` | `user.name` | `unmapped.change.after` | `state_updated_by` | `data` |
 //! | hint of an observation | `quality.hint` | `cs6` | `hint` | `microsoft.secure_score.quality.hint` | `remediation.desc`, `unmapped.quality.hint` | `hint` | `data` |
-//! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | no | `data` |
+//! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | none | `data` |
 //!
 //! `time` is the day for control and summary records and for historical changes, and the time of
 //! observation for all others. `tests/it/readers.rs` checks the table with readers of each format.
@@ -144,13 +144,13 @@ impl FormatName {
         }
     }
 
-    /// The first line of a file of such records, without a line end, if the format has one.
-    pub fn heading(self) -> Option<String> {
+    /// The first line of a file of such records, without a newline, if the format has a header line.
+    pub fn header_line(self) -> Option<String> {
         (self == Self::Csv).then(|| COLUMNS.join(","))
     }
 
     /// The texts of a sink that does not set `texts`. Receivers of CEF and LEEF limit the size of a
-    /// record, and few SIEMs store what exceeds the limit.
+    /// record, and few SIEMs store the data that exceeds it.
     pub fn default_texts(self) -> Texts {
         match self {
             Self::Cef | Self::Leef | Self::Leef2 => Texts::None,
@@ -186,7 +186,7 @@ impl Formatter {
         }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Json(json) => json.write(record, out),

@@ -1,11 +1,11 @@
 //! Open Cybersecurity Schema Framework (OCSF): Compliance Finding, class 2003, in schema version
 //! 1.3.0, which most receivers support.
 //!
-//! Source: <https://schema.ocsf.io/1.3.0/classes/compliance_finding>. `time` is when the poll read
-//! the record and `metadata.original_time` its day. `status_id` is the state of the finding in triage;
-//! `compliance.status_id` is whether the control passes. Fields without an equivalent, such as the
-//! points, are in `unmapped`; `score` of OCSF has another meaning. The hint of an observation is its
-//! `remediation.desc`.
+//! Source: <https://schema.ocsf.io/1.3.0/classes/compliance_finding>. `time` is the time of
+//! the poll, and `metadata.original_time` is the `time` of the record. `status_id` is the state of the
+//! finding in triage; `compliance.status_id` is whether the control passes. Fields without an
+//! equivalent, such as the points, are in `unmapped`, because OCSF's `score` has a different meaning.
+//! The hint of an observation is in `remediation.desc`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -38,7 +38,7 @@ impl Ocsf {
         Self { options }
     }
 
-    /// Appends the record as one line, without a line end.
+    /// Appends the record as one line, without a trailing newline.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
         out.push(b'{');
         integer("activity_id", ACTIVITY, out);
@@ -49,7 +49,7 @@ impl Ocsf {
         text("class_name", Some("Compliance Finding"), out);
         integer("type_uid", CLASS * 100 + ACTIVITY, out);
         text("type_name", Some("Compliance Finding: Update"), out);
-        integer("time", record.observed_ms, out);
+        integer("time", record.observed_at.as_i64(), out);
 
         let (severity, name) = severity(cef_severity(record));
         integer("severity_id", severity, out);
@@ -120,7 +120,7 @@ impl Ocsf {
         open("finding_info", out);
         text("uid", Some(&format!("{}/{uid}", record.tenant.id)), out);
         text("title", Some(&title), out);
-        integer("created_time", record.time_ms, out);
+        integer("created_time", record.time.as_i64(), out);
         end(out);
 
         if let Body::Quality(quality) = &record.body
@@ -146,7 +146,7 @@ impl Ocsf {
             text("desc", description.as_deref().map(|t| cut(t, max)).as_deref(), out);
         }
         list("types", control.category.into_iter(), out);
-        integer("created_time", record.snapshot.day.epoch_ms(), out);
+        integer("created_time", record.snapshot.day.start().as_i64(), out);
         text("src_url", url.filter(|url| url.starts_with("http")), out);
         end(out);
 
@@ -194,7 +194,7 @@ fn write_metadata(record: &Record<'_>, out: &mut Vec<u8>) {
     text("version", Some(VERSION), out);
     text("uid", Some(&record.event_id.to_string()), out);
     text("event_code", Some(record.control_id()).filter(|id| !id.is_empty()), out);
-    text("original_time", Some(&record.time()), out);
+    text("original_time", Some(&record.time_text()), out);
     text("tenant_uid", Some(&record.tenant.id.to_string()), out);
     list("profiles", ["cloud"].into_iter(), out);
 
@@ -256,7 +256,7 @@ fn triage_change(change: &ChangeRecord<'_>) -> (i64, &'static str) {
     if is_suppressed { (3, "Suppressed") } else { (1, "New") }
 }
 
-/// `compliance.status_id` of a change: whether the control has its maximum score after it.
+/// `compliance.status_id` of a change: whether the control has its maximum score after the change.
 fn compliance_status(change: &ChangeRecord<'_>) -> (i64, &'static str) {
     let after = &change.change.after;
     match (after.score, after.max_score) {

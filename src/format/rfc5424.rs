@@ -2,10 +2,10 @@
 //! the transport.
 //!
 //! RFC 5424, section 6: `<PRI>1 SP TIMESTAMP SP HOSTNAME SP APP-NAME SP PROCID SP MSGID SP SD
-//! [SP MSG]`. Header fields are printable US-ASCII without blanks, cut to the lengths of the RFC, and
-//! `-` if empty. In a parameter value, `"`, `\` and `]` are escaped. MSG has no byte order mark,
-//! because readers expect `CEF:` or `{` as its first characters. A timestamp must have at most six
-//! digits of a fraction of a second, because rsyslog misreads more.
+//! [SP MSG]`. Header fields are printable US-ASCII without spaces, cut to the lengths of the RFC, and
+//! `-` if empty. In a parameter value, `"`, `\` and `]` are escaped. No byte order mark is written
+//! before MSG, because readers expect `CEF:` or `{` as its first characters. A timestamp must have at
+//! most six fractional digits, because rsyslog misreads more.
 
 /// The header fields of a message. The functions here replace characters that a field must not
 /// contain.
@@ -27,7 +27,7 @@ pub struct Header<'a> {
 pub type Sd<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
 /// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg` leaves a
-/// blank at the end, so that the caller can append MSG.
+/// space at the end, so that the caller can append MSG.
 pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);

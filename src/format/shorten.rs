@@ -1,7 +1,7 @@
 //! Shortens a CEF or LEEF record to the size that a receiver accepts.
 //!
 //! Complete pairs are removed from the end. In CEF, if the first pair that does not fit is a long
-//! text, it is cut at a character boundary, outside of an escape, and ends in `…`. A marker is
+//! text, it is cut at a character boundary, outside an escape, and ends in `…`. A marker is
 //! appended, so that a receiver can recognize a shortened record. The event ID must never be removed.
 
 use super::FormatName;
@@ -15,7 +15,7 @@ const ELLIPSIS: &str = "…";
 const MIN_TEXT_BYTES: usize = 32;
 
 /// Shortens a record to at most `max` bytes. Returns `false` and leaves the record unchanged if that
-/// is not possible: the format does not allow it, or the part up to the event ID is already longer.
+/// is not possible: the format does not allow it, or the part up to the event ID is longer.
 pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
     match format {
         FormatName::Cef => shorten_cef(record, max),
@@ -27,7 +27,7 @@ pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
 fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
     let Some(budget) = max.checked_sub(CEF_MARKER.len()) else { return false };
 
-    // The record may end before each pair after the first, or at its own end.
+    // The record may be cut before each pair after the first, or remain whole.
     let starts = pair_starts(record);
     let ends = starts.iter().skip(1).copied().chain([record.len()]);
     let Some(kept) = ends.take_while(|end| *end <= budget).last() else { return false };
@@ -35,7 +35,7 @@ fn shorten_cef(record: &mut Vec<u8>, max: usize) -> bool {
         return false;
     }
 
-    // The first pair that does not fit may be a text of which a part does.
+    // The first pair that does not fit may be a text of which a part fits.
     let mut end = kept;
     let next = starts.iter().position(|start| *start == kept);
     if let Some(next) = next {
@@ -70,16 +70,16 @@ fn shorten_leef(record: &mut Vec<u8>, max: usize) -> bool {
     true
 }
 
-/// The indices of the blank before `key=`, for every pair after the first.
+/// The indexes of the space before `key=`, for every pair after the first.
 fn pair_starts(record: &[u8]) -> Vec<usize> {
     let mut starts = Vec::new();
-    let (mut escaped, mut pipes, mut blank) = (false, 0, 0);
+    let (mut escaped, mut pipes, mut space) = (false, 0, 0);
 
     for (at, byte) in record.iter().enumerate() {
         match byte {
             b'|' if !escaped => pipes += 1,
-            b' ' => blank = at,
-            b'=' if !escaped && pipes >= 7 && blank > 0 => starts.push(blank),
+            b' ' => space = at,
+            b'=' if !escaped && pipes >= 7 && space > 0 => starts.push(space),
             _ => {}
         }
         escaped = *byte == b'\\' && !escaped;

@@ -1,19 +1,21 @@
-//! The sentences for a person, and the hint of an observation in every format.
+//! Tests of the sentences for people, and of the hint of an observation in every format.
+
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::*;
 use crate::model::{
-    Acceptance, Body, Cause, Change, ChangeKind, ChangeRecord, Day, DriftFrom, EventIds,
-    ExpectedBy, Kind, Number, Phase, QualityRecord, Severity, Side, SnapshotRef, StateUpdate,
-    Subject, Target, Tenant, TenantId, What,
+    Acceptance, Body, Cause, Change, ChangeKind, ChangeRecord, ControlState, Day, DriftFrom,
+    EventIds, ExpectedBy, Kind, Number, ObservationKind, Phase, QualityRecord, Severity,
+    SnapshotRef, StateUpdate, Subject, Target, Tenant, TenantId,
 };
 
 const HINT: &str = "run `secure-score-forwarder check --online`, then = or | \\";
 
 fn quality(phase: Phase, hint: Option<&str>) -> QualityRecord<'_> {
     QualityRecord {
-        what: What::PollFailed,
+        what: ObservationKind::PollFailed,
         phase,
         subject: "",
         first_day: Day::parse("2026-11-22").unwrap(),
@@ -27,12 +29,13 @@ fn quality(phase: Phase, hint: Option<&str>) -> QualityRecord<'_> {
 fn formatted(format: FormatName, hint: Option<&str>) -> String {
     let tenant = Tenant { id: TenantId::TEST, name: "contoso".into(), labels: [].into() };
     let day = Day::parse("2026-11-22").unwrap();
+    let observed_at = day.start().saturating_add(Duration::from_mins(375));
     let subject = Subject { kind: Kind::Quality, what: "poll_failed", control: "" };
     let record = Record {
         event_id: EventIds::new(tenant.id, day).make(&subject, &[0; 32], None),
         observed_time: "2026-11-22T06:15:00Z",
-        observed_ms: day.epoch_ms() + 22_500_000,
-        time_ms: day.epoch_ms() + 22_500_000,
+        observed_at,
+        time: observed_at,
         tenant: &tenant,
         snapshot: &SnapshotRef::of_observation(day, 7),
         replayed: false,
@@ -105,8 +108,11 @@ fn message_never_contains_the_hint() {
 }
 
 fn change(what: ChangeKind, cause: Cause) -> Change<'static> {
-    let side =
-        |score| Side { score: Number::new(score), max_score: Number::new(10.0), ..Side::default() };
+    let side = |score| ControlState {
+        score: Number::new(score),
+        max_score: Number::new(10.0),
+        ..ControlState::default()
+    };
     Change {
         what,
         control: "AdminMFAV2",
@@ -137,11 +143,11 @@ fn sentence_of(change: Change<'_>, acceptance: Acceptance<'_>) -> String {
 fn sentences_describe_changes_of_a_score() {
     let drift = |score| {
         let target = Target::Percent(Number::new(100.0).unwrap());
-        let side = Side {
+        let side = ControlState {
             score: Number::new(score),
             percentage: Number::new(score * 10.0),
             max_score: Number::new(10.0),
-            ..Side::default()
+            ..ControlState::default()
         };
         Change {
             after: side,
@@ -214,7 +220,7 @@ fn sentences_describe_decisions() {
         ),
     ] {
         let decision = decision(state);
-        let after = Side { decision: Some(&decision), ..Side::default() };
+        let after = ControlState { decision: Some(&decision), ..ControlState::default() };
         let change = Change { after, ..change(what, Cause::Tenant) };
         assert_eq!(sentence_of(change, acceptance), expected);
     }
@@ -222,11 +228,11 @@ fn sentences_describe_decisions() {
 
 #[test]
 fn sentences_describe_changes_of_the_implementation() {
-    let side = |count: f64, on| Side {
+    let side = |count: f64, on| ControlState {
         count: Number::new(count),
         total: Number::new(20.0),
         on,
-        ..Side::default()
+        ..ControlState::default()
     };
     for (before, after, expected) in [
         (side(4.0, None), side(5.0, None), "implementation changed from 4 of 20 to 5 of 20"),

@@ -1,8 +1,8 @@
 //! Escapes, cuts and converts text.
 //!
-//! Text from Microsoft is untrusted input: it may contain HTML, and comments contain anything that a
-//! user of the tenant has typed. No function here may let a character pass that could end a line or
-//! hide or reorder text for the reader of a record.
+//! Text from Microsoft is untrusted input: it may contain HTML, and comments contain any text that a
+//! user of the tenant has entered. Every format must escape or replace the characters that could end
+//! a line, or hide or reorder text for the reader of a record; see `is_unsafe`.
 
 use std::borrow::Cow;
 
@@ -18,9 +18,9 @@ pub fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether a byte needs no escape in any format and does not begin an unsafe character. In UTF-8,
-/// 0xC2 begins the C1 control characters; 0xD8 and 0xE2 begin the characters that break lines or
-/// reorder text.
+/// Whether a byte is neither a backslash nor the beginning of an unsafe character. Delimiters of a
+/// format, such as `"` and `=`, are checked separately. In UTF-8, 0xC2 begins the C1 control
+/// characters; 0xD8 and 0xE2 begin the characters that break lines or reorder text.
 pub(super) const fn is_plain(byte: u8) -> bool {
     (byte >= 0x20)
         & (byte != b'\\')
@@ -37,7 +37,7 @@ pub(super) fn is_unsafe(c: char) -> bool {
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The replacement for an unsafe character in a format that has no escape for it: a blank for a
+/// The replacement for an unsafe character in a format that has no escape for it: a space for a
 /// character that separates words or lines, else U+FFFD.
 pub(super) fn replacement(c: char) -> char {
     match c {
@@ -108,8 +108,8 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Converts HTML to plain text: removes tags, decodes entities and joins white space. A text without
-/// markup is returned unchanged, apart from white space at its ends. A `<` that does not begin a
+/// Converts HTML to plain text: removes tags, decodes entities and collapses whitespace. A text
+/// without markup is returned unchanged, apart from whitespace at its ends. A `<` that does not begin a
 /// complete tag is kept.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let text = trim(text);
@@ -133,7 +133,7 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Appends text, with every run of white space replaced by one blank.
+/// Appends text, with every run of whitespace replaced with one space.
 fn push_words(out: &mut String, text: &str) {
     let mut rest = text;
     loop {
@@ -149,7 +149,7 @@ fn push_words(out: &mut String, text: &str) {
     }
 }
 
-/// The number of leading bytes that are visible ASCII characters with single blanks between them.
+/// The number of leading bytes that are visible ASCII characters with single spaces between them.
 fn run_of_words(bytes: &[u8]) -> usize {
     let mut at = 0;
     loop {
@@ -161,7 +161,7 @@ fn run_of_words(bytes: &[u8]) -> usize {
     }
 }
 
-/// Skips a tag `<…>` and returns the rest. A tag of a block element becomes a blank, so that words are
+/// Skips a tag `<…>` and returns the rest. A tag of a block element becomes a space, so that words are
 /// not joined.
 fn skip_tag<'a>(text: &'a str, out: &mut String) -> &'a str {
     let is_tag = text[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!');

@@ -36,8 +36,8 @@ pub struct ReportBuilder {
 }
 
 impl ReportBuilder {
-    /// Starts a report. Without `detail`, the report has no categories: the overview of many tenants
-    /// does not show them.
+    /// Starts a report. Without `detail`, the report has no categories, because the overview of many
+    /// tenants does not show them.
     pub fn new(tenant: Tenant, window: Window, detail: bool) -> Self {
         let report = Report {
             tenant,
@@ -120,8 +120,8 @@ impl ReportBuilder {
     }
 
     /// Finishes the report with the current state: the newest catalog, the baseline in force and the
-    /// configured rules. `is_missing` returns whether a day that the log does not have is still
-    /// requested.
+    /// configured rules. `is_missing` returns whether a day that is not in the log is being requested
+    /// again.
     pub fn finish(
         mut self,
         catalog: &Catalog,
@@ -330,7 +330,7 @@ fn drift(baseline: &Baseline, controls: &[ProfiledControl<'_>]) -> BaselineState
     }
 }
 
-/// The decisions in force. They include those on controls that the newest day does not have.
+/// The decisions in force, including those on controls that the newest day does not contain.
 fn decisions(catalog: &Catalog, newest: &DayFacts, rules: &Rules) -> Vec<Decision> {
     let decision = |slot: &ProfileSlot| {
         let current = slot.decision()?;
@@ -356,7 +356,7 @@ fn decisions(catalog: &Catalog, newest: &DayFacts, rules: &Rules) -> Vec<Decisio
             comment: text(&current.comment),
             points,
             accepts_risk: acceptance != Acceptance::None,
-            expected: acceptance.by().map(|by| (by.owner.to_owned(), by.expires)),
+            expected: acceptance.expected_by().map(|by| (by.owner.to_owned(), by.expires)),
             state,
         })
     };

@@ -33,7 +33,7 @@ pub(super) fn days(report: &Report) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Appends a line with one cell per text.
+/// Appends a line with these cells.
 pub(super) fn write_row(cells: &[String], out: &mut Vec<u8>) {
     for (index, cell) in cells.iter().enumerate() {
         if index > 0 {

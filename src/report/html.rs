@@ -1,7 +1,7 @@
 //! The report as one HTML page.
 //!
-//! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Texts from
-//! Microsoft and from administrators must be written through maud, which escapes them.
+//! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Text from
+//! Microsoft and from administrators must be written through maud, which escapes it.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -166,7 +166,7 @@ fn changes(report: &Report) -> Markup {
                 }
             }
             @if report.implementation_changes > 0 {
-                p .meta { "Changes of the implementation of a control that did not change its score are not listed: "
+                p .meta { "Implementation changes that did not affect the score of a control are not listed: "
                     (report.implementation_changes) "." }
             }
         }
@@ -198,7 +198,7 @@ fn improvements(report: &Report) -> Markup {
     let (listed, rest) =
         report.improvements.split_at(report.improvements.len().min(MAX_IMPROVEMENTS));
     let link = |improvement: &Improvement| {
-        // Escaping does not make a `javascript:` URL harmless, so only one scheme becomes a link.
+        // Escaping does not make a `javascript:` URL harmless, so only `https` URLs become links.
         let is_safe = improvement.url.starts_with("https://");
         html! {
             @if is_safe { a href=(improvement.url) rel="noreferrer" { (improvement.title) } }
@@ -325,7 +325,7 @@ fn breakdown(report: &Report) -> Markup {
                     tr { th scope="row" { "Provided: the catalog marks the control as provided by Microsoft" } td .n { (parts.provided) } }
                     tr { th scope="row" { "Sum of the controls" } td .n { (parts.sum_of_controls) } }
                     tr { th scope="row" { "Total reported by the API" } td .n { (display(parts.total)) " of " (display(parts.max)) } }
-                    tr { th scope="row" { "Part of the total that belongs to no control" } td .n { (display(unassigned)) } }
+                    tr { th scope="row" { "Part of the total that is not assigned to a control" } td .n { (display(unassigned)) } }
                 }
             }
         }

@@ -110,12 +110,12 @@ pub(super) fn table(
         let _ = writeln!(out, "| {} |", row.join(" | "));
     }
     if count > limit {
-        let _ = writeln!(out, "\n{} more rows.", count - limit);
+        let _ = writeln!(out, "\n{} more rows are not listed.", count - limit);
     }
     out.push('\n');
 }
 
-/// Escapes a text for a cell of a table, so that it contains neither markup nor line ends.
+/// Escapes text for a cell of a table, so that it contains neither markup nor line breaks.
 pub(super) fn cell(text: &str) -> String {
     let text = plain(text);
     let text = cut(&text, MAX_CELL);

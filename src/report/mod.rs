@@ -1,8 +1,8 @@
-//! Reports for people: score, changes, decisions and open improvements of a tenant, and an overview
-//! of many tenants.
+//! Reports on the score, the changes, the decisions and the open improvements of a tenant, and an
+//! overview of many tenants.
 //!
-//! A report is a pure function of facts, catalogs and rules. Its changes are derived by
-//! [`crate::derive`], as those of the sinks are, so both agree. Start with [`ReportBuilder`].
+//! A report is a pure function of facts, catalogs and rules. [`crate::derive`] derives its changes as
+//! well as those that sinks send, so both agree. Start reading at [`ReportBuilder`].
 
 mod build;
 mod csv;
@@ -21,7 +21,7 @@ pub use svg::sparkline;
 
 use crate::model::{Cause, ChangeKind, Day, Number, Severity, Tenant};
 
-/// The text of a report whose period has no day.
+/// The text of a report whose period contains no days.
 const NO_DATA: &str = "There is no data for this period.";
 
 /// The format of a report.
@@ -44,7 +44,7 @@ pub struct Report {
     pub categories: Vec<Category>,
     /// Ordered by day, newest first, and within a day by severity, highest first.
     pub changes: Vec<ReportedChange>,
-    /// The number of `implementation_changed`, which are not listed in `changes`.
+    /// The number of changes of the kind `implementation_changed`, which are not listed in `changes`.
     pub implementation_changes: usize,
     /// Ordered by [`Improvement::worth`], highest first.
     pub improvements: Vec<Improvement>,
@@ -124,13 +124,13 @@ pub struct Decision {
     pub comment: String,
     /// The points that an accepted risk costs, or that are claimed for a third party.
     pub points: Option<Number>,
-    /// The owner who expects the decision, and the last day on which it is expected.
+    /// The owner of the expected decision, and the last day on which it is expected.
     pub expected: Option<(String, Option<Day>)>,
     /// Whether the decision accepts a risk or claims points for a third party.
     pub accepts_risk: bool,
 }
 
-/// A day between the first and the last day of the report that the log does not have.
+/// A day between the first and the last day of the report that is not in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MissingDay {
     pub day: Day,
@@ -142,7 +142,7 @@ pub struct MissingDay {
 #[derive(Clone, Debug)]
 pub struct BaselineState {
     pub name: String,
-    /// The day that the targets were taken from; `None` if they are from a file.
+    /// The day from which the targets were derived; `None` for targets from a file.
     pub day: Option<Day>,
     /// The number of targets.
     pub targets: usize,
@@ -203,8 +203,8 @@ impl Report {
         self.days.last_key_value().map(|(day, totals)| (*day, totals))
     }
 
-    /// The percentage points gained in the last `days` days: the difference to the newest day that is
-    /// at least that old. `None` if there is no such day or a percentage is unknown.
+    /// The percentage points gained in the last `days` days, compared with the newest day that is at
+    /// least that much older. `None` if there is no such day or a percentage is unknown.
     pub fn gained(&self, days: i32) -> Option<f64> {
         let (last, newest) = self.newest()?;
         let earlier = self.days.range(..=last.plus(-days)).next_back()?.1;

@@ -165,7 +165,7 @@ pub(super) fn bar(share: f64) -> Markup {
     }
 }
 
-/// The distance between grid lines: 1, 2 or 5 times a power of ten, so that there are at most a few.
+/// The distance between grid lines: 1, 2 or 5 times a power of ten, so that there are only a few.
 fn step(span: f64) -> f64 {
     let raw = (span / 5.0).max(0.1);
     let power = 10_f64.powf(raw.log10().floor());

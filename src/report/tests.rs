@@ -5,7 +5,7 @@ use crate::{
     derive::{Base, Comparison, Entry, Rules},
     model::{
         AverageFacts, Baseline, Catalog, ControlFacts, DayFacts, Profile, ProfileSlot, Snapshot,
-        SnapshotRef, StateUpdate, TenantId,
+        SnapshotRef, StateUpdate, TenantId, UnixMillis,
     },
 };
 
@@ -100,7 +100,7 @@ fn report(
             tenant: &tenant,
             snapshot: &snapshot,
             observed_time: "",
-            observed_ms: 0,
+            observed_at: UnixMillis::default(),
             history: &[],
             catalog,
             comparison,
@@ -158,7 +158,7 @@ fn report_has_changes_improvements_and_decisions() {
     );
     assert_eq!(report.most_important(1)[0].control, "A");
 
-    // B misses more points at three times the cost. C is claimed for a third party and D is an
+    // B lacks more points, but at three times the cost. C is claimed for a third party, and D is an
     // accepted risk.
     let open: Vec<_> =
         report.improvements.iter().map(|i| (i.control.as_str(), i.missing)).collect();

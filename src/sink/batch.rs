@@ -20,7 +20,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub event_id: EventId,
-    /// The index in the batch that the record was first added to; parts of a batch keep it.
+    /// The index in the batch to which the record was first added; parts of that batch keep it.
     pub index: usize,
     /// The record's key is in `start..split` of the buffer and its payload in `split..end`.
     start: usize,
@@ -124,7 +124,7 @@ impl Batch {
         &self.bytes[item.start..item.split]
     }
 
-    /// The bytes that the receiver gets for one record.
+    /// The bytes that are sent to the receiver for one record.
     pub fn payload(&self, item: &Item) -> &[u8] {
         &self.bytes[item.split..item.end]
     }
@@ -137,13 +137,13 @@ impl Batch {
         self.progress.clear();
     }
 
-    /// A batch of the records in a range of positions.
+    /// A batch with the records in a range of positions.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Self {
         let end = range.end;
         let mut part = self.without(|position| !range.contains(&position));
 
-        // The progress is reached only with the last record.
+        // Only the part with the last record reaches the progress.
         if end < self.items.len() {
             part.progress.clear();
         }
@@ -151,7 +151,7 @@ impl Batch {
         part
     }
 
-    /// A batch without the records whose position in this batch `is_omitted` selects.
+    /// A copy of this batch without the records whose positions `is_omitted` selects.
     #[must_use]
     pub fn without(&self, is_omitted: impl Fn(usize) -> bool) -> Self {
         let mut part = Self { progress: self.progress.clone(), ..Self::default() };

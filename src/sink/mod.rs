@@ -34,7 +34,7 @@ use crate::{
     error::chain,
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
-    settings::{Choice, Key, Section, Shape, Variant, optional},
+    settings::{Key, Section, Shape, Variant, optional},
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -44,8 +44,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct SinkKind {
     pub name: &'static str,
     pub keys: &'static [Key],
-    /// Reads a `[[sinks]]` section. Returns `None` after it has added the faults to the section,
-    /// if the section is not valid.
+    /// Reads a `[[sinks]]` section. If the section is not valid, adds the faults to it and returns
+    /// `None`.
     pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
     /// What the sink guarantees, one row for each variant of its configuration.
     pub guarantees: &'static [Guarantee],
@@ -55,7 +55,7 @@ pub struct SinkKind {
 /// check each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Guarantee {
-    /// The configuration that the row is about, such as ` tcp, tls`; empty if there is one row.
+    /// The configuration that the row applies to, such as ` tcp, tls`; empty for the default one.
     pub variant: &'static str,
     pub acknowledgement: &'static str,
     pub may_be_lost: &'static str,
@@ -116,13 +116,13 @@ const NOT_IN_THIS_BUILD: &[&str] = &[
     "object_store",
 ];
 
-/// A sink as configured: validated, and nothing opened yet.
+/// The validated configuration of a sink, from which the sink can be opened.
 pub trait Plan: Send + Sync + fmt::Debug {
     /// The format that the records are written in.
     fn format(&self) -> FormatName;
     /// The maximum size of a batch, and how many batches may be unacknowledged.
     fn limits(&self) -> Limits;
-    /// What an acknowledgement of this sink means, as a sentence fragment without a full stop.
+    /// What an acknowledgement of this sink means, as a clause without a full stop.
     /// `test-sink` prints it.
     fn acknowledgement(&self) -> &'static str;
     /// Opens the sink for one test record, while a daemon may be using the same receiver.
@@ -133,11 +133,11 @@ pub trait Plan: Send + Sync + fmt::Debug {
         self.open(context, None)
     }
     /// Checks that the receiver is reachable and accepts the credentials, as far as the protocol
-    /// permits this without sending a record. It leaves no trace at the receiver. Returns what was
-    /// verified, as a sentence without a full stop.
+    /// permits without sending a record. The check leaves no trace at the receiver. Returns what
+    /// was verified, as a sentence without a full stop.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
-    /// The longest duration of one batch, with all time limits of the sink. A batch that takes
-    /// longer is considered stuck.
+    /// The longest time that the delivery of a batch can take within the time limits of the sink.
+    /// A batch that takes longer is considered stuck.
     fn timeout(&self) -> Duration {
         Duration::from_mins(15)
     }
@@ -150,7 +150,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn stores_progress(&self) -> bool {
         false
     }
-    /// Whether a batch ends only at the end of an entry, however large the entry is.
+    /// Whether a batch ends only at the end of an entry, regardless of its size.
     fn whole_entries(&self) -> bool {
         self.stores_progress()
     }
@@ -170,7 +170,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>>;
 }
 
-/// An open sink. One task owns it and hands it one batch after the other.
+/// An open sink. One task owns it and passes it one batch after another.
 pub trait Sink: Send + Sync {
     /// Appends one record to a batch, in the form in which it is sent.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
@@ -184,7 +184,8 @@ pub trait Sink: Send + Sync {
     fn progress(&self) -> &[Progress] {
         &[]
     }
-    /// The mark to store before the first batch, so that a crash during it can be undone.
+    /// The mark to store before the first batch, so that the effects of a crash during that batch
+    /// can be undone.
     fn mark(&self) -> Option<Vec<u8>> {
         None
     }
@@ -229,18 +230,18 @@ pub struct Limits {
 pub enum Acknowledgement {
     Received(Receipt),
     /// Everything has been sent, and the future waits only for the receiver. The batch is kept
-    /// until it is ready.
+    /// until the future is ready.
     Pending(BoxFuture<'static, Result<Receipt, Failure>>),
 }
 
 /// The result of an acknowledged batch. `mark` is stored with the cursor, in the same transaction,
-/// and is passed to [`Plan::open`] at the next start.
+/// and is passed to [`Plan::open`] when the sink is opened again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
     pub mark: Option<Vec<u8>>,
 }
 
-/// Why this sink can never send a record: it becomes a dead letter.
+/// Why this sink can never send a record, which then becomes a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct EncodeError(pub String);
@@ -248,24 +249,25 @@ pub struct EncodeError(pub String);
 /// Why a batch was not delivered. The variants differ in what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Clears without an operator. The batch is sent again, not before `after` if the receiver
-    /// asked for a delay.
+    /// Clears without an operator. The batch is sent again; if the receiver requested a delay,
+    /// after at least `after`.
     Retry { reason: String, after: Option<Duration> },
     /// Needs an operator. The sink parks: its backlog is kept, and delivery is tried again
     /// periodically.
     Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
-    /// The receiver rejected these records for good: their indexes, and its message for each.
-    /// `rest_delivered` states whether all other records have arrived or must be sent again.
+    /// The receiver rejected records for good. `rejected` contains the index of each record and
+    /// the receiver's message. `rest_delivered` states whether all other records have arrived; if
+    /// not, they are sent again.
     Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },
     /// The receiver requires smaller batches. `arrived` lists the indexes of records that have
     /// arrived nevertheless.
     TooLarge { reason: String, arrived: Vec<usize> },
-    /// The first `arrived` records have arrived, and `failure` is the reason for the rest.
+    /// The first `arrived` records have arrived, and `failure` applies to the rest.
     Partial { arrived: usize, failure: Box<Failure> },
-    /// No fault, and nothing was sent: the sink must be closed and opened, and the batch sent
-    /// again.
+    /// Not a fault: nothing was sent, and the sink must be closed and opened again before the batch
+    /// is sent.
     Reopen,
-    /// The client can no longer be used: it is closed and replaced, then as `Retry`.
+    /// The client can no longer be used. It is closed and replaced, and the batch is sent again.
     Broken { reason: String },
 }
 
@@ -294,7 +296,7 @@ impl Failure {
         Self::Retry { reason: reason.into(), after: None }
     }
 
-    /// A failure after the first `arrived` records have arrived; `failure` itself if there are none.
+    /// A failure after the first `arrived` records have arrived; `failure` itself if none have.
     pub fn partial(arrived: usize, failure: Self) -> Self {
         if arrived == 0 { failure } else { Self::Partial { arrived, failure: Box::new(failure) } }
     }
@@ -329,30 +331,29 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The key `format` of sinks with a choice of formats, but without a heading line.
-const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "How a record is written.");
+/// The key `format` of sinks that cannot write a header line.
+const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "The format of a record.");
 
-const FORMATS: &[Choice] = match LINE_FORMATS.split_first() {
+const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
     Some((_csv, others)) => others,
     None => &[],
 };
 
-/// The key `format` of sinks that write one record per line and can begin with a heading line.
-const LINE_FORMAT: Key = optional("format", Shape::OneOf(LINE_FORMATS), "How a record is written.");
+/// The key `format` of sinks that write one record per line and can write a header line first.
+const LINE_FORMAT: Key = optional("format", Shape::OneOf(LINE_FORMATS), "The format of a record.");
 
-const LINE_FORMATS: &[Choice] = &[
-    // CSV needs a heading line. It is first so that `FORMATS` can leave it out.
-    Choice::now("csv"),
-    Choice::now("json"),
-    Choice::now("cef"),
-    Choice::now("leef"),
-    Choice::now("leef2"),
-    Choice::now("ocsf"),
-    Choice::now("ecs"),
-    Choice::now("cloudevents"),
+const LINE_FORMATS: &[&str] = &[
+    // CSV requires a header line. It is first so that `FORMATS` can omit it.
+    "csv",
+    "json",
+    "cef",
+    "leef",
+    "leef2",
+    "ocsf",
+    "ecs",
+    "cloudevents",
 ];
 
-/// The value of the key `format`, or the default of the sink.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_hec_reply(status: u16, body: &[u8]) {
     splunk_hec::fuzz_reply(status, body);
@@ -363,6 +364,7 @@ pub(crate) fn fuzz_relp_reply(bytes: &[u8]) {
     syslog::fuzz_relp_replies(bytes);
 }
 
+/// The value of the key `format`, or the default of the sink.
 fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
     section.text("format").and_then(FormatName::parse).unwrap_or(default)
 }

@@ -1,5 +1,5 @@
-//! The progress of a sink, stored by the receiver itself together with the records. It survives
-//! the loss of the checkpoint and takes precedence over it.
+//! The progress of a sink that the receiver stores together with the records. It survives the loss
+//! of the checkpoint and takes precedence over it.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ pub struct SentDays {
     newest: Option<(Day, [u8; 32])>,
 }
 
-/// How many days back sent days are kept. Microsoft lists only 90 days, so an older day cannot
-/// be polled again.
+/// Sent days are kept for this number of days before the last one. Microsoft lists only 90 days, so
+/// an older day cannot be polled again.
 const KEPT_DAYS: i32 = 200;
 
 impl SentDays {

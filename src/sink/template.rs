@@ -39,7 +39,7 @@ impl Template {
 
         while let Some((before, after)) = rest.split_once('{') {
             let (placeholder, after) =
-                after.split_once('}').ok_or("a `{` has no `}`".to_owned())?;
+                after.split_once('}').ok_or("a `{` has no matching `}`".to_owned())?;
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
@@ -82,7 +82,7 @@ impl Template {
         })
     }
 
-    /// The text outside of the placeholders.
+    /// The text outside the placeholders.
     pub(super) fn literal(&self) -> String {
         let text = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
@@ -93,7 +93,7 @@ impl Template {
     }
 
     /// The name for a record. In the inserted values, each character that `allowed` rejects is
-    /// replaced by `_`. A label that the tenant does not have is an error.
+    /// replaced with `_`. A label that the tenant does not have is an error.
     pub(super) fn fill(
         &self,
         record: &Record<'_>,
@@ -135,7 +135,9 @@ mod tests {
         assert_eq!(template.fixed(), None);
         assert_eq!(template.labels().collect::<Vec<_>>(), ["customer"]);
         assert_eq!(template.literal(), "a--");
-        for (text, reason) in [("{", "no `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")] {
+        for (text, reason) in
+            [("{", "no matching `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")]
+        {
             assert!(parse(text).unwrap_err().contains(reason), "{text}");
         }
     }

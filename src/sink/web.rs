@@ -1,7 +1,7 @@
-//! What the HTTP sinks have in common: the client, compression of the request body, and the
-//! response with the meaning of its status. Each sink decides what its own responses mean.
+//! The code that the HTTP sinks share: the client, the compression of request bodies, and the
+//! default meaning of a response's status. Each sink interprets the other statuses.
 //!
-//! A response body has a limit, and a URL appears in no error message, because it can
+//! The size of a response body is limited. A URL never appears in an error message, because it can
 //! contain a secret.
 
 use std::{io::Write, path::PathBuf};
@@ -20,7 +20,7 @@ use crate::{
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
     Shape::Text,
-    "PEM file of the certificate authorities to trust instead of the system's.",
+    "PEM file of the certificate authorities to trust instead of those of the system.",
 );
 pub(super) const CLIENT_CERTIFICATE: Key = optional(
     "client_certificate",
@@ -29,17 +29,17 @@ pub(super) const CLIENT_CERTIFICATE: Key = optional(
 );
 pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of the client certificate's private key.");
-pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compress requests; default true.");
+pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compresses requests; default: true.");
 
-/// Limit for a response body of which only a message for the operator is used.
+/// The maximum size of a response body from which only a message for the operator is used.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
-/// Characters of a response body that appear in a message.
+/// The maximum number of characters of a response body in a message.
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// How an HTTP server is reached, from the keys of this module.
 #[derive(Clone, Debug)]
-pub(super) struct HttpOptions {
+pub(super) struct HttpReceiverOptions {
     pub ca_file: Option<PathBuf>,
     /// The paths of the client certificate and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -54,15 +54,15 @@ pub(super) struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-impl HttpOptions {
+impl HttpReceiverOptions {
     pub(super) fn read(section: &Section<'_>) -> Self {
         let client = read_client_certificate(section);
         let gzip = section.bool("gzip").unwrap_or(true);
         Self { ca_file: section.path("ca_file"), client, gzip }
     }
 
-    /// Builds a client and reads the certificates. A sink is reopened at least daily, so renewed
-    /// certificates are picked up within a day.
+    /// Builds a client and reads the certificates. An idle sink is closed, so renewed certificates
+    /// are used when it is opened again.
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
         let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
         let mut builder =
@@ -80,7 +80,7 @@ impl HttpOptions {
         builder.build().map_err(|error| misconfigured(&error))
     }
 
-    /// Sends a request unchanged. Only the beginning of the response body is of use.
+    /// Sends a request unchanged. The caller uses only the beginning of the response body.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -127,10 +127,10 @@ impl HttpResponse {
         printable.take(MAX_MESSAGE_CHARS).collect::<String>().trim().to_owned()
     }
 
-    /// The failure that a status other than success means by default. `server` is how the message
-    /// refers to the server, such as `the cluster`.
+    /// The default failure for a status other than success. `server` is the name of the server in
+    /// the message, such as `the cluster`.
     pub(super) fn failure(&self, server: &str) -> Failure {
-        let reason = format!("{server} answered HTTP {}: {}", self.status, self.message());
+        let reason = format!("{server} returned HTTP {}: {}", self.status, self.message());
 
         match self.status {
             408 | 425 | 429 | 500..=599 => {
@@ -156,14 +156,14 @@ pub(super) fn read_client_certificate(section: &Section<'_>) -> Option<(PathBuf,
     }
 }
 
-/// The headers that the operator configured. Their secrets are read by this call.
+/// The headers that the operator configured. This call reads their secrets.
 pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<HeaderMap, Failure> {
     let header = |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
     headers.iter().map(header).collect()
 }
 
-/// A header value that consists of a prefix and a secret. The secret is read by this call, and the
-/// value is marked as sensitive.
+/// A header value that consists of a prefix and a secret. This call reads the secret and marks the
+/// value as sensitive.
 pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderValue, Failure> {
     let secret = secret.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
     let mut value =
@@ -175,7 +175,7 @@ pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderVa
 }
 
 /// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
-/// Returns `None` after it has added a fault to the section, if the URL is not valid.
+/// If the URL is not valid, adds a fault to the section and returns `None`.
 pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
     let url = match url::Url::parse(text) {
         Ok(url) => url,
@@ -206,8 +206,8 @@ pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<u
     Some(url)
 }
 
-/// Compresses with gzip at level 1, which is ten times faster than the default level and nearly as
-/// small, because records resemble each other.
+/// Compresses with gzip at level 1, which is ten times faster than the default level. The result is
+/// nearly as small, because records resemble each other.
 pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 6), Compression::fast());
     // Writing to a `Vec` cannot fail.

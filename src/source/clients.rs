@@ -1,4 +1,4 @@
-//! The HTTP clients and the limits that all tenants share on the way to Microsoft.
+//! The HTTP clients and the limits that all tenants share for requests to Microsoft.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ const MAX_CONCURRENT_TOKEN_REQUESTS: usize = 8;
 
 /// How HTTP requests to Microsoft are made: the `[source]` table of the configuration.
 #[derive(Clone, Debug)]
-pub struct HttpOptions {
-    /// The proxy of all requests except those to the host's own metadata service.
+pub struct GraphHttpOptions {
+    /// The proxy for all requests except those to the host's metadata service.
     pub proxy: Option<url::Url>,
     pub proxy_user: Option<String>,
     pub proxy_password: Option<SecretRef>,
@@ -29,7 +29,7 @@ pub struct HttpOptions {
     pub bytes_in_flight: u64,
 }
 
-impl Default for HttpOptions {
+impl Default for GraphHttpOptions {
     fn default() -> Self {
         Self {
             proxy: None,
@@ -50,7 +50,7 @@ pub struct Clients {
     /// Opens a new connection for every request. Used for retries, so that a retry does not reach
     /// the server instance that has just failed.
     pub(super) fresh: reqwest::Client,
-    /// Never uses the proxy. For the host's own metadata service.
+    /// Never uses the proxy. Used for the host's metadata service.
     pub(super) direct: reqwest::Client,
     pub(super) rate: RateLimiter,
     pub(super) memory: MemoryBudget,
@@ -63,7 +63,7 @@ impl Clients {
     /// # Errors
     ///
     /// Fails if `ca_file` or the password of the proxy cannot be read.
-    pub fn new(options: &HttpOptions) -> Result<Self, SourceError> {
+    pub fn new(options: &GraphHttpOptions) -> Result<Self, SourceError> {
         let build = |configure: fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder| {
             let mut builder = net::builder(options.ca_file.as_deref())?;
             if let Some(proxy) = proxy(options)? {
@@ -84,7 +84,7 @@ impl Clients {
     }
 }
 
-fn proxy(options: &HttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
+fn proxy(options: &GraphHttpOptions) -> Result<Option<reqwest::Proxy>, SourceError> {
     let Some(url) = &options.proxy else { return Ok(None) };
 
     let mut proxy = reqwest::Proxy::all(url.clone()).map_err(ClientError::Build)?;

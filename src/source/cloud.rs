@@ -26,7 +26,7 @@ pub const CLOUDS_WITHOUT_SECURE_SCORE: [(&str, &[&str]); 4] = [
 ];
 
 impl Cloud {
-    /// The cloud of this name, or `None` if the name is unknown.
+    /// The cloud with this name, or `None` if the name is unknown.
     pub fn named(name: &str) -> Option<Self> {
         let (_, login, graph) = CLOUDS.into_iter().find(|(known, ..)| *known == name)?;
         Some(Self { login_url: login.parse().ok()?, graph_url: graph.parse().ok()? })

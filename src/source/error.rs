@@ -1,4 +1,4 @@
-//! Why a request to Microsoft failed.
+//! The error of a failed request to Microsoft.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -23,21 +23,21 @@ pub enum SourceError {
     /// The token endpoint rejected the request.
     #[error("cannot get a token: {}", describe_entra(.0))]
     TokenRejected(EntraError),
-    /// No complete response: name resolution, connection, TLS or time limit.
+    /// No complete response: name resolution, the connection or TLS failed, or a timeout elapsed.
     #[error("no response from {what}")]
     Transport { what: &'static str, source: reqwest::Error },
-    /// A response with a status that is not a success, and without a body that explains it.
+    /// A response with an unsuccessful status and without a body that explains it.
     #[error("{what} returned HTTP {status}")]
     Status { what: &'static str, status: u16 },
     #[error("{what} returned HTTP {status}: redirects are not followed")]
     Redirect { what: &'static str, status: u16 },
-    /// The server limits the requests, or an earlier response did and its pause is not over.
+    /// The server throttles requests, or the pause that an earlier response demanded is not over.
     #[error("{}", describe_throttled(.what, *.status, *.after))]
     Throttled { what: &'static str, status: u16, after: Option<Duration> },
     /// An error response of Graph. `claims` is the decoded claims challenge, if there is one.
     #[error("Graph returned HTTP {status}: {}{}", describe_graph(.error), describe_request(.request_id))]
     Graph { status: u16, error: GraphError, request_id: String, claims: Option<String> },
-    /// HTTP 206: a provider behind Graph did not answer, and a part of the body is missing.
+    /// HTTP 206: a provider behind Graph did not respond, and a part of the body is missing.
     #[error("Microsoft returned an incomplete response: {warning}")]
     Partial { warning: String, body: Vec<u8> },
     #[error("cannot read the response from {what}")]
@@ -49,14 +49,14 @@ pub enum SourceError {
     /// Why the link to the next page is not followed.
     #[error("cannot follow the link to the next page: {0}")]
     NextLink(&'static str),
-    #[error("Graph rejected its own link to the next page: {}", describe_graph(.0))]
+    #[error("Graph rejected the link that it returned for the next page: {}", describe_graph(.0))]
     BrokenLink(GraphError),
     #[error("no tenant of this cloud has the domain `{0}`")]
     UnknownDomain(String),
 }
 
 impl SourceError {
-    /// Whether the same request may succeed a moment later.
+    /// Whether the same request may succeed when it is retried.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Throttled { .. } | Self::Partial { .. } => true,
@@ -72,7 +72,7 @@ impl SourceError {
         }
     }
 
-    /// How long the server demands that no request is sent.
+    /// The pause that the server demands, if it demands one.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Throttled { after, .. } => *after,
@@ -136,7 +136,7 @@ fn describe_request(id: &str) -> String {
 
 fn describe_throttled(what: &str, status: u16, after: Option<Duration>) -> String {
     let cause = if matches!(status, 429 | 509) {
-        format!("{what} throttles this app")
+        format!("{what} is throttling this app")
     } else {
         format!("{what} returned HTTP {status}")
     };
@@ -158,7 +158,7 @@ fn graph_hint(status: u16, error: &GraphError) -> Option<&'static str> {
             "run `consent-url`, and ask an administrator of the tenant to open the link and consent",
         ),
         401 | 403 => Some(
-            "grant the app the application permission SecurityEvents.Read.All, and ask an administrator of the tenant to open the link of `consent-url` and consent",
+            "grant the app the application permission SecurityEvents.Read.All, and ask an administrator of the tenant to open the link that `consent-url` prints and consent",
         ),
         404 => Some("check `cloud`, and whether the tenant has a Secure Score"),
         _ => None,

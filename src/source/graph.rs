@@ -1,8 +1,8 @@
 //! Reads the collections of one tenant, page by page.
 //!
-//! [`Graph`] adds a token to every request, obeys the throttle of the tenant, retries what may
-//! succeed a moment later, and works around links that Graph does not follow itself. It returns
-//! bodies as they were received; [`crate::wire`] parses them.
+//! [`Graph`] adds a token to every request, obeys the throttle of the tenant, retries transient
+//! failures, and works around links to a next page that Graph rejects. It returns bodies as they
+//! were received; [`crate::wire`] parses them.
 
 use std::{
     collections::HashSet,
@@ -28,16 +28,16 @@ use super::{
 };
 use crate::{clock, model::TenantId, net, wire};
 
-/// How error messages name the server.
+/// The server's name in error messages.
 const WHAT: &str = "Graph";
-/// Pages of one collection; a collection with more is not believed.
+/// The maximum number of pages of one collection; a collection with more is rejected.
 const MAX_PAGES: usize = 200;
 /// The longest pause that a poll waits for; a longer one ends the poll.
 pub(super) const MAX_PAUSE: Duration = Duration::from_mins(1);
-/// Retries of one page.
+/// The maximum number of retries of one page.
 const MAX_RETRIES: usize = 3;
 
-/// What is needed to read one tenant.
+/// The settings for reading one tenant.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub cloud: Cloud,
@@ -47,7 +47,7 @@ pub struct Access {
     pub api: Api,
 }
 
-/// Which API is read.
+/// The API that is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Api {
     #[default]
@@ -56,7 +56,7 @@ pub enum Api {
     LegacyReports,
 }
 
-/// What [`Graph::read`] passes to its callback.
+/// An event that [`Graph::read`] passes to its callback.
 #[derive(Clone, Copy)]
 pub enum ReadEvent<'a> {
     /// Reading starts at the first page, possibly for a second time. The callback must discard
@@ -75,7 +75,7 @@ pub struct PageOutcome {
     pub item_count: usize,
     /// The page's `@odata.nextLink`, unchanged.
     pub next_link: Option<String>,
-    /// The callback needs no further page.
+    /// Whether the callback requires no further page.
     pub done: bool,
 }
 
@@ -88,14 +88,21 @@ pub struct Graph {
     throttle: TenantThrottle,
 }
 
-/// What one request for `check --online` shows.
+/// The result of one request for `check --online`.
 #[derive(Debug)]
 pub struct Probe {
-    /// What the token grants, if the token is readable.
+    /// The permissions in the token, if the token is readable.
     pub granted: Option<wire::TokenGrants>,
     /// The local time minus the `Date` of the response.
     pub clock_ahead: Option<jiff::SignedDuration>,
     pub body: Vec<u8>,
+}
+
+/// The connection that a request uses. Each retry opens a new one; see [`Clients::fresh`].
+#[derive(Clone, Copy)]
+enum Connection {
+    Pooled,
+    New,
 }
 
 /// A body as received, uncompressed.
@@ -115,7 +122,7 @@ impl Graph {
         &self.access
     }
 
-    /// The rest of the pause that the server demanded; zero if there is none.
+    /// The remaining pause that the server demanded; zero if there is none.
     pub fn paused_for(&self) -> Duration {
         self.throttle.remaining_pause()
     }
@@ -125,8 +132,8 @@ impl Graph {
         self.throttle.restore_pause(wait);
     }
 
-    /// Reads a collection and passes each page to `on_event` until that reports `done` or there
-    /// is no further page.
+    /// Reads a collection and passes each page to `on_event` until it reports `done` or there is no
+    /// further page.
     ///
     /// # Errors
     ///
@@ -137,7 +144,7 @@ impl Graph {
         collection: Collection,
         mut on_event: impl FnMut(ReadEvent<'_>) -> Result<PageOutcome, SourceError>,
     ) -> Result<(), SourceError> {
-        let mut last_error = SourceError::NextLink("no method to read the pages works");
+        let mut last_error = SourceError::NextLink("no paging method works");
 
         for method in PAGING_METHODS {
             let Some(first) = collection.first_page(&self.access.cloud.graph_url, method) else {
@@ -188,7 +195,7 @@ impl Graph {
             };
 
             // A server that ignores `$skip` returns the same page again and again, so pages that
-            // are requested by number are compared by content.
+            // are requested by offset are compared by content.
             let key = match method {
                 PagingMethod::Skip => digest(&SHA256, &response.body).as_ref().to_vec(),
                 _ => next.as_str().as_bytes().to_vec(),
@@ -234,7 +241,7 @@ impl Graph {
         let token = self.get_token(None).await?;
         let url = collection.first_page(&self.access.cloud.graph_url, PagingMethod::Links);
         let url = url.ok_or(SourceError::NextLink("the collection has no first page"))?;
-        let (response, headers) = self.fetch_once(&url, &token, false).await?;
+        let (response, headers) = self.fetch_once(&url, &token, Connection::Pooled).await?;
 
         let date = headers.get("Date").and_then(|value| value.to_str().ok());
         let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
@@ -253,16 +260,18 @@ impl Graph {
             .with_max_delay(Duration::from_secs(20))
             .with_jitter()
             .with_max_times(MAX_RETRIES);
-        // Each retry opens a new connection; see `Clients::fresh`.
-        let fresh = AtomicBool::new(false);
+        let is_retry = AtomicBool::new(false);
+        let connection = || {
+            if is_retry.load(Ordering::Relaxed) { Connection::New } else { Connection::Pooled }
+        };
 
-        let fetched = (|| self.fetch_authorized(url, fresh.load(Ordering::Relaxed)))
+        let fetched = (|| self.fetch_authorized(url, connection()))
             .retry(policy)
             .when(|error| {
                 error.is_transient() && error.retry_after().is_none_or(|wait| wait <= MAX_PAUSE)
             })
             .notify(|error, wait| {
-                fresh.store(true, Ordering::Relaxed);
+                is_retry.store(true, Ordering::Relaxed);
                 tracing::debug!(error = crate::error::chain(error), ?wait, "retrying a request");
             })
             .await;
@@ -279,11 +288,16 @@ impl Graph {
         }
     }
 
-    /// Requests a page, and again with a new token if Graph rejects the token. A token may be
-    /// revoked before it expires, or lack claims that a policy demands since it was issued.
-    async fn fetch_authorized(&self, url: &Url, fresh: bool) -> Result<GraphResponse, SourceError> {
+    /// Requests a page, and requests it again with a new token if Graph rejects the token. A token
+    /// may be revoked before it expires, or may lack claims that a policy introduced after the
+    /// token was issued.
+    async fn fetch_authorized(
+        &self,
+        url: &Url,
+        connection: Connection,
+    ) -> Result<GraphResponse, SourceError> {
         let token = self.get_token(None).await?;
-        let fetched = self.fetch_once(url, &token, fresh).await;
+        let fetched = self.fetch_once(url, &token, connection).await;
 
         let claims = match &fetched {
             Err(SourceError::Graph { status: 401, claims, .. }) => claims.clone(),
@@ -295,7 +309,7 @@ impl Graph {
 
         self.token.reject(&token).await;
         let token = self.get_token(claims.as_deref()).await?;
-        self.fetch_once(url, &token, fresh).await.map(|(response, _)| response)
+        self.fetch_once(url, &token, connection).await.map(|(response, _)| response)
     }
 
     async fn get_token(&self, claims: Option<&str>) -> Result<SecretString, SourceError> {
@@ -308,7 +322,7 @@ impl Graph {
         &self,
         url: &Url,
         token: &SecretString,
-        fresh: bool,
+        connection: Connection,
     ) -> Result<(GraphResponse, HeaderMap), SourceError> {
         let permit = self.throttle.acquire(MAX_PAUSE).await;
         let _permit = permit.map_err(throttled)?;
@@ -316,7 +330,10 @@ impl Graph {
         let mut share = self.clients.memory.share().await;
 
         let client_request_id = uuid::Uuid::new_v4().to_string();
-        let client = if fresh { &self.clients.fresh } else { &self.clients.pooled };
+        let client = match connection {
+            Connection::Pooled => &self.clients.pooled,
+            Connection::New => &self.clients.fresh,
+        };
         let request = client.get(url.clone()).headers(request_headers(token, &client_request_id)?);
         let sent = request.send().await;
         let response = sent.map_err(|error| {
@@ -341,7 +358,7 @@ impl Graph {
                 what: WHAT,
                 content_type: header(&headers, "Content-Type"),
             }),
-            // A provider behind Graph did not answer, so a part of the body is missing.
+            // A provider behind Graph did not respond, so a part of the body is missing.
             206 => {
                 let warning = header(&headers, "Warning");
                 log_failure(status, &headers, &client_request_id, &warning);

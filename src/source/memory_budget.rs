@@ -2,15 +2,16 @@
 //!
 //! Half of the budget is divided into shares of [`USUAL_BODY_BYTES`]. A request reserves one share
 //! before it is sent, and waits for nothing else if its body fits. The other half is reserved for
-//! one larger body at a time. A caller therefore never waits for a share while it holds one that
-//! others wait for, which excludes deadlocks, and the total stays within the budget.
+//! one larger body at a time. Every request takes its share first and the other half second, so
+//! requests cannot deadlock, and the total stays within the budget.
 
 use std::sync::Arc;
 
-use crate::net::Grow;
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-/// The size of a body of the usual kind: three days of a large tenant, or its catalog.
+use crate::net::Grow;
+
+/// The usual maximum size of a body: three days of a large tenant, or its catalog.
 const USUAL_BODY_BYTES: usize = 1 << 20;
 
 /// The budget that all requests share.
@@ -32,7 +33,7 @@ pub(super) struct Share {
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes in total.
+    /// Creates a budget of this many bytes in total.
     pub(super) fn new(bytes: u64) -> Self {
         let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(USUAL_BODY_BYTES);
         Self {

@@ -1,8 +1,8 @@
 //! Reads Microsoft Graph: tokens, pages, and the errors of both.
 //!
-//! The module returns response bodies and leaves their meaning to [`crate::wire`]. It must never
-//! depend on the checkpoint or on a sink. Start reading at [`Graph`], which reads one tenant;
-//! [`Credential`] is the trait of the ways to sign in.
+//! The module returns response bodies, and [`crate::wire`] parses them. It must never depend on the
+//! checkpoint or on a sink. Start reading at [`Graph`], which reads one tenant; every way to sign
+//! in implements [`Credential`].
 
 mod auth;
 mod clients;
@@ -16,12 +16,12 @@ mod throttle;
 mod tokens;
 
 pub use auth::{
-    AuthorizationRequest, Certificate, ClientSecret, Credential, CredentialError, DeviceLogin,
-    KeyPairError, LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost,
-    ManagedIdentityId, RefreshTokenError, RefreshTokenStore, TokenRequestContext, UserCredential,
-    WorkloadIdentity, from_environment,
+    AuthorizationRequest, Certificate, CertificateChain, ClientSecret, Credential, CredentialError,
+    DeviceLogin, KeyPairError, LoginError, LoopbackLogin, ManagedIdentity, ManagedIdentityHost,
+    ManagedIdentityId, PlaintextPolicy, RefreshTokenError, RefreshTokenStore, TokenRequestContext,
+    UserCredential, WorkloadIdentity, from_environment,
 };
-pub use clients::{Clients, HttpOptions};
+pub use clients::{Clients, GraphHttpOptions};
 pub use cloud::{CLOUDS_WITHOUT_SECURE_SCORE, Cloud};
 pub use error::SourceError;
 pub use graph::{Access, Api, Graph, PageOutcome, Probe, ReadEvent, expires_soon};

@@ -1,14 +1,14 @@
 //! The URLs of a collection's pages.
 //!
-//! Graph returns a link to the next page. It has failed to follow its own links at times, so
-//! there are two other methods to read the same collection. A link is followed only to the origin
-//! and path that the token is meant for; see [`next_page`].
+//! Graph returns a link to the next page, but at times it has rejected such links. Two other
+//! methods therefore read the same collection without them. A link is followed only if it has the
+//! origin and the path that the token is meant for; see [`next_page`].
 
 use url::Url;
 
 use super::SourceError;
 
-/// What is read from the API.
+/// A collection of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collection {
     /// Daily snapshots, newest first. `top` is the number of days on a page, not a limit.
@@ -22,24 +22,24 @@ pub enum Collection {
     },
 }
 
-/// A method to read a collection. A method is tried when the method before it met a link that
-/// Graph answered with HTTP 400, as happened to all links of the profiles in June 2024.
+/// A method to read a collection. The next method is tried if Graph returns HTTP 400 for a link, as
+/// it did for all links of the profiles in June 2024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PagingMethod {
     /// Follows `@odata.nextLink`.
     Links,
     /// Requests the collection on a single page, with a large `$top`.
     SinglePage,
-    /// Requests each page by number, with `$skip`.
+    /// Requests each page by offset, with `$skip`.
     Skip,
 }
 
 /// The methods in the order in which they are tried.
 pub(super) const PAGING_METHODS: [PagingMethod; 3] =
     [PagingMethod::Links, PagingMethod::SinglePage, PagingMethod::Skip];
-/// Profiles on a single page.
+/// The `$top` of a single page of profiles.
 const SINGLE_PAGE_ITEMS: u32 = 999;
-/// Profiles on a page that is requested by number.
+/// The `$top` of a page of profiles that is requested by offset.
 const SKIP_PAGE_ITEMS: u32 = 100;
 const MAX_LINK_BYTES: usize = 8 << 10;
 
@@ -146,8 +146,8 @@ mod tests {
         assert_eq!(scores, Some(format!("{base}s?$top=3")));
         let profiles = format!("{base}ControlProfiles");
         assert_eq!(url(Collection::Profiles, PagingMethod::Links), Some(profiles.clone()));
-        let by_number = Collection::Profiles.first_page(&graph, PagingMethod::Skip).unwrap();
-        assert_eq!(skip_to(&by_number, 200).as_str(), format!("{profiles}?$top=100&$skip=200"));
+        let by_offset = Collection::Profiles.first_page(&graph, PagingMethod::Skip).unwrap();
+        assert_eq!(skip_to(&by_offset, 200).as_str(), format!("{profiles}?$top=100&$skip=200"));
 
         let legacy = Collection::LegacyScores { period: 9 };
         assert_eq!(

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-/// Requests to one tenant that may be sent without delay. A first backfill makes about twenty.
+/// Requests to one tenant that may be sent without delay. A first backfill sends about twenty.
 const BURST: u32 = 20;
 /// Sustained requests per minute to one tenant.
 const REQUESTS_PER_MINUTE: f64 = 100.0;
@@ -82,7 +82,7 @@ impl TenantThrottle {
         &self,
         max_wait: Duration,
     ) -> Result<SemaphorePermit<'_>, Duration> {
-        // The semaphore is closed only when the throttle is dropped, and then there is no caller.
+        // The semaphore is never closed, so this error does not occur.
         let permit = self.concurrency.acquire().await.map_err(|_| Duration::ZERO)?;
         self.rate.acquire().await;
         self.wait_for_pause(max_wait).await?;
@@ -113,8 +113,8 @@ impl TenantThrottle {
         self.restore_pause(wait + wait.mul_f64(fastrand::f64() / 5.0));
     }
 
-    /// Pauses for the rest of a pause that was stored before a restart. Its random share is
-    /// included already; adding another at each start would lengthen it.
+    /// Pauses for the rest of a pause that was stored before a restart. It includes its random
+    /// share; adding another one at each start would lengthen it.
     pub(super) fn restore_pause(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +171,7 @@ mod tests {
         throttle.pause_for(Duration::from_secs(30));
         throttle.pause_for(Duration::from_secs(1));
         drop(throttle.acquire(Duration::from_mins(1)).await.unwrap());
-        assert!((30..=36).contains(&start.elapsed().as_secs()), "the longer pause counts");
+        assert!((30..=36).contains(&start.elapsed().as_secs()), "the longer pause applies");
 
         throttle.pause_for(Duration::from_mins(50));
         let remaining = throttle.acquire(Duration::from_mins(1)).await.unwrap_err();

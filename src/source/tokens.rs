@@ -1,4 +1,4 @@
-//! Tokens for another resource than Graph, such as a sink's receiver that accepts Entra tokens.
+//! Tokens for a resource other than Graph, such as a sink's receiver that accepts Entra tokens.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct ResourceTokens {
     credential: Arc<dyn Credential>,
     /// The tenant to sign in to.
     tenant: String,
-    /// The sign-in service; the resource takes the place of Graph.
+    /// The sign-in service, and the resource in place of Graph.
     cloud: Cloud,
     cache: TokenCache,
     throttle: TenantThrottle,
@@ -36,11 +36,11 @@ impl ResourceTokens {
         Self { clients, credential, tenant, cloud, cache, throttle }
     }
 
-    /// A token that is valid for at least some minutes.
+    /// A token that is valid for at least a few minutes.
     ///
     /// # Errors
     ///
-    /// Fails if the credential cannot be read, or if Entra rejects or does not answer the request.
+    /// Fails if the credential cannot be read, or if Entra rejects the request or does not respond.
     pub async fn get(&self) -> Result<SecretString, SourceError> {
         let context = TokenRequestContext {
             clients: &self.clients,

@@ -1,8 +1,8 @@
-//! Collapses repeated warnings and errors: the first one is written, and its repeats are counted
-//! and written as a number, at most once an hour.
+//! Collapses repeated warnings and errors: the first one is written, its repeats are counted, and the
+//! count is written at most once an hour.
 //!
-//! Progress of a sink or a tenant ends the counting of its lines, so that the next failure is
-//! written at once. Start reading at [`Collapse::add`].
+//! When a sink or a tenant makes progress, its lines are removed, so that the next failure is written
+//! immediately. Start reading at [`Collapse::add`].
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ type Fields = Vec<(&'static str, Value)>;
 pub(super) struct Collapse(HashMap<Key, Repeats>);
 
 /// Lines with equal keys are repeats of each other. Numbers and IDs in the messages of other systems
-/// make no difference.
+/// are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     level: Level,
@@ -51,14 +51,14 @@ enum After {
 }
 
 impl Collapse {
-    /// Adds a line. Returns the lines to write now: this one unless it is a repeat, and before it
-    /// the repeats of other lines that it ends.
+    /// Adds a line. Returns the lines to write now: the repeats of the lines that it causes to be
+    /// removed, and then the line, unless it is a repeat.
     pub(super) fn add(&mut self, line: Line) -> Vec<Line> {
         if line.is_uncollapsed {
             return vec![line];
         }
         if line.level > Level::WARN {
-            // `INFO` reports progress; `DEBUG` also reports mere attempts.
+            // `INFO` reports progress; `DEBUG` also reports attempts.
             let is_progress = line.level == Level::INFO;
             let mut lines = if is_progress { self.recovered(&line) } else { Vec::new() };
             lines.push(line);
@@ -85,7 +85,7 @@ impl Collapse {
         lines
     }
 
-    /// Removes the lines of the sink or tenant that this line reports progress of.
+    /// Removes the lines of the sink or tenant whose progress this line reports. Returns their repeats.
     fn recovered(&mut self, line: &Line) -> Vec<Line> {
         let subject = line.fields.iter().find(|(name, _)| matches!(*name, "sink" | "tenant"));
         match subject {
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(written, [(0, 0), (60, 59), (120, 59)]);
 
         let last: Vec<u64> = collapse.finish().iter().map(|line| line.repeated).collect();
-        assert_eq!(last, [10], "the end writes the remaining repeats");
+        assert_eq!(last, [10], "`finish` returns the remaining repeats");
         assert!(collapse.finish().is_empty());
     }
 
@@ -223,7 +223,7 @@ mod tests {
             assert_eq!(collapse.add(line(0, Level::INFO, "polled", "c")).len(), 1);
         }
 
-        // Repeats are written after an hour, although nothing was logged since.
+        // Repeats are written after an hour, even if nothing else has been logged.
         let due: Vec<u64> = collapse.due(at(61)).iter().map(|line| line.repeated).collect();
         assert_eq!(due, [1]);
         collapse.due(at(200));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_line_is_no_recovery() {
+    fn debug_lines_do_not_report_recovery() {
         let mut collapse = Collapse::default();
         assert_eq!(collapse.add(line(0, Level::WARN, "failed", "a")).len(), 1);
         for minute in 1..5 {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_in_an_error_make_no_difference() {
+    fn numbers_in_an_error_are_ignored() {
         let mut collapse = Collapse::default();
         let mut is_written = |tenant: &str, error: &str| {
             let mut line = line(0, Level::WARN, "poll failed", "x");

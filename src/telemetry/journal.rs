@@ -9,7 +9,7 @@ use tracing::Level;
 use super::{Line, Value, render::message_and_fields};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// The number of bytes after which a value is truncated, because a datagram is limited in size.
+/// The number of bytes to which a value is truncated, because the size of a datagram is limited.
 const MAX_VALUE_BYTES: usize = 16 << 10;
 
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Journal {
 }
 
 /// Whether standard error is connected to the journal: `JOURNAL_STREAM` contains the device and
-/// inode of the stream, see `systemd.exec(5)`.
+/// inode of the stream; see `systemd.exec(5)`.
 pub(super) fn is_stderr() -> bool {
     let journal = std::env::var("JOURNAL_STREAM").ok();
     let stream = |metadata: std::fs::Metadata| format!("{}:{}", metadata.dev(), metadata.ino());
@@ -73,7 +73,7 @@ impl Journal {
     }
 }
 
-/// The severity of `syslog(3)`.
+/// The priority of a level, as defined by `syslog(3)`.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",

@@ -1,6 +1,6 @@
 //! Logs: one line per event, as text, as JSON, or with native fields in systemd's journal.
 //!
-//! An `error` needs an operator; a `warn` is retried and clears on its own; `info` is normal
+//! An `error` needs an operator; a `warn` is retried and clears by itself; `info` is normal
 //! operation; `debug` is for developers. A separate thread renders and writes the events, so that
 //! logging never waits for a terminal, a pipe or the journal. Events that do not fit into its queue
 //! are counted, and the count is logged. Start reading at [`init`].
@@ -52,9 +52,9 @@ struct Line {
     level: Level,
     message: String,
     fields: Vec<(&'static str, Value)>,
-    /// Whether the line is written however often it repeats; see [`UNCOLLAPSED`].
+    /// Whether every repeat of the line is written; see [`UNCOLLAPSED`].
     is_uncollapsed: bool,
-    /// How often the line was repeated without being written.
+    /// The number of repeats of the line that were not written.
     repeated: u64,
 }
 
@@ -73,9 +73,9 @@ pub const UNCOLLAPSED: &str = "secure_score_forwarder::uncollapsed";
 
 /// The number of messages that may wait for the writer.
 const QUEUE_LENGTH: usize = 1_024;
-/// The interval at which the writer looks for repeats that are due.
+/// The interval at which the writer checks for repeats that are due.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the end of the process waits for the writer, whose output may be blocked.
+/// The time that the process waits for the writer when it ends, because the output may be blocked.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -104,7 +104,7 @@ pub fn default_style() -> LogStyle {
     if journal::is_stderr() { LogStyle::Journal } else { LogStyle::Text }
 }
 
-/// Starts logging events of this level and above; from libraries at most warnings and errors.
+/// Starts logging events of this level and above; of libraries, only warnings and errors are logged.
 /// Only the first call in a process has an effect.
 pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
     let (queue, messages) = sync_channel(QUEUE_LENGTH);
@@ -180,7 +180,7 @@ impl Output {
 
         self.buffer.clear();
         self.render.line(line, &mut self.buffer);
-        // Fails if standard error is closed, and then there is nowhere to report it.
+        // Fails if standard error is closed, in which case the failure cannot be reported.
         let _ = std::io::stderr().write_all(&self.buffer);
     }
 }

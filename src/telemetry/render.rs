@@ -11,7 +11,7 @@ use super::{Line, Value};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Render {
     Text {
-        /// Whether the level has a color (ANSI escape sequences).
+        /// Whether the level is written in color, with ANSI escape sequences.
         color: bool,
     },
     Json,

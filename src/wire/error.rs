@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The error of a failed request to Graph. `code` is for programs, `message` for people.
+/// The error of a failed request to Graph. Programs evaluate only `code`; `message` is for people.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GraphError {
     pub code: String,
@@ -15,7 +15,7 @@ pub struct GraphError {
 pub struct EntraError {
     /// `invalid_client`, `invalid_scope`, …
     pub error: String,
-    /// The numbers of `AADSTS…`, the most specific first.
+    /// The numbers of the `AADSTS…` codes, the most specific first.
     pub codes: Vec<u32>,
     /// The first line of the description. It contains no secret.
     pub description: String,
@@ -23,7 +23,7 @@ pub struct EntraError {
 }
 
 impl GraphError {
-    /// Parses the body of a failure; `None` if it is not an error of Graph.
+    /// Parses the body of an error response; `None` if it is not an error of Graph.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Envelope {
@@ -44,7 +44,7 @@ impl GraphError {
 }
 
 impl EntraError {
-    /// Parses the body of a failure; `None` if it is not an error of Entra.
+    /// Parses the body of an error response; `None` if it is not an error of Entra.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Body {

@@ -1,8 +1,8 @@
 //! Deserializers for fields whose JSON type varies: a number or its text, a switch or its text, a
 //! string or null.
 //!
-//! A value of another shape must never be lost, and never be taken for the field's value. Start
-//! reading at [`Fields`].
+//! A value of an unexpected shape must never be lost, and must never be mistaken for the field's
+//! value. Start reading at [`Fields`].
 
 use std::{borrow::Cow, fmt};
 
@@ -171,7 +171,7 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
-    /// An unknown field: its JSON text as sent.
+    /// An unknown field. Its JSON text is kept as sent.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -200,7 +200,7 @@ fn date_of(json: &str) -> Option<String> {
 }
 
 /// Whether a value is nested more deeply than a receiver can be expected to parse. Brackets inside
-/// strings count too, which is the safe direction; no known field comes close to the limit.
+/// strings count too, which errs on the safe side; no known field comes close to the limit.
 fn is_too_deep(raw: &str) -> bool {
     const MAX_DEPTH: usize = 64;
     raw.starts_with(['[', '{'])
@@ -218,13 +218,13 @@ fn is_too_deep(raw: &str) -> bool {
         }
 }
 
-/// Rejects a text that is longer than a receiver can be expected to accept.
+/// Rejects a string that is longer than a receiver can be expected to accept.
 fn bounded<E: Error>(text: &str) -> Result<(), E> {
     const MAX_TEXT: usize = 1 << 20;
-    if text.len() > MAX_TEXT { Err(E::custom("a text is longer than 1 MiB")) } else { Ok(()) }
+    if text.len() > MAX_TEXT { Err(E::custom("a string is longer than 1 MiB")) } else { Ok(()) }
 }
 
-/// Rejects a duplicate field, because it is not known which of the two values is right.
+/// Rejects a duplicate field, because it is unclear which of the two values is correct.
 pub(super) fn reject_duplicate<E: Error>(key: &str, seen: bool) -> Result<(), E> {
     if seen { Err(E::custom(format_args!("duplicate `{key}`"))) } else { Ok(()) }
 }

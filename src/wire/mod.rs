@@ -1,10 +1,10 @@
-//! Parses the JSON of Microsoft. No other module contains its field names.
+//! Parses Microsoft's JSON: snapshots, profiles, tokens and errors.
 //!
 //! The module is pure: it turns bytes into [`crate::model`] and performs no I/O. It is lenient
-//! where Microsoft is: an unknown field is kept as sent, numbers and switches may be text, and
-//! any field may be absent. It is strict where a mistake would be taken for data: a body that is
-//! not JSON, a duplicate field, or a page without `value` is rejected as a whole. Start reading at
-//! [`snapshot`], [`profile`] and [`page`].
+//! where Microsoft's responses vary: an unknown field is kept as sent, numbers and switches may be
+//! text, and any field may be absent. It is strict where an error could be mistaken for data: a
+//! body that is not JSON, a duplicate field, or a page without `value` is rejected as a whole.
+//! Start reading at [`snapshot`], [`profile`] and [`page`].
 //!
 //! The shapes are those of the metadata of Microsoft Graph v1.0 of 2026-08
 //! (`microsoft.graph.secureScore`, `secureScoreControlProfile`) and of live responses of 2023 and
@@ -23,7 +23,7 @@ pub use profile::{ProfileParts, profile, split_profile, state_updates};
 pub use snapshot::snapshot;
 pub use token::{Token, TokenGrants, granted, issuer_tenant, token};
 
-/// The most controls that a snapshot may have: ten times as many as the largest known tenant has.
+/// The maximum number of controls in a snapshot: ten times that of the largest known tenant.
 pub const MAX_CONTROLS: usize = 5_000;
 
 /// Why a body was rejected.

@@ -1,7 +1,7 @@
 //! `secureScoreControlProfile`: the description of a control, and the tenant's decisions about it.
 //!
-//! The description is the same for every tenant. [`split_profile`] separates it from the tenant's
-//! own fields (`azureTenantId`, `controlStateUpdates`), so that it is stored once for all tenants.
+//! The description is the same for every tenant. [`split_profile`] separates it from the fields of
+//! the tenant (`azureTenantId`, `controlStateUpdates`), so that it is stored once for all tenants.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::WireError;
 use crate::model::{Number, Profile, StateUpdate};
 
-/// A profile, divided into the description and the tenant's own part.
+/// A profile, divided into the description and the tenant's decisions.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProfileParts {
     pub id: String,
@@ -22,7 +22,7 @@ pub struct ProfileParts {
     pub decisions: String,
 }
 
-/// Divides one item of a catalog page. All that was sent is kept, except the tenant's own GUID.
+/// Divides one item of a catalog page. Everything that was sent is kept except the tenant's GUID.
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn profile(shared: &str) -> Result<Profile, WireError> {
 }
 
 /// Parses the decisions in [`ProfileParts::decisions`]. Entries that cannot be parsed are
-/// omitted. An empty text represents the entry that Microsoft sends for a control without any
+/// omitted. An empty string represents the entry that Microsoft sends for a control without any
 /// decision.
 pub fn state_updates(decisions: &str) -> Vec<StateUpdate> {
     if decisions.is_empty() {

@@ -22,14 +22,15 @@ use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 /// # Errors
 ///
 /// Fails if the text is not a JSON object of the expected form, if a known field appears twice,
-/// if a text or a nesting exceeds its limit, or if there are more than [`MAX_CONTROLS`] controls.
+/// if a string is too long, if a value is nested too deeply, or if there are more than
+/// [`MAX_CONTROLS`] controls.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let mut snapshot =
         Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
     deserializer.end().map_err(WireError::NotJson)?;
 
-    // The original API has no ID, so it is composed as the current API composes it.
+    // A snapshot of the original API has no ID; it is composed as in the current API.
     if snapshot.legacy
         && snapshot.id.is_empty()
         && let (Some(tenant), Some(day)) = (&snapshot.tenant_id, snapshot.day())
@@ -69,8 +70,8 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 self.id = id.unwrap_or_default();
             }
             "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
-            // A name of the original API, unless the current name has set the field: the current
-            // type is open, and may add a field of that name.
+            // A name of the original API, unless the current name has already set the field: the
+            // current type is open and may gain an unrelated field of that name.
             "tenantId" if self.tenant_id.is_none() => fields.text(key, &mut self.tenant_id, map)?,
             "createdDateTime" => fields.text(key, &mut self.created, map)?,
             "createdDate" => {
@@ -105,7 +106,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 reject_duplicate(&key, !self.controls.is_empty())?;
                 self.controls = map.next_value_seed(List(Object::new()))?;
             }
-            // Names Microsoft's Secure Score in every known response.
+            // In every known response, it contains only the name of the product.
             "vendorInformation" => drop(map.next_value::<IgnoredAny>()?),
             _ => fields.unknown(key, map)?,
         }

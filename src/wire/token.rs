@@ -83,7 +83,7 @@ fn timestamp(value: &Value) -> Option<Timestamp> {
         return Some(timestamp);
     }
 
-    // Some of the formats end with the zone `+00:00`.
+    // Some of the formats end with the offset `+00:00`.
     let text = text.trim_end_matches("+00:00").trim_end();
     let formats = ["%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%Y-%m-%d %H:%M:%S"];
     let read = formats.iter().find_map(|format| civil::DateTime::strptime(format, text).ok())?;

@@ -1,4 +1,4 @@
-//! Reads credentials: shared ones, which have a name, and those of single tenants.
+//! Reads credentials: shared ones, which have a name, and those of individual tenants.
 //!
 //! Only references to secrets are read here; the secrets themselves are read when they are used.
 
@@ -13,8 +13,8 @@ use crate::{
     model::TenantId,
     settings::Section,
     source::{
-        Certificate, ClientSecret, Credential, ManagedIdentity, ManagedIdentityId,
-        RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
+        Certificate, CertificateChain, ClientSecret, Credential, ManagedIdentity,
+        ManagedIdentityId, RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) fn shared(roots: &[Section<'_>], state_directory: Option<&Path>) -> S
     shared
 }
 
-/// The shared credential with this name. Notes a fault if there is none.
+/// The shared credential with this name. Reports a fault if there is none.
 pub(super) fn named(
     section: &Section<'_>,
     name: &str,
@@ -60,9 +60,9 @@ pub(super) fn named(
     found
 }
 
-/// Reads one credential. Returns `None`, with the faults noted, if the section is not valid.
+/// Reads one credential. If the section is not valid, reports the faults and returns `None`.
 ///
-/// `home` is where a user signs in unless the section names a `home_tenant`.
+/// `home` is the tenant in which a user signs in unless the section sets `home_tenant`.
 pub(super) fn read(
     section: &Section<'_>,
     name: &str,
@@ -77,14 +77,18 @@ pub(super) fn read(
         "certificate" => {
             let file = absolute(section, "certificate");
             let key = absolute(section, "private_key");
-            let (password, chain) = (section.secret("password"), section.bool("send_chain"));
+            let password = section.secret("password");
+            let chain = match section.bool("send_chain") {
+                Some(true) => CertificateChain::Include,
+                _ => CertificateChain::Omit,
+            };
             let client_id = client_id(section)?;
-            Arc::new(Certificate::new(client_id, file?, key, password, chain.unwrap_or(false)))
+            Arc::new(Certificate::new(client_id, file?, key, password, chain))
         }
         "workload_identity" => Arc::new(workload_identity(section)?),
         "managed_identity" => Arc::new(managed_identity(section)?),
         "user" => {
-            // A refresh token is stored in the state directory, sealed with the token key.
+            // A refresh token is stored in the state directory, encrypted with the token key.
             let directory = state_directory?.join("tokens");
             let store = RefreshTokenStore::new(&directory, name, section.secret("token_key"));
             let home = section.text("home_tenant").unwrap_or(home).to_owned();
@@ -155,7 +159,8 @@ fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
     }
 }
 
-/// A path that must be absolute: the service has another working directory than the operator.
+/// A path, which must be absolute because the service and the operator have different working
+/// directories.
 fn absolute(section: &Section<'_>, key: &str) -> Option<PathBuf> {
     let path = section.path(key)?;
 

@@ -1,7 +1,7 @@
-//! Turns the sections of the configuration files into typed plans.
+//! Converts the sections of the configuration files to typed plans.
 //!
-//! Every fault is noted, and reading continues after it, so that an operator sees all faults at
-//! once. A configuration with a fault is never returned.
+//! Reading continues after a fault, so that all faults are reported together. A configuration with a
+//! fault is never returned.
 
 mod credentials;
 mod rules;
@@ -28,7 +28,7 @@ use crate::{
     schedule::Schedule,
     settings::{Document, Fault, Faults, Section, check, parse_duration},
     sink,
-    source::HttpOptions,
+    source::GraphHttpOptions,
 };
 
 /// The default of `retention_days`.
@@ -43,8 +43,8 @@ const TENANT_SERIES: usize = 1_000;
 /// The default of `cron`.
 const DAILY: &str = "15 6 * * *";
 
-/// The smallest `look_again`: a shorter one would burden the API.
-const MIN_LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// The smallest `recheck_interval`: a shorter one would put an unnecessary load on the API.
+const MIN_RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The text of a configuration file, and the faults found in it.
 pub(super) struct SourceText {
@@ -77,11 +77,11 @@ pub(super) fn parse(main: &SourceText, more: &[SourceText]) -> Result<Configurat
     }
 }
 
-/// Reads all sections. Returns `None` if a part that every configuration has could not be read.
+/// Reads all sections. Returns `None` if a required part could not be read.
 fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let root = roots.first()?;
 
-    // Every part is read before the first `?`, so that the faults of all parts are noted.
+    // Every part is read before the first `?`, so that the faults of all parts are reported.
     let schedule_section = root.section("schedule");
     let schedule = schedule(schedule_section.as_ref());
     let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
@@ -89,7 +89,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let state_directory = state_directory(root);
     let mut read = tenants::read(roots, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
-    let http = root.section("source").map_or_else(HttpOptions::default, |s| http_options(&s));
+    let http = root.section("source").map_or_else(GraphHttpOptions::default, |s| http_options(&s));
     let admin = root.section("admin").and_then(|section| admin(&section));
     let sinks = sinks(root, &read);
 
@@ -157,8 +157,8 @@ fn admin(section: &Section<'_>) -> Option<AdminPlan> {
     })
 }
 
-fn http_options(section: &Section<'_>) -> HttpOptions {
-    let default = HttpOptions::default();
+fn http_options(section: &Section<'_>) -> GraphHttpOptions {
+    let default = GraphHttpOptions::default();
 
     // The password is a secret and must not be part of the URL.
     let proxy = section.text("proxy").map(|text| {
@@ -190,7 +190,7 @@ fn http_options(section: &Section<'_>) -> HttpOptions {
         section.fault("ca_file", "`ca_file` must be an absolute path");
     }
 
-    HttpOptions {
+    GraphHttpOptions {
         proxy: proxy.flatten(),
         proxy_user: section.text("proxy_user").map(str::to_owned),
         proxy_password: section.secret("proxy_password"),
@@ -211,23 +211,24 @@ fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
         set.or_else(|| parse_duration(default)).unwrap_or_default()
     };
 
-    let (jitter, look_again) = (duration("jitter", "10m"), duration("look_again", "2h"));
-    if let Some(section) = section.filter(|_| look_again < MIN_LOOK_AGAIN) {
-        section.fault("look_again", "`schedule.look_again` must be at least 1m");
+    let (jitter, recheck_interval) =
+        (duration("jitter", "10m"), duration("recheck_interval", "2h"));
+    if let Some(section) = section.filter(|_| recheck_interval < MIN_RECHECK_INTERVAL) {
+        section.fault("recheck_interval", "`schedule.recheck_interval` must be at least 1m");
     }
 
     let (cron, zone) = (text("cron", DAILY), text("timezone", "UTC"));
-    // Each is tried with a valid value of the other, so that both faults are noted.
+    // Each one is tried with a valid value of the other, so that the faults of both are reported.
     for (key, tried) in [
-        ("cron", Schedule::new(&cron, "UTC", jitter, look_again)),
-        ("timezone", Schedule::new(DAILY, &zone, jitter, look_again)),
+        ("cron", Schedule::new(&cron, "UTC", jitter, recheck_interval)),
+        ("timezone", Schedule::new(DAILY, &zone, jitter, recheck_interval)),
     ] {
         if let (Err(error), Some(section)) = (tried, section) {
             section.fault(key, format!("`schedule.{key}`: {error}"));
         }
     }
 
-    Schedule::new(&cron, &zone, jitter, look_again).ok()
+    Schedule::new(&cron, &zone, jitter, recheck_interval).ok()
 }
 
 /// Reads the sinks, and checks what they must not share: names, previous names and destinations.
@@ -246,7 +247,7 @@ fn sinks(root: &Section<'_>, read: &tenants::TenantsRead) -> Vec<SinkPlan> {
     for (section, plan) in &plans {
         let Some(old) = &plan.renamed_from else { continue };
         if plans.iter().any(|(_, other)| other.name == *old) {
-            let message = format!("`renamed_from = \"{old}\"` names a sink that is configured");
+            let message = format!("`renamed_from = \"{old}\"` is the name of a configured sink");
             section.fault("renamed_from", message);
         } else if !old_names.insert(old) {
             section.fault("renamed_from", format!("duplicate `renamed_from = \"{old}\"`"));
@@ -272,7 +273,8 @@ fn sinks(root: &Section<'_>, read: &tenants::TenantsRead) -> Vec<SinkPlan> {
     plans.into_iter().map(|(_, plan)| plan).collect()
 }
 
-/// Reads how a sink signs in to Entra. Returns `None` for a sink that does not, or with a fault.
+/// Reads how a sink signs in to Entra. Returns `None` for a sink that does not sign in, and after a
+/// fault.
 fn sign_in(
     section: &Section<'_>,
     plan: &dyn sink::Plan,
@@ -320,8 +322,8 @@ fn sign_in(
     })
 }
 
-/// Notes a fault if a name, such as that of a topic, is made of a label that a tenant of the sink
-/// does not have.
+/// Reports a fault if a name, such as that of a topic, contains a label that a tenant of the sink does
+/// not have.
 fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) {
     for label in plan.plan.required_labels() {
         let has_no_label = |tenant: &&TenantPlan| {
@@ -336,14 +338,13 @@ fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) 
     }
 }
 
-/// Reads one sink: the keys that all sinks share here, the others in the folder of its type.
+/// Reads one sink. This function reads the keys that all sinks share; the module of its type reads the
+/// others.
 fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<SinkPlan> {
     let name = section.text("name")?;
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-        section.fault(
-            "name",
-            "`name` must have at most 64 characters, which are letters, digits, `.`, `_` and `-`",
-        );
+        section
+            .fault("name", "`name` must consist of at most 64 letters, digits, `.`, `_` and `-`");
     }
 
     let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.text("type"))?;
@@ -372,7 +373,7 @@ fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<S
     })
 }
 
-/// Notes a fault for every plan whose value of `key` an earlier plan has too.
+/// Reports a fault for every plan that has the same value of `key` as an earlier plan.
 pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
     plans: &[(&Section<'_>, P)],
     key: &str,

@@ -6,11 +6,11 @@ use super::selection::{globs, tenants};
 use crate::{
     config::{TenantFilter, TenantPlan},
     derive::{Expectation, Glob, Rules, SeverityRule},
-    model::{Cause, ChangeKind, Number, Severity, What},
+    model::{Cause, ChangeKind, Number, ObservationKind, Severity},
     settings::Section,
 };
 
-/// Reads all rules and assigns to every tenant those that apply to it.
+/// Reads all rules, and assigns to each tenant the rules that apply to it.
 pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
     let severity: Vec<SeverityRule> =
         root.sections("severity").iter().filter_map(severity_rule).collect();
@@ -31,9 +31,9 @@ fn severity_rule(section: &Section<'_>) -> Option<SeverityRule> {
     let what = section.texts("what").unwrap_or_default();
 
     for name in &what {
-        if ChangeKind::parse(name).is_none() && What::parse(name).is_none() {
+        if ChangeKind::parse(name).is_none() && ObservationKind::parse(name).is_none() {
             let known = ChangeKind::ALL.iter().map(|kind| kind.as_str());
-            let known = known.chain(What::ALL.iter().map(|what| what.as_str()));
+            let known = known.chain(ObservationKind::ALL.iter().map(|what| what.as_str()));
             let message = format!("`{name}` is not a kind of change or observation");
             section.fault_with("what", message, Some(format!("use one of: {}", list(known))));
         }

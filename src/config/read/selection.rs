@@ -81,7 +81,7 @@ pub(super) fn globs(section: &Section<'_>, key: &str) -> Vec<Glob> {
     patterns(section, key).into_iter().map(Glob::new).collect()
 }
 
-/// The patterns of a key. An empty list would match nothing at all, so it is a fault.
+/// The patterns of a key. An empty list would match nothing, so it is a fault.
 fn patterns<'a>(section: &Section<'a>, key: &str) -> Vec<&'a str> {
     let patterns = section.texts(key).unwrap_or_default();
 

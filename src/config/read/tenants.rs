@@ -16,13 +16,14 @@ use crate::{
     source::{Access, Api, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
 };
 
-/// Entries of `labels` or of `extra_fields`.
+/// The maximum number of entries of `labels` or of `extra_fields`.
 const MAX_RECORD_FIELDS: usize = 16;
 
-/// Characters of a name or a value in `labels` or `extra_fields`, and of a tenant's name.
+/// The maximum number of characters of a name or a value in `labels` or `extra_fields`, and of a
+/// tenant's name.
 const MAX_FIELD_LENGTH: usize = 128;
 
-/// The tenants of all files, and all credentials: shared ones and those of single tenants.
+/// The tenants of all files, and all credentials: shared ones and those of individual tenants.
 #[derive(Default)]
 pub(super) struct TenantsRead {
     pub tenants: Vec<TenantPlan>,
@@ -78,7 +79,7 @@ pub(super) fn record_fields(
         section.fault(
             key,
             format!(
-                "`{key}` can have at most {MAX_RECORD_FIELDS} entries, each name and value on one line and of at most {MAX_FIELD_LENGTH} characters"
+                "`{key}` can have at most {MAX_RECORD_FIELDS} entries; each name and value must be on one line and have at most {MAX_FIELD_LENGTH} characters"
             ),
         );
     }
@@ -140,7 +141,7 @@ fn tenant(
     Some((plan, own_credential))
 }
 
-/// A tenant GUID or a domain. Notes a fault for anything else.
+/// A tenant GUID or a domain. Reports a fault for any other text.
 fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
     if let Ok(guid) = TenantId::parse(id) {
         return Some(TenantName::Guid(guid));
@@ -159,7 +160,7 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
     None
 }
 
-/// The cloud of a tenant: one of the known names, or a table of URLs. Notes a fault for a cloud
+/// The cloud of a tenant: one of the known names, or a table of URLs. Reports a fault for a cloud
 /// that does not offer the API.
 fn cloud(section: &Section<'_>) -> Option<Cloud> {
     let Some(custom) = section.section("cloud") else {

@@ -1,4 +1,4 @@
-//! The response to a bulk request, item by item.
+//! Interprets the response to a bulk request, item by item.
 
 use std::borrow::Cow;
 
@@ -31,7 +31,7 @@ struct BulkError {
     caused_by: Option<Box<BulkError>>,
 }
 
-/// Reads the response to a bulk request with this number of records.
+/// Reads the response to a bulk request with `records` records.
 ///
 /// | status of an item | result |
 /// |---|---|
@@ -42,9 +42,9 @@ struct BulkError {
 pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     let Ok(response) = serde_json::from_slice::<BulkResponse>(body) else {
         return Err(Failure::Misconfigured {
-            reason: "the response is not that of a bulk request".to_owned(),
+            reason: "the response is not a response of the bulk API".to_owned(),
             hint: Some(
-                "check that `url` is that of a cluster, and that no proxy responds instead".into(),
+                "check that `url` belongs to a cluster, and that no proxy responds instead".into(),
             ),
         });
     };
@@ -58,7 +58,7 @@ pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let mut refused = Vec::new();
+    let mut rejected = Vec::new();
     let mut busy: Option<(usize, String)> = None;
     for (index, BulkItem { create }) in response.items.into_iter().enumerate() {
         match create.status {
@@ -72,14 +72,14 @@ pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
                     hint: hint(create.status),
                 });
             }
-            _ => refused.push((index, describe(&create))),
+            _ => rejected.push((index, describe(&create))),
         }
     }
 
     match busy {
-        // All other records, busy or not, are sent again without the rejected ones.
-        _ if !refused.is_empty() => {
-            Err(Failure::Poison { rejected: refused, rest_delivered: busy.is_none() })
+        // If the cluster was busy, all records except the rejected ones are sent again.
+        _ if !rejected.is_empty() => {
+            Err(Failure::Poison { rejected, rest_delivered: busy.is_none() })
         }
         Some((index, reason)) => {
             Err(Failure::Partial { arrived: index, failure: Box::new(Failure::retry(reason)) })
@@ -129,9 +129,9 @@ mod tests {
             Ok(()) => "ok".to_owned(),
             Err(Failure::Retry { .. }) => "retry".to_owned(),
             Err(Failure::Misconfigured { .. }) => "config".to_owned(),
-            Err(Failure::Poison { rejected: refused, rest_delivered }) => {
-                let refused: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
-                format!("poison {refused:?} {rest_delivered}")
+            Err(Failure::Poison { rejected, rest_delivered }) => {
+                let rejected: Vec<usize> = rejected.iter().map(|(index, _)| *index).collect();
+                format!("poison {rejected:?} {rest_delivered}")
             }
             Err(Failure::Partial { arrived, .. }) => format!("partly {arrived}"),
             Err(other) => format!("{other:?}"),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_has_its_own_result() {
+    fn each_item_has_a_separate_result() {
         for (statuses, expected) in [
             (&[201, 201][..], "ok"),
             (&[201, 409], "ok"),

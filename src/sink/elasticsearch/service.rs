@@ -1,4 +1,4 @@
-//! Batches as bulk requests, with an action and a document for each record.
+//! Sends batches as bulk requests, with an action and a document for each record.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::HeaderValue;
@@ -41,12 +41,12 @@ pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<Strin
     // Some proxies reject a POST request without a length.
     let response = plan.web.send(request.header("Content-Length", "0")).await?;
 
-    // A proxy may reject the request too, but its response has no error type of a cluster.
-    let is_of_cluster = || {
+    // A proxy may also reject the request, but its response does not contain an error type.
+    let is_from_cluster = || {
         serde_json::from_slice::<serde_json::Value>(&response.body)
             .is_ok_and(|body| body["error"]["type"].is_string())
     };
-    if response.status == 200 || response.status == 400 && is_of_cluster() {
+    if response.status == 200 || response.status == 400 && is_from_cluster() {
         return Ok("the cluster accepts bulk requests".to_owned());
     }
     Err(response.failure("the cluster"))
@@ -70,7 +70,7 @@ impl Sink for Elastic {
             out.extend_from_slice(b"\"}}\n{");
             if self.plan.format != FormatName::Ecs {
                 // A data stream rejects a document without a timestamp.
-                let time = record.time();
+                let time = record.time_text();
                 out.extend_from_slice(format!("\"@timestamp\":\"{time}\",").as_bytes());
             }
             out.extend_from_slice(&self.document[1..]);

@@ -1,9 +1,9 @@
-//! A local file, one record per line.
+//! The sink for a local file, with one record per line.
 //!
 //! Acknowledgement: `fdatasync` returned. The confirmed length of the file is stored as the mark
 //! with the cursor, and the file is truncated to it when it is opened, so a crash leaves neither a
 //! torn line nor a repeated record. Rotation happens only between two batches, and the sink never
-//! writes to a new file before the mark of this file is stored.
+//! writes to a new file before the mark of that file is stored.
 
 mod rotation;
 
@@ -30,7 +30,7 @@ use crate::{
 
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
-    acknowledgement: "fsync",
+    acknowledgement: "the file was synchronized to disk (`fdatasync`)",
     may_be_lost: "nothing",
     may_be_repeated: "nothing: the file is truncated to the confirmed length",
 }];
@@ -38,12 +38,12 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
     LINE_FORMAT,
-    optional("rotate_size", Shape::Size, "Rotate the file before it exceeds this size."),
-    optional("rotate_daily", Shape::Bool, "Rotate the file at the end of the UTC day."),
+    optional("rotate_size", Shape::Size, "Rotates the file before it exceeds this size."),
+    optional("rotate_daily", Shape::Bool, "Rotates the file at the end of the UTC day."),
     optional(
         "rotate_keep",
         Shape::Integer { min: 1, max: 100_000 },
-        "Rotated files to keep; default: all.",
+        "The number of rotated files to keep; default: all.",
     ),
 ];
 
@@ -63,12 +63,12 @@ struct FileSink {
     /// The day of the last write.
     day: Day,
     rotation: Rotation,
-    /// The length of the heading line, in bytes; 0 if the format has none.
-    heading: u64,
+    /// The length of the header line, in bytes; 0 if the format has none.
+    header_length: u64,
     formatter: Formatter,
 }
 
-/// Identifies a file independent of its path, because the file at a path can be replaced.
+/// Identifies a file independently of its path, because the file at a path can be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -107,7 +107,7 @@ impl Mark {
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let path = section.path("path")?;
     if !path.is_absolute() {
-        let message = "`path` must be absolute: the service has another working directory";
+        let message = "`path` must be absolute: the service runs in a different working directory";
         section.fault("path", message);
         return None;
     }
@@ -148,7 +148,7 @@ impl Plan for FilePlan {
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
         let writable = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
-        // Root can write everywhere, so a check by root says nothing about the service's user.
+        // Root can write everywhere, so this check does not apply to the service's user.
         let user = if rustix::process::geteuid().is_root() { " by root" } else { "" };
         let result = writable.map(|()| format!("`{}` is writable{user}", self.path.display()));
         Box::pin(std::future::ready(result))
@@ -161,7 +161,7 @@ impl Plan for FilePlan {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let opened = tokio::task::block_in_place(|| {
             let (mut file, length, identity) = open(&self.path, mark.and_then(Mark::read))?;
-            let length = write_heading(&mut file, length, self.format)?;
+            let length = write_header_line(&mut file, length, self.format)?;
             Ok((file, length, identity))
         });
 
@@ -173,7 +173,7 @@ impl Plan for FilePlan {
                 identity,
                 day: last_written(&self.path),
                 rotation: self.rotation,
-                heading: self.format.heading().map_or(0, |heading| heading.len() as u64 + 1),
+                header_length: self.format.header_line().map_or(0, |line| line.len() as u64 + 1),
                 formatter: formatter(self.format, context),
             })
         });
@@ -213,8 +213,8 @@ impl Sink for FileSink {
         let path = self.path.clone();
         Box::pin(std::future::ready(appended.map(Acknowledgement::Received).map_err(|error| {
             match io_failure(&path, &error) {
-                // After a failed write or sync the content on disk is unknown. Reopening truncates
-                // the file to the confirmed length.
+                // After a failed write or sync, the content on disk is unknown. Opening the file
+                // again truncates it to the confirmed length.
                 Failure::Retry { reason, .. } => Failure::Broken { reason },
                 other => other,
             }
@@ -223,10 +223,11 @@ impl Sink for FileSink {
 }
 
 impl FileSink {
-    /// Rotates the file if it is due before `more` bytes are appended. Returns whether it did.
+    /// Rotates the file if that is due before `more` bytes are appended. Returns whether it was
+    /// rotated.
     fn rotate(&self, more: u64) -> std::io::Result<bool> {
         let now = clock::now();
-        let empty = self.length <= self.heading;
+        let empty = self.length <= self.header_length;
         let due = !empty && self.rotation.is_due(self.length, more, self.day, Day::of(now));
 
         if due {
@@ -243,9 +244,11 @@ impl FileSink {
         match current.map(|current| (Identity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
-                return Err(std::io::Error::other("another process changed its length"));
+                return Err(std::io::Error::other(
+                    "another process changed the length of the file",
+                ));
             }
-            _ => return Err(std::io::Error::other("another process moved or replaced it")),
+            _ => return Err(std::io::Error::other("another process moved or replaced the file")),
         }
 
         self.file.seek(SeekFrom::Start(self.length))?;
@@ -266,7 +269,7 @@ fn last_written(path: &Path) -> Day {
 }
 
 /// Checks that this process may write to the file or, if it does not exist, create it in its
-/// directory. Neither is changed.
+/// directory. Neither the file nor the directory is changed.
 fn may_write(path: &Path) -> std::io::Result<()> {
     if path.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());
@@ -287,7 +290,7 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
     let mut options = fs_err::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o640);
     let mut file = options.open(path)?.into_file();
-    file.try_lock().map_err(|_| std::io::Error::other("another process has locked it"))?;
+    file.try_lock().map_err(|_| std::io::Error::other("another process has locked the file"))?;
 
     // A new directory entry is durable only after the directory itself is synchronized.
     if is_new && let Some(directory) = path.parent() {
@@ -323,13 +326,13 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
     Ok((file, length, identity))
 }
 
-/// Writes the heading line to an empty file, if the format has one. Returns the new length.
-fn write_heading(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
-    match format.heading() {
-        Some(heading) if length == 0 => {
-            file.write_all(format!("{heading}\n").as_bytes())?;
+/// Writes the header line to an empty file, if the format has one. Returns the new length.
+fn write_header_line(file: &mut File, length: u64, format: FormatName) -> std::io::Result<u64> {
+    match format.header_line() {
+        Some(line) if length == 0 => {
+            file.write_all(format!("{line}\n").as_bytes())?;
             file.sync_data()?;
-            Ok(heading.len() as u64 + 1)
+            Ok(line.len() as u64 + 1)
         }
         _ => Ok(length),
     }
@@ -352,11 +355,11 @@ fn end_last_line(file: &mut File, length: u64) -> std::io::Result<u64> {
     Ok(length + 1)
 }
 
-/// Classifies an error: one that the operator must fix has a hint, and every other one is retried.
+/// Classifies an error: an error that the operator must fix has a hint, and any other is retried.
 fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind as Kind;
 
-    // An error of `fs_err` already names the operation and the file.
+    // An error from `fs_err` contains the operation and the file.
     let (path, cause) = (path.display().to_string(), chain(error));
     let reason =
         if cause.contains(&path) { cause } else { format!("cannot write `{path}`: {cause}") };
@@ -381,15 +384,15 @@ mod tests {
     fn detects_which_paths_are_writable() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        fs_err::write(at("there"), "").unwrap();
-        for (path, good) in [
-            (at("there"), true),
+        fs_err::write(at("existing"), "").unwrap();
+        for (path, is_writable) in [
+            (at("existing"), true),
             (at("new"), true),
-            (at("there/new"), false),
-            (at("away/new"), false),
+            (at("existing/new"), false),
+            (at("missing/new"), false),
             (directory.path().to_owned(), false),
         ] {
-            assert_eq!(may_write(&path).is_ok(), good, "{}", path.display());
+            assert_eq!(may_write(&path).is_ok(), is_writable, "{}", path.display());
         }
         assert!(!at("new").exists());
     }
@@ -411,7 +414,8 @@ mod tests {
         assert_eq!(content(&path), "foreign line\ntor\n");
     }
 
-    /// Regression: after a rotation by copy and truncate, the next write left a hole of zeros.
+    /// Regression: after a rotation that copied and truncated the file, the next write left a hole
+    /// of zeros.
     #[test]
     fn continues_a_truncated_file_at_its_end() {
         let directory = tempfile::tempdir().unwrap();
@@ -434,7 +438,7 @@ mod tests {
                 identity,
                 day,
                 rotation,
-                heading: 0,
+                header_length: 0,
                 formatter,
             }
         };

@@ -16,7 +16,7 @@ pub(super) struct Rotation {
     pub size: Option<u64>,
     /// Whether a new UTC day begins a new file.
     pub daily: bool,
-    /// The number of rotated files to keep; all of them if `None`.
+    /// The number of rotated files to keep; if `None`, all are kept.
     pub keep: Option<usize>,
 }
 
@@ -47,7 +47,7 @@ impl Rotation {
 }
 
 /// The name of a rotated file, such as `records.jsonl.20261123T061500Z-000`. The names sort by age:
-/// the number at the end is one higher than the highest one of the same second.
+/// the number at the end is one higher than the highest number of the same second.
 fn rotated_path(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     let numbers = rotated_files(path)?.into_iter().filter_map(|other| {

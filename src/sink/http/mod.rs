@@ -13,7 +13,7 @@ use super::Guarantee;
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
-    acknowledgement: "2xx",
-    may_be_lost: "what the endpoint drops afterwards",
-    may_be_repeated: "one batch, under the same `webhook-id` if it is the same batch",
+    acknowledgement: "HTTP 2xx",
+    may_be_lost: "records that the endpoint drops afterwards",
+    may_be_repeated: "one batch, with the same `webhook-id` if its records are the same",
 }];

@@ -1,4 +1,4 @@
-//! Batches as signed POST requests.
+//! Sends batches as POST requests, which are signed if a secret is configured.
 
 use secrecy::SecretString;
 
@@ -19,15 +19,15 @@ const MAX_RESPONSE_BYTES: usize = 16 << 10;
 struct Http {
     plan: HttpPlan,
     client: reqwest::Client,
-    /// The heading line of formats that have one.
-    heading: Option<String>,
+    /// The header line, if the format has one.
+    header_line: Option<String>,
     formatter: Formatter,
 }
 
 pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let sink = Http {
         client: plan.web.client()?,
-        heading: plan.format.heading(),
+        header_line: plan.format.header_line(),
         formatter: formatter(plan.format, context),
         plan: plan.clone(),
     };
@@ -37,15 +37,15 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     Ok(Box::new(sink))
 }
 
-/// Sends a HEAD request, because a webhook has no request without an effect. A status such as 404 or
-/// 405 is no failure: an endpoint need not implement HEAD.
+/// Sends a HEAD request, because every POST request to a webhook has an effect. A status such as 404
+/// or 405 is not a failure, because an endpoint need not implement HEAD.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
     let response = plan.web.send(request).await?;
     match response.status {
         401 | 407 | 410 | 500..=599 => Err(response.failure("the endpoint")),
-        status => Ok(format!("the endpoint answered HTTP {status} to a HEAD request")),
+        status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),
     }
 }
 
@@ -91,8 +91,8 @@ impl Sink for Http {
 impl Http {
     fn body(&self, batch: &Batch) -> Vec<u8> {
         let mut body = Vec::with_capacity(batch.bytes().len() + 16);
-        if let Some(heading) = &self.heading {
-            body.extend_from_slice(heading.as_bytes());
+        if let Some(line) = &self.header_line {
+            body.extend_from_slice(line.as_bytes());
             body.push(b'\n');
         }
         if !self.plan.array {
@@ -119,21 +119,21 @@ fn read_signing_secrets(plan: &HttpPlan) -> Result<Vec<SecretString>, Failure> {
     plan.signing_secrets.iter().map(read).collect()
 }
 
-/// The meaning of a response. A body that is rejected as invalid is halved until one record
-/// remains, because the response does not name the invalid record.
+/// Interprets a response. If the body is rejected as invalid, the batch is halved until one record
+/// remains, because the response does not identify the invalid record.
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200..=299 => Ok(Acknowledgement::received()),
         400 | 422 => Err(Failure::TooLarge {
             reason: format!(
-                "the endpoint answered HTTP {}: {}",
+                "the endpoint returned HTTP {}: {}",
                 response.status,
                 response.message()
             ),
             arrived: Vec::new(),
         }),
         410 => Err(Failure::misconfigured(
-            "the endpoint answered HTTP 410: it was removed permanently",
+            "the endpoint returned HTTP 410: it was removed permanently",
         )),
         _ => Err(response.failure("the endpoint")),
     }

@@ -48,7 +48,7 @@ fn key(secret: &SecretString) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// The expected signature is the example of the specification.
+    /// The expected signature is the example from the specification.
     #[test]
     fn signs_the_published_example() {
         let secret = SecretString::from("whsec_plJ3nmyCDGBKInavdOK15jsl");

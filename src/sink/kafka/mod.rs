@@ -1,13 +1,13 @@
 //! The sink for Apache Kafka.
 //!
-//! With `exactly_once`, the acknowledgement is the commit of a transaction that holds the records
-//! and, in a compacted topic, the progress that they bring. Without it, the acknowledgement is the
-//! delivery report of every record, which an idempotent producer with `acks=all` gives when all
-//! in-sync replicas have stored the record.
+//! With `exactly_once`, the acknowledgement is the commit of a transaction that contains the records
+//! and, in a compacted topic, the resulting progress. Without it, the acknowledgement is a delivery
+//! report for every record, which an idempotent producer with `acks=all` receives when all in-sync
+//! replicas have stored the record.
 //!
-//! A new producer first fences the previous user of its transactional ID, and only then reads the
-//! committed progress. After an error that leaves the outcome of a transaction unknown, the
-//! producer is replaced, because only a new producer can find out. Start reading in `service`.
+//! A new producer fences the previous user of its transactional ID before it reads the committed
+//! progress. After an error that leaves the outcome of a transaction unknown, the producer is
+//! replaced, because only a new producer can determine the outcome. Start reading in `service`.
 
 mod config;
 mod oauth;
@@ -23,13 +23,13 @@ use super::Guarantee;
 pub(super) const GUARANTEES: &[Guarantee] = &[
     Guarantee {
         variant: "",
-        acknowledgement: "the commit of a transaction that holds records and progress",
+        acknowledgement: "the commit of a transaction that contains the records and the progress",
         may_be_lost: "nothing",
-        may_be_repeated: "nothing for `read_committed` readers, except replays",
+        may_be_repeated: "nothing for `read_committed` consumers, except replays",
     },
     Guarantee {
         variant: ", `exactly_once = false`",
-        acknowledgement: "delivery reports with `acks=all`, idempotent producer",
+        acknowledgement: "a delivery report for each record, from an idempotent producer with `acks=all`",
         may_be_lost: "nothing",
         may_be_repeated: "one batch",
     },

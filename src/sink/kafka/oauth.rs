@@ -27,8 +27,8 @@ pub(super) struct TokenContext {
     runtime: Handle,
 }
 
-/// The lifetime that librdkafka is given for a token. Every token is valid for at least this long;
-/// afterwards librdkafka requests one again, and may get the same one.
+/// The lifetime of a token as reported to librdkafka. Every token is valid for at least this long.
+/// Afterwards, librdkafka requests a token again and may receive the same one.
 const LIFETIME: Duration = Duration::from_mins(5);
 
 impl TokenContext {

@@ -20,7 +20,7 @@ use crate::sink::{Failure, chain};
 
 pub(super) type Producer = ThreadedProducer<Reports>;
 
-/// The index under which a progress record is sent. It is not the index of a record in the batch.
+/// The index under which a progress record is sent. No record of a batch has this index.
 pub(super) const PROGRESS_INDEX: usize = usize::MAX;
 
 /// The delivery reports of one batch at a time, and the last error of the client itself.
@@ -34,7 +34,7 @@ pub(super) struct Reports {
 
 #[derive(Default)]
 struct PendingReports {
-    /// How many records have no report yet.
+    /// The number of records that have no report yet.
     open: usize,
     /// Records that failed, by their index in the batch.
     failed: Vec<(usize, KafkaError)>,
@@ -62,7 +62,7 @@ impl Reports {
         pending.open = pending.open.saturating_sub(1);
     }
 
-    /// Waits for every expected report; `false` if some are missing after `limit`.
+    /// Waits for all expected reports. Returns `false` if some are missing after `limit`.
     pub(super) async fn wait_for_all(&self, limit: Duration) -> bool {
         let all = async {
             while lock(&self.pending).open > 0 {
@@ -78,7 +78,7 @@ impl Reports {
     }
 
     /// The failure of an operation that `message` describes, with the last error of the client as
-    /// its cause: the operation itself often reports a timeout only.
+    /// its cause, because the operation itself often reports only a timeout.
     pub(super) fn failure_of(&self, message: &str) -> Failure {
         match lock(&self.client_error).take() {
             Some((
@@ -184,6 +184,6 @@ pub(super) fn is_poison(error: &KafkaError) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic ends the process, so no value is left inconsistent by one.
+    // A panic ends the process, so no lock is ever poisoned.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

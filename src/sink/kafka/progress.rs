@@ -1,8 +1,8 @@
-//! The progress topic: compacted, with one record per tenant, which is written in the transaction
-//! of the records that it counts.
+//! The progress topic: compacted, with one record per tenant, which is written in the same
+//! transaction as the records that it covers.
 //!
-//! The topic takes precedence over the checkpoint: it is committed together with the records, and
-//! survives the loss of the checkpoint.
+//! The topic takes precedence over the checkpoint, because it is committed together with the records
+//! and survives the loss of the checkpoint.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -22,10 +22,10 @@ use crate::{
     sink::{Failure, Progress, SentDays, chain},
 };
 
-/// The limit of one request to the cluster.
+/// The time limit for one request to the cluster.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The limit for reading the topic to its end. An open transaction of another producer hides what
-/// follows it, until the broker aborts it: by default after a minute.
+/// The time limit for reading the topic to its end. An open transaction of another producer hides the
+/// records after it until the broker aborts it, by default after one minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The value of a progress record, as JSON.
@@ -80,7 +80,7 @@ pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(
 
     match created.map(|results| results.into_iter().next()) {
         Ok(Some(Ok(_) | Err((_, Code::TopicAlreadyExists)))) => Ok(()),
-        // A principal that may not create topics gets another error for a topic that exists.
+        // A principal that may not create topics receives a different error for an existing topic.
         Ok(Some(Err((_, code)))) if exists(config, topic) => {
             tracing::debug!(?code, topic, "the progress topic already exists");
             Ok(())
@@ -133,7 +133,7 @@ pub(super) fn read(
             .set("isolation.level", isolation);
         let consumer: BaseConsumer<TokenContext> =
             config.create_with_context(tokens.clone()).map_err(failure)?;
-        // No partition is assigned yet, but librdkafka requests a token only while it is polled.
+        // librdkafka requests a token only while the consumer is polled, here without a partition.
         consumer.poll(Duration::ZERO);
         Ok(consumer)
     };
@@ -187,7 +187,7 @@ pub(super) fn read(
     Ok(found)
 }
 
-/// `None` for a record of another sink, and for one that this version cannot read.
+/// Returns `None` for a record of another sink, and for one that this version cannot read.
 fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     let key = std::str::from_utf8(key).ok()?;
     let tenant = key.strip_prefix(transactional_id)?.strip_prefix('/')?;

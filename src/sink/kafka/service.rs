@@ -1,7 +1,7 @@
-//! Batches as transactions, or as the records of an idempotent producer.
+//! Sends batches as transactions, or as the records of an idempotent producer.
 //!
-//! No batch counts as delivered before its transaction is committed, or before every record has
-//! its delivery report. Start reading at [`open`] and [`Kafka::deliver_in_transaction`].
+//! A batch counts as delivered only when its transaction is committed, or when every record has a
+//! delivery report. Start reading at [`open`] and [`Kafka::deliver_in_transaction`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,17 +34,17 @@ use crate::{
 
 /// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The limit of one call of the transaction protocol.
+/// The time limit for one call of the transaction protocol.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often a call of the transaction protocol is made at most, if librdkafka permits a retry.
+/// The maximum number of attempts of such a call, if librdkafka permits retries.
 const CALL_ATTEMPTS: u32 = 3;
-/// The limit for closing the producer. Every batch was awaited, so there is something left to
-/// flush only if a delivery was cancelled.
+/// The time limit for closing the producer. Every batch was awaited, so there is nothing to flush
+/// unless a delivery was cancelled.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_ATTEMPTS: u32 = 5;
-/// How long librdkafka may count a record as in flight after its report was delivered.
-const REPORT_POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// How long librdkafka may count a record as in flight after it has delivered the report.
+const IN_FLIGHT_WAIT: Duration = Duration::from_millis(10);
 
 const CREATE_TOPIC: &str = "create the topic";
 const CREATE_COMPACTED_TOPIC: &str = "create the topic with cleanup.policy=compact";
@@ -142,7 +142,7 @@ fn make_producer(
         .set("socket.keepalive.enable", "true");
 
     if let Some(max) = max_message_bytes {
-        // librdkafka then rejects an oversize record at once, and not at the end of a transaction.
+        // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
         config.set("message.max.bytes", max.max(1_000).to_string());
     }
     if let Delivery::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
@@ -159,7 +159,7 @@ fn make_producer(
 }
 
 /// Checks that the cluster responds and, if the topic does not depend on the record, that the
-/// topic exists. `hint` is for an operator whose topic does not exist. Blocks.
+/// topic exists. `hint` is shown if it does not. Blocks.
 fn check_cluster(
     common: &ClientConfig,
     tokens: &TokenContext,
@@ -212,7 +212,7 @@ fn check_cluster(
 
 impl Sink for Kafka {
     /// The private part of an item is the topic, if it depends on the record, a NUL byte, and the
-    /// key `tenant/kind/control`. [`Self::send`] takes the headers from it.
+    /// key `tenant/kind/control`. [`Self::send`] derives the headers from it.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let topic = match self.topic.fixed() {
             Some(_) => String::new(),
@@ -265,13 +265,13 @@ impl Sink for Kafka {
 impl Kafka {
     async fn deliver_idempotently(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         self.producer.context().begin();
-        let refused = block_in_place(|| self.send_all(batch))?;
+        let rejected = block_in_place(|| self.send_all(batch))?;
         if !self.producer.context().wait_for_all(MESSAGE_TIMEOUT * 2).await {
             return Err(Failure::Broken { reason: "delivery reports are missing".to_owned() });
         }
 
         let failed = self.producer.context().take_failed();
-        if failed.is_empty() && refused.is_empty() {
+        if failed.is_empty() && rejected.is_empty() {
             return Ok(Acknowledgement::received());
         }
         if let Some((_, worst)) = failed.iter().find(|(_, error)| !is_poison(error)) {
@@ -279,13 +279,13 @@ impl Kafka {
         }
 
         match failed.first() {
-            None => Err(Failure::Poison { rejected: refused, rest_delivered: true }),
-            // The broker judges the records that librdkafka sent in one message set together. Only
-            // smaller batches show which of them it rejects.
+            None => Err(Failure::Poison { rejected, rest_delivered: true }),
+            // The broker accepts or rejects the records of one message set together. Only smaller
+            // batches show which of them it rejects.
             Some((_, error)) => {
                 let lost = |index: usize| {
                     failed.iter().any(|(f, _)| *f == index)
-                        || refused.iter().any(|(r, _)| *r == index)
+                        || rejected.iter().any(|(r, _)| *r == index)
                 };
                 let arrived = (0..batch.len()).filter(|index| !lost(*index)).collect();
                 Err(Failure::TooLarge { reason: chain(error), arrived })
@@ -302,15 +302,15 @@ impl Kafka {
         self.producer.context().begin();
         self.producer.begin_transaction().map_err(|error| producer_failure(&error))?;
         let sent = block_in_place(|| {
-            let refused = self.send_all(batch)?;
+            let rejected = self.send_all(batch)?;
             for progress in batch.progress() {
                 self.send_progress(progress, transactional_id, progress_topic)?;
             }
-            Ok::<_, Failure>(refused)
+            Ok::<_, Failure>(rejected)
         });
 
         let failure = match sent {
-            Ok(refused) if refused.is_empty() => {
+            Ok(rejected) if rejected.is_empty() => {
                 self.wait_for_reports().await;
                 match call(&self.producer, |p| p.commit_transaction(CALL_TIMEOUT)).await {
                     Ok(()) => return Ok(Acknowledgement::received()),
@@ -321,11 +321,11 @@ impl Kafka {
                 }
             }
             // The other records are sent again in a transaction without the rejected ones.
-            Ok(refused) => Failure::Poison { rejected: refused, rest_delivered: false },
+            Ok(rejected) => Failure::Poison { rejected, rest_delivered: false },
             Err(failure) => failure,
         };
 
-        // A `read_committed` consumer never sees what was sent in an aborted transaction.
+        // A `read_committed` consumer never receives the records of an aborted transaction.
         let aborted = call(&self.producer, |p| p.abort_transaction(CALL_TIMEOUT)).await;
         aborted.map_err(|error| producer_failure(&error))?;
         Err(failure)
@@ -337,7 +337,7 @@ impl Kafka {
         self.producer.context().wait_for_all(MESSAGE_TIMEOUT).await;
 
         // librdkafka counts a record as in flight until shortly after it delivered the report.
-        let until = Instant::now() + REPORT_POLL_INTERVAL;
+        let until = Instant::now() + IN_FLIGHT_WAIT;
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             yield_now().await;
         }
@@ -361,23 +361,23 @@ impl Kafka {
                     None => Failure::retry(chain(error)),
                 })
             }
-            // The transaction may have been committed; only a new producer can find out.
+            // The transaction may have been committed; only a new producer can determine this.
             _ => CommitFailure::Replace(producer_failure(error)),
         }
     }
 
-    /// Hands every record to librdkafka. Returns the records that it rejects, by their index, with
-    /// the reason.
+    /// Passes every record to librdkafka. Returns the index of each record that librdkafka rejects,
+    /// with the reason.
     fn send_all(&self, batch: &Batch) -> Result<Vec<(usize, String)>, Failure> {
-        let mut refused = Vec::new();
+        let mut rejected = Vec::new();
         for (index, item) in batch.items().iter().enumerate() {
             match self.send(batch, item, index) {
                 Ok(()) => {}
-                Err(error) if is_poison(&error) => refused.push((index, chain(&error))),
+                Err(error) if is_poison(&error) => rejected.push((index, chain(&error))),
                 Err(error) => return Err(self.failure(&error)),
             }
         }
-        Ok(refused)
+        Ok(rejected)
     }
 
     fn send(&self, batch: &Batch, item: &Item, index: usize) -> KafkaResult<()> {
@@ -488,7 +488,7 @@ fn is_fenced(error: &KafkaError) -> bool {
 fn fenced(error: &KafkaError) -> Failure {
     Failure::Misconfigured {
         reason: format!("another instance uses the same `transactional_id`: {}", chain(error)),
-        hint: Some("stop one of the instances, or give each its own `transactional_id`".into()),
+        hint: Some("stop one instance, or set a different `transactional_id` for each".into()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The acknowledgement is that the store has the object, new or from an earlier attempt. An object
 //! contains the records of one entry of a tenant's log and is named after the IDs of its events, so
-//! an attempt that is repeated finds the object in place and never writes a second one. With
+//! a repeated attempt finds the existing object and never writes a second one. With
 //! `security_lake`, an object is a Parquet file at the location that Amazon Security Lake expects of
 //! a custom source.
 //!

@@ -5,14 +5,14 @@ use super::{
     parquet::Rows,
 };
 use crate::{
-    model::{Day, Record},
+    model::Record,
     sink::{Batch, Item, batch::digest, web::compress},
 };
 
-/// The default level of Zstandard. A higher level costs more time than it saves storage.
+/// The default level of Zstandard. A higher level takes more time and saves little storage.
 const ZSTD_LEVEL: i32 = 3;
 
-/// The records of one entry, which follow one another in a batch.
+/// The records of one entry, which are adjacent in a batch.
 pub(super) struct Object<'a> {
     /// The index in the batch of the first record after this object.
     pub end: usize,
@@ -27,8 +27,7 @@ pub(super) fn write_private(plan: &ObjectPlan, record: &Record<'_>, out: &mut Ve
         Layout::Days => format!("tenant={tenant}/day={}", at.day),
         Layout::SecurityLake { source, region, account } => {
             // OCSF's `time` is the time of the poll, and Security Lake partitions by it.
-            let read = jiff::Timestamp::from_millisecond(record.observed_ms).unwrap_or_default();
-            let day = Day::of(read).to_string().replace('-', "");
+            let day = record.observed_at.day().to_string().replace('-', "");
             format!("ext/{source}/region={region}/accountId={account}/eventDay={day}")
         }
     };
@@ -51,8 +50,8 @@ pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
 }
 
 impl Object<'_> {
-    /// The prefix, the folder, and a digest of the event IDs. The name never changes for the same
-    /// records.
+    /// The prefix, the folder, and a digest of the event IDs. The same records always have the same
+    /// name.
     pub(super) fn name(&self, plan: &ObjectPlan, batch: &Batch) -> String {
         let private = self.items.first().map_or(&b""[..], |first| batch.key(first));
         let folder = private.split(|b| *b == 0).next().unwrap_or_default();
@@ -82,9 +81,9 @@ impl Object<'_> {
             return rows.write(records);
         }
 
-        let heading = plan.format.heading();
+        let header_line = plan.format.header_line();
         let mut lines = Vec::new();
-        for line in heading.iter().map(String::as_bytes).chain(records) {
+        for line in header_line.iter().map(String::as_bytes).chain(records) {
             lines.extend_from_slice(line);
             lines.push(b'\n');
         }

@@ -15,7 +15,7 @@ use parquet::{
 };
 use serde_json::Value;
 
-/// The schema of the table, with which records are written as rows.
+/// Writes records as rows of a table with this schema.
 #[derive(Debug)]
 pub(super) struct Rows {
     schema: Arc<Schema>,
@@ -26,7 +26,7 @@ impl Rows {
         Self { schema: Arc::new(Schema::new(columns())) }
     }
 
-    /// A Parquet file of these records. Each must be a JSON object in the OCSF format.
+    /// A Parquet file with these records. Each must be a JSON object in the OCSF format.
     pub(super) fn write<'a>(
         &self,
         records: impl Iterator<Item = &'a [u8]>,

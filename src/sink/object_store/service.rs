@@ -1,4 +1,4 @@
-//! Batches as objects. No object is ever overwritten.
+//! Writes batches as objects. No object is ever overwritten.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>
 /// Requests an object that does not exist. A credential that may write objects need not have
 /// permission to read them.
 pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String, Failure> {
-    // The credential may have permissions below the prefix only.
+    // The credential may have permissions only below the prefix.
     let name = format!("{}/{PROBE_OBJECT}", plan.prefix);
     match store::open(plan, context)?.get(&Path::from(name)).await {
         Ok(_) => Ok(store::ACCEPTED.to_owned()),

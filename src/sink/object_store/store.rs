@@ -30,7 +30,7 @@ pub(super) const ACCEPTED: &str = "the store accepts the credential";
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn ObjectStore>, Failure> {
     net::install_crypto_provider();
     let options = options(plan)?;
-    // The deliverer retries, and reports it.
+    // The deliverer retries, and reports every failure.
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let endpoint = plan.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned());
 
@@ -162,11 +162,11 @@ const CHECK_URL: &str = "create the bucket or container that `url` names, or cor
 
 /// Error codes of S3, Azure and Google for a missing object in an existing bucket or container.
 const MISSING_OBJECT: [&str; 3] = ["NoSuchKey", "BlobNotFound", "No such object"];
-/// Error codes for a valid credential without permission to read. An invalid key and a closed
-/// firewall have other codes.
+/// Error codes for a valid credential without permission to read. An invalid key and a request that
+/// a firewall rule blocks have different codes.
 const READ_DENIED: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch"];
 
-/// What the error for a missing object means for the probe of the store.
+/// The result of a probe whose request for a missing object failed with this error.
 pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
     let message = summary(&chain(error));
     let has_code = |codes: &[&str]| codes.iter().any(|code| message.contains(code));

@@ -16,7 +16,7 @@ use super::Guarantee;
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
-    acknowledgement: "200 without a partial success",
-    may_be_lost: "what the receiver drops afterwards",
+    acknowledgement: "HTTP 200 without a partial success",
+    may_be_lost: "records that the receiver drops afterwards",
     may_be_repeated: "one batch",
 }];

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A response is a few members, one of them a message of the receiver.
+/// A response has a few members, one of which is a message from the receiver.
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
 
 /// The body of a response (`ExportLogsServiceResponse`).
@@ -63,13 +63,13 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     Ok(Box::new(sink))
 }
 
-/// Sends an export without records, to which a receiver responds with success (OTLP 1.0, "Full
-/// Success").
+/// Sends an export request without records, to which a receiver responds with success (OTLP 1.0,
+/// "Full Success").
 pub(super) async fn probe(plan: &OtlpPlan) -> Result<String, Failure> {
     let request = post(&plan.web.client()?, plan)?;
     let body = br#"{"resourceLogs":[]}"#.to_vec();
     let response = plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
-    interpret(&response).map(|_| "the receiver accepts an export without records".to_owned())
+    interpret(&response).map(|_| "the receiver accepts an empty export request".to_owned())
 }
 
 fn post(client: &reqwest::Client, plan: &OtlpPlan) -> Result<reqwest::RequestBuilder, Failure> {
@@ -111,11 +111,11 @@ impl Sink for Otlp {
 }
 
 fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
-    let time = record.time_ms;
+    let time = record.time.as_i64();
     out.extend_from_slice(
         format!(
             "{{\"timeUnixNano\":\"{time}000000\",\"observedTimeUnixNano\":\"{}000000\",\"eventName\":\"secure_score.{}\",",
-            record.observed_ms,
+            record.observed_at.as_i64(),
             record.kind().as_str()
         )
         .as_bytes(),
@@ -175,7 +175,7 @@ fn attribute(key: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 /// The `SeverityNumber` and `SeverityText` of OpenTelemetry's log data model, in which INFO is 9,
-/// WARN 13 and ERROR 17, for a severity of CEF.
+/// WARN 13 and ERROR 17, for a CEF severity.
 fn severity(cef: u8) -> (u8, &'static str) {
     match cef {
         0..=2 => (9, "INFO"),
@@ -186,9 +186,9 @@ fn severity(cef: u8) -> (u8, &'static str) {
     }
 }
 
-/// The meaning of a response. 408, 425, 429 and 5xx are retried. Rejected records must not be sent
-/// again unchanged, and the response does not name them: the batch is halved until they are the
-/// only ones.
+/// Interprets a response. 408, 425, 429 and 5xx are retried. If the receiver rejects records, the
+/// batch must not be sent again unchanged. The response does not identify these records, so the
+/// batch is halved until each of them is alone in a request.
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     match response.status {
         200 => {
@@ -206,11 +206,11 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
             Err(Failure::TooLarge { reason, arrived: Vec::new() })
         }
         400 => Err(Failure::TooLarge {
-            reason: format!("the receiver answered HTTP 400: {}", response.message()),
+            reason: format!("the receiver returned HTTP 400: {}", response.message()),
             arrived: Vec::new(),
         }),
         408 | 500 | 501 => Err(Failure::retry(format!(
-            "the receiver answered HTTP {}: {}",
+            "the receiver returned HTTP {}: {}",
             response.status,
             response.message()
         ))),

@@ -1,4 +1,4 @@
-//! Batches as requests of the Logs Ingestion API.
+//! Sends batches as requests to the Logs Ingestion API.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sin
     Ok(Box::new(Sentinel::new(plan, context)?))
 }
 
-/// Sends an empty array, which the API judges only after it has accepted the token and the rule. An
-/// unknown stream has an error code of its own.
+/// Sends an empty array, which the API validates only after it has accepted the token and the rule.
+/// An unknown stream has a separate error code.
 pub(super) async fn probe(plan: &SentinelPlan, context: &Context) -> Result<String, Failure> {
     let sentinel = Sentinel::new(plan, context)?;
     let token = sentinel.tokens.token().await?;
@@ -122,7 +122,7 @@ impl Sentinel {
 
 fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
     let reason =
-        format!("the ingestion API answered HTTP {}: {}", response.status, response.message());
+        format!("the ingestion API returned HTTP {}: {}", response.status, response.message());
     match response.status {
         200 | 204 => Ok(Acknowledgement::received()),
         400 => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
@@ -130,7 +130,7 @@ fn interpret(response: &HttpResponse) -> Result<Acknowledgement, Failure> {
             reason,
             hint: Some(
                 "assign the role Monitoring Metrics Publisher on the data collection rule to this \
-                 application; the assignment takes up to half an hour"
+                 application; the assignment can take up to half an hour to take effect"
                     .into(),
             ),
         }),

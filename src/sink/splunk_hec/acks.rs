@@ -1,6 +1,6 @@
 //! Indexer acknowledgement: which requests of a channel are pending, acknowledged or lost.
 //!
-//! Source: Splunk's documentation of indexer acknowledgement. An ackId counts from 0 on each
+//! Source: Splunk's documentation of indexer acknowledgement. The ackIds count from 0 on each
 //! channel and each node. A collector reports `true` for an ackId once and then forgets it, and
 //! reports `false` for pending, lost and unknown requests alike.
 //!
@@ -26,10 +26,10 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a request without an acknowledgement is sent again before the delivery fails.
 const MAX_RESENDS: u32 = 2;
-/// The number of ackIds in one poll.
+/// The maximum number of ackIds in one poll.
 const MAX_IDS_PER_POLL: usize = 1_000;
 
-/// A channel of HEC: the client of one collector, identified by a GUID.
+/// A channel of HEC: a client of one collector, identified by a GUID.
 pub(super) struct Channel {
     pub id: String,
     pub url: url::Url,
@@ -52,7 +52,7 @@ enum RequestState {
     Acknowledged,
     /// It will not be acknowledged, for this reason.
     Lost(&'static str),
-    /// It waits, like the other requests with these ackIds.
+    /// It is not acknowledged yet, like the other requests with these ackIds.
     Pending(Vec<u64>),
 }
 
@@ -102,7 +102,7 @@ impl Channel {
     }
 
     fn state(&self) -> MutexGuard<'_, ChannelState> {
-        // A panic ends the process, so no value is left inconsistent by one.
+        // A panic ends the process, so no lock is ever poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,7 +162,7 @@ pub(super) async fn wait_for_acknowledgement(
     }
 }
 
-/// Returns `None` when the request is acknowledged, and otherwise why it cannot be any more.
+/// Returns `None` when the request is acknowledged, or the reason why it can no longer be.
 async fn wait(
     collectors: &Collectors,
     channel: &Channel,
@@ -181,7 +181,7 @@ async fn wait(
             continue;
         }
 
-        // The first poll is immediate; even an elapsed timer would cost a millisecond.
+        // The first poll is immediate, because even an elapsed timer costs a millisecond.
         if !pause.is_zero() {
             sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
         }

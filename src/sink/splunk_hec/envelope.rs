@@ -1,8 +1,8 @@
 //! A record as an event of HEC: metadata, a few indexed fields, and the canonical JSON.
 //!
-//! Times are in epoch seconds with three decimals: Splunk rejects an exponent. `fields` is flat and
-//! contains strings only. The fields are named after Splunk's Common Information Model where it
-//! has a name for them.
+//! Times are in epoch seconds with three decimals, because Splunk rejects an exponent. `fields` is
+//! flat and contains only strings. Fields that Splunk's Common Information Model defines have the
+//! names from that model.
 
 use super::config::HecPlan;
 use crate::{
@@ -46,7 +46,7 @@ impl Envelope {
 
         batch.push(record, |out| {
             let start = out.len();
-            write_time(record.time_ms, out);
+            write_time(record.time.as_i64(), out);
             out.extend_from_slice(&self.metadata);
             if let Some(index) = index {
                 write_member("index", &index, out);
@@ -104,7 +104,7 @@ fn write_member(key: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-/// Whether Splunk permits the character in the name of an index: it has no capital letters.
+/// Whether Splunk permits the character in the name of an index. Uppercase letters are not permitted.
 fn is_index_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
 }

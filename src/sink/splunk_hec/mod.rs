@@ -23,17 +23,17 @@ pub(super) const GUARANTEES: &[Guarantee] = &[
         variant: " acknowledged",
         acknowledgement: "the indexer confirmed the request on its channel",
         may_be_lost: "nothing",
-        may_be_repeated: "sixteen batches: those without an acknowledgement",
+        may_be_repeated: "the unacknowledged batches, at most 16",
     },
     Guarantee {
         variant: " without",
         acknowledgement: "HTTP 200, code 0",
-        may_be_lost: "what Splunk accepted and did not index before a crash",
+        may_be_lost: "events that Splunk accepted but had not indexed before a crash",
         may_be_repeated: "one batch",
     },
 ];
 
-/// Decodes a reply to events and to a query for acknowledgements.
+/// Decodes the bytes as a response to events, and as a response to a poll for acknowledgements.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_reply(status: u16, body: &[u8]) {
     let _ = response::read(status, body, None, 5);

@@ -1,7 +1,7 @@
-//! Requests to the collectors of a sink: which collector, on which channel, with which cookies.
+//! Sends requests to the collectors of a sink, and selects the collector, the channel and the
+//! cookies.
 //!
-//! The next collector is used when one cannot accept events. `response` interprets what they
-//! return.
+//! If a collector cannot accept events, the next one is used. `response` interprets the responses.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -23,10 +23,10 @@ use crate::{
     sink::{Failure, chain},
 };
 
-/// A response is a code and a sentence, or the acknowledgement states of up to a thousand requests.
+/// A response contains a code and a message, or the acknowledgement states of up to 1,000 requests.
 const MAX_RESPONSE_BYTES: usize = 256 << 10;
 
-/// The collectors of one sink. A pending acknowledgement may outlive the sink and keeps them.
+/// The collectors of one sink. A pending acknowledgement may outlive the sink and keeps them alive.
 pub(super) struct Collectors {
     client: reqwest::Client,
     token: SecretRef,
@@ -67,7 +67,7 @@ impl Collectors {
         })
     }
 
-    /// Sends events. If a collector cannot accept them now, the next one is used, until each was
+    /// Sends events. If a collector cannot accept them, the next one is used, until each has been
     /// tried once.
     pub(super) async fn send(&self, body: &Bytes, events: usize) -> Result<Accepted, Failure> {
         let mut attempts = 0;
@@ -116,8 +116,8 @@ impl Collectors {
         }
     }
 
-    /// Checks that every collector accepts the token, with a request without events. Fails with
-    /// the address of the first collector that does not.
+    /// Checks that every collector accepts the token, with a request without events. The failure
+    /// contains the address of the first collector that does not.
     pub(super) async fn check_token(&self) -> Result<(), Failure> {
         for target in &self.targets {
             self.check_token_at(target).await.map_err(|failure| Failure::Misconfigured {

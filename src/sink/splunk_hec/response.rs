@@ -1,4 +1,4 @@
-//! The meaning of a collector's response, after Splunk's published table of HEC status codes.
+//! Interprets a collector's response, according to Splunk's published table of HEC status codes.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::sink::Failure;
 
-/// The body of a response of the event endpoint.
+/// The body of a response from the event endpoint.
 #[derive(Debug, Default, Deserialize)]
 struct HecReply {
     #[serde(rename = "ackId")]
@@ -18,7 +18,7 @@ struct HecReply {
     invalid_event: Option<usize>,
 }
 
-/// The body of a response of the acknowledgement endpoint: whether each ackId is acknowledged.
+/// The body of a response from the acknowledgement endpoint: whether each ackId is acknowledged.
 #[derive(Debug, Deserialize)]
 struct AckReply {
     acks: std::collections::HashMap<String, bool>,
@@ -50,7 +50,7 @@ pub(super) fn read(
         }
         (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
         (_, Some(5 | 6 | 12 | 13 | 15)) => Err(invalid_event(&reply, reason, events)),
-        // Everything else, such as the page of a proxy or an unpublished code, is not an
+        // Everything else, such as the page of a proxy or an undocumented code, is not an
         // acknowledgement and needs an operator.
         _ => Err(Failure::Misconfigured { reason, hint: hint(reply.code) }),
     }
@@ -93,7 +93,7 @@ fn invalid_event(reply: &HecReply, reason: String, events: usize) -> Failure {
 
 fn describe(status: u16, reply: &HecReply) -> String {
     let Some(code) = reply.code else {
-        return format!("the collector answered HTTP {status} without a code");
+        return format!("the collector returned HTTP {status} without a code");
     };
     let text: String = reply.text.chars().filter(|c| !c.is_control()).take(200).collect();
     if text.is_empty() {
@@ -105,7 +105,7 @@ fn describe(status: u16, reply: &HecReply) -> String {
 
 fn hint(code: Option<u32>) -> Option<Cow<'static, str>> {
     let hint = match code {
-        None => "check that the URL is that of a collector, and that no proxy responds instead",
+        None => "check that the URL belongs to a collector, and that no proxy responds instead",
         Some(1 | 22) => "enable the token in Splunk",
         Some(2..=4 | 21) => "check the token",
         Some(7) => "allow this index for the token, or correct `index`",
@@ -182,13 +182,12 @@ mod tests {
     #[test]
     fn isolates_the_invalid_event() {
         let body = br#"{"text":"Invalid data format","code":6,"invalid-event-number":3}"#;
-        let Err(Failure::Poison { rejected: refused, rest_delivered: false }) =
-            read(400, body, None, 10)
+        let Err(Failure::Poison { rejected, rest_delivered: false }) = read(400, body, None, 10)
         else {
             panic!("the event is not isolated")
         };
 
-        assert_eq!(refused[0].0, 3);
+        assert_eq!(rejected[0].0, 3);
         assert_eq!(class(&read(400, body, None, 2)), "halve");
     }
 

@@ -1,4 +1,4 @@
-//! Batches as requests of the event endpoint.
+//! Sends batches as requests to the event endpoint.
 
 use std::{sync::Arc, time::Duration};
 

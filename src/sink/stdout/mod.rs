@@ -1,4 +1,4 @@
-//! Standard output, one record per line.
+//! The sink for standard output, with one record per line.
 //!
 //! Acknowledgement: the write returned. What the reader of the pipe does with the records is not
 //! visible to this sink.
@@ -18,7 +18,7 @@ use crate::{
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "the write returned",
-    may_be_lost: "what the reader drops",
+    may_be_lost: "records that the reader drops",
     may_be_repeated: "one batch",
 }];
 
@@ -31,8 +31,8 @@ struct StdoutPlan {
 
 struct Stdout {
     formatter: Formatter,
-    /// The heading line, until it has been written before the first record.
-    heading: Option<String>,
+    /// The header line, until it has been written before the first record.
+    header_line: Option<String>,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
@@ -68,7 +68,7 @@ impl Plan for StdoutPlan {
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         let sink: Box<dyn Sink> = Box::new(Stdout {
             formatter: formatter(self.format, context),
-            heading: self.format.heading(),
+            header_line: self.format.header_line(),
         });
         Box::pin(std::future::ready(Ok(sink)))
     }
@@ -90,8 +90,8 @@ impl Sink for Stdout {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         let written = tokio::task::block_in_place(|| {
             let mut stdout = std::io::stdout().lock();
-            if let Some(heading) = self.heading.take() {
-                writeln!(stdout, "{heading}")?;
+            if let Some(line) = self.header_line.take() {
+                writeln!(stdout, "{line}")?;
             }
             stdout.write_all(batch.bytes()).and_then(|()| stdout.flush())
         });

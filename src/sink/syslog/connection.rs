@@ -1,5 +1,5 @@
-//! Opens the sockets of the syslog sink: TCP, TLS, UDP and Unix sockets. Certificates are read for
-//! each connection, so that renewed ones are picked up.
+//! Opens the TCP, TLS, UDP and Unix sockets of the syslog sink. Certificates are read for each
+//! connection, so that renewed ones are used.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ use crate::{
 /// (`TCP_USER_TIMEOUT`).
 pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A byte stream, in clear text or TLS.
+/// A byte stream, in clear text or over TLS.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
@@ -183,8 +183,8 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
     builder.with_client_auth_cert(certificates, key).map_err(|error| misconfigured(&error))
 }
 
-/// Classifies a failed handshake: a rejected certificate needs an operator, and every other error
-/// is retried.
+/// Classifies a failed handshake: a rejected certificate needs an operator, and any other error is
+/// retried.
 fn tls_failure(address: &str, error: &io::Error) -> Failure {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let reason = format!("TLS with {address} failed: {}", chain(error));
@@ -197,7 +197,7 @@ fn tls_failure(address: &str, error: &io::Error) -> Failure {
 }
 
 /// Classifies the loss of a connection: a TLS alert means that the receiver rejected the client
-/// certificate and needs an operator, and every other error is retried.
+/// certificate, which needs an operator, and any other error is retried.
 pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
     let reason = format!("the connection to {address} was lost: {error}");
     let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());

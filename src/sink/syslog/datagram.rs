@@ -15,8 +15,8 @@ use super::connection::{LocalSocket, connect_local, connect_udp};
 use crate::sink::{Acknowledgement, Batch, Failure};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a resolved address is used. After this the name is resolved again, because it can refer
-/// to another host.
+/// How long a resolved address is used. After this time, the name is resolved again, because it can
+/// refer to another host.
 const RESOLVE_INTERVAL: Duration = Duration::from_mins(5);
 
 pub(super) struct UdpLink {

@@ -10,7 +10,7 @@ use crate::{
         Formatter, SyslogHeader, cef_severity, shorten, syslog_severity, write_message,
         write_message_3164,
     },
-    model::{Kind, Record, write_integer},
+    model::{Kind, Record, UnixMillis, write_integer},
     sink::{Context, EncodeError, formatter},
 };
 
@@ -20,9 +20,10 @@ pub(super) struct Messages {
     formatter: Formatter,
     zone: TimeZone,
     /// The bytes between the priority and MSG, which are the same for all records of one poll and
-    /// kind, and the time of reading and the kind that they were rendered for.
+    /// kind.
     head: Vec<u8>,
-    head_of: Option<(i64, Kind)>,
+    /// The time of the poll and the kind of record for which `head` was rendered.
+    head_key: Option<(UnixMillis, Kind)>,
 }
 
 /// The byte order mark that declares MSG to be UTF-8 (RFC 5424, 6.4).
@@ -40,12 +41,12 @@ impl Messages {
             formatter: formatter(plan.format, context),
             zone,
             head: Vec::new(),
-            head_of: None,
+            head_key: None,
         }
     }
 
     /// Appends the message of a record, of at most `max_message` bytes. Returns whether the payload
-    /// was truncated. If it fails, `out` may contain a part of the message.
+    /// was truncated. If this fails, `out` may contain a part of the message.
     pub(super) fn write(
         &mut self,
         record: &Record<'_>,
@@ -90,10 +91,10 @@ impl Messages {
 
         // Structured data contains the event ID, so such a head cannot be reused.
         let is_unique = matches!(plan.header, Header::Rfc5424 { structured_data: Some(_), .. });
-        let head_of = (record.observed_ms, record.kind());
-        if is_unique || self.head_of != Some(head_of) {
+        let head_key = (record.observed_at, record.kind());
+        if is_unique || self.head_key != Some(head_key) {
             self.head = self.render_head(record, plan);
-            self.head_of = Some(head_of);
+            self.head_key = Some(head_key);
         }
 
         out.push(b'<');
@@ -106,7 +107,7 @@ impl Messages {
     fn render_head(&self, record: &Record<'_>, plan: &SyslogPlan) -> Vec<u8> {
         let header = SyslogHeader {
             pri: 0,
-            timestamp: &self.time(record.observed_ms, plan),
+            timestamp: &self.time(record.observed_at, plan),
             hostname: &self.host,
             app_name: &plan.app_name,
             procid: "",
@@ -134,9 +135,8 @@ impl Messages {
 
     /// Formats the time of the poll for the header. This time is used rather than the record's day,
     /// because relays file messages by this time and can drop old ones.
-    fn time(&self, ms: i64, plan: &SyslogPlan) -> String {
-        let Ok(time) = Timestamp::from_millisecond(ms) else { return "-".to_owned() };
-
+    fn time(&self, observed_at: UnixMillis, plan: &SyslogPlan) -> String {
+        let time = Timestamp::from(observed_at);
         match plan.header {
             Header::Rfc5424 { .. }
             | Header::Rfc3164 { timestamp: TimestampFormat::Rfc3339, .. } => {

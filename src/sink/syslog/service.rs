@@ -30,8 +30,8 @@ pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
     Box::new(SyslogSink { transport: transport(&plan), plan, messages })
 }
 
-/// Opens a connection and, with RELP, a session. Syslog has no request that stores nothing, so
-/// nothing beyond this can be verified.
+/// Opens a connection and, with RELP, a session. Every syslog message is stored by the receiver, so
+/// nothing else can be verified.
 pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
     let result = match transport(plan) {
         Transport::Stream(mut link) => {
@@ -71,10 +71,10 @@ fn transport(plan: &SyslogPlan) -> Transport {
 }
 
 /// A placeholder for the length of a message, which is known only after the message is written.
-/// Most lengths have four digits, so that the message need not be moved.
+/// Most lengths have four digits, so the message rarely has to be moved.
 const LENGTH: &[u8] = b"0000 ";
 
-/// Replaces the placeholder [`LENGTH`] at `start` by the length of the message, which begins at
+/// Replaces the placeholder [`LENGTH`] at `start` with the length of the message, which begins at
 /// `message` and ends with `out` (RFC 6587, 3.4.1).
 fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
     let mut length = Vec::with_capacity(8);

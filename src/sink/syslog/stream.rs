@@ -1,9 +1,9 @@
-//! Syslog over TCP and TLS. A receiver sends nothing in this direction of the protocol, and reports
-//! trouble only by closing the connection. Therefore the reading side is checked before and after
-//! every batch, and a batch counts as delivered only when its last byte has left the send queue.
+//! Syslog over TCP and TLS. The protocol has no replies, so a receiver can report a problem only by
+//! closing the connection. Therefore, the connection is checked before and after every batch, and a
+//! batch counts as delivered only when its last byte has left the send queue.
 //!
-//! A sender cannot detect what the peer's kernel acknowledged and its process never read. Therefore
-//! the last confirmed records are sent again after a lost connection: the replay window.
+//! A sender cannot detect that the peer's kernel acknowledged data that its process never read.
+//! Therefore, the last confirmed records are sent again after a lost connection: the replay window.
 
 use std::{
     collections::VecDeque,
@@ -37,7 +37,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// its alert arrives one round trip later. The first batch waits this long for it.
 const ALERT_WAIT: Duration = Duration::from_millis(150);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The send queue is checked in intervals that double from the minimum to the maximum.
+/// The send queue is checked at intervals that double from the minimum to the maximum.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_micros(100);
 const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -94,7 +94,7 @@ impl StreamLink {
             return Err(lost(&self.address, &error));
         }
 
-        // The acknowledgement must not borrow the batch, so it copies the part for the window.
+        // The acknowledgement must not borrow the batch, so the part for the window is copied.
         let target = connection.written.load(Ordering::Relaxed);
         let window = Arc::clone(&self.window);
         let tail = window.lock().await.tail(batch);
@@ -122,8 +122,7 @@ impl StreamLink {
         connection.wait_until_acknowledged(0).await.map_err(|error| lost(&self.address, &error))
     }
 
-    /// Returns the current connection, or a new one after the replay window has been sent on it if
-    /// it is due.
+    /// Returns the current connection, or opens one and first sends the replay window if it is due.
     async fn open_connection(&mut self) -> Result<Arc<Connection>, Failure> {
         let is_usable = |current: &&Arc<Connection>| !current.lost.load(Ordering::Relaxed);
         if let Some(connection) = self.connection.as_ref().filter(is_usable) {
@@ -275,8 +274,8 @@ mod tests {
         batch
     }
 
-    /// What the receiver's kernel still accepts counts as delivered. After that, delivery fails
-    /// within a bounded time.
+    /// Data that the receiver's kernel accepts counts as delivered. When it accepts no more, delivery
+    /// fails within a bounded time.
     #[tokio::test(start_paused = true)]
     async fn fails_if_the_receiver_stops_reading() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -289,7 +288,7 @@ mod tests {
         let failure = loop {
             match link.deliver(&large).await {
                 Ok(acknowledgement) => match acknowledgement.wait().await {
-                    Ok(_) => assert!(start.elapsed() < WRITE_TIMEOUT * 2, "the kernel still reads"),
+                    Ok(_) => assert!(start.elapsed() < WRITE_TIMEOUT * 2, "accepted for too long"),
                     Err(failure) => break failure,
                 },
                 Err(failure) => break failure,

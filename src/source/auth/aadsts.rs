@@ -1,6 +1,6 @@
 //! Hints for the error codes of Entra's token endpoint (`AADSTS…`).
 //!
-//! Microsoft documents the codes for people and may change them. No logic must depend on them,
+//! Microsoft documents the codes for diagnosis and may change them. Nothing may depend on them
 //! except whether a request is retried and which hint is printed.
 
 /// The hint for an `AADSTS` code, if the code is known.
@@ -8,7 +8,7 @@ pub(in crate::source) fn aadsts_hint(code: u32) -> Option<&'static str> {
     HINTS.iter().find(|(codes, _)| codes.contains(&code)).map(|(_, hint)| *hint)
 }
 
-/// Whether a code means that the same request may succeed a moment later.
+/// Whether a code reports a temporary failure, so that the same request may succeed later.
 pub(in crate::source) fn is_transient_code(code: u32) -> bool {
     TRANSIENT.contains(&code)
 }
@@ -16,7 +16,7 @@ pub(in crate::source) fn is_transient_code(code: u32) -> bool {
 /// Codes of temporary failures at Entra.
 const TRANSIENT: &[u32] = &[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087];
 
-/// Codes, and what an operator can do about them.
+/// Groups of codes, each with its hint.
 const HINTS: &[(&[u32], &str)] = &[
     // Invalid client secret.
     (&[7_000_215], "copy the secret's value, not its ID, or create a new secret"),
@@ -38,22 +38,22 @@ const HINTS: &[(&[u32], &str)] = &[
     (&[90_002, 900_023], "check the tenant ID, and set `cloud` to the cloud of the tenant"),
     // Tenant in another cloud.
     (&[90_038, 900_382, 900_432], "set `cloud` to the cloud of the tenant"),
-    // Signature of the assertion not valid.
+    // Invalid signature of the assertion.
     (
         &[700_027],
         "upload this certificate to the app registration, or use the key of the registered one",
     ),
-    // Assertion outside its validity.
+    // Assertion not yet valid or expired.
     (
         &[700_024, 500_133, 50_013],
-        "set the clock of this host by NTP, and check that the file of a federated token is renewed",
+        "synchronize the clock of this host with NTP, and check that the file of a federated token is renewed",
     ),
     // Unknown certificate.
     (&[50_012, 700_030], "upload the certificate to the app registration"),
     // Public client with a credential.
     (
         &[700_025],
-        "set kind = \"user\", or register the app as a confidential client instead of a public client",
+        "set `kind = \"user\"`, or register the app as a confidential client instead of a public client",
     ),
     // Confidential client without a credential.
     (
@@ -65,7 +65,7 @@ const HINTS: &[(&[u32], &str)] = &[
         &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
         "compare issuer, subject and audience of the token with the federated credential of the app, including letter case",
     ),
-    // Token type not allowed as federated credential.
+    // Token type not allowed as a federated credential.
     (
         &[700_229],
         "use the token of an application or a managed identity as the federated credential",
@@ -73,7 +73,10 @@ const HINTS: &[(&[u32], &str)] = &[
     // Invalid scope.
     (&[70_011, 28_002, 1_002_012], "check `cloud`: Entra rejects the scope"),
     // Resource not found in the tenant.
-    (&[500_011, 650_057, 650_052], "check `cloud`: the tenant has no Graph at this address"),
+    (
+        &[500_011, 650_057, 650_052],
+        "check `cloud`: Graph is not available to the tenant at this address",
+    ),
     // Consent missing.
     (
         &[65_001, 90_094, 90_095, 650_056],
@@ -87,7 +90,7 @@ const HINTS: &[(&[u32], &str)] = &[
     // Single-tenant app, or `common` as tenant.
     (
         &[50_194, 9_001_023, 90_130],
-        "set the ID of the app's own tenant, or register the app as multi-tenant",
+        "set the ID of the app's home tenant, or register the app as multi-tenant",
     ),
     // Multi-factor authentication.
     (&[50_072, 50_074, 50_076, 50_078, 50_079], "run `login` again and complete the second factor"),
@@ -97,7 +100,10 @@ const HINTS: &[(&[u32], &str)] = &[
         "ask the tenant's administrator to exempt the app from the Conditional Access policy; if the policy blocks device codes, run `login` without --device-code",
     ),
     // Risky account.
-    (&[530_034], "ask the administrator of the partner's account to clear its risky state"),
+    (
+        &[530_034],
+        "ask an administrator of the partner's home tenant to dismiss the account's user risk",
+    ),
     // Refresh token expired or revoked.
     (
         &[70_000, 70_008, 700_082, 50_173, 70_043, 50_089],
@@ -111,7 +117,7 @@ const HINTS: &[(&[u32], &str)] = &[
     // Code expired, or used twice.
     (
         &[70_016, 70_018, 70_019, 54_005],
-        "run `login` again: the code was not used in time, or used twice",
+        "run `login` again: the code was not used in time, or was used twice",
     ),
     // Wrong password, unknown user, locked, expired, disabled.
     (&[50_126], "check the user name and the password"),
@@ -119,8 +125,8 @@ const HINTS: &[(&[u32], &str)] = &[
     (&[50_053], "wait until the user's account is unlocked, or ask its administrator"),
     (&[50_055], "change the user's expired password, then run `login` again"),
     (&[50_057], "ask the administrator to enable the user's account"),
-    // Loop of requests.
-    (&[50_196], "wait an hour: Entra detected a loop of requests"),
+    // Request loop.
+    (&[50_196], "wait an hour: Entra detected a request loop"),
     (TRANSIENT, "wait: Entra is busy, and the request is retried"),
 ];
 
@@ -130,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// The codes that operators are known to meet, and a phrase of their hint.
+    /// Codes that operators are known to encounter, and a phrase of the hint for each.
     #[test]
     fn has_a_hint_for_known_codes() {
         for (codes, phrase) in [
@@ -158,7 +164,7 @@ mod tests {
             (&[50_194, 9_001_023, 90_130], "multi-tenant"),
             (&[50_076, 50_079, 50_074, 50_072, 50_078], "second factor"),
             (&[53_000, 53_001, 53_002, 53_003, 53_004, 530_032, 530_035, 50_131], "exempt"),
-            (&[530_034], "risky"),
+            (&[530_034], "user risk"),
             (&[70_008, 700_082, 50_173, 70_043, 50_089, 70_000], "`login` again"),
             (&[50_011], "http://localhost"),
             (&[70_016, 70_018, 70_019, 54_005], "in time"),

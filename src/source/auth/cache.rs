@@ -41,8 +41,8 @@ impl TokenCache {
             return Ok(token.text.clone());
         }
 
-        // A pause that the token endpoint demands holds for all requests to the tenant, as one
-        // that Graph demands does.
+        // A pause that the token endpoint demands applies to all requests to the tenant, and so
+        // does a pause that Graph demands.
         throttle.wait_for_pause(MAX_PAUSE).await.map_err(throttled)?;
         let _permit = context.clients.token_requests.acquire().await;
         let token = credential.token(context).await.inspect_err(|error| {

@@ -1,4 +1,4 @@
-//! A certificate of the app registration, with which the app signs its own assertions.
+//! A certificate of the app registration. The app signs assertions with its key.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::{
-    BoxFuture, Credential, CredentialError, KeyPairError, TokenRequestContext, key_pair::KeyPair,
+    BoxFuture, CertificateChain, Credential, CredentialError, KeyPairError, TokenRequestContext,
+    key_pair::KeyPair,
 };
 use crate::{clock, settings::SecretRef, source::SourceError, wire::Token};
 
@@ -20,13 +21,11 @@ pub struct Certificate {
     pub client_id: String,
     /// PEM with the certificate and, without `key_file`, its key; or PFX.
     pub file: PathBuf,
-    /// The PEM file of the key, if the key is in a file of its own.
+    /// The PEM file of the key, if the key is in a separate file.
     pub key_file: Option<PathBuf>,
     /// The password of the PFX.
     pub password: Option<SecretRef>,
-    /// Whether the assertion contains the certificate chain, for app registrations that trust a
-    /// subject name and an issuer instead of a certificate.
-    pub send_chain: bool,
+    pub chain: CertificateChain,
     loaded: Mutex<Option<(FileVersions, Arc<KeyPair>)>>,
 }
 
@@ -39,9 +38,9 @@ impl Certificate {
         file: PathBuf,
         key_file: Option<PathBuf>,
         password: Option<SecretRef>,
-        send_chain: bool,
+        chain: CertificateChain,
     ) -> Self {
-        Self { client_id, file, key_file, password, send_chain, loaded: Mutex::new(None) }
+        Self { client_id, file, key_file, password, chain, loaded: Mutex::new(None) }
     }
 
     /// The key pair, re-read when a file has changed.
@@ -68,13 +67,14 @@ impl Certificate {
 
         let password = self.password.as_ref().map(SecretRef::read).transpose()?;
         let password = password.as_ref().map_or("", |password| password.expose_secret());
-        let pair = KeyPair::read(&bytes, password).map_err(|reason| self.fault(reason))?;
+        let pair =
+            KeyPair::read(&bytes, password).map_err(|reason| self.certificate_error(reason))?;
         let pair = Arc::new(pair);
         *loaded = Some((versions, pair.clone()));
         Ok(pair)
     }
 
-    fn fault(&self, reason: KeyPairError) -> CredentialError {
+    fn certificate_error(&self, reason: KeyPairError) -> CredentialError {
         CredentialError::Certificate(self.file.display().to_string(), reason)
     }
 }
@@ -88,8 +88,8 @@ impl Credential for Certificate {
             let pair = tokio::task::block_in_place(|| self.key_pair())?;
             let audience = context.token_url();
             let assertion =
-                pair.assertion(&self.client_id, audience.as_str(), self.send_chain, clock::now());
-            let assertion = assertion.map_err(|reason| self.fault(reason))?;
+                pair.assertion(&self.client_id, audience.as_str(), self.chain, clock::now());
+            let assertion = assertion.map_err(|reason| self.certificate_error(reason))?;
             context.request_token_with_assertion(&self.client_id, &assertion).await
         })
     }

@@ -18,7 +18,7 @@ impl Credential for ClientSecret {
         context: TokenRequestContext<'a>,
     ) -> BoxFuture<'a, Result<Token, SourceError>> {
         Box::pin(async move {
-            // The secret is read for each request, so that a rotated one is used immediately.
+            // The secret is read for each request, so that a rotated secret is used immediately.
             let secret = self.secret.read().map_err(CredentialError::from)?;
             context
                 .request_token(&[

@@ -3,7 +3,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{Certificate, ClientSecret, Credential, CredentialError, WorkloadIdentity};
+use super::{
+    Certificate, CertificateChain, ClientSecret, Credential, CredentialError, WorkloadIdentity,
+};
 use crate::settings::SecretRef;
 
 /// The credential that the variables describe. `variable` returns the value of a variable; an
@@ -17,10 +19,10 @@ pub fn from_environment(
 ) -> Result<Arc<dyn Credential>, CredentialError> {
     let value_of = |name: &str| variable(name).filter(|value| !value.is_empty());
     let secret_of = |name: &str| value_of(name).map(|_| SecretRef::Env(name.to_owned()));
-    let fault = |message: &str| CredentialError::Environment(message.to_owned());
+    let environment_error = |message: &str| CredentialError::Environment(message.to_owned());
 
     let client_id = value_of("AZURE_CLIENT_ID")
-        .ok_or_else(|| fault("environment variable `AZURE_CLIENT_ID` is not set"))?;
+        .ok_or_else(|| environment_error("environment variable `AZURE_CLIENT_ID` is not set"))?;
 
     if let Some(secret) = secret_of("AZURE_CLIENT_SECRET") {
         return Ok(Arc::new(ClientSecret { client_id, secret }));
@@ -28,17 +30,20 @@ pub fn from_environment(
 
     if let Some(file) = value_of("AZURE_CLIENT_CERTIFICATE_PATH") {
         let chain = value_of("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
-        let send_chain = chain.is_some_and(|on| matches!(on.as_str(), "1" | "true" | "True"));
+        let chain = match chain.as_deref() {
+            Some("1" | "true" | "True") => CertificateChain::Include,
+            _ => CertificateChain::Omit,
+        };
         let password = secret_of("AZURE_CLIENT_CERTIFICATE_PASSWORD");
         let file = PathBuf::from(file);
-        return Ok(Arc::new(Certificate::new(client_id, file, None, password, send_chain)));
+        return Ok(Arc::new(Certificate::new(client_id, file, None, password, chain)));
     }
 
     if let Some(file) = value_of("AZURE_FEDERATED_TOKEN_FILE") {
         return Ok(Arc::new(WorkloadIdentity { client_id, token_file: PathBuf::from(file) }));
     }
 
-    Err(fault(
+    Err(environment_error(
         "none of the environment variables `AZURE_CLIENT_SECRET`, `AZURE_CLIENT_CERTIFICATE_PATH` and `AZURE_FEDERATED_TOKEN_FILE` is set",
     ))
 }

@@ -1,6 +1,6 @@
 //! A certificate with its RSA key, from PEM or PFX, and the assertions that the key signs.
 //!
-//! An assertion is a JWT (RFC 7523) signed with PS256 (RFC 7518), whose header names the
+//! An assertion is a JWT (RFC 7523) signed with PS256 (RFC 7518), whose header identifies the
 //! certificate by `x5t#S256` (RFC 7515), as Entra documents it for certificate credentials.
 
 use std::borrow::Cow;
@@ -18,18 +18,27 @@ use serde_json::json;
 
 use crate::error::Hint;
 
-/// Seconds before now at which an assertion becomes valid, for a server whose clock is behind.
+/// An assertion is valid from this many seconds before it is signed, so that a server whose clock
+/// is behind accepts it.
 const BACK_DATED_SECONDS: i64 = 120;
-/// Seconds after now at which an assertion expires. Entra accepts a lifetime of at most ten
-/// minutes.
+/// An assertion expires this many seconds after it is signed. Entra accepts a lifetime of at most
+/// ten minutes.
 const VALID_SECONDS: i64 = 480;
-/// The size of an RSA modulus of 2048 bits.
+/// The minimum size of an RSA modulus: 2048 bits.
 const MIN_MODULUS_BYTES: usize = 256;
+
+/// Whether an assertion contains the certificate chain, for app registrations that trust a subject
+/// name and an issuer instead of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateChain {
+    Omit,
+    Include,
+}
 
 /// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairError {
-    #[error("the file is neither PEM nor a PFX that this password opens")]
+    #[error("the file is neither PEM nor a PFX file that the password decrypts")]
     UnknownFormat,
     #[error("the file contains no certificate")]
     NoCertificate,
@@ -45,7 +54,7 @@ pub enum KeyPairError {
     TooShort,
     #[error("the key does not belong to the certificate")]
     Mismatch,
-    #[error("the key cannot sign")]
+    #[error("cannot sign an assertion with the key")]
     Signing,
 }
 
@@ -62,7 +71,7 @@ impl Hint for KeyPairError {
     }
 }
 
-/// A key that signs, and the certificate by which Entra identifies it.
+/// A signing key, and the certificate by which Entra identifies it.
 pub(super) struct KeyPair {
     key: Rsa,
     /// The certificate first, then its issuers; each as DER.
@@ -92,19 +101,19 @@ impl KeyPair {
         Ok(Self { key, chain, not_after })
     }
 
-    /// A new assertion for one token request. Each has an ID of its own, because Entra rejects an
+    /// A new assertion for one token request. Each has a unique ID, because Entra rejects an
     /// assertion that was used before.
     pub(super) fn assertion(
         &self,
         client_id: &str,
         audience: &str,
-        send_chain: bool,
+        chain: CertificateChain,
         now: Timestamp,
     ) -> Result<String, KeyPairError> {
         let thumbprint = URL_SAFE_NO_PAD
             .encode(digest(&SHA256, self.chain.first().map_or(&[][..], Vec::as_slice)));
         let mut header = json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint });
-        if send_chain {
+        if chain == CertificateChain::Include {
             header["x5c"] = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
         }
 

@@ -1,9 +1,9 @@
-//! Signs a user in, by a browser on this host or with a device code on another one.
+//! Signs a user in, through a browser on this host or with a device code on another device.
 //!
-//! The browser uses the authorization code flow with PKCE and a loopback redirect (RFC 6749,
-//! RFC 7636, RFC 8252); the other host uses the device authorization grant (RFC 8628). Both follow
-//! Entra's documentation. What a tenant demands of the user, such as a second factor or a
-//! compliant device, is settled between the user's browser and Entra. Start reading at
+//! A browser on this host uses the authorization code flow with PKCE and a loopback redirect
+//! (RFC 6749, RFC 7636, RFC 8252); a device code uses the device authorization grant (RFC 8628).
+//! Both follow Entra's documentation. The user's browser and Entra handle the requirements of a
+//! tenant, such as a second factor or a compliant device. Start reading at
 //! [`LoopbackLogin::begin`] and [`DeviceLogin::begin`].
 
 use std::{
@@ -29,10 +29,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{TokenRequestContext, send, token_error};
-use crate::error::Hint;
-use crate::{source::SourceError, wire};
+use crate::{error::Hint, source::SourceError, wire};
 
-/// How long a user may take in the browser.
+/// How long a user has to complete the sign-in in the browser.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Why a user could not be signed in.
@@ -65,7 +64,7 @@ impl Hint for LoginError {
     }
 }
 
-/// Which app the user signs in to, and for which permissions.
+/// The app that the user signs in to, and the permissions that it requests.
 #[derive(Clone, Copy)]
 pub struct AuthorizationRequest<'a> {
     /// `tenant` is the user's home tenant.
@@ -100,7 +99,7 @@ pub struct LoopbackLogin {
     server: tokio::task::JoinHandle<()>,
 }
 
-/// What the redirect of the browser is checked against, and where its code is sent.
+/// The `state` that the browser's redirect must have, and the channel that receives its code.
 struct PendingLogin {
     state: String,
     code: Mutex<Option<oneshot::Sender<Result<String, wire::EntraError>>>>,
@@ -120,7 +119,7 @@ impl LoopbackLogin {
     ///
     /// # Errors
     ///
-    /// Fails if no port can be opened or the host generates no random numbers.
+    /// Fails if no port can be opened or the host cannot generate random numbers.
     pub async fn begin(request: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(LoginError::Listen)?;
         let port = listener.local_addr().map_err(LoginError::Listen)?.port();
@@ -166,7 +165,7 @@ impl LoopbackLogin {
         let redirect =
             redirect.map_err(|_| LoginError::TimedOut)?.map_err(|_| LoginError::TimedOut)?;
 
-        // A graceful shutdown, so that the browser receives the whole page.
+        // The shutdown is graceful, so that the browser receives the complete page.
         self.stop.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.server).await;
 
@@ -192,13 +191,13 @@ impl Drop for LoopbackLogin {
     }
 }
 
-/// Answers the browser and passes the code, or the error, to [`LoopbackLogin::finish`].
+/// Responds to the browser and passes the code, or the error, to [`LoopbackLogin::finish`].
 async fn handle_redirect(
     State(pending): State<Arc<PendingLogin>>,
     Query(query): Query<RedirectQuery>,
 ) -> Response {
-    // A foreign `state` is a forged redirect (RFC 6749, section 10.12). It must not end the
-    // sign-in.
+    // A redirect with another `state` may be forged (RFC 6749, section 10.12). It must not end
+    // the sign-in.
     if query.state.as_deref() != Some(&pending.state) {
         return page(
             StatusCode::BAD_REQUEST,
@@ -218,7 +217,7 @@ async fn handle_redirect(
         Ok(_) => page(
             StatusCode::OK,
             "You are signed in",
-            "The forwarder has received the sign-in. You can close this window.",
+            "The forwarder has received your sign-in. You can close this window.",
         ),
         Err(error) => page(
             StatusCode::OK,
@@ -234,7 +233,7 @@ async fn handle_redirect(
     response
 }
 
-/// A page that loads nothing from any server, and that no cache or history keeps.
+/// A page that loads no resources from any server and that must not be cached.
 fn page(status: StatusCode, title: &str, text: &str) -> Response {
     let (title, text) = (escaped(title), escaped(text));
     let body = format!(
@@ -283,7 +282,7 @@ pub struct DeviceLogin {
     pub verification_uri: String,
     /// Seconds until the code expires.
     expires_in: u64,
-    /// Seconds between two token requests.
+    /// The minimum number of seconds between two token requests.
     interval: Option<u64>,
 }
 
@@ -292,7 +291,7 @@ impl DeviceLogin {
     ///
     /// # Errors
     ///
-    /// Fails if Entra rejects or does not answer the request.
+    /// Fails if Entra rejects the request or does not respond.
     pub async fn begin(request: AuthorizationRequest<'_>) -> Result<Self, LoginError> {
         let (scope, what) = (request.scope(), "the device code endpoint");
         let form = [("client_id", request.client_id), ("scope", scope.as_str())];

@@ -19,15 +19,15 @@ use crate::{source::SourceError, wire::Token};
 
 const IMDS: &str = "http://169.254.169.254";
 const ARC: &str = "http://127.0.0.1:40342/metadata/identity/oauth2/token";
-/// The agent of Azure Arc; its presence shows that the host is an Arc server.
+/// The agent of Azure Arc; its presence shows that the host is an Arc-enabled server.
 const ARC_AGENT: &str = "/opt/azcmagent/bin/himds";
 const ARC_KEY_DIRECTORY: &str = "/var/opt/azcmagent/tokens";
 /// The size limit of the key file, from the documentation of Azure Arc.
 const MAX_KEY_BYTES: u64 = 4_096;
-/// How error messages name the server.
+/// The server's name in error messages.
 const WHAT: &str = "the managed identity endpoint";
 
-/// Which of the identities of a host is used.
+/// Selects one of the identities of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManagedIdentityId {
     /// The system-assigned identity.
@@ -48,7 +48,7 @@ pub struct ManagedIdentity {
     pub key_directory: PathBuf,
 }
 
-/// The kind of the host, and its token endpoint.
+/// The kind of host, and its token endpoint.
 #[derive(Debug)]
 pub enum ManagedIdentityHost {
     /// The metadata service of a virtual machine; a URL without a path.
@@ -61,7 +61,7 @@ pub enum ManagedIdentityHost {
 }
 
 impl ManagedIdentity {
-    /// Determines the kind of the host from its environment variables and the agent of Azure Arc.
+    /// Determines the kind of host from its environment variables and the agent of Azure Arc.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl ManagedIdentity {
         self.append_query(&mut url, "2018-02-01", context, "msi_res_id");
         let request = || context.clients.direct.get(url.clone()).header("Metadata", "true");
 
-        // The service may be absent or busy for more than a minute while a machine starts.
+        // The service may be unavailable for more than a minute while a machine starts.
         let policy = ExponentialBuilder::default()
             .with_min_delay(std::time::Duration::from_millis(1_300))
             .with_factor(2.0)
@@ -123,7 +123,7 @@ impl ManagedIdentity {
             .await
     }
 
-    /// Azure Arc answers the first request with a challenge that names a file. The content of
+    /// Azure Arc responds to the first request with a challenge that names a file. The content of
     /// that file authorizes the second request.
     async fn request_from_arc(
         &self,
@@ -189,8 +189,8 @@ impl Credential for ManagedIdentity {
 
 /// Reads the key file that the challenge of Azure Arc names.
 ///
-/// The path is checked first: a process that pretends to be the agent must not be able to read
-/// any file of this host by naming it.
+/// The path is checked first: a process that impersonates the agent must not be able to make the
+/// daemon read and send an arbitrary file.
 #[expect(clippy::disallowed_methods, reason = "`CredentialError` names the file")]
 fn read_challenge_key(headers: &HeaderMap, directory: &Path) -> Result<String, CredentialError> {
     let rejected = |reason: &str| CredentialError::KeyFile(reason.to_owned());

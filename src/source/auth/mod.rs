@@ -1,8 +1,8 @@
 //! The ways to get a token, one file each.
 //!
-//! A [`Credential`] requests a token; [`cache`] stores the token and renews it in time. A secret
-//! must never appear in an error or a log line. Start reading at [`TokenRequestContext`], which
-//! sends the requests that most credentials share.
+//! A [`Credential`] requests a token; [`cache`] stores the token and renews it before it expires. A
+//! secret must never appear in an error or a log line. Start reading at [`TokenRequestContext`],
+//! which sends the requests that most credentials share.
 
 mod aadsts;
 pub(super) mod cache;
@@ -23,10 +23,10 @@ pub use certificate::Certificate;
 pub use client_secret::ClientSecret;
 pub use environment::from_environment;
 use jiff::Timestamp;
-pub use key_pair::KeyPairError;
+pub use key_pair::{CertificateChain, KeyPairError};
 pub use login::{AuthorizationRequest, DeviceLogin, LoginError, LoopbackLogin};
 pub use managed_identity::{ManagedIdentity, ManagedIdentityHost, ManagedIdentityId};
-pub use refresh_token_store::{RefreshTokenError, RefreshTokenStore};
+pub use refresh_token_store::{PlaintextPolicy, RefreshTokenError, RefreshTokenStore};
 use reqwest::header::HeaderMap;
 pub use user::UserCredential;
 pub use workload_identity::WorkloadIdentity;
@@ -39,7 +39,7 @@ use crate::{
     wire::{self, Token},
 };
 
-/// How error messages name the server.
+/// The server's name in error messages.
 const WHAT: &str = "the token endpoint";
 const MAX_BODY_BYTES: usize = 1 << 20;
 
@@ -47,13 +47,13 @@ pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A way to get tokens, for any number of tenants.
 pub trait Credential: Send + Sync + fmt::Debug {
-    /// Requests a token. There is never more than one call at a time for one tenant.
+    /// Requests a token. At most one call per tenant is in progress at a time.
     fn token<'a>(
         &'a self,
         context: TokenRequestContext<'a>,
     ) -> BoxFuture<'a, Result<Token, SourceError>>;
 
-    /// Checks what can be checked without a request: files exist, keys match.
+    /// Checks the credential without sending a request: whether files exist and keys match.
     fn check(&self) -> Result<(), CredentialError> {
         Ok(())
     }
@@ -68,24 +68,24 @@ pub trait Credential: Send + Sync + fmt::Debug {
         None
     }
 
-    /// The user who has to sign in, if this is the credential of a user.
+    /// This credential as a user credential, if a user must sign in for it.
     fn user(&self) -> Option<&UserCredential> {
         None
     }
 }
 
-/// What a token is requested for, and where.
+/// The tenant and the resource that a token is requested for, and the clients for the request.
 #[derive(Clone, Copy)]
 pub struct TokenRequestContext<'a> {
     pub clients: &'a Clients,
     pub cloud: &'a Cloud,
     /// GUID or domain; the token endpoint accepts both.
     pub tenant: &'a str,
-    /// The claims that the API demanded of the next token, unchanged.
+    /// The claims that the API requires in the next token, unchanged.
     pub claims: Option<&'a str>,
 }
 
-/// Why a credential cannot be used, before any request.
+/// Why a credential cannot be used; detected before a request is sent.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     #[error("cannot read the secret")]
@@ -109,8 +109,8 @@ pub enum CredentialError {
 }
 
 impl CredentialError {
-    /// Whether the cause is the current state of the host and may change while the daemon is
-    /// running, so that the configuration is not rejected for it.
+    /// Whether the cause is the current state of the host, which may change while the daemon is
+    /// running. The configuration is not rejected because of such an error.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::Expired(..) | Self::TokenFile(_) | Self::Read(..))
     }
@@ -150,7 +150,7 @@ impl TokenRequestContext<'_> {
     }
 
     /// Posts a form to the token endpoint, with the default scope unless the form has one, and
-    /// with the demanded claims.
+    /// with the required claims.
     async fn request_token(&self, form: &[(&str, &str)]) -> Result<Token, SourceError> {
         let scope = self.scope();
         let mut form = form.to_vec();

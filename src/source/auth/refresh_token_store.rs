@@ -1,9 +1,9 @@
 //! Stores one refresh token in a file, encrypted with a key that is not in the state directory.
 //!
-//! The first line of the file names the format, the second line is the content. An encrypted token
-//! is base64 of nonce, AES-256-GCM ciphertext and tag. HKDF-SHA-256 derives the key from
-//! `token_key`; the name of the credential is additional authenticated data, so that the file of
-//! one credential cannot be used for another. The file is always replaced as a whole.
+//! The first line of the file names the format, and the second line is the content. An encrypted
+//! token is the base64 encoding of nonce, AES-256-GCM ciphertext and tag. HKDF-SHA-256 derives the
+//! key from `token_key`; the name of the credential is additional authenticated data, so that the
+//! file of one credential cannot be used for another. The file is always replaced as a whole.
 
 use std::{
     borrow::Cow,
@@ -20,8 +20,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::Hint;
-use crate::settings::{SecretError, SecretRef};
+use crate::{
+    error::Hint,
+    settings::{SecretError, SecretRef},
+};
 
 /// The first line of a file with an encrypted token.
 const SEALED_FORMAT: &str = "secure-score-forwarder sealed token 1";
@@ -36,6 +38,14 @@ pub struct RefreshTokenStore {
     path: PathBuf,
     name: String,
     key: Option<SecretRef>,
+}
+
+/// Whether a refresh token may be stored without encryption if no key is configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlaintextPolicy {
+    #[default]
+    Forbid,
+    Allow,
 }
 
 /// Why a refresh token cannot be stored or read.
@@ -64,6 +74,13 @@ impl Hint for RefreshTokenError {
             Self::NoKey => Some("set `token_key`, or pass --plaintext".into()),
             Self::Write(..) | Self::Read(..) | Self::Key(_) | Self::Encrypt(_) => None,
         }
+    }
+}
+
+impl PlaintextPolicy {
+    /// The policy that the flag `--plaintext` sets.
+    pub fn from_flag(is_set: bool) -> Self {
+        if is_set { Self::Allow } else { Self::Forbid }
     }
 }
 
@@ -105,13 +122,23 @@ impl RefreshTokenStore {
         Ok(Some(SecretString::from(token)))
     }
 
-    /// Replaces the stored token durably. `plaintext` allows storing it without encryption if no
-    /// key is configured.
-    pub fn write(&self, token: &SecretString, plaintext: bool) -> Result<(), RefreshTokenError> {
+    /// Replaces the stored token durably.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RefreshTokenError::NoKey`] if no key is configured and the policy forbids
+    /// plaintext. Fails if the key cannot be read or the file cannot be written.
+    pub fn write(
+        &self,
+        token: &SecretString,
+        plaintext: PlaintextPolicy,
+    ) -> Result<(), RefreshTokenError> {
         let text = match (&self.key, plaintext) {
             (Some(_), _) => format!("{SEALED_FORMAT}\n{}\n", self.encrypt(token)?),
-            (None, true) => format!("{PLAIN_FORMAT}\n{}\n", token.expose_secret()),
-            (None, false) => return Err(RefreshTokenError::NoKey),
+            (None, PlaintextPolicy::Allow) => {
+                format!("{PLAIN_FORMAT}\n{}\n", token.expose_secret())
+            }
+            (None, PlaintextPolicy::Forbid) => return Err(RefreshTokenError::NoKey),
         };
         self.replace(&text).map_err(|error| RefreshTokenError::Write(self.path_text(), error))
     }
@@ -192,7 +219,7 @@ mod tests {
 
         assert!(store.read().unwrap().is_none());
         for token in ["first", "second"] {
-            store.write(&SecretString::from(token), false).unwrap();
+            store.write(&SecretString::from(token), PlaintextPolicy::Forbid).unwrap();
             assert_eq!(store.read().unwrap().unwrap().expose_secret(), token);
         }
         let file = tokens.join("mssp%2f%2e%2e%2fx.token");
@@ -214,8 +241,9 @@ mod tests {
         let store = RefreshTokenStore::new(directory.path(), "x", None);
         let token = SecretString::from("t");
 
-        assert!(matches!(store.write(&token, false), Err(RefreshTokenError::NoKey)));
-        store.write(&token, true).unwrap();
+        let forbidden = store.write(&token, PlaintextPolicy::Forbid);
+        assert!(matches!(forbidden, Err(RefreshTokenError::NoKey)));
+        store.write(&token, PlaintextPolicy::Allow).unwrap();
         assert_eq!(store.read().unwrap().unwrap().expose_secret(), "t");
     }
 }

@@ -1,11 +1,11 @@
-//! A signed-in user: a refresh token that is redeemed at every tenant that the user may read, and
+//! A signed-in user: a refresh token that is redeemed for every tenant that the user may read, and
 //! replaced at each use.
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, task::block_in_place};
 
 use super::{
-    BoxFuture, Credential, CredentialError, RefreshTokenError, RefreshTokenStore,
+    BoxFuture, Credential, CredentialError, PlaintextPolicy, RefreshTokenError, RefreshTokenStore,
     TokenRequestContext,
 };
 use crate::{error::chain, source::SourceError, wire::Token};
@@ -16,7 +16,7 @@ pub struct UserCredential {
     /// The name of the credential in the configuration.
     pub name: String,
     pub client_id: String,
-    /// Where the user signs in: a GUID, a domain or `organizations`.
+    /// The tenant in which the user signs in: a GUID, a domain or `organizations`.
     pub home: String,
     store: RefreshTokenStore,
     /// Locked during a token request, because each use replaces the refresh token.
@@ -27,8 +27,7 @@ pub struct UserCredential {
 struct CurrentToken {
     /// `None` until the token is read from the store.
     token: Option<SecretString>,
-    /// Whether the token may be stored without encryption.
-    plaintext: bool,
+    plaintext: PlaintextPolicy,
 }
 
 impl UserCredential {
@@ -41,8 +40,7 @@ impl UserCredential {
         self.store.key().is_some()
     }
 
-    /// Stores the refresh token of a user who has just signed in. `plaintext` allows storing it
-    /// without encryption if no `token_key` is configured.
+    /// Stores the refresh token of a user who has just signed in.
     ///
     /// # Errors
     ///
@@ -50,7 +48,7 @@ impl UserCredential {
     pub async fn accept(
         &self,
         token: SecretString,
-        plaintext: bool,
+        plaintext: PlaintextPolicy,
     ) -> Result<(), RefreshTokenError> {
         let mut current = self.current.lock().await;
         block_in_place(|| self.store.write(&token, plaintext))?;
@@ -62,7 +60,8 @@ impl UserCredential {
         let mut current = self.current.lock().await;
         if current.token.is_none() {
             current.token = block_in_place(|| self.store.read()).map_err(CredentialError::from)?;
-            current.plaintext = !self.has_key();
+            current.plaintext =
+                if self.has_key() { PlaintextPolicy::Forbid } else { PlaintextPolicy::Allow };
         }
         let Some(refresh) = current.token.clone() else {
             return Err(CredentialError::NotSignedIn(self.name.clone()).into());
@@ -78,8 +77,8 @@ impl UserCredential {
             ])
             .await?;
 
-        // A failure to store the new refresh token does not fail the poll: the process uses it
-        // from memory, and Entra accepts the old one for a while after a restart.
+        // A failure to store the new refresh token does not fail the poll: this process keeps the
+        // new token in memory, and Entra continues to accept the old one for a limited time.
         if let Some(next) = token.refresh_token.take() {
             if let Err(error) = block_in_place(|| self.store.write(&next, current.plaintext)) {
                 tracing::error!(

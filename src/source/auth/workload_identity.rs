@@ -1,11 +1,11 @@
-//! Workload identity federation: another issuer signs the assertion and renews it in a file.
+//! Workload identity federation: an external issuer signs the assertion and renews it in a file.
 
 use std::path::{Path, PathBuf};
 
 use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
 use crate::{source::SourceError, wire::Token};
 
-/// The client credentials grant with a JWT of another issuer as the assertion (RFC 7523).
+/// The client credentials grant with a JWT from an external issuer as the assertion (RFC 7523).
 #[derive(Debug)]
 pub struct WorkloadIdentity {
     pub client_id: String,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Control, hash};
+use super::{Control, Richness, hash};
 use crate::model::Day;
 
 /// The degree to which a control is implemented on a day.
@@ -15,8 +15,8 @@ struct Level {
     percentage: f64,
 }
 
-/// The `secureScore` of a day. Only the newest day of the API is `rich`: it has texts and counts.
-pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, rich: bool) -> Value {
+/// The `secureScore` of a day.
+pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, richness: Richness) -> Value {
     let present: Vec<&Control> =
         controls.iter().filter(|c| c.scored && c.is_present(day)).collect();
     let mut scores: Vec<Value> = Vec::with_capacity(present.len());
@@ -26,7 +26,7 @@ pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, rich: bool)
         let level = level(tenant, control, day);
         current += level.score;
         max += control.max_score();
-        scores.push(score(control, &level, day, rich));
+        scores.push(score(control, &level, day, richness));
     }
 
     json!({
@@ -44,24 +44,25 @@ pub(super) fn snapshot(tenant: &str, controls: &[Control], day: Day, rich: bool)
     })
 }
 
-fn score(control: &Control, level: &Level, day: Day, rich: bool) -> Value {
+fn score(control: &Control, level: &Level, day: Day, richness: Richness) -> Value {
     let Level { count, total, .. } = *level;
+    let is_rich = richness == Richness::Rich;
     let mut score = Map::new();
 
     score.insert("controlCategory".into(), control.category().into());
     score.insert("controlName".into(), control.id.into());
-    let description = rich.then(|| description(control));
+    let description = is_rich.then(|| description(control));
     score.insert("description".into(), description.into());
 
-    // Older days have the template of the sentence without its numbers.
-    let (unmet, objects) = if rich { (total - count, total) } else { (0, 0) };
+    // In a poor copy, the numbers of the sentence are 0.
+    let (unmet, objects) = if is_rich { (total - count, total) } else { (0, 0) };
     let status =
         format!("You have {unmet} of {objects} objects that don’t meet this recommendation.");
     score.insert("implementationStatus".into(), status.into());
     score.insert("score".into(), json!(level.score));
     score.insert("scoreInPercentage".into(), json!(level.percentage));
 
-    if rich {
+    if is_rich {
         score.insert("lastSynced".into(), format!("{}T13:04:06Z", day.plus(-2)).into());
         if control.service == "MDATP" {
             score.insert("IsApplicable".into(), "true".into());
@@ -77,7 +78,7 @@ fn score(control: &Control, level: &Level, day: Day, rich: bool) -> Value {
     Value::Object(score)
 }
 
-/// The level is mostly constant; in any 45 days, about one control in six changes.
+/// The level is mostly constant; in any period of 45 days, about one control in six changes.
 fn level(tenant: &str, control: &Control, day: Day) -> Level {
     let offset = i32::try_from(hash(&[tenant, control.id, "offset"]) % 45).unwrap_or(0);
     let period = ((day.number() + offset) / 45).to_string();

@@ -3,8 +3,9 @@
 //!
 //! The simulation reproduces the properties of the API that clients often get wrong: `$top` is a
 //! page size, nextLink is opaque, counts and switches are text, only the newest day has texts, some
-//! controls have no profile and most profiles have no score, and scores change over time. All data
-//! is derived from hashes, so it is the same on every host. Start reading at [`start`].
+//! controls have no profile and about half of the profiles have no score, and scores change over
+//! time. All data is derived from hashes, so it is the same on every host. Start reading at
+//! [`start`].
 
 mod day;
 mod profiles;
@@ -18,10 +19,18 @@ use crate::{
     wire,
 };
 
-/// The `secureScore` of a day as JSON text. A `rich` one has texts and counts, as the newest day
-/// of the API has.
-pub fn snapshot_json(tenant: &str, day: Day, rich: bool) -> String {
-    day::snapshot(tenant, &controls(), day, rich).to_string()
+/// Whether a copy of a day has its texts and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Richness {
+    /// With texts and counts, as the API returns the newest day.
+    Rich,
+    /// Without texts and counts, as the API returns every older day.
+    Poor,
+}
+
+/// The `secureScore` of a day as JSON text.
+pub fn snapshot_json(tenant: &str, day: Day, richness: Richness) -> String {
+    day::snapshot(tenant, &controls(), day, richness).to_string()
 }
 
 /// The catalog: each `secureScoreControlProfile` as JSON text.
@@ -110,7 +119,7 @@ pub fn catalog(tenant: &str) -> Catalog {
     Catalog::new((0..).zip(profiles_json(tenant)).filter_map(slot).collect())
 }
 
-/// A hash (FNV-1a with a final mix) that replaces random numbers. It is the same for the same words
+/// A hash (FNV-1a with a final mix) in place of a random number. The same words have the same hash
 /// on every host and in every version.
 fn hash(words: &[&str]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -132,7 +141,7 @@ mod tests {
     const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
 
     fn scores(day: Day) -> BTreeMap<String, f64> {
-        let json = snapshot_json(TENANT, day, false);
+        let json = snapshot_json(TENANT, day, Richness::Poor);
         let snapshot = wire::snapshot(&json).unwrap();
         snapshot.controls.iter().map(|c| (c.name.to_string(), c.score.unwrap().get())).collect()
     }
@@ -178,7 +187,8 @@ mod tests {
     #[test]
     fn only_the_newest_day_has_texts() {
         let day = Day::parse("2026-11-22").unwrap();
-        let (rich, poor) = (snapshot_json(TENANT, day, true), snapshot_json(TENANT, day, false));
+        let [rich, poor] =
+            [Richness::Rich, Richness::Poor].map(|richness| snapshot_json(TENANT, day, richness));
         assert!(
             wire::snapshot(&rich).unwrap().is_rich() && !wire::snapshot(&poor).unwrap().is_rich()
         );

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Control, hash};
 
-/// One in this number of controls has no profile, as in real tenants.
+/// One in this many controls has no profile; real tenants have such controls too.
 const WITHOUT_PROFILE: u64 = 97;
 
 /// The catalog: one `secureScoreControlProfile` per control that has a profile.
@@ -61,7 +61,7 @@ fn decision(tenant: &str, control: &Control) -> Value {
     }
 }
 
-/// The title of a control: a known one, or the words of the ID.
+/// The title of a control: the real one if it is known here, otherwise the words of the ID.
 fn title(control: &Control) -> String {
     let known = match control.id {
         "AdminMFAV2" => "Require MFA for administrative roles",

@@ -18,7 +18,9 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Control, controls, day::snapshot, profiles::profiles, simulated_load::SimulatedLoad};
+use super::{
+    Control, Richness, controls, day::snapshot, profiles::profiles, simulated_load::SimulatedLoad,
+};
 use crate::model::Day;
 
 /// The tenants and credentials of a simulation.
@@ -173,7 +175,10 @@ async fn scores(
     let last = (first + top).min(RETENTION_DAYS);
     let days = (first..last).filter_map(|back| i32::try_from(back).ok());
     let value: Vec<Value> = days
-        .map(|back| snapshot(&tenant, &shared.controls, today.plus(-back), back == 0))
+        .map(|back| {
+            let richness = if back == 0 { Richness::Rich } else { Richness::Poor };
+            snapshot(&tenant, &shared.controls, today.plus(-back), richness)
+        })
         .collect();
     page(&shared, "secureScores", &query, &value, (last < RETENTION_DAYS).then_some(last))
 }
@@ -237,7 +242,7 @@ fn guid_of<'a>(simulation: &'a Simulation, tenant: &str) -> Option<&'a str> {
     first.or_else(|| simulation.tenants.iter().find(|guid| *guid == tenant)).map(String::as_str)
 }
 
-/// An error of the token endpoint in the form of Entra.
+/// An error of the token endpoint in Entra's format.
 fn rejected(error: &str, code: u32, text: &str) -> Response {
     let description = format!(
         "AADSTS{code}: {text}\r\nTrace ID: 0\r\nCorrelation ID: 0\r\nTimestamp: 2026-01-01 00:00:00Z"

@@ -1,5 +1,5 @@
-//! Counts the requests to the simulation as Microsoft's limits count them: per tenant, at the same
-//! time and within a minute.
+//! Counts the requests to the simulation as Microsoft's limits count them: per tenant, concurrently
+//! and per minute.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -53,7 +53,7 @@ impl SimulatedLoad {
     /// The sum of the requests, and the highest values of any tenant.
     pub(super) fn to_json(&self) -> Value {
         let tenants = self.lock();
-        let max = |of: fn(&TenantLoad) -> usize| tenants.values().map(of).max().unwrap_or(0);
+        let max = |count: fn(&TenantLoad) -> usize| tenants.values().map(count).max().unwrap_or(0);
         json!({
             "tenants": tenants.len(),
             "requests": tenants.values().map(|load| load.requests).sum::<usize>(),

@@ -1,6 +1,6 @@
 //! One RELP session, from `open` to `close`.
 //!
-//! A message counts as acknowledged only when it and all messages before it have the reply 200.
+//! A message counts as acknowledged only when the replies to it and to all messages before it are 200.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::sink::{
 /// How long the receiver may take to reply, and to accept a chunk of frames.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long replies are still read from a connection that can no longer be written to.
+/// How long replies are read from a connection that can no longer be written to.
 const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(1);
 /// The offers of the `open` command.
 const OFFERS: &str = concat!(
@@ -36,13 +36,13 @@ pub(super) struct Session {
     /// The last transaction number that was used.
     number: u32,
     /// The window: transaction numbers of messages, and whether the reply has arrived. The first
-    /// message is always without a reply; later ones can be acknowledged out of order.
+    /// message never has a reply; later ones can be acknowledged out of order.
     open: VecDeque<(u32, bool)>,
     /// Messages sent in this session.
     sent: u64,
     /// How many of these, counted from the first one, are acknowledged without a gap.
     acknowledged: u64,
-    /// Received bytes that are not parsed yet.
+    /// Received bytes that have not been parsed yet.
     incoming: Vec<u8>,
     alive: bool,
 }
@@ -75,7 +75,7 @@ impl Session {
             RelpReply::Response { code, text, .. } => Err(Failure::misconfigured(format!(
                 "{address} rejected the session: {code} {text}"
             ))),
-            RelpReply::ServerClose => Err(session.gone("the receiver closed the session")),
+            RelpReply::ServerClose => Err(session.fail("the receiver closed the session")),
         }
     }
 
@@ -121,7 +121,7 @@ impl Session {
     pub(super) async fn wait_for(&mut self, messages: u64) -> Result<(), Failure> {
         while self.acknowledged < messages {
             if !self.alive {
-                return Err(self.gone("the session ended before every message was acknowledged"));
+                return Err(self.fail("the session ended before every message was acknowledged"));
             }
             self.process_reply().await?;
         }
@@ -134,7 +134,7 @@ impl Session {
             RelpReply::Response { number, code: 200, .. } => {
                 match self.open.iter_mut().find(|(open, _)| *open == number) {
                     Some((_, is_acknowledged)) => *is_acknowledged = true,
-                    None => return Err(self.gone("the receiver replied to an unknown transaction")),
+                    None => return Err(self.fail("the receiver replied to an unknown transaction")),
                 }
                 while self.open.front().is_some_and(|(_, is_acknowledged)| *is_acknowledged) {
                     self.open.pop_front();
@@ -143,9 +143,9 @@ impl Session {
                 Ok(())
             }
             RelpReply::Response { code, text, .. } => {
-                Err(self.gone(&format!("the receiver rejected a message: {code} {text}")))
+                Err(self.fail(&format!("the receiver rejected a message: {code} {text}")))
             }
-            RelpReply::ServerClose => Err(self.gone("the receiver closed the session")),
+            RelpReply::ServerClose => Err(self.fail("the receiver closed the session")),
         }
     }
 
@@ -162,10 +162,10 @@ impl Session {
 
             let read = timeout(REPLY_TIMEOUT, self.stream.read_buf(&mut self.incoming)).await;
             match read {
-                Ok(Ok(0)) => return Err(self.gone("the receiver closed the connection")),
+                Ok(Ok(0)) => return Err(self.fail("the receiver closed the connection")),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(self.lost(&error)),
-                Err(_) => return Err(self.gone("the receiver does not reply")),
+                Err(_) => return Err(self.fail("the receiver does not reply")),
             }
         }
     }
@@ -196,19 +196,19 @@ impl Session {
                 self.process_last_replies().await;
                 Err(self.lost(&error))
             }
-            Err(_) => Err(self.gone("the receiver accepts no more data")),
+            Err(_) => Err(self.fail("the receiver accepts no more data")),
         }
     }
 
-    /// Processes the replies that the receiver sent before it closed the connection: these messages
-    /// are acknowledged.
+    /// Processes the replies that the receiver sent before it closed the connection, because they
+    /// acknowledge messages.
     async fn process_last_replies(&mut self) {
         let rest = async { while self.process_reply().await.is_ok() {} };
         let _ = timeout(LAST_REPLIES_TIMEOUT, rest).await;
     }
 
     /// Closes the session with the `close` command. A failure has no consequences, because every
-    /// message is already acknowledged or counts as not delivered.
+    /// message is acknowledged or counts as not delivered.
     pub(super) async fn close(&mut self) {
         if self.alive {
             let (mut close, close_number) = (Vec::new(), frame::next(self.number));
@@ -229,7 +229,7 @@ impl Session {
     }
 
     /// Ends the session with a failure that is retried on a new connection.
-    fn gone(&mut self, why: &str) -> Failure {
+    fn fail(&mut self, why: &str) -> Failure {
         self.alive = false;
         Failure::retry(format!("{}: {why}", self.address))
     }
