@@ -1,8 +1,8 @@
-//! Rules about the source tree itself: which module may use which, what the pure modules may
-//! touch, how long a file may be, which words are not used, and how Markdown is written.
+//! Rules of the source tree: dependencies between modules, purity, the length of files, words to
+//! avoid, and the form of Markdown.
 //!
-//! Every rule reports all violations as `file:line: what is wrong`, and does not need the crate to
-//! be built. The rules are explained in `STYLE.md` and `docs/explanation/architecture.md`.
+//! Every rule reports all violations as `file:line: description` and reads only text, so the crate
+//! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
 
 #![allow(
     unreachable_pub,

@@ -1,4 +1,4 @@
-//! Access to the files of the repository, and the report of violations.
+//! Access to the files of the repository, and the assertion that reports violations.
 
 use std::{
     fmt::Write as _,
@@ -23,7 +23,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text files below `folder`, or the file itself, in the order of their paths.
+/// The text files below a folder, or the file at this path, sorted by path.
 pub fn files(folder: &str) -> Vec<SourceFile> {
     let mut paths = Vec::new();
     collect(&root().join(folder), &mut paths);
@@ -54,7 +54,7 @@ pub fn rust_files(folders: &[&str]) -> Vec<SourceFile> {
     all.filter(|file| file.path.ends_with(".rs")).collect()
 }
 
-/// Fails with every violation, one per line.
+/// Panics with a list of all violations, one per line.
 pub fn expect_none(violations: &[String], rule: &str) {
     let mut report = String::new();
     for violation in violations {

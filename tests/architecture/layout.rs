@@ -1,40 +1,34 @@
-//! How long files and functions are, and that a long function has paragraphs.
+//! The maximum length of a file, and blank lines between the phases of long functions.
 
 use crate::files::{SourceFile, expect_none, rust_files};
 
-/// Lines of a Rust file.
+/// The maximum number of lines of a Rust file.
 const MAX_LINES: usize = 500;
 
-/// Files that may be longer, each with the reason.
-const LONGER: &[(&str, usize, &str)] =
-    &[("tests/it/data.rs", 550, "the tables of untidy responses belong together")];
-
-/// A function of this many lines has a blank line between its phases.
+/// A function of at least this many lines requires a blank line between its phases.
 const PARAGRAPHS_FROM: usize = 25;
 
 #[test]
-fn files_are_not_longer_than_500_lines() {
+fn files_have_at_most_500_lines() {
     let mut violations = Vec::new();
     for file in rust_files(&["src", "tests", "benches"]) {
         let lines = file.text.lines().count();
-        let limit =
-            LONGER.iter().find(|(path, ..)| *path == file.path).map_or(MAX_LINES, |(_, n, _)| *n);
-        if lines > limit {
-            violations.push(format!("{}: {lines} lines, more than {limit}", file.path));
+        if lines > MAX_LINES {
+            violations.push(format!("{}: {lines} lines, more than {MAX_LINES}", file.path));
         }
     }
-    expect_none(&violations, "a file is too long: split it, or name it with the reason");
+    expect_none(&violations, "a file is too long: split it");
 }
 
 #[test]
-fn long_functions_have_paragraphs() {
+fn long_functions_have_blank_lines() {
     let mut violations = Vec::new();
     for file in rust_files(&["src", "benches"]) {
         for function in functions(&file) {
             if function.lines >= PARAGRAPHS_FROM && function.statements >= 3 && !function.has_blank
             {
                 let Function { line, lines, .. } = function;
-                violations.push(format!("{}:{line}: {lines} lines without a blank one", file.path));
+                violations.push(format!("{}:{line}: no blank line in {lines} lines", file.path));
             }
         }
     }

@@ -17,7 +17,7 @@ fn pages() -> Vec<SourceFile> {
     pages
 }
 
-/// The lines outside of fenced blocks.
+/// The lines outside fenced blocks; a line that starts or ends a block is empty.
 fn prose(page: &SourceFile) -> Vec<(usize, &str)> {
     let mut is_fenced = false;
     let mut prose = Vec::new();
@@ -52,7 +52,7 @@ fn markdown_has_one_sentence_per_line() {
             let ends =
                 line.trim_end().ends_with(['.', '!', '?', ':', ';', '|', '>', ')', '*', '`']);
             if !line.trim().is_empty() && continues && !ends {
-                violations.push(format!("{}:{number}: a sentence continues below", page.path));
+                violations.push(format!("{}:{number}: a sentence on two lines", page.path));
             }
         }
     }
@@ -60,7 +60,7 @@ fn markdown_has_one_sentence_per_line() {
 }
 
 #[test]
-fn links_resolve() {
+fn relative_links_resolve() {
     let mut violations = Vec::new();
     for page in pages() {
         let folder = root().join(&page.path).parent().unwrap().to_owned();
@@ -93,14 +93,14 @@ fn broken(page: &SourceFile, folder: &Path, target: &str) -> Option<String> {
     (!is_there).then(|| "no such heading".to_owned())
 }
 
-/// The anchor that renderers make of a heading.
+/// The anchor that renderers generate for a heading.
 fn slug(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// The targets of inline links and images, without those in code.
+/// The targets of inline links and images, except those in code.
 fn targets(line: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = line;

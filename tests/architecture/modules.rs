@@ -1,9 +1,8 @@
-//! Which module may use which. Arrows run one way; the table is the whole truth, and a module that
-//! it does not name may not exist.
+//! Dependencies between modules. The table lists every module, and its dependencies have no cycles.
 
 use crate::files::{SourceFile, expect_none, rust_files};
 
-/// Every module of the crate with the modules that it may use, from the bottom up.
+/// Every module of the crate with the modules that it may use. A module follows those it uses.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
@@ -81,7 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Modules without I/O, without a clock and without an asynchronous runtime.
 const PURE: &[&str] = &["model", "wire", "ledger", "derive", "format", "schedule", "compressed"];
 
-/// Paths that a pure module may not name.
+/// Paths that a pure module must not name.
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",
@@ -133,14 +132,14 @@ fn modules_use_only_what_the_table_allows() {
 }
 
 #[test]
-fn the_table_has_no_circle_and_no_dead_arrow() {
+fn the_table_has_no_cycle_or_unused_entry() {
     let files = rust_files(&["src"]);
     let mut below: Vec<&str> = Vec::new();
     let mut violations = Vec::new();
     for (module, allowed) in ALLOWED {
         for used in *allowed {
             if !below.contains(used) {
-                violations.push(format!("`{module}` may use `{used}`, which is not below it"));
+                violations.push(format!("`{module}` may use `{used}`, which is not above it"));
             }
             let is_used = files
                 .iter()
@@ -152,11 +151,11 @@ fn the_table_has_no_circle_and_no_dead_arrow() {
         }
         below.push(module);
     }
-    expect_none(&violations, "the table of modules");
+    expect_none(&violations, "the table of modules has a cycle or an unused entry");
 }
 
 #[test]
-fn pure_modules_touch_nothing() {
+fn pure_modules_use_no_io_or_clock() {
     let mut violations = Vec::new();
     for file in rust_files(&["src"]).iter().filter(|file| PURE.contains(&module_of(file).as_str()))
     {
@@ -189,11 +188,11 @@ fn protocols_and_stores_stay_in_their_modules() {
             }
         }
     }
-    expect_none(&violations, "a crate is used outside of its module");
+    expect_none(&violations, "a crate is used outside its module");
 }
 
-/// Files whose own error names the file that could not be read; a second name in the cause would
-/// repeat it.
+/// Files whose errors name the file that could not be read. With `fs_err`, the cause would name it a
+/// second time.
 const NAME_THEIR_FILES: &[&str] = &[
     "src/source/auth/certificate.rs",
     "src/source/auth/managed_identity.rs",
@@ -201,10 +200,10 @@ const NAME_THEIR_FILES: &[&str] = &[
     "src/source/auth/workload_identity.rs",
 ];
 
-/// The error of `std::fs` does not name the file; that of `fs_err` does.
+/// An error of `std::fs` does not name the file; an error of `fs_err` does.
 #[test]
 fn files_are_opened_through_fs_err() {
-    // Types without an operation that can fail, and the one builder that `fs_err` does not wrap.
+    // Types whose operations do not open files, and the one builder that `fs_err` does not wrap.
     let types = ["Permissions", "TryLockError", "Metadata", "DirBuilder"];
     let mut violations = Vec::new();
     for file in rust_files(&["src"]) {
@@ -228,10 +227,10 @@ fn module_of(file: &SourceFile) -> String {
     below.split('/').next().unwrap().trim_end_matches(".rs").to_owned()
 }
 
-/// The modules that a file names, with the line. Tests may use every module.
+/// The modules that a file uses, each with its line number. Tests may use every module.
 fn uses(file: &SourceFile) -> Vec<(usize, String)> {
     let mut found = Vec::new();
-    // Inside of `use crate::{…}`: the depth of its braces.
+    // The depth of the braces inside `use crate::{…}`.
     let mut depth: Option<usize> = None;
     for (line, text) in production_code(file) {
         let mut rest = text.as_str();
@@ -288,7 +287,7 @@ fn production_code(file: &SourceFile) -> Vec<(usize, String)> {
     lines.map(|(number, line)| (number, line.split("//").next().unwrap().to_owned())).collect()
 }
 
-/// Whether the text names a path, and not one that merely ends with it.
+/// Whether the text contains a path that is not a part of a longer name.
 fn names(text: &str, path: &str) -> bool {
     text.match_indices(path).any(|(at, _)| {
         let before = text[..at].chars().next_back();

@@ -1,11 +1,9 @@
-//! Words that `STYLE.md` replaces. They are not used in code, comments, messages, documentation or
-//! deployment files.
+//! Words to avoid. They are not used in code, comments, messages, documentation or deployment files.
 
 use crate::files::{expect_none, files};
 
-/// A word or phrase as it is matched, without regard to case and between word boundaries, and what
-/// to write instead.
-const REPLACED: &[(&str, &str)] = &[
+/// Words and phrases, each with its replacement. They match whole words without regard to case.
+const AVOIDED: &[(&str, &str)] = &[
     ("anew", "again; re-read, rewrite"),
     ("once more", "again"),
     ("as is", "unchanged"),
@@ -62,8 +60,8 @@ const REPLACED: &[(&str, &str)] = &[
     ("neighbouring", "neighboring"),
 ];
 
-/// Text that is not ours, or that quotes the words: a path, or the beginning of one, and the words
-/// that it may use (all of them if there are none).
+/// Files that may contain these words: a path or its beginning, and the permitted words (an empty
+/// list permits all).
 const QUOTATIONS: &[(&str, &[&str])] = &[
     ("STYLE.md", &[]),
     ("LICENSE", &[]),
@@ -79,15 +77,13 @@ const QUOTATIONS: &[(&str, &[&str])] = &[
     // A key of `tests/vectors/rfc5424-encode.jsonl`.
     ("tests/it/formats.rs", &["octet"]),
     ("tests/servers/go.", &[]),
-    // Names of old database versions.
-    ("src/checkpoint/tests/downgrade-to-1.sql", &["proof", "catalogue", "owed"]),
     // A directory of systemd.
     ("tests/rpm", &["wants"]),
     // `Wants=` of systemd.
     ("systemd/", &["wants"]),
 ];
 
-/// Everything that people read.
+/// The files and folders that are checked.
 const PLACES: &[&str] = &[
     "src",
     "tests",
@@ -110,7 +106,7 @@ const PLACES: &[&str] = &[
 ];
 
 #[test]
-fn replaced_words_are_not_used() {
+fn words_to_avoid_are_not_used() {
     let mut violations = Vec::new();
     for file in PLACES.iter().flat_map(|place| files(place)) {
         let quotation = QUOTATIONS.iter().find(|(path, _)| file.path.starts_with(path));
@@ -124,7 +120,7 @@ fn replaced_words_are_not_used() {
                 .replace("octet-counting", "")
                 .replace("octet counting", "")
                 .replace("octet_counting", "");
-            for (word, instead) in REPLACED.iter().filter(|(word, _)| line.contains(word)) {
+            for (word, instead) in AVOIDED.iter().filter(|(word, _)| line.contains(word)) {
                 let is_quoted = quotation.is_some_and(|(_, words)| words.contains(word));
                 if !is_quoted && is_used(&line, word) {
                     violations.push(format!("{}:{number}: `{word}`: write {instead}", file.path));
@@ -132,7 +128,7 @@ fn replaced_words_are_not_used() {
             }
         }
     }
-    expect_none(&violations, "a word that the style guide replaces");
+    expect_none(&violations, "a word to avoid is used");
 }
 
 fn is_used(line: &str, word: &str) -> bool {

@@ -29,7 +29,7 @@ impl Watched {
     }
 
     fn get(&self, path: &str) -> (u16, String, String) {
-        ask(self.address, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
+        send(self.address, &format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address))
     }
 
     fn body(&self, path: &str) -> String {
@@ -47,7 +47,7 @@ impl Watched {
 }
 
 /// Sends a request and returns the status, the head and the body of the response.
-pub fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
+pub fn send(address: SocketAddr, request: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
@@ -60,7 +60,7 @@ pub fn ask(address: SocketAddr, request: &str) -> (u16, String, String) {
     (status, head.to_owned(), body.to_owned())
 }
 
-/// The output of `promtool check metrics`; empty if it has no complaints.
+/// The output of `promtool check metrics`, which is empty if there is no problem.
 fn promtool(metrics: &str) -> String {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -71,13 +71,13 @@ fn promtool(metrics: &str) -> String {
         .unwrap();
     promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let complaints = String::from_utf8_lossy(&output.stdout).into_owned()
+    let problems = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.success(), complaints.is_empty(), "{complaints}");
-    complaints
+    assert_eq!(output.status.success(), problems.is_empty(), "{problems}");
+    problems
 }
 
-/// The value of a series, given with its name and labels in the text format.
+/// The value of a series, whose name and labels are given in the text format.
 pub fn value(metrics: &str, series: &str) -> Option<f64> {
     let line = metrics
         .lines()
@@ -94,32 +94,32 @@ fn metrics_describe_tenants_and_sinks() {
     workspace.sink("far", &format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\""));
     let watched = Watched::start(workspace);
     let prefix = "secure_score_forwarder_";
-    let of = |series: &str| value(&watched.body("/metrics"), &format!("{prefix}{series}"));
+    let read = |series: &str| value(&watched.body("/metrics"), &format!("{prefix}{series}"));
     eventually("one sink has five days and the other has a backlog of five", || {
-        of("sink_backlog_entries{sink=\"local\",type=\"file\"}") == Some(0.0)
-            && of("sink_backlog_entries{sink=\"far\",type=\"syslog\"}") == Some(5.0)
-            && of("tenant_score_points{tenant=\"contoso\"}").is_some()
-            && of("sink_failing{sink=\"far\",type=\"syslog\"}") == Some(1.0)
+        read("sink_backlog_entries{sink=\"local\",type=\"file\"}") == Some(0.0)
+            && read("sink_backlog_entries{sink=\"far\",type=\"syslog\"}") == Some(5.0)
+            && read("tenant_score_points{tenant=\"contoso\"}").is_some()
+            && read("sink_failing{sink=\"far\",type=\"syslog\"}") == Some(1.0)
     });
 
     let metrics = watched.body("/metrics");
-    let of = |series: &str| value(&metrics, &format!("{prefix}{series}"));
-    let records = of("sink_records_total{sink=\"local\",type=\"file\"}").unwrap();
+    let read = |series: &str| value(&metrics, &format!("{prefix}{series}"));
+    let records = read("sink_records_total{sink=\"local\",type=\"file\"}").unwrap();
     let written = std::fs::read_to_string(watched.workspace.path("local.jsonl")).unwrap();
     assert_eq!(records as usize, written.lines().count());
-    assert_eq!(of("sink_bytes_total{sink=\"local\",type=\"file\"}"), Some(written.len() as f64));
-    assert!(of("sink_batches_total{sink=\"local\",type=\"file\"}").unwrap() >= 1.0);
-    assert!(of("sink_retries_total{sink=\"far\",type=\"syslog\"}").unwrap() >= 1.0);
+    assert_eq!(read("sink_bytes_total{sink=\"local\",type=\"file\"}"), Some(written.len() as f64));
+    assert!(read("sink_batches_total{sink=\"local\",type=\"file\"}").unwrap() >= 1.0);
+    assert!(read("sink_retries_total{sink=\"far\",type=\"syslog\"}").unwrap() >= 1.0);
     assert!(
-        of("sink_oldest_unsent_timestamp_seconds{sink=\"far\",type=\"syslog\"}").unwrap() > 1.0e9
+        read("sink_oldest_unsent_timestamp_seconds{sink=\"far\",type=\"syslog\"}").unwrap() > 1.0e9
     );
-    assert_eq!(of("sink_oldest_unsent_timestamp_seconds{sink=\"local\",type=\"file\"}"), None);
-    let polls = of("tenant_polls_total{tenant=\"contoso\"}").unwrap();
-    assert_eq!(of("tenants{state=\"current\"}"), Some(1.0));
-    assert!(of("checkpoint_size_bytes").unwrap() > 10_000.0);
+    assert_eq!(read("sink_oldest_unsent_timestamp_seconds{sink=\"local\",type=\"file\"}"), None);
+    let polls = read("tenant_polls_total{tenant=\"contoso\"}").unwrap();
+    assert_eq!(read("tenants{state=\"current\"}"), Some(1.0));
+    assert!(read("checkpoint_size_bytes").unwrap() > 10_000.0);
     assert_eq!(promtool(&metrics), "");
 
-    // One poll, unless a scheduled one became due during the test.
+    // There is one poll, unless a scheduled poll became due during the test.
     let log = watched.end();
     let logged = log.lines().filter(|line| line.contains(" poll completed ")).count();
     assert!(polls >= 1.0 && polls as usize == logged, "{polls}: {log}");
@@ -155,7 +155,7 @@ fn failures_are_counted_by_cause() {
         watched.body("/metrics").contains("secure_score_forwarder_tenants{state=\"behind\"} 1")
     });
     let metrics = watched.body("/metrics");
-    assert!(!metrics.contains("{tenant="), "there are no series per tenant:\n{metrics}");
+    assert!(!metrics.contains("{tenant="), "no series has a tenant label:\n{metrics}");
     watched.end();
 }
 
@@ -185,7 +185,7 @@ fn prometheus_scrapes_the_metrics() {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     eventually("Prometheus has a series of the sink", || {
         TcpStream::connect(address).is_ok()
-            && ask(
+            && send(
                 address,
                 "GET /api/v1/query?query=secure_score_forwarder_sink_records_total HTTP/1.0\r\n\r\n",
             )
@@ -196,7 +196,7 @@ fn prometheus_scrapes_the_metrics() {
 }
 
 #[test]
-fn the_page_shows_health_and_escapes_texts() {
+fn the_page_shows_health_and_escapes_html() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 20".to_owned();
     workspace.tenants.push(("<script>alert(1)</script>", "ffffffff-0000-4000-8000-00000000c0de"));
@@ -255,9 +255,9 @@ fn many_tenants_are_split_into_pages() {
     workspace.literal = Some(literal);
     let daemon = workspace.spawn(&["run"]);
     let get =
-        |path: &str| ask(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
+        |path: &str| send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
     eventually("all tenants are current", || {
-        // Each response has about 250 kB.
+        // A response has about 250 kB, so at most two are requested per second.
         std::thread::sleep(Duration::from_millis(500));
         TcpStream::connect(address).is_ok()
             && value(&get("/metrics"), "secure_score_forwarder_tenants{state=\"current\"}")
@@ -278,7 +278,7 @@ fn many_tenants_are_split_into_pages() {
 }
 
 #[test]
-fn a_parked_sink_is_not_ready() {
+fn a_parked_sink_prevents_readiness() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let token = workspace.secret("hec-secret", "CANARY-5ecr3t-wrong");
@@ -288,7 +288,7 @@ fn a_parked_sink_is_not_ready() {
     let watched = Watched::start(workspace);
     eventually("the daemon is not ready", || watched.get("/readyz").0 == 503);
     assert!(watched.body("/readyz").contains("sink `splunk`: "), "{}", watched.body("/readyz"));
-    assert_eq!(watched.get("/healthz").0, 200, "the process is still alive");
+    assert_eq!(watched.get("/healthz").0, 200, "the process is alive");
     eventually("the page shows the state", || watched.body("/").contains(">parked<"));
     let metrics = watched.body("/metrics");
     assert!(
@@ -324,14 +324,14 @@ fn rejects_unsafe_requests_and_unknown_hosts() {
         (long, 431),
         ("nonsense\r\n\r\n".to_owned(), 400),
     ] {
-        let response = ask(watched.address, &request);
+        let response = send(watched.address, &request);
         assert_eq!(response.0, status, "{}\n{}", &request[..request.len().min(80)], response.1);
     }
 
-    let head = ask(watched.address, &format!("HEAD / HTTP/1.1\r\n{host}\r\n"));
+    let head = send(watched.address, &format!("HEAD / HTTP/1.1\r\n{host}\r\n"));
     assert!(head.2.is_empty() && head.1.contains("content-length: "), "{head:?}");
 
-    // An unfinished request times out, and other clients are served meanwhile.
+    // Incomplete requests time out, and other clients are served while they wait.
     let mut slow: Vec<TcpStream> =
         (0..8).map(|_| TcpStream::connect(watched.address).unwrap()).collect();
     for stream in &mut slow {
@@ -380,12 +380,12 @@ fn an_unknown_host_gets_no_reasons() {
     eventually("the poll has failed", || watched.get("/readyz").0 == 503);
     assert!(watched.body("/readyz").contains("no tenant can be polled; tenant `gone`"));
     let request = "GET /readyz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
-    let (status, _, body) = ask(watched.address, request);
+    let (status, _, body) = send(watched.address, request);
     assert_eq!((status, body.as_str()), (503, "not ready\n"));
     watched.end();
 }
 
-/// Prometheus uses the address of a target as the `Host` header if it has discovered no name.
+/// Prometheus sends the address of a target in the `Host` header if it has not discovered a name.
 #[test]
 fn the_local_address_is_a_permitted_host() {
     let mut workspace = Workspace::new();
@@ -399,7 +399,7 @@ fn the_local_address_is_a_permitted_host() {
     let other = SocketAddr::from(([127, 8, 8, 8], port));
     for (host, status) in [("127.8.8.8", 200), ("collector", 200), ("10.1.2.3", 421)] {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n");
-        assert_eq!(ask(other, &request).0, status, "{host}");
+        assert_eq!(send(other, &request).0, status, "{host}");
     }
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);

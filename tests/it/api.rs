@@ -4,7 +4,7 @@
 use crate::support::{
     CANARY, OTHER, TENANT, Workspace,
     faults::{Fault, FaultyApi},
-    fs, records, scores,
+    records, scores, write,
 };
 
 const SCORES: &str = "/secureScores";
@@ -14,7 +14,7 @@ fn json() -> (&'static str, String) {
     ("content-type", "application/json".to_owned())
 }
 
-/// Asserts that a poll under a fault fails with `expected` in its message or hint and stores
+/// Asserts that a poll with these faults fails with `expected` in its message or hint and stores
 /// nothing, and that the next poll reads all days.
 fn assert_rejected(faults: &[(&'static str, Fault)], expected: &str) {
     let api = FaultyApi::new();
@@ -44,12 +44,12 @@ fn assert_rejected(faults: &[(&'static str, Fault)], expected: &str) {
 }
 
 fn response(status: u16, body: &str) -> Fault {
-    Fault::Answer(status, vec![json()], body.as_bytes().to_vec())
+    Fault::Respond(status, vec![json()], body.as_bytes().to_vec())
 }
 
 #[test]
 fn rejects_html_with_status_200() {
-    let page = Fault::Answer(
+    let page = Fault::Respond(
         200,
         vec![("content-type", "text/html".to_owned())],
         b"<html>Sign in</html>".to_vec(),
@@ -90,7 +90,7 @@ fn rejects_a_gzip_bomb() {
     }
     let headers = vec![json(), ("content-encoding", "gzip".to_owned())];
     assert_rejected(
-        &[(SCORES, Fault::Answer(200, headers, encoder.finish().unwrap()))],
+        &[(SCORES, Fault::Respond(200, headers, encoder.finish().unwrap()))],
         "the body is larger than",
     );
 }
@@ -133,8 +133,9 @@ fn rejects_circular_page_links() {
 }
 
 #[test]
-fn rejects_redirects() {
-    let redirect = Fault::Answer(302, vec![("location", "http://127.0.0.1:1/".to_owned())], vec![]);
+fn does_not_follow_redirects() {
+    let location = ("location", "http://127.0.0.1:1/".to_owned());
+    let redirect = Fault::Respond(302, vec![location], vec![]);
     assert_rejected(&[(SCORES, redirect)], "Graph returned HTTP 302: redirects are not followed");
 }
 
@@ -154,12 +155,12 @@ fn a_long_pause_ends_the_poll() {
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");
     let throttled =
-        Fault::Answer(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
+        Fault::Respond(429, vec![json(), ("retry-after", "3000".to_owned())], b"{}".to_vec());
     api.fail(SCORES, throttled);
 
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    let message = "Graph throttles this app: no requests for";
+    let message = "Graph is throttling this app: no requests for";
     assert!(run.stderr.contains(message), "{}", run.stderr);
 
     api.clear();
@@ -179,7 +180,7 @@ fn respects_retry_after_of_the_token_endpoint() {
     for retry_after in ["3000", "2"] {
         let header = ("retry-after", retry_after.to_owned());
         api.clear();
-        api.fail("/token", Fault::Answer(429, vec![json(), header], b"{}".to_vec()));
+        api.fail("/token", Fault::Respond(429, vec![json(), header], b"{}".to_vec()));
 
         let start = std::time::Instant::now();
         let run = workspace.run(&["once"]);
@@ -214,7 +215,7 @@ fn a_wrong_secret_affects_only_its_tenant() {
     let both = configuration
         .replace("[[sinks]]", &format!("{}\n[[sinks]]", other.replace(&right, &wrong)));
     let mut command = workspace.command(&["once"]);
-    fs(workspace.path("config.toml"), &both);
+    write(workspace.path("config.toml"), &both);
 
     api.fail("/aaaaaaaa", response(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","error_codes":[7000215]}"#));
     let run = crate::support::Run::of(command.output().unwrap());
@@ -233,7 +234,7 @@ fn rejects_only_the_snapshot_of_another_tenant() {
     let file = workspace.file_sink("local");
     workspace.extra = "initial_backfill_days = 3".to_owned();
 
-    // The second of three days names no tenant, as happened at Microsoft in 2020.
+    // The second of three days names no tenant, as Microsoft's API did in 2020.
     api.fail(
         SCORES,
         Fault::Change(|text| {
@@ -251,7 +252,7 @@ fn rejects_only_the_snapshot_of_another_tenant() {
     );
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 1);
 
-    // The day is still missing, and is accepted late.
+    // The missing day is accepted as a late day.
     assert!(workspace.run_ok(&["once"]).stderr.contains("1 new day,"));
     let streamed = scores(&file);
     assert_eq!(
@@ -263,7 +264,7 @@ fn rejects_only_the_snapshot_of_another_tenant() {
 
 #[test]
 fn retries_transient_errors_within_the_poll() {
-    let partial = Fault::Answer(
+    let partial = Fault::Respond(
         206,
         vec![json(), ("warning", "199 - \"Microsoft/SecureScore/504/10000\"".to_owned())],
         br#"{"value":[]}"#.to_vec(),
@@ -302,7 +303,7 @@ fn a_poll_requests_only_the_newest_days() {
 }
 
 #[test]
-fn a_revision_streams_only_what_differs() {
+fn a_revision_sends_only_changed_records() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     let file = workspace.file_sink("local");
@@ -330,7 +331,7 @@ fn a_revision_streams_only_what_differs() {
 }
 
 #[test]
-fn hostile_text_cannot_leave_its_record() {
+fn hostile_text_cannot_forge_a_record() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
@@ -397,7 +398,7 @@ fn hostile_text_cannot_leave_its_record() {
     }
 }
 
-/// Regression: one unreadable snapshot failed every poll for as long as Microsoft listed it.
+/// Regression: one unreadable snapshot made every poll fail until Microsoft no longer listed it.
 #[test]
 fn an_unreadable_snapshot_affects_only_its_day() {
     let api = FaultyApi::new();
@@ -420,10 +421,10 @@ fn an_unreadable_snapshot_affects_only_its_day() {
     assert_eq!(scores(&file).iter().filter(|r| r["kind"] == "summary").count(), 5);
 }
 
-/// Regression: an empty first response was taken for the whole history, and 90 days were never
+/// Regression: an empty first response was taken for the whole history, and the 90 days were never
 /// requested.
 #[test]
-fn an_empty_first_response_does_not_end_the_backfill() {
+fn an_empty_response_does_not_end_the_backfill() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.file_sink("local");

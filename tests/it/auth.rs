@@ -9,20 +9,21 @@ use secrecy::ExposeSecret;
 use secure_score_forwarder::{
     settings::SecretRef,
     source::{
-        Certificate, ClientSecret, Clients, Cloud, Credential, HttpOptions, ManagedIdentity,
-        ManagedIdentityHost, ManagedIdentityId, SourceError, TokenRequestContext, WorkloadIdentity,
+        Certificate, CertificateChain, ClientSecret, Clients, Cloud, Credential, GraphHttpOptions,
+        ManagedIdentity, ManagedIdentityHost, ManagedIdentityId, SourceError, TokenRequestContext,
+        WorkloadIdentity,
     },
 };
 
 use crate::{
     login::{sign_in, user},
-    support::{CANARY, Run, TENANT, Workspace, entra::Entra, fs, records},
+    support::{CANARY, Run, TENANT, Workspace, entra::Entra, records, write},
 };
 
 pub const APP: &str = "11111111-2222-4333-8444-555555555555";
 
-/// Creates a self-signed RSA certificate that is valid for so many days. Returns the PEM file with
-/// certificate and key; `cert.pem` has the certificate alone.
+/// Creates a self-signed RSA certificate that is valid for this number of days. Returns the PEM file
+/// with the certificate and the key; `cert.pem` contains only the certificate.
 pub fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("cert.pem"));
     openssl(&[
@@ -42,7 +43,7 @@ pub fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::P
     ]);
     let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
     let file = workspace.path(name);
-    fs(&file, &both);
+    write(&file, &both);
     file
 }
 
@@ -71,9 +72,9 @@ pub fn against(entra: &Entra) -> Workspace {
     workspace
 }
 
-/// Runs `work` with HTTP clients.
+/// Runs `work` with the HTTP clients of a source.
 pub fn with_clients<T>(work: impl AsyncFnOnce(&Clients) -> T) -> T {
-    let clients = Clients::new(&HttpOptions::default()).unwrap();
+    let clients = Clients::new(&GraphHttpOptions::default()).unwrap();
     crate::support::runtime().block_on(async { work(&clients).await })
 }
 
@@ -97,12 +98,12 @@ fn reads_a_federated_token_for_each_request() {
     };
 
     for text in ["federated.1.x\n", "federated.2.x"] {
-        fs(&file, text);
+        write(&file, text);
         token().unwrap();
         assert_eq!(entra.token_requests().pop().unwrap().1["client_assertion"], text.trim());
     }
     for bad in ["", "two words.a.b", "not-a-token"] {
-        fs(&file, bad);
+        write(&file, bad);
         assert!(token().unwrap_err().to_string().contains("does not contain a JWT"), "{bad}");
     }
 }
@@ -121,7 +122,7 @@ fn reads_the_variables_of_azure_sdks() {
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
 
-    fs(workspace.path("federated-secret"), "federated.1.x");
+    write(workspace.path("federated-secret"), "federated.1.x");
     let mut command = workspace.command(&["once"]);
     command
         .env("AZURE_CLIENT_ID", APP)
@@ -137,7 +138,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
 
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("0a.key");
-    fs(&key, "a2V5");
+    write(&key, "a2V5");
     let realm = format!("Basic realm={}", key.display());
     let token =
         |expiry: &str| format!(r#"{{"access_token":"{CANARY}","token_type":"Bearer",{expiry}}}"#);
@@ -154,7 +155,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
                 .unwrap()
                 .contains("api-version=2018-02-01&resource=http%3A%2F%2F")
             && request.uri().query().unwrap().ends_with("&client_id=me");
-        // The service is not available yet, as while a machine starts.
+        // The service rejects the first request, as it does while a machine starts.
         let response = if busy.swap(false, std::sync::atomic::Ordering::Relaxed) {
             (StatusCode::GONE, String::new())
         } else if is_valid {
@@ -194,10 +195,10 @@ fn gets_tokens_on_three_kinds_of_hosts() {
         .route("/msi/token", get(app_service))
         .route("/arc", get(arc));
 
-    let clients = Clients::new(&HttpOptions {
+    let clients = Clients::new(&GraphHttpOptions {
         // An unreachable proxy: requests to a metadata service must not use it.
         proxy: Some("http://127.0.0.1:9".parse().unwrap()),
-        ..HttpOptions::default()
+        ..GraphHttpOptions::default()
     })
     .unwrap();
     crate::support::runtime().block_on(async {
@@ -271,7 +272,7 @@ fn check_online_reports_missing_and_excessive_permissions() {
     let workspace = against(&entra);
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
-        run.stdout.contains("tenant contoso: signed in and read; the newest day is"),
+        run.stdout.contains("tenant contoso: signed in and read a snapshot; the newest day is"),
         "{}",
         run.stdout
     );
@@ -279,7 +280,8 @@ fn check_online_reports_missing_and_excessive_permissions() {
     entra.state.lock().unwrap().roles = vec!["SecurityEvents.Read.All", "Directory.ReadWrite.All"];
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
-        run.stdout.contains("the token grants more than is needed: Directory.ReadWrite.All"),
+        run.stdout
+            .contains("the token grants more permissions than required: Directory.ReadWrite.All"),
         "{}",
         run.stdout
     );
@@ -335,10 +337,11 @@ fn a_certified_provider_accepts_secret_and_assertion() {
     let tenant = crate::support::provider::TENANT;
 
     let right = SecretRef::File(workspace.path("secret"));
-    fs(workspace.path("wrong-secret"), "wrong");
+    write(workspace.path("wrong-secret"), "wrong");
     let wrong = SecretRef::File(workspace.path("wrong-secret"));
     let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret };
-    let certificate = |id: &str| Certificate::new(id.into(), pem.clone(), None, None, false);
+    let certificate =
+        |id: &str| Certificate::new(id.into(), pem.clone(), None, None, CertificateChain::Omit);
 
     with_clients(async |clients| {
         let context = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
@@ -355,7 +358,7 @@ fn a_certified_provider_accepts_secret_and_assertion() {
     });
 }
 
-/// The workspace checks every output for the secret and the tokens.
+/// [`Run::of`] asserts that no output contains the secret or a token.
 #[test]
 fn the_trace_log_contains_no_credential() {
     let entra = Entra::new();

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use secure_score_forwarder::source::{Certificate, Credential, SourceError, TokenRequestContext};
+use secure_score_forwarder::source::{
+    Certificate, CertificateChain, Credential, SourceError, TokenRequestContext,
+};
 
 use crate::{
     auth::{APP, against, certificate, cloud, openssl, path, register, with_clients},
-    support::{CANARY, OTHER, Run, TENANT, entra::Entra, fs},
+    support::{CANARY, OTHER, Run, TENANT, entra::Entra, write},
 };
 
 #[test]
@@ -26,7 +28,7 @@ fn signs_in_with_pem_and_pfx() {
     workspace.credential = section(&pem, "");
     workspace.run_ok(&["once"]);
 
-    // The key in a file of its own.
+    // The key is in a separate file.
     let key = format!("private_key = \"{}\"", workspace.path("key-secret.pem").display());
     workspace.credential = section(&workspace.path("cert.pem"), &key);
     workspace.run_ok(&["once"]);
@@ -64,7 +66,7 @@ fn signs_in_with_pem_and_pfx() {
         let run = workspace.run(&["check"]);
         assert_eq!(run.code, 2);
         assert!(
-            run.stderr.contains("neither PEM nor a PFX that this password opens"),
+            run.stderr.contains("neither PEM nor a PFX file that the password decrypts"),
             "{}",
             run.stderr
         );
@@ -132,7 +134,7 @@ fn rereads_a_certificate_when_its_file_changes() {
     let workspace = against(&entra);
     let pem = certificate(&workspace, "app-secret.pem", 365);
     register(&entra, &pem);
-    let credential = Certificate::new(APP.into(), pem.clone(), None, None, false);
+    let credential = Certificate::new(APP.into(), pem.clone(), None, None, CertificateChain::Omit);
     let cloud = cloud(&entra.url);
     let token = || {
         with_clients(async |clients| {
@@ -197,7 +199,7 @@ fn check_rejects_unusable_certificates() {
         ("nonsense".to_owned(), "neither PEM nor a PFX"),
     ] {
         let file = workspace.path("bad-secret.pem");
-        fs(&file, &content);
+        write(&file, &content);
         workspace.credential = Some(format!(
             "[tenants.credential]\nkind = \"certificate\"\nclient_id = \"{APP}\"\ncertificate = \"{}\"",
             file.display()
@@ -215,13 +217,13 @@ fn an_expired_certificate_affects_only_its_tenant() {
     let mut workspace = against(&entra);
     certificate(&workspace, "old-secret.pem", 1);
 
-    // `openssl ca` creates a certificate whose validity is in the past.
+    // `openssl ca` can issue a certificate that has expired.
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("expired.pem"));
     let (ca, serial) = (workspace.path("ca.cnf"), workspace.path("serial"));
-    fs(workspace.path("index.txt"), "");
-    fs(&serial, "01\n");
+    write(workspace.path("index.txt"), "");
+    write(&serial, "01\n");
     let directory = workspace.path("").display().to_string();
-    fs(
+    write(
         &ca,
         &format!(
             "[ca]\ndefault_ca = c\n[c]\ndatabase = {directory}/index.txt\nserial = {directory}/serial\nnew_certs_dir = {directory}\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
@@ -248,7 +250,7 @@ fn an_expired_certificate_affects_only_its_tenant() {
         "-notext",
     ]);
     let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
-    fs(workspace.path("expired-secret.pem"), &both);
+    write(workspace.path("expired-secret.pem"), &both);
 
     let configuration = workspace.configuration();
     let other = format!(
@@ -258,7 +260,7 @@ fn an_expired_certificate_affects_only_its_tenant() {
         workspace.path("expired-secret.pem").display()
     );
     let mut command = workspace.command(&["once"]);
-    fs(workspace.path("config.toml"), &(configuration + &other));
+    write(workspace.path("config.toml"), &(configuration + &other));
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(

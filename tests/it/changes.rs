@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use secure_score_forwarder::{
     derive::{Base, ComparedDay, Comparison, ControlFactsRef, changes},
     model::{Day, DayFacts, Number},
-    source::simulated,
+    source::simulated::{self, Richness},
     wire,
 };
 use serde_json::{Value, json};
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::support::{
     TENANT, Workspace,
     faults::{Fault, FaultyApi},
-    fs, ids, of_kinds,
+    ids, records_of_kinds, write,
 };
 
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
 
-/// The index of the control whose score the tests edit: the first of the newest day.
+/// The index of the control whose score the tests edit: the first control of the newest day.
 const EDITED: usize = 0;
 
 struct Tenant {
@@ -40,17 +40,17 @@ impl Tenant {
     /// Runs `once` and returns the changes and observations that it sent.
     fn once(&self) -> Vec<Value> {
         let file = self.workspace.path("local.jsonl");
-        let before = of_kinds(&file, &["change", "quality"]).len();
+        let before = records_of_kinds(&file, &["change", "quality"]).len();
         self.workspace.run(&["once"]);
-        of_kinds(&file, &["change", "quality"]).split_off(before)
+        records_of_kinds(&file, &["change", "quality"]).split_off(before)
     }
 
     /// The ID of the edited control.
     fn edited_control(&self) -> String {
-        let controls = of_kinds(&self.workspace.path("local.jsonl"), &["control"]);
+        let controls = records_of_kinds(&self.workspace.path("local.jsonl"), &["control"]);
         let day = controls.last().unwrap()["snapshot"]["date"].clone();
         let day = Day::parse(day.as_str().unwrap()).unwrap();
-        let snapshot = simulated::snapshot_json(TENANT, day, true);
+        let snapshot = simulated::snapshot_json(TENANT, day, Richness::Rich);
         let snapshot: Value = serde_json::from_str(&snapshot).unwrap();
         snapshot["controlScores"][EDITED]["controlName"].as_str().unwrap().to_owned()
     }
@@ -62,8 +62,8 @@ fn zero(page: &mut Value) {
     control["scoreInPercentage"] = json!(0.0);
 }
 
-/// Sets the score without the percentage, which would have to match the maximum score.
-fn points(page: &mut Value, score: f64) {
+/// Sets the score and removes the percentage, which would have to match the maximum score.
+fn set_score(page: &mut Value, score: f64) {
     let control = &mut page["value"][0]["controlScores"][EDITED];
     control["score"] = json!(score);
     control["scoreInPercentage"] = Value::Null;
@@ -80,10 +80,10 @@ fn regression_has_its_cause_and_configured_severity() {
     let tenant = Tenant::new(
         "[[severity]]\nwhat = [\"regressed\"]\ncause = \"tenant\"\npoints = 5\nseverity = \"critical\"\n",
     );
-    tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 5.0)));
+    tenant.api.fail(SCORES, Fault::Edit(|page| set_score(page, 5.0)));
     tenant.once();
     let control = tenant.edited_control();
-    tenant.api.fail(SCORES, Fault::Edit(|page| points(page, 0.0)));
+    tenant.api.fail(SCORES, Fault::Edit(|page| set_score(page, 0.0)));
     let records = tenant.once();
 
     let change = records.iter().find(|r| r["control"]["id"] == control.as_str()).unwrap();
@@ -94,10 +94,10 @@ fn regression_has_its_cause_and_configured_severity() {
         (&json!(5.0), &json!(-5.0))
     );
     assert_eq!(change["change"]["severity"], 10);
-    assert_eq!(change["time"], change["observed_time"], "the time of a recent change");
+    assert_eq!(change["time"], change["observed_time"], "the time of observation");
     assert_eq!(
         change["change"]["base"], change["snapshot"]["date"],
-        "the base of a revision is its own day"
+        "the base of a revision is the same day"
     );
 }
 
@@ -174,7 +174,7 @@ fn expired_acceptance_is_reported_once() {
 #[test]
 fn historical_changes_are_sent_only_if_configured() {
     let api = FaultyApi::new();
-    // The newest day has a change on every date on which the test runs.
+    // Without this edit, the newest day has no change on some dates.
     api.fail(SCORES, Fault::Edit(raise));
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 20".to_owned();
@@ -186,15 +186,15 @@ fn historical_changes_are_sent_only_if_configured() {
     );
     workspace.run_ok(&["once"]);
 
-    let changes = of_kinds(&all, &["change"]);
+    let changes = records_of_kinds(&all, &["change"]);
     let (old, new): (Vec<Value>, Vec<Value>) =
         changes.into_iter().partition(|r| r["change"]["historical"] == true);
     assert!(old.len() > 5 && !new.is_empty());
     assert!(old.iter().all(|r| r["change"]["severity"] == 1 && r["time"] != r["observed_time"]));
     let decisions = old.iter().filter(|r| r["change"]["what"] == "decision_changed").count();
-    assert!(decisions > 0, "decisions from before the first poll");
+    assert!(decisions > 0, "there are decisions from before the first poll");
 
-    let fresh = of_kinds(&fresh, &["change"]);
+    let fresh = records_of_kinds(&fresh, &["change"]);
     assert!(ids(&fresh).eq(ids(&new)));
 }
 
@@ -206,7 +206,7 @@ fn summary_counts_the_records_of_its_sink() {
     tenant.once();
 
     let file = tenant.workspace.path("local.jsonl");
-    let all = of_kinds(&file, &["control", "summary", "change"]);
+    let all = records_of_kinds(&file, &["control", "summary", "change"]);
     let entry = |r: &Value| (r["snapshot"]["date"].clone(), r["snapshot"]["revision"].clone());
     for summary in all.iter().filter(|r| r["kind"] == "summary") {
         let count = all.iter().filter(|r| entry(r) == entry(summary)).count();
@@ -234,7 +234,7 @@ fn late_day_has_no_changes() {
 fn failed_polls_begin_and_end_one_observation() {
     let tenant = Tenant::new("");
     let forbidden = || {
-        Fault::Answer(
+        Fault::Respond(
             403,
             vec![],
             b"{\"error\":{\"code\":\"Forbidden\",\"message\":\"no\"}}".to_vec(),
@@ -261,11 +261,11 @@ fn failed_polls_begin_and_end_one_observation() {
 }
 
 #[test]
-fn repeated_observation_has_its_own_id() {
+fn a_repeated_observation_has_a_new_id() {
     let tenant = Tenant::new("");
     let mut begins = Vec::new();
     for _ in 0..2 {
-        tenant.api.fail(SCORES, Fault::Answer(403, vec![], b"{}".to_vec()));
+        tenant.api.fail(SCORES, Fault::Respond(403, vec![], b"{}".to_vec()));
         let records = tenant.once();
         begins.extend(records.into_iter().filter(|r| r["quality"]["what"] == "poll_failed"));
         tenant.api.clear();
@@ -292,7 +292,7 @@ fn sink_selects_kinds_of_records_and_changes() {
     let all = crate::support::records(&path);
     assert!(!all.is_empty() && all.iter().all(|r| r["change"]["what"] == "decision_changed"));
     let status = workspace.status();
-    assert_eq!(status["sinks"][1]["backlog_days"], 0, "excluded records are not a backlog");
+    assert_eq!(status["sinks"][1]["backlog_entries"], 0, "excluded records are not a backlog");
 }
 
 #[test]
@@ -335,11 +335,11 @@ fn running_daemon_sets_targets_from_a_file() {
     let control = tenant.edited_control();
     let workspace = &tenant.workspace;
     let file = workspace.path("ours.txt");
-    fs(&file, &format!("# our targets\n{control}, 100%\n"));
+    write(&file, &format!("# our targets\n{control}, 100%\n"));
     let path = file.display().to_string();
 
-    // Without a daemon that holds the lock, the command would write the checkpoint itself and
-    // keep the daemon from starting.
+    // Before the daemon holds the lock, the command would write the checkpoint itself and keep the
+    // daemon from starting.
     let daemon = workspace.spawn(&["run"]);
     crate::support::eventually("the daemon listens", || {
         workspace.state().join("control.sock").exists()
@@ -349,8 +349,8 @@ fn running_daemon_sets_targets_from_a_file() {
     assert_eq!(daemon.end().code, 0);
     assert!(workspace.run_ok(&["baseline", "show"]).stdout.contains("baseline ours"));
 
-    // A target for a control that does not exist would never be missed, so it is rejected.
-    fs(&file, &format!("{control}X 100%\nNoSuchThing 5\n"));
+    // A target for a control that does not exist could never be missed, so it is rejected.
+    write(&file, &format!("{control}X 100%\nNoSuchThing 5\n"));
     let rejected = workspace.run(&["baseline", "set", "--file", &path]);
     assert_eq!(rejected.code, 2);
     assert!(
@@ -364,7 +364,7 @@ fn running_daemon_sets_targets_from_a_file() {
         rejected.stderr
     );
 
-    fs(&file, "AdminMFAV2 much");
+    write(&file, "AdminMFAV2 much");
     let rejected = workspace.run(&["baseline", "set", "--file", &path]);
     assert_eq!(rejected.code, 2);
     assert!(rejected.stderr.contains("ours.txt:1:"), "{}", rejected.stderr);
@@ -379,7 +379,8 @@ fn ninety_simulated_days_match_the_golden_file() {
     let days: Vec<std::sync::Arc<DayFacts>> = (0..90)
         .rev()
         .map(|back| {
-            let json = simulated::snapshot_json(TENANT, last.plus(-back), back == 0);
+            let richness = if back == 0 { Richness::Rich } else { Richness::Poor };
+            let json = simulated::snapshot_json(TENANT, last.plus(-back), richness);
             DayFacts::of(&wire::snapshot(&json).unwrap()).unwrap().into()
         })
         .collect();

@@ -1,6 +1,7 @@
-//! `check` and `schema`: everything that is validated without a connection.
+//! `check` and `schema`: everything that is validated without a connection, and the files that a
+//! configuration includes.
 
-use crate::support::{CANARY, Workspace, fs};
+use crate::support::{CANARY, OTHER, Run, TENANT, Workspace, faults::FaultyApi, write};
 
 #[test]
 fn check_of_a_valid_configuration_creates_nothing() {
@@ -36,7 +37,7 @@ fn reports_every_fault_with_its_location() {
             .unwrap_or_else(|| panic!("{fault}: {}", run.stderr));
         assert!(line.contains(location), "{line}");
     }
-    // Every other command rejects the configuration, too.
+    // Every other command rejects the configuration as well.
     assert_eq!(workspace.run(&["once"]).code, 2);
     assert_eq!(workspace.run(&["status"]).code, 2);
 }
@@ -56,7 +57,7 @@ fn reports_secrets_that_cannot_be_read() {
     assert!(lines[0].contains("config.toml:12:17: cannot read the secret"), "{}", run.stderr);
     assert!(
         lines[1].contains(
-            "config.toml:23:9: no credential `hec`: systemd has not loaded one, and there is no file `/etc/secure-score-forwarder/secrets/hec`"
+            "config.toml:23:9: no credential `hec`: systemd did not load it, and the file `/etc/secure-score-forwarder/secrets/hec` does not exist"
         ),
         "{}",
         run.stderr
@@ -67,7 +68,7 @@ fn reports_secrets_that_cannot_be_read() {
 fn reads_credentials_from_the_directory_of_systemd() {
     let mut workspace = Workspace::new();
     workspace.sink("splunk", "type = \"splunk_hec\"\nurl = \"https://127.0.0.1:8088\"\ntoken = { credential = \"hec-secret\" }");
-    fs(workspace.path("hec-secret"), CANARY);
+    write(workspace.path("hec-secret"), CANARY);
     let mut command = workspace.command(&["check"]);
     command.env("CREDENTIALS_DIRECTORY", workspace.path(""));
     assert!(command.status().unwrap().success());
@@ -91,8 +92,8 @@ fn names_the_path_of_a_missing_configuration() {
 #[test]
 fn schemas_are_valid_json_schemas() {
     let workspace = Workspace::new();
-    for of in ["record", "configuration"] {
-        let schema = serde_json::from_str(&workspace.run_ok(&["schema", of]).stdout).unwrap();
+    for name in ["record", "configuration"] {
+        let schema = serde_json::from_str(&workspace.run_ok(&["schema", name]).stdout).unwrap();
         jsonschema::meta::validate(&schema).unwrap();
     }
 }
@@ -112,4 +113,44 @@ fn configuration_schema_agrees_with_check() {
         !validator
             .is_valid(&serde_json::to_value(misspelled.parse::<toml::Table>().unwrap()).unwrap())
     );
+}
+
+#[test]
+fn tenants_of_directory_and_csv_share_a_credential() {
+    let api = FaultyApi::new();
+    let mut workspace = Workspace::against(&api.url);
+    workspace.tenants.clear();
+    workspace.file_sink("local");
+    workspace.head = format!(
+        "[credentials.app]\nkind = \"client_secret\"\nclient_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = {{ file = \"{}\" }}",
+        workspace.path("secret").display()
+    );
+    let configuration = format!("tenants_file = \"tenants.csv\"\n{}", workspace.configuration());
+    std::fs::create_dir(workspace.path("tenants.d")).unwrap();
+    let url = &api.url;
+    write(
+        workspace.path("tenants.d/contoso.toml"),
+        &format!(
+            "[[tenants]]\nname = \"contoso\"\nid = \"{TENANT}\"\ncredential = \"app\"\ninitial_backfill_days = 4\ncloud = {{ login_url = \"{url}\", graph_url = \"{url}\" }}\n"
+        ),
+    );
+    write(
+        workspace.path("tenants.csv"),
+        &format!("name,id,credential,label.customer\n\"fab, rikam\",{OTHER},app,c-2\n"),
+    );
+
+    let mut command = workspace.command(&["check"]);
+    write(workspace.path("config.toml"), &configuration);
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stdout.contains("2 tenants, 1 sink"), "{}", run.stdout);
+
+    // The tenant of the CSV file is in the global cloud, which a test must not use, so it is removed.
+    std::fs::remove_file(workspace.path("tenants.csv")).unwrap();
+    write(workspace.path("tenants.csv"), "name,id\n");
+    let mut command = workspace.command(&["once"]);
+    write(workspace.path("config.toml"), &configuration);
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("tenant contoso: 4 new days"), "{}", run.stderr);
 }

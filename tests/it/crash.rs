@@ -1,6 +1,6 @@
 //! Kills the process at random while it polls and delivers, at least a hundred times. No record may
-//! be missing, no line may be torn, and each kill may repeat at most the records in flight: none in
-//! Kafka and in the file.
+//! be missing, no line may be incomplete, and each kill may repeat at most the records in flight: none
+//! in Kafka and in the file.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +21,7 @@ use crate::{
 
 const KILLS: u32 = 100;
 
-/// How many records can be in flight to each sink: the number of batches times their size.
+/// The maximum number of records in flight to each sink: the number of batches times their size.
 const MAX_IN_FLIGHT: [(&str, usize); 4] =
     [("local", 0), ("siem", 3 * 2_000), ("splunk", 16 * 1_000), ("lake", 0)];
 
@@ -35,8 +35,8 @@ fn loses_no_record_when_killed_at_random() {
     }
 }
 
-/// Fills one checkpoint with ninety days while the process is killed again and again. Returns the
-/// number of kills.
+/// Fills one checkpoint with ninety days while the process is killed repeatedly. Returns the number of
+/// kills.
 fn one_round(round: u32) -> u32 {
     let topic = format!("crash-{round}");
     broker().create_topic(&topic, 1 << 20);
@@ -61,7 +61,7 @@ fn one_round(round: u32) -> u32 {
     let mut kills = 0;
     loop {
         let mut process = workspace.spawn(&["once"]);
-        // The average time grows with each kill, so that the round finishes in the end.
+        // The average lifetime grows with each kill, so that the round eventually finishes.
         let lifetime = Duration::from_millis(fastrand::u64(10..120 + 40 * u64::from(kills)));
         std::thread::sleep(lifetime);
         if process.is_running() {

@@ -1,4 +1,4 @@
-//! `run`: the daemon starts, works and stops.
+//! `run`: starting, running and stopping the daemon.
 
 use std::{
     os::unix::net::UnixDatagram,
@@ -9,7 +9,7 @@ use std::{
 use crate::support::{Workspace, eventually, records, summaries};
 
 #[test]
-fn polls_at_once_and_stops_on_a_signal() {
+fn polls_immediately_and_stops_on_a_signal() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
     let file = workspace.file_sink("local");
@@ -69,7 +69,7 @@ fn stops_in_time_with_a_hanging_sink() {
         ),
     );
     let daemon = workspace.spawn(&["run"]);
-    // The sink has connected and will never get a response.
+    // The sink has connected and will never receive a response.
     let _stream = hanging.accept().unwrap();
 
     let stopped = Instant::now();
@@ -79,7 +79,7 @@ fn stops_in_time_with_a_hanging_sink() {
     let message = "stopped before all acknowledgements had arrived";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert!(stopped.elapsed() < Duration::from_secs(15));
-    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 90);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 90);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn backfill_is_sent_to_the_daemon() {
         workspace
             .run_ok(&["status"])
             .stdout
-            .contains(&format!("the daemon runs as process {}", daemon.id()))
+            .contains(&format!("the daemon is running as process {}", daemon.id()))
     );
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
@@ -124,7 +124,7 @@ fn a_second_daemon_is_rejected() {
     workspace.run_ok(&["check"]);
     assert!(daemon.is_running());
 
-    // The lock of a killed daemon is released.
+    // When the daemon is killed, its lock is released.
     daemon.kill();
     workspace.run_ok(&["once"]);
 }
@@ -153,8 +153,8 @@ fn a_damaged_checkpoint_is_not_changed() {
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
 }
 
-/// The state directory is on a small file system that is almost filled. Polling is paused, and
-/// continues when there is space.
+/// The state directory is on a small file system that is almost full. Polling is paused, and resumes
+/// when there is space.
 #[test]
 fn a_full_disk_pauses_only_polling() {
     let mut workspace = Workspace::new();

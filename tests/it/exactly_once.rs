@@ -1,4 +1,4 @@
-//! Exactly-once delivery to Kafka, on a real broker: a `read_committed` consumer sees every record
+//! Exactly-once delivery to Kafka, on a real broker: a `read_committed` consumer receives every record
 //! once, after kills, fencing and restarts.
 
 use std::{process::Command, time::Duration};
@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 use crate::support::{
     Process, Run, Workspace,
     broker::{Broker, PASSWORD, USER, broker},
-    counts, eventually, fs, ids, records,
+    counts, eventually, ids, records, write,
 };
 
 fn workspace(broker: &Broker, topic: &str, days: u32) -> Workspace {
@@ -32,7 +32,7 @@ fn committed(broker: &Broker, topic: &str) -> std::collections::HashMap<String, 
     }))
 }
 
-/// Checks that the topic contains every record of the file once, and nothing else.
+/// Asserts that the topic contains every record of the file once, and nothing else.
 fn assert_once(broker: &Broker, topic: &str, file: &std::path::Path) {
     let expected = records(file);
     let committed = committed(broker, topic);
@@ -53,8 +53,8 @@ fn repeat_until_complete(mut attempt: impl FnMut(u32) -> Run) -> u32 {
     panic!("no attempt completed");
 }
 
-/// strace kills the process at its n-th call of a kind, for n = 1, 2, 3 and so on: at each message
-/// to the broker, and at every ninth write to the checkpoint.
+/// strace kills the process at its n-th system call of a kind, with increasing n: at each message to
+/// the broker, and at every ninth write to the checkpoint.
 #[test]
 fn delivers_once_when_killed_at_any_step() {
     for (call, every) in [("sendmsg", 1), ("pwrite64", 9)] {
@@ -79,7 +79,7 @@ fn delivers_once_when_killed_at_any_step() {
 }
 
 #[test]
-fn sends_nothing_again_after_losing_the_checkpoint() {
+fn resends_nothing_after_losing_the_checkpoint() {
     broker().create_topic("lost", 1 << 20);
     let mut workspace = workspace(broker(), "lost", 20);
     let file = workspace.file_sink("local");
@@ -93,9 +93,9 @@ fn sends_nothing_again_after_losing_the_checkpoint() {
     assert_once(broker(), "lost", &file);
 }
 
-/// The log of an old backup is shorter than what was sent.
+/// The log of an old backup has fewer entries than were sent.
 #[test]
-fn sends_nothing_again_after_restoring_an_old_checkpoint() {
+fn resends_nothing_after_restoring_an_old_checkpoint() {
     broker().create_topic("restored", 1 << 20);
     let mut workspace = workspace(broker(), "restored", 3);
     let file = workspace.file_sink("local");
@@ -139,7 +139,7 @@ fn a_second_instance_fences_the_first() {
         let Some(status) = first.try_status() else { return false };
         let sink = &status["sinks"][0];
         sink["last_error"].as_str().is_some_and(|e| e.contains("another instance uses"))
-            || sink["backlog_days"] == 0
+            || sink["backlog_entries"] == 0
     });
     daemon.signal("TERM");
     daemon.end();
@@ -172,15 +172,15 @@ fn delivers_once_after_a_transaction_timeout() {
 
 #[test]
 fn delivers_once_across_broker_restarts() {
-    let own = Broker::start();
-    own.create_topic("restart", 1 << 20);
-    let mut workspace = workspace(&own, "restart", 90);
+    let restarted = Broker::start();
+    restarted.create_topic("restart", 1 << 20);
+    let mut workspace = workspace(&restarted, "restart", 90);
     let file = workspace.file_sink("local");
 
     let daemon: Process = workspace.spawn(&["run"]);
     for pause in [150, 300] {
         std::thread::sleep(Duration::from_millis(pause));
-        own.crash();
+        restarted.crash();
     }
 
     eventually("everything is delivered", || {
@@ -189,10 +189,9 @@ fn delivers_once_across_broker_restarts() {
     });
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
-    assert_once(&own, "restart", &file);
+    assert_once(&restarted, "restart", &file);
 }
 
-/// The topic depends on a label of the tenant.
 #[test]
 fn the_topic_may_contain_a_label() {
     for topic in ["score-c-17", "score-c-18"] {
@@ -227,12 +226,12 @@ fn connects_with_tls_and_sasl() {
         workspace.sink("lake", &section);
         let file = workspace.file_sink("local");
 
-        fs(workspace.path("kafka-secret"), "CANARY-5ecr3t-wrong");
+        write(workspace.path("kafka-secret"), "CANARY-5ecr3t-wrong");
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
         assert!(run.stderr.contains("the cluster rejects the credential"), "{}", run.stderr);
 
-        fs(workspace.path("kafka-secret"), PASSWORD);
+        write(workspace.path("kafka-secret"), PASSWORD);
         workspace.run_ok(&["once"]);
         assert_once(broker(), topic, &file);
     }

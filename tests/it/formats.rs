@@ -1,18 +1,26 @@
 //! The formats, compared with vectors and with a reference implementation that caches nothing.
 
+use std::time::Duration;
+
 use secure_score_forwarder::{
     derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
     format::{
         CefHeader, FormatName, Formatter, Options, SyslogHeader, Texts, write_extension,
         write_header, write_message,
     },
-    model::{Catalog, Day, Observation, Phase, ProfileSlot, SnapshotRef, Tenant, TenantId, What},
-    source::simulated,
+    model::{
+        Catalog, Day, Observation, ObservationKind, Phase, ProfileSlot, SnapshotRef, Tenant,
+        TenantId,
+    },
+    source::simulated::{self, Richness},
     wire,
 };
 use serde_json::Value;
 
 use crate::{reference, support::TENANT};
+
+/// The time of day of a poll.
+const POLL_TIME: Duration = Duration::from_millis(22_500_250);
 
 fn rows(text: &str) -> impl Iterator<Item = Value> + '_ {
     text.lines().map(|line| serde_json::from_str(line).unwrap())
@@ -98,7 +106,7 @@ fn tenant() -> Tenant {
     }
 }
 
-/// The records of 230 controls on 90 days: the caches of the formatters never change the output.
+/// The records of at least 230 controls on 90 days: the caches of the formatters never change the output.
 #[test]
 fn snapshots_equal_the_reference_byte_for_byte() {
     let today = Day::parse("2026-11-22").unwrap();
@@ -130,7 +138,8 @@ fn snapshots_equal_the_reference_byte_for_byte() {
 
         for back in 0..90 {
             let day = today.plus(-back);
-            let json = simulated::snapshot_json(TENANT, day, back % 30 == 0).replace(
+            let richness = if back % 30 == 0 { Richness::Rich } else { Richness::Poor };
+            let json = simulated::snapshot_json(TENANT, day, richness).replace(
                 "\"on\":\"true\"",
                 "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}",
             );
@@ -146,12 +155,12 @@ fn snapshots_equal_the_reference_byte_for_byte() {
                 imported: false,
             };
             let observed_time = format!("{day}T06:15:00.25Z");
-            let observed_ms = day.epoch_ms() + 22_500_250;
+            let observed_at = day.start().saturating_add(POLL_TIME);
             let entry = Entry {
                 tenant: &tenant,
                 snapshot: &snapshot_ref,
                 observed_time: &observed_time,
-                observed_ms,
+                observed_at,
                 history: &[],
                 catalog: &catalogs[usize::from(back > 40)],
                 comparison: Default::default(),
@@ -187,7 +196,7 @@ fn observations_equal_the_reference_byte_for_byte() {
 
     let unusual = "a=b | \"c\" \\ d\u{2028}e\tf\ng";
     let mut seq = 0;
-    for what in What::ALL {
+    for what in ObservationKind::ALL {
         for (phase, hint) in [
             (Phase::Begin, None),
             (Phase::Begin, Some("run `secure-score-forwarder check --online`")),
@@ -210,7 +219,7 @@ fn observations_equal_the_reference_byte_for_byte() {
                 observation: &observation,
                 snapshot: &snapshot,
                 observed_time: "2026-11-22T06:15:00.25Z",
-                observed_ms: first_day.epoch_ms() + 22_500_250,
+                observed_at: first_day.start().saturating_add(POLL_TIME),
                 repeats: 0,
                 replayed: false,
                 rules: Rules::none(),

@@ -1,9 +1,9 @@
 //! The HEC sink, against a receiver that follows Splunk's table of status codes.
 
 use crate::support::{
-    Workspace, but_quality, counts, eventually,
+    Workspace, counts, eventually,
     hec::{Hec, TOKEN},
-    ids, records,
+    ids, records, without_observations,
 };
 
 fn workspace(hec: &Hec, extra: &str) -> Workspace {
@@ -66,11 +66,10 @@ fn a_wrong_token_parks_only_this_sink() {
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    let message =
-        "sink splunk: 0 records delivered, then: the collector returned code 4: Invalid token";
+    let message = "sink splunk: 0 records delivered, then stopped: the collector returned code 4: Invalid token";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert!(run.stderr.contains("check the token"), "{}", run.stderr);
-    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 10);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 10);
     assert!(!records(&file).is_empty());
 
     std::fs::write(workspace.path("hec-secret"), valid).unwrap();
@@ -79,7 +78,7 @@ fn a_wrong_token_parks_only_this_sink() {
 }
 
 #[test]
-fn the_invalid_event_becomes_a_dead_letter() {
+fn an_invalid_event_becomes_a_dead_letter() {
     let hec = Hec::new();
     let mut workspace = workspace(&hec, "");
     let file = workspace.file_sink("local");
@@ -87,10 +86,11 @@ fn the_invalid_event_becomes_a_dead_letter() {
     let run = workspace.run_ok(&["once"]);
     assert!(!run.stderr.contains("parked"));
 
-    let poisoned = but_quality(&file).iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
+    let expected = without_observations(&file);
+    let poisoned = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
     assert_eq!(poisoned, 10);
     assert_eq!(workspace.status()["sinks"][0]["rejected"], 10);
-    assert_eq!(hec.ids().len(), but_quality(&file).len() - 10);
+    assert_eq!(hec.ids().len(), expected.len() - 10);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn too_many_rejections_park_the_sink() {
     assert!(run.stderr.contains("the receiver rejects too many records"), "{}", run.stderr);
     let status = workspace.status();
     assert_eq!(
-        (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_days"]),
+        (&status["sinks"][0]["rejected"], &status["sinks"][0]["backlog_entries"]),
         (&0.into(), &10.into())
     );
 }
@@ -135,18 +135,18 @@ fn keeps_the_backlog_while_the_collector_is_down() {
     assert_eq!(run.code, 1);
 
     let status = workspace.status();
-    let of = |name: &str| {
+    let sink = |name: &str| {
         status["sinks"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone()
     };
     assert_eq!(
-        (of("splunk")["backlog_days"].as_u64(), of("down")["backlog_days"].as_u64()),
+        (sink("splunk")["backlog_entries"].as_u64(), sink("down")["backlog_entries"].as_u64()),
         (Some(0), Some(10))
     );
-    assert!(of("down")["last_error"].is_string());
+    assert!(sink("down")["last_error"].is_string());
 }
 
-/// Checks that every event of the file arrived, and none more often than `max`. Returns the number
-/// of repetitions.
+/// Asserts that every record of the file has arrived at least once and at most `max` times. Returns the
+/// number of repeats.
 fn assert_received(hec: &Hec, file: &std::path::Path, max: usize) -> usize {
     let received = counts(hec.ids().iter().map(String::as_str));
     let expected = records(file);
@@ -179,7 +179,7 @@ fn waits_for_acknowledgements_of_several_requests() {
 
 /// The collector returns an ackId if its token has indexer acknowledgement.
 #[test]
-fn uses_acknowledgement_if_the_token_has_it() {
+fn uses_acknowledgement_if_the_token_supports_it() {
     let hec = Hec::new();
     hec.acknowledge(0);
     let mut workspace = workspace(&hec, "");
@@ -190,7 +190,7 @@ fn uses_acknowledgement_if_the_token_has_it() {
 }
 
 #[test]
-fn sends_an_unacknowledged_request_again() {
+fn resends_an_unacknowledged_request() {
     let hec = Hec::new();
     hec.acknowledge(0).never_acknowledge(1);
     let mut workspace = workspace(&hec, ACKNOWLEDGED);
@@ -218,7 +218,7 @@ fn nothing_is_delivered_without_an_acknowledgement() {
 }
 
 #[test]
-fn sends_pending_requests_again_after_a_collector_restart() {
+fn resends_pending_requests_after_a_collector_restart() {
     let hec = Hec::new();
     hec.acknowledge(20);
     let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
@@ -232,14 +232,14 @@ fn sends_pending_requests_again_after_a_collector_restart() {
 }
 
 #[test]
-fn sends_pending_requests_again_to_another_node() {
+fn resends_pending_requests_to_another_node() {
     let hec = Hec::new();
     hec.acknowledge(20).set_cookie("NODE=one; Path=/");
     let mut workspace = workspace(&hec, &ACKNOWLEDGED.replace("2s", "10s"));
     let file = workspace.file_sink("local");
     let run = workspace.spawn(&["once"]);
     eventually("a request is pending", || hec.received().ack_polls > 2);
-    // The new cookie comes from the second node, which has no pending requests.
+    // The second node sets a new cookie and has no pending requests.
     hec.switch_node("NODE=two; Path=/");
     let run = run.end();
     assert_eq!(run.code, 0, "{}", run.stderr);

@@ -9,13 +9,14 @@ use serde_json::json;
 use crate::support::{
     Workspace,
     broker::{Broker, broker},
-    but_quality, counts,
+    counts,
     endpoint::{Endpoint, Request, entra_token},
     eventually,
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
     ids, records,
     rsyslog::Rsyslog,
+    without_observations,
 };
 
 fn section(topic: &str) -> String {
@@ -56,9 +57,9 @@ fn every_record_has_its_key_and_headers() {
 /// requested its metadata.
 #[test]
 fn the_online_check_creates_no_topic() {
-    let own = Broker::start_with("auto.create.topics.enable=true");
+    let auto_creating = Broker::start_with("auto.create.topics.enable=true");
     let mut workspace = Workspace::new();
-    let section = section("probed").replace(&broker().address, &own.address);
+    let section = section("probed").replace(&broker().address, &auto_creating.address);
     workspace.sink("lake", &section);
 
     let run = workspace.run(&["check", "--online"]);
@@ -66,10 +67,10 @@ fn the_online_check_creates_no_topic() {
     let explanation = "topic `probed` does not exist\n  hint: create the topic, unless";
     assert!(run.stdout.contains(explanation), "{}", run.stdout);
 
-    // The broker creates topics in the order of the requests.
-    own.request_metadata("requested");
-    eventually("the broker creates topics", || own.has_topic("requested"));
-    assert!(!own.has_topic("probed"));
+    // The broker creates topics in the order in which they are requested.
+    auto_creating.request_metadata("requested");
+    eventually("the broker creates topics", || auto_creating.has_topic("requested"));
+    assert!(!auto_creating.has_topic("probed"));
 }
 
 #[test]
@@ -82,20 +83,20 @@ fn a_missing_topic_parks_the_sink() {
     for text in ["topic `nowhere` does not exist", "create the topic"] {
         assert!(run.stderr.contains(text), "{}", run.stderr);
     }
-    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 3);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 3);
 
     broker().create_topic("nowhere", 1 << 20);
     workspace.run_ok(&["once"]);
 }
 
-/// The topic accepts only small messages; the smaller records must arrive nevertheless.
+/// The topic accepts only small messages. All other records must still arrive.
 #[test]
 fn an_oversize_record_becomes_a_dead_letter() {
     broker().create_topic("small", 4_000);
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
-    // Two controls get random text that is too large for the topic even after compression.
+    // Two controls contain random text that is too large for the topic even after compression.
     api.fail(
         "/secureScores",
         Fault::Change(|text| {
@@ -115,10 +116,10 @@ fn an_oversize_record_becomes_a_dead_letter() {
     let status = workspace.status();
     assert_eq!(run.code, 0, "{} {status}", run.stderr);
     assert_eq!(status["sinks"][0]["rejected"], 2);
-    assert_eq!(broker().consume("small").len(), but_quality(&file).len() - 2);
+    assert_eq!(broker().consume("small").len(), without_observations(&file).len() - 2);
 }
 
-/// One tenant, four sinks and 90 days. A second run sends nothing.
+/// Ninety days of one tenant are sent to four sinks. A second run sends nothing.
 #[test]
 fn four_sinks_receive_the_same_records() {
     broker().create_topic("together", 1 << 20);
@@ -159,8 +160,8 @@ fn four_sinks_receive_the_same_records() {
     assert_eq!(arrived(), (expected.len(), expected_ids.clone(), expected_ids));
 }
 
-/// A sink that authenticates with Entra tokens, and the endpoint that responds by `rule` to each
-/// request for a token.
+/// A workspace with a sink that authenticates with Entra tokens, and the token endpoint, which responds
+/// according to `rule`.
 fn with_token(topic: &str, rule: fn(&Request) -> Option<(u16, String)>) -> (Workspace, Endpoint) {
     let endpoint = Endpoint::new("");
     endpoint.rule(rule);
@@ -197,7 +198,7 @@ fn authenticates_with_an_entra_token() {
     });
     let file = workspace.file_sink("local");
 
-    // With tokens the sink cannot create the progress topic.
+    // With tokens, the sink cannot create the progress topic.
     let run = workspace.run(&["once"]);
     let progress = "secure-score-forwarder.entra.lake.progress";
     let message = format!("topic `{progress}` does not exist");
@@ -234,6 +235,6 @@ fn a_missing_or_rejected_token_parks_the_sink() {
         let run = workspace.run(&["once"]);
         assert_eq!(run.code, 1);
         assert!(run.stderr.contains(text) && run.stderr.contains("parked"), "{}", run.stderr);
-        assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
+        assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 5);
     }
 }

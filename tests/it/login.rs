@@ -4,9 +4,10 @@ use std::process::Command;
 
 use crate::{
     auth::{APP, against},
-    support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, fs, remove_profile},
+    support::{CANARY, OTHER, Run, Workspace, entra::Entra, eventually, remove_profile, write},
 };
 
+/// The section of a user's credential, with or without a key that seals the stored token.
 pub fn user(workspace: &Workspace, key: bool) -> String {
     let key = if key {
         format!("token_key = {}", workspace.secret("token-secret", "correct horse battery staple"))
@@ -30,7 +31,7 @@ pub fn sign_in(workspace: &Workspace, args: &[&str]) -> (Run, String) {
 }
 
 #[test]
-fn seals_and_replaces_the_token_of_a_browser_sign_in() {
+fn seals_and_replaces_the_refresh_token() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
@@ -95,7 +96,7 @@ fn a_real_browser_completes_the_sign_in() {
         .arg(format!("--user-data-dir={}", workspace.path("chromium-secret").display()))
         .args(["--dump-dom", &url])
         .output()
-        .expect("chromium runs: tests/run installs it");
+        .expect("cannot start chromium: run `tests/run --all`");
     let page = String::from_utf8_lossy(&browser.stdout);
     assert!(
         page.contains("<h1>You are signed in</h1>"),
@@ -109,14 +110,14 @@ fn a_real_browser_completes_the_sign_in() {
 }
 
 #[test]
-fn a_running_daemon_receives_a_device_code_sign_in() {
+fn a_daemon_receives_a_device_code_sign_in() {
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
     let daemon = workspace.spawn(&["run"]);
     eventually("the daemon holds the checkpoint", || {
-        workspace.run(&["status"]).stdout.contains("the daemon runs")
+        workspace.run(&["status"]).stdout.contains("the daemon is running")
     });
     let run = workspace.run_ok(&["login", "--device-code"]);
     assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
@@ -176,11 +177,11 @@ fn an_expired_sign_in_must_be_repeated() {
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
     assert_eq!(sign_in(&workspace, &[]).0.code, 0);
-    // A new provider does not know the refresh token.
+    // A new provider rejects the refresh token, because it has not issued it.
     let later = Entra::new();
     let moved = workspace.configuration().replace(&entra.url, &later.url);
     let mut command = workspace.command(&["once"]);
-    fs(workspace.path("config.toml"), &moved);
+    write(workspace.path("config.toml"), &moved);
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 1);
     assert!(

@@ -8,10 +8,11 @@ use std::{
 };
 
 use crate::{
-    admin::{ask, value},
+    admin::{send, value},
     support::{Process, Workspace, eventually, free_port},
 };
 
+/// A workspace with a sink that cannot connect.
 fn failing(port: u16) -> Workspace {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 2".to_owned();
@@ -28,7 +29,7 @@ fn repeated_failures_are_collapsed() {
     let series = "secure_score_forwarder_sink_retries_total{sink=\"far\",type=\"syslog\"}";
     eventually("three attempts have failed", || {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {page}\r\n\r\n");
-        TcpStream::connect(page).is_ok() && value(&ask(page, &request).2, series) >= Some(3.0)
+        TcpStream::connect(page).is_ok() && value(&send(page, &request).2, series) >= Some(3.0)
     });
 
     daemon.signal("TERM");
@@ -62,7 +63,7 @@ fn a_blocked_log_reader_delays_nothing() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
     let mut command = workspace.command(&["run", "--log", "trace"]);
-    // Nothing reads from this pipe, and its buffer is full from the start.
+    // Nothing reads from this pipe, and a thread fills its buffer.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut full = writer.try_clone().unwrap();
     let filler = std::thread::spawn(move || {

@@ -27,6 +27,7 @@ mod data;
 mod exactly_once;
 mod formats;
 mod hec;
+mod import;
 mod init;
 mod kafka;
 mod login;

@@ -1,5 +1,5 @@
-//! The documentation: every command in it is run, here or in the script or test that is named; every
-//! configuration in it is parsed; the figures in it are those of the code (see `figures`).
+//! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE` names;
+//! every configuration in it is parsed; and the figures in it agree with the code (see `figures`).
 
 mod figures;
 
@@ -13,12 +13,14 @@ use std::{
 
 use secure_score_forwarder::config::Configuration;
 
-use crate::support::{CANARY, OTHER, Process, TENANT, Workspace, eventually, fs, rsyslog::Rsyslog};
+use crate::support::{
+    CANARY, OTHER, Process, TENANT, Workspace, eventually, rsyslog::Rsyslog, write,
+};
 
-/// The pages whose commands and configurations are tested, and the folders of pages.
+/// The pages, and the folders of pages, whose commands and configurations are tested.
 const PAGES: &[&str] = &["README.md", "docs/tutorials", "docs/how-to", "docs/explanation"];
 
-/// What runs a command that is not one of the program.
+/// What runs a command of another program.
 enum Coverage {
     /// A script that contains this text.
     Script(&'static str, &'static str),
@@ -27,7 +29,7 @@ enum Coverage {
 }
 use Coverage::{Script, Test};
 
-/// Commands in the documentation, by their beginning, and what runs them.
+/// The beginnings of documented commands of other programs, and what runs them.
 const ELSEWHERE: &[(&str, Coverage)] = &[
     ("git clone ", Script("tests/quick-start", "cargo demo")),
     ("cd secure-score-forwarder", Script("tests/quick-start", "cargo demo")),
@@ -46,15 +48,15 @@ const ELSEWHERE: &[(&str, Coverage)] = &[
     ("curl -fsS http://127.0.0.1:9633/readyz", Script("tests/service", "/readyz")),
     ("curl -fsS -X PUT", Test("siem.rs", "records_reach_the_data_stream_of_the_template")),
     ("kubectl ", Test("manual.rs", "manifests_fit_the_schemas_of_kubernetes")),
-    ("install -m 640", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
-    ("openssl req", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
-    ("cat certificate.pem key.pem", Test("manual.rs", "a_certificate_of_your_own_is_accepted")),
+    ("install -m 640", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
+    ("openssl req", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
+    ("cat certificate.pem key.pem", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     (
         "/usr/share/secure-score-forwarder/register-app.sh",
-        Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key"),
+        Test("manual.rs", "register_app_creates_an_application_and_key"),
     ),
-    ("az ", Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key")),
-    ("GRAPH=$(az ", Test("manual.rs", "register_app_creates_the_application_and_keeps_its_key")),
+    ("az ", Test("manual.rs", "register_app_creates_an_application_and_key")),
+    ("GRAPH=$(az ", Test("manual.rs", "register_app_creates_an_application_and_key")),
 ];
 
 /// Steps of the how-to guides that `tests/service` runs on a host with systemd.
@@ -139,7 +141,7 @@ fn every_documented_command_is_run() {
         for command in commands(&page) {
             count += 1;
             let is_own = command.starts_with("secure-score-forwarder ");
-            let is_elsewhere = ELSEWHERE.iter().any(|(front, _)| command.starts_with(front));
+            let is_elsewhere = ELSEWHERE.iter().any(|(prefix, _)| command.starts_with(prefix));
             assert!(is_own || is_elsewhere, "{name}: no test runs `{command}`");
         }
     }
@@ -148,12 +150,12 @@ fn every_documented_command_is_run() {
 
 #[test]
 fn scripts_and_tests_that_run_commands_exist() {
-    for (front, coverage) in ELSEWHERE {
+    for (prefix, coverage) in ELSEWHERE {
         let (path, text) = match coverage {
             Script(path, text) => ((*path).to_owned(), (*text).to_owned()),
             Test(file, name) => (format!("tests/it/{file}"), format!("fn {name}()")),
         };
-        assert!(read(&path).contains(&text), "{path} does not run `{front}`: no `{text}`");
+        assert!(read(&path).contains(&text), "{path} does not run `{prefix}`: no `{text}`");
     }
 
     let service = read("tests/service");
@@ -163,7 +165,7 @@ fn scripts_and_tests_that_run_commands_exist() {
 }
 
 /// A host as the documentation assumes it: the tenants `contoso` and `fabrikam`, a tenant that is no
-/// longer configured, and the sinks `rsyslog` and `local`. Nothing serves `fabrikam`.
+/// longer configured, and the sinks `rsyslog` and `local`. The API has no tenant `fabrikam`.
 fn host(receiver: &Rsyslog) -> Workspace {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();
@@ -219,7 +221,7 @@ fn documented_commands_of_the_program_succeed() {
     }
 }
 
-/// A block of a page with the sections that it leaves out.
+/// A configuration from a page, completed with the sections that it omits.
 fn completed(block: &str) -> String {
     const STATE: &str = "[state]\ndirectory = \"/var/lib/x\"\n";
     const TENANT: &str = "[[tenants]]\nname = \"added\"\nid = \"cccccccc-0000-4000-8000-00000000c0de\"\ncredential = \"added\"\n[credentials.added]\nkind = \"managed_identity\"\n";
@@ -251,7 +253,7 @@ fn documented_configurations_are_valid() {
     for (name, page) in pages() {
         // The table that `tenants_file` names is on the same page.
         if let Some(tenants) = blocks(&page, "csv").first() {
-            fs(directory.path().join("tenants.csv"), tenants);
+            write(directory.path().join("tenants.csv"), tenants);
         }
         for block in blocks(&page, "toml") {
             if block.contains("object_store") && cfg!(not(feature = "object_store")) {
@@ -259,7 +261,7 @@ fn documented_configurations_are_valid() {
             }
             let text = completed(&block);
             let path = directory.path().join("config.toml");
-            fs(&path, &text);
+            write(&path, &text);
             if let Err(error) = Configuration::load(&path) {
                 panic!("{name}:\n{error}\n{text}");
             }
@@ -288,11 +290,11 @@ esac
 "#;
 
 #[test]
-fn register_app_creates_the_application_and_keeps_its_key() {
+fn register_app_creates_an_application_and_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
-    fs(file("az"), AZ);
-    fs(file("sleep"), "#!/bin/sh\n");
+    write(file("az"), AZ);
+    write(file("sleep"), "#!/bin/sh\n");
     for program in ["az", "sleep"] {
         std::fs::set_permissions(file(program), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -314,7 +316,7 @@ fn register_app_creates_the_application_and_keeps_its_key() {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = std::fs::read_to_string(file("az.log")).unwrap();
-    // The application gets SecurityEvents.Read.All as an application permission, and no other.
+    // The only permission of the application is the application permission SecurityEvents.Read.All.
     let granted: Vec<&str> = log.lines().filter(|line| line.contains("permission add")).collect();
     assert_eq!(
         granted,
@@ -357,7 +359,7 @@ fn register_app_creates_the_application_and_keeps_its_key() {
 }
 
 #[test]
-fn a_certificate_of_your_own_is_accepted() {
+fn a_self_signed_certificate_is_accepted() {
     let page = pages().remove("docs/how-to/certificates.md").unwrap();
     let directory = tempfile::tempdir().unwrap();
     for command in commands(&page) {
@@ -392,8 +394,8 @@ fn a_certificate_of_your_own_is_accepted() {
     assert_eq!(std::fs::read_to_string(target).unwrap(), CANARY);
 }
 
-/// The manifests as `kubectl apply -k` sends them fit the schemas of the Kubernetes API. The documented
-/// command creates their secret.
+/// The manifests that `kubectl apply -k` sends match the schemas of the Kubernetes API, and the
+/// documented command creates their secret.
 #[test]
 fn manifests_fit_the_schemas_of_kubernetes() {
     let directory = tempfile::tempdir().unwrap();
@@ -414,7 +416,7 @@ fn manifests_fit_the_schemas_of_kubernetes() {
 
     // `kubectl create secret` reads the secrets from files in the working directory.
     for name in ["graph-secret", "hec-token"] {
-        fs(directory.path().join(name), CANARY);
+        write(directory.path().join(name), CANARY);
     }
     for command in commands(&read("docs/how-to/kubernetes.md")) {
         if let Some(arguments) = command.strip_prefix("kubectl create secret ") {
@@ -434,7 +436,7 @@ fn kubectl(arguments: &[&str], directory: &Path) -> String {
 }
 
 fn validate_manifests(file: &Path, manifests: &str) {
-    fs(file, manifests);
+    write(file, manifests);
     let program = crate::support::cache("PYTHON_READERS", "python").join("bin/kubernetes-validate");
     let output = Command::new(program).arg("--strict").arg(file).output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout).into_owned()

@@ -38,8 +38,8 @@ fn last_hint(workspace: &Workspace) -> String {
     workspace.status()["sinks"][0]["last_hint"].as_str().unwrap_or_default().to_owned()
 }
 
-/// An object is named after its events, so it is not written a second time after the checkpoint
-/// was lost.
+/// The name of an object depends only on its events, so it is not written a second time after the
+/// checkpoint is lost.
 #[test]
 fn a_lost_checkpoint_creates_no_second_object() {
     let bucket = Bucket::s3();
@@ -53,10 +53,10 @@ fn a_lost_checkpoint_creates_no_second_object() {
     std::fs::remove_dir_all(workspace.state()).unwrap();
     workspace.run_ok(&["once"]);
     assert!(bucket.objects() == before);
-    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 0);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 0);
 }
 
-/// DuckDB reads the same values from the Parquet files as a file sink writes as OCSF.
+/// DuckDB reads from the Parquet files the same values that a file sink writes as OCSF.
 #[test]
 fn parquet_contains_every_member_of_ocsf() {
     let bucket = Bucket::s3();
@@ -259,8 +259,8 @@ fn rejects_keys_of_another_cloud() {
     }
 }
 
-/// Two sinks with one location would mistake each other's objects for their own. The same container
-/// name in another account is another location.
+/// Two sinks with the same location would each take the other's objects for objects that they have
+/// written. The same container name in another account is a different location.
 #[test]
 fn a_location_has_only_one_sink() {
     let both = |first: &str, second: &str| {

@@ -11,7 +11,7 @@ use crate::support::{
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
 
-/// A page without some controls of its newest day, as when a provider behind Graph does not answer.
+/// A page without some controls of its newest day, as when a provider behind Graph does not respond.
 fn truncated(text: &str) -> Vec<u8> {
     let mut page: Value = serde_json::from_str(text).unwrap();
     let controls = page["value"][0]["controlScores"].as_array_mut().unwrap();
@@ -24,7 +24,7 @@ fn partial(body: Vec<u8>) -> Fault {
         ("content-type", "application/json".to_owned()),
         ("warning", "199 - \"Microsoft/SecureScore/504/10000\"".to_owned()),
     ];
-    Fault::Answer(206, headers, body)
+    Fault::Respond(206, headers, body)
 }
 
 /// The complete response of the API.
@@ -67,7 +67,7 @@ fn holds_releases_and_completes_a_partial_day() {
     let status = workspace.status();
     assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains(warning));
 
-    // `partial_hold` is over, and the response is still partial.
+    // `partial_hold` has passed, and the response is partial again.
     workspace.head = "[schedule]\npartial_hold = \"1ms\"".to_owned();
     fail();
     assert_eq!(workspace.run(&["once"]).code, 1);
@@ -80,7 +80,7 @@ fn holds_releases_and_completes_a_partial_day() {
         streamed.iter().all(|r| r["snapshot"]["partial"] == true && r["snapshot"]["revision"] == 1)
     );
 
-    // The response is complete.
+    // Now the response is complete.
     workspace.run_ok(&["once"]);
     let more = scores(&file)[streamed.len()..].to_vec();
     assert!(
@@ -90,7 +90,7 @@ fn holds_releases_and_completes_a_partial_day() {
     let newest = summaries(&more)[2]["snapshot"]["date"].clone();
     let controls = more.iter().filter(|r| r["kind"] == "control").collect::<Vec<_>>();
     let total = summaries(&more)[2]["score"]["controls_total"].as_u64().unwrap() as usize;
-    assert_eq!(controls.len(), total - 100, "only those that were absent");
+    assert_eq!(controls.len(), total - 100, "only the controls that were absent");
     assert!(controls.iter().all(|r| r["snapshot"]["date"] == newest));
     let observed = observations(&workspace);
     assert_eq!(observed.iter().filter(|o| *o == "partial begin").count(), 3);
@@ -137,18 +137,18 @@ fn releases_held_days_without_the_api() {
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 3".to_owned();
     let file = workspace.file_sink("local");
-    api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
+    api.fail(PROFILES, Fault::Respond(403, vec![], b"{}".to_vec()));
     assert_eq!(workspace.run(&["once"]).code, 1);
 
     workspace.head = "[schedule]\npartial_hold = \"1ms\"".to_owned();
-    api.fail(SCORES, Fault::Answer(403, vec![], b"{}".to_vec()));
-    api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
+    api.fail(SCORES, Fault::Respond(403, vec![], b"{}".to_vec()));
+    api.fail(PROFILES, Fault::Respond(403, vec![], b"{}".to_vec()));
     assert_eq!(workspace.run(&["once"]).code, 1);
     let streamed = scores(&file);
     assert_eq!(streamed.iter().filter(|r| r["kind"] == "summary").count(), 3);
     assert!(streamed.iter().all(|r| r["snapshot"]["partial"] == true));
 
-    // They are still missing, and requested again.
+    // The days are missing until they are read completely, so they are requested again.
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 3);
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["tenants"][0]["missing_days"], 0);
@@ -163,7 +163,7 @@ fn requests_held_days_at_every_poll() {
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 20".to_owned();
     let file = workspace.file_sink("local");
-    api.fail(PROFILES, Fault::Answer(403, vec![], b"{}".to_vec()));
+    api.fail(PROFILES, Fault::Respond(403, vec![], b"{}".to_vec()));
     assert_eq!(workspace.run(&["once"]).code, 1);
     let database = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     assert_eq!(database.execute("UPDATE missing SET requests = 7", []).unwrap(), 20);

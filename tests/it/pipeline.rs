@@ -32,8 +32,8 @@ fn summaries_state_the_number_of_records() {
     let streamed = records(&file);
     for summary in summaries(&streamed) {
         let day = &summary["snapshot"]["date"];
-        let of_day = streamed.iter().filter(|r| r["snapshot"]["date"] == *day).count();
-        assert_eq!(summary["score"]["records_sent"].as_u64().unwrap() as usize, of_day);
+        let count = streamed.iter().filter(|r| r["snapshot"]["date"] == *day).count();
+        assert_eq!(summary["score"]["records_sent"].as_u64().unwrap() as usize, count);
         let controls =
             streamed.iter().filter(|r| r["snapshot"]["date"] == *day && r["kind"] == "control");
         let sum: f64 = controls.map(|r| r["control"]["score"].as_f64().unwrap()).sum();
@@ -173,7 +173,7 @@ fn status_prints_text_and_json() {
     workspace.run_ok(&["once"]);
     let status = workspace.status();
     assert_eq!(status["tenants"][0]["days"], 3);
-    assert_eq!(status["sinks"][0]["backlog_days"], 0);
+    assert_eq!(status["sinks"][0]["backlog_entries"], 0);
     let text = workspace.run_ok(&["status"]).stdout;
     assert!(
         text.contains("contoso") && text.contains("local") && text.contains("no daemon is running"),
@@ -276,7 +276,7 @@ fn two_tenants_undelivered() -> (Workspace, std::path::PathBuf) {
     workspace.tenants.push(("fabrikam", OTHER));
     let file = workspace.file_sink("local");
     std::fs::create_dir(&file).unwrap();
-    assert_eq!(workspace.run(&["once"]).code, 1, "a directory is in place of the file");
+    assert_eq!(workspace.run(&["once"]).code, 1, "the path of the file is a directory");
     std::fs::remove_dir(&file).unwrap();
     (workspace, file)
 }
@@ -290,9 +290,8 @@ fn a_removed_tenant_blocks_no_other() {
         workspace.tenants = vec![(name, id)];
         workspace.run_ok(&["once"]);
         let streamed = records(&file);
-        let of_tenant: Vec<_> =
-            summaries(&streamed).filter(|r| r["tenant"]["name"] == name).collect();
-        assert_eq!(of_tenant.len(), 3);
+        let count = summaries(&streamed).filter(|r| r["tenant"]["name"] == name).count();
+        assert_eq!(count, 3);
     }
 }
 
@@ -316,7 +315,7 @@ fn an_unreadable_entry_blocks_only_its_tenant() {
     assert!(streamed.iter().all(|r| r["tenant"]["name"] == "fabrikam"));
 }
 
-/// Regression: a tenant whose domain was never resolved was missing in `status`.
+/// Regression: a tenant whose domain had never been resolved was missing from `status`.
 #[test]
 fn status_lists_an_unresolved_tenant() {
     let mut workspace = Workspace::new();
@@ -328,7 +327,7 @@ fn status_lists_an_unresolved_tenant() {
     assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
 }
 
-/// Over all rotated files, every record occurs once and every line is complete, although the process
+/// Across all rotated files, every record occurs once and every line is complete, although the process
 /// is killed several times.
 #[test]
 fn rotation_loses_and_repeats_nothing() {

@@ -13,11 +13,11 @@ use serde_json::Value;
 use crate::support::{
     Workspace, cache,
     faults::{Fault, FaultyApi},
-    fs, of_kinds, records,
+    records, records_of_kinds, write,
 };
 
-/// The records of three days, one of which is missing: in JSON, and as the lines of another format.
-fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
+/// The records of three days, one of which is missing, in JSON and as lines of another format.
+fn in_json_and(format: &str) -> (Vec<Value>, Vec<String>) {
     let api = FaultyApi::new();
     api.fail(
         "/secureScores",
@@ -43,7 +43,7 @@ fn in_both(format: &str) -> (Vec<Value>, Vec<String>) {
 
     let text = std::fs::read_to_string(&other).unwrap();
     for kind in ["control", "summary", "change", "quality"] {
-        assert!(!of_kinds(&json, &[kind]).is_empty(), "no {kind} record");
+        assert!(!records_of_kinds(&json, &[kind]).is_empty(), "no {kind} record");
     }
     (records(&json), text.lines().map(str::to_owned).collect())
 }
@@ -67,7 +67,7 @@ pub fn read_by(command: &mut Command, lines: &[String]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-/// A command that runs a script with the Python that has the readers' packages.
+/// A command that runs a script with the Python environment of the readers.
 pub fn python(script: &str) -> Command {
     let mut command = Command::new(cache("PYTHON_READERS", "python").join("bin/python"));
     command.args(["-c", script]);
@@ -94,9 +94,9 @@ fn ms(value: &Value) -> String {
 
 #[test]
 fn liblognorm_reads_every_cef_line() {
-    let (json, lines) = in_both("cef");
+    let (json, lines) = in_json_and("cef");
     let directory = tempfile::tempdir().unwrap();
-    fs(directory.path().join("cef.rb"), "version=2\nrule=:%f:cef%\n");
+    write(directory.path().join("cef.rb"), "version=2\nrule=:%f:cef%\n");
     let mut command = Command::new("lognormalizer");
     command.arg("-r").arg(directory.path().join("cef.rb")).args(["-e", "json"]);
 
@@ -104,25 +104,25 @@ fn liblognorm_reads_every_cef_line() {
     assert_eq!(read.len(), json.len());
     for (record, line) in json.iter().zip(&read) {
         let read: Value = serde_json::from_str(line).unwrap();
-        let of = |key: &str| text(at(&read, &format!("f.Extensions.{key}")));
-        assert_eq!(of("externalId"), text(&record["event_id"]));
-        assert_eq!(of("deviceCustomDate1"), ms(&record["time"]));
-        assert_eq!(of("deviceExternalId"), text(&record["tenant"]["id"]));
+        let extension = |key: &str| text(at(&read, &format!("f.Extensions.{key}")));
+        assert_eq!(extension("externalId"), text(&record["event_id"]));
+        assert_eq!(extension("deviceCustomDate1"), ms(&record["time"]));
+        assert_eq!(extension("deviceExternalId"), text(&record["tenant"]["id"]));
         assert_eq!(at(&read, "f.SignatureID"), class(record));
         // liblognorm drops the first letter of the first key, `rt`.
-        assert_eq!(of("t"), ms(&record["observed_time"]));
-        let rest: Value = serde_json::from_str(&of("cs6")).unwrap();
+        assert_eq!(extension("t"), ms(&record["observed_time"]));
+        let rest: Value = serde_json::from_str(&extension("cs6")).unwrap();
         assert_eq!(rest["tenant"], record["tenant"]["name"]);
         assert_eq!(rest["labels"], record["tenant"]["labels"]);
         assert_eq!(rest["fields"], record["fields"]);
         if record["kind"] == "control" {
-            assert_eq!(of("cs1"), text(&record["control"]["id"]));
-            let score = of("cfp1").parse::<f64>().unwrap();
+            assert_eq!(extension("cs1"), text(&record["control"]["id"]));
+            let score = extension("cfp1").parse::<f64>().unwrap();
             assert_eq!(score, record["control"]["score"].as_f64().unwrap());
         }
         if record["kind"] == "change" {
-            assert_eq!(of("act"), text(&record["change"]["what"]));
-            assert_eq!(of("flexString2"), text(&record["change"]["cause"]));
+            assert_eq!(extension("act"), text(&record["change"]["what"]));
+            assert_eq!(extension("flexString2"), text(&record["change"]["cause"]));
             assert_eq!(text(at(&read, "f.Severity")), text(&record["change"]["severity"]));
             assert_eq!(rest["change"], record["change"]);
         }
@@ -132,7 +132,7 @@ fn liblognorm_reads_every_cef_line() {
     }
 }
 
-/// The event class that SIEM rules match on.
+/// The event class, which SIEM rules match.
 fn class(record: &Value) -> &'static str {
     match (record["kind"].as_str().unwrap(), record["change"]["what"].as_str()) {
         ("control", _) => "ControlSnapshot",
@@ -150,7 +150,7 @@ fn class(record: &Value) -> &'static str {
 
 #[test]
 fn ocsf_models_accept_every_finding() {
-    let (json, lines) = in_both("ocsf");
+    let (json, lines) = in_json_and("ocsf");
     let script = "
 import sys, json
 from py_ocsf_models.events.findings.compliance_finding import ComplianceFinding
@@ -183,7 +183,7 @@ for line in sys.stdin:
 
 #[test]
 fn ecs_contains_the_values_of_the_record() {
-    let (json, lines) = in_both("ecs");
+    let (json, lines) = in_json_and("ecs");
     assert_eq!(lines.len(), json.len());
     for (record, line) in json.iter().zip(&lines) {
         let event: Value = serde_json::from_str(line).unwrap();
@@ -218,7 +218,7 @@ fn ecs_contains_the_values_of_the_record() {
 
 #[test]
 fn cloudevents_contain_the_record() {
-    let (json, lines) = in_both("cloudevents");
+    let (json, lines) = in_json_and("cloudevents");
     for (record, line) in json.iter().zip(&lines) {
         let event: Value = serde_json::from_str(line).unwrap();
         assert_eq!(&event["data"], record);
@@ -234,7 +234,7 @@ fn cloudevents_contain_the_record() {
 
 #[test]
 fn python_csv_reads_every_row() {
-    let (json, lines) = in_both("csv");
+    let (json, lines) = in_json_and("csv");
     let script = "
 import csv, json, sys
 for row in csv.DictReader(sys.stdin):
@@ -292,7 +292,7 @@ fn read_leef(line: &str) -> (Vec<&str>, HashMap<&str, &str>) {
 #[test]
 fn leef_contains_the_values_of_the_record() {
     for format in ["leef", "leef2"] {
-        let (json, lines) = in_both(format);
+        let (json, lines) = in_json_and(format);
         assert_eq!(lines.len(), json.len());
         for (record, line) in json.iter().zip(&lines) {
             let (header, attributes) = read_leef(line);

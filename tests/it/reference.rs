@@ -122,7 +122,7 @@ pub fn json(record: &Record<'_>, texts: Texts) -> String {
     out.text("observed_time", Some(record.observed_time)).raw("tenant", tenant.object());
 
     match &record.body {
-        Body::Change(_) => unreachable!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference does not support changes"),
         Body::Quality(quality) => {
             out.raw("quality", quality_json(quality));
         }
@@ -260,7 +260,7 @@ impl Pairs {
         self
     }
 
-    fn labelled(&mut self, key: &str, label: &str, value: Option<&str>) -> &mut Self {
+    fn labeled(&mut self, key: &str, label: &str, value: Option<&str>) -> &mut Self {
         if value.is_some_and(|v| !v.trim().is_empty()) {
             self.0.push(format!("{key}Label={label}"));
             self.pair(key, value);
@@ -269,7 +269,7 @@ impl Pairs {
     }
 
     fn number(&mut self, key: &str, label: &str, value: Option<Number>) -> &mut Self {
-        self.labelled(key, label, value.map(|v| v.to_string()).as_deref())
+        self.labeled(key, label, value.map(|v| v.to_string()).as_deref())
     }
 
     fn integer(&mut self, key: &str, label: &str, value: Option<Number>) -> &mut Self {
@@ -308,27 +308,24 @@ fn cef_escape(text: &str) -> String {
 pub fn cef(record: &Record<'_>, options: &Options) -> String {
     let snapshot = record.snapshot;
     let (class, name, action, time) = match &record.body {
-        Body::Control(_) => (
-            "ControlSnapshot",
-            "Secure Score control snapshot",
-            "snapshot",
-            snapshot.day.epoch_ms(),
-        ),
+        Body::Control(_) => {
+            ("ControlSnapshot", "Secure Score control snapshot", "snapshot", snapshot.day.start())
+        }
         Body::Summary(_) => {
-            ("TenantScore", "Secure Score of a tenant", "snapshot", snapshot.day.epoch_ms())
+            ("TenantScore", "Secure Score of a tenant", "snapshot", snapshot.day.start())
         }
         Body::Quality(quality) => {
-            ("DataQuality", "Secure Score data quality", quality.what.as_str(), record.observed_ms)
+            ("DataQuality", "Secure Score data quality", quality.what.as_str(), record.observed_at)
         }
-        Body::Change(_) => unreachable!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference does not support changes"),
     };
 
     let mut out = Pairs::default();
-    out.pair("rt", Some(&record.observed_ms.to_string()));
-    out.labelled("deviceCustomDate1", "snapshotTime", Some(&time.to_string()));
+    out.pair("rt", Some(&record.observed_at.as_i64().to_string()));
+    out.labeled("deviceCustomDate1", "snapshotTime", Some(&time.as_i64().to_string()));
     out.pair("deviceExternalId", Some(&record.tenant.id.to_string()))
         .pair("dvchost", Some(&options.host));
-    out.labelled("flexString1", "snapshotId", Some(&snapshot.id));
+    out.labeled("flexString1", "snapshotId", Some(&snapshot.id));
     out.pair("externalId", Some(&record.event_id.to_string())).pair("act", Some(action));
 
     let mut labels = Members::default();
@@ -349,9 +346,9 @@ pub fn cef(record: &Record<'_>, options: &Options) -> String {
         Body::Control(control) => control_cef(control, options.texts, &mut out, &mut rest),
         Body::Summary(summary) => summary_cef(summary, &mut out, &mut rest),
         Body::Quality(quality) => quality_cef(quality, &mut out, &mut rest),
-        Body::Change(_) => unreachable!("the reference has no changes"),
+        Body::Change(_) => unreachable!("the reference does not support changes"),
     }
-    out.labelled("cs6", "rest", Some(&rest.object()));
+    out.labeled("cs6", "rest", Some(&rest.object()));
     format!(
         "CEF:0|Microsoft|Secure Score|1.0|{class}|{name}|{}|{}",
         cef_severity(record),
@@ -370,16 +367,16 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
     });
     out.pair("msg", Some(&format!("{}{}", cut(c.title(), 512), score.unwrap_or_default())));
 
-    out.labelled("cs1", "controlName", Some(c.id));
+    out.labeled("cs1", "controlName", Some(c.id));
     if let Some(p) = profile {
-        out.labelled("cs2", "controlTitle", p.title.as_deref()).labelled(
+        out.labeled("cs2", "controlTitle", p.title.as_deref()).labeled(
             "cs4",
             "threats",
             Some(&p.threats.join(",")),
         );
         if texts != Texts::None {
             let max = if texts == Texts::Short { SHORT_TEXT } else { 4_000 };
-            out.labelled(
+            out.labeled(
                 "cs5",
                 "remediation",
                 p.remediation.as_deref().map(|r| cut(&plain(r), max).into_owned()).as_deref(),
@@ -394,7 +391,7 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
         rest.text("action_type", p.action_type.as_deref()).boolean("deprecated", p.deprecated);
     }
     if let Some(d) = c.decision {
-        out.labelled("cs3", "controlState", d.state.as_deref())
+        out.labeled("cs3", "controlState", d.state.as_deref())
             .pair("suser", d.updated_by.as_deref());
     }
 
@@ -406,7 +403,7 @@ fn control_cef(c: &ControlRecord<'_>, texts: Texts, out: &mut Pairs, rest: &mut 
         .last_synced
         .and_then(|t| t.parse::<jiff::Timestamp>().ok())
         .map(|t| t.as_millisecond().to_string());
-    out.labelled("deviceCustomDate2", "lastSynced", synced.as_deref());
+    out.labeled("deviceCustomDate2", "lastSynced", synced.as_deref());
 
     rest.text("max_score_source", c.max_score.map(|m| m.1.as_str())).boolean("on", c.on);
     if let Some(d) = c.decision {
@@ -446,7 +443,7 @@ fn summary_cef(s: &SummaryRecord<'_>, out: &mut Pairs, rest: &mut Members) {
         "licensedUsers",
         s.licensed_users,
     );
-    out.labelled("cs1", "enabledServices", Some(&s.enabled_services.join(",")));
+    out.labeled("cs1", "enabledServices", Some(&s.enabled_services.join(",")));
 
     let mut categories = Members::default();
     for (name, points) in &s.categories {

@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
 use crate::support::{
-    CANARY, OTHER, Process, Workspace, counts, eventually, fs, ids, records, summaries,
+    CANARY, OTHER, Process, Workspace, counts, eventually, ids, records, summaries, write,
 };
 
 /// Writes the current configuration and sends SIGHUP to the daemon.
@@ -12,7 +12,7 @@ fn reload(workspace: &Workspace, daemon: &Process) {
     daemon.signal("HUP");
 }
 
-/// Runs a backfill through the daemon, again if a reload aborts it.
+/// Runs a backfill through the daemon, and repeats it if a reload aborts it.
 fn backfill(workspace: &Workspace, days: &str) {
     eventually("the backfill has finished", || {
         let run = workspace.run(&["backfill", "--days", days]);
@@ -37,7 +37,7 @@ fn no_cursor_is_lost_when_sinks_change() {
     let daemon = workspace.spawn(&["run"]);
     eventually("both have five days", || summaries(&kept) == 5 && summaries(&removed) == 5);
 
-    workspace.replace_sinks();
+    workspace.clear_sinks();
     workspace.tenants.push(("fabrikam", OTHER));
     let kept = workspace.file_sink("kept");
     let added = workspace.file_sink("added");
@@ -47,7 +47,7 @@ fn no_cursor_is_lost_when_sinks_change() {
     // Records that are written but not acknowledged would be repeated in the other file.
     eventually("everything is acknowledged", || workspace.is_delivered());
 
-    workspace.replace_sinks();
+    workspace.clear_sinks();
     let kept_elsewhere = workspace.path("elsewhere.jsonl");
     workspace.sink("kept", &format!("type = \"file\"\npath = \"{}\"", kept_elsewhere.display()));
     workspace.file_sink("added");
@@ -86,7 +86,7 @@ fn the_reload_command_reports_the_result() {
     let copy = workspace.file_sink("copy");
     for _ in 0..3 {
         let run = workspace.run_ok(&["reload"]);
-        assert_eq!(run.stdout, "the daemon runs with the new configuration\n");
+        assert_eq!(run.stdout, "the daemon is running with the new configuration\n");
     }
     eventually("the new sink has all days", || summaries(&copy) == 3);
     backfill(&workspace, "3");
@@ -98,7 +98,7 @@ fn the_reload_command_reports_the_result() {
 fn an_invalid_configuration_changes_nothing() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 3".to_owned();
-    // Nothing listens on this port, so that the sink has a backlog.
+    // Nothing listens on this port, so the sink has a backlog.
     let port = crate::support::free_port();
     let far = format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{port}\"");
     workspace.sink("far", &far);
@@ -117,7 +117,7 @@ fn an_invalid_configuration_changes_nothing() {
         (valid.replace("/secret\"", "/no-such-secret\""), "no-such-secret"),
         (
             valid.replace("\"far\"", "\"farther\""),
-            "sink `far` is no longer configured, but has 3 unsent days",
+            "sink `far` is no longer configured, but has 3 unsent log entries",
         ),
     ] {
         assert_ne!(invalid, valid);
@@ -140,7 +140,7 @@ fn an_invalid_configuration_changes_nothing() {
     assert!(!std::path::Path::new(&format!("{state}-2")).exists());
 }
 
-/// Systemd's side of the notification socket.
+/// The notification socket on the side of systemd.
 struct Systemd {
     socket: UnixDatagram,
     received: Vec<String>,
@@ -166,7 +166,7 @@ impl Systemd {
         panic!("systemd never received {parts:?}");
     }
 
-    /// Waits for such a message, unless one has been received already.
+    /// Waits for a message that contains all of these parts, unless one was received earlier.
     fn until_once(&mut self, parts: &[&str]) {
         if !self.received.iter().any(|message| has(message, parts)) {
             self.until(parts);
@@ -199,7 +199,7 @@ fn systemd_is_notified_of_reloads_and_progress() {
     systemd.until(&["RELOADING=1", "MONOTONIC_USEC="]);
     systemd.until(&["READY=1", "STATUS=newest day "]);
 
-    fs(workspace.path("config.toml"), "[state]\n");
+    write(workspace.path("config.toml"), "[state]\n");
     daemon.signal("HUP");
     systemd.until(&["READY=1", "STATUS=new configuration rejected, see the log; newest day "]);
     systemd.until(&["WATCHDOG=1"]);
@@ -212,11 +212,11 @@ fn systemd_is_notified_of_reloads_and_progress() {
 /// Regression: after its secret had been corrected, a tenant waited for the end of its backoff, even
 /// across a restart.
 #[test]
-fn a_reload_retries_failed_polls_at_once() {
+fn a_reload_retries_failed_polls_immediately() {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 1".to_owned();
     let file = workspace.file_sink("local");
-    fs(workspace.path("secret"), "wrong\n");
+    write(workspace.path("secret"), "wrong\n");
     let daemon = workspace.spawn(&["run"]);
     let failed = || {
         let status = workspace.try_status()?;
@@ -228,7 +228,7 @@ fn a_reload_retries_failed_polls_at_once() {
     let tenant = &workspace.status()["tenants"][0];
     assert!(tenant["next_attempt"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
 
-    fs(workspace.path("secret"), &format!("{CANARY}-client\n"));
+    write(workspace.path("secret"), &format!("{CANARY}-client\n"));
     daemon.signal("HUP");
     eventually("the day is delivered", || summaries(&file) > 0);
     assert_eq!(failed(), None);

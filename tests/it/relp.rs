@@ -57,12 +57,12 @@ fn delivers_over_tls_with_a_client_certificate() {
 }
 
 #[test]
-fn rejected_client_certificate_delivers_nothing() {
+fn a_rejected_client_certificate_delivers_nothing() {
     let rsyslog = Rsyslog::new();
     let workspace = workspace(&relps(&rsyslog, "rogue"));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("sink siem: 0 records delivered, then:"), "{}", run.stderr);
+    assert!(run.stderr.contains("sink siem: 0 records delivered, then stopped:"), "{}", run.stderr);
     assert!(rsyslog.messages().is_empty());
 }
 
@@ -82,7 +82,7 @@ fn resumes_after_repeated_receiver_crashes() {
 
     let mut run = process.end();
     for _ in 0..5 {
-        // `once` gives up if rsyslog does not return in time.
+        // `once` fails if rsyslog does not restart in time.
         assert!(run.code == 0 || run.code == 1, "{}", run.stderr);
         if run.code == 0 {
             break;
@@ -101,8 +101,7 @@ struct Misbehaving {
     stored: Arc<Mutex<Vec<String>>>,
 }
 
-/// What the receiver does on one connection. The number is the count of acknowledged messages after
-/// which it does so.
+/// The fault on one connection, with the number of acknowledged messages after which it occurs.
 #[derive(Clone, Copy)]
 enum Fault {
     /// Closes the connection without a reply to the rest of the window.
@@ -111,7 +110,7 @@ enum Fault {
     ServerClose(usize),
     /// Replies 500.
     Reject(usize),
-    /// Continues without a fault.
+    /// Acknowledges all messages.
     None,
 }
 
@@ -126,7 +125,7 @@ impl Misbehaving {
             for (stream, fault) in listener.incoming().flatten().zip(script) {
                 let closing = stream.try_clone().unwrap();
                 let _ = serve(stream, fault, &shared);
-                // A reset would discard replies that are not read yet.
+                // A reset would discard replies that the sink has not read yet.
                 let _ = closing.shutdown(std::net::Shutdown::Write);
                 let _ = std::io::copy(&mut { closing }, &mut std::io::sink());
             }
@@ -135,15 +134,15 @@ impl Misbehaving {
     }
 
     fn ids(&self) -> Vec<String> {
-        let of = |message: &String| message.split(" externalId=").nth(1).unwrap()[..40].to_owned();
-        self.stored.lock().unwrap().iter().map(of).collect()
+        let id = |message: &String| message.split(" externalId=").nth(1).unwrap()[..40].to_owned();
+        self.stored.lock().unwrap().iter().map(id).collect()
     }
 }
 
 fn serve(stream: TcpStream, fault: Fault, stored: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
-    let (mut expected, mut answered) = (1, 0);
+    let (mut expected, mut acknowledged) = (1, 0);
     loop {
         let (number, command, data) = read_frame(&mut reader)?;
         assert_eq!(number, expected, "transaction numbers begin at 1 and have no gaps");
@@ -158,18 +157,18 @@ fn serve(stream: TcpStream, fault: Fault, stored: &Mutex<Vec<String>>) -> std::i
             }
             _ => {
                 match fault {
-                    Fault::HangUp(after) if answered == after => return Ok(()),
-                    Fault::ServerClose(after) if answered == after => {
+                    Fault::HangUp(after) if acknowledged == after => return Ok(()),
+                    Fault::ServerClose(after) if acknowledged == after => {
                         return writer.write_all(b"0 serverclose 0\n");
                     }
-                    Fault::Reject(after) if answered == after => {
+                    Fault::Reject(after) if acknowledged == after => {
                         writer.write_all(format!("{number} rsp 8 500 Full\n").as_bytes())?;
                         return Ok(());
                     }
                     _ => {}
                 }
                 stored.lock().unwrap().push(data);
-                answered += 1;
+                acknowledged += 1;
                 writer.write_all(format!("{number} rsp 6 200 OK\n").as_bytes())?;
             }
         }

@@ -4,7 +4,7 @@ use crate::support::{
     OTHER, Workspace, counts, eventually,
     faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
-    of_kinds, records,
+    records, records_of_kinds,
 };
 
 fn workspace(days: u32) -> Workspace {
@@ -39,7 +39,7 @@ fn a_replay_repeats_days_with_the_same_ids() {
 
     let none = ["replay", "--sink", "local", "--from", "2001-01-01", "--to", "2001-01-02"];
     let run = workspace.run_ok(&none);
-    assert!(run.stderr.contains("no stored day in this range"), "{}", run.stderr);
+    assert!(run.stderr.contains("no stored days in this range"), "{}", run.stderr);
     let run = workspace.run(&["replay", "--sink", "locl", "--from", from]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("no sink `locl`\n  hint: use one of: local"), "{}", run.stderr);
@@ -72,12 +72,12 @@ fn a_replay_is_resumed_after_a_crash() {
     workspace.run_ok(&["once"]);
     let whole = hec.ids().len();
 
-    // Slow enough to be killed in the middle of the replay.
-    workspace.replace_sinks().sink("splunk", &format!("{section}\nmax_rate = 4000"));
+    // The limited rate leaves time to kill the process during the replay.
+    workspace.clear_sinks().sink("splunk", &format!("{section}\nmax_rate = 4000"));
     let process = workspace.spawn(&["replay", "--sink", "splunk", "--from", "2020-01-01"]);
     eventually("the replay has begun", || hec.ids().len() > whole + 2_000);
     process.kill();
-    let left = workspace.status()["replays"][0]["days_left"].as_u64().unwrap();
+    let left = workspace.status()["replays"][0]["entries_left"].as_u64().unwrap();
     assert!((1..90).contains(&left), "{left}");
 
     workspace.run_ok(&["once"]);
@@ -100,7 +100,7 @@ fn dead_letters_are_listed_and_retried() {
             assert_eq!(record["quality"]["subject"], "splunk");
             record["quality"]["phase"].as_str().unwrap().to_owned()
         };
-        of_kinds(&other, &["quality"]).iter().map(phase).collect()
+        records_of_kinds(&other, &["quality"]).iter().map(phase).collect()
     };
 
     hec.poison("\"id\":\"OneAdmin\"");
@@ -125,8 +125,8 @@ fn dead_letters_are_listed_and_retried() {
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
     workspace.run_ok(&["once"]);
     assert_eq!(phases(), ["begin", "end"]);
-    let taken = hec.received();
-    let last = &taken.events.last().unwrap()["event"];
+    let received = hec.received();
+    let last = &received.events.last().unwrap()["event"];
     assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));
 }
 
@@ -150,8 +150,8 @@ fn test_sink_sends_a_marked_record() {
         run.stdout
     );
     {
-        let taken = hec.received();
-        let event = &taken.events[0]["event"];
+        let received = hec.received();
+        let event = &received.events[0]["event"];
         assert!(run.stdout.contains(event["event_id"].as_str().unwrap()));
         assert_eq!(event["tenant"]["name"], "test");
         assert_eq!(event["control"]["id"], "secure-score-forwarder-test");
@@ -172,8 +172,8 @@ fn a_renamed_sink_keeps_its_cursors() {
     workspace.run_ok(&["once"]);
     let before = records(&file).len();
     let section = format!("type = \"file\"\npath = \"{}\"", file.display());
-    workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
-    // Twice, because the key may stay in the configuration.
+    workspace.clear_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
+    // The second run also succeeds, because the key may stay in the configuration.
     for _ in 0..2 {
         let run = workspace.run_ok(&["once"]);
         assert!(run.stderr.contains("sink new: 0 records delivered"), "{}", run.stderr);
@@ -190,18 +190,18 @@ fn dropping_a_backlog_requires_a_key() {
         format!("type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"", crate::support::free_port());
     workspace.sink("siem", &down);
     assert_eq!(workspace.run(&["once"]).code, 1);
-    workspace.replace_sinks().file_sink("local");
+    workspace.clear_sinks().file_sink("local");
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 2);
     assert!(
-        run.stderr.contains("sink `siem` is no longer configured, but has 3 unsent days"),
+        run.stderr.contains("sink `siem` is no longer configured, but has 3 unsent log entries"),
         "{}",
         run.stderr
     );
 
     workspace.sink("siem", &format!("{down}\ndiscard_backlog = true"));
     workspace.run_ok(&["once"]);
-    workspace.replace_sinks().file_sink("local");
+    workspace.clear_sinks().file_sink("local");
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 1);
     assert!(!records(&file).is_empty());
@@ -222,14 +222,15 @@ fn a_sink_receives_only_its_selection() {
     sink(2, "identity", "categories = [\"identity\"]\nrecords = [\"control\"]");
     sink(3, "some", "control_ids = [\"*mfa*\"]\nmax_rate = 1000");
     workspace.run_ok(&["once"]);
-    let of = |index: usize| records(&paths[index]);
+    let stored = |index: usize| records(&paths[index]);
     let every = records(&all);
 
-    let of_other = every.iter().filter(|r| r["tenant"]["id"] == OTHER).cloned().collect::<Vec<_>>();
-    assert_eq!((of(0), of(1)), (of_other.clone(), of_other));
-    assert!(!of(2).is_empty() && of(2).iter().all(|r| r["control"]["category"] == "Identity"));
+    let fabrikam = every.iter().filter(|r| r["tenant"]["id"] == OTHER).cloned().collect::<Vec<_>>();
+    assert_eq!((stored(0), stored(1)), (fabrikam.clone(), fabrikam));
+    let found = stored(2);
+    assert!(!found.is_empty() && found.iter().all(|r| r["control"]["category"] == "Identity"));
 
-    let some = of(3);
+    let some = stored(3);
     let summaries = some.iter().filter(|r| r["kind"] == "summary");
     let controls = some.iter().filter(|r| r["kind"] == "control");
     assert!(controls.clone().count() > 0);
@@ -238,14 +239,14 @@ fn a_sink_receives_only_its_selection() {
             .clone()
             .all(|r| { r["control"]["id"].as_str().unwrap().to_ascii_lowercase().contains("mfa") })
     );
-    // A summary states the number of records of its day that this sink was sent.
+    // A summary states the number of records of its day that were sent to its sink.
     let sent: u64 = summaries.map(|r| r["score"]["records_sent"].as_u64().unwrap()).sum();
     assert_eq!(sent, some.len() as u64);
     assert!(workspace.is_delivered());
 }
 
-/// `controls = "changed"`: the controls that differ from the day before, all of them once a week, and
-/// always the summary.
+/// `controls = "changed"` sends the controls that differ from the previous day, all controls once a
+/// week, and every summary.
 #[test]
 fn sends_only_changed_controls() {
     let mut workspace = workspace(30);
@@ -266,11 +267,11 @@ fn sends_only_changed_controls() {
     let mut last: std::collections::HashMap<String, (serde_json::Value, serde_json::Value)> =
         Default::default();
     for day in summaries(&every) {
-        let of_day = |records: &[serde_json::Value]| -> Vec<serde_json::Value> {
-            let of_day = |r: &&serde_json::Value| r["kind"] == "control" && day_of(r) == day;
-            records.iter().filter(of_day).cloned().collect()
+        let controls_of = |records: &[serde_json::Value]| -> Vec<serde_json::Value> {
+            let is_selected = |r: &&serde_json::Value| r["kind"] == "control" && day_of(r) == day;
+            records.iter().filter(is_selected).cloned().collect()
         };
-        let (controls, sent) = (of_day(&every), of_day(&changed));
+        let (controls, sent) = (controls_of(&every), controls_of(&changed));
         let sent_ids: Vec<&str> =
             sent.iter().map(|r| r["control"]["id"].as_str().unwrap()).collect();
         if sent.len() == controls.len() {
@@ -292,7 +293,7 @@ fn sends_only_changed_controls() {
 }
 
 #[test]
-fn a_record_over_the_limit_is_a_dead_letter() {
+fn an_oversize_record_becomes_a_dead_letter() {
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
     workspace.extra = "initial_backfill_days = 1".to_owned();
@@ -316,7 +317,7 @@ fn a_record_over_the_limit_is_a_dead_letter() {
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 1);
 
-    workspace.replace_sinks().sink("siem", &section("60KiB"));
+    workspace.clear_sinks().sink("siem", &section("60KiB"));
     workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
     eventually("the record has arrived", || {
@@ -364,7 +365,7 @@ fn a_replay_respects_the_current_selection() {
     assert_ne!(workspace.run(&["replay", "--sink", "local", "--from", "2020-01-01"]).code, 0);
     assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 1);
 
-    workspace.replace_sinks().sink("local", &format!("{section}\ntenants = [\"contoso\"]"));
+    workspace.clear_sinks().sink("local", &format!("{section}\ntenants = [\"contoso\"]"));
     std::fs::create_dir(&folder).unwrap();
     workspace.run_ok(&["once"]);
     let replayed = records(&file);
@@ -382,7 +383,7 @@ fn a_sink_cannot_take_an_existing_name() {
 
     let file = workspace.path("new.jsonl");
     let section = format!("type = \"file\"\npath = \"{}\"", file.display());
-    workspace.replace_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
+    workspace.clear_sinks().sink("new", &format!("{section}\nrenamed_from = \"old\""));
     workspace.file_sink("third");
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 2);
@@ -408,10 +409,10 @@ fn unencodable_records_park_the_sink() {
     let sink = workspace.status()["sinks"][0].clone();
     assert_eq!((&sink["dead_letters"], &sink["sent"]), (&0.into(), &0.into()));
 
-    workspace.replace_sinks().sink("siem", &section("60KiB"));
+    workspace.clear_sinks().sink("siem", &section("60KiB"));
     workspace.run_ok(&["once"]);
     let sink = workspace.status()["sinks"][0].clone();
-    assert_eq!((&sink["dead_letters"], &sink["backlog_days"]), (&0.into(), &0.into()));
+    assert_eq!((&sink["dead_letters"], &sink["backlog_entries"]), (&0.into(), &0.into()));
 }
 
 /// Regression: a retry of many dead letters that were rejected again parked the sink, and was

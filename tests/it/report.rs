@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{OTHER, Workspace, of_kinds, remove_profile};
+use crate::support::{OTHER, Workspace, records_of_kinds, remove_profile};
 
 /// A workspace with twenty days and a sink that receives all records.
 fn workspace() -> Workspace {
@@ -19,14 +19,14 @@ fn workspace() -> Workspace {
 }
 
 #[test]
-fn report_has_the_numbers_of_the_records() {
+fn report_agrees_with_the_records() {
     let workspace = workspace();
     workspace.run_ok(&["once"]);
     let report = workspace.run_ok(&["report", "--format", "json"]).stdout;
     let report: Value = serde_json::from_str(&report).unwrap();
     let file = workspace.path("all.jsonl");
 
-    let summaries = of_kinds(&file, &["summary"]);
+    let summaries = records_of_kinds(&file, &["summary"]);
     let days = report["days"].as_array().unwrap();
     assert_eq!(days.len(), 20);
     for (day, summary) in days.iter().zip(&summaries) {
@@ -63,7 +63,7 @@ fn report_has_the_numbers_of_the_records() {
             change["what"], change["cause"], change["severity"]
         )
     };
-    let mut records: Vec<String> = of_kinds(&file, &["change"])
+    let mut records: Vec<String> = records_of_kinds(&file, &["change"])
         .iter()
         .filter(|r| r["change"]["what"] != "implementation_changed")
         .map(|r| key(&r["snapshot"]["date"], &r["change"], &r["control"]["id"]))

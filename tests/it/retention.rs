@@ -14,7 +14,7 @@ fn completes_an_interrupted_erasure_with_its_receipt() {
     let configuration = workspace.configuration().replace(TENANT, OTHER);
     workspace.literal = Some(configuration);
 
-    // Another process reads for longer than the command waits, so erased data is still on disk.
+    // Another process reads for longer than the command waits, so erased data remains on disk.
     let reader = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM entry").unwrap();
     let interrupted = forget(&workspace);
@@ -29,7 +29,7 @@ fn completes_an_interrupted_erasure_with_its_receipt() {
     let run = forget(&workspace);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains("\"snapshots\": 5"), "{}", run.stdout);
-    assert_eq!(forget(&workspace).code, 2, "the tenant does not exist any more");
+    assert_eq!(forget(&workspace).code, 2, "the tenant no longer exists");
 
     for file in ["checkpoint.db", "checkpoint.db-wal", "cursors.json"] {
         let bytes = std::fs::read(workspace.state().join(file)).unwrap_or_default();
@@ -52,7 +52,7 @@ fn pruning_keeps_unsent_bodies() {
     sql(&workspace, "UPDATE entry SET day = day - 500; UPDATE cursor SET floor = floor - 500");
     let run = workspace.run_ok(&["state", "prune"]);
     assert!(run.stdout.starts_with("pruned the bodies of 0 days"), "{}", run.stdout);
-    assert_eq!(bodies(), 20, "one sink has not received any of them");
+    assert_eq!(bodies(), 20, "one sink has received none of them");
 
     sql(
         &workspace,
@@ -130,7 +130,7 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     assert_eq!(receipt["erased"]["snapshots"], 5);
 
     workspace.run_ok(&["backfill", "--days", "6"]);
-    eventually("the other tenant is still sent", || summaries(&file) == 11);
+    eventually("a new day of the other tenant is sent", || summaries(&file) == 11);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 
@@ -148,7 +148,11 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     assert_eq!(workspace.status()["tenants"][0]["id"], TENANT);
     let unknown = workspace.run(&forget);
     assert_eq!(unknown.code, 2);
-    assert!(unknown.stderr.contains("the checkpoint has no data of tenant"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("the checkpoint contains no data of tenant"),
+        "{}",
+        unknown.stderr
+    );
 }
 
 #[test]

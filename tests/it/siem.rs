@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Workspace, cache, eventually, free_port, fs, ids, of_kinds, records, servers::OpenSearch,
+    Workspace, cache, eventually, free_port, ids, records, records_of_kinds, servers::OpenSearch,
+    write,
 };
 
 fn deploy(path: &str) -> PathBuf {
@@ -44,10 +45,11 @@ fn workspace_with_syslog(port: u16) -> (Workspace, PathBuf) {
     (workspace, file)
 }
 
-/// Asserts that the receiver has written every record, unchanged, to the file of its kind.
+/// Asserts that the receiver has written every record to the file of its kind, and nothing else.
 fn assert_one_file_per_kind(directory: &Path, file: &Path) {
     for kind in ["control", "summary"] {
-        let expected: BTreeSet<String> = ids(&of_kinds(file, &[kind])).map(str::to_owned).collect();
+        let expected: BTreeSet<String> =
+            ids(&records_of_kinds(file, &[kind])).map(str::to_owned).collect();
         let path = directory.join(format!("{kind}.jsonl"));
         eventually(&format!("every {kind} record arrives"), || {
             std::fs::read_to_string(&path)
@@ -67,7 +69,7 @@ fn rsyslog_writes_one_file_per_kind() {
     let snippet = read("siem/rsyslog/secure-score.conf")
         .replace("/var/log/secure-score-received", &d)
         .replace("10514", &port.to_string());
-    fs(
+    write(
         directory.path().join("conf"),
         &format!("global(maxMessageSize=\"128k\" workDirectory=\"{d}\")\n{snippet}"),
     );
@@ -93,7 +95,7 @@ fn syslog_ng_writes_one_file_per_kind() {
     let snippet = read("siem/syslog-ng/secure-score.conf")
         .replace("/var/log/secure-score-received", &d)
         .replace("10514", &port.to_string());
-    fs(
+    write(
         directory.path().join("conf"),
         &format!("@version: 3.38\noptions {{ stats-freq(0); }};\n{snippet}"),
     );
@@ -120,8 +122,8 @@ fn syslog_ng_writes_one_file_per_kind() {
     assert_one_file_per_kind(directory.path(), &file);
 }
 
-/// OpenSearch with the ingest pipeline, the index template, and ten days of records in a data stream.
-/// Returns the number of records.
+/// Returns OpenSearch with the ingest pipeline, the index template, and ten days of records in a data
+/// stream, and the number of these records.
 fn filled_data_stream() -> (&'static OpenSearch, usize) {
     static FILLED: OnceLock<usize> = OnceLock::new();
     let server = OpenSearch::shared();
@@ -213,7 +215,7 @@ fn visualizations_of_the_dashboard_find_data() {
         let response: Value = serde_json::from_str(&response).unwrap();
         assert_eq!(response["_shards"]["failed"], 0, "{title}: {response}");
         // Ten days of history have no quality records, and all their changes are historical.
-        if title.contains("share over time") || title.contains("points to be had") {
+        if title.contains("percentage over time") || title.contains("most missing points") {
             for (id, found) in response["aggregations"].as_object().unwrap() {
                 let filled = found["value"].as_f64().is_some()
                     || found["buckets"].as_array().is_some_and(|b| !b.is_empty());
@@ -246,20 +248,17 @@ fn index_template_types_every_ecs_field() {
                 Some("boolean") if !value.is_boolean() => {
                     wrong.insert(path);
                 }
-
                 Some("date" | "text") if !value.is_string() => {
                     wrong.insert(path);
                 }
-
                 Some("keyword") if !(value.is_string() || value.is_array()) => {
                     wrong.insert(path);
                 }
-
                 _ => walk(value, mapped, &format!("{path}."), wrong),
             }
         }
     }
-    // The template types the fields that the pipeline reads and computes, too.
+    // The template also defines the types of the fields that the pipeline reads and computes.
     let pipeline: Value = serde_json::from_str(&read("siem/elastic/ingest-pipeline.json")).unwrap();
     let script = pipeline["processors"][1]["script"]["source"].as_str().unwrap();
     let mapped = &template["template"]["mappings"]["properties"]["microsoft"]["properties"]["secure_score"]
@@ -400,8 +399,8 @@ fn python(script: &str, argument: &Path) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// The dashboard is read into the types that Grafana generates from its schema, and written again. A
-/// member that the schema does not have would be lost.
+/// The dashboard is read into the types that Grafana generates from its schema, and written again. This
+/// would lose a member that is not in the schema.
 #[test]
 fn grafana_dashboard_fits_the_schema_of_grafana() {
     let script = r"

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use secure_score_forwarder::{clock, model::Day};
 
-use crate::support::{TENANT, Workspace, counts, eventually, fs, ids, records, scores, summaries};
+use crate::support::{
+    TENANT, Workspace, counts, eventually, ids, records, scores, summaries, write,
+};
 
 /// A workspace after one `once` that has read this many days, and the path of its file sink.
 pub fn with_days(days: u32) -> (Workspace, PathBuf) {
@@ -15,13 +17,13 @@ pub fn with_days(days: u32) -> (Workspace, PathBuf) {
     (workspace, file)
 }
 
-/// Runs SQL on the database without the program.
+/// Runs SQL statements on the database without the program.
 pub fn sql(workspace: &Workspace, statement: &str) {
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.execute_batch(statement).unwrap();
 }
 
-/// Reads one number from the database.
+/// Reads one number from the database without the program.
 pub fn query(workspace: &Workspace, statement: &str) -> i64 {
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.query_row(statement, [], |row| row.get(0)).unwrap()
@@ -68,7 +70,7 @@ fn verify_reports_every_kind_of_damage() {
 }
 
 #[test]
-fn repair_removes_a_damaged_body_and_requests_its_day() {
+fn repair_requests_the_day_of_a_damaged_body() {
     let (mut workspace, _) = with_days(5);
     sql(&workspace, "UPDATE body SET bytes = zeroblob(40) WHERE id = 1");
     let late = workspace.file_sink("late");
@@ -157,7 +159,7 @@ fn repair_keeps_all_intact_data() {
 }
 
 #[test]
-fn repair_sets_aside_only_on_request() {
+fn repair_replaces_a_checkpoint_only_on_request() {
     let (workspace, _) = with_days(5);
     sql(&workspace, "DELETE FROM entry WHERE seq = 3");
     let run = workspace.run(&["state", "repair"]);
@@ -178,7 +180,7 @@ fn repair_sets_aside_only_on_request() {
 fn restore_includes_the_write_ahead_log() {
     let (workspace, _) = with_days(5);
 
-    // After a power cut, the last commits are in the write-ahead log only.
+    // After a power cut, the last commits are only in the write-ahead log.
     let copy = workspace.path("cut.db");
     let connection = rusqlite::Connection::open(workspace.state().join("checkpoint.db")).unwrap();
     connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
@@ -192,8 +194,8 @@ fn restore_includes_the_write_ahead_log() {
     drop(connection);
     sql(&workspace, "UPDATE tenant SET failures = 0");
 
-    // A restore that was interrupted leaves such a file.
-    fs(workspace.state().join("checkpoint.db.restored-wal"), "of another one");
+    // An interrupted restore leaves such a file.
+    write(workspace.state().join("checkpoint.db.restored-wal"), "of another one");
     workspace.run_ok(&["state", "restore", &copy.display().to_string()]);
     assert_eq!(query(&workspace, "SELECT max(failures) FROM tenant"), 7);
     workspace.run_ok(&["state", "verify"]);
@@ -246,7 +248,7 @@ fn restores_a_backup_of_a_running_daemon() {
         "an existing file is not overwritten"
     );
 
-    // Only the second cursor file contains what is sent after the backup.
+    // What is sent after the backup is recorded only in the second cursor file.
     workspace.run_ok(&["backfill", "--days", "9"]);
     eventually("nine days are sent", || summaries(&file) == 9);
     let locked = workspace.run(&["state", "restore", &path]);
@@ -275,7 +277,7 @@ fn rejects_invalid_backups_and_newer_checkpoints() {
     let (workspace, _) = with_days(3);
     let before = workspace.status();
     for (name, content) in [("text", "not a database, but long enough to look at"), ("empty", "")] {
-        fs(workspace.path(name), content);
+        write(workspace.path(name), content);
         let run = workspace.run(&["state", "restore", &workspace.path(name).display().to_string()]);
         assert_eq!(run.code, 2, "{name}: {}", run.stdout);
         assert_eq!(workspace.status(), before);
@@ -319,7 +321,7 @@ fn imports_an_export_with_equal_event_ids() {
     elsewhere.extra = "initial_backfill_days = 1".to_owned();
     let copy = elsewhere.file_sink("local");
     elsewhere.run_ok(&["once"]);
-    fs(elsewhere.path("saved.jsonl"), &run.stdout);
+    write(elsewhere.path("saved.jsonl"), &run.stdout);
     elsewhere.run_ok(&["import", &elsewhere.path("saved.jsonl").display().to_string()]);
     elsewhere.run_ok(&["once"]);
 

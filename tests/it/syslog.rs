@@ -3,7 +3,7 @@
 use crate::support::{
     Workspace, eventually,
     faults::{Fault, FaultyApi},
-    ids, of_kinds, records,
+    ids, records, records_of_kinds,
     rsyslog::Rsyslog,
     syslog_ng::SyslogNg,
 };
@@ -91,15 +91,15 @@ fn delivers_over_tls_with_a_client_certificate() {
 }
 
 /// A TLS 1.3 server rejects a certificate after the client's handshake has succeeded and its first
-/// write has been sent: this must not count as delivered.
+/// write has been sent. That write must not count as delivered.
 #[test]
-fn rejected_client_certificate_delivers_nothing() {
+fn a_rejected_client_certificate_delivers_nothing() {
     let rsyslog = Rsyslog::new();
     let workspace = workspace(&tls(&rsyslog, "rogue"));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("sink siem: 0 records delivered, then:"), "{}", run.stderr);
-    assert_eq!(workspace.status()["sinks"][0]["backlog_days"], 5);
+    assert!(run.stderr.contains("sink siem: 0 records delivered, then stopped:"), "{}", run.stderr);
+    assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 5);
     assert!(rsyslog.messages().is_empty());
 
     // `check --online` must not report a usable connection either.
@@ -148,10 +148,10 @@ fn delivers_to_the_local_daemon() {
 /// Regression: records that the local daemon had accepted before it stopped were sent again with the
 /// rest of their batch.
 #[test]
-fn restarted_local_daemon_receives_only_the_rest() {
+fn a_restarted_local_daemon_receives_the_rest() {
     let mut workspace = workspace("");
     let path = workspace.path("daemon.sock");
-    workspace.replace_sinks();
+    workspace.clear_sinks();
     workspace.sink("siem", &format!("type = \"syslog\"\naddress = \"unix://{}\"", path.display()));
 
     let daemon = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -177,7 +177,7 @@ fn restarted_local_daemon_receives_only_the_rest() {
 }
 
 #[test]
-fn too_long_message_becomes_a_dead_letter() {
+fn an_oversize_message_becomes_a_dead_letter() {
     let rsyslog = Rsyslog::new();
     let api = FaultyApi::new();
     let mut workspace = Workspace::against(&api.url);
@@ -202,8 +202,8 @@ fn too_long_message_becomes_a_dead_letter() {
     );
     workspace.run_ok(&["once"]);
 
-    // The other sinks receive an observation about it, and the sink itself does not.
-    let observations = of_kinds(&file, &["quality"]);
+    // The other sinks receive an observation about it; the sink itself does not.
+    let observations = records_of_kinds(&file, &["quality"]);
     assert_eq!((observations.len(), &observations[0]["quality"]["subject"]), (1, &"siem".into()));
     let expected = records(&file).len() - 2;
     assert_eq!(rsyslog.expect(expected).len(), expected);
@@ -211,7 +211,7 @@ fn too_long_message_becomes_a_dead_letter() {
 }
 
 #[test]
-fn returning_receiver_receives_the_backlog() {
+fn a_recovered_receiver_receives_the_backlog() {
     let rsyslog = Rsyslog::new();
     let port = crate::support::free_port();
     let mut workspace = workspace(&format!("address = \"tcp://127.0.0.1:{port}\""));
@@ -222,7 +222,7 @@ fn returning_receiver_receives_the_backlog() {
             .is_ok_and(|text| text.matches("\"kind\":\"summary\"").count() == 5)
     });
 
-    // The receiver appears: a relay to the real one.
+    // The receiver starts: a relay to the real one.
     let relay = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let target = rsyslog.tcp;
     std::thread::spawn(move || {
@@ -257,7 +257,7 @@ fn delivers_rfc3164_with_and_without_tag() {
         observed.parse::<jiff::Timestamp>().unwrap()
     );
 
-    // Without a tag, rsyslog parses `CEF` as the tag, as collectors of CEF expect.
+    // Without a tag, rsyslog parses `CEF` as the tag, which collectors of CEF expect.
     workspace.sink("bare", &format!("type = \"syslog\"\n{address}\ntag = false"));
     workspace.run_ok(&["once"]);
     let messages = rsyslog.expect(2 * expected.len());
@@ -322,7 +322,7 @@ fn replays_unread_records_after_a_receiver_crash() {
         for (connection, mut stream) in relay.incoming().flatten().enumerate() {
             let mut upstream = std::net::TcpStream::connect(("127.0.0.1", target)).unwrap();
             if connection == 0 {
-                // Reads some frames, and closes with the rest unread.
+                // Reads nothing, and closes the connection after the kernel has accepted data.
                 std::thread::sleep(std::time::Duration::from_millis(300));
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Requests to a Graph that is busy, broken, unreachable or not authentic.
+//! Requests to a Graph API that is busy, broken, unreachable or not authentic.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const PROFILES: &str = "/secureScoreControlProfiles";
 
 fn response(status: u16, body: &str) -> Fault {
     let json = ("content-type", "application/json".to_owned());
-    Fault::Answer(status, vec![json], body.as_bytes().to_vec())
+    Fault::Respond(status, vec![json], body.as_bytes().to_vec())
 }
 
 fn against(api: &FaultyApi, days: u32) -> Workspace {
@@ -49,7 +49,7 @@ fn retries_a_503_on_a_new_connection() {
     }
 }
 
-/// In June 2024, Graph rejected its own links for some days.
+/// In June 2024, Graph rejected the links that it had returned, for several days.
 #[test]
 fn works_around_broken_links_of_profiles() {
     let broken = r#"{"error":{"code":"BadRequest","message":"The query specified in the URI is not valid. Query option 'SkipToken' is not allowed."}}"#;
@@ -157,7 +157,7 @@ fn times_out_without_a_connection() {
 
 #[test]
 fn reports_a_failed_name_resolution() {
-    // The label is too long for a DNS query, so that nothing leaves this host.
+    // The label is too long for a DNS query, so no query leaves this host.
     let mut workspace = Workspace::against(&format!("https://{}.example", "x".repeat(64)));
     workspace.file_sink("local");
     let run = workspace.run(&["check", "--online"]);
@@ -199,7 +199,7 @@ fn with_tls(api: &FaultyApi, name: &str, expired: bool) -> (String, String) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();
-    // The thread ends with the process of the test.
+    // The thread ends with the test process.
     std::thread::spawn(move || {
         runtime().block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
@@ -225,7 +225,7 @@ fn trusts_only_valid_tls_certificates() {
         let mut workspace = Workspace::against(&url);
         workspace.file_sink("local");
         if trusted {
-            crate::support::fs(workspace.path("ca.pem"), &ca);
+            crate::support::write(workspace.path("ca.pem"), &ca);
             workspace.head =
                 format!("[source]\nca_file = \"{}\"", workspace.path("ca.pem").display());
         }
@@ -264,7 +264,7 @@ fn logs_the_ids_that_support_needs() {
         ("x-ms-ags-diagnostic", "{\"ServerInfo\":1}".to_owned()),
     ];
     let body = br#"{"error":{"code":"AccessDenied","message":"no"}}"#;
-    api.fail(SCORES, Fault::Answer(403, headers, body.to_vec()));
+    api.fail(SCORES, Fault::Respond(403, headers, body.to_vec()));
 
     let run = workspace.run(&["once", "--log", "warn"]);
     assert!(run.stderr.contains("(request-id 7e1a)"), "{}", run.stderr);

@@ -1,4 +1,4 @@
-//! A real Apache Kafka broker: one node in KRaft mode, from the JAR files that `tests/run` downloads.
+//! A real Apache Kafka broker: one node in KRaft mode, from the JAR files that `tests/run --all` downloads.
 
 use std::{
     process::Command,
@@ -16,8 +16,8 @@ use rdkafka::{
 };
 
 use super::{
-    cache, eventually, faulty_proxy::FaultyProxy, free_port, fs, rsyslog::write_pki,
-    servers::Server,
+    cache, eventually, faulty_proxy::FaultyProxy, free_port, rsyslog::write_pki, servers::Server,
+    write,
 };
 
 pub struct Broker {
@@ -25,15 +25,15 @@ pub struct Broker {
     pub address: String,
     /// The listener with TLS, for [`USER`].
     pub secure: String,
-    /// A proxy in front of another listener without TLS, whose connections a test can disturb.
-    pub line: FaultyProxy,
+    /// A proxy in front of another listener without TLS. A test can inject faults into its connections.
+    pub proxy: FaultyProxy,
     /// The listener with `OAUTHBEARER`. It accepts unsigned tokens.
     pub oauthbearer: String,
     directory: tempfile::TempDir,
     server: Mutex<Option<Server>>,
 }
 
-/// The user of the listener with TLS, with SCRAM and PLAIN.
+/// The user of the listener with TLS, who can authenticate with SCRAM and PLAIN.
 pub const USER: &str = "forwarder";
 pub const PASSWORD: &str = "CANARY-5ecr3t-kafka";
 
@@ -45,30 +45,31 @@ pub struct Consumed {
     pub headers: Vec<String>,
 }
 
-/// The broker that all tests share. It ends when the tests do; see [`Server`].
+/// The broker that all tests share. It stops when the tests end; see [`Server`].
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(Broker::start)
 }
 
 impl Broker {
-    /// Starts a broker for one test, which does not create topics automatically.
+    /// Starts a broker for one test. It does not create topics automatically.
     pub fn start() -> Self {
         Self::start_with("auto.create.topics.enable=false")
     }
 
-    /// Starts a broker for one test, with one more line in `server.properties`.
+    /// Starts a broker for one test, with an additional line in `server.properties`.
     pub fn start_with(property: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let d = directory.path().display().to_string();
         write_pki(directory.path());
         let file = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
-        fs(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
+        write(directory.path().join("keystore.pem"), &(file("server.key") + &file("server.pem")));
 
         let [port, controller, secure, behind, oauthbearer] = std::array::from_fn(|_| free_port());
-        let line = FaultyProxy::to(behind);
-        let ports = Ports { port, controller, secure, behind, line: line.port, oauthbearer };
-        fs(directory.path().join("server.properties"), &(properties(&d, &ports) + property + "\n"));
+        let proxy = FaultyProxy::to(behind);
+        let ports = Ports { port, controller, secure, behind, proxy: proxy.port, oauthbearer };
+        let properties = properties(&d, &ports) + property + "\n";
+        write(directory.path().join("server.properties"), &properties);
 
         let classes = format!("{}/*", cache("KAFKA_JARS", "kafka").display());
         let tool = |args: &[&str]| {
@@ -85,7 +86,7 @@ impl Broker {
         let broker = Self {
             address: format!("127.0.0.1:{port}"),
             secure: format!("127.0.0.1:{secure}"),
-            line,
+            proxy,
             oauthbearer: format!("127.0.0.1:{oauthbearer}"),
             directory,
             server: Mutex::new(None),
@@ -114,7 +115,7 @@ impl Broker {
         });
     }
 
-    /// Kills the broker and starts it again with the data on its disk.
+    /// Kills the broker and starts it again with the stored data.
     pub fn crash(&self) {
         drop(self.server.lock().unwrap().take());
         self.start_server();
@@ -162,7 +163,7 @@ impl Broker {
         metadata.topics().iter().any(|topic| topic.name() == name)
     }
 
-    /// Every committed record of a topic at this moment.
+    /// All records of a topic that are committed when this is called.
     pub fn consume(&self, topic: &str) -> Vec<Consumed> {
         let mut config = self.config();
         config.set("enable.partition.eof", "true").set("isolation.level", "read_committed");
@@ -210,18 +211,18 @@ struct Ports {
     controller: u16,
     secure: u16,
     behind: u16,
-    line: u16,
+    proxy: u16,
     oauthbearer: u16,
 }
 
 fn properties(d: &str, ports: &Ports) -> String {
-    let Ports { port, controller, secure, behind, line, oauthbearer } = ports;
+    let Ports { port, controller, secure, behind, proxy, oauthbearer } = ports;
     let listener = "listener.name.sasl_ssl";
     let module = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{behind},ENTRA://127.0.0.1:{oauthbearer}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{line},ENTRA://127.0.0.1:{oauthbearer}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},BEHIND://127.0.0.1:{proxy},ENTRA://127.0.0.1:{oauthbearer}\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,BEHIND:PLAINTEXT,ENTRA:SASL_PLAINTEXT\n\
          ssl.keystore.type=PEM\nssl.keystore.location={d}/keystore.pem\nsasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN\n\

@@ -1,4 +1,4 @@
-//! An HTTP endpoint that responds by a script or a rule, and keeps the requests that it accepts,
+//! An HTTP endpoint whose responses follow a script or a rule. It stores the requests that it accepts,
 //! decompressed.
 
 use std::{
@@ -62,14 +62,13 @@ impl Endpoint {
         Self { url, inner, _runtime: runtime }
     }
 
-    /// Returns this response to the next request, which is not kept, or after the responses that
-    /// are already scripted.
+    /// Adds a response to the script. The request that receives it is not stored.
     pub fn respond_once(&self, status: u16, body: &str) -> &Self {
         self.inner.lock().unwrap().script.push_back((status, body.to_owned()));
         self
     }
 
-    /// Returns the response of the rule, if it has one for a request, which is then not kept.
+    /// Sets the rule. If it returns a response for a request, that request is not stored.
     pub fn rule(&self, rule: impl FnMut(&Request) -> Option<(u16, String)> + Send + 'static) {
         self.inner.lock().unwrap().rule = Some(Box::new(rule));
     }
@@ -96,8 +95,8 @@ async fn handle(
 
     let request = Request { path: uri.path().to_owned(), headers, body: plain };
     let scripted = inner.script.pop_front();
-    let ruled = || inner.rule.as_mut().and_then(|rule| rule(&request));
-    if let Some((status, body)) = scripted.or_else(ruled) {
+    let by_rule = || inner.rule.as_mut().and_then(|rule| rule(&request));
+    if let Some((status, body)) = scripted.or_else(by_rule) {
         return (StatusCode::from_u16(status).unwrap(), body).into_response();
     }
 

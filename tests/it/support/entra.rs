@@ -1,5 +1,5 @@
 //! A sign-in service that verifies secrets, assertions, PKCE, device codes and refresh tokens as
-//! Entra does, in front of the Graph of the simulated tenant.
+//! Entra does, in front of the Graph API of the simulated tenant.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use super::CANARY;
 
 pub type Form = HashMap<String, String>;
 
-/// What the service has received and issued, and how it answers.
+/// What the service has received and issued, and how it responds.
 #[derive(Default)]
 pub struct EntraState {
     /// The tenant and the form of every token request.
@@ -82,7 +82,7 @@ impl Entra {
         }));
         let client = secure_score_forwarder::net::client(None).unwrap();
         let shared = Shared { address, target, state: state.clone(), client };
-        let router = Router::new().fallback(answer).with_state(shared);
+        let router = Router::new().fallback(handle).with_state(shared);
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         Self { url: format!("http://{address}"), state, _runtime: runtime }
     }
@@ -93,7 +93,7 @@ impl Entra {
     }
 }
 
-async fn answer(State(shared): State<Shared>, request: Request) -> Response {
+async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let query: Form = request
         .uri()
@@ -179,7 +179,7 @@ fn grant(state: &mut EntraState, tenant: &str, form: &Form, audience: &str) -> R
 }
 
 /// Verifies what Entra verifies: PS256, the thumbprint of a registered certificate, the audience, the
-/// lifetime, and that the assertion was not used before.
+/// lifetime, and that the assertion has not been used before.
 fn check_assertion(
     state: &mut EntraState,
     jwt: &str,
@@ -249,8 +249,8 @@ fn authorize(state: &mut EntraState, query: &Form) -> Response {
     (StatusCode::FOUND, [("location", location.to_string())]).into_response()
 }
 
-/// Forwards a request to the Graph of the simulation, with a token of the simulation for the tenant
-/// in the caller's token.
+/// Forwards a request to the Graph API of the simulation. The simulation's token is for the tenant of
+/// the caller's token.
 async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) -> Response {
     let (challenge, skew) = {
         let mut state = shared.state.lock().unwrap();

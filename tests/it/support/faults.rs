@@ -1,4 +1,4 @@
-//! A proxy of the simulated API that answers selected requests with a fault.
+//! A proxy in front of the simulated API, which responds to selected requests with a fault.
 
 use std::{
     collections::VecDeque,
@@ -16,16 +16,16 @@ use axum::{
 use secure_score_forwarder::source::simulated::{Simulation, start};
 use tokio::{net::TcpListener, runtime::Runtime};
 
-/// What the proxy does instead of forwarding a request.
+/// What the proxy does with a request instead of forwarding it unchanged.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Answers with this status, these headers and this body.
-    Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// Responds with this status, these headers and this body.
+    Respond(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Forwards the request and changes the text of the response.
     Change(fn(String) -> String),
     /// Forwards the request and edits the JSON of the response.
     Edit(fn(&mut serde_json::Value)),
-    /// Answers with 500 MB of incomplete JSON.
+    /// Responds with 500 MiB of incomplete JSON.
     Flood,
     /// Closes the connection in the middle of the body.
     Cut,
@@ -74,7 +74,7 @@ impl FaultyApi {
             requests: Arc::clone(&requests),
             client,
         };
-        let router = Router::new().fallback(answer).with_state(shared);
+        let router = Router::new().fallback(handle).with_state(shared);
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
         runtime.spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         Self { url: format!("http://{address}"), faults, requests, _runtime: runtime }
@@ -86,7 +86,7 @@ impl FaultyApi {
         self
     }
 
-    /// Forgets the queued faults and the recorded requests.
+    /// Removes the queued faults and the recorded requests.
     pub fn clear(&self) {
         self.faults.lock().unwrap().clear();
         self.requests.lock().unwrap().clear();
@@ -103,7 +103,7 @@ impl FaultyApi {
     }
 }
 
-async fn answer(
+async fn handle(
     State(shared): State<Shared>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     request: Request,
@@ -117,7 +117,7 @@ async fn answer(
     };
 
     match fault {
-        Some(Fault::Answer(status, headers, body)) => response(status, &headers, body),
+        Some(Fault::Respond(status, headers, body)) => response(status, &headers, body),
         Some(Fault::Flood) => flood(),
         Some(Fault::Cut) => cut(),
         Some(Fault::Change(change)) => forward(&shared, request, &path, change).await,
@@ -147,7 +147,7 @@ async fn forward(
     headers.remove("accept-encoding");
     headers.remove("content-length");
 
-    // The scope contains the address of the API, which is this proxy for the caller.
+    // The scope contains the address of the API, which for the caller is the address of this proxy.
     let body =
         String::from_utf8_lossy(&body).replace(&encoded(shared.address), &encoded(shared.target));
     let url = format!("http://{}{path}", shared.target);

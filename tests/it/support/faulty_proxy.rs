@@ -1,5 +1,5 @@
-//! A TCP proxy between the forwarder and a receiver, which injects faults on request. It passes
-//! bytes and is independent of their protocol.
+//! A TCP proxy between the forwarder and a receiver, which injects faults on request. It forwards
+//! bytes and does not depend on their protocol.
 
 use std::{
     collections::VecDeque,
@@ -22,15 +22,15 @@ pub struct FaultyProxy {
 #[derive(Default)]
 struct State {
     target: u16,
-    /// The port is closed, and all connections are.
+    /// Whether the port and all connections are closed.
     down: AtomicBool,
-    /// A pause precedes every chunk of bytes.
+    /// Whether every chunk of bytes is delayed.
     slow: AtomicBool,
-    /// The receiver's responses are dropped, and the connection is closed instead.
+    /// Whether a connection is closed when the receiver responds, and the response is dropped.
     mute: AtomicBool,
     /// For each of the next connections: the number of bytes to the receiver after which it is closed.
     cuts: Mutex<VecDeque<usize>>,
-    /// Bytes passed to the receiver, and from it.
+    /// Bytes forwarded to the receiver, and from it.
     sent: AtomicUsize,
     received: AtomicUsize,
     /// Connections that were closed because a response was dropped.
@@ -82,12 +82,12 @@ impl FaultyProxy {
         });
     }
 
-    /// Whether bytes are passed slowly.
+    /// Sets whether every chunk of bytes is delayed.
     pub fn slow(&self, slow: bool) {
         self.state.slow.store(slow, SeqCst);
     }
 
-    /// Whether responses of the receiver are dropped.
+    /// Sets whether responses of the receiver are dropped.
     pub fn mute(&self, mute: bool) {
         self.state.mute.store(mute, SeqCst);
     }
@@ -112,7 +112,7 @@ impl FaultyProxy {
         }
     }
 
-    /// Bytes passed so far, in both directions.
+    /// Bytes forwarded so far, in both directions.
     pub fn bytes(&self) -> usize {
         self.state.sent.load(SeqCst) + self.state.received.load(SeqCst)
     }
@@ -136,14 +136,14 @@ impl State {
         let cut = self.cuts.lock().unwrap().pop_front().unwrap_or(usize::MAX);
         let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let state = Arc::clone(self);
-        std::thread::spawn(move || state.pass(from, to, cut, Direction::ToReceiver));
+        std::thread::spawn(move || state.copy(from, to, cut, Direction::ToReceiver));
         let state = Arc::clone(self);
-        std::thread::spawn(move || state.pass(server, client, usize::MAX, Direction::FromReceiver));
+        std::thread::spawn(move || state.copy(server, client, usize::MAX, Direction::FromReceiver));
     }
 
-    /// Passes bytes in one direction until the stream ends, `left` bytes have been passed, or a
+    /// Copies bytes in one direction until the stream ends, `left` bytes have been copied, or a
     /// response is dropped.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, mut left: usize, direction: Direction) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, mut left: usize, direction: Direction) {
         let count = match direction {
             Direction::ToReceiver => &self.sent,
             Direction::FromReceiver => &self.received,
@@ -165,10 +165,10 @@ impl State {
                 break;
             }
 
-            let passed = to.write_all(&buffer[..n.min(left)]);
+            let written = to.write_all(&buffer[..n.min(left)]);
             count.fetch_add(n.min(left), SeqCst);
             left -= n.min(left);
-            if passed.is_err() || left == 0 {
+            if written.is_err() || left == 0 {
                 break;
             }
         }

@@ -1,5 +1,5 @@
-//! A HEC receiver for tests, written from Splunk's published table of status codes. It checks what
-//! a real collector checks: the token, the envelope, the size and the encoding.
+//! A HEC receiver for tests, which implements Splunk's published table of status codes. It validates
+//! what a real collector validates: the token, the envelope, the size and the encoding.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 pub const TOKEN: &str = "CANARY-5ecr3t-hec-token";
 
-/// What the receiver has seen so far.
+/// What the receiver has received so far.
 #[derive(Default)]
 pub struct Received {
     /// The events of accepted requests.
@@ -37,7 +37,7 @@ pub struct Received {
 
 #[derive(Default)]
 struct Rules {
-    /// Responses, as status and body, to return before a request is examined.
+    /// Responses, as status and body, that are returned without examining the request.
     script: VecDeque<(u16, String)>,
     /// Events that contain this text are rejected with code 6.
     poison: Option<String>,
@@ -45,7 +45,7 @@ struct Rules {
     max_body: Option<usize>,
     /// Whether the token has indexer acknowledgement.
     acks: bool,
-    /// The number of polls for a request that return `false` before one returns `true`.
+    /// The number of polls for a request that return `false` before a poll returns `true`.
     ack_after: usize,
     /// Requests, by their number over all channels, that are never acknowledged.
     never_acknowledged: Vec<usize>,
@@ -90,8 +90,7 @@ impl Hec {
         Self { url, received, rules, _runtime: runtime }
     }
 
-    /// Returns this response to the next request with events, or after the responses that are
-    /// already scripted.
+    /// Adds a response to the script for requests with events.
     pub fn respond_once(&self, status: u16, body: &str) -> &Self {
         self.rules.lock().unwrap().script.push_back((status, body.to_owned()));
         self
@@ -107,8 +106,8 @@ impl Hec {
         self.rules.lock().unwrap().max_body = Some(bytes);
     }
 
-    /// Gives the token indexer acknowledgement. A request is acknowledged by the poll that follows
-    /// `after` other polls for it.
+    /// Enables indexer acknowledgement for the token. A request is acknowledged by the poll that
+    /// follows `after` other polls for it.
     pub fn acknowledge(&self, after: usize) -> &Self {
         let mut rules = self.rules.lock().unwrap();
         (rules.acks, rules.ack_after) = (true, after);
@@ -125,13 +124,13 @@ impl Hec {
         self.rules.lock().unwrap().cookie = Some(cookie.to_owned());
     }
 
-    /// Behaves as after a restart: ackIds count from 0, pending requests are unknown, and new
+    /// Simulates a restart: ackIds count from 0, pending requests are unknown, and new
     /// requests are acknowledged by the first poll.
     pub fn restart(&self) {
         self.rules.lock().unwrap().restart();
     }
 
-    /// Lets the load balancer send all requests to another node, which has no pending requests.
+    /// Makes the load balancer send all requests to another node, which has no pending requests.
     pub fn switch_node(&self, cookie: &str) {
         let mut rules = self.rules.lock().unwrap();
         rules.cookie = Some(cookie.to_owned());

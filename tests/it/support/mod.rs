@@ -35,7 +35,7 @@ use secure_score_forwarder::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// Part of every secret of the tests. It must not occur in any output.
+/// A part of every secret that the tests use. It must not occur in any output.
 pub const CANARY: &str = "CANARY-5ecr3t";
 pub const TENANT: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
 /// A second tenant of the simulated API.
@@ -52,7 +52,7 @@ pub struct Workspace {
     pub extra: String,
     /// Replaces the section `[tenants.credential]`.
     pub credential: Option<String>,
-    /// Additional sections before the tenants; begins with keys of the last section before it.
+    /// Additional sections before the tenants. Keys at its beginning belong to `[state]`.
     pub head: String,
     /// Replaces the whole generated configuration.
     pub literal: Option<String>,
@@ -61,7 +61,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// A workspace with its own simulated API.
+    /// A workspace with a new simulated API.
     pub fn new() -> Self {
         let runtime = runtime();
         let simulation = simulation();
@@ -75,7 +75,7 @@ impl Workspace {
     /// A workspace for the API at a URL.
     pub fn against(url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        fs(directory.path().join("secret"), &format!("{CANARY}-client\n"));
+        write(directory.path().join("secret"), &format!("{CANARY}-client\n"));
         Self {
             directory,
             url: url.to_owned(),
@@ -104,7 +104,7 @@ impl Workspace {
     }
 
     /// Removes all sinks from the configuration.
-    pub fn replace_sinks(&mut self) -> &mut Self {
+    pub fn clear_sinks(&mut self) -> &mut Self {
         self.sinks.clear();
         self
     }
@@ -118,7 +118,7 @@ impl Workspace {
 
     /// Writes a secret to a file. Returns the reference for the configuration.
     pub fn secret(&self, name: &str, text: &str) -> String {
-        fs(self.path(name), text);
+        write(self.path(name), text);
         format!("{{ file = \"{}\" }}", self.path(name).display())
     }
 
@@ -166,7 +166,7 @@ impl Workspace {
     /// Writes the configuration atomically, because a daemon may be reading it.
     pub fn write_configuration(&self) {
         let (path, new) = (self.path("config.toml"), self.path("config.toml.new"));
-        fs(&new, &self.configuration());
+        write(&new, &self.configuration());
         std::fs::rename(new, path).unwrap();
     }
 
@@ -183,7 +183,7 @@ impl Workspace {
         command
     }
 
-    /// Runs a command and waits for its end.
+    /// Runs a command and waits until it ends.
     pub fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args).output().unwrap())
     }
@@ -203,22 +203,22 @@ impl Workspace {
         self.try_status().unwrap()
     }
 
-    /// Whether there are sinks, and all entries are acknowledged by all of them.
+    /// Whether every sink has acknowledged all entries; `false` if there is no sink.
     pub fn is_delivered(&self) -> bool {
         self.try_status().is_some_and(|status| {
             let sinks = status["sinks"].as_array().unwrap();
-            !sinks.is_empty() && sinks.iter().all(|sink| sink["backlog_days"] == 0)
+            !sinks.is_empty() && sinks.iter().all(|sink| sink["backlog_entries"] == 0)
         })
     }
 
-    /// `None` while there is no checkpoint.
+    /// The status, or `None` if there is no checkpoint yet.
     pub fn try_status(&self) -> Option<serde_json::Value> {
         serde_json::from_str(&self.run(&["status", "--json"]).stdout).ok()
     }
 }
 
 impl Drop for Workspace {
-    /// Asserts that neither the state directory nor the files of sinks contain a secret.
+    /// Asserts that no file contains a secret, except files with `secret` in their names.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
@@ -242,6 +242,7 @@ impl Drop for Workspace {
 /// A process that has ended.
 #[derive(Debug)]
 pub struct Run {
+    /// The exit code, or -1 if a signal ended the process.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -286,7 +287,7 @@ impl Process {
         self.0.as_mut().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end of the process.
+    /// Waits until the process ends.
     pub fn end(mut self) -> Run {
         Run::of(self.0.take().unwrap().wait_with_output().unwrap())
     }
@@ -309,7 +310,7 @@ impl Drop for Process {
 
 /// The simulated tenants, with the secret of the tests.
 pub fn simulation() -> Simulation {
-    past_midnight();
+    avoid_midnight();
     Simulation {
         tenants: vec![TENANT.to_owned(), OTHER.to_owned()],
         client_secret: format!("{CANARY}-client"),
@@ -319,9 +320,9 @@ pub fn simulation() -> Simulation {
     }
 }
 
-/// Waits for the next UTC day during the last two minutes of a day, because the program uses the
-/// wall clock.
-fn past_midnight() {
+/// In the last two minutes of a UTC day, waits for the next day, because the program uses the wall
+/// clock.
+fn avoid_midnight() {
     const DAY: u64 = 24 * 60 * 60;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let left = DAY - now % DAY;
@@ -330,7 +331,8 @@ fn past_midnight() {
     }
 }
 
-/// A directory that `tests/run` fills: given by an environment variable, or in the user's cache.
+/// A directory that `tests/run --all` fills: the value of an environment variable, or a folder in the
+/// user's cache directory.
 pub fn cache(variable: &str, name: &str) -> PathBuf {
     let default = || {
         let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
@@ -342,7 +344,7 @@ pub fn cache(variable: &str, name: &str) -> PathBuf {
     let folder = std::env::var_os(variable).map_or_else(default, PathBuf::from);
     assert!(
         folder.join(".complete").exists(),
-        "{name} is missing in {}: run `tests/run` to download it",
+        "{name} is missing in {}: run `tests/run --all` to download it",
         folder.display()
     );
     folder
@@ -361,8 +363,8 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A free port that no other test in this process gets. Outside of the range from which the system
-/// assigns ephemeral ports.
+/// A free port that no other test of this process receives. It is outside the range from which the
+/// system assigns ephemeral ports.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const PORTS: u16 = 12_000;
@@ -376,7 +378,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-pub fn fs(path: impl AsRef<Path>, text: &str) {
+/// Writes a file.
+pub fn write(path: impl AsRef<Path>, text: &str) {
     std::fs::write(path, text).unwrap();
 }
 
@@ -413,16 +416,16 @@ pub fn summaries(path: &Path) -> usize {
 
 /// The control and summary records, without changes and observations.
 pub fn scores(path: &Path) -> Vec<serde_json::Value> {
-    of_kinds(path, &["control", "summary"])
+    records_of_kinds(path, &["control", "summary"])
 }
 
 /// All records except observations, which differ between sinks: a sink receives only those about
 /// other sinks.
-pub fn but_quality(path: &Path) -> Vec<serde_json::Value> {
-    of_kinds(path, &["control", "summary", "change"])
+pub fn without_observations(path: &Path) -> Vec<serde_json::Value> {
+    records_of_kinds(path, &["control", "summary", "change"])
 }
 
-pub fn of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
+pub fn records_of_kinds(path: &Path, kinds: &[&str]) -> Vec<serde_json::Value> {
     let mut all = records(path);
     all.retain(|record| kinds.iter().any(|kind| record["kind"] == *kind));
     all

@@ -71,8 +71,7 @@ impl Bucket {
     }
 }
 
-/// Creates a container, for which the client has no method. The request is signed with the key of
-/// the account.
+/// Creates a container with a request of its REST API, because `object_store` has no method for it.
 async fn create_container(endpoint: &str, name: &str) {
     let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let version = "2021-08-06";

@@ -25,7 +25,7 @@ impl Provider {
         );
         assert!(
             modules.join("node_modules/oidc-provider").exists(),
-            "oidc-provider is not installed; run tests/run"
+            "oidc-provider is not installed: run `tests/run --all` to install it"
         );
 
         // Node resolves modules relative to the script, so the script is copied next to them.
@@ -40,7 +40,7 @@ impl Provider {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("node runs");
+            .expect("cannot start node");
 
         // The script prints its URL when it is ready.
         let mut line = String::new();

@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use super::{eventually, free_port, fs};
+use super::{eventually, free_port, write};
 
 pub struct Rsyslog {
     directory: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Rsyslog {
         let d = directory.path().display();
         let text = configuration(&d.to_string(), tcp, tls, udp)
             + &relp_inputs(&d.to_string(), relp, relps);
-        fs(directory.path().join("rsyslog.conf"), &text);
+        write(directory.path().join("rsyslog.conf"), &text);
 
         let child = Self::spawn(directory.path());
         let server = Self { directory, child, tcp, tls, udp, relp, relps };
@@ -45,7 +45,7 @@ impl Rsyslog {
         let log = std::fs::File::create(directory.join("rsyslog.log")).unwrap();
         let program =
             ["/usr/sbin/rsyslogd", "/sbin/rsyslogd"].into_iter().find(|p| Path::new(p).exists());
-        Command::new(program.expect("rsyslogd is not installed: `tests/run` installs it"))
+        Command::new(program.expect("rsyslogd is not installed: run `tests/run --all`"))
             .args(["-n", "-f", &format!("{d}/rsyslog.conf"), "-i", &format!("{d}/pid")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -69,13 +69,13 @@ impl Rsyslog {
         self.child.wait().unwrap();
         let _ = std::fs::remove_file(self.unix());
         let _ = std::fs::remove_file(self.file("pid"));
-        self.drop_torn_line();
+        self.remove_incomplete_line();
         self.child = Self::spawn(self.directory.path());
         self.wait_until_up();
     }
 
-    /// Removes an incomplete last line, which would run into the next message.
-    fn drop_torn_line(&self) {
+    /// Removes an incomplete last line, to which rsyslog would append the next message.
+    fn remove_incomplete_line(&self) {
         let Ok(text) = std::fs::read(self.file("out.jsonl")) else { return };
         let complete = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         std::fs::write(self.file("out.jsonl"), &text[..complete]).unwrap();
@@ -154,7 +154,7 @@ pub fn write_pki(directory: &Path) {
     let ca = authority();
     let other = authority();
 
-    fs(directory.join("ca.pem"), &ca.0);
+    write(directory.join("ca.pem"), &ca.0);
     for (name, issuer) in [("server", &ca.1), ("client", &ca.1), ("rogue", &other.1)] {
         let mut params = CertificateParams::new(vec![
             format!("{name}.test"),
@@ -162,16 +162,16 @@ pub fn write_pki(directory: &Path) {
             "127.0.0.1".to_owned(),
         ])
         .unwrap();
-        // Without a common name the certificate has the same name as its issuer, and looks
-        // self-signed.
+        // Without a common name, the certificate has the same name as its issuer and is taken for a
+        // self-signed one.
         params.distinguished_name.push(DnType::CommonName, format!("{name}.test"));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
 
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, issuer).unwrap();
-        fs(directory.join(format!("{name}.pem")), &certificate.pem());
-        fs(directory.join(format!("{name}.key")), &key.serialize_pem());
+        write(directory.join(format!("{name}.pem")), &certificate.pem());
+        write(directory.join(format!("{name}.key")), &key.serialize_pem());
     }
 }
 

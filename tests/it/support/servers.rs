@@ -1,4 +1,4 @@
-//! Third-party servers that are started for the tests and end with them.
+//! Third-party servers that are started for the tests and stop when the tests end.
 
 use std::{
     path::Path,
@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use super::{cache, eventually, free_port, fs};
+use super::{cache, eventually, free_port, write};
 
 /// A server process. It is killed when this value is dropped and when the tests end, even if they
-/// crash: a shell kills it at the end of its own standard input.
+/// crash: a shell kills it when the shell's standard input is closed.
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -91,7 +91,7 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", NEXT.fetch_add(1, SeqCst))
 }
 
-/// An OpenTelemetry collector with a HEC receiver, which writes to a file.
+/// An OpenTelemetry Collector with a HEC receiver and an exporter that writes to a file.
 pub struct Collector {
     directory: tempfile::TempDir,
     pub server: Server,
@@ -102,7 +102,7 @@ impl Collector {
         let directory = tempfile::tempdir().unwrap();
         let (d, port) = (directory.path().display().to_string(), free_port());
         let ack = if acknowledgement { "\n    ack: { extension: ack }" } else { "" };
-        fs(
+        write(
             directory.path().join("collector.yaml"),
             &format!(
                 "extensions:\n  ack: {{}}\nreceivers:\n  splunk_hec:\n    endpoint: 127.0.0.1:{port}{ack}\n\
@@ -121,7 +121,7 @@ impl Collector {
     pub fn ids(&self) -> Vec<String> {
         let text =
             std::fs::read_to_string(self.directory.path().join("out.jsonl")).unwrap_or_default();
-        // The last line may not be written completely yet.
+        // The last line may be incomplete.
         let complete = text.rfind('\n').map_or("", |at| &text[..at]);
 
         let mut ids = Vec::new();
@@ -140,7 +140,7 @@ impl Collector {
     }
 }
 
-/// A node of OpenSearch, shared by all tests: each uses indices of its own.
+/// An OpenSearch node that all tests share; each test uses different indices.
 pub struct OpenSearch {
     _server: Server,
     pub url: String,

@@ -1,19 +1,18 @@
-//! A real syslog-ng, which accepts octet counting on one port and newlines on another one. Each
-//! port accepts only its own framing.
+//! A real syslog-ng, which accepts octet counting on one port and newline framing on another one.
 
 use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
-use super::{cache, eventually, free_port, fs};
+use super::{cache, eventually, free_port, write};
 
 pub struct SyslogNg {
     directory: tempfile::TempDir,
     child: Child,
     /// The port for octet counting.
     pub counted: u16,
-    /// The port for newlines.
+    /// The port for newline framing.
     pub lines: u16,
 }
 
@@ -24,7 +23,7 @@ impl SyslogNg {
 
         let (counted, lines) = (free_port(), free_port());
         let d = directory.path().display();
-        fs(
+        write(
             directory.path().join("syslog-ng.conf"),
             &format!(
                 r#"@version: 3.38

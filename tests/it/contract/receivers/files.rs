@@ -48,7 +48,7 @@ pub fn stdout() -> SinkCase {
     }
 }
 
-/// Standard output, redirected to a file. A pipe would lose its content with the process.
+/// Standard output, redirected to a file, because the content of a pipe is lost with the process.
 struct Stdout(Lines);
 
 impl Receiver for Stdout {

@@ -33,7 +33,7 @@ impl Kafka {
     fn new(extra: &'static str) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        broker().line.reset();
+        broker().proxy.reset();
         let topic = unique("contract");
         broker().create_topic(&topic, 1 << 20);
         Self { topic, extra, _turn: turn }
@@ -42,7 +42,7 @@ impl Kafka {
 
 impl Receiver for Kafka {
     fn section(&self, _: &mut Workspace) -> String {
-        let address = format!("127.0.0.1:{}", broker().line.port);
+        let address = format!("127.0.0.1:{}", broker().proxy.port);
         format!("brokers = [\"{address}\"]\ntopic = \"{}\"\n{}", self.topic, self.extra)
     }
     fn arrived(&self) -> Vec<String> {
@@ -50,6 +50,6 @@ impl Receiver for Kafka {
         messages.iter().flat_map(|m| ids_in(&String::from_utf8_lossy(&m.payload))).collect()
     }
     fn proxy(&self) -> Option<&FaultyProxy> {
-        Some(&broker().line)
+        Some(&broker().proxy)
     }
 }

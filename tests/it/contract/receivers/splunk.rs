@@ -1,4 +1,4 @@
-//! Receivers for the HTTP Event Collector of Splunk: one that implements its documented codes, and an
+//! Receivers for Splunk's HTTP Event Collector: one that implements the documented status codes, and an
 //! independent implementation.
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, port_of};
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 pub fn hec() -> SinkCase {
-    let receiver = || Box::new(HecBehind::new(false)) as _;
+    let receiver = || Box::new(ProxiedHec::new(false)) as _;
     SinkCase {
         repeats_per_kill: 1_000,
         repeats_per_cut: 1_000,
@@ -17,7 +17,7 @@ pub fn hec() -> SinkCase {
 }
 
 pub fn hec_acknowledged() -> SinkCase {
-    let receiver = || Box::new(HecBehind::new(true)) as _;
+    let receiver = || Box::new(ProxiedHec::new(true)) as _;
     SinkCase {
         repeats_per_kill: 16_000,
         repeats_per_cut: 16_000,
@@ -33,13 +33,13 @@ fn hec_section(workspace: &mut Workspace, proxy: &FaultyProxy) -> String {
     )
 }
 
-/// The test's own receiver behind a proxy.
-struct HecBehind {
+/// The receiver of [`crate::support::hec`] behind a proxy.
+struct ProxiedHec {
     hec: Hec,
     proxy: FaultyProxy,
 }
 
-impl HecBehind {
+impl ProxiedHec {
     fn new(acknowledged: bool) -> Self {
         let hec = Hec::new();
         if acknowledged {
@@ -50,7 +50,7 @@ impl HecBehind {
     }
 }
 
-impl Receiver for HecBehind {
+impl Receiver for ProxiedHec {
     fn section(&self, workspace: &mut Workspace) -> String {
         hec_section(workspace, &self.proxy)
     }
@@ -68,9 +68,9 @@ impl Receiver for HecBehind {
     }
 }
 
-/// This receiver stores the records of a request by source type, so they are not in order.
+/// This receiver groups the records of a request by source type, so they are not in order.
 pub fn hec_collector() -> SinkCase {
-    let receiver = || Box::new(CollectorBehind::new(false)) as _;
+    let receiver = || Box::new(ProxiedCollector::new(false)) as _;
     SinkCase {
         ordered: false,
         repeats_per_kill: 1_000,
@@ -80,7 +80,7 @@ pub fn hec_collector() -> SinkCase {
 }
 
 pub fn hec_collector_acknowledged() -> SinkCase {
-    let receiver = || Box::new(CollectorBehind::new(true)) as _;
+    let receiver = || Box::new(ProxiedCollector::new(true)) as _;
     SinkCase {
         ordered: false,
         repeats_per_kill: 8_000,
@@ -90,12 +90,12 @@ pub fn hec_collector_acknowledged() -> SinkCase {
 }
 
 /// An independent implementation behind a proxy.
-struct CollectorBehind {
+struct ProxiedCollector {
     collector: Collector,
     proxy: FaultyProxy,
 }
 
-impl CollectorBehind {
+impl ProxiedCollector {
     fn new(acknowledged: bool) -> Self {
         let collector = Collector::new(acknowledged);
         let proxy = FaultyProxy::to(collector.server.port);
@@ -103,7 +103,7 @@ impl CollectorBehind {
     }
 }
 
-impl Receiver for CollectorBehind {
+impl Receiver for ProxiedCollector {
     fn section(&self, workspace: &mut Workspace) -> String {
         hec_section(workspace, &self.proxy)
     }

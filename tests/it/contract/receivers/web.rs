@@ -126,7 +126,7 @@ fn handle_sentinel(request: &Request, state: &mut ReceiverState) -> (u16, String
     }
 }
 
-/// Stores the records that it accepts, and reports only the number of the rejected ones.
+/// Stores the accepted records, and reports only the number of the rejected ones.
 fn handle_otlp(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     let text: Value = serde_json::from_slice(&request.body).unwrap();
     let mut rejected = 0;
