@@ -57,7 +57,7 @@ Set-Content -Path $pem -Value $text -NoNewline
 
 @"
 The application is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, make it
-readable only for the service, and add to the configuration:
+readable only by the service, and add this to the configuration:
 
 [[tenants]]
 name = "contoso"

@@ -40,7 +40,7 @@ client="$(az ad app create --display-name "$name" --sign-in-audience "$audience"
 [ -n "$client" ] || { echo "error: the application was not created" >&2; exit 1; }
 az ad sp show --id "$client" >/dev/null 2>&1 || az ad sp create --id "$client" >/dev/null
 az ad app permission add --id "$client" --api "$graph" --api-permissions "$permission=Role" >/dev/null
-# Consent can fail for some time after the application was created.
+# Consent can fail for some time after the application is created.
 for wait in 2 5 10 20 40; do
     az ad app permission admin-consent --id "$client" >/dev/null 2>&1 && granted=yes && break
     sleep "$wait"
@@ -54,7 +54,7 @@ if [ -z "${granted:-}" ]; then
 fi
 cat <<END
 The application is registered. Move $pem to /etc/secure-score-forwarder/, make it readable
-only for the service, and add to the configuration:
+only by the service, and add this to the configuration:
 
 [[tenants]]
 name = "contoso"
