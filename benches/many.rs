@@ -22,7 +22,7 @@ use secure_score_forwarder::{clock, model::Day};
 const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
 
 fn main() {
-    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
+    // `cargo test --benches` passes this argument. A benchmark has no tests, so nothing is run.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }

@@ -26,7 +26,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_secure-score-forwarder");
 const RUNS: usize = 7;
 
 fn main() {
-    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
+    // `cargo test --benches` passes this argument. A benchmark has no tests, so nothing is run.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }

@@ -60,7 +60,8 @@ fn decode_snapshot(bencher: Bencher<'_, '_>) {
         .bench_local(|| wire::snapshot(&json).unwrap().controls.len());
 }
 
-/// Decodes days, derives their records and formats them: the entire cost of a record before its sink.
+/// Decodes days, derives their records and formats them: the entire cost of a record before its
+/// sink.
 #[divan::bench(args = ["cef", "json"])]
 fn decode_derive_format(bencher: Bencher<'_, '_>, format: &str) {
     let days: Vec<String> =

@@ -29,7 +29,7 @@ const DAYS: i32 = 365;
 const DIFFERENT: usize = 4;
 
 fn main() {
-    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
+    // `cargo test --benches` passes this argument. A benchmark has no tests, so nothing is run.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }

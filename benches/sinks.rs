@@ -1,6 +1,6 @@
 //! Benchmarks the throughput of sinks: format, frame, send, and wait for the acknowledgement. The
-//! records are derived in advance, and one thread sends them. The receivers on the loopback interface
-//! read and discard the data, except that of Kafka, which is a real broker.
+//! records are derived in advance, and one thread sends them. The receivers on the loopback
+//! interface read and discard the data, except that of Kafka, which is a real broker.
 //!
 //! Run it with `cargo bench --profile dist --bench sinks [-- NAME]`.
 
@@ -49,7 +49,7 @@ const DAYS: i32 = 30;
 const MIN_TIME: Duration = Duration::from_secs(3);
 
 fn main() {
-    // `cargo test --benches` passes this argument. A benchmark checks nothing, so there is no test.
+    // `cargo test --benches` passes this argument. A benchmark has no tests, so nothing is run.
     if std::env::args().any(|arg| arg == "--test") {
         return;
     }
@@ -256,8 +256,8 @@ fn catalog() -> Catalog {
     simulated::catalog(TENANT)
 }
 
-/// Starts a server that reads and discards all data, with TLS if there are certificates. Returns its
-/// port.
+/// Starts a server that reads and discards all data, with TLS if there are certificates. Returns
+/// its port.
 fn discard(pki: Option<&str>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -292,8 +292,8 @@ fn server_config(pki: &str) -> Arc<rustls::ServerConfig> {
     Arc::new(builder.with_single_cert(certificates.map(Result::unwrap).collect(), key).unwrap())
 }
 
-/// Starts an HEC receiver that reads and discards all events. With `acks`, it reports every request as
-/// indexed immediately. Returns its port.
+/// Starts an HEC receiver that reads and discards all events. With `acks`, it reports every request
+/// as indexed immediately. Returns its port.
 fn collector(acks: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

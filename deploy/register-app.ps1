@@ -27,7 +27,7 @@ foreach ($module in 'Microsoft.Graph.Authentication', 'Microsoft.Graph.Applicati
 $graphApp = '00000003-0000-0000-c000-000000000000'    # Microsoft Graph
 $permission = 'bf394140-e372-4bf9-a898-299cfc7564e5'  # SecurityEvents.Read.All, application
 $pem = Join-Path $Out "$Name.pem"
-if (Test-Path $pem) { throw "$pem exists and is not overwritten" }
+if (Test-Path $pem) { throw "$pem already exists and is not overwritten" }
 
 $key = [System.Security.Cryptography.RSA]::Create(3072)
 $request = [System.Security.Cryptography.X509Certificates.CertificateRequest]::new(
@@ -56,7 +56,7 @@ $text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyP
 Set-Content -Path $pem -Value $text -NoNewline
 
 @"
-The application is registered. Move $pem to /etc/secure-score-forwarder/ on the collector host, make it
+The application is registered. Move $pem to /etc/secure-score-forwarder/ on the forwarder's host, make it
 readable only by the service, and add this to the configuration:
 
 [[tenants]]

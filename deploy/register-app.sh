@@ -26,7 +26,7 @@ need openssl
 graph=00000003-0000-0000-c000-000000000000       # Microsoft Graph
 permission=bf394140-e372-4bf9-a898-299cfc7564e5  # SecurityEvents.Read.All, application
 pem="$out/$name.pem"
-[ ! -e "$pem" ] || { echo "error: \`$pem\` exists and is not overwritten" >&2; exit 1; }
+[ ! -e "$pem" ] || { echo "error: \`$pem\` already exists and is not overwritten" >&2; exit 1; }
 
 mkdir -p "$out"
 scratch="$(mktemp -d)"

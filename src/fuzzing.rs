@@ -1,5 +1,5 @@
-//! Entry points for the fuzz targets in `fuzz/`. Each one feeds bytes, as a peer could send or a
-//! damaged file could contain them, into one decoder, which may reject them but must not panic.
+//! Entry points for the fuzz targets in `fuzz/`. Each one decodes bytes that a peer could send or
+//! that a damaged file could contain. The decoder may reject them but must not panic.
 //!
 //! The tests below run each entry point over its seed corpus and over mutations of the seeds, so
 //! that the targets keep working without a fuzzer. Start reading at `fuzz/README.md`.
@@ -22,7 +22,7 @@ pub fn graph_page(data: &[u8]) {
 }
 
 /// A reply of Splunk's HTTP Event Collector, read both as the answer to events and as the answer to
-/// a query for acknowledgements. The first byte chooses the status.
+/// a query for acknowledgements. The first byte determines the status.
 pub fn hec_reply(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let status = [200, 400, 403, 404, 413, 429, 500, 503][usize::from(choice % 8)];

@@ -247,8 +247,8 @@ mod tests {
         assert_eq!(daily.retry_at(&failed(0)), None);
     }
 
-    /// Steps through every minute of the days around the start or end of daylight saving time: there must be
-    /// one daily poll per day.
+    /// Steps through every minute of the days around the start or end of daylight saving time:
+    /// there must be one daily poll per day.
     #[test]
     fn daylight_saving_neither_skips_nor_repeats_a_day() {
         for (zone, cron, from, days) in [

@@ -29,7 +29,7 @@ pub(crate) fn measure(mut command: Command) -> String {
     let seconds = began.elapsed().as_secs_f64();
     assert!(child.wait().unwrap().success());
 
-    // A clock tick is 10 ms on every Linux that Rust supports.
+    // A clock tick is 10 ms on every Linux platform that Rust supports.
     format!(
         "{seconds:.1} s, {:.1} s of processor time, {peak:.1} MiB peak resident memory",
         ticks as f64 / 100.0

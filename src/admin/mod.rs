@@ -85,8 +85,8 @@ impl Admin {
     }
 }
 
-/// Updates the views whenever the log has grown or the engine was replaced. Returns when the
-/// daemon ends.
+/// Updates the views whenever the log has grown or the engine has been replaced. Returns when
+/// the daemon ends.
 async fn update_views(sources: Arc<Sources>) {
     let mut current = sources.current.clone();
     loop {

@@ -11,7 +11,7 @@ use crate::{
     clock,
     daemon::{Engine, Reporter},
     model::{Day, Severity},
-    report::{ReportedChange, Row, Window},
+    report::{Detail, ReportedChange, Row, Window},
 };
 
 /// The views of all tenants by name.
@@ -71,7 +71,7 @@ impl Views {
                 continue;
             }
 
-            let report = reporter.report(&tenant, &state.plan, window, false)?;
+            let report = reporter.report(&tenant, &state.plan, window, Detail::Row)?;
             let shown = report.changes.iter().filter(|change| {
                 change.day > today.plus(-CHANGE_DAYS) && change.severity > Severity::Informational
             });

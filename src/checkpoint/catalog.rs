@@ -53,7 +53,8 @@ impl Checkpoint {
 }
 
 /// Stores a catalog and returns the ID of its version: the tenant's newest one if nothing changed,
-/// otherwise a new one. An empty catalog was not read completely, so the newest version stays.
+/// otherwise a new one. An empty list means that the catalog was not read completely; the newest
+/// version is then kept.
 pub(super) fn store(
     connection: &Connection,
     tenant: i64,

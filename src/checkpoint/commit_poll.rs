@@ -1,4 +1,4 @@
-//! Commits everything that a poll has read in one transaction: all of it or nothing.
+//! Commits in one transaction everything that a poll has read: all of it or nothing.
 //!
 //! The ledger has already decided what to append; this module only stores it. Start reading at
 //! [`Checkpoint::commit_poll`].
@@ -107,7 +107,7 @@ impl Checkpoint {
         let mut writer = PollWriter { transaction: &transaction, tenant: row, names: &mut names };
         let written = writer.write(commit);
         if let Err(error) = written.and_then(|()| transaction.commit().map_err(Into::into)) {
-            // The rollback removed the rows of new names, so their IDs must leave the cache.
+            // The rollback removed the rows of new names, so the cache must be read again.
             *names = ControlNames::load(&connection)?;
             return Err(error);
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::error::Explanation;
 use crate::model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis};
 
-/// The epoch of all cursors: a single host writes to the checkpoint.
+/// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
 const EPOCH: i64 = 0;
 
 /// A position in a tenant's log: the next record that is not acknowledged.
@@ -80,15 +80,15 @@ pub struct Advance<'a> {
     pub now: UnixMillis,
 }
 
-/// What [`Checkpoint::register_sink`] does with the cursors of tenants that it is not called with.
+/// What [`Checkpoint::register_sink`] does with the cursors of tenants that are not passed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherTenants {
     Keep,
-    /// The sink does not receive them any longer.
+    /// The sink no longer receives these tenants.
     Deactivate,
 }
 
-/// A record that the receiver rejected for good.
+/// A record that the receiver rejected permanently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub tenant: TenantId,

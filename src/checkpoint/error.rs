@@ -71,7 +71,7 @@ impl Hint for CheckpointError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         let hint = match self {
             Self::Damaged(_) | Self::Foreign(_) => {
-                "run `state repair`, which sets the file aside: the next start reads the days that Microsoft still has, and `cursors.json` prevents duplicates; or run `state restore` with a backup"
+                "run `state repair`, which renames a database that cannot be used: the next start reads the days that Microsoft still keeps, and `cursors.json` prevents duplicates; or run `state restore` with a backup"
             }
             Self::Absent(_) => "run `once` or `run`, which create it",
             Self::Newer(_) => "run the release that wrote it, or a later one",
@@ -80,7 +80,7 @@ impl Hint for CheckpointError {
                 "remove `renamed_from`, because records were sent under both names; keep the old sink or remove it with `discard_backlog = true`"
             }
             Self::Locked(_) => {
-                "stop the daemon first if this is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
+                "stop the daemon first if this command is `once`, `state restore`, `state repair` or `state prune --compact`; all other commands work while it is running"
             }
             Self::Busy => "run the command again when the other process has finished",
             Self::ErasureIncomplete(_) => "run `state forget` again, which completes the erasure",

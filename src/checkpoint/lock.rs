@@ -1,7 +1,8 @@
 //! The lock that allows one process at a time to write to a checkpoint.
 //!
 //! It is a kernel lock (`flock`) on an open file, which the kernel releases when the process ends,
-//! even after a crash. The file contains the process ID of the holder and the socket for commands.
+//! even after a crash. The file contains the process ID of the holder and the path of its control
+//! socket.
 
 use std::{
     fs::{File, TryLockError},
@@ -61,7 +62,7 @@ impl Lock {
         Err(CheckpointError::Locked(read(&file)))
     }
 
-    /// Adds the socket for commands to the file.
+    /// Adds the path of the control socket to the file.
     pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         Ok(self.write(Some(socket))?)
     }

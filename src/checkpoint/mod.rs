@@ -115,9 +115,10 @@ struct ControlNames {
 
 impl Checkpoint {
     /// Opens the checkpoint for writing, and creates it if it does not exist. Sets the mode of the
-    /// directory to 0700 and that of the files to 0600. Migrates a database of an older version.
+    /// directory to 0700, if this user owns it, and the mode of the files to 0600. Migrates a
+    /// database of an older version.
     ///
-    /// Fails if another process holds the lock. Fails also if the database is damaged, newer or
+    /// Fails if another process holds the lock. Also fails if the database is damaged, newer or
     /// foreign, and leaves it unchanged.
     pub fn open(directory: &Path) -> Result<Self, CheckpointError> {
         prepare_directory(directory)?;
@@ -365,7 +366,7 @@ fn requires_writing(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly)
 }
 
-/// An error of a basic read means that the file is damaged, unless the read failed only because the
+/// An error in a basic read means that the file is damaged, unless the read failed only because the
 /// connection is read-only.
 fn damaged_unless_read_only(error: rusqlite::Error) -> CheckpointError {
     if requires_writing(&error) {

@@ -9,9 +9,9 @@
 //! - the controls: their count, then for each the ID of the name, the presence of its four numbers
 //!   (bits 0 to 3) and `on` (bits 4 and 5), and the numbers that are present.
 //!
-//! Counts, lengths and IDs are unsigned LEB128. A number that is a whole count of hundredths is the
-//! zig-zag encoding of that count, shifted left by one, as LEB128; any other number is the byte 1
-//! and an IEEE 754 double in little-endian order.
+//! Counts, lengths and IDs are unsigned LEB128. A number that is a whole count of hundredths is
+//! stored as the zig-zag encoding of that count, shifted left by one, in LEB128; any other number
+//! is stored as the byte 1 and an IEEE 754 double in little-endian order.
 
 use std::sync::Arc;
 

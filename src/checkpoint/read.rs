@@ -89,7 +89,7 @@ pub struct StoredObservation {
     pub observed_at: UnixMillis,
     /// The first day of the observation and its `seq`; the other fields have no meaning.
     pub snapshot: SnapshotRef,
-    /// How many equal observations (same first day, subject and phase) are in the log before it.
+    /// How many equal observations (same kind, first day, subject and phase) precede it in the log.
     pub repeats: u32,
 }
 

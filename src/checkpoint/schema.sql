@@ -90,7 +90,7 @@ CREATE TABLE owed (
     PRIMARY KEY (tenant, day)
 ) STRICT, WITHOUT ROWID;
 
--- Held days: accepted but not released, because the answer or its catalog was partial.
+-- Held days: accepted but not released, because the response or its catalog was partial.
 CREATE TABLE held (
     tenant INTEGER NOT NULL REFERENCES tenant,
     day INTEGER NOT NULL,
@@ -134,7 +134,7 @@ CREATE TABLE cursor (
     PRIMARY KEY (sink, tenant, epoch)
 ) STRICT, WITHOUT ROWID;
 
--- Records that a receiver rejected for good.
+-- Records that a receiver rejected permanently.
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY,
     sink INTEGER NOT NULL REFERENCES sink,

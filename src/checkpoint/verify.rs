@@ -1,5 +1,5 @@
-//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs the
-//! faults that it finds.
+//! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs
+//! the faults that this module finds.
 
 use rusqlite::Connection;
 
@@ -117,7 +117,7 @@ fn verify_logs(connection: &Connection, report: &mut VerifyReport) -> Result<(),
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let sink: String = row.get("name")?;
-        let message = format!("the cursor of sink `{sink}` is outside of the log");
+        let message = format!("the cursor of sink `{sink}` is outside the log");
         report.add_finding(Some(row.get("guid")?), None, message);
     }
     Ok(())

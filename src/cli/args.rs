@@ -16,7 +16,7 @@ pub struct Args {
     /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The least severe level that is logged to standard error [default: info for `run`, else error]
+    /// The least severe level that is logged [default: info for `run`, else error]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
     pub(super) log: Option<String>,
     /// The format of the log [default: journal under systemd, else text]

@@ -18,10 +18,10 @@ use crate::{
     daemon::{self, Engine, Event, Reporter, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
-    report::{Drift, Window},
+    report::{Detail, Drift, Window},
 };
 
-/// The number of days before today in which the newest stored day is searched.
+/// The number of days before today that are searched for the newest stored day.
 const SEARCHED_DAYS: i32 = 400;
 
 /// The checkpoint, and the name of the tenant that the arguments select.
@@ -283,7 +283,7 @@ fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFai
     let mut reporter = Reporter::new(&selection.checkpoint);
     let mut below = 0;
     for (plan, tenant) in selection.tenants() {
-        let report = reporter.report(&tenant, plan, window, false)?;
+        let report = reporter.report(&tenant, plan, window, Detail::Row)?;
         let (Some(baseline), Some((day, _))) = (&report.baseline, report.newest()) else {
             print_message(&format!("tenant {}: no baseline is set", plan.name));
             continue;

@@ -17,7 +17,7 @@ use crate::{
     config::Configuration,
     daemon::{Engine, OnceReport, Reporter, once},
     model::Day,
-    report::{Format, Window},
+    report::{Detail, Format, Window},
     source::simulated::{Simulation, start},
 };
 
@@ -112,14 +112,14 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
     for state in &engine.tenants {
         let Some(tenant) = state.resolved() else { continue };
         let report =
-            Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, true)?;
+            Reporter::new(&engine.checkpoint).report(&tenant, &state.plan, window, Detail::Page)?;
         for change in report.most_important(3) {
             let severity = change.severity.as_str();
             let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);
         }
 
-        let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
-        let _ = match fs_err::write(report_file, report.write(Format::Html, &made)) {
+        let generated = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let _ = match fs_err::write(report_file, report.write(Format::Html, &generated)) {
             Ok(()) => {
                 writeln!(out, "\nOpen the full report in a browser: {}", report_file.display())
             }

@@ -58,7 +58,7 @@ fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure>
         let explanation = Explanation::new(error.to_string());
         let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
             explanation.with_hint(
-                "make the file readable for the owner of the state directory; without a daemon, the command runs as this user",
+                "make the file readable by the owner of the state directory; if no daemon is running, the command runs as that user",
             )
         } else {
             explanation

@@ -85,7 +85,7 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
 
     let mut warnings = vec![
         "the original endpoint was removed from Microsoft Graph; the new configuration reads `secureScores`, which contains the same data and more".to_owned(),
-        "the application now requires the application permission SecurityEvents.Read.All; Reports.Read.All is not sufficient".to_owned(),
+        "the app now requires the application permission SecurityEvents.Read.All; Reports.Read.All is not sufficient".to_owned(),
     ];
     let unknown = parsed.keys().filter(|key| !KEYS.iter().any(|k| k.eq_ignore_ascii_case(key)));
     warnings.extend(unknown.map(|key| format!("ignored `{key}`, which the script does not read")));
@@ -113,7 +113,7 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
         out,
         "[state]\ndirectory = \"/var/lib/secure-score-forwarder\"\n\n[[tenants]]\nname = {}\nid = {}\ncloud = {}\ninitial_backfill_days = {}\n\n\
          [tenants.credential]\nkind = \"client_secret\"\nclient_id = {}\nclient_secret = {{ file = {} }}\n\n\
-         # Records are written to standard output, as by the original script.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
+         # Records are written to standard output, as the original script does.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
         quoted(&name),
         quoted(&id),
         quoted(cloud),

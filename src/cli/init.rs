@@ -99,7 +99,8 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
             directory.display()
         ));
     }
-    print_message(&format!("\nWrote `{}`. Testing it:\n", config.display()));
+    let next_step = if args.offline { "" } else { " Testing it:\n" };
+    print_message(&format!("\nWrote `{}`.{next_step}", config.display()));
     test(config, args)
 }
 
@@ -174,7 +175,7 @@ fn ask_sink(input: &mut impl BufRead, secrets: &SecretStore) -> Result<SinkAnswe
             }
             None if target.starts_with('/') => return Ok(SinkAnswer::File { path: target }),
             _ => print_message(
-                "unsupported receiver: enter one of the forms above; the example configuration shows other types of sinks",
+                "unsupported receiver: enter one of the forms above; the example configuration shows other types of sink",
             ),
         }
     }

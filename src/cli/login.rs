@@ -98,7 +98,7 @@ fn select_credential<'a>(
     } else {
         (
             "the configuration has several credentials with `kind = \"user\"`",
-            format!("pass --credential or --tenant with one of: {}", names.join(", ")),
+            format!("pass --credential or --tenant to select one of: {}", names.join(", ")),
         )
     };
     Err(CommandFailure::new(ExitCode::Usage, Explanation::new(message).with_hint(hint)))

@@ -69,7 +69,7 @@ impl ExitCode {
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Incomplete, Self::Usage, Self::Unusable, Self::Interrupted];
 
-    /// The meaning of the code, as a sentence without a full stop.
+    /// The meaning of the code, as a sentence without a period.
     pub const fn description(self) -> &'static str {
         match self {
             Self::Done => "The command succeeded",

@@ -10,7 +10,7 @@ use crate::{
     config::{Configuration, TenantPlan},
     daemon::{Reporter, resolved_tenant},
     model::{Day, Tenant},
-    report::{Format, Row, Window},
+    report::{Detail, Format, Row, Window},
 };
 
 pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, CommandFailure> {
@@ -45,17 +45,17 @@ fn write(
     window: Window,
     format: Format,
 ) -> Result<String, CommandFailure> {
-    let made = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
+    let generated = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut reporter = Reporter::new(checkpoint);
     if let [(plan, tenant)] = tenants {
-        return Ok(reporter.report(tenant, plan, window, true)?.write(format, &made));
+        return Ok(reporter.report(tenant, plan, window, Detail::Page)?.write(format, &generated));
     }
 
     let mut rows = Vec::with_capacity(tenants.len());
     for (plan, tenant) in tenants {
-        rows.push(Row::of(&reporter.report(tenant, plan, window, false)?));
+        rows.push(Row::of(&reporter.report(tenant, plan, window, Detail::Row)?));
     }
-    Ok(Row::write_all(rows, format, &made))
+    Ok(Row::write_all(rows, format, &generated))
 }
 
 /// The tenants that the arguments select.

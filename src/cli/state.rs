@@ -1,6 +1,6 @@
-//! `state`: maintains the checkpoint. Commands that only read work while a daemon is running. `prune`
-//! and `forget` send a request to a running daemon. `repair`, `restore` and `prune --compact` replace
-//! or rewrite the entire file, so they require that the daemon is stopped.
+//! `state`: maintains the checkpoint. Commands that only read it also work while a daemon is
+//! running. `prune` and `forget` send a request to a running daemon. `repair`, `restore` and
+//! `prune --compact` need exclusive access to the database, so the daemon must be stopped.
 
 use std::{io::Write, path::Path};
 

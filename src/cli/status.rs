@@ -121,8 +121,8 @@ fn unresolved(
         .collect()
 }
 
-/// When the daemon polls a tenant again whose last poll failed; `None` if the last poll succeeded or
-/// no daemon is running.
+/// When the daemon retries a failed poll of a tenant; `None` if the last poll succeeded or no
+/// daemon is running.
 fn next_attempt(schedule: Option<&Schedule>, tenant: &TenantStatus) -> Option<UnixMillis> {
     let polled = Polled {
         last_attempt: tenant.last_attempt.map(Into::into),

@@ -1,5 +1,6 @@
-//! `test-sink`: sends one marked test record with the code of the sink, and waits for the receiver's
-//! acknowledgement. It needs no checkpoint, and leaves cursors and marks unchanged.
+//! `test-sink`: sends one marked test record to the receiver of a sink, with the code that the
+//! daemon uses, and waits for the acknowledgement. It needs no checkpoint, and leaves cursors and
+//! marks unchanged.
 
 use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
 

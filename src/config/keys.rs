@@ -256,7 +256,7 @@ const USER: &[Key] = &[
     optional(
         "home_tenant",
         Shape::Text,
-        "The tenant in which the user signs in, by GUID or domain; default: the tenant of the section, or `organizations` for a shared credential.",
+        "The tenant in which the user signs in, by GUID or domain; default: the `id` of the tenant whose section contains the credential, or `organizations` for a shared credential.",
     ),
     optional(
         "token_key",

@@ -61,7 +61,8 @@ fn reads_values_and_defaults() {
 #[test]
 fn unknown_keys_get_location_and_nearest_key() {
     let found = faults(|text| text.replacen("address = ", "adress = ", 1));
-    let missing = "c.toml:15:1: `sinks[0].address` is missing\n  hint: set `address`: ";
+    let missing =
+        "c.toml:15:1: `sinks[0].address` is missing\n  hint: set `address` to the receiver: ";
     assert!(found.starts_with(missing), "{found}");
     let unknown = "c.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?";
     assert!(found.ends_with(unknown), "{found}");
@@ -184,7 +185,7 @@ fn invalid_toml_has_a_location() {
 }
 
 /// The configuration in the README and the example file are valid, the latter also with every
-/// commented key uncommented.
+/// commented-out key enabled.
 #[test]
 #[cfg(all(feature = "kafka", feature = "object_store"))]
 fn published_configurations_are_valid() {
@@ -202,8 +203,8 @@ fn published_configurations_are_valid() {
     }
 }
 
-/// The example configuration with its commented keys: lines that begin with one `#`. Other comments
-/// begin with `##`.
+/// The example configuration with its commented-out keys enabled. Their lines begin with one `#`;
+/// other comments begin with `##`.
 #[cfg(all(feature = "kafka", feature = "object_store"))]
 fn with_commented_keys(example: &str) -> String {
     let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));

@@ -93,7 +93,7 @@ pub enum Event {
     Invalid(Vec<Explanation>),
 }
 
-/// Receives the result of a reload: `Ok` when the new configuration is valid, before it is applied.
+/// Sends the result of a reload: `Ok` when the new configuration is valid, before it is applied.
 pub(super) type ReloadReply = oneshot::Sender<Result<(), Vec<Explanation>>>;
 
 /// The largest request, in bytes. Commands split an import of years into several requests.
@@ -130,7 +130,8 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves connections concurrently until `cancel`, then aborts the running requests with an error.
+/// Serves connections concurrently until `cancel` is triggered, and then aborts the running
+/// requests with an error.
 pub(super) async fn serve(
     engine: Arc<Engine>,
     listener: Arc<UnixListener>,
@@ -354,7 +355,7 @@ async fn respond_to_backfill(
 ) -> std::io::Result<()> {
     if !(1..=90).contains(&days) {
         let error = Explanation::new(format!("cannot read {days} days: Microsoft keeps 90 days"));
-        return send(stream, &Event::Error(error.with_hint("set 1 to 90 days"))).await;
+        return send(stream, &Event::Error(error.with_hint("request from 1 to 90 days"))).await;
     }
     if let Some(name) = &tenant
         && !engine.tenants.iter().any(|state| state.plan.name == *name)

@@ -43,7 +43,7 @@ const ACKNOWLEDGEMENT_WAIT_AT_STOP: Duration = Duration::from_secs(3);
 const ACKNOWLEDGEMENT_WAIT_AT_RELOAD: Duration = Duration::from_secs(30);
 /// How long tasks may take after that, for example to close their connections.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-/// The delay of the first pruning after the start, which is busy with polls.
+/// The delay of the first pruning, because the daemon is busy with polls after the start.
 const PRUNE_DELAY: SignedDuration = SignedDuration::from_mins(10);
 /// The interval at which the schedule is evaluated.
 const TICK: Duration = Duration::from_mins(1);
@@ -275,7 +275,8 @@ impl Signals {
         }
     }
 
-    /// Waits for a request to stop. A request to reload that arrives before it becomes pending.
+    /// Waits for a request to stop. A request to reload that arrives in the meantime becomes
+    /// pending.
     async fn stop(&mut self) {
         while let LifecycleRequest::Reload(_) = self.next().await {
             self.reload_pending = true;

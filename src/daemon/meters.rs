@@ -46,7 +46,7 @@ pub struct SinkMeter {
     pub retries: AtomicU64,
     state: AtomicU8,
     heartbeat: Heartbeat,
-    /// The longest time that a batch may take by the sink's own limits; see `Plan::patience`.
+    /// The longest time that a batch may take by the sink's own limits; see `Plan::timeout`.
     batch_limit: Duration,
 }
 
@@ -140,7 +140,7 @@ impl Meters {
     }
 
     /// Runs work that blocks all users of the checkpoint, such as rewriting the database. No loop
-    /// counts as stalled until it returns, and the time of every active loop starts again then.
+    /// counts as stalled until it returns; the timer of every active loop then restarts.
     pub(super) fn run_maintenance<T>(&self, work: impl FnOnce() -> T) -> T {
         self.maintenance.fetch_add(1, Relaxed);
         let result = work();

@@ -69,7 +69,7 @@ pub struct Engine {
     clients: Arc<Clients>,
     /// Limits the memory of concurrent polls; see [`POLL_PERMITS`].
     poll_permits: Semaphore,
-    /// Incremented after every append to the log.
+    /// Incremented after every append to the log, and when a replay is queued.
     log_grown: watch::Sender<u64>,
     /// Whether cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
@@ -320,7 +320,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A receiver whose value changes whenever the log has grown.
+    /// A receiver whose value changes whenever the log has grown or a replay has been queued.
     pub fn log_grown(&self) -> watch::Receiver<u64> {
         self.log_grown.subscribe()
     }
@@ -390,7 +390,7 @@ pub fn facts_of(body: &str) -> Option<DayFacts> {
 }
 
 /// Prunes bodies by `state.retention_days` and `state.max_size`. Logs an error if the checkpoint
-/// still exceeds `state.max_size` afterwards.
+/// still exceeds `state.max_size` afterward.
 pub fn prune(
     configuration: &Configuration,
     checkpoint: &Checkpoint,

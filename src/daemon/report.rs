@@ -6,10 +6,10 @@ use crate::{
     config::TenantPlan,
     derive::Entry,
     model::{Baseline, Tenant},
-    report::{Report, ReportBuilder, Window},
+    report::{Detail, Report, ReportBuilder, Window},
 };
 
-/// Reads the reports of several tenants, and parses a catalog profile that they share only once.
+/// Reads the reports of several tenants. A catalog profile that they share is parsed only once.
 pub struct Reporter<'a> {
     checkpoint: &'a Checkpoint,
     catalogs: Catalogs,
@@ -20,17 +20,16 @@ impl<'a> Reporter<'a> {
         Self { checkpoint, catalogs: Catalogs::default() }
     }
 
-    /// The report of a tenant for a window of days. Without `detail`, it contains only what one row
-    /// of an overview shows.
+    /// The report of a tenant for a window of days.
     pub fn report(
         &mut self,
         tenant: &Tenant,
         plan: &TenantPlan,
         window: Window,
-        detail: bool,
+        detail: Detail,
     ) -> Result<Report, CheckpointError> {
         let baselines = self.checkpoint.baselines(tenant.id)?;
-        let mut building = ReportBuilder::new(tenant.clone(), window, detail);
+        let mut builder = ReportBuilder::new(tenant.clone(), window, detail);
 
         let (mut seq, mut newest_catalog) = (0, None);
         loop {
@@ -38,7 +37,7 @@ impl<'a> Reporter<'a> {
             let Some(last) = entries.last() else { break };
             seq = last.snapshot.seq;
             for entry in &entries {
-                self.add_entry(&mut building, tenant, plan, &baselines, entry)?;
+                self.add_entry(&mut builder, tenant, plan, &baselines, entry)?;
                 if entry.facts.day <= window.last {
                     newest_catalog = newest_catalog.max(entry.catalog);
                 }
@@ -47,14 +46,14 @@ impl<'a> Reporter<'a> {
 
         let catalog = self.catalogs.get(self.checkpoint, newest_catalog)?;
         let missing = self.checkpoint.missing_days(tenant.id)?;
-        Ok(building.finish(&catalog, baseline_in_force(&baselines, u64::MAX), &plan.rules, |day| {
+        Ok(builder.finish(&catalog, baseline_in_force(&baselines, u64::MAX), &plan.rules, |day| {
             missing.iter().any(|missing| missing.day == day && !missing.absent)
         }))
     }
 
     fn add_entry(
         &mut self,
-        building: &mut ReportBuilder,
+        builder: &mut ReportBuilder,
         tenant: &Tenant,
         plan: &TenantPlan,
         baselines: &[Baseline],
@@ -75,7 +74,7 @@ impl<'a> Reporter<'a> {
             rules: &plan.rules,
             replayed: false,
         };
-        building.entry(&entry, &past.facts);
+        builder.entry(&entry, &past.facts);
         Ok(())
     }
 }

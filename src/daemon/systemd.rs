@@ -85,7 +85,8 @@ fn status_line(engine: &Engine, when_busy: WhenBusy) -> Option<String> {
     };
     let tenants = engine.tenants.len();
     let failing = engine.tenants.iter().filter(is_failing).count();
-    let mut parts = vec![newest, format!("{} of {tenants} tenants readable", tenants - failing)];
+    let healthy = format!("{} of {tenants} tenants without errors", tenants - failing);
+    let mut parts = vec![newest, healthy];
 
     let meters = engine.meters.sinks();
     let states: Vec<(&str, SinkState)> = engine

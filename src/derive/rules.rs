@@ -16,8 +16,9 @@ pub struct Rules {
     pub expected: Vec<Expectation>,
 }
 
-/// A rule that sets the severity of the records it matches. A condition that is an empty list or
-/// `None` matches every record.
+/// A rule that sets the severity of the records it matches. For a change, a condition that is an
+/// empty list or `None` matches everything. For an observation, only `what` is evaluated, and it
+/// must name the kind of observation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeverityRule {
     /// Values of `change.what` or `quality.what`.

@@ -2,10 +2,10 @@
 //!
 //! Source: ArcSight Common Event Format (CEF) Implementation Standard, document version 27. The
 //! header has seven pipes; in a header field, `\` and `|` are escaped and a line break becomes a space.
-//! In a value, `\`, `=` and line breaks are escaped. A label is written only together with its value.
-//! Length limits are those of the extension dictionary, in characters before escaping; a longer value
-//! is cut and ends in `…`. Fields without a key in the dictionary are members of a JSON object in
-//! `cs6`.
+//! In a value, `\`, `=` and line breaks are escaped. A label is written only together with its
+//! value. Length limits are those of the extension dictionary, in characters before escaping; a
+//! longer value is cut and ends in `…`. Fields without a key in the dictionary are members of a
+//! JSON object in `cs6`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -41,8 +41,8 @@ pub struct Cef {
     /// The beginning of `cs6`, which is the same for all records of an entry.
     rest: ByEntry,
     profiles: ByProfile<Rendered>,
-    /// The most recent `lastSynced` and its value in milliseconds since 1970-01-01. Most controls of
-    /// a day have the same one.
+    /// The most recent `lastSynced` and its value in milliseconds since 1970-01-01. Most controls
+    /// of a day have the same one.
     synced: (String, Option<i64>),
     /// A buffer for `cs6`, reused for every record.
     scratch: Vec<u8>,
@@ -215,8 +215,8 @@ pub fn write_header(version: u8, header: &Header<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the extension: `key=value key=value`. The values are escaped; the keys must be keys of the
-/// dictionary.
+/// Appends the extension: `key=value key=value`. The values are escaped; the keys must be keys of
+/// the dictionary.
 pub fn write_extension(pairs: &[(&str, &str)], out: &mut Vec<u8>) {
     for (index, (key, text)) in pairs.iter().enumerate() {
         if index > 0 {

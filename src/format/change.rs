@@ -169,7 +169,9 @@ fn event(record: &ChangeRecord<'_>) -> String {
             let name = change.baseline.map_or("", |from| from.name);
             let result = if change.is_below_baseline() { "below" } else { "back at" };
             let (before, after) = (points(before.score), after_score());
-            format!("{result} the target of {target} in baseline {name}: {after}, before {before}")
+            format!(
+                "{result} the target of {target} in baseline {name}: {after}, previously {before}"
+            )
         }
     }
 }

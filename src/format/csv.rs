@@ -1,8 +1,8 @@
 //! Comma-separated values according to RFC 4180, with a header line.
 //!
-//! Every record is one row, and all kinds of record share one set of columns. A line break in a text
-//! becomes a space, so that a row is always one line. A text that a spreadsheet would evaluate as a
-//! formula is preceded by an apostrophe.
+//! Every record is one row, and all kinds of record share one set of columns. A line break in a
+//! text becomes a space, so that a row is always one line. A text that a spreadsheet would evaluate
+//! as a formula is preceded by an apostrophe.
 
 use super::{
     Options, SHORT_TEXT, Texts,

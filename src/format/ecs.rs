@@ -1,7 +1,8 @@
-//! Elastic Common Schema (ECS): a control is a `rule`, and its score is in `microsoft.secure_score`.
+//! Elastic Common Schema (ECS): a control is a `rule`, and its score is in
+//! `microsoft.secure_score`.
 //!
-//! Source: ECS reference, version 8.11. ECS has no field set for security posture, so `event.kind` of
-//! a control and a summary is `state`, and fields without an equivalent in ECS are in the custom
+//! Source: ECS reference, version 8.11. ECS has no field set for security posture, so `event.kind`
+//! of a control and a summary is `state`, and fields without an equivalent in ECS are in the custom
 //! object `microsoft.secure_score`.
 
 use super::{
@@ -201,7 +202,7 @@ pub(super) fn write_change(change: &ChangeRecord<'_>, out: &mut Vec<u8>) {
     end(out);
 }
 
-/// Writes the object `quality` with its hint, which OCSF also uses.
+/// Writes the object `quality`, including the hint. OCSF also uses it.
 pub(super) fn write_quality(quality: &QualityRecord<'_>, out: &mut Vec<u8>) {
     open("quality", out);
     super::change::write_quality(quality, out);
@@ -268,8 +269,8 @@ pub(super) fn write_summary(summary: &SummaryRecord<'_>, out: &mut Vec<u8>) {
     write_unknown_fields(summary.additional, out);
 }
 
-/// Writes unknown fields as one string with JSON text. Their types may change from day to day, and an
-/// index rejects a document in which the type of a field differs from its mapping.
+/// Writes unknown fields as one string with JSON text. Their types may change from day to day, and
+/// an index rejects a document in which the type of a field differs from its mapping.
 fn write_unknown_fields(fields: &crate::model::Additional<'_>, out: &mut Vec<u8>) {
     if !fields.is_empty() {
         let mut json = Vec::new();

@@ -1,8 +1,8 @@
 //! The canonical JSON of a record; every other format is a mapping of it.
 //!
 //! Its JSON Schema, `src/model/record.schema.json`, is the contract with receivers. A value that
-//! Microsoft did not send is omitted and never written as 0 or "". A decision is an exception: all
-//! five of its fields are written, and an absent one is null.
+//! Microsoft did not send is omitted and never written as 0 or "". The decision in a control record
+//! is an exception: all five of its fields are written, and an absent one is null.
 
 use super::{
     Options, SHORT_TEXT, Texts,

@@ -1,10 +1,10 @@
 //! IBM's Log Event Extended Format (LEEF), versions 1.0 and 2.0.
 //!
-//! Source: IBM QRadar documentation, "Log Event Extended Format (LEEF)" with its table of predefined
-//! event attributes. LEEF has no escapes: the delimiter and line breaks in a value, and `|` in the
-//! header, become spaces; `=` is allowed in a value. No key may occur twice. `devTime` is in
-//! milliseconds since 1970-01-01, which requires no `devTimeFormat`. Attributes are ordered by
-//! importance, because [`shorten`](super::shorten()) removes the last ones first.
+//! Source: IBM QRadar documentation, "Log Event Extended Format (LEEF)" with its table of
+//! predefined event attributes. LEEF has no escapes: the delimiter and line breaks in a value, and
+//! `|` in the header, become spaces; `=` is allowed in a value. No key may occur twice. `devTime`
+//! is in milliseconds since 1970-01-01, which requires no `devTimeFormat`. Attributes are ordered
+//! by importance, because [`shorten`](super::shorten()) removes the last ones first.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -31,10 +31,11 @@ pub enum LeefHeader {
     V2,
 }
 
-/// The delimiter of attributes: fixed in version 1.0, and named as `x09` in a header of version 2.0.
+/// The delimiter of attributes: fixed in version 1.0, and named as `x09` in a header of
+/// version 2.0.
 const DELIMITER: char = '\t';
-/// The maximum number of characters of a value. By default, `QRadar` accepts payloads of up to 4,096
-/// bytes, so no single value may take up all of them.
+/// The maximum number of characters of a value. By default, `QRadar` accepts payloads of up to
+/// 4,096 bytes, so no single value may take up all of them.
 const MAX_VALUE: usize = 512;
 
 impl Leef {

@@ -1,8 +1,8 @@
 //! Formats a record as bytes, one file per format.
 //!
-//! Formatting is a pure function of the record and the options. A formatter caches the parts that are
-//! the same for a control on every day, or for all records of an entry, and renders them only once.
-//! The cache must never change the output: a test compares it byte for byte with a reference
+//! Formatting is a pure function of the record and the options. A formatter caches the parts that
+//! are the same for a control on every day, or for all records of an entry, and renders them only
+//! once. The cache must never change the output: a test compares it byte for byte with a reference
 //! formatter that caches nothing. Start with [`Formatter`].
 //!
 //! This table lists the field of each format for each part of a record:
@@ -144,12 +144,13 @@ impl FormatName {
         }
     }
 
-    /// The first line of a file of such records, without a newline, if the format has a header line.
+    /// The first line of a file of such records, without a newline, if the format has a header
+    /// line.
     pub fn header_line(self) -> Option<String> {
         (self == Self::Csv).then(|| COLUMNS.join(","))
     }
 
-    /// The texts of a sink that does not set `texts`. Receivers of CEF and LEEF limit the size of a
+    /// The default of `texts` for this format. Receivers of CEF and LEEF limit the size of a
     /// record, and few SIEMs store the data that exceeds it.
     pub fn default_texts(self) -> Texts {
         match self {

@@ -2,10 +2,10 @@
 //! 1.3.0, which most receivers support.
 //!
 //! Source: <https://schema.ocsf.io/1.3.0/classes/compliance_finding>. `time` is the time of
-//! the poll, and `metadata.original_time` is the `time` of the record. `status_id` is the state of the
-//! finding in triage; `compliance.status_id` is whether the control passes. Fields without an
-//! equivalent, such as the points, are in `unmapped`, because OCSF's `score` has a different meaning.
-//! The hint of an observation is in `remediation.desc`.
+//! the poll, and `metadata.original_time` is the `time` of the record. `status_id` is the state of
+//! the finding in triage; `compliance.status_id` is whether the control passes. Fields without an
+//! equivalent, such as the points, are in `unmapped`, because OCSF's `score` has a different
+//! meaning. The hint of an observation is in `remediation.desc`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -99,8 +99,8 @@ impl Ocsf {
         close(b'}', out);
     }
 
-    /// Writes `finding_info`, and `remediation` if there is one. The `uid` of a finding is the same on
-    /// every day, so that a receiver updates the finding instead of creating another one.
+    /// Writes `finding_info`, and `remediation` if there is one. The `uid` of a finding is the same
+    /// on every day, so that a receiver updates the finding instead of creating another one.
     fn finding(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let (uid, title) = match &record.body {
             Body::Control(control) => return self.control(record, control, out),

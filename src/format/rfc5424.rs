@@ -2,10 +2,10 @@
 //! the transport.
 //!
 //! RFC 5424, section 6: `<PRI>1 SP TIMESTAMP SP HOSTNAME SP APP-NAME SP PROCID SP MSGID SP SD
-//! [SP MSG]`. Header fields are printable US-ASCII without spaces, cut to the lengths of the RFC, and
-//! `-` if empty. In a parameter value, `"`, `\` and `]` are escaped. No byte order mark is written
-//! before MSG, because readers expect `CEF:` or `{` as its first characters. A timestamp must have at
-//! most six fractional digits, because rsyslog misreads more.
+//! [SP MSG]`. Header fields are printable US-ASCII without spaces, cut to the lengths of the RFC,
+//! and `-` if empty. In a parameter value, `"`, `\` and `]` are escaped. No byte order mark is
+//! written before MSG, because readers expect `CEF:` or `{` as its first characters. A timestamp
+//! must have at most six fractional digits, because rsyslog misreads more.
 
 /// The header fields of a message. The functions here replace characters that a field must not
 /// contain.
@@ -22,12 +22,12 @@ pub struct Header<'a> {
     pub msgid: &'a str,
 }
 
-/// An SD-ELEMENT: its SD-ID and its parameters as pairs of name and value. IDs and names are written
-/// unchanged; values are escaped.
+/// An SD-ELEMENT: its SD-ID and its parameters as pairs of name and value. IDs and names are
+/// written unchanged; values are escaped.
 pub type Sd<'a> = (&'a str, &'a [(&'a str, &'a str)]);
 
-/// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg` leaves a
-/// space at the end, so that the caller can append MSG.
+/// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg`
+/// leaves a space at the end, so that the caller can append MSG.
 pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
@@ -80,9 +80,9 @@ fn write_param(value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the header of a message of RFC 3164, section 4.1, up to MSG: `<PRI>TIMESTAMP SP HOSTNAME SP
-/// [TAG: SP]`. Without a tag, MSG follows the host name, as the CEF standard requires. A tag has at
-/// most 32 letters, digits, `-` and `_`.
+/// Appends the header of a message of RFC 3164, section 4.1, up to MSG: `<PRI>TIMESTAMP SP HOSTNAME
+/// SP [TAG: SP]`. Without a tag, MSG follows the host name, as the CEF standard requires. A tag has
+/// at most 32 letters, digits, `-` and `_`.
 pub fn write_message_3164(header: &Header<'_>, tagged: bool, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);

@@ -21,8 +21,8 @@ pub fn cef_severity(record: &Record<'_>) -> u8 {
     }
 }
 
-/// The severity of RFC 5424, section 6.2.1, for a CEF severity. The result is from 2 (critical) to 6
-/// (informational): a score is never an alert or an emergency.
+/// The severity of RFC 5424, section 6.2.1, for a CEF severity. The result is from 2 (critical) to
+/// 6 (informational): a score is never an alert or an emergency.
 pub fn syslog_severity(cef: u8) -> u8 {
     match cef {
         0..=2 => 6,

@@ -2,7 +2,8 @@
 //!
 //! Complete pairs are removed from the end. In CEF, if the first pair that does not fit is a long
 //! text, it is cut at a character boundary, outside an escape, and ends in `…`. A marker is
-//! appended, so that a receiver can recognize a shortened record. The event ID must never be removed.
+//! appended, so that a receiver can recognize a shortened record. The event ID must never be
+//! removed.
 
 use super::FormatName;
 
@@ -14,8 +15,8 @@ const ELLIPSIS: &str = "…";
 /// A text is removed if fewer than this many bytes of it would remain.
 const MIN_TEXT_BYTES: usize = 32;
 
-/// Shortens a record to at most `max` bytes. Returns `false` and leaves the record unchanged if that
-/// is not possible: the format does not allow it, or the part up to the event ID is longer.
+/// Shortens a record to at most `max` bytes. Returns `false` and leaves the record unchanged if
+/// that is not possible: the format does not allow it, or the part up to the event ID is longer.
 pub fn shorten(format: FormatName, record: &mut Vec<u8>, max: usize) -> bool {
     match format {
         FormatName::Cef => shorten_cef(record, max),

@@ -172,11 +172,11 @@ fn sentences_describe_changes_of_a_score() {
         (change(ChangeKind::Removed, Cause::Unknown), "control removed with 8 points"),
         (
             drift(4.0),
-            "below the target of 100% in baseline q4: 4 of 10 points, before 8; cause unknown",
+            "below the target of 100% in baseline q4: 4 of 10 points, previously 8; cause unknown",
         ),
         (
             drift(10.0),
-            "back at the target of 100% in baseline q4: 10 of 10 points, before 8; cause unknown",
+            "back at the target of 100% in baseline q4: 10 of 10 points, previously 8; cause unknown",
         ),
     ] {
         assert_eq!(sentence_of(change, Acceptance::None), expected);

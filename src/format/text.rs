@@ -1,8 +1,8 @@
 //! Escapes, cuts and converts text.
 //!
-//! Text from Microsoft is untrusted input: it may contain HTML, and comments contain any text that a
-//! user of the tenant has entered. Every format must escape or replace the characters that could end
-//! a line, or hide or reorder text for the reader of a record; see `is_unsafe`.
+//! Text from Microsoft is untrusted input: it may contain HTML, and comments contain any text that
+//! a user of the tenant has entered. Every format must escape or replace the characters that could
+//! end a line, or hide or reorder text for the reader of a record; see `is_unsafe`.
 
 use std::borrow::Cow;
 
@@ -30,15 +30,15 @@ pub(super) const fn is_plain(byte: u8) -> bool {
         & (byte != 0xe2)
 }
 
-/// Whether a character must not appear unescaped in a record: control characters, line and paragraph
-/// separators, and characters that reorder text.
+/// Whether a character must not appear unescaped in a record: control characters, line and
+/// paragraph separators, and characters that reorder text.
 pub(super) fn is_unsafe(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}'
         | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The replacement for an unsafe character in a format that has no escape for it: a space for a
-/// character that separates words or lines, else U+FFFD.
+/// character that separates words or lines, and U+FFFD for any other.
 pub(super) fn replacement(c: char) -> char {
     match c {
         '\t' | '\u{b}' | '\u{c}' | '\r' | '\n' | '\u{85}' | '\u{2028}' | '\u{2029}' => ' ',
@@ -109,8 +109,8 @@ pub fn cut(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 /// Converts HTML to plain text: removes tags, decodes entities and collapses whitespace. A text
-/// without markup is returned unchanged, apart from whitespace at its ends. A `<` that does not begin a
-/// complete tag is kept.
+/// without markup is returned unchanged, apart from whitespace at its ends. A `<` that does not
+/// begin a complete tag is kept.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let text = trim(text);
     if !text.bytes().fold(false, |found, b| found | (b == b'<') | (b == b'&')) {
@@ -161,8 +161,8 @@ fn run_of_words(bytes: &[u8]) -> usize {
     }
 }
 
-/// Skips a tag `<…>` and returns the rest. A tag of a block element becomes a space, so that words are
-/// not joined.
+/// Skips a tag `<…>` and returns the rest. A tag of a block element becomes a space, so that words
+/// are not joined.
 fn skip_tag<'a>(text: &'a str, out: &mut String) -> &'a str {
     let is_tag = text[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!');
     match text.split_once('>') {

@@ -58,7 +58,7 @@ pub fn accept(
         return Err(implausible("the snapshot has no day"));
     };
     if snapshot.id_day() != Some(day) {
-        return Err(implausible("the ID of the snapshot names another day than its date"));
+        return Err(implausible("the ID and the date of the snapshot do not name the same day"));
     }
     // If this host's clock is slow, Microsoft can be one day ahead, but not more.
     if day > today.plus(1) {

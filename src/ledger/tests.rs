@@ -36,7 +36,7 @@ fn accepted(json: &str) -> Result<AcceptedSnapshot, Rejected> {
 const NOW: UnixMillis = UnixMillis::new(1_795_341_600_000);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// With a complete catalog, and nothing held.
+/// A [`Holding`] with a complete catalog and no held days.
 fn complete_catalog() -> Holding {
     Holding { catalog_complete: true, since: BTreeMap::new(), now: NOW, limit: 6 * HOUR }
 }
@@ -291,7 +291,7 @@ fn a_received_day_ends_its_observations() {
 }
 
 /// The event IDs of sent records are computed from the stored facts; a copy with one more fact would
-/// have other IDs.
+/// have different IDs.
 #[test]
 fn a_copy_with_more_facts_does_not_enrich() {
     let copy = |control: &str| {

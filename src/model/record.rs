@@ -32,7 +32,8 @@ pub struct Record<'a> {
     /// The same time as `observed_time`.
     pub observed_at: UnixMillis,
     /// The `time` field. For control and summary this is the start of the day; for change and
-    /// quality it is `observed_at`, or the start of the day if the change is historical.
+    /// quality it is `observed_at` or, for a historical change, the start of the day on which it
+    /// happened.
     pub time: UnixMillis,
     pub tenant: &'a Tenant,
     /// The entry that the record comes from. For an observation, only `day`, which is its first

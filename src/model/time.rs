@@ -46,14 +46,14 @@ impl UnixMillis {
     }
 }
 
-/// Discards the part of a millisecond.
+/// Discards fractions of a millisecond.
 impl From<Timestamp> for UnixMillis {
     fn from(timestamp: Timestamp) -> Self {
         Self(timestamp.as_millisecond())
     }
 }
 
-/// A time that jiff cannot represent becomes the nearest one that it can.
+/// A time that jiff cannot represent becomes the nearest one that it can represent.
 impl From<UnixMillis> for Timestamp {
     fn from(time: UnixMillis) -> Self {
         let limit = if time.0 < 0 { Self::MIN } else { Self::MAX };

@@ -15,6 +15,15 @@ use crate::{
     },
 };
 
+/// How much of a tenant a report contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What a row in the overview of many tenants shows: no categories.
+    Row,
+    /// Everything, for the page of one tenant.
+    Page,
+}
+
 /// The period of a report; both days are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -29,16 +38,15 @@ const NO_PROFILE: &str = "Not in the catalog";
 #[derive(Debug)]
 pub struct ReportBuilder {
     report: Report,
-    /// The points of each category and day; `None` without `detail`.
+    /// The points of each category and day; `None` for [`Detail::Row`].
     categories: Option<HashMap<String, BTreeMap<Day, f64>>>,
     /// The facts of the newest day so far.
     newest: Option<DayFacts>,
 }
 
 impl ReportBuilder {
-    /// Starts a report. Without `detail`, the report has no categories, because the overview of many
-    /// tenants does not show them.
-    pub fn new(tenant: Tenant, window: Window, detail: bool) -> Self {
+    /// Starts a report.
+    pub fn new(tenant: Tenant, window: Window, detail: Detail) -> Self {
         let report = Report {
             tenant,
             window,
@@ -52,10 +60,10 @@ impl ReportBuilder {
             baseline: None,
             breakdown: ScoreBreakdown::EMPTY,
         };
-        Self { report, categories: detail.then(HashMap::new), newest: None }
+        Self { report, categories: (detail == Detail::Page).then(HashMap::new), newest: None }
     }
 
-    /// Adds the next entry of the log. An entry outside of the window is ignored.
+    /// Adds the next entry of the log. An entry outside the window is ignored.
     pub fn entry(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         let Window { first, last } = self.report.window;
         if facts.day < first || facts.day > last {

@@ -14,7 +14,7 @@ mod svg;
 
 use std::collections::BTreeMap;
 
-pub use build::{ReportBuilder, Window};
+pub use build::{Detail, ReportBuilder, Window};
 pub use html::document;
 pub use overview::Row;
 pub use svg::sparkline;

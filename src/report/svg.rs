@@ -121,14 +121,14 @@ fn grid(scale: &Scale, step: f64) -> Markup {
 
 fn dates(scale: &Scale) -> Markup {
     let (first, last) = scale.days;
-    let marks = if last - first >= 4 { 4 } else { (last - first).max(1) };
+    let ticks = if last - first >= 4 { 4 } else { (last - first).max(1) };
     let days =
-        (0..=marks).filter_map(|mark| Day::from_number(first + (last - first) * mark / marks));
+        (0..=ticks).filter_map(|tick| Day::from_number(first + (last - first) * tick / ticks));
 
     html! {
         @for (index, day) in days.enumerate() {
             @let (x, _) = scale.at(day, scale.values.0);
-            @let anchor = match index { 0 => "start", i if i == usize::try_from(marks).unwrap_or(0) => "end", _ => "middle" };
+            @let anchor = match index { 0 => "start", i if i == usize::try_from(ticks).unwrap_or(0) => "end", _ => "middle" };
             text .axis x=(format!("{x:.1}")) y=(HEIGHT - 8.0) text-anchor=(anchor) { (day) }
         }
     }

@@ -75,7 +75,7 @@ fn report(
     let tenant = Tenant { id: TenantId::TEST, name: HOSTILE.into(), labels: BTreeMap::default() };
     let window = Window { first: day("2026-11-01"), last: day("2026-11-30") };
 
-    let mut builder = ReportBuilder::new(tenant.clone(), window, true);
+    let mut builder = ReportBuilder::new(tenant.clone(), window, Detail::Page);
     let mut base: Option<(u64, Arc<DayFacts>)> = None;
     for (index, scores) in days.iter().enumerate() {
         let Some(scores) = scores else { continue };

@@ -40,7 +40,7 @@ impl Checker<'_> {
         for key in keys.iter().filter(|key| key.required) {
             if !table.iter().any(|(name, _)| name.get_ref() == key.name) {
                 let path = self.inside(key.name).path;
-                let hint = format!("set `{}`: {}", key.name, key.doc.trim_end_matches('.'));
+                let hint = format!("set `{}` to {}", key.name, as_phrase(key.doc));
                 self.faults.at(span.clone(), format!("`{path}` is missing"), Some(hint));
             }
         }
@@ -167,7 +167,8 @@ impl Checker<'_> {
 
         match (tagged, variant) {
             (Some(value), Some(Variant { name, keys: None })) => {
-                // The keys of a variant that is not part of this build are unknown, so they are not checked.
+                // The keys of a variant that is not part of this build are unknown, so they are not
+                // checked.
                 self.inside(tag).not_built(value, name);
             }
             (_, Some(Variant { keys: Some(own), .. })) => {
@@ -277,4 +278,12 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
     let (distance, near) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= 2.max(name.len() / 3)).then_some(near)
+}
+
+/// The first sentence of a description, as the object of "set … to".
+fn as_phrase(doc: &str) -> String {
+    let sentence = doc.split(". ").next().unwrap_or(doc).trim_end_matches('.');
+    let mut characters = sentence.chars();
+    let first = characters.next().map(char::to_lowercase);
+    first.into_iter().flatten().chain(characters).collect()
 }

@@ -36,7 +36,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Starts without faults. `text` is the content of the file.
+    /// An empty list of faults for a file. `text` is its content.
     pub fn new(file: &str, text: &str) -> Self {
         Self {
             file: file.to_owned(),
@@ -46,8 +46,8 @@ impl Faults {
         }
     }
 
-    /// Starts without faults, for text that was generated from a file: line `n` of the text, counted
-    /// from 0, was generated from line `lines[n]` of the file.
+    /// An empty list of faults for text that was generated from a file: line `n` of the text,
+    /// counted from 0, was generated from line `lines[n]` of the file.
     pub fn of_lines(file: &str, text: &str, lines: Vec<usize>) -> Self {
         Self { lines: Some(lines), ..Self::new(file, text) }
     }

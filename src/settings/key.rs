@@ -80,7 +80,7 @@ pub const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Ke
     Key { name, shape, required: false, doc }
 }
 
-/// A key that must be present. If it is missing, its description is the hint.
+/// A key that must be present. If it is missing, the hint contains the first sentence of its description.
 pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
 }

@@ -75,14 +75,14 @@ impl std::fmt::Display for SecretRef {
 }
 
 /// The directory whose files the systemd unit loads as credentials, and where commands that run
-/// outside of the unit look for them.
+/// outside the unit look for them.
 const SECRETS: &str = "/etc/secure-score-forwarder/secrets";
 /// The prefix that systemd adds to the file names of a directory that is loaded with
 /// `LoadCredential=secrets:…`.
 const DIRECTORY_PREFIX: &str = "secrets_";
 
 /// The path of a credential. In the unit it is the credential that was loaded under this name, or
-/// as part of its directory; outside of the unit it is the file itself.
+/// as part of its directory; outside the unit it is the file itself.
 fn credential(name: &str) -> Result<PathBuf, SecretError> {
     let candidates = match std::env::var_os("CREDENTIALS_DIRECTORY") {
         Some(directory) => {

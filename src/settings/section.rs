@@ -67,7 +67,7 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
-    /// The value of a string.
+    /// The string value of a key.
     pub fn text(&self, key: &str) -> Option<&'a str> {
         self.get(key)?.get_ref().as_str()
     }
@@ -133,7 +133,8 @@ impl<'a> Section<'a> {
         let mut uses = Vec::new();
         for (name, value) in self.table {
             let key = name.get_ref();
-            // The operator chooses the keys of these tables, so they can look like references to secrets.
+            // The operator chooses the keys of these tables, so a table can look like a reference
+            // to a secret.
             if matches!(key.as_ref(), "labels" | "extra_fields") {
                 continue;
             }

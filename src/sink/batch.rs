@@ -20,7 +20,7 @@ pub struct Batch {
 #[derive(Clone, Debug)]
 pub struct Item {
     pub event_id: EventId,
-    /// The index in the batch to which the record was first added; parts of that batch keep it.
+    /// The record's index in the batch that it was first added to; parts of that batch keep it.
     pub index: usize,
     /// The record's key is in `start..split` of the buffer and its payload in `split..end`.
     start: usize,

@@ -122,7 +122,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
     fn format(&self) -> FormatName;
     /// The maximum size of a batch, and how many batches may be unacknowledged.
     fn limits(&self) -> Limits;
-    /// What an acknowledgement of this sink means, as a clause without a full stop.
+    /// What an acknowledgement of this sink means, as a clause without a period.
     /// `test-sink` prints it.
     fn acknowledgement(&self) -> &'static str;
     /// Opens the sink for one test record, while a daemon may be using the same receiver.
@@ -134,7 +134,7 @@ pub trait Plan: Send + Sync + fmt::Debug {
     }
     /// Checks that the receiver is reachable and accepts the credentials, as far as the protocol
     /// permits without sending a record. The check leaves no trace at the receiver. Returns what
-    /// was verified, as a sentence without a full stop.
+    /// was verified, as a sentence without a period.
     fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>>;
     /// The longest time that the delivery of a batch can take within the time limits of the sink.
     /// A batch that takes longer is considered stuck.
@@ -255,7 +255,7 @@ pub enum Failure {
     /// Needs an operator. The sink parks: its backlog is kept, and delivery is tried again
     /// periodically.
     Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
-    /// The receiver rejected records for good. `rejected` contains the index of each record and
+    /// The receiver rejected records permanently. `rejected` contains the index of each record and
     /// the receiver's message. `rest_delivered` states whether all other records have arrived; if
     /// not, they are sent again.
     Poison { rejected: Vec<(usize, String)>, rest_delivered: bool },

@@ -16,7 +16,7 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional},
 };
 
-/// Keys of every HTTP sink.
+// Keys that several sinks share.
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
     Shape::Text,
@@ -185,7 +185,7 @@ pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<u
         }
     };
     if !net::is_safe_url(&url) {
-        section.fault(key, format!("`{key}` must be https, or http to a loopback address"));
+        section.fault(key, format!("`{key}` must use https, or http to a loopback address"));
         return None;
     }
 

@@ -75,7 +75,7 @@ pub const UNCOLLAPSED: &str = "secure_score_forwarder::uncollapsed";
 const QUEUE_LENGTH: usize = 1_024;
 /// The interval at which the writer checks for repeats that are due.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(30);
-/// The time that the process waits for the writer when it ends, because the output may be blocked.
+/// The longest time that the process waits for the writer when it ends; the output may be blocked.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -283,9 +283,9 @@ mod tests {
         let (queue, messages) = sync_channel(8);
         let layer = QueueLayer { queue, lost: Arc::default() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::warn!("outside of the span");
+            tracing::warn!("outside the span");
             let _span = tracing::error_span!("drain", sink = "siem").entered();
-            tracing::warn!(records = 3, "inside of the span");
+            tracing::warn!(records = 3, "inside the span");
             tracing::warn!(sink = "other", "overrides the span");
         });
 

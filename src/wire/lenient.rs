@@ -200,7 +200,7 @@ fn date_of(json: &str) -> Option<String> {
 }
 
 /// Whether a value is nested more deeply than a receiver can be expected to parse. Brackets inside
-/// strings count too, which errs on the safe side; no known field comes close to the limit.
+/// strings count too, so the result is an approximation; no known field comes close to the limit.
 fn is_too_deep(raw: &str) -> bool {
     const MAX_DEPTH: usize = 64;
     raw.starts_with(['[', '{'])

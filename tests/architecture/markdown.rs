@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::files::{SourceFile, expect_none, files, root};
 
-/// Abbreviations whose full stop does not end a sentence.
+/// Abbreviations whose period does not end a sentence.
 const ABBREVIATIONS: &[&str] = &["e.g.", "i.e.", "etc.", "vs.", "No.", "approx.", "…"];
 
 fn pages() -> Vec<SourceFile> {
@@ -89,8 +89,8 @@ fn broken(page: &SourceFile, folder: &Path, target: &str) -> Option<String> {
     }
     let text = std::fs::read_to_string(&path).ok()?;
     let headings = text.lines().filter(|line| line.starts_with('#'));
-    let is_there = headings.map(slug).any(|heading| heading == anchor);
-    (!is_there).then(|| "no such heading".to_owned())
+    let has_heading = headings.map(slug).any(|heading| heading == anchor);
+    (!has_heading).then(|| "no such heading".to_owned())
 }
 
 /// The anchor that renderers generate for a heading.

@@ -80,7 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Modules without I/O, without a clock and without an asynchronous runtime.
 const PURE: &[&str] = &["model", "wire", "ledger", "derive", "format", "schedule", "compressed"];
 
-/// Paths that a pure module must not name.
+/// Paths that a pure module must not use.
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",
@@ -98,7 +98,7 @@ const IMPURE: &[&str] = &[
     "Zoned::now",
 ];
 
-/// Crates that only the module of their protocol or store may name.
+/// Crates that only the module of their protocol or store may use.
 const CONFINED: &[(&str, &[&str])] = &[
     ("rusqlite", &["src/checkpoint/"]),
     ("rdkafka", &["src/sink/kafka/"]),
@@ -173,17 +173,17 @@ fn protocols_and_stores_stay_in_their_modules() {
     let mut violations = Vec::new();
     for file in rust_files(&["src"]) {
         for (line, text) in production_code(&file) {
-            for (name, homes) in CONFINED {
+            for (name, folders) in CONFINED {
                 let is_used =
                     names(&text, &format!("use {name}")) || names(&text, &format!("{name}::"));
                 let is_ours = text.contains(&format!("super::{name}"))
                     || text.contains(&format!("crate::{name}"))
                     || text.contains(&format!("sink::{name}"));
-                let at_home = homes.iter().any(|home| file.path.starts_with(home))
+                let is_allowed = folders.iter().any(|folder| file.path.starts_with(folder))
                     || file.path == "src/sink/mod.rs";
-                if is_used && !is_ours && !at_home {
+                if is_used && !is_ours && !is_allowed {
                     violations
-                        .push(format!("{}:{line}: only {homes:?} may use `{name}`", file.path));
+                        .push(format!("{}:{line}: only {folders:?} may use `{name}`", file.path));
                 }
             }
         }
@@ -191,8 +191,8 @@ fn protocols_and_stores_stay_in_their_modules() {
     expect_none(&violations, "a crate is used outside its module");
 }
 
-/// Files whose errors name the file that could not be read. With `fs_err`, the cause would name it a
-/// second time.
+/// Files whose errors name the file that could not be read. With `fs_err`, the cause would name it
+/// a second time.
 const NAME_THEIR_FILES: &[&str] = &[
     "src/source/auth/certificate.rs",
     "src/source/auth/managed_identity.rs",

@@ -1,4 +1,5 @@
-//! Words to avoid. They are not used in code, comments, messages, documentation or deployment files.
+//! Words to avoid. They are not used in code, comments, messages, documentation or deployment
+//! files.
 
 use crate::files::{expect_none, files};
 

@@ -257,7 +257,7 @@ fn many_tenants_are_split_into_pages() {
     let get =
         |path: &str| send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;
     eventually("all tenants are current", || {
-        // A response has about 250 kB, so at most two are requested per second.
+        // A response is about 250 kB long, so at most two are requested per second.
         std::thread::sleep(Duration::from_millis(500));
         TcpStream::connect(address).is_ok()
             && value(&get("/metrics"), "secure_score_forwarder_tenants{state=\"current\"}")

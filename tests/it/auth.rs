@@ -22,8 +22,8 @@ use crate::{
 
 pub const APP: &str = "11111111-2222-4333-8444-555555555555";
 
-/// Creates a self-signed RSA certificate that is valid for this number of days. Returns the PEM file
-/// with the certificate and the key; `cert.pem` contains only the certificate.
+/// Creates a self-signed RSA certificate that is valid for this number of days. Returns the PEM
+/// file with the certificate and the key; `cert.pem` contains only the certificate.
 pub fn certificate(workspace: &Workspace, name: &str, days: u32) -> std::path::PathBuf {
     let (key, cert) = (workspace.path("key-secret.pem"), workspace.path("cert.pem"));
     openssl(&[

@@ -27,7 +27,7 @@ fn reports_every_fault_with_its_location() {
     for (location, fault) in [
         (":8:1: ", "unknown key `tenants[0].retries`"),
         (":17:11: ", "unknown scheme `relay`: expected tcp, tls, relp, relps, udp or unix"),
-        (":22:7: ", "`url` must be https, or http to a loopback address"),
+        (":22:7: ", "`url` must use https, or http to a loopback address"),
         (":23:9: ", "`sinks[1].token` must refer to a secret, not contain it"),
     ] {
         let line = run
@@ -145,7 +145,8 @@ fn tenants_of_directory_and_csv_share_a_credential() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stdout.contains("2 tenants, 1 sink"), "{}", run.stdout);
 
-    // The tenant of the CSV file is in the global cloud, which a test must not use, so it is removed.
+    // The tenant of the CSV file is in the global cloud, which a test must not use, so it is
+    // removed.
     std::fs::remove_file(workspace.path("tenants.csv")).unwrap();
     write(workspace.path("tenants.csv"), "name,id\n");
     let mut command = workspace.command(&["once"]);

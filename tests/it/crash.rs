@@ -1,6 +1,6 @@
 //! Kills the process at random while it polls and delivers, at least a hundred times. No record may
-//! be missing, no line may be incomplete, and each kill may repeat at most the records in flight: none
-//! in Kafka and in the file.
+//! be missing, no line may be incomplete, and each kill may repeat at most the records in flight:
+//! none in Kafka and in the file.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -35,8 +35,8 @@ fn loses_no_record_when_killed_at_random() {
     }
 }
 
-/// Fills one checkpoint with ninety days while the process is killed repeatedly. Returns the number of
-/// kills.
+/// Fills one checkpoint with ninety days while the process is killed repeatedly. Returns the number
+/// of kills.
 fn one_round(round: u32) -> u32 {
     let topic = format!("crash-{round}");
     broker().create_topic(&topic, 1 << 20);

@@ -48,7 +48,7 @@ fn is_ready_before_the_first_poll_ends() {
     };
     let is_ready = |message: &String| message.starts_with("READY=1\n");
     let ready = std::iter::repeat_with(receive).find(is_ready).unwrap();
-    assert!(ready.contains("\nSTATUS=no day yet; 1 of 1 tenants readable; "), "{ready}");
+    assert!(ready.contains("\nSTATUS=no day yet; 1 of 1 tenants without errors; "), "{ready}");
 
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
@@ -153,8 +153,8 @@ fn a_damaged_checkpoint_is_not_changed() {
     assert_eq!(std::fs::read(&database).unwrap(), bytes);
 }
 
-/// The state directory is on a small file system that is almost full. Polling is paused, and resumes
-/// when there is space.
+/// The state directory is on a small file system that is almost full. Polling is paused, and
+/// resumes when there is space.
 #[test]
 fn a_full_disk_pauses_only_polling() {
     let mut workspace = Workspace::new();
@@ -175,7 +175,7 @@ fn a_full_disk_pauses_only_polling() {
     let run = crate::support::Run::of(output);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(
-        run.stderr.contains("the disk is nearly full: polling is paused, delivery continues"),
+        run.stderr.contains("the disk is nearly full: polling is paused; delivery continues"),
         "{}",
         run.stderr
     );

@@ -1,5 +1,5 @@
-//! Exactly-once delivery to Kafka, on a real broker: a `read_committed` consumer receives every record
-//! once, after kills, fencing and restarts.
+//! Exactly-once delivery to Kafka, on a real broker: a `read_committed` consumer receives every
+//! record once, after kills, fencing and restarts.
 
 use std::{process::Command, time::Duration};
 
@@ -53,8 +53,8 @@ fn repeat_until_complete(mut attempt: impl FnMut(u32) -> Run) -> u32 {
     panic!("no attempt completed");
 }
 
-/// strace kills the process at its n-th system call of a kind, with increasing n: at each message to
-/// the broker, and at every ninth write to the checkpoint.
+/// strace kills the process at its n-th system call of a kind, with increasing n: at each message
+/// to the broker, and at every ninth write to the checkpoint.
 #[test]
 fn delivers_once_when_killed_at_any_step() {
     for (call, every) in [("sendmsg", 1), ("pwrite64", 9)] {

@@ -106,7 +106,8 @@ fn tenant() -> Tenant {
     }
 }
 
-/// The records of at least 230 controls on 90 days: the caches of the formatters never change the output.
+/// The records of at least 230 controls on 90 days: the caches of the formatters never change the
+/// output.
 #[test]
 fn snapshots_equal_the_reference_byte_for_byte() {
     let today = Day::parse("2026-11-22").unwrap();

@@ -145,8 +145,8 @@ fn keeps_the_backlog_while_the_collector_is_down() {
     assert!(sink("down")["last_error"].is_string());
 }
 
-/// Asserts that every record of the file has arrived at least once and at most `max` times. Returns the
-/// number of repeats.
+/// Asserts that every record of the file has arrived at least once and at most `max` times. Returns
+/// the number of repeats.
 fn assert_received(hec: &Hec, file: &std::path::Path, max: usize) -> usize {
     let received = counts(hec.ids().iter().map(String::as_str));
     let expected = records(file);

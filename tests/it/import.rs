@@ -13,8 +13,8 @@ use crate::{
     support::{CANARY, TENANT, Workspace, eventually, faults::Fault, scores, write},
 };
 
-/// A response of the original API with this number of days, today first. The API returns a date as a
-/// string or as an object, so the response contains both.
+/// A response of the original API with this number of days, today first. The API returns a date as
+/// a string or as an object, so the response contains both.
 fn legacy(days: u32) -> String {
     let today = Day::of(clock::now());
     let day = |back: u32| {

@@ -160,8 +160,8 @@ fn four_sinks_receive_the_same_records() {
     assert_eq!(arrived(), (expected.len(), expected_ids.clone(), expected_ids));
 }
 
-/// A workspace with a sink that authenticates with Entra tokens, and the token endpoint, which responds
-/// according to `rule`.
+/// A workspace with a sink that authenticates with Entra tokens, and the token endpoint, which
+/// responds according to `rule`.
 fn with_token(topic: &str, rule: fn(&Request) -> Option<(u16, String)>) -> (Workspace, Endpoint) {
     let endpoint = Endpoint::new("");
     endpoint.rule(rule);

@@ -1,5 +1,5 @@
-//! Integration tests: the binary runs as a process, against the simulated tenant and real receivers.
-//! Start reading at `support`.
+//! Integration tests: the binary runs as a process, against the simulated tenant and real
+//! receivers. Start reading at `support`.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,5 +1,6 @@
-//! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE` names;
-//! every configuration in it is parsed; and the figures in it agree with the code (see `figures`).
+//! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE`
+//! names; every configuration in it is parsed; and the figures in it agree with the code (see
+//! `figures`).
 
 mod figures;
 
@@ -98,8 +99,8 @@ fn pages() -> BTreeMap<String, String> {
     pages
 }
 
-/// The contents of the fenced blocks of a language. A fence in a list is indented, and its indentation
-/// is removed.
+/// The contents of the fenced blocks of a language. A fence in a list is indented, and its
+/// indentation is removed.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut block: Option<(bool, String)> = None;
@@ -164,8 +165,9 @@ fn scripts_and_tests_that_run_commands_exist() {
     }
 }
 
-/// A host as the documentation assumes it: the tenants `contoso` and `fabrikam`, a tenant that is no
-/// longer configured, and the sinks `rsyslog` and `local`. The API has no tenant `fabrikam`.
+/// A host like the one that the documentation assumes: the tenants `contoso` and `fabrikam`, a
+/// tenant that is no longer configured, and the sinks `rsyslog` and `local`. The API has no tenant
+/// `fabrikam`.
 fn host(receiver: &Rsyslog) -> Workspace {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 5".to_owned();

@@ -259,8 +259,8 @@ fn rejects_keys_of_another_cloud() {
     }
 }
 
-/// Two sinks with the same location would each take the other's objects for objects that they have
-/// written. The same container name in another account is a different location.
+/// Two sinks with the same location would each mistake the other's objects for its own. The same
+/// container name in another account is a different location.
 #[test]
 fn a_location_has_only_one_sink() {
     let both = |first: &str, second: &str| {

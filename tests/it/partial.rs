@@ -11,7 +11,8 @@ use crate::support::{
 const SCORES: &str = "/secureScores";
 const PROFILES: &str = "/secureScoreControlProfiles";
 
-/// A page without some controls of its newest day, as when a provider behind Graph does not respond.
+/// A page without some controls of its newest day, as when a provider behind Graph does not
+/// respond.
 fn truncated(text: &str) -> Vec<u8> {
     let mut page: Value = serde_json::from_str(text).unwrap();
     let controls = page["value"][0]["controlScores"].as_array_mut().unwrap();
@@ -155,8 +156,8 @@ fn releases_held_days_without_the_api() {
     assert_eq!(scores(&file).iter().filter(|r| r["snapshot"]["revision"] == 2).count(), 3);
 }
 
-/// Regression: after seven requests, held days were released as partial although a complete copy was
-/// available.
+/// Regression: after seven requests, held days were released as partial although a complete copy
+/// was available.
 #[test]
 fn requests_held_days_at_every_poll() {
     let api = FaultyApi::new();

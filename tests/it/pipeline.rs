@@ -281,8 +281,8 @@ fn two_tenants_undelivered() -> (Workspace, std::path::PathBuf) {
     (workspace, file)
 }
 
-/// Regression: a tenant that was removed from the configuration but had a backlog kept other tenants
-/// from being served.
+/// Regression: a tenant that was removed from the configuration but had a backlog kept other
+/// tenants from being served.
 #[test]
 fn a_removed_tenant_blocks_no_other() {
     let (mut workspace, file) = two_tenants_undelivered();
@@ -327,8 +327,8 @@ fn status_lists_an_unresolved_tenant() {
     assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
 }
 
-/// Across all rotated files, every record occurs once and every line is complete, although the process
-/// is killed several times.
+/// Across all rotated files, every record occurs once and every line is complete, although the
+/// process is killed several times.
 #[test]
 fn rotation_loses_and_repeats_nothing() {
     let mut workspace = Workspace::new();

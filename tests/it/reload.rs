@@ -140,7 +140,7 @@ fn an_invalid_configuration_changes_nothing() {
     assert!(!std::path::Path::new(&format!("{state}-2")).exists());
 }
 
-/// The notification socket on the side of systemd.
+/// The systemd end of the notification socket.
 struct Systemd {
     socket: UnixDatagram,
     received: Vec<String>,
@@ -189,10 +189,12 @@ fn systemd_is_notified_of_reloads_and_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants readable; "]);
+    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants without errors; "]);
     systemd.until(&["WATCHDOG=1"]);
-    systemd
-        .until_once(&["STATUS=newest day ", "; 1 of 1 tenants readable; 1 of 1 sinks up to date"]);
+    systemd.until_once(&[
+        "STATUS=newest day ",
+        "; 1 of 1 tenants without errors; 1 of 1 sinks up to date",
+    ]);
     eventually("three days are delivered", || summaries(&file) == 3);
 
     daemon.signal("HUP");
@@ -209,8 +211,8 @@ fn systemd_is_notified_of_reloads_and_progress() {
     assert_eq!(daemon.end().code, 0);
 }
 
-/// Regression: after its secret had been corrected, a tenant waited for the end of its backoff, even
-/// across a restart.
+/// Regression: after its secret had been corrected, a tenant waited for the end of its backoff,
+/// even across a restart.
 #[test]
 fn a_reload_retries_failed_polls_immediately() {
     let mut workspace = Workspace::new();
@@ -253,8 +255,8 @@ fn every_rejected_reload_is_logged() {
     assert_eq!(log.matches("the new configuration was rejected").count(), 3, "{log}");
 }
 
-/// Regression: a receiver that accepted data and never responded blocked a reload until the watchdog
-/// killed the daemon.
+/// Regression: a receiver that accepted data and never responded blocked a reload until the
+/// watchdog killed the daemon.
 #[test]
 fn a_silent_receiver_does_not_block_a_reload() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -32,8 +32,8 @@ impl Drop for Receiver {
     }
 }
 
-/// A workspace that sends a week to a syslog port, in the format that the receivers require, and to a
-/// file for comparison. Returns the path of the file.
+/// A workspace that sends a week to a syslog port, in the format that the receivers require, and to
+/// a file for comparison. Returns the path of the file.
 fn workspace_with_syslog(port: u16) -> (Workspace, PathBuf) {
     let mut workspace = Workspace::new();
     workspace.extra = "initial_backfill_days = 7".to_owned();
@@ -122,8 +122,8 @@ fn syslog_ng_writes_one_file_per_kind() {
     assert_one_file_per_kind(directory.path(), &file);
 }
 
-/// Returns OpenSearch with the ingest pipeline, the index template, and ten days of records in a data
-/// stream, and the number of these records.
+/// Returns OpenSearch with the ingest pipeline, the index template, and ten days of records in a
+/// data stream, and the number of these records.
 fn filled_data_stream() -> (&'static OpenSearch, usize) {
     static FILLED: OnceLock<usize> = OnceLock::new();
     let server = OpenSearch::shared();
@@ -399,8 +399,8 @@ fn python(script: &str, argument: &Path) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// The dashboard is read into the types that Grafana generates from its schema, and written again. This
-/// would lose a member that is not in the schema.
+/// The dashboard is read into the types that Grafana generates from its schema, and written again.
+/// A member that is not in the schema would be lost.
 #[test]
 fn grafana_dashboard_fits_the_schema_of_grafana() {
     let script = r"

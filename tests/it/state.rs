@@ -42,7 +42,7 @@ fn verify_reports_every_kind_of_damage() {
             "the facts do not match their digest",
         ),
         ("UPDATE body SET bytes = zeroblob(40) WHERE id = 1", "a stored body cannot be read"),
-        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is outside of the log"),
+        ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is outside the log"),
         (
             "DELETE FROM entry WHERE seq = 3",
             "the log is inconsistent: 4 entries, last `seq` 5, next `seq` 6",
@@ -213,7 +213,7 @@ fn repair_of_a_damaged_file_sends_nothing_twice() {
     let rejected = workspace.run(&["once"]);
     assert_eq!(rejected.code, 3);
     assert!(
-        rejected.stderr.contains("run `state repair`, which sets the file aside"),
+        rejected.stderr.contains("run `state repair`, which renames a database"),
         "{}",
         rejected.stderr
     );
@@ -352,7 +352,7 @@ fn never_overwrites_a_database_set_aside() {
     assert_eq!(set_aside, 4);
 }
 
-/// The hint about a damaged checkpoint must not appear: the checkpoint is intact, the backup is
+/// The hint about a damaged checkpoint must not appear: the checkpoint is intact, but the backup is
 /// not.
 #[test]
 fn names_an_invalid_backup_without_suggesting_repair() {

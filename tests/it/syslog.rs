@@ -145,8 +145,8 @@ fn delivers_to_the_local_daemon() {
     assert_eq!(messages[0]["app"], "secure-score");
 }
 
-/// Regression: records that the local daemon had accepted before it stopped were sent again with the
-/// rest of their batch.
+/// Regression: records that the local daemon had accepted before it stopped were sent again with
+/// the rest of their batch.
 #[test]
 fn a_restarted_local_daemon_receives_the_rest() {
     let mut workspace = workspace("");
@@ -310,8 +310,8 @@ fn truncates_long_messages_if_configured() {
     assert_eq!((&sink["truncated"], &sink["rejected"]), (&truncated.into(), &0.into()));
 }
 
-/// Data that the receiver's kernel acknowledged and its process never read is lost, and no sender can
-/// detect this: therefore the last confirmed records are sent again on the next connection.
+/// Data that the receiver's kernel acknowledged but its process never read is lost, and no sender
+/// can detect this. The last confirmed records are therefore sent again on the next connection.
 #[test]
 fn replays_unread_records_after_a_receiver_crash() {
     let rsyslog = Rsyslog::new();

@@ -278,8 +278,8 @@ fn logs_the_ids_that_support_needs() {
     }
 }
 
-/// Regression: with more tenants than are polled at the same time, waiting tenants were queued again
-/// every minute.
+/// Regression: with more tenants than are polled at the same time, waiting tenants were queued
+/// again every minute.
 #[test]
 fn queues_a_waiting_tenant_only_once() {
     let tenants: Vec<String> =

@@ -385,8 +385,8 @@ fn sentinel(endpoint: &Endpoint) -> Workspace {
     workspace
 }
 
-/// Makes the endpoint issue numbered tokens. `rule` receives the body of each request with the newest
-/// token, and the number of that token.
+/// Makes the endpoint issue numbered tokens. `rule` receives the body of each request with the
+/// newest token, and the number of that token.
 fn serve_ingestion_api(
     endpoint: &Endpoint,
     mut rule: impl FnMut(&[u8], usize) -> Option<(u16, String)> + Send + 'static,

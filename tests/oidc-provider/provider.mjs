@@ -35,7 +35,7 @@ server.listen(0, '127.0.0.1', () => {
     },
     ttl: { ClientCredentials: 3599 },
     routes: { token: '/tenant/oauth2/v2.0/token' },
-    // Entra requires this header in addition to the standard (RFC 7523).
+    // Entra requires this header parameter in addition to what the standard (RFC 7523) requires.
     assertJwtClientAuthClaimsAndHeader: (context, claims, header) => {
       if (header['x5t#S256'] !== thumbprint) throw new Error('x5t#S256 is not the thumbprint of the certificate');
     },

@@ -1,5 +1,5 @@
 // An OpenTelemetry collector with Splunk's HEC receiver, which supports acknowledgements, and an exporter that writes
-// to a file. The tests use it as a HEC server.
+// to a file. The tests use it as an HEC server.
 package main
 
 import (

@@ -122,7 +122,7 @@ fn migrates_a_version_1_database_completely() {
         };
         checkpoint.advance(&advance).unwrap();
 
-        // No release writes version 1 any more, so the database is converted back to it.
+        // No release writes version 1 anymore, so the database is converted back to it.
         let connection = checkpoint.connection();
         connection.execute_batch(include_str!("downgrade-to-1.sql")).unwrap();
         let first = rusqlite::Connection::open_in_memory().unwrap();

@@ -297,7 +297,8 @@ fn missing(plan: &Plan, ingest: &Ingest<'_>) -> Vec<Day> {
     candidates.filter(|day| *day >= from && !received.contains(day)).collect()
 }
 
-/// The observation that a condition of the tenant begins, with its error, or ends.
+/// The observation of a condition of the tenant. It begins if there is an error, and ends if there
+/// is none.
 fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp) -> Observation {
     let subject = match what {
         ObservationKind::CatalogStale => "catalog",

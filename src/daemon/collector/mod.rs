@@ -51,7 +51,7 @@ pub enum PollError {
     Source(#[from] SourceError),
     #[error("cannot store the response")]
     Checkpoint(#[from] CheckpointError),
-    #[error("the disk is nearly full: polling is paused, delivery continues")]
+    #[error("the disk is nearly full: polling is paused; delivery continues")]
     DiskFull,
     #[error("`{0}` resolves to `{1}`, the ID of another configured tenant")]
     SameTenant(String, String),

@@ -66,7 +66,7 @@ impl Deliverer {
     /// the end.
     pub(super) async fn fill(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let mut skipped: HashSet<TenantId> = HashSet::new();
-        let mut first_unreadable = None;
+        let mut last_unreadable = None;
         loop {
             let tenants = self.resolved_tenants();
             let (lane, pending) = self.next(&tenants, &skipped)?;
@@ -79,7 +79,7 @@ impl Deliverer {
                 {
                     continue;
                 }
-                return first_unreadable.map_or(Ok(()), Err);
+                return last_unreadable.map_or(Ok(()), Err);
             }
             if self.sink.is_none() {
                 // This may move cursors, so the pending entries are determined again.
@@ -105,7 +105,7 @@ impl Deliverer {
                             "cannot read the tenant's log; skipping the tenant"
                         );
                         skipped.insert(next.tenant);
-                        first_unreadable = Some(error);
+                        last_unreadable = Some(error);
                     }
                     result => result?,
                 }

@@ -130,7 +130,8 @@ pub struct Deliverer {
 }
 
 impl Shutdown {
-    /// Requests the end. Deliverers wait this long for acknowledgements, in whole seconds.
+    /// Requests that all deliverers end. They wait this long for acknowledgements, in whole
+    /// seconds.
     pub(super) fn begin(&self, acknowledgement_wait: Duration) {
         self.wait_s.store(acknowledgement_wait.as_secs(), Relaxed);
         self.requested.cancel();
@@ -140,7 +141,7 @@ impl Shutdown {
         Duration::from_secs(self.wait_s.load(Relaxed))
     }
 
-    /// Returns when the end has been requested and the time for waiting has passed.
+    /// Returns when a shutdown has been requested and the waiting time has passed.
     async fn expired(&self) {
         self.requested.cancelled().await;
         tokio::time::sleep(self.acknowledgement_wait()).await;
@@ -257,7 +258,8 @@ impl Deliverer {
         self.engine.meters.set_state(&self.meter, state);
     }
 
-    /// Delivers until nothing is left. Retries transient failures up to [`RUN_ONCE_ATTEMPTS`].
+    /// Delivers until nothing is left. Makes at most [`RUN_ONCE_ATTEMPTS`] attempts if the failures
+    /// are transient.
     pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         for attempt in 1.. {
             match self.drain(cancel).await {
@@ -305,7 +307,7 @@ impl Deliverer {
         drained
     }
 
-    /// Discards unsettled batches at the end of the deliverer, and logs it.
+    /// Discards unsettled batches at the end of the deliverer, and logs a warning.
     fn abandon_unacknowledged(&mut self) {
         tracing::warn!(
             sink = self.plan.name,

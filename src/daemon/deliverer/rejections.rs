@@ -1,7 +1,7 @@
 //! Decides when rejected records indicate a fault of the configuration: more than 20 rejections in
-//! a row, or more than 50 among the last 1,000 records. In this case the sink parks.
+//! a row, or more than 50 among the last 1,000 records. In this case, the sink is parked.
 //!
-//! Records that have arrived are settled before the sink parks. A run of rejections that no
+//! Records that have arrived are settled before the sink is parked. A run of rejections that no
 //! accepted record has followed stays in the backlog, because the fault may have caused it.
 //! Start reading at [`RejectionCounter::judge`].
 
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(judge(&mut counter, &"r".repeat(20)), (20, false));
         // The run exceeds the limit, but only one of its records is in this batch.
         assert_eq!(judge(&mut counter, "r"), (1, true));
-        // The counter starts again after the sink has parked.
+        // The counter starts again after the sink has been parked.
         assert_eq!(judge(&mut counter, &"r".repeat(20)), (20, false));
 
         let mut counter = RejectionCounter::default();

@@ -20,7 +20,7 @@ use crate::{
     sink::{Acknowledgement, Batch, Failure},
 };
 
-/// The interval at which a commit is tried again on a full disk.
+/// The interval at which a commit is retried while the disk is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(5);
 
 /// A submitted batch that is not settled yet.
@@ -263,8 +263,8 @@ impl Deliverer {
     }
 }
 
-/// The error of a batch that contains so many records that cannot be encoded that the configuration
-/// of the sink must be at fault.
+/// The error for a batch in which too many records cannot be encoded, which indicates a fault of
+/// the sink's configuration.
 fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     let (rejected, first) = outgoing.rejected();
     let records = outgoing.records();

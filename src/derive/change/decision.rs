@@ -57,7 +57,8 @@ fn side(decision: Option<&StateUpdate>) -> ControlState<'_> {
     ControlState { decision, ..ControlState::default() }
 }
 
-/// Whether two entries for one control are the same decision. Comment and assignee do not count.
+/// Whether two entries for one control are the same decision. The comment and the assignee are not
+/// compared.
 fn is_same(a: &StateUpdate, b: &StateUpdate) -> bool {
     (&a.updated, &a.updated_by, &a.state) == (&b.updated, &b.updated_by, &b.state)
 }

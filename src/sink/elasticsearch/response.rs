@@ -42,7 +42,7 @@ struct BulkError {
 pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     let Ok(response) = serde_json::from_slice::<BulkResponse>(body) else {
         return Err(Failure::Misconfigured {
-            reason: "the response is not a response of the bulk API".to_owned(),
+            reason: "the response is not from the bulk API".to_owned(),
             hint: Some(
                 "check that `url` belongs to a cluster, and that no proxy responds instead".into(),
             ),

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// An item of a response has a few hundred bytes, and a batch has up to 2,000 records.
+/// An item of a response is a few hundred bytes long, and a batch has up to 2,000 records.
 const MAX_RESPONSE_BYTES: usize = 8 << 20;
 
 struct Elastic {

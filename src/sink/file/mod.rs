@@ -137,7 +137,8 @@ impl Plan for FilePlan {
     }
 
     fn limits(&self) -> Limits {
-        // A batch is never split between two files, so it must be small compared with `rotate_size`.
+        // A batch is never split between two files, so it must be small compared with
+        // `rotate_size`.
         let share = self.rotation.size.and_then(|size| usize::try_from(size / 8).ok());
         Limits { records: 5_000, bytes: share.unwrap_or(usize::MAX).min(1 << 20), in_flight: 1 }
     }
@@ -148,7 +149,7 @@ impl Plan for FilePlan {
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
         let writable = may_write(&self.path).map_err(|error| io_failure(&self.path, &error));
-        // Root can write everywhere, so this check does not apply to the service's user.
+        // Root can write everywhere, so the result does not show what the service's user can write.
         let user = if rustix::process::geteuid().is_root() { " by root" } else { "" };
         let result = writable.map(|()| format!("`{}` is writable{user}", self.path.display()));
         Box::pin(std::future::ready(result))
@@ -364,11 +365,11 @@ fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
     let reason =
         if cause.contains(&path) { cause } else { format!("cannot write `{path}`: {cause}") };
     let hint = match error.kind() {
-        Kind::NotFound => "create the directory and make it writable for the service's user",
-        Kind::PermissionDenied => "make the file and its directory writable for the service's user",
+        Kind::NotFound => "create the directory and make it writable by the service's user",
+        Kind::PermissionDenied => "make the file and its directory writable by the service's user",
         Kind::IsADirectory => "set `path` to a file",
         Kind::ReadOnlyFilesystem => {
-            "set `path` to a file below `/var/log/secure-score`, or add the directory to `ReadWritePaths=` in a drop-in of the systemd unit"
+            "set `path` to a file under `/var/log/secure-score`, or add the directory to `ReadWritePaths=` in a drop-in of the systemd unit"
         }
         _ => return Failure::retry(reason),
     };

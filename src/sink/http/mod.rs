@@ -14,6 +14,6 @@ use super::Guarantee;
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "HTTP 2xx",
-    may_be_lost: "records that the endpoint drops afterwards",
+    may_be_lost: "records that the endpoint drops afterward",
     may_be_repeated: "one batch, with the same `webhook-id` if its records are the same",
 }];

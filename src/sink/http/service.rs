@@ -37,8 +37,8 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
     Ok(Box::new(sink))
 }
 
-/// Sends a HEAD request, because every POST request to a webhook has an effect. A status such as 404
-/// or 405 is not a failure, because an endpoint need not implement HEAD.
+/// Sends a HEAD request, because every POST request to a webhook has an effect. A status such as
+/// 404 or 405 is not a failure, because an endpoint need not implement HEAD.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
@@ -78,7 +78,7 @@ impl Sink for Http {
                 .header("webhook-id", &id)
                 .header("webhook-timestamp", timestamp.to_string());
             if !secrets.is_empty() {
-                // The signature covers the body that the receiver sees after decompression.
+                // The signature covers the uncompressed body.
                 let signature = signature::sign(&secrets, &id, timestamp, &body);
                 request = request.header("webhook-signature", signature);
             }

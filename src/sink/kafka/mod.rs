@@ -1,9 +1,9 @@
 //! The sink for Apache Kafka.
 //!
-//! With `exactly_once`, the acknowledgement is the commit of a transaction that contains the records
-//! and, in a compacted topic, the resulting progress. Without it, the acknowledgement is a delivery
-//! report for every record, which an idempotent producer with `acks=all` receives when all in-sync
-//! replicas have stored the record.
+//! With `exactly_once`, the acknowledgement is the commit of a transaction that contains the
+//! records and, in a compacted topic, the resulting progress. Without it, the acknowledgement is a
+//! delivery report for every record, which an idempotent producer with `acks=all` receives when all
+//! in-sync replicas have stored the record.
 //!
 //! A new producer fences the previous user of its transactional ID before it reads the committed
 //! progress. After an error that leaves the outcome of a transaction unknown, the producer is

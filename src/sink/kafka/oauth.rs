@@ -28,7 +28,7 @@ pub(super) struct TokenContext {
 }
 
 /// The lifetime of a token as reported to librdkafka. Every token is valid for at least this long.
-/// Afterwards, librdkafka requests a token again and may receive the same one.
+/// After that, librdkafka requests a token again and may receive the same one.
 const LIFETIME: Duration = Duration::from_mins(5);
 
 impl TokenContext {

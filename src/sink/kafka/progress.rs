@@ -1,8 +1,8 @@
 //! The progress topic: compacted, with one record per tenant, which is written in the same
 //! transaction as the records that it covers.
 //!
-//! The topic takes precedence over the checkpoint, because it is committed together with the records
-//! and survives the loss of the checkpoint.
+//! The topic takes precedence over the checkpoint, because it is committed together with the
+//! records and survives the loss of the checkpoint.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
 
 /// The time limit for one request to the cluster.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// The time limit for reading the topic to its end. An open transaction of another producer hides the
-/// records after it until the broker aborts it, by default after one minute.
+/// The time limit for reading the topic to its end. An open transaction of another producer hides
+/// the records after it until the broker aborts it, by default after one minute.
 const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The value of a progress record, as JSON.

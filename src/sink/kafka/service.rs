@@ -38,8 +38,8 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum number of attempts of such a call, if librdkafka permits retries.
 const CALL_ATTEMPTS: u32 = 3;
-/// The time limit for closing the producer. Every batch was awaited, so there is nothing to flush
-/// unless a delivery was cancelled.
+/// The time limit for closing the producer. Every batch has been awaited, so there is nothing to
+/// flush unless a delivery was canceled.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_ATTEMPTS: u32 = 5;
@@ -336,7 +336,7 @@ impl Kafka {
     async fn wait_for_reports(&self) {
         self.producer.context().wait_for_all(MESSAGE_TIMEOUT).await;
 
-        // librdkafka counts a record as in flight until shortly after it delivered the report.
+        // librdkafka counts a record as in flight until shortly after it has delivered the report.
         let until = Instant::now() + IN_FLIGHT_WAIT;
         while self.producer.in_flight_count() > 0 && Instant::now() < until {
             yield_now().await;

@@ -150,7 +150,7 @@ pub(super) fn failure(name: &str, error: &Error) -> Failure {
         Error::NotFound { .. } => Failure::Misconfigured { reason, hint: Some(CHECK_URL.into()) },
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Failure::Misconfigured {
             reason,
-            hint: Some("allow the credential to create objects below the prefix".into()),
+            hint: Some("allow the credential to create objects under the prefix".into()),
         },
         Error::JoinError { .. } => Failure::retry(reason),
         Error::Generic { .. } if !is_rejection(&message) => Failure::retry(reason),
@@ -176,8 +176,8 @@ pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
             Err(Failure::Misconfigured { reason: message, hint: Some(CHECK_URL.into()) })
         }
         Error::PermissionDenied { .. } if has_code(&READ_DENIED) => {
-            Ok("the credential is valid but may not read objects, so the permission to write is \
-             unknown (`test-sink` verifies it)"
+            Ok("the credential is valid but is not allowed to read objects, so the permission to \
+             write is unknown (`test-sink` verifies it)"
                 .to_owned())
         }
         Error::Generic { .. } if !is_rejection(&message) => Err(Failure::retry(message)),
@@ -211,8 +211,8 @@ fn summary(message: &str) -> String {
     cut(&words.join(" "), MAX_SUMMARY_CHARS).into_owned()
 }
 
-/// Whether the server rejected the request for good. The status is available only as the beginning
-/// of the summary.
+/// Whether the server rejected the request permanently. The status is available only as the
+/// beginning of the summary.
 fn is_rejection(summary: &str) -> bool {
     let status = summary.get(..3).and_then(|status| status.parse().ok());
     status.is_some_and(|status: u16| {

@@ -17,6 +17,6 @@ use super::Guarantee;
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "HTTP 200 without a partial success",
-    may_be_lost: "records that the receiver drops afterwards",
+    may_be_lost: "records that the receiver drops afterward",
     may_be_repeated: "one batch",
 }];

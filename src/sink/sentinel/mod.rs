@@ -1,12 +1,12 @@
 //! The sink for Microsoft Sentinel and Log Analytics, using the Logs Ingestion API.
 //!
-//! The acknowledgement is HTTP 204. The service does not deduplicate: a record that is sent again is
-//! stored twice, under the same `event_id`.
+//! The acknowledgement is HTTP 204. The service does not deduplicate: a record that is sent again
+//! is stored twice, under the same `event_id`.
 //!
 //! Source: Microsoft's documentation of the Logs Ingestion API, version 2023-01-01. The body of a
-//! request is an array of objects of at most 1 MB, before and after compression. Its token is issued
-//! for `https://monitor.azure.com` to an application with the role Monitoring Metrics Publisher on
-//! the data collection rule.
+//! request is an array of objects of at most 1 MB, before and after compression. The request's
+//! token is issued for `https://monitor.azure.com` to an application with the role Monitoring
+//! Metrics Publisher on the data collection rule.
 
 mod config;
 mod service;
@@ -19,6 +19,6 @@ use super::Guarantee;
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "HTTP 204",
-    may_be_lost: "records that the service drops afterwards",
+    may_be_lost: "records that the service drops afterward",
     may_be_repeated: "one batch",
 }];

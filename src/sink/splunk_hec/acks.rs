@@ -1,7 +1,7 @@
 //! Indexer acknowledgement: which requests of a channel are pending, acknowledged or lost.
 //!
 //! Source: Splunk's documentation of indexer acknowledgement. The ackIds count from 0 on each
-//! channel and each node. A collector reports `true` for an ackId once and then forgets it, and
+//! channel and each node. A collector reports `true` for an ackId once and then discards it, and
 //! reports `false` for pending, lost and unknown requests alike.
 //!
 //! A channel is therefore replaced, and its pending requests are sent again on a new one, when its
@@ -24,7 +24,7 @@ use crate::sink::{Failure, Receipt};
 /// The first interval between two polls for acknowledgements. It doubles after each poll.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a request without an acknowledgement is sent again before the delivery fails.
+/// How many times a request without an acknowledgement is sent again before the delivery fails.
 const MAX_RESENDS: u32 = 2;
 /// The maximum number of ackIds in one poll.
 const MAX_IDS_PER_POLL: usize = 1_000;
@@ -52,7 +52,7 @@ enum RequestState {
     Acknowledged,
     /// It will not be acknowledged, for this reason.
     Lost(&'static str),
-    /// It is not acknowledged yet, like the other requests with these ackIds.
+    /// It is not acknowledged yet. Contains the ackIds of the channel's pending requests.
     Pending(Vec<u64>),
 }
 

@@ -104,7 +104,8 @@ fn write_member(key: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b',');
 }
 
-/// Whether Splunk permits the character in the name of an index. Uppercase letters are not permitted.
+/// Whether Splunk permits the character in the name of an index. Uppercase letters are not
+/// permitted.
 fn is_index_char(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
 }

@@ -33,7 +33,7 @@ pub(super) struct Collectors {
     gzip: bool,
     acknowledgement: Acknowledgement,
     targets: Vec<Target>,
-    /// The number of the target in use, modulo the number of targets.
+    /// The index of the target in use; taken modulo the number of targets.
     current: AtomicUsize,
 }
 

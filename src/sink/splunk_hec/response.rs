@@ -77,7 +77,7 @@ pub(super) fn read_acks(
             Err(Failure::Misconfigured { reason, hint: None })
         }
         (_, Err(failure)) => Err(failure),
-        // A 200 without acknowledgement states acknowledges nothing.
+        // HTTP 200 without acknowledgement states does not acknowledge anything.
         (_, Ok(_)) => Err(Failure::retry("the collector returned no acknowledgement states")),
     }
 }

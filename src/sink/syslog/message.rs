@@ -149,7 +149,8 @@ impl Messages {
     }
 }
 
-/// Appends the RFC 3164 header that local syslog daemons expect: the current time, and no host name.
+/// Appends the RFC 3164 header that local syslog daemons expect: the current time, and no host
+/// name.
 fn local_head(severity: u8, plan: &SyslogPlan, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let format = Formatter3164 {
         facility: plan.facility,

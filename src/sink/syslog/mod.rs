@@ -1,10 +1,10 @@
 //! Syslog with the headers of RFC 5424 or RFC 3164: over TCP and TLS with octet counting (RFC 6587,
 //! RFC 5425) or newlines, over RELP, over UDP (RFC 5426), and to the local syslog daemon.
 //!
-//! Acknowledgement: a RELP receiver replies to every message. Syslog over TCP and TLS has no replies:
-//! a batch counts as delivered when the peer's kernel has acknowledged every byte and the connection
-//! remains open. The replay window covers part of the data that the receiving process then loses.
-//! UDP has no acknowledgement and requires `lossy = true`.
+//! Acknowledgement: a RELP receiver replies to every message. Syslog over TCP and TLS has no
+//! replies: a batch counts as delivered when the peer's kernel has acknowledged every byte and the
+//! connection remains open. The replay window covers part of the data that the receiving process
+//! then loses. UDP has no acknowledgement and requires `lossy = true`.
 //!
 //! Start with `service.rs`, which encodes messages and dispatches to the transports.
 

@@ -50,7 +50,7 @@ pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
         }
         Transport::Udp(mut link) => {
             link.reach().await?;
-            "resolves to an address; UDP cannot verify more"
+            "resolves to an address; nothing else can be verified over UDP"
         }
     };
 

@@ -33,8 +33,8 @@ use super::{
 use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A TLS 1.3 server rejects a client certificate only after the client's handshake has succeeded, so
-/// its alert arrives one round trip later. The first batch waits this long for it.
+/// A TLS 1.3 server rejects a client certificate only after the client's handshake has succeeded,
+/// so its alert arrives one round trip later. The first batch waits this long for it.
 const ALERT_WAIT: Duration = Duration::from_millis(150);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The send queue is checked at intervals that double from the minimum to the maximum.
@@ -274,8 +274,8 @@ mod tests {
         batch
     }
 
-    /// Data that the receiver's kernel accepts counts as delivered. When it accepts no more, delivery
-    /// fails within a bounded time.
+    /// Data that the receiver's kernel accepts counts as delivered. When it accepts no more,
+    /// delivery fails within a bounded time.
     #[tokio::test(start_paused = true)]
     async fn fails_if_the_receiver_stops_reading() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -41,12 +41,12 @@ const HINTS: &[(&[u32], &str)] = &[
     // Invalid signature of the assertion.
     (
         &[700_027],
-        "upload this certificate to the app registration, or use the key of the registered one",
+        "upload this certificate to the app registration, or use the registered certificate",
     ),
     // Assertion not yet valid or expired.
     (
         &[700_024, 500_133, 50_013],
-        "synchronize the clock of this host with NTP, and check that the file of a federated token is renewed",
+        "synchronize the clock of this host with NTP, and check that the federated token file is renewed",
     ),
     // Unknown certificate.
     (&[50_012, 700_030], "upload the certificate to the app registration"),
@@ -63,7 +63,7 @@ const HINTS: &[(&[u32], &str)] = &[
     // No matching federated credential.
     (
         &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
-        "compare issuer, subject and audience of the token with the federated credential of the app, including letter case",
+        "compare the issuer, subject and audience of the token with those of the app's federated credential, including letter case",
     ),
     // Token type not allowed as a federated credential.
     (

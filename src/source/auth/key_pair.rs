@@ -62,7 +62,7 @@ impl Hint for KeyPairError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::UnknownFormat => Some("check the file and its `password`".into()),
-            Self::EncryptedPem => Some("convert the key to a PFX with a password".into()),
+            Self::EncryptedPem => Some("convert the key to a PFX file with a password".into()),
             Self::NotRsa | Self::TooShort => {
                 Some("create a certificate with an RSA key of at least 2048 bits".into())
             }

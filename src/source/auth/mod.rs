@@ -125,7 +125,12 @@ impl Hint for CredentialError {
             }
             Self::RefreshToken(error) => error.hint(),
             Self::NotSignedIn(name) => {
-                Some(format!("run `secure-score-forwarder login --credential {name}`").into())
+                // A credential in the section of a tenant has a name of this form.
+                let option = match name.strip_prefix("tenant ") {
+                    Some(tenant) => format!("--tenant {tenant}"),
+                    None => format!("--credential {name}"),
+                };
+                Some(format!("run `secure-score-forwarder login {option}`").into())
             }
             _ => None,
         }

@@ -54,7 +54,7 @@ fn score(control: &Control, level: &Level, day: Day, richness: Richness) -> Valu
     let description = is_rich.then(|| description(control));
     score.insert("description".into(), description.into());
 
-    // In a poor copy, the numbers of the sentence are 0.
+    // In a poor copy, the numbers in the sentence are 0.
     let (unmet, objects) = if is_rich { (total - count, total) } else { (0, 0) };
     let status =
         format!("You have {unmet} of {objects} objects that don’t meet this recommendation.");

@@ -198,8 +198,8 @@ fn delivers_once_in_order(case: SinkCase) {
     assert_eq!(trial.sent(), trial.expected().len() as u64);
 }
 
-/// If the process is killed in any phase, only records that have arrived count as sent, and no record
-/// is lost.
+/// If the process is killed in any phase, only records that have arrived count as sent, and no
+/// record is lost.
 fn survives_kills_in_any_phase(case: SinkCase) {
     let mut trial = Trial::new(case);
     if trial.receiver.proxy().is_none() {
@@ -226,7 +226,7 @@ fn survives_kills_in_any_phase(case: SinkCase) {
     trial.assert_all(trial.case.repeats_per_kill * kills);
 }
 
-/// While the receiver is unreachable, nothing counts as sent; afterwards, everything arrives.
+/// While the receiver is unreachable, nothing counts as sent; afterward, everything arrives.
 fn survives_an_outage(case: SinkCase) {
     let trial = Trial::new(case);
     trial.receiver.down();
@@ -307,8 +307,9 @@ fn splits_large_batches(case: SinkCase) {
     assert_eq!(trial.status()["dead_letters"], 0);
 }
 
-/// After a stop during delivery and a start with another configuration, no record is lost. Records are
-/// repeated only if the daemon reported that it had stopped before all acknowledgements arrived.
+/// After a stop during delivery and a start with another configuration, no record is lost. Records
+/// are repeated only if the daemon reported that it had stopped before all acknowledgements
+/// arrived.
 fn survives_a_stop(case: SinkCase) {
     let mut trial = Trial::new(case);
     let before = trial.receiver.bytes();

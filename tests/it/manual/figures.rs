@@ -1,5 +1,5 @@
-//! The figures in the documentation agree with the code: with its constants, and with the defaults of
-//! the configuration keys.
+//! The figures in the documentation agree with the code: with its constants, and with the defaults
+//! of the configuration keys.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,7 @@ fn documented_figures_agree_with_the_code() {
     let page = "docs/how-to/manage-sinks.md";
     assert_figure(
         page,
-        "more than 20 rejected records in a row, or 50 rejected records among the last 1,000",
+        "more than 20 rejected records in a row, or more than 50 among the last 1,000",
         "src/daemon/deliverer/rejections.rs",
         "_IN_WINDOW: usize = 50;",
     );
@@ -87,8 +87,8 @@ fn documented_figures_agree_with_the_code() {
     );
 }
 
-/// Asserts that a page states a figure, and that a source file declares it. Most of these constants are
-/// private, so their declarations are compared as text.
+/// Asserts that a page states a figure, and that a source file declares it. Most of these constants
+/// are private, so their declarations are compared as text.
 fn assert_figure(page: &str, statement: &str, source: &str, declaration: &str) {
     assert_stated(page, statement);
     assert!(read(source).contains(declaration), "{page}: {source} has no `{declaration}`");
@@ -100,7 +100,7 @@ fn assert_stated(page: &str, statement: &str) {
     assert!(text.contains(statement), "{page} does not state `{statement}`");
 }
 
-/// Defaults that a page states in another form than `key` (value): page, statement, key and value.
+/// Defaults that a page states in a form other than `key` (value): page, statement, key and value.
 const DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("docs/how-to/many-tenants.md", "The default of 10 minutes", "jitter", "10m"),
     ("docs/how-to/many-tenants.md", "reads up to 90 days", "initial_backfill_days", "90"),
@@ -156,8 +156,8 @@ fn describe(schema: &serde_json::Value, descriptions: &mut BTreeMap<String, Vec<
     }
 }
 
-/// The keys and values of the statements `key` (value) and `key` records (value) in a page. The values
-/// have the form that the configuration uses.
+/// The keys and values of the statements `key` (value) and `key` records (value) in a page. The
+/// values have the form that the configuration uses.
 fn stated_defaults(page: &str) -> Vec<(String, String)> {
     let parts: Vec<&str> = page.split('`').collect();
     let mut defaults = Vec::new();

@@ -1,4 +1,5 @@
-//! A real Apache Kafka broker: one node in KRaft mode, from the JAR files that `tests/run --all` downloads.
+//! A real Apache Kafka broker: one node in KRaft mode, from the JAR files that `tests/run --all`
+//! downloads.
 
 use std::{
     process::Command,
@@ -25,7 +26,8 @@ pub struct Broker {
     pub address: String,
     /// The listener with TLS, for [`USER`].
     pub secure: String,
-    /// A proxy in front of another listener without TLS. A test can inject faults into its connections.
+    /// A proxy in front of another listener without TLS. A test can inject faults into its
+    /// connections.
     pub proxy: FaultyProxy,
     /// The listener with `OAUTHBEARER`. It accepts unsigned tokens.
     pub oauthbearer: String,

@@ -1,5 +1,5 @@
-//! An HTTP endpoint whose responses follow a script or a rule. It stores the requests that it accepts,
-//! decompressed.
+//! An HTTP endpoint whose responses follow a script or a rule. It stores the requests that it
+//! accepts, decompressed.
 
 use std::{
     collections::VecDeque,

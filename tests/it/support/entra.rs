@@ -178,8 +178,8 @@ fn grant(state: &mut EntraState, tenant: &str, form: &Form, audience: &str) -> R
     (StatusCode::OK, body.to_string()).into_response()
 }
 
-/// Verifies what Entra verifies: PS256, the thumbprint of a registered certificate, the audience, the
-/// lifetime, and that the assertion has not been used before.
+/// Verifies what Entra verifies: PS256, the thumbprint of a registered certificate, the audience,
+/// the lifetime, and that the assertion has not been used before.
 fn check_assertion(
     state: &mut EntraState,
     jwt: &str,
@@ -249,8 +249,8 @@ fn authorize(state: &mut EntraState, query: &Form) -> Response {
     (StatusCode::FOUND, [("location", location.to_string())]).into_response()
 }
 
-/// Forwards a request to the Graph API of the simulation. The simulation's token is for the tenant of
-/// the caller's token.
+/// Forwards a request to the Graph API of the simulation. The simulation's token is for the tenant
+/// of the caller's token.
 async fn graph(shared: &Shared, parts: &axum::http::request::Parts, path: &str) -> Response {
     let (challenge, skew) = {
         let mut state = shared.state.lock().unwrap();

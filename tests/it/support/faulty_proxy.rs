@@ -28,7 +28,8 @@ struct State {
     slow: AtomicBool,
     /// Whether a connection is closed when the receiver responds, and the response is dropped.
     mute: AtomicBool,
-    /// For each of the next connections: the number of bytes to the receiver after which it is closed.
+    /// For each of the next connections: the number of bytes to the receiver after which it is
+    /// closed.
     cuts: Mutex<VecDeque<usize>>,
     /// Bytes forwarded to the receiver, and from it.
     sent: AtomicUsize,

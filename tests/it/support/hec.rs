@@ -1,5 +1,5 @@
-//! A HEC receiver for tests, which implements Splunk's published table of status codes. It validates
-//! what a real collector validates: the token, the envelope, the size and the encoding.
+//! An HEC receiver for tests, which implements Splunk's published table of status codes. It
+//! validates what a real collector validates: the token, the envelope, the size and the encoding.
 
 use std::{
     collections::{HashMap, VecDeque},

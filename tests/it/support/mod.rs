@@ -331,8 +331,8 @@ fn avoid_midnight() {
     }
 }
 
-/// A directory that `tests/run --all` fills: the value of an environment variable, or a folder in the
-/// user's cache directory.
+/// A directory that `tests/run --all` fills: the value of an environment variable, or a folder in
+/// the user's cache directory.
 pub fn cache(variable: &str, name: &str) -> PathBuf {
     let default = || {
         let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(

@@ -91,7 +91,7 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}-{}", NEXT.fetch_add(1, SeqCst))
 }
 
-/// An OpenTelemetry Collector with a HEC receiver and an exporter that writes to a file.
+/// An OpenTelemetry Collector with an HEC receiver and an exporter that writes to a file.
 pub struct Collector {
     directory: tempfile::TempDir,
     pub server: Server,

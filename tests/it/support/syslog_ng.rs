@@ -1,4 +1,4 @@
-//! A real syslog-ng, which accepts octet counting on one port and newline framing on another one.
+//! A real syslog-ng, which accepts octet counting on one port and newline framing on another.
 
 use std::{
     path::PathBuf,

@@ -2,15 +2,15 @@
 //!
 //! Source: the RELP specification (`doc/relp.html` of librelp), and librelp itself, which omits
 //! `SP DATA` if DATALEN is 0 and begins the data of `rsp` with a status code of three digits.
-//! Anything else is an error: the parser never guesses and never panics.
+//! Any other input is an error; the parser never panics.
 
 use crate::model::write_integer;
 
-/// The last transaction number, after which numbering restarts at 1. A server uses 0 for frames that
-/// are not replies.
+/// The last transaction number, after which numbering restarts at 1. A server uses 0 for frames
+/// that are not replies.
 pub(super) const LAST_NUMBER: u32 = 999_999_999;
-/// The maximum length of the data of a reply, in bytes. A reply contains a status code, a message and,
-/// for `open`, a few offers.
+/// The maximum length of the data of a reply, in bytes. A reply contains a status code, a message
+/// and, for `open`, a few offers.
 const MAX_REPLY: usize = 64 << 10;
 
 /// A frame from the server.
@@ -111,8 +111,8 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
     text.parse().map_err(|_| FrameError::NotRelp)
 }
 
-/// Parses the data of an `rsp`. If it has no status code, the code is 0, which counts as a rejection:
-/// only an explicit 200 is an acknowledgement.
+/// Parses the data of an `rsp`. If it has no status code, the code is 0, which counts as a
+/// rejection: only an explicit 200 is an acknowledgement.
 fn response(number: u32, data: &[u8]) -> RelpReply {
     let text = String::from_utf8_lossy(data);
     let (code, message) = text.split_once([' ', '\n']).unwrap_or((&text, ""));

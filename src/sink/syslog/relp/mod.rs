@@ -2,8 +2,8 @@
 //!
 //! Acknowledgement: `200` for the transaction of a message, which means that the receiving daemon
 //! has accepted the message (for rsyslog, that it is in the queue). At most `window` messages are
-//! unacknowledged at a time. Transaction numbers begin at 1 on each connection, and messages without
-//! a reply are sent again with new numbers.
+//! unacknowledged at a time. Transaction numbers begin at 1 on each connection, and messages
+//! without a reply are sent again with new numbers.
 
 mod frame;
 mod session;

@@ -1,6 +1,7 @@
 //! One RELP session, from `open` to `close`.
 //!
-//! A message counts as acknowledged only when the replies to it and to all messages before it are 200.
+//! A message counts as acknowledged only when the replies to it and to all messages before it
+//! are 200.
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -36,7 +37,7 @@ pub(super) struct Session {
     /// The last transaction number that was used.
     number: u32,
     /// The window: transaction numbers of messages, and whether the reply has arrived. The first
-    /// message never has a reply; later ones can be acknowledged out of order.
+    /// one in the window has no reply yet; later ones can be acknowledged out of order.
     open: VecDeque<(u32, bool)>,
     /// Messages sent in this session.
     sent: u64,

@@ -1,5 +1,5 @@
-//! Receivers for Splunk's HTTP Event Collector: one that implements the documented status codes, and an
-//! independent implementation.
+//! Receivers for Splunk's HTTP Event Collector: one that implements the documented status codes,
+//! and an independent implementation.
 
 use super::{FaultyProxy, Receiver, SinkCase, Workspace, case, port_of};
 use crate::support::{
@@ -12,7 +12,7 @@ pub fn hec() -> SinkCase {
     SinkCase {
         repeats_per_kill: 1_000,
         repeats_per_cut: 1_000,
-        ..case("`splunk_hec` without", "splunk_hec", receiver)
+        ..case("`splunk_hec` without indexer acknowledgement", "splunk_hec", receiver)
     }
 }
 
@@ -21,7 +21,7 @@ pub fn hec_acknowledged() -> SinkCase {
     SinkCase {
         repeats_per_kill: 16_000,
         repeats_per_cut: 16_000,
-        ..case("`splunk_hec` acknowledged", "splunk_hec", receiver)
+        ..case("`splunk_hec` with indexer acknowledgement", "splunk_hec", receiver)
     }
 }
 
@@ -75,7 +75,7 @@ pub fn hec_collector() -> SinkCase {
         ordered: false,
         repeats_per_kill: 1_000,
         repeats_per_cut: 1_000,
-        ..case("`splunk_hec` without", "splunk_hec", receiver)
+        ..case("`splunk_hec` without indexer acknowledgement", "splunk_hec", receiver)
     }
 }
 
@@ -85,7 +85,7 @@ pub fn hec_collector_acknowledged() -> SinkCase {
         ordered: false,
         repeats_per_kill: 8_000,
         repeats_per_cut: 8_000,
-        ..case("`splunk_hec` acknowledged", "splunk_hec", receiver)
+        ..case("`splunk_hec` with indexer acknowledgement", "splunk_hec", receiver)
     }
 }
 
