@@ -1,7 +1,7 @@
 //! `reference`: the pages of `docs/reference/`, generated from the tables of the program.
 //!
 //! A test compares the pages in the repository with what this module generates. To update them, run
-//! `secure-score-forwarder reference --directory docs/reference` with a build of all features.
+//! `GOLDEN=write tests/quick reference_pages`.
 
 use std::fmt::Write as _;
 
@@ -115,7 +115,7 @@ fn record() -> String {
     let mut page = format!(
         "# Record\n\n{GENERATED}\n\
          These are the members of the canonical JSON record, by `kind`.\n\
-         An absent value is omitted; it is never written as 0 or as an empty string.\n\
+         An absent value is omitted or null; it is never written as 0 or as an empty string.\n\
          `secure-score-forwarder schema record` prints the JSON Schema, which is the contract.\n"
     );
     for kind in schema["oneOf"].as_array().into_iter().flatten() {
@@ -216,11 +216,15 @@ mod tests {
     #[test]
     fn reference_pages_are_current() {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference");
+        let update = std::env::var_os("GOLDEN").is_some_and(|value| value == "write");
         for (name, text) in pages() {
+            if update {
+                fs_err::write(directory.join(name), &text).unwrap();
+            }
             let kept = fs_err::read_to_string(directory.join(name)).unwrap_or_default();
             assert!(
                 kept == text,
-                "docs/reference/{name} is not current: run `cargo run --all-features -- reference --directory docs/reference`"
+                "docs/reference/{name} is not current: run `GOLDEN=write tests/quick reference_pages`"
             );
         }
     }
