@@ -11,6 +11,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::result_large_err,
     dead_code,
     unreachable_pub,
     reason = "a benchmark measures wall-clock time and prints figures"
@@ -36,7 +37,7 @@ use secure_score_forwarder::{
     source::simulated::{self, Richness},
     wire,
 };
-use support::{TENANT, broker::Broker, fs, rsyslog::write_pki};
+use support::{TENANT, broker::Broker, rsyslog::write_pki, write};
 
 /// The allocator that the binary uses.
 #[cfg(feature = "jemalloc")]
@@ -57,7 +58,7 @@ fn main() {
     let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-')).unwrap_or_default();
     let directory = tempfile::tempdir().unwrap();
     write_pki(directory.path());
-    fs(directory.path().join("secret"), "token");
+    write(directory.path().join("secret"), "token");
     let d = directory.path().display().to_string();
     println!("{:<46} {:>12} {:>10} {:>9}", "sink", "records/s", "bytes", "MB/s");
     for texts in ["none", "full"] {

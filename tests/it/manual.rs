@@ -1,8 +1,9 @@
 //! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE`
-//! names; every configuration in it is parsed; and the figures in it agree with the code (see
-//! `figures`).
+//! names; every configuration in it is parsed; its figures agree with the code (see `figures`); and
+//! the tutorial for contributors names only what exists (see `tutorial`).
 
 mod figures;
+mod tutorial;
 
 use std::{
     collections::BTreeMap,
@@ -300,6 +301,7 @@ fn register_app_creates_an_application_and_key() {
     for program in ["az", "sleep"] {
         std::fs::set_permissions(file(program), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
+
     let register = |more: &[&str], no_consent: &str| {
         let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("bash");
@@ -314,10 +316,12 @@ fn register_app_creates_an_application_and_key() {
             .output()
             .unwrap()
     };
+
     let output = register(&[], "");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let log = std::fs::read_to_string(file("az.log")).unwrap();
+
     // The only permission of the application is the application permission SecurityEvents.Read.All.
     let granted: Vec<&str> = log.lines().filter(|line| line.contains("permission add")).collect();
     assert_eq!(
@@ -327,6 +331,7 @@ fn register_app_creates_an_application_and_key() {
         ]
     );
     assert!(log.contains("--sign-in-audience AzureADMyOrg"), "{log}");
+
     let uploaded = std::fs::read_to_string(file("az.log.pem")).unwrap();
     assert!(
         uploaded.contains("BEGIN CERTIFICATE") && !uploaded.contains("PRIVATE KEY"),

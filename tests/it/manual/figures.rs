@@ -1,97 +1,194 @@
 //! The figures in the documentation agree with the code: with its constants, and with the defaults
-//! of the configuration keys.
+//! of the configuration keys; the sizes in the README agree with the measured ones.
 
 use std::collections::BTreeMap;
-
-use secure_score_forwarder::cli;
 
 use super::{pages, read};
 use crate::support::Workspace;
 
-#[test]
-fn documented_figures_agree_with_the_code() {
-    assert_eq!((cli::WORKER_THREADS, cli::MAX_BLOCKING_THREADS), (1, 8));
+/// A figure in a page: the page, the statement, and the source file and the declaration that it
+/// agrees with. Most of these constants are private, so their declarations are compared as text.
+type Figure = (&'static str, &'static str, &'static str, &'static str);
 
-    let page = "docs/explanation/architecture.md";
-    assert_figure(page, "one worker thread", "src/cli/mod.rs", "WORKER_THREADS: usize = 1;");
-    assert_figure(
-        page,
-        "at most eight threads for calls that block",
-        "src/cli/mod.rs",
-        "MAX_BLOCKING_THREADS: usize = 8;",
-    );
-    assert_figure(page, "there are eight,", "src/daemon/mod.rs", "POLL_PERMITS: usize = 8;");
-    assert_figure(page, "takes four.", "src/daemon/mod.rs", "PERMITS_PER_BACKFILL: u32 = 4;");
-    assert_figure(
-        page,
-        "reads back more than 14 days",
-        "src/daemon/collector/mod.rs",
-        "DAYS_PER_PERMIT: i32 = 14;",
-    );
-    assert_figure(page, "two at a time", "src/source/throttle.rs", "MAX_CONCURRENT: usize = 2;");
-    assert_figure(page, "100 per minute", "src/source/throttle.rs", "PER_MINUTE: f64 = 100.0;");
-    assert_figure(page, "a burst of 20", "src/source/throttle.rs", "BURST: u32 = 20;");
-    assert_figure(page, "Once a minute", "src/daemon/lifecycle.rs", "Duration::from_mins(1);");
-    assert_figure(page, "secureScores?$top=3", "src/ledger/mod.rs", "REREAD_DAYS: i32 = 3;");
+const ARCHITECTURE: &str = "docs/explanation/architecture.md";
+const DATA_MODEL: &str = "docs/explanation/data-model.md";
+const DELIVERY: &str = "docs/explanation/delivery.md";
+const MEMORY_OF_POLLS: &str = "docs/contributing/decisions/0009-bound-memory-of-polls.md";
+const MANAGE_SINKS: &str = "docs/how-to/manage-sinks.md";
+const MONITORING: &str = "docs/how-to/monitoring.md";
+const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
 
-    let page = "docs/explanation/delivery.md";
-    assert_figure(
-        page,
-        "more than 20 records in a row",
-        "src/daemon/deliverer/rejections.rs",
-        "_IN_A_ROW: usize = 20;",
-    );
-    assert_figure(
-        page,
-        "more than 50 of the last 1,000",
-        "src/daemon/deliverer/rejections.rs",
-        "_IN_WINDOW: usize = 50;",
-    );
-    assert_figure(page, "less than 16 MiB free", "src/daemon/mod.rs", ": u64 = 16 << 20;");
-    assert_figure(page, "receives the last 90 days", "src/daemon/mod.rs", ".plus(-90)");
+const CLI: &str = "src/cli/mod.rs";
+const COLLECTOR: &str = "src/daemon/collector/mod.rs";
+const DELIVERER: &str = "src/daemon/deliverer/mod.rs";
+const ENGINE: &str = "src/daemon/mod.rs";
+const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
+const REJECTIONS: &str = "src/daemon/deliverer/rejections.rs";
+const THROTTLE: &str = "src/source/throttle.rs";
 
-    let page = "docs/explanation/data-model.md";
-    assert_figure(page, "twice within 14 days", "src/checkpoint/read.rs", ": i32 = 14;");
-    assert_figure(page, "5 points or more", "src/derive/rules.rs", ": f64 = 5.0;");
-    assert_figure(page, "expires within 30 days", "src/source/graph.rs", "from_hours(30 * 24);");
-    assert_figure(
-        page,
+const WORKER_THREADS: &str = "const WORKER_THREADS: usize = 1;";
+const BLOCKING_THREADS: &str = "const MAX_BLOCKING_THREADS: usize = 8;";
+const POLL_PERMITS: &str = "const POLL_PERMITS: usize = 8;";
+const BACKFILL_PERMITS: &str = "const PERMITS_PER_BACKFILL: u32 = 4;";
+const DAYS_PER_PERMIT: &str = "const DAYS_PER_PERMIT: i32 = 14;";
+const REJECTED_IN_A_ROW: &str = "const MAX_REJECTED_IN_A_ROW: usize = 20;";
+const REJECTED_IN_WINDOW: &str = "const MAX_REJECTED_IN_WINDOW: usize = 50;";
+const WINDOW_RECORDS: &str = "const WINDOW_RECORDS: usize = 1_000;";
+const PARKED_WAIT: &str = "const PARKED_WAIT: Duration = Duration::from_mins(5);";
+const TICK: &str = "const TICK: Duration = Duration::from_mins(1);";
+const RESERVED_BYTES: &str = "const RESERVED_BYTES: u64 = 16 << 20;";
+
+const FIGURES: &[Figure] = &[
+    (ARCHITECTURE, "one worker thread", CLI, WORKER_THREADS),
+    (ARCHITECTURE, "at most eight threads for calls that block", CLI, BLOCKING_THREADS),
+    (ARCHITECTURE, "there are eight,", ENGINE, POLL_PERMITS),
+    (ARCHITECTURE, "takes four.", ENGINE, BACKFILL_PERMITS),
+    (ARCHITECTURE, "reads back more than 14 days", COLLECTOR, DAYS_PER_PERMIT),
+    (ARCHITECTURE, "two at a time", THROTTLE, "const MAX_CONCURRENT: usize = 2;"),
+    (ARCHITECTURE, "100 per minute", THROTTLE, "const REQUESTS_PER_MINUTE: f64 = 100.0;"),
+    (ARCHITECTURE, "a burst of 20", THROTTLE, "const BURST: u32 = 20;"),
+    (ARCHITECTURE, "Once a minute", LIFECYCLE, TICK),
+    (ARCHITECTURE, "secureScores?$top=3", "src/ledger/mod.rs", "const REREAD_DAYS: i32 = 3;"),
+    (ARCHITECTURE, "tries again every five minutes", DELIVERER, PARKED_WAIT),
+    (MEMORY_OF_POLLS, "one of eight permits", ENGINE, POLL_PERMITS),
+    (MEMORY_OF_POLLS, "more than 14 days takes", COLLECTOR, DAYS_PER_PERMIT),
+    (MEMORY_OF_POLLS, "14 days takes four", ENGINE, BACKFILL_PERMITS),
+    (MEMORY_OF_POLLS, "Blocking threads are limited to eight", CLI, BLOCKING_THREADS),
+    (DELIVERY, "at least once per minute", LIFECYCLE, TICK),
+    (
+        DELIVERY,
+        "one second old",
+        "src/daemon/deliverer/fill.rs",
+        "const MAX_BATCH_AGE: Duration = Duration::from_secs(1);",
+    ),
+    (
+        DELIVERY,
+        "a backoff that starts at one second",
+        DELIVERER,
+        "const FIRST_BACKOFF: Duration = Duration::from_secs(1);",
+    ),
+    (
+        DELIVERY,
+        "doubles up to five minutes",
+        DELIVERER,
+        "const MAX_BACKOFF: Duration = Duration::from_mins(5);",
+    ),
+    (
+        DELIVERY,
+        "half of each wait is random",
+        DELIVERER,
+        "doubled / 2 + doubled.mul_f64(fastrand::f64() / 2.0)",
+    ),
+    (DELIVERY, "the sink is retried every five minutes", DELIVERER, PARKED_WAIT),
+    (DELIVERY, "more than 20 records in a row", REJECTIONS, REJECTED_IN_A_ROW),
+    (DELIVERY, "more than 50 of the last", REJECTIONS, REJECTED_IN_WINDOW),
+    (DELIVERY, "of the last 1,000", REJECTIONS, WINDOW_RECORDS),
+    (DELIVERY, "less than 16 MiB free", ENGINE, RESERVED_BYTES),
+    (DELIVERY, "receives the last 90 days", ENGINE, "Day::of(clock::now()).plus(-90)"),
+    (
+        DELIVERY,
+        "up to three seconds for pending acknowledgements when it stops",
+        LIFECYCLE,
+        "const ACKNOWLEDGEMENT_WAIT_AT_STOP: Duration = Duration::from_secs(3);",
+    ),
+    (
+        DELIVERY,
+        "up to 30 seconds when it reloads",
+        LIFECYCLE,
+        "const ACKNOWLEDGEMENT_WAIT_AT_RELOAD: Duration = Duration::from_secs(30);",
+    ),
+    (
+        DATA_MODEL,
+        "twice within 14 days",
+        "src/checkpoint/read.rs",
+        "const LOOKBACK_DAYS: i32 = 14;",
+    ),
+    (
+        DATA_MODEL,
+        "5 points or more",
+        "src/derive/rules.rs",
+        "const HIGH_SEVERITY_POINTS: f64 = 5.0;",
+    ),
+    (
+        DATA_MODEL,
+        "expires within 30 days",
+        "src/source/graph.rs",
+        "const NOTICE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);",
+    ),
+    (
+        DATA_MODEL,
         "the newest 90 days, and bodies that a sink",
         "src/checkpoint/retention.rs",
-        ": i32 = 90;",
-    );
-
-    let page = "docs/how-to/manage-sinks.md";
-    assert_figure(
-        page,
-        "more than 20 rejected records in a row, or more than 50 among the last 1,000",
-        "src/daemon/deliverer/rejections.rs",
-        "_IN_WINDOW: usize = 50;",
-    );
-    assert_figure(
-        page,
-        "retried every five minutes",
-        "src/daemon/deliverer/mod.rs",
-        "PARKED_WAIT: Duration = Duration::from_mins(5);",
-    );
-
-    let page = "docs/how-to/monitoring.md";
-    assert_figure(page, "Below 16 MiB, polling pauses", "src/daemon/mod.rs", ": u64 = 16 << 20;");
-
-    let page = "docs/how-to/run-the-service.md";
-    assert_figure(
-        page,
+        "const NEVER_PRUNED_DAYS: i32 = 90;",
+    ),
+    (MANAGE_SINKS, "more than 20 rejected records in a row", REJECTIONS, REJECTED_IN_A_ROW),
+    (MANAGE_SINKS, "more than 50 among the last", REJECTIONS, REJECTED_IN_WINDOW),
+    (MANAGE_SINKS, "among the last 1,000", REJECTIONS, WINDOW_RECORDS),
+    (MANAGE_SINKS, "retried every five minutes", DELIVERER, PARKED_WAIT),
+    (
+        MONITORING,
+        "no acknowledgement for 15 minutes",
+        "src/admin/health.rs",
+        "const MAX_RETRY: Duration = Duration::from_mins(15);",
+    ),
+    (MONITORING, "Below 16 MiB, polling pauses", ENGINE, RESERVED_BYTES),
+    (
+        RUN_THE_SERVICE,
         "retried after 5 minutes",
         "src/schedule.rs",
-        "FIRST_RETRY: Duration = Duration::from_mins(5);",
-    );
+        "const FIRST_RETRY: Duration = Duration::from_mins(5);",
+    ),
+];
+
+#[test]
+fn documented_figures_agree_with_the_code() {
+    for (page, statement, source, declaration) in FIGURES {
+        assert_stated(page, statement);
+        assert!(read(source).contains(declaration), "{page}: {source} has no `{declaration}`");
+    }
 }
 
-/// Asserts that a page states a figure, and that a source file declares it. Most of these constants
-/// are private, so their declarations are compared as text.
-fn assert_figure(page: &str, statement: &str, source: &str, declaration: &str) {
-    assert_stated(page, statement);
-    assert!(read(source).contains(declaration), "{page}: {source} has no `{declaration}`");
+/// The start of each row of the README's table of sizes, and the start of the line of the
+/// performance page that its figure is from.
+const SIZES: &[(&str, &str)] = &[
+    ("| SIEM ingest, JSON with short texts", "A day of the simulated tenant is about"),
+    ("| disk, checkpoint", "| checkpoint of one tenant after a year"),
+    ("| memory, idle", "| idle daemon after a backfill of 90 days"),
+    ("| memory, peak with 1,000 tenants", "| 1,000 tenants with one new day each"),
+];
+
+#[test]
+fn readme_repeats_the_measured_sizes() {
+    let (readme, performance) = (read("README.md"), read("docs/explanation/performance.md"));
+    let line_in = |page: &str, start: &str| {
+        let found = page.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no line starts with `{start}`")).to_owned()
+    };
+
+    for (row, origin) in SIZES {
+        let (row, origin) = (line_in(&readme, row), line_in(&performance, origin));
+        let (stated, unit) = sizes(&row)[0];
+        let measured = sizes(&origin).into_iter().find(|(_, other)| *other == unit);
+        let measured: f64 = measured.unwrap().0.parse().unwrap();
+
+        // The README may state fewer decimals.
+        let decimals = stated.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+        assert_eq!(stated, format!("{measured:.decimals$}"), "{row}\n{origin}");
+    }
+
+    let section = readme.split("## Sizing").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with('|') && !sizes(line).is_empty());
+    assert_eq!(rows.count(), SIZES.len(), "the README has a size that is not compared");
+}
+
+/// The numbers in a line that a unit of size follows, each with its unit.
+fn sizes(line: &str) -> Vec<(&str, &str)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let pairs = words.windows(2).map(|pair| (pair[0], pair[1]));
+    let is_size = |(number, unit): &(&str, &str)| {
+        matches!(*unit, "kB" | "MB" | "MiB") && number.parse::<f64>().is_ok()
+    };
+    pairs.filter(is_size).collect()
 }
 
 /// Asserts that a page contains a statement, which may span several lines.
