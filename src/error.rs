@@ -1,8 +1,9 @@
 //! How errors are explained to operators: a message that states what failed and why, and a hint
 //! that states what to do about it.
 //!
-//! Errors carry both as data. Only the command line and the log renderer combine them, so that a
-//! log line, a status page and a JSON document can each show the hint in its own way.
+//! Errors carry both as data. Only the command line, the log renderer and the status page combine
+//! them, so that each of these and a JSON document can show the hint in its own way.
+//! See decision 0041.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
 //! Classifies the health of tenants, sinks and the process. All functions are pure: they depend only on
-//! their arguments, such as an [`Overview`].
+//! their arguments, such as an [`Overview`]. See decision 0031.
 
 use std::time::Duration;
 

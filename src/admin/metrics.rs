@@ -64,7 +64,7 @@ fn tenant_families<'a>() -> Vec<Family<TenantSeries<'a>>> {
         (
             "tenant_missing_snapshots",
             GAUGE,
-            "Days that Microsoft was expected to list and did not; they are requested again.",
+            "Missing days: days that Microsoft was expected to list and did not; they are requested again.",
             |t| Some(number(t.line.status.missing)),
         ),
         (

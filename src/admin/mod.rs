@@ -3,6 +3,7 @@
 //! They never change any state. They read the checkpoint through a separate connection, so that they
 //! never delay a delivery, and everything else from the running engine. The `server` module limits
 //! methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
+//! See decision 0032.
 
 mod health;
 mod metrics;

@@ -115,7 +115,7 @@ fn summary(overview: &Overview) -> Markup {
         Health::Waiting => "Working",
         Health::Failing => "Needs attention",
     };
-    html! { p .verdict .(class(health)) role="status" { b { (title) } ": " (parts.join("; ")) "." } }
+    html! { p .summary .(class(health)) role="status" { b { (title) } ": " (parts.join("; ")) "." } }
 }
 
 /// The number of failing and of waiting items.
@@ -133,7 +133,7 @@ fn sinks(overview: &Overview) -> Markup {
             h2 { "Sinks" }
             table .cards {
                 thead { tr {
-                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Unsent entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
+                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
                 } }
                 tbody { @for sink in &overview.sinks { (sink_row(overview, sink)) } }
             }
@@ -155,7 +155,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
             td { span .badge .(class) { (state) } }
-            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Unsent entries" { (status.backlog) }
+            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Backlog, log entries" { (status.backlog) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
             td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), instant)) }
             td .error data-l="Last error" { (last_error(status.last_error.as_ref())) }
@@ -265,7 +265,7 @@ fn replays(overview: &Overview) -> Markup {
             section {
                 h2 { "Replays" }
                 ul { @for job in &overview.replays {
-                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " entries left" }
+                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " log entries left" }
                 } }
             }
         }

@@ -64,8 +64,8 @@ impl PageResponse {
     }
 
     pub(super) fn not_found() -> Self {
-        let body = "not found: use /, /metrics, /healthz or /readyz\n".to_owned();
-        Self { status: StatusCode::NOT_FOUND, ..Self::text(body) }
+        let hint = "use `/`, `/metrics`, `/healthz` or `/readyz`";
+        Self::rejected(StatusCode::NOT_FOUND, "not found", hint)
     }
 
     /// The same response without the reasons of a 503.
@@ -76,8 +76,9 @@ impl PageResponse {
         }
     }
 
-    fn rejected(status: StatusCode, reason: &str) -> Self {
-        Self { status, ..Self::text(format!("{reason}\n")) }
+    /// A message, and a line with its hint.
+    fn rejected(status: StatusCode, message: &str, hint: &str) -> Self {
+        Self { status, ..Self::text(format!("{message}\n  hint: {hint}\n")) }
     }
 }
 
@@ -146,13 +147,14 @@ where
 /// The response to a request that is rejected; `None` if the request is accepted.
 fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let reason = "method not allowed: use GET or HEAD";
-        return Some(PageResponse::rejected(StatusCode::METHOD_NOT_ALLOWED, reason));
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        return Some(PageResponse::rejected(status, "method not allowed", "use GET or HEAD"));
     }
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
     if !is_health && !is_permitted {
-        let reason = "unknown host name: add it to `admin.hosts`";
-        return Some(PageResponse::rejected(StatusCode::MISDIRECTED_REQUEST, reason));
+        let status = StatusCode::MISDIRECTED_REQUEST;
+        let hint = "add the name to `admin.hosts`";
+        return Some(PageResponse::rejected(status, "unknown host name", hint));
     }
     None
 }
@@ -210,6 +212,14 @@ fn http_response(page: PageResponse, method: &Method) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rejection_has_a_message_and_a_hint() {
+        assert_eq!(
+            PageResponse::not_found().body,
+            "not found\n  hint: use `/`, `/metrics`, `/healthz` or `/readyz`\n"
+        );
+    }
 
     #[test]
     fn permits_only_loopback_and_listed_names() {

@@ -1,5 +1,6 @@
 //! Copies of the whole database: `state backup`, `state restore`, and setting a damaged database
-//! aside.
+//! aside. A copy is complete before it replaces anything, and a replaced database is renamed, never
+//! deleted. Start reading at [`Checkpoint::backup`] and [`Checkpoint::restore`]. See decision 0018.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -13,6 +14,7 @@ use super::{
     Checkpoint, CheckpointError, CursorFile, DATABASE, check_database, configure, lock::Lock,
     migrate, prepare_directory,
 };
+use crate::error::chain;
 
 /// The result of [`Checkpoint::restore`].
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl Checkpoint {
     ) -> Result<Restored, CheckpointError> {
         let invalid = |error: CheckpointError| match error {
             newer @ CheckpointError::Newer(_) => newer,
-            error => CheckpointError::InvalidBackup(from.to_owned(), Box::new(error)),
+            error => CheckpointError::InvalidBackup(from.to_owned(), backup_fault(error, from)),
         };
         let source = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .map_err(|error| invalid(error.into()))?;
@@ -120,9 +122,31 @@ impl Checkpoint {
 
     /// Renames a database that cannot be used and returns its new path; `None` if there is none.
     /// The next [`Checkpoint::open`] creates a new database and uses the second cursor file.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Locked`] if another process holds the checkpoint, and if a
+    /// file cannot be renamed.
     pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, CheckpointError> {
         let _lock = Lock::acquire(directory)?;
         set_aside(directory, &format!("damaged-{stamp}"))
+    }
+}
+
+/// Why a file is not a valid backup, without the name of the file and without a statement about the
+/// checkpoint.
+fn backup_fault(error: CheckpointError, file: &Path) -> String {
+    let reason = match error {
+        CheckpointError::Damaged(reason) => reason,
+        CheckpointError::Foreign(_) => "not a checkpoint of this program".to_owned(),
+        CheckpointError::Database(error) => error.to_string(),
+        other => chain(&other),
+    };
+    // SQLite ends the message about a file that it cannot open with the path.
+    let path = format!(": {}", file.display());
+    match reason.strip_suffix(&path) {
+        Some(shorter) => shorter.to_owned(),
+        None => reason,
     }
 }
 

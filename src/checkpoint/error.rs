@@ -8,6 +8,8 @@ use rusqlite::ErrorCode;
 use super::lock::Holder;
 use crate::error::Hint;
 
+/// Why an operation on the checkpoint failed. A failed operation has changed nothing, unless its
+/// variant states otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     #[error("cannot create the state directory `{}`", .0.display())]
@@ -15,36 +17,48 @@ pub enum CheckpointError {
     /// The lock file is locked; the holder is `None` if it has not written its process ID yet.
     #[error("the checkpoint is held by another process{}", .0.as_ref().map(|h| format!(" (pid {})", h.pid)).unwrap_or_default())]
     Locked(Option<Holder>),
+    /// The state directory contains no database; the path is the one that was expected.
     #[error("no checkpoint at `{}`", .0.display())]
     Absent(PathBuf),
+    /// The application ID of the file is not the one of this program.
     #[error("`{}` is not a checkpoint of this program", .0.display())]
     Foreign(PathBuf),
+    /// A later release has migrated the database to this schema version.
     #[error("the checkpoint has version {0}, which requires a newer release")]
     Newer(i32),
     /// Returned only when a checkpoint is opened for reading: opening it for writing migrates it.
     #[error("the checkpoint has version {0}, which this release has not migrated yet")]
     Older(i32),
+    /// The database, or a value in it, cannot be decoded; the text states which one.
     #[error("the checkpoint is damaged: {0}")]
     Damaged(String),
-    #[error("`{}` is not a valid backup; nothing was changed", .0.display())]
-    InvalidBackup(PathBuf, #[source] Box<CheckpointError>),
+    /// The path of a file that is not a backup that can be restored, and the reason. The reason is
+    /// text, because the message of a source would describe the checkpoint.
+    #[error("cannot restore `{}`: not a valid backup ({}); nothing was changed", .0.display(), .1)]
+    InvalidBackup(PathBuf, String),
     /// The old and the new name of a sink that cannot be renamed.
     #[error("cannot rename sink `{0}` to `{1}`: a sink with that name already exists")]
     SinkExists(String, String),
     /// The compare-and-set of a cursor failed: it is not at the position that the move starts from.
     #[error("the cursor of sink `{0}` is not at the expected position")]
     CursorMoved(String),
+    /// A value exceeds the size that can be read again; the text names the value.
     #[error("the {0} is too large to be stored")]
     TooLarge(&'static str),
     /// The write-ahead log could not be truncated while another connection was reading.
     #[error("freed data remains in the write-ahead log: another process is reading the checkpoint")]
     Busy,
+    /// The rows of the tenant are deleted, but the freed space could not be overwritten.
     #[error("the tenant is erased, but traces of it remain in the file")]
     ErasureIncomplete(#[source] Box<CheckpointError>),
+    /// The disk has no space for the transaction, which was rolled back.
     #[error("the disk is full")]
     Full(#[source] rusqlite::Error),
+    /// Any other error of SQLite, such as a lock that another process holds for more than five
+    /// seconds.
     #[error("cannot use the database")]
     Database(#[source] rusqlite::Error),
+    /// A file other than the database cannot be used, or data cannot be compressed.
     #[error("cannot use a file of the checkpoint")]
     File(#[from] std::io::Error),
 }

@@ -10,12 +10,14 @@ use std::{
 };
 
 use super::{
-    CommandFailure, ExitCode, args, block_on, count, once::print_report, print, print_message,
+    CommandFailure, ExitCode, args, block_on, count, once::print_report, print, print_explanation,
+    print_message,
 };
 use crate::{
     clock,
     config::Configuration,
     daemon::{Engine, OnceReport, Reporter, once},
+    error::Explanation,
     model::Day,
     report::{Detail, Format, Window},
     source::simulated::{Simulation, start},
@@ -119,15 +121,16 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
         }
 
         let generated = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
-        let _ = match fs_err::write(report_file, report.write(Format::Html, &generated)) {
+        match fs_err::write(report_file, report.write(Format::Html, &generated)) {
             Ok(()) => {
-                writeln!(out, "\nOpen the full report in a browser: {}", report_file.display())
+                let path = report_file.display();
+                let _ = writeln!(out, "\nOpen the full report in a browser: {path}");
             }
-            Err(error) => writeln!(
-                out,
-                "\nThe report could not be written: {error}\n  hint: pass --report with another path"
-            ),
-        };
+            Err(error) => {
+                let explanation = Explanation::new(format!("cannot write the report: {error}"));
+                print_explanation(&explanation.with_hint("pass --report with another path"));
+            }
+        }
     }
 
     let _ = writeln!(

@@ -225,6 +225,7 @@ fn cells(record: &Record<'_>) -> [String; 10] {
             text(Some(c.title())),
             text(c.implementation_status),
         ],
+
         Body::Summary(s) => {
             let title = format!("{} controls", s.controls_total);
             [

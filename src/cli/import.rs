@@ -1,6 +1,6 @@
 //! `import`: adds the days of saved responses of the current or the original API to the checkpoint. An
 //! import never changes a day that is already stored. If a daemon is running, it receives the
-//! snapshots over its control socket.
+//! snapshots over its control socket. See decision 0012.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -178,6 +178,7 @@ fn import_through_daemon(
                 _ => exit = ExitCode::Incomplete,
             }
         }
+
         print_totals(name, totals);
         exit = if totals.rejected > 0 { ExitCode::Incomplete } else { exit };
     }

@@ -12,8 +12,8 @@ use std::{
 use fs_err::os::unix::fs::OpenOptionsExt;
 use url::Url;
 
-use super::{CommandFailure, ExitCode, args, print, print_message};
-use crate::model::TenantId;
+use super::{CommandFailure, ExitCode, args, print, print_explanation, print_message};
+use crate::{error::Explanation, model::TenantId};
 
 const DEFAULT_SECRET_FILE: &str = "/etc/secure-score-forwarder/client-secret";
 
@@ -55,9 +55,12 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
             write_new(file, &format!("{secret}\n"))?;
             print_message(&format!("wrote the application's secret to `{}`", file.display()));
         }
-        (None, Some(_)) => print_message(&format!(
-            "hint: write the application's secret to `{DEFAULT_SECRET_FILE}` (mode 0600), or pass --secret-file"
-        )),
+        (None, Some(_)) => {
+            let explanation = Explanation::new("the application's secret was not written");
+            print_explanation(&explanation.with_hint(format!(
+                "write it to `{DEFAULT_SECRET_FILE}` (mode 0600), or pass --secret-file"
+            )));
+        }
         (_, None) => {}
     }
 

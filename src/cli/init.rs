@@ -12,7 +12,9 @@ use std::{
 use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{CommandFailure, ExitCode, args, check, print, print_message, test_sink};
+use super::{
+    CommandFailure, ExitCode, args, check, print, print_explanation, print_message, test_sink,
+};
 use crate::{
     config::{Configuration, DEFAULT_PATH},
     error::Explanation,
@@ -174,9 +176,11 @@ fn ask_sink(input: &mut impl BufRead, secrets: &SecretStore) -> Result<SinkAnswe
                 return Ok(SinkAnswer::Syslog { address: target, format: ask_format(input)? });
             }
             None if target.starts_with('/') => return Ok(SinkAnswer::File { path: target }),
-            _ => print_message(
-                "unsupported receiver: enter one of the forms above; the example configuration shows other types of sink",
-            ),
+            // The message omits the answer: a script may have supplied a secret at the wrong
+            // prompt.
+            _ => print_explanation(&Explanation::new("unsupported receiver").with_hint(
+                "enter one of the forms above; the example configuration shows other types of sink",
+            )),
         }
     }
 }
@@ -192,7 +196,8 @@ fn ask_format(input: &mut impl BufRead) -> Result<String, CommandFailure> {
         if FORMATS.contains(&format.as_str()) {
             return Ok(format);
         }
-        print_message("unsupported format: enter one of the formats above");
+        let explanation = Explanation::new("unsupported format");
+        print_explanation(&explanation.with_hint("enter one of the formats above"));
     }
 }
 
@@ -216,7 +221,8 @@ fn ask(
             ("", Some(default)) => return Ok(default.to_owned()),
             ("", None) => {}
             (line, _) if line.chars().any(char::is_control) => {
-                print_message("the answer contains control characters; enter it again");
+                let explanation = Explanation::new("the answer contains control characters");
+                print_explanation(&explanation.with_hint("enter it again without them"));
             }
             (line, _) => return Ok(line.to_owned()),
         }

@@ -185,6 +185,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
     let config = args.config_path();
+
     match args.command {
         Command::Init(args) => init::init(&config, &args),
         Command::Run => run::run(&config),
@@ -358,14 +359,6 @@ fn start_logging(args: &Args) -> telemetry::Guard {
 fn render(explanation: &Explanation) -> String {
     match &explanation.hint {
         Some(hint) => format!("{}\n  hint: {hint}", explanation.message),
-        None => explanation.message.clone(),
-    }
-}
-
-/// A message and its hint on one line, for a table.
-fn on_one_line(explanation: &Explanation) -> String {
-    match &explanation.hint {
-        Some(hint) => format!("{}; {hint}", explanation.message),
         None => explanation.message.clone(),
     }
 }

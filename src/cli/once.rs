@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, block_on, count, load_with_secrets, on_one_line,
-    print_explanation, print_message,
+    CommandFailure, ExitCode, act_as_owner, block_on, count, load_with_secrets, print_explanation,
+    print_message,
 };
 use crate::{
     daemon::{Engine, OnceReport, PollReport, once as run_once},
-    error::{Explanation, chain},
+    error::Explanation,
 };
 
 pub(super) fn once(config: &Path) -> Result<ExitCode, CommandFailure> {
@@ -20,11 +20,11 @@ pub(super) fn once(config: &Path) -> Result<ExitCode, CommandFailure> {
     Ok(if report.is_complete() { ExitCode::Done } else { ExitCode::Incomplete })
 }
 
-/// Prints one line per tenant and per sink.
+/// Prints one line per tenant and per sink, and the hints of their errors.
 pub(super) fn print_report(report: &OnceReport) {
     for (name, poll) in &report.polls {
         match poll {
-            Ok(poll) => print_message(&format!("tenant {name}: {}", poll_line(poll))),
+            Ok(poll) => print_explanation(&explain_poll(poll).within(&format!("tenant {name}"))),
             Err(error) => {
                 print_explanation(&Explanation::of(error).within(&format!("tenant {name}")));
             }
@@ -35,15 +35,16 @@ pub(super) fn print_report(report: &OnceReport) {
         let delivered = count(*delivered, "record");
         match stopped {
             None => print_message(&format!("sink {name}: {delivered} delivered")),
-            Some(stopped) => print_message(&format!(
-                "sink {name}: {delivered} delivered, then stopped: {}",
-                chain(stopped)
-            )),
+            Some(stopped) => {
+                let what = format!("sink {name}: {delivered} delivered, then stopped");
+                print_explanation(&Explanation::of(stopped).within(&what));
+            }
         }
     }
 }
 
-fn poll_line(poll: &PollReport) -> String {
+/// What a poll has read, and why its response is incomplete.
+fn explain_poll(poll: &PollReport) -> Explanation {
     let mut parts = vec![count(poll.days as u64, "new day")];
     parts.push(poll.newest.map_or_else(|| "no day yet".to_owned(), |day| format!("newest {day}")));
     if poll.revisions > 0 {
@@ -58,7 +59,9 @@ fn poll_line(poll: &PollReport) -> String {
 
     let line = parts.join(", ");
     match &poll.incomplete {
-        Some(reason) => format!("{line}; {}", on_one_line(reason)),
-        None => line,
+        Some(Explanation { message, hint }) => {
+            Explanation { message: format!("{line}; {message}"), hint: hint.clone() }
+        }
+        None => Explanation::new(line),
     }
 }

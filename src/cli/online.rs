@@ -1,7 +1,7 @@
 //! `check --online`: signs in with each tenant's credential and reads one snapshot, and contacts each
-//! sink's receiver. It sends no record; `test-sink` does.
+//! sink's receiver. It sends no record; `test-sink` does. See decision 0029.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -60,8 +60,7 @@ pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode,
                 Ok(Ok(response)) => Explanation::new(response),
                 Ok(Err(failure)) => {
                     exit = ExitCode::Incomplete;
-                    let hint = failure.hint().map(Cow::into_owned);
-                    Explanation { message: failure.to_string(), hint }
+                    Explanation::of(&failure)
                 }
                 Err(_) => {
                     exit = ExitCode::Incomplete;

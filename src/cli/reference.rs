@@ -86,7 +86,7 @@ fn describe(page: &mut String, level: &str, name: &str, command: &clap::Command)
     }
 }
 
-/// A row for each argument: its syntax and its help text.
+/// A row for each argument: its syntax, its help text, its possible values and its default.
 fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>) {
     page.push_str("| argument | description |\n|---|---|\n");
     for argument in arguments {
@@ -106,8 +106,24 @@ fn options<'a>(page: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>
         });
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let help = help.replace('|', "\\|").replace('\n', " ");
-        let _ = writeln!(page, "| `{written}` | {}.{default} |", help.trim_end_matches('.'));
+        let help = help.trim_end_matches('.');
+        let _ = writeln!(page, "| `{written}` | {help}.{}{default} |", possible_values(argument));
     }
+}
+
+/// A sentence with the values that an argument accepts, after a space; empty if the values are not
+/// enumerated.
+fn possible_values(argument: &clap::Arg) -> String {
+    let values = argument.get_possible_values();
+    let names: Vec<String> = values
+        .iter()
+        .filter(|value| !value.is_hide_set())
+        .map(|value| format!("`{}`", value.get_name()))
+        .collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(" Possible values: {}.", names.join(", "))
 }
 
 fn record() -> String {
@@ -146,18 +162,26 @@ fn members(page: &mut String, path: &str, object: &Value) {
 }
 
 fn type_of(schema: &Value) -> String {
-    if let Some(value) = schema["const"].as_str() {
-        return format!("`\"{value}\"`");
+    // A value is shown as JSON: a string has quotation marks.
+    if let Some(value) = schema.get("const") {
+        return format!("`{value}`");
     }
     if let Some(values) = schema["enum"].as_array() {
         let values = values.iter().map(|value| format!("`{value}`"));
         return values.collect::<Vec<_>>().join(", ");
     }
-    match (schema["type"].as_str(), schema["format"].as_str()) {
-        (Some(name), Some(format)) => format!("{name}, {format}"),
-        (Some("array"), None) => format!("array of {}", type_of(&schema["items"])),
-        (Some(name), None) => name.to_owned(),
-        _ => "any".to_owned(),
+
+    let name = match &schema["type"] {
+        Value::String(name) => name.clone(),
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or ")
+        }
+        _ => return "any".to_owned(),
+    };
+    match (name.as_str(), schema["format"].as_str()) {
+        (_, Some(format)) => format!("{name}, {format}"),
+        ("array", None) => format!("array of {}", type_of(&schema["items"])),
+        (_, None) => name,
     }
 }
 
@@ -211,7 +235,33 @@ fn delivery_guarantees() -> String {
 
 #[cfg(all(test, feature = "kafka", feature = "object_store"))]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    /// Regression: a list of types and a constant that is not text were shown as `any`.
+    #[test]
+    fn names_every_type_of_the_schema() {
+        for (schema, expected) in [
+            (json!({ "type": ["string", "null"] }), "string or null"),
+            (json!({ "const": true }), "`true`"),
+            (json!({ "const": "control" }), "`\"control\"`"),
+            (json!({ "type": "string", "format": "date" }), "string, date"),
+            (json!({ "type": "array", "items": { "type": "integer" } }), "array of integer"),
+        ] {
+            assert_eq!(type_of(&schema), expected, "{schema}");
+        }
+        assert!(!record().contains("| any |"));
+    }
+
+    /// Regression: the page omitted the values that `--help` lists.
+    #[test]
+    fn lists_the_possible_values_of_arguments() {
+        let page = commands();
+        for values in ["`html`", "`table`, `json`, `jsonl`, `csv`, `raw`", "`error`, `warn`"] {
+            assert!(page.contains(&format!("Possible values: {values}")), "{values}");
+        }
+    }
 
     #[test]
     fn reference_pages_are_current() {

@@ -42,7 +42,10 @@ fn verify(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     if report.findings.is_empty() {
         return Ok(ExitCode::Done);
     }
-    print_message("hint: stop the daemon, copy the state directory, and run `state repair`");
+    let explanation = Explanation::new("the checkpoint is damaged");
+    print_explanation(
+        &explanation.with_hint("stop the daemon, copy the state directory, and run `state repair`"),
+    );
     Ok(ExitCode::Unusable)
 }
 

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde_json::json;
 
 use super::{
-    CommandFailure, ExitCode, args, as_megabytes, count, format_time, on_one_line, plural, print,
+    CommandFailure, ExitCode, args, as_megabytes, count, format_time, plural, print, render,
 };
 use crate::{
     checkpoint::{Checkpoint, ReplayStatus, SinkStatus, Status, TenantStatus},
@@ -82,9 +82,10 @@ fn show(
             |h| format!("the daemon is running as process {}", h.pid),
         );
         print(&format!(
-            "{}\n{}\n{}{}{daemon}; checkpoint: {:.1} MB\n",
+            "{}\n{}\n{}{}{}{daemon}; checkpoint: {:.1} MB\n",
             tenant_table(status, names, schedule),
             sink_table(status),
+            error_lines(status, names),
             replay_lines(status),
             dead_letter_table(status, names),
             as_megabytes(status.size)
@@ -140,67 +141,79 @@ fn tenant_table(
     names: &HashMap<String, String>,
     schedule: Option<&Schedule>,
 ) -> Table {
-    let mut table =
-        table(["tenant", "newest day", "days", "missing days", "last success", "last error"]);
+    let mut table = table([
+        "tenant",
+        "newest day",
+        "days",
+        "missing days",
+        "last successful poll",
+        "next attempt",
+    ]);
+
     for tenant in &status.tenants {
-        let TenantStatus { guid, newest_day, days, missing, last_success, last_error, .. } = tenant;
+        let TenantStatus { guid, newest_day, days, missing, last_success, .. } = tenant;
         table.add_row([
-            names.get(guid).cloned().unwrap_or_else(|| format!("{guid} (not configured)")),
+            tenant_name(guid, names),
             newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string()),
             days.to_string(),
             missing.to_string(),
             last_success.map_or_else(|| "never".to_owned(), format_time),
-            match (last_error, next_attempt(schedule, tenant)) {
-                (Some(error), Some(next)) => {
-                    format!("{}; next attempt at {}", on_one_line(error), format_time(next))
-                }
-                (error, _) => error.as_ref().map(on_one_line).unwrap_or_default(),
-            },
+            next_attempt(schedule, tenant).map_or_else(String::new, format_time),
         ]);
     }
     table
+}
+
+fn tenant_name(guid: &str, names: &HashMap<String, String>) -> String {
+    names.get(guid).cloned().unwrap_or_else(|| format!("{guid} (not configured)"))
 }
 
 fn sink_table(status: &Status) -> Table {
     let mut table = table([
         "sink",
-        "sent",
-        "rejected",
-        "backlog",
-        "oldest day",
+        "records sent",
+        "records rejected",
+        "backlog, log entries",
+        "oldest unsent day",
         "last acknowledgement",
-        "last error",
     ]);
 
     for sink in &status.sinks {
-        let SinkStatus {
-            name,
-            sent,
-            rejected,
-            backlog,
-            oldest_day,
-            last_acknowledgement,
-            last_error,
-            ..
-        } = sink;
+        let SinkStatus { name, sent, rejected, backlog, oldest_day, last_acknowledgement, .. } =
+            sink;
 
         table.add_row([
             name.clone(),
             sent.to_string(),
             rejected.to_string(),
-            plural(*backlog, "entry", "entries"),
+            backlog.to_string(),
             oldest_day.map_or_else(String::new, |day| day.to_string()),
             last_acknowledgement.map_or_else(|| "never".to_owned(), format_time),
-            last_error.as_ref().map(on_one_line).unwrap_or_default(),
         ]);
     }
     table
 }
 
+/// The last error of each tenant and each sink with its hint, between empty lines. Empty if there
+/// are none. Errors are not in the tables, because their texts are too long for a column.
+fn error_lines(status: &Status, names: &HashMap<String, String>) -> String {
+    let tenants = status.tenants.iter().filter_map(|tenant| {
+        let error = tenant.last_error.clone()?;
+        Some(error.within(&format!("tenant {}", tenant_name(&tenant.guid, names))))
+    });
+    let sinks = status.sinks.iter().filter_map(|sink| {
+        let error = sink.last_error.clone()?;
+        Some(error.within(&format!("sink {}", sink.name)))
+    });
+
+    let lines: String = tenants.chain(sinks).map(|error| render(&error) + "\n").collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}\n") }
+}
+
 /// One line per replay, followed by an empty line if there are any.
 fn replay_lines(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = plural(job.remaining, "entry", "entries");
+        let left = plural(job.remaining, "log entry", "log entries");
         format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     };
     let lines: String = status.replays.iter().map(line).collect();
@@ -234,10 +247,9 @@ fn dead_letter_table(status: &Status, names: &HashMap<String, String>) -> String
     } else {
         String::new()
     };
-    format!(
-        "{table}\n{}{shown}\n  hint: run `replay --sink NAME --rejected` to send them again\n\n",
-        count(total, "dead letter")
-    )
+    let explanation = Explanation::new(format!("{}{shown}", count(total, "dead letter")));
+    let hint = "run `replay --sink NAME --rejected` to send them again";
+    format!("{table}\n{}\n\n", render(&explanation.with_hint(hint)))
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {

@@ -2,7 +2,7 @@
 //! daemon uses, and waits for the acknowledgement. It needs no checkpoint, and leaves cursors and
 //! marks unchanged.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{CommandFailure, ExitCode, args, block_on, load_with_secrets, print, unknown_sink};
 use crate::{
@@ -49,9 +49,8 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
             } else {
                 ExitCode::Incomplete
             };
-            let hint = failure.hint().map(Cow::into_owned);
-            let explanation = Explanation { message: failure.to_string(), hint };
-            Err(CommandFailure::new(code, explanation.within(&format!("sink {}", plan.name))))
+            let explanation = Explanation::of(&failure).within(&format!("sink {}", plan.name));
+            Err(CommandFailure::new(code, explanation))
         }
     }
 }

@@ -24,16 +24,14 @@ pub(super) fn read(path: &Path, hint: &str) -> Result<SourceText, ConfigError> {
 }
 
 /// Reads the files that contain only tenants and credentials: those of `tenants.d` in the order of
-/// their names, then the CSV file.
+/// their names, then the CSV file. Fails if the directory or one of the files cannot be read, or if
+/// the CSV file is not valid.
 pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<SourceText>, ConfigError> {
     let mut more = Vec::new();
 
     let directory = main.with_file_name("tenants.d");
     if directory.is_dir() {
-        let entries = fs_err::read_dir(&directory)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| cannot_read(&directory, &error, ""))?;
-        let mut files: Vec<PathBuf> = entries.iter().map(fs_err::DirEntry::path).collect();
+        let mut files = list(&directory).map_err(|error| cannot_read(&directory, &error, ""))?;
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
 
@@ -120,15 +118,24 @@ fn as_table(header: &csv::StringRecord, row: &csv::StringRecord) -> String {
     table
 }
 
-fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
-    fs_err::read_to_string(path).map_err(|error| cannot_read(path, &error, hint))
+/// The paths of all files in a directory, in no particular order.
+#[expect(clippy::disallowed_methods, reason = "`cannot_read` names the directory")]
+fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "`cannot_read` names the file")]
+fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error, hint))
+}
+
+/// The fault of a file or directory that cannot be read. `error` must not contain its path.
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
+    let file = path.display().to_string();
     ConfigError(vec![Fault {
-        file: path.display().to_string(),
+        message: format!("cannot read `{file}`: {error}"),
+        file,
         location: None,
-        message: error.to_string(),
         hint: (!hint.is_empty()).then(|| hint.to_owned()),
     }])
 }
@@ -199,7 +206,7 @@ type = "stdout"
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,id\na\n")]).unwrap_err();
         assert!(errors.starts_with("tenants.csv:2: the row and the header"), "{errors}");
         let errors = load(&[("c.toml", MAIN)]).unwrap_err();
-        assert!(errors.starts_with("tenants.csv: failed to open file"), "{errors}");
+        assert!(errors.starts_with("cannot read `tenants.csv`: No such file"), "{errors}");
 
         let errors = load(&[
             ("c.toml", MAIN),

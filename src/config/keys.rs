@@ -9,6 +9,7 @@ use crate::{
     sink,
 };
 
+/// The keys at the top level of the main file.
 pub const KEYS: &[Key] = &[
     required("state", Shape::Table(STATE), "The location and the retention of the checkpoint."),
     optional("schedule", Shape::Table(SCHEDULE), "When tenants are polled."),

@@ -35,19 +35,25 @@ pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Configuration {
+    /// The directory of the checkpoint.
     pub state_directory: PathBuf,
     /// The age in days above which bodies of delivered snapshots are pruned. Facts are never pruned.
     pub retention_days: i32,
     /// The size in bytes above which bodies are pruned before they reach `retention_days`.
     pub max_size: Option<u64>,
+    /// When tenants are polled.
     pub schedule: Schedule,
     /// How long a partial day is held before it is released as partial.
     pub partial_hold: Duration,
+    /// The connection to Microsoft Graph and Entra.
     pub http: GraphHttpOptions,
+    /// The admin listener; `None` if it is disabled.
     pub admin: Option<AdminPlan>,
+    /// The tenants of all files, in their order; each has a unique name.
     pub tenants: Vec<TenantPlan>,
     /// All credentials, shared ones and those of individual tenants, sorted by name.
     pub credentials: Vec<NamedCredential>,
+    /// The sinks in the order of the file; each has a unique name.
     pub sinks: Vec<SinkPlan>,
     secrets: Vec<SecretUse>,
 }
@@ -55,6 +61,7 @@ pub struct Configuration {
 /// The listener for metrics, health checks and the status page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminPlan {
+    /// The address and the port.
     pub listen: SocketAddr,
     /// Values of the `Host` header that are accepted in addition to those of loopback.
     pub hosts: Vec<String>,
@@ -75,9 +82,12 @@ pub struct NamedCredential {
 /// A configured tenant.
 #[derive(Clone, Debug)]
 pub struct TenantPlan {
+    /// The name in records, commands and metrics, unique among the tenants.
     pub name: String,
     pub id: TenantName,
+    /// The labels, by name; records contain them, and sinks can select by them.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// The cloud, the credential and the API that the tenant is read with.
     pub access: Access,
     /// The number of days that the first poll requests: 1 to 90.
     pub initial_backfill_days: i32,
@@ -109,14 +119,17 @@ pub enum TenantPattern {
 /// A configured sink: what all sinks have in common, and the plan of its type.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
+    /// The name in commands, metrics and the checkpoint, unique among the sinks.
     pub name: String,
     /// The value of `type`.
     pub kind: &'static str,
+    /// The records that are sent.
     pub selection: Arc<Selection>,
     /// The tenants whose records are sent.
     pub tenants: TenantFilter,
     /// The maximum number of records per second.
     pub max_rate: Option<u32>,
+    /// How much of Microsoft's texts a record includes.
     pub texts: Texts,
     /// `extra_fields`: names and values that are added to every record.
     pub fields: Vec<(String, String)>,
@@ -128,6 +141,7 @@ pub struct SinkPlan {
     pub renamed_from: Option<String>,
     /// `discard_backlog`: delivery is stopped, and the backlog is dropped.
     pub discarded: bool,
+    /// The validated keys of the type of the sink.
     pub plan: Arc<dyn Plan>,
 }
 
@@ -137,6 +151,7 @@ pub struct SignIn {
     pub credential: Arc<dyn Credential>,
     /// The GUID or domain of the tenant that issues the token.
     pub tenant: String,
+    /// The login endpoint of the cloud.
     pub login_url: url::Url,
     /// The service that the token is for.
     pub resource: url::Url,
@@ -147,6 +162,7 @@ pub struct SignIn {
 pub struct ConfigError(pub Vec<Fault>);
 
 impl TenantFilter {
+    /// Whether any pattern matches the tenant, or there are no patterns.
     pub fn matches(&self, tenant: &TenantPlan) -> bool {
         let id = match &tenant.id {
             TenantName::Guid(id) => id.to_string(),
@@ -184,6 +200,11 @@ impl Configuration {
     }
 
     /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.
+    /// It reads no other files, so `tenants_file` and `tenants.d` have no effect.
+    ///
+    /// # Errors
+    ///
+    /// Fails with all faults of the text.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
         let main = read::SourceText { faults: Faults::new(file, text), text: text.to_owned() };
         read::parse(&main, &[]).map_err(ConfigError)
@@ -191,6 +212,11 @@ impl Configuration {
 
     /// Reads every secret and every key once, so that an unavailable one is reported before the
     /// program starts its work.
+    ///
+    /// # Errors
+    ///
+    /// Fails with one fault per secret or credential that cannot be read. A credential that is only
+    /// temporarily unavailable is not a fault; see [`Self::warnings`].
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
         let fault = |file: &String, location: Location, explanation: Explanation| {
             let Explanation { message, hint } = explanation;

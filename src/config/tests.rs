@@ -64,19 +64,19 @@ fn unknown_keys_get_location_and_nearest_key() {
     let missing =
         "c.toml:15:1: `sinks[0].address` is missing\n  hint: set `address` to the receiver: ";
     assert!(found.starts_with(missing), "{found}");
-    let unknown = "c.toml:18:1: unknown key `sinks[0].adress`\n  hint: did you mean `address`?";
+    let unknown = "c.toml:18:1: unknown key `sinks[0].adress`\n  hint: use `address`";
     assert!(found.ends_with(unknown), "{found}");
     check(
         "[tenants.labels]",
         "[tenants.lables]",
-        "c.toml:8:10: unknown key `tenants[0].lables`\n  hint: did you mean `labels`?",
+        "c.toml:8:10: unknown key `tenants[0].lables`\n  hint: use `labels`",
     );
     let kinds: Vec<&str> = crate::sink::KINDS.iter().map(|kind| kind.name).collect();
     check(
         "type = \"file\"",
         "type = \"fil\"",
         &format!(
-            "c.toml:22:8: `sinks[1].type` must be one of: {}\n  hint: did you mean `file`?",
+            "c.toml:22:8: `sinks[1].type` must be one of: {}\n  hint: use `file`",
             kinds.join(", ")
         ),
     );

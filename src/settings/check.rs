@@ -49,7 +49,7 @@ impl Checker<'_> {
     fn unknown_key(&self, name: &Spanned<std::borrow::Cow<'_, str>>, keys: &[&Key]) {
         let path = self.inside(name.get_ref()).path;
         let nearest = nearest(name.get_ref(), keys.iter().map(|key| key.name));
-        let hint = nearest.map(|near| format!("did you mean `{near}`?"));
+        let hint = nearest.map(|near| format!("use `{near}`"));
         self.faults.at(name.span(), format!("unknown key `{path}`"), hint);
     }
 
@@ -61,6 +61,7 @@ impl Checker<'_> {
         shape: Shape,
     ) {
         let read = value.get_ref();
+
         match shape {
             Shape::Reserved => {
                 let message = format!("`{}` is not supported by this version", self.path);
@@ -76,6 +77,7 @@ impl Checker<'_> {
                     checker.table(table, item.span(), &refs(keys));
                 });
             }),
+
             Shape::NameOr(_) if read.is_str() => self.scalar(value, Shape::Text),
             Shape::NameOr(shape) => self.value(value, name, *shape),
             Shape::Tagged { tag, many, keys, variants } => {
@@ -94,6 +96,7 @@ impl Checker<'_> {
                     }),
                 }
             }
+
             Shape::Secret => self.secret(value),
             Shape::Secrets => self.with_table(value, |checker, table| {
                 table.iter().for_each(|(name, value)| checker.inside(name.get_ref()).secret(value));
@@ -101,6 +104,7 @@ impl Checker<'_> {
             Shape::OneOfOrTable(_, keys) if read.is_table() => {
                 self.value(value, name, Shape::Table(keys));
             }
+
             Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
             Shape::ManyOf(choices) => {
                 self.each(value, |checker, item| checker.choice(item, choices));
@@ -238,7 +242,7 @@ impl Checker<'_> {
     ) {
         let known: Vec<&str> = known.collect();
         let message = format!("`{}` must be one of: {}", self.path, known.join(", "));
-        let hint = nearest(text, known.into_iter()).map(|near| format!("did you mean `{near}`?"));
+        let hint = nearest(text, known.into_iter()).map(|near| format!("use `{near}`"));
         self.faults.at(value.span(), message, hint);
     }
 

@@ -1,16 +1,20 @@
-//! The faults of a configuration file, each with its location and, where possible, a hint.
+//! The faults of a configuration file, each with its location and, where possible, a hint. Faults
+//! are collected instead of returned, so that a command reports all of them together. A message
+//! must never contain the value of a secret.
 
 use std::{cell::RefCell, fmt, ops::Range};
 
 use crate::error::Explanation;
 
-/// One fault. Displayed as `file:line:column: message`, without the hint.
+/// One fault. Displayed as `file:line:column: message`, or as the message alone if the fault has no
+/// location. The hint is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The path of the file as given.
     pub file: String,
-    /// `None` for a fault that concerns the whole file.
+    /// `None` for a file that cannot be read; the message then names the file.
     pub location: Option<Location>,
+    /// What is wrong, as one line without the location.
     pub message: String,
     /// What the operator can do, as an imperative.
     pub hint: Option<String>,
@@ -52,6 +56,7 @@ impl Faults {
         Self { lines: Some(lines), ..Self::new(file, text) }
     }
 
+    /// The path of the file as given.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -80,6 +85,7 @@ impl Faults {
         }
     }
 
+    /// Whether no fault has been reported.
     pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
@@ -101,12 +107,11 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
         match self.location {
-            Some(Location { line, column: 0 }) => write!(f, ":{line}")?,
-            Some(Location { line, column }) => write!(f, ":{line}:{column}")?,
+            Some(Location { line, column: 0 }) => write!(f, "{}:{line}: ", self.file)?,
+            Some(Location { line, column }) => write!(f, "{}:{line}:{column}: ", self.file)?,
             None => {}
         }
-        write!(f, ": {}", self.message)
+        f.write_str(&self.message)
     }
 }

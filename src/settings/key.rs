@@ -1,10 +1,14 @@
-//! Tables of keys: the name, shape and description of every key that a section can have.
+//! Tables of keys: the name, shape and description of every key that a section can have. A table is
+//! the only definition of its keys: validation, the JSON Schema and the reference are derived from
+//! it. Start reading at [`Key`].
 
 /// One key of a section.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
+    /// The key as it is written in the file.
     pub name: &'static str,
     pub shape: Shape,
+    /// Whether the section is invalid without the key.
     pub required: bool,
     /// The description in the JSON Schema and in the reference.
     pub doc: &'static str,
@@ -70,6 +74,7 @@ pub enum Many {
 /// The additional keys of a table whose tag has this value.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
+    /// The value of the tag.
     pub name: &'static str,
     /// `None` for a variant that is not part of this build.
     pub keys: Option<&'static [Key]>,

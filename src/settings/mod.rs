@@ -3,7 +3,7 @@
 //!
 //! A table of [`Key`]s describes a section. The validation, the JSON Schema and the reference page are
 //! derived from it, so they cannot diverge. This module does not interpret any key; `config` and the
-//! module of each sink do.
+//! module of each sink do. See decision 0044.
 
 mod check;
 mod fault;

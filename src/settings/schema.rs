@@ -1,4 +1,6 @@
 //! The JSON Schema of a table of keys, which editors use to complete and validate a configuration.
+//! It is derived from the table alone, which the validation also uses; a reserved key is not part
+//! of it.
 
 use serde_json::{Map, Value, json};
 

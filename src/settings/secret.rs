@@ -2,6 +2,7 @@
 //!
 //! The configuration contains only the reference. The secret is read when it is used, so that a
 //! rotated file takes effect without a restart, and it is never part of an error or a log line.
+//! See decision 0034.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,11 @@ pub enum SecretError {
 impl SecretRef {
     /// Reads the secret, without a trailing line break.
     ///
-    /// Fails if the secret is absent or empty, or contains more than one line or control characters.
+    /// # Errors
+    ///
+    /// Fails with [`SecretError::NoCredential`], [`SecretError::NoVariable`] or
+    /// [`SecretError::Read`] if there is no such secret, and with [`SecretError::Empty`] or
+    /// [`SecretError::NotALine`] if its text is not usable. No error contains the secret.
     pub fn read(&self) -> Result<SecretString, SecretError> {
         let text = match self {
             Self::Credential(name) => read_file(&credential(name)?)?,

@@ -29,7 +29,9 @@ pub struct Section<'a> {
 /// A reference to a secret and its location.
 #[derive(Clone, Debug)]
 pub struct SecretUse {
+    /// Where the secret is read from.
     pub reference: SecretRef,
+    /// The path of the configuration file that contains the reference, as given.
     pub file: String,
     pub location: Location,
 }
@@ -54,6 +56,7 @@ impl<'a> Document<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// The section of a value; `None` if the value is not a table.
     pub(super) fn new(value: &'a Spanned<DeValue<'a>>, faults: &'a Faults) -> Option<Self> {
         let Range { start, end } = value.span();
         Some(Self { table: value.get_ref().as_table()?, span: (start, end), faults })
@@ -63,6 +66,7 @@ impl<'a> Section<'a> {
         self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
+    /// Whether the key is present, with any value.
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()
     }
@@ -72,26 +76,32 @@ impl<'a> Section<'a> {
         self.get(key)?.get_ref().as_str()
     }
 
+    /// The path that a key contains; a relative path is not resolved.
     pub fn path(&self, key: &str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
     }
 
+    /// The Boolean value of a key.
     pub fn bool(&self, key: &str) -> Option<bool> {
         self.get(key)?.get_ref().as_bool()
     }
 
+    /// The integer value of a key.
     pub fn integer(&self, key: &str) -> Option<i64> {
         integer(self.get(key)?.get_ref())
     }
 
+    /// The duration that a key contains as text, such as `5m`.
     pub fn duration(&self, key: &str) -> Option<Duration> {
         parse_duration(self.text(key)?)
     }
 
+    /// The size in bytes that a key contains as text, such as `10GiB`.
     pub fn size(&self, key: &str) -> Option<u64> {
         parse_size(self.text(key)?)
     }
 
+    /// The day that a key contains as `YYYY-MM-DD`.
     pub fn day(&self, key: &str) -> Option<Day> {
         Day::parse(self.text(key)?)
     }
@@ -138,6 +148,7 @@ impl<'a> Section<'a> {
             if matches!(key.as_ref(), "labels" | "extra_fields") {
                 continue;
             }
+
             if let Some(reference) = self.secret(key)
                 && value.get_ref().as_table().is_some_and(|table| table.len() == 1)
             {
@@ -171,6 +182,7 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// The list to which faults of this section are added.
     pub fn faults(&self) -> &'a Faults {
         self.faults
     }

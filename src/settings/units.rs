@@ -1,4 +1,5 @@
-//! Parses durations and sizes with a unit.
+//! Parses durations and sizes with a unit. A number without a unit is rejected, because its unit
+//! would have to be guessed.
 
 use std::time::Duration;
 

@@ -31,18 +31,22 @@ pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 
 use crate::{
-    error::chain,
+    error::{Hint, chain},
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
     settings::{Key, Section, Shape, Variant, optional},
 };
 
+/// The future of a sink's operation, boxed so that [`Plan`] and [`Sink`] can be used as trait
+/// objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A type of sink: its name in the configuration, its keys, and the function that reads them.
 #[derive(Clone, Copy)]
 pub struct SinkKind {
+    /// The value of `type` in `[[sinks]]`.
     pub name: &'static str,
+    /// The keys of a section of this type, besides the keys that all sinks have.
     pub keys: &'static [Key],
     /// Reads a `[[sinks]]` section. If the section is not valid, adds the faults to it and returns
     /// `None`.
@@ -57,7 +61,10 @@ pub struct SinkKind {
 pub struct Guarantee {
     /// The configuration that the row applies to, such as ` tcp, tls`; empty for the default one.
     pub variant: &'static str,
+    /// What confirms a batch, as a clause for the reference.
     pub acknowledgement: &'static str,
+    /// When acknowledged records may be lost nevertheless, and when records may be sent twice, as
+    /// clauses for the reference.
     pub may_be_lost: &'static str,
     pub may_be_repeated: &'static str,
 }
@@ -172,7 +179,8 @@ pub trait Plan: Send + Sync + fmt::Debug {
 
 /// An open sink. One task owns it and passes it one batch after another.
 pub trait Sink: Send + Sync {
-    /// Appends one record to a batch, in the form in which it is sent.
+    /// Appends one record to a batch, in the form in which it is sent. Fails if the record can
+    /// never be sent; the batch is then unchanged.
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError>;
     /// Sends a batch to the receiver. If the acknowledgement is pending, the next batches may be
     /// sent before it arrives, up to [`Limits::in_flight`].
@@ -202,6 +210,7 @@ pub struct Context {
     pub name: String,
     /// The name of the collector host.
     pub host: String,
+    /// `texts`: how much of Microsoft's texts a record contains.
     pub texts: Texts,
     /// `extra_fields`: fields that are added to every record.
     pub fields: Vec<(String, String)>,
@@ -220,7 +229,10 @@ pub trait Tokens: Send + Sync + fmt::Debug {
 /// A batch is full when it reaches `records` or `bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// The largest number of records.
     pub records: usize,
+    /// The size of the encoded records in bytes. The record that reaches it is still part of the
+    /// batch.
     pub bytes: usize,
     /// Batches that may be unacknowledged at the same time; at least 1.
     pub in_flight: usize,
@@ -228,6 +240,7 @@ pub struct Limits {
 
 /// The acknowledgement of a batch: received, or pending.
 pub enum Acknowledgement {
+    /// The receiver has confirmed every record of the batch.
     Received(Receipt),
     /// Everything has been sent, and the future waits only for the receiver. The batch is kept
     /// until the future is ready.
@@ -238,6 +251,7 @@ pub enum Acknowledgement {
 /// and is passed to [`Plan::open`] when the sink is opened again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Receipt {
+    /// A few bytes that only the sink interprets; `None` keeps the stored mark.
     pub mark: Option<Vec<u8>>,
 }
 
@@ -283,6 +297,11 @@ impl Acknowledgement {
         Self::Received(Receipt::default())
     }
 
+    /// Waits for the receipt; a sink limits this time itself, see [`Plan::timeout`].
+    ///
+    /// # Errors
+    ///
+    /// Fails with the reason why the batch was not delivered, such as a lost connection.
     pub async fn wait(self) -> Result<Receipt, Failure> {
         match self {
             Self::Received(receipt) => Ok(receipt),
@@ -292,6 +311,7 @@ impl Acknowledgement {
 }
 
 impl Failure {
+    /// A transient failure without a delay that the receiver requested.
     pub fn retry(reason: impl Into<String>) -> Self {
         Self::Retry { reason: reason.into(), after: None }
     }
@@ -301,12 +321,16 @@ impl Failure {
         if arrived == 0 { failure } else { Self::Partial { arrived, failure: Box::new(failure) } }
     }
 
+    /// A failure that needs an operator, without a hint.
     pub fn misconfigured(reason: impl Into<String>) -> Self {
         Self::Misconfigured { reason: reason.into(), hint: None }
     }
+}
 
-    /// What the operator should do, as an imperative.
-    pub fn hint(&self) -> Option<Cow<'static, str>> {
+impl std::error::Error for Failure {}
+
+impl Hint for Failure {
+    fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Misconfigured { hint, .. } => hint.clone(),
             Self::Partial { failure, .. } => failure.hint(),
@@ -354,11 +378,13 @@ const LINE_FORMATS: &[&str] = &[
     "cloudevents",
 ];
 
+/// Decodes a response of a Splunk HTTP event collector, with its HTTP status.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_hec_reply(status: u16, body: &[u8]) {
     splunk_hec::fuzz_reply(status, body);
 }
 
+/// Decodes the replies of a RELP server until the bytes end or are invalid.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_relp_reply(bytes: &[u8]) {
     syslog::fuzz_relp_replies(bytes);

@@ -165,6 +165,7 @@ fn prometheus_scrapes_the_metrics() {
     workspace.extra = "initial_backfill_days = 3".to_owned();
     workspace.file_sink("local");
     let watched = Watched::start(workspace);
+
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("prometheus.yml");
     let port = free_port();
@@ -173,6 +174,7 @@ fn prometheus_scrapes_the_metrics() {
         watched.address
     );
     std::fs::write(&config, target).unwrap();
+
     let mut command = Command::new("prometheus");
     command
         .arg(format!("--config.file={}", config.display()))
@@ -182,6 +184,7 @@ fn prometheus_scrapes_the_metrics() {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let _prometheus = Process::of(command);
+
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     eventually("Prometheus has a series of the sink", || {
         TcpStream::connect(address).is_ok()
@@ -235,9 +238,11 @@ fn many_tenants_are_split_into_pages() {
     let simulation = Simulation { tenants: ids.clone(), ..crate::support::simulation() };
     let (api, serving) = runtime.block_on(start(simulation, 0)).unwrap();
     runtime.spawn(serving);
+
     let mut workspace = Workspace::against(&format!("http://{api}"));
     let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let secret = workspace.secret("app-secret", &format!("{}-client", crate::support::CANARY));
+
     let mut literal = format!(
         "[state]\ndirectory = \"{}\"\n[admin]\nlisten = \"{address}\"\n[source]\nrequests_per_second = 1000\n\
          [credentials.app]\nkind = \"client_secret\"\nclient_id = \"11111111-2222-4333-8444-555555555555\"\n\
@@ -253,6 +258,7 @@ fn many_tenants_are_split_into_pages() {
         );
     }
     workspace.literal = Some(literal);
+
     let daemon = workspace.spawn(&["run"]);
     let get =
         |path: &str| send(address, &format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")).2;

@@ -271,6 +271,7 @@ fn retries_transient_errors_within_the_poll() {
     );
     let unauthorized =
         response(401, r#"{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}"#);
+
     for (path, fault) in [
         (SCORES, response(503, "{}")),
         (SCORES, Fault::Cut),

@@ -165,6 +165,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
         };
         std::future::ready(response)
     };
+
     let app_service = move |request: Request| {
         let is_valid = request.headers().get("x-identity-header").is_some_and(|v| v == CANARY)
             && request.uri().query().unwrap().contains("api-version=2019-08-01");
@@ -173,6 +174,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
             as_date.clone(),
         ))
     };
+
     let arc_token = token(r#""expires_in":"3600""#);
     let arc = move |request: Request| {
         let authorized = request.headers().get("authorization").is_some_and(|v| v == "Basic a2V5");
@@ -201,12 +203,14 @@ fn gets_tokens_on_three_kinds_of_hosts() {
         ..GraphHttpOptions::default()
     })
     .unwrap();
+
     crate::support::runtime().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(std::future::IntoFuture::into_future(axum::serve(listener, router)));
         let at = |path: &str| format!("{url}{path}").parse().unwrap();
         let cloud = cloud(&url);
+
         for (host, identity) in [
             (ManagedIdentityHost::Imds(at("")), ManagedIdentityId::Client("me".into())),
             (
@@ -227,6 +231,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
                 tenant: TENANT,
                 claims: None,
             };
+
             let token = identity.token(context).await.unwrap();
             assert_eq!(token.access_token.expose_secret(), CANARY, "{debug}");
             assert!(token.expires_in > 3_000 && !debug.contains(CANARY), "{debug}");

@@ -229,6 +229,7 @@ fn an_expired_certificate_affects_only_its_tenant() {
             "[ca]\ndefault_ca = c\n[c]\ndatabase = {directory}/index.txt\nserial = {directory}/serial\nnew_certs_dir = {directory}\ndefault_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
         ),
     );
+
     let request = workspace.path("request.pem");
     openssl(&["req", "-new", "-key", path(&key), "-subj", "/CN=x", "-out", path(&request)]);
     openssl(&[
@@ -249,6 +250,7 @@ fn an_expired_certificate_affects_only_its_tenant() {
         path(&cert),
         "-notext",
     ]);
+
     let both = std::fs::read_to_string(&key).unwrap() + &std::fs::read_to_string(&cert).unwrap();
     write(workspace.path("expired-secret.pem"), &both);
 

@@ -402,6 +402,7 @@ fn ninety_simulated_days_match_the_golden_file() {
             catalog: &catalog,
             comparison: &comparison,
         };
+
         let controls: Vec<ControlFactsRef<'_>> =
             facts.controls.iter().map(ControlFactsRef::of).collect();
         for change in changes(&day, &controls) {

@@ -21,6 +21,7 @@ fn reports_every_fault_with_its_location() {
         "b",
         "type = \"splunk_hec\"\nurl = \"http://splunk.example.com:8088\"\ntoken = \"in-the-open\"",
     );
+
     let run = workspace.run(&["check"]);
     assert_eq!(run.code, 2);
     assert!(!run.stderr.contains("in-the-open"));
@@ -37,6 +38,7 @@ fn reports_every_fault_with_its_location() {
             .unwrap_or_else(|| panic!("{fault}: {}", run.stderr));
         assert!(line.contains(location), "{line}");
     }
+
     // Every other command rejects the configuration as well.
     assert_eq!(workspace.run(&["once"]).code, 2);
     assert_eq!(workspace.run(&["status"]).code, 2);
@@ -79,14 +81,19 @@ fn reads_credentials_from_the_directory_of_systemd() {
     assert!(command.status().unwrap().success());
 }
 
+/// Regression: the message named the file twice.
 #[test]
 fn names_the_path_of_a_missing_configuration() {
     let workspace = Workspace::new();
     let mut command = workspace.command(&["check"]);
-    std::fs::remove_file(workspace.path("config.toml")).unwrap();
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("config.toml: failed to open file"));
+    let path = workspace.path("config.toml");
+    std::fs::remove_file(&path).unwrap();
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 2);
+    let message = format!("error: cannot read `{}`: No such file or directory", path.display());
+    assert!(run.stderr.starts_with(&message), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("config.toml").count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("\n  hint: pass --config with the path"), "{}", run.stderr);
 }
 
 #[test]

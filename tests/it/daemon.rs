@@ -162,6 +162,7 @@ fn a_full_disk_pauses_only_polling() {
     let file = workspace.file_sink("local");
     workspace.command(&["check"]).output().unwrap();
     std::fs::create_dir(workspace.state()).unwrap();
+
     let script = format!(
         "set -e; mount -t tmpfs -o size=40m tmpfs {state}; chmod 700 {state}; dd if=/dev/zero of={state}/ballast bs=1M count=30 2>/dev/null
          \"$0\" once --config {config} && exit 90; rm {state}/ballast; exec \"$0\" once --config {config}",
@@ -172,6 +173,7 @@ fn a_full_disk_pauses_only_polling() {
         .args(["-rm", "sh", "-c", &script, env!("CARGO_BIN_EXE_secure-score-forwarder")])
         .output()
         .unwrap();
+
     let run = crate::support::Run::of(output);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(

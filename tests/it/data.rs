@@ -119,6 +119,7 @@ fn accepts_numbers_and_switches_as_text() {
         score["on"] = json!("True");
         score["expiry"] = json!("never");
     });
+
     let streamed = tenant.once();
     assert_eq!(newest(&streamed)["score"]["current"], json!(53.25));
     let record = control(&streamed, "Odd").unwrap();
@@ -128,6 +129,7 @@ fn accepts_numbers_and_switches_as_text() {
         (&json!(7.83), &json!(5), &json!(5), &json!(true))
     );
     assert_eq!(record["additional"]["expiry"], "never");
+
     // The control has no profile, so its maximum is derived from score and percentage.
     assert_eq!((&odd["max_score"], &odd["max_score_source"]), (&json!(8.0), &json!("percentage")));
 }

@@ -144,6 +144,7 @@ fn snapshots_equal_the_reference_byte_for_byte() {
                 "\"on\":\"true\"",
                 "\"on\":\"true\",\"new field\":{\"a\" : [1.50, \"x\\ny\u{2028}\"]}",
             );
+
             let snapshot = wire::snapshot(&json).unwrap();
             let snapshot_ref = SnapshotRef {
                 id: snapshot.id.to_string(),
@@ -155,6 +156,7 @@ fn snapshots_equal_the_reference_byte_for_byte() {
                 partial: false,
                 imported: false,
             };
+
             let observed_time = format!("{day}T06:15:00.25Z");
             let observed_at = day.start().saturating_add(POLL_TIME);
             let entry = Entry {
@@ -214,6 +216,7 @@ fn observations_equal_the_reference_byte_for_byte() {
                 details: if hint.is_some() { unusual.repeat(80) } else { String::new() },
                 hint: hint.map(str::to_owned),
             };
+
             let snapshot = SnapshotRef::of_observation(first_day, seq);
             let record = quality(&ObservationEntry {
                 tenant: &tenant,

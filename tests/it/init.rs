@@ -27,10 +27,12 @@ fn writes_and_tests_a_configuration() {
         "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\n{CANARY}-client\nnonsense://x\n{}\n",
         file.display()
     );
+
     let listen = format!("127.0.0.1:{}", free_port());
     let cloud = format!("{url},{url}");
     let run = init(&workspace, &config, &["--cloud", &cloud, "--listen", &listen], &answers);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+
     for expected in [
         "unsupported receiver",
         "Name of the tenant in records [main]: ",
@@ -45,6 +47,7 @@ fn writes_and_tests_a_configuration() {
     ] {
         assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
     }
+
     assert_eq!(records(&file).len(), 1);
     let secret = workspace.path("new-secret/secrets/graph-secret");
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), format!("{CANARY}-client\n"));

@@ -41,6 +41,7 @@ fn seals_and_replaces_the_refresh_token() {
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("no user is signed in for the credential `me`\n  hint: run `secure-score-forwarder login --credential me`"), "{}", run.stderr);
+
     let (run, page) = sign_in(&workspace, &[]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(page.contains("<h1>You are signed in</h1>"), "{page}");
@@ -49,6 +50,7 @@ fn seals_and_replaces_the_refresh_token() {
         (home.as_str(), form["grant_type"].as_str()),
         ("organizations", "authorization_code")
     );
+
     let run = workspace.run_ok(&["once"]);
     assert!(
         run.stderr.contains("tenant contoso: 3 new days")
@@ -57,6 +59,7 @@ fn seals_and_replaces_the_refresh_token() {
         run.stderr
     );
     workspace.run_ok(&["once"]);
+
     let redeemed: Vec<(String, String)> = entra
         .token_requests()
         .into_iter()
@@ -69,6 +72,7 @@ fn seals_and_replaces_the_refresh_token() {
     tokens.dedup();
     assert_eq!(tokens.len(), 4, "each use replaces the token");
     assert!(redeemed.iter().any(|(tenant, _)| tenant == OTHER));
+
     let kept = std::fs::read_to_string(workspace.state().join("tokens/me.token")).unwrap();
     assert!(kept.starts_with("secure-score-forwarder sealed token 1\n"));
 }
@@ -77,12 +81,14 @@ fn seals_and_replaces_the_refresh_token() {
 #[test]
 fn a_real_browser_completes_the_sign_in() {
     use std::io::{BufRead, BufReader};
+
     let entra = Entra::new();
     let mut workspace = against(&entra);
     workspace.head = user(&workspace, true);
     workspace.credential = Some("credential = \"me\"".to_owned());
     let mut child = workspace.command(&["login"]).spawn().unwrap();
     let url = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+
     let browser = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
         .args([
@@ -97,12 +103,14 @@ fn a_real_browser_completes_the_sign_in() {
         .args(["--dump-dom", &url])
         .output()
         .expect("cannot start chromium: run `tests/run --all`");
+
     let page = String::from_utf8_lossy(&browser.stdout);
     assert!(
         page.contains("<h1>You are signed in</h1>"),
         "{page}{}",
         String::from_utf8_lossy(&browser.stderr)
     );
+
     let run = Run::of(child.wait_with_output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
     // The history of the browser contains the code, so the profile is removed.

@@ -327,6 +327,28 @@ fn status_lists_an_unresolved_tenant() {
     assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
 }
 
+/// Regression: `once` omitted the hint of a sink that stopped, and `status` joined it to the
+/// message.
+#[test]
+fn a_stopped_sink_is_shown_with_its_hint() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let path = workspace.path("absent/records.jsonl");
+    workspace.sink("local", &format!("type = \"file\"\npath = \"{}\"", path.display()));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    let status = workspace.run(&["status"]).stdout;
+
+    let hint = "  hint: create the directory and make it writable by the service's user";
+    for (text, start) in [
+        (&run.stderr, "sink local: 0 records delivered, then stopped: failed to "),
+        (&status, "sink local: failed to "),
+    ] {
+        let after = text.lines().skip_while(|line| !line.starts_with(start)).nth(1);
+        assert_eq!(after, Some(hint), "{text}");
+    }
+}
+
 /// Across all rotated files, every record occurs once and every line is complete, although the
 /// process is killed several times.
 #[test]

@@ -111,10 +111,12 @@ fn liblognorm_reads_every_cef_line() {
         assert_eq!(at(&read, "f.SignatureID"), class(record));
         // liblognorm drops the first letter of the first key, `rt`.
         assert_eq!(extension("t"), ms(&record["observed_time"]));
+
         let rest: Value = serde_json::from_str(&extension("cs6")).unwrap();
         assert_eq!(rest["tenant"], record["tenant"]["name"]);
         assert_eq!(rest["labels"], record["tenant"]["labels"]);
         assert_eq!(rest["fields"], record["fields"]);
+
         if record["kind"] == "control" {
             assert_eq!(extension("cs1"), text(&record["control"]["id"]));
             let score = extension("cfp1").parse::<f64>().unwrap();
@@ -158,6 +160,7 @@ for line in sys.stdin:
     finding = ComplianceFinding(**json.loads(line))
     print(finding.metadata.uid, finding.time, finding.metadata.original_time, finding.metadata.tenant_uid)
 ";
+
     let read = read_by(&mut python(script), &lines);
     assert_eq!(read.len(), json.len());
     for ((record, read), line) in json.iter().zip(&read).zip(&lines) {
@@ -169,6 +172,7 @@ for line in sys.stdin:
         assert_eq!(finding["resources"][0]["name"], record["tenant"]["name"]);
         assert_eq!(finding["unmapped"]["kind"], record["kind"]);
         assert_eq!(finding["unmapped"]["fields"], record["fields"]);
+
         if record["kind"] == "control" {
             assert_eq!(finding["unmapped"]["score"], record["control"]["score"]);
             assert_eq!(finding["compliance"]["control"], record["control"]["id"]);
@@ -185,6 +189,7 @@ for line in sys.stdin:
 fn ecs_contains_the_values_of_the_record() {
     let (json, lines) = in_json_and("ecs");
     assert_eq!(lines.len(), json.len());
+
     for (record, line) in json.iter().zip(&lines) {
         let event: Value = serde_json::from_str(line).unwrap();
         for (path, expected) in [
@@ -202,6 +207,7 @@ fn ecs_contains_the_values_of_the_record() {
             event["event"]["dataset"],
             format!("microsoft_secure_score.{}", text(&record["kind"]))
         );
+
         if record["kind"] == "control" {
             assert_eq!(event["rule"]["id"], record["control"]["id"]);
             assert_eq!(at(&event, "microsoft.secure_score.score"), &record["control"]["score"]);
@@ -242,6 +248,7 @@ for row in csv.DictReader(sys.stdin):
     print(json.dumps(row))
 ";
     assert_eq!(lines[0], COLUMNS.join(","));
+
     let read = read_by(&mut python(script), &lines);
     assert_eq!(read.len(), json.len());
     for (record, row) in json.iter().zip(&read) {
@@ -256,6 +263,7 @@ for row in csv.DictReader(sys.stdin):
         ] {
             assert_eq!(row[column], text(at(record, path)), "{column}");
         }
+
         if record["kind"] == "control" {
             assert_eq!(row["control_id"], text(&record["control"]["id"]));
             let score: f64 = row["score"].parse().unwrap();
@@ -294,6 +302,7 @@ fn leef_contains_the_values_of_the_record() {
     for format in ["leef", "leef2"] {
         let (json, lines) = in_json_and(format);
         assert_eq!(lines.len(), json.len());
+
         for (record, line) in json.iter().zip(&lines) {
             let (header, attributes) = read_leef(line);
             assert_eq!(header[1..5], ["Microsoft", "Secure Score", "1.0", class(record)]);
@@ -311,9 +320,11 @@ fn leef_contains_the_values_of_the_record() {
                 assert_eq!(attributes[key], expected, "{key}");
             }
             assert!((1..=10).contains(&attributes["sev"].parse::<u8>().unwrap()));
+
             if record["kind"] == "control" || record["kind"] == "change" {
                 assert_eq!(attributes["policy"], text(&record["control"]["id"]));
             }
+
             if record["kind"] == "change" {
                 assert_eq!(attributes["cause"], text(&record["change"]["cause"]));
                 assert_eq!(attributes["sev"], text(&record["change"]["severity"]));
@@ -336,6 +347,7 @@ fn encodes_the_published_leef_vectors() {
         let row: Value = serde_json::from_str(line).unwrap();
         let header: Vec<&str> =
             row["header"].as_array().unwrap().iter().map(|field| field.as_str().unwrap()).collect();
+
         let mut out = Vec::new();
         let fields = [header[0], header[1], header[2], header[3]];
         write_leef_header(
@@ -349,6 +361,7 @@ fn encodes_the_published_leef_vectors() {
             let (key, value) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
             write_leef_attribute(key, value, delimiter, index == 0, &mut out);
         }
+
         assert_eq!(
             String::from_utf8(out).unwrap(),
             row["expect"].as_str().unwrap(),

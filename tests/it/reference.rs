@@ -178,6 +178,7 @@ fn control_json(c: &ControlRecord<'_>, texts: Texts) -> String {
     out.text("id", Some(c.id))
         .text("title", profile.and_then(|p| p.title.as_deref()).map(str::trim))
         .text("category", c.category);
+
     out.text("service", profile.and_then(|p| p.service.as_deref()))
         .text("tier", profile.and_then(|p| p.tier.as_deref()));
     out.float("score", c.score)
@@ -189,6 +190,7 @@ fn control_json(c: &ControlRecord<'_>, texts: Texts) -> String {
         .boolean("on", c.on);
     out.text("last_synced", c.last_synced)
         .text("max_score_source", c.max_score.map(|m| m.1.as_str()));
+
     if let Some(d) = c.decision {
         let nullable = [
             ("state", &d.state),
@@ -201,6 +203,7 @@ fn control_json(c: &ControlRecord<'_>, texts: Texts) -> String {
             out.raw(key, value.as_deref().map_or("null".to_owned(), string));
         }
     }
+
     if let Some(p) = profile {
         out.text("action_type", p.action_type.as_deref())
             .boolean("deprecated", p.deprecated)
@@ -212,6 +215,7 @@ fn control_json(c: &ControlRecord<'_>, texts: Texts) -> String {
         out.text("remediation", prose(p.remediation.as_deref(), texts).as_deref());
         out.text("remediation_impact", prose(p.remediation_impact.as_deref(), texts).as_deref());
     }
+
     out.text("description", prose(c.description, texts).as_deref());
     out.object()
 }
@@ -221,6 +225,7 @@ fn summary_json(s: &SummaryRecord<'_>) -> String {
     for (name, points) in &s.categories {
         categories.float(name, Some(*points));
     }
+
     let averages = s.averages.iter().map(|a| {
         let mut out = Members::default();
         out.text("basis", Some(&a.basis)).float("score", a.score);

@@ -143,10 +143,12 @@ fn serve(stream: TcpStream, fault: Fault, stored: &Mutex<Vec<String>>) -> std::i
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     let (mut expected, mut acknowledged) = (1, 0);
+
     loop {
         let (number, command, data) = read_frame(&mut reader)?;
         assert_eq!(number, expected, "transaction numbers begin at 1 and have no gaps");
         expected += 1;
+
         match command.as_str() {
             "open" => {
                 assert!(data.contains("commands=syslog"));
@@ -167,6 +169,7 @@ fn serve(stream: TcpStream, fault: Fault, stored: &Mutex<Vec<String>>) -> std::i
                     }
                     _ => {}
                 }
+
                 stored.lock().unwrap().push(data);
                 acknowledged += 1;
                 writer.write_all(format!("{number} rsp 6 200 OK\n").as_bytes())?;

@@ -430,6 +430,7 @@ fn rejected_retries_do_not_park_the_sink() {
             rsyslog.tcp
         ),
     );
+
     api.fail(
         "/secureScores",
         Fault::Change(|text| {
@@ -441,6 +442,7 @@ fn rejected_retries_do_not_park_the_sink() {
             page.to_string()
         }),
     );
+
     workspace.run_ok(&["once"]);
     assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 25);
     workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);

@@ -99,6 +99,7 @@ fn syslog_ng_writes_one_file_per_kind() {
         directory.path().join("conf"),
         &format!("@version: 3.38\noptions {{ stats-freq(0); }};\n{snippet}"),
     );
+
     let libraries: Vec<String> = ["usr/lib/syslog-ng", "usr/lib", "lib"]
         .into_iter()
         .flat_map(|at| {
@@ -106,6 +107,7 @@ fn syslog_ng_writes_one_file_per_kind() {
                 .map(|t| format!("{}/{at}{t}", root.display()))
         })
         .collect();
+
     let child = Command::new(root.join("usr/sbin/syslog-ng"))
         .env("LD_LIBRARY_PATH", libraries.join(":"))
         .arg("--module-path")
@@ -117,6 +119,7 @@ fn syslog_ng_writes_one_file_per_kind() {
         .spawn();
     let _receiver = Receiver(child.unwrap());
     eventually("syslog-ng listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+
     let (workspace, file) = workspace_with_syslog(port);
     workspace.run_ok(&["once"]);
     assert_one_file_per_kind(directory.path(), &file);
@@ -135,6 +138,7 @@ fn filled_data_stream() -> (&'static OpenSearch, usize) {
             let (status, response) = server.put(at, read(&format!("siem/elastic/{file}")));
             assert_eq!(status, 200, "{file}: {response}");
         }
+
         let mut workspace = Workspace::new();
         workspace.extra = "initial_backfill_days = 10".to_owned();
         let file = workspace.path("local.jsonl");
@@ -164,10 +168,12 @@ fn records_reach_the_data_stream_of_the_template() {
     };
     assert!(sent > 500);
     assert_eq!(count("*"), sent as u64);
+
     let streams = server.get(&format!("/_data_stream/{STREAM}"));
     assert_eq!(streams["data_streams"][0]["template"], "secure-score");
     assert_eq!(count("event.kind:pipeline_error"), 0);
     assert_eq!(count("_exists_:event.ingested"), sent as u64);
+
     let search = format!("/{STREAM}/_search?size=1000&q=microsoft.secure_score.kind:control");
     let found = server.fresh(&search);
     let hits = found["hits"]["hits"].as_array().unwrap();
@@ -196,6 +202,7 @@ fn visualizations_of_the_dashboard_find_data() {
         for (kuery, lucene) in [(" : ", ":"), (" >= ", ":>="), (" > ", ":>"), (" and ", " AND ")] {
             query = query.replace(kuery, lucene);
         }
+
         let mut aggregations = serde_json::Map::new();
         for each in state["aggs"].as_array().unwrap().iter().filter(|a| a["type"] != "count") {
             let (kind, field) = (each["type"].as_str().unwrap(), &each["params"]["field"]);
@@ -208,6 +215,7 @@ fn visualizations_of_the_dashboard_find_data() {
                 serde_json::json!({ kind: params }),
             );
         }
+
         let title = state["title"].as_str().unwrap();
         let body = serde_json::json!({ "size": 0, "query": { "query_string": { "query": query } }, "aggs": aggregations });
         let (status, response) = server.post(&format!("/{STREAM}/_search"), body.to_string());
@@ -236,6 +244,7 @@ fn index_template_types_every_ecs_field() {
         &format!("type = \"file\"\nformat = \"ecs\"\npath = \"{}\"", path.display()),
     );
     workspace.run_ok(&["once"]);
+
     fn walk(value: &Value, mapping: &Value, path: &str, wrong: &mut BTreeSet<String>) {
         let Some(members) = value.as_object() else { return };
         for (name, value) in members {
@@ -258,6 +267,7 @@ fn index_template_types_every_ecs_field() {
             }
         }
     }
+
     // The template also defines the types of the fields that the pipeline reads and computes.
     let pipeline: Value = serde_json::from_str(&read("siem/elastic/ingest-pipeline.json")).unwrap();
     let script = pipeline["processors"][1]["script"]["source"].as_str().unwrap();
@@ -270,6 +280,7 @@ fn index_template_types_every_ecs_field() {
             .collect();
         assert!(mapped[&name].is_object(), "{name}");
     }
+
     let mut wrong = BTreeSet::new();
     for record in records(&path) {
         walk(&record, &template["template"]["mappings"], "", &mut wrong);
@@ -301,6 +312,7 @@ fn dashboard_references_exist() {
             }
         }
     }
+
     let dashboard = objects.iter().find(|o| o["type"] == "dashboard").unwrap();
     let panels: Value =
         serde_json::from_str(dashboard["attributes"]["panelsJSON"].as_str().unwrap()).unwrap();
@@ -330,6 +342,7 @@ fn sentinel_table_has_every_member_of_a_record() {
     let stream =
         columns("/resources/2/properties/streamDeclarations/Custom-SecureScore_CL/columns");
     assert_eq!(table, stream);
+
     let schema: Value =
         serde_json::from_str(include_str!("../../src/model/record.schema.json")).unwrap();
     let mut members = BTreeSet::new();
@@ -342,6 +355,7 @@ fn sentinel_table_has_every_member_of_a_record() {
         }
     }
     gather(&schema, &mut members);
+
     let named: BTreeSet<String> = table.iter().map(|(name, _)| name.clone()).collect();
     let missing: Vec<_> = members.difference(&named).collect();
     assert!(missing.is_empty() && members.contains("quality"), "{missing:?} of {members:?}");
@@ -465,6 +479,7 @@ fn splunk_app_passes_appinspect() {
         .arg("secure_score_forwarder")
         .status();
     assert!(packed.unwrap().success());
+
     let report = directory.path().join("report.json");
     let output = Command::new(cache("PYTHON_READERS", "python").join("bin/splunk-appinspect"))
         .args(["inspect", "--mode", "precert", "--data-format", "json", "--output-file"])

@@ -399,14 +399,14 @@ fn serve_ingestion_api(
             tokens += 1;
             return Some(entra_token(&format!("CANARY-5ecr3t-{tokens}")));
         }
-        assert_eq!(
-            request.path,
-            "/dataCollectionRules/dcr-0123456789abcdef/streams/Custom-SecureScore_CL"
-        );
+
+        let stream = "/dataCollectionRules/dcr-0123456789abcdef/streams/Custom-SecureScore_CL";
+        assert_eq!(request.path, stream);
         if request.headers["authorization"] != format!("Bearer CANARY-5ecr3t-{tokens}") {
             return Some((401, "token".to_owned()));
         }
         assert!(request.headers.contains_key("x-ms-client-request-id"));
+
         if request.body.len() > 1_048_576 {
             return Some((413, "{\"error\":{\"code\":\"ContentLengthLimitExceeded\"}}".to_owned()));
         }

@@ -85,6 +85,7 @@ pub(super) fn read(
             let client_id = client_id(section)?;
             Arc::new(Certificate::new(client_id, file?, key, password, chain))
         }
+
         "workload_identity" => Arc::new(workload_identity(section)?),
         "managed_identity" => Arc::new(managed_identity(section)?),
         "user" => {
@@ -94,6 +95,7 @@ pub(super) fn read(
             let home = section.text("home_tenant").unwrap_or(home).to_owned();
             Arc::new(UserCredential::new(name.to_owned(), client_id(section)?, home, store))
         }
+
         "environment" => match from_environment(variable) {
             Ok(credential) => credential,
             Err(error) => {

@@ -48,11 +48,14 @@ const MIN_RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The text of a configuration file, and the faults found in it.
 pub(super) struct SourceText {
+    /// The faults that have been found in the text.
     pub faults: Faults,
+    /// The content of the file, or the TOML text that was generated from it.
     pub text: String,
 }
 
-/// Reads the main file, and the files that contain only tenants and credentials.
+/// Reads the main file, and the files that contain only tenants and credentials. Fails with the
+/// faults of all files, in the order of the files.
 pub(super) fn parse(main: &SourceText, more: &[SourceText]) -> Result<Configuration, Vec<Fault>> {
     let documents: Vec<Option<Document<'_>>> = std::iter::once(main)
         .chain(more)

@@ -1,4 +1,5 @@
-//! Reads the rules for changes: `[[severity]]` and `[[expected_decisions]]`.
+//! Reads the rules for changes: `[[severity]]` and `[[expected_decisions]]`. The first matching
+//! `[[severity]]` section applies, so their order is kept.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Reads which records a sink receives: tenants, kinds and controls.
+//! Reads which records a sink receives: tenants, kinds and controls. Without `records`, a sink
+//! receives all kinds.
 
 use crate::{
     config::{TenantFilter, TenantPattern},

@@ -1,4 +1,5 @@
-//! Reads the tenants of all files.
+//! Reads the tenants of all files. A name or an ID that occurs twice, even in different files, is a
+//! fault. Start reading at [`read`].
 
 use std::path::Path;
 

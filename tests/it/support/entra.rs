@@ -136,6 +136,7 @@ fn grant(state: &mut EntraState, tenant: &str, form: &Form, audience: &str) -> R
             }
             false
         }
+
         "authorization_code" => {
             let Some((challenge, redirect)) = state.codes.remove(get("code")) else {
                 return rejected("invalid_grant", "AADSTS54005: the code was redeemed already.");
@@ -153,6 +154,7 @@ fn grant(state: &mut EntraState, tenant: &str, form: &Form, audience: &str) -> R
             }
             true
         }
+
         "refresh_token" => {
             if !state.refresh_tokens.iter().any(|known| known == get("refresh_token")) {
                 return rejected("invalid_grant", "AADSTS700082: The refresh token has expired.");
