@@ -79,8 +79,10 @@ mod tests {
     /// A seed with a few bytes changed, removed, repeated, or taken from another seed.
     fn mutated(seeds: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
         let mut input = seeds[random.usize(..seeds.len())].clone();
+
         for _ in 0..random.usize(1..6) {
             let at = random.usize(..=input.len());
+
             match random.u8(..5) {
                 0 if at < input.len() => input[at] = random.u8(..),
                 1 if at < input.len() => {

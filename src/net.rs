@@ -1,14 +1,18 @@
 //! What all HTTP clients of this crate share: time limits, size limits, no redirects, and no
-//! credential over plain HTTP to another host.
+//! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
+//! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
+//! reqwest that have no limits. See decision 0048.
 
 use std::{io::Read, path::Path, time::Duration};
 
 use reqwest::header::HeaderMap;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
+/// The limit for establishing a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest accepted pause between two reads of a response.
 pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The limit for a whole request, from connecting to the last byte of the response.
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_mins(2);
 /// The longest `Retry-After` that is honored; a longer one is reduced to this time.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
@@ -38,6 +42,7 @@ pub enum ClientError {
 /// Why the body of a response cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
+    /// The limit in bytes.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     #[error("the body arrives at less than {MIN_BYTES_PER_SECOND} bytes per second")]
@@ -48,6 +53,7 @@ pub enum BodyError {
     Interrupted(#[source] reqwest::Error),
     #[error("the body cannot be decompressed")]
     Decompress(#[source] std::io::Error),
+    /// The value of `Content-Encoding`.
     #[error("the body has the unsupported encoding `{0}`")]
     Encoding(String),
 }
@@ -140,7 +146,8 @@ impl Grow for () {
     async fn grow(&mut self, _: usize) {}
 }
 
-/// Like [`read_body`], but reserves memory from `budget` before each chunk is stored.
+/// Like [`read_body`], but reserves memory from `budget` before each chunk is stored. Fails in the
+/// same cases as [`read_body`].
 pub(crate) async fn read_growing(
     mut response: reqwest::Response,
     limit: usize,

@@ -3,7 +3,7 @@
 //! The decision depends only on the cron expression, the time zone, the previous polls and the
 //! current time, which the caller passes in every minute. Nothing is scheduled in advance, so a
 //! change of time zone rules, an adjusted clock or a suspended host can neither skip nor repeat a
-//! day. Start reading at [`Schedule::due`].
+//! day. Start reading at [`Schedule::due`]. See decision 0047.
 
 use std::time::Duration;
 

@@ -1,4 +1,6 @@
-//! The baselines of tenants: the targets that a tenant must not fall below.
+//! The baselines of tenants: the targets that a tenant must not fall below. A new
+//! baseline applies only to later entries, so a replay of an old entry compares it with the same
+//! targets again. See decision 0037.
 
 use rusqlite::{Connection, params};
 
@@ -12,6 +14,10 @@ use crate::model::{Baseline, Day, TenantId, UnixMillis};
 impl Checkpoint {
     /// Sets the baseline for all later entries of a tenant, and returns the `seq` of the first of
     /// them. Entries that are already in the log keep the baseline under which they were released.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn set_baseline(
         &self,
         tenant: TenantId,
@@ -44,6 +50,10 @@ impl Checkpoint {
 
     /// All baselines of a tenant in the order in which they were set; the last one is in force. Logs
     /// and skips damaged ones.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read; a baseline that cannot be parsed is not an error.
     pub fn baselines(&self, tenant: TenantId) -> Result<Vec<Baseline>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -75,13 +85,13 @@ impl Checkpoint {
 }
 
 /// The baseline that applies to the entry `seq`. `baselines` has the order of
-/// [`Checkpoint::baselines`].
+/// [`Checkpoint::baselines`]. `None` if the entry precedes all of them.
 pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> {
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 
 /// The baselines that are damaged: the row ID of the tenant, the first `seq` of the baseline, the
-/// GUID of the tenant, and the name of the baseline.
+/// GUID of the tenant, and the name of the baseline. Fails only if the database cannot be read.
 pub(super) fn damaged_baselines(
     connection: &Connection,
 ) -> Result<Vec<(i64, i64, String, String)>, CheckpointError> {

@@ -2,7 +2,7 @@
 //!
 //! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the
 //! *key frame*, as their zstd dictionary. There are no chains: a body depends only on its key frame,
-//! so a damaged body makes at most the 31 bodies that depend on it unreadable.
+//! so a damaged body makes at most the 31 bodies that depend on it unreadable. See decision 0013.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -29,7 +29,8 @@ pub(super) struct KeyFrame {
 }
 
 impl KeyFrame {
-    /// The newest key frame of a tenant.
+    /// The newest key frame of a tenant. `None` if the tenant has none. Fails with
+    /// [`CheckpointError::Damaged`] if its body cannot be decompressed.
     pub(super) fn newest(
         connection: &Connection,
         tenant: i64,
@@ -54,7 +55,8 @@ impl KeyFrame {
 }
 
 /// Stores a body and returns its ID. It is compressed with `key_frame` if that makes it much
-/// smaller; otherwise it is stored alone and replaces `key_frame`.
+/// smaller; otherwise it is stored alone and replaces `key_frame`. Fails if the body cannot be
+/// compressed or the row cannot be inserted.
 pub(super) fn store(
     connection: &Connection,
     body: &str,
@@ -133,7 +135,7 @@ fn insert(
 }
 
 /// Compresses with zstd (RFC 8878), with a content checksum that is verified at decompression. An
-/// empty dictionary means none.
+/// empty dictionary means none. Fails if zstd rejects the level or cannot allocate memory.
 pub(super) fn compress(bytes: &[u8], level: i32, dictionary: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::with_dictionary(level, dictionary)?;
     compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true))?;

@@ -1,5 +1,6 @@
 //! Catalog versions: lists of (profile, decisions). Profiles with the same content are stored once
-//! for all tenants.
+//! for all tenants. A version is never changed, and its ID is never assigned again, because the
+//! daemon caches catalogs and profiles by ID. Start reading at [`store`].
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,11 @@ pub struct StoredCatalogMember {
 
 impl Checkpoint {
     /// The members of a catalog version.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] if the stored list cannot be decoded, and with
+    /// [`CheckpointError::Database`] if the version does not exist.
     pub fn catalog(&self, version: i64) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
         let packed: Vec<u8> = self
             .connection()
@@ -41,6 +47,11 @@ impl Checkpoint {
 
     /// The JSON of a profile without decisions, as Microsoft sent it. An ID always refers to the
     /// same content, so callers may cache it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] if the stored text cannot be decoded, and with
+    /// [`CheckpointError::Database`] if the profile does not exist.
     pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
         let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
         let bytes: Vec<u8> = self
@@ -54,7 +65,8 @@ impl Checkpoint {
 
 /// Stores a catalog and returns the ID of its version: the tenant's newest one if nothing changed,
 /// otherwise a new one. An empty list means that the catalog was not read completely; the newest
-/// version is then kept.
+/// version is then kept. `None` only if the list is empty and the tenant has no version yet. Fails
+/// with [`CheckpointError::TooLarge`] if the packed list exceeds 64 MiB.
 pub(super) fn store(
     connection: &Connection,
     tenant: i64,
@@ -103,7 +115,8 @@ pub(super) fn store(
     Ok(Some(id))
 }
 
-/// The members of a compressed catalog version.
+/// The members of a compressed catalog version. Fails with [`CheckpointError::Damaged`] if they
+/// cannot be decoded.
 pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
     let damaged = || CheckpointError::Damaged("a catalog cannot be read".to_owned());
     let packed = zstd::bulk::decompress(packed, MAX_CATALOG_BYTES).map_err(|_| damaged())?;
@@ -135,7 +148,8 @@ fn version_digest<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec
 /// The SHA-256 digests of profiles, by ID.
 pub(super) type ProfileDigests = BTreeMap<i64, Vec<u8>>;
 
-/// The digests of the intact profiles, and the IDs of the damaged ones.
+/// The digests of the intact profiles, and the IDs of the damaged ones. Fails only if the database
+/// cannot be read.
 pub(super) fn check_profiles(
     connection: &Connection,
 ) -> Result<(ProfileDigests, Vec<i64>), CheckpointError> {
@@ -156,7 +170,7 @@ pub(super) fn check_profiles(
 }
 
 /// The catalog versions that are damaged or contain a profile that is not among the intact ones:
-/// their IDs and the GUIDs of their tenants.
+/// their IDs and the GUIDs of their tenants. Fails only if the database cannot be read.
 pub(super) fn damaged_catalogs(
     connection: &Connection,
     intact_profiles: &ProfileDigests,

@@ -21,17 +21,18 @@ impl FromSql for UnixMillis {
     }
 }
 
-/// A number that is never negative.
+/// A number that is never negative. Fails if the column does not exist or is not an integer.
 pub(super) fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-/// A day; `None` if the column is NULL or is not the number of a day.
+/// A day; `None` if the column is NULL or is not the number of a day. Fails if the column does not
+/// exist or is not a 32-bit integer.
 pub(super) fn day(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Day>> {
     Ok(row.get::<_, Option<i32>>(column)?.and_then(Day::from_number))
 }
 
-/// The column `day` of an entry.
+/// The column `day` of an entry. Fails with [`CheckpointError::Damaged`] if it is not a valid day.
 pub(super) fn entry_day(row: &Row<'_>) -> Result<Day, CheckpointError> {
     day(row, "day")?.ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))
 }

@@ -23,6 +23,7 @@ pub struct NewEntry<'a> {
     pub snapshot_id: &'a str,
     /// Revisions of a day are numbered from 1.
     pub revision: u32,
+    /// The facts of the day; they also contain the date of the day.
     pub facts: &'a DayFacts,
     /// The JSON as Microsoft sent it.
     pub body: &'a CompressedText,
@@ -30,6 +31,7 @@ pub struct NewEntry<'a> {
     pub observed_at: UnixMillis,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
+    /// How the snapshot was accepted.
     pub flags: EntryFlags,
 }
 
@@ -37,8 +39,11 @@ pub struct NewEntry<'a> {
 /// appends no entry.
 #[derive(Debug)]
 pub struct EnrichedDay<'a> {
+    /// The revision of the stored day that is replaced.
     pub revision: u32,
+    /// The facts of the richer copy; they also contain the date of the day.
     pub facts: &'a DayFacts,
+    /// The JSON of the richer copy as Microsoft sent it.
     pub body: &'a CompressedText,
 }
 
@@ -58,11 +63,13 @@ pub struct PollCommit<'a> {
     pub observed_at: UnixMillis,
     /// In the order of release.
     pub entries: Vec<NewEntry<'a>>,
+    /// Stored days whose body and facts are replaced.
     pub enriched: Vec<EnrichedDay<'a>>,
     /// Days to hold, each with its body.
     pub held: Vec<(Day, &'a CompressedText)>,
     /// All profiles; empty if the catalog was not read completely.
     pub catalog: Vec<CatalogMember<'a>>,
+    /// Observations that begin or end with this poll; one that changes nothing is not appended.
     pub observations: Vec<Observation>,
     /// The first day that the poll requested; `None` if there was no request.
     pub requested_from: Option<Day>,
@@ -72,15 +79,18 @@ pub struct PollCommit<'a> {
     pub no_longer_missing: Vec<Day>,
     /// The first day that the poll requested, if all days from it on were read.
     pub polled_back_to: Option<Day>,
+    /// The outcome, which is recorded in the state of the tenant.
     pub end: PollEnd,
 }
 
 /// The outcome of the poll that is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollEnd {
+    /// Everything that the poll requested was read.
     Complete,
     /// Something is missing, and the poll is retried soon.
     Incomplete {
+        /// Why the poll is incomplete, for `status`.
         reason: Explanation,
         /// From the server's `Retry-After`: no request before this time.
         not_before: Option<UnixMillis>,
@@ -94,6 +104,11 @@ const DAYS_KEPT_AT_SOURCE: i32 = 90;
 
 impl Checkpoint {
     /// Commits a poll. If this returns `Ok`, all of it is on disk; otherwise nothing is.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and writes nothing, if the database cannot be written, if the catalog is too large
+    /// ([`CheckpointError::TooLarge`]), or if a body cannot be decompressed.
     pub fn commit_poll(
         &self,
         tenant: TenantId,
@@ -155,6 +170,7 @@ impl PollWriter<'_> {
         let facts = self.pack(entry.facts)?;
         let body = body::store(self.transaction, &entry.body.decompress()?, key_frame)?;
         let seq = next_seq(self.transaction, self.tenant)?;
+
         self.transaction
             .prepare_cached(
                 "INSERT INTO entry (tenant, seq, kind, day, observed, revision, snapshot_id, facts, digest, flags,
@@ -298,6 +314,7 @@ impl PollWriter<'_> {
 
 /// Appends an observation to the log of a tenant (row ID) if it changes something: a begin if the
 /// observation is not open, an end if it is. An end is stored with the first day of its begin.
+/// Fails if the database cannot be written.
 pub(super) fn append_observation(
     connection: &Connection,
     tenant: i64,
@@ -359,7 +376,8 @@ fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError
     Ok(seq)
 }
 
-/// The ID of a control's name, which is inserted if it does not exist.
+/// The ID of a control's name, which is inserted if it does not exist. Fails if the row cannot be
+/// inserted, or with [`CheckpointError::Damaged`] if its ID does not fit 32 bits.
 pub(super) fn control_id(
     connection: &Connection,
     names: &mut ControlNames,
@@ -376,7 +394,8 @@ pub(super) fn control_id(
     Ok(id)
 }
 
-/// The facts of an entry, from the columns `day` and `facts`.
+/// The facts of an entry, from the columns `day` and `facts`. Fails with
+/// [`CheckpointError::Damaged`] if they cannot be decoded.
 pub(super) fn read_facts(row: &Row<'_>, names: &ControlNames) -> Result<DayFacts, CheckpointError> {
     let day = columns::entry_day(row)?;
     let bytes: Vec<u8> = row.get("facts")?;

@@ -2,7 +2,7 @@
 //! days from being sent again after the database is lost.
 //!
 //! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
-//! as a whole: write a new file, fsync, rename, fsync the directory.
+//! as a whole: write a new file, fsync, rename, fsync the directory. See decision 0015.
 
 use std::{fmt::Write as _, io::Write, path::Path};
 
@@ -20,6 +20,7 @@ const FILE: &str = "cursors.json";
 pub struct CursorFile {
     /// The checkpoint that `cursors` belongs to.
     pub checkpoint_id: String,
+    /// The cursors of all sinks and tenants of that checkpoint.
     pub cursors: Vec<SavedCursor>,
     /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that do not have a cursor
     /// in the current one yet.
@@ -34,16 +35,19 @@ pub struct SavedCursor {
     pub sink: String,
     /// The GUID of the tenant.
     pub tenant: String,
+    /// The position in the tenant's log: the entry, and the index of the next record in it.
     pub seq: u64,
     pub record_index: u32,
     /// The first day that the sink may not have received; earlier days are not sent again.
     pub sent_before: String,
 }
 
+/// Why the second cursor file cannot be used. The daemon logs the error and rewrites the file.
 #[derive(Debug, thiserror::Error)]
 pub enum CursorFileError {
     #[error("cannot read the cursor file")]
     Read(#[source] std::io::Error),
+    /// The file is not text, its digest is wrong, or its JSON has another form.
     #[error("the cursor file is damaged")]
     Damaged,
 }
@@ -68,6 +72,10 @@ impl CursorFile {
     }
 
     /// Replaces the file. It is on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the new file cannot be written, synced or renamed; the previous file is then kept.
     pub fn write(&self, directory: &Path) -> std::io::Result<()> {
         let body = serde_json::to_string(self)?;
         let temporary = directory.join("cursors.json.new");

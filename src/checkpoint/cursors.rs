@@ -21,6 +21,7 @@ const EPOCH: i64 = 0;
 /// A position in a tenant's log: the next record that is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
+    /// The entry, by its number in the tenant's log, starting at 1.
     pub seq: u64,
     /// The index of the record within the entry, starting at 0.
     pub record_index: u32,
@@ -41,6 +42,7 @@ pub enum Lane {
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub tenant: TenantId,
+    /// The next record to send.
     pub at: Position,
     /// The first and the last day to send; `None` means no limit.
     pub first_day: Day,
@@ -57,7 +59,9 @@ pub struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorMove {
     pub tenant: TenantId,
+    /// The position that the cursor must have; otherwise the advance fails.
     pub from: Position,
+    /// The position after the last acknowledged record.
     pub to: Position,
 }
 
@@ -66,6 +70,7 @@ pub struct CursorMove {
 pub struct Advance<'a> {
     pub sink: &'a str,
     pub lane: Lane,
+    /// At most one move for each tenant; empty in the lane of dead letters.
     pub moves: &'a [CursorMove],
     /// The sink's new mark; `None` keeps the stored one.
     pub mark: Option<&'a [u8]>,
@@ -77,12 +82,14 @@ pub struct Advance<'a> {
     pub dead_letters: &'a [DeadLetter],
     /// The IDs of retried dead letters that were acknowledged.
     pub delivered_dead_letters: &'a [i64],
+    /// The time of the acknowledgement.
     pub now: UnixMillis,
 }
 
 /// What [`Checkpoint::register_sink`] does with the cursors of tenants that are not passed to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtherTenants {
+    /// Their cursors do not change.
     Keep,
     /// The sink no longer receives these tenants.
     Deactivate,
@@ -92,6 +99,7 @@ pub enum OtherTenants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
     pub tenant: TenantId,
+    /// The position of the rejected record.
     pub at: Position,
     pub event_id: EventId,
     /// The message of the receiver.
@@ -105,6 +113,7 @@ impl Checkpoint {
     /// A new cursor starts at the beginning of the log and sends no day before `start_from`. If the
     /// database was lost, it also skips the days that the sink had received according to the second
     /// cursor file.
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn register_sink(
         &self,
         sink: &str,
@@ -141,6 +150,7 @@ impl Checkpoint {
     }
 
     /// Stores whether a sink receives observations. If not, they do not count as backlog.
+    /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_receives_observations(
         &self,
         sink: &str,
@@ -151,7 +161,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The mark that the sink stored with its last advance.
+    /// The mark that the sink stored with its last advance. `None` if it has not stored one.
+    /// Fails if the database cannot be read.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
         let mark =
             self.connection()
@@ -160,6 +171,7 @@ impl Checkpoint {
     }
 
     /// Replaces the mark of a sink without an advance.
+    /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_mark(&self, sink: &str, mark: &[u8]) -> Result<(), CheckpointError> {
         self.connection()
             .execute("UPDATE sink SET mark = ?2 WHERE name = ?1", params![sink, mark])?;
@@ -167,6 +179,7 @@ impl Checkpoint {
     }
 
     /// Stores why a sink makes no progress, for `status`; `None` clears it.
+    /// Fails if the database cannot be written; an unknown sink is not an error.
     pub fn set_sink_error(
         &self,
         sink: &str,
@@ -181,6 +194,8 @@ impl Checkpoint {
     }
 
     /// The tenants with entries that this sink has not received, in the live lane.
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
+    /// tenant is invalid.
     pub fn pending(&self, sink: &str) -> Result<Vec<Pending>, CheckpointError> {
         self.pending_of(
             &format!(
@@ -196,7 +211,7 @@ impl Checkpoint {
     }
 
     /// Runs a query whose columns are named after the fields of [`Pending`] and [`Position`], with
-    /// `guid` for the tenant.
+    /// `guid` for the tenant. Fails in the same cases as [`Checkpoint::pending`].
     pub(super) fn pending_of(
         &self,
         sql: &str,
@@ -258,6 +273,7 @@ impl Checkpoint {
 
     /// Moves a live cursor forward to the beginning of the entry `to.seq`; the receiver must have
     /// everything before that entry. Returns whether the cursor was behind it.
+    /// Fails if the database cannot be written.
     pub fn skip_to(
         &self,
         sink: &str,
@@ -273,7 +289,8 @@ impl Checkpoint {
         Ok(moved > 0)
     }
 
-    /// The `seq` of a tenant's next entry.
+    /// The `seq` of a tenant's next entry. It is 1 if the tenant has no log yet.
+    /// Fails if the database cannot be read.
     pub fn next_seq(&self, tenant: TenantId) -> Result<u64, CheckpointError> {
         let next: Option<i64> = self
             .connection()
@@ -286,6 +303,7 @@ impl Checkpoint {
 
     /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts
     /// digest of the newest one at its latest revision.
+    /// Fails if the database cannot be read.
     pub fn days_before(
         &self,
         tenant: TenantId,
@@ -307,6 +325,8 @@ impl Checkpoint {
     }
 
     /// The current cursors in the form of the second cursor file.
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a cursor has
+    /// no first day.
     pub fn cursors(&self) -> Result<CursorFile, CheckpointError> {
         let connection = self.connection();
         // A missing day may still be listed, so it counts as unsent.
@@ -350,6 +370,8 @@ impl Checkpoint {
     }
 
     /// Writes the second cursor file, `cursors.json`.
+    /// Fails if the cursors cannot be read or the file cannot be replaced; the previous file is
+    /// then kept.
     pub fn write_cursor_file(&self) -> Result<(), CheckpointError> {
         let _guard =
             self.cursor_file_writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -364,6 +386,7 @@ fn move_cursor(
     cursor_move: &CursorMove,
 ) -> Result<(), CheckpointError> {
     let (tenant, from, to) = (cursor_move.tenant.to_string(), cursor_move.from, cursor_move.to);
+
     let moved = match advance.lane {
         Lane::Live => connection
             .prepare_cached(
@@ -380,6 +403,7 @@ fn move_cursor(
                 to.record_index,
                 EPOCH
             ])?,
+
         Lane::Replay(job) => connection
             .prepare_cached(
                 "UPDATE replay_cursor SET seq = ?5, record_index = ?6

@@ -1,4 +1,6 @@
-//! Which days of a tenant are stored, held or missing. Polls base their decisions on them.
+//! Which days of a tenant are stored, held or missing. Polls base their decisions on them. This
+//! module never writes: [`Checkpoint::commit_poll`] stores what a poll has found.
+//! See decision 0007.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -21,6 +23,10 @@ const WEEK: Duration = Duration::from_hours(7 * 24);
 
 impl Checkpoint {
     /// The stored days of a tenant, starting at `from`, each at its latest revision.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] if the facts of a day cannot be decoded.
     pub fn stored_days(
         &self,
         tenant: TenantId,
@@ -50,11 +56,19 @@ impl Checkpoint {
     }
 
     /// The newest stored day of a tenant; `None` if no day is stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn newest_day(&self, tenant: TenantId) -> Result<Option<Day>, CheckpointError> {
         Ok(self.stored_day_range(tenant)?.map(|days| *days.end()))
     }
 
     /// The earliest and the newest stored day of a tenant; `None` if no day is stored.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn stored_day_range(
         &self,
         tenant: TenantId,
@@ -75,8 +89,12 @@ impl Checkpoint {
     }
 
     /// The two days that determine how far back the next poll reads: the newest stored day that a
-    /// poll has read, and the oldest held day. Imported days do not count, because an import does not
-    /// mean that the days before it are complete.
+    /// poll has read, and the oldest held day. Imported days do not count, because an import does
+    /// not mean that the days before it are complete. Each is `None` if there is no such day.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn resume_days(
         &self,
         tenant: TenantId,
@@ -96,7 +114,11 @@ impl Checkpoint {
         Ok(days.unwrap_or_default())
     }
 
-    /// The newest stored day that is not partial, with its revision.
+    /// The newest stored day that is not partial, with its revision. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn newest_complete_day(
         &self,
         tenant: TenantId,
@@ -114,6 +136,10 @@ impl Checkpoint {
 
     /// The missing days that the next poll requests, oldest first: those that fewer than seven
     /// polls have requested, and those that were last requested at least a week ago.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn due_missing_days(
         &self,
         tenant: TenantId,
@@ -135,6 +161,10 @@ impl Checkpoint {
     }
 
     /// All missing days of a tenant, including those that are no longer requested; oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn missing_days(&self, tenant: TenantId) -> Result<Vec<MissingDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -152,6 +182,10 @@ impl Checkpoint {
     }
 
     /// The number of stored snapshots that have a body, starting at this entry and this day.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn count_snapshots(
         &self,
         tenant: TenantId,

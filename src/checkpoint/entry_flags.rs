@@ -1,4 +1,5 @@
-//! The flags of a snapshot in the log, as stored in the column `entry.flags`.
+//! The flags of a snapshot in the log, as stored in the column `entry.flags`. The bits are part of
+//! the schema and must never be reused for another meaning.
 
 use crate::model::{Day, SnapshotRef};
 
@@ -26,6 +27,7 @@ impl EntryFlags {
             | i64::from(imported) << 3
     }
 
+    /// Decodes the column; bits that this release does not define are ignored.
     pub(super) fn from_bits(bits: i64) -> Self {
         let is_set = |bit: i64| bits & bit != 0;
         Self { late: is_set(1), backfilled: is_set(2), partial: is_set(4), imported: is_set(8) }

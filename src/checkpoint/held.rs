@@ -1,5 +1,7 @@
 //! Held days: accepted, but not released into the log, because the response or its catalog was
-//! partial.
+//! partial. A later copy of a held day replaces the earlier one; the release of the day deletes it.
+//! The ledger decides which days are held: this module only reads them, and `commit_poll` writes
+//! them. See decision 0006.
 
 use rusqlite::Connection;
 
@@ -20,6 +22,10 @@ pub struct HeldDay {
 
 impl Checkpoint {
     /// The held days of a tenant, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] if a stored day or body cannot be decoded.
     pub fn held_days(&self, tenant: TenantId) -> Result<Vec<HeldDay>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
@@ -41,7 +47,8 @@ impl Checkpoint {
     }
 }
 
-/// The held days whose body is damaged: the row ID of the tenant, its GUID, and the day.
+/// The held days whose body is damaged: the row ID of the tenant, its GUID, and the day. Fails only
+/// if the database cannot be read.
 pub(super) fn damaged_days(
     connection: &Connection,
 ) -> Result<Vec<(i64, String, Day)>, CheckpointError> {

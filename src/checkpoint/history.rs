@@ -1,4 +1,5 @@
-//! The past of a tenant: facts without bodies for reports, and bodies for `state export`.
+//! The past of a tenant: facts without bodies for reports, and bodies for `state export`. Both are
+//! read in parts, so memory does not grow with the length of a log. This module never writes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,9 +20,11 @@ pub struct PastEntry {
     pub snapshot: SnapshotRef,
     /// When the poll read it.
     pub observed_at: UnixMillis,
+    /// The facts of the day, which are never pruned.
     pub facts: Arc<DayFacts>,
-    /// The catalog version, for [`Checkpoint::catalog`].
+    /// The catalog version, for [`Checkpoint::catalog`]. `None` if no catalog had been read.
     pub catalog: Option<i64>,
+    /// How the snapshot relates to the earlier entries.
     pub context: EntryContext,
 }
 
@@ -32,6 +35,11 @@ const MAX_ENTRIES_PER_READ: u32 = 120;
 impl Checkpoint {
     /// The next snapshots of a tenant after `seq`, of the day `from` or later, in the order of the
     /// log. Returns at most [`MAX_ENTRIES_PER_READ`]; an empty list means that there are no more.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] if the facts of an entry or of one of its bases
+    /// cannot be decoded.
     pub fn past_entries(
         &self,
         tenant: TenantId,
@@ -63,6 +71,12 @@ impl Checkpoint {
 
     /// Calls `visit` with the body of each stored day at its latest revision, oldest first, as
     /// Microsoft sent it. Stops when `visit` returns `false`. Skips days whose body was pruned.
+    /// `from` and `to` are inclusive; `None` means no limit.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Damaged`] at the first body that cannot be decoded; the bodies
+    /// before it have been visited.
     pub fn for_each_body(
         &self,
         tenant: TenantId,

@@ -5,14 +5,16 @@
 //! socket.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::TryLockError,
     io::Read,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use fs_err::os::unix::fs::OpenOptionsExt;
+use fs_err::{
+    File,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+};
 
 use super::CheckpointError;
 
@@ -31,6 +33,7 @@ pub(super) struct Lock {
 /// The process that holds a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
+    /// The process ID, as the holder wrote it into the file.
     pub pid: u32,
     /// The socket on which it accepts commands; `None` before it is listening.
     pub socket: Option<PathBuf>,
@@ -62,7 +65,7 @@ impl Lock {
         Err(CheckpointError::Locked(read(&file)))
     }
 
-    /// Adds the path of the control socket to the file.
+    /// Adds the path of the control socket to the file. Fails if the file cannot be written.
     pub(super) fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         Ok(self.write(Some(socket))?)
     }
@@ -79,7 +82,7 @@ impl Lock {
 
 /// The process that holds the lock; `None` if it is free or does not exist.
 pub(super) fn holder(directory: &Path) -> Option<Holder> {
-    let (file, _) = fs_err::File::open(directory.join(FILE)).ok()?.into_parts();
+    let file = File::open(directory.join(FILE)).ok()?;
     match file.try_lock_shared() {
         Ok(()) => None,
         Err(_) => read(&file),
@@ -89,15 +92,7 @@ pub(super) fn holder(directory: &Path) -> Option<Holder> {
 fn open(directory: &Path) -> std::io::Result<File> {
     let path = directory.join(FILE);
     let mut options = fs_err::OpenOptions::new();
-    let (file, _) = options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?
-        .into_parts();
-    Ok(file)
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 fn read(mut file: &File) -> Option<Holder> {

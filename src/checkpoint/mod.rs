@@ -5,7 +5,7 @@
 //! on the protocol of any sink. All calls block until the disk operation has finished; asynchronous
 //! callers wrap them in `block_in_place` or `spawn_blocking`. Start reading at
 //! [`Checkpoint::open`], then [`Checkpoint::commit_poll`] (write), [`Checkpoint::read`] (read) and
-//! [`Checkpoint::advance`] (cursors).
+//! [`Checkpoint::advance`] (cursors). See decision 0014.
 
 mod baseline;
 mod body;
@@ -148,8 +148,13 @@ impl Checkpoint {
         Self::from_connection(directory, connection, Some(lock))
     }
 
-    /// Opens an existing checkpoint for reading only, even while a daemon is using it. Fails if it
-    /// does not exist, or if its version is not the version of this release.
+    /// Opens an existing checkpoint for reading only, even while a daemon is using it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it does not exist ([`CheckpointError::Absent`]), if its version is not the version
+    /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), or if it is foreign
+    /// or damaged.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
@@ -218,6 +223,11 @@ impl Checkpoint {
 
     /// Publishes in the lock file the socket on which the holder of this checkpoint accepts
     /// commands.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the lock file cannot be written. Does nothing for a checkpoint that is open for
+    /// reading only.
     pub fn announce(&self, socket: &Path) -> Result<(), CheckpointError> {
         match &self.lock {
             Some(lock) => lock.announce(socket),
@@ -232,6 +242,10 @@ impl Checkpoint {
 
     /// Frees SQLite's caches and moves the write-ahead log into the database. Called before a long
     /// idle time between two polls.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the write-ahead log cannot be written to the database.
     pub fn release_memory(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.flush_prepared_statement_cache();

@@ -22,7 +22,8 @@ const VERSION: u8 = 1;
 /// Facts are smaller than the body that they were read from.
 const MAX_UNPACKED_BYTES: usize = super::body::MAX_BODY_BYTES;
 
-/// Encodes and compresses facts. `name_id` returns the ID of a control's name.
+/// Encodes and compresses facts. `name_id` returns the ID of a control's name. Fails if `name_id`
+/// fails or the facts cannot be compressed.
 pub(super) fn pack(
     facts: &DayFacts,
     mut name_id: impl FnMut(&str) -> Result<u32, CheckpointError>,

@@ -1,4 +1,6 @@
-//! The outcome of a tenant's polls, and the tenants that configured domains resolved to.
+//! The outcome of a tenant's polls, and the tenants that configured domains resolved to. The
+//! collector reads this state to schedule the next poll, so the schedule survives a restart. A poll
+//! that has read something is recorded by [`Checkpoint::commit_poll`] instead.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -11,13 +13,17 @@ use crate::model::{Day, Observation, TenantId, UnixMillis};
 /// The state of a tenant's polls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollState {
+    /// The time of the last poll, successful or not; `None` if there was none.
     pub last_attempt: Option<UnixMillis>,
+    /// The last poll that read everything; `None` if there was none.
     pub last_success: Option<UnixMillis>,
+    /// Why the last poll failed or was incomplete; `None` if it was complete.
     pub last_error: Option<String>,
     /// The number of failed polls since the last successful one.
     pub failures: u32,
     /// The earliest day that a complete poll has requested.
     pub polled_back_to: Option<Day>,
+    /// The newest stored day; `None` if no day is stored.
     pub newest_day: Option<Day>,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
@@ -25,6 +31,10 @@ pub struct PollState {
 
 impl Checkpoint {
     /// The state of a tenant's polls; the default if it was never polled.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn poll_state(&self, tenant: TenantId) -> Result<PollState, CheckpointError> {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
@@ -47,6 +57,10 @@ impl Checkpoint {
 
     /// Records a poll that failed and read nothing, and appends the observation about it.
     /// `not_before` is from the server's `Retry-After`.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn record_poll_failure(
         &self,
         tenant: TenantId,
@@ -69,6 +83,11 @@ impl Checkpoint {
     }
 
     /// The tenant that a configured domain was resolved to; `None` if it has not been resolved yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the stored
+    /// GUID is invalid.
     pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
         let guid: Option<String> = self
             .connection()
@@ -78,6 +97,10 @@ impl Checkpoint {
     }
 
     /// Stores the tenant that a configured domain was resolved to.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written.
     pub fn store_resolved_domain(
         &self,
         domain: &str,

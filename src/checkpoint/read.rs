@@ -1,6 +1,7 @@
 //! Reads entries of a tenant's log, starting at a cursor, and the earlier entries that records are
 //! derived from: the base of a snapshot, the earlier revisions of its day, and the scores of two
-//! weeks.
+//! weeks. Reading never changes anything; a cursor moves only in `cursors`. Start reading at
+//! [`Checkpoint::read`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -38,7 +39,9 @@ pub struct ReadRequest {
 /// An entry of the log.
 #[derive(Debug)]
 pub enum LogEntry {
+    /// A snapshot whose body is stored.
     Snapshot(Box<StoredSnapshot>),
+    /// A begin or an end of an observation.
     Observation(StoredObservation),
 }
 
@@ -50,7 +53,7 @@ pub struct StoredSnapshot {
     pub observed_at: UnixMillis,
     /// The JSON as Microsoft sent it.
     pub body: String,
-    /// The catalog version, for [`Checkpoint::catalog`].
+    /// The catalog version, for [`Checkpoint::catalog`]. `None` if no catalog had been read.
     pub catalog: Option<i64>,
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
@@ -72,10 +75,13 @@ pub struct EntryContext {
 /// The entry that the changes of a snapshot are measured from.
 #[derive(Debug)]
 pub struct StoredBase {
+    /// The `seq` of the base in the tenant's log.
     pub seq: u64,
+    /// The facts of the base.
     pub facts: Arc<DayFacts>,
     /// The catalog version, for [`Checkpoint::catalog`].
     pub catalog: Option<i64>,
+    /// Whether a backfill read the base.
     pub backfilled: bool,
     /// The chain of bases before this one, over [`LOOKBACK_DAYS`]; oldest first.
     pub earlier: Vec<Arc<DayFacts>>,
@@ -97,6 +103,7 @@ pub struct StoredObservation {
 pub(super) const LOOKBACK_DAYS: i32 = 14;
 
 impl LogEntry {
+    /// The number of the entry in the tenant's log.
     pub fn seq(&self) -> u64 {
         match self {
             Self::Snapshot(entry) => entry.snapshot.seq,
@@ -204,7 +211,8 @@ impl EntryReader<'_> {
         })
     }
 
-    /// The context of a snapshot; `base_key` is the day and revision of its base.
+    /// The context of a snapshot; `base_key` is the day and revision of its base. Fails with
+    /// [`CheckpointError::Damaged`] if the facts of a base cannot be decoded.
     pub(super) fn context(
         &mut self,
         tenant: i64,

@@ -3,6 +3,7 @@
 //!
 //! A day whose data is lost becomes missing, so that the next poll requests it. A database whose
 //! structure is damaged is set aside instead. Start reading at [`Checkpoint::repair`].
+//! See decision 0018.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -50,6 +51,10 @@ impl Checkpoint {
     /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
     ///   profile.
     /// - A cursor outside the log is moved back into it.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be read or written.
     pub fn repair(
         &self,
         now: UnixMillis,

@@ -1,5 +1,6 @@
 //! Records that are sent to a sink again: replays of stored days, each with its own position in the
-//! log, and retries of dead letters.
+//! log, and retries of dead letters. Neither moves the live cursor of the sink. Start reading at
+//! [`Checkpoint::add_replay`] and [`Checkpoint::retry_dead_letters`].
 
 use rusqlite::params;
 
@@ -13,8 +14,10 @@ use crate::model::{Day, EventId, TenantId, UnixMillis};
 /// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStatus {
+    /// The ID of the job, as in [`Lane::Replay`].
     pub id: i64,
     pub sink: String,
+    /// The first and the last day to send, inclusive.
     pub first_day: Day,
     pub last_day: Day,
     /// The number of entries that are still to be sent.
@@ -24,11 +27,13 @@ pub struct ReplayStatus {
 /// A stored dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedDeadLetter {
+    /// The ID of the row, for `Advance::delivered_dead_letters`.
     pub id: i64,
     pub sink: String,
     pub tenant: TenantId,
+    /// The position of the record in the tenant's log.
     pub at: Position,
-    /// The day of its entry.
+    /// The day of its entry. `None` if the entry does not exist.
     pub day: Option<Day>,
     pub event_id: EventId,
     /// The message of the receiver.
@@ -53,6 +58,10 @@ fn from_unsent_entries() -> String {
 impl Checkpoint {
     /// Creates a replay of these days (inclusive) for all tenants that the sink receives, up to the
     /// current end of their logs. Returns the number of entries; creates no replay if it is zero.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn add_replay(
         &self,
         sink: &str,
@@ -89,6 +98,10 @@ impl Checkpoint {
 
     /// The sink's oldest unfinished replay, and the tenants for which it has entries to send; `None`
     /// if there is no such replay. Deletes finished replays.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or if a finished replay cannot be deleted.
     pub fn pending_replay(
         &self,
         sink: &str,
@@ -119,6 +132,10 @@ impl Checkpoint {
     }
 
     /// Queues all dead letters of a sink for a retry, and returns their number.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written.
     pub fn retry_dead_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
         let marked = self.connection().execute(
             "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
@@ -129,6 +146,11 @@ impl Checkpoint {
 
     /// A sink's dead letters that are queued for a retry, in the order of the logs; at most
     /// `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a stored GUID
+    /// or event ID is invalid.
     pub fn pending_dead_letters(
         &self,
         sink: &str,
@@ -141,6 +163,10 @@ impl Checkpoint {
     }
 
     /// The newest dead letters of all sinks, newest first; at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Fails in the same cases as [`Checkpoint::pending_dead_letters`].
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
         self.dead_letters_where("?1 = ''", "d.id DESC", params!["", limit])
     }
@@ -181,7 +207,8 @@ impl Checkpoint {
         Ok(dead_letters)
     }
 
-    /// The replays that are not finished, oldest first.
+    /// The replays that are not finished, oldest first. Fails with [`CheckpointError::Damaged`] if
+    /// the days of a replay are invalid.
     pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(&format!(

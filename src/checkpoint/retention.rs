@@ -1,7 +1,7 @@
 //! Removes data: bodies that are past their retention, and tenants that an operator erases.
 //!
 //! Facts are never pruned, and a body that a sink has not received is never pruned. Start reading
-//! at [`Checkpoint::prune`] and [`Checkpoint::forget`].
+//! at [`Checkpoint::prune`] and [`Checkpoint::forget`]. See decisions 0016 and 0017.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -21,17 +21,22 @@ pub struct Pruned {
 /// What was erased of a tenant; `state forget` prints it as a receipt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReceipt {
+    /// The GUID of the tenant.
     pub tenant: String,
+    /// The ID of the checkpoint from which it was erased.
     pub checkpoint_id: String,
     /// The time of the erasure.
     #[serde(rename = "at_ms")]
     pub erased_at: UnixMillis,
+    /// The number of erased snapshots; the following fields count the other erased rows.
     pub snapshots: u64,
     pub observations: u64,
     pub catalogs: u64,
     /// The number of erased profiles; profiles that other tenants use are kept.
     pub profiles: u64,
     pub dead_letters: u64,
+    /// The first and the last day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were
+    /// none.
     pub first_day: Option<String>,
     pub last_day: Option<String>,
 }
@@ -58,6 +63,11 @@ impl Checkpoint {
     /// database uses more than `max_size` bytes, prunes the oldest of the other bodies that every
     /// sink has received. Never removes the bodies of the newest 90 days, or a key frame that other
     /// bodies depend on.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read or written. The bodies that were pruned before the
+    /// error stay pruned, because each batch of 500 is a transaction of its own.
     pub fn prune(
         &self,
         before: Day,
@@ -88,6 +98,11 @@ impl Checkpoint {
     }
 
     /// The day on which pruning was last completed, as stored by [`Self::set_last_prune_day`].
+    /// `None` if pruning has never been completed.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn last_prune_day(&self) -> Result<Option<Day>, CheckpointError> {
         let day: Option<String> = self
             .connection()
@@ -97,6 +112,10 @@ impl Checkpoint {
     }
 
     /// Stores that pruning was completed today.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written.
     pub fn set_last_prune_day(&self, today: Day) -> Result<(), CheckpointError> {
         self.connection()
             .execute("INSERT OR REPLACE INTO meta VALUES ('pruned', ?1)", [today.to_string()])?;
@@ -123,6 +142,10 @@ impl Checkpoint {
 
     /// The bytes of the database in use. Free pages inside the file do not count, because SQLite
     /// reuses them before the file grows.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn used_bytes(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
@@ -133,6 +156,11 @@ impl Checkpoint {
     }
 
     /// Rewrites the whole database without free pages, so that the file shrinks.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Busy`] if another process reads the checkpoint for more than
+    /// 15 seconds, and with [`CheckpointError::Full`] if the disk has no space for the copy.
     pub fn compact(&self) -> Result<(), CheckpointError> {
         let connection = self.connection();
         connection.execute_batch("VACUUM")?;
@@ -320,7 +348,7 @@ fn prunable_entries(
 }
 
 /// Deletes each of these bodies unless an entry refers to it or another body depends on it; then
-/// their key frames, by the same rule.
+/// their key frames, by the same rule. Fails if the database cannot be written.
 pub(super) fn delete_if_unreferenced(
     connection: &Connection,
     mut bodies: Vec<i64>,

@@ -1,4 +1,6 @@
-//! Renames and removes sinks.
+//! Renames and removes sinks. Both end the open observations about the sink, because their subject
+//! is its name. The daemon calls them only when the configuration requests it: a sink that is
+//! merely removed from the configuration keeps its backlog.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -38,6 +40,10 @@ impl Checkpoint {
 
     /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
     /// exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn drop_sink(&self, sink: &str, now: UnixMillis) -> Result<(), CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;

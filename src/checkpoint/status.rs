@@ -1,4 +1,6 @@
 //! The state of all tenants and sinks, as `status`, the metrics and the status page show it.
+//! Everything here only reads. Use [`Checkpoint::status_summary`] where [`Checkpoint::status`]
+//! takes too long.
 
 use std::{collections::HashMap, sync::TryLockError};
 
@@ -37,7 +39,9 @@ pub struct StatusSummary {
 /// What a reader does while another thread uses the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenBusy {
+    /// Waits for the other thread, as all other operations do.
     Wait,
+    /// Returns without a result.
     Skip,
 }
 
@@ -47,14 +51,19 @@ const MAX_DEAD_LETTERS: u32 = 50;
 /// The state of one tenant.
 #[derive(Debug, Default)]
 pub struct TenantStatus {
+    /// The GUID of the tenant.
     pub guid: String,
+    /// The newest stored day; `None` if no day is stored.
     pub newest_day: Option<Day>,
     /// The number of stored days.
     pub days: u64,
     /// The number of missing days that are still requested.
     pub missing: u64,
+    /// The last poll that read everything; `None` if there was none.
     pub last_success: Option<UnixMillis>,
+    /// The time of the last poll, successful or not; `None` if there was none.
     pub last_attempt: Option<UnixMillis>,
+    /// Why the last poll failed or was incomplete; `None` if it was complete.
     pub last_error: Option<Explanation>,
     /// The number of failed polls since the last successful one.
     pub failures: u32,
@@ -78,7 +87,9 @@ pub struct SinkStatus {
     pub backlog: u64,
     /// The oldest day in the backlog.
     pub oldest_day: Option<Day>,
+    /// The time of the last advance; `None` if there was none.
     pub last_acknowledgement: Option<UnixMillis>,
+    /// Why the sink makes no progress; `None` if it makes progress.
     pub last_error: Option<Explanation>,
     /// For each tenant: its GUID, `seq` and record index.
     pub cursors: Vec<(String, u64, u32)>,
@@ -86,6 +97,11 @@ pub struct SinkStatus {
 
 impl Checkpoint {
     /// The state of the whole checkpoint. Reading it scans the logs of all tenants.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a stored value
+    /// is invalid.
     pub fn status(&self) -> Result<Status, CheckpointError> {
         Ok(Status {
             checkpoint_id: self.id.clone(),
@@ -99,6 +115,10 @@ impl Checkpoint {
 
     /// A summary that is cheap to read even with thousands of tenants; `None` if another thread is
     /// using the checkpoint and `when_busy` is [`WhenBusy::Skip`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn status_summary(
         &self,
         when_busy: WhenBusy,
@@ -128,6 +148,11 @@ impl Checkpoint {
     }
 
     /// The `seq` after the last entry of each tenant's log.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
+    /// tenant is invalid.
     pub fn log_ends(&self) -> Result<HashMap<TenantId, u64>, CheckpointError> {
         let connection = self.connection();
         let mut statement =
@@ -141,6 +166,10 @@ impl Checkpoint {
     }
 
     /// The name of each sink, and the number of entries in its backlog.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
     pub fn backlogs(&self) -> Result<Vec<(String, u64)>, CheckpointError> {
         Ok(self.sink_status()?.into_iter().map(|sink| (sink.name, sink.backlog)).collect())
     }

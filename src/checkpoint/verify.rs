@@ -1,5 +1,6 @@
 //! Verifies everything that a checkpoint stores, without changing it. The module `repair` repairs
-//! the faults that this module finds.
+//! the faults that this module finds. A fault in the data is a [`Finding`], never an error. Start
+//! reading at [`Checkpoint::verify`].
 
 use rusqlite::Connection;
 
@@ -14,9 +15,11 @@ use crate::model::{Day, day_digest};
 pub struct VerifyReport {
     /// The number of snapshots in the logs.
     pub entries: u64,
+    /// The number of bodies, catalog versions and profiles that were read.
     pub bodies: u64,
     pub catalogs: u64,
     pub profiles: u64,
+    /// The faults; empty if the checkpoint is intact.
     pub findings: Vec<Finding>,
 }
 
@@ -25,7 +28,9 @@ pub struct VerifyReport {
 pub struct Finding {
     /// The GUID of the tenant, if the finding is about one.
     pub tenant: Option<String>,
+    /// The day, if the finding is about one.
     pub day: Option<Day>,
+    /// What is wrong, as a message for the operator.
     pub message: String,
 }
 
@@ -33,6 +38,10 @@ impl Checkpoint {
     /// Reads everything once: the structure of the database, the facts of each day against their
     /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
     /// are consistent. Everything is read from one consistent state, even while a daemon is running.
+    ///
+    /// # Errors
+    ///
+    /// Fails only if the database cannot be read at all.
     pub fn verify(&self) -> Result<VerifyReport, CheckpointError> {
         self.connection().execute_batch("BEGIN")?;
         let report = self.verify_all();
@@ -50,8 +59,12 @@ impl Checkpoint {
         Ok(report)
     }
 
-    /// Checks that the database exists and is intact enough to be opened. Fails with
-    /// [`CheckpointError::Absent`], `Damaged`, `Foreign` or `Newer` if not.
+    /// Checks that the database exists and is intact enough to be opened.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::Absent`], `Damaged`, `Foreign` or `Newer` if it is not, and
+    /// with [`CheckpointError::Database`] if SQLite cannot open the file.
     pub fn probe(directory: &std::path::Path) -> Result<(), CheckpointError> {
         let path = directory.join(super::DATABASE);
         if !path.exists() {

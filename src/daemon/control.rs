@@ -4,7 +4,7 @@
 //! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and the daemon
 //! responds with one JSON line per [`Event`]; the last event ends the connection. Only root and the
 //! user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and at
-//! [`send_request`] for the command's side.
+//! [`send_request`] for the command's side. See decision 0035.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
@@ -119,7 +119,8 @@ pub(super) fn socket_path(state_directory: &Path) -> PathBuf {
 }
 
 /// Binds the socket. Removes a socket that a killed process has left: the caller holds the lock of
-/// the checkpoint, so no other process uses it.
+/// the checkpoint, so no other process uses it. Fails if the old socket cannot be removed, or if
+/// the directory does not permit a new one.
 pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     match fs_err::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -214,6 +215,7 @@ async fn respond(
                 Err(error) => Event::Error(error),
             }
         }
+
         Ok(Request::Reload) => reload(reloads).await,
         Ok(Request::Prune) => prune_now(engine, caller),
         Ok(Request::Forget { tenant }) => forget(engine, &tenant, caller),

@@ -1,4 +1,6 @@
-//! Estimates how much a sink will receive when the daemon starts: the `check` command.
+//! Estimates how much a sink will receive when the daemon starts: the `check` command. The estimate
+//! is a product of stored days and the size of sample days, because formatting a whole backlog
+//! could take minutes. Reads only the checkpoint, and sends nothing. Start reading at [`estimate`].
 
 use std::sync::Arc;
 
@@ -20,7 +22,9 @@ use crate::{
 /// The estimated backlog of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
+    /// The number of snapshots, over all tenants.
     pub days: u64,
+    /// The estimated number of records of these snapshots, without observations.
     pub records: u64,
     /// Bytes of the formatted records, without the overhead of the protocol.
     pub bytes: u64,
@@ -32,6 +36,10 @@ pub struct Estimate {
 ///
 /// Formats two sample days per tenant: the newest one, whose controls have texts, and one a few
 /// days older, whose controls may have none.
+///
+/// # Errors
+///
+/// Fails if the checkpoint cannot be read.
 pub fn estimate(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,

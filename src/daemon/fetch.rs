@@ -1,4 +1,5 @@
-//! Reads a tenant without a checkpoint: the `fetch` command.
+//! Reads a tenant without a checkpoint: the `fetch` command. Nothing is stored, so the ledger is
+//! not involved: every day counts as new. Start reading at [`fetch_tenant`].
 
 use std::{
     cmp::Reverse,
@@ -25,11 +26,15 @@ use crate::{
 /// The days and the catalog of a tenant as Microsoft returned them.
 #[derive(Debug)]
 pub struct FetchedTenant {
+    /// The tenant, with its resolved ID.
     pub tenant: Arc<Tenant>,
+    /// The UTC day of the request.
     pub today: Day,
+    /// The time of the request, in whole milliseconds.
     pub observed: Timestamp,
     /// Newest first.
     pub days: Vec<AcceptedSnapshot>,
+    /// The catalog; empty if the original API was used, which has none.
     pub catalog: Catalog,
     /// Microsoft's warning about a missing part of the response (HTTP 206).
     pub warning: Option<String>,

@@ -2,7 +2,8 @@
 //!
 //! A reload validates the whole new configuration, ends all work under the old one, and starts
 //! again on the same open checkpoint. Nothing is lost, because the cursors are stored in the
-//! checkpoint, whose lock is never released in between. Start reading at [`run`] and [`Generation`].
+//! checkpoint, whose lock is never released in between. Start reading at [`run`] and
+//! [`Generation`]. See decision 0030.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -51,6 +52,7 @@ const TICK: Duration = Duration::from_mins(1);
 /// Loads the configuration again for a reload; fails with all faults of the file.
 pub type LoadConfiguration = dyn Fn() -> Result<Configuration, Vec<Explanation>> + Send + Sync;
 
+/// Why the daemon cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot listen for signals")]
@@ -340,6 +342,7 @@ pub struct Poller {
 }
 
 impl Poller {
+    /// A poller without running polls.
     pub fn new(engine: Arc<Engine>) -> Self {
         Self { engine, running: JoinSet::new(), is_first_round: true }
     }

@@ -15,6 +15,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+/// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
+/// watchdog can do so at any time.
 #[derive(Debug)]
 pub struct Meters {
     /// The wall-clock time at which the process started.
@@ -31,6 +33,7 @@ pub struct Meters {
 /// The polls of one tenant since the start of the process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollCounts {
+    /// All polls, including those that failed.
     pub polls: u64,
     /// Failed polls by `PollError::class`.
     pub failures: BTreeMap<&'static str, u64>,
@@ -39,6 +42,7 @@ pub struct PollCounts {
 /// The counters of one sink since the start of the process.
 #[derive(Debug)]
 pub struct SinkMeter {
+    /// Batches that were settled, without empty ones.
     pub batches: AtomicU64,
     /// Bytes of the batches before compression.
     pub bytes: AtomicU64,
@@ -55,6 +59,7 @@ pub struct SinkMeter {
 pub enum SinkState {
     /// The sink has no backlog.
     Idle = 0,
+    /// The deliverer sends its backlog.
     Working = 1,
     /// The last attempt failed, and the deliverer retries.
     Retrying = 2,
@@ -71,6 +76,7 @@ struct Heartbeat(AtomicU64);
 const SCHEDULER_LIMIT: Duration = Duration::from_mins(5);
 
 impl Meters {
+    /// Meters without counts. `now` is the wall-clock time of the start.
     pub fn new(now: Timestamp) -> Self {
         Self {
             started: now,
@@ -201,6 +207,7 @@ impl Meters {
 }
 
 impl SinkMeter {
+    /// The state that was set last.
     pub fn state(&self) -> SinkState {
         match self.state.load(Relaxed) {
             0 => SinkState::Idle,

@@ -2,7 +2,7 @@
 //! appends entries, and each sink's deliverer reads entries from the sink's cursors.
 //!
 //! The loops never call each other. A watch channel notifies deliverers when the log has grown.
-//! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`.
+//! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`. See decision 0002.
 
 mod collector;
 mod control;
@@ -59,8 +59,11 @@ use crate::{
 /// Everything that runs under one configuration. Building it starts no work.
 #[derive(Debug)]
 pub struct Engine {
+    /// The validated configuration; a reload builds another engine.
     pub configuration: Configuration,
+    /// The open checkpoint, which the next engine continues to use after a reload.
     pub checkpoint: Arc<Checkpoint>,
+    /// The counters of the process, which survive a reload.
     pub meters: Arc<Meters>,
     /// In the order of the configuration.
     pub tenants: Vec<TenantState>,
@@ -84,8 +87,8 @@ const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
 const POLL_PERMITS: usize = 8;
 const PERMITS_PER_BACKFILL: u32 = 4;
 
-/// Free disk space in bytes below which polling pauses. The reserve is for cursors: a poll can be
-/// repeated for 90 days, but records are sent again if their cursor cannot be written.
+/// Free disk space in bytes below which polling pauses (decision 0019). The reserve is for cursors:
+/// a poll can be repeated for 90 days, but records are sent again if their cursor cannot be written.
 const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Why an engine cannot be built from a configuration.
@@ -95,10 +98,13 @@ pub enum BuildError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The names of two configured tenants, and the ID that both have.
     #[error("tenants `{0}` and `{1}` have the same ID `{2}`")]
     SameTenant(String, String, String),
+    /// The name of a sink with a backlog that the configuration no longer contains.
     #[error("sink `{0}` is no longer configured, but has {1} unsent log entries")]
     DroppedSink(String, u64),
+    /// The key that requires a restart.
     #[error("`{0}` cannot be changed while the daemon is running")]
     NotReloadable(&'static str),
 }
@@ -196,6 +202,8 @@ impl Engine {
     }
 
     /// Updates the sinks and cursors of the checkpoint to match the configuration.
+    ///
+    /// Fails if the checkpoint cannot be read or written, or if a sink cannot be renamed.
     pub fn apply_configuration(&self) -> Result<(), CheckpointError> {
         self.rename_and_drop_sinks()?;
         self.register_all()?;
@@ -391,6 +399,7 @@ pub fn facts_of(body: &str) -> Option<DayFacts> {
 
 /// Prunes bodies by `state.retention_days` and `state.max_size`. Logs an error if the checkpoint
 /// still exceeds `state.max_size` afterward.
+/// Fails if the checkpoint cannot be read or written.
 pub fn prune(
     configuration: &Configuration,
     checkpoint: &Checkpoint,

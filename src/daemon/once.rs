@@ -1,4 +1,6 @@
-//! One round without a daemon: poll every tenant, then deliver everything.
+//! One round without a daemon: poll every tenant, then deliver everything. The commands `once` and
+//! `backfill` use it, and the control socket uses [`backfill`] inside the daemon. Start reading at
+//! [`once`].
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use crate::model::Day;
 /// The result of a round, by the name of the tenant or sink, in the order of the configuration.
 #[derive(Debug, Default)]
 pub struct OnceReport {
+    /// The name of the tenant and the result of its poll.
     pub polls: Vec<(String, Result<PollReport, PollError>)>,
     /// The name, the number of acknowledged records, and the error that stopped the delivery.
     pub sinks: Vec<(String, u64, Option<DeliveryError>)>,
@@ -39,7 +42,8 @@ pub async fn once(engine: &Arc<Engine>) -> OnceReport {
 }
 
 /// Polls every tenant, or the one with this name, back to a day. Calls `on_finished` with each
-/// result as it arrives, and returns all results in the order of the configuration.
+/// result as it arrives, and returns all results in the order of the configuration. Without
+/// `back_to`, reads as far back as a scheduled poll would. A failed poll is part of the results.
 pub async fn backfill(
     engine: &Arc<Engine>,
     back_to: Option<Day>,

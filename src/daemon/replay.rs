@@ -1,4 +1,6 @@
-//! Queues stored days or dead letters so that a sink receives them again.
+//! Queues stored days or dead letters so that a sink receives them again. Both are stored in the
+//! checkpoint, so they survive a restart, and neither moves a live cursor. Start reading at
+//! `Engine::replay`.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -19,10 +21,12 @@ pub enum ReplaySelection {
     DeadLetters,
 }
 
+/// Why a replay was not queued. Nothing has changed in the checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("there is no sink `{0}`")]
     NoSink(String),
+    /// A number of [`ReplaySelection::Days`] is outside the range of calendar dates.
     #[error("a day is out of range")]
     NoDay,
     #[error(transparent)]
@@ -66,7 +70,12 @@ impl Engine {
 }
 
 /// Delivers everything that is queued for one sink, without a daemon. Returns the number of
-/// acknowledged records.
+/// acknowledged records. It is 0 if no such sink is configured.
+///
+/// # Errors
+///
+/// Fails with the error that stopped the delivery; records that were acknowledged before it are not
+/// sent again.
 pub async fn deliver_queued(engine: &Arc<Engine>, sink: &str) -> Result<u64, DeliveryError> {
     let Some(plan) = engine.sinks().find(|plan| plan.name == sink) else { return Ok(0) };
     let mut deliverer = Deliverer::new(engine.clone(), plan.clone());

@@ -1,4 +1,6 @@
-//! Reads the report of a tenant from the checkpoint.
+//! Reads the report of a tenant from the checkpoint. It only reads facts, catalogs and baselines,
+//! never bodies, so a report also covers days whose body was pruned. Start reading at
+//! [`Reporter::report`].
 
 use super::deliverer::{Catalogs, compared_to};
 use crate::{
@@ -16,11 +18,16 @@ pub struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
+    /// A reporter without cached catalogs.
     pub fn new(checkpoint: &'a Checkpoint) -> Self {
         Self { checkpoint, catalogs: Catalogs::default() }
     }
 
     /// The report of a tenant for a window of days.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the checkpoint cannot be read.
     pub fn report(
         &mut self,
         tenant: &Tenant,

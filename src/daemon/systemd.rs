@@ -2,7 +2,7 @@
 //! `systemctl status` shows.
 //!
 //! Implements the service's side of `Type=notify` and `Type=notify-reload`, as described in
-//! `sd_notify(3)` of systemd 252. Without systemd, all functions do nothing.
+//! `sd_notify(3)` of systemd 252. Without systemd, all functions do nothing. See decision 0031.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +15,7 @@ use crate::{checkpoint::WhenBusy, error::chain};
 /// The interval at which the status line is compared with the last one that was sent.
 const STATUS_INTERVAL: Duration = Duration::from_secs(15);
 
+/// Reports that the daemon is ready, after its start or at the end of a reload.
 pub(super) fn ready(engine: &Engine) {
     let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
@@ -28,6 +29,7 @@ pub(super) fn rejected(engine: &Engine) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
+/// Reports the beginning of a reload, with the monotonic time that `Type=notify-reload` requires.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -35,6 +37,7 @@ pub(super) fn reloading() {
     }
 }
 
+/// Reports that the daemon is stopping.
 pub(super) fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
 }

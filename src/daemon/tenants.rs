@@ -1,5 +1,6 @@
 //! The run-time state of a configured tenant: its connection to Graph, its ID if that is known, and
-//! the backoff while its domain cannot be resolved.
+//! the backoff while its domain cannot be resolved. Everything here is lost at a restart; the state
+//! of polls that must survive is in the checkpoint. Start reading at [`TenantState`].
 
 use std::{
     sync::{
@@ -19,9 +20,13 @@ use crate::{
     source::Graph,
 };
 
+/// A configured tenant while the daemon is running. Polls of the same tenant exclude each other by
+/// `polling`.
 #[derive(Debug)]
 pub struct TenantState {
+    /// The configuration of the tenant.
     pub plan: TenantPlan,
+    /// The connection to Microsoft Graph, with the throttle of the tenant.
     pub graph: Graph,
     /// Set at the start if the configuration or the checkpoint contains the ID, otherwise when the
     /// domain is resolved.
@@ -40,7 +45,9 @@ pub struct TenantState {
 /// The last failed attempt to resolve the domain of a tenant.
 #[derive(Clone, Debug)]
 pub struct ResolutionFailure {
+    /// Why the domain could not be resolved.
     pub error: Explanation,
+    /// The wall-clock time of the attempt.
     pub at: Timestamp,
 }
 
@@ -48,6 +55,7 @@ pub struct ResolutionFailure {
 const FIRST_BACKOFF: Duration = Duration::from_mins(5);
 
 impl TenantState {
+    /// A tenant without failures. `id` is `None` if its domain has not been resolved yet.
     pub(super) fn new(plan: TenantPlan, id: Option<TenantId>, graph: Graph) -> Self {
         let state = Self {
             plan,

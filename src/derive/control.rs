@@ -1,4 +1,5 @@
-//! Builds the record of one control.
+//! Builds the record of one control. Joins the score of a control with its profile and the decision
+//! in force. The maximum score has three possible origins, which the record states.
 
 use std::sync::Arc;
 

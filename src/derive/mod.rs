@@ -34,8 +34,11 @@ pub struct Entry<'a> {
     pub observed_at: UnixMillis,
     /// The facts of the day's earlier revisions, oldest first; empty for the first revision.
     pub history: &'a [DayFacts],
+    /// The catalog that was read with the day; empty if there was none.
     pub catalog: &'a Catalog,
+    /// What the changes of the entry are measured against.
     pub comparison: Comparison<'a>,
+    /// The rules of the tenant.
     pub rules: &'a Rules,
     /// Whether the entry is sent again by a replay.
     pub replayed: bool,
@@ -70,6 +73,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
+    /// Determines the slots of the entry. `snapshot` must be the decoded body of `entry`.
     pub fn new(entry: &'a Entry<'a>, snapshot: &'a Snapshot<'a>, selection: &'a Selection) -> Self {
         let mut controls: Vec<u32> = (0_u32..).take(snapshot.controls.len()).collect();
         let name = |index: &u32| snapshot.controls[*index as usize].name.as_ref();

@@ -1,4 +1,6 @@
-//! Builds the record of an observation entry.
+//! Builds the record of an observation entry. An observation has no snapshot and no base: its
+//! record depends only on the entry and the rules. The event ID also depends on the number of
+//! earlier equal observations, because an observation can begin twice on one day.
 
 use super::Rules;
 use crate::model::{
@@ -9,6 +11,7 @@ use crate::model::{
 /// An observation entry of the log.
 #[derive(Debug)]
 pub struct ObservationEntry<'a> {
+    /// The tenant that the observation is about.
     pub tenant: &'a Tenant,
     pub observation: &'a Observation,
     /// A placeholder, because an observation has no snapshot: only `day`, which is the first day of
@@ -23,6 +26,7 @@ pub struct ObservationEntry<'a> {
     pub repeats: u32,
     /// Whether the entry is sent again by a replay.
     pub replayed: bool,
+    /// The rules of the tenant, for the severity.
     pub rules: &'a Rules,
 }
 

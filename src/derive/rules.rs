@@ -1,5 +1,6 @@
 //! The configured rules for changes and observations: their severity, and which decisions are
-//! expected.
+//! expected. The rules decide the severity, the acceptance of a decision, and when an acceptance
+//! has expired; the changes themselves do not depend on them.
 
 use super::Glob;
 use crate::model::{
@@ -25,19 +26,24 @@ pub struct SeverityRule {
     pub what: Vec<String>,
     /// Patterns for the control ID.
     pub controls: Vec<Glob>,
+    /// Patterns for the category of the control.
     pub categories: Vec<Glob>,
+    /// The cause of the change.
     pub cause: Option<Cause>,
     /// The minimum number of points gained or lost.
     pub points: Option<Number>,
+    /// The severity that the rule sets.
     pub severity: Severity,
 }
 
 /// A decision that the configuration expects, with its owner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expectation {
+    /// The pattern for the control ID.
     pub control: Glob,
     /// The expected state: `Ignored` or `ThirdParty`.
     pub state: String,
+    /// The owner, which records contain.
     pub owner: String,
     /// The last day on which the decision is expected; `None` means indefinitely.
     pub expires: Option<Day>,

@@ -1,4 +1,6 @@
-//! Selects the records of an entry that a sink receives.
+//! Selects the records of an entry that a sink receives. The selection must never change the index
+//! or the event ID of a record, so that cursors stay valid when the configuration changes. Start
+//! reading at [`Selection`]. See decision 0021.
 
 use wildmatch::WildMatch;
 
@@ -9,6 +11,7 @@ use crate::model::{Change, ChangeKind, ControlScore, Day, Profile, ProfileSlot};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each kind of record is selected independently")]
 pub struct Selection {
+    /// Whether each kind of record is included.
     pub controls: bool,
     pub summary: bool,
     pub changes: bool,
@@ -17,6 +20,7 @@ pub struct Selection {
     pub historical: bool,
     /// The kinds of change that are included; empty for all.
     pub kinds: Vec<ChangeKind>,
+    /// The controls whose records and changes are included.
     pub control_filter: ControlFilter,
 }
 
@@ -24,8 +28,11 @@ pub struct Selection {
 /// control.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ControlFilter {
+    /// Patterns for the ID of the control.
     pub ids: Vec<Glob>,
+    /// Patterns for the product in the profile.
     pub services: Vec<Glob>,
+    /// Patterns for the category of the control.
     pub categories: Vec<Glob>,
     /// Include only controls that differ from their base, and all of them at this interval; `None`
     /// includes all of them every day.
@@ -114,10 +121,12 @@ impl FullEvery {
 }
 
 impl Glob {
+    /// Every text is a valid pattern.
     pub fn new(pattern: &str) -> Self {
         Self(WildMatch::new_case_insensitive(pattern))
     }
 
+    /// Whether the whole text matches, regardless of case.
     pub fn matches(&self, text: &str) -> bool {
         self.0.matches(text)
     }

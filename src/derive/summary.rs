@@ -1,4 +1,5 @@
-//! Builds the summary record of a day.
+//! Builds the summary record of a day. The totals are those that Microsoft sent; the sums are
+//! computed from the controls, and both may differ.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

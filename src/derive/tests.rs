@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{Day, MaxScoreSource, Number, Outcome, Profile, ProfileSlot, TenantId},
+    model::{ControlOutcome, Day, MaxScoreSource, Number, Profile, ProfileSlot, TenantId},
     wire,
 };
 
@@ -159,31 +159,32 @@ fn computes_maximum_score_and_outcome() {
         recent,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
         Some((10.0, C)),
-        Some(Outcome::Partial),
+        Some(ControlOutcome::Partial),
     );
     check(
         backfilled,
         r#"{"controlName":"A","score":4,"scoreInPercentage":50}"#,
         Some((8.0, P)),
-        Some(Outcome::Partial),
+        Some(ControlOutcome::Partial),
     );
     check(
         backfilled,
         r#"{"controlName":"A","score":7.83,"scoreInPercentage":97.88}"#,
         Some((8.0, P)),
-        Some(Outcome::Partial),
+        Some(ControlOutcome::Partial),
     );
+
     check(
         backfilled,
         r#"{"controlName":"A","score":0,"scoreInPercentage":0}"#,
         Some((10.0, C)),
-        Some(Outcome::Fail),
+        Some(ControlOutcome::Fail),
     );
     check(
         recent,
         r#"{"controlName":"Z","score":3,"scoreInPercentage":100}"#,
         Some((3.0, P)),
-        Some(Outcome::Pass),
+        Some(ControlOutcome::Pass),
     );
     check(recent, r#"{"controlName":"Z","score":0,"scoreInPercentage":0}"#, None, None);
     check(recent, r#"{"controlName":"A"}"#, Some((10.0, C)), None);

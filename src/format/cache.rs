@@ -1,4 +1,5 @@
-//! Caches for rendered parts of records.
+//! Caches for rendered parts of records. The output must be the same with an empty cache. Both
+//! caches are bounded, so memory does not grow with the number of tenants. See decision 0045.
 
 use std::collections::HashMap;
 

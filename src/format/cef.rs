@@ -17,19 +17,22 @@ use super::{
     text::{cut, is_unsafe, plain, plain_run, replacement, trim},
 };
 use crate::model::{
-    Body, ChangeRecord, ControlRecord, Number, Outcome, Profile, QualityRecord, Record,
+    Body, ChangeRecord, ControlOutcome, ControlRecord, Number, Profile, QualityRecord, Record,
     StateUpdate, SummaryRecord,
 };
 
 /// The six header fields between `CEF:Version` and the extension.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
+    /// Device Vendor, followed by Device Product and Device Version.
     pub vendor: &'a str,
     pub product: &'a str,
     pub version: &'a str,
     /// Device Event Class ID.
     pub class: &'a str,
+    /// Name: a description of the event for people.
     pub name: &'a str,
+    /// Severity, 0 to 10, as text.
     pub severity: &'a str,
 }
 
@@ -65,6 +68,7 @@ const LONG: usize = 1_023;
 const CUSTOM_STRING: usize = 4_000;
 
 impl Cef {
+    /// A formatter with an empty cache.
     pub fn new(options: Options) -> Self {
         let (entry, rest) = (ByEntry::default(), ByEntry::default());
         Self {
@@ -120,7 +124,7 @@ impl Cef {
 
     fn control(&mut self, control: &ControlRecord<'_>, out: &mut Vec<u8>) {
         pair(" cat=", control.category, LONG, out);
-        pair(" outcome=", control.outcome().map(Outcome::as_str), LONG, out);
+        pair(" outcome=", control.outcome().map(ControlOutcome::as_str), LONG, out);
         pair(" reason=", control.implementation_status.map(plain).as_deref(), LONG, out);
 
         let texts = self.options.texts;

@@ -1,5 +1,6 @@
 //! Changes and observations: the JSON members that several formats share, and the sentences that
-//! are shown to a person in every SIEM and report.
+//! are shown to a person in every SIEM and report. The members are part of the canonical record;
+//! the sentences are only for people.
 
 use std::borrow::Cow;
 
@@ -146,6 +147,7 @@ fn event(record: &ChangeRecord<'_>) -> String {
         ChangeKind::Removed => {
             format!("control removed{by_microsoft} with {} points", points(before.score))
         }
+
         ChangeKind::MaxScoreChanged => format!(
             "maximum score changed from {} to {} points",
             points(before.max_score),
@@ -155,8 +157,10 @@ fn event(record: &ChangeRecord<'_>) -> String {
             "control no longer deprecated by Microsoft".to_owned()
         }
         ChangeKind::Deprecated => "control deprecated by Microsoft".to_owned(),
+
         ChangeKind::ImplementationChanged => implementation(before, after),
         ChangeKind::DecisionChanged => decision(record),
+
         ChangeKind::AcceptanceExpired => {
             let by = record.acceptance.expected_by();
             let expires =
@@ -164,6 +168,7 @@ fn event(record: &ChangeRecord<'_>) -> String {
             let owner = by.map_or("", |by| by.owner);
             format!("acceptance expired: {owner} expected it until {expires}")
         }
+
         ChangeKind::BaselineDrift => {
             let target = change.baseline.map(|from| from.target.to_string()).unwrap_or_default();
             let name = change.baseline.map_or("", |from| from.name);

@@ -1,5 +1,6 @@
 //! The class, the action and the message of a record, which are the same in every format that has a
-//! field for them.
+//! field for them. Detection rules in SIEMs match the class and the action, so their values must
+//! never change.
 
 use super::{
     change::{change_sentence, quality_sentence},

@@ -19,6 +19,7 @@ const TYPE_PREFIX: &str = "secure-score-forwarder.";
 const SCHEMA: &str = "urn:secure-score-forwarder:1";
 
 impl CloudEvents {
+    /// A formatter with an empty cache.
     pub fn new(options: Options) -> Self {
         Self { data: Json::new(options) }
     }

@@ -11,7 +11,7 @@ use super::{
     text::{cut, is_unsafe, plain, replacement},
 };
 use crate::model::{
-    Body, Change, ChangeKind, ChangeRecord, ControlRecord, ControlState, Number, Outcome,
+    Body, Change, ChangeKind, ChangeRecord, ControlOutcome, ControlRecord, ControlState, Number,
     QualityRecord, Record, SummaryRecord,
 };
 
@@ -77,6 +77,7 @@ pub const COLUMNS: [&str; 51] = [
 ];
 
 impl Csv {
+    /// A formatter, which has no cache.
     pub fn new(options: Options) -> Self {
         Self { options }
     }
@@ -118,7 +119,7 @@ impl Csv {
         row.number(control.score);
         row.number(control.max_score.map(|(max, _)| max));
         row.number(control.percentage);
-        row.text(control.outcome().map(Outcome::as_str));
+        row.text(control.outcome().map(ControlOutcome::as_str));
 
         let status = control.implementation_status.map(plain);
         let max = if self.options.texts == Texts::Full { usize::MAX } else { SHORT_TEXT };

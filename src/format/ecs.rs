@@ -16,7 +16,7 @@ use super::{
     text::{cut, plain},
 };
 use crate::model::{
-    Body, ChangeRecord, ControlRecord, Outcome, QualityRecord, Record, SummaryRecord,
+    Body, ChangeRecord, ControlOutcome, ControlRecord, QualityRecord, Record, SummaryRecord,
 };
 
 /// A formatter for ECS, one JSON object per record.
@@ -29,6 +29,7 @@ pub struct Ecs {
 const VERSION: &str = "8.11.0";
 
 impl Ecs {
+    /// A formatter, which has no cache.
     pub fn new(options: Options) -> Self {
         Self { options }
     }
@@ -142,9 +143,9 @@ fn write_event(record: &Record<'_>, out: &mut Vec<u8>) {
     if let Body::Control(control) = &record.body {
         text("code", Some(control.id), out);
         let outcome = match control.outcome() {
-            Some(Outcome::Pass | Outcome::Accepted) => "success",
-            Some(Outcome::Partial | Outcome::Fail) => "failure",
-            Some(Outcome::NotApplicable) | None => "unknown",
+            Some(ControlOutcome::Pass | ControlOutcome::Accepted) => "success",
+            Some(ControlOutcome::Partial | ControlOutcome::Fail) => "failure",
+            Some(ControlOutcome::NotApplicable) | None => "unknown",
         };
         text("outcome", Some(outcome), out);
         let reason = control.implementation_status.map(plain);
@@ -215,7 +216,7 @@ pub(super) fn write_control(control: &ControlRecord<'_>, out: &mut Vec<u8>) {
     float("max_score", control.max_score.map(|(max, _)| max), out);
     text("max_score_source", control.max_score.map(|(_, source)| source.as_str()), out);
     float("percentage", control.percentage, out);
-    text("result", control.outcome().map(Outcome::as_str), out);
+    text("result", control.outcome().map(ControlOutcome::as_str), out);
     plain_number("count", control.count, out);
     plain_number("total", control.total, out);
     boolean("on", control.on, out);

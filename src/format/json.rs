@@ -37,6 +37,7 @@ struct Rendered {
 }
 
 impl Json {
+    /// A formatter with an empty cache.
     pub fn new(options: Options) -> Self {
         let mut fields = Vec::new();
         write_extra_fields(&options, &mut fields);

@@ -14,7 +14,7 @@ use super::{
     text::{cut, is_unsafe, plain, replacement},
 };
 use crate::model::{
-    Body, ChangeRecord, ControlRecord, Number, Outcome, QualityRecord, Record, SummaryRecord,
+    Body, ChangeRecord, ControlOutcome, ControlRecord, Number, QualityRecord, Record, SummaryRecord,
 };
 
 /// A formatter for LEEF, one line per record.
@@ -39,6 +39,7 @@ const DELIMITER: char = '\t';
 const MAX_VALUE: usize = 512;
 
 impl Leef {
+    /// A formatter, which has no cache.
     pub fn new(options: Options, header: LeefHeader) -> Self {
         Self { options, header }
     }
@@ -99,7 +100,7 @@ impl Leef {
         out.number("score", control.score);
         out.number("maxScore", control.max_score.map(|(max, _)| max));
         out.number("scorePercent", control.percentage);
-        out.maybe("outcome", control.outcome().map(Outcome::as_str));
+        out.maybe("outcome", control.outcome().map(ControlOutcome::as_str));
         out.maybe("reason", control.implementation_status.map(plain).as_deref());
         out.number("implementedCount", control.count);
         out.number("totalCount", control.total);

@@ -95,6 +95,7 @@ pub(super) fn boolean(key: &str, value: Option<bool>, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes the key of a member and the colon after it.
 pub(super) fn write_key(key: &str, out: &mut Vec<u8>) {
     json_string(key, out);
     out.push(b':');
@@ -120,6 +121,7 @@ pub(super) fn end(out: &mut Vec<u8>) {
     out.push(b',');
 }
 
+/// Writes an integer.
 pub(super) fn integer(key: &str, value: i64, out: &mut Vec<u8>) {
     write_key(key, out);
     if value < 0 {

@@ -79,7 +79,9 @@ pub const SHORT_TEXT: usize = 256;
 pub enum FormatName {
     Json,
     Cef,
+    /// LEEF with a header of version 1.0.
     Leef,
+    /// LEEF with a header of version 2.0; the attributes are the same.
     Leef2,
     Ecs,
     Ocsf,
@@ -90,6 +92,7 @@ pub enum FormatName {
 /// The settings of a formatter.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// How much of Microsoft's texts records include.
     pub texts: Texts,
     /// The name of the collector host that records contain.
     pub host: String,
@@ -110,6 +113,7 @@ pub enum Formatter {
 }
 
 impl FormatName {
+    /// Every format with its name in the configuration.
     pub const ALL: [(&'static str, Self); 8] = [
         ("json", Self::Json),
         ("cef", Self::Cef),
@@ -121,6 +125,7 @@ impl FormatName {
         ("cloudevents", Self::CloudEvents),
     ];
 
+    /// The format with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
@@ -161,8 +166,10 @@ impl FormatName {
 }
 
 impl Texts {
+    /// The values of `texts` in the configuration.
     pub const NAMES: [&'static str; 3] = ["none", "short", "full"];
 
+    /// The value with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "none" => Some(Self::None),
@@ -174,6 +181,7 @@ impl Texts {
 }
 
 impl Formatter {
+    /// A formatter with an empty cache.
     pub fn new(format: FormatName, options: Options) -> Self {
         match format {
             FormatName::Json => Self::Json(Json::new(options)),

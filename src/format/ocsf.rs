@@ -16,7 +16,7 @@ use super::{
     severity::cef_severity,
     text::{cut, plain},
 };
-use crate::model::{Body, ChangeRecord, ControlRecord, Outcome, Phase, Record, Severity};
+use crate::model::{Body, ChangeRecord, ControlOutcome, ControlRecord, Phase, Record, Severity};
 
 /// A formatter for OCSF, one JSON object per record.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ const ACTIVITY: i64 = 2;
 const M365_TENANT: i64 = 17;
 
 impl Ocsf {
+    /// A formatter, which has no cache.
     pub fn new(options: Options) -> Self {
         Self { options }
     }
@@ -213,15 +214,15 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
         text("control", Some(control.id), out);
         let outcome = control.outcome();
         let (id, name) = match outcome {
-            Some(Outcome::Pass) => (1, "Pass"),
-            Some(Outcome::NotApplicable | Outcome::Accepted) => (2, "Warning"),
-            Some(Outcome::Partial | Outcome::Fail) => (3, "Fail"),
+            Some(ControlOutcome::Pass) => (1, "Pass"),
+            Some(ControlOutcome::NotApplicable | ControlOutcome::Accepted) => (2, "Warning"),
+            Some(ControlOutcome::Partial | ControlOutcome::Fail) => (3, "Fail"),
             None => (0, "Unknown"),
         };
 
         integer("status_id", id, out);
         text("status", Some(name), out);
-        text("status_code", outcome.map(Outcome::as_str), out);
+        text("status_code", outcome.map(ControlOutcome::as_str), out);
         let status = control.implementation_status.map(plain);
         text("status_detail", status.as_deref(), out);
     } else {
@@ -244,7 +245,7 @@ fn write_compliance(record: &Record<'_>, out: &mut Vec<u8>) {
 fn triage(control: &ControlRecord<'_>) -> (i64, &'static str) {
     match (control.state(), control.outcome()) {
         (Some("Ignored"), _) => (3, "Suppressed"),
-        (_, Some(Outcome::Pass)) | (Some("ThirdParty"), _) => (4, "Resolved"),
+        (_, Some(ControlOutcome::Pass)) | (Some("ThirdParty"), _) => (4, "Resolved"),
         (Some("Reviewed"), _) => (2, "In Progress"),
         _ => (1, "New"),
     }

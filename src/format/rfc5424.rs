@@ -16,6 +16,8 @@ pub struct Header<'a> {
     /// For RFC 5424, an RFC 3339 time with `T` and with `Z` or an offset, or `-`. For RFC 3164,
     /// `Mmm dd hh:mm:ss`.
     pub timestamp: &'a str,
+    /// HOSTNAME, followed by APP-NAME, PROCID and MSGID. Each byte that the RFC does not permit
+    /// becomes `_`.
     pub hostname: &'a str,
     pub app_name: &'a str,
     pub procid: &'a str,

@@ -1,6 +1,8 @@
-//! The severity of a record, which is the same in every format.
+//! The severity of a record, which is the same in every format. It depends only on the record, and
+//! never on the format or the sink. The scale of CEF is the common one, from which the other scales
+//! are mapped.
 
-use crate::model::{Body, ControlRecord, Number, Outcome, Record};
+use crate::model::{Body, ControlOutcome, ControlRecord, Number, Record};
 
 /// The severity from 0 to 10, as defined by CEF.
 ///
@@ -39,10 +41,10 @@ fn control_severity(control: &ControlRecord<'_>) -> u8 {
     }
 
     match control.outcome() {
-        Some(Outcome::NotApplicable | Outcome::Accepted) => 1,
-        Some(Outcome::Pass) | None => 2,
-        Some(Outcome::Partial) => 3 + missing_thirds(control),
-        Some(Outcome::Fail) => match control.max_score.map_or(0.0, |(max, _)| max.get()) {
+        Some(ControlOutcome::NotApplicable | ControlOutcome::Accepted) => 1,
+        Some(ControlOutcome::Pass) | None => 2,
+        Some(ControlOutcome::Partial) => 3 + missing_thirds(control),
+        Some(ControlOutcome::Fail) => match control.max_score.map_or(0.0, |(max, _)| max.get()) {
             max if max >= 10.0 => 8,
             max if max >= 5.0 => 7,
             _ => 6,

@@ -3,7 +3,7 @@
 //! Complete pairs are removed from the end. In CEF, if the first pair that does not fit is a long
 //! text, it is cut at a character boundary, outside an escape, and ends in `…`. A marker is
 //! appended, so that a receiver can recognize a shortened record. The event ID must never be
-//! removed.
+//! removed. See decision 0025.
 
 use super::FormatName;
 

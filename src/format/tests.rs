@@ -222,6 +222,7 @@ fn sentences_describe_decisions() {
         let decision = decision(state);
         let after = ControlState { decision: Some(&decision), ..ControlState::default() };
         let change = Change { after, ..change(what, Cause::Tenant) };
+
         assert_eq!(sentence_of(change, acceptance), expected);
     }
 }

@@ -64,11 +64,13 @@ pub(super) fn plain_run(bytes: &[u8], special: u8) -> usize {
 
 fn json_escaped(text: &str, out: &mut Vec<u8>) {
     let mut rest = text;
+
     loop {
         let (run, special) = rest.split_at(plain_run(rest.as_bytes(), b'"'));
         out.extend_from_slice(run.as_bytes());
         let Some(c) = special.chars().next() else { return };
         rest = &special[c.len_utf8()..];
+
         match c {
             '"' => out.extend_from_slice(b"\\\""),
             '\\' => out.extend_from_slice(b"\\\\"),

@@ -1,4 +1,5 @@
-//! Decides whether to accept a snapshot: it must belong to the tenant and be plausible.
+//! Decides whether to accept a snapshot: it must belong to the tenant and be plausible. A rejected
+//! snapshot is never stored; only the observation that reports it is. Start reading at [`accept`].
 
 use super::{AcceptedSnapshot, Origin};
 use crate::{
@@ -12,6 +13,7 @@ const MAX_QUOTED_CHARS: usize = 64;
 /// A snapshot that was rejected.
 #[derive(Clone, Debug)]
 pub struct Rejected {
+    /// The observation that reports the rejection, in its first phase.
     pub observation: Observation,
     /// The day that the snapshot names, unless it is in the future. The day stays missing.
     pub day: Option<Day>,
@@ -21,6 +23,12 @@ pub struct Rejected {
 ///
 /// `body` is the JSON of the snapshot as Microsoft sent it, and `observed_at` is the time at which
 /// it was read.
+///
+/// # Errors
+///
+/// Fails if the snapshot names another tenant or none ([`ObservationKind::ForeignTenant`]), or if
+/// it has no day, names two days, or is more than one day in the future
+/// ([`ObservationKind::Implausible`]).
 pub fn accept(
     snapshot: &Snapshot<'_>,
     body: &str,

@@ -23,7 +23,9 @@ use crate::{
 /// An accepted snapshot: decoded, plausible, and of the tenant that was polled.
 #[derive(Clone, Debug)]
 pub struct AcceptedSnapshot {
+    /// The `id` of Microsoft's snapshot.
     pub snapshot_id: String,
+    /// The facts of the snapshot; they also contain the date of the day.
     pub facts: DayFacts,
     /// The body as Microsoft sent it.
     pub body: CompressedText,
@@ -31,6 +33,7 @@ pub struct AcceptedSnapshot {
     pub partial: bool,
     /// When the snapshot was read.
     pub observed_at: UnixMillis,
+    /// The source of the copy.
     pub origin: Origin,
 }
 
@@ -50,10 +53,13 @@ pub enum Origin {
 pub struct Release {
     /// The index of the copy in the snapshots that were passed to [`plan`].
     pub index: usize,
+    /// The revision of the day, starting at 1.
     pub revision: u32,
     /// The day and revision that changes are measured from.
     pub base: Option<(Day, u32)>,
+    /// A later day is already in the log.
     pub late: bool,
+    /// The day is older than the newest days that every poll reads.
     pub backfilled: bool,
     /// The copy is incomplete and was held for [`Holding::limit`].
     pub partial: bool,
@@ -84,10 +90,12 @@ pub struct PollScope {
     /// The first day that was requested. The response lists every later day that Microsoft has.
     /// `None` if the absence of a day has no meaning, as in an import.
     pub from: Option<Day>,
+    /// The earliest and the newest stored day; `None` if no day is stored.
     pub earliest_kept: Option<Day>,
     pub newest_kept: Option<Day>,
     /// The newest complete day and its revision, which is the next base.
     pub newest_complete: Option<(Day, u32)>,
+    /// The UTC day of the poll.
     pub today: Day,
 }
 
@@ -98,6 +106,7 @@ pub struct Holding {
     pub catalog_complete: bool,
     /// When each held day was first held.
     pub since: BTreeMap<Day, UnixMillis>,
+    /// The time of the poll.
     pub now: UnixMillis,
     /// How long a day is held.
     pub limit: Duration,

@@ -1,4 +1,6 @@
 //! The observations that follow from a plan: gaps, partial days and stale scores, and their ends.
+//! They are derived only from the snapshots, the plan and the newest day, so a repeated poll
+//! reports the same ones. Start reading at [`observations`].
 
 use super::{AcceptedSnapshot, Plan};
 use crate::model::{Day, Observation, ObservationKind, Phase};

@@ -1,5 +1,7 @@
 //! Plans what happens to each day of a response: release it, hold it, enrich the stored copy, or
-//! report it as missing.
+//! report it as missing. Days are processed from the oldest to the newest, because the base of a
+//! day is the newest complete day before it. Start reading at [`plan`].
+//! See decisions 0005 and 0007.
 
 use std::collections::BTreeMap;
 

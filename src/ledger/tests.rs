@@ -112,7 +112,7 @@ fn a_late_day_has_no_base() {
 }
 
 #[test]
-fn the_base_of_a_revision_is_the_previous_one() {
+fn base_of_a_revision_is_the_previous_one() {
     let snapshots = [snapshot("2026-11-22", 9), snapshot("2026-11-21", 7)];
     assert_eq!(
         releases(&snapshots, &kept(&[("2026-11-21", 2, 3)])),
@@ -137,7 +137,7 @@ fn unlisted_days_between_known_days_are_missing() {
 /// Regression: a missing day that was older than all days of the response did not count as
 /// requested, and was requested by every poll for three months.
 #[test]
-fn a_missing_day_before_the_response_counts_as_requested() {
+fn missing_day_before_the_response_counts_as_requested() {
     let missing = |snapshots: &[AcceptedSnapshot], kept: &[(&str, u32, u32)], from: &str| {
         let kept = self::kept(kept);
         plan(snapshots, &kept, scope(&kept, from), &complete_catalog()).missing
@@ -229,7 +229,7 @@ fn completing_a_partial_day_is_a_revision() {
 }
 
 #[test]
-fn a_partial_copy_of_a_complete_day_is_ignored() {
+fn partial_copy_of_a_complete_day_is_ignored() {
     let kept = kept(&[("2026-11-22", 3, 1)]);
     let days = [partial("2026-11-22", 1)];
     let plan = plan(&days, &kept, scope(&kept, "2026-11-22"), &complete_catalog());

@@ -1,10 +1,12 @@
-//! Baselines: a target per control that a tenant must not fall below.
+//! Baselines: a target per control that a tenant must not fall below. The checkpoint and a file of
+//! targets have the same format; see [`Baseline::parse_targets`].
 
 use super::{Day, Target};
 
 /// The targets of a tenant, which apply to the entries of its log from `since` on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
+    /// The name that the operator chose; drift records contain it.
     pub name: String,
     /// The day that the targets were taken from; `None` if they were read from a file.
     pub day: Option<Day>,
@@ -15,7 +17,7 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// The target of a control.
+    /// The target of a control. `None` if the baseline has no target for it.
     pub fn target(&self, control: &str) -> Option<Target> {
         let at = self.targets.binary_search_by(|(name, _)| name.as_str().cmp(control)).ok()?;
         self.targets.get(at).map(|(_, target)| *target)

@@ -1,4 +1,6 @@
-//! The catalog: all profiles of a tenant, with the tenant's decisions.
+//! The catalog: all profiles of a tenant, with the tenant's decisions. Profiles are shared between
+//! tenants and versions, so they are reference-counted and never changed. Start reading at
+//! [`Catalog::find`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,14 +10,17 @@ use super::Number;
 /// tenant that has the control.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
+    /// The ID of the control, such as `AdminMFAV2`.
     pub id: String,
     pub title: Option<String>,
     pub category: Option<String>,
     /// The product that the control belongs to, such as `AzureAD` or `MS Teams`.
     pub service: Option<String>,
+    /// `Core`, `Defense in Depth` or `Advanced`.
     pub tier: Option<String>,
     /// The maximum number of points.
     pub max_score: Option<Number>,
+    /// Microsoft's rank of the control among all controls.
     pub rank: Option<Number>,
     pub user_impact: Option<String>,
     pub implementation_cost: Option<String>,
@@ -23,9 +28,11 @@ pub struct Profile {
     pub action_type: Option<String>,
     /// Where the control is configured. It is not always an HTTP URL.
     pub action_url: Option<String>,
+    /// Whether Microsoft has deprecated the control.
     pub deprecated: Option<bool>,
     /// HTML, like `remediation_impact`.
     pub remediation: Option<String>,
+    /// How the remediation affects users.
     pub remediation_impact: Option<String>,
     /// Undocumented fields: the key, and the value as JSON text.
     pub additional: Vec<(String, String)>,
@@ -38,7 +45,9 @@ pub struct StateUpdate {
     /// product), or `Reviewed`.
     pub state: Option<String>,
     pub assigned_to: Option<String>,
+    /// The text that the person entered; it is untrusted.
     pub comment: Option<String>,
+    /// The person who made the decision.
     pub updated_by: Option<String>,
     /// The time of the decision as RFC 3339 in UTC.
     pub updated: Option<String>,
@@ -51,6 +60,7 @@ pub struct ProfileSlot {
     /// by this key.
     pub key: u64,
     pub profile: Arc<Profile>,
+    /// All decisions, in the order that Microsoft sent; see [`Self::decision`].
     pub decisions: Vec<StateUpdate>,
 }
 
@@ -84,21 +94,24 @@ impl Catalog {
     }
 
     /// The profile of a control: the one with exactly this ID, otherwise one whose ID differs only
-    /// in case.
+    /// in case. `None` if there is none.
     pub fn find(&self, control: &str) -> Option<&ProfileSlot> {
         let exact = self.by_id.get(control);
         let slot = exact.or_else(|| self.by_folded_id.get(&control.to_ascii_lowercase()))?;
         self.slots.get(*slot)
     }
 
+    /// All profiles, in the order that they were passed to [`Self::new`].
     pub fn slots(&self) -> &[ProfileSlot] {
         &self.slots
     }
 
+    /// The number of profiles.
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
+    /// Whether the catalog has no profile, for example because it has never been read.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

@@ -1,4 +1,6 @@
-//! Changes: how a control differs between a day and its base.
+//! Changes: how a control differs between a day and its base. The types only carry the result;
+//! `derive::change` decides what has changed. The names of their variants are part of records and
+//! of event IDs, so they must never change. Start reading at [`Change`].
 
 use super::{Day, Number, Profile, StateUpdate};
 
@@ -52,13 +54,19 @@ pub enum Severity {
 /// The state of a control before or after a change. Only fields that the change is about are set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ControlState<'a> {
+    /// Points.
     pub score: Option<Number>,
+    /// The maximum number of points.
     pub max_score: Option<Number>,
+    /// 0 to 100.
     pub percentage: Option<Number>,
+    /// Users or devices that satisfy the control, and those in its scope.
     pub count: Option<Number>,
     pub total: Option<Number>,
+    /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
     pub deprecated: Option<bool>,
+    /// The decision that was made or revoked.
     pub decision: Option<&'a StateUpdate>,
 }
 
@@ -69,6 +77,7 @@ pub struct DriftFrom<'a> {
     pub name: &'a str,
     /// The day that the target was taken from; `None` if it was read from a file.
     pub day: Option<Day>,
+    /// The target that the control missed or reached.
     pub target: Target,
 }
 
@@ -77,13 +86,15 @@ pub struct DriftFrom<'a> {
 pub enum Target {
     /// A score.
     Points(Number),
-    /// A share of the maximum score, which stays valid when Microsoft changes the maximum.
+    /// A share of the maximum score, which stays valid when Microsoft changes the maximum. 0 to
+    /// 100.
     Percent(Number),
 }
 
 /// The `[[expected_decisions]]` section that matches a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedBy<'a> {
+    /// The owner of the decision, as configured.
     pub owner: &'a str,
     /// The last day on which the decision is expected.
     pub expires: Option<Day>,
@@ -95,6 +106,7 @@ pub enum Acceptance<'a> {
     /// The decision accepts nothing.
     None,
     Expected(ExpectedBy<'a>),
+    /// No section of the configuration matches the decision.
     Unexpected,
     /// The acceptance was expected until a day that has passed.
     Expired(ExpectedBy<'a>),
@@ -104,10 +116,13 @@ pub enum Acceptance<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change<'a> {
     pub what: ChangeKind,
+    /// The ID of the control.
     pub control: &'a str,
+    /// Whether the tenant or Microsoft caused the change.
     pub cause: Cause,
     /// `None` for decisions that existed when the tenant was read for the first time.
     pub base_day: Option<Day>,
+    /// The state on the base day, and on the day of the entry.
     pub before: ControlState<'a>,
     pub after: ControlState<'a>,
     /// Points gained or lost; for `max_score_changed` the difference of the maximum scores; for
@@ -127,8 +142,11 @@ pub struct Change<'a> {
 pub struct ChangeRecord<'a> {
     pub change: Change<'a>,
     pub severity: Severity,
+    /// The category from the profile or the snapshot; `None` if neither has one.
     pub category: Option<&'a str>,
+    /// The profile; `None` if the catalog does not contain the control.
     pub profile: Option<&'a Profile>,
+    /// For a decision, whether the configuration expects it.
     pub acceptance: Acceptance<'a>,
 }
 
@@ -139,7 +157,10 @@ pub struct QualityRecord<'a> {
     pub phase: super::Phase,
     /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: &'a str,
+    /// The day that the condition concerns, or on which it was noticed; the end repeats that of the
+    /// begin.
     pub first_day: Day,
+    /// The reason, on one line.
     pub details: &'a str,
     /// What an operator can do about it.
     pub hint: Option<&'a str>,
@@ -147,6 +168,7 @@ pub struct QualityRecord<'a> {
 }
 
 impl ChangeKind {
+    /// All kinds, in the order of the reference.
     pub const ALL: [Self; 10] = [
         Self::Regressed,
         Self::Improved,
@@ -160,6 +182,7 @@ impl ChangeKind {
         Self::AcceptanceExpired,
     ];
 
+    /// The value of `change.what` in a record. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Regressed => "regressed",
@@ -175,14 +198,17 @@ impl ChangeKind {
         }
     }
 
+    /// The kind with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
 impl Cause {
+    /// All causes.
     pub const ALL: [Self; 3] = [Self::Tenant, Self::Microsoft, Self::Unknown];
 
+    /// The value of `change.cause` in a record. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tenant => "tenant",
@@ -191,15 +217,18 @@ impl Cause {
         }
     }
 
+    /// The cause with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.as_str() == name)
     }
 }
 
 impl Severity {
+    /// All severities, from the lowest to the highest.
     pub const ALL: [Self; 5] =
         [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
 
+    /// The name in records and in the configuration. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Informational => "informational",
@@ -210,6 +239,7 @@ impl Severity {
         }
     }
 
+    /// The severity with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|severity| severity.as_str() == name)
     }

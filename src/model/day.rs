@@ -1,4 +1,5 @@
-//! Days: the UTC dates of snapshots.
+//! Days: the UTC dates of snapshots. Microsoft computes one snapshot per UTC day, so a day never
+//! depends on the time zone of the host.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ impl Day {
         Self(instant.to_zoned(TimeZone::UTC).date())
     }
 
-    /// Parses `YYYY-MM-DD`.
+    /// Parses `YYYY-MM-DD`. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         (text.len() == 10).then(|| text.parse().ok().map(Self)).flatten()
     }
@@ -37,7 +38,7 @@ impl Day {
         self.0.since(EPOCH).map_or(0, |span| span.get_days())
     }
 
-    /// The day with this number of days since 1970-01-01.
+    /// The day with this number of days since 1970-01-01. `None` if it is out of range.
     pub fn from_number(days: i32) -> Option<Self> {
         EPOCH.checked_add(days.days()).ok().map(Self)
     }

@@ -3,6 +3,7 @@
 //! Microsoft removes descriptions, counts and times from a snapshot as soon as a newer one exists.
 //! Such a removal must not count as a change. A copy of a day is therefore a revision only if its
 //! facts differ, and an absent value never differs. Start reading at [`compare`].
+//! See decision 0003.
 
 use std::sync::Arc;
 
@@ -12,10 +13,13 @@ use super::{Day, Number, Snapshot};
 #[derive(Clone, Debug, PartialEq)]
 pub struct DayFacts {
     pub day: Day,
+    /// The points of the tenant, and the maximum number of points.
     pub current_score: Option<Number>,
     pub max_score: Option<Number>,
+    /// The number of active users, and the number of licensed users.
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
+    /// The averages of peers, in the order that Microsoft sent.
     pub averages: Vec<AverageFacts>,
     /// Sorted by name, without duplicates.
     pub controls: Vec<ControlFacts>,
@@ -28,29 +32,37 @@ pub struct DayFacts {
 pub struct ControlFacts {
     /// The ID of the control. The allocation is shared by all days that have the control.
     pub name: Arc<str>,
+    /// Points.
     pub score: Option<Number>,
+    /// 0 to 100.
     pub percentage: Option<Number>,
+    /// Users or devices that satisfy the control, and those in its scope.
     pub count: Option<Number>,
     pub total: Option<Number>,
+    /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
 }
 
 /// An average of peers. It is never compared; reports use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AverageFacts {
+    /// The peers: `AllTenants`, `TotalSeats`, `IndustryTypes`.
     pub basis: String,
+    /// The average score; never negative.
     pub score: Number,
 }
 
 /// The latest stored revision of a day.
 #[derive(Clone, Debug)]
 pub struct KeptDay {
+    /// The number of the revision, starting at 1.
     pub revision: u32,
     /// Whether the response or the catalog was incomplete.
     pub partial: bool,
     /// The entry has no body, because it was pruned, or removed because it was damaged. A copy with
     /// the same facts restores it.
     pub without_body: bool,
+    /// The facts of that revision.
     pub facts: DayFacts,
 }
 

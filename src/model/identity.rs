@@ -19,7 +19,7 @@
 //! The IDs of controls and summaries do not depend on counts and texts, because Microsoft removes
 //! them from a day overnight, and a checkpoint that is rebuilt from the poorer copies must compute
 //! the same IDs. A revision that differs only in a count nevertheless has a different ID, because
-//! the ID of the previous revision is part of the input.
+//! the ID of the previous revision is part of the input. See decision 0004.
 
 use std::fmt;
 
@@ -45,6 +45,7 @@ pub struct Subject<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Field<'a> {
     Text(&'a str),
+    /// A number, written as its shortest decimal, or `-` if it is absent.
     Number(Option<Number>),
 }
 
@@ -120,7 +121,7 @@ impl EventId {
         Self(bytes)
     }
 
-    /// Parses 40 hex digits.
+    /// Parses 40 hex digits. `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 20];
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
@@ -135,6 +136,7 @@ impl EventId {
         Some(Self(bytes))
     }
 
+    /// The 20 bytes of the ID.
     pub fn as_bytes(&self) -> &[u8; 20] {
         &self.0
     }

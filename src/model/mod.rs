@@ -30,7 +30,8 @@ pub use number::Number;
 pub(crate) use number::write_integer;
 pub use observation::{Observation, ObservationKind, Phase};
 pub use record::{
-    Body, ControlRecord, Kind, MaxScoreSource, Outcome, Record, SCHEMA, SnapshotRef, SummaryRecord,
+    Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
+    SummaryRecord,
 };
 pub use snapshot::{Additional, Average, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};

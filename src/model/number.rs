@@ -1,4 +1,6 @@
-//! Numbers as Microsoft sends them: floats, integers and decimals as text.
+//! Numbers as Microsoft sends them: floats, integers and decimals as text. All scores, percentages
+//! and counts have this type, so that the form in which Microsoft sends a number never appears as a
+//! change.
 
 use std::io::Write;
 
@@ -8,6 +10,7 @@ use std::io::Write;
 pub struct Number(f64);
 
 impl Number {
+    /// Zero, for comparisons.
     pub const ZERO: Self = Self(0.0);
 
     /// `None` for NaN and infinities.
@@ -30,10 +33,12 @@ impl Number {
         Self::new(text.parse().ok()?)
     }
 
+    /// The value as a double, always finite.
     pub fn get(self) -> f64 {
         self.0
     }
 
+    /// Whether the number is less than zero.
     pub fn is_negative(self) -> bool {
         self.0 < 0.0
     }

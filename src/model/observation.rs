@@ -1,5 +1,6 @@
 //! Observations about the data itself, such as a gap. Each is reported once when it begins and once
-//! when it ends.
+//! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
+//! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
 use super::Day;
 
@@ -29,16 +30,20 @@ pub enum ObservationKind {
 /// Whether an observation begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// The condition was noticed.
     Begin,
+    /// The condition no longer exists.
     End,
 }
 
 /// One observation about the data of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
+    /// The condition.
     pub what: ObservationKind,
     /// Distinguishes observations of one kind: a day, a snapshot ID or a sink.
     pub subject: String,
+    /// The day that the condition concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
     pub phase: Phase,
     /// The reason, on one line and without secrets.
@@ -48,6 +53,7 @@ pub struct Observation {
 }
 
 impl ObservationKind {
+    /// All kinds, in the order of the reference.
     pub const ALL: [Self; 9] = [
         Self::Gap,
         Self::Stale,
@@ -60,6 +66,7 @@ impl ObservationKind {
         Self::DeadLetter,
     ];
 
+    /// The kind with this name; `None` for any other text, such as a kind of a later release.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|what| what.as_str() == name)
     }
@@ -69,6 +76,7 @@ impl ObservationKind {
         self == Self::DeadLetter
     }
 
+    /// The value of `quality.what` in a record and in the checkpoint. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Gap => "gap",
@@ -85,10 +93,12 @@ impl ObservationKind {
 }
 
 impl Phase {
+    /// The phase with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Begin, Self::End].into_iter().find(|phase| phase.as_str() == name)
     }
 
+    /// The value of `quality.phase` in a record and in the checkpoint. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Begin => "begin",

@@ -1,7 +1,7 @@
 //! Records: what sinks send.
 //!
 //! [`crate::derive`] makes them from entries of the log, and every format in [`crate::format`]
-//! writes the same record. `record.schema.json` describes its canonical JSON.
+//! writes the same record. `record.schema.json` describes its canonical JSON. See decision 0040.
 
 use std::borrow::Cow;
 
@@ -16,15 +16,20 @@ pub const SCHEMA: &str = "secure-score-forwarder/1";
 /// The kinds of record: the values of the `kind` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// The score of one control on one day.
     Control,
+    /// The totals of one day.
     Summary,
+    /// How one control differs from its base.
     Change,
+    /// The begin or the end of an observation.
     Quality,
 }
 
 /// A record: the envelope that all kinds share, and the body of its kind.
 #[derive(Debug)]
 pub struct Record<'a> {
+    /// The identifier, which is the same in every sink and after a replay.
     pub event_id: EventId,
     /// When the poll read the entry, as RFC 3339 in UTC. It is stored with the entry and is never
     /// the time of delivery.
@@ -35,12 +40,14 @@ pub struct Record<'a> {
     /// quality it is `observed_at` or, for a historical change, the start of the day on which it
     /// happened.
     pub time: UnixMillis,
+    /// The tenant with the name and the labels of the current configuration.
     pub tenant: &'a Tenant,
-    /// The entry that the record comes from. For an observation, only `day`, which is its first
-    /// day, and `seq` are meaningful.
+    /// The entry from which the record is derived. For an observation, only `day`, which is its
+    /// first day, and `seq` are meaningful.
     pub snapshot: &'a SnapshotRef,
     /// Whether the record is sent again by a replay.
     pub replayed: bool,
+    /// The fields of its kind.
     pub body: Body<'a>,
 }
 
@@ -53,13 +60,17 @@ pub enum Body<'a> {
     Quality(QualityRecord<'a>),
 }
 
-/// The entry that a record comes from.
+/// The entry from which a record is derived.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent flag of the entry")]
 pub struct SnapshotRef {
+    /// The `id` of Microsoft's snapshot; empty for an observation.
     pub id: String,
+    /// The UTC date of the snapshot.
     pub day: Day,
+    /// The revision of the day, starting at 1; 0 for an observation.
     pub revision: u32,
+    /// The number of the entry in the tenant's log, starting at 1.
     pub seq: u64,
     /// Accepted after a later day was already in the log.
     pub late: bool,
@@ -74,19 +85,31 @@ pub struct SnapshotRef {
 /// The body of a `control` record: the score of a control, joined with its profile and decision.
 #[derive(Debug)]
 pub struct ControlRecord<'a> {
+    /// The ID of the control.
     pub id: &'a str,
     pub category: Option<&'a str>,
+    /// Microsoft's description, which can contain HTML; only the newest day has one.
     pub description: Option<&'a str>,
+    /// Points.
     pub score: Option<Number>,
+    /// The maximum number of points and its origin; `None` if it cannot be determined.
     pub max_score: Option<(Number, MaxScoreSource)>,
+    /// 0 to 100.
     pub percentage: Option<Number>,
+    /// An English sentence of Microsoft; see [`super::ControlScore::implementation_status`].
     pub implementation_status: Option<&'a str>,
+    /// Users or devices that satisfy the control, and those in its scope.
     pub count: Option<Number>,
     pub total: Option<Number>,
+    /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
+    /// When Microsoft evaluated the control, as sent.
     pub last_synced: Option<&'a str>,
+    /// The profile; `None` if the catalog does not contain the control.
     pub profile: Option<&'a ProfileSlot>,
+    /// The decision in force; `None` if there is none.
     pub decision: Option<&'a StateUpdate>,
+    /// Undocumented fields of the control.
     pub additional: &'a Additional<'a>,
 }
 
@@ -104,10 +127,14 @@ pub enum MaxScoreSource {
 
 /// The result of a control, from its score and maximum score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ControlOutcome {
+    /// The score is the maximum score.
     Pass,
+    /// The score is between zero and the maximum score.
     Partial,
+    /// The score is zero.
     Fail,
+    /// The maximum score is zero.
     NotApplicable,
     /// The tenant accepted the risk.
     Accepted,
@@ -116,6 +143,7 @@ pub enum Outcome {
 /// The body of a `summary` record: the totals of a day.
 #[derive(Debug)]
 pub struct SummaryRecord<'a> {
+    /// The points of the tenant, and the maximum number of points.
     pub current: Option<Number>,
     pub max: Option<Number>,
     /// Current score × 100 / maximum score.
@@ -124,20 +152,26 @@ pub struct SummaryRecord<'a> {
     pub sum_of_controls: Number,
     /// Points by category, sorted by the name of the category.
     pub categories: Vec<(Cow<'a, str>, Number)>,
+    /// The number of active users, and the number of licensed users.
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
+    /// The services that the tenant's licenses include, such as `HasEXOP2`, as sent.
     pub enabled_services: &'a [Cow<'a, str>],
+    /// The averages of peers.
     pub averages: Vec<&'a Average<'a>>,
     /// The number of controls of the day.
     pub controls_total: u32,
     /// The number of records of this entry that the sink is given, including the summary.
     pub records_sent: u32,
+    /// Undocumented fields of the snapshot.
     pub additional: &'a Additional<'a>,
 }
 
 impl Kind {
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Control, Self::Summary, Self::Change, Self::Quality];
 
+    /// The value of `kind` in a record. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Control => "control",
@@ -149,6 +183,7 @@ impl Kind {
 }
 
 impl Record<'_> {
+    /// The kind of the body.
     pub fn kind(&self) -> Kind {
         match self.body {
             Body::Control(_) => Kind::Control,
@@ -202,17 +237,17 @@ impl SnapshotRef {
 
 impl ControlRecord<'_> {
     /// The result; `None` if the score or the maximum score is absent.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<ControlOutcome> {
         if self.state() == Some("Ignored") {
-            return Some(Outcome::Accepted);
+            return Some(ControlOutcome::Accepted);
         }
 
         let (score, (max, _)) = (self.score?, self.max_score?);
         Some(match (score, max) {
-            (_, max) if max <= Number::ZERO => Outcome::NotApplicable,
-            (score, max) if score >= max => Outcome::Pass,
-            (score, _) if score <= Number::ZERO => Outcome::Fail,
-            _ => Outcome::Partial,
+            (_, max) if max <= Number::ZERO => ControlOutcome::NotApplicable,
+            (score, max) if score >= max => ControlOutcome::Pass,
+            (score, _) if score <= Number::ZERO => ControlOutcome::Fail,
+            _ => ControlOutcome::Partial,
         })
     }
 
@@ -221,6 +256,7 @@ impl ControlRecord<'_> {
         self.decision?.state.as_deref()
     }
 
+    /// Whether the profile is marked as deprecated; `false` without a profile.
     pub fn deprecated(&self) -> bool {
         self.profile.is_some_and(|p| p.profile.deprecated == Some(true))
     }
@@ -233,6 +269,7 @@ impl ControlRecord<'_> {
 }
 
 impl MaxScoreSource {
+    /// The value of `control.max_score_source` in a record. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
@@ -242,7 +279,8 @@ impl MaxScoreSource {
     }
 }
 
-impl Outcome {
+impl ControlOutcome {
+    /// The name in every format that contains the outcome. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pass => "pass",

@@ -1,5 +1,6 @@
 //! A snapshot: Microsoft's response for one tenant and one day. Its strings are borrowed from the
-//! body.
+//! body. Only [`crate::wire`] creates snapshots. Nothing here is checked or corrected: the ledger
+//! decides which snapshots are plausible. Start reading at [`Snapshot`].
 
 use std::borrow::Cow;
 
@@ -22,10 +23,14 @@ pub struct Snapshot<'a> {
     pub current_score: Option<Number>,
     /// The maximum number of points.
     pub max_score: Option<Number>,
+    /// The number of active users, and the number of licensed users.
     pub active_users: Option<Number>,
     pub licensed_users: Option<Number>,
+    /// The services that the tenant's licenses include, such as `HasEXOP2`.
     pub enabled_services: Vec<Cow<'a, str>>,
+    /// The averages of peers, as sent.
     pub averages: Vec<Average<'a>>,
+    /// The scores of the controls, in the order that Microsoft sent; a control can occur twice.
     pub controls: Vec<ControlScore<'a>>,
     pub additional: Additional<'a>,
     /// Whether the body has the form of the original API, in which a day has no ID.
@@ -48,6 +53,8 @@ pub struct ControlScore<'a> {
     pub percentage: Option<Number>,
     /// An English sentence that can contradict the numbers. It must never be parsed.
     pub implementation_status: Option<Cow<'a, str>>,
+    /// When Microsoft evaluated the control, as RFC 3339. It is null in every copy of a day that is
+    /// not the newest one.
     pub last_synced: Option<Cow<'a, str>>,
     /// Users or devices that satisfy the control.
     pub count: Option<Number>,
@@ -63,12 +70,13 @@ pub struct ControlScore<'a> {
 pub struct Average<'a> {
     /// `AllTenants`, `TotalSeats`, `IndustryTypes`.
     pub basis: Cow<'a, str>,
+    /// Points; -1 if there is no average.
     pub score: Option<Number>,
     pub additional: Additional<'a>,
 }
 
 impl Snapshot<'_> {
-    /// The UTC date of `createdDateTime`.
+    /// The UTC date of `createdDateTime`. `None` if it is absent or invalid.
     pub fn day(&self) -> Option<Day> {
         Day::of_instant_text(self.created.as_deref()?)
     }
@@ -79,7 +87,7 @@ impl Snapshot<'_> {
         self.tenant_id.as_deref().is_some_and(named) && self.id.get(..36).is_some_and(named)
     }
 
-    /// The day that the ID names.
+    /// The day that the ID names. `None` if it names none.
     pub fn id_day(&self) -> Option<Day> {
         Day::parse(self.id.get(37..)?)
     }

@@ -1,4 +1,5 @@
-//! Tenants: their ID, and their name and labels in records.
+//! Tenants: their ID, and their name and labels in records. Code identifies a tenant only by its
+//! [`TenantId`]; the name is for people and can change with a reload.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -18,6 +19,10 @@ impl TenantId {
     pub const TEST: Self = Self(Uuid::nil());
 
     /// Parses the hyphenated form, in upper or lower case.
+    ///
+    /// # Errors
+    ///
+    /// Fails for any other text, which the error contains.
     pub fn parse(text: &str) -> Result<Self, TenantIdError> {
         // `Uuid` also parses braces, URNs and 32 digits, which Microsoft does not use.
         let parsed = if text.len() == 36 { Uuid::try_parse(text).ok() } else { None };
@@ -45,8 +50,11 @@ impl fmt::Debug for TenantId {
 /// A tenant as it appears in records. The operator configures the name and the labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
+    /// The ID, which never changes.
     pub id: TenantId,
+    /// The name in the configuration, which is unique.
     pub name: String,
+    /// The labels from the configuration, by name.
     pub labels: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,5 @@
-//! Points in time.
+//! Points in time. All times in records and in the checkpoint have this type; only `clock` reads
+//! the wall clock.
 
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use super::Day;
 pub struct UnixMillis(i64);
 
 impl UnixMillis {
+    /// A time from milliseconds since 1970-01-01T00:00:00Z; negative before it.
     pub const fn new(milliseconds: i64) -> Self {
         Self(milliseconds)
     }
 
+    /// Milliseconds since 1970-01-01T00:00:00Z; negative before it.
     pub const fn as_i64(self) -> i64 {
         self.0
     }
@@ -35,11 +38,15 @@ impl UnixMillis {
         Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0))
     }
 
+    /// The time after this one by `duration`, without fractions of a millisecond; the latest
+    /// possible time instead of an overflow.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(whole_millis(duration)))
     }
 
+    /// The time before this one by `duration`, without fractions of a millisecond; the earliest
+    /// possible time instead of an overflow.
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(whole_millis(duration)))

@@ -31,6 +31,7 @@ fn value(report: &Report, generated: &str) -> Value {
         "categories": list(report.categories.iter().map(|c| json!({
             "name": c.name, "score": c.points.get(), "max_score": c.max.get(),
         })).collect()),
+
         "changes": list(report.changes.iter().map(|c| json!({
             "date": c.day.to_string(), "what": c.what.as_str(), "cause": c.cause.as_str(), "severity": c.severity.cef(),
             "control": c.control, "delta": number(c.delta), "historical": c.historical, "flapping": c.flapping,
@@ -41,12 +42,14 @@ fn value(report: &Report, generated: &str) -> Value {
             "control": i.control, "title": i.title, "service": i.service, "missing": i.missing.get(),
             "max_score": i.max.get(), "implementation_cost": i.cost, "user_impact": i.impact,
         })).collect()),
+
         "decisions": list(report.decisions.iter().map(|d| json!({
             "control": d.control, "title": d.title, "state": d.state, "state_updated_by": d.by, "state_updated": d.at,
             "state_comment": d.comment, "points": number(d.points),
             "expected_by": d.expected.as_ref().map(|(owner, _)| owner),
             "expires": d.expected.as_ref().and_then(|(_, day)| day.map(|day| day.to_string())),
         })).collect()),
+
         "baseline": report.baseline.as_ref().map(|b| json!({
             "name": b.name, "day": b.day.map(|day| day.to_string()), "targets": b.targets,
             "below": b.below.iter().map(|d| json!({

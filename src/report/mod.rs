@@ -3,6 +3,7 @@
 //!
 //! A report is a pure function of facts, catalogs and rules. [`crate::derive`] derives its changes as
 //! well as those that sinks send, so both agree. Start reading at [`ReportBuilder`].
+//! See decision 0039.
 
 mod build;
 mod csv;

@@ -142,6 +142,7 @@ fn page(rows: &[Row], generated: &str) -> String {
                 " · generated " (generated)
             }
         }
+
         main {
             section {
                 table {

@@ -1,4 +1,6 @@
-//! A batch: encoded records in one contiguous buffer, which is reused for the next batch.
+//! A batch: encoded records in one contiguous buffer, which is reused for the next batch. The
+//! deliverer owns the buffer. A sink appends to it in `encode` and reads it in `deliver`, and never
+//! changes records that are already in it. Start reading at [`Batch::push`].
 
 use std::ops::Range;
 
@@ -19,6 +21,7 @@ pub struct Batch {
 /// One encoded record of a batch.
 #[derive(Clone, Debug)]
 pub struct Item {
+    /// The event ID of the record.
     pub event_id: EventId,
     /// The record's index in the batch that it was first added to; parts of that batch keep it.
     pub index: usize,
@@ -44,6 +47,10 @@ pub(super) fn digest(items: &[Item]) -> String {
 impl Batch {
     /// Appends one record. `write` appends the key and the payload to the buffer and returns the
     /// position where the payload starts. If it fails, the batch is unchanged.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the error of `write`.
     pub fn push<E>(
         &mut self,
         record: &Record<'_>,
@@ -79,6 +86,7 @@ impl Batch {
         &self.progress
     }
 
+    /// Replaces the progress that [`Self::progress`] returns.
     pub fn set_progress(&mut self, progress: Vec<Progress>) {
         self.progress = progress;
     }
@@ -97,14 +105,17 @@ impl Batch {
         self.items.push(Item { event_id, index, start, split: start, end });
     }
 
+    /// The records in the order in which they were added.
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
+    /// Whether the batch contains no record.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

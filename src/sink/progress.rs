@@ -1,5 +1,6 @@
 //! The progress of a sink that the receiver stores together with the records. It survives the loss
-//! of the checkpoint and takes precedence over it.
+//! of the checkpoint and takes precedence over it. The deliverer fills it in, and only a sink that
+//! stores it at the receiver reads it. Start reading at [`Progress`].
 
 use std::collections::BTreeSet;
 
@@ -8,11 +9,13 @@ use crate::model::{Day, TenantId};
 /// The progress of one tenant after a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
+    /// The tenant whose log contains the entries of the batch.
     pub tenant: TenantId,
     /// The ID of the checkpoint whose log `seq` refers to.
     pub checkpoint: String,
     /// The next entry of that log to send.
     pub seq: u64,
+    /// The days before that entry.
     pub sent: SentDays,
 }
 
@@ -29,12 +32,15 @@ pub struct SentDays {
 const KEPT_DAYS: i32 = 200;
 
 impl SentDays {
+    /// Days that were sent completely; those more than 200 days older than the last one are
+    /// dropped.
     pub fn new(days: impl IntoIterator<Item = Day>, newest: Option<(Day, [u8; 32])>) -> Self {
         let mut sent = Self { days: days.into_iter().collect(), newest };
         sent.drop_old_days();
         sent
     }
 
+    /// The newest sent day and the facts digest of its last revision; `None` if no day was sent.
     pub fn newest(&self) -> Option<(Day, [u8; 32])> {
         self.newest
     }
@@ -114,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_day_is_covered_only_with_the_same_digest() {
+    fn newest_day_requires_the_same_digest() {
         let newest = Some((day("2026-11-22"), [1; 32]));
         let sent = SentDays::new(
             SentDays::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(),

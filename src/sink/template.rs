@@ -1,5 +1,6 @@
 //! Names with placeholders that depend on the record, such as the topic
-//! `secure-score-{label.customer}`.
+//! `secure-score-{label.customer}`. A template is checked when the configuration is read; a record
+//! of a tenant without a required label becomes a dead letter. Start reading at [`Template`].
 
 use crate::{model::Record, settings::Section};
 

@@ -17,18 +17,22 @@ use crate::{
 };
 
 // Keys that several sinks share.
+/// `ca_file`.
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
     Shape::Text,
     "PEM file of the certificate authorities to trust instead of those of the system.",
 );
+/// `client_certificate`, together with [`CLIENT_KEY`].
 pub(super) const CLIENT_CERTIFICATE: Key = optional(
     "client_certificate",
     Shape::Text,
     "PEM file of the client certificate chain, for mutual TLS.",
 );
+/// `client_key`, together with [`CLIENT_CERTIFICATE`].
 pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of the client certificate's private key.");
+/// `gzip`.
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compresses requests; default: true.");
 
 /// The maximum size of a response body from which only a message for the operator is used.
@@ -40,21 +44,25 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// How an HTTP server is reached, from the keys of this module.
 #[derive(Clone, Debug)]
 pub(super) struct HttpReceiverOptions {
+    /// The PEM file of the certificate authorities; `None` means those of the system.
     pub ca_file: Option<PathBuf>,
     /// The paths of the client certificate and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// Whether request bodies are compressed.
     pub gzip: bool,
 }
 
 /// A response. Its body is empty if it was incomplete or larger than the limit.
 #[derive(Debug)]
 pub(super) struct HttpResponse {
+    /// The HTTP status.
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
 impl HttpReceiverOptions {
+    /// Reads the keys of this module; a fault is added to the section.
     pub(super) fn read(section: &Section<'_>) -> Self {
         let client = read_client_certificate(section);
         let gzip = section.bool("gzip").unwrap_or(true);
@@ -62,7 +70,8 @@ impl HttpReceiverOptions {
     }
 
     /// Builds a client and reads the certificates. An idle sink is closed, so renewed certificates
-    /// are used when it is opened again.
+    /// are used when it is opened again. Fails with `Misconfigured` if a file cannot be read or
+    /// used.
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
         let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
         let mut builder =
@@ -80,7 +89,8 @@ impl HttpReceiverOptions {
         builder.build().map_err(|error| misconfigured(&error))
     }
 
-    /// Sends a request unchanged. The caller uses only the beginning of the response body.
+    /// Sends a request unchanged. The caller uses only the beginning of the response body. Fails
+    /// with `Retry` if no response arrives; every status is a response.
     pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
@@ -89,7 +99,8 @@ impl HttpReceiverOptions {
     }
 
     /// Sends a request with a body, which is compressed if `gzip` is enabled. `max_response` limits
-    /// the response body, in bytes.
+    /// the response body, in bytes. Fails with `Retry` if no response arrives; every status is a
+    /// response.
     pub(super) async fn post(
         &self,
         request: reqwest::RequestBuilder,
@@ -156,14 +167,16 @@ pub(super) fn read_client_certificate(section: &Section<'_>) -> Option<(PathBuf,
     }
 }
 
-/// The headers that the operator configured. This call reads their secrets.
+/// The headers that the operator configured. This call reads their secrets. Fails with
+/// `Misconfigured` if one cannot be read.
 pub(super) fn secret_headers(headers: &[(HeaderName, SecretRef)]) -> Result<HeaderMap, Failure> {
     let header = |(name, secret): &(HeaderName, _)| Ok((name.clone(), secret_header("", secret)?));
     headers.iter().map(header).collect()
 }
 
 /// A header value that consists of a prefix and a secret. This call reads the secret and marks the
-/// value as sensitive.
+/// value as sensitive. Fails with `Misconfigured` if the secret cannot be read, or is not valid in
+/// a header.
 pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderValue, Failure> {
     let secret = secret.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
     let mut value =

@@ -1,4 +1,5 @@
-//! The HTTP clients and the limits that all tenants share for requests to Microsoft.
+//! The HTTP clients and the limits that all tenants share for requests to Microsoft. A reload
+//! builds other clients, so no connection outlives its configuration. Start reading at [`Clients`].
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ const MAX_CONCURRENT_TOKEN_REQUESTS: usize = 8;
 pub struct GraphHttpOptions {
     /// The proxy for all requests except those to the host's metadata service.
     pub proxy: Option<url::Url>,
+    /// The user name and the password for the proxy; both are `None` if it requires none.
     pub proxy_user: Option<String>,
     pub proxy_password: Option<SecretRef>,
     /// A PEM file of certificate authorities that are trusted instead of the system's.
@@ -52,8 +54,11 @@ pub struct Clients {
     pub(super) fresh: reqwest::Client,
     /// Never uses the proxy. Used for the host's metadata service.
     pub(super) direct: reqwest::Client,
+    /// Requests per second.
     pub(super) rate: RateLimiter,
+    /// Bytes of response bodies.
     pub(super) memory: MemoryBudget,
+    /// Concurrent token requests.
     pub(super) token_requests: Semaphore,
 }
 

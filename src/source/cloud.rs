@@ -1,4 +1,5 @@
-//! Microsoft's clouds and their addresses.
+//! Microsoft's clouds and their addresses. Source: Microsoft Graph, "National cloud deployments". A
+//! tenant exists in exactly one cloud, and its token must never be sent to another one.
 
 use url::Url;
 
@@ -7,6 +8,7 @@ use url::Url;
 pub struct Cloud {
     /// The sign-in service, which issues tokens.
     pub login_url: Url,
+    /// Microsoft Graph, which is also the resource of its tokens.
     pub graph_url: Url,
 }
 

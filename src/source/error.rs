@@ -1,4 +1,5 @@
-//! The error of a failed request to Microsoft.
+//! The error of a failed request to Microsoft. No message contains a URL or a token, because
+//! messages are logged.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -116,6 +117,7 @@ impl Hint for SourceError {
     }
 }
 
+/// Entra's description, or its error code if there is none.
 pub(super) fn describe_entra(error: &EntraError) -> String {
     let message = if error.description.is_empty() { &error.error } else { &error.description };
     message.clone()

@@ -43,6 +43,7 @@ pub struct Access {
     pub cloud: Cloud,
     /// GUID or verified domain; the token endpoint accepts both.
     pub tenant: String,
+    /// The credential that tokens are requested with.
     pub credential: Arc<dyn Credential>,
     pub api: Api,
 }
@@ -72,6 +73,7 @@ pub enum ReadEvent<'a> {
 /// What the callback of [`Graph::read`] found in a page.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PageOutcome {
+    /// The number of items in the page; a page may have none.
     pub item_count: usize,
     /// The page's `@odata.nextLink`, unchanged.
     pub next_link: Option<String>,
@@ -95,6 +97,7 @@ pub struct Probe {
     pub granted: Option<wire::TokenGrants>,
     /// The local time minus the `Date` of the response.
     pub clock_ahead: Option<jiff::SignedDuration>,
+    /// The first page, uncompressed.
     pub body: Vec<u8>,
 }
 
@@ -114,10 +117,12 @@ struct GraphResponse {
 }
 
 impl Graph {
+    /// A client without a token; it sends no request.
     pub fn new(clients: Arc<Clients>, access: Access) -> Self {
         Self { clients, access, token: TokenCache::default(), throttle: TenantThrottle::new() }
     }
 
+    /// The settings of the tenant.
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -237,6 +242,10 @@ impl Graph {
     }
 
     /// Requests a token and the first page, without retries, for diagnosis.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no token can be obtained, or if the request fails or is rejected.
     pub async fn probe(&self, collection: Collection) -> Result<Probe, SourceError> {
         let token = self.get_token(None).await?;
         let url = collection.first_page(&self.access.cloud.graph_url, PagingMethod::Links);

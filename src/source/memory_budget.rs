@@ -3,7 +3,7 @@
 //! Half of the budget is divided into shares of [`USUAL_BODY_BYTES`]. A request reserves one share
 //! before it is sent, and waits for nothing else if its body fits. The other half is reserved for
 //! one larger body at a time. Every request takes its share first and the other half second, so
-//! requests cannot deadlock, and the total stays within the budget.
+//! requests cannot deadlock, and the total stays within the budget. See decision 0009.
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 //!
 //! Graph returns a link to the next page, but at times it has rejected such links. Two other
 //! methods therefore read the same collection without them. A link is followed only if it has the
-//! origin and the path that the token is meant for; see [`next_page`].
+//! origin and the path that the token is meant for; see [`next_page`]. See decision 0008.
 
 use url::Url;
 

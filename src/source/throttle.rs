@@ -4,7 +4,7 @@
 //! Microsoft limits Secure Score to 150 requests per minute and 4 concurrent requests per app and
 //! tenant (`throttling-limits` in the documentation of Graph). Requests that are made while an app
 //! is throttled count too, so the limits here are lower, and nothing is sent during a pause. Start
-//! reading at [`TenantThrottle`].
+//! reading at [`TenantThrottle`]. See decision 0011.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -42,6 +42,7 @@ pub(super) struct TenantThrottle {
 }
 
 impl RateLimiter {
+    /// A limiter with all slots free.
     pub(super) fn new(per_second: f64, burst: u32) -> Self {
         let burst = f64::from(burst);
         Self { per_second, burst, level: Mutex::new((burst, Instant::now())) }
@@ -65,6 +66,7 @@ impl RateLimiter {
 }
 
 impl TenantThrottle {
+    /// A throttle without a pause.
     pub(super) fn new() -> Self {
         Self {
             concurrency: Semaphore::new(MAX_CONCURRENT),

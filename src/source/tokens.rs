@@ -1,4 +1,6 @@
 //! Tokens for a resource other than Graph, such as a sink's receiver that accepts Entra tokens.
+//! They share the clients and the cache of the source, so the limits for token requests apply to
+//! sinks too.
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 //! An `error` needs an operator; a `warn` is retried and clears by itself; `info` is normal
 //! operation; `debug` is for developers. A separate thread renders and writes the events, so that
 //! logging never waits for a terminal, a pipe or the journal. Events that do not fit into its queue
-//! are counted, and the count is logged. Start reading at [`init`].
+//! are counted, and the count is logged. Start reading at [`init`]. See decision 0033.
 
 mod collapse;
 mod journal;

@@ -1,11 +1,15 @@
-//! Error bodies: `{"error":{…}}` of Graph, and `{"error":"…","error_codes":[…]}` of Entra.
+//! Error bodies: `{"error":{…}}` of Graph, and `{"error":"…","error_codes":[…]}` of Entra. A body
+//! can also be HTML from a proxy, so it may not be an error of this form at all. All texts are cut
+//! to one line, because they are logged.
 
 use serde::Deserialize;
 
 /// The error of a failed request to Graph. Programs evaluate only `code`; `message` is for people.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GraphError {
+    /// A code such as `Authorization_RequestDenied`; empty if there is none.
     pub code: String,
+    /// Microsoft's description in English.
     pub message: String,
 }
 
@@ -19,6 +23,7 @@ pub struct EntraError {
     pub codes: Vec<u32>,
     /// The first line of the description. It contains no secret.
     pub description: String,
+    /// The ID by which Microsoft's support finds the request; empty if there is none.
     pub trace_id: String,
 }
 
@@ -81,8 +86,8 @@ fn code_in(description: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// The first line, without control characters and at most 300 characters long. The text comes
-/// from a server and is logged.
+/// The first line, without control characters and at most 300 characters long. The text is
+/// received from a server and is logged.
 fn first_line(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(300).collect()

@@ -97,10 +97,13 @@ impl Scalar<'_> {
 /// Sets known fields from the values of a JSON object, with one method per shape. A value of a
 /// shape that the field does not accept is added to `additional` instead.
 pub(super) struct Fields<'a, 'de> {
+    /// The fields that are unknown, or whose value has an unexpected shape.
     pub additional: &'a mut Additional<'de>,
 }
 
 impl<'de> Fields<'_, 'de> {
+    /// Reads a number, or a decimal that was sent as text. Fails if the field is a duplicate or the
+    /// JSON is not valid.
     pub(super) fn number<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -119,6 +122,8 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
+    /// Reads a Boolean, or `true` or `false` that was sent as text. Fails if the field is a
+    /// duplicate or the JSON is not valid.
     pub(super) fn switch<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -135,6 +140,8 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
+    /// Reads a string. Fails if the field is a duplicate, if the string is longer than 1 MiB, or if
+    /// the JSON is not valid.
     pub(super) fn text<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -149,7 +156,8 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
-    /// A date as text, with or without a time, or as `{"Year":…,"Month":…,"Day":…}`.
+    /// A date as text, with or without a time, or as `{"Year":…,"Month":…,"Day":…}`. Fails if the
+    /// field is a duplicate or the JSON is not valid.
     pub(super) fn date<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -171,7 +179,8 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
-    /// An unknown field. Its JSON text is kept as sent.
+    /// An unknown field. Its JSON text is kept as sent. Fails if it is nested more than 64 levels
+    /// deep.
     pub(super) fn unknown<A: MapAccess<'de>>(
         &mut self,
         key: Cow<'de, str>,
@@ -200,7 +209,7 @@ fn date_of(json: &str) -> Option<String> {
 }
 
 /// Whether a value is nested more deeply than a receiver can be expected to parse. Brackets inside
-/// strings count too, so the result is an approximation; no known field comes close to the limit.
+/// strings count too, so the result is an approximation; no known field is close to the limit.
 fn is_too_deep(raw: &str) -> bool {
     const MAX_DEPTH: usize = 64;
     raw.starts_with(['[', '{'])
@@ -224,7 +233,8 @@ fn bounded<E: Error>(text: &str) -> Result<(), E> {
     if text.len() > MAX_TEXT { Err(E::custom("a string is longer than 1 MiB")) } else { Ok(()) }
 }
 
-/// Rejects a duplicate field, because it is unclear which of the two values is correct.
+/// Rejects a duplicate field, because it is unclear which of the two values is correct. Fails if
+/// `seen` is `true`.
 pub(super) fn reject_duplicate<E: Error>(key: &str, seen: bool) -> Result<(), E> {
     if seen { Err(E::custom(format_args!("duplicate `{key}`"))) } else { Ok(()) }
 }

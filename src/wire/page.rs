@@ -1,4 +1,5 @@
-//! Pages of a collection: the items in `value`, and the link to the next page.
+//! Pages of a collection: the items in `value`, and the link to the next page. Source: Microsoft
+//! Graph, "Paging Microsoft Graph data in your app".
 
 use std::borrow::Cow;
 
@@ -10,6 +11,7 @@ use super::WireError;
 /// One page. The items are JSON text that is not parsed yet, so that each can be stored as sent.
 #[derive(Debug)]
 pub struct Page<'a> {
+    /// The JSON text of each item, in the order of the page.
     pub items: Vec<&'a str>,
     /// The opaque URL of the next page, unchanged.
     pub next_link: Option<Cow<'a, str>>,

@@ -14,6 +14,7 @@ use crate::model::{Number, Profile, StateUpdate};
 /// A profile, divided into the description and the tenant's decisions.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProfileParts {
+    /// The ID of the control.
     pub id: String,
     /// The description as a JSON object with sorted keys and every value as sent. It is equal for
     /// tenants that received the same description.
@@ -118,6 +119,7 @@ fn set_field(profile: &mut Profile, key: String, raw: &str) {
         "vendorInformation" => true,
         _ => false,
     };
+
     if !is_set && raw != "null" {
         profile.additional.push((key, raw.to_owned()));
     }

@@ -70,6 +70,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 self.id = id.unwrap_or_default();
             }
             "azureTenantId" => fields.text(key, &mut self.tenant_id, map)?,
+
             // A name of the original API, unless the current name has already set the field: the
             // current type is open and may gain an unrelated field of that name.
             "tenantId" if self.tenant_id.is_none() => fields.text(key, &mut self.tenant_id, map)?,
@@ -78,6 +79,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 self.legacy = true;
                 fields.date(key, &mut self.created, map)?;
             }
+
             "currentScore" => fields.number(key, &mut self.current_score, map)?,
             "secureScore" if self.current_score.is_none() => {
                 fields.number(key, &mut self.current_score, map)?;
@@ -86,6 +88,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
             "maxSecureScore" if self.max_score.is_none() => {
                 fields.number(key, &mut self.max_score, map)?;
             }
+
             "averageSecureScore" => {
                 let mut average = Average { basis: "AllTenants".into(), ..Average::default() };
                 fields.number(key, &mut average.score, map)?;
@@ -98,6 +101,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 let texts = map.next_value_seed(List(PhantomData::<Text<'de>>))?;
                 self.enabled_services = texts.into_iter().map(|text| text.0).collect();
             }
+
             "averageComparativeScores" => {
                 reject_duplicate(&key, !self.averages.is_empty())?;
                 self.averages = map.next_value_seed(List(Object::new()))?;
@@ -106,6 +110,7 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
                 reject_duplicate(&key, !self.controls.is_empty())?;
                 self.controls = map.next_value_seed(List(Object::new()))?;
             }
+
             // In every known response, it contains only the name of the product.
             "vendorInformation" => drop(map.next_value::<IgnoredAny>()?),
             _ => fields.unknown(key, map)?,
@@ -123,6 +128,7 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
         map: &mut A,
     ) -> Result<(), A::Error> {
         let mut fields = Fields { additional: &mut self.additional };
+
         match key.as_ref() {
             "controlName" | "referenceId" => {
                 reject_duplicate(&key, !self.name.is_empty())?;
@@ -317,6 +323,7 @@ mod tests {
                 {{"referenceId":"OneAdmin","score":1,"maxScore":"1","controlDetails":{{"count":2,"on":true,"expiry":90}}}}]}}"#
             )
         };
+
         for date in
             [r#""2017-01-31""#, r#"{"Year":2017,"Month":1,"Day":31}"#, r#""2017-01-31T00:00:00Z""#]
         {
@@ -328,6 +335,7 @@ mod tests {
                 (read.current_score, read.max_score),
                 (Number::new(92.0), Number::new(271.0))
             );
+
             let averages: Vec<_> = read.averages.iter().map(|a| (&*a.basis, a.score)).collect();
             assert_eq!(averages, [("AllTenants", Number::new(19.13))]);
             let [mfa, admin] = &read.controls[..] else { panic!() };

@@ -1,4 +1,6 @@
-//! Responses of Entra: tokens, the claims of a token, and the published ID of a tenant.
+//! Responses of Entra: tokens, the claims of a token, and the published ID of a tenant. An access
+//! token is a secret, and its claims are read only for diagnosis. Source: RFC 6749, section 5.1,
+//! and Microsoft identity platform, "Access tokens".
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{Timestamp, civil};
@@ -12,6 +14,7 @@ use crate::model::TenantId;
 /// The response of a token endpoint.
 #[derive(Debug)]
 pub struct Token {
+    /// The bearer token; its content must not be interpreted.
     pub access_token: SecretString,
     /// Seconds until the token expires.
     pub expires_in: u64,

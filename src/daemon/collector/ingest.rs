@@ -48,7 +48,8 @@ struct Ingest<'a> {
 const CERTIFICATE_ERROR_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Engine {
-    /// Ingests the response of a poll that requested all days back to `oldest`.
+    /// Ingests the response of a poll that requested all days back to `oldest`. Fails, and stores
+    /// nothing, if the checkpoint cannot be read or written.
     pub(super) fn ingest_response(
         &self,
         state: &TenantState,
@@ -103,6 +104,7 @@ impl Engine {
     }
 
     /// Releases days that have been held for `partial_hold`, although no new response has arrived.
+    /// Fails if the checkpoint cannot be read or written.
     pub(super) fn release_held(&self, tenant: &Tenant) -> Result<(), CheckpointError> {
         let now = clock::now();
         let limit = self.configuration.partial_hold;
@@ -115,6 +117,11 @@ impl Engine {
     }
 
     /// Imports saved snapshots, one JSON document each. Days that are already stored do not change.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and stores nothing, if the checkpoint cannot be read or written. A document that
+    /// cannot be decoded or accepted is counted in [`PollReport::rejected`] instead.
     pub fn import(&self, tenant: &Tenant, items: &[&str]) -> Result<PollReport, PollError> {
         let now = clock::now();
         let today = Day::of(now);

@@ -28,6 +28,7 @@ use crate::{
 pub struct PollReport {
     /// Days that were released for the first time.
     pub days: usize,
+    /// New revisions of stored days.
     pub revisions: usize,
     /// Snapshots that the ledger rejected as foreign or implausible.
     pub rejected: usize,
@@ -45,14 +46,18 @@ const DAYS_PER_PERMIT: i32 = 14;
 /// The oldest day that Microsoft keeps, relative to today: it keeps 90 days, including today.
 const OLDEST_AVAILABLE: i32 = -89;
 
+/// Why a poll failed. A failed poll has stored nothing except the failure itself.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("cannot store the response")]
     Checkpoint(#[from] CheckpointError),
+    /// Less than 16 MiB of the disk are free. They are reserved for cursors, so that delivery can
+    /// continue.
     #[error("the disk is nearly full: polling is paused; delivery continues")]
     DiskFull,
+    /// The configured domain and the tenant ID that it resolved to.
     #[error("`{0}` resolves to `{1}`, the ID of another configured tenant")]
     SameTenant(String, String),
 }
@@ -82,7 +87,8 @@ impl PollError {
 
 impl Engine {
     /// Polls a tenant: the newest days, the missing days, and all days back to `back_to`. Logs the
-    /// result, and records a failure in the checkpoint.
+    /// result, and records a failure in the checkpoint. Fails if a request fails, or if the
+    /// response cannot be stored.
     #[tracing::instrument(level = "error", skip_all, fields(tenant = state.plan.name))]
     pub(super) async fn poll(
         &self,

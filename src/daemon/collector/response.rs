@@ -18,8 +18,11 @@ use crate::{
 
 /// Everything that a poll has read, before it is compared with the log.
 pub(in crate::daemon) struct PollResponse {
+    /// The accepted snapshots in the order of the response.
     pub snapshots: Vec<AcceptedSnapshot>,
+    /// The snapshots that are unreadable, foreign or implausible.
     pub rejected: Vec<Rejected>,
+    /// The control profiles, which are read at the same time.
     pub catalog: CatalogRead,
     /// Whether the scores were read to their end, or past the oldest requested day.
     pub complete: bool,
@@ -29,6 +32,7 @@ pub(in crate::daemon) struct PollResponse {
 
 /// The catalog of a poll.
 pub(in crate::daemon) enum CatalogRead {
+    /// All profiles, in the order of the response.
     Complete(Vec<wire::ProfileParts>),
     /// The original API has no catalog: its scores contain everything that it offers.
     NotNeeded,
@@ -129,6 +133,7 @@ impl ScoresReader<'_> {
                 let (tenant, today) = (self.tenant.id, self.today);
                 ledger::accept(&snapshot, item, tenant, today, Origin::Poll, self.observed_at)
             });
+
             match accepted {
                 Ok(snapshot) => {
                     last_day = Some(snapshot.facts.day);

@@ -14,6 +14,8 @@ use crate::{
 /// publishes.
 const MAX_PROFILES: usize = 4_096;
 
+/// The cache. It relies on the checkpoint, in which an ID of a catalog version or a profile always
+/// refers to the same content.
 #[derive(Default)]
 pub(in crate::daemon) struct Catalogs {
     /// The version that was used last. Consecutive entries share one; a larger cache would grow
@@ -41,7 +43,8 @@ pub(in crate::daemon) fn compared_to<'a>(
 }
 
 impl Catalogs {
-    /// A version of a catalog. An entry without a version has an empty catalog.
+    /// A version of a catalog. An entry without a version has an empty catalog. Profiles that
+    /// cannot be decoded are omitted. Fails if the checkpoint cannot read the version.
     pub(in crate::daemon) fn get(
         &mut self,
         checkpoint: &Checkpoint,
@@ -69,7 +72,8 @@ impl Catalogs {
     }
 
     /// The catalog of an entry, and the catalog of its base if it has one. Both are the same `Arc`
-    /// if the version is the same, so that a comparison can be skipped.
+    /// if the version is the same, so that a comparison can be skipped. Fails if the checkpoint
+    /// cannot read one of the versions.
     pub(in crate::daemon) fn pair(
         &mut self,
         checkpoint: &Checkpoint,

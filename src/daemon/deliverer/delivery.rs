@@ -9,6 +9,7 @@ use super::{
 };
 use crate::sink::{Batch, Failure, Receipt};
 
+/// The state of one delivery. The caller alternates between [`Self::next`] and [`Self::record`].
 #[derive(Default)]
 pub(super) struct Delivery {
     /// One per item of the whole batch, in its order.
@@ -23,6 +24,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
+    /// A delivery of a batch with this number of records, all with an unknown outcome.
     pub(super) fn new(records: usize) -> Self {
         Self { outcomes: vec![DeliveryOutcome::Unknown; records], ..Self::default() }
     }
@@ -39,6 +41,7 @@ impl Delivery {
                 self.mark = receipt.mark.or(self.mark.take());
                 self.arrived(part, 0..part.len());
             }
+
             Err(Failure::Poison { rejected: refused, rest_delivered }) => {
                 let is_rejected = |index: usize| refused.iter().any(|(i, _)| *i == index);
                 if rest_delivered {
@@ -50,6 +53,7 @@ impl Delivery {
                     self.settle(part, index, DeliveryOutcome::Rejected(reason));
                 }
             }
+
             Err(Failure::TooLarge { reason, .. }) if part.len() == 1 => {
                 self.settle(part, 0, DeliveryOutcome::Rejected(reason));
             }
@@ -60,6 +64,7 @@ impl Delivery {
                 self.send_later(rest.part(0..middle));
                 self.arrived(part, arrived.into_iter());
             }
+
             Err(Failure::Partial { arrived, failure }) => {
                 self.arrived(part, 0..arrived);
                 self.stopped = Some(DeliveryError::Sink(*failure));

@@ -2,7 +2,7 @@
 //! records, and encodes them into the current batch.
 //!
 //! It reads ahead of the cursors, which move only when a batch is settled; see `window`. Start
-//! reading at [`Deliverer::fill`].
+//! reading at [`Deliverer::fill`]. See decision 0020.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -90,7 +90,7 @@ impl Deliverer {
             self.change_lane(lane).await?;
             for next in pending.iter().take(TENANTS_PER_ROUND) {
                 if cancel.is_cancelled() {
-                    return Err(DeliveryError::Cancelled);
+                    return Err(DeliveryError::Canceled);
                 }
                 let Some(resolved) = tenants.get(&next.tenant) else { continue };
                 self.last = Some(next.tenant);
@@ -267,7 +267,7 @@ impl Deliverer {
             }
             if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
-                    return Err(DeliveryError::Cancelled);
+                    return Err(DeliveryError::Canceled);
                 }
                 let next = Position { seq, record_index: record_index + 1 };
                 self.advance_to(tenant, next);

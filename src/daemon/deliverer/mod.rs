@@ -58,14 +58,17 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// Why a deliverer stopped before everything was delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
+    /// The sink could not deliver.
     #[error("{0}")]
     Sink(Failure),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// An entry cannot be decoded, so nothing after it can be sent for this tenant.
     #[error("cannot decode entry {seq} of the log: {reason}")]
     Entry { seq: u64, reason: String },
+    /// A shutdown was requested.
     #[error("stopped by request")]
-    Cancelled,
+    Canceled,
 }
 
 impl Hint for DeliveryError {
@@ -73,7 +76,7 @@ impl Hint for DeliveryError {
         match self {
             Self::Sink(failure) => failure.hint(),
             Self::Checkpoint(error) => error.hint(),
-            Self::Entry { .. } | Self::Cancelled => None,
+            Self::Entry { .. } | Self::Canceled => None,
         }
     }
 }
@@ -103,6 +106,8 @@ pub(super) struct Shutdown {
     wait_s: Arc<AtomicU64>,
 }
 
+/// The deliverer of one sink. It is the only writer of the sink's cursors, and all its state can be
+/// lost: after a restart it continues at the cursors.
 pub struct Deliverer {
     engine: Arc<Engine>,
     plan: SinkPlan,
@@ -178,6 +183,7 @@ impl Deliverer {
         }
     }
 
+    /// The name of the sink in the configuration.
     pub fn name(&self) -> &str {
         &self.plan.name
     }
@@ -204,6 +210,7 @@ impl Deliverer {
                 self.abandon_unacknowledged();
                 break;
             };
+
             let wait = match drained {
                 Ok(()) => {
                     failures = 0;
@@ -218,7 +225,8 @@ impl Deliverer {
                         () = cancel.cancelled() => break,
                     }
                 }
-                Err(DeliveryError::Cancelled) => {
+
+                Err(DeliveryError::Canceled) => {
                     let wait = shutdown.acknowledgement_wait();
                     match tokio::time::timeout(wait, self.settle_all()).await {
                         Ok(Ok(())) => self.discard_unsettled(),
@@ -301,7 +309,7 @@ impl Deliverer {
     #[tracing::instrument(level = "error", skip_all, fields(sink = self.plan.name))]
     async fn drain(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
         let drained = self.fill(cancel).await;
-        if !matches!(drained, Err(DeliveryError::Cancelled)) {
+        if !matches!(drained, Err(DeliveryError::Canceled)) {
             self.discard_unsettled();
         }
         drained

@@ -15,8 +15,10 @@ use crate::{
     sink::{Batch, Limits},
 };
 
+/// The records of a batch, and the parts of the log that they come from.
 #[derive(Debug)]
 pub(super) struct OutgoingBatch {
+    /// The encoded records; those that could not be encoded are missing.
     pub batch: Batch,
     /// All records of a batch come from one lane.
     pub lane: Lane,

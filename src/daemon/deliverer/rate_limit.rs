@@ -1,4 +1,5 @@
-//! Implements `max_rate`, the largest number of records per second that is sent to a sink.
+//! Implements `max_rate`, the largest number of records per second that is sent to a sink. It
+//! limits only this sink and delays batches, never parts of a batch.
 
 use std::time::Duration;
 

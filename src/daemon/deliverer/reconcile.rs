@@ -20,7 +20,8 @@ use crate::{
 pub(super) type ForeignProgress = HashMap<TenantId, SentDays>;
 
 impl Deliverer {
-    /// Compares the receiver's progress with the checkpoint, and moves cursors forward.
+    /// Compares the receiver's progress with the checkpoint, and moves cursors forward. Fails if
+    /// the checkpoint cannot be read or written.
     pub(super) fn reconcile(&mut self, stored: &[Progress]) -> Result<(), DeliveryError> {
         self.foreign_progress.clear();
 
@@ -65,7 +66,8 @@ impl Deliverer {
                 .is_some_and(|facts| sent.covers(entry.snapshot.day, day_digest(&facts)))
     }
 
-    /// The progress of each tenant of a batch, for the receiver to store with it.
+    /// The progress of each tenant of a batch, for the receiver to store with it. Fails if the
+    /// checkpoint cannot be read.
     pub(super) fn progress_of(
         &self,
         outgoing: &OutgoingBatch,

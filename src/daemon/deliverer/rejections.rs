@@ -3,7 +3,7 @@
 //!
 //! Records that have arrived are settled before the sink is parked. A run of rejections that no
 //! accepted record has followed stays in the backlog, because the fault may have caused it.
-//! Start reading at [`RejectionCounter::judge`].
+//! Start reading at [`RejectionCounter::judge`]. See decision 0022.
 
 use std::collections::VecDeque;
 
@@ -33,7 +33,9 @@ pub(super) enum DeliveryOutcome {
 /// A record and its outcome.
 #[derive(Clone, Debug)]
 pub(super) struct RecordOutcome {
+    /// The tenant of the record.
     pub tenant: TenantId,
+    /// The position of the record in the tenant's log.
     pub at: Position,
     pub event_id: EventId,
     pub outcome: DeliveryOutcome,
@@ -42,7 +44,9 @@ pub(super) struct RecordOutcome {
 /// The number of records, counted from the first, that the cursors may pass, and the error that
 /// stops the sink after them.
 pub(super) struct BatchVerdict {
+    /// How many records of the batch, from its start, the cursors may pass.
     pub settled: usize,
+    /// The error that stops the sink; `None` if it continues.
     pub stopped: Option<DeliveryError>,
 }
 
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_of_rejections_stays_in_the_backlog() {
+    fn a_run_of_rejections_stays_in_the_backlog() {
         let mut counter = RejectionCounter::default();
         assert_eq!(judge(&mut counter, &"r".repeat(20)), (20, false));
         // The run exceeds the limit, but only one of its records is in this batch.

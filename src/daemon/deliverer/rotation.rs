@@ -1,4 +1,5 @@
-//! The order in which a deliverer serves tenants.
+//! The order in which a deliverer serves tenants. A tenant with a large backlog must not delay the
+//! others, so every round starts after the tenant that was served last.
 
 use crate::{checkpoint::Pending, model::TenantId};
 

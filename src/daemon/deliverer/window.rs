@@ -31,7 +31,8 @@ pub(super) struct InFlight {
 
 impl Deliverer {
     /// Submits the current batch to the sink and starts an empty one. Waits for acknowledgements
-    /// while the window is full.
+    /// while the window is full. Fails if the sink cannot deliver, if too many records cannot be
+    /// encoded, or if an outcome cannot be stored.
     pub(super) async fn submit(&mut self) -> Result<(), DeliveryError> {
         if self.outgoing.is_empty() {
             return Ok(());
@@ -99,7 +100,8 @@ impl Deliverer {
         }
     }
 
-    /// Waits for all acknowledgements and settles all batches.
+    /// Waits for all acknowledgements and settles all batches. Fails with the first delivery error,
+    /// or if an outcome cannot be stored.
     pub(super) async fn settle_all(&mut self) -> Result<(), DeliveryError> {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
@@ -293,6 +295,7 @@ async fn commit(
                 engine.meters.progress(meter);
                 tokio::time::sleep(DISK_FULL_WAIT).await;
             }
+
             Err(error) => return Err(error),
             Ok(()) => {
                 if advance.lane == Lane::Live {

@@ -1,4 +1,6 @@
-//! Determines whether a change was caused by the tenant or by a change of Microsoft's catalog.
+//! Determines whether a change was caused by the tenant or by a change of Microsoft's catalog. It
+//! compares only stored numbers and catalogs, never texts. Without evidence, the cause is unknown
+//! and must not be guessed.
 
 use super::{ControlFactsRef, ControlPair, is_deprecated};
 use crate::{

@@ -1,4 +1,6 @@
-//! Finds new decisions: the entries of `controlStateUpdates` that were not seen before.
+//! Finds new decisions: the entries of `controlStateUpdates` that were not seen before. A decision
+//! is reported once, with the first entry whose catalog contains it. Its event ID depends on the
+//! decision alone, so it stays the same if another entry reports it after the checkpoint was lost.
 
 use super::ComparedDay;
 use crate::model::{Cause, Change, ChangeKind, ControlState, Day, ProfileSlot, StateUpdate};

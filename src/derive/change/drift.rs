@@ -1,4 +1,6 @@
-//! Compares a control with its target in the baseline.
+//! Compares a control with its target in the baseline. The comparison uses the score or the
+//! percentage of the day, never the state at the time when the baseline was set. Without a
+//! baseline, or without a target for the control, there is no drift.
 
 use super::{ControlFactsRef, ControlPair, DayPair, delta, differ};
 use crate::model::{Change, ChangeKind, DriftFrom, Number, Target};

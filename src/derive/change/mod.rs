@@ -3,7 +3,7 @@
 //! Scores come from the facts of both days; maximum scores, deprecations and decisions come from
 //! the two catalogs. An absent value never differs from another one, and without a base no control
 //! has changed. The result must depend only on the arguments, so that every sink, replay and report
-//! gets the same changes. Start reading at [`changes`].
+//! gets the same changes. Start reading at [`changes`]. See decision 0036.
 
 mod cause;
 mod decision;
@@ -26,8 +26,11 @@ pub struct ComparedDay<'a> {
     /// Whether the day was backfilled or imported: its changes were not observed when they
     /// happened.
     pub historical: bool,
+    /// Whether a backfill read the day.
     pub backfilled: bool,
+    /// The catalog that was read with the day.
     pub catalog: &'a Catalog,
+    /// What the day is compared with.
     pub comparison: &'a Comparison<'a>,
 }
 
@@ -41,6 +44,7 @@ pub struct Comparison<'a> {
     /// Whether the entry revises a day that is followed by newer days in the log. Decisions and
     /// changes of the catalog that became known since then are reported with those newer days.
     pub has_later_days: bool,
+    /// The baseline in force; `None` if the tenant has none.
     pub baseline: Option<&'a Baseline>,
 }
 
@@ -49,8 +53,11 @@ pub struct Comparison<'a> {
 pub struct Base<'a> {
     /// The position of the base in the tenant's log.
     pub seq: u64,
+    /// The facts of the base.
     pub facts: &'a DayFacts,
+    /// The catalog of the base; `None` if it had none.
     pub catalog: Option<&'a Catalog>,
+    /// Whether a backfill read the base.
     pub backfilled: bool,
     /// The facts of the chain of bases before this one, over 14 days, oldest first. They are needed
     /// to detect flapping.
@@ -60,6 +67,7 @@ pub struct Base<'a> {
 /// The facts of a control on one day, from stored facts or directly from a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlFactsRef<'a> {
+    /// The ID of the control; the other fields have the meaning of those in [`ControlFacts`].
     pub name: &'a str,
     pub score: Option<Number>,
     pub percentage: Option<Number>,
@@ -322,6 +330,7 @@ impl Base<'_> {
 }
 
 impl<'a> ControlFactsRef<'a> {
+    /// A reference to stored facts.
     pub fn of(facts: &'a ControlFacts) -> Self {
         let ControlFacts { name, score, percentage, count, total, on } = facts;
         Self { name, score: *score, percentage: *percentage, count: *count, total: *total, on: *on }

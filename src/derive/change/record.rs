@@ -1,4 +1,6 @@
-//! Builds the record of a change: its severity, its time and its event ID.
+//! Builds the record of a change: its severity, its time and its event ID. The event ID must depend
+//! only on the compared facts and, for `acceptance_expired`, on the last day of the expectation. It
+//! must never depend on the severity, which the operator may change before a replay.
 
 use super::decision;
 use crate::{

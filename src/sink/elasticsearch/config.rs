@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "elasticsearch"`.
+//! The configuration of a sink with `type = "elasticsearch"`. Reading a section opens no connection
+//! and reads no secret; faults are added to the section.
 
 use super::service::{open, probe};
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
@@ -45,10 +47,12 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     CLIENT_KEY,
 ];
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct ElasticPlan {
     /// The URL of the bulk API, which ends in `_bulk`.
     pub url: url::Url,
+    /// The data stream or index of a record.
     pub index: Template,
     pub format: FormatName,
     pub login: Login,
@@ -65,6 +69,7 @@ pub(super) enum Login {
     Basic(String, SecretRef),
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
     let index = if section.has("index") {

@@ -6,7 +6,7 @@
 //! stored twice.
 //!
 //! Source: the references of the bulk API of Elasticsearch and OpenSearch. HTTP 200 acknowledges no
-//! record, because each item has a separate status; see `response`.
+//! record, because each item has a separate status; see `response`. See decision 0028.
 
 mod config;
 mod response;

@@ -1,4 +1,6 @@
-//! Interprets the response to a bulk request, item by item.
+//! Interprets the response to a bulk request, item by item. HTTP 200 alone acknowledges nothing: a
+//! record is delivered only if its own item states it. Source: the references of the bulk API of
+//! Elasticsearch and OpenSearch.
 
 use std::borrow::Cow;
 
@@ -39,6 +41,8 @@ struct BulkError {
 /// | 429, 500 to 599 | sent again, together with all records after it; existing documents do not change |
 /// | 401, 403, 404 | parked: needs an operator |
 /// | every other status, such as 400 | that record becomes a dead letter |
+///
+/// Fails with `Misconfigured` if the body is not from the bulk API.
 pub(super) fn read(body: &[u8], records: usize) -> Result<(), Failure> {
     let Ok(response) = serde_json::from_slice::<BulkResponse>(body) else {
         return Err(Failure::Misconfigured {

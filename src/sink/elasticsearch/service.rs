@@ -1,4 +1,6 @@
-//! Sends batches as bulk requests, with an action and a document for each record.
+//! Sends batches as bulk requests, with an action and a document for each record. Every action is
+//! `create` with the event ID as document ID, so that a repeated request never changes a document.
+//! `response` interprets the results. Start reading at [`open`].
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::HeaderValue;
@@ -28,6 +30,8 @@ struct Elastic {
     document: Vec<u8>,
 }
 
+/// Opens the sink without a request. Fails with `Misconfigured` if a certificate or the login
+/// cannot be read.
 pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let sink = Elastic::new(plan, context)?;
     // The secret is read here so that a missing one parks the sink before the first batch.
@@ -36,6 +40,7 @@ pub(super) fn open(plan: &ElasticPlan, context: &Context) -> Result<Box<dyn Sink
 }
 
 /// Sends an empty bulk request. A cluster that accepts the login responds that a body is required.
+/// Any other response is a failure.
 pub(super) async fn probe(plan: &ElasticPlan, context: &Context) -> Result<String, Failure> {
     let request = Elastic::new(plan, context)?.request()?;
     // Some proxies reject a POST request without a length.

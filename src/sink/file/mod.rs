@@ -3,18 +3,17 @@
 //! Acknowledgement: `fdatasync` returned. The confirmed length of the file is stored as the mark
 //! with the cursor, and the file is truncated to it when it is opened, so a crash leaves neither a
 //! torn line nor a repeated record. Rotation happens only between two batches, and the sink never
-//! writes to a new file before the mark of that file is stored.
+//! writes to a new file before the mark of that file is stored. See decision 0023.
 
 mod rotation;
 
 use std::{
-    fs::File,
     io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use fs_err::os::unix::fs::OpenOptionsExt;
+use fs_err::{File, os::unix::fs::OpenOptionsExt};
 
 use self::rotation::Rotation;
 use super::{
@@ -28,6 +27,7 @@ use crate::{
     settings::{Key, Section, Shape, optional, required},
 };
 
+/// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "the file was synchronized to disk (`fdatasync`)",
@@ -35,6 +35,7 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     may_be_repeated: "nothing: the file is truncated to the confirmed length",
 }];
 
+/// The keys of this sink, besides those of all sinks.
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
     LINE_FORMAT,
@@ -104,6 +105,7 @@ impl Mark {
     }
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let path = section.path("path")?;
     if !path.is_absolute() {
@@ -290,7 +292,7 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
     let is_new = !path.exists();
     let mut options = fs_err::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    let mut file = options.open(path)?.into_file();
+    let mut file = options.open(path)?;
     file.try_lock().map_err(|_| std::io::Error::other("another process has locked the file"))?;
 
     // A new directory entry is durable only after the directory itself is synchronized.

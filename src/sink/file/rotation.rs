@@ -30,6 +30,7 @@ impl Rotation {
     }
 
     /// Renames the file to a name with the current time, and deletes the oldest rotated files.
+    /// Fails if the directory cannot be read, or a file cannot be renamed or deleted.
     pub(super) fn rotate(&self, path: &Path, now: Timestamp) -> std::io::Result<()> {
         let to = rotated_path(path, now)?;
         fs_err::rename(path, &to)?;
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn is_due_by_size_or_by_day_unless_empty() {
+    fn is_due_by_size_or_day_unless_empty() {
         let (one, two) = (day("2026-11-22"), day("2026-11-23"));
         let by_size = Rotation { size: Some(100), ..Rotation::default() };
         let daily = Rotation { daily: true, ..Rotation::default() };

@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "http"`.
+//! The configuration of a sink with `type = "http"`. Reading a section opens no connection and
+//! reads no secret; faults are added to the section.
 
 use reqwest::header::HeaderName;
 
@@ -12,6 +13,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required("url", Shape::Text, "The URL that batches are posted to."),
     LINE_FORMAT,
@@ -51,12 +53,14 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     CLIENT_KEY,
 ];
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct HttpPlan {
     pub url: url::Url,
     pub format: FormatName,
     /// Whether the body is a JSON array; otherwise it has one record per line.
     pub array: bool,
+    /// Additional headers; their values are secrets.
     pub headers: Vec<(HeaderName, SecretRef)>,
     /// The current secret and the previous one; empty if requests are not signed.
     pub signing_secrets: Vec<SecretRef>,
@@ -64,6 +68,7 @@ pub(super) struct HttpPlan {
     limits: Limits,
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
     let format = read_format(section, FormatName::Json);
@@ -116,6 +121,7 @@ fn is_reserved(name: &HeaderName) -> bool {
 }
 
 impl HttpPlan {
+    /// The media type of a request body, by format and form.
     pub(super) fn content_type(&self) -> &'static str {
         match (self.format, self.array) {
             (FormatName::CloudEvents, true) => "application/cloudevents-batch+json",

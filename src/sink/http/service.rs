@@ -1,4 +1,6 @@
-//! Sends batches as POST requests, which are signed if a secret is configured.
+//! Sends batches as POST requests, which are signed if a secret is configured. Signatures follow
+//! the specification of Standard Webhooks; see `signature`. Only a status from 200 to 299 is an
+//! acknowledgement. Start reading at [`open`].
 
 use secrecy::SecretString;
 
@@ -24,6 +26,8 @@ struct Http {
     formatter: Formatter,
 }
 
+/// Opens the sink without a request. Fails with `Misconfigured` if a certificate or a secret cannot
+/// be read.
 pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let sink = Http {
         client: plan.web.client()?,
@@ -38,7 +42,8 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 }
 
 /// Sends a HEAD request, because every POST request to a webhook has an effect. A status such as
-/// 404 or 405 is not a failure, because an endpoint need not implement HEAD.
+/// 404 or 405 is not a failure, because an endpoint need not implement HEAD. A status of 401, 407,
+/// 410 or 5xx is a failure.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
     let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);

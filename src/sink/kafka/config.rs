@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "kafka"`.
+//! The configuration of a sink with `type = "kafka"`. Reading a section opens no connection and
+//! reads no secret; faults are added to the section.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,6 +16,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required("brokers", Shape::Texts, "The bootstrap brokers, each `host:port`."),
     required(
@@ -90,21 +92,28 @@ const OAUTHBEARER: &str = "OAUTHBEARER";
 
 const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct KafkaPlan {
     /// `host:port,host:port`, as librdkafka expects it.
     pub brokers: String,
+    /// The topic of a record.
     pub topic: Template,
     pub format: FormatName,
     pub delivery: Delivery,
+    /// The value of `compression.type` of librdkafka.
     pub compression: String,
     tls: Option<Tls>,
     sasl: Option<Sasl>,
 }
 
+/// How batches are written.
 #[derive(Clone, Debug)]
 pub(super) enum Delivery {
+    /// By an idempotent producer, without transactions.
     AtLeastOnce,
+    /// In transactions that also contain the progress. `timeout` is the time after which the
+    /// cluster aborts a transaction.
     ExactlyOnce { transactional_id: String, progress_topic: String, timeout: Duration },
 }
 
@@ -125,6 +134,7 @@ enum Sasl {
     Entra(String),
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let brokers = read_brokers(section);
     let topic = Template::read(section, "topic");
@@ -244,7 +254,8 @@ fn is_topic_name(name: &str) -> bool {
 }
 
 impl KafkaPlan {
-    /// The settings that all clients of the cluster share. This call reads the password.
+    /// The settings that all clients of the cluster share. This call reads the password. Fails with
+    /// `Misconfigured` if the password cannot be read.
     pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
         let mut config = ClientConfig::new();
         config

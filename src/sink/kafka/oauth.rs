@@ -32,7 +32,8 @@ pub(super) struct TokenContext {
 const LIFETIME: Duration = Duration::from_mins(5);
 
 impl TokenContext {
-    /// Fails if the sink has a credential and no token can be obtained with it.
+    /// A context with the tokens of the sink, if it has any. Fails if the sink has a credential and
+    /// no token can be obtained with it.
     pub(super) async fn new(context: &Context) -> Result<Self, Failure> {
         if let Some(tokens) = &context.tokens {
             tokens.token().await?;
@@ -40,12 +41,13 @@ impl TokenContext {
         Ok(Self { tokens: context.tokens.clone(), runtime: Handle::current() })
     }
 
+    /// Whether the sink authenticates with Entra tokens.
     pub(super) fn has_tokens(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// The current token. Blocks, so it is only called on threads of librdkafka and on threads
-    /// that may block.
+    /// The current token. Blocks, so it is only called on threads of librdkafka and on threads that
+    /// may block. Fails if the sink has no credential, or if no token can be obtained.
     pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn Error>> {
         let tokens = self.tokens.as_ref().ok_or("this sink has no `credential`")?;
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;

@@ -1,4 +1,6 @@
-//! The producer, the delivery reports of its records, and the meaning of librdkafka's errors.
+//! The producer, the delivery reports of its records, and the meaning of librdkafka's errors. A
+//! record counts as delivered only after a successful report, because librdkafka queues records
+//! before it sends them. Start reading at [`Reports`].
 
 use std::{
     error::Error,
@@ -18,6 +20,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::oauth::TokenContext;
 use crate::sink::{Failure, chain};
 
+/// A producer whose callbacks run on a thread of its own.
 pub(super) type Producer = ThreadedProducer<Reports>;
 
 /// The index under which a progress record is sent. No record of a batch has this index.
@@ -41,6 +44,7 @@ struct PendingReports {
 }
 
 impl Reports {
+    /// Empty reports. `tokens` answers librdkafka's requests for tokens.
     pub(super) fn new(tokens: TokenContext) -> Self {
         let (pending, changed, client_error) = Default::default();
         Self { tokens, pending, changed, client_error }

@@ -2,7 +2,7 @@
 //! transaction as the records that it covers.
 //!
 //! The topic takes precedence over the checkpoint, because it is committed together with the
-//! records and survives the loss of the checkpoint.
+//! records and survives the loss of the checkpoint. See decision 0027.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -51,6 +51,7 @@ pub(super) fn key(transactional_id: &str, tenant: TenantId) -> String {
     format!("{transactional_id}/{tenant}")
 }
 
+/// The value of a tenant's progress record, as JSON of version 1.
 pub(super) fn value(progress: &Progress) -> Vec<u8> {
     let newest = progress
         .sent
@@ -67,7 +68,8 @@ pub(super) fn value(progress: &Progress) -> Vec<u8> {
     serde_json::to_vec(&value).unwrap_or_default()
 }
 
-/// Creates the topic if it does not exist.
+/// Creates the topic if it does not exist. Fails with `Misconfigured` if it does not exist and
+/// cannot be created, and with `Retry` if the cluster does not respond.
 pub(super) async fn ensure_topic(config: &ClientConfig, topic: &str) -> Result<(), Failure> {
     let admin: AdminClient<DefaultClientContext> =
         config.create().map_err(|error| Failure::misconfigured(chain(&error)))?;

@@ -38,8 +38,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum number of attempts of such a call, if librdkafka permits retries.
 const CALL_ATTEMPTS: u32 = 3;
-/// The time limit for closing the producer. Every batch has been awaited, so there is nothing to
-/// flush unless a delivery was canceled.
+/// The time limit for closing the producer, which only a canceled delivery can make use of.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 const METADATA_ATTEMPTS: u32 = 5;
@@ -65,6 +64,7 @@ enum CommitFailure {
     Replace(Failure),
 }
 
+/// Opens the producer and, for `exactly_once`, fences its predecessor and reads the progress.
 pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let common = plan.client_config(&context.name)?;
     let tokens = TokenContext::new(context).await?;

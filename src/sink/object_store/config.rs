@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "object_store"`.
+//! The configuration of a sink with `type = "object_store"`. Reading a section opens no connection
+//! and reads no secret; faults are added to the section.
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
@@ -64,15 +66,19 @@ const SECURITY_LAKE: &[Key] = &[
     ),
 ];
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct ObjectPlan {
+    /// The store and the bucket or container in it.
     pub store: Store,
     /// Without a slash at the beginning or end; may be empty.
     pub prefix: String,
     pub format: FormatName,
     pub layout: Layout,
     pub encoding: Encoding,
+    /// The URL of the API; `None` means that of the cloud provider.
     pub endpoint: Option<url::Url>,
+    /// The PEM file of the certificate authorities; `None` means those of the system.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -117,8 +123,10 @@ pub(super) enum Encoding {
 
 /// The resource that tokens for Azure Blob Storage are requested for.
 const AZURE_STORAGE: &str = "https://storage.azure.com";
+/// The region of a bucket if neither the configuration nor the environment names one.
 pub(super) const DEFAULT_REGION: &str = "us-east-1";
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let text = section.text("url")?;
     let url = url::Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());

@@ -7,6 +7,7 @@
 //! of a custom source.
 //!
 //! Source: docs.aws.amazon.com/security-lake, "Adding custom sources". Start reading in `service`.
+//! See decision 0028.
 
 mod config;
 mod object;

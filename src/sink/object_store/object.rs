@@ -1,4 +1,5 @@
-//! The name and the content of an object.
+//! The name and the content of an object. Both depend only on the records and the configuration, so
+//! a repeated attempt writes the same object. Start reading at [`objects`].
 
 use super::{
     config::{Encoding, Layout, ObjectPlan},

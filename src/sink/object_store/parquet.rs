@@ -22,11 +22,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Builds the schema, which is the same for all files.
     pub(super) fn new() -> Self {
         Self { schema: Arc::new(Schema::new(columns())) }
     }
 
-    /// A Parquet file with these records. Each must be a JSON object in the OCSF format.
+    /// A Parquet file with these records. Each must be a JSON object in the OCSF format. Fails with
+    /// the reason if a record is not valid JSON or does not match the schema.
     pub(super) fn write<'a>(
         &self,
         records: impl Iterator<Item = &'a [u8]>,

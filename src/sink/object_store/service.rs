@@ -1,4 +1,6 @@
-//! Writes batches as objects. No object is ever overwritten.
+//! Writes batches as objects. No object is ever overwritten. A batch contains complete entries, and
+//! each object contains one of them. If the store already has an object, it is from an earlier
+//! attempt and counts as written. Start reading at [`open`].
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ struct Objects {
     rows: Rows,
 }
 
+/// Opens the sink without a request. Fails as [`store::open`] does.
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     Ok(Box::new(Objects {
         store: store::open(plan, context)?,
@@ -40,7 +43,8 @@ pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Box<dyn Sink>
 }
 
 /// Requests an object that does not exist. A credential that may write objects need not have
-/// permission to read them.
+/// permission to read them. Fails if the store rejects the credential or the bucket, or does not
+/// respond.
 pub(super) async fn probe(plan: &ObjectPlan, context: &Context) -> Result<String, Failure> {
     // The credential may have permissions only below the prefix.
     let name = format!("{}/{PROBE_OBJECT}", plan.prefix);

@@ -26,7 +26,8 @@ use crate::{
 pub(super) const ACCEPTED: &str = "the store accepts the credential";
 
 /// Creates the client of the store. Secrets are read here so that a missing one parks the sink
-/// before the first object.
+/// before the first object. Fails with `Misconfigured` if a secret or a certificate cannot be read,
+/// or if the client rejects the settings.
 pub(super) fn open(plan: &ObjectPlan, context: &Context) -> Result<Arc<dyn ObjectStore>, Failure> {
     net::install_crypto_provider();
     let options = options(plan)?;
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_keeps_only_the_error_of_the_server() {
+    fn summary_keeps_only_the_error_of_the_server() {
         for (message, expected, rejected) in [
             (
                 "Generic S3 error: Error performing PUT http://h/b/k in 5ms - Server returned non-2xx status code: 400 Bad Request: <?xml?>\n<Error>\n  <Code>AuthorizationHeaderMalformed</Code>\n  <Message>the region is wrong\nRequestId:1</Message></Error>",

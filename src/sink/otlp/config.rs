@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "otlp"`.
+//! The configuration of a sink with `type = "otlp"`. Reading a section opens no connection and
+//! reads no secret; faults are added to the section.
 
 use reqwest::header::HeaderName;
 
@@ -12,6 +13,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
@@ -30,15 +32,19 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     CLIENT_KEY,
 ];
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct OtlpPlan {
+    /// The URL of the logs endpoint, with its path.
     pub url: url::Url,
     /// The format of the body of a log record.
     pub format: FormatName,
+    /// Additional headers; their values are secrets.
     pub headers: Vec<(HeaderName, SecretRef)>,
     pub web: HttpReceiverOptions,
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
 

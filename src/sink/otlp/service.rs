@@ -1,11 +1,13 @@
-//! Records as OTLP log records, and batches as export requests.
+//! Records as OTLP log records, and batches as export requests. A partial success does not name the
+//! rejected records, so it never counts as an acknowledgement. Source: the OTLP specification 1.x,
+//! "OTLP/HTTP". Start reading at [`open`].
 
 use serde::Deserialize;
 
 use super::config::OtlpPlan;
 use crate::{
     format::{Formatter, cef_severity, json_string},
-    model::{Body, Outcome, Record},
+    model::{Body, ControlOutcome, Record},
     sink::{
         Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink, formatter,
         web::{HttpResponse, secret_headers},
@@ -40,6 +42,8 @@ struct Otlp {
     body: Vec<u8>,
 }
 
+/// Opens the sink without a request. Fails with `Misconfigured` if a certificate or a secret cannot
+/// be read.
 pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let mut head = b"{\"resourceLogs\":[{\"resource\":{\"attributes\":[".to_vec();
     attribute("service.name", "secure-score-forwarder", &mut head);
@@ -64,7 +68,7 @@ pub(super) fn open(plan: &OtlpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 }
 
 /// Sends an export request without records, to which a receiver responds with success (OTLP 1.0,
-/// "Full Success").
+/// "Full Success"). Any other response is a failure.
 pub(super) async fn probe(plan: &OtlpPlan) -> Result<String, Failure> {
     let request = post(&plan.web.client()?, plan)?;
     let body = br#"{"resourceLogs":[]}"#.to_vec();
@@ -157,7 +161,7 @@ fn write_record(record: &Record<'_>, body: &[u8], out: &mut Vec<u8>) {
                 out.extend_from_slice(b"}}");
             }
         }
-        if let Some(outcome) = control.outcome().map(Outcome::as_str) {
+        if let Some(outcome) = control.outcome().map(ControlOutcome::as_str) {
             out.push(b',');
             attribute("control.outcome", outcome, out);
         }

@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "sentinel"`.
+//! The configuration of a sink with `type = "sentinel"`. Reading a section opens no connection and
+//! reads no secret; faults are added to the section.
 
 use super::service::{open, probe};
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "url",
@@ -31,6 +33,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     CA_FILE,
 ];
 
+/// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct SentinelPlan {
     /// The URL of the stream, with the API version.
@@ -48,6 +51,7 @@ const RESOURCES: [(&str, &str); 3] = [
     ("", "https://monitor.azure.com"),
 ];
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let url = section.text("url").and_then(|text| read_url(section, "url", text));
     let (rule, stream) = (section.text("rule_id")?, section.text("stream")?);

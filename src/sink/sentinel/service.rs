@@ -1,4 +1,6 @@
-//! Sends batches as requests to the Logs Ingestion API.
+//! Sends batches as requests to the Logs Ingestion API. Each request has a token that Entra issued
+//! for the API. A token that the API rejects is discarded, and the batch is sent again with another
+//! one. Start reading at [`open`].
 
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ struct Sentinel {
     record: Vec<u8>,
 }
 
+/// Opens the sink without a request. Fails with `Misconfigured` if a certificate cannot be read or
+/// the sink has no credential.
 pub(super) fn open(plan: &SentinelPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     Ok(Box::new(Sentinel::new(plan, context)?))
 }

@@ -7,6 +7,7 @@
 //! A channel is therefore replaced, and its pending requests are sent again on a new one, when its
 //! node may no longer have the state of the channel: the load balancer sets another cookie, an
 //! ackId is returned twice, the channel is unknown to the collector, or the time limit is reached.
+//! See decision 0026.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +32,9 @@ const MAX_IDS_PER_POLL: usize = 1_000;
 
 /// A channel of HEC: a client of one collector, identified by a GUID.
 pub(super) struct Channel {
+    /// The GUID in the header `X-Splunk-Request-Channel`.
     pub id: String,
+    /// The URL of the collector.
     pub url: url::Url,
     state: Mutex<ChannelState>,
 }
@@ -57,10 +60,12 @@ enum RequestState {
 }
 
 impl Channel {
+    /// A channel with a random GUID and without requests.
     pub(super) fn new(url: url::Url) -> Self {
         Self { id: uuid::Uuid::new_v4().to_string(), url, state: Mutex::default() }
     }
 
+    /// Whether no further acknowledgement can be expected on this channel.
     pub(super) fn is_lost(&self) -> bool {
         self.state().lost.is_some()
     }
@@ -135,7 +140,8 @@ impl Channel {
 }
 
 /// Waits until a request is acknowledged, and sends it again on a new channel if its channel is
-/// lost. `limit` is the time to wait for each attempt.
+/// lost. `limit` is the time to wait for each attempt. Fails with `Retry` after three attempts
+/// without an acknowledgement, and with the failure of a request.
 pub(super) async fn wait_for_acknowledgement(
     collectors: Arc<Collectors>,
     body: Bytes,

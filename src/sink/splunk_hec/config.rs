@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "splunk_hec"`.
+//! The configuration of a sink with `type = "splunk_hec"`. Reading a section opens no connection
+//! and reads no secret; faults are added to the section.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::{
     sink::{BoxFuture, Context, Failure, Limits, Plan, Sink, template::Template, web::read_url},
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     optional(
         "url",
@@ -52,18 +54,22 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 
 const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// A validated section.
 #[derive(Debug)]
 pub(super) struct HecPlan {
     /// At least one.
     pub urls: Vec<url::Url>,
     pub token: SecretRef,
+    /// The index of an event; `None` means the default of the token.
     pub index: Option<Template>,
+    /// The source type of all events; `None` means one per kind of record.
     pub sourcetype: Option<String>,
     /// `indexed_fields`.
     pub fields: bool,
     pub gzip: bool,
     pub ca_file: Option<std::path::PathBuf>,
     pub acknowledgement: Acknowledgement,
+    /// How long to wait for the acknowledgement of one request before it is sent again.
     pub acknowledgement_timeout: Duration,
 }
 
@@ -76,6 +82,7 @@ pub(super) enum Acknowledgement {
     Off,
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let urls = read_urls(section);
     let acknowledgement = match section.bool("acknowledgement") {

@@ -22,6 +22,7 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
+    /// Renders the members that are the same in every event.
     pub(super) fn new(plan: &HecPlan, context: &Context) -> Self {
         let mut metadata = Vec::new();
         write_member("host", &context.host, &mut metadata);
@@ -34,6 +35,8 @@ impl Envelope {
         }
     }
 
+    /// Appends a record to a batch as one event and a newline. Fails if the name of the index
+    /// requires a label that the tenant does not have.
     pub(super) fn write(
         &mut self,
         record: &Record<'_>,

@@ -18,6 +18,7 @@ use super::{
     response,
 };
 use crate::{
+    error::Hint,
     net,
     settings::SecretRef,
     sink::{Failure, chain},
@@ -45,11 +46,15 @@ struct Target {
 
 /// An accepted request: its channel and, if the collector will acknowledge it, its ackId.
 pub(super) struct Accepted {
+    /// The channel that the request was sent on.
     pub channel: Arc<Channel>,
+    /// `None` means that the response is the acknowledgement.
     pub ack_id: Option<u64>,
 }
 
 impl Collectors {
+    /// Creates one channel per collector, without a request. Fails with `Misconfigured` if
+    /// `ca_file` cannot be read.
     pub(super) fn new(plan: &HecPlan) -> Result<Self, Failure> {
         let client = net::client(plan.ca_file.as_deref())
             .map_err(|error| Failure::misconfigured(chain(&error)))?;
@@ -68,7 +73,7 @@ impl Collectors {
     }
 
     /// Sends events. If a collector cannot accept them, the next one is used, until each has been
-    /// tried once.
+    /// tried once. Fails with the failure of the last collector.
     pub(super) async fn send(&self, body: &Bytes, events: usize) -> Result<Accepted, Failure> {
         let mut attempts = 0;
         loop {

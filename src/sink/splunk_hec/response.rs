@@ -1,4 +1,6 @@
-//! Interprets a collector's response, according to Splunk's published table of HEC status codes.
+//! Interprets a collector's response, according to Splunk's published table of HEC status codes. An
+//! unknown code never counts as an acknowledgement. Source: Splunk, "Troubleshoot HTTP Event
+//! Collector".
 
 use std::{borrow::Cow, time::Duration};
 

@@ -1,4 +1,6 @@
-//! Sends batches as requests to the event endpoint.
+//! Sends batches as requests to the event endpoint. The client that sends them is in `post`; a
+//! pending acknowledgement is a future of `acks`, which may outlive the sink. Start reading at
+//! [`open`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +24,8 @@ struct Hec {
     acknowledgement_timeout: Duration,
 }
 
+/// Opens the sink. Fails if the token or a certificate cannot be read, or if `acknowledgement =
+/// true` and the token does not support it.
 pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     // The token is read here so that a missing one parks the sink before the first batch.
     plan.token.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
@@ -36,6 +40,7 @@ pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Si
     }))
 }
 
+/// Checks that every collector accepts the token, without sending an event. Fails if one does not.
 pub(super) async fn probe(plan: &HecPlan) -> Result<String, Failure> {
     let collectors = Collectors::new(plan)?;
     collectors.check_acknowledgement().await?;

@@ -15,6 +15,7 @@ use crate::{
     settings::{Key, Section},
 };
 
+/// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     variant: "",
     acknowledgement: "the write returned",
@@ -22,6 +23,7 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     may_be_repeated: "one batch",
 }];
 
+/// The keys of this sink, besides those of all sinks.
 pub(super) const KEYS: &[Key] = &[LINE_FORMAT];
 
 #[derive(Debug)]
@@ -35,6 +37,7 @@ struct Stdout {
     header_line: Option<String>,
 }
 
+/// Reads a section; it cannot have a fault of its own.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))

@@ -1,4 +1,5 @@
-//! The configuration of a sink with `type = "syslog"`.
+//! The configuration of a sink with `type = "syslog"`. Reading a section opens no connection and
+//! reads no certificate; faults are added to the section.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -14,6 +15,7 @@ use crate::{
     },
 };
 
+/// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
     required(
         "address",
@@ -95,15 +97,19 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 /// A validated syslog section.
 #[derive(Clone, Debug)]
 pub(super) struct SyslogPlan {
+    /// The receiver and its transport.
     pub target: Target,
     pub format: FormatName,
+    /// The form of the message header.
     pub header: Header,
     /// Whether stream messages end with a newline, instead of beginning with their length.
     pub newline: bool,
     pub facility: Facility,
+    /// APP-NAME of RFC 5424, or TAG of RFC 3164.
     pub app_name: String,
     /// The maximum number of bytes of a message, without the framing.
     pub max_message: usize,
+    /// What happens to a longer message.
     pub oversize: Oversize,
     /// The maximum number of unacknowledged messages of a RELP session.
     pub window: usize,
@@ -156,19 +162,24 @@ pub(super) enum TimestampFormat {
 /// What happens to a message that is longer than `max_message`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Oversize {
+    /// It becomes a dead letter.
     Reject,
+    /// It is truncated, and the record is counted as truncated.
     Truncate,
 }
 
 /// TLS options of a stream or RELP target.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
+    /// The name that the server's certificate must contain.
     pub server_name: String,
+    /// The PEM file of the certificate authorities; `None` means those of the system.
     pub ca_file: Option<PathBuf>,
     /// The paths of the client certificate and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
+/// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let target = read_target(section);
     let facility = read_facility(section);

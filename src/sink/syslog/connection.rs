@@ -41,7 +41,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
 
 /// An open TCP connection, with or without TLS.
 pub(super) struct Connected {
+    /// The bytes to and from the receiver, before encryption.
     pub stream: Box<dyn Stream>,
+    /// The bytes of the socket that are not acknowledged yet.
     pub queue: SendQueue,
     /// Bytes written to the socket so far, including TLS records.
     pub written: Arc<AtomicU64>,
@@ -61,7 +63,9 @@ pub(super) enum LocalSocket {
     Stream(UnixStream),
 }
 
-/// Connects to `host:port`, and completes the TLS handshake if `tls` is given.
+/// Connects to `host:port`, and completes the TLS handshake if `tls` is given. Fails with `Retry`
+/// if the receiver cannot be reached within ten seconds, and with `Misconfigured` if a certificate
+/// cannot be used.
 pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> Result<Connected, Failure> {
     let stream = connect_tcp(address).await?;
     let queue = SendQueue::of(&stream).map_err(|error| Failure::retry(error.to_string()))?;
@@ -114,7 +118,8 @@ async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
     Ok(stream)
 }
 
-/// Opens a connected UDP socket, on which the kernel reports an unreachable port as an error.
+/// Opens a connected UDP socket, on which the kernel reports an unreachable port as an error. Fails
+/// with `Retry` if the name cannot be resolved.
 pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
     let open = async {
         let peer = tokio::net::lookup_host(address).await?.next().ok_or(io::ErrorKind::NotFound)?;
@@ -128,7 +133,8 @@ pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
 }
 
 /// Connects to the local syslog daemon: to a datagram socket, or to a stream socket if the kernel
-/// reports that the socket is not a datagram socket.
+/// reports that the socket is not a datagram socket. Fails with `Retry` if the socket does not
+/// exist or rejects the connection.
 pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
     let datagram = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
     let wrong_kind = rustix::io::Errno::PROTOTYPE.raw_os_error();

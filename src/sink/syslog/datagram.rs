@@ -19,22 +19,26 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// refer to another host.
 const RESOLVE_INTERVAL: Duration = Duration::from_mins(5);
 
+/// Sends datagrams to `host:port`.
 pub(super) struct UdpLink {
     address: String,
     /// The socket, and when its address was resolved.
     socket: Option<(UdpSocket, Instant)>,
 }
 
+/// Sends messages to the Unix socket of the local syslog daemon.
 pub(super) struct LocalLink {
     path: PathBuf,
     socket: Option<LocalSocket>,
 }
 
 impl UdpLink {
+    /// A link without a socket.
     pub(super) fn new(address: &str) -> Self {
         Self { address: address.to_owned(), socket: None }
     }
 
+    /// Resolves the address, but sends nothing. Fails with `Retry` if that is not possible.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         self.open().await.map(drop)
     }
@@ -47,6 +51,8 @@ impl UdpLink {
         }
     }
 
+    /// Sends one datagram per record. Fails with `Poison` for records that are longer than a
+    /// datagram, and with `Retry` for any other error.
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let (socket, since) = self.open().await?;
 
@@ -69,10 +75,12 @@ impl UdpLink {
 }
 
 impl LocalLink {
+    /// A link without a socket.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, socket: None }
     }
 
+    /// Connects to the socket, but sends nothing. Fails with `Retry` if that is not possible.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         self.open().await.map(drop)
     }
@@ -84,6 +92,8 @@ impl LocalLink {
         }
     }
 
+    /// Sends all messages of a batch. Fails with `Poison` for records that are longer than a
+    /// datagram, and with `Retry` for the messages after any other error.
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let mut socket = self.open().await?;
         let lost = |error: &io::Error| {

@@ -1,5 +1,6 @@
 //! Encodes a record as a syslog message: header, payload, and truncation of a message that is too
-//! long.
+//! long. The framing is not part of a message; `service` adds it. Sources: RFC 5424 and RFC 3164.
+//! Start reading at [`Messages::write`].
 
 use jiff::{Timestamp, tz::TimeZone};
 use syslog::{Formatter3164, LogFormat, Severity};
@@ -30,6 +31,7 @@ pub(super) struct Messages {
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 impl Messages {
+    /// An encoder for one sink. The local time zone is read once.
     pub(super) fn new(plan: &SyslogPlan, context: &Context) -> Self {
         let zone = match plan.header {
             Header::Rfc3164 { timestamp: TimestampFormat::Local, .. } => TimeZone::system(),

@@ -1,4 +1,6 @@
-//! The size of a TCP send queue: the bytes that the peer's kernel has not acknowledged yet.
+//! The size of a TCP send queue: the bytes that the peer's kernel has not acknowledged yet. This is
+//! the only module with `unsafe` code, because no crate wraps the request to the kernel. It only
+//! reads a counter and never changes the socket. See decision 0024.
 
 use std::{
     io,
@@ -16,11 +18,13 @@ const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
 pub(super) struct SendQueue(OwnedFd);
 
 impl SendQueue {
+    /// The send queue of a socket. Fails if the process has too many open files.
     pub(super) fn of(socket: &impl AsFd) -> io::Result<Self> {
         socket.as_fd().try_clone_to_owned().map(Self)
     }
 
-    /// The bytes that the peer's kernel has not acknowledged.
+    /// The bytes that the peer's kernel has not acknowledged. Fails if the kernel does not support
+    /// the request for this socket.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         #[expect(unsafe_code, reason = "no safe wrapper exists")]
         // SAFETY: SIOCOUTQ writes one int to its argument, which `Getter` provides.

@@ -1,4 +1,6 @@
-//! The syslog sink: encodes and frames messages, and passes batches to the transport.
+//! The syslog sink: encodes and frames messages, and passes batches to the transport. It never
+//! decides itself whether a batch has arrived: each transport returns its own acknowledgement.
+//! Start reading at [`open`].
 
 use super::{
     config::{SyslogPlan, Target},
@@ -25,13 +27,14 @@ enum Transport {
     Local(LocalLink),
 }
 
+/// Opens the sink. The connection is opened with the first batch, so this cannot fail.
 pub(super) fn open(plan: &SyslogPlan, context: &Context) -> Box<dyn Sink> {
     let (plan, messages) = (plan.clone(), Messages::new(plan, context));
     Box::new(SyslogSink { transport: transport(&plan), plan, messages })
 }
 
 /// Opens a connection and, with RELP, a session. Every syslog message is stored by the receiver, so
-/// nothing else can be verified.
+/// nothing else can be verified. Fails if the receiver cannot be reached, or rejects the session.
 pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
     let result = match transport(plan) {
         Transport::Stream(mut link) => {

@@ -4,6 +4,7 @@
 //!
 //! A sender cannot detect that the peer's kernel acknowledged data that its process never read.
 //! Therefore, the last confirmed records are sent again after a lost connection: the replay window.
+//! See decision 0024.
 
 use std::{
     collections::VecDeque,
@@ -86,6 +87,9 @@ impl StreamLink {
         }
     }
 
+    /// Writes a batch, and returns an acknowledgement that waits until the send queue is empty.
+    /// Fails if the connection cannot be opened or is lost; the batch and the replay window are
+    /// then sent again.
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let connection = self.open_connection().await?;
         if let Err(error) = connection.write(batch.bytes()).await {
@@ -116,7 +120,8 @@ impl StreamLink {
         })))
     }
 
-    /// Connects, and waits for an alert that rejects the client certificate.
+    /// Connects, and waits for an alert that rejects the client certificate. Fails if the receiver
+    /// cannot be reached, or closes the connection.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         let connection = self.open_connection().await?;
         connection.wait_until_acknowledged(0).await.map_err(|error| lost(&self.address, &error))
@@ -150,6 +155,7 @@ impl StreamLink {
         Ok(connection)
     }
 
+    /// Shuts the connection down, if there is one, within two seconds.
     pub(super) async fn close(self) {
         if let Some(connection) = self.connection {
             let _ = timeout(CLOSE_TIMEOUT, connection.shut_down()).await;

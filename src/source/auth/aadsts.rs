@@ -137,43 +137,45 @@ mod tests {
     use super::*;
 
     /// Codes that operators are known to encounter, and a phrase of the hint for each.
+    const KNOWN_CODES: &[(&[u32], &str)] = &[
+        (&[7_000_215], "value"),
+        (&[7_000_222], "expired"),
+        (&[700_016, 700_011], "client ID"),
+        (&[7_000_112, 70_001], "enable"),
+        (&[7_000_229], "consent"),
+        (&[90_002, 900_023], "tenant ID"),
+        (&[90_038, 900_382, 900_432], "`cloud`"),
+        (&[700_027], "upload"),
+        (&[700_024, 500_133, 50_013], "NTP"),
+        (&[50_012, 700_030], "upload"),
+        (&[700_025], "public client"),
+        (&[7_000_218], "Allow public client flows"),
+        (
+            &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
+            "issuer, subject and audience",
+        ),
+        (&[700_229], "managed identity"),
+        (&[70_011, 28_002, 1_002_012], "cloud"),
+        (&[500_011, 650_057, 650_052], "cloud"),
+        (&[65_001, 90_094, 90_095, 650_056], "consent-url"),
+        (&[90_099], "Partner Center"),
+        (&[50_194, 9_001_023, 90_130], "multi-tenant"),
+        (&[50_076, 50_079, 50_074, 50_072, 50_078], "second factor"),
+        (&[53_000, 53_001, 53_002, 53_003, 53_004, 530_032, 530_035, 50_131], "exempt"),
+        (&[530_034], "user risk"),
+        (&[70_008, 700_082, 50_173, 70_043, 50_089, 70_000], "`login` again"),
+        (&[50_011], "http://localhost"),
+        (&[70_016, 70_018, 70_019, 54_005], "in time"),
+        (&[50_126, 50_034, 50_053, 50_055, 50_057], "user"),
+        (&[50_196], "an hour"),
+        (&[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087], "retried"),
+    ];
+
     #[test]
     fn has_a_hint_for_known_codes() {
-        for (codes, phrase) in [
-            (&[7_000_215][..], "value"),
-            (&[7_000_222], "expired"),
-            (&[700_016, 700_011], "client ID"),
-            (&[7_000_112, 70_001], "enable"),
-            (&[7_000_229], "consent"),
-            (&[90_002, 900_023], "tenant ID"),
-            (&[90_038, 900_382, 900_432], "`cloud`"),
-            (&[700_027], "upload"),
-            (&[700_024, 500_133, 50_013], "NTP"),
-            (&[50_012, 700_030], "upload"),
-            (&[700_025], "public client"),
-            (&[7_000_218], "Allow public client flows"),
-            (
-                &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
-                "issuer, subject and audience",
-            ),
-            (&[700_229], "managed identity"),
-            (&[70_011, 28_002, 1_002_012], "cloud"),
-            (&[500_011, 650_057, 650_052], "cloud"),
-            (&[65_001, 90_094, 90_095, 650_056], "consent-url"),
-            (&[90_099], "Partner Center"),
-            (&[50_194, 9_001_023, 90_130], "multi-tenant"),
-            (&[50_076, 50_079, 50_074, 50_072, 50_078], "second factor"),
-            (&[53_000, 53_001, 53_002, 53_003, 53_004, 530_032, 530_035, 50_131], "exempt"),
-            (&[530_034], "user risk"),
-            (&[70_008, 700_082, 50_173, 70_043, 50_089, 70_000], "`login` again"),
-            (&[50_011], "http://localhost"),
-            (&[70_016, 70_018, 70_019, 54_005], "in time"),
-            (&[50_126, 50_034, 50_053, 50_055, 50_057], "user"),
-            (&[50_196], "an hour"),
-            (&[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_090, 50_087], "retried"),
-        ] {
-            for code in codes {
-                assert!(aadsts_hint(*code).is_some_and(|hint| hint.contains(phrase)), "{code}");
+        for (codes, phrase) in KNOWN_CODES {
+            for code in *codes {
+                assert!(aadsts_hint(*code).is_some_and(|hint| hint.contains(*phrase)), "{code}");
             }
         }
         assert_eq!(aadsts_hint(1), None);

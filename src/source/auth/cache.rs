@@ -1,5 +1,5 @@
 //! Caches the token of one tenant and renews it before it expires. However many requests wait for
-//! a token, at most one token request is in flight.
+//! a token, at most one token request is in flight. See decision 0010.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::source::{
 /// A token is renewed this long before it expires.
 const MARGIN: Duration = Duration::from_mins(5);
 
+/// The cache. A token is renewed five minutes before it expires, or after half of its lifetime if
+/// that is shorter.
 #[derive(Debug, Default)]
 pub(in crate::source) struct TokenCache {
     /// Locked during a token request, so that there is never more than one in flight.
@@ -29,7 +31,9 @@ struct CachedToken {
 }
 
 impl TokenCache {
-    /// The cached token, or a new one if there is none or it expires soon.
+    /// The cached token, or a new one if there is none or it expires soon. Fails if Entra rejects
+    /// the request or does not respond, or if the pause that a server demanded is longer than one
+    /// minute.
     pub(in crate::source) async fn get(
         &self,
         credential: &dyn Credential,

@@ -1,4 +1,5 @@
-//! A certificate of the app registration. The app signs assertions with its key.
+//! A certificate of the app registration. The app signs assertions with its key. The files are read
+//! again when their size or time changes, so a renewed certificate takes effect without a restart.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,6 +19,7 @@ use crate::{clock, settings::SecretRef, source::SourceError, wire::Token};
 /// The client credentials grant with an assertion that the app signs itself (RFC 7523).
 #[derive(Debug)]
 pub struct Certificate {
+    /// The ID of the app registration.
     pub client_id: String,
     /// PEM with the certificate and, without `key_file`, its key; or PFX.
     pub file: PathBuf,
@@ -25,6 +27,7 @@ pub struct Certificate {
     pub key_file: Option<PathBuf>,
     /// The password of the PFX.
     pub password: Option<SecretRef>,
+    /// Whether assertions contain the chain of the certificate.
     pub chain: CertificateChain,
     loaded: Mutex<Option<(FileVersions, Arc<KeyPair>)>>,
 }
@@ -33,6 +36,7 @@ pub struct Certificate {
 type FileVersions = Vec<(Option<SystemTime>, u64)>;
 
 impl Certificate {
+    /// A credential; no file is read before it is used.
     pub fn new(
         client_id: String,
         file: PathBuf,

@@ -1,4 +1,5 @@
-//! A client secret of the app registration.
+//! A client secret of the app registration. Source: Microsoft identity platform, "OAuth 2.0 client
+//! credentials flow". The secret is read for every request and is never stored.
 
 use secrecy::ExposeSecret;
 
@@ -8,6 +9,7 @@ use crate::{settings::SecretRef, source::SourceError, wire::Token};
 /// The client credentials grant with a shared secret (RFC 6749, section 4.4).
 #[derive(Debug)]
 pub struct ClientSecret {
+    /// The ID of the app registration.
     pub client_id: String,
     pub secret: SecretRef,
 }

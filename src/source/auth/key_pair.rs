@@ -76,11 +76,14 @@ pub(super) struct KeyPair {
     key: Rsa,
     /// The certificate first, then its issuers; each as DER.
     chain: Vec<Vec<u8>>,
+    /// The end of the certificate's validity.
     pub not_after: Timestamp,
 }
 
 impl KeyPair {
-    /// Parses PEM (certificate and key in any order) or PFX.
+    /// Parses PEM (certificate and key in any order) or PFX. Fails if the format is unknown, the
+    /// certificate or the key is missing, both do not match, or the key is not an RSA key of at
+    /// least 2048 bits.
     pub(super) fn read(bytes: &[u8], password: &str) -> Result<Self, KeyPairError> {
         let (key, chain) =
             if is_pem(bytes) { read_pem(bytes)? } else { read_pfx(bytes, password)? };
@@ -102,7 +105,7 @@ impl KeyPair {
     }
 
     /// A new assertion for one token request. Each has a unique ID, because Entra rejects an
-    /// assertion that was used before.
+    /// assertion that was used before. Fails only if the key cannot sign.
     pub(super) fn assertion(
         &self,
         client_id: &str,

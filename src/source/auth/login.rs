@@ -69,6 +69,7 @@ impl Hint for LoginError {
 pub struct AuthorizationRequest<'a> {
     /// `tenant` is the user's home tenant.
     pub context: TokenRequestContext<'a>,
+    /// The ID of the app registration.
     pub client_id: &'a str,
     /// Delegated permissions such as `SecurityEvents.Read.All`, without the URL of Graph.
     pub permissions: &'a [&'a str],

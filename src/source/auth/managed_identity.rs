@@ -40,9 +40,12 @@ pub enum ManagedIdentityId {
     Resource(String),
 }
 
+/// The managed identity of the host. Azure issues the tokens, so there is no secret.
 #[derive(Debug)]
 pub struct ManagedIdentity {
+    /// The identity to use.
     pub identity: ManagedIdentityId,
+    /// The token endpoint of the host.
     pub host: ManagedIdentityHost,
     /// The directory in which the agent of Azure Arc stores the keys of its challenges.
     pub key_directory: PathBuf,

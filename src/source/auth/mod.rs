@@ -43,6 +43,8 @@ use crate::{
 const WHAT: &str = "the token endpoint";
 const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// The future of a credential's operation, boxed so that [`Credential`] can be used as a trait
+/// object.
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A way to get tokens, for any number of tenants.
@@ -78,6 +80,7 @@ pub trait Credential: Send + Sync + fmt::Debug {
 #[derive(Clone, Copy)]
 pub struct TokenRequestContext<'a> {
     pub clients: &'a Clients,
+    /// The cloud whose token endpoint is used.
     pub cloud: &'a Cloud,
     /// GUID or domain; the token endpoint accepts both.
     pub tenant: &'a str,

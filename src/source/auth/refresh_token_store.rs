@@ -99,11 +99,17 @@ impl RefreshTokenStore {
         Self { path: directory.join(format!("{file}.token")), name: name.to_owned(), key }
     }
 
+    /// The reference to the encryption key; `None` if tokens are stored in plaintext.
     pub fn key(&self) -> Option<&SecretRef> {
         self.key.as_ref()
     }
 
     /// The stored token, or `None` if no file exists.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file or the key cannot be read, or with [`RefreshTokenError::Decrypt`] if the
+    /// content is damaged or was encrypted with another key.
     #[expect(clippy::disallowed_methods, reason = "`RefreshTokenError` names the file")]
     pub fn read(&self) -> Result<Option<SecretString>, RefreshTokenError> {
         let text = match std::fs::read_to_string(&self.path) {

@@ -1,5 +1,6 @@
 //! A signed-in user: a refresh token that is redeemed for every tenant that the user may read, and
-//! replaced at each use.
+//! replaced at each use. If the new token cannot be stored, it is kept in memory, because Entra
+//! accepts the old one only for a limited time. Start reading at [`UserCredential`].
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{sync::Mutex, task::block_in_place};
@@ -15,6 +16,7 @@ use crate::{error::chain, source::SourceError, wire::Token};
 pub struct UserCredential {
     /// The name of the credential in the configuration.
     pub name: String,
+    /// The ID of the app registration.
     pub client_id: String,
     /// The tenant in which the user signs in: a GUID, a domain or `organizations`.
     pub home: String,
@@ -31,6 +33,7 @@ struct CurrentToken {
 }
 
 impl UserCredential {
+    /// A credential; the stored refresh token is read before the first use.
     pub fn new(name: String, client_id: String, home: String, store: RefreshTokenStore) -> Self {
         Self { name, client_id, home, store, current: Mutex::default() }
     }

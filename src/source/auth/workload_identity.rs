@@ -1,4 +1,5 @@
 //! Workload identity federation: an external issuer signs the assertion and renews it in a file.
+//! This program has no secret in this case, and never writes to the file.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use crate::{source::SourceError, wire::Token};
 /// The client credentials grant with a JWT from an external issuer as the assertion (RFC 7523).
 #[derive(Debug)]
 pub struct WorkloadIdentity {
+    /// The ID of the app registration.
     pub client_id: String,
     /// The file in which the issuer stores the JWT.
     pub token_file: PathBuf,

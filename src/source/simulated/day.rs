@@ -1,4 +1,5 @@
-//! The snapshots of the simulated tenant.
+//! The snapshots of the simulated tenant. They have the form of Microsoft's responses, including
+//! its irregularities: missing texts in older days, and numbers as text.
 
 use serde_json::{Map, Value, json};
 

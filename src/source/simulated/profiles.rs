@@ -1,4 +1,4 @@
-//! The catalog of the simulated tenant.
+//! The catalog of the simulated tenant. Its profiles have the fields of Microsoft's responses.
 
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ fn profile(tenant: &str, control: &Control) -> Value {
         let index = usize::try_from(hash(&[control.id, what]) >> 32).unwrap_or(0);
         from[index % from.len()]
     };
+
     json!({
         "actionType": pick("action", &["Config", "Config", "Review", "Behavior"]),
         "actionUrl": format!("https://security.microsoft.com/securescore?viewid=actions&actionid={}", control.id),

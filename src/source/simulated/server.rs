@@ -26,9 +26,11 @@ use crate::model::Day;
 /// The tenants and credentials of a simulation.
 #[derive(Clone, Debug)]
 pub struct Simulation {
+    /// The GUIDs of the tenants.
     pub tenants: Vec<String>,
     /// A verified domain of the first tenant.
     pub domain: String,
+    /// The ID and the secret that the token endpoint accepts.
     pub client_id: String,
     pub client_secret: String,
     /// The newest day; `None` means the UTC date at each request.
@@ -88,6 +90,7 @@ pub async fn start(
 ) -> std::io::Result<(SocketAddr, impl Future<Output = std::io::Result<()>>)> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
+
     let (tokens, skips) = (Mutex::default(), Mutex::default());
     let simulated_load = SimulatedLoad::default();
     let shared = Arc::new(Shared {
@@ -98,6 +101,7 @@ pub async fn start(
         tokens,
         skips,
     });
+
     let router = Router::new()
         .route("/{tenant}/oauth2/v2.0/token", post(token))
         .route("/{tenant}/v2.0/.well-known/openid-configuration", get(openid_configuration))

@@ -1,5 +1,5 @@
 //! Counts the requests to the simulation as Microsoft's limits count them: per tenant, concurrently
-//! and per minute.
+//! and per minute. The server of the simulation returns the counts as JSON.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,6 +31,7 @@ pub(super) struct RequestGuard<'a> {
 }
 
 impl SimulatedLoad {
+    /// Counts the begin of a request to a tenant. The request ends when the guard is dropped.
     pub(super) fn begin(&self, tenant: &str) -> RequestGuard<'_> {
         let mut tenants = self.lock();
         let load = tenants.entry(tenant.to_owned()).or_default();

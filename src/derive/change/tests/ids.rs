@@ -117,6 +117,7 @@ fn observation_id_ignores_details_and_hint() {
             details: details.to_owned(),
             hint: hint.map(str::to_owned),
         };
+
         quality(&ObservationEntry {
             tenant: &tenant(),
             observation: &observation,
@@ -129,6 +130,7 @@ fn observation_id_ignores_details_and_hint() {
         })
         .event_id
     };
+
     assert_eq!(id("denied", None), id("timed out", Some("check the network")));
 }
 

@@ -22,6 +22,7 @@ pub(super) enum RelpReply {
     ServerClose,
 }
 
+/// Why received bytes are not a reply.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FrameError {
     #[error("the receiver does not speak RELP")]
@@ -50,7 +51,8 @@ pub(super) fn next(number: u32) -> u32 {
 }
 
 /// Parses one reply from the beginning of the received bytes, and returns it with its length in
-/// bytes. Returns `None` if the reply is incomplete.
+/// bytes. Returns `None` if the reply is incomplete. Fails if the bytes are not RELP, or if the
+/// data is longer than 64 KiB.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<(RelpReply, usize)>, FrameError> {
     let mut at = 0;
     let Some(number) = field(bytes, &mut at, 9)? else { return Ok(None) };

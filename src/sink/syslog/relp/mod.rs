@@ -25,10 +25,13 @@ pub(super) struct RelpLink {
 }
 
 impl RelpLink {
+    /// A link without a session. `window` is the largest number of unacknowledged messages.
     pub(super) fn new(address: &str, tls: Option<&Tls>, window: usize) -> Self {
         Self { address: address.to_owned(), tls: tls.cloned(), window, session: None }
     }
 
+    /// Sends all messages of a batch, and returns an acknowledgement that waits for their replies.
+    /// Fails with `Partial` if the session ends after some messages were acknowledged.
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Result<Acknowledgement, Failure> {
         let session = self.open_session().await?;
         let first = {
@@ -53,7 +56,8 @@ impl RelpLink {
         })))
     }
 
-    /// Connects and opens a session.
+    /// Connects and opens a session. Fails if the receiver cannot be reached or rejects the
+    /// session.
     pub(super) async fn reach(&mut self) -> Result<(), Failure> {
         self.open_session().await.map(drop)
     }
@@ -72,6 +76,7 @@ impl RelpLink {
         Ok(session)
     }
 
+    /// Closes the session, if there is one.
     pub(super) async fn close(self) {
         if let Some(session) = self.session {
             session.lock().await.close().await;

@@ -30,6 +30,7 @@ const OFFERS: &str = concat!(
 /// Bytes of frames that are written with one call.
 const CHUNK: usize = 256 << 10;
 
+/// An open session. After a failure it is not alive and must be replaced.
 pub(super) struct Session {
     address: String,
     stream: Box<dyn Stream>,
@@ -49,7 +50,8 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Opens a session on a new connection.
+    /// Opens a session on a new connection. Fails with `Misconfigured` if the receiver rejects the
+    /// offers, and with `Retry` if the connection is lost.
     pub(super) async fn open(
         address: &str,
         stream: Box<dyn Stream>,
@@ -80,6 +82,7 @@ impl Session {
         }
     }
 
+    /// Whether messages can still be sent.
     pub(super) fn is_alive(&self) -> bool {
         self.alive
     }
@@ -95,7 +98,9 @@ impl Session {
         usize::try_from(self.acknowledged.saturating_sub(first)).map_or(records, |n| n.min(records))
     }
 
-    /// Sends every message of a batch, and keeps at most `window` messages unacknowledged.
+    /// Sends every message of a batch, and keeps at most `window` messages unacknowledged. Fails if
+    /// the connection is lost, or if the receiver rejects a message or does not reply within 90
+    /// seconds.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<(), Failure> {
         let mut chunk = Vec::with_capacity(CHUNK.min(batch.bytes().len() + 32 * batch.len()));
 
@@ -118,7 +123,8 @@ impl Session {
         self.write(&chunk).await
     }
 
-    /// Waits until the first `messages` messages of this session are acknowledged.
+    /// Waits until the first `messages` messages of this session are acknowledged. Fails in the
+    /// same cases as [`Self::send`].
     pub(super) async fn wait_for(&mut self, messages: u64) -> Result<(), Failure> {
         while self.acknowledged < messages {
             if !self.alive {
