@@ -1,5 +1,5 @@
-//! Rules of the source tree: dependencies between modules, purity, the length of files, words to
-//! avoid, and the form of Markdown.
+//! Rules of the source tree: dependencies between modules, purity, hints, the length of files and
+//! paragraphs, words to avoid, citations of decisions, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -12,6 +12,10 @@
     clippy::disallowed_methods
 )]
 
+#[path = "architecture/code.rs"]
+mod code;
+#[path = "architecture/decisions.rs"]
+mod decisions;
 #[path = "architecture/files.rs"]
 mod files;
 #[path = "architecture/layout.rs"]

@@ -1,12 +1,15 @@
 //! The maximum length of a file, and blank lines between the phases of long functions.
 
-use crate::files::{SourceFile, expect_none, rust_files};
+use crate::files::{expect_none, rust_files};
 
 /// The maximum number of lines of a Rust file.
 const MAX_LINES: usize = 500;
 
-/// A function of at least this many lines requires a blank line between its phases.
+/// A function of at least this many lines, from `fn` to its closing brace, has a blank line.
 const PARAGRAPHS_FROM: usize = 25;
+
+/// The maximum number of lines of a function without a blank line between them.
+const MAX_PARAGRAPH_LINES: usize = 29;
 
 #[test]
 fn files_have_at_most_500_lines() {
@@ -20,67 +23,109 @@ fn files_have_at_most_500_lines() {
     expect_none(&violations, "a file is too long: split it");
 }
 
+/// A function whose body is a single expression has one phase, regardless of its length: for
+/// example one `match`, or one macro with a table, in which rustfmt removes blank lines. Loops and
+/// conditions are not exempt.
 #[test]
 fn long_functions_have_blank_lines() {
     let mut violations = Vec::new();
-    for file in rust_files(&["src", "benches"]) {
-        for function in functions(&file) {
-            if function.lines >= PARAGRAPHS_FROM && function.statements >= 3 && !function.has_blank
-            {
-                let Function { line, lines, .. } = function;
-                violations.push(format!("{}:{line}: no blank line in {lines} lines", file.path));
+    for file in rust_files(&["src", "tests", "benches"]) {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for function in functions(&lines) {
+            if let Some(problem) = function.problem() {
+                violations.push(format!("{}:{}: {problem}", file.path, function.line));
             }
         }
     }
     expect_none(&violations, "separate the phases of a long function with blank lines");
 }
 
-struct Function {
+struct Function<'a> {
+    /// The number of the line with `fn`.
     line: usize,
-    /// Lines of the body.
-    lines: usize,
-    /// Statements at the top level of the body; a function that is a single `match` has one phase.
-    statements: usize,
-    has_blank: bool,
+    /// From the line with `fn` to the closing brace.
+    lines: &'a [&'a str],
+    /// Whether the body is one expression that is neither a loop nor a condition.
+    is_one_expression: bool,
+}
+
+impl Function<'_> {
+    fn problem(&self) -> Option<String> {
+        if self.is_one_expression {
+            return None;
+        }
+
+        let paragraphs = self.lines.split(|line| line.trim().is_empty());
+        let (count, longest) = paragraphs
+            .fold((0, 0), |(count, longest), paragraph| (count + 1, paragraph.len().max(longest)));
+        if count == 1 && self.lines.len() >= PARAGRAPHS_FROM {
+            return Some(format!("no blank line in {} lines", self.lines.len()));
+        }
+        (longest > MAX_PARAGRAPH_LINES).then(|| format!("{longest} lines without a blank line"))
+    }
 }
 
 /// The functions of a file that rustfmt has formatted: a body ends at the first line that closes
 /// a brace at the indentation of the `fn`.
-fn functions(file: &SourceFile) -> Vec<Function> {
-    let lines: Vec<&str> = file.text.lines().collect();
+fn functions<'a>(lines: &'a [&'a str]) -> Vec<Function<'a>> {
     let mut found = Vec::new();
-    for (index, line) in lines.iter().enumerate() {
+    for (start, line) in lines.iter().enumerate().filter(|(_, line)| declares_function(line)) {
         let indentation = line.len() - line.trim_start().len();
-        let words = line.split_whitespace().take(6);
-        let is_function = words.take_while(|w| !w.starts_with("//")).any(|word| word == "fn");
-        if !is_function || line.trim_start().starts_with("//") {
-            continue;
-        }
         let close = format!("{}}}", " ".repeat(indentation));
-        // A declaration without a body, or a body on one line.
-        let Some(open) = lines[index..]
-            .iter()
-            .position(|l| l.ends_with('{') || l.ends_with(';') || l.ends_with('}'))
-        else {
-            continue;
-        };
-        if !lines[index + open].ends_with('{') {
+
+        // A declaration without a body, and a body on one line, have no phases.
+        let ends = |line: &&str| line.ends_with(['{', ';', '}']);
+        let Some(signature) = lines[start..].iter().position(ends) else { continue };
+        let open = start + signature;
+        if !lines[open].ends_with('{') {
             continue;
         }
-        let start = index + open + 1;
-        let Some(length) = lines[start..].iter().position(|line| *line == close) else { continue };
-        let body = &lines[start..start + length];
-        let top = " ".repeat(indentation + 4);
-        let begins = |line: &&&str| {
-            line.strip_prefix(top.as_str())
-                .is_some_and(|rest| !rest.starts_with([' ', '}', ')', ']', '.', '/', '#']))
-        };
+
+        let Some(length) = lines[open..].iter().position(|line| *line == close) else { continue };
+        let body = &lines[open + 1..open + length];
         found.push(Function {
-            line: index + 1,
-            lines: length,
-            statements: body.iter().filter(begins).count(),
-            has_blank: body.iter().any(|line| line.is_empty()),
+            line: start + 1,
+            lines: &lines[start..=open + length],
+            is_one_expression: is_one_expression(body, indentation + 4),
         });
     }
     found
+}
+
+fn declares_function(line: &str) -> bool {
+    let words = line.split_whitespace().take(6);
+    words.take_while(|word| !word.starts_with("//")).any(|word| word == "fn")
+}
+
+fn is_one_expression(body: &[&str], indentation: usize) -> bool {
+    let margin = " ".repeat(indentation);
+    let at_margin = body.iter().filter_map(|line| line.strip_prefix(margin.as_str()));
+    let starts: Vec<&str> =
+        at_margin.filter(|rest| !rest.starts_with([' ', '}', ')', ']', '.', '/', '#'])).collect();
+
+    let blocks = ["for ", "while ", "loop ", "if ", "async ", "unsafe "];
+    starts.len() == 1 && !blocks.iter().any(|block| starts[0].starts_with(block))
+}
+
+/// Regression: one blank line anywhere in a function was enough, however long the rest was.
+#[test]
+fn every_paragraph_is_measured() {
+    let problems = |body: &str| {
+        let text = format!("fn f() {{\n{body}}}\n");
+        let lines: Vec<&str> = text.lines().collect();
+        functions(&lines).iter().filter_map(Function::problem).count()
+    };
+
+    // The closing brace is a line of the last paragraph.
+    let statements = |count: usize| "    x();\n".repeat(count);
+    assert_eq!(problems(&format!("    x();\n\n{}", statements(MAX_PARAGRAPH_LINES - 1))), 0);
+    assert_eq!(problems(&format!("    x();\n\n{}", statements(MAX_PARAGRAPH_LINES))), 1);
+
+    // The line with `fn` and the closing brace count.
+    assert_eq!(problems(&statements(PARAGRAPHS_FROM - 3)), 0);
+    assert_eq!(problems(&statements(PARAGRAPHS_FROM - 2)), 1);
+
+    let arms = "        1 => 2,\n".repeat(40);
+    assert_eq!(problems(&format!("    match x {{\n{arms}    }}\n")), 0);
+    assert_eq!(problems(&format!("    loop {{\n{arms}    }}\n")), 1);
 }

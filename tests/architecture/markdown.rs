@@ -7,14 +7,18 @@ use crate::files::{SourceFile, expect_none, files, root};
 /// Abbreviations whose period does not end a sentence.
 const ABBREVIATIONS: &[&str] = &["e.g.", "i.e.", "etc.", "vs.", "No.", "approx.", "…"];
 
+/// All Markdown files of the repository.
 fn pages() -> Vec<SourceFile> {
-    let mut pages: Vec<SourceFile> = files("docs");
-    for name in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "STYLE.md"] {
-        pages.extend(files(name));
-    }
-    pages.extend(files("tests/README.md"));
-    pages.retain(|page| page.path.ends_with(".md"));
-    pages
+    let entries = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = entries.map(|name| name.into_string().unwrap());
+    let places = names.filter(|name| name != ".git" && !is_build_output(name));
+    let pages = places.flat_map(|place| files(&place));
+    pages.filter(|page| page.path.ends_with(".md")).collect()
+}
+
+/// Cargo marks the folders of its output, such as `target`, so that backups omit them.
+fn is_build_output(name: &str) -> bool {
+    root().join(name).join("CACHEDIR.TAG").exists()
 }
 
 /// The lines outside fenced blocks; a line that starts or ends a block is empty.
@@ -44,6 +48,7 @@ fn markdown_has_one_sentence_per_line() {
             if has_two_sentences(line) {
                 violations.push(format!("{}:{number}: two sentences on a line", page.path));
             }
+
             let next = lines.get(index + 1).map_or("", |(_, next)| *next);
             let continues = !next.trim().is_empty()
                 && !is_item(next)
@@ -80,7 +85,12 @@ fn broken(page: &SourceFile, folder: &Path, target: &str) -> Option<String> {
         return None;
     }
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-    let path = if path.is_empty() { root().join(&page.path) } else { folder.join(path) };
+    let path = match path.strip_prefix("../blob/main/") {
+        // A link in a template is relative to the address of the pull request.
+        Some(path) if page.path.starts_with(".github/") => root().join(path),
+        _ if path.is_empty() => root().join(&page.path),
+        _ => folder.join(path),
+    };
     if !path.exists() {
         return Some("no such file".to_owned());
     }

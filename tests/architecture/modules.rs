@@ -1,6 +1,11 @@
 //! Dependencies between modules. The table lists every module, and its dependencies have no cycles.
 
-use crate::files::{SourceFile, expect_none, rust_files};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    code::{identifier, names, paths, production_code},
+    files::{SourceFile, expect_none, files, rust_files},
+};
 
 /// Every module of the crate with the modules that it may use. A module follows those it uses.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -78,13 +83,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Modules without I/O, without a clock and without an asynchronous runtime.
-const PURE: &[&str] = &["model", "wire", "ledger", "derive", "format", "schedule", "compressed"];
+const PURE: &[&str] =
+    &["model", "wire", "ledger", "derive", "format", "schedule", "compressed", "report"];
 
 /// Paths that a pure module must not use.
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",
+    "hyper",
+    "axum",
     "rusqlite",
+    "rustix",
+    "fastrand",
     "tracing",
     "fs_err",
     "std::fs",
@@ -92,14 +102,33 @@ const IMPURE: &[&str] = &[
     "std::env",
     "std::process",
     "std::thread",
+    "io::stdin",
+    "io::stdout",
+    "io::stderr",
     "SystemTime",
     "Instant::now",
     "Timestamp::now",
     "Zoned::now",
 ];
 
-/// Crates that only the module of their protocol or store may use.
+/// Crates that only the modules of their protocol, store or format may use.
 const CONFINED: &[(&str, &[&str])] = &[
+    ("reqwest", &["src/net.rs", "src/source/", "src/sink/"]),
+    // The other modules must not parse or write JSON.
+    (
+        "serde_json",
+        &[
+            "src/wire/",
+            "src/source/",
+            "src/sink/",
+            "src/report/",
+            "src/settings/schema.rs",
+            "src/telemetry/render.rs",
+            "src/checkpoint/",
+            "src/daemon/control.rs",
+            "src/cli/",
+        ],
+    ),
     ("rusqlite", &["src/checkpoint/"]),
     ("rdkafka", &["src/sink/kafka/"]),
     ("object_store", &["src/sink/object_store/"]),
@@ -133,7 +162,11 @@ fn modules_use_only_what_the_table_allows() {
 
 #[test]
 fn the_table_has_no_cycle_or_unused_entry() {
-    let files = rust_files(&["src"]);
+    let mut found: BTreeSet<(String, String)> = BTreeSet::new();
+    for file in rust_files(&["src"]) {
+        found.extend(uses(&file).into_iter().map(|(_, used)| (module_of(&file), used)));
+    }
+
     let mut below: Vec<&str> = Vec::new();
     let mut violations = Vec::new();
     for (module, allowed) in ALLOWED {
@@ -141,11 +174,7 @@ fn the_table_has_no_cycle_or_unused_entry() {
             if !below.contains(used) {
                 violations.push(format!("`{module}` may use `{used}`, which is not above it"));
             }
-            let is_used = files
-                .iter()
-                .filter(|file| module_of(file) == *module)
-                .any(|file| uses(file).iter().any(|(_, name)| name == used));
-            if !is_used {
+            if !found.contains(&((*module).to_owned(), (*used).to_owned())) {
                 violations.push(format!("`{module}` does not use `{used}`: remove it"));
             }
         }
@@ -155,11 +184,46 @@ fn the_table_has_no_cycle_or_unused_entry() {
 }
 
 #[test]
+fn the_architecture_page_has_the_same_table() {
+    let page = files("docs/explanation/architecture.md").remove(0);
+    let rows = page.text.lines().skip_while(|line| *line != "| module | imports |").skip(2);
+    let mut documented: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in rows.take_while(|line| line.starts_with('|')) {
+        let (modules, imports) = row.trim_matches('|').split_once('|').unwrap();
+        for module in in_backticks(modules) {
+            documented.insert(module, in_backticks(imports).collect());
+        }
+    }
+
+    let mut violations = Vec::new();
+    for (module, allowed) in ALLOWED.iter().filter(|(name, _)| !["lib", "main"].contains(name)) {
+        let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+        match documented.remove(module) {
+            None => violations.push(format!("{}: no row for `{module}`", page.path)),
+            Some(imports) if imports != allowed => {
+                let problem = format!("`{module}` imports {allowed:?}, not {imports:?}");
+                violations.push(format!("{}: {problem}", page.path));
+            }
+            Some(_) => {}
+        }
+    }
+
+    let unknown = documented.keys().map(|name| format!("{}: no module `{name}`", page.path));
+    violations.extend(unknown);
+    expect_none(&violations, "the page and the table of modules differ");
+}
+
+fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
 fn pure_modules_use_no_io_or_clock() {
     let mut violations = Vec::new();
     for file in rust_files(&["src"]).iter().filter(|file| PURE.contains(&module_of(file).as_str()))
     {
-        for (line, text) in production_code(file) {
+        // Paths are added to the lines, because a line of a grouped import names only their ends.
+        for (line, text) in production_code(file).into_iter().chain(paths(file, "std")) {
             for path in IMPURE.iter().filter(|path| names(&text, path)) {
                 violations.push(format!("{}:{line}: a pure module names `{path}`", file.path));
             }
@@ -194,6 +258,7 @@ fn protocols_and_stores_stay_in_their_modules() {
 /// Files whose errors name the file that could not be read. With `fs_err`, the cause would name it
 /// a second time.
 const NAME_THEIR_FILES: &[&str] = &[
+    "src/config/files.rs",
     "src/source/auth/certificate.rs",
     "src/source/auth/managed_identity.rs",
     "src/source/auth/refresh_token_store.rs",
@@ -211,14 +276,36 @@ fn files_are_opened_through_fs_err() {
         if file.path == "src/lib.rs" || NAME_THEIR_FILES.contains(&file.path.as_str()) {
             continue;
         }
-        for (line, text) in production_code(&file) {
-            let is_type = types.iter().any(|name| text.contains(&format!("std::fs::{name}")));
-            if names(&text, "std::fs") && !is_type {
-                violations.push(format!("{}:{line}: use `fs_err`", file.path));
+        for (line, path) in paths(&file, "std") {
+            let is_type = types.iter().any(|name| names(&path, &format!("std::fs::{name}")));
+            if names(&path, "std::fs") && !is_type {
+                violations.push(format!("{}:{line}: use `fs_err`, not `{path}`", file.path));
             }
         }
     }
     expect_none(&violations, "`std::fs` is used");
+}
+
+/// Modules that show a hint after its message. Everywhere else, the two are separate data.
+const SHOW_HINTS: &[&str] = &["src/cli/mod.rs", "src/admin/", "src/telemetry/"];
+
+#[test]
+fn hints_are_data_until_they_are_shown() {
+    let mut violations = Vec::new();
+    for file in rust_files(&["src"]) {
+        if SHOW_HINTS.iter().any(|place| file.path.starts_with(place)) {
+            continue;
+        }
+        for (line, text) in production_code(&file) {
+            let code = text.replace("'\"'", "").replace("\\\"", "");
+            // Every second part is in a string literal.
+            let mut literals = code.split('"').skip(1).step_by(2);
+            if literals.any(|literal| literal.contains("hint: ")) {
+                violations.push(format!("{}:{line}: a text contains a hint", file.path));
+            }
+        }
+    }
+    expect_none(&violations, "a hint is a field of its own, never a part of a text");
 }
 
 /// The first part of the path below `src`.
@@ -229,70 +316,9 @@ fn module_of(file: &SourceFile) -> String {
 
 /// The modules that a file uses, each with its line number. Tests may use every module.
 fn uses(file: &SourceFile) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    // The depth of the braces inside `use crate::{…}`.
-    let mut depth: Option<usize> = None;
-    for (line, text) in production_code(file) {
-        let mut rest = text.as_str();
-        if depth.is_none() {
-            while let Some(at) = rest.find("crate::") {
-                let before = rest[..at].chars().next_back();
-                rest = &rest[at + "crate::".len()..];
-                if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-                    continue;
-                }
-                if let Some(list) = rest.strip_prefix('{') {
-                    depth = Some(1);
-                    rest = list;
-                    break;
-                }
-                found.push((line, identifier(rest).to_owned()));
-            }
-        }
-        if let Some(mut open) = depth {
-            let mut at_start = true;
-            for (at, c) in rest.char_indices() {
-                match c {
-                    '{' => open += 1,
-                    '}' => open -= 1,
-                    ',' if open == 1 => at_start = true,
-                    c if c.is_whitespace() => {}
-                    _ if open == 1 && at_start => {
-                        found.push((line, identifier(&rest[at..]).to_owned()));
-                        at_start = false;
-                    }
-                    _ => {}
-                }
-                if open == 0 {
-                    break;
-                }
-            }
-            depth = (open > 0).then_some(open);
-        }
-    }
-    found
-}
-
-fn identifier(text: &str) -> &str {
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    &text[..end]
-}
-
-/// The lines of a file without comments and without its tests.
-fn production_code(file: &SourceFile) -> Vec<(usize, String)> {
-    if file.path.contains("/tests/") || file.path.ends_with("tests.rs") {
-        return Vec::new();
-    }
-    let lines = file.lines().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
-    lines.map(|(number, line)| (number, line.split("//").next().unwrap().to_owned())).collect()
-}
-
-/// Whether the text contains a path that is not a part of a longer name.
-fn names(text: &str, path: &str) -> bool {
-    text.match_indices(path).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + path.len()..].chars().next();
-        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !is_word(before) && (path.ends_with("::") || !is_word(after))
-    })
+    let modules = paths(file, "crate").into_iter().map(|(line, path)| {
+        let below = path.trim_start_matches("crate::");
+        (line, identifier(below).to_owned())
+    });
+    modules.collect()
 }

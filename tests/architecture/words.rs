@@ -9,16 +9,23 @@ const AVOIDED: &[(&str, &str)] = &[
     ("once more", "again"),
     ("as is", "unchanged"),
     ("beside", "next to; while … is running"),
+    ("want", "need, require, expect"),
     ("wants", "needs, requires, expects"),
     ("wanted", "requested, required"),
     ("stands", "is, appears, represents"),
+    ("stood", "was, appeared, represented"),
     ("lies", "is stored"),
+    ("lying", "stored"),
+    ("says", "reports"),
     ("said", "reported"),
     ("told", "reported, notified"),
     ("tells", "reports"),
     ("somebody", "another process, a person"),
     ("nobody", "no other process"),
     ("anybody", "any process, any person"),
+    ("its words", "its message"),
+    ("their words", "their messages"),
+    ("comes", "is sent, is derived, is copied"),
     ("goes on", "continues"),
     ("go on", "continue"),
     ("gets on", "makes progress"),
@@ -44,6 +51,15 @@ const AVOIDED: &[(&str, &str)] = &[
     ("octets", "bytes"),
     ("at rest", "idle"),
     ("whatever", "every, any"),
+    ("whoever", "the person who, the process that"),
+    ("room", "module, memory, space"),
+    ("rooms", "modules"),
+    ("house", "crate"),
+    ("houses", "crates"),
+    ("wish", "request"),
+    ("wishes", "requests"),
+    ("bell", "notification"),
+    ("bells", "notifications"),
     ("for ever", "indefinitely"),
     ("at hand", "available"),
     ("manners", "throttle"),
@@ -66,6 +82,8 @@ const AVOIDED: &[(&str, &str)] = &[
 const QUOTATIONS: &[(&str, &[&str])] = &[
     ("STYLE.md", &[]),
     ("LICENSE", &[]),
+    // Names of crates.
+    ("fuzz/Cargo.lock", &[]),
     ("tests/architecture/words.rs", &[]),
     // Titles of Microsoft's controls.
     ("src/source/simulated/controls.txt", &[]),
@@ -114,6 +132,7 @@ fn words_to_avoid_are_not_used() {
         if quotation.is_some_and(|(_, words)| words.is_empty()) {
             continue;
         }
+
         for (number, line) in file.lines() {
             let line = line.to_lowercase();
             // The name of RFC 6587's framing.
@@ -121,6 +140,10 @@ fn words_to_avoid_are_not_used() {
                 .replace("octet-counting", "")
                 .replace("octet counting", "")
                 .replace("octet_counting", "");
+
+            if contains_denial(&line) {
+                violations.push(format!("{}:{number}: `is no`: write `is not a`", file.path));
+            }
             for (word, instead) in AVOIDED.iter().filter(|(word, _)| line.contains(word)) {
                 let is_quoted = quotation.is_some_and(|(_, words)| words.contains(word));
                 if !is_quoted && is_used(&line, word) {
@@ -130,6 +153,20 @@ fn words_to_avoid_are_not_used() {
         }
     }
     expect_none(&violations, "a word to avoid is used");
+}
+
+/// Whether the line denies a noun (`is no backup`); `there is no` and `is no longer` are allowed.
+fn contains_denial(line: &str) -> bool {
+    ["is no ", "are no "].iter().any(|verb| {
+        line.match_indices(verb).any(|(at, _)| {
+            let (before, after) = (line[..at].trim_end(), &line[at + verb.len()..]);
+            let begins_word = !line[..at].ends_with(char::is_alphanumeric);
+            let is_idiom = before.ends_with("there") || after.starts_with("longer");
+            // The line before may end in `there`.
+            let is_first = !before.contains(char::is_alphanumeric);
+            begins_word && !is_idiom && !is_first
+        })
+    })
 }
 
 fn is_used(line: &str, word: &str) -> bool {
