@@ -5,7 +5,8 @@
 //! arrived, by the strongest acknowledgement that its protocol offers. An unknown outcome is a
 //! [`Failure`], never a delivery.
 //!
-//! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder and one line in [`KINDS`].
+//! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder, one `mod` and one entry in
+//! [`KINDS`]; `CONTRIBUTING.md` contains a tutorial.
 
 mod batch;
 mod elasticsearch;
