@@ -67,7 +67,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if the database cannot be read or written. The bodies that were pruned before the
-    /// error stay pruned, because each batch of 500 is a transaction of its own.
+    /// error stay pruned, because each batch of 500 is a separate transaction.
     pub fn prune(
         &self,
         before: Day,

@@ -305,7 +305,7 @@ fn hints_are_data_until_they_are_shown() {
             }
         }
     }
-    expect_none(&violations, "a hint is a field of its own, never a part of a text");
+    expect_none(&violations, "a hint is a separate field, never part of a text");
 }
 
 /// The first part of the path below `src`.

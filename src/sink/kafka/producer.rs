@@ -20,7 +20,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::oauth::TokenContext;
 use crate::sink::{Failure, chain};
 
-/// A producer whose callbacks run on a thread of its own.
+/// A producer whose callbacks run on a separate thread.
 pub(super) type Producer = ThreadedProducer<Reports>;
 
 /// The index under which a progress record is sent. No record of a batch has this index.

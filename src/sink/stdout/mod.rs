@@ -37,7 +37,7 @@ struct Stdout {
     header_line: Option<String>,
 }
 
-/// Reads a section; it cannot have a fault of its own.
+/// Reads a section. Every value is checked against [`KEYS`], so this never returns `None`.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))
