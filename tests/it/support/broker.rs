@@ -115,6 +115,14 @@ impl Broker {
                 .fetch_metadata(None, Duration::from_secs(2))
                 .is_ok_and(|m| !m.brokers().is_empty())
         });
+
+        // The first transactional producer makes the broker create the topic of its coordinator.
+        // On a busy disk, that may take longer than the retries of `once`.
+        eventually("the broker serves transactions", || {
+            let producer: BaseProducer =
+                self.config().set("transactional.id", "first").create().unwrap();
+            producer.init_transactions(Duration::from_secs(10)).is_ok()
+        });
     }
 
     /// Kills the broker and starts it again with the stored data.
@@ -233,9 +241,10 @@ fn properties(d: &str, ports: &Ports) -> String {
          listener.name.entra.sasl.enabled.mechanisms=OAUTHBEARER\n\
          listener.name.entra.oauthbearer.sasl.jaas.config={module}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";\n\
          log.dirs={d}/data\n\
-         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+         offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=1\n\
          transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
-         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\nshare.coordinator.state.topic.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\n"
     )
 }
