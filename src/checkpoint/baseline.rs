@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use super::{
     Checkpoint, CheckpointError,
     columns::{day, unsigned},
+    row_ids::TenantRow,
     tenant_row,
 };
 use crate::model::{Baseline, Day, TenantId, UnixMillis};
@@ -27,9 +28,8 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let row = tenant_row(&transaction, &tenant.to_string())?;
-        let since: i64 =
-            transaction
-                .query_row("SELECT next_seq FROM tenant WHERE id = ?1", [row], |row| row.get(0))?;
+        let sql = "SELECT next_seq FROM tenant WHERE id = ?1";
+        let since: i64 = transaction.query_row(sql, [row], |row| row.get("next_seq"))?;
 
         transaction.execute(
             "INSERT INTO baseline (tenant, since, name, day, made, targets) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -90,11 +90,11 @@ pub fn baseline_in_force(baselines: &[Baseline], seq: u64) -> Option<&Baseline> 
     baselines.iter().rev().find(|baseline| baseline.since <= seq)
 }
 
-/// The baselines that are damaged: the row ID of the tenant, the first `seq` of the baseline, the
+/// The baselines that are damaged: the row of the tenant, the first `seq` of the baseline, the
 /// GUID of the tenant, and the name of the baseline. Fails only if the database cannot be read.
 pub(super) fn damaged_baselines(
     connection: &Connection,
-) -> Result<Vec<(i64, i64, String, String)>, CheckpointError> {
+) -> Result<Vec<(TenantRow, i64, String, String)>, CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT b.tenant, b.since, t.guid, b.name, b.targets FROM baseline b JOIN tenant t ON t.id = b.tenant",
     )?;

@@ -6,7 +6,10 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::CheckpointError;
+use super::{
+    CheckpointError,
+    row_ids::{BodyId, TenantRow, last_inserted},
+};
 
 /// `body.codec`: zstd without a dictionary; only such a body can be a key frame.
 const PLAIN: i64 = 1;
@@ -20,7 +23,7 @@ pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// The key frame that the next body of a tenant may be compressed with.
 pub(super) struct KeyFrame {
-    id: i64,
+    id: BodyId,
     body: Vec<u8>,
     /// Its compressed size in bytes.
     stored_bytes: usize,
@@ -33,9 +36,9 @@ impl KeyFrame {
     /// [`CheckpointError::Damaged`] if its body cannot be decompressed.
     pub(super) fn newest(
         connection: &Connection,
-        tenant: i64,
+        tenant: TenantRow,
     ) -> Result<Option<Self>, CheckpointError> {
-        let row: Option<(i64, Vec<u8>)> = connection
+        let row: Option<(BodyId, Vec<u8>)> = connection
             .prepare_cached(
                 "SELECT b.id, b.bytes FROM entry e JOIN body b ON b.id = e.body
                  WHERE e.tenant = ?1 AND e.kind = 1 AND b.codec = 1 ORDER BY e.seq DESC LIMIT 1",
@@ -45,9 +48,9 @@ impl KeyFrame {
         let Some((id, bytes)) = row else { return Ok(None) };
 
         let dependents = connection.query_row(
-            "SELECT count(*) FROM body WHERE key_frame = ?1",
+            "SELECT count(*) AS dependents FROM body WHERE key_frame = ?1",
             [id],
-            |row| row.get(0),
+            |row| row.get("dependents"),
         )?;
         let body = decompress(PLAIN, &bytes, None)?;
         Ok(Some(Self { id, body, stored_bytes: bytes.len(), dependents }))
@@ -61,7 +64,7 @@ pub(super) fn store(
     connection: &Connection,
     body: &str,
     key_frame: &mut Option<KeyFrame>,
-) -> Result<i64, CheckpointError> {
+) -> Result<BodyId, CheckpointError> {
     if let Some(frame) = key_frame.as_mut().filter(|frame| frame.dependents < MAX_DEPENDENTS) {
         let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &frame.body)?;
         // A body that differs much from its key frame is a better key frame for later bodies.
@@ -86,7 +89,7 @@ pub(super) fn store(
 #[derive(Default)]
 pub(super) struct BodyReader {
     /// The ID of the key frame and its body.
-    key_frame: Option<(i64, Vec<u8>)>,
+    key_frame: Option<(BodyId, Vec<u8>)>,
 }
 
 impl BodyReader {
@@ -95,9 +98,9 @@ impl BodyReader {
     pub(super) fn read(
         &mut self,
         connection: &Connection,
-        id: i64,
+        id: BodyId,
     ) -> Result<String, CheckpointError> {
-        let (codec, key_frame, bytes): (i64, Option<i64>, Vec<u8>) = connection
+        let (codec, key_frame, bytes): (i64, Option<BodyId>, Vec<u8>) = connection
             .prepare_cached("SELECT codec, key_frame, bytes FROM body WHERE id = ?1")?
             .query_row([id], |row| {
                 Ok((row.get("codec")?, row.get("key_frame")?, row.get("bytes")?))
@@ -108,10 +111,10 @@ impl BodyReader {
             Some(id) => decompress(codec, &bytes, Some(self.key_frame(connection, id)?))?,
         };
         String::from_utf8(body)
-            .map_err(|_| CheckpointError::Damaged(format!("body {id} is not UTF-8")))
+            .map_err(|_| CheckpointError::Damaged(format!("body `{id}` is not UTF-8")))
     }
 
-    fn key_frame(&mut self, connection: &Connection, id: i64) -> Result<&[u8], CheckpointError> {
+    fn key_frame(&mut self, connection: &Connection, id: BodyId) -> Result<&[u8], CheckpointError> {
         if self.key_frame.as_ref().is_none_or(|(cached, _)| *cached != id) {
             let (codec, bytes): (i64, Vec<u8>) = connection
                 .prepare_cached("SELECT codec, bytes FROM body WHERE id = ?1")?
@@ -125,13 +128,13 @@ impl BodyReader {
 fn insert(
     connection: &Connection,
     codec: i64,
-    key_frame: Option<i64>,
+    key_frame: Option<BodyId>,
     bytes: &[u8],
-) -> Result<i64, CheckpointError> {
+) -> Result<BodyId, CheckpointError> {
     connection
         .prepare_cached("INSERT INTO body (codec, key_frame, bytes) VALUES (?1, ?2, ?3)")?
         .execute(params![codec, key_frame, bytes])?;
-    Ok(connection.last_insert_rowid())
+    Ok(last_inserted(connection))
 }
 
 /// Compresses with zstd (RFC 8878), with a content checksum that is verified at decompression. An

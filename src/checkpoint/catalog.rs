@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     CatalogMember, Checkpoint, CheckpointError,
     body::{MAX_BODY_BYTES, compress},
+    row_ids::{CatalogVersion, ProfileId, TenantRow, last_inserted},
 };
 use crate::model::UnixMillis;
 
@@ -24,7 +25,7 @@ pub(super) const RESERVED_DIGEST: &[u8] = &[0];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredCatalogMember {
     /// The ID of the profile, for [`Checkpoint::profile`].
-    pub profile: i64,
+    pub profile: ProfileId,
     /// The JSON of the decisions as Microsoft sent it.
     pub decisions: String,
 }
@@ -36,13 +37,16 @@ impl Checkpoint {
     ///
     /// Fails with [`CheckpointError::Damaged`] if the stored list cannot be decoded, and with
     /// [`CheckpointError::Database`] if the version does not exist.
-    pub fn catalog(&self, version: i64) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
+    pub fn catalog(
+        &self,
+        version: CatalogVersion,
+    ) -> Result<Vec<StoredCatalogMember>, CheckpointError> {
         let packed: Vec<u8> = self
             .connection()
             .prepare_cached("SELECT members FROM catalog WHERE id = ?1")?
-            .query_row([version], |row| row.get(0))?;
+            .query_row([version], |row| row.get("members"))?;
         unpack(&packed)
-            .map_err(|_| CheckpointError::Damaged(format!("catalog {version} cannot be read")))
+            .map_err(|_| CheckpointError::Damaged(format!("catalog `{version}` cannot be read")))
     }
 
     /// The JSON of a profile without decisions, as Microsoft sent it. An ID always refers to the
@@ -52,12 +56,12 @@ impl Checkpoint {
     ///
     /// Fails with [`CheckpointError::Damaged`] if the stored text cannot be decoded, and with
     /// [`CheckpointError::Database`] if the profile does not exist.
-    pub fn profile(&self, id: i64) -> Result<String, CheckpointError> {
-        let damaged = || CheckpointError::Damaged(format!("profile {id} cannot be read"));
+    pub fn profile(&self, id: ProfileId) -> Result<String, CheckpointError> {
+        let damaged = || CheckpointError::Damaged(format!("profile `{id}` cannot be read"));
         let bytes: Vec<u8> = self
             .connection()
             .prepare_cached("SELECT bytes FROM profile WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))?;
+            .query_row([id], |row| row.get("bytes"))?;
         let shared = zstd::bulk::decompress(&bytes, MAX_CATALOG_BYTES).map_err(|_| damaged())?;
         String::from_utf8(shared).map_err(|_| damaged())
     }
@@ -69,11 +73,11 @@ impl Checkpoint {
 /// with [`CheckpointError::TooLarge`] if the packed list exceeds 64 MiB.
 pub(super) fn store(
     connection: &Connection,
-    tenant: i64,
+    tenant: TenantRow,
     members: &[CatalogMember<'_>],
     observed_at: UnixMillis,
-) -> Result<Option<i64>, CheckpointError> {
-    let newest: Option<(i64, Vec<u8>)> = connection
+) -> Result<Option<CatalogVersion>, CheckpointError> {
+    let newest: Option<(CatalogVersion, Vec<u8>)> = connection
         .prepare_cached("SELECT c.id, c.digest FROM tenant t JOIN catalog c ON c.id = t.catalog WHERE t.id = ?1")?
         .query_row([tenant], |row| Ok((row.get("id")?, row.get("digest")?)))
         .optional()?;
@@ -110,7 +114,7 @@ pub(super) fn store(
         "INSERT INTO catalog (tenant, digest, observed, members) VALUES (?1, ?2, ?3, ?4)",
         params![tenant, version, observed_at, compress(&packed, 3, &[])?],
     )?;
-    let id = connection.last_insert_rowid();
+    let id: CatalogVersion = last_inserted(connection);
     connection.execute("UPDATE tenant SET catalog = ?2 WHERE id = ?1", params![tenant, id])?;
     Ok(Some(id))
 }
@@ -124,11 +128,10 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredCatalogMember>, Checkpoi
     let mut members = Vec::new();
     let mut rest = packed.as_slice();
     while !rest.is_empty() {
-        let profile =
-            read_field(&mut rest).and_then(|id| Some(i64::from_le_bytes(id.try_into().ok()?)));
+        let profile: Option<[u8; 8]> = read_field(&mut rest).and_then(|id| id.try_into().ok());
         let decisions = read_field(&mut rest).ok_or_else(damaged)?.to_vec();
         members.push(StoredCatalogMember {
-            profile: profile.ok_or_else(damaged)?,
+            profile: profile.map(ProfileId::from_le_bytes).ok_or_else(damaged)?,
             decisions: String::from_utf8(decisions).map_err(|_| damaged())?,
         });
     }
@@ -146,13 +149,13 @@ fn version_digest<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec
 }
 
 /// The SHA-256 digests of profiles, by ID.
-pub(super) type ProfileDigests = BTreeMap<i64, Vec<u8>>;
+pub(super) type ProfileDigests = BTreeMap<ProfileId, Vec<u8>>;
 
 /// The digests of the intact profiles, and the IDs of the damaged ones. Fails only if the database
 /// cannot be read.
 pub(super) fn check_profiles(
     connection: &Connection,
-) -> Result<(ProfileDigests, Vec<i64>), CheckpointError> {
+) -> Result<(ProfileDigests, Vec<ProfileId>), CheckpointError> {
     let mut statement = connection.prepare("SELECT id, digest, bytes FROM profile ORDER BY id")?;
 
     let (mut intact, mut damaged) = (BTreeMap::new(), Vec::new());
@@ -174,7 +177,7 @@ pub(super) fn check_profiles(
 pub(super) fn damaged_catalogs(
     connection: &Connection,
     intact_profiles: &ProfileDigests,
-) -> Result<Vec<(i64, String)>, CheckpointError> {
+) -> Result<Vec<(CatalogVersion, String)>, CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
     )?;
@@ -218,10 +221,10 @@ fn store_profile(
     connection: &Connection,
     digest: &[u8],
     shared: &str,
-) -> Result<i64, CheckpointError> {
+) -> Result<ProfileId, CheckpointError> {
     let existing = connection
         .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
-        .query_row([digest], |row| row.get(0))
+        .query_row([digest], |row| row.get("id"))
         .optional()?;
     if let Some(id) = existing {
         return Ok(id);
@@ -231,7 +234,7 @@ fn store_profile(
     connection
         .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
         .execute(params![digest, bytes])?;
-    Ok(connection.last_insert_rowid())
+    Ok(last_inserted(connection))
 }
 
 /// Appends a field with its length: 4 bytes, little endian.

@@ -1,13 +1,41 @@
-//! Reads columns by name, and converts the types of the model. SQLite stores numbers, days and times
-//! as signed integers.
+//! Reads columns by name, and converts the types of the model and of the schema. SQLite stores
+//! numbers, days and times as signed integers.
 
 use rusqlite::{
     Row, ToSql,
-    types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef},
+    types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
 use super::CheckpointError;
 use crate::model::{Day, UnixMillis};
+
+/// The kind of an entry, as stored in the column `entry.kind`. Conditions in SQL contain the number
+/// itself, because SQLite uses a partial index only for a condition on a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    Snapshot,
+    Observation,
+}
+
+impl ToSql for EntryKind {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let number: i64 = match self {
+            Self::Snapshot => 1,
+            Self::Observation => 2,
+        };
+        Ok(number.into())
+    }
+}
+
+impl FromSql for EntryKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match i64::column_result(value)? {
+            1 => Ok(Self::Snapshot),
+            2 => Ok(Self::Observation),
+            number => Err(FromSqlError::OutOfRange(number)),
+        }
+    }
+}
 
 impl ToSql for UnixMillis {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

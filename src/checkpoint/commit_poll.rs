@@ -8,7 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::{
     Checkpoint, CheckpointError, ControlNames, EntryFlags,
     body::{self, KeyFrame},
-    catalog, columns, pack, retention, tenant_row,
+    catalog,
+    columns::{self, EntryKind},
+    pack, retention,
+    row_ids::{BodyId, CatalogVersion, TenantRow},
+    tenant_row,
 };
 use crate::{
     compressed::CompressedText,
@@ -133,8 +137,7 @@ impl Checkpoint {
 /// Writes one poll into an open transaction.
 struct PollWriter<'a> {
     transaction: &'a Transaction<'a>,
-    /// The row ID of the tenant.
-    tenant: i64,
+    tenant: TenantRow,
     names: &'a mut ControlNames,
 }
 
@@ -164,7 +167,7 @@ impl PollWriter<'_> {
     fn append(
         &mut self,
         entry: &NewEntry<'_>,
-        catalog: Option<i64>,
+        catalog: Option<CatalogVersion>,
         key_frame: &mut Option<KeyFrame>,
     ) -> Result<(), CheckpointError> {
         let facts = self.pack(entry.facts)?;
@@ -175,11 +178,12 @@ impl PollWriter<'_> {
             .prepare_cached(
                 "INSERT INTO entry (tenant, seq, kind, day, observed, revision, snapshot_id, facts, digest, flags,
                                     catalog, base_day, base_revision, body)
-                 VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute(params![
                 self.tenant,
                 seq,
+                EntryKind::Snapshot,
                 entry.facts.day.number(),
                 entry.observed_at,
                 entry.revision,
@@ -219,12 +223,12 @@ impl PollWriter<'_> {
         let body = body::store(self.transaction, &enriched.body.decompress()?, key_frame)?;
 
         let (day, revision) = (enriched.facts.day.number(), enriched.revision);
-        let replaced: Option<Option<i64>> = self
+        let replaced: Option<Option<BodyId>> = self
             .transaction
             .prepare_cached(
                 "SELECT body FROM entry WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
             )?
-            .query_row(params![self.tenant, day, revision], |row| row.get(0))
+            .query_row(params![self.tenant, day, revision], |row| row.get("body"))
             .optional()?;
         self.transaction.execute(
             "UPDATE entry SET facts = ?4, body = ?5 WHERE tenant = ?1 AND kind = 1 AND day = ?2 AND revision = ?3",
@@ -312,12 +316,12 @@ impl PollWriter<'_> {
     }
 }
 
-/// Appends an observation to the log of a tenant (row ID) if it changes something: a begin if the
+/// Appends an observation to the log of a tenant if it changes something: a begin if the
 /// observation is not open, an end if it is. An end is stored with the first day of its begin.
 /// Fails if the database cannot be written.
 pub(super) fn append_observation(
     connection: &Connection,
-    tenant: i64,
+    tenant: TenantRow,
     observation: &Observation,
     observed_at: UnixMillis,
 ) -> Result<(), CheckpointError> {
@@ -325,7 +329,7 @@ pub(super) fn append_observation(
     let key = params![tenant, what.as_str(), subject];
     let open_since: Option<i32> = connection
         .prepare_cached("SELECT first_day FROM open_observation WHERE tenant = ?1 AND what = ?2 AND subject = ?3")?
-        .query_row(key, |row| row.get(0))
+        .query_row(key, |row| row.get("first_day"))
         .optional()?;
 
     let first_day = match (phase, open_since) {
@@ -350,11 +354,12 @@ pub(super) fn append_observation(
     connection
         .prepare_cached(
             "INSERT INTO entry (tenant, seq, kind, day, observed, what, subject, phase, details, hint)
-             VALUES (?1, ?2, 2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             tenant,
             seq,
+            EntryKind::Observation,
             first_day,
             observed_at,
             what.as_str(),
@@ -367,12 +372,12 @@ pub(super) fn append_observation(
 }
 
 /// Assigns the next `seq` of a tenant's log.
-fn next_seq(connection: &Connection, tenant: i64) -> Result<i64, CheckpointError> {
+fn next_seq(connection: &Connection, tenant: TenantRow) -> Result<i64, CheckpointError> {
     let seq = connection
         .prepare_cached(
-            "UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1",
+            "UPDATE tenant SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq - 1 AS seq",
         )?
-        .query_row([tenant], |row| row.get(0))?;
+        .query_row([tenant], |row| row.get("seq"))?;
     Ok(seq)
 }
 

@@ -88,7 +88,9 @@ impl Checkpoint {
             .map_err(|error| invalid(error.into()))?;
         check_database(&source, from).map_err(invalid)?;
         // The checks above accept an empty file, which `open` would turn into a new checkpoint.
-        if source.query_row("PRAGMA user_version", [], |row| row.get::<_, i32>(0))? == 0 {
+        let version: i32 =
+            source.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
+        if version == 0 {
             return Err(invalid(CheckpointError::Foreign(from.to_owned())));
         }
 

@@ -35,10 +35,12 @@ pub struct SavedCursor {
     pub sink: String,
     /// The GUID of the tenant.
     pub tenant: String,
-    /// The position in the tenant's log: the entry, and the index of the next record in it.
+    /// The entry in the tenant's log.
     pub seq: u64,
+    /// The index of the next record in that entry.
     pub record_index: u32,
-    /// The first day that the sink may not have received; earlier days are not sent again.
+    /// The first day that the sink may not have received, as `YYYY-MM-DD`; earlier days are not
+    /// sent again.
     pub sent_before: String,
 }
 

@@ -10,6 +10,7 @@ use super::{
     Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, SavedCursor,
     columns::{day, unsigned},
     commit_poll::append_observation,
+    row_ids::{DeadLetterId, ReplayId, TenantRow},
     tenant_id, tenant_row,
 };
 use crate::error::Explanation;
@@ -33,7 +34,7 @@ pub enum Lane {
     /// New entries, starting at the sink's cursor.
     Live,
     /// Stored days that are sent again, by the replay job with this ID.
-    Replay(i64),
+    Replay(ReplayId),
     /// Dead letters that are retried; this lane has no cursor.
     DeadLetters,
 }
@@ -44,8 +45,9 @@ pub struct Pending {
     pub tenant: TenantId,
     /// The next record to send.
     pub at: Position,
-    /// The first and the last day to send; `None` means no limit.
+    /// The first day to send.
     pub first_day: Day,
+    /// The last day to send; `None` means no limit.
     pub last_day: Option<Day>,
     /// The last entry to send.
     pub last_seq: u64,
@@ -81,7 +83,7 @@ pub struct Advance<'a> {
     /// Records that the receiver rejected.
     pub dead_letters: &'a [DeadLetter],
     /// The IDs of retried dead letters that were acknowledged.
-    pub delivered_dead_letters: &'a [i64],
+    pub delivered_dead_letters: &'a [DeadLetterId],
     /// The time of the acknowledgement.
     pub now: UnixMillis,
 }
@@ -149,24 +151,11 @@ impl Checkpoint {
         Ok(transaction.commit()?)
     }
 
-    /// Stores whether a sink receives observations. If not, they do not count as backlog.
-    /// Fails if the database cannot be written; an unknown sink is not an error.
-    pub fn set_receives_observations(
-        &self,
-        sink: &str,
-        receives: bool,
-    ) -> Result<(), CheckpointError> {
-        self.connection()
-            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, receives])?;
-        Ok(())
-    }
-
     /// The mark that the sink stored with its last advance. `None` if it has not stored one.
     /// Fails if the database cannot be read.
     pub fn mark(&self, sink: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let mark =
-            self.connection()
-                .query_row("SELECT mark FROM sink WHERE name = ?1", [sink], |row| row.get(0));
+        let sql = "SELECT mark FROM sink WHERE name = ?1";
+        let mark = self.connection().query_row(sql, [sink], |row| row.get("mark"));
         Ok(mark.optional()?.flatten())
     }
 
@@ -295,7 +284,7 @@ impl Checkpoint {
         let next: Option<i64> = self
             .connection()
             .query_row("SELECT next_seq FROM tenant WHERE guid = ?1", [tenant.to_string()], |row| {
-                row.get(0)
+                row.get("next_seq")
             })
             .optional()?;
         Ok(next.unwrap_or(1).cast_unsigned())
@@ -466,19 +455,19 @@ fn record_dead_letter(
 fn clear_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
-    id: i64,
+    id: DeadLetterId,
 ) -> Result<(), CheckpointError> {
-    let tenant: Option<i64> = connection
+    let tenant: Option<TenantRow> = connection
         .prepare_cached("DELETE FROM dead_letter WHERE id = ?1 RETURNING tenant")?
-        .query_row([id], |row| row.get(0))
+        .query_row([id], |row| row.get("tenant"))
         .optional()?;
     let Some(tenant) = tenant else { return Ok(()) };
 
     let remaining: i64 = connection
         .prepare_cached(
-            "SELECT count(*) FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
+            "SELECT count(*) AS remaining FROM dead_letter WHERE tenant = ?2 AND sink = (SELECT id FROM sink WHERE name = ?1)",
         )?
-        .query_row(params![advance.sink, tenant], |row| row.get(0))?;
+        .query_row(params![advance.sink, tenant], |row| row.get("remaining"))?;
     if remaining > 0 {
         return Ok(());
     }

@@ -193,10 +193,10 @@ impl Checkpoint {
         first_day: Day,
     ) -> Result<u64, CheckpointError> {
         let count: i64 = self.connection().query_row(
-            "SELECT count(*) FROM entry e JOIN tenant t ON t.id = e.tenant
+            "SELECT count(*) AS snapshots FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",
             params![tenant.to_string(), first_seq.cast_signed(), first_day.number()],
-            |row| row.get(0),
+            |row| row.get("snapshots"),
         )?;
         Ok(count.cast_unsigned())
     }

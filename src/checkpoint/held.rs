@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES, columns};
+use super::{Checkpoint, CheckpointError, body::MAX_BODY_BYTES, columns, row_ids::TenantRow};
 use crate::model::{Day, TenantId, UnixMillis};
 
 /// A day that is accepted but not released.
@@ -47,11 +47,11 @@ impl Checkpoint {
     }
 }
 
-/// The held days whose body is damaged: the row ID of the tenant, its GUID, and the day. Fails only
+/// The held days whose body is damaged: the row of the tenant, its GUID, and the day. Fails only
 /// if the database cannot be read.
 pub(super) fn damaged_days(
     connection: &Connection,
-) -> Result<Vec<(i64, String, Day)>, CheckpointError> {
+) -> Result<Vec<(TenantRow, String, Day)>, CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT h.tenant, t.guid, h.day, h.body FROM held h JOIN tenant t ON t.id = h.tenant",
     )?;

@@ -10,6 +10,7 @@ use super::{
     body::BodyReader,
     commit_poll::read_facts,
     read::{BaseEntry, EntryReader, LOOKBACK_DAYS},
+    row_ids::CatalogVersion,
 };
 use crate::model::{Day, DayFacts, SnapshotRef, TenantId, UnixMillis};
 
@@ -23,7 +24,7 @@ pub struct PastEntry {
     /// The facts of the day, which are never pruned.
     pub facts: Arc<DayFacts>,
     /// The catalog version, for [`Checkpoint::catalog`]. `None` if no catalog had been read.
-    pub catalog: Option<i64>,
+    pub catalog: Option<CatalogVersion>,
     /// How the snapshot relates to the earlier entries.
     pub context: EntryContext,
 }
@@ -126,7 +127,7 @@ impl EntryReader<'_> {
     fn cache(
         &mut self,
         snapshot: &SnapshotRef,
-        catalog: Option<i64>,
+        catalog: Option<CatalogVersion>,
         base: Option<(i32, u32)>,
         facts: &Arc<DayFacts>,
     ) {

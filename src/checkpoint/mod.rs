@@ -27,6 +27,7 @@ mod read;
 mod repair;
 mod replay;
 mod retention;
+mod row_ids;
 mod sinks;
 mod status;
 mod verify;
@@ -59,6 +60,8 @@ pub use read::{
 pub use repair::{LostBody, Repaired};
 pub use replay::{QueuedDeadLetter, ReplayStatus};
 pub use retention::{ErasureReceipt, Pruned};
+pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
+pub use sinks::EntryFilter;
 pub use status::{SinkStatus, Status, StatusSummary, TenantStatus, WhenBusy};
 pub use verify::{Finding, VerifyReport};
 
@@ -167,7 +170,7 @@ impl Checkpoint {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         check_identity(&connection, &path)?;
-        match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
+        match connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))? {
             VERSION => Self::from_connection(directory, connection, None),
             older => Err(CheckpointError::Older(older)),
         }
@@ -181,7 +184,7 @@ impl Checkpoint {
         let id = connection.query_row(
             "SELECT value FROM meta WHERE key = 'checkpoint_id'",
             [],
-            |row| row.get(0),
+            |row| row.get("value"),
         )?;
 
         let saved_cursors = match CursorFile::read(directory) {
@@ -299,18 +302,18 @@ impl ControlNames {
     }
 }
 
-/// The row ID of a tenant, which is inserted if it does not exist.
-fn tenant_row(connection: &Connection, guid: &str) -> Result<i64, CheckpointError> {
+/// The row of a tenant, which is inserted if it does not exist.
+fn tenant_row(connection: &Connection, guid: &str) -> Result<row_ids::TenantRow, CheckpointError> {
     let existing = connection
         .prepare_cached("SELECT id FROM tenant WHERE guid = ?1")?
-        .query_row([guid], |row| row.get(0))
+        .query_row([guid], |row| row.get("id"))
         .optional()?;
     if let Some(id) = existing {
         return Ok(id);
     }
 
     connection.execute("INSERT INTO tenant (guid) VALUES (?1)", [guid])?;
-    Ok(connection.last_insert_rowid())
+    Ok(row_ids::last_inserted(connection))
 }
 
 /// Parses a GUID that was read from the database.
@@ -371,7 +374,7 @@ fn check_before_open(path: &Path) -> Result<(), CheckpointError> {
 fn check_database(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     check_identity(connection, path)?;
     let result: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get("quick_check"))
         .map_err(damaged_unless_read_only)?;
     if result == "ok" { Ok(()) } else { Err(CheckpointError::Damaged(result)) }
 }
@@ -393,7 +396,7 @@ fn damaged_unless_read_only(error: rusqlite::Error) -> CheckpointError {
 fn check_identity(connection: &Connection, path: &Path) -> Result<(), CheckpointError> {
     let pragma = |name: &str| {
         connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0))
+            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(name))
             .map_err(damaged_unless_read_only)
     };
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
@@ -409,9 +412,8 @@ fn check_identity(connection: &Connection, path: &Path) -> Result<(), Checkpoint
 }
 
 fn has_no_tables(connection: &Connection) -> bool {
-    let tables =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
-    tables.is_ok_and(|count| count == 0)
+    let sql = "SELECT count(*) AS tables FROM sqlite_schema";
+    connection.query_row(sql, [], |row| row.get::<_, i64>("tables")).is_ok_and(|count| count == 0)
 }
 
 fn configure(connection: &Connection) -> Result<(), CheckpointError> {
@@ -427,7 +429,8 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
 /// Migrates a database of an older version, or an empty file, to the version of this release, in one
 /// transaction.
 fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
-    let current: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let current: i32 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;
     let transaction = connection.transaction()?;
 
     for (schema, version) in SCHEMAS.iter().zip(1..).filter(|(_, version)| *version > current) {

@@ -58,7 +58,7 @@ pub(super) fn unpack(
     day: Day,
     name: impl Fn(u32) -> Option<Arc<str>>,
 ) -> Result<DayFacts, CheckpointError> {
-    let damaged = || CheckpointError::Damaged(format!("the facts of {day} cannot be read"));
+    let damaged = || CheckpointError::Damaged(format!("the facts of `{day}` cannot be read"));
 
     // The buffer has the size from the frame header: a buffer of the maximum size would be mapped
     // and unmapped for every day.

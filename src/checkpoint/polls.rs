@@ -91,7 +91,7 @@ impl Checkpoint {
     pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
         let guid: Option<String> = self
             .connection()
-            .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get(0))
+            .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get("guid"))
             .optional()?;
         guid.as_deref().map(tenant_id).transpose()
     }

@@ -10,8 +10,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     Checkpoint, CheckpointError, ControlNames, ENTRY_DAY, EntryFlags,
     body::BodyReader,
-    columns::{entry_day, unsigned},
+    columns::{EntryKind, entry_day, unsigned},
     commit_poll::read_facts,
+    row_ids::{CatalogVersion, TenantRow},
 };
 use crate::model::{
     Day, DayFacts, Observation, ObservationKind, Phase, SnapshotRef, TenantId, UnixMillis,
@@ -21,11 +22,13 @@ use crate::model::{
 #[derive(Clone, Copy, Debug)]
 pub struct ReadRequest {
     pub tenant: TenantId,
-    /// The first and the last entry, inclusive.
+    /// The first entry, inclusive.
     pub first_seq: u64,
+    /// The last entry, inclusive.
     pub last_seq: u64,
-    /// The first and the last day, inclusive; no last day means no limit.
+    /// The first day, inclusive.
     pub first_day: Day,
+    /// The last day, inclusive; `None` means no limit.
     pub last_day: Option<Day>,
     /// Reading stops after the entry with which the bodies reach this size in bytes. At least one
     /// entry is read.
@@ -54,7 +57,7 @@ pub struct StoredSnapshot {
     /// The JSON as Microsoft sent it.
     pub body: String,
     /// The catalog version, for [`Checkpoint::catalog`]. `None` if no catalog had been read.
-    pub catalog: Option<i64>,
+    pub catalog: Option<CatalogVersion>,
     /// The facts of the day's earlier revisions, oldest first.
     pub history: Vec<DayFacts>,
     /// Empty unless it was requested with `with_bases`.
@@ -80,7 +83,7 @@ pub struct StoredBase {
     /// The facts of the base.
     pub facts: Arc<DayFacts>,
     /// The catalog version, for [`Checkpoint::catalog`].
-    pub catalog: Option<i64>,
+    pub catalog: Option<CatalogVersion>,
     /// Whether a backfill read the base.
     pub backfilled: bool,
     /// The chain of bases before this one, over [`LOOKBACK_DAYS`]; oldest first.
@@ -141,7 +144,7 @@ impl Checkpoint {
         let mut bodies = BodyReader::default();
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
-            if row.get::<_, i64>("kind")? == 2 {
+            if row.get::<_, EntryKind>("kind")? == EntryKind::Observation {
                 entries.extend(reader.observation(row)?.map(LogEntry::Observation));
                 continue;
             }
@@ -153,7 +156,10 @@ impl Checkpoint {
             };
             bytes += body.len();
 
-            let snapshot = reader.snapshot(row, body, request.with_bases)?;
+            let mut snapshot = reader.snapshot(row, body)?;
+            if request.with_bases {
+                snapshot.context = reader.context_of_row(row, &snapshot.snapshot)?;
+            }
             entries.push(LogEntry::Snapshot(Box::new(snapshot)));
             if bytes >= request.max_bytes {
                 break;
@@ -176,46 +182,44 @@ pub(super) struct EntryReader<'a> {
 pub(super) struct BaseEntry {
     pub(super) seq: u64,
     pub(super) facts: Arc<DayFacts>,
-    pub(super) catalog: Option<i64>,
+    pub(super) catalog: Option<CatalogVersion>,
     pub(super) backfilled: bool,
     /// The day and revision of its base.
     pub(super) base: Option<(i32, u32)>,
 }
 
 impl EntryReader<'_> {
-    fn snapshot(
-        &mut self,
-        row: &Row<'_>,
-        body: String,
-        with_bases: bool,
-    ) -> Result<StoredSnapshot, CheckpointError> {
+    /// The snapshot of a row, with an empty context.
+    fn snapshot(&self, row: &Row<'_>, body: String) -> Result<StoredSnapshot, CheckpointError> {
         let flags = EntryFlags::from_bits(row.get("flags")?);
         let (id, revision, seq) = (row.get("snapshot_id")?, row.get("revision")?, row.get("seq")?);
         let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, seq);
-        let tenant: i64 = row.get("tenant")?;
-
-        let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
-        let context = if with_bases {
-            self.context(tenant, &snapshot, base_key)?
-        } else {
-            EntryContext::default()
-        };
 
         Ok(StoredSnapshot {
             observed_at: row.get("observed")?,
             body,
             catalog: row.get("catalog")?,
-            history: self.earlier_revisions(tenant, &snapshot)?,
-            context,
+            history: self.earlier_revisions(row.get("tenant")?, &snapshot)?,
+            context: EntryContext::default(),
             snapshot,
         })
+    }
+
+    /// The context of the snapshot of a row. Fails in the same cases as [`Self::context`].
+    fn context_of_row(
+        &mut self,
+        row: &Row<'_>,
+        snapshot: &SnapshotRef,
+    ) -> Result<EntryContext, CheckpointError> {
+        let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
+        self.context(row.get("tenant")?, snapshot, base_key)
     }
 
     /// The context of a snapshot; `base_key` is the day and revision of its base. Fails with
     /// [`CheckpointError::Damaged`] if the facts of a base cannot be decoded.
     pub(super) fn context(
         &mut self,
-        tenant: i64,
+        tenant: TenantRow,
         snapshot: &SnapshotRef,
         base_key: Option<(i32, u32)>,
     ) -> Result<EntryContext, CheckpointError> {
@@ -233,7 +237,7 @@ impl EntryReader<'_> {
 
     fn earlier_revisions(
         &self,
-        tenant: i64,
+        tenant: TenantRow,
         snapshot: &SnapshotRef,
     ) -> Result<Vec<DayFacts>, CheckpointError> {
         if snapshot.revision == 1 {
@@ -255,7 +259,7 @@ impl EntryReader<'_> {
     /// The base of a snapshot of `day`, with the chain of bases before it.
     fn base(
         &mut self,
-        tenant: i64,
+        tenant: TenantRow,
         key: (i32, u32),
         day: Day,
     ) -> Result<Option<StoredBase>, CheckpointError> {
@@ -275,7 +279,11 @@ impl EntryReader<'_> {
         Ok(Some(StoredBase { seq, facts, catalog, backfilled, earlier }))
     }
 
-    fn find(&mut self, tenant: i64, key: (i32, u32)) -> Result<Option<BaseEntry>, CheckpointError> {
+    fn find(
+        &mut self,
+        tenant: TenantRow,
+        key: (i32, u32),
+    ) -> Result<Option<BaseEntry>, CheckpointError> {
         if let Some(found) = self.facts.get(&key) {
             return Ok(Some(found.clone()));
         }
@@ -300,7 +308,7 @@ impl EntryReader<'_> {
     }
 
     /// Whether the log has no complete snapshot before this entry.
-    fn is_first_complete(&self, tenant: i64, seq: u64) -> Result<bool, CheckpointError> {
+    fn is_first_complete(&self, tenant: TenantRow, seq: u64) -> Result<bool, CheckpointError> {
         let earlier = self
             .connection
             .prepare_cached(
@@ -314,7 +322,7 @@ impl EntryReader<'_> {
     /// Whether a snapshot is a revision that was appended after later days.
     fn revises_past_day(
         &self,
-        tenant: i64,
+        tenant: TenantRow,
         snapshot: &SnapshotRef,
     ) -> Result<bool, CheckpointError> {
         if snapshot.revision == 1 {
@@ -349,19 +357,19 @@ impl EntryReader<'_> {
         let repeats = self
             .connection
             .prepare_cached(
-                "SELECT count(*) FROM entry WHERE tenant = ?1 AND kind = 2 AND seq < ?2 AND day = ?3 AND what = ?4
-                   AND subject = ?5 AND phase = ?6",
+                "SELECT count(*) AS repeats FROM entry WHERE tenant = ?1 AND kind = 2 AND seq < ?2 AND day = ?3
+                   AND what = ?4 AND subject = ?5 AND phase = ?6",
             )?
             .query_row(
                 params![
-                    row.get::<_, i64>("tenant")?,
+                    row.get::<_, TenantRow>("tenant")?,
                     seq,
                     first_day.number(),
                     what.as_str(),
                     subject,
                     phase.as_str()
                 ],
-                |row| row.get(0),
+                |row| row.get("repeats"),
             )?;
 
         Ok(Some(StoredObservation {

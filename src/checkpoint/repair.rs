@@ -8,8 +8,10 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, columns,
-    commit_poll, held, pack, retention,
+    Checkpoint, CheckpointError, ControlNames, baseline,
+    body::BodyReader,
+    catalog, columns, commit_poll, held, pack, retention,
+    row_ids::{BodyId, CatalogVersion, TenantRow},
 };
 use crate::model::{Day, DayFacts, UnixMillis, day_digest};
 
@@ -64,7 +66,7 @@ impl Checkpoint {
         let transaction = connection.transaction()?;
 
         let mut repaired = Repaired::default();
-        // Bodies come first: facts are derived from the bodies that are intact.
+        // Bodies are repaired first: facts are derived from the bodies that are intact.
         repair_bodies(&transaction, now, &mut repaired)?;
         repair_facts(&transaction, facts_of, &mut repaired)?;
         repair_held(&transaction, now, &mut repaired)?;
@@ -80,7 +82,7 @@ impl Checkpoint {
 /// Makes a day missing, unless it is older than the 90 days that Microsoft keeps.
 fn request_again(
     connection: &Connection,
-    tenant: i64,
+    tenant: TenantRow,
     day: Day,
     now: UnixMillis,
 ) -> Result<(), CheckpointError> {
@@ -124,13 +126,11 @@ fn repair_bodies(
 
 /// An entry whose body is damaged.
 struct DamagedBody {
-    /// The row ID of the tenant.
-    tenant: i64,
+    tenant: TenantRow,
     guid: String,
     seq: i64,
     day: Day,
-    /// The ID of the body.
-    body: i64,
+    body: BodyId,
 }
 
 fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, CheckpointError> {
@@ -179,7 +179,7 @@ fn repair_facts(
         // be trusted if they also match the digest or the stored facts.
         let Some(facts) = facts_of(&bodies.read(transaction, row.get("body")?)?) else { continue };
         if day_digest(&facts)[..] == digest[..] || stored.is_ok_and(|stored| stored == facts) {
-            let (tenant, seq): (i64, i64) = (row.get("tenant")?, row.get("seq")?);
+            let (tenant, seq): (TenantRow, i64) = (row.get("tenant")?, row.get("seq")?);
             replacements.push((tenant, seq, facts));
         }
     }
@@ -233,7 +233,7 @@ fn repair_catalogs(
     repaired: &mut Repaired,
 ) -> Result<(), CheckpointError> {
     let (intact_profiles, damaged_profiles) = catalog::check_profiles(transaction)?;
-    let damaged: Vec<i64> = catalog::damaged_catalogs(transaction, &intact_profiles)?
+    let damaged: Vec<CatalogVersion> = catalog::damaged_catalogs(transaction, &intact_profiles)?
         .into_iter()
         .map(|(id, _)| id)
         .collect();

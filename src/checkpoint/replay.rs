@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::{
     Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending, Position,
     columns::{day, unsigned},
+    row_ids::{DeadLetterId, ReplayId, last_inserted},
     tenant_id,
 };
 use crate::model::{Day, EventId, TenantId, UnixMillis};
@@ -15,10 +16,11 @@ use crate::model::{Day, EventId, TenantId, UnixMillis};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplayStatus {
     /// The ID of the job, as in [`Lane::Replay`].
-    pub id: i64,
+    pub id: ReplayId,
     pub sink: String,
-    /// The first and the last day to send, inclusive.
+    /// The first day to send, inclusive.
     pub first_day: Day,
+    /// The last day to send, inclusive.
     pub last_day: Day,
     /// The number of entries that are still to be sent.
     pub remaining: u64,
@@ -28,7 +30,7 @@ pub struct ReplayStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedDeadLetter {
     /// The ID of the row, for `Advance::delivered_dead_letters`.
-    pub id: i64,
+    pub id: DeadLetterId,
     pub sink: String,
     pub tenant: TenantId,
     /// The position of the record in the tenant's log.
@@ -76,7 +78,7 @@ impl Checkpoint {
             "INSERT INTO replay (sink, first_day, last_day, requested) SELECT id, ?2, ?3, ?4 FROM sink WHERE name = ?1",
             params![sink, first.number(), last.number(), now],
         )?;
-        let replay = transaction.last_insert_rowid();
+        let replay: ReplayId = last_inserted(&transaction);
         transaction.execute(
             "INSERT INTO replay_cursor SELECT ?1, c.tenant, 1, 0, (SELECT coalesce(max(seq), 0) FROM entry WHERE tenant = c.tenant)
              FROM cursor c JOIN sink s ON s.id = c.sink WHERE s.name = ?2 AND c.active",
@@ -84,9 +86,9 @@ impl Checkpoint {
         )?;
 
         let entries: i64 = transaction.query_row(
-            &format!("SELECT count(*) {} WHERE r.id = ?1", from_unsent_entries()),
+            &format!("SELECT count(*) AS entries {} WHERE r.id = ?1", from_unsent_entries()),
             [replay],
-            |row| row.get(0),
+            |row| row.get("entries"),
         )?;
         if entries == 0 {
             transaction.rollback()?;
@@ -107,10 +109,11 @@ impl Checkpoint {
         sink: &str,
     ) -> Result<Option<(Lane, Vec<Pending>)>, CheckpointError> {
         loop {
-            let replay: Option<i64> = self.connection().query_row(
-                "SELECT min(r.id) FROM replay r JOIN sink s ON s.id = r.sink WHERE s.name = ?1",
+            let replay: Option<ReplayId> = self.connection().query_row(
+                "SELECT min(r.id) AS id FROM replay r JOIN sink s ON s.id = r.sink
+                 WHERE s.name = ?1",
                 [sink],
-                |row| row.get(0),
+                |row| row.get("id"),
             )?;
             let Some(replay) = replay else { return Ok(None) };
 

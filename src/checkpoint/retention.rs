@@ -6,7 +6,12 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, CheckpointError, catalog::RESERVED_DIGEST};
+use super::{
+    Checkpoint, CheckpointError,
+    catalog::RESERVED_DIGEST,
+    columns,
+    row_ids::{BodyId, CatalogVersion, ProfileId, TenantRow},
+};
 use crate::model::{Day, TenantId, UnixMillis};
 
 /// The result of pruning.
@@ -28,16 +33,19 @@ pub struct ErasureReceipt {
     /// The time of the erasure.
     #[serde(rename = "at_ms")]
     pub erased_at: UnixMillis,
-    /// The number of erased snapshots; the following fields count the other erased rows.
+    /// The number of erased snapshots.
     pub snapshots: u64,
+    /// The number of erased observations.
     pub observations: u64,
+    /// The number of erased catalog versions.
     pub catalogs: u64,
     /// The number of erased profiles; profiles that other tenants use are kept.
     pub profiles: u64,
+    /// The number of erased dead letters.
     pub dead_letters: u64,
-    /// The first and the last day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were
-    /// none.
+    /// The first day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were none.
     pub first_day: Option<String>,
+    /// The last day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were none.
     pub last_day: Option<String>,
 }
 
@@ -106,7 +114,7 @@ impl Checkpoint {
     pub fn last_prune_day(&self) -> Result<Option<Day>, CheckpointError> {
         let day: Option<String> = self
             .connection()
-            .query_row("SELECT value FROM meta WHERE key = 'pruned'", [], |row| row.get(0))
+            .query_row("SELECT value FROM meta WHERE key = 'pruned'", [], |row| row.get("value"))
             .optional()?;
         Ok(day.and_then(|day| Day::parse(&day)))
     }
@@ -132,7 +140,7 @@ impl Checkpoint {
         for (tenant, seq, _) in &prunable {
             transaction
                 .prepare_cached("UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2")?
-                .execute([tenant, seq])?;
+                .execute(params![tenant, seq])?;
         }
         delete_if_unreferenced(&transaction, prunable.iter().map(|(.., body)| *body).collect())?;
 
@@ -149,7 +157,7 @@ impl Checkpoint {
     pub fn used_bytes(&self) -> Result<u64, CheckpointError> {
         let connection = self.connection();
         let pragma = |name: &str| -> Result<i64, rusqlite::Error> {
-            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+            connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(name))
         };
         let pages = pragma("page_count")? - pragma("freelist_count")?;
         Ok((pages * pragma("page_size")?).cast_unsigned())
@@ -216,10 +224,10 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
         let earlier_receipt: Option<String> = transaction
-            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get("value"))
             .optional()?;
-        let row: Option<i64> = transaction
-            .query_row("SELECT id FROM tenant WHERE guid = ?1", [guid], |row| row.get(0))
+        let row: Option<TenantRow> = transaction
+            .query_row("SELECT id FROM tenant WHERE guid = ?1", [guid], |row| row.get("id"))
             .optional()?;
 
         let receipt = match (row, earlier_receipt) {
@@ -254,15 +262,15 @@ fn truncate_wal(connection: &Connection) -> Result<(), CheckpointError> {
 /// Deletes the rows of a tenant from all tables. The receipt has no `checkpoint_id` and no time.
 fn delete_tenant(
     transaction: &Transaction<'_>,
-    row: i64,
+    row: TenantRow,
     guid: &str,
 ) -> Result<ErasureReceipt, CheckpointError> {
     let day = |sql: &str| -> Result<Option<String>, CheckpointError> {
-        let number: Option<i32> = transaction.query_row(sql, [row], |row| row.get(0))?;
-        Ok(number.and_then(Day::from_number).map(|day| day.to_string()))
+        let day = transaction.query_row(sql, [row], |row| columns::day(row, "day"))?;
+        Ok(day.map(|day| day.to_string()))
     };
-    let first_day = day("SELECT min(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
-    let last_day = day("SELECT max(day) FROM entry WHERE tenant = ?1 AND kind = 1")?;
+    let first_day = day("SELECT min(day) AS day FROM entry WHERE tenant = ?1 AND kind = 1")?;
+    let last_day = day("SELECT max(day) AS day FROM entry WHERE tenant = ?1 AND kind = 1")?;
     let highest_ids = HighestIds::read(transaction)?;
 
     let delete =
@@ -302,16 +310,18 @@ fn delete_tenant(
 /// The highest IDs of profiles and catalogs. SQLite would assign them again after their rows are
 /// deleted, but a running daemon caches profiles and catalogs by ID.
 struct HighestIds {
-    profile: Option<i64>,
-    catalog: Option<i64>,
+    profile: Option<ProfileId>,
+    catalog: Option<CatalogVersion>,
 }
 
 impl HighestIds {
     fn read(connection: &Connection) -> Result<Self, CheckpointError> {
-        let highest = |table: &str| {
-            connection.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| row.get(0))
-        };
-        Ok(Self { profile: highest("profile")?, catalog: highest("catalog")? })
+        let sql = "SELECT (SELECT max(id) FROM profile) AS profile,
+                          (SELECT max(id) FROM catalog) AS catalog";
+        let highest = connection.query_row(sql, [], |row| {
+            Ok(Self { profile: row.get("profile")?, catalog: row.get("catalog")? })
+        })?;
+        Ok(highest)
     }
 
     /// Inserts empty rows with these IDs if their rows were deleted.
@@ -332,12 +342,12 @@ impl HighestIds {
     }
 }
 
-/// The next entries of days before `before` whose body may be pruned, the oldest first: tenant (row
-/// ID), `seq`, body ID.
+/// The next entries of days before `before` whose body may be pruned, the oldest first: tenant,
+/// `seq`, body.
 fn prunable_entries(
     connection: &Connection,
     before: Day,
-) -> Result<Vec<(i64, i64, i64)>, CheckpointError> {
+) -> Result<Vec<(TenantRow, i64, BodyId)>, CheckpointError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT e.tenant, e.seq, e.body FROM entry e WHERE e.day < ?1 AND {IS_PRUNABLE} ORDER BY e.day LIMIT ?2"
     ))?;
@@ -351,15 +361,15 @@ fn prunable_entries(
 /// their key frames, by the same rule. Fails if the database cannot be written.
 pub(super) fn delete_if_unreferenced(
     connection: &Connection,
-    mut bodies: Vec<i64>,
+    mut bodies: Vec<BodyId>,
 ) -> Result<(), CheckpointError> {
     let mut statement = connection.prepare_cached(
         "DELETE FROM body WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry e WHERE e.body = body.id)
            AND NOT EXISTS (SELECT 1 FROM body b WHERE b.key_frame = body.id) RETURNING key_frame",
     )?;
     while let Some(body) = bodies.pop() {
-        let key_frame: Option<Option<i64>> =
-            statement.query_row([body], |row| row.get(0)).optional()?;
+        let key_frame: Option<Option<BodyId>> =
+            statement.query_row([body], |row| row.get("key_frame")).optional()?;
         bodies.extend(key_frame.flatten());
     }
     Ok(())
@@ -390,7 +400,8 @@ fn delete_unreferenced_profiles(connection: &Connection) -> Result<u64, Checkpoi
     }
 
     let mut statement = connection.prepare("SELECT id FROM profile")?;
-    let all: Vec<i64> = statement.query_map([], |row| row.get("id"))?.collect::<Result<_, _>>()?;
+    let all: Vec<ProfileId> =
+        statement.query_map([], |row| row.get("id"))?.collect::<Result<_, _>>()?;
     let mut deleted = 0;
     for id in all.into_iter().filter(|id| !used.contains(id)) {
         deleted += connection.execute("DELETE FROM profile WHERE id = ?1", [id])? as u64;

@@ -9,7 +9,7 @@ CREATE TABLE baseline (
     tenant INTEGER NOT NULL REFERENCES tenant,
     since INTEGER NOT NULL,
     name TEXT NOT NULL,
-    -- The day that the targets were read from; NULL if they come from a file.
+    -- The day that the targets were read from; NULL for targets from a file.
     day INTEGER,
     -- When the baseline was set, in milliseconds since 1970-01-01.
     made INTEGER NOT NULL,

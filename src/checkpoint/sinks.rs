@@ -1,13 +1,38 @@
-//! Renames and removes sinks. Both end the open observations about the sink, because their subject
-//! is its name. The daemon calls them only when the configuration requests it: a sink that is
-//! merely removed from the configuration keeps its backlog.
+//! Configures, renames and removes sinks. Renaming and removing end the open observations about the
+//! sink, because their subject is its name. The daemon calls them only when the configuration
+//! requests it: a sink that is merely removed from the configuration keeps its backlog.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, commit_poll::append_observation};
+use super::{
+    Checkpoint, CheckpointError,
+    commit_poll::append_observation,
+    row_ids::{SinkRow, TenantRow},
+};
 use crate::model::{Day, Observation, ObservationKind, Phase, UnixMillis};
 
+/// Which entries a sink receives. The others do not count as backlog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryFilter {
+    /// Snapshots and observations.
+    All,
+    /// Snapshots only.
+    Snapshots,
+}
+
 impl Checkpoint {
+    /// Stores which entries a sink receives; a new sink receives snapshots only.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written; an unknown sink is not an error.
+    pub fn set_entry_filter(&self, sink: &str, filter: EntryFilter) -> Result<(), CheckpointError> {
+        let quality = filter == EntryFilter::All;
+        self.connection()
+            .execute("UPDATE sink SET quality = ?2 WHERE name = ?1", params![sink, quality])?;
+        Ok(())
+    }
+
     /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if no sink has
     /// the old name; fails with [`CheckpointError::SinkExists`] if one has the new name.
     pub fn rename_sink(
@@ -48,8 +73,8 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
-        let id: Option<i64> = transaction
-            .query_row("SELECT id FROM sink WHERE name = ?1", [sink], |row| row.get(0))
+        let id: Option<SinkRow> = transaction
+            .query_row("SELECT id FROM sink WHERE name = ?1", [sink], |row| row.get("id"))
             .optional()?;
         if let Some(id) = id {
             end_observations(&transaction, sink, now, "the sink was removed")?;
@@ -74,7 +99,7 @@ fn end_observations(
     let mut statement = connection.prepare(
         "SELECT tenant, first_day FROM open_observation WHERE what = ?1 AND subject = ?2",
     )?;
-    let open: Vec<(i64, i32)> = statement
+    let open: Vec<(TenantRow, i32)> = statement
         .query_map([ObservationKind::DeadLetter.as_str(), sink], |row| {
             Ok((row.get("tenant")?, row.get("first_day")?))
         })?

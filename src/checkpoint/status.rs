@@ -9,6 +9,7 @@ use rusqlite::{Row, params};
 use super::{
     Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, QueuedDeadLetter, ReplayStatus,
     columns::{day, unsigned},
+    row_ids::SinkRow,
     tenant_id,
 };
 use crate::error::Explanation;
@@ -131,10 +132,10 @@ impl Checkpoint {
         };
 
         let mut newest = connection.prepare_cached(
-            "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)) FROM tenant t
-             WHERE t.guid <> '-'",
+            "SELECT max((SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1)) AS newest_day
+             FROM tenant t WHERE t.guid <> '-'",
         )?;
-        let newest: Option<i32> = newest.query_row([], |row| row.get(0))?;
+        let newest_day = newest.query_row([], |row| day(row, "newest_day"))?;
 
         let mut failing =
             connection.prepare_cached("SELECT guid FROM tenant WHERE last_error IS NOT NULL")?;
@@ -142,7 +143,7 @@ impl Checkpoint {
         let failing = failing.collect::<Result<Vec<_>, _>>()?;
 
         Ok(Some(StatusSummary {
-            newest_day: newest.and_then(Day::from_number),
+            newest_day,
             failing: failing.iter().filter_map(|guid| tenant_id(guid).ok()).collect(),
         }))
     }
@@ -221,9 +222,10 @@ impl Checkpoint {
         let mut rows = statement.query([])?;
         let mut sinks = Vec::new();
         while let Some(row) = rows.next()? {
-            let cursors = cursors_of_sink.query_map(params![row.get::<_, i64>("id")?], |row| {
-                Ok((row.get("guid")?, unsigned(row, "seq")?, row.get("record_index")?))
-            })?;
+            let cursors = cursors_of_sink
+                .query_map(params![row.get::<_, SinkRow>("id")?], |row| {
+                    Ok((row.get("guid")?, unsigned(row, "seq")?, row.get("record_index")?))
+                })?;
             sinks.push(SinkStatus {
                 name: row.get("name")?,
                 sent: unsigned(row, "sent")?,

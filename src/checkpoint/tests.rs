@@ -52,7 +52,8 @@ fn lose_database(directory: &Path) -> Checkpoint {
 
 /// The result of a query that returns one number.
 fn query_number(checkpoint: &Checkpoint, sql: &str) -> i64 {
-    checkpoint.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+    let named = format!("SELECT ({sql}) AS number");
+    checkpoint.connection().query_row(&named, [], |row| row.get("number")).unwrap()
 }
 
 /// Registers a sink that receives only [`tenant`].
@@ -254,7 +255,9 @@ fn stores_profiles_once_and_only_changed_catalogs() {
     let count = |table: &str| query_number(&checkpoint, &format!("SELECT count(*) FROM {table}"));
     assert_eq!((count("profile"), count("catalog")), (2, 3));
 
-    let members = checkpoint.catalog(3).unwrap();
+    let sql = "SELECT max(id) AS newest FROM catalog";
+    let newest = checkpoint.connection().query_row(sql, [], |row| row.get("newest")).unwrap();
+    let members = checkpoint.catalog(newest).unwrap();
     assert_eq!((members.len(), members[0].decisions.as_str()), (1, "[2]"));
     assert_eq!(checkpoint.profile(members[0].profile).unwrap(), r#"{"id":"A"}"#);
 }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{
     Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, check_database,
-    columns, commit_poll::read_facts, held,
+    columns, commit_poll::read_facts, held, row_ids::BodyId,
 };
 use crate::model::{Day, day_digest};
 
@@ -15,9 +15,11 @@ use crate::model::{Day, day_digest};
 pub struct VerifyReport {
     /// The number of snapshots in the logs.
     pub entries: u64,
-    /// The number of bodies, catalog versions and profiles that were read.
+    /// The number of bodies that were read.
     pub bodies: u64,
+    /// The number of catalog versions that were read.
     pub catalogs: u64,
+    /// The number of profiles that were read.
     pub profiles: u64,
     /// The faults; empty if the checkpoint is intact.
     pub findings: Vec<Finding>,
@@ -163,7 +165,7 @@ fn verify_entries(
             Err(error) => report.add_finding(Some(guid.clone()), day, crate::error::chain(&error)),
         }
 
-        let Some(body) = row.get::<_, Option<i64>>("body")? else { continue };
+        let Some(body) = row.get::<_, Option<BodyId>>("body")? else { continue };
         report.bodies += 1;
         if let Err(error) = bodies.read(connection, body) {
             report.add_finding(Some(guid), day, crate::error::chain(&error));
@@ -188,13 +190,13 @@ fn verify_others(
     let (intact_profiles, damaged_profiles) = catalog::check_profiles(connection)?;
     report.profiles = (intact_profiles.len() + damaged_profiles.len()) as u64;
     for id in damaged_profiles {
-        report.add_finding(None, None, format!("profile {id} cannot be read"));
+        report.add_finding(None, None, format!("profile `{id}` cannot be read"));
     }
 
-    let sql = "SELECT count(*) FROM catalog";
-    report.catalogs = connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned();
+    let sql = "SELECT count(*) AS catalogs FROM catalog";
+    report.catalogs = connection.query_row(sql, [], |row| columns::unsigned(row, "catalogs"))?;
     for (id, guid) in catalog::damaged_catalogs(connection, &intact_profiles)? {
-        report.add_finding(Some(guid), None, format!("catalog {id} cannot be read"));
+        report.add_finding(Some(guid), None, format!("catalog `{id}` cannot be read"));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub use report::Reporter;
 pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, OtherTenants, Pruned},
+    checkpoint::{Checkpoint, CheckpointError, EntryFilter, OtherTenants, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Explanation, Hint, chain},
@@ -88,7 +88,8 @@ const POLL_PERMITS: usize = 8;
 const PERMITS_PER_BACKFILL: u32 = 4;
 
 /// Free disk space in bytes below which polling pauses (decision 0019). The reserve is for cursors:
-/// a poll can be repeated for 90 days, but records are sent again if their cursor cannot be written.
+/// a poll can be repeated for 90 days, but records are sent again if their cursor cannot be
+/// written.
 const RESERVED_BYTES: u64 = 16 << 20;
 
 /// Why an engine cannot be built from a configuration.
@@ -293,7 +294,9 @@ impl Engine {
                 selected.filter_map(|state| Some(state.resolved()?.id)).collect();
             let others = OtherTenants::Deactivate;
             self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink))?;
-            self.checkpoint.set_receives_observations(&sink.name, sink.selection.quality)?;
+            let filter =
+                if sink.selection.quality { EntryFilter::All } else { EntryFilter::Snapshots };
+            self.checkpoint.set_entry_filter(&sink.name, filter)?;
         }
         Ok(())
     }
@@ -301,12 +304,8 @@ impl Engine {
     /// Adds a cursor for this tenant to every sink that selects it.
     fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
         for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
-            self.checkpoint.register_sink(
-                &sink.name,
-                &[id],
-                OtherTenants::Keep,
-                first_day(sink),
-            )?;
+            let others = OtherTenants::Keep;
+            self.checkpoint.register_sink(&sink.name, &[id], others, first_day(sink))?;
         }
         Ok(())
     }

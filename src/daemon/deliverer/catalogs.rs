@@ -1,10 +1,10 @@
-//! A cache of parsed catalogs. Each profile is parsed once for all tenants and versions that contain
-//! it.
+//! A cache of parsed catalogs. Each profile is parsed once for all tenants and versions that
+//! contain it.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, EntryContext},
+    checkpoint::{CatalogVersion, Checkpoint, CheckpointError, EntryContext, ProfileId},
     derive::{Base, Comparison},
     model::{Baseline, Catalog, Profile, ProfileSlot},
     wire,
@@ -20,9 +20,8 @@ const MAX_PROFILES: usize = 4_096;
 pub(in crate::daemon) struct Catalogs {
     /// The version that was used last. Consecutive entries share one; a larger cache would grow
     /// with the number of tenants.
-    last: Option<(i64, Arc<Catalog>)>,
-    /// By their ID in the checkpoint.
-    profiles: HashMap<i64, Arc<Profile>>,
+    last: Option<(CatalogVersion, Arc<Catalog>)>,
+    profiles: HashMap<ProfileId, Arc<Profile>>,
 }
 
 /// What the changes of an entry are measured against, from the entry's context in the checkpoint.
@@ -48,7 +47,7 @@ impl Catalogs {
     pub(in crate::daemon) fn get(
         &mut self,
         checkpoint: &Checkpoint,
-        version: Option<i64>,
+        version: Option<CatalogVersion>,
     ) -> Result<Arc<Catalog>, CheckpointError> {
         let Some(version) = version else { return Ok(Arc::default()) };
         if let Some((cached, catalog)) = &self.last
@@ -62,7 +61,7 @@ impl Catalogs {
         for member in members {
             if let Some(profile) = self.profile(checkpoint, member.profile)? {
                 let decisions = wire::state_updates(&member.decisions);
-                slots.push(ProfileSlot { key: member.profile.cast_unsigned(), profile, decisions });
+                slots.push(ProfileSlot { key: member.profile.slot_key(), profile, decisions });
             }
         }
 
@@ -77,7 +76,7 @@ impl Catalogs {
     pub(in crate::daemon) fn pair(
         &mut self,
         checkpoint: &Checkpoint,
-        version: Option<i64>,
+        version: Option<CatalogVersion>,
         context: &EntryContext,
     ) -> Result<(Arc<Catalog>, Option<Arc<Catalog>>), CheckpointError> {
         let base_version = context.base.as_ref().and_then(|base| base.catalog);
@@ -94,7 +93,7 @@ impl Catalogs {
     fn profile(
         &mut self,
         checkpoint: &Checkpoint,
-        id: i64,
+        id: ProfileId,
     ) -> Result<Option<Arc<Profile>>, CheckpointError> {
         if let Some(cached) = self.profiles.get(&id) {
             return Ok(Some(cached.clone()));

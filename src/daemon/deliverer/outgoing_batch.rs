@@ -1,5 +1,5 @@
-//! A batch that is filled or in flight: the encoded records of one or more tenants, and the range of
-//! each tenant's log that they cover.
+//! A batch that is filled or in flight: the encoded records of one or more tenants, and the range
+//! of each tenant's log that they cover.
 //!
 //! It stores the position of every record, including those that could not be encoded, so that
 //! outcomes can be translated into cursor movements; see [`OutgoingBatch::moves`].
@@ -10,17 +10,17 @@ use tokio::time::Instant;
 
 use super::rejections::{DeliveryOutcome, RecordOutcome};
 use crate::{
-    checkpoint::{CursorMove, Lane, Position, QueuedDeadLetter},
+    checkpoint::{CursorMove, DeadLetterId, Lane, Position, QueuedDeadLetter},
     model::{EventId, TenantId},
     sink::{Batch, Limits},
 };
 
-/// The records of a batch, and the parts of the log that they come from.
+/// The records of a batch, and the parts of the log that they were derived from.
 #[derive(Debug)]
 pub(super) struct OutgoingBatch {
     /// The encoded records; those that could not be encoded are missing.
     pub batch: Batch,
-    /// All records of a batch come from one lane.
+    /// The lane of all records: a batch has records of one lane only.
     pub lane: Lane,
     /// All records, in the order in which they were added.
     slots: Vec<Slot>,
@@ -39,8 +39,8 @@ struct Slot {
     event_id: EventId,
     /// Why the record could not be encoded; such a record is not in `batch`.
     rejected: Option<String>,
-    /// The ID of the dead letter that this record retries.
-    dead_letter: Option<i64>,
+    /// The dead letter that this record retries.
+    dead_letter: Option<DeadLetterId>,
 }
 
 impl OutgoingBatch {
@@ -133,7 +133,7 @@ impl OutgoingBatch {
     }
 
     /// The IDs of the dead letters among the settled records that have arrived.
-    pub(super) fn delivered_dead_letters(&self, settled: &[RecordOutcome]) -> Vec<i64> {
+    pub(super) fn delivered_dead_letters(&self, settled: &[RecordOutcome]) -> Vec<DeadLetterId> {
         let settled = self.slots.iter().zip(settled);
         settled
             .filter(|(_, outcome)| outcome.outcome == DeliveryOutcome::Arrived)

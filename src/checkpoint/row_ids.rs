@@ -1,0 +1,98 @@
+//! The IDs of rows, with one type for each table, so that an ID cannot refer to a row of another
+//! table. An ID is read from a column or assigned when a row is inserted, and is never calculated.
+//! Sequence numbers and counts are not IDs; they stay numbers.
+
+use std::fmt;
+
+use rusqlite::{
+    Connection, ToSql,
+    types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef},
+};
+use serde::Serialize;
+
+/// An ID that SQLite assigns when a row is inserted.
+pub(super) trait RowId: Sized {
+    /// The ID with this number.
+    fn from_number(number: i64) -> Self;
+}
+
+/// Defines the types, which differ only in their names.
+macro_rules! row_ids {
+    ($($(#[$documentation:meta])* $visibility:vis struct $name:ident;)*) => {$(
+        $(#[$documentation])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        $visibility struct $name(i64);
+
+        impl RowId for $name {
+            fn from_number(number: i64) -> Self {
+                Self(number)
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                i64::column_result(value).map(Self)
+            }
+        }
+
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.0.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, formatter)
+            }
+        }
+    )*};
+}
+
+row_ids! {
+    /// A stored catalog version, which always has the same members.
+    pub struct CatalogVersion;
+
+    /// A stored profile, which always has the same content.
+    pub struct ProfileId;
+
+    /// A replay job.
+    pub struct ReplayId;
+
+    /// A stored dead letter.
+    pub struct DeadLetterId;
+
+    /// The row of a tenant, or of this host, in the table `tenant`.
+    pub(super) struct TenantRow;
+
+    /// The row of a sink in the table `sink`.
+    pub(super) struct SinkRow;
+
+    /// A stored body, which may be the key frame of other bodies.
+    pub(super) struct BodyId;
+}
+
+impl ProfileId {
+    /// The key by which a [`ProfileSlot`](crate::model::ProfileSlot) identifies the content of the
+    /// profile.
+    pub fn slot_key(self) -> u64 {
+        self.0.cast_unsigned()
+    }
+
+    /// The form in which packed catalogs contain the ID: 8 bytes, little endian.
+    pub(super) fn to_le_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// Decodes the result of [`Self::to_le_bytes`].
+    pub(super) fn from_le_bytes(bytes: [u8; 8]) -> Self {
+        Self(i64::from_le_bytes(bytes))
+    }
+}
+
+/// The ID of the row that this connection has inserted last. The caller must ask for the type of
+/// the table that contains the row.
+pub(super) fn last_inserted<Id: RowId>(connection: &Connection) -> Id {
+    Id::from_number(connection.last_insert_rowid())
+}
