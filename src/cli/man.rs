@@ -1,5 +1,6 @@
-//! `man` and `completions`: generated from the definitions in `args`, so that they are always
-//! current.
+//! `man` and `completions`: print the man pages and the completion scripts. Both are generated from
+//! the definitions in `args`, so that they are always current. Only the sections in `MORE_SECTIONS`
+//! are written by hand.
 
 use std::path::Path;
 
@@ -10,9 +11,7 @@ use super::{Args, CommandFailure, ExitCode, args, count, print, print_message};
 const NAME: &str = "secure-score-forwarder";
 
 /// The sections of the main page that cannot be generated from the arguments.
-const MORE_SECTIONS: &str = r#".SH "EXIT STATUS"
-0: the command succeeded. 1: the result is incomplete; for example, a poll failed, or records are undelivered and remain queued. 2: the configuration or the command line is invalid. 3: the checkpoint is unusable or in use by another process. 130: the command was interrupted.
-.SH FILES
+const MORE_SECTIONS: &str = r#".SH FILES
 .TP
 \fI/etc/secure\-score\-forwarder/config.toml\fR
 The configuration, unless \fB\-\-config\fR or \fB$SECURE_SCORE_FORWARDER_CONFIG\fR names another file.
@@ -29,6 +28,8 @@ The documentation and an example configuration.
 SIGHUP reloads the configuration; an invalid one is rejected and nothing changes. SIGTERM and SIGINT stop the daemon; records that are not acknowledged by then are sent again after the next start.
 "#;
 
+/// Prints the main page, or writes all pages into a directory, which is created. Fails if a page
+/// cannot be written.
 pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {
     let command = Args::command().name(NAME);
     match &args.directory {
@@ -43,6 +44,7 @@ pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {
     Ok(ExitCode::Done)
 }
 
+/// Prints the completion script for a shell.
 pub(super) fn completions(args: args::Completions) -> Result<ExitCode, CommandFailure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
@@ -80,5 +82,11 @@ fn page(command: clap::Command) -> Result<String, CommandFailure> {
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;
     let page = String::from_utf8_lossy(&page).into_owned();
-    Ok(if is_main { page + MORE_SECTIONS } else { page })
+    Ok(if is_main { page + &exit_status() + MORE_SECTIONS } else { page })
+}
+
+/// The section about exit codes, as the reference describes them.
+fn exit_status() -> String {
+    let codes = ExitCode::ALL.map(|exit| format!("{}: {}.\n", exit as i32, exit.description()));
+    format!(".SH \"EXIT STATUS\"\n{}", codes.join(".br\n"))
 }

@@ -11,12 +11,13 @@ use std::{
 use super::{ConfigError, read::SourceText};
 use crate::settings::{Document, Fault, Faults, Location};
 
-/// The columns of the CSV file that are keys of a tenant. Other columns are labels, whose names have
-/// the prefix [`LABEL`].
+/// The columns of the CSV file that are keys of a tenant. Other columns are labels, whose names
+/// have the prefix [`LABEL`].
 const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
 const LABEL: &str = "label.";
 
-/// Reads a file of the configuration. `hint` is the hint of the error if that fails; it can be empty.
+/// Reads a file of the configuration. `hint` is the hint of the error if that fails; it can be
+/// empty.
 pub(super) fn read(path: &Path, hint: &str) -> Result<SourceText, ConfigError> {
     let text = read_text(path, hint)?;
 
@@ -56,8 +57,8 @@ fn tenants_file(text: &str) -> Option<PathBuf> {
     document.section(&ignored).path("tenants_file")
 }
 
-/// Reads a CSV file, and converts it to a TOML list of its tenants. Each row becomes one line, so that
-/// a fault in the TOML text can be reported at its row.
+/// Reads a CSV file, and converts it to a TOML list of its tenants. Each row becomes one line, so
+/// that a fault in the TOML text can be reported at its row.
 fn read_csv(path: &Path) -> Result<SourceText, ConfigError> {
     let file = path.display().to_string();
     let text = read_text(path, "check `tenants_file`")?;

@@ -163,7 +163,7 @@ const TENANT: &[Key] = &[
             &["global", "us-gov-high", "us-gov-dod", "china", "bleu", "delos", "govsg"],
             CLOUD,
         ),
-        "The Microsoft cloud of the tenant; default: global.",
+        "The Microsoft cloud of the tenant; default: global. The clouds `china`, `bleu`, `delos` and `govsg` are rejected, because they do not offer Secure Score.",
     ),
     optional(
         "api",

@@ -1,8 +1,8 @@
 //! The configuration as the program uses it: validated, with typed values and defaults applied.
 //!
-//! `files` reads the files, `keys` is the table of all keys, and `read` converts TOML sections to the
-//! types below and reports every fault. Loading reads no secret, opens no socket and writes nothing.
-//! Start reading at [`Configuration::load`].
+//! `files` reads the files, `keys` is the table of all keys, and `read` converts TOML sections to
+//! the types below and reports every fault. Loading reads no secret, opens no socket and writes
+//! nothing. Start reading at [`Configuration::load`].
 
 mod files;
 mod keys;
@@ -37,7 +37,8 @@ pub const DEFAULT_PATH: &str = "/etc/secure-score-forwarder/config.toml";
 pub struct Configuration {
     /// The directory of the checkpoint.
     pub state_directory: PathBuf,
-    /// The age in days above which bodies of delivered snapshots are pruned. Facts are never pruned.
+    /// The age in days above which bodies of delivered snapshots are pruned. Facts are never
+    /// pruned.
     pub retention_days: i32,
     /// The size in bytes above which bodies are pruned before they reach `retention_days`.
     pub max_size: Option<u64>,
@@ -74,6 +75,7 @@ pub struct AdminPlan {
 pub struct NamedCredential {
     /// The name of a shared credential, or `tenant NAME` for one in the section of a tenant.
     pub name: String,
+    /// The credential, which its tenants and sinks share.
     pub credential: Arc<dyn Credential>,
     file: String,
     location: Location,
@@ -98,6 +100,7 @@ pub struct TenantPlan {
 /// How the configuration identifies a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TenantName {
+    /// The ID of the tenant.
     Guid(TenantId),
     /// A verified domain in lower case. The checkpoint stores the GUID that it resolves to.
     Domain(String),
@@ -127,7 +130,7 @@ pub struct SinkPlan {
     pub selection: Arc<Selection>,
     /// The tenants whose records are sent.
     pub tenants: TenantFilter,
-    /// The maximum number of records per second.
+    /// The maximum number of records per second. `None` means no limit.
     pub max_rate: Option<u32>,
     /// How much of Microsoft's texts a record includes.
     pub texts: Texts,
@@ -137,7 +140,8 @@ pub struct SinkPlan {
     pub start_from: Option<Day>,
     /// How the sink signs in to Entra, if its receiver requires that.
     pub sign_in: Option<SignIn>,
-    /// The previous name of the sink, whose cursors are carried over.
+    /// The previous name of the sink, whose cursors are carried over. `None` if the sink was not
+    /// renamed.
     pub renamed_from: Option<String>,
     /// `discard_backlog`: delivery is stopped, and the backlog is dropped.
     pub discarded: bool,
@@ -148,6 +152,7 @@ pub struct SinkPlan {
 /// How a sink obtains a token from Entra.
 #[derive(Clone, Debug)]
 pub struct SignIn {
+    /// The credential that the key `credential` of the sink names.
     pub credential: Arc<dyn Credential>,
     /// The GUID or domain of the tenant that issues the token.
     pub tenant: String,
@@ -237,9 +242,9 @@ impl Configuration {
         if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
     }
 
-    /// Problems that the operator should resolve, but that do not prevent a start: a certificate that
-    /// has expired or expires soon and an absent token file (each affects only the tenants that use
-    /// it), and secrets in the environment of a service.
+    /// Problems that the operator should resolve, but that do not prevent a start: a certificate
+    /// that has expired or expires soon and an absent token file (each affects only the tenants
+    /// that use it), and secrets in the environment of a service.
     pub fn warnings(&self) -> Vec<Explanation> {
         let now = crate::clock::now();
         let credential_warning = |named: &NamedCredential| {
@@ -247,7 +252,7 @@ impl Configuration {
                 return Some(Explanation::of(&error).within(&format!("`{}`", named.name)));
             }
             let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
-            let message = format!("the certificate of `{}` expires at {end}", named.name);
+            let message = format!("the certificate of `{}` expires at `{end}`", named.name);
             Some(Explanation::new(message).with_hint("replace the certificate before it expires"))
         };
         let mut warnings: Vec<Explanation> =

@@ -1,4 +1,8 @@
+//! Tests of the configuration: values, defaults, and the messages for faults. They also check that
+//! the published examples are valid, and that the reference describes every key.
+
 use super::*;
+use crate::settings::{self, Key, Shape};
 
 const GOOD: &str = r#"
 [state]
@@ -151,7 +155,7 @@ fn rejects_duplicate_names_and_destinations() {
         "{GOOD}\n[[sinks]]\nname = \"again\"\ntype = \"file\"\npath = \"/var/log/secure-score/records.jsonl\"\n"
     );
     let error = Configuration::parse("c.toml", &shared).unwrap_err().to_string();
-    assert!(error.contains("both write to /var/log"), "{error}");
+    assert!(error.contains("both write to `/var/log"), "{error}");
 }
 
 #[test]
@@ -218,6 +222,58 @@ fn commented_keys_are_marked_as_default_or_example() {
     for line in example.lines().filter(|line| line.starts_with("# ") && line.contains(" = ")) {
         let comment = line.split("# ").nth(2).unwrap_or_default();
         assert!(comment.starts_with("default") || comment.starts_with("example"), "{line}");
+    }
+}
+
+/// Regression: the comment only had to begin with `default`; its value was not compared.
+#[test]
+fn commented_defaults_are_the_documented_ones() {
+    let example = include_str!("../../deploy/config.example.toml");
+    let keys = every_key(KEYS);
+
+    let (mut count, mut differences) = (0, Vec::new());
+    for line in example.lines().filter(|line| line.starts_with("# ")) {
+        let Some((key, rest)) = line[2..].split_once(" = ") else { continue };
+        let (value, comment) = rest.rsplit_once(" # ").unwrap();
+        // `default for …` depends on other keys.
+        if comment != "default" && !comment.starts_with("default;") {
+            continue;
+        }
+
+        let documented = format!("default: {}", value.trim().trim_matches('"'));
+        let mut docs = keys.iter().filter(|known| known.name == key).map(|known| known.doc);
+        if !docs.any(|doc| doc.replace('`', "").contains(&documented)) {
+            differences.push(line);
+        }
+        count += 1;
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(count > 30, "only {count} defaults were compared");
+}
+
+/// Regression: the page omitted the tables of single sinks, such as `sasl` of Kafka.
+#[test]
+fn the_reference_has_every_key() {
+    let page = settings::reference(KEYS);
+    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, every_key(KEYS).len(), "{page}");
+}
+
+/// The keys of a table, of the tables inside it, and of their variants.
+fn every_key(keys: &'static [Key]) -> Vec<&'static Key> {
+    let supported = keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved));
+    supported.flat_map(|key| [vec![key], keys_inside(key.shape)].concat()).collect()
+}
+
+fn keys_inside(shape: Shape) -> Vec<&'static Key> {
+    match shape {
+        Shape::NameOr(shape) => keys_inside(*shape),
+        Shape::Table(keys) | Shape::Tables(keys) | Shape::OneOfOrTable(_, keys) => every_key(keys),
+        Shape::Tagged { keys, variants, .. } => {
+            let variants = variants().into_iter().filter_map(|variant| variant.keys);
+            [keys].into_iter().chain(variants).flat_map(every_key).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Checks every key and value of a section against its table of keys.
 //!
-//! All faults are reported, each with its location and, if there is one, the most similar known name.
-//! The value of a secret is never part of a message.
+//! All faults are reported, each with its location and, if there is one, the most similar known
+//! name. The value of a secret is never part of a message.
 
 use toml::{
     Spanned,
@@ -16,7 +16,7 @@ use crate::model::Day;
 /// Reports every unknown key, wrong shape, unknown value and missing key of a section.
 pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
     let checker = Checker { faults, path: String::new() };
-    checker.table(section.table, 0..0, &keys.iter().collect::<Vec<_>>());
+    checker.table(section.table, 0..0, &refs(keys), None);
 }
 
 /// Checks one part of the document.
@@ -26,14 +26,35 @@ struct Checker<'a> {
     path: String,
 }
 
+/// The variant that the tag of a table selects, and all variants of the tag.
+#[derive(Clone, Copy)]
+struct SelectedVariant<'a> {
+    tag: &'a str,
+    name: &'a str,
+    all: &'a [Variant],
+}
+
 impl Checker<'_> {
     /// Checks a table at a span of the document: its unknown keys, values and missing keys.
-    fn table(&self, table: &DeTable<'_>, span: std::ops::Range<usize>, keys: &[&Key]) {
+    /// `variant` is `None` for a table without a tag.
+    fn table(
+        &self,
+        table: &DeTable<'_>,
+        span: std::ops::Range<usize>,
+        keys: &[&Key],
+        variant: Option<SelectedVariant<'_>>,
+    ) {
         for (name, value) in table {
             let inner = self.inside(name.get_ref());
-            match keys.iter().find(|key| key.name == name.get_ref()) {
-                Some(key) => inner.value(value, name, key.shape),
-                None => self.unknown_key(name, keys),
+            let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) else {
+                self.unknown_key(name, keys);
+                continue;
+            };
+
+            let choices = variant.and_then(|variant| variant.alternatives_to(key, value.get_ref()));
+            match (variant, choices) {
+                (Some(variant), Some(choices)) => inner.unavailable(value, variant, choices),
+                _ => inner.value(value, name, key.shape),
             }
         }
 
@@ -69,12 +90,12 @@ impl Checker<'_> {
             }
             Shape::Table(keys) => {
                 self.with_table(value, |checker, table| {
-                    checker.table(table, value.span(), &refs(keys));
+                    checker.table(table, value.span(), &refs(keys), None);
                 });
             }
             Shape::Tables(keys) => self.each(value, |checker, item| {
                 checker.with_table(item, |checker, table| {
-                    checker.table(table, item.span(), &refs(keys));
+                    checker.table(table, item.span(), &refs(keys), None);
                 });
             }),
 
@@ -175,8 +196,10 @@ impl Checker<'_> {
                 // checked.
                 self.inside(tag).not_built(value, name);
             }
-            (_, Some(Variant { keys: Some(own), .. })) => {
-                self.table(table, span, &keys.iter().chain(own.iter()).collect::<Vec<_>>());
+            (_, Some(Variant { name, keys: Some(own) })) => {
+                let keys: Vec<&Key> = keys.iter().chain(own.iter()).collect();
+                let selected = SelectedVariant { tag, name, all: variants };
+                self.table(table, span, &keys, Some(selected));
             }
             (Some(value), None) => {
                 let known = variants
@@ -234,6 +257,21 @@ impl Checker<'_> {
         );
     }
 
+    /// Reports a value that is valid, but not for the selected variant.
+    fn unavailable(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        variant: SelectedVariant<'_>,
+        choices: &[&str],
+    ) {
+        let text = value.get_ref().as_str().unwrap_or_default();
+        let SelectedVariant { tag, name, .. } = variant;
+        let message =
+            format!("`{} = \"{text}\"` is not available for `{tag} = \"{name}\"`", self.path);
+        let hint = format!("use one of: {}", choices.join(", "));
+        self.faults.at(value.span(), message, Some(hint));
+    }
+
     fn unknown_value<'b>(
         &self,
         value: &Spanned<DeValue<'_>>,
@@ -273,6 +311,22 @@ impl Checker<'_> {
     }
 }
 
+impl SelectedVariant<'_> {
+    /// The choices of a key of this variant if its value is not one of them, and another variant
+    /// accepts the value for the key of the same name; `None` in all other cases.
+    fn alternatives_to(self, key: &Key, value: &DeValue<'_>) -> Option<&'static [&'static str]> {
+        let Shape::OneOf(choices) = key.shape else { return None };
+        let text = value.as_str()?;
+
+        let accepts = |other: &Key| {
+            other.name == key.name
+                && matches!(other.shape, Shape::OneOf(known) if known.contains(&text))
+        };
+        let mut others = self.all.iter().filter_map(|variant| variant.keys).flatten();
+        (!choices.contains(&text) && others.any(accepts)).then_some(choices)
+    }
+}
+
 fn refs(keys: &[Key]) -> Vec<&Key> {
     keys.iter().collect()
 }
@@ -290,4 +344,56 @@ fn as_phrase(doc: &str) -> String {
     let mut characters = sentence.chars();
     let first = characters.next().map(char::to_lowercase);
     first.into_iter().flatten().chain(characters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Document, optional, required};
+
+    const LINE_KEYS: &[Key] =
+        &[optional("format", Shape::OneOf(&["csv", "json", "cef"]), "The format.")];
+    const MESSAGE_KEYS: &[Key] =
+        &[optional("format", Shape::OneOf(&["json", "cef"]), "The format.")];
+    const SINK: &[Key] = &[required("type", Shape::Text, "The type.")];
+    const KEYS: &[Key] = &[optional(
+        "sinks",
+        Shape::Tagged { tag: "type", many: Many::List, keys: SINK, variants: kinds },
+        "The sinks.",
+    )];
+
+    fn kinds() -> Vec<Variant> {
+        vec![
+            Variant { name: "file", keys: Some(LINE_KEYS) },
+            Variant { name: "syslog", keys: Some(MESSAGE_KEYS) },
+        ]
+    }
+
+    /// Regression: a format that only other sinks support was reported as a misspelled one, with
+    /// the most similar format as its correction.
+    #[test]
+    fn formats_of_other_sinks_are_not_typos() {
+        let choices = "`sinks[0].format` must be one of: json, cef";
+        for (kind, format, message, hint) in [
+            (
+                "syslog",
+                "csv",
+                "`sinks[0].format = \"csv\"` is not available for `type = \"syslog\"`",
+                Some("use one of: json, cef"),
+            ),
+            ("syslog", "ceff", choices, Some("use `cef`")),
+            ("syslog", "parquet", choices, None),
+            ("file", "csvv", "`sinks[0].format` must be one of: csv, json, cef", Some("use `csv`")),
+        ] {
+            let text = format!("[[sinks]]\ntype = \"{kind}\"\nformat = \"{format}\"\n");
+            let faults = Faults::new("c.toml", &text);
+            let document = Document::parse(&text, &faults).unwrap();
+            check(&document.section(&faults), KEYS, &faults);
+
+            let found = faults.sorted();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].message, message);
+            assert_eq!(found[0].hint.as_deref(), hint, "{message}");
+        }
+    }
 }

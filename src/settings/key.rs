@@ -49,7 +49,8 @@ pub enum Shape {
     Table(&'static [Key]),
     /// A list of tables with these keys.
     Tables(&'static [Key]),
-    /// Tables with the common `keys` and those of the variant that the value of the key `tag` names.
+    /// Tables with the common `keys` and those of the variant that the value of the key `tag`
+    /// names.
     Tagged {
         tag: &'static str,
         many: Many,
@@ -65,9 +66,11 @@ pub enum Shape {
 /// How many tables a key with the shape [`Shape::Tagged`] has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Many {
+    /// One table.
     One,
+    /// A list of tables.
     List,
-    /// One for each name that the operator chooses.
+    /// One table for each name that the operator chooses.
     Named,
 }
 
@@ -85,7 +88,8 @@ pub const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Ke
     Key { name, shape, required: false, doc }
 }
 
-/// A key that must be present. If it is missing, the hint contains the first sentence of its description.
+/// A key that must be present. If it is missing, the hint contains the first sentence of its
+/// description.
 pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
     Key { name, shape, required: true, doc }
 }

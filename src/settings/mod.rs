@@ -1,9 +1,9 @@
 //! The components for reading a configuration file: tables of keys, faults with their location, and
 //! references to secrets.
 //!
-//! A table of [`Key`]s describes a section. The validation, the JSON Schema and the reference page are
-//! derived from it, so they cannot diverge. This module does not interpret any key; `config` and the
-//! module of each sink do. See decision 0044.
+//! A table of [`Key`]s describes a section. The validation, the JSON Schema and the reference page
+//! are derived from it, so they cannot diverge. This module does not interpret any key; `config`
+//! and the module of each sink do. See decision 0044.
 
 mod check;
 mod fault;

@@ -1,8 +1,8 @@
 //! The reference page of a table of keys, in Markdown.
 //!
-//! The page is generated from the same table as the validation of a configuration and its JSON Schema,
-//! so it cannot describe a key that does not exist. This module performs no I/O; `cli/reference.rs`
-//! writes the file.
+//! The page is generated from the same table as the validation of a configuration and its JSON
+//! Schema, so it cannot describe a key that does not exist. This module performs no I/O;
+//! `cli/reference.rs` writes the file.
 
 use std::fmt::Write as _;
 
@@ -11,71 +11,75 @@ use super::{Key, Many, Shape, Variant};
 /// One section per table of the configuration, with a row per key.
 pub fn reference(keys: &[Key]) -> String {
     let mut page = String::new();
-    section(&mut page, "Top level", None, keys);
+    section(&mut page, "## Top level", None, keys);
     for key in keys {
-        below(&mut page, key.name, key);
+        below(&mut page, key.name, "", key);
     }
     page
 }
 
-/// The sections of the tables that a key contains.
-fn below(page: &mut String, path: &str, key: &Key) {
+/// The sections of the tables that a key contains. `condition` is the text after the path in their
+/// headings, which names the variant that has the key; it is empty for other keys.
+fn below(page: &mut String, path: &str, condition: &str, key: &Key) {
     let shape = match key.shape {
         Shape::NameOr(shape) => *shape,
         shape => shape,
     };
+
     match shape {
         Shape::Table(keys) | Shape::OneOfOrTable(_, keys) => {
-            nested(page, &format!("[{path}]"), path, key.doc, keys);
+            nested(page, &format!("`[{path}]`"), path, condition, key.doc, keys);
         }
-        Shape::Tables(keys) => nested(page, &format!("[[{path}]]"), path, key.doc, keys),
+        Shape::Tables(keys) => {
+            nested(page, &format!("`[[{path}]]`"), path, condition, key.doc, keys);
+        }
         Shape::Tagged { tag, many, keys, variants } => {
             let title = match many {
-                Many::One => format!("[{path}]"),
-                Many::List => format!("[[{path}]]"),
-                Many::Named => format!("[{path}.NAME]"),
+                Many::One => format!("`[{path}]`"),
+                Many::List => format!("`[[{path}]]`"),
+                Many::Named => format!("`[{path}.NAME]`"),
             };
-            tagged(page, &title, key.doc, tag, keys, &variants());
+            let path = if many == Many::Named { format!("{path}.NAME") } else { path.to_owned() };
+            nested(page, &title, &path, condition, key.doc, keys);
+            add_variants(page, &title, &path, tag, &variants());
         }
         _ => {}
     }
 }
 
-fn nested(page: &mut String, title: &str, path: &str, doc: &str, keys: &[Key]) {
-    section(page, &format!("`{title}`"), Some(doc), keys);
+fn nested(page: &mut String, title: &str, path: &str, condition: &str, doc: &str, keys: &[Key]) {
+    let level = if condition.is_empty() { "##" } else { "###" };
+    section(page, &format!("{level} {title}{condition}"), Some(doc), keys);
+
     for key in keys {
-        below(page, &format!("{path}.{}", key.name), key);
+        below(page, &format!("{path}.{}", key.name), condition, key);
     }
 }
 
-/// The keys that all variants share, followed by the additional keys of each variant.
-fn tagged(
-    page: &mut String,
-    title: &str,
-    doc: &str,
-    tag: &str,
-    keys: &[Key],
-    variants: &[Variant],
-) {
+/// The values of `tag`, and the additional keys of each variant.
+fn add_variants(page: &mut String, title: &str, path: &str, tag: &str, variants: &[Variant]) {
     let names: Vec<String> = variants.iter().map(|v| format!("`\"{}\"`", v.name)).collect();
-    section(page, &format!("`{title}`"), Some(doc), keys);
     let _ =
         writeln!(page, "\nThe key `{tag}` is required; its value is one of {}.", names.join(", "));
 
     for variant in variants {
         let Some(keys) = variant.keys else { continue };
-        let title = format!("`{title}` with `{tag} = \"{}\"`", variant.name);
+        let condition = format!(" with `{tag} = \"{}\"`", variant.name);
         if keys.is_empty() {
-            let _ = writeln!(page, "\n### {title}\n\nNo additional keys.");
-        } else {
-            let _ = writeln!(page, "\n### {title}\n");
-            table(page, keys);
+            let _ = writeln!(page, "\n### {title}{condition}\n\nNo additional keys.");
+            continue;
+        }
+
+        let _ = writeln!(page, "\n### {title}{condition}\n");
+        table(page, keys);
+        for key in keys {
+            below(page, &format!("{path}.{}", key.name), &condition, key);
         }
     }
 }
 
-fn section(page: &mut String, title: &str, doc: Option<&str>, keys: &[Key]) {
-    let _ = writeln!(page, "\n## {title}\n");
+fn section(page: &mut String, heading: &str, doc: Option<&str>, keys: &[Key]) {
+    let _ = writeln!(page, "\n{heading}\n");
     if let Some(doc) = doc {
         let _ = writeln!(page, "{}\n", one_sentence_per_line(doc));
     }

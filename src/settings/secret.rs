@@ -95,8 +95,8 @@ fn credential(name: &str) -> Result<PathBuf, SecretError> {
             vec![
                 directory.join(name),
                 directory.join(format!("{DIRECTORY_PREFIX}{name}")),
-                // systemd loads credentials only when the unit starts, so a file that was added later
-                // is read directly.
+                // systemd loads credentials only when the unit starts, so a file that was added
+                // later is read directly.
                 Path::new(SECRETS).join(name),
             ]
         }

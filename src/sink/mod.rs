@@ -5,8 +5,8 @@
 //! arrived, by the strongest acknowledgement that its protocol offers. An unknown outcome is a
 //! [`Failure`], never a delivery.
 //!
-//! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder, one `mod` and one entry in
-//! [`KINDS`]; `CONTRIBUTING.md` contains a tutorial.
+//! Start with the traits [`Plan`] and [`Sink`]. A new sink is one folder, one `mod` and one entry
+//! in [`KINDS`]; `CONTRIBUTING.md` contains a tutorial.
 
 mod batch;
 mod elasticsearch;
@@ -60,13 +60,13 @@ pub struct SinkKind {
 /// check each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Guarantee {
-    /// The configuration that the row applies to, such as ` tcp, tls`; empty for the default one.
+    /// The configuration that the row applies to, such as `tcp, tls`; empty for the default one.
     pub variant: &'static str,
     /// What confirms a batch, as a clause for the reference.
     pub acknowledgement: &'static str,
-    /// When acknowledged records may be lost nevertheless, and when records may be sent twice, as
-    /// clauses for the reference.
+    /// When acknowledged records may be lost nevertheless, as a clause for the reference.
     pub may_be_lost: &'static str,
+    /// When records may be sent twice, as a clause for the reference.
     pub may_be_repeated: &'static str,
 }
 
@@ -219,9 +219,9 @@ pub struct Context {
     pub tokens: Option<Arc<dyn Tokens>>,
 }
 
-/// Entra tokens for one receiver.
+/// A source of Entra tokens for one receiver.
 pub trait Tokens: Send + Sync + fmt::Debug {
-    /// Returns a token that is not about to expire.
+    /// Returns a token that is not about to expire. Fails if Entra returns no token.
     fn token(&self) -> BoxFuture<'_, Result<SecretString, Failure>>;
     /// Discards a token that the receiver rejected.
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
@@ -357,7 +357,8 @@ impl fmt::Display for Failure {
 }
 
 /// The key `format` of sinks that cannot write a header line.
-const FORMAT: Key = optional("format", Shape::OneOf(FORMATS), "The format of a record.");
+const FORMAT: Key =
+    optional("format", Shape::OneOf(FORMATS), "The format of a record; default: json.");
 
 const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
     Some((_csv, others)) => others,
@@ -365,7 +366,8 @@ const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
 };
 
 /// The key `format` of sinks that write one record per line and can write a header line first.
-const LINE_FORMAT: Key = optional("format", Shape::OneOf(LINE_FORMATS), "The format of a record.");
+const LINE_FORMAT: Key =
+    optional("format", Shape::OneOf(LINE_FORMATS), "The format of a record; default: json.");
 
 const LINE_FORMATS: &[&str] = &[
     // CSV requires a header line. It is first so that `FORMATS` can omit it.

@@ -1,7 +1,7 @@
 //! Converts the sections of the configuration files to typed plans.
 //!
-//! Reading continues after a fault, so that all faults are reported together. A configuration with a
-//! fault is never returned.
+//! Reading continues after a fault, so that all faults are reported together. A configuration with
+//! a fault is never returned.
 
 mod credentials;
 mod rules;
@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::tz::TimeZone;
 use url::Url;
 
 use super::{
@@ -220,18 +221,22 @@ fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
         section.fault("recheck_interval", "`schedule.recheck_interval` must be at least 1m");
     }
 
-    let (cron, zone) = (text("cron", DAILY), text("timezone", "UTC"));
-    // Each one is tried with a valid value of the other, so that the faults of both are reported.
-    for (key, tried) in [
-        ("cron", Schedule::new(&cron, "UTC", jitter, recheck_interval)),
-        ("timezone", Schedule::new(DAILY, &zone, jitter, recheck_interval)),
-    ] {
-        if let (Err(error), Some(section)) = (tried, section) {
-            section.fault(key, format!("`schedule.{key}`: {error}"));
+    let name = text("timezone", "UTC");
+    let zone = TimeZone::get(&name).unwrap_or_else(|_| {
+        if let Some(section) = section {
+            section.fault("timezone", format!("`schedule.timezone`: `{name}` is not a time zone"));
+        }
+        TimeZone::UTC
+    });
+    match Schedule::new(&text("cron", DAILY), zone, jitter, recheck_interval) {
+        Ok(schedule) => Some(schedule),
+        Err(error) => {
+            if let Some(section) = section {
+                section.fault("cron", format!("`schedule.cron`: {error}"));
+            }
+            None
         }
     }
-
-    Schedule::new(&cron, &zone, jitter, recheck_interval).ok()
 }
 
 /// Reads the sinks, and checks what they must not share: names, previous names and destinations.
@@ -325,8 +330,8 @@ fn sign_in(
     })
 }
 
-/// Reports a fault if a name, such as that of a topic, contains a label that a tenant of the sink does
-/// not have.
+/// Reports a fault if a name, such as that of a topic, contains a label that a tenant of the sink
+/// does not have.
 fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) {
     for label in plan.plan.required_labels() {
         let has_no_label = |tenant: &&TenantPlan| {
@@ -341,8 +346,8 @@ fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) 
     }
 }
 
-/// Reads one sink. This function reads the keys that all sinks share; the module of its type reads the
-/// others.
+/// Reads one sink. This function reads the keys that all sinks share; the module of its type reads
+/// the others.
 fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<SinkPlan> {
     let name = section.text("name")?;
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {

@@ -27,7 +27,9 @@ const MAX_FIELD_LENGTH: usize = 128;
 /// The tenants of all files, and all credentials: shared ones and those of individual tenants.
 #[derive(Default)]
 pub(super) struct TenantsRead {
+    /// The tenants, in the order of the files.
     pub tenants: Vec<TenantPlan>,
+    /// The credentials, sorted by name.
     pub credentials: Vec<NamedCredential>,
 }
 

@@ -39,8 +39,16 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
 pub(super) const KEYS: &[Key] = &[
     required("path", Shape::Text, "The file to append to."),
     LINE_FORMAT,
-    optional("rotate_size", Shape::Size, "Rotates the file before it exceeds this size."),
-    optional("rotate_daily", Shape::Bool, "Rotates the file at the end of the UTC day."),
+    optional(
+        "rotate_size",
+        Shape::Size,
+        "Rotates the file before it exceeds this size; default: no limit.",
+    ),
+    optional(
+        "rotate_daily",
+        Shape::Bool,
+        "Rotates the file at the end of the UTC day; default: false.",
+    ),
     optional(
         "rotate_keep",
         Shape::Integer { min: 1, max: 100_000 },
@@ -146,7 +154,7 @@ impl Plan for FilePlan {
     }
 
     fn exclusive_resource(&self) -> Option<String> {
-        Some(self.path.display().to_string())
+        Some(format!("`{}`", self.path.display()))
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

@@ -7,7 +7,7 @@ use syslog::Facility;
 
 use super::service::{open, probe};
 use crate::{
-    format::FormatName,
+    format::{FormatName, SyslogTag},
     settings::{Key, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
@@ -22,7 +22,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         Shape::Text,
         "The receiver: tcp://, tls://, relp://, relps:// or udp:// with host:port, or unix:///path.",
     ),
-    FORMAT,
+    Key { doc: "The format of a record; default: cef.", ..FORMAT },
     optional(
         "message",
         Shape::OneOf(&["rfc5424", "rfc3164"]),
@@ -120,9 +120,13 @@ pub(super) struct SyslogPlan {
 /// The receiver. An `address` is `host:port`.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
+    /// One datagram per message, which can be lost unnoticed.
     Udp { address: String },
+    /// A TCP connection, with TLS if `tls` is set.
     Stream { address: String, tls: Option<Tls> },
+    /// A RELP session over TCP, with TLS if `tls` is set.
     Relp { address: String, tls: Option<Tls> },
+    /// The socket of the local syslog daemon.
     Unix { path: PathBuf },
 }
 
@@ -140,22 +144,25 @@ impl fmt::Display for Target {
 /// The message header, by its standard.
 #[derive(Clone, Debug)]
 pub(super) enum Header {
-    /// `structured_data` is an SD-ID.
+    /// The current standard.
     Rfc5424 {
+        /// Whether a byte order mark precedes the record.
         bom: bool,
+        /// The SD-ID of an element with the event ID and the tenant; `None` means no element.
         structured_data: Option<String>,
     },
-    Rfc3164 {
-        timestamp: TimestampFormat,
-        tagged: bool,
-    },
+    /// The older form, without a version number.
+    Rfc3164 { timestamp: TimestampFormat, tag: SyslogTag },
 }
 
 /// The time in an RFC 3164 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimestampFormat {
+    /// `Mmm dd hh:mm:ss` in the time zone of this host.
     Local,
+    /// `Mmm dd hh:mm:ss` in UTC.
     Utc,
+    /// RFC 3339 in UTC, with milliseconds.
     Rfc3339,
 }
 
@@ -244,7 +251,11 @@ fn read_header(section: &Section<'_>) -> Option<Header> {
             Some("rfc3339") => TimestampFormat::Rfc3339,
             _ => TimestampFormat::Local,
         };
-        return Some(Header::Rfc3164 { timestamp, tagged: section.bool("tag").unwrap_or(true) });
+        let tag = match section.bool("tag") {
+            Some(false) => SyslogTag::Omitted,
+            _ => SyslogTag::AppName,
+        };
+        return Some(Header::Rfc3164 { timestamp, tag });
     }
 
     // RFC 5424, 6.3.2: an SD-ID that is not registered with IANA is `name@number`, where the number
@@ -304,7 +315,7 @@ fn read_target(section: &Section<'_>) -> Option<Target> {
         .rsplit_once(':')
         .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let Some((host, _)) = host_and_port else {
-        section.fault("address", format!("`{address}` must be {scheme}://host:port"));
+        section.fault("address", format!("`{address}` must be `{scheme}://host:port`"));
         return None;
     };
 
