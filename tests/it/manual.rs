@@ -1,6 +1,7 @@
 //! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE`
-//! names; every configuration in it is parsed; its figures agree with the code (see `figures`); and
-//! the tutorial for contributors names only what exists (see `tutorial`).
+//! names; every configuration in it is parsed; every record in it matches the schema; its figures
+//! agree with the code (see `figures`); and the tutorial for contributors names only what exists
+//! (see `tutorial`).
 
 mod figures;
 mod tutorial;
@@ -80,8 +81,13 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The text of every page, by its path.
+/// The text of every page in `PAGES`, by its path.
 fn pages() -> BTreeMap<String, String> {
+    pages_in(PAGES)
+}
+
+/// The text of these pages, and of every page in these folders, by its path.
+fn pages_in(paths: &[&str]) -> BTreeMap<String, String> {
     fn collect(path: &Path, pages: &mut BTreeMap<String, String>) {
         if path.is_dir() {
             for entry in std::fs::read_dir(path).unwrap() {
@@ -94,7 +100,7 @@ fn pages() -> BTreeMap<String, String> {
     }
 
     let mut pages = BTreeMap::new();
-    for path in PAGES {
+    for path in paths {
         collect(&root().join(path), &mut pages);
     }
     pages
@@ -278,6 +284,24 @@ fn documented_configurations_are_valid() {
             panic!("{error}");
         }
     }
+}
+
+#[test]
+fn documented_records_match_the_schema() {
+    let validator = Workspace::against("http://127.0.0.1:1").record_validator();
+    let mut count = 0;
+    for (name, page) in pages_in(&["README.md", "docs"]) {
+        for block in blocks(&page, "json") {
+            if !block.contains("\"event_id\"") {
+                continue;
+            }
+            let record: serde_json::Value = serde_json::from_str(&block)
+                .unwrap_or_else(|error| panic!("{name}: {error}\n{block}"));
+            validator.validate(&record).unwrap_or_else(|error| panic!("{name}: {error}\n{block}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 2, "only {count} records were found");
 }
 
 /// A substitute for the Azure CLI: logs its arguments, and prints what the real one prints.

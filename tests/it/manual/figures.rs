@@ -14,6 +14,7 @@ const ARCHITECTURE: &str = "docs/explanation/architecture.md";
 const DATA_MODEL: &str = "docs/explanation/data-model.md";
 const DELIVERY: &str = "docs/explanation/delivery.md";
 const MEMORY_OF_POLLS: &str = "docs/contributing/decisions/0009-bound-memory-of-polls.md";
+const CHANGES: &str = "docs/how-to/changes-and-severity.md";
 const MANAGE_SINKS: &str = "docs/how-to/manage-sinks.md";
 const MONITORING: &str = "docs/how-to/monitoring.md";
 const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
@@ -21,8 +22,11 @@ const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
 const CLI: &str = "src/cli/mod.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
 const DELIVERER: &str = "src/daemon/deliverer/mod.rs";
+const DAYS: &str = "src/checkpoint/days.rs";
 const ENGINE: &str = "src/daemon/mod.rs";
+const HEALTH: &str = "src/admin/health.rs";
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
+const ONCE_SERVICE: &str = "systemd/secure-score-forwarder-once.service";
 const REJECTIONS: &str = "src/daemon/deliverer/rejections.rs";
 const THROTTLE: &str = "src/source/throttle.rs";
 
@@ -37,6 +41,9 @@ const WINDOW_RECORDS: &str = "const WINDOW_RECORDS: usize = 1_000;";
 const PARKED_WAIT: &str = "const PARKED_WAIT: Duration = Duration::from_mins(5);";
 const TICK: &str = "const TICK: Duration = Duration::from_mins(1);";
 const RESERVED_BYTES: &str = "const RESERVED_BYTES: u64 = 16 << 20;";
+const STALE_DAYS: &str = "const STALE_DAYS: i32 = 3;";
+const MAX_DAYS_BEHIND: &str = "const MAX_DAYS_BEHIND: i32 = 3;";
+const DAILY_REQUESTS: &str = "const DAILY_REQUESTS: u32 = 7;";
 
 const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "one worker thread", CLI, WORKER_THREADS),
@@ -132,6 +139,45 @@ const FIGURES: &[Figure] = &[
         "const MAX_RETRY: Duration = Duration::from_mins(15);",
     ),
     (MONITORING, "Below 16 MiB, polling pauses", ENGINE, RESERVED_BYTES),
+    (MONITORING, "more than three days behind", HEALTH, MAX_DAYS_BEHIND),
+    ("deploy/monitoring/alerts.yml", "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
+    ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
+    (
+        "docs/contributing/decisions/0019-reserve-disk-for-cursors.md",
+        "less than 16 MiB is free",
+        ENGINE,
+        RESERVED_BYTES,
+    ),
+    (DATA_MODEL, "more than three days old", "src/ledger/observations.rs", STALE_DAYS),
+    (CHANGES, "more than three days old", "src/ledger/observations.rs", STALE_DAYS),
+    ("docs/how-to/many-tenants.md", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
+    ("docs/how-to/troubleshooting.md", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
+    ("src/admin/metrics.rs", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
+    (DATA_MODEL, "by the next seven polls", DAYS, DAILY_REQUESTS),
+    (
+        "docs/contributing/decisions/0007-request-missing-days.md",
+        "by seven polls",
+        DAYS,
+        DAILY_REQUESTS,
+    ),
+    (ARCHITECTURE, "The schema has version 5", "src/checkpoint/mod.rs", "const VERSION: i32 = 5;"),
+    (
+        "src/config/keys.rs",
+        "at most 16, with",
+        "src/config/read/tenants.rs",
+        "const MAX_RECORD_FIELDS: usize = 16;",
+    ),
+    (
+        "src/config/keys.rs",
+        "at most 128 characters",
+        "src/config/read/tenants.rs",
+        "const MAX_FIELD_LENGTH: usize = 128;",
+    ),
+    (RUN_THE_SERVICE, "every 30 minutes", ONCE_SERVICE, "RestartSec=30min"),
+    (RUN_THE_SERVICE, "at most eight runs", ONCE_SERVICE, "StartLimitBurst=8"),
+    ("README.md", "1.95 or newer", "Cargo.toml", "rust-version = \"1.95\""),
+    ("rust-toolchain.toml", "1.95.", "Cargo.toml", "rust-version = \"1.95\""),
+    ("deploy/Containerfile", "rust:1.95-", "Cargo.toml", "rust-version = \"1.95\""),
     (
         RUN_THE_SERVICE,
         "retried after 5 minutes",
@@ -145,6 +191,33 @@ fn documented_figures_agree_with_the_code() {
     for (page, statement, source, declaration) in FIGURES {
         assert_stated(page, statement);
         assert!(read(source).contains(declaration), "{page}: {source} has no `{declaration}`");
+    }
+}
+
+/// The files that name a version of the program, and the text before it.
+const VERSIONS: &[(&str, &str)] = &[
+    ("README.md", "secure-score-forwarder_"),
+    ("README.md", "secure-score-forwarder-"),
+    ("docs/tutorials/first-tenant.md", "secure-score-forwarder_"),
+    ("docs/tutorials/first-tenant.md", "secure-score-forwarder-"),
+    ("docs/how-to/upgrade.md", "secure-score-forwarder_"),
+    ("deploy/kubernetes/cronjob/cronjob.yaml", "secure-score-forwarder:"),
+    ("deploy/kubernetes/deployment/deployment.yaml", "secure-score-forwarder:"),
+    ("deploy/siem/splunk/secure_score_forwarder/default/app.conf", "version = "),
+    ("deploy/debian/changelog", "secure-score-forwarder ("),
+    ("CHANGELOG.md", "## ["),
+];
+
+#[test]
+fn stated_versions_are_the_current_one() {
+    for (file, before) in VERSIONS {
+        let text = read(file);
+        let mut versions = text.split(before).skip(1).filter(|rest| {
+            let number = rest.split(['-', ' ', '\n', ']']).next().unwrap_or_default();
+            number.split('.').count() == 3 && number.starts_with(|c: char| c.is_ascii_digit())
+        });
+        let first = versions.next().unwrap_or_else(|| panic!("{file} names no version"));
+        assert!(first.starts_with(env!("CARGO_PKG_VERSION")), "{file}: {before}{first:.12}");
     }
 }
 
