@@ -1,4 +1,6 @@
 //! The binary: sets the allocator and the panic hook, and runs the command line in `cli`.
+//! Everything else must be in the library, so that tests, benchmarks and fuzz targets can use it.
+//! Start reading at `cli::main`.
 
 // After a backfill, the standard allocator keeps the freed memory. jemalloc returns it to the
 // system within seconds, so a daemon that works one minute a day has the footprint of an idle one.
@@ -7,9 +9,9 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
-    // A panic would end only its task, and the daemon would continue without its collector or one of
-    // its deliverers. The hook aborts the process instead; systemd restarts it, and it continues from
-    // the checkpoint.
+    // A panic would end only its task, and the daemon would continue without its collector or one
+    // of its deliverers. The hook aborts the process instead; systemd restarts it, and it continues
+    // from the checkpoint.
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default_hook(panic);

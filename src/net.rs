@@ -244,8 +244,8 @@ pub(crate) async fn inflate(
     }
 }
 
-/// The `Retry-After` header: seconds, or an HTTP date that is compared with the `Date` header of the
-/// response (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
+/// The `Retry-After` header: seconds, or an HTTP date that is compared with the `Date` header of
+/// the response (RFC 9110, section 10.2.3). At most one hour; zero for a date in the past.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("Retry-After")?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse::<u64>() {

@@ -1,5 +1,5 @@
-//! Classifies the health of tenants, sinks and the process. All functions are pure: they depend only on
-//! their arguments, such as an [`Overview`]. See decision 0031.
+//! Classifies the health of tenants, sinks and the process. All functions are pure: they depend
+//! only on their arguments, such as an [`Overview`]. See decision 0031.
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::{
 /// The health of a tenant, a sink or the process, ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Health {
+    /// Nothing failed, and no work is pending.
     Healthy,
     /// Work is pending, or a recent failure is being retried.
     Waiting,
@@ -28,6 +29,8 @@ const MAX_DAYS_BEHIND: i32 = 3;
 const MAX_RETRY: Duration = Duration::from_mins(15);
 
 impl TenantLine {
+    /// `Failing` if the newest day is more than [`MAX_DAYS_BEHIND`] days old, unless the tenant has
+    /// never been polled. `Waiting` if only the last poll failed.
     pub(super) fn health(&self, today: Day) -> Health {
         let is_behind = self.status.newest_day.is_none_or(|day| day < today.plus(-MAX_DAYS_BEHIND));
         match (&self.status.last_error, is_behind) {
@@ -40,6 +43,8 @@ impl TenantLine {
 }
 
 impl SinkLine {
+    /// `Failing` if the sink is parked, or if it retries and has had no acknowledgement for
+    /// [`MAX_RETRY`] since `started`, the start of the process. `Healthy` without a backlog.
     pub(super) fn health(&self, started: Timestamp, now: Timestamp) -> Health {
         match self.state {
             SinkState::Parked => Health::Failing,
@@ -68,7 +73,8 @@ impl Overview {
     }
 
     /// Why this process is not ready: a stalled loop, a failing sink, or no tenant whose last poll
-    /// succeeded. A single failing tenant does not make the process unready if others can be polled.
+    /// succeeded. A single failing tenant does not make the process unready if others can be
+    /// polled.
     pub(super) fn not_ready_reasons(&self) -> Vec<String> {
         let mut reasons = self.stalled.clone();
 
@@ -91,6 +97,7 @@ impl Overview {
         reasons
     }
 
+    /// The UTC day on which the state was read.
     pub(super) fn today(&self) -> Day {
         Day::of(self.now)
     }

@@ -1,8 +1,8 @@
 //! Metrics in Prometheus' text format 0.0.4:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 //!
-//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`, only
-//! totals of all tenants are exported, and no series per tenant. Start reading at [`render`].
+//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`,
+//! only totals of all tenants are exported, and no series per tenant. Start reading at [`render`].
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use crate::{
     model::{Day, UnixMillis},
 };
 
-/// The name without [`PREFIX`], the type, the help text, and the value; without a value, there is no
-/// series.
+/// The name without [`PREFIX`], the type, the help text, and the value; without a value, there is
+/// no series.
 type Family<T> = (&'static str, MetricType, &'static str, fn(&T) -> Option<f64>);
 
 /// The name without [`PREFIX`], the type, and the help text of a family.
@@ -31,8 +31,11 @@ type Description<'a> = (&'a str, MetricType, &'a str);
 /// A family as the reference page shows it.
 #[derive(Debug)]
 pub struct MetricDescription {
+    /// The full name, which begins with `secure_score_forwarder_`.
     pub name: String,
+    /// `counter` or `gauge`.
     pub kind: &'static str,
+    /// The help text: one or more sentences, each with a period.
     pub help: &'static str,
 }
 

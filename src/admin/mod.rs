@@ -1,8 +1,9 @@
-//! The endpoints for operators: metrics, health and the status page, over HTTP on a separate listener.
+//! The endpoints for operators: metrics, health and the status page, over HTTP on a separate
+//! listener.
 //!
-//! They never change any state. They read the checkpoint through a separate connection, so that they
-//! never delay a delivery, and everything else from the running engine. The `server` module limits
-//! methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
+//! They never change any state. They read the checkpoint through a separate connection, so that
+//! they never delay a delivery, and everything else from the running engine. The `server` module
+//! limits methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 //! See decision 0032.
 
 mod health;
@@ -39,7 +40,7 @@ pub struct Admin {
 
 /// The address could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for the status page")]
+#[error("cannot listen on `{address}` for the status page")]
 pub struct ListenError {
     address: SocketAddr,
     source: std::io::Error,
@@ -51,8 +52,8 @@ struct Sources {
     /// The engine of the running generation.
     current: watch::Receiver<Arc<Engine>>,
     views: RwLock<Arc<Views>>,
-    /// Permits one request at a time to read the checkpoint, because there are few threads for blocking
-    /// calls, and the deliverers need them.
+    /// Permits one request at a time to read the checkpoint, because there are few threads for
+    /// blocking calls, and the deliverers need them.
     reading: Semaphore,
 }
 
@@ -61,7 +62,7 @@ const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Admin {
     /// Binds the address. `hosts` are the host names that requests may use in addition to those of
-    /// loopback.
+    /// loopback. Fails if the address cannot be bound, for example because its port is in use.
     pub async fn listen(address: SocketAddr, hosts: &[String]) -> Result<Self, ListenError> {
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ListenError { address, source })?;

@@ -1,5 +1,5 @@
-//! The state of the daemon at a point in time, from the checkpoint and the running engine. All pages
-//! and metrics are rendered from it.
+//! The state of the daemon at a point in time, from the checkpoint and the running engine. All
+//! pages and metrics are rendered from it.
 
 use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
 
@@ -13,21 +13,26 @@ use crate::{
     daemon::{Engine, PollCounts, SinkState, host_name, resolved_tenant},
 };
 
+/// The state of the daemon at a point in time, without the histories of the tenants.
 #[derive(Debug)]
 pub(super) struct Overview {
+    /// The time at which the state was read.
     pub now: Timestamp,
+    /// The time at which the process started.
     pub started: Timestamp,
+    /// The name of this host.
     pub host: String,
     /// In the order of the configuration.
     pub tenants: Vec<TenantLine>,
+    /// The configured sinks that have a deliverer, in the order in which they were added.
     pub sinks: Vec<SinkLine>,
-    /// Unfinished replays.
+    /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters.
     pub dead_letters: Vec<QueuedDeadLetter>,
     /// The size of the checkpoint in bytes.
     pub size: u64,
-    /// Free bytes on the disk of the checkpoint.
+    /// Free bytes on the disk of the checkpoint; 0 if the number cannot be determined.
     pub free: u64,
     /// A description of each stalled loop.
     pub stalled: Vec<String>,
@@ -35,27 +40,38 @@ pub(super) struct Overview {
     pub tenant_series: usize,
 }
 
+/// A configured tenant.
 #[derive(Debug)]
 pub(super) struct TenantLine {
+    /// The name in the configuration.
     pub name: String,
+    /// The state in the checkpoint. Before the first poll, it has only default values; if the ID of
+    /// the tenant could not be resolved, it contains that failure.
     pub status: TenantStatus,
+    /// The polls since the start of the process.
     pub polls: PollCounts,
 }
 
+/// A configured sink.
 #[derive(Debug)]
 pub(super) struct SinkLine {
     /// The type of the sink as configured.
     pub kind: &'static str,
+    /// The state in the checkpoint.
     pub status: SinkStatus,
+    /// The state of its deliverer.
     pub state: SinkState,
+    /// The number of settled batches since the start of the process.
     pub batches: u64,
+    /// The size of these batches in bytes, before compression.
     pub bytes: u64,
+    /// The number of failed attempts to deliver since the start of the process.
     pub retries: u64,
 }
 
 impl Overview {
-    /// Reads the current state through a separate connection to the checkpoint, so that no deliverer
-    /// has to wait.
+    /// Reads the current state through a separate connection to the checkpoint, so that no
+    /// deliverer has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let status = checkpoint.status()?;

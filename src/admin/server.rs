@@ -1,10 +1,10 @@
-//! An HTTP/1 server for a small number of small requests: GET and HEAD without a body, with limits on
-//! connections, sizes and times.
+//! An HTTP/1 server for a small number of small requests: GET and HEAD without a body, with limits
+//! on connections, sizes and times.
 //!
 //! The `Host` header must contain a permitted name. Otherwise, a malicious web page whose host name
 //! resolves to this address could read the responses (DNS rebinding). The IP address to which the
-//! client has connected is always permitted. The health endpoints respond to every client, but include
-//! their reasons only for a permitted name. Start reading at [`serve`].
+//! client has connected is always permitted. The health endpoints respond to every client, but
+//! include their reasons only for a permitted name. Start reading at [`serve`].
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
@@ -43,10 +43,12 @@ pub(super) struct PageResponse {
 }
 
 impl PageResponse {
+    /// 200, as plain text.
     pub(super) fn text(body: String) -> Self {
         Self { status: StatusCode::OK, content_type: "text/plain; charset=utf-8", body }
     }
 
+    /// 200, as HTML.
     pub(super) fn page(body: String) -> Self {
         Self { status: StatusCode::OK, content_type: "text/html; charset=utf-8", body }
     }
@@ -63,6 +65,7 @@ impl PageResponse {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::text(body) }
     }
 
+    /// 404, with a hint that lists the paths.
     pub(super) fn not_found() -> Self {
         let hint = "use `/`, `/metrics`, `/healthz` or `/readyz`";
         Self::rejected(StatusCode::NOT_FOUND, "not found", hint)
@@ -120,13 +123,16 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (hosts, respond) = (Arc::clone(&hosts), respond.clone());
         async move {
-            let is_permitted = is_host_permitted(request.headers(), &hosts, local_address);
-            let page = if let Some(rejected) = rejection(&request, is_permitted) {
+            let host = HostCheck::of(request.headers(), &hosts, local_address);
+            let page = if let Some(rejected) = rejection(&request, host) {
                 rejected
             } else {
                 let query = request.uri().query().unwrap_or_default().to_owned();
                 let page = respond(request.uri().path().to_owned(), query).await;
-                if is_permitted { page } else { page.without_reasons() }
+                match host {
+                    HostCheck::Permitted => page,
+                    HostCheck::Unknown => page.without_reasons(),
+                }
             };
             Ok::<_, Infallible>(http_response(page, request.method()))
         }
@@ -145,13 +151,13 @@ where
 }
 
 /// The response to a request that is rejected; `None` if the request is accepted.
-fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResponse> {
+fn rejection(request: &Request<Incoming>, host: HostCheck) -> Option<PageResponse> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Some(PageResponse::rejected(status, "method not allowed", "use GET or HEAD"));
     }
     let is_health = matches!(request.uri().path(), "/healthz" | "/readyz");
-    if !is_health && !is_permitted {
+    if !is_health && host == HostCheck::Unknown {
         let status = StatusCode::MISDIRECTED_REQUEST;
         let hint = "add the name to `admin.hosts`";
         return Some(PageResponse::rejected(status, "unknown host name", hint));
@@ -159,11 +165,23 @@ fn rejection(request: &Request<Incoming>, is_permitted: bool) -> Option<PageResp
     None
 }
 
-/// Whether there is exactly one `Host` header, and its name is permitted.
-fn is_host_permitted(headers: &HeaderMap, hosts: &[String], local_address: Option<IpAddr>) -> bool {
-    let mut all = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (all.next(), all.next()) else { return false };
-    host.to_str().is_ok_and(|host| is_name_permitted(host, hosts, local_address))
+/// The result of checking the `Host` header of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum HostCheck {
+    /// There is exactly one header, and its name is permitted.
+    Permitted,
+    /// There is no header, more than one, or its name is not permitted.
+    Unknown,
+}
+
+impl HostCheck {
+    fn of(headers: &HeaderMap, hosts: &[String], local_address: Option<IpAddr>) -> Self {
+        let mut all = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (all.next(), all.next()) else { return Self::Unknown };
+        let is_permitted =
+            host.to_str().is_ok_and(|host| is_name_permitted(host, hosts, local_address));
+        if is_permitted { Self::Permitted } else { Self::Unknown }
+    }
 }
 
 /// Whether a `Host` header, with or without a port, contains a loopback name or address, the local

@@ -1,5 +1,5 @@
-//! The part of each tenant's history that the status page shows: the scores of a month and the changes
-//! of a week. It is read again only for tenants whose log has grown.
+//! The part of each tenant's history that the status page shows: the scores of a month and the
+//! changes of a week. It is read again only for tenants whose log has grown.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,10 +18,12 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Views(HashMap<String, Arc<View>>);
 
+/// What the status page shows of one tenant's history.
 #[derive(Debug)]
 pub(super) struct View {
     /// The end of the tenant's log when the view was read.
     end: u64,
+    /// The row of the overview, computed over the last [`TREND_DAYS`] days.
     pub row: Row,
     /// The newest change first.
     pub changes: Vec<ReportedChange>,
@@ -34,6 +36,7 @@ const CHANGE_DAYS: i32 = 7;
 const MAX_CHANGES: usize = 25;
 
 impl Views {
+    /// The view of the tenant with this name; `None` until an entry of its log has been read.
     pub(super) fn get(&self, tenant: &str) -> Option<&View> {
         self.0.get(tenant).map(Arc::as_ref)
     }
@@ -53,7 +56,8 @@ impl Views {
     }
 
     /// Updates the views of all tenants whose log has grown, and removes those of tenants that are
-    /// no longer configured. Reads the checkpoint through a separate connection.
+    /// no longer configured. Reads the checkpoint through a separate connection. Fails if the
+    /// checkpoint cannot be read.
     pub(super) fn update(&mut self, engine: &Engine) -> Result<(), CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let ends = checkpoint.log_ends()?;

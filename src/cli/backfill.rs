@@ -1,4 +1,7 @@
-//! `backfill`: reads older days into the checkpoint, through the daemon if one is running.
+//! `backfill`: reads older days into the checkpoint, through the daemon if one is running. Without
+//! a daemon, the command polls in its own process and delivers nothing: the days are sent after the
+//! next start of the daemon. Start reading at `backfill_through_daemon` and
+//! `backfill_without_daemon`.
 
 use std::{io::IsTerminal, path::Path, time::Duration};
 
@@ -18,6 +21,8 @@ use crate::{
     model::Day,
 };
 
+/// Runs the command. Returns `Incomplete` if a poll failed or its response is partial. Fails if the
+/// tenant is not configured, or if the daemon does not respond.
 pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     if let Some(name) = &args.tenant
@@ -32,8 +37,8 @@ pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<ExitCode,
     }
 }
 
-/// Requests the days from the daemon, and prints its progress. The deliverers of the daemon send the
-/// days.
+/// Requests the days from the daemon, and prints its progress. The deliverers of the daemon send
+/// the days.
 fn backfill_through_daemon(
     configuration: &Configuration,
     holder: &Holder,
@@ -48,9 +53,11 @@ fn backfill_through_daemon(
         if let Event::Tenant { name, days, error } = event {
             bar.suspend(|| match error {
                 None => {
-                    print_message(&format!("tenant {name}: {}", count(*days as u64, "new day")));
+                    print_message(&format!("tenant `{name}`: {}", count(*days as u64, "new day")));
                 }
-                Some(error) => print_explanation(&error.clone().within(&format!("tenant {name}"))),
+                Some(error) => {
+                    print_explanation(&error.clone().within(&format!("tenant `{name}`")));
+                }
             });
             bar.inc(1);
         }

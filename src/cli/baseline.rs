@@ -1,6 +1,6 @@
-//! `baseline`: sets and prints the targets that tenants must not fall below, and compares the newest
-//! day with them. `show` and `diff` only read the checkpoint; `set` sends the targets to the daemon if
-//! one is running.
+//! `baseline`: sets and prints the targets that tenants must not fall below, and compares the
+//! newest day with them. `show` and `diff` only read the checkpoint; `set` sends the targets to the
+//! daemon if one is running.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,6 +41,8 @@ struct NewBaseline {
     targets: Vec<(String, Target)>,
 }
 
+/// Runs a subcommand. Fails if the tenant is not configured or the checkpoint cannot be read; `set`
+/// also fails if a line of the file is not a target, or if no tenant has a control that it names.
 pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<ExitCode, CommandFailure> {
     match args {
         args::Baseline::Set(args) => set(config, args),
@@ -121,7 +123,7 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailu
     for NewBaseline { tenant, name, targets, .. } in &baselines {
         let targets = count(targets.len() as u64, "target");
         print_message(&format!(
-            "tenant {tenant}: set baseline {name} with {targets}, effective from the next new day"
+            "tenant `{tenant}`: set baseline `{name}` with {targets}, effective from the next new day"
         ));
     }
     Ok(ExitCode::Done)
@@ -187,8 +189,8 @@ fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, CommandFailure> {
     Ok(targets)
 }
 
-/// The scores of a stored day as targets: percentages where the day has them, else points. `None` if
-/// the day is not stored.
+/// The scores of a stored day as targets: percentages where the day has them, else points. `None`
+/// if the day is not stored.
 fn from_day(
     selection: &Selection,
     plan: &TenantPlan,
@@ -203,10 +205,10 @@ fn from_day(
     };
     let Some((day, kept)) = found else {
         let missing = match args.day {
-            Some(day) => format!("{day} is not in the checkpoint"),
+            Some(day) => format!("`{day}` is not in the checkpoint"),
             None => "the checkpoint contains no days".to_owned(),
         };
-        print_message(&format!("tenant {}: {missing}", plan.name));
+        print_message(&format!("tenant `{}`: {missing}", plan.name));
         return Ok(None);
     };
 
@@ -264,7 +266,7 @@ fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailu
     let selection = Selection::new(config, args.tenant.as_deref())?;
     for (plan, tenant) in selection.tenants() {
         let Some(baseline) = selection.current_baseline(&tenant)? else {
-            print_message(&format!("tenant {}: no baseline is set", plan.name));
+            print_message(&format!("tenant `{}`: no baseline is set", plan.name));
             continue;
         };
         let day = baseline.day.map(|day| format!(", from {day}")).unwrap_or_default();
@@ -285,12 +287,12 @@ fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFai
     for (plan, tenant) in selection.tenants() {
         let report = reporter.report(&tenant, plan, window, Detail::Row)?;
         let (Some(baseline), Some((day, _))) = (&report.baseline, report.newest()) else {
-            print_message(&format!("tenant {}: no baseline is set", plan.name));
+            print_message(&format!("tenant `{}`: no baseline is set", plan.name));
             continue;
         };
         below += baseline.below.len();
         print_message(&format!(
-            "tenant {}: {} of {} below baseline {} on {day}",
+            "tenant `{}`: {} of {} below baseline `{}` on `{day}`",
             plan.name,
             baseline.below.len(),
             count(baseline.targets as u64, "target"),

@@ -16,6 +16,9 @@ use crate::{
     source::Clients,
 };
 
+/// Runs the command. Returns `Incomplete` if a tenant or a receiver cannot be used. Fails if the
+/// configuration, a secret or the state directory cannot be used, or if a sink with a backlog is no
+/// longer configured.
 pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     check_state_directory(&configuration)?;
@@ -24,7 +27,7 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, Comma
 
     let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
     print(&format!(
-        "{} is valid: {}, {}\n",
+        "`{}` is valid: {}, {}\n",
         config.display(),
         count(tenants, "tenant"),
         count(sinks, "sink")
@@ -76,7 +79,7 @@ fn estimates(
             let megabytes = as_megabytes(bytes);
             let _ = writeln!(
                 lines,
-                "sink {} {what} {}, about {records} records and {megabytes:.1} MB",
+                "sink `{}` {what} {}, about {records} records and {megabytes:.1} MB",
                 plan.name,
                 count(days, "day"),
             );

@@ -1,5 +1,7 @@
 //! `consent-url`: prints the link that an administrator opens to grant the permission that the
-//! application requires.
+//! application requires. The command only reads the configuration: it sends no request and reads no
+//! secret. A tenant whose credential has no client ID, such as a managed identity, has no such
+//! link.
 
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use crate::{
 /// The ID of `SecurityEvents.Read.All` as an application permission (app role) of Microsoft Graph.
 const APP_ROLE: &str = "bf394140-e372-4bf9-a898-299cfc7564e5";
 
+/// Prints one link per tenant, after the name of the tenant if there are several. Returns `Usage`
+/// if a tenant has no such link. Fails if the tenant is not configured.
 pub(super) fn consent_url(
     config: &Path,
     args: &args::ConsentUrl,
@@ -56,7 +60,7 @@ fn link(access: &Access) -> Option<Url> {
 
 fn no_consent_page(tenant: &TenantPlan) -> Explanation {
     let message = format!(
-        "tenant {}: a managed identity receives its permission through an app role assignment, not through consent",
+        "tenant `{}`: a managed identity receives its permission through an app role assignment, not through consent",
         tenant.name
     );
     let hint = format!(

@@ -1,6 +1,7 @@
-//! `demo`: runs the whole pipeline against a simulated tenant, prints what a SIEM receives, and writes
-//! a report. It needs no account and no configuration, and removes everything except the report.
-//! With `--serve`, it only serves the simulated tenant, for tests and for trying out configurations.
+//! `demo`: runs the whole pipeline against a simulated tenant, prints what a SIEM receives, and
+//! writes a report. It needs no account and no configuration, and removes everything except the
+//! report. With `--serve`, it only serves the simulated tenant, for tests and for trying out
+//! configurations.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +12,7 @@ use std::{
 
 use super::{
     CommandFailure, ExitCode, args, block_on, count, once::print_report, print, print_explanation,
-    print_message,
+    render,
 };
 use crate::{
     clock,
@@ -41,6 +42,8 @@ impl Drop for ScratchDirectory {
     }
 }
 
+/// Runs the command. Returns `Incomplete` if a poll or a delivery is incomplete. Fails if the
+/// temporary directory cannot be created or the port cannot be bound.
 pub(super) fn demo(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     if args.serve {
         return serve(args);
@@ -49,14 +52,15 @@ pub(super) fn demo(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     block_on(demonstrate(&scratch.0, args))?
 }
 
-/// Serves the simulated tenant until the command is interrupted. The first line of standard output is
-/// a JSON object with its URLs, IDs and secret.
+/// Serves the simulated tenant until the command is interrupted. The first line of standard output
+/// is a JSON object with its URLs, IDs and secret.
 fn serve(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
     let port = args.port;
     let mut simulation =
         Simulation { today: args.today, latency: args.latency, ..Simulation::contoso() }
             .with_tenants(args.tenants);
-    // The secret is random by default. A caller that must configure it in advance sets the variable.
+    // The secret is random by default. A caller that must configure it in advance sets the
+    // variable.
     if let Ok(secret) = std::env::var("SECURE_SCORE_DEMO_SECRET") {
         simulation.client_secret = secret;
     }
@@ -69,7 +73,8 @@ fn serve(args: &args::Demo) -> Result<ExitCode, CommandFailure> {
             "domain": simulation.domain, "client_id": simulation.client_id, "client_secret": simulation.client_secret,
         });
         print(&format!("{description}\n"))?;
-        print_message("serving the simulated tenant; press Ctrl-C to stop");
+        let explanation = Explanation::new("serving the simulated tenant");
+        print_explanation(&explanation.with_hint("press Ctrl-C to stop"));
         serving.await.map_err(CommandFailure::from)
     });
 
@@ -123,8 +128,9 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
         let generated = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
         match fs_err::write(report_file, report.write(Format::Html, &generated)) {
             Ok(()) => {
-                let path = report_file.display();
-                let _ = writeln!(out, "\nOpen the full report in a browser: {path}");
+                let message = format!("wrote the full report to `{}`", report_file.display());
+                let explanation = Explanation::new(message).with_hint("open it in a browser");
+                let _ = writeln!(out, "\n{}", render(&explanation));
             }
             Err(error) => {
                 let explanation = Explanation::new(format!("cannot write the report: {error}"));
@@ -133,10 +139,9 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
         }
     }
 
-    let _ = writeln!(
-        out,
-        "All other files of the demo have been removed.\nNext step: run `secure-score-forwarder init` to configure your own tenant."
-    );
+    let explanation = Explanation::new("all other files of the demo are removed")
+        .with_hint("run `secure-score-forwarder init` to configure your own tenant");
+    let _ = writeln!(out, "{}", render(&explanation));
     Ok(out)
 }
 
@@ -218,10 +223,10 @@ fn statistics(
         let (days, newest) = poll.as_ref().map(|poll| (poll.days, poll.newest)).unwrap_or_default();
         let newest = newest.map(|day| day.to_string()).unwrap_or_default();
         let days = count(days as u64, "day");
-        let _ = writeln!(out, "  tenant {name}: {days} read, newest {newest}");
+        let _ = writeln!(out, "  tenant `{name}`: {days} read, newest `{newest}`");
     }
     for (name, delivered, _) in &first.sinks {
-        let _ = writeln!(out, "  sink {name}: {} delivered", count(*delivered, "record"));
+        let _ = writeln!(out, "  sink `{name}`: {} delivered", count(*delivered, "record"));
     }
 
     let status = engine.checkpoint.status()?;

@@ -1,5 +1,5 @@
-//! `fetch`: prints days directly from the API. It opens no checkpoint and no sink. It does not compare
-//! a day with an earlier one, so it never prints changes.
+//! `fetch`: prints days directly from the API. It opens no checkpoint and no sink. It does not
+//! compare a day with an earlier one, so it never prints changes.
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
@@ -22,6 +22,8 @@ use crate::{
     wire,
 };
 
+/// Runs the command. Returns `Incomplete` if a tenant could not be read, or only in part. Fails if
+/// the tenant is not configured.
 pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
@@ -42,13 +44,13 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
         match result {
             Ok(fetched) => {
                 if let Some(warning) = &fetched.warning {
-                    print_message(&format!("tenant {name}: the response is partial: {warning}"));
+                    print_message(&format!("tenant `{name}`: the response is partial: {warning}"));
                     exit = ExitCode::Incomplete;
                 }
                 printer.add_tenant(&fetched)?;
             }
             Err(error) => {
-                print_message(&format!("tenant {name}: {}", chain(&error)));
+                print_message(&format!("tenant `{name}`: {}", chain(&error)));
                 exit = ExitCode::Incomplete;
             }
         }

@@ -1,5 +1,5 @@
-//! `import`: adds the days of saved responses of the current or the original API to the checkpoint. An
-//! import never changes a day that is already stored. If a daemon is running, it receives the
+//! `import`: adds the days of saved responses of the current or the original API to the checkpoint.
+//! An import never changes a day that is already stored. If a daemon is running, it receives the
 //! snapshots over its control socket. See decision 0012.
 
 use std::{collections::BTreeMap, path::Path};
@@ -30,6 +30,9 @@ struct Totals {
     rejected: usize,
 }
 
+/// Runs the command. Returns `Incomplete` if an item was skipped, rejected or not stored. Fails,
+/// before anything is stored, if a file cannot be read or contains days of a tenant that is not
+/// configured.
 pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, CommandFailure> {
     // An import needs no secret, and the caller may not have access to those of the daemon.
     let configuration = Configuration::load(config)?;
@@ -51,8 +54,8 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
     Ok(if skipped > 0 { ExitCode::Incomplete } else { exit })
 }
 
-/// Adds the snapshots in a file. Returns the number of items that are not snapshots with a tenant and
-/// a day.
+/// Adds the snapshots in a file. Returns the number of items that are not snapshots with a tenant
+/// and a day.
 fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure> {
     let text = fs_err::read_to_string(file).map_err(|error| {
         let explanation = Explanation::new(error.to_string());
@@ -105,7 +108,7 @@ fn by_configured_name(
             .find(|plan| guid(&plan.id).is_some_and(|id| id.to_string() == *tenant));
         let Some(plan) = plan else {
             let explanation = Explanation::new(format!(
-                "the files contain days of tenant {tenant}, which is not configured"
+                "the files contain days of tenant `{tenant}`, which is not configured"
             ));
             return Err(CommandFailure::new(
                 ExitCode::Usage,
@@ -142,7 +145,7 @@ fn import_without_daemon(
                     Ok(report) => totals.add(report.days, report.rejected),
                     Err(error) => {
                         print_explanation(
-                            &Explanation::of(&error).within(&format!("tenant {name}")),
+                            &Explanation::of(&error).within(&format!("tenant `{name}`")),
                         );
                         exit = ExitCode::Incomplete;
                     }
@@ -172,7 +175,7 @@ fn import_through_daemon(
             )? {
                 Event::Imported { days, rejected } => totals.add(days, rejected),
                 Event::Error(explanation) => {
-                    print_explanation(&explanation.within(&format!("tenant {name}")));
+                    print_explanation(&explanation.within(&format!("tenant `{name}`")));
                     exit = ExitCode::Incomplete;
                 }
                 _ => exit = ExitCode::Incomplete,
@@ -185,8 +188,8 @@ fn import_through_daemon(
     Ok(exit)
 }
 
-/// Splits the items, in their order, into parts of at most [`MAX_PART_BYTES`]. An item that is larger
-/// than the limit forms a separate part.
+/// Splits the items, in their order, into parts of at most [`MAX_PART_BYTES`]. An item that is
+/// larger than the limit forms a separate part.
 fn parts(items: &[String]) -> Vec<Vec<&str>> {
     let mut parts: Vec<Vec<&str>> = Vec::new();
     let mut size = usize::MAX;
@@ -216,5 +219,5 @@ fn print_totals(name: &str, totals: Totals) {
         rejected => format!(", {} rejected", count(rejected as u64, "snapshot")),
     };
     let imported = count(totals.imported as u64, "new day");
-    print_message(&format!("tenant {name}: {imported} imported{rejected}"));
+    print_message(&format!("tenant `{name}`: {imported} imported{rejected}"));
 }

@@ -1,6 +1,7 @@
-//! `import-config`: converts the configuration of the original script `GetSecureScoreAPI-S2S.ps1`. Its
-//! file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are not case-sensitive, as in
-//! the script. The secret in that file never appears in the new configuration or in a message.
+//! `import-config`: converts the configuration of the original script `GetSecureScoreAPI-S2S.ps1`.
+//! Its file `ConfigForSecureScoreAPI.json` is a flat JSON object whose keys are not case-sensitive,
+//! as in the script. The secret in that file never appears in the new configuration or in a
+//! message.
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +38,8 @@ struct Converted {
     warnings: Vec<String>,
 }
 
+/// Runs the command. Fails if the file cannot be read or converted, or if a file that would be
+/// written exists.
 pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, CommandFailure> {
     let text = fs_err::read_to_string(&args.file)
         .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;

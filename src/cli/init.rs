@@ -13,7 +13,8 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    CommandFailure, ExitCode, args, check, print, print_explanation, print_message, test_sink,
+    CommandFailure, ExitCode, args, check, print, print_explanation, print_message, render,
+    test_sink,
 };
 use crate::{
     config::{Configuration, DEFAULT_PATH},
@@ -66,6 +67,8 @@ struct SecretStore {
     as_credentials: bool,
 }
 
+/// Runs the command. Returns `Incomplete` if the written configuration failed a test. Fails, before
+/// anything is written, if the file exists or the answers are not a valid configuration.
 pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
     if config.exists() {
         let explanation = Explanation::new(format!(
@@ -93,17 +96,25 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
         && file.parent() != config.parent()
         && config == Path::new(DEFAULT_PATH)
     {
-        // Root can read the file, but the service runs as a different user, without access to /root
-        // and /home.
-        print_message(&format!(
-            "\nThe service must be able to read `{}`: move it to `{}` (chmod 640, chgrp secure-score-forwarder), and change its path in the configuration.",
-            file.display(),
-            directory.display()
-        ));
+        print_message(&format!("\nwarning: {}", render(&unreadable(file, &directory))));
     }
-    let next_step = if args.offline { "" } else { " Testing it:\n" };
-    print_message(&format!("\nWrote `{}`.{next_step}", config.display()));
+    let next_step = if args.offline { "" } else { "; testing it:\n" };
+    print_message(&format!("\nwrote `{}`{next_step}", config.display()));
     test(config, args)
+}
+
+/// Explains that the service cannot read the certificate. Root can read the file, but the service
+/// runs as a different user, without access to `/root` and `/home`.
+fn unreadable(certificate: &Path, directory: &Path) -> Explanation {
+    let message = format!(
+        "the service may be unable to read `{}`: it runs as a different user",
+        certificate.display()
+    );
+    let hint = format!(
+        "move the file to `{}`, run `chgrp secure-score-forwarder` and `chmod 640` for it, and change its path in the configuration",
+        directory.display()
+    );
+    Explanation::new(message).with_hint(hint)
 }
 
 /// Signs in, reads one snapshot, and sends one test record. Each step reports its faults, and the
@@ -120,19 +131,22 @@ fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
         }
     }
 
+    let config_file = config.display();
     if exit != ExitCode::Done {
-        print_message(&format!(
-            "\nCorrect the errors above in `{}` or in the secret files that it refers to, and run `check --online` again.",
-            config.display()
-        ));
-    } else if config == Path::new(DEFAULT_PATH) {
-        print("\nTo start the service, run: systemctl enable --now secure-score-forwarder\n")?;
-    } else {
-        print(&format!(
-            "\nTo start the daemon, run: secure-score-forwarder run --config {}\n",
-            config.display()
-        ))?;
+        let explanation = Explanation::new(format!("the test of `{config_file}` failed"));
+        let hint = "correct the errors above in this file or in the secret files that it refers to, and run `check --online` again";
+        print_message(&format!("\nerror: {}", render(&explanation.with_hint(hint))));
+        return Ok(exit);
     }
+
+    let explanation = if config == Path::new(DEFAULT_PATH) {
+        Explanation::new("the service is ready to start")
+            .with_hint("run `systemctl enable --now secure-score-forwarder`")
+    } else {
+        Explanation::new("the daemon is ready to start")
+            .with_hint(format!("run `secure-score-forwarder run --config {config_file}`"))
+    };
+    print(&format!("\n{}\n", render(&explanation)))?;
     Ok(exit)
 }
 
@@ -237,8 +251,8 @@ fn ask_secret(input: &mut impl BufRead, prompt: &str) -> Result<SecretString, Co
     answer.map(SecretString::from)
 }
 
-/// Turns off the echo of the terminal until the value is dropped. Contains the attributes to restore;
-/// `None` if standard input is not a terminal.
+/// Turns off the echo of the terminal until the value is dropped. Contains the attributes to
+/// restore; `None` if standard input is not a terminal.
 struct EchoOff(Option<rustix::termios::Termios>);
 
 impl EchoOff {
@@ -375,7 +389,8 @@ fn configuration_text(answers: &Answers, args: &args::Init, secrets: &SecretStor
     )
 }
 
-/// A TOML basic string. The answers contain no control characters, which would also require escapes.
+/// A TOML basic string. The answers contain no control characters, which would also require
+/// escapes.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, lock_holder, print,
-    print_message,
+    print_explanation, print_message,
 };
 use crate::{
     checkpoint::Holder,
@@ -21,6 +21,8 @@ use crate::{
     },
 };
 
+/// Runs the command. Fails if the credential is not unique, if its token could only be stored
+/// unencrypted and `--plaintext` is not set, or if the user does not complete the sign-in.
 pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     let (named, user) = select_credential(&configuration, args)?;
@@ -55,9 +57,10 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
     let token =
         signed_in.map_err(|error| CommandFailure::from_error(ExitCode::Incomplete, &error))?;
 
+    let plaintext = PlaintextPolicy::from_flag(args.plaintext);
     match holder {
-        Some(holder) => store_through_daemon(&holder, named, &token, args.plaintext)?,
-        None => block_on(user.accept(token, PlaintextPolicy::from_flag(args.plaintext)))?
+        Some(holder) => store_through_daemon(&holder, named, &token, plaintext)?,
+        None => block_on(user.accept(token, plaintext))?
             .map_err(|error| CommandFailure::from_error(ExitCode::Incomplete, &error))?,
     }
     print_message(&format!("signed in for `{}`; stored the refresh token", named.name));
@@ -130,7 +133,8 @@ async fn by_browser(prompt: AuthorizationRequest<'_>) -> Result<SecretString, Lo
     print_message("open this page in a browser on this host, and sign in:");
     // Standard output contains only the URL, so that a script can open it.
     let _ = print(&format!("{}\n", login.url));
-    print_message("on a host without a browser, use --device-code");
+    let explanation = Explanation::new("waiting for the sign-in");
+    print_explanation(&explanation.with_hint("pass --device-code on a host without a browser"));
     open_browser(login.url.as_str());
     login.finish(prompt).await
 }
@@ -142,8 +146,8 @@ async fn by_device(prompt: AuthorizationRequest<'_>) -> Result<SecretString, Log
     login.finish(prompt).await
 }
 
-/// Opens the page in a browser if a graphical desktop is available. A failure is ignored because the
-/// URL is also printed.
+/// Opens the page in a browser if a graphical desktop is available. A failure is ignored because
+/// the URL is also printed.
 fn open_browser(url: &str) {
     let has_display =
         std::env::var_os("DISPLAY").is_some() || std::env::var_os("WAYLAND_DISPLAY").is_some();
@@ -162,12 +166,12 @@ fn store_through_daemon(
     holder: &Holder,
     named: &NamedCredential,
     token: &SecretString,
-    plaintext: bool,
+    plaintext: PlaintextPolicy,
 ) -> Result<(), CommandFailure> {
     let request = Request::SignedIn {
         credential: named.name.clone(),
         refresh_token: token.expose_secret().to_owned(),
-        plaintext,
+        plaintext: plaintext == PlaintextPolicy::Allow,
     };
     match daemon::send_request(control_socket(holder)?, &request, |_| {})? {
         Event::Done { .. } => Ok(()),

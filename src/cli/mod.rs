@@ -1,7 +1,7 @@
 //! The command line: one module per command, and the functions that the commands share. Data is
 //! written to standard output, messages to standard error, and every command ends with an
-//! [`ExitCode`]. Commands that write to the checkpoint send a request to the daemon if one is running;
-//! see `crate::daemon`. Start reading at [`main`].
+//! [`ExitCode`]. Commands that write to the checkpoint send a request to the daemon if one is
+//! running; see `crate::daemon`. Start reading at [`main`].
 
 mod args;
 mod backfill;
@@ -166,8 +166,8 @@ impl From<std::io::Error> for CommandFailure {
     }
 }
 
-/// Runs the command that the arguments select, prints its failure, and returns the exit code. Invalid
-/// arguments end the process with exit code 2.
+/// Runs the command that the arguments select, prints its failure, and returns the exit code.
+/// Invalid arguments end the process with exit code 2.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     restrict_process();
@@ -248,14 +248,14 @@ fn unknown_name<'a>(
     CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
 }
 
-/// The number of attempts to read the path of the control socket from the lock file, and the interval
-/// between them.
+/// The number of attempts to read the path of the control socket from the lock file, and the
+/// interval between them.
 const SOCKET_ATTEMPTS: u32 = 20;
 const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of its
-/// control socket shortly after it has taken the lock, so this function waits up to two seconds for
-/// the path.
+/// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of
+/// its control socket shortly after it has taken the lock, so this function waits up to two seconds
+/// for the path.
 #[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
 fn lock_holder(directory: &Path) -> Option<Holder> {
     for _ in 0..SOCKET_ATTEMPTS {
@@ -294,13 +294,14 @@ fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
     })
 }
 
-/// The number of threads that run asynchronous tasks. Calls that block run on other threads, so one is
-/// enough.
+/// The number of threads that run asynchronous tasks. Calls that block run on other threads, so one
+/// is enough.
 pub const WORKER_THREADS: usize = 1;
-/// The number of threads that wait for SQLite and for files. All of them wait for the same disk, and
-/// each has a stack, so more threads would use memory without being faster.
+/// The number of threads that wait for SQLite and for files. All of them wait for the same disk,
+/// and each has a stack, so more threads would use memory without being faster.
 pub const MAX_BLOCKING_THREADS: usize = 8;
-/// The time after which an idle thread ends, so that an idle daemon keeps no stacks for blocking calls.
+/// The time after which an idle thread ends, so that an idle daemon keeps no stacks for blocking
+/// calls.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -312,9 +313,9 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Executes the command again as the user and group that own the state directory if this process runs
-/// as root, so that it creates no file that the daemon cannot open. Returns for any other user, and if
-/// the directory does not exist or belongs to root.
+/// Executes the command again as the user and group that own the state directory if this process
+/// runs as root, so that it creates no file that the daemon cannot open. Returns for any other
+/// user, and if the directory does not exist or belongs to root.
 fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::{fs::MetadataExt, process::CommandExt};
     let Ok(metadata) = fs_err::metadata(directory) else { return Ok(()) };
@@ -334,8 +335,8 @@ fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
     ))
 }
 
-/// Makes the files that this process creates readable only by its user, and disables core dumps, which
-/// could contain a secret.
+/// Makes the files that this process creates readable only by its user, and disables core dumps,
+/// which could contain a secret.
 fn restrict_process() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -1,4 +1,6 @@
-//! `once`: polls, delivers and exits, for cron, CI jobs and Kubernetes CronJobs.
+//! `once`: polls, delivers and exits, for cron, CI jobs and Kubernetes CronJobs. The command uses
+//! the checkpoint exclusively, so it fails while a daemon is running. [`print_report`] also prints
+//! the results of `backfill` and `demo`.
 
 use std::path::Path;
 
@@ -11,6 +13,8 @@ use crate::{
     error::Explanation,
 };
 
+/// Runs the command. Returns `Incomplete` if a poll or a delivery is incomplete. Fails if the
+/// engine cannot be built, for example because a daemon uses the checkpoint.
 pub(super) fn once(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;
@@ -24,9 +28,9 @@ pub(super) fn once(config: &Path) -> Result<ExitCode, CommandFailure> {
 pub(super) fn print_report(report: &OnceReport) {
     for (name, poll) in &report.polls {
         match poll {
-            Ok(poll) => print_explanation(&explain_poll(poll).within(&format!("tenant {name}"))),
+            Ok(poll) => print_explanation(&explain_poll(poll).within(&format!("tenant `{name}`"))),
             Err(error) => {
-                print_explanation(&Explanation::of(error).within(&format!("tenant {name}")));
+                print_explanation(&Explanation::of(error).within(&format!("tenant `{name}`")));
             }
         }
     }
@@ -34,9 +38,9 @@ pub(super) fn print_report(report: &OnceReport) {
     for (name, delivered, stopped) in &report.sinks {
         let delivered = count(*delivered, "record");
         match stopped {
-            None => print_message(&format!("sink {name}: {delivered} delivered")),
+            None => print_message(&format!("sink `{name}`: {delivered} delivered")),
             Some(stopped) => {
-                let what = format!("sink {name}: {delivered} delivered, then stopped");
+                let what = format!("sink `{name}`: {delivered} delivered, then stopped");
                 print_explanation(&Explanation::of(stopped).within(&what));
             }
         }
@@ -46,7 +50,8 @@ pub(super) fn print_report(report: &OnceReport) {
 /// What a poll has read, and why its response is incomplete.
 fn explain_poll(poll: &PollReport) -> Explanation {
     let mut parts = vec![count(poll.days as u64, "new day")];
-    parts.push(poll.newest.map_or_else(|| "no day yet".to_owned(), |day| format!("newest {day}")));
+    let newest = poll.newest.map(|day| format!("newest `{day}`"));
+    parts.push(newest.unwrap_or_else(|| "no day yet".to_owned()));
     if poll.revisions > 0 {
         parts.push(count(poll.revisions as u64, "revision"));
     }

@@ -1,8 +1,9 @@
-//! `check --online`: signs in with each tenant's credential and reads one snapshot, and contacts each
-//! sink's receiver. It sends no record; `test-sink` does. See decision 0029.
+//! `check --online`: signs in with each tenant's credential and reads one snapshot, and contacts
+//! each sink's receiver. It sends no record; `test-sink` does. See decision 0029.
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use tokio::time::timeout;
 
 use super::{CommandFailure, ExitCode, block_on, print, render};
@@ -16,11 +17,12 @@ use crate::{
 
 /// The tolerated difference between the clocks of this host and of Microsoft. With a larger one,
 /// client assertions are rejected and the times in records are wrong.
-const MAX_SKEW_SECONDS: i64 = 60;
+const MAX_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// Limits the probe of one receiver, in addition to the time limits of its sink.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prints the findings for every tenant. Returns `Incomplete` if at least one tenant cannot be polled.
+/// Prints the findings for every tenant. Returns `Incomplete` if at least one tenant cannot be
+/// polled. Fails if the HTTP clients cannot be built.
 pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
@@ -37,7 +39,7 @@ pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, C
                 Err(error) => (false, vec![Explanation::of(&error)]),
             };
             for finding in findings {
-                let finding = finding.within(&format!("tenant {}", plan.name));
+                let finding = finding.within(&format!("tenant `{}`", plan.name));
                 print(&format!("{}\n", render(&finding)))?;
             }
             if !usable {
@@ -48,7 +50,8 @@ pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, C
     })?
 }
 
-/// Prints the response of every sink's receiver. Returns `Incomplete` if at least one cannot be used.
+/// Prints the response of every sink's receiver. Returns `Incomplete` if at least one cannot be
+/// used. Fails if the HTTP clients cannot be built.
 pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
     let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
@@ -67,7 +70,7 @@ pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode,
                     Explanation::new(format!("no response within {} s", PROBE_TIMEOUT.as_secs()))
                 }
             };
-            let finding = finding.within(&format!("sink {}", plan.name));
+            let finding = finding.within(&format!("sink `{}`", plan.name));
             print(&format!("{}\n", render(&finding)))?;
         }
         Ok(exit)
@@ -78,11 +81,14 @@ pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode,
 fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     let (mut usable, mut findings) = (true, Vec::new());
 
-    let legacy = plan.access.api == Api::LegacyReports;
-    let page = if legacy { wire::bare_list(&probe.body) } else { wire::page(&probe.body) };
+    let page = match plan.access.api {
+        Api::SecureScores => wire::page(&probe.body),
+        Api::LegacyReports => wire::bare_list(&probe.body),
+    };
     match page.map(|page| page.items.first().map(|item| wire::snapshot(item).map(|s| s.day()))) {
         Ok(Some(Ok(Some(day)))) => {
-            findings.push(format!("signed in and read a snapshot; the newest day is {day}").into());
+            let message = format!("signed in and read a snapshot; the newest day is `{day}`");
+            findings.push(message.into());
         }
         Ok(None) => findings.push("signed in; the tenant has no score yet".into()),
         Ok(Some(Ok(None))) => {
@@ -96,11 +102,11 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
     }
 
     if let Some(granted) = &probe.granted {
-        usable &= judge_grants(plan, granted, legacy, &mut findings);
+        usable &= judge_grants(plan, granted, &mut findings);
     }
 
     let skew = probe.clock_ahead.map_or(0, |ahead| ahead.as_secs());
-    if skew.abs() > MAX_SKEW_SECONDS {
+    if skew.abs() > MAX_SKEW.as_secs() {
         usable = false;
         let relation = if skew > 0 { "ahead of" } else { "behind" };
         let message =
@@ -116,10 +122,12 @@ fn judge_probe(plan: &TenantPlan, probe: &Probe) -> (bool, Vec<Explanation>) {
 fn judge_grants(
     plan: &TenantPlan,
     granted: &wire::TokenGrants,
-    legacy: bool,
     findings: &mut Vec<Explanation>,
 ) -> bool {
-    let required = if legacy { "Reports.Read.All" } else { "SecurityEvents.Read.All" };
+    let required = match plan.access.api {
+        Api::SecureScores => "SecurityEvents.Read.All",
+        Api::LegacyReports => "Reports.Read.All",
+    };
     let accepted = [required, "SecurityEvents.ReadWrite.All"];
     // Entra adds these to every delegated token.
     let harmless = ["openid", "profile", "email", "offline_access", "User.Read"];
@@ -131,7 +139,7 @@ fn judge_grants(
     if !all.iter().any(|grant| accepted.contains(grant)) {
         sufficient = false;
         findings.push(
-            Explanation::new(format!("the token does not grant {required}"))
+            Explanation::new(format!("the token does not grant `{required}`"))
                 .with_hint("run `consent-url`, and have an administrator open the link"),
         );
     }
@@ -139,10 +147,10 @@ fn judge_grants(
     if !excess.is_empty() {
         findings.push(
             Explanation::new(format!(
-                "the token grants more permissions than required: {}",
-                excess.join(", ")
+                "the token grants more permissions than required: `{}`",
+                excess.join("`, `")
             ))
-            .with_hint(format!("remove all permissions except {required}")),
+            .with_hint(format!("remove all permissions except `{required}`")),
         );
     }
 

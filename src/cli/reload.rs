@@ -1,5 +1,5 @@
-//! `reload`: requests that the daemon reload the configuration, and waits for the result. SIGHUP also
-//! reloads the configuration, but does not return the result.
+//! `reload`: requests that the daemon reload the configuration, and waits for the result. SIGHUP
+//! also reloads the configuration, but does not return the result.
 
 use std::path::Path;
 
@@ -9,6 +9,8 @@ use crate::{
     daemon::{self, Event, Request},
 };
 
+/// Runs the command. Fails if no daemon is running, or with all faults of the configuration if the
+/// daemon rejects it.
 pub(super) fn reload(config: &Path) -> Result<ExitCode, CommandFailure> {
     // Only the daemon reads the secrets; the caller may not have access to them.
     let configuration = Configuration::load(config)?;

@@ -1,18 +1,22 @@
-//! `replay`: resends stored days or dead letters to one sink.
+//! `replay`: resends stored days or dead letters to one sink. If a daemon is running, the command
+//! only queues them and the daemon delivers; otherwise, the command also delivers them. A replay
+//! never moves the live cursor of the sink. The queue itself is in `daemon::replay`.
 
 use std::path::Path;
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
-    load_with_secrets, lock_holder, print_message, unknown_sink,
+    load_with_secrets, lock_holder, print_explanation, print_message, unknown_sink,
 };
 use crate::{
     config::Configuration,
     daemon::{self, Engine, Event, ReplayError, ReplaySelection, Request},
-    error::chain,
+    error::{Explanation, chain},
     model::Day,
 };
 
+/// Runs the command. Returns `Incomplete` if the delivery stopped early. Fails if the sink is not
+/// configured, or if the arguments select no valid range of days.
 pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     if !configuration.sinks.iter().any(|sink| sink.name == args.sink) {
@@ -26,8 +30,9 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
     let request = Request::Replay { sink: args.sink.clone(), selection };
     match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
         Event::Queued { entries } => {
-            let hint = if entries > 0 { "; `status` shows the progress" } else { "" };
-            print_message(&format!("{}{hint}", queued_line(selection, entries)));
+            let explanation = Explanation::new(queued_line(selection, entries));
+            let hint = "run `status` to see the progress";
+            print_explanation(&if entries > 0 { explanation.with_hint(hint) } else { explanation });
             Ok(ExitCode::Done)
         }
         Event::Error(message) => Err(CommandFailure::new(ExitCode::Usage, message)),
@@ -66,11 +71,11 @@ fn replay_without_daemon(
 
         match daemon::deliver_queued(&engine, sink).await {
             Ok(records) => {
-                print_message(&format!("sink {sink}: {} delivered", count(records, "record")));
+                print_message(&format!("sink `{sink}`: {} delivered", count(records, "record")));
                 Ok(ExitCode::Done)
             }
             Err(stopped) => {
-                print_message(&format!("sink {sink}: {}", chain(&stopped)));
+                print_message(&format!("sink `{sink}`: {}", chain(&stopped)));
                 Ok(ExitCode::Incomplete)
             }
         }

@@ -1,5 +1,5 @@
-//! `report`: writes the history, the drift and the decisions of tenants for readers who do not use the
-//! SIEM. It only reads the checkpoint.
+//! `report`: writes the history, the drift and the decisions of tenants for readers who do not use
+//! the SIEM. It only reads the checkpoint.
 
 use std::path::Path;
 
@@ -13,6 +13,8 @@ use crate::{
     report::{Detail, Format, Row, Window},
 };
 
+/// Writes the report to a file or to standard output. Fails if the tenant is not configured, if the
+/// first day is after the last one, or if the checkpoint cannot be read.
 pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
@@ -23,7 +25,7 @@ pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, Com
     for plan in plans {
         match resolved_tenant(plan, &checkpoint) {
             Some(tenant) => tenants.push((plan, tenant)),
-            None => print_message(&format!("tenant {}: no data yet", plan.name)),
+            None => print_message(&format!("tenant `{}`: no data yet", plan.name)),
         }
     }
 
@@ -73,7 +75,7 @@ fn window(args: &args::Report) -> Result<Window, CommandFailure> {
     let first = args.from.unwrap_or_else(|| last.plus(1 - args.days));
     if first > last {
         let message =
-            format!("the first day of the report, {first}, is after its last day, {last}");
+            format!("the first day of the report, `{first}`, is after its last day, `{last}`");
         return Err(CommandFailure::new(ExitCode::Usage, message));
     }
     Ok(Window { first, last })

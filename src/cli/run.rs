@@ -1,4 +1,7 @@
-//! `run`: runs the daemon and its status page.
+//! `run`: runs the daemon and its status page. The address of the status page is bound before the
+//! daemon starts, so that a port that is in use is reported at startup. Signals must be handled
+//! only by `daemon::run`, because a handler here would end the process before deliveries have
+//! stopped.
 
 use std::path::Path;
 
@@ -12,6 +15,8 @@ use crate::{
     error::chain,
 };
 
+/// Runs until a signal stops the daemon. Fails if the configuration, a secret or the checkpoint
+/// cannot be used, or if the address of the status page cannot be bound.
 pub(super) fn run(config: &Path) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     act_as_owner(&configuration.state_directory)?;

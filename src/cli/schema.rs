@@ -1,10 +1,13 @@
-//! `schema`: prints the JSON Schema of a record or of the configuration.
+//! `schema`: prints the JSON Schema of a record or of the configuration. The schema of a record is
+//! a file that is written by hand, and tests compare it with records. That of the configuration is
+//! generated from the tables of keys that validation uses.
 
 use super::{CommandFailure, ExitCode, args, print};
 use crate::{config, settings};
 
 const RECORD: &str = include_str!("../model/record.schema.json");
 
+/// Prints the schema as indented JSON. Fails only if standard output cannot be written.
 pub(super) fn schema(args: args::Schema) -> Result<ExitCode, CommandFailure> {
     match args.of {
         args::SchemaOf::Record => print(RECORD)?,

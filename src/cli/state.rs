@@ -20,6 +20,8 @@ use crate::{
     model::{Day, TenantId},
 };
 
+/// Runs a subcommand. `verify` and `repair` return `Unusable` if the checkpoint is damaged
+/// afterwards. Fails if the checkpoint cannot be used.
 pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, CommandFailure> {
     // None of these commands needs a secret.
     let configuration = Configuration::load(config)?;
@@ -53,8 +55,9 @@ fn verify(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
 fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
     let VerifyReport { entries, bodies, catalogs, profiles, findings } = report;
     for finding in findings {
-        let tenant = finding.tenant.as_deref().map(|t| format!("tenant {t}: ")).unwrap_or_default();
-        let day = finding.day.map(|day| format!("{day}: ")).unwrap_or_default();
+        let tenant = finding.tenant.as_deref();
+        let tenant = tenant.map(|tenant| format!("tenant `{tenant}`: ")).unwrap_or_default();
+        let day = finding.day.map(|day| format!("day `{day}`: ")).unwrap_or_default();
         print(&format!("{tenant}{day}{}\n", finding.message))?;
     }
 
@@ -71,9 +74,9 @@ fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
     ))
 }
 
-/// Repairs in place all damage that can be repaired. A file that SQLite cannot use is renamed, and the
-/// next start creates a new one with the cursors in `cursors.json`. A usable file with damage that
-/// cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
+/// Repairs in place all damage that can be repaired. A file that SQLite cannot use is renamed, and
+/// the next start creates a new one with the cursors in `cursors.json`. A usable file with damage
+/// that cannot be repaired is renamed only with `--set-aside`, because its history would be lost.
 fn repair(
     configuration: &Configuration,
     args: &args::StateRepair,
@@ -128,17 +131,17 @@ fn print_repairs(repaired: &Repaired, today: Day) {
 
     for (tenant, day) in &repaired.held {
         print_message(&format!(
-            "tenant {tenant}: the held day {day} is lost and will be requested again"
+            "tenant `{tenant}`: the held day `{day}` is lost and will be requested again"
         ));
     }
     for (tenant, name) in &repaired.baselines {
         let explanation =
-            Explanation::new(format!("tenant {tenant}: the baseline `{name}` is lost"));
+            Explanation::new(format!("tenant `{tenant}`: the baseline `{name}` is lost"));
         print_explanation(&explanation.with_hint("run `baseline set` to set it again"));
     }
     for (tenant, sink) in &repaired.cursors {
         print_message(&format!(
-            "tenant {tenant}: the cursor of sink `{sink}` was reset to the end of the log"
+            "tenant `{tenant}`: the cursor of sink `{sink}` was reset to the end of the log"
         ));
     }
 
@@ -156,11 +159,11 @@ fn print_repairs(repaired: &Repaired, today: Day) {
     }
 }
 
-/// Explains what happens to a day whose body is lost. The day can be requested again while Microsoft
-/// keeps it; the sinks that have not received it then need a replay.
+/// Explains what happens to a day whose body is lost. The day can be requested again while
+/// Microsoft keeps it; the sinks that have not received it then need a replay.
 fn explain_lost_body(lost: &LostBody, today: Day) -> Explanation {
     let LostBody { tenant, day, unsent_sinks } = lost;
-    let message = format!("tenant {tenant}: the body of {day} cannot be read");
+    let message = format!("tenant `{tenant}`: the body of `{day}` cannot be read");
     if *day < today.plus(-90) {
         return Explanation::new(format!("{message}; Microsoft no longer keeps this day"));
     }
@@ -219,12 +222,12 @@ fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
             count(restored.newer_cursors as u64, "cursor")
         ));
     }
-    print(&format!("restored as checkpoint {}\n", restored.checkpoint_id))?;
+    print(&format!("restored as checkpoint `{}`\n", restored.checkpoint_id))?;
     Ok(ExitCode::Done)
 }
 
-/// Assigns the files in the state directory to the owner of the directory, so that the daemon can open
-/// the files that root wrote.
+/// Assigns the files in the state directory to the owner of the directory, so that the daemon can
+/// open the files that root wrote.
 fn give_to_owner(directory: &Path) -> Result<(), CommandFailure> {
     use std::os::unix::fs::MetadataExt;
     let owner = fs_err::metadata(directory)?;
@@ -322,7 +325,7 @@ fn forget(
     });
     if configured {
         let explanation = Explanation::new(format!(
-            "cannot erase tenant {tenant}: it is configured, and the next poll would read it again"
+            "cannot erase tenant `{tenant}`: it is configured, and the next poll would read it again"
         ));
         return Err(CommandFailure::new(
             ExitCode::Usage,
@@ -349,15 +352,15 @@ fn forget(
         Checkpoint::open(directory)?.forget(tenant, clock::now().into())?
     };
     let Some(forgotten) = forgotten else {
-        let message = format!("the checkpoint contains no data of tenant {tenant}");
+        let message = format!("the checkpoint contains no data of tenant `{tenant}`");
         return Err(CommandFailure::new(ExitCode::Usage, message));
     };
     print(&receipt(&forgotten))?;
     Ok(ExitCode::Done)
 }
 
-/// The receipt for an auditor: a JSON document that states what was erased, where, when and by which
-/// version, and what the command did not change.
+/// The receipt for an auditor: a JSON document that states what was erased, where, when and by
+/// which version, and what the command did not change.
 fn receipt(forgotten: &ErasureReceipt) -> String {
     let receipt = serde_json::json!({
         "erased": {

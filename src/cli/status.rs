@@ -1,5 +1,5 @@
-//! `status`: shows the state of tenants and sinks, as tables or as JSON. It only reads the checkpoint,
-//! even while a daemon is running, and never opens a connection.
+//! `status`: shows the state of tenants and sinks, as tables or as JSON. It only reads the
+//! checkpoint, even while a daemon is running, and never opens a connection.
 
 use std::{collections::HashMap, path::Path};
 
@@ -17,6 +17,9 @@ use crate::{
     schedule::{Polled, Schedule},
 };
 
+/// Runs the command. Returns `Incomplete` if the last poll of a configured tenant failed, a sink
+/// has a backlog, or a replay is not finished. Fails if the checkpoint cannot be read and, after
+/// printing the state, if the configuration is invalid.
 pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, CommandFailure> {
     let configuration = match Configuration::load(config) {
         Ok(configuration) => configuration,
@@ -47,8 +50,8 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, Com
     Ok(if incomplete { ExitCode::Incomplete } else { ExitCode::Done })
 }
 
-/// Shows the status of the checkpoint even though the configuration is invalid, and then fails with its
-/// faults: the daemon may be running with the previous configuration.
+/// Shows the status of the checkpoint even though the configuration is invalid, and then fails with
+/// its faults: the daemon may be running with the previous configuration.
 fn without_configuration(
     config: &Path,
     args: &args::Status,
@@ -199,11 +202,15 @@ fn sink_table(status: &Status) -> Table {
 fn error_lines(status: &Status, names: &HashMap<String, String>) -> String {
     let tenants = status.tenants.iter().filter_map(|tenant| {
         let error = tenant.last_error.clone()?;
-        Some(error.within(&format!("tenant {}", tenant_name(&tenant.guid, names))))
+        let what = match names.get(&tenant.guid) {
+            Some(name) => format!("tenant `{name}`"),
+            None => format!("tenant `{}` (not configured)", tenant.guid),
+        };
+        Some(error.within(&what))
     });
     let sinks = status.sinks.iter().filter_map(|sink| {
         let error = sink.last_error.clone()?;
-        Some(error.within(&format!("sink {}", sink.name)))
+        Some(error.within(&format!("sink `{}`", sink.name)))
     });
 
     let lines: String = tenants.chain(sinks).map(|error| render(&error) + "\n").collect();
@@ -213,8 +220,9 @@ fn error_lines(status: &Status, names: &HashMap<String, String>) -> String {
 /// One line per replay, followed by an empty line if there are any.
 fn replay_lines(status: &Status) -> String {
     let line = |job: &ReplayStatus| {
-        let left = plural(job.remaining, "log entry", "log entries");
-        format!("replay to {}: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
+        let ReplayStatus { sink, first_day, last_day, remaining, .. } = job;
+        let left = plural(*remaining, "log entry", "log entries");
+        format!("replay to `{sink}`: `{first_day}` to `{last_day}`, {left} left\n")
     };
     let lines: String = status.replays.iter().map(line).collect();
     if lines.is_empty() { lines } else { lines + "\n" }

@@ -19,10 +19,11 @@ use crate::{
     source::Clients,
 };
 
-/// The ID of the control in the test record. Microsoft has no control with this name, so operators can
-/// search for it.
+/// The ID of the control in the test record. Microsoft has no control with this name, so operators
+/// can search for it.
 const TEST_CONTROL: &str = "secure-score-forwarder-test";
 
+/// Runs the command. Fails if the sink is not configured, or if the record was not acknowledged.
 pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
     let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
@@ -37,7 +38,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
     match block_on(deliver(plan, context, labels))? {
         Ok(event_id) => {
             print(&format!(
-                "sink {}: one test record was delivered, event_id {event_id}\nacknowledgement: {}\n",
+                "sink `{}`: one test record was delivered; its `event_id` is `{event_id}`\nacknowledgement: {}\n",
                 plan.name,
                 plan.plan.acknowledgement()
             ))?;
@@ -49,14 +50,14 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
             } else {
                 ExitCode::Incomplete
             };
-            let explanation = Explanation::of(&failure).within(&format!("sink {}", plan.name));
+            let explanation = Explanation::of(&failure).within(&format!("sink `{}`", plan.name));
             Err(CommandFailure::new(code, explanation))
         }
     }
 }
 
-/// Delivers the test record with a sink that is opened for a test: it shares no file, transaction or
-/// sequence with the sink of a running daemon. Returns the `event_id`.
+/// Delivers the test record with a sink that is opened for a test: it shares no file, transaction
+/// or sequence with the sink of a running daemon. Returns the `event_id`.
 async fn deliver(
     plan: &SinkPlan,
     context: Context,

@@ -1,10 +1,10 @@
 //! The control socket: commands that write to the checkpoint send a request to the daemon that
 //! holds it.
 //!
-//! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and the daemon
-//! responds with one JSON line per [`Event`]; the last event ends the connection. Only root and the
-//! user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and at
-//! [`send_request`] for the command's side. See decision 0035.
+//! It is a Unix socket of mode 0600. A command sends one JSON line with a [`Request`], and the
+//! daemon responds with one JSON line per [`Event`]; the last event ends the connection. Only root
+//! and the user of the daemon are permitted. Start reading at [`serve`] for the daemon's side, and
+//! at [`send_request`] for the command's side. See decision 0035.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
@@ -45,7 +45,9 @@ pub enum Request {
     Import { tenant: String, items: Vec<String> },
     /// Set the baseline of all later entries of a tenant.
     Baseline {
+        /// The name of the tenant.
         tenant: String,
+        /// The name of the baseline.
         name: String,
         /// The day that the targets are taken from, in days since 1970-01-01.
         day: Option<i32>,
@@ -58,7 +60,8 @@ pub enum Request {
     Prune,
     /// Erase a tenant that is no longer configured. `tenant` is its GUID.
     Forget { tenant: String },
-    /// Use the refresh token of a new sign-in.
+    /// Use the refresh token of a new sign-in. `plaintext` permits storing it without encryption if
+    /// no key is configured.
     SignedIn { credential: String, refresh_token: String, plaintext: bool },
 }
 
@@ -66,28 +69,26 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A backfill has finished one tenant: its number of new days, and why it is incomplete.
+    /// A backfill has finished one tenant.
     Tenant {
+        /// The name of the tenant.
         name: String,
+        /// The number of new days; 0 if the poll failed.
         days: usize,
+        /// Why the poll failed or is incomplete; `None` if it is complete.
         error: Option<Explanation>,
     },
     /// A replay was queued: the number of snapshots or dead letters.
-    Queued {
-        entries: u64,
-    },
-    /// The items of an import were stored.
-    Imported {
-        days: usize,
-        rejected: usize,
-    },
+    Queued { entries: u64 },
+    /// The items of an import were stored: the number of new days, and of rejected items.
+    Imported { days: usize, rejected: usize },
+    /// Bodies were pruned.
     Pruned(Pruned),
     /// `None` if the checkpoint did not contain the tenant.
     Forgotten(Option<ErasureReceipt>),
     /// The request was completed; `failed` is the number of tenants whose backfill was not.
-    Done {
-        failed: usize,
-    },
+    Done { failed: usize },
+    /// The request was rejected or failed.
     Error(Explanation),
     /// The new configuration was rejected; contains all its faults.
     Invalid(Vec<Explanation>),

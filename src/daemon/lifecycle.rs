@@ -218,8 +218,8 @@ impl Generation {
     }
 
     /// Ends all work. Polls and requests end immediately: a poll changes nothing until it commits,
-    /// and a commit cannot be interrupted. Deliverers end when all outstanding acknowledgements have
-    /// arrived, or after `acknowledgement_wait`.
+    /// and a commit cannot be interrupted. Deliverers end when all outstanding acknowledgements
+    /// have arrived, or after `acknowledgement_wait`.
     async fn end(&mut self, acknowledgement_wait: Duration) {
         self.shutdown.begin(acknowledgement_wait);
         self.cancel.cancel();
@@ -337,14 +337,23 @@ async fn poll_loop(engine: Arc<Engine>, tick: Arc<Notify>, cancel: CancellationT
 pub struct Poller {
     engine: Arc<Engine>,
     running: JoinSet<()>,
-    /// Whether the next call of [`Self::start_due`] is the first under this configuration.
-    is_first_round: bool,
+    /// The round that the next call of [`Self::start_due`] starts.
+    round: Round,
+}
+
+/// One evaluation of the schedule for all tenants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// The first one under this configuration.
+    First,
+    /// Any other one.
+    Later,
 }
 
 impl Poller {
     /// A poller without running polls.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, running: JoinSet::new(), is_first_round: true }
+        Self { engine, running: JoinSet::new(), round: Round::First }
     }
 
     /// Starts all polls that are due now, and returns without waiting for them.
@@ -352,12 +361,12 @@ impl Poller {
         while self.running.try_join_next().is_some() {}
 
         let mut unreadable = (0, None);
-        let is_first_round = std::mem::take(&mut self.is_first_round);
+        let round = std::mem::replace(&mut self.round, Round::Later);
         for index in 0..self.engine.tenants.len() {
             let state = &self.engine.tenants[index];
             // With many tenants and a busy checkpoint, this loop may take longer than the limit.
             self.engine.meters.scheduler_progress();
-            let due = is_due(&self.engine, state, is_first_round).unwrap_or_else(|error| {
+            let due = is_due(&self.engine, state, round).unwrap_or_else(|error| {
                 unreadable = (unreadable.0 + 1, Some(error));
                 false
             });
@@ -400,11 +409,7 @@ impl Drop for Queued<'_> {
 
 /// Whether a poll of this tenant is due. In the first round, every failed poll is due immediately,
 /// because an operator may have fixed the cause; only `Retry-After` and backoff delay it.
-fn is_due(
-    engine: &Engine,
-    state: &TenantState,
-    is_first_round: bool,
-) -> Result<bool, CheckpointError> {
+fn is_due(engine: &Engine, state: &TenantState, round: Round) -> Result<bool, CheckpointError> {
     if state.is_backing_off(clock::now()) {
         return Ok(false);
     }
@@ -413,7 +418,7 @@ fn is_due(
 
     let poll_state = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
     let schedule = &engine.configuration.schedule;
-    Ok(is_first_round && poll_state.failures > 0
+    Ok(round == Round::First && poll_state.failures > 0
         || schedule.due(tenant.id, &polled(&poll_state), clock::now()).is_some())
 }
 

@@ -21,8 +21,8 @@ pub(super) fn ready(engine: &Engine) {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
-/// Reports the end of a reload whose configuration was rejected. The status line shows the rejection
-/// until it changes for another reason.
+/// Reports the end of a reload whose configuration was rejected. The status line shows the
+/// rejection until it changes for another reason.
 pub(super) fn rejected(engine: &Engine) {
     let status = status_line(engine, WhenBusy::Wait).unwrap_or_default();
     let status = format!("new configuration rejected, see the log; {status}");

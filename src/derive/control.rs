@@ -14,9 +14,17 @@ use crate::{
 /// so the maximum that follows from score and percentage takes precedence for such a day.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PreferredMax {
+    /// The maximum score in the profile.
     Catalog,
-    /// Score × 100 / percentage.
+    /// The result of score × 100 / percentage.
     Quotient,
+}
+
+impl PreferredMax {
+    /// The source for a day, by whether a backfill read it.
+    pub(super) fn of_day(is_backfilled: bool) -> Self {
+        if is_backfilled { Self::Quotient } else { Self::Catalog }
+    }
 }
 
 /// Builds the record of a control from the snapshot, the catalog and the decision in force.
@@ -24,8 +32,7 @@ pub(super) fn record<'a>(control: &'a ControlScore<'a>, entry: &Entry<'a>) -> Co
     let profile = entry.catalog.find(&control.name);
     let in_catalog = profile.and_then(|slot| slot.profile.max_score);
     let in_snapshot = control.max_score.map(|max| (max, MaxScoreSource::Snapshot));
-    let preferred =
-        if entry.snapshot.backfilled { PreferredMax::Quotient } else { PreferredMax::Catalog };
+    let preferred = PreferredMax::of_day(entry.snapshot.backfilled);
     let max_score =
         in_snapshot.or_else(|| max_score(in_catalog, control.score, control.percentage, preferred));
 

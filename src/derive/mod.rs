@@ -26,7 +26,9 @@ use crate::model::{
 /// A snapshot entry of the log, without its body.
 #[derive(Debug)]
 pub struct Entry<'a> {
+    /// The tenant with the name and the labels of the current configuration.
     pub tenant: &'a Tenant,
+    /// The day, its revision, the position in the log, and how the snapshot was read.
     pub snapshot: &'a SnapshotRef,
     /// When the poll read the snapshot, as RFC 3339 in UTC.
     pub observed_time: &'a str,

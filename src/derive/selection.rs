@@ -11,10 +11,13 @@ use crate::model::{Change, ChangeKind, ControlScore, Day, Profile, ProfileSlot};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each kind of record is selected independently")]
 pub struct Selection {
-    /// Whether each kind of record is included.
+    /// Whether `control` records are included.
     pub controls: bool,
+    /// Whether `summary` records are included.
     pub summary: bool,
+    /// Whether `change` records are included.
     pub changes: bool,
+    /// Whether `quality` records are included.
     pub quality: bool,
     /// Whether historical changes are included.
     pub historical: bool,

@@ -1,3 +1,6 @@
+//! Tests of the records of an entry: their order, their selection and their event IDs. The changes
+//! of an entry have separate tests in `change`.
+
 use super::*;
 use crate::{
     model::{ControlOutcome, Day, MaxScoreSource, Number, Profile, ProfileSlot, TenantId},

@@ -1,11 +1,10 @@
 //! ArcSight Common Event Format (CEF) with header version 0, which every reader supports.
 //!
 //! Source: ArcSight Common Event Format (CEF) Implementation Standard, document version 27. The
-//! header has seven pipes; in a header field, `\` and `|` are escaped and a line break becomes a space.
-//! In a value, `\`, `=` and line breaks are escaped. A label is written only together with its
-//! value. Length limits are those of the extension dictionary, in characters before escaping; a
-//! longer value is cut and ends in `…`. Fields without a key in the dictionary are members of a
-//! JSON object in `cs6`.
+//! header has seven pipes; in a header field, `\` and `|` are escaped and a line break becomes a
+//! space. In a value, `\`, `=` and line breaks are escaped. A label is written only together with
+//! its value. Length limits are those of the extension dictionary, in characters before escaping; a
+//! longer value is cut and ends in `…`.
 
 use super::{
     Options, SHORT_TEXT, Texts,
@@ -18,15 +17,17 @@ use super::{
 };
 use crate::model::{
     Body, ChangeRecord, ControlOutcome, ControlRecord, Number, Profile, QualityRecord, Record,
-    StateUpdate, SummaryRecord,
+    StateUpdate, SummaryRecord, UnixMillis,
 };
 
 /// The six header fields between `CEF:Version` and the extension.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
-    /// Device Vendor, followed by Device Product and Device Version.
+    /// Device Vendor.
     pub vendor: &'a str,
+    /// Device Product.
     pub product: &'a str,
+    /// Device Version: the version of the product, not that of CEF.
     pub version: &'a str,
     /// Device Event Class ID.
     pub class: &'a str,
@@ -36,7 +37,8 @@ pub struct Header<'a> {
     pub severity: &'a str,
 }
 
-/// A formatter for CEF, one line per record.
+/// A formatter for CEF, one line per record. Fields without a key in the extension dictionary are
+/// members of a JSON object in `cs6`.
 #[derive(Debug)]
 pub struct Cef {
     options: Options,
@@ -44,9 +46,9 @@ pub struct Cef {
     /// The beginning of `cs6`, which is the same for all records of an entry.
     rest: ByEntry,
     profiles: ByProfile<Rendered>,
-    /// The most recent `lastSynced` and its value in milliseconds since 1970-01-01. Most controls
+    /// The most recent `lastSynced` and its time; `None` if it is not a valid time. Most controls
     /// of a day have the same one.
-    synced: (String, Option<i64>),
+    synced: (String, Option<UnixMillis>),
     /// A buffer for `cs6`, reused for every record.
     scratch: Vec<u8>,
 }
@@ -153,7 +155,7 @@ impl Cef {
         integer(" cn3Label=totalCount cn3=", control.total, out);
         if let Some(text) = control.last_synced {
             if self.synced.0 != text {
-                self.synced = (text.to_owned(), epoch_ms(text));
+                self.synced = (text.to_owned(), parse_time(text));
             }
             write_date(" deviceCustomDate2Label=lastSynced deviceCustomDate2=", self.synced.1, out);
         }
@@ -460,14 +462,15 @@ fn integer(start: &str, value: Option<Number>, out: &mut Vec<u8>) {
     number(start, value.filter(|v| v.as_integer().is_some()), out);
 }
 
-/// Converts an RFC 3339 time, which is not one of CEF's date formats, to milliseconds since
-/// 1970-01-01.
-fn epoch_ms(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+/// Parses an RFC 3339 time, which is not one of CEF's date formats.
+fn parse_time(text: &str) -> Option<UnixMillis> {
+    text.parse::<jiff::Timestamp>().ok().map(UnixMillis::from)
 }
 
-fn write_date(start: &str, ms: Option<i64>, out: &mut Vec<u8>) {
-    if let Some(ms) = ms.and_then(|ms| u64::try_from(ms).ok()) {
+/// Writes a pair whose value is a time in milliseconds since 1970-01-01. A time before that is
+/// omitted.
+fn write_date(start: &str, time: Option<UnixMillis>, out: &mut Vec<u8>) {
+    if let Some(ms) = time.and_then(|time| u64::try_from(time.as_i64()).ok()) {
         out.extend_from_slice(start.as_bytes());
         crate::model::write_integer(ms, out);
     }

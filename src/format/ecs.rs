@@ -25,7 +25,7 @@ pub struct Ecs {
     options: Options,
 }
 
-/// `ecs.version`.
+/// The value of `ecs.version`.
 const VERSION: &str = "8.11.0";
 
 impl Ecs {

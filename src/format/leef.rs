@@ -27,8 +27,19 @@ pub struct Leef {
 /// The version of the header. The attributes are the same in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeefHeader {
+    /// `LEEF:1.0`, with five header fields.
     V1,
+    /// `LEEF:2.0`, with a sixth header field, which names the delimiter.
     V2,
+}
+
+/// The position of an attribute among the attributes of its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttributePosition {
+    /// Directly after the header, which ends with `|`.
+    First,
+    /// After another attribute, and therefore after the delimiter.
+    Later,
 }
 
 /// The delimiter of attributes: fixed in version 1.0, and named as `x09` in a header of
@@ -53,7 +64,7 @@ impl Leef {
             LeefHeader::V2 => write_leef_header("2.0", product, Some("x09"), out),
         }
 
-        let mut attributes = Attributes { out, first: true };
+        let mut attributes = Attributes { out, next: AttributePosition::First };
         self.attributes(record, &mut attributes);
     }
 
@@ -205,13 +216,14 @@ fn key(prefix: &str, name: &str) -> String {
 /// Writes attributes with the delimiter between them.
 struct Attributes<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
+    /// The position of the attribute that is written next.
+    next: AttributePosition,
 }
 
 impl Attributes<'_> {
     fn text(&mut self, key: &str, value: &str) {
-        write_leef_attribute(key, &cut(value.trim(), MAX_VALUE), DELIMITER, self.first, self.out);
-        self.first = false;
+        write_leef_attribute(key, &cut(value.trim(), MAX_VALUE), DELIMITER, self.next, self.out);
+        self.next = AttributePosition::Later;
     }
 
     /// Writes a flag, if it is set.
@@ -235,8 +247,8 @@ impl Attributes<'_> {
     }
 }
 
-/// Appends the header: `LEEF:version|vendor|product|version|event|`, and `delimiter|` if one is given.
-/// `fields` are vendor, product, product version and event ID.
+/// Appends the header: `LEEF:version|vendor|product|version|event|`, and `delimiter|` if one is
+/// given. `fields` are vendor, product, product version and event ID.
 pub fn write_leef_header(
     version: &str,
     fields: [&str; 4],
@@ -252,15 +264,15 @@ pub fn write_leef_header(
     }
 }
 
-/// Appends an attribute, after the delimiter unless it is the first one.
+/// Appends an attribute, preceded by the delimiter unless it is the first one.
 pub fn write_leef_attribute(
     key: &str,
     value: &str,
     delimiter: char,
-    first: bool,
+    position: AttributePosition,
     out: &mut Vec<u8>,
 ) {
-    if !first {
+    if position == AttributePosition::Later {
         out.extend_from_slice(delimiter.encode_utf8(&mut [0; 4]).as_bytes());
     }
     out.extend_from_slice(key.as_bytes());

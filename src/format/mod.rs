@@ -26,8 +26,7 @@
 //! | hint of an observation | `quality.hint` | `cs6` | `hint` | `microsoft.secure_score.quality.hint` | `remediation.desc`, `unmapped.quality.hint` | `hint` | `data` |
 //! | `extra_fields` | `fields` | `cs6` | `field…` | `labels` | `unmapped.fields` | none | `data` |
 //!
-//! `time` is the day for control and summary records and for historical changes, and the time of
-//! observation for all others. `tests/it/readers.rs` checks the table with readers of each format.
+//! `tests/it/readers.rs` checks the table with readers of each format.
 
 mod cache;
 mod cef;
@@ -51,9 +50,9 @@ pub use cloudevents::CloudEvents;
 pub use csv::{COLUMNS, Csv, csv_cell};
 pub use ecs::Ecs;
 pub use json::Json;
-pub use leef::{Leef, LeefHeader, write_leef_attribute, write_leef_header};
+pub use leef::{AttributePosition, Leef, LeefHeader, write_leef_attribute, write_leef_header};
 pub use ocsf::Ocsf;
-pub use rfc5424::{Header as SyslogHeader, Sd, write_message, write_message_3164};
+pub use rfc5424::{Header as SyslogHeader, Sd, SyslogTag, write_message, write_message_3164};
 pub use severity::{cef_severity, syslog_severity};
 pub use shorten::shorten;
 pub use text::{cut, json_string, plain};
@@ -77,15 +76,21 @@ pub const SHORT_TEXT: usize = 256;
 /// The formats, as `format` in the configuration names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatName {
+    /// The canonical record, one JSON object per line.
     Json,
+    /// ArcSight Common Event Format.
     Cef,
     /// LEEF with a header of version 1.0.
     Leef,
     /// LEEF with a header of version 2.0; the attributes are the same.
     Leef2,
+    /// Elastic Common Schema, one JSON object per line.
     Ecs,
+    /// Open Cybersecurity Schema Framework, one JSON object per line.
     Ocsf,
+    /// Comma-separated values; the columns are [`COLUMNS`].
     Csv,
+    /// CloudEvents in the structured JSON mode; `data` is the canonical record.
     CloudEvents,
 }
 

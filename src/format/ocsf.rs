@@ -24,13 +24,13 @@ pub struct Ocsf {
     options: Options,
 }
 
-/// `metadata.version`.
+/// The value of `metadata.version`.
 const VERSION: &str = "1.3.0";
-/// `class_uid` of Compliance Finding.
+/// The value of `class_uid` for a Compliance Finding.
 const CLASS: i64 = 2_003;
-/// `activity_id` for "Update", because a finding is sent again every day.
+/// The value of `activity_id` for "Update", because a finding is sent again every day.
 const ACTIVITY: i64 = 2;
-/// `cloud.account.type_id` for "M365 Tenant".
+/// The value of `cloud.account.type_id` for "M365 Tenant".
 const M365_TENANT: i64 = 17;
 
 impl Ocsf {

@@ -16,17 +16,29 @@ pub struct Header<'a> {
     /// For RFC 5424, an RFC 3339 time with `T` and with `Z` or an offset, or `-`. For RFC 3164,
     /// `Mmm dd hh:mm:ss`.
     pub timestamp: &'a str,
-    /// HOSTNAME, followed by APP-NAME, PROCID and MSGID. Each byte that the RFC does not permit
+    /// HOSTNAME. In this field and the following ones, each byte that the RFC does not permit
     /// becomes `_`.
     pub hostname: &'a str,
+    /// APP-NAME of RFC 5424, or TAG of RFC 3164.
     pub app_name: &'a str,
+    /// PROCID; only RFC 5424 has it.
     pub procid: &'a str,
+    /// MSGID; only RFC 5424 has it.
     pub msgid: &'a str,
 }
 
 /// An SD-ELEMENT: its SD-ID and its parameters as pairs of name and value. IDs and names are
 /// written unchanged; values are escaped.
 pub type Sd<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
+/// Whether the header of RFC 3164 contains a TAG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyslogTag {
+    /// `app_name` is written as the TAG.
+    AppName,
+    /// MSG follows the host name, as the CEF standard requires.
+    Omitted,
+}
 
 /// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg`
 /// leaves a space at the end, so that the caller can append MSG.
@@ -83,9 +95,8 @@ fn write_param(value: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends the header of a message of RFC 3164, section 4.1, up to MSG: `<PRI>TIMESTAMP SP HOSTNAME
-/// SP [TAG: SP]`. Without a tag, MSG follows the host name, as the CEF standard requires. A tag has
-/// at most 32 letters, digits, `-` and `_`.
-pub fn write_message_3164(header: &Header<'_>, tagged: bool, out: &mut Vec<u8>) {
+/// SP [TAG: SP]`. A tag has at most 32 letters, digits, `-` and `_`.
+pub fn write_message_3164(header: &Header<'_>, tag: SyslogTag, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
     out.push(b'>');
@@ -93,7 +104,7 @@ pub fn write_message_3164(header: &Header<'_>, tagged: bool, out: &mut Vec<u8>) 
     out.push(b' ');
     write_field(header.hostname, 255, out);
     out.push(b' ');
-    if tagged {
+    if tag == SyslogTag::AppName {
         let is_tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         let tag = header.app_name.bytes().take(32);
         out.extend(tag.map(|b| if is_tag(b) { b } else { b'_' }));
@@ -123,12 +134,12 @@ mod tests {
         );
 
         let header = Header { timestamp: "Nov  5 06:15:00", app_name: "secure score:x", ..header };
-        for (tagged, expected) in [
-            (true, "<134>Nov  5 06:15:00 my_host secure_score_x: "),
-            (false, "<134>Nov  5 06:15:00 my_host "),
+        for (tag, expected) in [
+            (SyslogTag::AppName, "<134>Nov  5 06:15:00 my_host secure_score_x: "),
+            (SyslogTag::Omitted, "<134>Nov  5 06:15:00 my_host "),
         ] {
             let mut out = Vec::new();
-            write_message_3164(&header, tagged, &mut out);
+            write_message_3164(&header, tag, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -1,4 +1,5 @@
-//! Tests of the sentences for people, and of the hint of an observation in every format.
+//! Tests of what several formats share. They cover the sentences for people, and the hint of an
+//! observation in every format.
 
 use std::time::Duration;
 

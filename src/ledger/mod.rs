@@ -2,7 +2,7 @@
 //! rejected.
 //!
 //! This module is pure. It compares the days that were just read with the stored ones and returns a
-//! [`Plan`] of what to append to the log, in the order of release; the collector executes it.
+//! [`PollPlan`] of what to append to the log, in the order of release; the collector executes it.
 //! Start reading at [`accept`] and [`plan`].
 
 mod accept;
@@ -68,7 +68,7 @@ pub struct Release {
 /// What to do with the days of a response. Every index refers to the snapshots that were passed to
 /// [`plan`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct PollPlan {
     /// The entries to append, oldest day first.
     pub releases: Vec<Release>,
     /// Copies that replace the stored body because it has fewer texts or was pruned: the index, and
@@ -90,8 +90,9 @@ pub struct PollScope {
     /// The first day that was requested. The response lists every later day that Microsoft has.
     /// `None` if the absence of a day has no meaning, as in an import.
     pub from: Option<Day>,
-    /// The earliest and the newest stored day; `None` if no day is stored.
+    /// The earliest stored day; `None` if no day is stored.
     pub earliest_kept: Option<Day>,
+    /// The newest stored day; `None` if no day is stored.
     pub newest_kept: Option<Day>,
     /// The newest complete day and its revision, which is the next base.
     pub newest_complete: Option<(Day, u32)>,

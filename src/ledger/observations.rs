@@ -2,7 +2,7 @@
 //! They are derived only from the snapshots, the plan and the newest day, so a repeated poll
 //! reports the same ones. Start reading at [`observations`].
 
-use super::{AcceptedSnapshot, Plan};
+use super::{AcceptedSnapshot, PollPlan};
 use crate::model::{Day, Observation, ObservationKind, Phase};
 
 /// The score of a tenant is stale if its newest day is more than this many days old.
@@ -15,7 +15,7 @@ const STALE_DAYS: i32 = 3;
 /// the phase.
 pub fn observations(
     snapshots: &[AcceptedSnapshot],
-    plan: &Plan,
+    plan: &PollPlan,
     newest: Option<Day>,
     today: Day,
 ) -> Vec<Observation> {

@@ -5,20 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use super::{AcceptedSnapshot, Holding, Origin, Plan, PollScope, REREAD_DAYS, Release};
-use crate::model::{Comparison, Day, KeptDay, compare, day_digest};
+use super::{AcceptedSnapshot, Holding, Origin, PollPlan, PollScope, REREAD_DAYS, Release};
+use crate::model::{Day, FactsComparison, KeptDay, compare, day_digest};
 
 /// The number of days that Microsoft keeps.
 const DAYS_AT_SOURCE: i32 = 90;
 
-/// Compares the snapshots that were read with the stored days. `kept` must contain the newest stored
-/// day and all stored days since [`PollScope::from`].
+/// Compares the snapshots that were read with the stored days. `kept` must contain the newest
+/// stored day and all stored days since [`PollScope::from`].
 pub fn plan(
     snapshots: &[AcceptedSnapshot],
     kept: &BTreeMap<Day, KeptDay>,
     scope: PollScope,
     holding: &Holding,
-) -> Plan {
+) -> PollPlan {
     // If a day occurs twice, the first copy is used; copies of this poll precede held ones.
     let mut by_day: BTreeMap<Day, usize> = BTreeMap::new();
     for (index, snapshot) in snapshots.iter().enumerate() {
@@ -26,7 +26,7 @@ pub fn plan(
     }
 
     let mut planner = Planner {
-        plan: Plan::default(),
+        plan: PollPlan::default(),
         holding,
         today: scope.today,
         newest: scope.newest_kept,
@@ -48,7 +48,7 @@ pub fn plan(
 
 /// Processes the days of a response, oldest first.
 struct Planner<'a> {
-    plan: Plan,
+    plan: PollPlan,
     holding: &'a Holding,
     today: Day,
     /// The newest day, stored or planned.
@@ -83,8 +83,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A day that is stored as partial. A complete copy becomes a revision; its base is the one that
-    /// the day would have had if its first copy had been complete.
+    /// A day that is stored as partial. A complete copy becomes a revision; its base is the one
+    /// that the day would have had if its first copy had been complete.
     fn completion(&mut self, index: usize, copy: &AcceptedSnapshot, stored: &KeptDay) {
         let day = copy.facts.day;
 
@@ -112,8 +112,8 @@ impl Planner<'_> {
 
         let day = copy.facts.day;
         match compare(&stored.facts, &copy.facts) {
-            comparison @ (Comparison::Same | Comparison::Enriches) => {
-                let is_useful = stored.without_body || comparison == Comparison::Enriches;
+            comparison @ (FactsComparison::Same | FactsComparison::Enriches) => {
+                let is_useful = stored.without_body || comparison == FactsComparison::Enriches;
                 // A body is replaced only by one with exactly the same facts, because event IDs
                 // are computed from the facts: a copy with one more fact would change the IDs of
                 // records that were already sent.
@@ -123,10 +123,10 @@ impl Planner<'_> {
                 self.plan.settled.push(day);
             }
             // An import adds days and never revises a stored one.
-            Comparison::Revision if copy.origin == Origin::Import => {}
+            FactsComparison::Revision if copy.origin == Origin::Import => {}
             // A revision is released only together with the complete catalog of the same poll.
-            Comparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
-            Comparison::Revision => {
+            FactsComparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
+            FactsComparison::Revision => {
                 let revision = stored.revision + 1;
                 self.release_revision(index, day, revision, Some((day, stored.revision)));
                 if self.newest_complete.is_some_and(|(complete, _)| complete == day) {

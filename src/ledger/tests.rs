@@ -1,3 +1,6 @@
+//! Tests of the rules that decide which days of a poll are released, held, missing or rejected. A
+//! case consists of the stored days, the requested range and the snapshots of a response.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
@@ -72,7 +75,7 @@ fn releases(snapshots: &[AcceptedSnapshot], kept: &BTreeMap<Day, KeptDay>) -> Ve
     released(snapshots, &plan(snapshots, kept, scope(kept, "2026-11-18"), &complete_catalog()))
 }
 
-fn released(snapshots: &[AcceptedSnapshot], plan: &Plan) -> Vec<String> {
+fn released(snapshots: &[AcceptedSnapshot], plan: &PollPlan) -> Vec<String> {
     let line = |r: &Release| {
         let base = r.base.map_or("-".to_owned(), |(day, revision)| format!("{day}r{revision}"));
         let flags = [(r.late, " late"), (r.backfilled, " backfilled"), (r.partial, " partial")];
@@ -182,7 +185,7 @@ fn partial(date: &str, score: u32) -> AcceptedSnapshot {
 }
 
 /// Releases, held days and unfinished days of a plan.
-fn summary(snapshots: &[AcceptedSnapshot], plan: &Plan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
+fn summary(snapshots: &[AcceptedSnapshot], plan: &PollPlan) -> (Vec<String>, Vec<Day>, Vec<Day>) {
     let held = plan.held.iter().map(|index| snapshots[*index].facts.day).collect();
     (released(snapshots, plan), held, plan.unfinished.clone())
 }
@@ -254,7 +257,7 @@ fn an_import_adds_days_and_revises_none() {
 #[test]
 fn a_score_without_new_days_is_stale() {
     let stale = |newest: &str| {
-        let observed = observations(&[], &Plan::default(), Some(day(newest)), today());
+        let observed = observations(&[], &PollPlan::default(), Some(day(newest)), today());
         let stale: Vec<_> =
             observed.into_iter().filter(|o| o.what == ObservationKind::Stale).collect();
         assert_eq!(stale.len(), 1);
@@ -264,7 +267,7 @@ fn a_score_without_new_days_is_stale() {
     assert_eq!(stale(&back(4)), Phase::Begin);
     assert_eq!((stale(&back(3)), stale(&back(0))), (Phase::End, Phase::End));
     assert!(
-        observations(&[], &Plan::default(), None, today()).is_empty(),
+        observations(&[], &PollPlan::default(), None, today()).is_empty(),
         "no day has been received yet"
     );
 }
@@ -290,8 +293,8 @@ fn a_received_day_ends_its_observations() {
     }
 }
 
-/// The event IDs of sent records are computed from the stored facts; a copy with one more fact would
-/// have different IDs.
+/// The event IDs of sent records are computed from the stored facts; a copy with one more fact
+/// would have different IDs.
 #[test]
 fn a_copy_with_more_facts_does_not_enrich() {
     let copy = |control: &str| {

@@ -12,7 +12,9 @@ use super::Number;
 pub struct Profile {
     /// The ID of the control, such as `AdminMFAV2`.
     pub id: String,
+    /// Microsoft's English title.
     pub title: Option<String>,
+    /// The category, such as `Identity` or `Apps`.
     pub category: Option<String>,
     /// The product that the control belongs to, such as `AzureAD` or `MS Teams`.
     pub service: Option<String>,
@@ -22,17 +24,21 @@ pub struct Profile {
     pub max_score: Option<Number>,
     /// Microsoft's rank of the control among all controls.
     pub rank: Option<Number>,
+    /// Microsoft's estimate of the impact on users: `Low`, `Moderate`, `High` or `Unknown`.
     pub user_impact: Option<String>,
+    /// Microsoft's estimate of the cost: `Low` or `low`, `Moderate`, `High` or `Unknown`.
     pub implementation_cost: Option<String>,
+    /// The threats that the control mitigates, such as `Account breach`.
     pub threats: Vec<String>,
+    /// How the score is obtained, such as `Config`, `Review` or `ProviderGenerated`.
     pub action_type: Option<String>,
     /// Where the control is configured. It is not always an HTTP URL.
     pub action_url: Option<String>,
     /// Whether Microsoft has deprecated the control.
     pub deprecated: Option<bool>,
-    /// HTML, like `remediation_impact`.
+    /// How to obtain the maximum score, as HTML.
     pub remediation: Option<String>,
-    /// How the remediation affects users.
+    /// How the remediation affects users, as HTML.
     pub remediation_impact: Option<String>,
     /// Undocumented fields: the key, and the value as JSON text.
     pub additional: Vec<(String, String)>,
@@ -44,6 +50,7 @@ pub struct StateUpdate {
     /// `Default`, `Ignored` (the risk is accepted), `ThirdParty` (points are claimed for another
     /// product), or `Reviewed`.
     pub state: Option<String>,
+    /// The person to whom the control is assigned.
     pub assigned_to: Option<String>,
     /// The text that the person entered; it is untrusted.
     pub comment: Option<String>,

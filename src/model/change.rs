@@ -41,7 +41,7 @@ pub enum Cause {
     Unknown,
 }
 
-/// The severity of a change or an observation.
+/// The severity of a change or an observation, ordered from the lowest to the highest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     Informational,
@@ -60,11 +60,13 @@ pub struct ControlState<'a> {
     pub max_score: Option<Number>,
     /// 0 to 100.
     pub percentage: Option<Number>,
-    /// Users or devices that satisfy the control, and those in its scope.
+    /// Users or devices that satisfy the control.
     pub count: Option<Number>,
+    /// Users or devices in the scope of the control.
     pub total: Option<Number>,
     /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
+    /// Whether Microsoft has deprecated the control.
     pub deprecated: Option<bool>,
     /// The decision that was made or revoked.
     pub decision: Option<&'a StateUpdate>,
@@ -105,6 +107,7 @@ pub struct ExpectedBy<'a> {
 pub enum Acceptance<'a> {
     /// The decision accepts nothing.
     None,
+    /// A section of the configuration expects the decision on this day.
     Expected(ExpectedBy<'a>),
     /// No section of the configuration matches the decision.
     Unexpected,
@@ -122,16 +125,17 @@ pub struct Change<'a> {
     pub cause: Cause,
     /// `None` for decisions that existed when the tenant was read for the first time.
     pub base_day: Option<Day>,
-    /// The state on the base day, and on the day of the entry.
+    /// The state on the base day.
     pub before: ControlState<'a>,
+    /// The state on the day of the entry.
     pub after: ControlState<'a>,
     /// Points gained or lost; for `max_score_changed` the difference of the maximum scores; for
     /// `baseline_drift` the distance from the target.
     pub delta: Option<Number>,
-    /// The change was not observed when it happened: it was found by a backfill or an import, or
-    /// was made before the first poll.
+    /// Whether the change was not observed when it happened: it was found by a backfill or an
+    /// import, or was made before the first poll.
     pub historical: bool,
-    /// The score has reversed its direction at least twice within 14 days.
+    /// Whether the score has reversed its direction at least twice within 14 days.
     pub flapping: bool,
     /// The target, for `baseline_drift`.
     pub baseline: Option<DriftFrom<'a>>,
@@ -141,6 +145,7 @@ pub struct Change<'a> {
 #[derive(Clone, Debug)]
 pub struct ChangeRecord<'a> {
     pub change: Change<'a>,
+    /// The severity by the rules of the tenant.
     pub severity: Severity,
     /// The category from the profile or the snapshot; `None` if neither has one.
     pub category: Option<&'a str>,
@@ -164,6 +169,7 @@ pub struct QualityRecord<'a> {
     pub details: &'a str,
     /// What an operator can do about it.
     pub hint: Option<&'a str>,
+    /// The severity by the rules of the tenant.
     pub severity: Severity,
 }
 

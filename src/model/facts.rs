@@ -13,11 +13,13 @@ use super::{Day, Number, Snapshot};
 #[derive(Clone, Debug, PartialEq)]
 pub struct DayFacts {
     pub day: Day,
-    /// The points of the tenant, and the maximum number of points.
+    /// The points of the tenant.
     pub current_score: Option<Number>,
+    /// The maximum number of points.
     pub max_score: Option<Number>,
-    /// The number of active users, and the number of licensed users.
+    /// The number of active users.
     pub active_users: Option<Number>,
+    /// The number of licensed users.
     pub licensed_users: Option<Number>,
     /// The averages of peers, in the order that Microsoft sent.
     pub averages: Vec<AverageFacts>,
@@ -36,8 +38,9 @@ pub struct ControlFacts {
     pub score: Option<Number>,
     /// 0 to 100.
     pub percentage: Option<Number>,
-    /// Users or devices that satisfy the control, and those in its scope.
+    /// Users or devices that satisfy the control.
     pub count: Option<Number>,
+    /// Users or devices in the scope of the control.
     pub total: Option<Number>,
     /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
@@ -59,8 +62,8 @@ pub struct KeptDay {
     pub revision: u32,
     /// Whether the response or the catalog was incomplete.
     pub partial: bool,
-    /// The entry has no body, because it was pruned, or removed because it was damaged. A copy with
-    /// the same facts restores it.
+    /// Whether the entry has no body, because it was pruned, or removed because it was damaged. A
+    /// copy with the same facts restores it.
     pub without_body: bool,
     /// The facts of that revision.
     pub facts: DayFacts,
@@ -68,7 +71,7 @@ pub struct KeptDay {
 
 /// How a copy of a day that was just read compares with the stored copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Comparison {
+pub enum FactsComparison {
     /// The facts are the same, and the stored copy has at least the same texts.
     Same,
     /// The facts are the same, and only this copy has its texts.
@@ -134,16 +137,16 @@ impl ControlFacts {
 }
 
 /// Compares the stored copy of a day with one that was just read.
-pub fn compare(kept: &DayFacts, seen: &DayFacts) -> Comparison {
+pub fn compare(kept: &DayFacts, seen: &DayFacts) -> FactsComparison {
     let same = !differ(kept.current_score, seen.current_score)
         && !differ(kept.max_score, seen.max_score)
         && kept.controls.len() == seen.controls.len()
         && kept.controls.iter().zip(&seen.controls).all(|(k, s)| k.name == s.name && !k.differs(s));
 
     match (same, kept.rich, seen.rich) {
-        (false, ..) => Comparison::Revision,
-        (true, false, true) => Comparison::Enriches,
-        (true, ..) => Comparison::Same,
+        (false, ..) => FactsComparison::Revision,
+        (true, false, true) => FactsComparison::Enriches,
+        (true, ..) => FactsComparison::Same,
     }
 }
 
@@ -192,14 +195,14 @@ mod tests {
     fn a_poorer_copy_is_not_a_revision() {
         let kept = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
         let seen = poor_day(5.0, vec![control("A", 5.0, None)]);
-        assert_eq!(compare(&kept, &seen), Comparison::Same);
+        assert_eq!(compare(&kept, &seen), FactsComparison::Same);
     }
 
     #[test]
     fn a_rich_copy_enriches_a_poor_one() {
         let poor = poor_day(5.0, vec![control("A", 5.0, None)]);
         let rich = rich_day(5.0, vec![control("A", 5.0, Some(3.0))]);
-        assert_eq!(compare(&poor, &rich), Comparison::Enriches);
+        assert_eq!(compare(&poor, &rich), FactsComparison::Enriches);
     }
 
     #[test]
@@ -213,7 +216,7 @@ mod tests {
             rich_day(5.0, vec![control("A", 5.0, Some(3.0)), control("B", 0.0, None)]),
             rich_day(5.0, vec![control("B", 5.0, Some(3.0))]),
         ] {
-            assert_eq!(compare(&kept, &seen), Comparison::Revision, "{seen:?}");
+            assert_eq!(compare(&kept, &seen), FactsComparison::Revision, "{seen:?}");
         }
     }
 }

@@ -1,20 +1,11 @@
 //! Event IDs: a record has the same `event_id` in every sink, even if the checkpoint is lost and
-//! rebuilt from Microsoft's API. The rule below is published and must never change.
+//! rebuilt from Microsoft's API. The rule below and that of the subject digest, which is described
+//! at [`EventIds`], are published and must never change.
 //!
 //! The ID is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
 //! bytes as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
 //! (`YYYY-MM-DD`), kind, what, control ID, subject digest (32 bytes), and the `event_id` of the
 //! previous revision of this subject (40 hex digits, or empty for the first revision).
-//!
-//! A subject digest is SHA-256 over fields of the same form. A number is written as its shortest
-//! decimal (`7.83`, `10`), an absent one as `-`. The fields depend on the kind:
-//!
-//! - control: score and percentage
-//! - summary: current and maximum score
-//! - change: base day, the compared facts before and after, and the name of the baseline; which
-//!   facts these are depends on what has changed (see `derive/change/`)
-//! - decision: its time, the person and the state; the day of the ID is that of the decision
-//! - observation: what, first day, and begin or end; the control ID is the observation's subject
 //!
 //! The IDs of controls and summaries do not depend on counts and texts, because Microsoft removes
 //! them from a day overnight, and a checkpoint that is rebuilt from the poorer copies must compute
@@ -44,6 +35,7 @@ pub struct Subject<'a> {
 /// A field of a subject digest.
 #[derive(Clone, Copy, Debug)]
 pub enum Field<'a> {
+    /// A text, written unchanged in UTF-8.
     Text(&'a str),
     /// A number, written as its shortest decimal, or `-` if it is absent.
     Number(Option<Number>),
@@ -51,6 +43,16 @@ pub enum Field<'a> {
 
 /// Computes the event IDs of one tenant and day. The fields that all of them share are encoded
 /// once.
+///
+/// A subject digest is SHA-256 over fields of the same form as those of an ID. A number is written
+/// as its shortest decimal (`7.83`, `10`), an absent one as `-`. The fields depend on the kind:
+///
+/// - control: score and percentage
+/// - summary: current and maximum score
+/// - change: base day, the compared facts before and after, and the name of the baseline; which
+///   facts these are depends on what has changed (see `derive/change/`)
+/// - decision: its time, the person and the state; the day of the ID is that of the decision
+/// - observation: what, first day, and begin or end; the control ID is the observation's subject
 #[derive(Debug)]
 pub struct EventIds {
     /// The fields that all IDs begin with.

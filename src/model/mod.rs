@@ -24,7 +24,7 @@ pub use change::{
     QualityRecord, Severity, Target, accepts_risk,
 };
 pub use day::Day;
-pub use facts::{AverageFacts, Comparison, ControlFacts, DayFacts, KeptDay, compare};
+pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, compare};
 pub use identity::{EventId, EventIds, Field, Subject, day_digest};
 pub use number::Number;
 pub(crate) use number::write_integer;

@@ -52,8 +52,11 @@ impl Number {
     /// Appends the shortest decimal that parses to this number, without an exponent and without an
     /// empty fraction: `7.83`, `10`.
     pub fn write_plain(self, out: &mut Vec<u8>) {
-        if let Some((negative, hundredths)) = self.hundredths() {
-            write_hundredths(negative, hundredths, out);
+        if let Some(hundredths) = self.hundredths() {
+            if self.is_negative() {
+                out.push(b'-');
+            }
+            write_hundredths(hundredths, out);
         } else {
             // `Display` of `f64` never uses an exponent, and writing to a `Vec` cannot fail.
             let _ = write!(out, "{}", self.0);
@@ -69,10 +72,10 @@ impl Number {
         }
     }
 
-    /// The sign and the number of hundredths, if that is exact. Scores have at most two decimal
+    /// The number of hundredths without the sign, if it is exact. Scores have at most two decimal
     /// places. A decimal of fewer than 16 digits is the only one of its length that parses to its
     /// double, so the hundredths are the shortest decimal.
-    fn hundredths(self) -> Option<(bool, u64)> {
+    fn hundredths(self) -> Option<u64> {
         let scaled = (self.0.abs() * 100.0).round();
         #[expect(clippy::float_cmp, reason = "tests whether the scaling is exact")]
         let exact = scaled < EXACT && scaled / 100.0 == self.0.abs();
@@ -81,7 +84,7 @@ impl Number {
             clippy::cast_sign_loss,
             reason = "a whole number in 0..EXACT"
         )]
-        exact.then_some((self.0 < 0.0, scaled as u64))
+        exact.then_some(scaled as u64)
     }
 }
 
@@ -100,10 +103,7 @@ impl std::fmt::Display for Number {
     }
 }
 
-fn write_hundredths(negative: bool, hundredths: u64, out: &mut Vec<u8>) {
-    if negative {
-        out.push(b'-');
-    }
+fn write_hundredths(hundredths: u64, out: &mut Vec<u8>) {
     write_integer(hundredths / 100, out);
 
     let rest = u8::try_from(hundredths % 100).unwrap_or(0);

@@ -72,13 +72,14 @@ pub struct SnapshotRef {
     pub revision: u32,
     /// The number of the entry in the tenant's log, starting at 1.
     pub seq: u64,
-    /// Accepted after a later day was already in the log.
+    /// Whether the day was accepted after a later day was already in the log.
     pub late: bool,
-    /// Older than the newest days that a poll reads; Microsoft's copy of such a day is poorer.
+    /// Whether the day is older than the newest days that a poll reads; Microsoft's copy of such a
+    /// day is poorer.
     pub backfilled: bool,
-    /// The response or the catalog was incomplete.
+    /// Whether the response or the catalog was incomplete.
     pub partial: bool,
-    /// Read from an imported file.
+    /// Whether the snapshot was read from an imported file.
     pub imported: bool,
 }
 
@@ -87,6 +88,7 @@ pub struct SnapshotRef {
 pub struct ControlRecord<'a> {
     /// The ID of the control.
     pub id: &'a str,
+    /// The category from the snapshot or, if it has none, from the profile.
     pub category: Option<&'a str>,
     /// Microsoft's description, which can contain HTML; only the newest day has one.
     pub description: Option<&'a str>,
@@ -98,8 +100,9 @@ pub struct ControlRecord<'a> {
     pub percentage: Option<Number>,
     /// An English sentence of Microsoft; see [`super::ControlScore::implementation_status`].
     pub implementation_status: Option<&'a str>,
-    /// Users or devices that satisfy the control, and those in its scope.
+    /// Users or devices that satisfy the control.
     pub count: Option<Number>,
+    /// Users or devices in the scope of the control.
     pub total: Option<Number>,
     /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
@@ -143,8 +146,9 @@ pub enum ControlOutcome {
 /// The body of a `summary` record: the totals of a day.
 #[derive(Debug)]
 pub struct SummaryRecord<'a> {
-    /// The points of the tenant, and the maximum number of points.
+    /// The points of the tenant.
     pub current: Option<Number>,
+    /// The maximum number of points.
     pub max: Option<Number>,
     /// Current score × 100 / maximum score.
     pub percentage: Option<Number>,
@@ -152,8 +156,9 @@ pub struct SummaryRecord<'a> {
     pub sum_of_controls: Number,
     /// Points by category, sorted by the name of the category.
     pub categories: Vec<(Cow<'a, str>, Number)>,
-    /// The number of active users, and the number of licensed users.
+    /// The number of active users.
     pub active_users: Option<Number>,
+    /// The number of licensed users.
     pub licensed_users: Option<Number>,
     /// The services that the tenant's licenses include, such as `HasEXOP2`, as sent.
     pub enabled_services: &'a [Cow<'a, str>],

@@ -15,16 +15,17 @@ pub type Additional<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 pub struct Snapshot<'a> {
     /// `<tenant GUID>_<YYYY-MM-DD>`, sometimes `NA`.
     pub id: Cow<'a, str>,
-    /// `azureTenantId`.
+    /// `azureTenantId`: the GUID of the tenant, as sent.
     pub tenant_id: Option<Cow<'a, str>>,
-    /// `createdDateTime`.
+    /// `createdDateTime`: midnight UTC of the day, as sent.
     pub created: Option<Cow<'a, str>>,
     /// The points of the tenant.
     pub current_score: Option<Number>,
     /// The maximum number of points.
     pub max_score: Option<Number>,
-    /// The number of active users, and the number of licensed users.
+    /// The number of active users.
     pub active_users: Option<Number>,
+    /// The number of licensed users.
     pub licensed_users: Option<Number>,
     /// The services that the tenant's licenses include, such as `HasEXOP2`.
     pub enabled_services: Vec<Cow<'a, str>>,
@@ -32,6 +33,7 @@ pub struct Snapshot<'a> {
     pub averages: Vec<Average<'a>>,
     /// The scores of the controls, in the order that Microsoft sent; a control can occur twice.
     pub controls: Vec<ControlScore<'a>>,
+    /// Undocumented fields of the snapshot.
     pub additional: Additional<'a>,
     /// Whether the body has the form of the original API, in which a day has no ID.
     pub legacy: bool,
@@ -42,6 +44,7 @@ pub struct Snapshot<'a> {
 pub struct ControlScore<'a> {
     /// The ID of the control.
     pub name: Cow<'a, str>,
+    /// `controlCategory`, such as `Identity`.
     pub category: Option<Cow<'a, str>>,
     /// Can contain HTML. It is null in every copy of a day that is not the newest one.
     pub description: Option<Cow<'a, str>>,
@@ -62,6 +65,7 @@ pub struct ControlScore<'a> {
     pub total: Option<Number>,
     /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
+    /// Undocumented fields of the control.
     pub additional: Additional<'a>,
 }
 

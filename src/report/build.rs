@@ -1,9 +1,12 @@
-//! Builds a report from the entries of a tenant's log, in log order.
+//! Builds a report from the entries of a tenant's log, in log order. Changes must be derived only
+//! by [`crate::derive`], so that a report and the sinks agree. Bodies are never read, so a report
+//! also covers days whose body was pruned. Start reading at [`ReportBuilder::entry`] and
+//! [`ReportBuilder::finish`].
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    BaselineState, Category, DayTotals, Decision, Drift, Improvement, MissingDay, Report,
+    BaselineState, Category, DayTotals, Decision, Drift, Improvement, MissingReportDay, Report,
     ReportedChange, ScoreBreakdown, rounded,
 };
 use crate::{
@@ -127,9 +130,9 @@ impl ReportBuilder {
         }
     }
 
-    /// Finishes the report with the current state: the newest catalog, the baseline in force and the
-    /// configured rules. `is_missing` returns whether a day that is not in the log is being requested
-    /// again.
+    /// Finishes the report with the current state: the newest catalog, the baseline in force and
+    /// the configured rules. `is_missing` returns whether a day that is not in the log is being
+    /// requested again.
     pub fn finish(
         mut self,
         catalog: &Catalog,
@@ -169,7 +172,7 @@ impl ReportBuilder {
         let all = (first.number()..last.number()).filter_map(Day::from_number);
         let missing = all.filter(|day| !days.contains_key(day));
         self.report.missing =
-            missing.map(|day| MissingDay { day, absent: !is_missing(day) }).collect();
+            missing.map(|day| MissingReportDay { day, absent: !is_missing(day) }).collect();
     }
 }
 
@@ -251,9 +254,9 @@ fn breakdown(facts: &DayFacts, controls: &[ProfiledControl<'_>]) -> ScoreBreakdo
     }
 }
 
-/// The open improvements, ordered by the missing points divided by a cost of 1 (low), 2 (moderate or
-/// unknown) or 3 (high). A control that is deprecated, or has a decision that accepts its risk or
-/// claims its points, is not open.
+/// The open improvements, ordered by the missing points divided by a cost of 1 (low), 2 (moderate
+/// or unknown) or 3 (high). A control that is deprecated, or has a decision that accepts its risk
+/// or claims its points, is not open.
 fn improvements(controls: &[ProfiledControl<'_>]) -> Vec<Improvement> {
     let improvement = |control: &ProfiledControl<'_>| {
         let profile = control.profile()?;

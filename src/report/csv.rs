@@ -1,10 +1,12 @@
-//! The report as CSV: one line per day, for a spreadsheet.
+//! The report as CSV: one line per day, for a spreadsheet. An absent number is an empty cell. Text
+//! must be written through [`csv_cell`], which also prevents it from becoming a formula.
 
 use super::{Report, display};
 use crate::format::csv_cell;
 
 const COLUMNS: &str = "tenant_id,tenant_name,date,score,max_score,percentage,sum_of_controls,controls,revision,partial,average_all_tenants,average_total_seats,average_industry_types";
 
+/// The header line, and one line per day of the report, oldest first.
 pub(super) fn days(report: &Report) -> String {
     let mut out = format!("{COLUMNS}\n").into_bytes();
     for (day, totals) in &report.days {

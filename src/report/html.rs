@@ -1,7 +1,7 @@
 //! The report as one HTML page.
 //!
-//! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Text from
-//! Microsoft and from administrators must be written through maud, which escapes it.
+//! The page is self-contained: it has no scripts and loads no fonts, images or style sheets. Text
+//! from Microsoft and from administrators must be written through maud, which escapes it.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -19,6 +19,7 @@ const MAX_CHANGES: usize = 500;
 const MAX_IMPROVEMENTS: usize = 20;
 const STYLE: &str = include_str!("style.css");
 
+/// The page of one tenant. `generated` is the time at which it is generated, as text.
 pub(super) fn page(report: &Report, generated: &str) -> String {
     let name = &report.tenant.name;
 

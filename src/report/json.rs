@@ -1,10 +1,13 @@
-//! The report as JSON, for other programs.
+//! The report as JSON, for other programs. The names of the members must not change, because
+//! scripts read them. An absent number is `null`, and a day is written as `YYYY-MM-DD`.
 
 use serde_json::{Value, json};
 
 use super::{DayTotals, Report};
 use crate::model::{Day, Number};
 
+/// The report as one indented JSON object with a trailing newline. `generated` is the time at which
+/// it is generated, as text.
 pub(super) fn document(report: &Report, generated: &str) -> String {
     format!("{:#}\n", value(report, generated))
 }

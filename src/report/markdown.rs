@@ -1,4 +1,6 @@
-//! The report as Markdown, for tickets and wikis.
+//! The report as Markdown, for tickets and wikis. Text from Microsoft and from administrators must
+//! be written through [`cell`], which escapes markup and limits the length. A long table ends with
+//! the number of rows that are not listed.
 
 use std::fmt::Write as _;
 
@@ -16,6 +18,7 @@ const MAX_ROWS: usize = 30;
 /// The maximum number of characters of a cell.
 const MAX_CELL: usize = 300;
 
+/// The page of one tenant. `generated` is the time at which it is generated, as text.
 pub(super) fn page(report: &Report, generated: &str) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "# Microsoft Secure Score of {}\n", cell(&report.tenant.name));

@@ -1,8 +1,8 @@
 //! Reports on the score, the changes, the decisions and the open improvements of a tenant, and an
 //! overview of many tenants.
 //!
-//! A report is a pure function of facts, catalogs and rules. [`crate::derive`] derives its changes as
-//! well as those that sinks send, so both agree. Start reading at [`ReportBuilder`].
+//! A report is a pure function of facts, catalogs and rules. [`crate::derive`] derives its changes
+//! as well as those that sinks send, so both agree. Start reading at [`ReportBuilder`].
 //! See decision 0039.
 
 mod build;
@@ -28,9 +28,13 @@ const NO_DATA: &str = "There is no data for this period.";
 /// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// One self-contained page.
     Html,
+    /// One line per day, or per tenant in the overview.
     Csv,
+    /// Tables of limited length, for tickets and wikis.
     Markdown,
+    /// One indented document with all data.
     Json,
 }
 
@@ -38,6 +42,7 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub tenant: Tenant,
+    /// The requested period, which may begin before the first stored day.
     pub window: Window,
     /// The totals of each day, from its last revision.
     pub days: BTreeMap<Day, DayTotals>,
@@ -45,52 +50,75 @@ pub struct Report {
     pub categories: Vec<Category>,
     /// Ordered by day, newest first, and within a day by severity, highest first.
     pub changes: Vec<ReportedChange>,
-    /// The number of changes of the kind `implementation_changed`, which are not listed in `changes`.
+    /// The number of changes of the kind `implementation_changed`, which are not listed in
+    /// `changes`.
     pub implementation_changes: usize,
     /// Ordered by [`Improvement::worth`], highest first.
     pub improvements: Vec<Improvement>,
     /// The decisions in force, newest first.
     pub decisions: Vec<Decision>,
-    pub missing: Vec<MissingDay>,
+    /// The days without an entry between the first and the last day of `days`, oldest first.
+    pub missing: Vec<MissingReportDay>,
+    /// `None` if the tenant has no baseline, or if `days` is empty.
     pub baseline: Option<BaselineState>,
+    /// All zero or `None` if `days` is empty.
     pub breakdown: ScoreBreakdown,
 }
 
 /// The totals of a day.
 #[derive(Clone, Debug)]
 pub struct DayTotals {
+    /// The points of the tenant; `None` if Microsoft sent none.
     pub current: Option<Number>,
+    /// The maximum number of points; `None` if Microsoft sent none.
     pub max: Option<Number>,
+    /// `current` × 100 / `max`, rounded to two decimal places; `None` if one of them is absent or
+    /// `max` is zero.
     pub percentage: Option<Number>,
+    /// The sum of the scores of all controls, which may differ from `current`.
     pub sum_of_controls: Number,
+    /// The number of controls.
     pub controls: usize,
     /// The averages of peers, each with its basis as Microsoft names it.
     pub averages: Vec<(String, Number)>,
+    /// The revision of the day that the totals are taken from, starting at 1.
     pub revision: u32,
+    /// Whether the response or the catalog of that revision was incomplete.
     pub partial: bool,
 }
 
 /// A category of controls on the newest day.
 #[derive(Clone, Debug)]
 pub struct Category {
+    /// The category in the profiles, or `Not in the catalog`.
     pub name: String,
+    /// The sum of the scores of its controls.
     pub points: Number,
+    /// The sum of the maximum scores of its controls; an unknown one counts as zero.
     pub max: Number,
-    /// The points of each day.
+    /// The points of each day, oldest first.
     pub series: Vec<(Day, f64)>,
 }
 
 /// A change as the report lists it.
 #[derive(Clone, Debug)]
 pub struct ReportedChange {
+    /// The day of the entry that contains the change, not that of its base.
     pub day: Day,
     pub what: ChangeKind,
     pub cause: Cause,
+    /// The severity by the rules of the tenant.
     pub severity: Severity,
+    /// The ID of the control, such as `AdminMFAV2`.
     pub control: String,
+    /// Points gained or lost, as in [`Change::delta`](crate::model::Change::delta).
     pub delta: Option<Number>,
+    /// Whether the change was not observed when it happened.
     pub historical: bool,
+    /// Whether the score has reversed its direction at least twice within 14 days.
     pub flapping: bool,
+    /// Whether the control misses its target after the change; `false` for every kind except
+    /// `baseline_drift`.
     pub below_baseline: bool,
     /// The message of the change record, which begins with the title of the control.
     pub sentence: String,
@@ -99,16 +127,22 @@ pub struct ReportedChange {
 /// A control that does not have its maximum score.
 #[derive(Clone, Debug)]
 pub struct Improvement {
+    /// The ID of the control.
     pub control: String,
+    /// The title of the profile, or the ID of the control if it has none.
     pub title: String,
+    /// The product that the control belongs to, such as `AzureAD`; empty if it is unknown.
     pub service: String,
     /// The points that are missing from the maximum score.
     pub missing: Number,
+    /// The maximum score in points.
     pub max: Number,
-    /// Microsoft's estimate: `Low`, `Moderate`, `High`, or empty.
+    /// Microsoft's estimate of the cost: `Low` or `low`, `Moderate`, `High`, `Unknown`, or empty.
     pub cost: String,
     /// Microsoft's estimate of the impact on users, with the same values.
     pub impact: String,
+    /// Where the control is configured, as Microsoft sent it: not always an HTTP URL, and empty if
+    /// it is unknown.
     pub url: String,
     /// The missing points divided by the weight of the cost, which is from 1 to 3.
     pub worth: f64,
@@ -117,15 +151,24 @@ pub struct Improvement {
 /// A decision in force.
 #[derive(Clone, Debug)]
 pub struct Decision {
+    /// The ID of the control.
     pub control: String,
+    /// The title of the profile, or the ID of the control if it has none.
     pub title: String,
+    /// The state as Microsoft sent it: `Ignored` for an accepted risk, `ThirdParty` or `Reviewed`;
+    /// never `Default`.
     pub state: String,
+    /// The person who made the decision; empty if unknown.
     pub by: String,
+    /// The time of the decision as RFC 3339 in UTC; empty if unknown.
     pub at: String,
+    /// The text that the person entered, which is untrusted; empty if there is none.
     pub comment: String,
-    /// The points that an accepted risk costs, or that are claimed for a third party.
+    /// The points that an accepted risk costs, or that are claimed for a third party. `None` for
+    /// another state, or if they are unknown.
     pub points: Option<Number>,
-    /// The owner of the expected decision, and the last day on which it is expected.
+    /// The owner of the expected decision, and the last day on which it is expected. `None` if no
+    /// section of the configuration matches the decision.
     pub expected: Option<(String, Option<Day>)>,
     /// Whether the decision accepts a risk or claims points for a third party.
     pub accepts_risk: bool,
@@ -133,7 +176,7 @@ pub struct Decision {
 
 /// A day between the first and the last day of the report that is not in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MissingDay {
+pub struct MissingReportDay {
     pub day: Day,
     /// Whether the day is no longer requested, because Microsoft does not have it.
     pub absent: bool,
@@ -142,21 +185,28 @@ pub struct MissingDay {
 /// The newest day compared with the baseline.
 #[derive(Clone, Debug)]
 pub struct BaselineState {
+    /// The name that the operator chose.
     pub name: String,
     /// The day from which the targets were derived; `None` for targets from a file.
     pub day: Option<Day>,
     /// The number of targets.
     pub targets: usize,
+    /// The controls that are below their target, ordered by ID.
     pub below: Vec<Drift>,
 }
 
-/// A control that is below its target.
+/// A control that is below its target on the newest day.
 #[derive(Clone, Debug)]
 pub struct Drift {
+    /// The ID of the control.
     pub control: String,
+    /// The title of the profile, or the ID of the control if it has none.
     pub title: String,
+    /// The target as text: points such as `8`, or a percentage such as `100%`.
     pub target: String,
+    /// The points on the newest day; `None` if Microsoft sent none.
     pub score: Option<Number>,
+    /// 0 to 100; `None` if Microsoft sent none.
     pub percentage: Option<Number>,
 }
 
@@ -164,10 +214,11 @@ pub struct Drift {
 /// `sum_of_controls`, which may differ from `total`.
 #[derive(Clone, Debug)]
 pub struct ScoreBreakdown {
-    /// `currentScore` of the API.
+    /// `currentScore` of the API; `None` if Microsoft sent none.
     pub total: Option<Number>,
-    /// `maxScore` of the API.
+    /// `maxScore` of the API; `None` if Microsoft sent none.
     pub max: Option<Number>,
+    /// The sum of the scores of all controls.
     pub sum_of_controls: Number,
     /// Points of controls whose implementation Microsoft detects.
     pub achieved: Number,
@@ -199,13 +250,13 @@ impl Report {
         }
     }
 
-    /// The newest day and its totals.
+    /// The newest day and its totals. `None` if the period contains no days.
     pub fn newest(&self) -> Option<(Day, &DayTotals)> {
         self.days.last_key_value().map(|(day, totals)| (*day, totals))
     }
 
-    /// The percentage points gained in the last `days` days, compared with the newest day that is at
-    /// least that much older. `None` if there is no such day or a percentage is unknown.
+    /// The percentage points gained in the last `days` days, compared with the newest day that is
+    /// at least that much older. `None` if there is no such day or a percentage is unknown.
     pub fn gained(&self, days: i32) -> Option<f64> {
         let (last, newest) = self.newest()?;
         let earlier = self.days.range(..=last.plus(-days)).next_back()?.1;

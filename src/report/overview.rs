@@ -1,4 +1,6 @@
-//! An overview of many tenants, the lowest percentage first.
+//! An overview of many tenants, the lowest percentage first. Each row is computed from the report
+//! of its tenant, so both contain the same numbers. Start reading at [`Row::of`] and
+//! [`Row::write_all`].
 
 use maud::html;
 use serde_json::{Value, json};
@@ -15,15 +17,21 @@ use crate::model::{Day, Number, Severity};
 /// One tenant in the overview.
 #[derive(Clone, Debug)]
 pub struct Row {
+    /// The name of the tenant in the configuration.
     pub name: String,
+    /// The GUID of the tenant in lower case.
     pub id: String,
+    /// The newest day of the report; `None` if it has no days.
     pub newest: Option<Day>,
+    /// The points of the tenant on the newest day; `None` if they are unknown.
     pub current: Option<Number>,
+    /// The maximum number of points on the newest day; `None` if it is unknown.
     pub max: Option<Number>,
+    /// `current` × 100 / `max`, rounded to two decimal places; `None` if one of them is unknown.
     pub percentage: Option<Number>,
-    /// Percentage points gained in 7 days.
+    /// Percentage points gained in 7 days; `None` if there is no day to compare with.
     pub gained_7: Option<f64>,
-    /// Percentage points gained in 30 days.
+    /// Percentage points gained in 30 days; `None` if there is no day to compare with.
     pub gained_30: Option<f64>,
     /// The number of changes of at least high severity in 30 days.
     pub high_changes: usize,
@@ -33,7 +41,7 @@ pub struct Row {
     pub accepted: usize,
     /// The number of missing days.
     pub missing: usize,
-    /// Percentages of the last 90 days, at most [`TREND_POINTS`] of them.
+    /// Percentages of the last 90 days, oldest first, at most [`TREND_POINTS`] of them.
     pub trend: Vec<(Day, f64)>,
 }
 
@@ -43,6 +51,8 @@ const TREND_DAYS: i32 = 90;
 const TREND_POINTS: usize = 45;
 
 impl Row {
+    /// The row of a tenant, from its report. Counts of 7, 30 and 90 days end with the report's
+    /// newest day.
     pub fn of(report: &Report) -> Self {
         let newest = report.newest();
         let totals = newest.map(|(_, totals)| totals);

@@ -1,4 +1,4 @@
-//! Charts of values by day, as inline SVG. The colors come from the style sheet of the page.
+//! Charts of values by day, as inline SVG. The style sheet of the page defines the colors.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,10 @@ use crate::model::Day;
 
 /// A line of a chart. `class` is the CSS class that sets its color.
 pub(super) struct Line<'a> {
+    /// The label in the legend.
     pub name: &'a str,
     pub class: &'a str,
+    /// One percentage per day, oldest first; a day can be absent.
     pub points: Vec<(Day, f64)>,
 }
 

@@ -1,3 +1,6 @@
+//! Tests of reports and of the overview. They check the numbers, the order of rows, and that text
+//! from Microsoft never becomes markup.
+
 use std::sync::Arc;
 
 use super::*;
@@ -143,7 +146,7 @@ fn sample() -> Report {
 #[test]
 fn report_has_changes_improvements_and_decisions() {
     let report = sample();
-    assert_eq!(report.missing, [MissingDay { day: day("2026-11-02"), absent: true }]);
+    assert_eq!(report.missing, [MissingReportDay { day: day("2026-11-02"), absent: true }]);
 
     let changes: Vec<_> = report.changes.iter().map(|c| (c.what, c.delta, c.historical)).collect();
     assert_eq!(

@@ -16,23 +16,23 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional},
 };
 
-// Keys that several sinks share.
-/// `ca_file`.
+// The following keys are shared by several sinks.
+/// The key `ca_file`.
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
     Shape::Text,
     "PEM file of the certificate authorities to trust instead of those of the system.",
 );
-/// `client_certificate`, together with [`CLIENT_KEY`].
+/// The key `client_certificate`; a sink that has it also has [`CLIENT_KEY`].
 pub(super) const CLIENT_CERTIFICATE: Key = optional(
     "client_certificate",
     Shape::Text,
     "PEM file of the client certificate chain, for mutual TLS.",
 );
-/// `client_key`, together with [`CLIENT_CERTIFICATE`].
+/// The key `client_key`; a sink that has it also has [`CLIENT_CERTIFICATE`].
 pub(super) const CLIENT_KEY: Key =
     optional("client_key", Shape::Text, "PEM file of the client certificate's private key.");
-/// `gzip`.
+/// The key `gzip`.
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compresses requests; default: true.");
 
 /// The maximum size of a response body from which only a message for the operator is used.

@@ -20,8 +20,9 @@ const MAX_CONCURRENT_TOKEN_REQUESTS: usize = 8;
 pub struct GraphHttpOptions {
     /// The proxy for all requests except those to the host's metadata service.
     pub proxy: Option<url::Url>,
-    /// The user name and the password for the proxy; both are `None` if it requires none.
+    /// The user name for the proxy; `None` if it requires none.
     pub proxy_user: Option<String>,
+    /// The password for the proxy; `None` if it requires none.
     pub proxy_password: Option<SecretRef>,
     /// A PEM file of certificate authorities that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,

@@ -133,7 +133,7 @@ fn describe_graph(error: &GraphError) -> String {
 
 /// The ID by which Microsoft's support finds the request.
 fn describe_request(id: &str) -> String {
-    if id.is_empty() { String::new() } else { format!(" (request-id {id})") }
+    if id.is_empty() { String::new() } else { format!(" (request-id `{id}`)") }
 }
 
 fn describe_throttled(what: &str, status: u16, after: Option<Duration>) -> String {

@@ -51,6 +51,7 @@ pub struct Access {
 /// The API that is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Api {
+    /// The current API: `security/secureScores`.
     #[default]
     SecureScores,
     /// The original API of 2017: `getTenantSecureScores(period=N)`.
@@ -63,7 +64,9 @@ pub enum ReadEvent<'a> {
     /// Reading starts at the first page, possibly for a second time. The callback must discard
     /// everything that it received before.
     Start,
+    /// A complete page.
     Page {
+        /// The JSON as Microsoft sent it, uncompressed.
         body: &'a [u8],
         /// The `Warning` header that names what is missing in the body (HTTP 206).
         warning: Option<&'a str>,

@@ -12,14 +12,11 @@ use super::SourceError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Collection {
     /// Daily snapshots, newest first. `top` is the number of days on a page, not a limit.
-    Scores {
-        top: u32,
-    },
+    Scores { top: u32 },
+    /// The profiles of all controls, in no particular order.
     Profiles,
     /// The original API of 2017: the days of `period`, 1 to 90, in one response.
-    LegacyScores {
-        period: u32,
-    },
+    LegacyScores { period: u32 },
 }
 
 /// A method to read a collection. The next method is tried if Graph returns HTTP 400 for a link, as

@@ -1,18 +1,18 @@
-//! Collapses repeated warnings and errors: the first one is written, its repeats are counted, and the
-//! count is written at most once an hour.
+//! Collapses repeated warnings and errors: the first one is written, its repeats are counted, and
+//! the count is written at most once an hour.
 //!
-//! When a sink or a tenant makes progress, its lines are removed, so that the next failure is written
-//! immediately. Start reading at [`Collapse::add`].
+//! When a sink or a tenant makes progress, its lines are removed, so that the next failure is
+//! written immediately. Start reading at [`Collapse::add`].
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::Level;
 
 use super::{Line, Value};
 
-/// Repeats within this time, in milliseconds, are only counted.
-const WINDOW_MS: i64 = 60 * 60 * 1_000;
+/// Repeats within this time are only counted.
+const WINDOW: SignedDuration = SignedDuration::from_hours(1);
 /// The number of different lines that are remembered. Beyond it, the oldest one is removed.
 const MAX_LINES: usize = 512;
 
@@ -22,8 +22,8 @@ type Fields = Vec<(&'static str, Value)>;
 #[derive(Debug, Default)]
 pub(super) struct Collapse(HashMap<Key, Repeats>);
 
-/// Lines with equal keys are repeats of each other. Numbers and IDs in the messages of other systems
-/// are ignored.
+/// Lines with equal keys are repeats of each other. Numbers and IDs in the messages of other
+/// systems are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     level: Level,
@@ -67,7 +67,7 @@ impl Collapse {
 
         let key = Key::of(&line);
         if let Some(repeats) = self.0.get_mut(&key) {
-            if age(repeats.written, line.time) < WINDOW_MS {
+            if age(repeats.written, line.time) < WINDOW {
                 repeats.count += 1;
                 repeats.last = line.time;
                 repeats.fields = line.fields;
@@ -85,7 +85,8 @@ impl Collapse {
         lines
     }
 
-    /// Removes the lines of the sink or tenant whose progress this line reports. Returns their repeats.
+    /// Removes the lines of the sink or tenant whose progress this line reports. Returns their
+    /// repeats.
     fn recovered(&mut self, line: &Line) -> Vec<Line> {
         let subject = line.fields.iter().find(|(name, _)| matches!(*name, "sink" | "tenant"));
         match subject {
@@ -102,7 +103,7 @@ impl Collapse {
 
     /// The repeats of lines that were written more than an hour ago. Removes lines without repeats.
     pub(super) fn due(&mut self, now: Timestamp) -> Vec<Line> {
-        self.flush(|_, repeats| age(repeats.written, now) >= WINDOW_MS, After::Keep)
+        self.flush(|_, repeats| age(repeats.written, now) >= WINDOW, After::Keep)
     }
 
     /// All repeats that have not been written.
@@ -171,9 +172,9 @@ fn without_numbers(text: &str) -> String {
     plain
 }
 
-/// The time between two timestamps in milliseconds; 0 if the clock was set back in between.
-fn age(then: Timestamp, now: Timestamp) -> i64 {
-    (now.as_millisecond() - then.as_millisecond()).max(0)
+/// The time between two timestamps; zero if the clock was set back in between.
+fn age(then: Timestamp, now: Timestamp) -> SignedDuration {
+    now.duration_since(then).max(SignedDuration::ZERO)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// The number of bytes to which a value is truncated, because the size of a datagram is limited.
 const MAX_VALUE_BYTES: usize = 16 << 10;
 
+/// A connection to the journal's socket.
 #[derive(Debug)]
 pub(super) struct Journal {
     socket: UnixDatagram,

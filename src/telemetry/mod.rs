@@ -34,14 +34,21 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use self::{collapse::Collapse, journal::Journal, render::Render};
+use self::{
+    collapse::Collapse,
+    journal::Journal,
+    render::{LevelColor, Render},
+};
 use crate::clock;
 
 /// The output format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStyle {
+    /// One line of text per event on standard error, with colors on a terminal.
     Text,
+    /// One JSON object per event on standard error.
     Json,
+    /// One datagram with separate fields per event, to the journal of systemd.
     Journal,
 }
 
@@ -104,8 +111,8 @@ pub fn default_style() -> LogStyle {
     if journal::is_stderr() { LogStyle::Journal } else { LogStyle::Text }
 }
 
-/// Starts logging events of this level and above; of libraries, only warnings and errors are logged.
-/// Only the first call in a process has an effect.
+/// Starts logging events of this level and above; of libraries, only warnings and errors are
+/// logged. Only the first call in a process has an effect.
 pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
     let (queue, messages) = sync_channel(QUEUE_LENGTH);
     let lost = Arc::new(AtomicU64::new(0));
@@ -168,8 +175,9 @@ impl Output {
     fn new(style: LogStyle) -> Self {
         let journal = if style == LogStyle::Journal { Journal::open() } else { None };
         // https://no-color.org
-        let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let render = if style == LogStyle::Json { Render::Json } else { Render::Text { color } };
+        let is_colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let color = if is_colored { LevelColor::Ansi } else { LevelColor::Plain };
+        let render = if style == LogStyle::Json { Render::Json } else { Render::Text(color) };
         Self { render, journal, buffer: Vec::new() }
     }
 

@@ -8,28 +8,40 @@ use tracing::Level;
 
 use super::{Line, Value};
 
+/// The form in which a line is rendered.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Render {
-    Text {
-        /// Whether the level is written in color, with ANSI escape sequences.
-        color: bool,
-    },
+    /// One line of text; control characters are escaped.
+    Text(LevelColor),
+    /// One JSON object.
     Json,
+}
+
+/// Whether text output colors the level of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LevelColor {
+    /// With ANSI escape sequences.
+    Ansi,
+    /// Without color, for output that is not a terminal.
+    Plain,
 }
 
 impl Render {
     /// Appends the line, with a line feed.
     pub(super) fn line(self, line: &Line, out: &mut Vec<u8>) {
         match self {
-            Self::Text { color } => text(line, color, out),
+            Self::Text(color) => text(line, color, out),
             Self::Json => json(line, out),
         }
         out.push(b'\n');
     }
 }
 
-fn text(line: &Line, color: bool, out: &mut Vec<u8>) {
-    let (on, off) = if color { (color_code(line.level), "\x1b[0m") } else { ("", "") };
+fn text(line: &Line, color: LevelColor, out: &mut Vec<u8>) {
+    let (on, off) = match color {
+        LevelColor::Ansi => (color_code(line.level), "\x1b[0m"),
+        LevelColor::Plain => ("", ""),
+    };
     let time = line.time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{time} {on}{:>5}{off} ", line.level.as_str());
@@ -120,12 +132,12 @@ mod tests {
     #[test]
     fn text_is_one_line_without_control_characters() {
         assert_eq!(
-            rendered(Render::Text { color: false }),
+            rendered(Render::Text(LevelColor::Plain)),
             "2026-11-23T18:01:36.703Z  WARN delivery\\u{1b}[2J failed sink=\"far\" records=3 newest=2026-11-22 \
              error=\"line one\\nline \\\"two\\\"\" repeated=7\n"
         );
         assert!(
-            rendered(Render::Text { color: true })
+            rendered(Render::Text(LevelColor::Ansi))
                 .starts_with("2026-11-23T18:01:36.703Z \x1b[33m WARN\x1b[0m ")
         );
     }

@@ -17,7 +17,7 @@ pub struct GraphError {
 /// that Entra adds).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntraError {
-    /// `invalid_client`, `invalid_scope`, …
+    /// The error code of OAuth 2.0, such as `invalid_client` or `invalid_scope`.
     pub error: String,
     /// The numbers of the `AADSTS…` codes, the most specific first.
     pub codes: Vec<u32>,

@@ -2,6 +2,8 @@
 //! token is a secret, and its claims are read only for diagnosis. Source: RFC 6749, section 5.1,
 //! and Microsoft identity platform, "Access tokens".
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::{Timestamp, civil};
 use secrecy::SecretString;
@@ -16,8 +18,8 @@ use crate::model::TenantId;
 pub struct Token {
     /// The bearer token; its content must not be interpreted.
     pub access_token: SecretString,
-    /// Seconds until the token expires.
-    pub expires_in: u64,
+    /// The time until the token expires, in whole seconds.
+    pub expires_in: Duration,
     /// The refresh token of a signed-in user; it replaces the previous one.
     pub refresh_token: Option<SecretString>,
 }
@@ -64,7 +66,7 @@ pub fn token(body: &[u8], now: Timestamp) -> Result<Token, WireError> {
     }
     Ok(Token {
         access_token: SecretString::from(response.access_token),
-        expires_in,
+        expires_in: Duration::from_secs(expires_in),
         refresh_token: response.refresh_token.filter(|t| !t.is_empty()).map(SecretString::from),
     })
 }
@@ -116,11 +118,11 @@ pub fn granted(token: &str) -> Option<TokenGrants> {
 /// `https://…/<GUID>/v2.0`.
 pub fn issuer_tenant(body: &[u8]) -> Option<TenantId> {
     #[derive(Deserialize)]
-    struct Configuration {
+    struct OpenIdConfiguration {
         issuer: String,
     }
 
-    let configuration: Configuration = serde_json::from_slice(body).ok()?;
+    let configuration: OpenIdConfiguration = serde_json::from_slice(body).ok()?;
     configuration.issuer.split('/').find_map(|part| TenantId::parse(part).ok())
 }
 
@@ -136,7 +138,7 @@ mod tests {
     fn parses_every_form_of_expiry() {
         let check = |expiry: &str, expected: Option<u64>| {
             let body = format!(r#"{{"token_type":"Bearer","access_token":"a",{expiry}}}"#);
-            let expires_in = token(body.as_bytes(), now()).ok().map(|t| t.expires_in);
+            let expires_in = token(body.as_bytes(), now()).ok().map(|t| t.expires_in.as_secs());
             assert_eq!(expires_in, expected, "{expiry}");
         };
         check(r#""expires_in":3599"#, Some(3_599));

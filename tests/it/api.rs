@@ -220,10 +220,10 @@ fn a_wrong_secret_affects_only_its_tenant() {
     api.fail("/aaaaaaaa", response(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret provided.\r\nTrace ID: x","error_codes":[7000215]}"#));
     let run = crate::support::Run::of(command.output().unwrap());
     assert_eq!(run.code, 1);
-    let message = "tenant fabrikam: cannot get a token: AADSTS7000215";
+    let message = "tenant `fabrikam`: cannot get a token: AADSTS7000215";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert!(run.stderr.contains("copy the secret's value, not its ID"), "{}", run.stderr);
-    assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 3 new days"), "{}", run.stderr);
     assert!(scores(&file).iter().all(|r| r["tenant"]["name"] == "contoso"));
 }
 

@@ -1,6 +1,6 @@
 //! Every kind of credential, against services that are as strict as the real ones.
 
-use std::{path::Path, process::Command, sync::Arc};
+use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -21,6 +21,8 @@ use crate::{
 };
 
 pub const APP: &str = "11111111-2222-4333-8444-555555555555";
+/// Every service issues tokens that are valid for longer than this.
+const MIN_LIFETIME: Duration = Duration::from_mins(50);
 
 /// Creates a self-signed RSA certificate that is valid for this number of days. Returns the PEM
 /// file with the certificate and the key; `cert.pem` contains only the certificate.
@@ -234,7 +236,7 @@ fn gets_tokens_on_three_kinds_of_hosts() {
 
             let token = identity.token(context).await.unwrap();
             assert_eq!(token.access_token.expose_secret(), CANARY, "{debug}");
-            assert!(token.expires_in > 3_000 && !debug.contains(CANARY), "{debug}");
+            assert!(token.expires_in > MIN_LIFETIME && !debug.contains(CANARY), "{debug}");
         }
     });
 }
@@ -277,7 +279,7 @@ fn check_online_reports_missing_and_excessive_permissions() {
     let workspace = against(&entra);
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
-        run.stdout.contains("tenant contoso: signed in and read a snapshot; the newest day is"),
+        run.stdout.contains("tenant `contoso`: signed in and read a snapshot; the newest day is `"),
         "{}",
         run.stdout
     );
@@ -286,7 +288,7 @@ fn check_online_reports_missing_and_excessive_permissions() {
     let run = workspace.run_ok(&["check", "--online"]);
     assert!(
         run.stdout
-            .contains("the token grants more permissions than required: Directory.ReadWrite.All"),
+            .contains("the token grants more permissions than required: `Directory.ReadWrite.All`"),
         "{}",
         run.stdout
     );
@@ -294,7 +296,7 @@ fn check_online_reports_missing_and_excessive_permissions() {
     entra.state.lock().unwrap().roles = vec![];
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1);
-    for part in ["does not grant SecurityEvents.Read.All", "hint: run `consent-url`"] {
+    for part in ["does not grant `SecurityEvents.Read.All`", "hint: run `consent-url`"] {
         assert!(run.stdout.contains(part), "{part}: {}", run.stdout);
     }
 
@@ -350,7 +352,7 @@ fn a_certified_provider_accepts_secret_and_assertion() {
 
     with_clients(async |clients| {
         let context = TokenRequestContext { clients, cloud: &cloud, tenant, claims: None };
-        assert!(secret(right).token(context).await.unwrap().expires_in > 3_000);
+        assert!(secret(right).token(context).await.unwrap().expires_in > MIN_LIFETIME);
         assert!(matches!(secret(wrong).token(context).await, Err(SourceError::TokenRejected(_))));
         // The provider rejects a repeated assertion, so two requests need two assertions.
         for _ in 0..2 {

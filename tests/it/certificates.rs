@@ -105,7 +105,7 @@ fn reports_a_certificate_that_expires_soon() {
     ));
     let run = workspace.run_ok(&["check"]);
     assert!(
-        run.stderr.contains("warning: the certificate of `tenant contoso` expires at"),
+        run.stderr.contains("warning: the certificate of `tenant contoso` expires at `"),
         "{}",
         run.stderr
     );
@@ -270,7 +270,7 @@ fn an_expired_certificate_affects_only_its_tenant() {
         "{}",
         run.stderr
     );
-    assert!(run.stderr.contains("expired on 2021-01-01"), "{}", run.stderr);
-    assert!(run.stderr.contains("tenant contoso: 3 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("expired on `2021-01-01"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 3 new days"), "{}", run.stderr);
     workspace.extra.clear();
 }

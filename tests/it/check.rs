@@ -8,7 +8,7 @@ fn check_of_a_valid_configuration_creates_nothing() {
     let mut workspace = Workspace::new();
     workspace.file_sink("local");
     let run = workspace.run_ok(&["check"]);
-    assert!(run.stdout.ends_with("config.toml is valid: 1 tenant, 1 sink\n"), "{}", run.stdout);
+    assert!(run.stdout.ends_with("config.toml` is valid: 1 tenant, 1 sink\n"), "{}", run.stdout);
     assert!(!workspace.state().exists());
 }
 
@@ -160,5 +160,5 @@ fn tenants_of_directory_and_csv_share_a_credential() {
     write(workspace.path("config.toml"), &configuration);
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert!(run.stderr.contains("tenant contoso: 4 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 4 new days"), "{}", run.stderr);
 }

@@ -91,7 +91,7 @@ fn backfill_is_sent_to_the_daemon() {
     eventually("five days are delivered", || summaries(&file) == 5);
 
     let run = workspace.run_ok(&["backfill", "--days", "20"]);
-    assert!(run.stderr.contains("tenant contoso: 15 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 15 new days"), "{}", run.stderr);
     eventually("twenty days are delivered", || summaries(&file) == 20);
     assert!(
         workspace

@@ -89,7 +89,7 @@ fn resends_nothing_after_losing_the_checkpoint() {
     std::fs::remove_dir_all(workspace.state()).unwrap();
     std::fs::remove_file(&file).unwrap();
     let run = workspace.run_ok(&["once"]);
-    assert!(run.stderr.contains("sink lake: 0 records delivered"), "{}", run.stderr);
+    assert!(run.stderr.contains("sink `lake`: 0 records delivered"), "{}", run.stderr);
     assert_once(broker(), "lost", &file);
 }
 
@@ -134,7 +134,7 @@ fn a_second_instance_fences_the_first() {
         !committed(broker(), "twins").is_empty()
     });
     let run = second.run_ok(&["once"]);
-    assert!(!run.stderr.contains("sink lake: 0 records delivered"), "{}", run.stderr);
+    assert!(!run.stderr.contains("sink `lake`: 0 records delivered"), "{}", run.stderr);
     eventually("the first instance is fenced or finished", || {
         let Some(status) = first.try_status() else { return false };
         let sink = &status["sinks"][0];
@@ -160,6 +160,8 @@ fn delivers_once_after_a_transaction_timeout() {
         let process = workspace.spawn(&["once"]);
         std::thread::sleep(Duration::from_millis(pause));
         process.signal("STOP");
+        // The elapsed time itself is tested: the cluster aborts the transaction after
+        // `transaction_timeout`, which is five seconds.
         std::thread::sleep(Duration::from_secs(7));
         process.signal("CONT");
         let run = process.end();

@@ -66,7 +66,7 @@ fn a_wrong_token_parks_only_this_sink() {
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    let message = "sink splunk: 0 records delivered, then stopped: the collector returned code 4: Invalid token";
+    let message = "sink `splunk`: 0 records delivered, then stopped: the collector returned code 4: Invalid token";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert!(run.stderr.contains("check the token"), "{}", run.stderr);
     assert_eq!(workspace.status()["sinks"][0]["backlog_entries"], 10);
@@ -281,5 +281,5 @@ fn uses_the_next_collector_when_one_is_down() {
 
     let run = workspace.run(&["check", "--online"]);
     assert_eq!(run.code, 1, "{}", run.stdout);
-    assert!(run.stdout.contains(&format!("sink splunk: 127.0.0.1:{down}: ")), "{}", run.stdout);
+    assert!(run.stdout.contains(&format!("sink `splunk`: `127.0.0.1:{down}`: ")), "{}", run.stdout);
 }

@@ -102,7 +102,7 @@ fn imports_saved_responses_as_history() {
         &file("days.jsonl"),
         &file("legacy.json"),
     ]);
-    assert!(run.stderr.contains("tenant contoso: 40 new days imported"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 40 new days imported"), "{}", run.stderr);
     assert_eq!(tenant.workspace.status()["tenants"][0]["days"], 43);
 
     // A second import neither adds nor changes a day.
@@ -132,7 +132,7 @@ fn imports_saved_responses_as_history() {
     write(workspace.path("more.json"), &more);
     let more = workspace.path("more.json").display().to_string();
     let run = workspace.run_ok(&["import", &more]);
-    assert!(run.stderr.contains("tenant contoso: 1 new day imported"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 1 new day imported"), "{}", run.stderr);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
 
@@ -143,7 +143,7 @@ fn imports_saved_responses_as_history() {
     );
     let run = workspace.run(&["import", &workspace.path("other.json").display().to_string()]);
     assert!(
-        run.code == 2 && run.stderr.contains("contain days of tenant bbbbbbbb"),
+        run.code == 2 && run.stderr.contains("contain days of tenant `bbbbbbbb"),
         "{}",
         run.stderr
     );

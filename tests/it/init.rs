@@ -36,14 +36,14 @@ fn writes_and_tests_a_configuration() {
     for expected in [
         "unsupported receiver",
         "Name of the tenant in records [main]: ",
-        "config.toml`. Testing it:",
+        "config.toml`; testing it:",
     ] {
         assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
     }
     for expected in [
-        "tenant main: signed in and read",
-        "sink siem: one test record was delivered",
-        "To start the daemon, run: secure-score-forwarder run --config",
+        "tenant `main`: signed in and read",
+        "sink `siem`: one test record was delivered",
+        "hint: run `secure-score-forwarder run --config",
     ] {
         assert!(run.stdout.contains(expected), "{expected}: {}", run.stdout);
     }
@@ -91,7 +91,7 @@ fn keeps_the_configuration_if_the_test_fails() {
     let run = init(&workspace, &config, &["--cloud", &format!("{url},{url}")], &answers);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.contains("AADSTS7000215"), "{}", run.stdout);
-    assert!(run.stderr.contains("sink siem: cannot connect to 127.0.0.1"), "{}", run.stderr);
+    assert!(run.stderr.contains("sink `siem`: cannot connect to `127.0.0.1"), "{}", run.stderr);
     assert!(run.stderr.contains("run `check --online` again"), "{}", run.stderr);
     assert!(config.exists());
 }

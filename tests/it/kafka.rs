@@ -152,7 +152,7 @@ fn four_sinks_receive_the_same_records() {
     let again = workspace.run_ok(&["once"]);
     for sink in ["local", "siem", "splunk", "lake"] {
         assert!(
-            again.stderr.contains(&format!("sink {sink}: 0 records delivered")),
+            again.stderr.contains(&format!("sink `{sink}`: 0 records delivered")),
             "{}",
             again.stderr
         );

@@ -53,8 +53,8 @@ fn seals_and_replaces_the_refresh_token() {
 
     let run = workspace.run_ok(&["once"]);
     assert!(
-        run.stderr.contains("tenant contoso: 3 new days")
-            && run.stderr.contains("tenant fabrikam: 3 new days"),
+        run.stderr.contains("tenant `contoso`: 3 new days")
+            && run.stderr.contains("tenant `fabrikam`: 3 new days"),
         "{}",
         run.stderr
     );
@@ -131,7 +131,7 @@ fn a_daemon_receives_a_device_code_sign_in() {
     assert_eq!(run.stdout, "http://localhost/device ABCD-EFGH\n");
     assert_eq!(entra.state.lock().unwrap().device_polls, 3);
     let run = workspace.run_ok(&["backfill", "--days", "5"]);
-    assert!(run.stderr.contains("tenant contoso: 5 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 5 new days"), "{}", run.stderr);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
     workspace.run_ok(&["once"]);

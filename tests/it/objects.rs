@@ -238,7 +238,7 @@ fn azure_requests_carry_an_entra_token() {
 #[test]
 fn rejects_keys_of_another_cloud() {
     for (keys, text) in [
-        ("url = \"gs://b\"\nregion = \"x\"", "`region` applies only to s3:// URLs"),
+        ("url = \"gs://b\"\nregion = \"x\"", "`region` applies only to `s3://` URLs"),
         (
             "url = \"az://c\"\naccount = \"a\"",
             "an az:// URL requires either `account_key`, or `credential`",

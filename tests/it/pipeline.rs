@@ -9,7 +9,7 @@ fn delivers_ninety_days_exactly_once() {
     let mut workspace = Workspace::new();
     let file = workspace.file_sink("local");
     let first = workspace.run_ok(&["once"]);
-    assert!(first.stderr.contains("tenant contoso: 90 new days"), "{}", first.stderr);
+    assert!(first.stderr.contains("tenant `contoso`: 90 new days"), "{}", first.stderr);
     let streamed = records(&file);
     assert!(counts(ids(&streamed)).values().all(|count| *count == 1));
     let days: Vec<&str> =
@@ -18,8 +18,8 @@ fn delivers_ninety_days_exactly_once() {
     assert!(days.is_sorted(), "oldest first");
 
     let second = workspace.run_ok(&["once"]);
-    assert!(second.stderr.contains("tenant contoso: 0 new days"), "{}", second.stderr);
-    assert!(second.stderr.contains("sink local: 0 records delivered"), "{}", second.stderr);
+    assert!(second.stderr.contains("tenant `contoso`: 0 new days"), "{}", second.stderr);
+    assert!(second.stderr.contains("sink `local`: 0 records delivered"), "{}", second.stderr);
     assert_eq!(records(&file).len(), streamed.len());
 }
 
@@ -55,8 +55,7 @@ fn every_record_matches_the_schema() {
     );
     workspace.run_ok(&["once"]);
 
-    let schema = serde_json::from_str(&workspace.run_ok(&["schema"]).stdout).unwrap();
-    let validator = jsonschema::validator_for(&schema).unwrap();
+    let validator = workspace.record_validator();
     let streamed = [records(&file), records(&workspace.path("full.jsonl"))].concat();
     for record in &streamed {
         validator.validate(record).unwrap_or_else(|error| panic!("{error}: {record}"));
@@ -153,7 +152,7 @@ fn backfill_adds_older_days() {
     workspace.run_ok(&["once"]);
 
     let run = workspace.run_ok(&["backfill", "--days", "30"]);
-    assert!(run.stderr.contains("tenant contoso: 25 new days"), "{}", run.stderr);
+    assert!(run.stderr.contains("tenant `contoso`: 25 new days"), "{}", run.stderr);
     workspace.run_ok(&["once"]);
     let streamed = records(&file);
     let late = summaries(&streamed)
@@ -341,8 +340,8 @@ fn a_stopped_sink_is_shown_with_its_hint() {
 
     let hint = "  hint: create the directory and make it writable by the service's user";
     for (text, start) in [
-        (&run.stderr, "sink local: 0 records delivered, then stopped: failed to "),
-        (&status, "sink local: failed to "),
+        (&run.stderr, "sink `local`: 0 records delivered, then stopped: failed to "),
+        (&status, "sink `local`: failed to "),
     ] {
         let after = text.lines().skip_while(|line| !line.starts_with(start)).nth(1);
         assert_eq!(after, Some(hint), "{text}");

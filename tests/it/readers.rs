@@ -7,7 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use secure_score_forwarder::format::{COLUMNS, write_leef_attribute, write_leef_header};
+use secure_score_forwarder::format::{
+    AttributePosition, COLUMNS, write_leef_attribute, write_leef_header,
+};
 use serde_json::Value;
 
 use crate::support::{
@@ -357,9 +359,11 @@ fn encodes_the_published_leef_vectors() {
             &mut out,
         );
         let delimiter = row["delimiter"].as_str().unwrap().chars().next().unwrap();
-        for (index, pair) in row["attributes"].as_array().unwrap().iter().enumerate() {
+        let mut position = AttributePosition::First;
+        for pair in row["attributes"].as_array().unwrap() {
             let (key, value) = (pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
-            write_leef_attribute(key, value, delimiter, index == 0, &mut out);
+            write_leef_attribute(key, value, delimiter, position, &mut out);
+            position = AttributePosition::Later;
         }
 
         assert_eq!(

@@ -62,7 +62,11 @@ fn a_rejected_client_certificate_delivers_nothing() {
     let workspace = workspace(&relps(&rsyslog, "rogue"));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("sink siem: 0 records delivered, then stopped:"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("sink `siem`: 0 records delivered, then stopped:"),
+        "{}",
+        run.stderr
+    );
     assert!(rsyslog.messages().is_empty());
 }
 

@@ -160,7 +160,7 @@ fn test_sink_sends_a_marked_record() {
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
     let run = workspace.run(&["test-sink", "splunk"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("sink splunk: the collector returned code 4"), "{}", run.stderr);
+    assert!(run.stderr.contains("sink `splunk`: the collector returned code 4"), "{}", run.stderr);
     assert_eq!(workspace.run(&["test-sink", "spunk"]).code, 2);
     assert!(!workspace.state().join("checkpoint.db").exists(), "no checkpoint is needed");
 }
@@ -176,7 +176,7 @@ fn a_renamed_sink_keeps_its_cursors() {
     // The second run also succeeds, because the key may stay in the configuration.
     for _ in 0..2 {
         let run = workspace.run_ok(&["once"]);
-        assert!(run.stderr.contains("sink new: 0 records delivered"), "{}", run.stderr);
+        assert!(run.stderr.contains("sink `new`: 0 records delivered"), "{}", run.stderr);
     }
     assert_eq!(records(&file).len(), before);
     assert_eq!(workspace.status()["sinks"].as_array().unwrap().len(), 1);
@@ -336,7 +336,7 @@ fn check_estimates_the_backlog_of_a_new_sink() {
     let path = workspace.path("new.cef").display().to_string();
     workspace.sink("new", &format!("type = \"file\"\npath = \"{path}\"\nformat = \"cef\""));
     let output = workspace.run_ok(&["check"]).stdout;
-    let line = output.lines().find(|line| line.starts_with("sink new is new")).unwrap_or(&output);
+    let line = output.lines().find(|line| line.starts_with("sink `new` is new")).unwrap_or(&output);
     assert!(line.contains("will receive 20 days, about "), "{output}");
     let number = |after: &str| -> f64 {
         let rest = line.split(after).nth(1).unwrap().trim_start();

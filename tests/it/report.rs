@@ -123,7 +123,7 @@ fn page_opens_in_a_browser_without_requests() {
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]);
         command.arg(format!("--user-data-dir={}", profile.display())).args(more);
         let output = command.arg(format!("file://{}", page.display())).output();
-        output.expect("cannot start chromium, which tests/run installs")
+        output.expect("cannot start chromium: run `tests/run --all`")
     };
 
     let profiles = [workspace.path("browser-secret-1"), workspace.path("browser-secret-2")];

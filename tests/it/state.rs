@@ -47,10 +47,10 @@ fn verify_reports_every_kind_of_damage() {
             "DELETE FROM entry WHERE seq = 3",
             "the log is inconsistent: 4 entries, last `seq` 5, next `seq` 6",
         ),
-        ("UPDATE catalog SET members = zeroblob(9)", "catalog 1 cannot be read"),
-        ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "profile 2 cannot be read"),
-        ("UPDATE profile SET digest = zeroblob(32) WHERE id = 2", "profile 2 cannot be read"),
-        ("UPDATE catalog SET digest = zeroblob(32)", "catalog 1 cannot be read"),
+        ("UPDATE catalog SET members = zeroblob(9)", "catalog `1` cannot be read"),
+        ("UPDATE profile SET bytes = zeroblob(9) WHERE id = 2", "profile `2` cannot be read"),
+        ("UPDATE profile SET digest = zeroblob(32) WHERE id = 2", "profile `2` cannot be read"),
+        ("UPDATE catalog SET digest = zeroblob(32)", "catalog `1` cannot be read"),
         (
             "INSERT INTO held VALUES ((SELECT tenant FROM entry LIMIT 1), 1, 1, 1, zeroblob(9))",
             "a held day cannot be read",
@@ -87,7 +87,7 @@ fn repair_requests_the_day_of_a_damaged_body() {
     let day = Day::of(clock::now()).plus(-4);
     assert!(
         run.stderr.contains(&format!(
-            "the body of {day} cannot be read and will be requested again\n  hint: run \
+            "the body of `{day}` cannot be read and will be requested again\n  hint: run \
              `replay --sink late --from {day} --to {day}` after the next poll to send it"
         )),
         "{}",

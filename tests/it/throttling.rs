@@ -267,7 +267,7 @@ fn logs_the_ids_that_support_needs() {
     api.fail(SCORES, Fault::Respond(403, headers, body.to_vec()));
 
     let run = workspace.run(&["once", "--log", "warn"]);
-    assert!(run.stderr.contains("(request-id 7e1a)"), "{}", run.stderr);
+    assert!(run.stderr.contains("(request-id `7e1a`)"), "{}", run.stderr);
     let message = "Graph returned an error or an incomplete response";
     let line = run.stderr.lines().find(|line| line.contains(message));
     let line = line.unwrap_or_else(|| panic!("{}", run.stderr));

@@ -342,7 +342,7 @@ fn isolates_records_that_opentelemetry_rejects() {
 /// Whether `check --online` succeeds, and what it reports about the sink.
 fn check_online(workspace: &Workspace) -> (bool, String) {
     let run = workspace.run(&["check", "--online"]);
-    let report = run.stdout.split_once("sink web: ").map(|(_, report)| report);
+    let report = run.stdout.split_once("sink `web`: ").map(|(_, report)| report);
     (run.code == 0, report.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned())
 }
 

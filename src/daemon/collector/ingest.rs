@@ -1,15 +1,15 @@
 //! Compares snapshots with the log, and commits the result in one transaction.
 //!
-//! Snapshots come from a poll, from an import, or from days that were held earlier. The ledger
-//! decides what happens to each of them; this module collects the ledger's inputs and translates its
-//! plan into a commit. Start reading at `Engine::ingest`.
+//! The sources of snapshots are polls, imports, and days that were held earlier. The ledger decides
+//! what happens to each of them; this module collects the ledger's inputs and translates its plan
+//! into a commit. Start reading at `Engine::ingest`.
 
 use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::block_in_place;
 
-use super::{CatalogRead, PollError, PollReport, PollResponse, not_before};
+use super::{CatalogRead, PollError, PollKind, PollReport, PollResponse, not_before};
 use crate::{
     checkpoint::{
         CatalogMember, CheckpointError, EnrichedDay, EntryFlags, HeldDay, NewEntry, PollCommit,
@@ -19,7 +19,7 @@ use crate::{
     compressed::CompressedText,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
-    ledger::{self, AcceptedSnapshot, Holding, Origin, Plan, Rejected, Release},
+    ledger::{self, AcceptedSnapshot, Holding, Origin, PollPlan, Rejected, Release},
     model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
     source::expires_soon,
     wire,
@@ -56,7 +56,7 @@ impl Engine {
         tenant: &Tenant,
         response: PollResponse,
         oldest: Day,
-        is_backfill: bool,
+        kind: PollKind,
     ) -> Result<PollReport, CheckpointError> {
         let PollResponse { snapshots, rejected, catalog, complete, warning } = response;
         let now = clock::now();
@@ -75,7 +75,8 @@ impl Engine {
         // A response that is empty, or has a rejected snapshot without a day, does not complete a
         // backfill.
         let all_named = rejected.iter().all(|rejected| rejected.day.is_some());
-        let is_backfilled = is_backfill && complete && !snapshots.is_empty() && all_named;
+        let is_backfilled =
+            kind == PollKind::Backfill && complete && !snapshots.is_empty() && all_named;
 
         let mut observations = vec![
             condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
@@ -227,7 +228,7 @@ impl Engine {
         ingest: &Ingest<'_>,
         holding: &Holding,
         today: Day,
-    ) -> Result<Plan, CheckpointError> {
+    ) -> Result<PollPlan, CheckpointError> {
         let kept_days = self.checkpoint.stored_day_range(tenant.id)?;
         let earliest_kept = kept_days.as_ref().map(|kept| *kept.start());
         let newest_kept = kept_days.as_ref().map(|kept| *kept.end());
@@ -283,7 +284,7 @@ fn enriched(revision: u32, snapshot: &AcceptedSnapshot) -> EnrichedDay<'_> {
 
 /// The copies that the plan holds and that are not stored as held yet.
 fn newly_held<'a>(
-    plan: &Plan,
+    plan: &PollPlan,
     snapshots: &'a [AcceptedSnapshot],
 ) -> Vec<(Day, &'a CompressedText)> {
     let held = plan.held.iter().map(|index| &snapshots[*index]);
@@ -291,7 +292,7 @@ fn newly_held<'a>(
 }
 
 /// The requested days that must be requested again: not listed, rejected, or partial.
-fn missing(plan: &Plan, ingest: &Ingest<'_>) -> Vec<Day> {
+fn missing(plan: &PollPlan, ingest: &Ingest<'_>) -> Vec<Day> {
     let Some(from) = ingest.requested_from else { return Vec::new() };
 
     let rejected = ingest.rejected.iter().filter_map(|rejected| rejected.day);
@@ -325,7 +326,8 @@ fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp)
 /// The observation about a certificate that expires soon, which is also logged with every poll.
 fn certificate_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
-    let details = end.map(|end| Explanation::new(format!("the certificate is valid until {end}")));
+    let details =
+        end.map(|end| Explanation::new(format!("the certificate is valid until `{end}`")));
 
     if let Some(Explanation { message: details, .. }) = &details {
         let hint = "replace the certificate";

@@ -40,6 +40,15 @@ pub struct PollReport {
     pub incomplete: Option<Explanation>,
 }
 
+/// Whether a poll is a backfill. The checkpoint stores how far back a complete backfill has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PollKind {
+    /// Requests the newest days, and earlier days that are missing, held or not polled yet.
+    Regular,
+    /// Also requests the days of the initial backfill, or of one that an operator requested.
+    Backfill,
+}
+
 /// A poll that reads further back than this many days takes the permits of a backfill.
 const DAYS_PER_PERMIT: i32 = 14;
 
@@ -128,7 +137,7 @@ impl Engine {
 
         let tenant = self.resolve(state).await?;
         let started = clock::now();
-        let (oldest, is_backfill) =
+        let (oldest, kind) =
             block_in_place(|| self.oldest_requested(state, &tenant, back_to, started))?;
 
         let reads_back = oldest < Day::of(started).plus(-DAYS_PER_PERMIT);
@@ -141,7 +150,7 @@ impl Engine {
         let observed = clock::now();
         let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
         let report =
-            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, is_backfill))?;
+            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
         self.notify_log_grown();
         Ok(report)
     }
@@ -170,14 +179,14 @@ impl Engine {
         Ok(state.set_id(id))
     }
 
-    /// The oldest day that this poll requests, and whether the poll is a backfill.
+    /// The oldest day that this poll requests, and its kind.
     fn oldest_requested(
         &self,
         state: &TenantState,
         tenant: &Tenant,
         back_to: Option<Day>,
         now: Timestamp,
-    ) -> Result<(Day, bool), CheckpointError> {
+    ) -> Result<(Day, PollKind), CheckpointError> {
         let today = Day::of(now);
         let window = today.plus(1 - ledger::REREAD_DAYS);
         let missing = self.checkpoint.due_missing_days(tenant.id, now.into())?;
@@ -197,7 +206,8 @@ impl Engine {
             .flatten()
             .min();
         let oldest = oldest.unwrap_or(window).max(today.plus(OLDEST_AVAILABLE));
-        Ok((oldest, backfill.is_some()))
+        let kind = if backfill.is_some() { PollKind::Backfill } else { PollKind::Regular };
+        Ok((oldest, kind))
     }
 
     /// Logs a failed poll, and records it in the checkpoint together with an observation.

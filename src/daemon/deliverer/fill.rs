@@ -290,7 +290,8 @@ impl Deliverer {
         self.encode(&record, Position { seq: stored.snapshot.seq, record_index: 0 });
     }
 
-    /// Encodes a record into the current batch. A record that cannot be encoded is added as rejected.
+    /// Encodes a record into the current batch. A record that cannot be encoded is added as
+    /// rejected.
     fn encode(&mut self, record: &Record<'_>, at: Position) {
         if let Some(sink) = self.sink.as_mut() {
             let rejected = sink.encode(record, &mut self.outgoing.batch).err().map(|r| r.0);

@@ -1,9 +1,9 @@
 //! The loop of one sink: read entries from its cursors, derive and encode records, submit batches,
 //! and move the cursors when the receiver has acknowledged them.
 //!
-//! [`fill`] builds batches, each with records of one or more tenants; [`window`] submits and settles
-//! them. The next batch may be built while earlier ones wait for their acknowledgement; cursors move
-//! in the order of the batches. Start reading at [`Deliverer::run`].
+//! [`fill`] builds batches, each with records of one or more tenants; [`window`] submits and
+//! settles them. The next batch may be built while earlier ones wait for their acknowledgement;
+//! cursors move in the order of the batches. Start reading at [`Deliverer::run`].
 
 mod catalogs;
 mod delivery;
@@ -284,7 +284,8 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Closes the sink and frees all buffers and caches. The next entries usually arrive a day later.
+    /// Closes the sink and frees all buffers and caches. The next entries usually arrive a day
+    /// later.
     async fn release_resources(&mut self) {
         self.close().await;
         self.outgoing = OutgoingBatch::new(Lane::Live, Batch::default());

@@ -25,8 +25,9 @@ const WINDOW_RECORDS: usize = 1_000;
 pub(super) enum DeliveryOutcome {
     /// Not sent, or neither acknowledged nor rejected yet.
     Unknown,
+    /// Acknowledged by the receiver.
     Arrived,
-    /// With the message of the receiver, or of the encoder.
+    /// Rejected, with the message of the receiver or of the encoder.
     Rejected(String),
 }
 
@@ -141,8 +142,9 @@ fn known(outcomes: &[RecordOutcome]) -> &[RecordOutcome] {
     &outcomes[..unknown.unwrap_or(outcomes.len())]
 }
 
-/// Whether the number of rejections in one batch of `records` indicates a fault of the configuration.
-/// If so, the delivery ends early, because each rejection may require sending the rest again.
+/// Whether the number of rejections in one batch of `records` indicates a fault of the
+/// configuration. If so, the delivery ends early, because each rejection may require sending the
+/// rest again.
 pub(super) fn are_too_many(rejected: usize, records: usize) -> bool {
     (rejected > MAX_REJECTED_IN_A_ROW && rejected > records / 2)
         || rejected > MAX_REJECTED_IN_WINDOW.max(records / 20)

@@ -3,8 +3,8 @@
 
 use crate::{checkpoint::Pending, model::TenantId};
 
-/// Sorts tenants whose next day is new before those whose next day is backfilled. Within both groups,
-/// the order rotates: it starts with the tenant after `last`.
+/// Sorts tenants whose next day is new before those whose next day is backfilled. Within both
+/// groups, the order rotates: it starts with the tenant after `last`.
 pub(super) fn rotate(pending: &mut [Pending], last: Option<TenantId>) {
     pending.sort_by_key(|p| (p.backfilled, last.is_some_and(|last| p.tenant <= last), p.tenant));
 }
@@ -15,7 +15,7 @@ mod tests {
     use crate::{checkpoint::Position, model::Day};
 
     #[test]
-    fn tenants_rotate_and_new_days_come_first() {
+    fn tenants_rotate_and_new_days_are_sent_first() {
         let tenant =
             |n: u8| TenantId::parse(&format!("{n:02x}000000-0000-4000-8000-000000000000")).unwrap();
         let pending = |n: u8, backfilled: bool| Pending {

@@ -84,8 +84,8 @@ impl Deliverer {
 
     async fn deliver(&mut self, outgoing: &OutgoingBatch) -> Result<Acknowledgement, Failure> {
         match self.sink.as_mut() {
-            // There is nothing to send. The batch joins the window nevertheless, because batches are
-            // settled in order.
+            // There is nothing to send. The batch joins the window nevertheless, because batches
+            // are settled in order.
             _ if outgoing.batch.is_empty() => Ok(Acknowledgement::received()),
             Some(sink) => sink.deliver(&outgoing.batch).await,
             None => Err(Failure::retry("the sink is closed")),
@@ -276,8 +276,8 @@ fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     ))))
 }
 
-/// Commits a cursor movement. If the disk is full, tries again until there is space, so that records
-/// that have arrived are not sent again.
+/// Commits a cursor movement. If the disk is full, tries again until there is space, so that
+/// records that have arrived are not sent again.
 async fn commit(
     engine: &Engine,
     meter: &SinkMeter,

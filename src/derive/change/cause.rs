@@ -62,11 +62,12 @@ pub(super) fn of_removed(control: &str, before: Option<&Catalog>, after: &Catalo
 ///
 /// If the profile's maximum agrees with the day's score and percentage, it is used, because a
 /// quotient of rounded numbers is less exact. Otherwise the catalog was read before or after
-/// Microsoft changed the maximum, and the quotient takes precedence.
+/// Microsoft changed the maximum, and the quotient takes precedence. `preferred` applies to a day
+/// without a percentage.
 pub(super) fn max_score(
     facts: ControlFactsRef<'_>,
     profile: Option<&ProfileSlot>,
-    backfilled: bool,
+    preferred: PreferredMax,
 ) -> Option<Number> {
     let in_catalog = profile.and_then(|slot| slot.profile.max_score);
     if let (Some(max), Some(score), Some(percentage)) = (in_catalog, facts.score, facts.percentage)
@@ -75,11 +76,7 @@ pub(super) fn max_score(
         return in_catalog;
     }
 
-    let preferred = if backfilled || facts.percentage.is_some() {
-        PreferredMax::Quotient
-    } else {
-        PreferredMax::Catalog
-    };
+    let preferred = if facts.percentage.is_some() { PreferredMax::Quotient } else { preferred };
     let (max, _) = control::max_score(in_catalog, facts.score, facts.percentage, preferred)?;
     Some(max)
 }

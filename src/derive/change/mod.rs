@@ -1,9 +1,9 @@
 //! Compares a day with its base and lists what changed.
 //!
-//! Scores come from the facts of both days; maximum scores, deprecations and decisions come from
-//! the two catalogs. An absent value never differs from another one, and without a base no control
-//! has changed. The result must depend only on the arguments, so that every sink, replay and report
-//! gets the same changes. Start reading at [`changes`]. See decision 0036.
+//! Scores are read from the facts of both days; maximum scores, deprecations and decisions are read
+//! from the two catalogs. An absent value never differs from another one, and without a base no
+//! control has changed. The result must depend only on the arguments, so that every sink, replay
+//! and report gets the same changes. Start reading at [`changes`]. See decision 0036.
 
 mod cause;
 mod decision;
@@ -14,9 +14,12 @@ use std::sync::Arc;
 
 pub(super) use record::{NO_RULES, expired, record, time};
 
-use crate::model::{
-    Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, ControlState, Day, DayFacts,
-    Number, ProfileSlot,
+use crate::{
+    derive::control::PreferredMax,
+    model::{
+        Baseline, Catalog, Cause, Change, ChangeKind, ControlFacts, ControlState, Day, DayFacts,
+        Number, ProfileSlot,
+    },
 };
 
 /// A day that is compared with its base.
@@ -64,15 +67,21 @@ pub struct Base<'a> {
     pub earlier: &'a [Arc<DayFacts>],
 }
 
-/// The facts of a control on one day, from stored facts or directly from a snapshot.
+/// The facts of a control on one day, from stored facts or directly from a snapshot. A fact that
+/// the source does not contain is `None`.
 #[derive(Clone, Copy, Debug)]
 pub struct ControlFactsRef<'a> {
-    /// The ID of the control; the other fields have the meaning of those in [`ControlFacts`].
+    /// The ID of the control.
     pub name: &'a str,
+    /// Points.
     pub score: Option<Number>,
+    /// 0 to 100.
     pub percentage: Option<Number>,
+    /// Users or devices that satisfy the control.
     pub count: Option<Number>,
+    /// Users or devices in the scope of the control.
     pub total: Option<Number>,
+    /// Whether the setting is on, for a control that has no count.
     pub on: Option<bool>,
 }
 
@@ -288,11 +297,12 @@ impl<'a> DayPair<'a, '_> {
 
     fn max_before(&self, before: ControlFactsRef<'_>) -> Option<Number> {
         let profile = self.base.catalog.and_then(|catalog| catalog.find(before.name));
-        cause::max_score(before, profile, self.base.backfilled)
+        cause::max_score(before, profile, PreferredMax::of_day(self.base.backfilled))
     }
 
     fn max_after(&self, after: ControlFactsRef<'_>) -> Option<Number> {
-        cause::max_score(after, self.day.catalog.find(after.name), self.day.backfilled)
+        let profile = self.day.catalog.find(after.name);
+        cause::max_score(after, profile, PreferredMax::of_day(self.day.backfilled))
     }
 
     /// Whether the score has reversed its direction at least twice within [`Base::earlier`], the

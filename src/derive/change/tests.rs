@@ -1,3 +1,6 @@
+//! Tests of the changes between a day and its base: kinds, causes, severities and drift. [`Case`]
+//! describes both days and their catalogs; `ids` tests the event IDs.
+
 use super::*;
 use crate::{
     derive::{Expectation, Glob, Rules, SeverityRule},

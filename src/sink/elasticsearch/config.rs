@@ -56,6 +56,7 @@ pub(super) struct ElasticPlan {
     pub index: Template,
     pub format: FormatName,
     pub login: Login,
+    /// How the cluster is reached.
     pub web: HttpReceiverOptions,
     batch_bytes: usize,
 }
@@ -63,9 +64,11 @@ pub(super) struct ElasticPlan {
 /// How requests are authenticated.
 #[derive(Clone, Debug)]
 pub(super) enum Login {
+    /// Requests contain no credential.
     None,
+    /// The API key, as the base64 encoding of `id:key`.
     ApiKey(SecretRef),
-    /// User name and password.
+    /// A user name and its password.
     Basic(String, SecretRef),
 }
 

@@ -56,6 +56,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 /// A validated section.
 #[derive(Clone, Debug)]
 pub(super) struct HttpPlan {
+    /// The endpoint: `https`, or `http` to a loopback address.
     pub url: url::Url,
     pub format: FormatName,
     /// Whether the body is a JSON array; otherwise it has one record per line.
@@ -64,6 +65,7 @@ pub(super) struct HttpPlan {
     pub headers: Vec<(HeaderName, SecretRef)>,
     /// The current secret and the previous one; empty if requests are not signed.
     pub signing_secrets: Vec<SecretRef>,
+    /// How the endpoint is reached.
     pub web: HttpReceiverOptions,
     limits: Limits,
 }

@@ -78,13 +78,13 @@ impl Sink for Http {
 
             let secrets = read_signing_secrets(&self.plan)?;
             let id = signature::id(batch);
-            let timestamp = clock::now().as_second();
+            let time = clock::now();
             request = request
                 .header("webhook-id", &id)
-                .header("webhook-timestamp", timestamp.to_string());
+                .header("webhook-timestamp", time.as_second().to_string());
             if !secrets.is_empty() {
                 // The signature covers the uncompressed body.
-                let signature = signature::sign(&secrets, &id, timestamp, &body);
+                let signature = signature::sign(&secrets, &id, time, &body);
                 request = request.header("webhook-signature", signature);
             }
 

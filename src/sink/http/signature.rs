@@ -12,6 +12,7 @@ use base64::{
     alphabet::STANDARD as ALPHABET,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::sink::{Batch, batch::digest};
@@ -21,8 +22,10 @@ pub(super) fn id(batch: &Batch) -> String {
     format!("msg_{}", digest(batch.items()))
 }
 
-/// The value of `webhook-signature`. `timestamp` is in seconds since the epoch.
-pub(super) fn sign(secrets: &[SecretString], id: &str, timestamp: i64, body: &[u8]) -> String {
+/// The value of `webhook-signature` for a request with the whole seconds of this time as
+/// `webhook-timestamp`.
+pub(super) fn sign(secrets: &[SecretString], id: &str, time: Timestamp, body: &[u8]) -> String {
+    let timestamp = time.as_second();
     let signatures = secrets.iter().map(|secret| {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key(secret));
         let mut context = hmac::Context::with_key(&key);
@@ -53,7 +56,8 @@ mod tests {
     fn signs_the_published_example() {
         let secret = SecretString::from("whsec_plJ3nmyCDGBKInavdOK15jsl");
         let body = br#"{"event_type":"ping","data":{"success":true}}"#;
-        let signature = sign(&[secret], "msg_loFOjxBNrRLzqYUf", 1_731_705_121, body);
+        let time = Timestamp::from_second(1_731_705_121).unwrap();
+        let signature = sign(&[secret], "msg_loFOjxBNrRLzqYUf", time, body);
         assert_eq!(signature, "v1,rAvfW3dJ/X/qxhsaXPOyyCGmRKsaKWcsNccKXlIktD0=");
     }
 }

@@ -100,7 +100,7 @@ pub(super) struct KafkaPlan {
     /// The topic of a record.
     pub topic: Template,
     pub format: FormatName,
-    pub delivery: Delivery,
+    pub delivery: DeliveryMode,
     /// The value of `compression.type` of librdkafka.
     pub compression: String,
     tls: Option<Tls>,
@@ -109,12 +109,18 @@ pub(super) struct KafkaPlan {
 
 /// How batches are written.
 #[derive(Clone, Debug)]
-pub(super) enum Delivery {
+pub(super) enum DeliveryMode {
     /// By an idempotent producer, without transactions.
     AtLeastOnce,
-    /// In transactions that also contain the progress. `timeout` is the time after which the
-    /// cluster aborts a transaction.
-    ExactlyOnce { transactional_id: String, progress_topic: String, timeout: Duration },
+    /// In transactions that also contain the progress.
+    ExactlyOnce {
+        /// The ID of the producer. A later producer with the same ID fences an earlier one.
+        transactional_id: String,
+        /// The compacted topic that stores the progress.
+        progress_topic: String,
+        /// The time after which the cluster aborts a transaction.
+        timeout: Duration,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -182,7 +188,7 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
     Some(brokers.join(","))
 }
 
-fn read_delivery(section: &Section<'_>) -> Delivery {
+fn read_delivery(section: &Section<'_>) -> DeliveryMode {
     if section.bool("exactly_once") == Some(false) {
         for key in ["transactional_id", "progress_topic", "transaction_timeout"]
             .into_iter()
@@ -190,7 +196,7 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
         {
             section.fault(key, format!("`{key}` requires `exactly_once = true`"));
         }
-        return Delivery::AtLeastOnce;
+        return DeliveryMode::AtLeastOnce;
     }
 
     let topic = section.text("topic").unwrap_or_default().replace(['{', '}'], "");
@@ -214,7 +220,8 @@ fn read_delivery(section: &Section<'_>) -> Delivery {
         section.fault("transaction_timeout", "`transaction_timeout` must be from 5s to 15m");
     }
 
-    Delivery::ExactlyOnce { transactional_id, progress_topic: progress_topic.to_owned(), timeout }
+    let progress_topic = progress_topic.to_owned();
+    DeliveryMode::ExactlyOnce { transactional_id, progress_topic, timeout }
 }
 
 fn read_tls(section: &Section<'_>) -> Tls {
@@ -303,8 +310,8 @@ impl KafkaPlan {
 impl Plan for KafkaPlan {
     fn timeout(&self) -> Duration {
         let transaction = match &self.delivery {
-            Delivery::ExactlyOnce { timeout, .. } => *timeout,
-            Delivery::AtLeastOnce => Duration::ZERO,
+            DeliveryMode::ExactlyOnce { timeout, .. } => *timeout,
+            DeliveryMode::AtLeastOnce => Duration::ZERO,
         };
         transaction + Duration::from_mins(15)
     }
@@ -315,31 +322,31 @@ impl Plan for KafkaPlan {
 
     fn acknowledgement(&self) -> &'static str {
         match self.delivery {
-            Delivery::ExactlyOnce { .. } => "the cluster committed the transaction",
-            Delivery::AtLeastOnce => "all in-sync replicas stored the record",
+            DeliveryMode::ExactlyOnce { .. } => "the cluster committed the transaction",
+            DeliveryMode::AtLeastOnce => "all in-sync replicas stored the record",
         }
     }
 
     fn limits(&self) -> Limits {
         match self.delivery {
             // A transaction requires several round trips, regardless of its number of records.
-            Delivery::ExactlyOnce { .. } => {
+            DeliveryMode::ExactlyOnce { .. } => {
                 Limits { records: 10_000, bytes: 12 << 20, in_flight: 1 }
             }
-            Delivery::AtLeastOnce => Limits { records: 5_000, bytes: 4 << 20, in_flight: 1 },
+            DeliveryMode::AtLeastOnce => Limits { records: 5_000, bytes: 4 << 20, in_flight: 1 },
         }
     }
 
     fn stores_progress(&self) -> bool {
-        matches!(self.delivery, Delivery::ExactlyOnce { .. })
+        matches!(self.delivery, DeliveryMode::ExactlyOnce { .. })
     }
 
     fn exclusive_resource(&self) -> Option<String> {
         match &self.delivery {
-            Delivery::ExactlyOnce { transactional_id, .. } => {
+            DeliveryMode::ExactlyOnce { transactional_id, .. } => {
                 Some(format!("the transactional ID `{transactional_id}`"))
             }
-            Delivery::AtLeastOnce => None,
+            DeliveryMode::AtLeastOnce => None,
         }
     }
 
@@ -364,7 +371,7 @@ impl Plan for KafkaPlan {
         context: &'a Context,
     ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
         Box::pin(async move {
-            let plan = Self { delivery: Delivery::AtLeastOnce, ..self.clone() };
+            let plan = Self { delivery: DeliveryMode::AtLeastOnce, ..self.clone() };
             open(&plan, context).await
         })
     }

@@ -28,7 +28,7 @@ pub(super) const GUARANTEES: &[Guarantee] = &[
         may_be_repeated: "nothing for `read_committed` consumers, except replays",
     },
     Guarantee {
-        variant: ", `exactly_once = false`",
+        variant: "`exactly_once = false`",
         acknowledgement: "a delivery report for each record, from an idempotent producer with `acks=all`",
         may_be_lost: "nothing",
         may_be_repeated: "one batch",

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     clock,
+    model::UnixMillis,
     sink::{Context, Failure, Tokens},
 };
 
@@ -52,12 +53,12 @@ impl TokenContext {
         let tokens = self.tokens.as_ref().ok_or("this sink has no `credential`")?;
         let token = self.runtime.block_on(tokens.token()).map_err(|failure| failure.to_string())?;
 
-        let until = clock::now().as_millisecond() + i64::try_from(LIFETIME.as_millis())?;
+        let until = UnixMillis::from(clock::now()).saturating_add(LIFETIME);
         Ok(OAuthToken {
             token: token.expose_secret().to_owned(),
             // The cluster takes the principal from the token itself.
             principal_name: "secure-score-forwarder".to_owned(),
-            lifetime_ms: until,
+            lifetime_ms: until.as_i64(),
         })
     }
 }

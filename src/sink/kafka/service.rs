@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    config::{Delivery, KafkaPlan},
+    config::{DeliveryMode, KafkaPlan},
     oauth::TokenContext,
     producer::{PROGRESS_INDEX, Producer, Reports, failure, is_poison},
     progress,
@@ -51,7 +51,7 @@ const CREATE_COMPACTED_TOPIC: &str = "create the topic with cleanup.policy=compa
 struct Kafka {
     producer: Arc<Producer>,
     topic: Template,
-    delivery: Delivery,
+    delivery: DeliveryMode,
     progress: Vec<Progress>,
     formatter: Formatter,
 }
@@ -64,7 +64,8 @@ enum CommitFailure {
     Replace(Failure),
 }
 
-/// Opens the producer and, for `exactly_once`, fences its predecessor and reads the progress.
+/// Opens the producer and, for `exactly_once`, fences its predecessor and reads the progress. Fails
+/// if the cluster cannot be reached, or if a topic does not exist.
 pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
     let common = plan.client_config(&context.name)?;
     let tokens = TokenContext::new(context).await?;
@@ -79,7 +80,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
 
     let producer = Arc::new(make_producer(plan, &common, &tokens, max_message_bytes)?);
     let mut found = Vec::new();
-    if let Delivery::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
+    if let DeliveryMode::ExactlyOnce { transactional_id, progress_topic, .. } = &plan.delivery {
         if tokens.has_tokens() {
             block_in_place(|| {
                 check_cluster(&common, &tokens, Some(progress_topic), CREATE_COMPACTED_TOPIC)
@@ -106,7 +107,7 @@ pub(super) async fn open(plan: &KafkaPlan, context: &Context) -> Result<Box<dyn 
     }))
 }
 
-/// Requests the metadata of the topic, without a transaction and without a record.
+/// Requests only the metadata of the topic. Fails if the cluster or the topic is not available.
 pub(super) async fn probe(plan: &KafkaPlan, context: &Context) -> Result<String, Failure> {
     let mut common = plan.client_config(&context.name)?;
     // A broker may create a topic when its metadata is requested. A probe must not cause that.
@@ -145,7 +146,7 @@ fn make_producer(
         // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
         config.set("message.max.bytes", max.max(1_000).to_string());
     }
-    if let Delivery::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
+    if let DeliveryMode::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
         config
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
@@ -239,8 +240,8 @@ impl Sink for Kafka {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             match self.delivery.clone() {
-                Delivery::AtLeastOnce => self.deliver_idempotently(batch).await,
-                Delivery::ExactlyOnce { transactional_id, progress_topic, .. } => {
+                DeliveryMode::AtLeastOnce => self.deliver_idempotently(batch).await,
+                DeliveryMode::ExactlyOnce { transactional_id, progress_topic, .. } => {
                     self.deliver_in_transaction(batch, &transactional_id, &progress_topic).await
                 }
             }

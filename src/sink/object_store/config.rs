@@ -71,7 +71,7 @@ const SECURITY_LAKE: &[Key] = &[
 pub(super) struct ObjectPlan {
     /// The store and the bucket or container in it.
     pub store: Store,
-    /// Without a slash at the beginning or end; may be empty.
+    /// The beginning of all object names, without a slash at its beginning or end; may be empty.
     pub prefix: String,
     pub format: FormatName,
     pub layout: Layout,
@@ -86,19 +86,26 @@ pub(super) struct ObjectPlan {
 /// credential in the environment or of the host or, for Azure, an Entra token.
 #[derive(Clone, Debug)]
 pub(super) enum Store {
-    /// `key` is the ID of the access key and its secret.
+    /// Amazon S3, or a store with the same API.
     S3 {
         bucket: String,
+        /// `None` means the region in the environment, or else [`DEFAULT_REGION`].
         region: Option<String>,
+        /// The ID of the access key and its secret.
         key: Option<(String, SecretRef)>,
     },
+    /// Azure Blob Storage.
     Azure {
+        /// The name of the storage account.
         account: String,
         container: String,
+        /// The key of the storage account; `None` means that requests have an Entra token.
         key: Option<SecretRef>,
     },
+    /// Google Cloud Storage.
     Google {
         bucket: String,
+        /// The JSON key of a service account.
         service_account: Option<SecretRef>,
     },
 }
@@ -108,16 +115,21 @@ pub(super) enum Store {
 pub(super) enum Layout {
     /// `tenant=GUID/day=2026-11-22/`.
     Days,
-    /// `ext/SOURCE/region=R/accountId=A/eventDay=20261122/`.
+    /// `ext/SOURCE/region=R/accountId=A/eventDay=20261122/`, which Amazon Security Lake expects of
+    /// a custom source. Source: docs.aws.amazon.com/security-lake, "Adding custom sources".
     SecurityLake { source: String, region: String, account: String },
 }
 
 /// The encoding of an object: lines with or without compression, or Parquet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
+    /// One record per line, compressed with Zstandard.
     Zstd,
+    /// One record per line, compressed with gzip.
     Gzip,
+    /// One record per line, uncompressed.
     None,
+    /// One row per record; required by Amazon Security Lake.
     Parquet,
 }
 
@@ -191,7 +203,7 @@ fn check_keys(section: &Section<'_>, scheme: &str) {
 
     for (key, expected) in SCHEME_OF_KEY {
         if expected != scheme && section.has(key) {
-            section.fault(key, format!("`{key}` applies only to {expected}:// URLs"));
+            section.fault(key, format!("`{key}` applies only to `{expected}://` URLs"));
         }
     }
 }
@@ -270,13 +282,13 @@ impl Plan for ObjectPlan {
 
     fn exclusive_resource(&self) -> Option<String> {
         let bucket = match &self.store {
-            Store::S3 { bucket, .. } => format!("s3://{bucket}"),
+            Store::S3 { bucket, .. } => format!("`s3://{bucket}`"),
             Store::Azure { account, container, .. } => {
-                format!("az://{container} of account `{account}`")
+                format!("`az://{container}` of account `{account}`")
             }
-            Store::Google { bucket, .. } => format!("gs://{bucket}"),
+            Store::Google { bucket, .. } => format!("`gs://{bucket}`"),
         };
-        let endpoint = self.endpoint.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+        let endpoint = self.endpoint.as_ref().map(|url| format!(" at `{url}`")).unwrap_or_default();
         Some(format!("`{}` in {bucket}{endpoint}", self.prefix))
     }
 

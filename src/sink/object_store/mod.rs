@@ -3,11 +3,8 @@
 //! The acknowledgement is that the store has the object, new or from an earlier attempt. An object
 //! contains the records of one entry of a tenant's log and is named after the IDs of its events, so
 //! a repeated attempt finds the existing object and never writes a second one. With
-//! `security_lake`, an object is a Parquet file at the location that Amazon Security Lake expects
-//! of a custom source.
-//!
-//! Source: docs.aws.amazon.com/security-lake, "Adding custom sources". Start reading in `service`.
-//! See decision 0028.
+//! `security_lake`, an object is a Parquet file for Amazon Security Lake. Start reading in
+//! `service`. See decision 0028.
 
 mod config;
 mod object;

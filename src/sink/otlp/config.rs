@@ -41,6 +41,7 @@ pub(super) struct OtlpPlan {
     pub format: FormatName,
     /// Additional headers; their values are secrets.
     pub headers: Vec<(HeaderName, SecretRef)>,
+    /// How the endpoint is reached.
     pub web: HttpReceiverOptions,
 }
 

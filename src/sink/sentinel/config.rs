@@ -39,6 +39,7 @@ pub(super) struct SentinelPlan {
     /// The URL of the stream, with the API version.
     pub url: url::Url,
     pub format: FormatName,
+    /// How the endpoint is reached.
     pub web: HttpReceiverOptions,
     /// The resource that tokens are requested for, a URL.
     resource: &'static str,

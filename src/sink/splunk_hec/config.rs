@@ -57,28 +57,33 @@ const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// A validated section.
 #[derive(Debug)]
 pub(super) struct HecPlan {
-    /// At least one.
+    /// The URLs of the collectors, without a path; at least one.
     pub urls: Vec<url::Url>,
+    /// The HEC token.
     pub token: SecretRef,
     /// The index of an event; `None` means the default of the token.
     pub index: Option<Template>,
     /// The source type of all events; `None` means one per kind of record.
     pub sourcetype: Option<String>,
-    /// `indexed_fields`.
+    /// `indexed_fields`: whether events have indexed fields.
     pub fields: bool,
+    /// Whether request bodies are compressed.
     pub gzip: bool,
+    /// The PEM file of the certificate authorities; `None` means those of the system.
     pub ca_file: Option<std::path::PathBuf>,
-    pub acknowledgement: Acknowledgement,
+    pub acknowledgement: AcknowledgementMode,
     /// How long to wait for the acknowledgement of one request before it is sent again.
     pub acknowledgement_timeout: Duration,
 }
 
 /// Whether a request waits for indexer acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acknowledgement {
+pub(super) enum AcknowledgementMode {
+    /// Waits; a response without an ackId is a failure that is retried.
     Required,
     /// Waits if the collector returns an ackId.
     Auto,
+    /// Never waits: a success response is the acknowledgement.
     Off,
 }
 
@@ -86,9 +91,9 @@ pub(super) enum Acknowledgement {
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let urls = read_urls(section);
     let acknowledgement = match section.bool("acknowledgement") {
-        Some(true) => Acknowledgement::Required,
-        Some(false) => Acknowledgement::Off,
-        None => Acknowledgement::Auto,
+        Some(true) => AcknowledgementMode::Required,
+        Some(false) => AcknowledgementMode::Off,
+        None => AcknowledgementMode::Auto,
     };
 
     let timeout = section.duration("acknowledgement_timeout").unwrap_or(ACKNOWLEDGEMENT_TIMEOUT);
@@ -147,11 +152,11 @@ impl Plan for HecPlan {
 
     fn acknowledgement(&self) -> &'static str {
         match self.acknowledgement {
-            Acknowledgement::Required => "the indexer acknowledged the record",
-            Acknowledgement::Auto => {
+            AcknowledgementMode::Required => "the indexer acknowledged the record",
+            AcknowledgementMode::Auto => {
                 "the indexer acknowledged the record or, if the token has no indexer acknowledgement, the collector accepted it"
             }
-            Acknowledgement::Off => "the collector accepted the record",
+            AcknowledgementMode::Off => "the collector accepted the record",
         }
     }
 
@@ -162,7 +167,7 @@ impl Plan for HecPlan {
             bytes: 512 << 10,
             // Without indexer acknowledgement the response is the acknowledgement, so no batch
             // remains in flight.
-            in_flight: if self.acknowledgement == Acknowledgement::Off { 1 } else { 16 },
+            in_flight: if self.acknowledgement == AcknowledgementMode::Off { 1 } else { 16 },
         }
     }
 

@@ -7,7 +7,7 @@
 use super::config::HecPlan;
 use crate::{
     format::{FormatName, Formatter, json_string},
-    model::Record,
+    model::{Record, UnixMillis, write_integer},
     sink::{Batch, Context, EncodeError, formatter, template::Template},
 };
 
@@ -49,7 +49,7 @@ impl Envelope {
 
         batch.push(record, |out| {
             let start = out.len();
-            write_time(record.time.as_i64(), out);
+            write_time(record.time, out);
             out.extend_from_slice(&self.metadata);
             if let Some(index) = index {
                 write_member("index", &index, out);
@@ -79,10 +79,10 @@ impl Envelope {
 }
 
 /// Writes `{"time":…,` in epoch seconds, with three decimals and never an exponent.
-fn write_time(ms: i64, out: &mut Vec<u8>) {
-    let ms = u64::try_from(ms).unwrap_or(0);
+fn write_time(time: UnixMillis, out: &mut Vec<u8>) {
+    let ms = u64::try_from(time.as_i64()).unwrap_or(0);
     out.extend_from_slice(b"{\"time\":");
-    crate::model::write_integer(ms / 1_000, out);
+    write_integer(ms / 1_000, out);
     out.extend_from_slice(format!(".{:03},", ms % 1_000).as_bytes());
 }
 

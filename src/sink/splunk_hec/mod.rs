@@ -20,13 +20,13 @@ use super::Guarantee;
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[
     Guarantee {
-        variant: " with indexer acknowledgement",
+        variant: "with indexer acknowledgement",
         acknowledgement: "the indexer confirmed the request on its channel",
         may_be_lost: "nothing",
         may_be_repeated: "the unacknowledged batches, at most 16",
     },
     Guarantee {
-        variant: " without indexer acknowledgement",
+        variant: "without indexer acknowledgement",
         acknowledgement: "HTTP 200, code 0",
         may_be_lost: "events that Splunk accepted but had not indexed before a crash",
         may_be_repeated: "one batch",

@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 
 use super::{
     acks::Channel,
-    config::{Acknowledgement, HecPlan},
+    config::{AcknowledgementMode, HecPlan},
     response,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub(super) struct Collectors {
     client: reqwest::Client,
     token: SecretRef,
     gzip: bool,
-    acknowledgement: Acknowledgement,
+    acknowledgement: AcknowledgementMode,
     targets: Vec<Target>,
     /// The index of the target in use; taken modulo the number of targets.
     current: AtomicUsize,
@@ -109,7 +109,7 @@ impl Collectors {
     /// With `acknowledgement = true`, checks that the token has indexer acknowledgement, so that
     /// the sink fails before anything is sent.
     pub(super) async fn check_acknowledgement(&self) -> Result<(), Failure> {
-        if self.acknowledgement != Acknowledgement::Required {
+        if self.acknowledgement != AcknowledgementMode::Required {
             return Ok(());
         }
 
@@ -126,7 +126,7 @@ impl Collectors {
     pub(super) async fn check_token(&self) -> Result<(), Failure> {
         for target in &self.targets {
             self.check_token_at(target).await.map_err(|failure| Failure::Misconfigured {
-                reason: format!("{}: {failure}", target.url.authority()),
+                reason: format!("`{}`: {failure}", target.url.authority()),
                 hint: failure.hint(),
             })?;
         }
@@ -159,10 +159,10 @@ impl Collectors {
         let ack_id = response::read(status, &body, net::retry_after(&headers), events)?;
         channel.store_cookies(&headers);
         match (ack_id, self.acknowledgement) {
-            (_, Acknowledgement::Off) | (None, Acknowledgement::Auto) => {
+            (_, AcknowledgementMode::Off) | (None, AcknowledgementMode::Auto) => {
                 Ok(Accepted { channel, ack_id: None })
             }
-            (None, Acknowledgement::Required) => {
+            (None, AcknowledgementMode::Required) => {
                 Err(Failure::retry("the collector accepted the events but returned no ackId"))
             }
             (Some(ack_id), _) => {

@@ -26,7 +26,8 @@ struct AckReply {
     acks: std::collections::HashMap<String, bool>,
 }
 
-/// Reads the response to a request with `events` events. Returns the ackId, if there is one.
+/// Reads the response to a request with `events` events. Returns the ackId, if there is one. Fails
+/// for every response that does not confirm all events:
 ///
 /// | code or status | result |
 /// |---|---|

@@ -57,7 +57,7 @@ impl Plan for StdoutPlan {
     }
 
     fn exclusive_resource(&self) -> Option<String> {
-        Some("stdout".to_owned())
+        Some("standard output".to_owned())
     }
 
     fn probe<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {

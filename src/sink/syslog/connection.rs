@@ -93,7 +93,7 @@ async fn handshake(
     match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(tls_failure(address, &error)),
-        Err(_) => Err(Failure::retry(format!("TLS handshake with {address} timed out"))),
+        Err(_) => Err(Failure::retry(format!("TLS handshake with `{address}` timed out"))),
     }
 }
 
@@ -101,9 +101,9 @@ async fn connect_tcp(address: &str) -> Result<TcpStream, Failure> {
     let stream = match timeout(net::CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return Err(Failure::retry(format!("cannot connect to {address}: {error}")));
+            return Err(Failure::retry(format!("cannot connect to `{address}`: {error}")));
         }
-        Err(_) => return Err(Failure::retry(format!("cannot connect to {address}: timed out"))),
+        Err(_) => return Err(Failure::retry(format!("cannot connect to `{address}`: timed out"))),
     };
 
     let socket = socket2::SockRef::from(&stream);
@@ -129,7 +129,7 @@ pub(super) async fn connect_udp(address: &str) -> Result<UdpSocket, Failure> {
         Ok::<_, io::Error>(socket)
     };
 
-    open.await.map_err(|error| Failure::retry(format!("cannot reach {address}: {error}")))
+    open.await.map_err(|error| Failure::retry(format!("cannot reach `{address}`: {error}")))
 }
 
 /// Connects to the local syslog daemon: to a datagram socket, or to a stream socket if the kernel
@@ -146,7 +146,7 @@ pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
         Err(error) => Err(error),
     };
 
-    opened.map_err(|error| Failure::retry(format!("cannot reach {}: {error}", path.display())))
+    opened.map_err(|error| Failure::retry(format!("cannot reach `{}`: {error}", path.display())))
 }
 
 /// Builds the TLS configuration: it trusts the certificates in `ca_file`, or those of the system.
@@ -193,7 +193,7 @@ fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
 /// retried.
 fn tls_failure(address: &str, error: &io::Error) -> Failure {
     let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let reason = format!("TLS with {address} failed: {}", chain(error));
+    let reason = format!("TLS with `{address}` failed: {}", chain(error));
     match cause {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
             Failure::Misconfigured { reason, hint: None }
@@ -205,7 +205,7 @@ fn tls_failure(address: &str, error: &io::Error) -> Failure {
 /// Classifies the loss of a connection: a TLS alert means that the receiver rejected the client
 /// certificate, which needs an operator, and any other error is retried.
 pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
-    let reason = format!("the connection to {address} was lost: {error}");
+    let reason = format!("the connection to `{address}` was lost: {error}");
     let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match alert {
         Some(rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason, hint: None },

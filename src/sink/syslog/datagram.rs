@@ -64,7 +64,7 @@ impl UdpLink {
                 Err(error) if is_too_long(&error) => rejected.push((index, error.to_string())),
                 Err(error) => {
                     let address = &self.address;
-                    return Err(Failure::retry(format!("cannot send to {address}: {error}")));
+                    return Err(Failure::retry(format!("cannot send to `{address}`: {error}")));
                 }
             }
         }

@@ -128,7 +128,7 @@ impl Messages {
                     head.extend_from_slice(BOM);
                 }
             }
-            Header::Rfc3164 { tagged, .. } => write_message_3164(&header, *tagged, &mut head),
+            Header::Rfc3164 { tag, .. } => write_message_3164(&header, *tag, &mut head),
         }
 
         // The priority differs between records and is written for each of them.

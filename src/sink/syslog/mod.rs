@@ -24,25 +24,25 @@ use super::Guarantee;
 /// See [`Guarantee`].
 pub(super) const GUARANTEES: &[Guarantee] = &[
     Guarantee {
-        variant: " relp, relps",
+        variant: "relp, relps",
         acknowledgement: "the receiver replied 200 to the message",
         may_be_lost: "messages that the receiving daemon later drops from its in-memory queue",
         may_be_repeated: "the unacknowledged messages, at most `window` (128 by default); two batches if this process is killed",
     },
     Guarantee {
-        variant: " tcp, tls",
+        variant: "tcp, tls",
         acknowledgement: "the peer's kernel acknowledged every byte, and the connection remained open",
         may_be_lost: "data that the peer's kernel acknowledged but its process never read, beyond the replay window",
         may_be_repeated: "three batches and the replay window",
     },
     Guarantee {
-        variant: " udp",
+        variant: "udp",
         acknowledgement: "none",
         may_be_lost: "any message",
         may_be_repeated: "one batch",
     },
     Guarantee {
-        variant: " unix",
+        variant: "unix",
         acknowledgement: "the local daemon's socket accepted the message",
         may_be_lost: "messages that the daemon drops, or had not read when it stopped",
         may_be_repeated: "one batch",

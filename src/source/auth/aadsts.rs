@@ -18,114 +18,114 @@ const TRANSIENT: &[u32] = &[90_055, 50_033, 90_006, 90_012, 90_024, 90_033, 90_0
 
 /// Groups of codes, each with its hint.
 const HINTS: &[(&[u32], &str)] = &[
-    // Invalid client secret.
+    // The client secret is invalid.
     (&[7_000_215], "copy the secret's value, not its ID, or create a new secret"),
-    // Expired client secret.
+    // The client secret has expired.
     (&[7_000_222], "create a new client secret, or use a certificate: the secret has expired"),
-    // Application not found in the tenant.
+    // The tenant does not contain the application.
     (
         &[700_016, 700_011],
         "check the tenant and the client ID, run `consent-url`, and ask an administrator of the tenant to open the link and consent",
     ),
-    // Application disabled.
+    // The application is disabled.
     (&[7_000_112, 70_001], "enable the app under enterprise applications in the tenant"),
-    // No service principal.
+    // The application has no service principal in the tenant.
     (
         &[7_000_229],
         "run `consent-url`, and ask an administrator of the tenant to open the link and consent",
     ),
-    // Tenant not found.
+    // The tenant does not exist in this cloud.
     (&[90_002, 900_023], "check the tenant ID, and set `cloud` to the cloud of the tenant"),
-    // Tenant in another cloud.
+    // The tenant belongs to another cloud.
     (&[90_038, 900_382, 900_432], "set `cloud` to the cloud of the tenant"),
-    // Invalid signature of the assertion.
+    // The signature of the assertion is invalid.
     (
         &[700_027],
         "upload this certificate to the app registration, or use the registered certificate",
     ),
-    // Assertion not yet valid or expired.
+    // The assertion is not valid yet, or has expired.
     (
         &[700_024, 500_133, 50_013],
         "synchronize the clock of this host with NTP, and check that the federated token file is renewed",
     ),
-    // Unknown certificate.
+    // The certificate is not registered.
     (&[50_012, 700_030], "upload the certificate to the app registration"),
-    // Public client with a credential.
+    // A public client sent a credential.
     (
         &[700_025],
         "set `kind = \"user\"`, or register the app as a confidential client instead of a public client",
     ),
-    // Confidential client without a credential.
+    // A confidential client sent no credential.
     (
         &[7_000_218],
         "enable \"Allow public client flows\" in the app registration, or configure a secret or certificate",
     ),
-    // No matching federated credential.
+    // No federated credential matches the token.
     (
         &[70_021, 700_211, 700_212, 700_213, 7_002_137, 7_002_138],
         "compare the issuer, subject and audience of the token with those of the app's federated credential, including letter case",
     ),
-    // Token type not allowed as a federated credential.
+    // A token of this type cannot be a federated credential.
     (
         &[700_229],
         "use the token of an application or a managed identity as the federated credential",
     ),
-    // Invalid scope.
+    // The scope is invalid.
     (&[70_011, 28_002, 1_002_012], "check `cloud`: Entra rejects the scope"),
-    // Resource not found in the tenant.
+    // The tenant does not contain the resource.
     (
         &[500_011, 650_057, 650_052],
         "check `cloud`: Graph is not available to the tenant at this address",
     ),
-    // Consent missing.
+    // An administrator has not granted the permission.
     (
         &[65_001, 90_094, 90_095, 650_056],
         "run `consent-url`, and ask an administrator of the tenant to open the link and grant SecurityEvents.Read.All",
     ),
-    // Partner app not authorized.
+    // The customer has not authorized the app of the partner.
     (
         &[90_099],
         "ask the customer to consent to the partner's app, or grant consent through Partner Center",
     ),
-    // Single-tenant app, or `common` as tenant.
+    // The app is registered for a single tenant, or the configured tenant is `common`.
     (
         &[50_194, 9_001_023, 90_130],
         "set the ID of the app's home tenant, or register the app as multi-tenant",
     ),
-    // Multi-factor authentication.
+    // The sign-in requires multi-factor authentication.
     (&[50_072, 50_074, 50_076, 50_078, 50_079], "run `login` again and complete the second factor"),
-    // Conditional Access.
+    // A Conditional Access policy blocks the sign-in.
     (
         &[53_000, 53_001, 53_002, 53_003, 53_004, 530_032, 530_035, 50_131],
         "ask the tenant's administrator to exempt the app from the Conditional Access policy; if the policy blocks device codes, run `login` without --device-code",
     ),
-    // Risky account.
+    // Entra considers the account to be at risk.
     (
         &[530_034],
         "ask an administrator of the partner's home tenant to dismiss the account's user risk",
     ),
-    // Refresh token expired or revoked.
+    // The refresh token has expired or was revoked.
     (
         &[70_000, 70_008, 700_082, 50_173, 70_043, 50_089],
         "run `login` again: the sign-in expired or was revoked",
     ),
-    // Redirect not registered.
+    // The redirect URI is not registered.
     (
         &[50_011],
         "add `http://localhost` as a mobile and desktop redirect URI to the app registration",
     ),
-    // Code expired, or used twice.
+    // The code has expired, or was used twice.
     (
         &[70_016, 70_018, 70_019, 54_005],
         "run `login` again: the code was not used in time, or was used twice",
     ),
-    // Wrong password, unknown user, locked, expired, disabled.
+    // The password is wrong; the user is unknown, locked, disabled, or has an expired password.
     (&[50_126], "check the user name and the password"),
     (&[50_034], "check the user name: the tenant has no such user"),
     (&[50_053], "wait until the user's account is unlocked, or ask its administrator"),
     (&[50_055], "change the user's expired password, then run `login` again"),
     (&[50_057], "ask the administrator to enable the user's account"),
-    // Request loop.
+    // Entra has detected a request loop.
     (&[50_196], "wait an hour: Entra detected a request loop"),
     (TRANSIENT, "wait: Entra is busy, and the request is retried"),
 ];

@@ -55,8 +55,7 @@ impl TokenCache {
             }
         })?;
 
-        let lifetime = Duration::from_secs(token.expires_in);
-        let renew_in = lifetime.saturating_sub(MARGIN).max(lifetime / 2);
+        let renew_in = token.expires_in.saturating_sub(MARGIN).max(token.expires_in / 2);
         let token = CachedToken { text: token.access_token, renew_at: Instant::now() + renew_in };
         Ok(cached.insert(token).text.clone())
     }

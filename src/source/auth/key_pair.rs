@@ -12,18 +12,18 @@ use aws_lc_rs::{
     signature::RSA_PSS_SHA256,
 };
 use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::json;
 
 use crate::error::Hint;
 
-/// An assertion is valid from this many seconds before it is signed, so that a server whose clock
-/// is behind accepts it.
-const BACK_DATED_SECONDS: i64 = 120;
-/// An assertion expires this many seconds after it is signed. Entra accepts a lifetime of at most
-/// ten minutes.
-const VALID_SECONDS: i64 = 480;
+/// How long before it is signed an assertion becomes valid, so that a server whose clock is behind
+/// accepts it.
+const BACK_DATED: SignedDuration = SignedDuration::from_mins(2);
+/// How long after it is signed an assertion expires. Entra accepts a lifetime of at most ten
+/// minutes.
+const VALID_FOR: SignedDuration = SignedDuration::from_mins(8);
 /// The minimum size of an RSA modulus: 2048 bits.
 const MIN_MODULUS_BYTES: usize = 256;
 
@@ -31,7 +31,9 @@ const MIN_MODULUS_BYTES: usize = 256;
 /// name and an issuer instead of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateChain {
+    /// The header contains only the thumbprint of the certificate.
     Omit,
+    /// The header contains the thumbprint and, as `x5c`, the chain.
     Include,
 }
 
@@ -120,11 +122,11 @@ impl KeyPair {
             header["x5c"] = self.chain.iter().map(|der| STANDARD.encode(der)).collect();
         }
 
-        let now = now.as_second();
-        let not_before = now - BACK_DATED_SECONDS;
+        let not_before = now.as_second() - BACK_DATED.as_secs();
+        let expires = now.as_second() + VALID_FOR.as_secs();
         let claims = json!({
             "aud": audience, "iss": client_id, "sub": client_id, "jti": uuid::Uuid::new_v4().to_string(),
-            "iat": not_before, "nbf": not_before, "exp": now + VALID_SECONDS,
+            "iat": not_before, "nbf": not_before, "exp": expires,
         });
 
         let encode = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());

@@ -328,7 +328,7 @@ impl DeviceLogin {
 
         while tokio::time::Instant::now() < deadline {
             tokio::time::sleep(interval).await;
-            // The errors of RFC 8628, section 3.5.
+            // RFC 8628, section 3.5, defines these errors.
             match request.context.request_token(&form).await {
                 Ok(token) => return token.refresh_token.ok_or(LoginError::NoRefreshToken),
                 Err(SourceError::TokenRejected(error)) => match error.error.as_str() {

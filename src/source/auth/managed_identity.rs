@@ -56,10 +56,14 @@ pub struct ManagedIdentity {
 pub enum ManagedIdentityHost {
     /// The metadata service of a virtual machine; a URL without a path.
     Imds(Url),
+    /// App Service, Functions or Container Apps.
     AppService {
+        /// `IDENTITY_ENDPOINT`: the URL of the token endpoint.
         endpoint: Url,
+        /// `IDENTITY_HEADER`: a secret that every request must contain.
         header: SecretString,
     },
+    /// The agent of Azure Arc; the URL of its token endpoint.
     Arc(Url),
 }
 

@@ -97,12 +97,14 @@ pub enum CredentialError {
     Read(String, #[source] std::io::Error),
     #[error("cannot use the certificate in `{0}`")]
     Certificate(String, #[source] KeyPairError),
-    #[error("the certificate in `{0}` expired on {1}")]
+    #[error("the certificate in `{0}` expired on `{1}`")]
     Expired(String, Timestamp),
     #[error("the token file `{0}` does not contain a JWT")]
     TokenFile(String),
+    /// An environment variable is absent or not valid; the text names it.
     #[error("{0}")]
     Environment(String),
+    /// The text is the reason.
     #[error("cannot use the key file of the managed identity: {0}")]
     KeyFile(String),
     #[error(transparent)]

@@ -43,8 +43,10 @@ pub struct RefreshTokenStore {
 /// Whether a refresh token may be stored without encryption if no key is configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PlaintextPolicy {
+    /// A token without a key is not stored: [`RefreshTokenError::NoKey`].
     #[default]
     Forbid,
+    /// A token without a key is stored unencrypted.
     Allow,
 }
 

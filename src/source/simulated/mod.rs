@@ -68,8 +68,8 @@ fn controls() -> Vec<Control> {
         })
         .collect();
 
-    // Controls of Entra ID come first, so that they have a score as in every tenant; the order of
-    // the others is pseudorandom.
+    // Controls of Entra ID are sorted first, so that they have a score as in every tenant; the
+    // order of the others is pseudorandom.
     controls.sort_by_key(|c| (c.service != "AzureAD", hash(&[c.id])));
     for (index, control) in controls.iter_mut().enumerate() {
         control.scored = index < SCORED;

@@ -30,8 +30,9 @@ pub struct Simulation {
     pub tenants: Vec<String>,
     /// A verified domain of the first tenant.
     pub domain: String,
-    /// The ID and the secret that the token endpoint accepts.
+    /// The client ID that the token endpoint accepts.
     pub client_id: String,
+    /// The client secret that the token endpoint accepts.
     pub client_secret: String,
     /// The newest day; `None` means the UTC date at each request.
     pub today: Option<Day>,

@@ -170,7 +170,7 @@ fn probes_without_records(case: SinkCase) {
     let trial = Trial::new(case);
     let check = || {
         let run = trial.spawn(&["check", "--online"]).end();
-        let line = run.stdout.lines().find_map(|line| line.strip_prefix("sink tested: "));
+        let line = run.stdout.lines().find_map(|line| line.strip_prefix("sink `tested`: "));
         (run.code, line.unwrap_or_else(|| panic!("{}{}", run.stdout, run.stderr)).to_owned())
     };
 

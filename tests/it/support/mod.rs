@@ -195,6 +195,12 @@ impl Workspace {
         run
     }
 
+    /// The validator of the JSON Schema of records that `schema` prints.
+    pub fn record_validator(&self) -> jsonschema::Validator {
+        let schema = serde_json::from_str(&self.run_ok(&["schema"]).stdout).unwrap();
+        jsonschema::validator_for(&schema).unwrap()
+    }
+
     pub fn spawn(&self, args: &[&str]) -> Process {
         Process::of(self.command(args))
     }

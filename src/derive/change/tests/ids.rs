@@ -1,5 +1,5 @@
-//! Event IDs of changes and observations: they match the published vectors and do not depend on
-//! the values that Microsoft removes from the copy of a past day.
+//! Event IDs of changes and observations. They match the published vectors in `tests/vectors/`.
+//! They do not depend on the values that Microsoft removes from the copy of a past day.
 
 use super::*;
 use crate::{

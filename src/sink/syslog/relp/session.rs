@@ -76,7 +76,7 @@ impl Session {
         match session.next_reply().await? {
             RelpReply::Response { number: 1, code: 200, .. } => Ok(session),
             RelpReply::Response { code, text, .. } => Err(Failure::misconfigured(format!(
-                "{address} rejected the session: {code} {text}"
+                "`{address}` rejected the session: {code} {text}"
             ))),
             RelpReply::ServerClose => Err(session.fail("the receiver closed the session")),
         }
@@ -238,7 +238,7 @@ impl Session {
     /// Ends the session with a failure that is retried on a new connection.
     fn fail(&mut self, why: &str) -> Failure {
         self.alive = false;
-        Failure::retry(format!("{}: {why}", self.address))
+        Failure::retry(format!("`{}`: {why}", self.address))
     }
 
     fn lost(&mut self, error: &io::Error) -> Failure {
@@ -248,6 +248,6 @@ impl Session {
 
     fn not_relp(&mut self, error: &FrameError) -> Failure {
         self.alive = false;
-        Failure::misconfigured(format!("{}: {error}", self.address))
+        Failure::misconfigured(format!("`{}`: {error}", self.address))
     }
 }
