@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod compressed;
+pub mod conditions;
 pub mod config;
 pub mod daemon;
 pub mod derive;

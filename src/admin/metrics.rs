@@ -8,15 +8,17 @@ use std::collections::BTreeMap;
 
 use prometheus::{
     Encoder, TextEncoder,
+    core::Collector,
+    process_collector::ProcessCollector,
     proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
 };
 
 use super::{
-    health::Health,
     overview::{Overview, SinkLine, TenantLine},
     views::{View, Views},
 };
 use crate::{
+    conditions::ConditionKind,
     daemon::SinkState,
     model::{Day, UnixMillis},
 };
@@ -36,7 +38,7 @@ pub struct MetricDescription {
     /// `counter` or `gauge`.
     pub kind: &'static str,
     /// The help text: one or more sentences, each with a period.
-    pub help: &'static str,
+    pub help: String,
 }
 
 const PREFIX: &str = "secure_score_forwarder_";
@@ -60,6 +62,18 @@ fn tenant_families<'a>() -> Vec<Family<TenantSeries<'a>>> {
             GAUGE,
             "Time of the last successful poll, in seconds since 1970-01-01.",
             |t| t.line.status.last_success.map(seconds),
+        ),
+        (
+            "tenant_next_poll_timestamp_seconds",
+            GAUGE,
+            "Time of the next poll by the schedule, in seconds since 1970-01-01.",
+            |t| t.line.next_poll.map(seconds),
+        ),
+        (
+            "tenant_credential_expiry_timestamp_seconds",
+            GAUGE,
+            "End of the tenant's certificate or client secret, in seconds since 1970-01-01; absent if it is unknown.",
+            |t| t.line.credential_expires.map(seconds),
         ),
         ("tenant_failing", GAUGE, "1 if the last poll failed, else 0.", |t| {
             Some(flag(t.line.status.last_error.is_some()))
@@ -158,7 +172,7 @@ const GLOBAL_FAMILIES: &[Family<Overview>] = &[
         Some(number(o.free))
     }),
     ("stalled_loops", GAUGE, "Loops of the daemon that make no progress.", |o| {
-        Some(number(o.stalled.len() as u64))
+        Some(number(o.facts.stalled.len() as u64))
     }),
     ("replays", GAUGE, "Unfinished replays.", |o| Some(number(o.replays.len() as u64))),
     ("polls_total", COUNTER, "Polls of all tenants since the start of the daemon.", |o| {
@@ -173,6 +187,11 @@ const TENANTS: Description<'_> = (
     "tenants",
     GAUGE,
     "Tenants by state: current, waiting for a successful poll, or behind (the newest day is more than three days old).",
+);
+const CONDITIONS: Description<'_> = (
+    "conditions",
+    GAUGE,
+    "Open conditions by kind and severity: info is work in progress, warning clears by itself, error needs an operator.",
 );
 const POLL_FAILURES: Description<'_> = (
     "poll_failures_total",
@@ -197,7 +216,7 @@ struct TenantSeries<'a> {
 
 /// Every family of this build, in the order of the reference page.
 pub fn metric_families() -> Vec<MetricDescription> {
-    let single = [BUILD_INFO, TENANTS, POLL_FAILURES, TENANT_POLL_FAILURES];
+    let single = [BUILD_INFO, TENANTS, CONDITIONS, POLL_FAILURES, TENANT_POLL_FAILURES];
     let global = GLOBAL_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
     let tenants = tenant_families().into_iter().map(|(name, kind, help, _)| (name, kind, help));
     let sinks = SINK_FAMILIES.iter().map(|(name, kind, help, _)| (*name, *kind, *help));
@@ -210,9 +229,21 @@ pub fn metric_families() -> Vec<MetricDescription> {
         .map(|(name, kind, help)| MetricDescription {
             name: format!("{PREFIX}{name}"),
             kind: if kind == COUNTER { "counter" } else { "gauge" },
-            help,
+            help: help.to_owned(),
         })
+        .chain(process_descriptions())
         .collect()
+}
+
+/// The standard metrics of a process, which have no prefix.
+fn process_descriptions() -> Vec<MetricDescription> {
+    let families = ProcessCollector::for_self().collect();
+    let described = families.iter().map(|family| MetricDescription {
+        name: family.name().to_owned(),
+        kind: if family.get_field_type() == COUNTER { "counter" } else { "gauge" },
+        help: family.help().to_owned(),
+    });
+    described.collect()
 }
 
 /// Renders all metrics.
@@ -224,6 +255,7 @@ pub(super) fn render(overview: &Overview, views: &Views) -> String {
     families.push(family(BUILD_INFO, vec![build]));
     add(&mut families, GLOBAL_FAMILIES, &[(&[], overview)]);
     families.push(tenants_by_state(overview));
+    families.push(conditions_by_kind(overview));
     families.push(failures(overview));
 
     if overview.tenants.len() <= overview.tenant_series {
@@ -248,6 +280,8 @@ pub(super) fn render(overview: &Overview, views: &Views) -> String {
         labels.iter().zip(&overview.sinks).map(|(label, one)| (&label[..], one)).collect();
     add(&mut families, SINK_FAMILIES, &labeled);
 
+    families.extend(ProcessCollector::for_self().collect());
+
     // The encoder fails only for a family without a name or without metrics.
     families.retain(|family| !family.get_metric().is_empty());
     let mut text = Vec::new();
@@ -269,13 +303,34 @@ fn add<T>(families: &mut Vec<MetricFamily>, table: &[Family<T>], items: &[(Label
 }
 
 fn tenants_by_state(overview: &Overview) -> MetricFamily {
-    let states =
-        [("current", Health::Healthy), ("waiting", Health::Waiting), ("behind", Health::Failing)];
-    let metrics = states.map(|(name, health)| {
-        let tenants = overview.tenants.iter().filter(|t| t.health(overview.today()) == health);
+    let state = |line: &TenantLine| {
+        let has_no_day = line.status.newest_day.is_none() && line.status.last_attempt.is_some();
+        if has_no_day || line.has(ConditionKind::TenantBehind) {
+            "behind"
+        } else if line.severity().is_some() {
+            "waiting"
+        } else {
+            "current"
+        }
+    };
+    let metrics = ["current", "waiting", "behind"].map(|name| {
+        let tenants = overview.tenants.iter().filter(|line| state(line) == name);
         metric(GAUGE, number(tenants.count() as u64), &[("state", name)])
     });
     family(TENANTS, metrics.into())
+}
+
+/// One series per kind and severity that occurs.
+fn conditions_by_kind(overview: &Overview) -> MetricFamily {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for condition in &overview.conditions {
+        let key = (condition.kind.as_str(), condition.severity.as_str());
+        *counts.entry(key).or_default() += 1;
+    }
+    let metrics = counts.iter().map(|((kind, severity), number_of)| {
+        metric(GAUGE, number(*number_of), &[("kind", kind), ("severity", severity)])
+    });
+    family(CONDITIONS, metrics.collect())
 }
 
 fn failures(overview: &Overview) -> MetricFamily {

@@ -6,7 +6,6 @@
 //! limits methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 //! See decision 0032.
 
-mod health;
 mod metrics;
 mod overview;
 mod page;
@@ -26,6 +25,7 @@ use tokio::{
 use self::{overview::Overview, server::PageResponse, views::Views};
 use crate::{
     checkpoint::CheckpointError,
+    conditions::{grouped, not_ready_reasons},
     daemon::Engine,
     error::{Explanation, chain},
 };
@@ -149,11 +149,29 @@ fn render(
 ) -> Result<PageResponse, CheckpointError> {
     let overview = Overview::of(engine)?;
     Ok(match path {
-        "/readyz" => match overview.not_ready_reasons() {
-            none if none.is_empty() => PageResponse::text("ready\n".to_owned()),
-            reasons => PageResponse::unavailable(&reasons),
-        },
+        "/readyz" => readiness(&overview),
         "/metrics" => PageResponse::metrics(metrics::render(&overview, views)),
         _ => PageResponse::page(page::render(&overview, views, query)),
     })
+}
+
+/// `ready`, or why the process is not ready; followed by all conditions.
+fn readiness(overview: &Overview) -> PageResponse {
+    let listed: Vec<String> = grouped(&overview.conditions)
+        .iter()
+        .map(|group| {
+            let severity = group.condition.severity.as_str();
+            let Explanation { message, hint } = group.explanation();
+            let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
+            format!("{severity}: {message}{hint}")
+        })
+        .collect();
+
+    let reasons = not_ready_reasons(&overview.facts, &overview.conditions);
+    if reasons.is_empty() {
+        let lines = [vec!["ready".to_owned()], listed].concat();
+        return PageResponse::text(lines.join("\n") + "\n");
+    }
+    let reasons = reasons.into_iter().map(|reason| reason.message);
+    PageResponse::unavailable(&reasons.chain(listed).collect::<Vec<_>>())
 }

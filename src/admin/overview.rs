@@ -10,7 +10,9 @@ use crate::{
         Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
     },
     clock,
-    daemon::{Engine, PollCounts, SinkState, host_name, resolved_tenant},
+    conditions::{Condition, ConditionKind, Facts, Severity, Subject},
+    daemon::{CurrentStatus, DaemonState, Engine, PollCounts, SinkState, host_name},
+    model::UnixMillis,
 };
 
 /// The state of the daemon at a point in time, without the histories of the tenants.
@@ -34,8 +36,10 @@ pub(super) struct Overview {
     pub size: u64,
     /// Free bytes on the disk of the checkpoint; 0 if the number cannot be determined.
     pub free: u64,
-    /// A description of each stalled loop.
-    pub stalled: Vec<String>,
+    /// The facts from which the conditions follow.
+    pub facts: Facts,
+    /// What needs attention, the most urgent first.
+    pub conditions: Vec<Condition>,
     /// With more tenants than this, the metrics have no series per tenant.
     pub tenant_series: usize,
 }
@@ -48,6 +52,12 @@ pub(super) struct TenantLine {
     /// The state in the checkpoint. Before the first poll, it has only default values; if the ID of
     /// the tenant could not be resolved, it contains that failure.
     pub status: TenantStatus,
+    /// The next poll by the schedule; `None` if it is unknown.
+    pub next_poll: Option<UnixMillis>,
+    /// When the credential expires, if that is known.
+    pub credential_expires: Option<UnixMillis>,
+    /// The conditions of this tenant, the most urgent first.
+    pub conditions: Vec<Condition>,
     /// The polls since the start of the process.
     pub polls: PollCounts,
 }
@@ -59,6 +69,8 @@ pub(super) struct SinkLine {
     pub kind: &'static str,
     /// The state in the checkpoint.
     pub status: SinkStatus,
+    /// The conditions of this sink, the most urgent first.
+    pub conditions: Vec<Condition>,
     /// The state of its deliverer.
     pub state: SinkState,
     /// The number of settled batches since the start of the process.
@@ -70,30 +82,30 @@ pub(super) struct SinkLine {
 }
 
 impl Overview {
-    /// Reads the current state through a separate connection to the checkpoint, so that no
-    /// deliverer has to wait. Fails if the checkpoint cannot be read.
+    /// Reads the current state through a separate connection to the checkpoint, so that no deliverer
+    /// has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
-        let status = checkpoint.status()?;
+        let now = clock::now();
+        let daemon = DaemonState::Here(engine);
+        let current = CurrentStatus::read(&engine.configuration, &checkpoint, daemon, now)?;
+        let CurrentStatus { tenants, stored, facts, conditions, .. } = current;
 
-        let mut by_guid: HashMap<String, TenantStatus> =
-            status.tenants.into_iter().map(|tenant| (tenant.guid.clone(), tenant)).collect();
+        let mut by_subject = BySubject::new(&conditions);
         let mut polls = engine.meters.polls();
-        let tenants = engine.tenants.iter().map(|state| {
-            let plan = &state.plan;
-            let id = resolved_tenant(plan, &checkpoint).map(|tenant| tenant.id.to_string());
-            let mut status = id.as_ref().and_then(|id| by_guid.remove(id)).unwrap_or_default();
-            if let Some(failure) = state.resolution_failure() {
-                status.last_error = Some(failure.error);
-                status.last_attempt = Some(failure.at.into());
-            }
-            let polls = polls.remove(&plan.name).unwrap_or_default();
-            TenantLine { name: plan.name.clone(), status, polls }
+        // Both are in the order of the configuration.
+        let tenants = tenants.into_iter().zip(&engine.tenants).map(|(tenant, state)| TenantLine {
+            credential_expires: state.graph.access().credential.expires().map(Into::into),
+            conditions: by_subject.take(&Subject::Tenant(tenant.name.clone())),
+            polls: polls.remove(&tenant.name).unwrap_or_default(),
+            name: tenant.name,
+            status: tenant.status,
+            next_poll: tenant.next_poll,
         });
         let tenants = tenants.collect();
 
         let meters = engine.meters.sinks();
-        let sinks = status.sinks.into_iter().filter_map(|status| {
+        let sinks = stored.sinks.into_iter().filter_map(|status| {
             let plan = engine.sinks().find(|plan| plan.name == status.name)?;
             let meter = meters.get(&status.name)?;
             Some(SinkLine {
@@ -102,24 +114,62 @@ impl Overview {
                 batches: meter.batches.load(Relaxed),
                 bytes: meter.bytes.load(Relaxed),
                 retries: meter.retries.load(Relaxed),
+                conditions: by_subject.take(&Subject::Sink(status.name.clone())),
                 status,
             })
         });
+        let sinks = sinks.collect();
 
-        let fs = rustix::fs::statvfs(engine.checkpoint.directory());
         let admin = engine.configuration.admin.as_ref();
         Ok(Self {
-            now: clock::now(),
+            now,
             started: engine.meters.started,
             host: host_name(),
             tenants,
-            sinks: sinks.collect(),
-            replays: status.replays,
-            dead_letters: status.dead_letters,
-            size: status.size,
-            free: fs.map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
-            stalled: engine.meters.stalled(),
+            sinks,
+            replays: stored.replays,
+            dead_letters: stored.dead_letters,
+            size: stored.size,
+            free: facts.free_bytes.unwrap_or(0),
+            facts,
+            conditions,
             tenant_series: admin.map_or(0, |admin| admin.tenant_series),
         })
+    }
+}
+
+impl TenantLine {
+    /// The most urgent severity of the tenant's conditions; `None` without conditions.
+    pub(super) fn severity(&self) -> Option<Severity> {
+        self.conditions.iter().map(|condition| condition.severity).max()
+    }
+
+    /// Whether the tenant has a condition of this kind.
+    pub(super) fn has(&self, kind: ConditionKind) -> bool {
+        self.conditions.iter().any(|condition| condition.kind == kind)
+    }
+}
+
+impl SinkLine {
+    /// The most urgent severity of the sink's conditions; `None` without conditions.
+    pub(super) fn severity(&self) -> Option<Severity> {
+        self.conditions.iter().map(|condition| condition.severity).max()
+    }
+}
+
+/// The conditions by their subject.
+struct BySubject<'a>(HashMap<&'a Subject, Vec<Condition>>);
+
+impl<'a> BySubject<'a> {
+    fn new(conditions: &'a [Condition]) -> Self {
+        let mut by_subject: HashMap<&Subject, Vec<Condition>> = HashMap::new();
+        for condition in conditions {
+            by_subject.entry(&condition.subject).or_default().push(condition.clone());
+        }
+        Self(by_subject)
+    }
+
+    fn take(&mut self, subject: &Subject) -> Vec<Condition> {
+        self.0.remove(subject).unwrap_or_default()
     }
 }

@@ -6,11 +6,11 @@ use std::cmp::Reverse;
 use maud::{Markup, html};
 
 use super::{
-    health::Health,
     overview::{Overview, SinkLine, TenantLine},
     views::{View, Views},
 };
 use crate::{
+    conditions::{Condition, ConditionKind, Counts, Group, Health, Severity, grouped, headline},
     daemon::SinkState,
     error::Explanation,
     model::UnixMillis,
@@ -21,8 +21,8 @@ use crate::{
 const TENANTS_PER_PAGE: usize = 100;
 /// The maximum number of changes in the list.
 const MAX_CHANGES: usize = 25;
-/// The maximum number of characters of an error that are shown.
-const MAX_ERROR_CHARS: usize = 300;
+/// The maximum number of groups of equal conditions in the list.
+const MAX_CONDITIONS: usize = 25;
 /// The maximum number of characters of a search text.
 const MAX_SEARCH_CHARS: usize = 100;
 /// With more tenants than this, the page has a search field.
@@ -42,6 +42,7 @@ pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String 
             }
         }
         main {
+            (attention(overview))
             (sinks(overview))
             (tenants(overview, views, &filter))
             (changes(overview, views))
@@ -87,44 +88,51 @@ impl TenantFilter {
     }
 }
 
-/// The banner: the overall health, and what is not healthy.
+/// The banner: the overall health in one sentence.
 fn summary(overview: &Overview) -> Markup {
-    let tenants = count_unhealthy(overview.tenants.iter().map(|t| t.health(overview.today())));
-    let sinks =
-        count_unhealthy(overview.sinks.iter().map(|s| s.health(overview.started, overview.now)));
-
-    let mut parts = overview.stalled.clone();
-    for ((failing, waiting), noun, if_failing, if_waiting) in [
-        (tenants, "tenant", "behind", "waiting for a successful poll"),
-        (sinks, "sink", "failing", "with a backlog"),
-    ] {
-        if failing > 0 {
-            parts.push(format!("{} {if_failing}", count(failing, noun)));
-        }
-        if waiting > 0 {
-            parts.push(format!("{} {if_waiting}", count(waiting, noun)));
+    let health = Health::of(&overview.conditions);
+    let counts = Counts::of(&overview.facts, &overview.conditions);
+    let class = class(overview.conditions.iter().map(|condition| condition.severity).max());
+    html! {
+        p .summary .(class) role="status" {
+            b { (health.title()) } ": " (headline(counts, &overview.conditions)) "."
         }
     }
-    if parts.is_empty() {
-        parts.push("every tenant is current, and every sink is up to date".to_owned());
-    }
-
-    let health = overview.health();
-    let title = match health {
-        Health::Healthy => "Healthy",
-        Health::Waiting => "Working",
-        Health::Failing => "Needs attention",
-    };
-    html! { p .summary .(class(health)) role="status" { b { (title) } ": " (parts.join("; ")) "." } }
 }
 
-/// The number of failing and of waiting items.
-fn count_unhealthy(items: impl Iterator<Item = Health>) -> (usize, usize) {
-    items.fold((0, 0), |(failing, waiting), health| match health {
-        Health::Failing => (failing + 1, waiting),
-        Health::Waiting => (failing, waiting + 1),
-        Health::Healthy => (failing, waiting),
-    })
+/// The conditions that need attention, one row for equal conditions of several subjects.
+fn attention(overview: &Overview) -> Markup {
+    let urgent: Vec<Condition> =
+        overview.conditions.iter().filter(|c| c.severity > Severity::Info).cloned().collect();
+    let groups = grouped(&urgent);
+
+    html! {
+        @if !groups.is_empty() {
+            section #conditions {
+                h2 { "Conditions" }
+                table .cards {
+                    thead { tr { th { "Severity" } th { "Condition" } th { "Since" } th { "Remedy" } } }
+                    tbody { @for group in groups.iter().take(MAX_CONDITIONS) { (condition_row(group)) } }
+                }
+                @if groups.len() > MAX_CONDITIONS {
+                    p .meta { (count(groups.len() - MAX_CONDITIONS, "condition")) " more; run " code { "secure-score-forwarder status" } }
+                }
+            }
+        }
+    }
+}
+
+fn condition_row(group: &Group) -> Markup {
+    let severity = group.condition.severity;
+    let Explanation { message, hint } = group.explanation();
+    html! {
+        tr {
+            td { span .badge .(class(Some(severity))) { (severity.as_str()) } }
+            td .error { (message) }
+            td .t data-l="Since" { @if let Some(since) = group.condition.since { (instant(since)) } }
+            td .error data-l="Remedy" { @if let Some(hint) = hint { (hint) } }
+        }
+    }
 }
 
 fn sinks(overview: &Overview) -> Markup {
@@ -133,17 +141,17 @@ fn sinks(overview: &Overview) -> Markup {
             h2 { "Sinks" }
             table .cards {
                 thead { tr {
-                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Last error" }
+                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Conditions" }
                 } }
-                tbody { @for sink in &overview.sinks { (sink_row(overview, sink)) } }
+                tbody { @for sink in &overview.sinks { (sink_row(sink)) } }
             }
         }
     }
 }
 
-fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
+fn sink_row(line: &SinkLine) -> Markup {
     let SinkLine { kind, status, state, .. } = line;
-    let class = class(line.health(overview.started, overview.now));
+    let class = class(line.severity());
     let state = match state {
         SinkState::Idle if status.backlog == 0 => "up to date",
         SinkState::Idle | SinkState::Working => "delivering",
@@ -158,7 +166,7 @@ fn sink_row(overview: &Overview, line: &SinkLine) -> Markup {
             td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Backlog, log entries" { (status.backlog) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
             td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (last_error(status.last_error.as_ref())) }
+            td .error data-l="Conditions" { (listed(&line.conditions)) }
         }
     }
 }
@@ -170,8 +178,8 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
         .iter()
         .filter(|line| search.is_empty() || line.name.to_lowercase().contains(&search))
         .collect();
-    // The sort is stable: within the same health, in the order of the configuration.
-    lines.sort_by_key(|line| Reverse(line.health(overview.today())));
+    // The sort is stable: within the same severity, in the order of the configuration.
+    lines.sort_by_key(|line| Reverse(line.severity()));
 
     let pages = lines.len().div_ceil(TENANTS_PER_PAGE).max(1);
     let page = filter.page.min(pages - 1);
@@ -192,9 +200,9 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
             }
             table .cards {
                 thead { tr {
-                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Last error" }
+                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Next poll" } th { "Conditions" }
                 } }
-                tbody { @for line in shown { (tenant_row(overview, line, views.get(&line.name))) } }
+                tbody { @for line in shown { (tenant_row(line, views.get(&line.name))) } }
             }
             @if pages > 1 {
                 p .pages {
@@ -206,27 +214,32 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
     }
 }
 
-fn tenant_row(overview: &Overview, line: &TenantLine, view: Option<&View>) -> Markup {
-    let health = line.health(overview.today());
-    let state = match health {
-        Health::Healthy => "current",
-        Health::Waiting if line.status.last_error.is_some() => "failing",
-        Health::Waiting => "waiting",
-        Health::Failing => "behind",
+fn tenant_row(line: &TenantLine, view: Option<&View>) -> Markup {
+    let severity = line.severity();
+    let state = if line.has(ConditionKind::TenantBehind) {
+        "behind"
+    } else {
+        match severity {
+            None => "current",
+            Some(Severity::Info) => "waiting",
+            Some(Severity::Warning) => "degraded",
+            Some(Severity::Error) => "failing",
+        }
     };
     let row = view.map(|view| &view.row);
 
     html! {
         tr {
             td { b { (line.name) } }
-            td { span .badge .(class(health)) { (state) } }
+            td { span .badge .(class(severity)) { (state) } }
             td data-l="Score, 30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
             td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1}%", share.get())) } }
             td .n data-l="Percentage points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
             td .n data-l="Missing days" { (line.status.missing) }
             td .t data-l="Last successful poll" { (line.status.last_success.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Last error" { (last_error(line.status.last_error.as_ref())) }
+            td .t data-l="Next poll" { @if let Some(time) = line.next_poll { (instant(time)) } }
+            td .error data-l="Conditions" { (listed(&line.conditions)) }
         }
     }
 }
@@ -291,7 +304,7 @@ fn dead_letters(overview: &Overview) -> Markup {
                                 td { (letter.sink) }
                                 td .t { @if let Some(day) = letter.day { (day) } }
                                 td { code { (letter.event_id) } }
-                                td .error { (shortened(&letter.reason)) }
+                                td .error { (letter.reason) }
                             }
                         }
                     }
@@ -302,28 +315,22 @@ fn dead_letters(overview: &Overview) -> Markup {
 }
 
 /// The CSS class of `report/style.css`.
-fn class(health: Health) -> &'static str {
-    match health {
-        Health::Healthy => "healthy",
-        Health::Waiting => "waiting",
-        Health::Failing => "failing",
+fn class(severity: Option<Severity>) -> &'static str {
+    match severity {
+        None => "healthy",
+        Some(Severity::Info | Severity::Warning) => "waiting",
+        Some(Severity::Error) => "failing",
     }
 }
 
-/// The message of an error, shortened, and its hint in full.
-fn last_error(error: Option<&Explanation>) -> Markup {
+/// The sentences of the conditions with their remedies. Neither is ever cut.
+fn listed(conditions: &[Condition]) -> Markup {
     html! {
-        @if let Some(Explanation { message, hint }) = error {
-            (shortened(message))
-            @if let Some(hint) = hint { " " span .meta { "hint: " (hint) } }
+        @for (index, condition) in conditions.iter().enumerate() {
+            @if index > 0 { br; }
+            (condition.sentence)
+            @if let Some(remedy) = &condition.remedy { " " span .meta { "hint: " (remedy) } }
         }
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(MAX_ERROR_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 
@@ -353,6 +360,7 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conditions::Subject;
 
     #[test]
     fn parses_and_links_queries() {
@@ -367,21 +375,24 @@ mod tests {
         assert_eq!(long.search.chars().count(), 100);
     }
 
+    /// Regression: the page cut a long error exactly before its hint.
     #[test]
-    fn shortens_errors_at_character_boundaries() {
-        assert_eq!(shortened("short"), "short");
-        let short = shortened(&"ü".repeat(1_000));
-        assert_eq!((short.chars().count(), short.ends_with('…')), (MAX_ERROR_CHARS + 1, true));
-    }
-
-    /// Regression: the page showed an error without its hint.
-    #[test]
-    fn an_error_is_shown_with_its_hint() {
-        let error = Explanation::new("no <token>").with_hint("run `login` again");
+    fn conditions_are_shown_in_full() {
+        let condition = Condition {
+            severity: Severity::Error,
+            kind: ConditionKind::CredentialRejected,
+            subject: Subject::Tenant("contoso".to_owned()),
+            sentence: format!("no <token>{}", "x".repeat(1_000)),
+            remedy: Some("run `login` again".to_owned()),
+            since: None,
+        };
         assert_eq!(
-            last_error(Some(&error)).into_string(),
-            "no &lt;token&gt; <span class=\"meta\">hint: run `login` again</span>"
+            listed(&[condition]).into_string(),
+            format!(
+                "no &lt;token&gt;{} <span class=\"meta\">hint: run `login` again</span>",
+                "x".repeat(1_000)
+            )
         );
-        assert_eq!(last_error(None).into_string(), "");
+        assert_eq!(listed(&[]).into_string(), "");
     }
 }

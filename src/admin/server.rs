@@ -71,12 +71,13 @@ impl PageResponse {
         Self::rejected(StatusCode::NOT_FOUND, "not found", hint)
     }
 
-    /// The same response without the reasons of a 503.
+    /// The same response of a health endpoint without its reasons and conditions.
     fn without_reasons(self) -> Self {
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => Self { body: "not ready\n".to_owned(), ..self },
-            _ => self,
-        }
+        let body = match self.status {
+            StatusCode::SERVICE_UNAVAILABLE => "not ready\n".to_owned(),
+            _ => self.body.split_inclusive('\n').take(1).collect(),
+        };
+        Self { body, ..self }
     }
 
     /// A message, and a line with its hint.

@@ -76,8 +76,11 @@ impl Views {
             }
 
             let report = reporter.report(&tenant, &state.plan, window, Detail::Row)?;
+            // The first poll reads many historical changes, which were not observed recently.
             let shown = report.changes.iter().filter(|change| {
-                change.day > today.plus(-CHANGE_DAYS) && change.severity > Severity::Informational
+                change.day > today.plus(-CHANGE_DAYS)
+                    && change.severity > Severity::Informational
+                    && !change.historical
             });
             let changes = shown.take(MAX_CHANGES).cloned().collect();
             let view = View { end, row: Row::of(&report), changes };

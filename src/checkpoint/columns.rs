@@ -1,5 +1,7 @@
 //! Reads columns by name, and converts the types of the model and of the schema. SQLite stores
-//! numbers, days and times as signed integers.
+//! numbers, days and times as signed integers. A list is passed to a statement as a JSON array.
+
+use std::cell::Cell;
 
 use rusqlite::{
     Row, ToSql,
@@ -7,7 +9,7 @@ use rusqlite::{
 };
 
 use super::CheckpointError;
-use crate::model::{Day, UnixMillis};
+use crate::model::{Day, TenantId, UnixMillis};
 
 /// The kind of an entry, as stored in the column `entry.kind`. Conditions in SQL contain the number
 /// itself, because SQLite uses a partial index only for a condition on a constant.
@@ -49,6 +51,42 @@ impl FromSql for UnixMillis {
     }
 }
 
+/// Reads the columns of a row by name, in the order of the statement. SQLite compares a name with
+/// every column before it, which took a quarter of the time of a status of a thousand tenants; this
+/// reader compares each name only with the column that follows the last one.
+pub(super) struct InOrder<'a, 'statement> {
+    row: &'a Row<'statement>,
+    next: Cell<usize>,
+}
+
+impl<'a, 'statement> InOrder<'a, 'statement> {
+    pub(super) fn new(row: &'a Row<'statement>) -> Self {
+        Self { row, next: Cell::new(0) }
+    }
+
+    /// The value of a column. Fails if it does not exist or has another type; a column that is read
+    /// out of order is only slower.
+    pub(super) fn get<T: FromSql>(&self, column: &str) -> rusqlite::Result<T> {
+        let statement = self.row.as_ref();
+        let next = self.next.get();
+        let is_next = statement.column_name(next).is_ok_and(|name| name == column);
+        let index = if is_next { next } else { statement.column_index(column)? };
+
+        self.next.set(index + 1);
+        self.row.get(index)
+    }
+
+    /// As the function [`unsigned`].
+    pub(super) fn unsigned(&self, column: &str) -> rusqlite::Result<u64> {
+        Ok(self.get::<i64>(column)?.cast_unsigned())
+    }
+
+    /// As the function [`day`].
+    pub(super) fn day(&self, column: &str) -> rusqlite::Result<Option<Day>> {
+        Ok(self.get::<Option<i32>>(column)?.and_then(Day::from_number))
+    }
+}
+
 /// A number that is never negative. Fails if the column does not exist or is not an integer.
 pub(super) fn unsigned(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
@@ -63,4 +101,9 @@ pub(super) fn day(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Day>> 
 /// The column `day` of an entry. Fails with [`CheckpointError::Damaged`] if it is not a valid day.
 pub(super) fn entry_day(row: &Row<'_>) -> Result<Day, CheckpointError> {
     day(row, "day")?.ok_or_else(|| CheckpointError::Damaged("an entry has no valid day".to_owned()))
+}
+
+/// The GUIDs of tenants as a JSON array, for the SQL function `json_each`.
+pub(super) fn guids_as_json(tenants: &[TenantId]) -> String {
+    tenants.iter().map(ToString::to_string).collect::<serde_json::Value>().to_string()
 }

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
-    Checkpoint, CheckpointError, ControlNames, EntryFlags,
+    Checkpoint, CheckpointError, ControlNames, EntryFlags, LogGrowth,
     body::{self, KeyFrame},
     catalog,
     columns::{self, EntryKind},
@@ -108,6 +108,7 @@ const DAYS_KEPT_AT_SOURCE: i32 = 90;
 
 impl Checkpoint {
     /// Commits a poll. If this returns `Ok`, all of it is on disk; otherwise nothing is.
+    /// Returns whether the log has grown.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
         commit: &PollCommit<'_>,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<LogGrowth, CheckpointError> {
         let mut connection = self.connection();
         let mut names = self.control_names();
         let transaction = connection.transaction()?;
@@ -125,12 +126,15 @@ impl Checkpoint {
 
         let mut writer = PollWriter { transaction: &transaction, tenant: row, names: &mut names };
         let written = writer.write(commit);
-        if let Err(error) = written.and_then(|()| transaction.commit().map_err(Into::into)) {
+        let committed = written.and_then(|growth| {
+            transaction.commit()?;
+            Ok(growth)
+        });
+        if committed.is_err() {
             // The rollback removed the rows of new names, so the cache must be read again.
             *names = ControlNames::load(&connection)?;
-            return Err(error);
         }
-        Ok(())
+        committed
     }
 }
 
@@ -142,7 +146,7 @@ struct PollWriter<'a> {
 }
 
 impl PollWriter<'_> {
-    fn write(&mut self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
+    fn write(&mut self, commit: &PollCommit<'_>) -> Result<LogGrowth, CheckpointError> {
         let catalog =
             catalog::store(self.transaction, self.tenant, &commit.catalog, commit.observed_at)?;
 
@@ -157,11 +161,17 @@ impl PollWriter<'_> {
         }
 
         self.hold(commit)?;
+        let mut growth =
+            if commit.entries.is_empty() { LogGrowth::Unchanged } else { LogGrowth::Grown };
         for observation in &commit.observations {
-            append_observation(self.transaction, self.tenant, observation, commit.observed_at)?;
+            let appended =
+                append_observation(self.transaction, self.tenant, observation, commit.observed_at)?;
+            growth = growth.and(appended);
         }
+
         self.update_missing(commit)?;
-        self.record_end(commit)
+        self.record_end(commit)?;
+        Ok(growth)
     }
 
     fn append(
@@ -291,12 +301,13 @@ impl PollWriter<'_> {
         let attempt = commit.observed_at;
         match &commit.end {
             PollEnd::Complete => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, last_hint = NULL, failures = 0, not_before = NULL
-                 WHERE id = ?1",
+                "UPDATE tenant SET last_attempt = ?2, last_success = ?2, last_error = NULL, last_hint = NULL, error_class = NULL,
+                    failures = 0, failing_since = NULL, not_before = NULL WHERE id = ?1",
                 params![self.tenant, attempt],
             )?,
             PollEnd::Incomplete { reason, not_before } => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = 'incomplete', failures = failures + 1,
+                    failing_since = coalesce(failing_since, ?2), not_before = ?5 WHERE id = ?1",
                 params![self.tenant, attempt, reason.message, reason.hint, not_before],
             )?,
             PollEnd::NoPoll => 0,
@@ -318,13 +329,13 @@ impl PollWriter<'_> {
 
 /// Appends an observation to the log of a tenant if it changes something: a begin if the
 /// observation is not open, an end if it is. An end is stored with the first day of its begin.
-/// Fails if the database cannot be written.
+/// Returns whether an entry was appended. Fails if the database cannot be written.
 pub(super) fn append_observation(
     connection: &Connection,
     tenant: TenantRow,
     observation: &Observation,
     observed_at: UnixMillis,
-) -> Result<(), CheckpointError> {
+) -> Result<LogGrowth, CheckpointError> {
     let Observation { what, subject, first_day, phase, details, hint } = observation;
     let key = params![tenant, what.as_str(), subject];
     let open_since: Option<i32> = connection
@@ -335,8 +346,19 @@ pub(super) fn append_observation(
     let first_day = match (phase, open_since) {
         (Phase::Begin, None) => {
             connection
-                .prepare_cached("INSERT INTO open_observation VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![tenant, what.as_str(), subject, first_day.number()])?;
+                .prepare_cached(
+                    "INSERT INTO open_observation (tenant, what, subject, first_day, details, hint, since)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute(params![
+                    tenant,
+                    what.as_str(),
+                    subject,
+                    first_day.number(),
+                    details,
+                    hint,
+                    observed_at
+                ])?;
             first_day.number()
         }
         (Phase::End, Some(begin)) => {
@@ -347,7 +369,7 @@ pub(super) fn append_observation(
                 .execute(key)?;
             begin
         }
-        _ => return Ok(()),
+        _ => return Ok(LogGrowth::Unchanged),
     };
 
     let seq = next_seq(connection, tenant)?;
@@ -368,7 +390,7 @@ pub(super) fn append_observation(
             details,
             hint
         ])?;
-    Ok(())
+    Ok(LogGrowth::Grown)
 }
 
 /// Assigns the next `seq` of a tenant's log.

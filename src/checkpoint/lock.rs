@@ -2,7 +2,7 @@
 //!
 //! It is a kernel lock (`flock`) on an open file, which the kernel releases when the process ends,
 //! even after a crash. The file contains the process ID of the holder and the path of its control
-//! socket.
+//! socket, and the version of the program.
 
 use std::{
     fs::TryLockError,
@@ -17,6 +17,7 @@ use fs_err::{
 };
 
 use super::CheckpointError;
+use crate::model::UnixMillis;
 
 const FILE: &str = "lock";
 /// A process that only looks up the holder locks the file briefly, so one failed attempt does not
@@ -37,6 +38,10 @@ pub struct Holder {
     pub pid: u32,
     /// The socket on which it accepts commands; `None` before it is listening.
     pub socket: Option<PathBuf>,
+    /// The version of the program; `None` if it does not write one.
+    pub version: Option<String>,
+    /// When it started; `None` if that cannot be determined.
+    pub since: Option<UnixMillis>,
 }
 
 impl Lock {
@@ -72,7 +77,7 @@ impl Lock {
 
     fn write(&self, socket: Option<&Path>) -> std::io::Result<()> {
         let socket = socket.map(|path| path.display().to_string()).unwrap_or_default();
-        let text = format!("{}\n{socket}\n", std::process::id());
+        let text = format!("{}\n{socket}\n{}\n", std::process::id(), env!("CARGO_PKG_VERSION"));
         // The file is written before it is truncated, so a concurrent reader always finds a process
         // ID.
         self.file.write_all_at(text.as_bytes(), 0)?;
@@ -102,5 +107,10 @@ fn read(mut file: &File) -> Option<Holder> {
     let mut lines = text.lines();
     let pid = lines.next()?.parse().ok()?;
     let socket = lines.next().filter(|path| !path.is_empty()).map(PathBuf::from);
-    Some(Holder { pid, socket })
+    let version = lines.next().filter(|version| !version.is_empty()).map(str::to_owned);
+
+    // The holder writes the file only when it starts.
+    let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    let since = modified.and_then(|time| jiff::Timestamp::try_from(time).ok()).map(Into::into);
+    Some(Holder { pid, socket, version, since })
 }

@@ -5,7 +5,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, columns, commit_poll::append_observation, tenant_id, tenant_row,
+    Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation, tenant_id,
+    tenant_row,
 };
 use crate::error::Explanation;
 use crate::model::{Day, Observation, TenantId, UnixMillis};
@@ -25,6 +26,21 @@ pub struct PollState {
     pub polled_back_to: Option<Day>,
     /// The newest stored day; `None` if no day is stored.
     pub newest_day: Option<Day>,
+    /// From the server's `Retry-After`: no request before this time.
+    pub not_before: Option<UnixMillis>,
+}
+
+/// A poll that failed and read nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct PollFailure<'a> {
+    /// When it failed.
+    pub at: UnixMillis,
+    /// Why it failed.
+    pub reason: &'a Explanation,
+    /// The class of the error, such as `credential`, which decides who can resolve it.
+    pub class: &'a str,
+    /// The beginning of the observation that polls fail.
+    pub observation: &'a Observation,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
 }
@@ -55,8 +71,8 @@ impl Checkpoint {
         Ok(state.unwrap_or_default())
     }
 
-    /// Records a poll that failed and read nothing, and appends the observation about it.
-    /// `not_before` is from the server's `Retry-After`.
+    /// Records a poll that failed and read nothing, and appends the observation about it. Returns
+    /// whether the log has grown.
     ///
     /// # Errors
     ///
@@ -64,22 +80,22 @@ impl Checkpoint {
     pub fn record_poll_failure(
         &self,
         tenant: TenantId,
-        now: UnixMillis,
-        reason: &Explanation,
-        observation: &Observation,
-        not_before: Option<UnixMillis>,
-    ) -> Result<(), CheckpointError> {
+        failure: &PollFailure<'_>,
+    ) -> Result<LogGrowth, CheckpointError> {
+        let PollFailure { at, reason, class, observation, not_before } = *failure;
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
         let row = tenant_row(&transaction, &tenant.to_string())?;
         transaction.execute(
-            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, failures = failures + 1, not_before = ?5 WHERE id = ?1",
-            params![row, now, reason.message, reason.hint, not_before],
+            "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
+                failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
+            params![row, at, reason.message, reason.hint, class, not_before],
         )?;
-        append_observation(&transaction, row, observation, now)?;
+        let growth = append_observation(&transaction, row, observation, at)?;
 
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        Ok(growth)
     }
 
     /// The tenant that a configured domain was resolved to; `None` if it has not been resolved yet.
@@ -96,20 +112,44 @@ impl Checkpoint {
         guid.as_deref().map(tenant_id).transpose()
     }
 
-    /// Stores the tenant that a configured domain was resolved to.
+    /// Stores why a configured domain could not be resolved.
     ///
     /// # Errors
     ///
     /// Fails if the database cannot be written.
+    pub fn record_resolution_failure(
+        &self,
+        domain: &str,
+        at: UnixMillis,
+        reason: &Explanation,
+        class: &str,
+    ) -> Result<(), CheckpointError> {
+        self.connection().execute(
+            "INSERT INTO unresolved_domain VALUES (?1, ?2, ?2, ?3, ?4, ?5)
+             ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5",
+            params![domain, at, reason.message, reason.hint, class],
+        )?;
+        Ok(())
+    }
+
+    /// Stores the tenant that a configured domain was resolved to.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and changes nothing, if the database cannot be written.
     pub fn store_resolved_domain(
         &self,
         domain: &str,
         tenant: TenantId,
     ) -> Result<(), CheckpointError> {
-        self.connection().execute(
-            "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT DO UPDATE SET guid = ?2",
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+
+        transaction.execute(
+            "INSERT INTO domain VALUES (?1, ?2) ON CONFLICT (domain) DO UPDATE SET guid = ?2",
             params![domain, tenant.to_string()],
         )?;
-        Ok(())
+        transaction.execute("DELETE FROM unresolved_domain WHERE domain = ?1", [domain])?;
+        Ok(transaction.commit()?)
     }
 }

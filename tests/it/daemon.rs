@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Workspace, eventually, records, summaries};
+use crate::support::{Workspace, eventually, records, summaries, write};
 
 #[test]
 fn polls_immediately_and_stops_on_a_signal() {
@@ -48,7 +48,8 @@ fn is_ready_before_the_first_poll_ends() {
     };
     let is_ready = |message: &String| message.starts_with("READY=1\n");
     let ready = std::iter::repeat_with(receive).find(is_ready).unwrap();
-    assert!(ready.contains("\nSTATUS=no day yet; 1 of 1 tenants without errors; "), "{ready}");
+    let status = "\nSTATUS=1 tenant is healthy; 1 sink is healthy; no day yet";
+    assert!(ready.contains(status), "{ready}");
 
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     let run = crate::support::Run::of(daemon.wait_with_output().unwrap());
@@ -182,4 +183,24 @@ fn a_full_disk_pauses_only_polling() {
         run.stderr
     );
     assert_eq!(summaries(&file), 10);
+}
+
+/// Regression: the record stayed in the log until another poll succeeded, because only a successful
+/// poll woke the deliverers.
+#[test]
+fn a_failed_poll_is_delivered_immediately() {
+    let mut workspace = Workspace::new();
+    write(workspace.path("secret"), "wrong\n");
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the record is delivered", || {
+        file.exists()
+            && records(&file).iter().any(|record| {
+                record["kind"] == "quality" && record["quality"]["what"] == "poll_failed"
+            })
+    });
+    eventually("nothing is unsent", || workspace.is_delivered());
+
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
 }

@@ -44,8 +44,8 @@ struct Ingest<'a> {
     not_before: Option<UnixMillis>,
 }
 
-/// A certificate that expires within this time is logged as an error instead of a warning.
-const CERTIFICATE_ERROR_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// A credential that expires within this time is logged as an error instead of a warning.
+const EXPIRY_ERROR_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Engine {
     /// Ingests the response of a poll that requested all days back to `oldest`. Fails, and stores
@@ -80,7 +80,7 @@ impl Engine {
 
         let mut observations = vec![
             condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
-            certificate_condition(state, tenant, now),
+            credential_condition(state, tenant, now),
         ];
         if end.is_ok() {
             observations.push(condition(ObservationKind::PollFailed, None, now));
@@ -112,7 +112,6 @@ impl Engine {
         let is_overdue = |held: &HeldDay| held.since.saturating_add(limit) <= UnixMillis::from(now);
         if self.checkpoint.held_days(tenant.id)?.iter().any(is_overdue) {
             self.ingest(tenant, Ingest::default(), now)?;
-            self.notify_log_grown();
         }
         Ok(())
     }
@@ -152,7 +151,6 @@ impl Engine {
 
         let ingest = Ingest { snapshots, is_catalog_complete: true, ..Ingest::default() };
         let report = block_in_place(|| self.ingest(tenant, ingest, now))?;
-        self.notify_log_grown();
         Ok(PollReport { rejected: rejected.len(), ..report })
     }
 
@@ -207,7 +205,7 @@ impl Engine {
                 }
             },
         };
-        self.checkpoint.commit_poll(tenant.id, &commit)?;
+        self.notify(self.checkpoint.commit_poll(tenant.id, &commit)?);
 
         let days = plan.releases.iter().filter(|r| r.revision == 1).count();
         let released = plan.releases.iter().map(|r| ingest.snapshots[r.index].facts.day);
@@ -323,28 +321,29 @@ fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp)
     }
 }
 
-/// The observation about a certificate that expires soon, which is also logged with every poll.
-fn certificate_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
+/// The observation about a credential that expires soon, which is also logged with every poll.
+fn credential_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
-    let details =
-        end.map(|end| Explanation::new(format!("the certificate is valid until `{end}`")));
+    let details = end.map(|end| {
+        Explanation::new(format!("the credential is valid until `{end}`"))
+            .with_hint("add a new secret or certificate to the app registration, and configure it")
+    });
 
-    if let Some(Explanation { message: details, .. }) = &details {
-        let hint = "replace the certificate";
-        let is_near = end.is_some_and(|end| end.duration_since(now) < CERTIFICATE_ERROR_PERIOD);
+    if let Some(Explanation { message: details, hint }) = &details {
+        let is_near = end.is_some_and(|end| end.duration_since(now) < EXPIRY_ERROR_PERIOD);
         if is_near {
             tracing::error!(
                 tenant = tenant.name,
                 details,
                 hint,
-                "the certificate expires within 7 days"
+                "the credential expires within 7 days"
             );
         } else {
             tracing::warn!(
                 tenant = tenant.name,
                 details,
                 hint,
-                "the certificate expires within 30 days"
+                "the credential expires within 30 days"
             );
         }
     }

@@ -9,17 +9,20 @@ mod response;
 use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::Instant};
 
 pub(super) use self::response::{CatalogRead, PollResponse, read};
-use super::{Engine, PERMITS_PER_BACKFILL, TenantState, has_free_space};
+use super::{
+    Engine, PERMITS_PER_BACKFILL, TenantState, has_free_space,
+    outage::{OutageSubject, Recovery},
+};
 use crate::{
-    checkpoint::CheckpointError,
+    checkpoint::{CheckpointError, PollFailure},
     clock,
     config::TenantName,
-    error::{Explanation, Hint},
+    error::{Explanation, Hint, chain},
     ledger,
-    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
+    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis, short_duration},
     source::SourceError,
 };
 
@@ -111,18 +114,28 @@ impl Engine {
         match (&result, state.resolved()) {
             (Err(error), Some(tenant)) => self.record_failure(state, &tenant, error),
             (Err(error), None) => {
-                let error = Explanation::of(error);
-                tracing::warn!(
-                    tenant = state.plan.name,
-                    error = error.message,
-                    hint = error.hint,
-                    "cannot resolve the tenant's domain; retrying later"
-                );
-                state.back_off(clock::now(), error);
+                self.record_resolution_failure(state, error);
             }
             (Ok(report), _) => log_report(&state.plan.name, report),
         }
+        self.track_outage(&state.plan.name, &result);
         result
+    }
+
+    /// Tracks how long polls of a tenant have failed, and logs the end. An incomplete poll is
+    /// neither a failure nor the end of an outage.
+    fn track_outage(&self, tenant: &str, result: &Result<PollReport, PollError>) {
+        let (outages, now) = (&self.meters.outages, Instant::now());
+        let subject = OutageSubject::Tenant(tenant.to_owned());
+        let Ok(report) = result else { return outages.begin(subject, now) };
+
+        outages.advance(&subject, report.days as u64, now);
+        if report.incomplete.is_none()
+            && let Some(Recovery { outage, progress: days }) = outages.end(&subject, now)
+        {
+            let outage = short_duration(outage);
+            tracing::info!(tenant, outage, days, "polls succeed again");
+        }
     }
 
     /// The work of a poll. The caller holds `state.polling`.
@@ -149,10 +162,7 @@ impl Engine {
         // the future of a waiting poll small: a thousand tenants may wait while eight are polled.
         let observed = clock::now();
         let response = Box::pin(read(&state.graph, &tenant, oldest, observed)).await?;
-        let report =
-            block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?;
-        self.notify_log_grown();
-        Ok(report)
+        Ok(block_in_place(|| self.ingest_response(state, &tenant, response, oldest, kind))?)
     }
 
     /// The tenant of a poll. The first poll resolves its domain and stores the ID.
@@ -210,6 +220,35 @@ impl Engine {
         Ok((oldest, kind))
     }
 
+    /// Logs that the domain of a tenant cannot be resolved, records it in the checkpoint, and delays
+    /// the next attempt.
+    fn record_resolution_failure(&self, state: &TenantState, error: &PollError) {
+        let reason = Explanation::of(error);
+        tracing::warn!(
+            tenant = state.plan.name,
+            error = reason.message,
+            hint = reason.hint,
+            "cannot resolve the tenant's domain; retrying later"
+        );
+
+        let now = clock::now();
+        if let TenantName::Domain(domain) = &state.plan.id {
+            let (at, class) = (now.into(), error.class());
+            let recorded = block_in_place(|| {
+                self.checkpoint.record_resolution_failure(domain, at, &reason, class)
+            });
+            if let Err(error) = recorded {
+                let error = chain(&error);
+                tracing::warn!(
+                    tenant = state.plan.name,
+                    error,
+                    "cannot record the failure in the checkpoint"
+                );
+            }
+        }
+        state.back_off(now, reason);
+    }
+
     /// Logs a failed poll, and records it in the checkpoint together with an observation.
     fn record_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
         let reason = Explanation::of(error);
@@ -242,14 +281,15 @@ impl Engine {
         };
         // Stored so that a restart does not shorten the pause.
         let not_before = not_before(state, now);
+        let failure = PollFailure {
+            at: now.into(),
+            reason: &reason,
+            class: error.class(),
+            observation: &observation,
+            not_before,
+        };
         let recorded = block_in_place(|| {
-            self.checkpoint.record_poll_failure(
-                tenant.id,
-                now.into(),
-                &reason,
-                &observation,
-                not_before,
-            )?;
+            self.notify(self.checkpoint.record_poll_failure(tenant.id, &failure)?);
             self.release_held(tenant)
         });
 

@@ -6,7 +6,7 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::Instant};
 
 use super::{
     Deliverer, DeliveryError, Engine, SinkMeter,
@@ -52,6 +52,13 @@ impl Deliverer {
         if outgoing.lane == Lane::Live && self.plan.plan.stores_progress() {
             let progress = block_in_place(|| self.progress_of(&outgoing))?;
             outgoing.batch.set_progress(progress);
+        }
+        if outgoing.lane == Lane::Live
+            && self.plan.plan.attaches_report()
+            && !outgoing.batch.is_empty()
+        {
+            let report = block_in_place(|| self.report())?;
+            outgoing.batch.set_attachment(report);
         }
         self.rate_limit.wait(outgoing.records()).await;
 
@@ -213,13 +220,11 @@ impl Deliverer {
         }
 
         self.log_dead_letters(&dead_letters);
-        if !dead_letters.is_empty() || !delivered_dead_letters.is_empty() {
-            // The commit has appended an observation, which the other sinks deliver.
-            self.engine.notify_log_grown();
-        }
         self.delivered += sent;
+        self.rejected += dead_letters.len() as u64;
         if sent > 0 {
             self.engine.meters.acknowledged(&self.meter);
+            self.engine.meters.outages.advance(&self.outage_subject(), sent, Instant::now());
         } else {
             self.engine.meters.progress(&self.meter);
         }
@@ -233,7 +238,7 @@ impl Deliverer {
                 sink = self.plan.name,
                 records = dead_letters.len(),
                 error = first.reason,
-                hint = "run `status` to list the dead letters",
+                hint = "run `dead-letters list`, and retry or discard them",
                 "the receiver rejected records; they were stored as dead letters"
             );
         }
@@ -297,7 +302,9 @@ async fn commit(
             }
 
             Err(error) => return Err(error),
-            Ok(()) => {
+            Ok(growth) => {
+                // An observation about dead letters is delivered by the other sinks.
+                engine.notify(growth);
                 if advance.lane == Lane::Live {
                     engine.mark_cursors_moved();
                 }

@@ -1,6 +1,7 @@
 //! A client secret of the app registration. Source: Microsoft identity platform, "OAuth 2.0 client
 //! credentials flow". The secret is read for every request and is never stored.
 
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::{BoxFuture, Credential, CredentialError, TokenRequestContext};
@@ -12,6 +13,8 @@ pub struct ClientSecret {
     /// The ID of the app registration.
     pub client_id: String,
     pub secret: SecretRef,
+    /// The end of the secret as the operator stated it, because Entra does not report it.
+    pub expires: Option<Timestamp>,
 }
 
 impl Credential for ClientSecret {
@@ -30,6 +33,10 @@ impl Credential for ClientSecret {
                 ])
                 .await
         })
+    }
+
+    fn expires(&self) -> Option<Timestamp> {
+        self.expires
     }
 
     fn client_id(&self) -> Option<&str> {

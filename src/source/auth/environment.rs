@@ -25,7 +25,7 @@ pub fn from_environment(
         .ok_or_else(|| environment_error("environment variable `AZURE_CLIENT_ID` is not set"))?;
 
     if let Some(secret) = secret_of("AZURE_CLIENT_SECRET") {
-        return Ok(Arc::new(ClientSecret { client_id, secret }));
+        return Ok(Arc::new(ClientSecret { client_id, secret, expires: None }));
     }
 
     if let Some(file) = value_of("AZURE_CLIENT_CERTIFICATE_PATH") {

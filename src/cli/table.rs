@@ -1,0 +1,253 @@
+//! Tables for people: numbers are aligned to the right, and a narrow terminal hides the least
+//! important columns instead of wrapping every cell. The layout of a table is pure: it depends on
+//! its cells and on the width that the caller passes. Start reading at [`TextTable::render`].
+
+use std::io::IsTerminal;
+
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets::NOTHING};
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    /// The heading, with the unit of the column.
+    pub heading: &'static str,
+    pub content: Content,
+    /// Columns with a higher rank are hidden first; a column with rank 0 is never hidden.
+    pub rank: u8,
+}
+
+/// What the cells of a column contain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Text,
+    /// Numbers, which are aligned to the right.
+    Number,
+}
+
+/// How important the content of a cell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Good,
+    Warning,
+    Bad,
+}
+
+/// How a table is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terminal {
+    /// The number of columns; `None` if the output is not a terminal, or if it reports no width.
+    pub width: Option<usize>,
+    pub is_colored: bool,
+}
+
+/// A table of text cells.
+#[derive(Debug)]
+pub(super) struct TextTable {
+    columns: Vec<Column>,
+    rows: Vec<Vec<(String, Tone)>>,
+}
+
+/// The width between two columns.
+const GAP: usize = 2;
+/// The first column is not shortened below this number of characters.
+const MIN_FIRST_COLUMN: usize = 12;
+
+impl Terminal {
+    /// The terminal of standard output.
+    pub(super) fn of_stdout() -> Self {
+        let stdout = std::io::stdout();
+        if !stdout.is_terminal() {
+            return Self { width: None, is_colored: false };
+        }
+
+        // A width of 0 means that the terminal does not know its size.
+        let size = rustix::termios::tcgetwinsize(&stdout).ok();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        Self {
+            width,
+            is_colored: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+impl TextTable {
+    pub(super) fn new(columns: Vec<Column>) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Adds a row with one cell per column.
+    pub(super) fn row(&mut self, cells: Vec<(String, Tone)>) {
+        self.rows.push(cells);
+    }
+
+    /// The table as lines without trailing spaces, each with a line break.
+    pub(super) fn render(&self, terminal: Terminal) -> String {
+        let widths = self.widths();
+        let shown = shown_columns(&self.columns, &widths, terminal.width);
+        let first = first_column_width(&widths, &shown, terminal.width);
+
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        if terminal.is_colored {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(
+            shown.iter().map(|index| self.cell(*index, self.columns[*index].heading, Tone::Plain)),
+        );
+        for row in &self.rows {
+            table.add_row(shown.iter().map(|index| {
+                let (text, tone) = &row[*index];
+                let shortened = if *index == 0 { shortened(text, first) } else { text.clone() };
+                self.cell(*index, &shortened, *tone)
+            }));
+        }
+
+        // The style has one space on each side of a column.
+        table
+            .lines()
+            .map(|line| line.trim_end().strip_prefix(' ').unwrap_or_default().to_owned() + "\n")
+            .collect()
+    }
+
+    /// The width of each column in characters.
+    fn widths(&self) -> Vec<usize> {
+        let width = |index: usize, column: &Column| {
+            let cells = self.rows.iter().map(|row| row[index].0.chars().count());
+            cells.max().unwrap_or(0).max(column.heading.chars().count())
+        };
+        self.columns.iter().enumerate().map(|(index, column)| width(index, column)).collect()
+    }
+
+    fn cell(&self, column: usize, text: &str, tone: Tone) -> Cell {
+        let alignment = match self.columns[column].content {
+            Content::Text => CellAlignment::Left,
+            Content::Number => CellAlignment::Right,
+        };
+        let cell = Cell::new(text).set_alignment(alignment);
+        match tone {
+            Tone::Plain => cell,
+            Tone::Good => cell.fg(Color::Green),
+            Tone::Warning => cell.fg(Color::Yellow),
+            Tone::Bad => cell.fg(Color::Red),
+        }
+    }
+}
+
+/// The indexes of the columns that fit into the width.
+fn shown_columns(columns: &[Column], widths: &[usize], limit: Option<usize>) -> Vec<usize> {
+    let mut shown: Vec<usize> = (0..columns.len()).collect();
+    let Some(limit) = limit else { return shown };
+
+    while total(widths, &shown) > limit {
+        let hideable = shown.iter().filter(|index| columns[**index].rank > 0);
+        let Some(hidden) = hideable.max_by_key(|index| columns[**index].rank).copied() else {
+            break;
+        };
+        shown.retain(|index| *index != hidden);
+    }
+    shown
+}
+
+/// The width of the first column, which contains names: as wide as its content, or what the other
+/// columns leave.
+fn first_column_width(widths: &[usize], shown: &[usize], limit: Option<usize>) -> usize {
+    let first = widths.first().copied().unwrap_or(0);
+    let excess = limit.map_or(0, |limit| total(widths, shown).saturating_sub(limit));
+    first.saturating_sub(excess).max(MIN_FIRST_COLUMN.min(first))
+}
+
+fn total(widths: &[usize], shown: &[usize]) -> usize {
+    shown.iter().map(|index| widths[*index] + GAP).sum::<usize>().saturating_sub(GAP)
+}
+
+/// The text, or its beginning and an ellipsis if it is longer than `width` characters.
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A number with commas between groups of three digits.
+pub(super) fn with_separators(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> TextTable {
+        let column = |heading, content, rank| Column { heading, content, rank };
+        let mut table = TextTable::new(vec![
+            column("tenant", Content::Text, 0),
+            column("state", Content::Text, 0),
+            column("days", Content::Number, 2),
+            column("last error", Content::Text, 1),
+        ]);
+        for (name, days) in [("contoso", 90), ("a-tenant-with-a-very-long-name", 12_345)] {
+            table.row(vec![
+                (name.to_owned(), Tone::Plain),
+                ("current".to_owned(), Tone::Good),
+                (with_separators(days), Tone::Plain),
+                ("none".to_owned(), Tone::Plain),
+            ]);
+        }
+        table
+    }
+
+    fn plain(width: Option<usize>) -> Terminal {
+        Terminal { width, is_colored: false }
+    }
+
+    /// Regression: on a terminal that reports a width of 0, every cell had one letter per line.
+    #[test]
+    fn narrow_terminals_hide_columns() {
+        let all = "tenant                          state      days  last error\n\
+                   contoso                         current      90  none\n\
+                   a-tenant-with-a-very-long-name  current  12,345  none\n";
+        assert_eq!(table().render(plain(None)), all);
+        assert_eq!(table().render(plain(Some(80))), all);
+
+        for width in [10, 20, 30, 40, 50, 59, 60] {
+            let shown = table().render(plain(Some(width)));
+            assert_eq!(shown.lines().count(), 3, "{width}: {shown}");
+            let longest = shown.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= width.max(21), "{width}: {shown}");
+        }
+        assert!(!table().render(plain(Some(50))).contains("days"));
+        assert!(table().render(plain(Some(30))).contains("a-tenant-with-a-very…"));
+    }
+
+    #[test]
+    fn colors_are_used_only_if_requested() {
+        assert!(!table().render(plain(Some(80))).contains('\u{1b}'));
+        let colored = Terminal { width: None, is_colored: true };
+        assert!(table().render(colored).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn groups_digits_by_three() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1,000"),
+            (20_813, "20,813"),
+            (123_456, "123,456"),
+            (u64::MAX, "18,446,744,073,709,551,615"),
+        ] {
+            assert_eq!(with_separators(number), text);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What needs attention: one list of conditions, from facts about tenants, sinks and the process.
+//!
+//! The status page, `status`, `/readyz`, the metrics and the status line of systemd all show this
+//! list, so they cannot contradict each other. The functions are pure: they depend on [`Facts`]
+//! alone, which `daemon::facts` collects. Start reading at [`conditions`], then `summary`.
+//! See decision 0050.
+
+mod host;
+mod sinks;
+mod summary;
+mod tenants;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    sinks::SinkFacts,
+    summary::{
+        Counts, Group, Health, grouped, headline, is_incomplete, not_ready_reasons, status_line,
+    },
+    tenants::{OpenObservation, PollErrorFacts, TenantFacts},
+};
+use crate::{
+    error::Explanation,
+    model::{Day, UnixMillis},
+};
+
+/// Everything that the conditions depend on.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub now: UnixMillis,
+    /// When the daemon started; `None` if no daemon is running.
+    pub daemon_started: Option<UnixMillis>,
+    /// In the order of the configuration.
+    pub tenants: Vec<TenantFacts>,
+    /// In the order of the configuration.
+    pub sinks: Vec<SinkFacts>,
+    /// A description of each loop of the daemon that makes no progress.
+    pub stalled: Vec<String>,
+    /// Free bytes on the disk of the checkpoint; `None` if they cannot be determined.
+    pub free_bytes: Option<u64>,
+    /// The number of free bytes below which polling pauses.
+    pub reserved_bytes: u64,
+    /// The last reload, if its configuration was rejected.
+    pub rejected_configuration: Option<RejectedConfiguration>,
+}
+
+/// A reload whose configuration was rejected, so that the previous one remains in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedConfiguration {
+    pub at: UnixMillis,
+    /// The first fault of the configuration.
+    pub reason: Explanation,
+}
+
+/// One thing that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub severity: Severity,
+    pub kind: ConditionKind,
+    pub subject: Subject,
+    /// A sentence about the subject in lower case, without a period: what is wrong, and why.
+    pub sentence: String,
+    /// What an operator can do about it, as an imperative; `None` if it clears by itself.
+    pub remedy: Option<String>,
+    /// When it began; `None` if that is unknown.
+    pub since: Option<UnixMillis>,
+}
+
+/// How urgent a condition is, from least to most urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Work in progress.
+    Info,
+    /// It is retried, and clears by itself.
+    Warning,
+    /// It needs an operator.
+    Error,
+}
+
+/// What a condition is about. The order is the order in which conditions are listed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The daemon, its configuration, or its disk.
+    Daemon,
+    /// The sink with this name.
+    Sink(String),
+    /// The tenant with this name.
+    Tenant(String),
+}
+
+/// The kinds of condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionKind {
+    LoopStalled,
+    DiskFull,
+    DiskLow,
+    ConfigurationRejected,
+    SinkParked,
+    SinkRetrying,
+    SinkSilent,
+    DeadLetters,
+    SinkDelivering,
+    CredentialRejected,
+    PollFailing,
+    ResponseIncomplete,
+    TenantBehind,
+    DayLate,
+    NeverPolled,
+    CredentialExpiring,
+    DataQuality,
+}
+
+/// All conditions, the most urgent first, and then in the order of their subjects.
+pub fn conditions(facts: &Facts) -> Vec<Condition> {
+    let mut conditions = host::conditions(facts);
+    for sink in &facts.sinks {
+        conditions.extend(sinks::conditions(sink, facts.daemon_started, facts.now));
+    }
+    for tenant in &facts.tenants {
+        conditions.extend(tenants::conditions(tenant, facts.now));
+    }
+
+    // The sort is stable: within a severity, the order of the configuration is kept.
+    conditions.sort_by_key(|condition| std::cmp::Reverse(condition.severity));
+    conditions
+}
+
+impl Severity {
+    /// All severities, from least to most urgent.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
+
+    /// The name in JSON and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl ConditionKind {
+    /// All kinds, in the order of the reference.
+    pub const ALL: [Self; 17] = [
+        Self::LoopStalled,
+        Self::DiskFull,
+        Self::DiskLow,
+        Self::ConfigurationRejected,
+        Self::SinkParked,
+        Self::SinkRetrying,
+        Self::SinkSilent,
+        Self::DeadLetters,
+        Self::SinkDelivering,
+        Self::CredentialRejected,
+        Self::PollFailing,
+        Self::ResponseIncomplete,
+        Self::TenantBehind,
+        Self::DayLate,
+        Self::NeverPolled,
+        Self::CredentialExpiring,
+        Self::DataQuality,
+    ];
+
+    /// The name in JSON and in metrics. It must never change.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoopStalled => "loop_stalled",
+            Self::DiskFull => "disk_full",
+            Self::DiskLow => "disk_low",
+            Self::ConfigurationRejected => "configuration_rejected",
+            Self::SinkParked => "sink_parked",
+            Self::SinkRetrying => "sink_retrying",
+            Self::SinkSilent => "sink_silent",
+            Self::DeadLetters => "dead_letters",
+            Self::SinkDelivering => "sink_delivering",
+            Self::CredentialRejected => "credential_rejected",
+            Self::PollFailing => "poll_failing",
+            Self::ResponseIncomplete => "response_incomplete",
+            Self::TenantBehind => "tenant_behind",
+            Self::DayLate => "day_late",
+            Self::NeverPolled => "never_polled",
+            Self::CredentialExpiring => "credential_expiring",
+            Self::DataQuality => "data_quality",
+        }
+    }
+}
+
+impl Subject {
+    /// The type of the subject in JSON.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Daemon => "daemon",
+            Self::Sink(_) => "sink",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+
+    /// The name of the sink or tenant; `None` for the daemon.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Daemon => None,
+            Self::Sink(name) | Self::Tenant(name) => Some(name),
+        }
+    }
+}
+
+impl Condition {
+    /// The subject and the sentence, with the remedy as the hint.
+    pub fn explanation(&self) -> Explanation {
+        let message = match &self.subject {
+            Subject::Daemon => self.sentence.clone(),
+            Subject::Sink(name) => format!("sink `{name}`: {}", self.sentence),
+            Subject::Tenant(name) => format!("tenant `{name}`: {}", self.sentence),
+        };
+        Explanation { message, hint: self.remedy.clone() }
+    }
+}
+
+/// `1 day` or `2 days`.
+fn count(number: u64, singular: &str) -> String {
+    if number == 1 { format!("1 {singular}") } else { format!("{number} {singular}s") }
+}
+
+/// The number of days from `day` to the day of `now`.
+fn age_in_days(day: Day, now: UnixMillis) -> i32 {
+    now.day().number() - day.number()
+}

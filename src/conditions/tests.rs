@@ -1,0 +1,348 @@
+//! Tables of facts and the conditions that follow from them.
+
+use super::*;
+use ConditionKind as Kind;
+
+use crate::model::ObservationKind;
+
+const NOW: &str = "2026-11-30T12:00:00Z";
+
+fn at(text: &str) -> UnixMillis {
+    text.parse::<jiff::Timestamp>().unwrap().into()
+}
+
+fn day(text: &str) -> Day {
+    Day::parse(text).unwrap()
+}
+
+fn facts() -> Facts {
+    Facts {
+        now: at(NOW),
+        daemon_started: Some(at("2026-11-01T00:00:00Z")),
+        tenants: vec![tenant("contoso")],
+        sinks: vec![sink("siem")],
+        stalled: Vec::new(),
+        free_bytes: Some(10 << 30),
+        reserved_bytes: 16 << 20,
+        rejected_configuration: None,
+    }
+}
+
+/// A tenant without conditions.
+fn tenant(name: &str) -> TenantFacts {
+    TenantFacts {
+        name: name.to_owned(),
+        newest_day: Some(day("2026-11-30")),
+        last_attempt: Some(at("2026-11-30T06:15:00Z")),
+        last_success: Some(at("2026-11-30T06:15:00Z")),
+        ..TenantFacts::default()
+    }
+}
+
+/// A sink without conditions.
+fn sink(name: &str) -> SinkFacts {
+    SinkFacts {
+        name: name.to_owned(),
+        failure: None,
+        parked: false,
+        failing_since: None,
+        backlog: 0,
+        oldest_day: None,
+        last_acknowledgement: Some(at("2026-11-30T06:16:00Z")),
+        sends_digests: false,
+        dead_letters: 0,
+    }
+}
+
+fn error(class: &str, message: &str) -> PollErrorFacts {
+    PollErrorFacts {
+        reason: Explanation::new(message).with_hint("act"),
+        class: class.to_owned(),
+        since: Some(at("2026-11-30T06:15:00Z")),
+    }
+}
+
+/// The severity and kind of each condition.
+fn kinds(facts: &Facts) -> Vec<(Severity, ConditionKind)> {
+    conditions(facts).iter().map(|condition| (condition.severity, condition.kind)).collect()
+}
+
+#[test]
+fn healthy_facts_have_no_conditions() {
+    let facts = facts();
+    assert_eq!(conditions(&facts), []);
+    assert_eq!(Health::of(&[]), Health::Healthy);
+    assert_eq!(headline(Counts::of(&facts, &[]), &[]), "1 tenant is healthy; 1 sink is healthy");
+}
+
+/// A name, a change of healthy facts, and the only condition that follows.
+type Case = (&'static str, fn(&mut Facts), Severity, ConditionKind);
+
+const OF_DAEMON_AND_SINKS: &[Case] = &[
+    ("a stalled loop", |f| f.stalled.push("x".to_owned()), Severity::Error, Kind::LoopStalled),
+    ("a full disk", |f| f.free_bytes = Some(1 << 20), Severity::Error, Kind::DiskFull),
+    ("little space", |f| f.free_bytes = Some(100 << 20), Severity::Warning, Kind::DiskLow),
+    (
+        "a rejected reload",
+        |f| {
+            let reason = Explanation::new("c.toml:3:1: unknown key `x`");
+            f.rejected_configuration = Some(RejectedConfiguration { at: f.now, reason });
+        },
+        Severity::Error,
+        Kind::ConfigurationRejected,
+    ),
+    ("dead letters", |f| f.sinks[0].dead_letters = 7, Severity::Error, Kind::DeadLetters),
+    (
+        "a parked sink",
+        |f| {
+            f.sinks[0].failure = Some("the token is rejected".into());
+            f.sinks[0].parked = true;
+        },
+        Severity::Error,
+        Kind::SinkParked,
+    ),
+    (
+        "a sink that retries",
+        |f| {
+            f.sinks[0].failure = Some("connection refused".into());
+            f.sinks[0].last_acknowledgement = Some(at("2026-11-30T11:50:00Z"));
+        },
+        Severity::Warning,
+        Kind::SinkRetrying,
+    ),
+    (
+        "a sink that has retried for long",
+        |f| f.sinks[0].failure = Some("connection refused".into()),
+        Severity::Error,
+        Kind::SinkRetrying,
+    ),
+    ("no acknowledgement", |f| f.sinks[0].backlog = 3, Severity::Warning, Kind::SinkSilent),
+    (
+        "a fresh backlog",
+        |f| {
+            f.sinks[0].backlog = 3;
+            f.sinks[0].last_acknowledgement = Some(at("2026-11-30T11:59:00Z"));
+        },
+        Severity::Info,
+        Kind::SinkDelivering,
+    ),
+];
+
+const OF_TENANTS: &[Case] = &[
+    (
+        "an expired secret",
+        |f| f.tenants[0].error = Some(error("credential", "the client secret has expired")),
+        Severity::Error,
+        Kind::CredentialRejected,
+    ),
+    (
+        "a missing permission",
+        |f| f.tenants[0].error = Some(error("permission", "the permission is missing")),
+        Severity::Error,
+        Kind::CredentialRejected,
+    ),
+    (
+        "a failed poll",
+        |f| f.tenants[0].error = Some(error("network", "connection refused")),
+        Severity::Warning,
+        Kind::PollFailing,
+    ),
+    (
+        "a partial response",
+        |f| f.tenants[0].error = Some(error("incomplete", "no catalog")),
+        Severity::Warning,
+        Kind::ResponseIncomplete,
+    ),
+    (
+        "data that is four days old",
+        |f| f.tenants[0].newest_day = Some(day("2026-11-26")),
+        Severity::Error,
+        Kind::TenantBehind,
+    ),
+    (
+        "a day that is late",
+        |f| {
+            f.tenants[0].newest_day = Some(day("2026-11-29"));
+            f.tenants[0].due_since = Some(at("2026-11-30T05:00:00Z"));
+        },
+        Severity::Warning,
+        Kind::DayLate,
+    ),
+    (
+        "a day that was due an hour ago",
+        |f| {
+            f.tenants[0].newest_day = Some(day("2026-11-29"));
+            f.tenants[0].due_since = Some(at("2026-11-30T11:00:00Z"));
+        },
+        Severity::Info,
+        Kind::DayLate,
+    ),
+    (
+        "a new tenant",
+        |f| f.tenants[0] = TenantFacts { name: "new".to_owned(), ..TenantFacts::default() },
+        Severity::Info,
+        Kind::NeverPolled,
+    ),
+    (
+        "a tenant without a score",
+        |f| f.tenants[0].newest_day = None,
+        Severity::Warning,
+        Kind::TenantBehind,
+    ),
+];
+
+/// Regression: the page showed a healthy state above dead letters, an expiring certificate, and data that
+/// was three days old; an expired secret was shown as work in progress.
+#[test]
+fn every_problem_is_a_condition() {
+    for (name, change, severity, kind) in OF_DAEMON_AND_SINKS.iter().chain(OF_TENANTS) {
+        let mut facts = facts();
+        change(&mut facts);
+        assert_eq!(kinds(&facts), [(*severity, *kind)], "{name}");
+    }
+}
+
+#[test]
+fn open_observations_are_conditions_once() {
+    let cases = [
+        (ObservationKind::Gap, "Microsoft does not list this day", Some(Severity::Warning)),
+        (
+            ObservationKind::ForeignTenant,
+            "the snapshot names another tenant",
+            Some(Severity::Error),
+        ),
+        (
+            ObservationKind::CredentialExpiring,
+            "the credential is valid until `2026-12-20T00:00:00Z`",
+            Some(Severity::Warning),
+        ),
+        (
+            ObservationKind::CredentialExpiring,
+            "the credential is valid until `2026-12-05T00:00:00Z`",
+            Some(Severity::Error),
+        ),
+        // Other facts report these, so they are not reported twice.
+        (ObservationKind::PollFailed, "x", None),
+        (ObservationKind::Stale, "x", None),
+        (ObservationKind::DeadLetter, "x", None),
+    ];
+
+    for (what, text, expected) in cases {
+        let mut facts = facts();
+        facts.tenants[0].observations.push(OpenObservation {
+            what,
+            first_day: day("2026-11-20"),
+            since: at("2026-11-21T06:15:00Z"),
+            reason: Explanation::new(text),
+        });
+
+        let found: Vec<Severity> = conditions(&facts).iter().map(|c| c.severity).collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{what:?}: {text}");
+    }
+}
+
+/// Regression: the error of an expired secret was cut exactly before its hint.
+#[test]
+fn sentences_and_remedies_are_complete() {
+    let long = "x".repeat(2_000);
+    let mut facts = facts();
+    facts.tenants[0].error = Some(error("credential", &long));
+
+    let found = conditions(&facts);
+    let explanation = found[0].explanation();
+    assert_eq!(explanation.message, format!("tenant `contoso`: polls fail: {long}"));
+    assert_eq!(explanation.hint.as_deref(), Some("act"));
+}
+
+#[test]
+fn the_most_urgent_conditions_are_first() {
+    let mut facts = facts();
+    facts.tenants = vec![tenant("a"), tenant("b"), tenant("c")];
+    facts.tenants[0].error = Some(error("network", "timeout"));
+    facts.tenants[2].error = Some(error("credential", "expired"));
+    facts.sinks[0].backlog = 1;
+    facts.sinks[0].last_acknowledgement = Some(facts.now);
+
+    let subjects: Vec<Option<String>> = conditions(&facts)
+        .iter()
+        .map(|condition| condition.subject.name().map(str::to_owned))
+        .collect();
+    assert_eq!(subjects, [Some("c".to_owned()), Some("a".to_owned()), Some("siem".to_owned())]);
+    assert_eq!(Health::of(&conditions(&facts)), Health::NeedsAttention);
+}
+
+#[test]
+fn the_backlog_of_a_digest_is_not_a_condition() {
+    let mut facts = facts();
+    facts.sinks[0].sends_digests = true;
+    facts.sinks[0].backlog = 7;
+    facts.sinks[0].last_acknowledgement = Some(at("2026-11-23T07:00:00Z"));
+    assert_eq!(conditions(&facts), []);
+
+    // The time without an acknowledgement begins with the failure.
+    facts.sinks[0].failure = Some("connection refused".into());
+    facts.sinks[0].failing_since = Some(facts.now);
+    assert_eq!(kinds(&facts), [(Severity::Warning, ConditionKind::SinkRetrying)]);
+}
+
+#[test]
+fn equal_conditions_are_one_group() {
+    let mut facts = facts();
+    facts.tenants = (0..500).map(|index| tenant(&format!("t{index}"))).collect();
+    for index in [3, 7, 8, 9, 100] {
+        facts.tenants[index].error = Some(error("network", "connection refused"));
+    }
+    facts.tenants[10].error = Some(error("network", "timeout"));
+
+    let conditions = conditions(&facts);
+    let groups = grouped(&conditions);
+    let lines: Vec<String> = groups.iter().map(|group| group.explanation().message).collect();
+    assert_eq!(
+        lines,
+        [
+            "5 tenants: polls fail: connection refused (`t3`, `t7`, `t8` and 2 more)",
+            "tenant `t10`: polls fail: timeout"
+        ]
+    );
+    let counts = Counts::of(&facts, &conditions);
+    assert_eq!(headline(counts, &conditions), "494 of 500 tenants are healthy; 1 sink is healthy");
+    assert_eq!(
+        status_line(counts, &conditions),
+        format!("{}; {}", headline(counts, &conditions), lines.join("; "))
+    );
+}
+
+#[test]
+fn readiness_depends_on_loops_sinks_and_all_tenants() {
+    let mut facts = facts();
+    facts.tenants = vec![tenant("a"), tenant("b")];
+    let reasons = |facts: &Facts| -> Vec<String> {
+        not_ready_reasons(facts, &conditions(facts)).into_iter().map(|r| r.message).collect()
+    };
+
+    facts.tenants[0].error = Some(error("credential", "expired"));
+    facts.sinks[0].dead_letters = 7;
+    assert_eq!(reasons(&facts), Vec::<String>::new(), "other tenants can be polled");
+
+    facts.tenants[1].error = Some(error("network", "timeout"));
+    assert_eq!(reasons(&facts), ["polls of all tenants fail: tenant `a`: polls fail: expired"]);
+
+    facts.tenants[1].error = None;
+    facts.sinks[0].failure = Some("the token is rejected".into());
+    facts.sinks[0].parked = true;
+    facts.stalled.push("the scheduler has not run for 5 minutes".to_owned());
+    assert_eq!(
+        reasons(&facts),
+        [
+            "the scheduler has not run for 5 minutes",
+            "sink `siem`: parked, 0 log entries unsent: the token is rejected"
+        ]
+    );
+}
+
+#[test]
+fn names_of_kinds_are_unique() {
+    let names: std::collections::BTreeSet<&str> =
+        ConditionKind::ALL.into_iter().map(ConditionKind::as_str).collect();
+    assert_eq!(names.len(), ConditionKind::ALL.len());
+}
