@@ -201,7 +201,7 @@ fn tenant_year() -> f64 {
                 no_longer_missing: vec![],
                 polled_back_to: None,
             };
-            checkpoint.commit_poll(tenant, &commit).unwrap();
+            let _ = checkpoint.commit_poll(tenant, &commit).unwrap();
         }
     }
 

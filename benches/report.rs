@@ -111,7 +111,7 @@ fn fill(directory: &Path, tenants: usize) {
             no_longer_missing: vec![],
             polled_back_to: None,
         };
-        checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
+        let _ = checkpoint.commit_poll(TenantId::parse(&name).unwrap(), &commit).unwrap();
     }
 
     config += "[[sinks]]\nname = \"none\"\ntype = \"stdout\"\n";

@@ -23,7 +23,8 @@ impl<'a> Reporter<'a> {
         Self { checkpoint, catalogs: Catalogs::default() }
     }
 
-    /// The report of a tenant for a window of days.
+    /// The report of a tenant for a window of days. Unless it is a [`Detail::Row`], the days of the
+    /// period before are read too.
     ///
     /// # Errors
     ///
@@ -37,10 +38,11 @@ impl<'a> Reporter<'a> {
     ) -> Result<Report, CheckpointError> {
         let baselines = self.checkpoint.baselines(tenant.id)?;
         let mut builder = ReportBuilder::new(tenant.clone(), window, detail);
+        let first = builder.first_day();
 
         let (mut seq, mut newest_catalog) = (0, None);
         loop {
-            let entries = self.checkpoint.past_entries(tenant.id, window.first, seq)?;
+            let entries = self.checkpoint.past_entries(tenant.id, first, seq)?;
             let Some(last) = entries.last() else { break };
             seq = last.snapshot.seq;
             for entry in &entries {

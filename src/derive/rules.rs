@@ -75,6 +75,17 @@ impl Rules {
         if change.historical {
             return Severity::Informational;
         }
+        self.severity_by_rules(change, category, acceptance)
+    }
+
+    /// The severity that the rules and the defaults define, also for a historical change. Reports
+    /// use it, because most of what they describe is history.
+    pub fn severity_by_rules(
+        &self,
+        change: &Change<'_>,
+        category: Option<&str>,
+        acceptance: Acceptance<'_>,
+    ) -> Severity {
         let rule = self.severity.iter().find(|rule| rule.matches(change, category));
         rule.map_or_else(|| default_severity(change, acceptance), |rule| rule.severity)
     }

@@ -6,32 +6,27 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    BaselineState, Category, DayTotals, Decision, Drift, Improvement, MissingReportDay, Report,
-    ReportedChange, ScoreBreakdown, rounded,
+    BaselineState, Category, DayTotals, Decision, Drift, Improvement, MissingReportDay,
+    PointTotals, PreviousPeriod, Report, ReportedChange, ScoreBreakdown, Window,
+    period::percentage, text::rounded,
 };
 use crate::{
     derive::{Entry, Rules, changes_from_facts},
-    format::change_sentence,
     model::{
         Acceptance, Baseline, Catalog, ChangeKind, ControlFacts, Day, DayFacts, Number, Profile,
-        ProfileSlot, Tenant, accepts_risk,
+        ProfileSlot, Target, Tenant, accepts_risk,
     },
 };
 
 /// How much of a tenant a report contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// What a row in the overview of many tenants shows: no categories.
+    /// What the status page shows of each tenant: no categories, and no period before.
     Row,
+    /// What a row in the overview of many tenants shows: no categories.
+    ComparedRow,
     /// Everything, for the page of one tenant.
     Page,
-}
-
-/// The period of a report; both days are included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    pub first: Day,
-    pub last: Day,
 }
 
 /// The name of the category for controls without a profile or a category.
@@ -40,8 +35,9 @@ const NO_PROFILE: &str = "Not in the catalog";
 /// A report under construction.
 #[derive(Debug)]
 pub struct ReportBuilder {
+    /// Its `previous` is `None` only for [`Detail::Row`].
     report: Report,
-    /// The points of each category and day; `None` for [`Detail::Row`].
+    /// The points of each category and day; `None` unless the report is a [`Detail::Page`].
     categories: Option<HashMap<String, BTreeMap<Day, f64>>>,
     /// The facts of the newest day so far.
     newest: Option<DayFacts>,
@@ -50,9 +46,13 @@ pub struct ReportBuilder {
 impl ReportBuilder {
     /// Starts a report.
     pub fn new(tenant: Tenant, window: Window, detail: Detail) -> Self {
+        let is_compared = detail != Detail::Row;
         let report = Report {
+            title: None,
             tenant,
             window,
+            previous: is_compared.then(|| PreviousPeriod::new(window.previous())),
+            points: PointTotals::ZERO,
             days: BTreeMap::new(),
             categories: Vec::new(),
             changes: Vec::new(),
@@ -66,13 +66,23 @@ impl ReportBuilder {
         Self { report, categories: (detail == Detail::Page).then(HashMap::new), newest: None }
     }
 
-    /// Adds the next entry of the log. An entry outside the window is ignored.
+    /// The first day whose entries the report is built from.
+    pub fn first_day(&self) -> Day {
+        let previous = self.report.previous.as_ref();
+        previous.map_or(self.report.window.first, |previous| previous.window.first)
+    }
+
+    /// Adds the next entry of the log. An entry outside the period and the period before is
+    /// ignored.
     pub fn entry(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
-        let Window { first, last } = self.report.window;
-        if facts.day < first || facts.day > last {
-            return;
+        if self.report.window.contains(facts.day) {
+            self.add_day(entry, facts);
+        } else {
+            match &mut self.report.previous {
+                Some(previous) if previous.window.contains(facts.day) => previous.add_day(facts),
+                _ => return,
+            }
         }
-        self.add_day(entry, facts);
         self.add_changes(entry, facts);
     }
 
@@ -82,17 +92,11 @@ impl ReportBuilder {
         }
 
         let sum = facts.controls.iter().filter_map(|c| c.score).map(Number::get).sum();
-        let percentage = match (facts.current_score, facts.max_score) {
-            (Some(current), Some(max)) if max > Number::ZERO => {
-                Some(rounded(current.get() * 100.0 / max.get()))
-            }
-            _ => None,
-        };
         let averages = facts.averages.iter().map(|a| (a.basis.clone(), a.score));
         let totals = DayTotals {
             current: facts.current_score,
             max: facts.max_score,
-            percentage,
+            percentage: percentage(facts),
             sum_of_controls: rounded(sum),
             controls: facts.controls.len(),
             averages: averages.collect(),
@@ -109,24 +113,20 @@ impl ReportBuilder {
 
     fn add_changes(&mut self, entry: &Entry<'_>, facts: &DayFacts) {
         for record in changes_from_facts(entry, facts) {
-            let change = &record.change;
-            if change.what == ChangeKind::ImplementationChanged {
-                self.report.implementation_changes += 1;
+            if record.change.what == ChangeKind::ImplementationChanged {
+                let is_current = self.report.window.contains(facts.day);
+                self.report.implementation_changes += usize::from(is_current);
                 continue;
             }
 
-            self.report.changes.push(ReportedChange {
-                day: facts.day,
-                what: change.what,
-                cause: change.cause,
-                severity: record.severity,
-                control: change.control.to_owned(),
-                delta: change.delta,
-                historical: change.historical,
-                flapping: change.flapping,
-                below_baseline: change.is_below_baseline(),
-                sentence: change_sentence(&record),
-            });
+            let change = ReportedChange::of(&record, facts.day, entry.rules);
+            if self.report.window.contains(change.day) {
+                self.report.changes.push(change);
+            } else if let Some(previous) = &mut self.report.previous
+                && previous.window.contains(change.day)
+            {
+                previous.add_change(&change);
+            }
         }
     }
 
@@ -145,6 +145,10 @@ impl ReportBuilder {
         report
             .changes
             .sort_by(|a, b| (b.day, b.severity, &a.control).cmp(&(a.day, a.severity, &b.control)));
+        report.points = PointTotals::of(&report.changes);
+        if report.previous.as_ref().is_some_and(|previous| previous.days.is_empty()) {
+            report.previous = None;
+        }
 
         // Everything else describes the newest day.
         if let Some(facts) = &self.newest {
@@ -324,12 +328,19 @@ fn drift(baseline: &Baseline, controls: &[ProfiledControl<'_>]) -> BaselineState
     let below = |control: &ProfiledControl<'_>| {
         let ControlFacts { name, score, percentage, .. } = control.facts;
         let target = baseline.target(name)?;
+        let points = match target {
+            Target::Points(points) => Some(points.get()),
+            Target::Percent(percent) => control.max().map(|max| max.get() * percent.get() / 100.0),
+        };
+        let missing = points.zip(*score).map(|(points, score)| rounded(points - score.get()));
+
         (target.is_missed(*score, *percentage) == Some(true)).then(|| Drift {
             control: name.to_string(),
             title: control.title(),
             target: target.to_string(),
             score: *score,
             percentage: *percentage,
+            missing,
         })
     };
 

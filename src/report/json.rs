@@ -1,10 +1,23 @@
 //! The report as JSON, for other programs. The names of the members must not change, because
-//! scripts read them. An absent number is `null`, and a day is written as `YYYY-MM-DD`.
+//! scripts read them; `docs/how-to/reports.md` documents them. An absent number is `null`, and a
+//! day is written as `YYYY-MM-DD`.
 
 use serde_json::{Value, json};
 
-use super::{DayTotals, Report};
+use super::{DayTotals, PointTotals, Report, ReportedChange, Window, ranking::RankedChanges};
 use crate::model::{Day, Number};
+
+/// The members of `period` and `previous_period`.
+struct Sums {
+    window: Window,
+    stored_days: usize,
+    points: PointTotals,
+    high_changes: usize,
+    /// The points of the newest stored day.
+    score: Option<Number>,
+    /// The percentage of the newest stored day.
+    percentage: Option<Number>,
+}
 
 /// The report as one indented JSON object with a trailing newline. `generated` is the time at which
 /// it is generated, as text.
@@ -20,12 +33,18 @@ pub(super) fn number(number: Option<Number>) -> Value {
 fn value(report: &Report, generated: &str) -> Value {
     let breakdown = &report.breakdown;
     let list = |values: Vec<Value>| Value::Array(values);
+    let (current, previous) = periods(report);
+    let ranked = RankedChanges::of(&report.changes, usize::MAX);
 
     json!({
         "generated": generated,
+        "title": report.heading(),
+        "summary": report.summary(),
         "tenant": { "id": report.tenant.id.to_string(), "name": report.tenant.name, "labels": report.tenant.labels },
         "first_day": report.window.first.to_string(),
         "last_day": report.window.last.to_string(),
+        "period": current,
+        "previous_period": previous,
         "days": list(report.days.iter().map(|(day, totals)| self::day(*day, totals)).collect()),
         "points": {
             "total": number(breakdown.total), "max": number(breakdown.max), "sum_of_controls": breakdown.sum_of_controls.get(),
@@ -35,11 +54,7 @@ fn value(report: &Report, generated: &str) -> Value {
             "name": c.name, "score": c.points.get(), "max_score": c.max.get(),
         })).collect()),
 
-        "changes": list(report.changes.iter().map(|c| json!({
-            "date": c.day.to_string(), "what": c.what.as_str(), "cause": c.cause.as_str(), "severity": c.severity.cef(),
-            "control": c.control, "delta": number(c.delta), "historical": c.historical, "flapping": c.flapping,
-            "message": c.sentence,
-        })).collect()),
+        "changes": list(ranked.listed().map(change).collect()),
         "implementation_changes": report.implementation_changes,
         "improvements": list(report.improvements.iter().map(|i| json!({
             "control": i.control, "title": i.title, "service": i.service, "missing": i.missing.get(),
@@ -57,11 +72,58 @@ fn value(report: &Report, generated: &str) -> Value {
             "name": b.name, "day": b.day.map(|day| day.to_string()), "targets": b.targets,
             "below": b.below.iter().map(|d| json!({
                 "control": d.control, "title": d.title, "target": d.target, "score": number(d.score),
-                "percentage": number(d.percentage),
+                "percentage": number(d.percentage), "missing": number(d.missing),
             })).collect::<Vec<_>>(),
         })),
         "missing_days": list(report.missing.iter().map(|m| json!({ "date": m.day.to_string(), "absent": m.absent })).collect()),
     })
+}
+
+fn change(change: &ReportedChange) -> Value {
+    json!({
+        "date": change.day.to_string(), "what": change.what.as_str(), "cause": change.cause.as_str(),
+        "severity": change.severity.cef(), "control": change.control, "title": change.title,
+        "points": number(change.points), "delta": number(change.delta), "historical": change.historical,
+        "flapping": change.flapping, "message": change.sentence,
+    })
+}
+
+/// The sums of the period, and those of the period before; the latter are null if it has no stored
+/// days.
+fn periods(report: &Report) -> (Value, Value) {
+    let newest = report.newest().map(|(_, totals)| totals);
+    let current = Sums {
+        window: report.window,
+        stored_days: report.days.len(),
+        points: report.points,
+        high_changes: report.high_changes(),
+        score: newest.and_then(|totals| totals.current),
+        percentage: newest.and_then(|totals| totals.percentage),
+    };
+
+    let previous = report.previous.as_ref().map(|previous| {
+        let newest = previous.newest().map(|(_, score)| score);
+        Sums {
+            window: previous.window,
+            stored_days: previous.days.len(),
+            points: previous.points,
+            high_changes: previous.high_changes,
+            score: newest.and_then(|score| score.current),
+            percentage: newest.and_then(|score| score.percentage),
+        }
+    });
+    (current.value(), previous.map_or(Value::Null, |previous| previous.value()))
+}
+
+impl Sums {
+    fn value(&self) -> Value {
+        json!({
+            "first_day": self.window.first.to_string(), "last_day": self.window.last.to_string(),
+            "stored_days": self.stored_days, "points_gained": self.points.gained.get(),
+            "points_lost": self.points.lost.get(), "high_severity_changes": self.high_changes,
+            "score": number(self.score), "percentage": number(self.percentage),
+        })
+    }
 }
 
 fn day(day: Day, totals: &DayTotals) -> Value {

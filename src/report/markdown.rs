@@ -1,44 +1,38 @@
 //! The report as Markdown, for tickets and wikis. Text from Microsoft and from administrators must
 //! be written through [`cell`], which escapes markup and limits the length. A long table ends with
-//! the number of rows that are not listed.
+//! the number and the sum of the rows that are not listed.
 
 use std::fmt::Write as _;
 
 use super::{
-    Report, display,
-    html::{percent, signed},
+    Report,
+    cut::Cut,
+    ranking::{ChangeList, RankedChanges},
+    summary::comparison,
+    text::{grouped, shown, signed},
 };
 use crate::{
     format::{cut, plain},
     model::Number,
 };
 
-/// The maximum number of rows of a table; further rows are only counted.
+/// The maximum number of rows of a table; further rows are counted and added up.
 const MAX_ROWS: usize = 30;
 /// The maximum number of characters of a cell.
 const MAX_CELL: usize = 300;
+/// The maximum number of characters of the heading and of the sentence below it.
+const MAX_HEAD: usize = 1_000;
 
 /// The page of one tenant. `generated` is the time at which it is generated, as text.
 pub(super) fn page(report: &Report, generated: &str) -> String {
-    let mut out = String::new();
-    let _ = writeln!(out, "# Microsoft Secure Score of {}\n", cell(&report.tenant.name));
-    let Some((day, totals)) = report.newest() else {
-        let _ = writeln!(out, "{}", super::NO_DATA);
+    let mut out = head(&report.heading(), &report.summary());
+    if report.days.is_empty() {
         return out;
-    };
+    }
+    let tenant = &report.tenant;
+    let _ = writeln!(out, "Tenant {}, {}. Generated {generated}.\n", cell(&tenant.name), tenant.id);
 
-    let gained = match report.gained(30) {
-        Some(gained) => format!("{} percentage points in 30 days", signed(Some(gained))),
-        None => "change in 30 days unknown".to_owned(),
-    };
-    let _ = writeln!(
-        out,
-        "{} of {} points ({}) on {day}; {gained}. Generated {generated}.\n",
-        display(totals.current),
-        display(totals.max),
-        percent(totals.percentage),
-    );
-
+    write_comparison(report, &mut out);
     write_changes(report, &mut out);
     write_improvements(report, &mut out);
     write_decisions(report, &mut out);
@@ -52,53 +46,93 @@ pub(super) fn page(report: &Report, generated: &str) -> String {
     out
 }
 
+/// The heading and the sentence below it.
+pub(super) fn head(heading: &str, summary: &str) -> String {
+    format!("# {}\n\n{}\n\n", escaped(heading, MAX_HEAD), escaped(summary, MAX_HEAD))
+}
+
+fn write_comparison(report: &Report, out: &mut String) {
+    let Some(rows) = comparison(report) else { return };
+    let rows = rows
+        .into_iter()
+        .map(|row| vec![row.name.to_owned(), row.current, row.previous, row.difference]);
+    let heads = ["", "This period", "Period before", "Difference"];
+    table("Compared with the period before", &heads, rows, out);
+}
+
 fn write_changes(report: &Report, out: &mut String) {
-    let changes = report.most_important(usize::MAX);
-    let changes = changes.iter().map(|c| {
-        let delta = signed(c.delta.map(Number::get));
+    let ranked = RankedChanges::of(&report.changes, MAX_ROWS);
+    let title = |name: &str, points: Number| format!("{name}: {}", grouped(points));
+    write_list(&title("Points lost", report.points.lost), &ranked.lost, out);
+    write_list(&title("Points gained", report.points.gained), &ranked.gained, out);
+    write_list("Other changes", &ranked.other, out);
+}
+
+fn write_list(title: &str, changes: &ChangeList<'_>, out: &mut String) {
+    let rows = changes.listed.iter().map(|c| {
+        let points = signed(c.points.map(Number::get));
         let (severity, cause) = (c.severity.as_str().to_owned(), c.cause.as_str().to_owned());
-        vec![c.day.to_string(), severity, cell(&c.sentence), delta, cause]
+        vec![points, cell(&c.sentence), cause, severity, c.day.to_string()]
     });
-    let heads = ["Day", "Severity", "Change", "Points", "Cause"];
-    table("Changes", &heads, changes, MAX_ROWS, out);
+    let heads = ["Points", "Change", "Cause", "Severity", "Day"];
+
+    // All changes of a list may be too small to be listed.
+    if changes.listed.is_empty() && changes.len() > 0 {
+        let _ = writeln!(out, "## {title}\n");
+    } else {
+        table(title, &heads, rows, out);
+    }
+    write_omission(changes.omission(), out);
 }
 
 fn write_improvements(report: &Report, out: &mut String) {
-    let open = report.improvements.iter().map(|i| {
-        let points = format!("{} of {}", i.missing, i.max);
+    let cut = Cut::of(&report.improvements, MAX_ROWS, |i| i.missing.get());
+    let open = cut.listed.iter().map(|i| {
+        let points = format!("{} of {}", grouped(i.missing), grouped(i.max));
         vec![cell(&i.title), cell(&i.service), points, cell(&i.cost), cell(&i.impact)]
     });
     let heads = ["Control", "Service", "Missing points", "Cost", "User impact"];
-    table("Open improvements", &heads, open, MAX_ROWS, out);
+    table("Open improvements", &heads, open, out);
+    write_omission(cut.omission("Improvements"), out);
 }
 
 fn write_decisions(report: &Report, out: &mut String) {
-    let decisions = report.decisions.iter().map(|d| {
+    let cut = Cut::of(&report.decisions, MAX_ROWS, |d| d.points.map_or(0.0, Number::get));
+    let decisions = cut.listed.iter().map(|d| {
         let expected = d.expected.as_ref().map_or("", |(owner, _)| owner);
-        let points = display(d.points);
+        let points = shown(d.points);
         let (by, at) = (cell(&d.by), cell(&d.at));
         vec![cell(&d.title), cell(&d.state), by, at, cell(&d.comment), points, cell(expected)]
     });
     let heads = ["Control", "State", "By", "Time", "Comment", "Points", "Expected by"];
-    table("Decisions in force", &heads, decisions, MAX_ROWS, out);
+    table("Decisions in force", &heads, decisions, out);
+    write_omission(cut.omission("Decisions"), out);
 }
 
 fn write_baseline(report: &Report, out: &mut String) {
     let Some(baseline) = &report.baseline else { return };
-    let below = baseline
-        .below
-        .iter()
-        .map(|d| vec![cell(&d.title), d.target.clone(), display(d.score), display(d.percentage)]);
-    let heads = ["Control", "Target", "Points", "Percent"];
-    table(&format!("Below baseline {}", cell(&baseline.name)), &heads, below, MAX_ROWS, out);
+    let cut = Cut::of(&baseline.below, MAX_ROWS, |d| d.missing.map_or(0.0, Number::get));
+    let below = cut.listed.iter().map(|d| {
+        let target = d.target.clone();
+        vec![cell(&d.title), target, shown(d.score), shown(d.percentage), shown(d.missing)]
+    });
+    let heads = ["Control", "Target", "Points", "Percent", "Missing points"];
+    table(&format!("Below baseline {}", cell(&baseline.name)), &heads, below, out);
+    write_omission(cut.omission("Controls"), out);
 }
 
-/// Appends a section with a table of at most `limit` rows.
+/// Appends the number and the sum of the rows that a table does not list.
+fn write_omission(omission: Option<String>, out: &mut String) {
+    if let Some(omission) = omission {
+        let _ = writeln!(out, "{omission}\n");
+    }
+}
+
+/// Appends a section with a table.
 pub(super) fn table(
     title: &str,
     heads: &[&str],
     rows: impl ExactSizeIterator<Item = Vec<String>>,
-    limit: usize,
     out: &mut String,
 ) {
     let count = rows.len();
@@ -109,19 +143,20 @@ pub(super) fn table(
     }
 
     let _ = writeln!(out, "| {} |\n|{}", heads.join(" | "), "---|".repeat(heads.len()));
-    for row in rows.take(limit) {
+    for row in rows {
         let _ = writeln!(out, "| {} |", row.join(" | "));
-    }
-    if count > limit {
-        let _ = writeln!(out, "\n{} more rows are not listed.", count - limit);
     }
     out.push('\n');
 }
 
 /// Escapes text for a cell of a table, so that it contains neither markup nor line breaks.
 pub(super) fn cell(text: &str) -> String {
+    escaped(text, MAX_CELL)
+}
+
+fn escaped(text: &str, max: usize) -> String {
     let text = plain(text);
-    let text = cut(&text, MAX_CELL);
+    let text = cut(&text, max);
     let mut out = String::new();
     for c in text.chars() {
         if matches!(c, '|' | '<' | '>' | '[' | ']' | '*' | '_' | '`' | '\\' | '#' | '!') {

@@ -6,21 +6,33 @@
 //! See decision 0039.
 
 mod build;
+mod change;
+mod change_tables;
 mod csv;
+mod cut;
+mod files;
 mod html;
 mod json;
 mod markdown;
 mod overview;
+mod period;
+mod ranking;
+mod sections;
+mod summary;
 mod svg;
+mod text;
 
 use std::collections::BTreeMap;
 
-pub use build::{Detail, ReportBuilder, Window};
+pub use build::{Detail, ReportBuilder};
+pub use change::ReportedChange;
+pub use files::file_names;
 pub use html::document;
-pub use overview::Row;
+pub use overview::{Overview, Row};
+pub use period::{DayScore, PointTotals, PreviousPeriod, Window};
 pub use svg::sparkline;
 
-use crate::model::{Cause, ChangeKind, Day, Number, Severity, Tenant};
+use crate::model::{Day, Number, Tenant};
 
 /// The text of a report whose period contains no days.
 const NO_DATA: &str = "There is no data for this period.";
@@ -41,14 +53,21 @@ pub enum Format {
 /// The report of one tenant.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// The heading; `None` for the default, which names the tenant.
+    pub title: Option<String>,
     pub tenant: Tenant,
     /// The requested period, which may begin before the first stored day.
     pub window: Window,
+    /// The period before. `None` if it has no stored days, or for [`Detail::Row`].
+    pub previous: Option<PreviousPeriod>,
+    /// What the controls gained and lost: the sum over `changes`.
+    pub points: PointTotals,
     /// The totals of each day, from its last revision.
     pub days: BTreeMap<Day, DayTotals>,
     /// Ordered by missing points, most first.
     pub categories: Vec<Category>,
-    /// Ordered by day, newest first, and within a day by severity, highest first.
+    /// Ordered by day, newest first, and within a day by severity, highest first. The formats list
+    /// them by points.
     pub changes: Vec<ReportedChange>,
     /// The number of changes of the kind `implementation_changed`, which are not listed in
     /// `changes`.
@@ -98,30 +117,6 @@ pub struct Category {
     pub max: Number,
     /// The points of each day, oldest first.
     pub series: Vec<(Day, f64)>,
-}
-
-/// A change as the report lists it.
-#[derive(Clone, Debug)]
-pub struct ReportedChange {
-    /// The day of the entry that contains the change, not that of its base.
-    pub day: Day,
-    pub what: ChangeKind,
-    pub cause: Cause,
-    /// The severity by the rules of the tenant.
-    pub severity: Severity,
-    /// The ID of the control, such as `AdminMFAV2`.
-    pub control: String,
-    /// Points gained or lost, as in [`Change::delta`](crate::model::Change::delta).
-    pub delta: Option<Number>,
-    /// Whether the change was not observed when it happened.
-    pub historical: bool,
-    /// Whether the score has reversed its direction at least twice within 14 days.
-    pub flapping: bool,
-    /// Whether the control misses its target after the change; `false` for every kind except
-    /// `baseline_drift`.
-    pub below_baseline: bool,
-    /// The message of the change record, which begins with the title of the control.
-    pub sentence: String,
 }
 
 /// A control that does not have its maximum score.
@@ -208,6 +203,8 @@ pub struct Drift {
     pub score: Option<Number>,
     /// 0 to 100; `None` if Microsoft sent none.
     pub percentage: Option<Number>,
+    /// The points that are missing from the target; `None` if they are unknown.
+    pub missing: Option<Number>,
 }
 
 /// The parts of the newest day's score, in points. `achieved`, `asserted` and `provided` add up to
@@ -240,6 +237,13 @@ impl ScoreBreakdown {
 }
 
 impl Report {
+    /// Replaces the heading; `None` keeps the default.
+    #[must_use]
+    pub fn titled(mut self, title: Option<&str>) -> Self {
+        self.title = title.map(str::to_owned);
+        self
+    }
+
     /// Renders the report. `generated` is the time at which it is generated, as text.
     pub fn write(&self, format: Format, generated: &str) -> String {
         match format {
@@ -263,29 +267,24 @@ impl Report {
         Some(newest.percentage?.get() - earlier.percentage?.get())
     }
 
-    /// The `count` most important changes, ordered by severity, then recent before historical, then
-    /// by day and by points.
-    pub fn most_important(&self, count: usize) -> Vec<&ReportedChange> {
-        let rank = |c: &ReportedChange| {
-            (std::cmp::Reverse(c.severity), c.historical, std::cmp::Reverse(c.day))
-        };
-        let points = |c: &ReportedChange| c.delta.map_or(0.0, |delta| delta.get().abs());
+    /// What happened in the period, in one sentence.
+    pub fn summary(&self) -> String {
+        summary::of_tenant(self)
+    }
 
+    /// The `count` changes that gained or lost the most points, then those without points by their
+    /// severity.
+    pub fn most_important(&self, count: usize) -> Vec<&ReportedChange> {
         let mut changes: Vec<&ReportedChange> = self.changes.iter().collect();
-        changes.sort_by(|a, b| rank(a).cmp(&rank(b)).then(points(b).total_cmp(&points(a))));
+        changes.sort_by(|a, b| ranking::by_points(a, b));
         changes.truncate(count);
         changes
     }
-}
 
-/// Rounds a sum or a percentage to two decimal places.
-fn rounded(value: f64) -> Number {
-    Number::new((value * 100.0).round() / 100.0).unwrap_or(Number::ZERO)
-}
-
-/// A number as text; empty if it is absent.
-fn display(number: Option<Number>) -> String {
-    number.map(|number| number.to_string()).unwrap_or_default()
+    fn heading(&self) -> String {
+        let default = || format!("Microsoft Secure Score of {}", self.tenant.name);
+        self.title.clone().unwrap_or_else(default)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,180 @@
+//! The sections of a report on the current state of a tenant: improvements, decisions, baseline,
+//! categories, composition of the score, and completeness. On a narrow screen, each row becomes a
+//! card in which every cell shows its `data-l`.
+
+use maud::{Markup, html};
+
+use super::{
+    Decision, Improvement, Report,
+    cut::Cut,
+    svg::{bar, sparkline},
+    text::{count, grouped, rounded, shown},
+};
+use crate::model::Number;
+
+/// The maximum number of rows of the table of improvements.
+const MAX_IMPROVEMENTS: usize = 20;
+
+pub(super) fn improvements(report: &Report) -> Markup {
+    let cut = Cut::of(&report.improvements, MAX_IMPROVEMENTS, |i| i.missing.get());
+    let link = |improvement: &Improvement| {
+        // Escaping does not make a `javascript:` URL harmless, so only `https` URLs become links.
+        let is_safe = improvement.url.starts_with("https://");
+        html! {
+            @if is_safe { a href=(improvement.url) rel="noreferrer" { (improvement.title) } }
+            @else { (improvement.title) }
+        }
+    };
+
+    html! {
+        section {
+            h2 { "Open improvements" }
+            p .meta { "Ordered by missing points divided by cost: 1 for low, 2 for moderate or unknown, 3 for high." }
+            table .cards {
+                thead { tr { th { "Control" } th .n { "Missing points" } th { "Cost" } th { "User impact" } th { "Service" } } }
+                tbody {
+                    @for improvement in &cut.listed {
+                        tr {
+                            td .wrap { (link(improvement)) br; code { (improvement.control) } }
+                            td .n data-l="Missing points" { (grouped(improvement.missing)) " of " (grouped(improvement.max)) }
+                            td .word data-l="Cost" { (improvement.cost) }
+                            td .word data-l="User impact" { (improvement.impact) }
+                            td .word data-l="Service" { (improvement.service) }
+                        }
+                    }
+                }
+            }
+            @if let Some(omission) = cut.omission("Improvements") { p .meta { (omission) } }
+        }
+    }
+}
+
+pub(super) fn decisions(report: &Report) -> Markup {
+    let expected = |decision: &Decision| match (&decision.expected, decision.accepts_risk) {
+        (Some((owner, Some(until))), _) => format!("{owner}, until {until}"),
+        (Some((owner, None)), _) => owner.clone(),
+        (None, true) => "not expected".to_owned(),
+        (None, false) => String::new(),
+    };
+
+    html! {
+        section {
+            h2 { "Decisions in force" }
+            @if report.decisions.is_empty() {
+                p { "There are no decisions." }
+            } @else {
+                table .cards {
+                    thead { tr { th { "Control" } th { "State" } th { "Decided" } th { "Comment" } th .n { "Points" } th { "Expected by" } } }
+                    tbody {
+                        @for decision in &report.decisions {
+                            tr {
+                                td .wrap { (decision.title) br; code { (decision.control) } }
+                                td .word data-l="State" { (decision.state) }
+                                td .word data-l="Decided" { (decision.by) " " span .meta { (decision.at.get(..10).unwrap_or(&decision.at)) } }
+                                td .word data-l="Comment" { (decision.comment) }
+                                td .n data-l="Points" { (shown(decision.points)) }
+                                td .word data-l="Expected by" { (expected(decision)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn baseline(report: &Report) -> Markup {
+    let Some(baseline) = &report.baseline else { return html! {} };
+
+    html! {
+        section {
+            h2 { "Baseline " (baseline.name) }
+            p {
+                (count(baseline.below.len())) " of " (count(baseline.targets)) " targets are missed"
+                @if let Some(day) = baseline.day { "; the targets are the scores of " (day) } "."
+            }
+            @if !baseline.below.is_empty() {
+                table .cards {
+                    thead { tr { th { "Control" } th .n { "Target" } th .n { "Points" } th .n { "Percent" } th .n { "Missing points" } } }
+                    tbody {
+                        @for drift in &baseline.below {
+                            tr {
+                                td .wrap { (drift.title) br; code { (drift.control) } }
+                                td .n data-l="Target" { (drift.target) }
+                                td .n data-l="Points" { (shown(drift.score)) }
+                                td .n data-l="Percent" { (shown(drift.percentage)) }
+                                td .n data-l="Missing points" { (shown(drift.missing)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn categories(report: &Report) -> Markup {
+    html! {
+        section {
+            h2 { "Score by category" }
+            table .cards {
+                thead { tr { th { "Category" } th .n { "Points" } th .n { "Maximum" } th { "Percent" } th { "Trend" } } }
+                tbody {
+                    @for category in &report.categories {
+                        @let share = if category.max > Number::ZERO { category.points.get() / category.max.get() } else { 0.0 };
+                        tr {
+                            td .wrap { (category.name) }
+                            td .n data-l="Points" { (grouped(category.points)) }
+                            td .n data-l="Maximum" { (grouped(category.max)) }
+                            td data-l="Percent" { (bar(share)) " " (format!("{:.0}%", share * 100.0)) }
+                            td data-l="Trend" { (sparkline(&category.series)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn breakdown(report: &Report) -> Markup {
+    let parts = &report.breakdown;
+    let unassigned = parts.total.map(|total| rounded(total.get() - parts.sum_of_controls.get()));
+
+    html! {
+        section {
+            h2 { "Composition of the score" }
+            table {
+                tbody {
+                    tr { th scope="row" { "Achieved: Microsoft detects the implementation" } td .n { (grouped(parts.achieved)) } }
+                    tr { th scope="row" { "Asserted: a decision claims that a third party provides the control; not verified" } td .n { (grouped(parts.asserted)) } }
+                    tr { th scope="row" { "Provided: the catalog marks the control as provided by Microsoft" } td .n { (grouped(parts.provided)) } }
+                    tr { th scope="row" { "Sum of the controls" } td .n { (grouped(parts.sum_of_controls)) } }
+                    tr { th scope="row" { "Total reported by the API" } td .n { (shown(parts.total)) " of " (shown(parts.max)) } }
+                    tr { th scope="row" { "Part of the total that is not assigned to a control" } td .n { (shown(unassigned)) } }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn completeness(report: &Report) -> Markup {
+    let absent = report.missing.iter().filter(|missing| missing.absent).count();
+
+    html! {
+        section {
+            h2 { "Completeness" }
+            p {
+                "Days in the report: " (count(report.days.len())) ". Missing days: " (count(report.missing.len()))
+                @if absent > 0 { ", " (count(absent)) " of which are no longer available from Microsoft" }
+                "."
+            }
+            @if !report.missing.is_empty() {
+                p .meta {
+                    @for (index, missing) in report.missing.iter().enumerate() {
+                        @if index > 0 { ", " } (missing.day)
+                    }
+                }
+            }
+        }
+    }
+}
