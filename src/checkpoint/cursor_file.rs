@@ -4,14 +4,14 @@
 //! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory. See decision 0015.
 
-use std::{fmt::Write as _, io::Write, path::Path};
+use std::{collections::HashSet, fmt::Write as _, io::Write, path::Path};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Day, TenantId};
+use crate::model::{Day, TenantId, UnixMillis};
 
 const FILE: &str = "cursors.json";
 
@@ -42,6 +42,9 @@ pub struct SavedCursor {
     /// The first day that the sink may not have received, as `YYYY-MM-DD`; earlier days are not
     /// sent again.
     pub sent_before: String,
+    /// When the sink was removed from the configuration; `None` while it is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<UnixMillis>,
 }
 
 /// Why the second cursor file cannot be used. The daemon logs the error and rewrites the file.
@@ -110,8 +113,35 @@ impl CursorFile {
 
     /// Removes the cursors of an erased tenant.
     pub(super) fn forget(&mut self, tenant: &str) {
-        self.cursors.retain(|cursor| cursor.tenant != tenant);
-        self.carried.retain(|cursor| cursor.tenant != tenant);
+        self.retain(|cursor| cursor.tenant != tenant);
+    }
+
+    /// Removes the cursors of a deleted sink.
+    pub(super) fn forget_sink(&mut self, sink: &str) {
+        self.retain(|cursor| cursor.sink != sink);
+    }
+
+    /// Removes the cursors of the sinks that were removed from the configuration at this time or
+    /// earlier.
+    pub(super) fn forget_removed(&mut self, until: UnixMillis) {
+        self.retain(|cursor| cursor.removed_at.is_none_or(|removed| removed > until));
+    }
+
+    /// Moves the cursors of a sink to its new name, unless that name has cursors of its own.
+    pub(super) fn rename_sink(&mut self, old: &str, new: &str) {
+        for cursors in [&mut self.cursors, &mut self.carried] {
+            let taken: HashSet<String> =
+                cursors.iter().filter(|c| c.sink == new).map(|c| c.tenant.clone()).collect();
+            cursors.retain(|cursor| cursor.sink != old || !taken.contains(&cursor.tenant));
+            for cursor in cursors.iter_mut().filter(|cursor| cursor.sink == old) {
+                new.clone_into(&mut cursor.sink);
+            }
+        }
+    }
+
+    fn retain(&mut self, is_kept: impl Fn(&SavedCursor) -> bool) {
+        self.cursors.retain(&is_kept);
+        self.carried.retain(&is_kept);
     }
 
     /// The cursors of checkpoints that were lost; `checkpoint_id` is the current one.

@@ -7,13 +7,12 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, SavedCursor,
+    Checkpoint, CheckpointError, CursorFile, ENTRY_DAY, IS_SENT_TO_SINK, LogGrowth, SavedCursor,
     columns::{day, unsigned},
     commit_poll::append_observation,
     row_ids::{DeadLetterId, ReplayId, TenantRow},
     tenant_id, tenant_row,
 };
-use crate::error::Explanation;
 use crate::model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis};
 
 /// The epoch of all cursors. It is always 0, because only one host writes to the checkpoint.
@@ -167,21 +166,6 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Stores why a sink makes no progress, for `status`; `None` clears it.
-    /// Fails if the database cannot be written; an unknown sink is not an error.
-    pub fn set_sink_error(
-        &self,
-        sink: &str,
-        error: Option<&Explanation>,
-    ) -> Result<(), CheckpointError> {
-        let (message, hint) = error.map_or((None, None), |e| (Some(&e.message), e.hint.as_deref()));
-        self.connection().execute(
-            "UPDATE sink SET last_error = ?2, last_hint = ?3 WHERE name = ?1 AND last_error IS NOT ?2",
-            params![sink, message, hint],
-        )?;
-        Ok(())
-    }
-
     /// The tenants with entries that this sink has not received, in the live lane.
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
     /// tenant is invalid.
@@ -225,11 +209,12 @@ impl Checkpoint {
         Ok(pending)
     }
 
-    /// Moves cursors and stores everything that belongs to the move in one transaction.
+    /// Moves cursors and stores everything that belongs to the move in one transaction. Returns
+    /// whether the log has grown by an observation about dead letters.
     ///
     /// Fails with [`CheckpointError::CursorMoved`], and changes nothing, if a cursor is not at the
     /// position that its move starts from.
-    pub fn advance(&self, advance: &Advance<'_>) -> Result<(), CheckpointError> {
+    pub fn advance(&self, advance: &Advance<'_>) -> Result<LogGrowth, CheckpointError> {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
@@ -239,7 +224,7 @@ impl Checkpoint {
         transaction
             .prepare_cached(
                 "UPDATE sink SET sent = sent + ?2, rejected = rejected + ?3, truncated = truncated + ?6, mark = coalesce(?4, mark),
-                    last_acknowledgement = ?5, last_error = NULL, last_hint = NULL WHERE name = ?1",
+                    last_acknowledgement = ?5, last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL WHERE name = ?1",
             )?
             .execute(params![
                 advance.sink,
@@ -250,14 +235,16 @@ impl Checkpoint {
                 advance.truncated.cast_signed()
             ])?;
 
+        let mut growth = LogGrowth::Unchanged;
         for dead_letter in advance.dead_letters {
-            record_dead_letter(&transaction, advance, dead_letter)?;
+            growth = growth.and(record_dead_letter(&transaction, advance, dead_letter)?);
         }
         for id in advance.delivered_dead_letters {
-            clear_dead_letter(&transaction, advance, *id)?;
+            growth = growth.and(clear_dead_letter(&transaction, advance, *id)?);
         }
 
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        Ok(growth)
     }
 
     /// Moves a live cursor forward to the beginning of the entry `to.seq`; the receiver must have
@@ -320,7 +307,7 @@ impl Checkpoint {
         let connection = self.connection();
         // A missing day may still be listed, so it counts as unsent.
         let mut statement = connection.prepare_cached(
-            "SELECT s.name, t.guid, c.seq, c.record_index, c.floor,
+            "SELECT s.name, t.guid, s.removed, c.seq, c.record_index, c.floor,
                 (SELECT max(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq < c.seq) AS newest_sent,
                 (SELECT min(e.day) FROM entry e WHERE e.tenant = c.tenant AND e.kind = 1 AND e.seq >= c.seq AND e.day >= c.floor)
                     AS oldest_unsent,
@@ -346,6 +333,7 @@ impl Checkpoint {
                 seq: unsigned(row, "seq")?,
                 record_index: row.get("record_index")?,
                 sent_before: sent_before.to_string(),
+                removed_at: row.get("removed")?,
             });
         }
 
@@ -417,7 +405,7 @@ fn record_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
     dead_letter: &DeadLetter,
-) -> Result<(), CheckpointError> {
+) -> Result<LogGrowth, CheckpointError> {
     let tenant = tenant_row(connection, &dead_letter.tenant.to_string())?;
 
     // A dead letter that was retried and rejected again replaces the earlier one.
@@ -456,12 +444,12 @@ fn clear_dead_letter(
     connection: &Connection,
     advance: &Advance<'_>,
     id: DeadLetterId,
-) -> Result<(), CheckpointError> {
+) -> Result<LogGrowth, CheckpointError> {
     let tenant: Option<TenantRow> = connection
         .prepare_cached("DELETE FROM dead_letter WHERE id = ?1 RETURNING tenant")?
         .query_row([id], |row| row.get("tenant"))
         .optional()?;
-    let Some(tenant) = tenant else { return Ok(()) };
+    let Some(tenant) = tenant else { return Ok(LogGrowth::Unchanged) };
 
     let remaining: i64 = connection
         .prepare_cached(
@@ -469,7 +457,7 @@ fn clear_dead_letter(
         )?
         .query_row(params![advance.sink, tenant], |row| row.get("remaining"))?;
     if remaining > 0 {
-        return Ok(());
+        return Ok(LogGrowth::Unchanged);
     }
 
     let end = dead_letter_observation(advance, Phase::End, "all dead letters were delivered");

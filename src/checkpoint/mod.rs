@@ -16,14 +16,17 @@ mod copy;
 mod cursor_file;
 mod cursors;
 mod days;
+mod dead_letters;
 mod entry_flags;
 mod error;
 mod held;
 mod history;
 mod lock;
+mod log_growth;
 mod pack;
 mod polls;
 mod read;
+mod removed_sinks;
 mod repair;
 mod replay;
 mod retention;
@@ -48,21 +51,26 @@ pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
 pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
 pub use days::MissingDay;
+pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
 pub use held::HeldDay;
 pub use history::PastEntry;
 pub use lock::Holder;
-pub use polls::PollState;
+pub use log_growth::LogGrowth;
+pub use polls::{PollFailure, PollState};
 pub use read::{
     EntryContext, LogEntry, ReadRequest, StoredBase, StoredObservation, StoredSnapshot,
 };
+pub use removed_sinks::StoredSink;
 pub use repair::{LostBody, Repaired};
-pub use replay::{QueuedDeadLetter, ReplayStatus};
+pub use replay::{ReplayScope, ReplayStatus, ReplayTenant};
 pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
-pub use sinks::EntryFilter;
-pub use status::{SinkStatus, Status, StatusSummary, TenantStatus, WhenBusy};
+pub use sinks::{EntryFilter, SinkFailure};
+pub use status::{
+    RejectedReload, SinkStatus, Status, StoredOpenObservation, TenantStatus, UnresolvedDomain,
+};
 pub use verify::{Finding, VerifyReport};
 
 use crate::model::TenantId;
@@ -71,7 +79,7 @@ use crate::model::TenantId;
 /// database.
 const APPLICATION_ID: i32 = 0x7373_6631;
 /// The schema version of this release.
-const VERSION: i32 = 5;
+const VERSION: i32 = 6;
 /// The SQL that migrates each version to the next one; the first script creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
@@ -79,6 +87,7 @@ const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 /// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
 /// its first day.

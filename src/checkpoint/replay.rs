@@ -1,16 +1,17 @@
-//! Records that are sent to a sink again: replays of stored days, each with its own position in the
-//! log, and retries of dead letters. Neither moves the live cursor of the sink. Start reading at
-//! [`Checkpoint::add_replay`] and [`Checkpoint::retry_dead_letters`].
+//! Replays: stored days that are sent to a sink again. Each replay has its own position in the log
+//! of each of its tenants, and never moves the live cursor of the sink. Start reading at
+//! [`Checkpoint::add_replay`].
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
+pub(super) use super::dead_letters::newest_dead_letters;
 use super::{
-    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending, Position,
-    columns::{day, unsigned},
-    row_ids::{DeadLetterId, ReplayId, last_inserted},
+    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Lane, Pending,
+    columns::{day, guids_as_json, unsigned},
+    row_ids::{ReplayId, last_inserted},
     tenant_id,
 };
-use crate::model::{Day, EventId, TenantId, UnixMillis};
+use crate::model::{Day, TenantId, UnixMillis};
 
 /// A replay that is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,31 +27,49 @@ pub struct ReplayStatus {
     pub remaining: u64,
 }
 
-/// A stored dead letter.
+/// The stored entries that a replay sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayScope {
+    /// The number of different days, over all tenants.
+    pub days: u64,
+    /// The tenants that have entries to send.
+    pub tenants: Vec<ReplayTenant>,
+}
+
+/// The stored entries that a replay sends for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuedDeadLetter {
-    /// The ID of the row, for `Advance::delivered_dead_letters`.
-    pub id: DeadLetterId,
-    pub sink: String,
+pub struct ReplayTenant {
     pub tenant: TenantId,
-    /// The position of the record in the tenant's log.
-    pub at: Position,
-    /// The day of its entry. `None` if the entry does not exist.
-    pub day: Option<Day>,
-    pub event_id: EventId,
-    /// The message of the receiver.
-    pub reason: String,
-    /// When it was rejected.
-    pub rejected_at: UnixMillis,
-    /// Whether it is queued for a retry.
-    pub retry: bool,
+    /// The number of different days.
+    pub days: u64,
+    /// The number of snapshots: at least one for each day.
+    pub snapshots: u64,
+    /// The number of observations.
+    pub observations: u64,
+    /// The `seq` of the first snapshot; 0 if there is none.
+    pub first_seq: u64,
+    /// The `seq` of the last snapshot; 0 if there is none.
+    pub last_seq: u64,
+}
+
+/// SQL: the `FROM` clause of the entries `e` that a sink `s` can be sent again, with their tenant
+/// `t`. The sink is parameter 1, the tenants are parameter 2, and the first and last day are
+/// parameters 3 and 4. The clause excludes tenants that the sink does not receive.
+fn from_entries_to_replay() -> String {
+    format!(
+        "FROM sink s JOIN cursor c ON c.sink = s.id AND c.epoch = 0 AND c.active JOIN tenant t ON t.id = c.tenant
+         JOIN entry e ON e.tenant = c.tenant AND {ENTRY_DAY} BETWEEN ?3 AND ?4 AND {IS_SENT_TO_SINK}
+         WHERE s.name = ?1 AND t.guid IN (SELECT value FROM json_each(?2))"
+    )
 }
 
 /// SQL: the `FROM` clause that joins each replay `r` with its unsent entries `e`. The caller adds the
-/// columns and the conditions. The clause excludes tenants that the sink no longer receives.
+/// columns and the conditions. The clause excludes sinks that are not configured, and tenants that the
+/// sink no longer receives.
 fn from_unsent_entries() -> String {
     format!(
-        "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant JOIN sink s ON s.id = r.sink
+        "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
+         JOIN sink s ON s.id = r.sink AND s.removed IS NULL
          JOIN cursor live ON live.sink = r.sink AND live.tenant = c.tenant AND live.epoch = 0 AND live.active
          JOIN entry e ON e.tenant = c.tenant AND e.seq BETWEEN c.seq AND c.last
             AND {ENTRY_DAY} BETWEEN r.first_day AND r.last_day AND {IS_SENT_TO_SINK}"
@@ -58,8 +77,54 @@ fn from_unsent_entries() -> String {
 }
 
 impl Checkpoint {
-    /// Creates a replay of these days (inclusive) for all tenants that the sink receives, up to the
-    /// current end of their logs. Returns the number of entries; creates no replay if it is zero.
+    /// The entries that [`Self::add_replay`] selects with the same arguments.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
+    /// tenant is invalid.
+    pub fn replay_scope(
+        &self,
+        sink: &str,
+        tenants: &[TenantId],
+        first: Day,
+        last: Day,
+    ) -> Result<ReplayScope, CheckpointError> {
+        let connection = self.connection();
+        let guids = guids_as_json(tenants);
+        let params = params![sink, guids, first.number(), last.number()];
+        let from = from_entries_to_replay();
+
+        let days = connection
+            .prepare_cached(&format!(
+                "SELECT count(DISTINCT iif(e.kind = 1, e.day, NULL)) AS days {from}"
+            ))?
+            .query_row(params, |row| unsigned(row, "days"))?;
+
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT t.guid, count(DISTINCT iif(e.kind = 1, e.day, NULL)) AS days, sum(e.kind = 1) AS snapshots,
+                sum(e.kind = 2) AS observations, coalesce(min(iif(e.kind = 1, e.seq, NULL)), 0) AS first_seq,
+                coalesce(max(iif(e.kind = 1, e.seq, NULL)), 0) AS last_seq
+             {from} GROUP BY t.id ORDER BY t.id"
+        ))?;
+        let mut rows = statement.query(params)?;
+        let mut tenants = Vec::new();
+        while let Some(row) = rows.next()? {
+            tenants.push(ReplayTenant {
+                tenant: tenant_id(&row.get::<_, String>("guid")?)?,
+                days: unsigned(row, "days")?,
+                snapshots: unsigned(row, "snapshots")?,
+                observations: unsigned(row, "observations")?,
+                first_seq: unsigned(row, "first_seq")?,
+                last_seq: unsigned(row, "last_seq")?,
+            });
+        }
+        Ok(ReplayScope { days, tenants })
+    }
+
+    /// Creates a replay of these days (inclusive) for those of the tenants that the sink receives,
+    /// up to the current end of their logs. Returns the number of entries; creates no replay if it
+    /// is zero.
     ///
     /// # Errors
     ///
@@ -67,6 +132,7 @@ impl Checkpoint {
     pub fn add_replay(
         &self,
         sink: &str,
+        tenants: &[TenantId],
         first: Day,
         last: Day,
         now: UnixMillis,
@@ -81,8 +147,9 @@ impl Checkpoint {
         let replay: ReplayId = last_inserted(&transaction);
         transaction.execute(
             "INSERT INTO replay_cursor SELECT ?1, c.tenant, 1, 0, (SELECT coalesce(max(seq), 0) FROM entry WHERE tenant = c.tenant)
-             FROM cursor c JOIN sink s ON s.id = c.sink WHERE s.name = ?2 AND c.active",
-            params![replay, sink],
+             FROM cursor c JOIN sink s ON s.id = c.sink JOIN tenant t ON t.id = c.tenant
+             WHERE s.name = ?2 AND c.active AND t.guid IN (SELECT value FROM json_each(?3))",
+            params![replay, sink, guids_as_json(tenants)],
         )?;
 
         let entries: i64 = transaction.query_row(
@@ -133,105 +200,28 @@ impl Checkpoint {
             self.connection().execute("DELETE FROM replay WHERE id = ?1", [replay])?;
         }
     }
+}
 
-    /// Queues all dead letters of a sink for a retry, and returns their number.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database cannot be written.
-    pub fn retry_dead_letters(&self, sink: &str) -> Result<u64, CheckpointError> {
-        let marked = self.connection().execute(
-            "UPDATE dead_letter SET retry = 1 WHERE sink = (SELECT id FROM sink WHERE name = ?1)",
-            [sink],
-        )?;
-        Ok(marked as u64)
+/// The replays that are not finished, oldest first. Fails with [`CheckpointError::Damaged`] if
+/// the days of a replay are invalid.
+pub(super) fn unfinished(connection: &Connection) -> Result<Vec<ReplayStatus>, CheckpointError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT r.id, s.name AS sink, r.first_day, r.last_day, count(*) AS remaining {}
+         GROUP BY r.id ORDER BY r.id",
+        from_unsent_entries()
+    ))?;
+
+    let mut rows = statement.query([])?;
+    let mut replays = Vec::new();
+    while let Some(row) = rows.next()? {
+        let damaged = || CheckpointError::Damaged("a replay has no valid days".to_owned());
+        replays.push(ReplayStatus {
+            id: row.get("id")?,
+            sink: row.get("sink")?,
+            first_day: day(row, "first_day")?.ok_or_else(damaged)?,
+            last_day: day(row, "last_day")?.ok_or_else(damaged)?,
+            remaining: unsigned(row, "remaining")?,
+        });
     }
-
-    /// A sink's dead letters that are queued for a retry, in the order of the logs; at most
-    /// `limit`.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a stored GUID
-    /// or event ID is invalid.
-    pub fn pending_dead_letters(
-        &self,
-        sink: &str,
-        limit: u32,
-    ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let is_queued = "s.name = ?1 AND d.retry AND EXISTS
-            (SELECT 1 FROM cursor c WHERE c.sink = d.sink AND c.tenant = d.tenant AND c.active)";
-        let order = "t.guid, d.seq, d.record_index";
-        self.dead_letters_where(is_queued, order, params![sink, limit])
-    }
-
-    /// The newest dead letters of all sinks, newest first; at most `limit`.
-    ///
-    /// # Errors
-    ///
-    /// Fails in the same cases as [`Checkpoint::pending_dead_letters`].
-    pub fn dead_letters(&self, limit: u32) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        self.dead_letters_where("?1 = ''", "d.id DESC", params!["", limit])
-    }
-
-    /// The dead letters that match a condition. Parameter 1 belongs to the condition, parameter 2
-    /// is the limit.
-    fn dead_letters_where(
-        &self,
-        condition: &str,
-        order: &str,
-        params: impl rusqlite::Params,
-    ) -> Result<Vec<QueuedDeadLetter>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT d.id, s.name AS sink, t.guid, d.seq, d.record_index, e.day, d.event_id, d.reason, d.rejected, d.retry
-             FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
-             LEFT JOIN entry e ON e.tenant = d.tenant AND e.seq = d.seq
-             WHERE {condition} ORDER BY {order} LIMIT ?2"
-        ))?;
-
-        let mut rows = statement.query(params)?;
-        let mut dead_letters = Vec::new();
-        while let Some(row) = rows.next()? {
-            dead_letters.push(QueuedDeadLetter {
-                id: row.get("id")?,
-                sink: row.get("sink")?,
-                tenant: tenant_id(&row.get::<_, String>("guid")?)?,
-                at: Position { seq: unsigned(row, "seq")?, record_index: row.get("record_index")? },
-                day: day(row, "day")?,
-                event_id: EventId::parse(&row.get::<_, String>("event_id")?).ok_or_else(|| {
-                    CheckpointError::Damaged("a dead letter has no valid event ID".to_owned())
-                })?,
-                reason: row.get("reason")?,
-                rejected_at: row.get("rejected")?,
-                retry: row.get("retry")?,
-            });
-        }
-        Ok(dead_letters)
-    }
-
-    /// The replays that are not finished, oldest first. Fails with [`CheckpointError::Damaged`] if
-    /// the days of a replay are invalid.
-    pub(super) fn replays(&self) -> Result<Vec<ReplayStatus>, CheckpointError> {
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT r.id, s.name AS sink, r.first_day, r.last_day, count(*) AS remaining {}
-             GROUP BY r.id ORDER BY r.id",
-            from_unsent_entries()
-        ))?;
-
-        let mut rows = statement.query([])?;
-        let mut replays = Vec::new();
-        while let Some(row) = rows.next()? {
-            let damaged = || CheckpointError::Damaged("a replay has no valid days".to_owned());
-            replays.push(ReplayStatus {
-                id: row.get("id")?,
-                sink: row.get("sink")?,
-                first_day: day(row, "first_day")?.ok_or_else(damaged)?,
-                last_day: day(row, "last_day")?.ok_or_else(damaged)?,
-                remaining: unsigned(row, "remaining")?,
-            });
-        }
-        Ok(replays)
-    }
+    Ok(replays)
 }

@@ -1,14 +1,17 @@
-//! Configures, renames and removes sinks. Renaming and removing end the open observations about the
-//! sink, because their subject is its name. The daemon calls them only when the configuration
-//! requests it: a sink that is merely removed from the configuration keeps its backlog.
+//! Configures, renames and deletes sinks. Renaming and deleting end the open observations about the
+//! sink, because their subject is its name. The daemon calls them only while no deliverer is
+//! running, and only when the configuration requests it: a sink whose section is merely missing is
+//! kept, as `removed_sinks` describes.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     Checkpoint, CheckpointError,
     commit_poll::append_observation,
+    removed_sinks::merge_sink,
     row_ids::{SinkRow, TenantRow},
 };
+use crate::error::Explanation;
 use crate::model::{Day, Observation, ObservationKind, Phase, UnixMillis};
 
 /// Which entries a sink receives. The others do not count as backlog.
@@ -20,7 +23,65 @@ pub enum EntryFilter {
     Snapshots,
 }
 
+/// How a sink fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SinkFailure {
+    /// The failure may be transient, and the delivery is retried.
+    Retrying,
+    /// The sink is parked: it needs an operator.
+    Parked,
+}
+
+impl SinkFailure {
+    /// The value of the column `failure`.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retrying => "retrying",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// The failure that a column contains; `None` for any other text.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        [Self::Retrying, Self::Parked].into_iter().find(|failure| failure.as_str() == text)
+    }
+}
+
 impl Checkpoint {
+    /// Stores that a sink makes no progress, and why. An acknowledgement clears it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written; an unknown sink is not an error.
+    pub fn record_sink_failure(
+        &self,
+        sink: &str,
+        failure: SinkFailure,
+        reason: &Explanation,
+        now: UnixMillis,
+    ) -> Result<(), CheckpointError> {
+        self.connection().execute(
+            "UPDATE sink SET last_error = ?2, last_hint = ?3, failure = ?4, failing_since = coalesce(failing_since, ?5)
+             WHERE name = ?1 AND (last_error IS NOT ?2 OR failure IS NOT ?4)",
+            params![sink, reason.message, reason.hint, failure.as_str(), now],
+        )?;
+        Ok(())
+    }
+
+    /// Clears the failure of a sink that has nothing left to deliver.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written; an unknown sink is not an error.
+    pub fn clear_sink_failure(&self, sink: &str) -> Result<(), CheckpointError> {
+        self.connection().execute(
+            "UPDATE sink SET last_error = NULL, last_hint = NULL, failure = NULL, failing_since = NULL
+             WHERE name = ?1 AND last_error IS NOT NULL",
+            [sink],
+        )?;
+        Ok(())
+    }
+
     /// Stores which entries a sink receives; a new sink receives snapshots only.
     ///
     /// # Errors
@@ -33,8 +94,30 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if no sink has
-    /// the old name; fails with [`CheckpointError::SinkExists`] if one has the new name.
+    /// Stores the type of a sink, which is not known after it was removed from the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be written; an unknown sink is not an error.
+    pub fn set_sink_type(&self, sink: &str, kind: &str) -> Result<(), CheckpointError> {
+        self.connection().execute(
+            "UPDATE sink SET type = ?2 WHERE name = ?1 AND type IS NOT ?2",
+            [sink, kind],
+        )?;
+        Ok(())
+    }
+
+    /// Renames a sink, which keeps its cursors, mark and dead letters. Returns `false` if no sink
+    /// has the old name.
+    ///
+    /// If the old sink was removed from the configuration and the new name is in use, the cursors
+    /// of the new sink move forward to those of the old one. A removed sink with the new name is
+    /// replaced by a configured one.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`CheckpointError::SinkExists`] if both names belong to configured sinks, and
+    /// then changes nothing.
     pub fn rename_sink(
         &self,
         old: &str,
@@ -44,23 +127,29 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
-        let exists = |name: &str| -> Result<bool, CheckpointError> {
-            let found = transaction
-                .query_row("SELECT 1 FROM sink WHERE name = ?1", [name], |_| Ok(()))
-                .optional()?;
-            Ok(found.is_some())
+        let is_known = match (find(&transaction, old)?, find(&transaction, new)?) {
+            (None, _) => false,
+            (Some(from), Some(into)) if from.is_removed => {
+                merge_sink(&transaction, from.row, into.row, now)?;
+                true
+            }
+            (Some(_), Some(into)) if !into.is_removed => {
+                return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
+            }
+            (Some(_), replaced) => {
+                if let Some(replaced) = replaced {
+                    delete_sink(&transaction, replaced.row)?;
+                }
+                let details = format!("the sink was renamed to `{new}`");
+                end_observations(&transaction, old, now, &details)?;
+                transaction.execute("UPDATE sink SET name = ?2 WHERE name = ?1", [old, new])?;
+                true
+            }
         };
-        if !exists(old)? {
-            return Ok(false);
-        }
-        if exists(new)? {
-            return Err(CheckpointError::SinkExists(old.to_owned(), new.to_owned()));
-        }
 
-        end_observations(&transaction, old, now, &format!("the sink was renamed to `{new}`"))?;
-        transaction.execute("UPDATE sink SET name = ?2 WHERE name = ?1", [old, new])?;
         transaction.commit()?;
-        Ok(true)
+        self.saved_cursors().rename_sink(old, new);
+        Ok(is_known)
     }
 
     /// Deletes a sink with its cursors, replays and dead letters. Does nothing if it does not
@@ -73,24 +162,44 @@ impl Checkpoint {
         let mut connection = self.connection();
         let transaction = connection.transaction()?;
 
-        let id: Option<SinkRow> = transaction
-            .query_row("SELECT id FROM sink WHERE name = ?1", [sink], |row| row.get("id"))
-            .optional()?;
-        if let Some(id) = id {
+        if let Some(found) = find(&transaction, sink)? {
             end_observations(&transaction, sink, now, "the sink was removed")?;
-            for table in ["cursor", "dead_letter", "replay"] {
-                transaction.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [id])?;
-            }
-            transaction.execute("DELETE FROM sink WHERE id = ?1", [id])?;
+            delete_sink(&transaction, found.row)?;
         }
 
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.saved_cursors().forget_sink(sink);
+        Ok(())
     }
 }
 
+/// The row of a sink.
+struct FoundSink {
+    row: SinkRow,
+    /// Whether it was removed from the configuration.
+    is_removed: bool,
+}
+
+fn find(connection: &Connection, sink: &str) -> Result<Option<FoundSink>, CheckpointError> {
+    let sql = "SELECT id, removed IS NOT NULL AS was_removed FROM sink WHERE name = ?1";
+    let found = connection.query_row(sql, [sink], |row| {
+        Ok(FoundSink { row: row.get("id")?, is_removed: row.get("was_removed")? })
+    });
+    Ok(found.optional()?)
+}
+
+/// Deletes a sink with everything that belongs to it. Fails if the database cannot be written.
+pub(super) fn delete_sink(connection: &Connection, sink: SinkRow) -> Result<(), CheckpointError> {
+    for table in ["cursor", "dead_letter", "replay"] {
+        connection.execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [sink])?;
+    }
+    connection.execute("DELETE FROM sink WHERE id = ?1", [sink])?;
+    Ok(())
+}
+
 /// Ends the open observations about a sink, whose subject is its name. If the cause persists under
-/// a new name, they begin again with that name.
-fn end_observations(
+/// a new name, they begin again with that name. Fails if the database cannot be written.
+pub(super) fn end_observations(
     connection: &Connection,
     sink: &str,
     now: UnixMillis,
@@ -115,7 +224,8 @@ fn end_observations(
             details: details.to_owned(),
             hint: None,
         };
-        append_observation(connection, tenant, &end, now)?;
+        // No deliverer is running; each of them reads the log when it starts.
+        let _ = append_observation(connection, tenant, &end, now)?;
     }
     Ok(())
 }

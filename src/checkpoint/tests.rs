@@ -1,6 +1,10 @@
-//! Tests of the log, the cursors and the second cursor file; `files` tests opening and migration.
+//! Tests of the log, the cursors and the second cursor file; `files` tests opening and migration,
+//! `removed_sinks` tests sinks that are not configured, and `resending` tests dead letters and
+//! replays.
 
 mod files;
+mod removed_sinks;
+mod resending;
 
 use std::time::Duration;
 
@@ -103,7 +107,7 @@ fn empty_commit() -> PollCommit<'static> {
 }
 
 fn commit(checkpoint: &Checkpoint, poll: &PollCommit<'_>) {
-    checkpoint.commit_poll(tenant(), poll).unwrap();
+    let _ = checkpoint.commit_poll(tenant(), poll).unwrap();
 }
 
 fn commit_day(checkpoint: &Checkpoint, text: &str, score: u32, revision: u32) {
@@ -249,7 +253,8 @@ fn stores_profiles_once_and_only_changed_catalogs() {
         (other_tenant(), both),
         (tenant(), changed),
     ] {
-        checkpoint.commit_poll(tenant, &PollCommit { catalog, ..empty_commit() }).unwrap();
+        let commit = PollCommit { catalog, ..empty_commit() };
+        let _ = checkpoint.commit_poll(tenant, &commit).unwrap();
     }
 
     let count = |table: &str| query_number(&checkpoint, &format!("SELECT count(*) FROM {table}"));
@@ -285,11 +290,11 @@ fn a_cursor_advances_only_from_its_position() {
         })
     };
 
-    advance(start, middle, &[dead_letter]).unwrap();
+    assert_eq!(advance(start, middle, &[dead_letter]).unwrap(), LogGrowth::Grown);
     assert!(matches!(advance(start, end, &[]), Err(CheckpointError::CursorMoved(_))));
     assert_eq!(checkpoint.pending("s").unwrap()[0].at, middle);
     assert_eq!(checkpoint.pending("s").unwrap()[0].entries, 1);
-    advance(middle, end, &[]).unwrap();
+    assert_eq!(advance(middle, end, &[]).unwrap(), LogGrowth::Unchanged);
     assert!(checkpoint.pending("s").unwrap().is_empty());
 
     let status = checkpoint.status().unwrap();
@@ -359,7 +364,8 @@ fn sends_no_day_again_after_losing_the_database() {
         commit_day(&checkpoint, "2026-11-21", 1, 1);
         for (sink, to) in [("complete", at(3, 0)), ("behind", at(2, 5))] {
             register(&checkpoint, sink);
-            checkpoint.advance(&live_advance(sink, &[cursor_move(at(1, 0), to)])).unwrap();
+            let moves = [cursor_move(at(1, 0), to)];
+            let _ = checkpoint.advance(&live_advance(sink, &moves)).unwrap();
         }
         checkpoint.write_cursor_file().unwrap();
     }
@@ -389,7 +395,8 @@ fn sends_unsent_days_after_losing_the_database() {
         commit_day(&checkpoint, "2026-11-15", 1, 1);
         let (tenants, others) = ([tenant(), other_tenant()], OtherTenants::Deactivate);
         checkpoint.register_sink("s", &tenants, others, day("2026-11-01")).unwrap();
-        checkpoint.advance(&live_advance("s", &[cursor_move(at(1, 0), at(3, 0))])).unwrap();
+        let moves = [cursor_move(at(1, 0), at(3, 0))];
+        let _ = checkpoint.advance(&live_advance("s", &moves)).unwrap();
         checkpoint.write_cursor_file().unwrap();
 
         let sent_before = |checkpoint: &Checkpoint| {

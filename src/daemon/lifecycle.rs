@@ -21,13 +21,13 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Deliverer, Engine, TenantState,
-    control::{self, ReloadReply},
+    Changes, Deliverer, Engine, ReloadReport, TenantRemovals, TenantState,
+    control::{self, ReloadRequest},
     deliverer::Shutdown,
     systemd,
 };
 use crate::{
-    checkpoint::{CheckpointError, PollState},
+    checkpoint::{CheckpointError, PollState, RejectedReload},
     clock,
     config::Configuration,
     error::Explanation,
@@ -68,17 +68,16 @@ pub enum RunError {
 /// A request to the main loop, from a signal or from the control socket.
 enum LifecycleRequest {
     Stop,
-    /// With the sender of the result if a command waits for it.
-    Reload(Option<ReloadReply>),
+    Reload(ReloadRequest),
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    reloads: mpsc::Receiver<ReloadReply>,
-    /// Whether a reload was requested while another one was running.
-    reload_pending: bool,
+    reloads: mpsc::Receiver<ReloadRequest>,
+    /// The last reload that was requested while another one was running.
+    pending: Option<ReloadRequest>,
 }
 
 /// All tasks that work under one configuration.
@@ -118,24 +117,27 @@ pub async fn run(
 
     let tick = Arc::new(Notify::new());
     let mut ticker = ticker(tick.clone()).await?;
-    let notify_systemd = tokio::spawn(systemd::notify_systemd(current.subscribe()));
+    record_rejection(&engine, None);
+    let watchdog = tokio::spawn(systemd::notify_watchdog(current.subscribe()));
+    let status_line = tokio::spawn(systemd::update_status_line(current.subscribe()));
     let start = |engine| Generation::start(engine, &listener, &reload_sender, &tick);
     let mut generation = start(engine);
     generation.log("running");
     systemd::ready(&generation.engine);
 
-    while let LifecycleRequest::Reload(reply) = signals.next_or_pending().await {
+    while let LifecycleRequest::Reload(request) = signals.next_or_pending().await {
         systemd::reloading();
-        let next = reconfigured(&generation.engine, load);
-        if let Some(reply) = reply {
+        let next = reconfigured(&generation.engine, load, request.removals);
+        if let Some(reply) = request.reply {
             // An error means that the command has exited.
-            let _ = reply.send(next.as_ref().map(drop).map_err(Vec::clone));
+            let _ = reply.send(next.as_ref().map(|(_, report)| report.clone()).map_err(Vec::clone));
         }
-        let next = match next {
+        let (next, report) = match next {
             Ok(next) => next,
             Err(faults) => {
                 log_rejected(&faults);
-                systemd::rejected(&generation.engine);
+                record_rejection(&generation.engine, faults.first());
+                systemd::ready(&generation.engine);
                 continue;
             }
         };
@@ -150,15 +152,15 @@ pub async fn run(
         generation = start(next);
         if applied == Applied::Yes {
             generation.log("running with the new configuration");
-            systemd::ready(&generation.engine);
-        } else {
-            systemd::rejected(&generation.engine);
+            log_changes(&report.changes);
         }
+        systemd::ready(&generation.engine);
     }
 
     tracing::info!("stopping");
     systemd::stopping();
-    notify_systemd.abort();
+    watchdog.abort();
+    status_line.abort();
     let end = generation.end(ACKNOWLEDGEMENT_WAIT_AT_STOP);
     if tokio::time::timeout(STOP_LIMIT, end).await.is_err() {
         tracing::warn!("a sink did not stop in time; unacknowledged records will be sent again");
@@ -169,15 +171,44 @@ pub async fn run(
     Ok(())
 }
 
-/// Loads the configuration and builds its engine; fails with all faults.
+/// Loads the configuration, builds its engine, and reports what it changes; fails with all faults.
 fn reconfigured(
     engine: &Engine,
     load: &LoadConfiguration,
-) -> Result<Arc<Engine>, Vec<Explanation>> {
+    removals: TenantRemovals,
+) -> Result<(Arc<Engine>, ReloadReport), Vec<Explanation>> {
     block_in_place(|| {
-        let configuration = load()?;
-        engine.reconfigured(configuration).map_err(|error| vec![Explanation::of(&error)])
+        let next = engine
+            .reconfigured(load()?, removals)
+            .map_err(|error| vec![Explanation::of(&error)])?;
+        let report = ReloadReport {
+            changes: Changes::between(&engine.configuration, &next.configuration),
+            possible_renames: next.possible_renames().to_vec(),
+        };
+        Ok((next, report))
     })
+}
+
+fn log_changes(changes: &Changes) {
+    if !changes.is_empty() {
+        let changes = changes.lines().join("; ");
+        tracing::info!(changes, "the configuration has changed");
+    }
+}
+
+/// Records the first fault of a rejected configuration, or that the configuration was applied.
+fn record_rejection(engine: &Engine, fault: Option<&Explanation>) {
+    let rejected =
+        fault.map(|reason| RejectedReload { at: clock::now().into(), reason: reason.clone() });
+    let recorded = block_in_place(|| engine.checkpoint.set_rejected_reload(rejected.as_ref()));
+    if let Err(error) = recorded {
+        let error = Explanation::of(&error);
+        tracing::warn!(
+            error = error.message,
+            hint = error.hint,
+            "cannot record the result of the reload in the checkpoint"
+        );
+    }
 }
 
 fn log_rejected(faults: &[Explanation]) {
@@ -196,7 +227,7 @@ impl Generation {
     fn start(
         engine: Arc<Engine>,
         listener: &Arc<UnixListener>,
-        reloads: &mpsc::Sender<ReloadReply>,
+        reloads: &mpsc::Sender<ReloadRequest>,
         tick: &Arc<Notify>,
     ) -> Self {
         let (shutdown, cancel) = (Shutdown::default(), CancellationToken::new());
@@ -242,9 +273,13 @@ impl Generation {
         next.write_cursor_file();
 
         match applied {
-            Ok(()) => (next, Applied::Yes),
+            Ok(()) => {
+                record_rejection(&next, None);
+                (next, Applied::Yes)
+            }
             Err(error) => {
                 let error = Explanation::of(&error);
+                record_rejection(&self.engine, Some(&error));
                 tracing::error!(
                     error = error.message,
                     hint = error.hint,
@@ -257,13 +292,13 @@ impl Generation {
 }
 
 impl Signals {
-    fn listen(reloads: mpsc::Receiver<ReloadReply>) -> std::io::Result<Self> {
+    fn listen(reloads: mpsc::Receiver<ReloadRequest>) -> std::io::Result<Self> {
         Ok(Self {
             reloads,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
-            reload_pending: false,
+            pending: None,
         })
     }
 
@@ -271,25 +306,28 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => LifecycleRequest::Stop,
             _ = self.interrupt.recv() => LifecycleRequest::Stop,
-            _ = self.hangup.recv() => LifecycleRequest::Reload(None),
+            _ = self.hangup.recv() => LifecycleRequest::Reload(ReloadRequest {
+                removals: TenantRemovals::Limited,
+                reply: None,
+            }),
             // `run` holds a sender, so the channel never closes.
-            Some(reply) = self.reloads.recv() => LifecycleRequest::Reload(Some(reply)),
+            Some(request) = self.reloads.recv() => LifecycleRequest::Reload(request),
         }
     }
 
     /// Waits for a request to stop. A request to reload that arrives in the meantime becomes
     /// pending.
     async fn stop(&mut self) {
-        while let LifecycleRequest::Reload(_) = self.next().await {
-            self.reload_pending = true;
+        while let LifecycleRequest::Reload(request) = self.next().await {
+            self.pending = Some(request);
         }
     }
 
     async fn next_or_pending(&mut self) -> LifecycleRequest {
-        if std::mem::take(&mut self.reload_pending) {
-            return LifecycleRequest::Reload(None);
+        match self.pending.take() {
+            Some(request) => LifecycleRequest::Reload(request),
+            None => self.next().await,
         }
-        self.next().await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{os::unix::net::UnixDatagram, time::Duration};
 
 use crate::support::{
-    CANARY, OTHER, Process, Workspace, counts, eventually, ids, records, summaries, write,
+    CANARY, OTHER, Process, TENANT, Workspace, counts, eventually, ids, records, summaries, write,
 };
 
 /// Writes the current configuration and sends SIGHUP to the daemon.
@@ -84,14 +84,106 @@ fn the_reload_command_reports_the_result() {
 
     workspace.literal = None;
     let copy = workspace.file_sink("copy");
-    for _ in 0..3 {
+    let running = "the daemon is running with the new configuration\n";
+    let run = workspace.run_ok(&["reload"]);
+    assert_eq!(run.stdout, format!("{running}1 sink added: `copy`\n"));
+    for _ in 0..2 {
         let run = workspace.run_ok(&["reload"]);
-        assert_eq!(run.stdout, "the daemon is running with the new configuration\n");
+        assert_eq!(run.stdout, format!("{running}no sink, tenant or setting has changed\n"));
     }
     eventually("the new sink has all days", || summaries(&copy) == 3);
     backfill(&workspace, "3");
     let log = end(daemon);
     assert_eq!(log.matches("running with the new configuration").count(), 3, "{log}");
+}
+
+#[test]
+fn a_reload_reports_changes_as_json() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the day is acknowledged", || summaries(&file) == 3 && workspace.is_delivered());
+
+    workspace.tenants.push(("fabrikam", OTHER));
+    workspace.head = "[schedule]\njitter = \"1m\"\n".to_owned();
+    let path = file.display();
+    let renamed = format!("type = \"file\"\npath = \"{path}\"\nrenamed_from = \"local\"");
+    workspace.clear_sinks().sink("archive", &renamed);
+    let run = workspace.run_ok(&["reload", "--json"]);
+    let changes: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(changes["sinks"]["renamed"][0]["from"], "local");
+    assert_eq!(changes["sinks"]["renamed"][0]["to"], "archive");
+    assert_eq!(changes["tenants"]["added"][0], "fabrikam");
+    assert_eq!(changes["settings"][0], "schedule.jitter");
+    for empty in [&changes["sinks"]["added"], &changes["possible_renames"]] {
+        assert_eq!(empty.as_array().unwrap().len(), 0, "{changes}");
+    }
+
+    eventually("both tenants are sent", || summaries(&file) == 6);
+    let log = end(daemon);
+    assert!(log.contains("1 sink renamed: `local` to `archive`; 1 tenant added: "), "{log}");
+}
+
+/// The configuration with this number of additional tenants, which the API does not have.
+fn with_tenants(workspace: &Workspace, count: usize) -> String {
+    let configuration = workspace.configuration();
+    let (start, end) = (configuration.find("[[tenants]]"), configuration.find("[[sinks]]"));
+    let (head, sinks) = configuration.split_at(end.unwrap());
+    let tenant = &head[start.unwrap()..];
+
+    let more = (0..count).map(|number| {
+        let id = format!("bbbbbbbb-0000-4000-8000-{number:012}");
+        tenant.replace("\"contoso\"", &format!("\"t{number}\"")).replace(TENANT, &id)
+    });
+    format!("{head}{}{sinks}", more.collect::<String>())
+}
+
+/// Regression: a truncated list of tenants was applied without a question.
+#[test]
+fn a_reload_refuses_to_remove_many_tenants() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let file = workspace.file_sink("local");
+    let (all, most) = (with_tenants(&workspace, 11), with_tenants(&workspace, 9));
+    let one = workspace.configuration();
+
+    workspace.literal = Some(all.clone());
+    let log = workspace.path("log");
+    let mut command = workspace.command(&["run"]);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let daemon = Process::of(command);
+    let logged = |text: &str| std::fs::read_to_string(&log).unwrap().matches(text).count();
+    eventually("the daemon delivers", || summaries(&file) == 3);
+
+    workspace.literal = Some(one.clone());
+    let run = workspace.run(&["reload"]);
+    assert_eq!(run.code, 2, "{}", run.stdout);
+    let message = "the new configuration removes 11 of 12 tenants, more than 20 %: `t0`, `t1`, ";
+    let hint = "hint: check the list of tenants, or run `reload --allow-removals`";
+    assert!(run.stderr.contains(message) && run.stderr.contains(" and 1 more\n"), "{}", run.stderr);
+    assert!(run.stderr.contains(hint), "{}", run.stderr);
+    reload(&workspace, &daemon);
+    let rejected = "the new configuration was rejected";
+    eventually("the signal is refused as well", || logged(rejected) == 2);
+
+    workspace.literal = Some(most);
+    let run = workspace.run_ok(&["reload"]);
+    assert!(run.stdout.ends_with("\n2 tenants removed: `t9`, `t10`\n"), "{}", run.stdout);
+    let running = "running with the new configuration";
+    eventually("two of twelve are removed", || logged(running) == 1);
+    workspace.literal = Some(one.clone());
+    assert_eq!(workspace.run(&["reload"]).code, 2);
+    let run = workspace.run_ok(&["reload", "--allow-removals"]);
+    assert!(run.stdout.contains("9 tenants removed: `t0`, "), "{}", run.stdout);
+    eventually("nine of ten are removed", || logged(running) == 2);
+    end(daemon);
+
+    // A start does not know the earlier configuration, and refuses nothing.
+    workspace.literal = Some(all);
+    assert_eq!(workspace.run(&["once"]).code, 1, "the API has no tenant `t0`");
+    workspace.literal = Some(one);
+    workspace.run_ok(&["once"]);
 }
 
 #[test]
@@ -189,21 +281,21 @@ fn systemd_is_notified_of_reloads_and_progress() {
     let child = command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
     let child = child.env_remove("WATCHDOG_PID");
     let daemon = Process::of(std::mem::replace(child, std::process::Command::new("true")));
-    systemd.until(&["READY=1", "STATUS=", "; 1 of 1 tenants without errors; "]);
+    systemd.until(&["READY=1", "STATUS=1 tenant is healthy; 1 sink is healthy; "]);
     systemd.until(&["WATCHDOG=1"]);
-    systemd.until_once(&[
-        "STATUS=newest day ",
-        "; 1 of 1 tenants without errors; 1 of 1 sinks up to date",
-    ]);
+    systemd.until_once(&["STATUS=1 tenant is healthy; 1 sink is healthy; newest day `"]);
     eventually("three days are delivered", || summaries(&file) == 3);
 
     daemon.signal("HUP");
     systemd.until(&["RELOADING=1", "MONOTONIC_USEC="]);
-    systemd.until(&["READY=1", "STATUS=newest day "]);
+    systemd.until(&["READY=1", "; newest day `"]);
 
     write(workspace.path("config.toml"), "[state]\n");
     daemon.signal("HUP");
-    systemd.until(&["READY=1", "STATUS=new configuration rejected, see the log; newest day "]);
+    systemd.until(&["READY=1", "; the configuration could not be reloaded, ", "; newest day `"]);
+    let status = workspace.run(&["status"]);
+    let shown = "error: the configuration could not be reloaded, so the previous one remains";
+    assert!(status.stdout.contains(shown), "{}", status.stdout);
     systemd.until(&["WATCHDOG=1"]);
 
     daemon.signal("TERM");
@@ -222,20 +314,22 @@ fn a_reload_retries_failed_polls_immediately() {
     let daemon = workspace.spawn(&["run"]);
     let failed = || {
         let status = workspace.try_status()?;
-        status["tenants"][0]["last_error"].as_str().map(str::to_owned)
+        status["tenants"][0]["error"]["message"].as_str().map(str::to_owned)
     };
     eventually("the poll has failed", || failed().is_some());
     let run = workspace.run(&["status"]);
     let tenant = &workspace.status()["tenants"][0];
-    let next_attempt = tenant["next_attempt"].as_str().unwrap();
-    assert!(run.stdout.contains(next_attempt), "{}", run.stdout);
-    assert!(tenant["next_attempt"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
+    let next_poll = tenant["next_poll"].as_str().unwrap();
+    assert!(run.stdout.contains(next_poll), "{}", run.stdout);
+    assert!(tenant["next_poll"].as_str() > tenant["last_attempt"].as_str(), "{tenant}");
+    assert_eq!(tenant["state"], "failing", "{tenant}");
 
     write(workspace.path("secret"), &format!("{CANARY}-client\n"));
     daemon.signal("HUP");
     eventually("the day is delivered", || summaries(&file) > 0);
     assert_eq!(failed(), None);
-    assert!(workspace.status()["tenants"][0]["next_attempt"].is_null());
+    let tenant = &workspace.status()["tenants"][0];
+    assert!(tenant["next_poll"].as_str() > tenant["last_success"].as_str(), "{tenant}");
     end(daemon);
 }
 

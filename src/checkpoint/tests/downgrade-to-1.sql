@@ -1,4 +1,16 @@
--- Converts a database of version 5 back to version 1, for the test of the migration.
+-- Converts a database of version 6 back to version 1, for the test of the migration.
+
+-- Version 6.
+ALTER TABLE open_observation DROP COLUMN since;
+ALTER TABLE open_observation DROP COLUMN hint;
+ALTER TABLE open_observation DROP COLUMN details;
+DROP TABLE unresolved_domain;
+ALTER TABLE sink DROP COLUMN type;
+ALTER TABLE sink DROP COLUMN removed;
+ALTER TABLE sink DROP COLUMN failing_since;
+ALTER TABLE sink DROP COLUMN failure;
+ALTER TABLE tenant DROP COLUMN failing_since;
+ALTER TABLE tenant DROP COLUMN error_class;
 
 -- Version 5.
 ALTER TABLE tenant DROP COLUMN last_hint;

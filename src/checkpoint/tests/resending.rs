@@ -1,0 +1,153 @@
+//! Tests of dead letters, and of replays that are limited to some of the tenants.
+
+use super::*;
+
+/// The event ID of the dead letter with this record index.
+fn event_id(record_index: u32) -> EventId {
+    EventId::from_bytes([u8::try_from(record_index).unwrap(); 20])
+}
+
+/// A checkpoint in which the sink `s` has the dead letters 1, 2 and 3 of one tenant.
+fn with_dead_letters() -> (tempfile::TempDir, Checkpoint) {
+    let (directory, checkpoint) = new_checkpoint();
+    commit_day(&checkpoint, "2026-11-20", 1, 1);
+    register(&checkpoint, "s");
+
+    let dead_letters = [1, 2, 3].map(|record_index| DeadLetter {
+        tenant: tenant(),
+        at: at(1, record_index),
+        event_id: event_id(record_index),
+        reason: "no".into(),
+    });
+    let moves = [cursor_move(at(1, 0), at(2, 0))];
+    let advance = Advance { dead_letters: &dead_letters, ..live_advance("s", &moves) };
+    assert_eq!(checkpoint.advance(&advance).unwrap(), LogGrowth::Grown);
+    (directory, checkpoint)
+}
+
+fn key(record_index: u32) -> DeadLetterKey {
+    DeadLetterKey { sink: "s".to_owned(), event_id: event_id(record_index).to_string() }
+}
+
+/// The phase and the details of all observations, in the order of the log.
+fn observations(checkpoint: &Checkpoint) -> Vec<(String, String)> {
+    let connection = checkpoint.connection();
+    let sql = "SELECT phase, details FROM entry WHERE kind = 2 ORDER BY seq";
+    let mut statement = connection.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get("phase")?, row.get("details")?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn every_discard_is_reported() {
+    let (_directory, checkpoint) = with_dead_letters();
+    let now = UnixMillis::new(1_795_341_600_000);
+    let discard = |keys: &[DeadLetterKey]| checkpoint.discard_dead_letters(keys, now).unwrap();
+
+    assert_eq!(discard(&[key(2)]), (1, LogGrowth::Grown));
+    assert_eq!(discard(&[key(2)]), (0, LogGrowth::Unchanged));
+    assert_eq!(discard(&[key(1), key(3)]), (2, LogGrowth::Grown));
+
+    let expected = [
+        ("begin", "no"),
+        ("end", "an operator discarded 1 rejected record"),
+        ("begin", "2 rejected records remain"),
+        ("end", "an operator discarded 2 rejected records"),
+    ];
+    let expected = expected.map(|(phase, details)| (phase.to_owned(), details.to_owned()));
+    assert_eq!(observations(&checkpoint), expected);
+    assert_eq!(checkpoint.count_dead_letters(&DeadLetterFilter::default()).unwrap(), 0);
+}
+
+#[test]
+fn a_discard_keeps_the_time_of_the_first_rejection() {
+    let (_directory, checkpoint) = with_dead_letters();
+    let now = UnixMillis::new(1_795_341_600_000);
+    let _ = checkpoint.discard_dead_letters(&[key(1)], now).unwrap();
+    assert_eq!(query_number(&checkpoint, "SELECT since FROM open_observation"), 0);
+}
+
+/// The observation of a renamed sink ends, although its dead letters are kept.
+#[test]
+fn a_discard_after_a_rename_is_reported() {
+    let (_directory, checkpoint) = with_dead_letters();
+    let _ = checkpoint.rename_sink("s", "renamed", UnixMillis::default()).unwrap();
+
+    let renamed = DeadLetterKey { sink: "renamed".to_owned(), ..key(1) };
+    let discarded = checkpoint.discard_dead_letters(&[renamed], UnixMillis::default()).unwrap();
+    assert_eq!(discarded, (1, LogGrowth::Grown));
+    let phases: Vec<String> =
+        observations(&checkpoint).into_iter().map(|(phase, _)| phase).collect();
+    assert_eq!(phases, ["begin", "end", "begin", "end", "begin"]);
+}
+
+#[test]
+fn finds_dead_letters_by_all_criteria() {
+    let (_directory, checkpoint) = with_dead_letters();
+    let all = DeadLetterFilter::default();
+    let of_tenant = |tenant| DeadLetterFilter { tenants: Some(vec![tenant]), ..all.clone() };
+    let with_id = |prefix: &str| DeadLetterFilter { event_id_prefix: prefix.into(), ..all.clone() };
+
+    for (filter, expected) in [
+        (all.clone(), 3),
+        (DeadLetterFilter::of_sink("s"), 3),
+        (DeadLetterFilter::of_sink("other"), 0),
+        (of_tenant(tenant()), 3),
+        (of_tenant(other_tenant()), 0),
+        (with_id("02"), 1),
+        (with_id("0"), 3),
+        (with_id("0203"), 0),
+        (with_id(&event_id(3).to_string()), 1),
+    ] {
+        let found = checkpoint.find_dead_letters(&filter, 9).unwrap();
+        assert_eq!(found.len(), expected, "{filter:?}");
+        assert_eq!(checkpoint.count_dead_letters(&filter).unwrap(), expected as u64, "{filter:?}");
+    }
+    let newest = checkpoint.find_dead_letters(&all, 1).unwrap();
+    assert_eq!(newest[0].key(), key(3));
+}
+
+#[test]
+fn only_the_named_dead_letters_are_retried() {
+    let (_directory, checkpoint) = with_dead_letters();
+    assert_eq!(checkpoint.retry_dead_letters(&[key(1), key(3), key(9)]).unwrap(), 2);
+    let pending = checkpoint.pending_dead_letters("s", 9).unwrap();
+    assert_eq!(pending.iter().map(QueuedDeadLetter::key).collect::<Vec<_>>(), [key(1), key(3)]);
+}
+
+#[test]
+fn a_replay_is_limited_to_its_tenants() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let tenants = [tenant(), other_tenant()];
+    let (first, last) = (day("2026-11-20"), day("2026-11-21"));
+    checkpoint.register_sink("s", &tenants, OtherTenants::Deactivate, first).unwrap();
+    for text in ["2026-11-20", "2026-11-21"] {
+        commit_day(&checkpoint, text, 1, 1);
+    }
+    commit_day(&checkpoint, "2026-11-21", 2, 2);
+
+    let body = body("2026-11-21", 1);
+    let facts = facts(&body);
+    let entry = NewEntry {
+        snapshot_id: "x",
+        revision: 1,
+        facts: &facts,
+        body: &CompressedText::compress(&body).unwrap(),
+        observed_at: UnixMillis::default(),
+        base: None,
+        flags: EntryFlags::default(),
+    };
+    let poll = PollCommit { entries: vec![entry], ..empty_commit() };
+    assert_eq!(checkpoint.commit_poll(other_tenant(), &poll).unwrap(), LogGrowth::Grown);
+
+    let scope = checkpoint.replay_scope("s", &tenants, first, last).unwrap();
+    let counts: Vec<_> = scope.tenants.iter().map(|t| (t.days, t.snapshots, t.last_seq)).collect();
+    assert_eq!((scope.days, counts), (2, vec![(2, 3, 3), (1, 1, 1)]));
+
+    let now = UnixMillis::default();
+    assert_eq!(checkpoint.add_replay("s", &[other_tenant()], first, last, now).unwrap(), 1);
+    let (_, pending) = checkpoint.pending_replay("s").unwrap().unwrap();
+    assert_eq!(pending.iter().map(|p| p.tenant).collect::<Vec<_>>(), [other_tenant()]);
+    assert_eq!(query_number(&checkpoint, "SELECT count(*) FROM replay_cursor"), 1);
+    assert_eq!(checkpoint.add_replay("s", &[], first, last, now).unwrap(), 0);
+}

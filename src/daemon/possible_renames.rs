@@ -1,0 +1,217 @@
+//! Finds new sinks that may be renamed ones, and estimates what they will receive again. `check`,
+//! `reload` and the log report them; nothing is rejected, because a new sink may replace another
+//! one on purpose. Reads only the checkpoint. See decision 0051.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Estimate,
+    apply::kept_sinks,
+    estimate, resolved_tenant,
+    sink_steps::{ConfiguredSink, Successor, possible_successors},
+};
+use crate::{
+    checkpoint::{Checkpoint, CheckpointError},
+    clock,
+    config::{Configuration, SinkPlan},
+    error::Explanation,
+    model::{Day, Tenant},
+    source::Clients,
+};
+
+/// A new sink that will receive days which a removed sink of its type has received already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PossibleRename {
+    /// The name of the new sink.
+    pub added: String,
+    /// The names of the removed sinks of the same type; at least one.
+    pub removed: Vec<String>,
+    /// The first day that the new sink receives, as `YYYY-MM-DD`; `None` means the last 90 days.
+    pub start_from: Option<String>,
+    /// The estimated number of records that the new sink will receive.
+    pub records: u64,
+    /// The estimated size of these records in bytes.
+    pub bytes: u64,
+}
+
+/// The number of tenants whose days are measured; the others are assumed to be like them.
+const MAX_MEASURED_TENANTS: usize = 50;
+
+impl PossibleRename {
+    /// What will be sent again, and how to prevent it.
+    pub fn explanation(&self) -> Explanation {
+        let Self { added, removed, start_from, records, bytes } = self;
+        let (noun, verb) = if removed.len() == 1 { ("sink", "was") } else { ("sinks", "were") };
+        let days = match start_from {
+            Some(day) => format!("the days since `{day}`"),
+            None => "the last 90 days".to_owned(),
+        };
+
+        let message = format!(
+            "{noun} {} {verb} removed and sink `{added}` is new: `{added}` will receive {days}, about {} records ({})",
+            joined(removed, "and"),
+            with_separators(*records),
+            megabytes(*bytes)
+        );
+        let hint = match removed.as_slice() {
+            [old] => format!(
+                "set `renamed_from = \"{old}\"` in the section of `{added}` to continue at its cursors"
+            ),
+            several => format!(
+                "set `renamed_from` in the section of `{added}` to continue at the cursors of {}",
+                joined(several, "or")
+            ),
+        };
+        Explanation::new(message).with_hint(hint)
+    }
+}
+
+/// The new sinks that may be renamed ones. Sinks that will not receive anything again are left out.
+///
+/// # Errors
+///
+/// Fails if the checkpoint cannot be read.
+pub fn possible_renames(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+    clients: &Arc<Clients>,
+) -> Result<Vec<PossibleRename>, CheckpointError> {
+    let configured: Vec<ConfiguredSink<'_>> =
+        configuration.sinks.iter().map(ConfiguredSink::from).collect();
+    let successors = possible_successors(&kept_sinks(configuration, checkpoint)?, &configured);
+
+    // A sink that starts today receives no history.
+    let today = Day::of(clock::now());
+    let has_history = |plan: &&SinkPlan| plan.start_from.is_none_or(|day| day < today);
+
+    let mut renames = Vec::new();
+    for Successor { added, removed } in successors {
+        let plan = configuration.sinks.iter().find(|plan| plan.name == added);
+        let Some(plan) = plan.filter(has_history) else { continue };
+        let Estimate { records, bytes, .. } =
+            estimate_history(configuration, checkpoint, plan, clients)?;
+        if records > 0 {
+            let start_from = plan.start_from.map(|day| day.to_string());
+            renames.push(PossibleRename { added, removed, start_from, records, bytes });
+        }
+    }
+    Ok(renames)
+}
+
+/// Estimates what a new sink will receive. Measures only some of many tenants, because a reload
+/// waits for the result.
+fn estimate_history(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+    plan: &SinkPlan,
+    clients: &Arc<Clients>,
+) -> Result<Estimate, CheckpointError> {
+    let tenants: Vec<Tenant> = configuration
+        .tenants
+        .iter()
+        .filter(|tenant| plan.tenants.matches(tenant))
+        .filter_map(|tenant| resolved_tenant(tenant, checkpoint))
+        .collect();
+
+    let step = tenants.len().div_ceil(MAX_MEASURED_TENANTS).max(1);
+    let measured: Vec<Tenant> = tenants.iter().step_by(step).cloned().collect();
+    let total = estimate(checkpoint, plan, &measured, clients)?;
+
+    let (all, some) = (tenants.len() as u64, (measured.len() as u64).max(1));
+    let scaled = |number: u64| number.saturating_mul(all) / some;
+    Ok(Estimate {
+        days: scaled(total.days),
+        records: scaled(total.records),
+        bytes: scaled(total.bytes),
+        ..total
+    })
+}
+
+/// The names in backticks, with `conjunction` before the last one.
+fn joined(names: &[String], conjunction: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} {conjunction} {last}", first.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// `20,813`.
+fn with_separators(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `18 MB`, or `1.8 MB` below 10 MB.
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_add(50_000) / 100_000;
+    if tenths < 100 {
+        format!("{}.{} MB", tenths / 10, tenths % 10)
+    } else {
+        format!("{} MB", with_separators(bytes.saturating_add(500_000) / 1_000_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rename(removed: &[&str]) -> PossibleRename {
+        PossibleRename {
+            added: "b".to_owned(),
+            removed: removed.iter().map(|name| (*name).to_owned()).collect(),
+            start_from: None,
+            records: 20_813,
+            bytes: 17_600_000,
+        }
+    }
+
+    #[test]
+    fn suggests_the_key_for_one_removed_sink() {
+        let explanation = rename(&["a"]).explanation();
+        assert_eq!(
+            explanation.message,
+            "sink `a` was removed and sink `b` is new: `b` will receive the last 90 days, about 20,813 records (18 MB)"
+        );
+        assert_eq!(
+            explanation.hint.as_deref(),
+            Some("set `renamed_from = \"a\"` in the section of `b` to continue at its cursors")
+        );
+    }
+
+    #[test]
+    fn names_all_removed_sinks() {
+        let start_from = Some("2026-01-01".to_owned());
+        let rename = PossibleRename { start_from, ..rename(&["a", "c", "d"]) };
+        let Explanation { message, hint } = rename.explanation();
+        let start = "sinks `a`, `c` and `d` were removed and sink `b` is new: `b` will receive the days since `2026-01-01`, ";
+        assert!(message.starts_with(start), "{message}");
+        assert!(hint.unwrap().ends_with("the cursors of `a`, `c` or `d`"));
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(with_separators(number), text);
+        }
+        for (bytes, text) in [
+            (0, "0.0 MB"),
+            (1_840_000, "1.8 MB"),
+            (9_949_999, "9.9 MB"),
+            (9_950_000, "10 MB"),
+            (31_000_000_000, "31,000 MB"),
+        ] {
+            assert_eq!(megabytes(bytes), text);
+        }
+    }
+}
