@@ -4,7 +4,8 @@ Registers the application with which the forwarder reads Secure Score.
 .DESCRIPTION
 Requires the Microsoft Graph PowerShell SDK, and an administrator who signs in. The application gets only
 SecurityEvents.Read.All of Microsoft Graph. The private key is created on this machine and never leaves
-it; only the certificate is uploaded.
+it; only the certificate is uploaded. On Linux, the group of the service can read the key if this machine has
+the group. RedirectUri is the page that a browser shows after consent.
 .EXAMPLE
 ./register-app.ps1 -Out C:\keys
 .EXAMPLE
@@ -16,7 +17,9 @@ param(
     [string] $Name = 'secure-score-forwarder',
     [switch] $MultiTenant,
     [int] $Days = 365,
-    [string] $Out = '.'
+    [string] $Out = '.',
+    # `consent-url` uses the same URI by default.
+    [string] $RedirectUri = 'http://localhost'
 )
 $ErrorActionPreference = 'Stop'
 Set-StrictMode -Version 3.0
@@ -39,6 +42,7 @@ $certificate = $request.CreateSelfSigned($now.AddMinutes(-5), $now.AddDays($Days
 Connect-MgGraph -Scopes 'Application.ReadWrite.All', 'AppRoleAssignment.ReadWrite.All' -NoWelcome
 $audience = if ($MultiTenant) { 'AzureADMultipleOrgs' } else { 'AzureADMyOrg' }
 $app = New-MgApplication -DisplayName $Name -SignInAudience $audience `
+    -Web @{ RedirectUris = @($RedirectUri) } `
     -RequiredResourceAccess @{
         ResourceAppId  = $graphApp
         ResourceAccess = @(@{ Id = $permission; Type = 'Role' })
@@ -55,9 +59,23 @@ if (-not $IsWindows) { chmod 600 $pem }    # before the key is written to it
 $text = $certificate.ExportCertificatePem() + "`n" + $key.ExportPkcs8PrivateKeyPem() + "`n"
 Set-Content -Path $pem -Value $text -NoNewline
 
+# The service runs as a user of this group, and must be able to read the key.
+$group = 'secure-score-forwarder'
+$shared = $false
+if ($IsLinux) {
+    getent group $group | Out-Null
+    if ($LASTEXITCODE -eq 0) { chgrp $group $pem; $shared = $LASTEXITCODE -eq 0 }
+    if ($shared) { chmod 640 $pem }
+}
+$target = "/etc/secure-score-forwarder/$Name.pem"
+if (-not $shared) {
+    Write-Warning ("The service cannot read $pem yet. On the host of the service, as root, run: " +
+        "install -m 640 -g $group $Name.pem $target")
+}
+
 @"
-The application is registered. Move $pem to /etc/secure-score-forwarder/ on the forwarder's host, make it
-readable only by the service, and add this to the configuration:
+The application is registered. Its certificate and private key are in $pem.
+Move the file to $target on the forwarder's host, and add this to the configuration:
 
 [[tenants]]
 name = "contoso"
@@ -65,5 +83,5 @@ id = "$((Get-MgContext).TenantId)"
 [tenants.credential]
 kind = "certificate"
 client_id = "$($app.AppId)"
-certificate = "/etc/secure-score-forwarder/$Name.pem"
+certificate = "$target"
 "@

@@ -1,12 +1,17 @@
 //! What all HTTP clients of this crate share: time limits, size limits, no redirects, and no
 //! credential over plain HTTP to another host. Every HTTP client must start from `builder`, and
 //! every body must be read with `read_body` or `read_growing`: `clippy.toml` forbids the methods of
-//! reqwest that have no limits. See decision 0048.
+//! reqwest that have no limits. See decision 0048. `tls_config` builds the TLS configuration of
+//! every client, and `tls` explains why TLS failed.
+
+mod tls;
+mod tls_config;
 
 use std::{io::Read, path::Path, time::Duration};
 
 use reqwest::header::HeaderMap;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+pub use tls::TlsFault;
+pub use tls_config::{ClientCertificate, install_crypto_provider, tls_config};
 
 /// The limit for establishing a connection.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,13 +33,21 @@ const MAX_RATIO: usize = 100;
 /// compress better than [`MAX_RATIO`].
 const RATIO_ALLOWANCE_BYTES: usize = 1 << 20;
 
-/// Why an HTTP client cannot be built.
+/// Why a client cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("cannot read the certificates in `{0}`")]
     Certificates(String, #[source] rustls::pki_types::pem::Error),
     #[error("`{0}` contains no certificate")]
     NoCertificate(String),
+    #[error("cannot use the certificate authorities in `{0}`")]
+    Authorities(String, #[source] rustls::Error),
+    #[error("cannot use the certificate authorities of the system")]
+    SystemAuthorities(#[source] rustls::Error),
+    #[error("cannot read the private key in `{0}`")]
+    PrivateKey(String, #[source] rustls::pki_types::pem::Error),
+    #[error("cannot use the client certificate in `{0}` with its private key")]
+    ClientCertificate(String, #[source] rustls::Error),
     #[error("cannot set up the HTTP client")]
     Build(#[source] reqwest::Error),
 }
@@ -63,9 +76,18 @@ pub enum BodyError {
 ///
 /// # Errors
 ///
-/// Fails if `ca_file` cannot be read or contains no certificate.
+/// Fails as [`tls_config`] does.
 pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
     builder(ca_file)?.build().map_err(ClientError::Build)
+}
+
+/// Like [`client`], with the certificate that the client presents if the server requests one. Fails
+/// in the same cases.
+pub(crate) fn client_with_certificate(
+    ca_file: Option<&Path>,
+    certificate: Option<ClientCertificate<'_>>,
+) -> Result<reqwest::Client, ClientError> {
+    limited(tls_config(ca_file, certificate)?).build().map_err(ClientError::Build)
 }
 
 /// The settings that every client starts from. The certificate authorities in `ca_file` (PEM)
@@ -73,10 +95,16 @@ pub fn client(ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
 ///
 /// # Errors
 ///
-/// Fails if `ca_file` cannot be read or contains no certificate.
+/// Fails as [`tls_config`] does.
 pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, ClientError> {
-    install_crypto_provider();
-    let mut builder = reqwest::Client::builder()
+    Ok(limited(tls_config(ca_file, None)?))
+}
+
+/// A builder with the limits that all clients share.
+fn limited(mut tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+
+    reqwest::Client::builder()
         .user_agent(concat!("secure-score-forwarder/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
@@ -84,33 +112,7 @@ pub(crate) fn builder(ca_file: Option<&Path>) -> Result<reqwest::ClientBuilder, 
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_idle_timeout(Duration::from_secs(30))
-        .tls_version_min(reqwest::tls::Version::TLS_1_2);
-
-    if let Some(path) = ca_file {
-        let certificates = read_certificates(path)?;
-        let certificates =
-            certificates.iter().filter_map(|der| reqwest::Certificate::from_der(der).ok());
-        builder = builder.tls_certs_only(certificates);
-    }
-    Ok(builder)
-}
-
-/// Installs the cryptography provider of rustls, which is required once per process.
-pub fn install_crypto_provider() {
-    // Fails only if a provider is already installed.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-}
-
-/// Reads the certificates of a PEM file.
-///
-/// # Errors
-///
-/// Fails if the file cannot be read or contains no certificate.
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let name = path.display().to_string();
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = read.map_err(|error| ClientError::Certificates(name.clone(), error))?;
-    if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
+        .tls_backend_preconfigured(tls)
 }
 
 /// Whether a credential may be sent to the URL: it uses HTTPS, or HTTP to a loopback address, and

@@ -2,23 +2,26 @@
 //! newest day with them. `show` and `diff` only read the checkpoint; `set` sends the targets to the
 //! daemon if one is running.
 
+mod diff;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
+use serde_json::{Value, json};
+
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
-    load_with_secrets, lock_holder, print, print_message, unknown_tenant,
+    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count, json::Document,
+    load_with_secrets, lock_holder, print, print_explanation, print_message, unknown_tenant,
 };
 use crate::{
     checkpoint::Checkpoint,
     clock,
     config::{Configuration, TenantPlan},
-    daemon::{self, Engine, Event, Reporter, Request, resolved_tenant},
+    daemon::{self, Engine, Event, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
-    report::{Detail, Drift, Window},
 };
 
 /// The number of days before today that are searched for the newest stored day.
@@ -46,8 +49,10 @@ struct NewBaseline {
 pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<ExitCode, CommandFailure> {
     match args {
         args::Baseline::Set(args) => set(config, args),
-        args::Baseline::Show(args) => show(config, args),
-        args::Baseline::Diff(args) => diff(config, args),
+        args::Baseline::Show(args) => Document::from_flag(args.json).run(|| show(config, args)),
+        args::Baseline::Diff(args) => {
+            Document::from_flag(args.json).run(|| diff::diff(config, args))
+        }
     }
 }
 
@@ -63,13 +68,16 @@ impl Selection {
         Ok(Self { configuration, checkpoint, tenant: tenant.map(str::to_owned) })
     }
 
+    /// The selected tenants.
+    fn plans(&self) -> impl Iterator<Item = &TenantPlan> {
+        let plans = self.configuration.tenants.iter();
+        plans.filter(|plan| self.tenant.as_ref().is_none_or(|name| *name == plan.name))
+    }
+
     /// The selected tenants whose ID is known.
     fn tenants(&self) -> Vec<(&TenantPlan, Tenant)> {
-        let plans = self.configuration.tenants.iter();
-        plans
-            .filter(|plan| self.tenant.as_ref().is_none_or(|name| *name == plan.name))
-            .filter_map(|plan| Some((plan, resolved_tenant(plan, &self.checkpoint)?)))
-            .collect()
+        let resolved = |plan| Some((plan, resolved_tenant(plan, &self.checkpoint)?));
+        self.plans().filter_map(resolved).collect()
     }
 
     fn current_baseline(&self, tenant: &Tenant) -> Result<Option<Baseline>, CommandFailure> {
@@ -264,54 +272,44 @@ fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), Co
 
 fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailure> {
     let selection = Selection::new(config, args.tenant.as_deref())?;
+    let document = Document::from_flag(args.json);
+
+    let mut tenants = Vec::new();
     for (plan, tenant) in selection.tenants() {
-        let Some(baseline) = selection.current_baseline(&tenant)? else {
-            print_message(&format!("tenant `{}`: no baseline is set", plan.name));
-            continue;
-        };
-        let day = baseline.day.map(|day| format!(", from {day}")).unwrap_or_default();
-        print(&format!("# tenant {}: baseline {}{day}\n", plan.name, baseline.name))?;
-        print(&baseline.to_text())?;
+        let baseline = selection.current_baseline(&tenant)?;
+        if baseline.is_none() {
+            print_explanation(&diff::Problem::NoBaseline.explanation(&plan.name));
+        }
+        tenants.push((plan.name.as_str(), baseline));
+    }
+
+    match document {
+        Document::Omitted => {
+            for (tenant, baseline) in &tenants {
+                let Some(baseline) = baseline else { continue };
+                let day = baseline.day.map(|day| format!(", from {day}")).unwrap_or_default();
+                print(&format!("# tenant {tenant}: baseline {}{day}\n", baseline.name))?;
+                print(&baseline.to_text())?;
+            }
+        }
+        Document::Printed => document.print(|| {
+            let tenants = tenants.iter().map(|(tenant, baseline)| {
+                json!({ "tenant": tenant, "baseline": baseline.as_ref().map(baseline_as_json) })
+            });
+            json!({ "tenants": tenants.collect::<Value>() })
+        })?,
     }
     Ok(ExitCode::Done)
 }
 
-fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFailure> {
-    let selection = Selection::new(config, args.tenant.as_deref())?;
-    // The newest day is compared, even if it is not recent.
-    let last = Day::of(clock::now());
-    let window = Window { first: last.plus(-SEARCHED_DAYS), last };
-
-    let mut reporter = Reporter::new(&selection.checkpoint);
-    let mut below = 0;
-    for (plan, tenant) in selection.tenants() {
-        let report = reporter.report(&tenant, plan, window, Detail::Row)?;
-        let (Some(baseline), Some((day, _))) = (&report.baseline, report.newest()) else {
-            print_message(&format!("tenant `{}`: no baseline is set", plan.name));
-            continue;
-        };
-        below += baseline.below.len();
-        print_message(&format!(
-            "tenant `{}`: {} of {} below baseline `{}` on `{day}`",
-            plan.name,
-            baseline.below.len(),
-            count(baseline.targets as u64, "target"),
-            baseline.name
-        ));
-        for drift in &baseline.below {
-            print(&drift_line(&plan.name, drift))?;
-        }
-    }
-    Ok(if args.exit_code && below > 0 { ExitCode::Incomplete } else { ExitCode::Done })
-}
-
-/// Tenant, control, target, actual value and title, separated by tabs.
-fn drift_line(tenant: &str, drift: &Drift) -> String {
-    let actual = match (drift.target.ends_with('%'), drift.percentage, drift.score) {
-        (true, Some(percentage), _) => format!("{percentage}%"),
-        (_, _, Some(score)) => score.to_string(),
-        _ => "unknown".to_owned(),
-    };
-    let title: String = drift.title.chars().filter(|c| !c.is_control()).collect();
-    format!("{tenant}\t{}\t{}\t{actual}\t{title}\n", drift.control, drift.target)
+fn baseline_as_json(baseline: &Baseline) -> Value {
+    let targets = baseline
+        .targets
+        .iter()
+        .map(|(control, target)| json!({ "control": control, "target": target.to_string() }));
+    json!({
+        "name": baseline.name,
+        "day": baseline.day.map(|day| day.to_string()),
+        "targets": targets.collect::<Value>(),
+    })
 }

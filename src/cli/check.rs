@@ -1,129 +1,233 @@
 //! `check`: validates everything that can be validated without a connection; with `--online`, also
 //! signs in to Microsoft and contacts the receivers. It changes nothing, except that it migrates a
-//! checkpoint of an older release.
+//! checkpoint of an older release. All errors and warnings are reported, not only the first one.
+//! Start reading at [`check`].
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
+use serde_json::{Value, json};
+
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, count, load_with_secrets, online,
+    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, count,
+    findings::{Findings, WarningPolicy},
+    host_checks::HostChecks,
+    json::Document,
+    known_controls::KnownControls,
+    online::{self, OnlineReport},
     print, print_message,
 };
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError},
-    config::{Configuration, SinkPlan},
-    daemon::{self, BuildError, Estimate},
+    checkpoint::{Checkpoint, CheckpointError, Holder},
+    config::{ConfigError, Configuration},
+    daemon::{self, Estimate},
     model::Tenant,
     source::Clients,
 };
 
-/// Runs the command. Returns `Incomplete` if a tenant or a receiver cannot be used. Fails if the
-/// configuration, a secret or the state directory cannot be used, or if a sink with a backlog is no
-/// longer configured.
-pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, CommandFailure> {
-    let configuration = load_with_secrets(config)?;
-    check_state_directory(&configuration)?;
-    // Building the clients reads the certificate files that the configuration names.
-    let clients = Arc::new(Clients::new(&configuration.http)?);
-
-    let (tenants, sinks) = (configuration.tenants.len() as u64, configuration.sinks.len() as u64);
-    print(&format!(
-        "`{}` is valid: {}, {}\n",
-        config.display(),
-        count(tenants, "tenant"),
-        count(sinks, "sink")
-    ))?;
-    print(&estimates(&configuration, &clients)?)?;
-    if !args.online {
-        return Ok(ExitCode::Done);
-    }
-
-    if configuration.credentials.iter().any(|named| named.credential.user().is_some()) {
-        // A sign-in replaces the refresh token in the state directory.
-        act_as_owner(&configuration.state_directory)?;
-    }
-    let tenants = online::check_tenants(&configuration)?;
-    let sinks = online::check_receivers(&configuration)?;
-    Ok(if tenants == ExitCode::Done { sinks } else { tenants })
+/// A configuration without errors, and what is known about it.
+struct CheckReport {
+    configuration: Configuration,
+    /// The sinks that are new or have a backlog, with what they will receive.
+    estimates: Vec<(String, Estimate)>,
+    /// `None` without `--online`.
+    online: Option<OnlineReport>,
 }
 
-/// One line per sink that is new or has a backlog, with the amount of data that it will receive.
-/// Fails if a sink with a backlog is no longer configured.
-fn estimates(
-    configuration: &Configuration,
-    clients: &Arc<Clients>,
-) -> Result<String, CommandFailure> {
-    let directory = &configuration.state_directory;
-    let mut lines = String::new();
-    if !directory.join("checkpoint.db").exists() {
-        return Ok(lines);
+/// Runs the command. Returns `Usage` if the configuration, a secret or the state directory cannot
+/// be used, `Unusable` if that is the checkpoint, and `Incomplete` if a tenant or a receiver cannot
+/// be used. With `--strict`, warnings have the same result as errors.
+pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, CommandFailure> {
+    let policy = if args.strict { WarningPolicy::Reject } else { WarningPolicy::Accept };
+    let mut findings = Findings::default();
+    let report = match examine(config, args, &mut findings) {
+        Ok(report) => report,
+        Err(failure) if failure.code == ExitCode::Interrupted => return Err(failure),
+        Err(failure) => {
+            findings.add_failure(failure);
+            None
+        }
+    };
+    findings.print(policy);
+
+    let exit = findings.exit_code(policy).or_else(|| {
+        let online = report.as_ref()?.online.as_ref()?;
+        (!online.is_usable()).then_some(ExitCode::Incomplete)
+    });
+    let exit = exit.unwrap_or(ExitCode::Done);
+    match (Document::from_flag(args.json), &report) {
+        (Document::Printed, _) => {
+            let document = || as_json(config, &findings, policy, report.as_ref());
+            Document::Printed.print(document)?;
+        }
+        (Document::Omitted, Some(report)) => print(&as_text(config, report))?,
+        (Document::Omitted, None) => {}
     }
-    let checkpoint = match Checkpoint::open_read_only(directory) {
-        Ok(checkpoint) => checkpoint,
-        // The next process that opens it for writing migrates it; until then, nothing is estimated.
-        Err(CheckpointError::Older(_)) => return Ok(lines),
-        Err(error) => return Err(error.into()),
+    Ok(exit)
+}
+
+/// Adds everything that is wrong to the findings. Returns `None` if the configuration has errors,
+/// because the later steps rely on the earlier ones.
+fn examine(
+    config: &Path,
+    args: &args::Check,
+    findings: &mut Findings,
+) -> Result<Option<CheckReport>, CommandFailure> {
+    let configuration = match Configuration::load(config) {
+        Ok(configuration) => configuration,
+        Err(ConfigError(faults)) => {
+            findings.add_errors(faults);
+            return Ok(None);
+        }
     };
 
-    for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
-        let tenants: Vec<Tenant> = configuration
-            .tenants
-            .iter()
-            .filter(|tenant| plan.tenants.matches(tenant))
-            .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint))
-            .collect();
-        let Estimate { days, records, bytes, is_new } =
-            daemon::estimate(&checkpoint, plan, &tenants, clients)?;
-        // A renamed sink is not new: it continues from the cursors of its old name.
-        if days > 0 && !(plan.renamed_from.is_some() && is_new) {
-            let what = if is_new { "is new and will receive" } else { "will receive" };
-            let megabytes = as_megabytes(bytes);
-            let _ = writeln!(
-                lines,
-                "sink `{}` {what} {}, about {records} records and {megabytes:.1} MB",
-                plan.name,
-                count(days, "day"),
-            );
+    let host = HostChecks::new(&configuration);
+    host.check_files(findings);
+    host.check_state_directory(findings);
+    // A sign-in replaces the refresh token in the state directory.
+    if !findings.has_errors() && args.online && has_user_credential(&configuration) {
+        act_as_owner(&configuration.state_directory)?;
+    }
+    check_values(&configuration, &host, findings);
+
+    let holder = Checkpoint::holder(&configuration.state_directory);
+    match &holder {
+        Some(holder) => {
+            print_message(&format!("the checkpoint is in use by process {}", holder.pid));
         }
+        None => host.check_listener(findings),
+    }
+    if findings.has_errors() {
+        return Ok(None);
     }
 
-    for known in checkpoint.status()?.sinks {
-        let is_named = |plan: &SinkPlan| {
-            plan.name == known.name || plan.renamed_from.as_ref() == Some(&known.name)
+    // Building the clients reads the certificate files that the configuration names.
+    let clients = Arc::new(Clients::new(&configuration.http)?);
+    let estimates = host.as_service(|| {
+        let Some(checkpoint) = open_checkpoint(&configuration, holder.as_ref())? else {
+            return Ok(Vec::new());
         };
-        if known.backlog > 0 && !configuration.sinks.iter().any(is_named) {
-            let dropped = BuildError::DroppedSink(known.name, known.backlog);
-            return Err(dropped.into());
-        }
-    }
+        examine_checkpoint(&configuration, &checkpoint, &clients, findings)
+    });
+    let estimates = estimates??;
 
-    Ok(lines)
+    let online = args.online.then(|| online::contact(&configuration)).transpose()?;
+    Ok(Some(CheckReport { configuration, estimates, online }))
 }
 
-/// Checks that this process can use the state directory, or that a running daemon uses it.
-fn check_state_directory(configuration: &Configuration) -> Result<(), CommandFailure> {
-    let directory = &configuration.state_directory;
-    if let Some(holder) = Checkpoint::holder(directory) {
-        print_message(&format!("the checkpoint is in use by process {}", holder.pid));
-        Checkpoint::open_read_only(directory)?;
-        return Ok(());
-    }
-    if directory.join("checkpoint.db").exists() {
-        act_as_owner(directory)?;
-        Checkpoint::open(directory)?;
-        return Ok(());
+fn has_user_credential(configuration: &Configuration) -> bool {
+    configuration.credentials.iter().any(|named| named.credential.user().is_some())
+}
+
+/// Reads every secret and every key, and adds the warnings about the configuration.
+fn check_values(configuration: &Configuration, host: &HostChecks<'_>, findings: &mut Findings) {
+    let read = configuration.check_secrets().err().map(|ConfigError(faults)| faults);
+    let unreadable = configuration.unreadable_credentials();
+    for fault in read.into_iter().flatten().chain(unreadable) {
+        if !findings.has_error_at(&fault) && !findings.has_error_about(&fault.message) {
+            findings.add_errors([fault]);
+        }
     }
 
-    // The directory is not created: the nearest existing ancestor must allow its creation.
-    let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
-    let writable = rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok();
-    if !nearest.is_dir() || !writable {
-        let why = if nearest.is_dir() { "is not writable" } else { "is not a directory" };
-        let message = format!(
-            "cannot use the state directory `{}`: `{}` {why}",
-            directory.display(),
-            nearest.display()
-        );
-        return Err(CommandFailure::new(ExitCode::Unusable, message));
+    findings.add_warnings(configuration.inspection.warnings.clone());
+    host.check_secrets(findings);
+    let notes = configuration.warnings().into_iter();
+    let notes: Vec<_> = notes.filter(|note| !findings.has_error_about(&note.message)).collect();
+    findings.add_notes(notes);
+}
+
+/// The checkpoint, if there is one. Without another process that holds it, it is opened for writing
+/// once, which verifies and migrates it; the caller acts as its owner.
+fn open_checkpoint(
+    configuration: &Configuration,
+    holder: Option<&Holder>,
+) -> Result<Option<Checkpoint>, CommandFailure> {
+    let directory = &configuration.state_directory;
+    if !directory.join("checkpoint.db").exists() {
+        return Ok(None);
     }
-    Ok(())
+    if holder.is_none() {
+        drop(Checkpoint::open(directory)?);
+    }
+
+    match Checkpoint::open_read_only(directory) {
+        Ok(checkpoint) => Ok(Some(checkpoint)),
+        // The process that holds it is of an older release.
+        Err(CheckpointError::Older(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Compares the configuration with the checkpoint. Returns what each sink will receive. Fails if a
+/// sink with a backlog is no longer configured.
+fn examine_checkpoint(
+    configuration: &Configuration,
+    checkpoint: &Checkpoint,
+    clients: &Arc<Clients>,
+    findings: &mut Findings,
+) -> Result<Vec<(String, Estimate)>, CommandFailure> {
+    daemon::check_sinks(configuration, checkpoint)?;
+    let renames = daemon::possible_renames(configuration, checkpoint, clients)?;
+    findings.add_notes(renames.iter().map(daemon::PossibleRename::explanation));
+
+    let resolved = |tenant| daemon::resolved_tenant(tenant, checkpoint);
+    let patterns = &configuration.inspection.control_patterns;
+    if !patterns.is_empty() {
+        let tenants: Vec<Tenant> = configuration.tenants.iter().filter_map(resolved).collect();
+        findings.add_warnings(KnownControls::read(checkpoint, &tenants)?.unmatched(patterns));
+    }
+
+    let mut estimates = Vec::new();
+    for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
+        let selected = configuration.tenants.iter().filter(|tenant| plan.tenants.matches(tenant));
+        let tenants: Vec<Tenant> = selected.filter_map(resolved).collect();
+        let estimate = daemon::estimate(checkpoint, plan, &tenants, clients)?;
+        // A renamed sink is not new: it continues from the cursors of its old name.
+        if estimate.days > 0 && !(plan.renamed_from.is_some() && estimate.is_new) {
+            estimates.push((plan.name.clone(), estimate));
+        }
+    }
+    Ok(estimates)
+}
+
+fn as_text(config: &Path, report: &CheckReport) -> String {
+    let CheckReport { configuration, estimates, online } = report;
+    let tenants = count(configuration.tenants.len() as u64, "tenant");
+    let sinks = count(configuration.sinks.len() as u64, "sink");
+    let mut text = format!("`{}` is valid: {tenants}, {sinks}\n", config.display());
+
+    for (name, Estimate { days, records, bytes, is_new }) in estimates {
+        let what = if *is_new { "is new and will receive" } else { "will receive" };
+        let (days, megabytes) = (count(*days, "day"), as_megabytes(*bytes));
+        let _ = writeln!(
+            text,
+            "sink `{name}` {what} {days}, about {records} records and {megabytes:.1} MB"
+        );
+    }
+    if let Some(online) = online {
+        text += &online.as_text();
+    }
+    text
+}
+
+fn as_json(
+    config: &Path,
+    findings: &Findings,
+    policy: WarningPolicy,
+    report: Option<&CheckReport>,
+) -> Value {
+    let (errors, warnings) = findings.as_json();
+    let estimate = |(name, estimate): &(String, Estimate)| {
+        let Estimate { days, records, bytes, is_new } = estimate;
+        json!({ "sink": name, "is_new": is_new, "days": days, "records": records, "bytes": bytes })
+    };
+    json!({
+        "configuration": config.display().to_string(),
+        "valid": findings.exit_code(policy).is_none(),
+        "errors": errors,
+        "warnings": warnings,
+        "tenants": report.map(|report| report.configuration.tenants.len()),
+        "sinks": report.map(|report| report.configuration.sinks.len()),
+        "estimates": report.map(|report| report.estimates.iter().map(estimate).collect::<Value>()),
+        "online": report.and_then(|report| report.online.as_ref()).map(OnlineReport::as_json),
+    })
 }

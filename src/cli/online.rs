@@ -1,80 +1,165 @@
 //! `check --online`: signs in with each tenant's credential and reads one snapshot, and contacts
-//! each sink's receiver. It sends no record; `test-sink` does. See decision 0029.
+//! each sink's receiver. It sends no record; `test-sink` does. Several tenants are contacted at the
+//! same time, and those that fail are shown first. Start reading at [`contact`]. See decision 0029.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-use super::{CommandFailure, ExitCode, block_on, print, render};
+use super::{CommandFailure, block_on, json, render};
 use crate::{
-    config::{Configuration, TenantName, TenantPlan},
+    config::{Configuration, SinkPlan, TenantName, TenantPlan},
     daemon::sink_context,
     error::{Explanation, chain},
     source::{Api, Clients, Collection, Graph, Probe},
     wire,
 };
 
+/// The number of tenants, and of receivers, that are contacted at the same time.
+const MAX_CONCURRENT_PROBES: usize = 8;
 /// The tolerated difference between the clocks of this host and of Microsoft. With a larger one,
 /// client assertions are rejected and the times in records are wrong.
 const MAX_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// Limits the probe of one receiver, in addition to the time limits of its sink.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Prints the findings for every tenant. Returns `Incomplete` if at least one tenant cannot be
-/// polled. Fails if the HTTP clients cannot be built.
-pub(super) fn check_tenants(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
-    let clients = Arc::new(Clients::new(&configuration.http)?);
-    block_on(async {
-        let mut exit = ExitCode::Done;
-        for plan in &configuration.tenants {
-            let graph = Graph::new(clients.clone(), plan.access.clone());
-            let collection = match plan.access.api {
-                Api::SecureScores => Collection::Scores { top: 1 },
-                Api::LegacyReports => Collection::LegacyScores { period: 1 },
-            };
-
-            let (usable, findings) = match graph.probe(collection).await {
-                Ok(probe) => judge_probe(plan, &probe),
-                Err(error) => (false, vec![Explanation::of(&error)]),
-            };
-            for finding in findings {
-                let finding = finding.within(&format!("tenant `{}`", plan.name));
-                print(&format!("{}\n", render(&finding)))?;
-            }
-            if !usable {
-                exit = ExitCode::Incomplete;
-            }
-        }
-        Ok(exit)
-    })?
+/// What all tenants and receivers returned; those that cannot be used are first.
+#[derive(Debug)]
+pub(super) struct OnlineReport {
+    tenants: Vec<ProbeResult>,
+    sinks: Vec<ProbeResult>,
 }
 
-/// Prints the response of every sink's receiver. Returns `Incomplete` if at least one cannot be
-/// used. Fails if the HTTP clients cannot be built.
-pub(super) fn check_receivers(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
+/// The result for one tenant or receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ProbeResult {
+    /// The configured name.
+    name: String,
+    usability: Usability,
+    findings: Vec<Explanation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Usability {
+    Unusable,
+    Usable,
+}
+
+/// Contacts every tenant and every receiver. Fails if the HTTP clients cannot be built.
+pub(super) fn contact(configuration: &Configuration) -> Result<OnlineReport, CommandFailure> {
     let clients = Arc::new(Clients::new(&configuration.http)?);
     block_on(async {
-        let mut exit = ExitCode::Done;
-        for plan in configuration.sinks.iter().filter(|plan| !plan.discarded) {
-            let context = sink_context(plan, &clients);
+        let tenants = configuration.tenants.iter().cloned();
+        let tenants = tenants.map(|plan| contact_tenant(Arc::clone(&clients), plan));
+        let sinks = configuration.sinks.iter().filter(|plan| !plan.discarded).cloned();
+        let sinks = sinks.map(|plan| contact_receiver(Arc::clone(&clients), plan));
+        OnlineReport { tenants: all(tenants).await, sinks: all(sinks).await }
+    })
+}
 
-            let finding = match timeout(PROBE_TIMEOUT, plan.plan.probe(&context)).await {
-                Ok(Ok(response)) => Explanation::new(response),
-                Ok(Err(failure)) => {
-                    exit = ExitCode::Incomplete;
-                    Explanation::of(&failure)
+impl OnlineReport {
+    /// Whether every tenant can be polled and every receiver can be used.
+    pub(super) fn is_usable(&self) -> bool {
+        let mut results = self.tenants.iter().chain(&self.sinks);
+        results.all(|result| result.usability == Usability::Usable)
+    }
+
+    /// The findings, one per line with their hints, and a summary as the last line.
+    pub(super) fn as_text(&self) -> String {
+        let mut text = String::new();
+        for (kind, results) in [("tenant", &self.tenants), ("sink", &self.sinks)] {
+            for ProbeResult { name, findings, .. } in results {
+                for finding in findings {
+                    let finding = finding.clone().within(&format!("{kind} `{name}`"));
+                    let _ = writeln!(text, "{}", render(&finding));
                 }
-                Err(_) => {
-                    exit = ExitCode::Incomplete;
-                    Explanation::new(format!("no response within {} s", PROBE_TIMEOUT.as_secs()))
-                }
-            };
-            let finding = finding.within(&format!("sink `{}`", plan.name));
-            print(&format!("{}\n", render(&finding)))?;
+            }
         }
-        Ok(exit)
-    })?
+
+        let (tenants, sinks) = (usable(&self.tenants), usable(&self.sinks));
+        let _ = writeln!(
+            text,
+            "{tenants} of {} tenants can be polled; {sinks} of {} sinks can be used",
+            self.tenants.len(),
+            self.sinks.len()
+        );
+        text
+    }
+
+    /// The results for a JSON document.
+    pub(super) fn as_json(&self) -> Value {
+        let list = |results: &[ProbeResult]| results.iter().map(ProbeResult::as_json).collect();
+        let (tenants, sinks): (Value, Value) = (list(&self.tenants), list(&self.sinks));
+        json!({ "tenants": tenants, "sinks": sinks })
+    }
+}
+
+impl ProbeResult {
+    fn as_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "usable": self.usability == Usability::Usable,
+            "findings": self.findings.iter().map(json::error).collect::<Value>(),
+        })
+    }
+}
+
+/// The number of results that can be used.
+fn usable(results: &[ProbeResult]) -> usize {
+    results.iter().filter(|result| result.usability == Usability::Usable).count()
+}
+
+/// Runs probes, several at a time. Returns their results in the order of the probes, with those
+/// first that cannot be used.
+async fn all<P>(probes: impl Iterator<Item = P>) -> Vec<ProbeResult>
+where
+    P: Future<Output = ProbeResult> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_PROBES));
+    let mut running = JoinSet::new();
+    for (index, probe) in probes.enumerate() {
+        let permits = Arc::clone(&permits);
+        running.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = permits.acquire_owned().await;
+            (index, probe.await)
+        });
+    }
+
+    // A probe that panics ends the process, so every probe has a result.
+    let mut results = running.join_all().await;
+    results.sort_by_key(|(index, result)| (result.usability, *index));
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+async fn contact_tenant(clients: Arc<Clients>, plan: TenantPlan) -> ProbeResult {
+    let graph = Graph::new(clients, plan.access.clone());
+    let collection = match plan.access.api {
+        Api::SecureScores => Collection::Scores { top: 1 },
+        Api::LegacyReports => Collection::LegacyScores { period: 1 },
+    };
+
+    let (is_usable, findings) = match graph.probe(collection).await {
+        Ok(probe) => judge_probe(&plan, &probe),
+        Err(error) => (false, vec![Explanation::of(&error)]),
+    };
+    let usability = if is_usable { Usability::Usable } else { Usability::Unusable };
+    ProbeResult { name: plan.name, usability, findings }
+}
+
+async fn contact_receiver(clients: Arc<Clients>, plan: SinkPlan) -> ProbeResult {
+    let context = sink_context(&plan, &clients);
+    let (usability, finding) = match timeout(PROBE_TIMEOUT, plan.plan.probe(&context)).await {
+        Ok(Ok(response)) => (Usability::Usable, Explanation::new(response)),
+        Ok(Err(failure)) => (Usability::Unusable, Explanation::of(&failure)),
+        Err(_) => {
+            let message = format!("no response within {} s", PROBE_TIMEOUT.as_secs());
+            (Usability::Unusable, Explanation::new(message))
+        }
+    };
+    ProbeResult { name: plan.name, usability, findings: vec![finding] }
 }
 
 /// Whether the tenant can be polled, and one explanation per finding.
@@ -161,4 +246,43 @@ fn judge_grants(
         findings.push(format!("the token is for another tenant, `{tid}`").into());
     }
     sufficient
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(name: &str, usability: Usability) -> ProbeResult {
+        let findings = vec![Explanation::new("found").with_hint("do it")];
+        ProbeResult { name: name.to_owned(), usability, findings }
+    }
+
+    #[tokio::test]
+    async fn failing_results_are_first() {
+        let names = ["a", "b", "c", "d"];
+        let probes = names.map(|name| async move {
+            // The results arrive in another order than the probes.
+            tokio::time::sleep(Duration::from_millis(if name == "a" { 20 } else { 0 })).await;
+            let is_usable = matches!(name, "a" | "c");
+            result(name, if is_usable { Usability::Usable } else { Usability::Unusable })
+        });
+
+        let results = all(probes.into_iter()).await;
+        let order: Vec<&str> = results.iter().map(|result| result.name.as_str()).collect();
+        assert_eq!(order, ["b", "d", "a", "c"]);
+    }
+
+    #[test]
+    fn reports_end_with_a_summary() {
+        let report = OnlineReport {
+            tenants: vec![result("b", Usability::Unusable), result("a", Usability::Usable)],
+            sinks: vec![result("siem", Usability::Usable)],
+        };
+        let text = report.as_text();
+        assert!(text.starts_with("tenant `b`: found\n  hint: do it\ntenant `a`: found"), "{text}");
+        let summary = "1 of 2 tenants can be polled; 1 of 1 sinks can be used\n";
+        assert!(text.ends_with(summary), "{text}");
+        assert!(!report.is_usable());
+        assert_eq!(report.as_json()["tenants"][0]["usable"], false);
+    }
 }

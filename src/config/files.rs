@@ -1,20 +1,12 @@
 //! The files of a configuration: the main file, the directory `tenants.d` next to it, and the CSV
 //! file that `tenants_file` names.
 //!
-//! This module converts all of them to TOML text with locations; [`super::read`] interprets it.
+//! This module reads all of them as TOML text with locations; [`super::read`] interprets it.
 
-use std::{
-    fmt::Write as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use super::{ConfigError, read::SourceText};
-use crate::settings::{Document, Fault, Faults, Location};
-
-/// The columns of the CSV file that are keys of a tenant. Other columns are labels, whose names
-/// have the prefix [`LABEL`].
-const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
-const LABEL: &str = "label.";
+use super::{ConfigError, read::SourceText, tenants_csv};
+use crate::settings::{Document, Fault, Faults};
 
 /// Reads a file of the configuration. `hint` is the hint of the error if that fails; it can be
 /// empty.
@@ -42,7 +34,9 @@ pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<SourceText>, C
     }
 
     if let Some(csv) = tenants_file(text) {
-        more.push(read_csv(&main.with_file_name("").join(csv))?);
+        let path = main.with_file_name("").join(csv);
+        let text = read_text(&path, "check `tenants_file`")?;
+        more.push(tenants_csv::parse(&path.display().to_string(), &text)?);
     }
 
     Ok(more)
@@ -57,68 +51,6 @@ fn tenants_file(text: &str) -> Option<PathBuf> {
     document.section(&ignored).path("tenants_file")
 }
 
-/// Reads a CSV file, and converts it to a TOML list of its tenants. Each row becomes one line, so
-/// that a fault in the TOML text can be reported at its row.
-fn read_csv(path: &Path) -> Result<SourceText, ConfigError> {
-    let file = path.display().to_string();
-    let text = read_text(path, "check `tenants_file`")?;
-    let fault = |line: usize, message: String, hint: Option<String>| {
-        let location = Some(Location { line, column: 0 });
-        ConfigError(vec![Fault { file: file.clone(), location, message, hint }])
-    };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-
-    let header = reader.headers().map_err(|error| fault(1, error.to_string(), None))?.clone();
-    for column in &header {
-        let is_label = column.strip_prefix(LABEL).is_some_and(|name| !name.is_empty());
-        if !is_label && !COLUMNS.contains(&column) {
-            let hint = format!("use only the columns {}, {LABEL}NAME", COLUMNS.join(", "));
-            return Err(fault(1, format!("unknown column `{column}`"), Some(hint)));
-        }
-    }
-
-    let (mut list, mut lines) = (String::from("tenants = [\n"), vec![1]);
-    for record in reader.records() {
-        let record = record.map_err(|error| {
-            let line = error.position().map_or(1, csv::Position::line);
-            let message = "the row and the header have different numbers of fields".to_owned();
-            fault(usize::try_from(line).unwrap_or(1), message, None)
-        })?;
-        let line = record.position().map_or(1, csv::Position::line);
-        lines.push(usize::try_from(line).unwrap_or(1));
-        list += &as_table(&header, &record);
-    }
-    list += "]\n";
-    lines.push(1);
-
-    Ok(SourceText { faults: Faults::of_lines(&file, &list, lines), text: list })
-}
-
-/// One row as a TOML inline table on one line. Empty fields are omitted.
-fn as_table(header: &csv::StringRecord, row: &csv::StringRecord) -> String {
-    let mut labels = String::new();
-    let mut table = String::from("{");
-
-    for (column, value) in header.iter().zip(row).filter(|(_, value)| !value.is_empty()) {
-        let quoted = toml::Value::String(value.replace(['\n', '\r'], " ")).to_string();
-        match column.strip_prefix(LABEL) {
-            Some(label) => {
-                let label = toml::Value::String(label.to_owned()).to_string();
-                let _ = write!(labels, "{label} = {quoted},");
-            }
-            None if column == "initial_backfill_days" && value.parse::<u32>().is_ok() => {
-                let _ = write!(table, "{column} = {value},");
-            }
-            None => {
-                let _ = write!(table, "{column} = {quoted},");
-            }
-        }
-    }
-
-    let _ = writeln!(table, "labels = {{{}}}}},", labels.trim_end_matches(','));
-    table
-}
-
 /// The paths of all files in a directory, in no particular order.
 #[expect(clippy::disallowed_methods, reason = "`cannot_read` names the directory")]
 fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -127,17 +59,41 @@ fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 #[expect(clippy::disallowed_methods, reason = "`cannot_read` names the file")]
 fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| cannot_read(path, &error, hint))
+    let bytes = std::fs::read(path).map_err(|error| cannot_read(path, &error, hint))?;
+    String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))
 }
 
-/// The fault of a file or directory that cannot be read. `error` must not contain its path.
+/// The fault of a file or directory that cannot be read. `error` must not contain its path. `hint`
+/// is for a file that does not exist.
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
     let file = path.display().to_string();
+    let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            "run the command as root or as the user of the service, and make the file readable by that user"
+        }
+        _ => hint,
+    };
     ConfigError(vec![Fault {
         message: format!("cannot read `{file}`: {error}"),
         file,
         location: None,
         hint: (!hint.is_empty()).then(|| hint.to_owned()),
+    }])
+}
+
+/// The fault of a file in another encoding, at its first byte that is not UTF-8.
+fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
+    let file = path.display().to_string();
+    let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
+
+    let before = String::from_utf8_lossy(&bytes[..at]);
+    let location = Some(Faults::new(&file, &before).location(before.len()));
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    ConfigError(vec![Fault {
+        file,
+        location,
+        message: format!("the file is not UTF-8: byte {} is 0x{byte:02x}", at + 1),
+        hint: Some("save the file as UTF-8".to_owned()),
     }])
 }
 
@@ -195,17 +151,17 @@ type = "stdout"
                    a,b.example,other,mars\n";
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", csv)]).unwrap_err();
         for line in [
-            "tenants.csv:3: `nonsense` is neither a tenant GUID nor a domain",
-            "tenants.csv:4: unknown credential `other`",
-            "tenants.csv:4: `tenants[2].cloud` must be one of",
+            "tenants.csv:3:3: `nonsense` is neither a tenant GUID nor a domain",
+            "tenants.csv:4:13: unknown credential `other`",
+            "tenants.csv:4:19: `cloud` must be one of: global, us-gov-high, us-gov-dod",
         ] {
             assert!(errors.contains(line), "{line}: {errors}");
         }
 
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,idd\n")]).unwrap_err();
-        assert!(errors.starts_with("tenants.csv:1: unknown column `idd`"), "{errors}");
+        assert!(errors.starts_with("tenants.csv:1:6: unknown column `idd`"), "{errors}");
         let errors = load(&[("c.toml", MAIN), ("tenants.csv", "name,id\na\n")]).unwrap_err();
-        assert!(errors.starts_with("tenants.csv:2: the row and the header"), "{errors}");
+        assert!(errors.starts_with("tenants.csv:2:1: the row and the header"), "{errors}");
         let errors = load(&[("c.toml", MAIN)]).unwrap_err();
         assert!(errors.starts_with("cannot read `tenants.csv`: No such file"), "{errors}");
 
@@ -216,5 +172,22 @@ type = "stdout"
         ])
         .unwrap_err();
         assert!(errors.contains("tenants.d/1.toml:1:3: unknown key `sinks`"), "{errors}");
+    }
+
+    /// Regression: a file in ISO 8859-1 was reported without its location, and with a hint to name
+    /// another file.
+    #[test]
+    fn other_encodings_are_reported_with_their_byte() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.toml");
+        fs_err::write(&path, b"# a\nname = \"M\xfcller\"\n").unwrap();
+
+        let error = Configuration::load(&path).unwrap_err();
+        let explanation = error.explanations().remove(0);
+        assert!(
+            explanation.message.ends_with("c.toml:2:10: the file is not UTF-8: byte 14 is 0xfc"),
+            "{explanation:?}"
+        );
+        assert_eq!(explanation.hint.as_deref(), Some("save the file as UTF-8"));
     }
 }

@@ -74,7 +74,7 @@ const SOURCE: &[Key] = &[
     optional("proxy_password", Shape::Secret, "The password for the proxy; requires `proxy_user`."),
     optional(
         "ca_file",
-        Shape::Text,
+        Shape::File,
         "A PEM file of certificate authorities that are trusted instead of those of the system.",
     ),
     optional(
@@ -104,6 +104,11 @@ const STATE: &[Key] = &[
         "max_size",
         Shape::Size,
         "The size of the checkpoint above which the oldest bodies are pruned before they reach `retention_days`; default: no limit.",
+    ),
+    optional(
+        "removed_sinks",
+        Shape::Duration,
+        "How long the cursors and dead letters of a sink are kept after its section was removed, at most 366d. If the name returns in this time, delivery continues from the cursors; `0d` deletes them with the section; default: 30d.",
     ),
     reserved("url"),
 ];
@@ -159,10 +164,11 @@ const TENANT: &[Key] = &[
     required("id", Shape::Text, "The GUID of the tenant, or one of its verified domains."),
     optional(
         "cloud",
-        Shape::OneOfOrTable(
-            &["global", "us-gov-high", "us-gov-dod", "china", "bleu", "delos", "govsg"],
-            CLOUD,
-        ),
+        Shape::OneOfOrTable {
+            choices: &["global", "us-gov-high", "us-gov-dod"],
+            rejected: &["china", "bleu", "delos", "govsg"],
+            keys: CLOUD,
+        },
         "The Microsoft cloud of the tenant; default: global. The clouds `china`, `bleu`, `delos` and `govsg` are rejected, because they do not offer Secure Score.",
     ),
     optional(
@@ -202,19 +208,26 @@ const CREDENTIAL: &[Key] = &[required("kind", Shape::Text, "The kind of credenti
 const CLIENT_ID: Key =
     required("client_id", Shape::Text, "The application (client) ID of the app registration.");
 
-const CLIENT_SECRET: &[Key] =
-    &[CLIENT_ID, required("client_secret", Shape::Secret, "The value of the client secret.")];
+const CLIENT_SECRET: &[Key] = &[
+    CLIENT_ID,
+    required("client_secret", Shape::Secret, "The value of the client secret."),
+    optional(
+        "expires",
+        Shape::Day,
+        "The last day on which the client secret is valid, for a warning 30 days before; default: none.",
+    ),
+];
 
 const CERTIFICATE: &[Key] = &[
     CLIENT_ID,
     required(
         "certificate",
-        Shape::Text,
+        Shape::File,
         "The path of a PEM file with the certificate and its private key, or of a PFX file.",
     ),
     optional(
         "private_key",
-        Shape::Text,
+        Shape::File,
         "The path of a PEM file with the private key, if it is not in the file of the certificate.",
     ),
     optional("password", Shape::Secret, "The password of the PFX file."),
@@ -229,7 +242,7 @@ const WORKLOAD_IDENTITY: &[Key] = &[
     optional("client_id", Shape::Text, "The application (client) ID; default: $AZURE_CLIENT_ID."),
     optional(
         "token_file",
-        Shape::Text,
+        Shape::File,
         "The path of the file that contains the federated token; default: $AZURE_FEDERATED_TOKEN_FILE.",
     ),
 ];
@@ -279,7 +292,11 @@ const CREDENTIAL_KINDS: &[(&str, &[Key])] = &[
 const SINK: &[Key] = &[
     required("name", Shape::Text, "The name of the sink, under which its cursors are stored."),
     required("type", Shape::Text, "The type of sink."),
-    optional("records", Shape::ManyOf(RECORDS), "The kinds of record to send; default: all four."),
+    optional(
+        "records",
+        Shape::ManyOf(RECORDS),
+        "The kinds of record to send; default: all four, but for `chat` and `email` only `change` and `quality`.",
+    ),
     optional(
         "controls",
         Shape::OneOf(&["all", "changed"]),
@@ -338,7 +355,7 @@ const SINK: &[Key] = &[
     optional(
         "start_from",
         Shape::Day,
-        "The first day that is sent; default: 90 days before the day on which the sink was added.",
+        "The first day that is sent; default: 90 days before the day on which the sink was added, but for `chat` and `email` that day.",
     ),
     optional(
         "texts",

@@ -5,8 +5,11 @@
 //! nothing. Start reading at [`Configuration::load`].
 
 mod files;
+mod inspection;
 mod keys;
+mod outline;
 mod read;
+mod tenants_csv;
 
 use std::{
     fmt,
@@ -16,15 +19,17 @@ use std::{
     time::Duration,
 };
 
+pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
+pub use outline::{Outline, ValueDigest};
 
 use crate::{
     derive::{Glob, Rules, Selection},
     error::Explanation,
     format::Texts,
     model::{Day, TenantId},
-    schedule::Schedule,
-    settings::{Fault, Faults, Location, SecretRef, SecretUse},
+    schedule::{DigestSchedule, Schedule},
+    settings::{Fault, FaultGroup, Faults, Location, SecretRef, SecretUse},
     sink::Plan,
     source::{Access, Credential, GraphHttpOptions},
 };
@@ -42,6 +47,8 @@ pub struct Configuration {
     pub retention_days: i32,
     /// The size in bytes above which bodies are pruned before they reach `retention_days`.
     pub max_size: Option<u64>,
+    /// How long the cursors of a sink are kept after the sink was removed from the configuration.
+    pub removed_sinks: Duration,
     /// When tenants are polled.
     pub schedule: Schedule,
     /// How long a partial day is held before it is released as partial.
@@ -56,6 +63,10 @@ pub struct Configuration {
     pub credentials: Vec<NamedCredential>,
     /// The sinks in the order of the file; each has a unique name.
     pub sinks: Vec<SinkPlan>,
+    /// By which a reload finds what has changed.
+    pub outline: Outline,
+    /// What `check` examines in addition.
+    pub inspection: Inspection,
     secrets: Vec<SecretUse>,
 }
 
@@ -138,6 +149,8 @@ pub struct SinkPlan {
     pub fields: Vec<(String, String)>,
     /// The first day that is sent. `None` means 90 days before the day on which the sink was added.
     pub start_from: Option<Day>,
+    /// When digests are sent; `None` if records are sent as they arrive.
+    pub digest: Option<DigestSchedule>,
     /// How the sink signs in to Entra, if its receiver requires that.
     pub sign_in: Option<SignIn>,
     /// The previous name of the sink, whose cursors are carried over. `None` if the sink was not
@@ -167,6 +180,17 @@ pub struct SignIn {
 pub struct ConfigError(pub Vec<Fault>);
 
 impl TenantFilter {
+    /// The filter of these patterns: each is `label=pattern`, or a pattern for a name or an ID.
+    pub fn parse<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Self {
+        let pattern = |text: &str| match text.split_once('=') {
+            Some((label, value)) => {
+                TenantPattern::Label(label.trim().to_owned(), Glob::new(value.trim()))
+            }
+            None => TenantPattern::Name(Glob::new(text)),
+        };
+        Self(patterns.into_iter().map(pattern).collect())
+    }
+
     /// Whether any pattern matches the tenant, or there are no patterns.
     pub fn matches(&self, tenant: &TenantPlan) -> bool {
         let id = match &tenant.id {
@@ -275,9 +299,10 @@ impl Configuration {
 }
 
 impl ConfigError {
-    /// Each fault with its location and its hint.
+    /// Each fault with its location and its hint. Faults that occur on many lines are explained
+    /// once.
     pub fn explanations(&self) -> Vec<Explanation> {
-        self.0.iter().map(Fault::explanation).collect()
+        Fault::group(&self.0).iter().map(FaultGroup::explanation).collect()
     }
 }
 

@@ -60,6 +60,7 @@ fn reads_values_and_defaults() {
     );
     assert_eq!(configuration.sinks[0].texts, Texts::None);
     assert_eq!(configuration.sinks[1].texts, Texts::Short);
+    assert_eq!(configuration.removed_sinks, Duration::from_hours(30 * 24));
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn invalid_toml_has_a_location() {
 /// The configuration in the README and the example file are valid, the latter also with every
 /// commented-out key enabled.
 #[test]
-#[cfg(all(feature = "kafka", feature = "object_store"))]
+#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
 fn published_configurations_are_valid() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
@@ -209,7 +210,7 @@ fn published_configurations_are_valid() {
 
 /// The example configuration with its commented-out keys enabled. Their lines begin with one `#`;
 /// other comments begin with `##`.
-#[cfg(all(feature = "kafka", feature = "object_store"))]
+#[cfg(all(feature = "email", feature = "kafka", feature = "object_store"))]
 fn with_commented_keys(example: &str) -> String {
     let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
     lines.collect::<Vec<_>>().join("\n")
@@ -268,7 +269,9 @@ fn every_key(keys: &'static [Key]) -> Vec<&'static Key> {
 fn keys_inside(shape: Shape) -> Vec<&'static Key> {
     match shape {
         Shape::NameOr(shape) => keys_inside(*shape),
-        Shape::Table(keys) | Shape::Tables(keys) | Shape::OneOfOrTable(_, keys) => every_key(keys),
+        Shape::Table(keys) | Shape::Tables(keys) | Shape::OneOfOrTable { keys, .. } => {
+            every_key(keys)
+        }
         Shape::Tagged { keys, variants, .. } => {
             let variants = variants().into_iter().filter_map(|variant| variant.keys);
             [keys].into_iter().chain(variants).flat_map(every_key).collect()
@@ -301,6 +304,31 @@ fn reads_rules_for_each_tenant() {
         let text = format!("{}{GOOD}", rules.replacen(from, to, 1));
         let found = Configuration::parse("c.toml", &text).unwrap_err().to_string();
         assert!(found.contains(fault), "{to}: {found}");
+    }
+}
+
+#[test]
+fn digests_are_read_in_the_zone_of_the_schedule() {
+    let chat = |digest: &str| {
+        format!(
+            "{GOOD}[[sinks]]\nname = \"chat\"\ntype = \"chat\"\nservice = \"slack\"\nurl = {{ env = \"HOOK\" }}\ndigest = \"{digest}\"\n[schedule]\ntimezone = \"Europe/Berlin\"\n"
+        )
+    };
+
+    let read = Configuration::parse("c.toml", &chat("0 8 * * 1")).unwrap();
+    let sink = read.sinks.iter().find(|sink| sink.name == "chat").unwrap();
+    let next = sink.digest.as_ref().unwrap().next("2026-11-22T12:00:00Z".parse().unwrap());
+    assert_eq!(next, Some("2026-11-23T07:00:00Z".parse().unwrap()));
+    assert!((sink.selection.changes, sink.selection.controls) == (true, false));
+    assert_eq!(sink.start_from, Some(Day::of(crate::clock::now())));
+    assert!(read.sinks.iter().any(|sink| sink.digest.is_none() && sink.start_from.is_none()));
+
+    for (digest, fault) in [
+        ("weekly", "`digest`: `weekly` is not a cron expression of five fields"),
+        ("0 0 30 2 *", "`digest`: `0 0 30 2 *` never occurs"),
+    ] {
+        let error = Configuration::parse("c.toml", &chat(digest)).unwrap_err().to_string();
+        assert!(error.contains(fault), "{error}");
     }
 }
 
@@ -350,7 +378,7 @@ fn reads_every_kind_of_credential() {
     for (invalid, expected) in [
         (
             format!("kind = \"certificate\"\n{id}\ncertificate = \"c.pem\""),
-            "c.toml:13:15: `certificate` must be an absolute path",
+            "c.toml:13:15: `tenants[0].credential.certificate` must be an absolute path",
         ),
         (
             "kind = \"managed_identity\"\nobject_id = \"x\"\nclient_id = \"y\"".to_owned(),
@@ -394,6 +422,7 @@ fn common_mistakes_get_a_hint() {
         ("type = \"file\"", "type = \"file\"\nstart_from = 2026-01-01", "put the date in quotes"),
         ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is in the future"),
         ("[state]", "[schedule]\nrecheck_interval = \"0s\"\n[state]", "must be at least 1m"),
+        ("[state]", "[state]\nremoved_sinks = \"367d\"", "must be at most 366d"),
         // The other keys are checked although the tag is missing.
         ("type = \"file\"", "texts = \"many\"", "`sinks[1].texts` must be one of"),
     ] {

@@ -3,25 +3,36 @@
 //! All faults are reported, each with its location and, if there is one, the most similar known
 //! name. The value of a secret is never part of a message.
 
+use std::{cell::RefCell, path::Path};
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use super::{
-    Faults, Key, Many, Section, Shape, Variant, parse_duration, parse_size, section::integer,
+    Faults, FileUse, Key, Many, Section, Shape, Variant, parse_duration, parse_size,
+    section::integer,
 };
 use crate::model::Day;
 
-/// Reports every unknown key, wrong shape, unknown value and missing key of a section.
-pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) {
-    let checker = Checker { faults, path: String::new() };
+/// Reports every unknown key, wrong shape, unknown value and missing key of a section. Returns the
+/// files that the section names, except those of secrets; see [`Section::secrets`].
+pub fn check(section: &Section<'_>, keys: &[Key], faults: &Faults) -> Vec<FileUse> {
+    let files = RefCell::default();
+    let checker = Checker { faults, files: &files, path: String::new() };
     checker.table(section.table, 0..0, &refs(keys), None);
+    files.into_inner()
 }
+
+/// The hint for a relative path.
+const ABSOLUTE: &str = "write the path from the root directory, because the service does not run in your working directory";
 
 /// Checks one part of the document.
 struct Checker<'a> {
     faults: &'a Faults,
+    /// The files that the parts that were checked so far name.
+    files: &'a RefCell<Vec<FileUse>>,
     /// The path of that part as messages show it, such as `sinks[0].tls`.
     path: String,
 }
@@ -69,7 +80,9 @@ impl Checker<'_> {
 
     fn unknown_key(&self, name: &Spanned<std::borrow::Cow<'_, str>>, keys: &[&Key]) {
         let path = self.inside(name.get_ref()).path;
-        let nearest = nearest(name.get_ref(), keys.iter().map(|key| key.name));
+        // A reserved key is not supported, so it is not offered either.
+        let offered = keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved));
+        let nearest = nearest(name.get_ref(), offered.map(|key| key.name));
         let hint = nearest.map(|near| format!("use `{near}`"));
         self.faults.at(name.span(), format!("unknown key `{path}`"), hint);
     }
@@ -99,34 +112,29 @@ impl Checker<'_> {
                 });
             }),
 
-            Shape::NameOr(_) if read.is_str() => self.scalar(value, Shape::Text),
+            Shape::NameOr(_) | Shape::TextOrSecret if read.is_str() => {
+                self.scalar(value, Shape::Text);
+            }
             Shape::NameOr(shape) => self.value(value, name, *shape),
             Shape::Tagged { tag, many, keys, variants } => {
-                let check = |checker: &Self, item: &Spanned<DeValue<'_>>| {
-                    checker.with_table(item, |checker, table| {
-                        checker.tagged(table, item.span(), tag, keys, &variants());
-                    });
-                };
-                match many {
-                    Many::One => check(self, value),
-                    Many::List => self.each(value, check),
-                    Many::Named => self.with_table(value, |checker, table| {
-                        table
-                            .iter()
-                            .for_each(|(name, item)| check(&checker.inside(name.get_ref()), item));
-                    }),
-                }
+                self.tables(value, many, |checker, table, span| {
+                    checker.tagged(table, span, tag, keys, &variants());
+                });
             }
 
-            Shape::Secret => self.secret(value),
+            Shape::Secret | Shape::TextOrSecret => self.secret(value),
             Shape::Secrets => self.with_table(value, |checker, table| {
                 table.iter().for_each(|(name, value)| checker.inside(name.get_ref()).secret(value));
             }),
-            Shape::OneOfOrTable(_, keys) if read.is_table() => {
+            Shape::OneOfOrTable { keys, .. } if read.is_table() => {
                 self.value(value, name, Shape::Table(keys));
             }
 
-            Shape::OneOf(choices) | Shape::OneOfOrTable(choices, _) => self.choice(value, choices),
+            Shape::OneOfOrTable { rejected, .. }
+                if read.as_str().is_some_and(|text| rejected.contains(&text)) => {}
+            Shape::OneOf(choices) | Shape::OneOfOrTable { choices, .. } => {
+                self.choice(value, choices);
+            }
             Shape::ManyOf(choices) => {
                 self.each(value, |checker, item| checker.choice(item, choices));
             }
@@ -136,7 +144,28 @@ impl Checker<'_> {
                 }
             }),
             Shape::Texts => self.each(value, |checker, item| checker.scalar(item, Shape::Text)),
+            Shape::File => self.file(value),
             scalar => self.scalar(value, scalar),
+        }
+    }
+
+    /// Checks the one table, or every table, of a key with the shape [`Shape::Tagged`].
+    fn tables(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        many: Many,
+        check: impl Fn(&Self, &DeTable<'_>, std::ops::Range<usize>),
+    ) {
+        let check = |checker: &Self, item: &Spanned<DeValue<'_>>| {
+            checker.with_table(item, |checker, table| check(checker, table, item.span()));
+        };
+
+        match many {
+            Many::One => check(self, value),
+            Many::List => self.each(value, check),
+            Many::Named => self.with_table(value, |checker, table| {
+                table.iter().for_each(|(name, item)| check(&checker.inside(name.get_ref()), item));
+            }),
         }
     }
 
@@ -167,6 +196,21 @@ impl Checker<'_> {
             let hint = read.is_datetime().then(|| "put the date in quotes".to_owned());
             self.faults.at(value.span(), format!("`{}` must be {expected}", self.path), hint);
         }
+    }
+
+    /// Checks the path of a file, and adds it to the files that are named.
+    fn file(&self, value: &Spanned<DeValue<'_>>) {
+        let text = value.get_ref().as_str().unwrap_or_default();
+        if text.is_empty() {
+            return self.scalar(value, Shape::Text);
+        }
+        if !text.starts_with('/') {
+            let message = format!("`{}` must be an absolute path", self.path);
+            return self.faults.at(value.span(), message, Some(ABSOLUTE.to_owned()));
+        }
+
+        let origin = self.faults.origin(value.span().start);
+        self.files.borrow_mut().push(FileUse { path: Path::new(text).to_owned(), origin });
     }
 
     /// Checks a value that must be one of a few names.
@@ -238,6 +282,15 @@ impl Checker<'_> {
                 && target.get_ref().as_str().is_some_and(|target| !target.is_empty())
         });
 
+        let is_relative_file = one.is_some_and(|(kind, target)| {
+            kind.get_ref() == "file"
+                && target.get_ref().as_str().is_some_and(|target| !target.starts_with('/'))
+        });
+        if is_valid && is_relative_file {
+            let message = format!("`{}.file` must be an absolute path", self.path);
+            self.faults.at(value.span(), message, Some(ABSOLUTE.to_owned()));
+        }
+
         if !is_valid {
             // The value is not printed: it may be the secret itself.
             let message = if value.get_ref().is_str() {
@@ -292,7 +345,7 @@ impl Checker<'_> {
             return self.faults.at(value.span(), format!("`{}` must be a list", self.path), hint);
         };
         for (index, item) in list.iter().enumerate() {
-            check(&Checker { faults: self.faults, path: format!("{}[{index}]", self.path) }, item);
+            check(&self.at(format!("{}[{index}]", self.path)), item);
         }
     }
 
@@ -307,7 +360,12 @@ impl Checker<'_> {
     fn inside(&self, key: &str) -> Self {
         let path =
             if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Self { faults: self.faults, path }
+        self.at(path)
+    }
+
+    /// The checker of the part at this path.
+    fn at(&self, path: String) -> Self {
+        Self { faults: self.faults, files: self.files, path }
     }
 }
 

@@ -2,15 +2,16 @@
 //! are collected instead of returned, so that a command reports all of them together. A message
 //! must never contain the value of a secret.
 
-use std::{cell::RefCell, fmt, ops::Range};
+use std::{cell::RefCell, collections::HashMap, fmt, ops::Range};
 
 use crate::error::Explanation;
 
-/// One fault. Displayed as `file:line:column: message`, or as the message alone if the fault has no
-/// location. The hint is not part of it.
+/// One fault, or one problem that does not make the configuration invalid. Displayed as
+/// `file:line:column: message`, or as the message alone if the fault has no location. The hint is
+/// not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The path of the file as given.
+    /// The path of the file as given; empty if the fault is not in a file.
     pub file: String,
     /// `None` for a file that cannot be read; the message then names the file.
     pub location: Option<Location>,
@@ -28,16 +29,41 @@ pub struct Location {
     pub column: usize,
 }
 
+/// Where a value is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The path of the configuration file as given.
+    pub file: String,
+    pub location: Location,
+}
+
+/// A fault, and the number of lines on which it occurs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultGroup {
+    /// The first occurrence. If there are several, the message does not contain the indexes of
+    /// tables.
+    pub first: Fault,
+    /// At least 1.
+    pub lines: usize,
+}
+
 /// The faults found so far in one file.
 #[derive(Debug)]
 pub struct Faults {
     file: String,
     text: String,
-    /// The line of the file for each line of the text, if the text was generated from the file.
-    lines: Option<Vec<usize>>,
+    /// The location in the file of the text that begins at each offset, in ascending order, if the
+    /// text was generated from the file.
+    cells: Option<Vec<(usize, Location)>>,
     /// Each fault with the offset of its first byte in the text.
     found: RefCell<Vec<(usize, Fault)>>,
+    /// Problems that do not make the configuration invalid, in the same form.
+    warnings: RefCell<Vec<(usize, Fault)>>,
 }
+
+/// The number of lines from which equal faults are reported as one group. With fewer lines, each
+/// location is more useful than a short report.
+const MIN_GROUPED_LINES: usize = 3;
 
 impl Faults {
     /// An empty list of faults for a file. `text` is its content.
@@ -45,15 +71,17 @@ impl Faults {
         Self {
             file: file.to_owned(),
             text: text.to_owned(),
-            lines: None,
+            cells: None,
             found: RefCell::default(),
+            warnings: RefCell::default(),
         }
     }
 
-    /// An empty list of faults for text that was generated from a file: line `n` of the text,
-    /// counted from 0, was generated from line `lines[n]` of the file.
-    pub fn of_lines(file: &str, text: &str, lines: Vec<usize>) -> Self {
-        Self { lines: Some(lines), ..Self::new(file, text) }
+    /// An empty list of faults for a list of tables that was generated from the cells of a file.
+    /// `cells` contains the offset in the text at which a cell begins, and its location in the
+    /// file, in ascending order.
+    pub fn of_cells(file: &str, text: &str, cells: Vec<(usize, Location)>) -> Self {
+        Self { cells: Some(cells), ..Self::new(file, text) }
     }
 
     /// The path of the file as given.
@@ -63,45 +91,160 @@ impl Faults {
 
     /// The location of the byte at this offset of the text.
     pub fn location(&self, at: usize) -> Location {
-        let before = self.text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count();
-
-        if let Some(lines) = &self.lines {
-            return Location { line: lines.get(line).copied().unwrap_or(1), column: 0 };
+        if let Some(cells) = &self.cells {
+            let after = cells.partition_point(|(start, _)| *start <= at);
+            let cell = after.checked_sub(1).and_then(|index| cells.get(index));
+            return cell.map_or(Location { line: 1, column: 1 }, |(_, location)| *location);
         }
 
+        let before = self.text.get(..at).unwrap_or_default();
         let last = before.rsplit('\n').next().unwrap_or_default();
-        Location { line: line + 1, column: last.chars().count() + 1 }
+        Location { line: before.matches('\n').count() + 1, column: last.chars().count() + 1 }
+    }
+
+    /// The origin of a value that begins at this offset of the text.
+    pub fn origin(&self, at: usize) -> Origin {
+        Origin { file: self.file.clone(), location: self.location(at) }
     }
 
     /// Reports a fault at a range of bytes of the text. An identical fault is reported only once.
     pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
-        let location = Some(self.location(span.start));
-        let fault = Fault { file: self.file.clone(), location, message, hint };
-
-        let mut found = self.found.borrow_mut();
-        if !found.iter().any(|(_, known)| *known == fault) {
-            found.push((span.start, fault));
-        }
+        self.add(&self.found, span, message, hint);
     }
 
-    /// Whether no fault has been reported.
+    /// Reports a problem that does not make the configuration invalid, such as a selection that
+    /// matches nothing.
+    pub fn warn(&self, span: Range<usize>, message: String, hint: Option<String>) {
+        self.add(&self.warnings, span, message, hint);
+    }
+
+    /// Whether no fault has been reported. Warnings do not count.
     pub fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
     }
 
     /// All faults, in the order of the file.
     pub fn sorted(&self) -> Vec<Fault> {
-        let mut found = self.found.borrow().clone();
-        found.sort_by_key(|(start, _)| *start);
-        found.into_iter().map(|(_, fault)| fault).collect()
+        in_order(&self.found)
+    }
+
+    /// All warnings, in the order of the file.
+    pub fn sorted_warnings(&self) -> Vec<Fault> {
+        in_order(&self.warnings)
+    }
+
+    fn add(
+        &self,
+        list: &RefCell<Vec<(usize, Fault)>>,
+        span: Range<usize>,
+        message: String,
+        hint: Option<String>,
+    ) {
+        // The path of a table that does not exist in the file would confuse the reader.
+        let message = if self.cells.is_some() { without_table(&message) } else { message };
+        let location = Some(self.location(span.start));
+        let fault = Fault { file: self.file.clone(), location, message, hint };
+
+        let mut list = list.borrow_mut();
+        if !list.iter().any(|(_, known)| *known == fault) {
+            list.push((span.start, fault));
+        }
+    }
+}
+
+fn in_order(list: &RefCell<Vec<(usize, Fault)>>) -> Vec<Fault> {
+    let mut list = list.borrow().clone();
+    list.sort_by_key(|(start, _)| *start);
+    list.into_iter().map(|(_, fault)| fault).collect()
+}
+
+/// The message without the path of a generated table: `` `cloud` `` instead of
+/// `` `tenants[7].cloud` ``.
+fn without_table(message: &str) -> String {
+    let Some((before, rest)) = message.split_once("`tenants[") else { return message.to_owned() };
+    match rest.split_once("].") {
+        Some((index, after)) if index.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{before}`{after}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+impl Origin {
+    /// The fault of the value that is configured here.
+    pub fn fault(&self, explanation: Explanation) -> Fault {
+        let Explanation { message, hint } = explanation;
+        Fault { file: self.file.clone(), location: Some(self.location), message, hint }
     }
 }
 
 impl Fault {
+    /// A fault that is not in a file of the configuration.
+    pub fn elsewhere(explanation: Explanation) -> Self {
+        let Explanation { message, hint } = explanation;
+        Self { file: String::new(), location: None, message, hint }
+    }
+
     /// The fault as it is printed, and its hint.
     pub fn explanation(&self) -> Explanation {
         Explanation { message: self.to_string(), hint: self.hint.clone() }
+    }
+
+    /// The faults in their order, except that those that occur on many lines of a file are grouped
+    /// at their first occurrence. Faults are equal if they differ only in the indexes of tables.
+    pub fn group(faults: &[Self]) -> Vec<FaultGroup> {
+        let general: Vec<String> =
+            faults.iter().map(|fault| without_indexes(&fault.message)).collect();
+        let key = |index: usize| (&faults[index].file, &general[index], &faults[index].hint);
+        let mut members: HashMap<_, Vec<usize>> = HashMap::new();
+        for index in 0..faults.len() {
+            members.entry(key(index)).or_default().push(index);
+        }
+
+        let group = |index: usize| {
+            let equal = &members[&key(index)];
+            let lines = equal.iter().filter(|other| faults[**other].location.is_some()).count();
+            let is_grouped = lines >= MIN_GROUPED_LINES;
+            match (is_grouped, equal.first() == Some(&index)) {
+                (true, false) => None,
+                (true, true) => {
+                    let first = Self { message: general[index].clone(), ..faults[index].clone() };
+                    Some(FaultGroup { first, lines })
+                }
+                (false, _) => Some(FaultGroup { first: faults[index].clone(), lines: 1 }),
+            }
+        };
+        (0..faults.len()).filter_map(group).collect()
+    }
+}
+
+/// The message without the indexes of tables: `` `tenants[].cloud` ``.
+fn without_indexes(message: &str) -> String {
+    let mut parts = message.split('[');
+    let mut general = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        general.push('[');
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let is_index = digits > 0 && part[digits..].starts_with(']');
+        general.push_str(if is_index { &part[digits..] } else { part });
+    }
+    general
+}
+
+impl FaultGroup {
+    /// The group as it is printed, and its hint.
+    pub fn explanation(&self) -> Explanation {
+        let Fault { file, location, message, hint } = &self.first;
+        match location {
+            Some(Location { line, column }) if self.lines > 1 => Explanation {
+                message: format!(
+                    "{message}, on {} lines, first at {file}:{line}:{column}",
+                    self.lines
+                ),
+                hint: hint.clone(),
+            },
+            _ => self.first.explanation(),
+        }
     }
 }
 
@@ -113,5 +256,64 @@ impl fmt::Display for Fault {
             None => {}
         }
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(line: usize, message: &str) -> Fault {
+        let location = Some(Location { line, column: 3 });
+        let hint = Some("use `cloud`".to_owned());
+        Fault { file: "c.toml".to_owned(), location, message: message.to_owned(), hint }
+    }
+
+    fn printed(faults: &[Fault]) -> Vec<String> {
+        Fault::group(faults).iter().map(|group| group.explanation().message).collect()
+    }
+
+    /// Regression: a misspelled key of 37 tenants was reported on 37 lines.
+    #[test]
+    fn equal_faults_are_reported_once() {
+        let unknown =
+            |index: usize| fault(index + 14, &format!("unknown key `tenants[{index}].x`"));
+        let mut faults: Vec<Fault> = (0..37).map(unknown).collect();
+        faults.insert(5, fault(2, "`a[b]` is not `x[7]`"));
+        assert_eq!(
+            printed(&faults),
+            [
+                "unknown key `tenants[].x`, on 37 lines, first at c.toml:14:3",
+                "c.toml:2:3: `a[b]` is not `x[7]`",
+            ]
+        );
+
+        let few: Vec<Fault> = (0..2).map(unknown).collect();
+        assert_eq!(
+            printed(&few),
+            ["c.toml:14:3: unknown key `tenants[0].x`", "c.toml:15:3: unknown key `tenants[1].x`"]
+        );
+    }
+
+    #[test]
+    fn faults_with_other_hints_or_files_are_not_grouped() {
+        let other = |n: usize| Fault {
+            hint: Some(format!("use `{n}`")),
+            file: format!("{n}.toml"),
+            ..fault(n, "unknown key `a`")
+        };
+        assert_eq!(Fault::group(&(0..5).map(other).collect::<Vec<_>>()).len(), 5);
+        assert!(Fault::group(&[]).is_empty());
+    }
+
+    #[test]
+    fn generated_tables_are_not_part_of_messages() {
+        for (message, expected) in [
+            ("`tenants[12].cloud` must be one of: a", "`cloud` must be one of: a"),
+            ("unknown credential `x`", "unknown credential `x`"),
+            ("`tenants[x].y`", "`tenants[x].y`"),
+        ] {
+            assert_eq!(without_table(message), expected);
+        }
     }
 }

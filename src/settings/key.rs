@@ -19,6 +19,9 @@ pub struct Key {
 pub enum Shape {
     /// A non-empty string.
     Text,
+    /// The absolute path of a file that is read. The service and the operator have different
+    /// working directories, so a relative path would name different files.
+    File,
     Bool,
     /// An integer in this range, which includes both limits.
     Integer {
@@ -34,7 +37,13 @@ pub enum Shape {
     /// One of these names.
     OneOf(&'static [&'static str]),
     /// One of these names, or a table with these keys.
-    OneOfOrTable(&'static [&'static str], &'static [Key]),
+    OneOfOrTable {
+        /// The names that are offered.
+        choices: &'static [&'static str],
+        /// Names that are known, but that reading the value rejects with its own explanation.
+        rejected: &'static [&'static str],
+        keys: &'static [Key],
+    },
     /// A list of these names.
     ManyOf(&'static [&'static str]),
     /// A list of non-empty strings.
@@ -45,6 +54,8 @@ pub enum Shape {
     Secret,
     /// A table of references to secrets whose keys the operator chooses.
     Secrets,
+    /// A non-empty string, or a reference to a secret, for values that are secret at some receivers.
+    TextOrSecret,
     /// A table with these keys.
     Table(&'static [Key]),
     /// A list of tables with these keys.

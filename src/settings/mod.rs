@@ -15,10 +15,10 @@ mod section;
 mod units;
 
 pub use check::check;
-pub use fault::{Fault, Faults, Location};
+pub use fault::{Fault, FaultGroup, Faults, Location, Origin};
 pub use key::{Key, Many, Shape, Variant, optional, required, reserved};
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
-pub use section::{Document, SecretUse, Section};
+pub use section::{Document, FileUse, SecretUse, Section};
 pub use units::{parse_duration, parse_size};

@@ -27,7 +27,7 @@ fn below(page: &mut String, path: &str, condition: &str, key: &Key) {
     };
 
     match shape {
-        Shape::Table(keys) | Shape::OneOfOrTable(_, keys) => {
+        Shape::Table(keys) | Shape::OneOfOrTable { keys, .. } => {
             nested(page, &format!("`[{path}]`"), path, condition, key.doc, keys);
         }
         Shape::Tables(keys) => {
@@ -99,18 +99,20 @@ fn table(page: &mut String, keys: &[Key]) {
 fn value(shape: Shape) -> String {
     match shape {
         Shape::Text => "string".to_owned(),
+        Shape::File => "absolute path".to_owned(),
         Shape::Bool => "`true` or `false`".to_owned(),
         Shape::Integer { min, max } => format!("integer, {min} to {max}"),
         Shape::Duration => "duration, such as `10m`".to_owned(),
         Shape::Size => "size, such as `32MiB`".to_owned(),
         Shape::Day => "date, such as `2026-09-01`".to_owned(),
         Shape::OneOf(choices) => one_of(choices),
-        Shape::OneOfOrTable(choices, _) => format!("{}; or a table", one_of(choices)),
+        Shape::OneOfOrTable { choices, .. } => format!("{}; or a table", one_of(choices)),
         Shape::ManyOf(choices) => format!("list of {}", one_of(choices)),
         Shape::Texts => "list of strings".to_owned(),
         Shape::Map => "table of strings".to_owned(),
         Shape::Secret => "reference to a secret".to_owned(),
         Shape::Secrets => "table of references to secrets".to_owned(),
+        Shape::TextOrSecret => "string, or a reference to a secret".to_owned(),
         Shape::Table(_) | Shape::Tagged { many: Many::One, .. } => "table".to_owned(),
         Shape::Tables(_) | Shape::Tagged { many: Many::List, .. } => "list of tables".to_owned(),
         Shape::Tagged { many: Many::Named, .. } => "tables by name".to_owned(),

@@ -30,13 +30,14 @@ fn described(key: &Key) -> Value {
 fn of_shape(shape: Shape) -> Value {
     match shape {
         Shape::Text => json!({ "type": "string", "minLength": 1 }),
+        Shape::File => json!({ "type": "string", "pattern": "^/" }),
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
         Shape::Day => json!({ "type": "string", "format": "date" }),
         Shape::OneOf(choices) => json!({ "enum": choices }),
-        Shape::OneOfOrTable(choices, keys) => {
+        Shape::OneOfOrTable { choices, keys, .. } => {
             json!({ "oneOf": [{ "enum": choices }, schema(keys)] })
         }
         Shape::ManyOf(choices) => json!({ "type": "array", "items": { "enum": choices } }),
@@ -50,6 +51,9 @@ fn of_shape(shape: Shape) -> Value {
             "properties": { "credential": { "type": "string" }, "file": { "type": "string" }, "env": { "type": "string" } }
         }),
         Shape::Table(keys) => schema(keys),
+        Shape::TextOrSecret => {
+            json!({ "oneOf": [of_shape(Shape::Text), of_shape(Shape::Secret)] })
+        }
         Shape::Tables(keys) => json!({ "type": "array", "items": schema(keys) }),
         Shape::NameOr(shape) => json!({ "oneOf": [{ "type": "string" }, of_shape(*shape)] }),
         Shape::Tagged { tag, many, keys, variants } => {

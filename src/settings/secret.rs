@@ -4,9 +4,14 @@
 //! rotated file takes effect without a restart, and it is never part of an error or a log line.
 //! See decision 0034.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::error::Explanation;
 
 /// Where a secret is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +71,70 @@ impl SecretRef {
         }
         Ok(SecretString::from(line))
     }
+
+    /// The file that contains the secret. `None` for an environment variable, and for a credential
+    /// that does not exist.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Credential(name) => credential(name).ok(),
+            Self::File(path) => Some(path.clone()),
+            Self::Env(_) => None,
+        }
+    }
+
+    /// Why the secret is probably not the intended one: an editor or a shell has added something
+    /// that is difficult to see. The explanation does not contain the secret. `None` for a secret
+    /// that cannot be read, because [`Self::read`] reports that.
+    pub fn doubt(&self) -> Option<Explanation> {
+        let secret = self.read().ok()?;
+        let (what, hint) = doubt(secret.expose_secret())?;
+        Some(Explanation::new(format!("the secret in `{self}` {what}")).with_hint(hint))
+    }
+}
+
+/// Characters that are not shown and do not count as white space: soft hyphens, joiners, marks for
+/// the direction of text, and the byte order mark.
+const INVISIBLE: [RangeInclusive<char>; 5] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{200b}'..='\u{200f}',
+    '\u{202a}'..='\u{202e}',
+    '\u{2060}'..='\u{2064}',
+    '\u{feff}'..='\u{feff}',
+];
+
+/// What is unusual about the text of a secret, as a predicate, and a hint.
+fn doubt(text: &str) -> Option<(String, &'static str)> {
+    if text.starts_with('\u{feff}') {
+        let hint = "save the file as UTF-8 without a byte order mark";
+        return Some(("begins with a byte order mark".to_owned(), hint));
+    }
+
+    let is_invisible = |c: char| {
+        c != ' ' && (c.is_whitespace() || INVISIBLE.iter().any(|range| range.contains(&c)))
+    };
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| is_invisible(*c)) {
+        let what =
+            format!("contains the invisible character U+{:04X} at byte {}", u32::from(c), at + 1);
+        return Some((what, "copy the secret again, and write it without this character"));
+    }
+
+    if text.starts_with(' ') || text.ends_with(' ') {
+        let end = if text.starts_with(' ') { "begins" } else { "ends" };
+        return Some((format!("{end} with a space"), "remove the space"));
+    }
+
+    let is_quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
+    if is_quoted('"') || is_quoted('\'') {
+        return Some(("is in quotation marks".to_owned(), "remove the quotation marks"));
+    }
+
+    let is_variable = text.split_once('=').is_some_and(|(name, value)| {
+        name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+            && !value.trim_matches('=').is_empty()
+    });
+    is_variable
+        .then(|| ("has the form `NAME=value`".to_owned(), "write only the value, without its name"))
 }
 
 impl std::fmt::Display for SecretRef {
@@ -114,8 +183,6 @@ fn read_file(path: &Path) -> Result<String, SecretError> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[test]
@@ -135,5 +202,27 @@ mod tests {
         let debug = format!("{:?}", SecretRef::File(path.clone()).read());
         fs_err::write(&path, "canary").unwrap();
         assert!(!debug.contains("canary"));
+    }
+
+    /// Regression: a secret with a character that an editor had added passed `check`, and the hint
+    /// of the rejected sign-in named another cause.
+    #[test]
+    fn invisible_additions_to_secrets_are_reported() {
+        for (text, expected) in [
+            ("\u{feff}s3cr3t", Some("begins with a byte order mark")),
+            ("s3cr3t\u{a0}", Some("contains the invisible character U+00A0 at byte 7")),
+            ("s3\u{200b}cr3t", Some("contains the invisible character U+200B at byte 3")),
+            ("s3cr3t ", Some("ends with a space")),
+            (" s3cr3t", Some("begins with a space")),
+            ("\"s3cr3t\"", Some("is in quotation marks")),
+            ("CLIENT_SECRET=s3cr3t", Some("has the form `NAME=value`")),
+            ("s3~cr.3t with spaces", None),
+            ("QUJD=", None),
+            ("QUJDRA==", None),
+            ("11111111-2222-4333-8444-555555555555", None),
+        ] {
+            let found = doubt(text).map(|(what, _)| what);
+            assert_eq!(found.as_deref(), expected, "{text}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Faults, Location, SecretRef, parse_duration, parse_size};
+use super::{Faults, Location, Origin, SecretRef, parse_duration, parse_size};
 use crate::model::Day;
 
 /// A parsed TOML file.
@@ -34,6 +34,14 @@ pub struct SecretUse {
     /// The path of the configuration file that contains the reference, as given.
     pub file: String,
     pub location: Location,
+}
+
+/// A file that the configuration names, other than that of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileUse {
+    /// The absolute path of the file.
+    pub path: PathBuf,
+    pub origin: Origin,
 }
 
 impl<'a> Document<'a> {
@@ -171,6 +179,11 @@ impl<'a> Section<'a> {
         self.faults.location(self.get(key).map_or(self.span.0, |value| value.span().start))
     }
 
+    /// The location of the value of a key, or of the section if the key is absent, with its file.
+    pub fn origin(&self, key: &str) -> Origin {
+        Origin { file: self.faults.file().to_owned(), location: self.location(key) }
+    }
+
     /// The tables within the table of a key, with their names.
     pub fn named(&self, key: &str) -> Vec<(&'a str, Self)> {
         let table = self.get(key).and_then(|value| value.get_ref().as_table());
@@ -210,6 +223,12 @@ impl<'a> Section<'a> {
     pub fn fault_with(&self, key: &str, message: String, hint: Option<String>) {
         let span = self.get(key).map_or(self.span.0..self.span.1, Spanned::span);
         self.faults.at(span, message, hint);
+    }
+
+    /// Reports a problem that does not make the configuration invalid, at the value of a key.
+    pub fn warn_with(&self, key: &str, message: String, hint: Option<String>) {
+        let span = self.get(key).map_or(self.span.0..self.span.1, Spanned::span);
+        self.faults.warn(span, message, hint);
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Hint,
-    net::BodyError,
+    net::{BodyError, TlsFault},
     wire::{EntraError, GraphError, WireError},
 };
 
@@ -27,6 +27,9 @@ pub enum SourceError {
     /// No complete response: name resolution, the connection or TLS failed, or a timeout elapsed.
     #[error("no response from {what}")]
     Transport { what: &'static str, source: reqwest::Error },
+    /// No response, because of a fault that has a remedy.
+    #[error("no response from {what}")]
+    Tls { what: &'static str, source: TlsFault },
     /// A response with an unsuccessful status and without a body that explains it.
     #[error("{what} returned HTTP {status}")]
     Status { what: &'static str, status: u16 },
@@ -57,6 +60,15 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The error of a request to `what` that has no complete response.
+    pub(super) fn no_response(what: &'static str, error: reqwest::Error) -> Self {
+        let source = error.without_url();
+        match TlsFault::of(&source) {
+            Some(source) => Self::Tls { what, source },
+            None => Self::Transport { what, source },
+        }
+    }
+
     /// Whether the same request may succeed when it is retried.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -65,6 +77,7 @@ impl SourceError {
                 matches!(status, 408 | 429 | 500..=599)
             }
             Self::Body { source, .. } => matches!(source, BodyError::Interrupted(_)),
+            Self::Tls { source, .. } => source.is_transient(),
             Self::TokenRejected(error) => {
                 error.error == "temporarily_unavailable"
                     || error.codes.iter().any(|code| is_transient_code(*code))
@@ -88,6 +101,7 @@ impl SourceError {
             Self::Credential(_) | Self::TokenRejected(_) | Self::UnknownDomain(_) => "credential",
             Self::Graph { status: 401 | 403, .. } => "permission",
             Self::Transport { .. }
+            | Self::Tls { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
             | Self::Graph { .. } => "unavailable",
@@ -106,6 +120,7 @@ impl Hint for SourceError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Credential(error) => error.hint(),
+            Self::Tls { source, .. } => source.hint(),
             Self::TokenRejected(error) => entra_hint(error),
             Self::Graph { status, error, .. } => graph_hint(*status, error).map(Cow::Borrowed),
             Self::NotJson { .. } => {

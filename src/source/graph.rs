@@ -230,8 +230,7 @@ impl Graph {
         let mut url = self.access.cloud.login_url.clone();
         url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.access.tenant));
         let sent = self.clients.pooled.get(url).send().await;
-        let response =
-            sent.map_err(|error| SourceError::Transport { what, source: error.without_url() })?;
+        let response = sent.map_err(|error| SourceError::no_response(what, error))?;
 
         match response.status().as_u16() {
             200 => {}
@@ -350,7 +349,7 @@ impl Graph {
         let sent = request.send().await;
         let response = sent.map_err(|error| {
             tracing::debug!(client_request_id, "no response from Graph");
-            SourceError::Transport { what: WHAT, source: error.without_url() }
+            SourceError::no_response(WHAT, error)
         })?;
 
         let status = response.status().as_u16();

@@ -32,9 +32,9 @@ fn assert_rejected(faults: &[(&'static str, Fault)], expected: &str) {
 
     let status = workspace.status();
     let tenant = &status["tenants"][0];
-    let is_shown = ["last_error", "last_hint"]
+    let is_shown = ["message", "hint"]
         .iter()
-        .any(|key| tenant[key].as_str().is_some_and(|text| text.contains(expected)));
+        .any(|key| tenant["error"][key].as_str().is_some_and(|text| text.contains(expected)));
     assert!(is_shown, "{status}");
     assert_eq!(tenant["days"], 0);
 

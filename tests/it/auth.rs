@@ -322,10 +322,43 @@ fn prints_a_consent_link_per_tenant() {
         )
     );
 
+    // Entra compares the redirect URI with the registered one as text, so it is not changed.
+    let own = "https://portal.example.com/consent";
+    let run = workspace.run_ok(&["consent-url", "--redirect-uri", own]);
+    assert!(run.stdout.ends_with("&redirect_uri=https%3A%2F%2Fportal.example.com%2Fconsent\n"));
+    assert!(!run.stderr.contains("localhost"), "{}", run.stderr);
+    let run = workspace.run(&["consent-url", "--redirect-uri", "http://portal.example.com"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("hint: use https://, or http://localhost"), "{}", run.stderr);
+
     workspace.credential = Some("[tenants.credential]\nkind = \"managed_identity\"".to_owned());
     let run = workspace.run(&["consent-url", "--tenant", "contoso"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("bf394140-e372-4bf9-a898-299cfc7564e5"), "{}", run.stderr);
+}
+
+/// Regression: the link redirected to a URI that the registration scripts did not register, so that
+/// Entra rejected it (AADSTS50011).
+#[test]
+fn registration_scripts_register_the_redirect_uri() {
+    let entra = Entra::new();
+    let link = against(&entra).run_ok(&["consent-url"]).stdout;
+    let url: url::Url = link.trim().parse().unwrap();
+    let (_, redirect) = url.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap();
+
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (script, default, option) in [
+        ("deploy/register-app.sh", format!("redirect={redirect}\n"), "--web-redirect-uris"),
+        (
+            "deploy/register-app.ps1",
+            format!("$RedirectUri = '{redirect}'"),
+            "RedirectUris = @($RedirectUri)",
+        ),
+    ] {
+        let text = std::fs::read_to_string(root.join(script)).unwrap();
+        assert!(text.contains(&default), "{script}: {default}");
+        assert!(text.contains(option), "{script}: {option}");
+    }
 }
 
 /// The certified OpenID provider verifies assertions as RFC 7523 requires.
@@ -346,7 +379,7 @@ fn a_certified_provider_accepts_secret_and_assertion() {
     let right = SecretRef::File(workspace.path("secret"));
     write(workspace.path("wrong-secret"), "wrong");
     let wrong = SecretRef::File(workspace.path("wrong-secret"));
-    let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret };
+    let secret = |secret| ClientSecret { client_id: "secret-app".into(), secret, expires: None };
     let certificate =
         |id: &str| Certificate::new(id.into(), pem.clone(), None, None, CertificateChain::Omit);
 

@@ -274,3 +274,55 @@ fn an_expired_certificate_affects_only_its_tenant() {
     assert!(run.stderr.contains("tenant `contoso`: 3 new days"), "{}", run.stderr);
     workspace.extra.clear();
 }
+
+/// Substitutes for the Azure CLI and for the programs that know the groups of the host. The group
+/// exists if `$GROUPS_LOG.exists` does.
+const PROGRAMS: [(&str, &str); 4] = [
+    (
+        "az",
+        "case \"$*\" in \"account show\"*) echo 3f5c1d2e-0000-4000-8000-00000000c0de ;; \
+         \"ad app create\"*) echo 11111111-2222-4333-8444-555555555555 ;; esac\n",
+    ),
+    ("sleep", ""),
+    ("getent", "[ -e \"$GROUPS_LOG.exists\" ]\n"),
+    ("chgrp", "printf '%s\\n' \"$*\" >>\"$GROUPS_LOG\"\n"),
+];
+
+/// Regression: only root could read the key that the script created, and the service failed.
+#[test]
+fn register_app_shares_the_key_with_the_service() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    for (name, body) in PROGRAMS {
+        write(file(name), &format!("#!/bin/sh\n{body}"));
+        std::fs::set_permissions(file(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let register = |out: &str| {
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/register-app.sh");
+        let mut command = std::process::Command::new("bash");
+        command.arg(script).arg("--out").arg(file(out));
+        Run::of(command.env("PATH", path).env("GROUPS_LOG", file("groups")).output().unwrap())
+    };
+    let mode = |out: &str| {
+        let key = file(out).join("secure-score-forwarder.pem");
+        std::fs::metadata(key).unwrap().permissions().mode() & 0o777
+    };
+
+    let alone = register("alone");
+    assert_eq!((alone.code, mode("alone")), (0, 0o600), "{alone:?}");
+    let hint = "hint: on the host of the service, as root, run: install -m 640 -g secure-score-forwarder secure-score-forwarder.pem /etc/secure-score-forwarder/secure-score-forwarder.pem";
+    assert!(alone.stderr.contains(hint), "{}", alone.stderr);
+
+    write(file("groups.exists"), "");
+    let shared = register("shared");
+    assert_eq!((shared.code, mode("shared")), (0, 0o640), "{shared:?}");
+    assert!(!shared.stderr.contains("warning"), "{}", shared.stderr);
+    let changed = std::fs::read_to_string(file("groups")).unwrap();
+    assert!(
+        changed.starts_with("secure-score-forwarder ") && changed.contains("/shared/"),
+        "{changed}"
+    );
+}

@@ -304,6 +304,13 @@ fn baseline_is_set_shown_and_compared() {
     let workspace = &tenant.workspace;
 
     assert!(workspace.run_ok(&["baseline", "show"]).stderr.contains("no baseline is set"));
+    // Regression: a comparison without a baseline succeeded, so a CI job could never fail.
+    let without = workspace.run(&["baseline", "diff", "--exit-code"]);
+    assert_eq!(without.code, 2);
+    assert!(
+        without.stderr.contains("\n  hint: run `baseline set --tenant contoso`"),
+        "{without:?}"
+    );
     workspace.run_ok(&["baseline", "set", "--name", "q4"]);
     let shown = workspace.run_ok(&["baseline", "show"]).stdout;
     assert!(
@@ -326,6 +333,17 @@ fn baseline_is_set_shown_and_compared() {
     assert_eq!(diff.code, 1);
     assert!(diff.stdout.contains(&format!("contoso\t{control}\t62.5%\t0%")), "{}", diff.stdout);
     assert_eq!(workspace.run(&["baseline", "diff"]).code, 0);
+
+    let document = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&workspace.run_ok(args).stdout).unwrap()
+    };
+    let diff = document(&["baseline", "diff", "--json"]);
+    assert_eq!(diff["tenants"][0]["baseline"], "q4");
+    assert_eq!(diff["tenants"][0]["below"][0]["control"], control.as_str());
+    assert_eq!(diff["tenants"][0]["below"][0]["actual"], "0%");
+    let shown = document(&["baseline", "show", "--json"]);
+    let targets = shown["tenants"][0]["baseline"]["targets"].as_array().unwrap();
+    assert!(targets.contains(&json!({ "control": control, "target": "62.5%" })), "{shown}");
 }
 
 #[test]

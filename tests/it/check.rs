@@ -1,7 +1,25 @@
 //! `check` and `schema`: everything that is validated without a connection, and the files that a
 //! configuration includes.
 
-use crate::support::{CANARY, OTHER, Run, TENANT, Workspace, faults::FaultyApi, write};
+use std::{
+    os::unix::fs::{PermissionsExt, chown},
+    path::Path,
+};
+
+use crate::support::{CANARY, OTHER, Run, TENANT, Workspace, faults::FaultyApi, free_port, write};
+
+/// The number of the user without privileges, on every system.
+const UNPRIVILEGED: u32 = 65_534;
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The document that `check --json` prints, and the exit code.
+fn document(workspace: &Workspace, args: &[&str]) -> (serde_json::Value, i32) {
+    let run = workspace.run(&[&["check", "--json"], args].concat());
+    (serde_json::from_str(&run.stdout).unwrap(), run.code)
+}
 
 #[test]
 fn check_of_a_valid_configuration_creates_nothing() {
@@ -161,4 +179,189 @@ fn tenants_of_directory_and_csv_share_a_credential() {
     let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert!(run.stderr.contains("tenant `contoso`: 4 new days"), "{}", run.stderr);
+}
+
+/// Regression: a certificate or a secret that only root can read passed `check` with a warning, and
+/// the service failed.
+#[test]
+fn files_that_the_service_cannot_read_are_errors() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    // Root can read every file, so the service is another user then: the owner of its directory.
+    let (unreadable, readable) = if rustix::process::geteuid().is_root() {
+        std::fs::create_dir(workspace.state()).unwrap();
+        chown(workspace.state(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
+        set_mode(workspace.path(""), 0o755);
+        (0o600, 0o644)
+    } else {
+        (0o000, 0o600)
+    };
+
+    let secret = workspace.path("secret");
+    set_mode(&secret, unreadable);
+    let run = workspace.run(&["check"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains(&format!("cannot read `{}`", secret.display())), "{}", run.stderr);
+    assert!(run.stderr.contains("config.toml:12:17: "), "{}", run.stderr);
+    let hint = format!("and `chmod 640 {}`", secret.display());
+    assert!(run.stderr.contains("hint: run `chgrp ") && run.stderr.contains(&hint), "{run:?}");
+    assert!(!run.stdout.contains("is valid"), "{}", run.stdout);
+
+    set_mode(&secret, readable);
+    workspace.run_ok(&["check"]);
+}
+
+#[test]
+fn missing_files_of_certificates_are_errors() {
+    let mut workspace = Workspace::new();
+    workspace.sink(
+        "siem",
+        "type = \"syslog\"\naddress = \"tls://127.0.0.1:6514\"\nca_file = \"/nowhere/ca.pem\"",
+    );
+    let run = workspace.run(&["check"]);
+    assert_eq!(run.code, 2);
+    let message = "cannot read `/nowhere/ca.pem`: the file does not exist";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("/nowhere/ca.pem").count(), 1, "{}", run.stderr);
+}
+
+/// Regression: a relative path was valid in the directory where `check` ran, and missing where the
+/// service runs.
+#[test]
+fn relative_paths_are_errors_everywhere() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.credential = Some(
+        "[tenants.credential]\nkind = \"client_secret\"\nclient_id = \"11111111-2222-4333-8444-555555555555\"\nclient_secret = { file = \"secret\" }"
+            .to_owned(),
+    );
+    for directory in [workspace.path(""), "/".into()] {
+        let output = workspace.command(&["check"]).current_dir(directory).output().unwrap();
+        let run = Run::of(output);
+        assert_eq!(run.code, 2);
+        assert!(run.stderr.contains("client_secret.file` must be an absolute path"), "{run:?}");
+    }
+}
+
+#[test]
+fn strict_turns_warnings_into_errors() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.run_ok(&["check", "--strict"]);
+
+    // Regression: a secret that every user can read passed without a message.
+    let secret = workspace.path("secret");
+    set_mode(&secret, 0o644);
+    let run = workspace.run_ok(&["check"]);
+    let warning = format!("every user of this host can read the secret in `{}`", secret.display());
+    assert!(run.stderr.contains(&warning), "{}", run.stderr);
+    assert!(run.stdout.contains("is valid"), "{}", run.stdout);
+    let run = workspace.run(&["check", "--strict"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("error: 1 warning, which `--strict` rejects"), "{}", run.stderr);
+
+    let (printed, code) = document(&workspace, &["--strict"]);
+    assert_eq!((code, &printed["valid"]), (2, &false.into()));
+    assert_eq!(printed["warnings"][0]["line"], 12);
+    assert!(printed["warnings"][0]["hint"].as_str().unwrap().starts_with("run `chmod 640 "));
+}
+
+#[test]
+fn unusable_state_directories_are_errors() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    let configuration = workspace.configuration();
+    let (state, secret) = (workspace.state(), workspace.path("secret"));
+
+    for directory in [secret.clone(), secret.join("below")] {
+        let (from, to) = (state.display().to_string(), directory.display().to_string());
+        workspace.literal = Some(configuration.replace(&from, &to));
+        let run = workspace.run(&["check"]);
+        assert_eq!(run.code, 2, "{run:?}");
+        let message = format!(
+            "config.toml:2:13: cannot use the state directory `{to}`: `{}` is not a directory",
+            secret.display()
+        );
+        assert!(run.stderr.contains(&message), "{}", run.stderr);
+    }
+}
+
+/// Regression: a port that is in use passed `check`, and the service did not start.
+#[test]
+fn a_port_in_use_is_an_error() {
+    let port = free_port();
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.head = format!("[admin]\nlisten = \"127.0.0.1:{port}\"");
+    workspace.run_ok(&["check"]);
+
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let run = workspace.run(&["check"]);
+    assert_eq!(run.code, 2);
+    let message = format!("cannot listen on `127.0.0.1:{port}`: the address is in use");
+    assert!(run.stderr.contains(&message), "{}", run.stderr);
+    drop(taken);
+
+    // The daemon that holds the checkpoint is the one that listens.
+    let daemon = workspace.spawn(&["run"]);
+    crate::support::eventually("the daemon listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    workspace.run_ok(&["check"]);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+}
+
+#[test]
+fn equal_faults_of_many_tenants_are_reported_once() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.tenants =
+        vec![("a", TENANT), ("b", OTHER), ("c", "cccccccc-0000-4000-8000-00000000c0de")];
+    workspace.extra = "clod = \"global\"".to_owned();
+    let run = workspace.run(&["check"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("unknown key `tenants[].clod`, on 3 lines, first at "), "{run:?}");
+    assert_eq!(run.stderr.matches("clod").count(), 1, "{}", run.stderr);
+
+    let (printed, code) = document(&workspace, &[]);
+    assert_eq!((code, &printed["valid"], &printed["tenants"]), (2, &false.into(), &().into()));
+    let error = &printed["errors"][0];
+    assert_eq!((&error["line"], &error["lines"]), (&8.into(), &3.into()));
+    assert_eq!(error["hint"], "use `cloud`");
+}
+
+/// The failing tenant is configured last, and shown first.
+#[test]
+fn online_results_begin_with_failures() {
+    let mut workspace = Workspace::new();
+    workspace.file_sink("local");
+    workspace.tenants.push(("fabrikam", "bbbbbbbb-0000-4000-8000-00000000c0de"));
+    let run = workspace.run(&["check", "--online"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    let at = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{text}: {run:?}"));
+    assert!(at("tenant `fabrikam`: ") < at("tenant `contoso`: signed in"));
+    let summary = "1 of 2 tenants can be polled; 1 of 1 sinks can be used\n";
+    assert!(run.stdout.ends_with(summary), "{}", run.stdout);
+
+    let (printed, code) = document(&workspace, &["--online"]);
+    assert_eq!((code, &printed["valid"]), (1, &true.into()));
+    assert_eq!(printed["online"]["tenants"][0]["name"], "fabrikam");
+    assert_eq!(printed["online"]["tenants"][0]["usable"], false);
+}
+
+#[test]
+fn misspelled_controls_are_found_after_the_first_poll() {
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    workspace.file_sink("local");
+    let keys = "type = \"stdout\"\nrecords = [\"control\"]\ncontrol_ids = [\"AdminMFAV3\"]";
+    workspace.sink("selected", keys);
+    assert!(!workspace.run_ok(&["check"]).stderr.contains("AdminMFAV3"), "nothing is known yet");
+
+    workspace.run_ok(&["once"]);
+    let run = workspace.run_ok(&["check"]);
+    let warning = "warning: ";
+    let message = "`AdminMFAV3` in `control_ids` matches no known ID\n  hint: use `AdminMFAV2`";
+    assert!(run.stderr.contains(warning) && run.stderr.contains(message), "{}", run.stderr);
 }

@@ -72,11 +72,13 @@ pub(super) fn read(
     let credential: Arc<dyn Credential> = match section.text("kind")? {
         "client_secret" => {
             let secret = section.secret("client_secret");
-            Arc::new(ClientSecret { client_id: client_id(section)?, secret: secret? })
+            // The secret is valid until the end of its last day.
+            let expires = section.day("expires").map(|day| day.plus(1).at(0));
+            Arc::new(ClientSecret { client_id: client_id(section)?, secret: secret?, expires })
         }
         "certificate" => {
-            let file = absolute(section, "certificate");
-            let key = absolute(section, "private_key");
+            let file = section.path("certificate");
+            let key = section.path("private_key");
             let password = section.secret("password");
             let chain = match section.bool("send_chain") {
                 Some(true) => CertificateChain::Include,
@@ -132,7 +134,7 @@ fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
 
     let given = if section.has("client_id") { client_id(section) } else { None };
     let client_id = or_variable("client_id", "AZURE_CLIENT_ID", given);
-    let given = absolute(section, "token_file").map(|path| path.display().to_string());
+    let given = section.text("token_file").map(str::to_owned);
     let token_file = or_variable("token_file", "AZURE_FEDERATED_TOKEN_FILE", given);
 
     Some(WorkloadIdentity { client_id: client_id?, token_file: PathBuf::from(token_file?) })
@@ -159,18 +161,6 @@ fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
             None
         }
     }
-}
-
-/// A path, which must be absolute because the service and the operator have different working
-/// directories.
-fn absolute(section: &Section<'_>, key: &str) -> Option<PathBuf> {
-    let path = section.path(key)?;
-
-    if path.is_relative() {
-        section.fault(key, format!("`{key}` must be an absolute path"));
-    }
-
-    Some(path)
 }
 
 fn variable(name: &str) -> Option<String> {

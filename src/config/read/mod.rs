@@ -7,6 +7,7 @@ mod credentials;
 mod rules;
 mod selection;
 mod tenants;
+mod warnings;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,12 +22,13 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::{
-    AdminPlan, Configuration, KEYS, NamedCredential, SignIn, SinkPlan, TenantPlan,
-    keys::TENANT_KEYS,
+    AdminPlan, Configuration, Inspection, KEYS, NamedCredential, Outline, SignIn, SinkPlan,
+    TenantPlan, keys::TENANT_KEYS,
 };
 use crate::{
     format::Texts,
-    schedule::Schedule,
+    model::Day,
+    schedule::{DigestSchedule, Schedule},
     settings::{Document, Fault, Faults, Section, check, parse_duration},
     sink,
     source::GraphHttpOptions,
@@ -34,6 +36,11 @@ use crate::{
 
 /// The default of `retention_days`.
 const RETENTION_DAYS: i32 = 400;
+
+/// The default and the maximum of `removed_sinks`. The cursors of a removed sink protect unsent
+/// bodies from retention, so they must not be kept for an unlimited time.
+const REMOVED_SINKS: Duration = Duration::from_hours(30 * 24);
+const MAX_REMOVED_SINKS: Duration = Duration::from_hours(366 * 24);
 
 /// The default of `partial_hold`.
 const PARTIAL_HOLD: Duration = Duration::from_hours(6);
@@ -69,14 +76,24 @@ pub(super) fn parse(main: &SourceText, more: &[SourceText]) -> Result<Configurat
         .filter_map(|(document, faults)| Some(document.as_ref()?.section(faults)))
         .collect();
 
+    let mut files = Vec::new();
     for (index, root) in roots.iter().enumerate() {
-        check(root, if index == 0 { KEYS } else { TENANT_KEYS }, root.faults());
+        let keys = if index == 0 { KEYS } else { TENANT_KEYS };
+        files.extend(check(root, keys, root.faults()));
     }
 
     let is_main_readable = documents.first().is_some_and(Option::is_some);
     let configuration = if is_main_readable { configuration(&roots) } else { None };
     match configuration {
-        Some(configuration) if all.iter().all(|faults| faults.is_empty()) => Ok(configuration),
+        Some(configuration) if all.iter().all(|faults| faults.is_empty()) => {
+            let texts = std::iter::once(main).chain(more).map(|text| text.text.as_str());
+            let inspection = Inspection {
+                files,
+                warnings: all.iter().flat_map(|faults| faults.sorted_warnings()).collect(),
+                ..configuration.inspection
+            };
+            Ok(Configuration { outline: Outline::of(texts), inspection, ..configuration })
+        }
         _ => Err(all.iter().flat_map(|faults| faults.sorted()).collect()),
     }
 }
@@ -91,11 +108,16 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
     let partial_hold = schedule_section.as_ref().and_then(|s| s.duration("partial_hold"));
     let state = root.section("state");
     let state_directory = state_directory(root);
+    let removed_sinks = removed_sinks(state.as_ref());
     let mut read = tenants::read(roots, state_directory.as_deref());
     rules::read(root, &mut read.tenants);
     let http = root.section("source").map_or_else(GraphHttpOptions::default, |s| http_options(&s));
     let admin = root.section("admin").and_then(|section| admin(&section));
-    let sinks = sinks(root, &read);
+    if let (Some(section), Some(schedule)) = (&schedule_section, &schedule) {
+        warnings::check_cron(section, schedule);
+    }
+    warnings::check_selections(root, &read.tenants);
+    let sinks = sinks(root, &read, schedule.as_ref());
 
     Some(Configuration {
         state_directory: state_directory?,
@@ -105,6 +127,7 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
             .and_then(|days| i32::try_from(days).ok())
             .unwrap_or(RETENTION_DAYS),
         max_size: state.as_ref().and_then(|state| state.size("max_size")),
+        removed_sinks,
         schedule: schedule?,
         partial_hold: partial_hold.unwrap_or(PARTIAL_HOLD),
         http,
@@ -112,7 +135,22 @@ fn configuration(roots: &[Section<'_>]) -> Option<Configuration> {
         tenants: read.tenants,
         credentials: read.credentials,
         sinks,
+        outline: Outline::default(),
+        inspection: inspection(roots)?,
         secrets: roots.iter().flat_map(Section::secrets).collect(),
+    })
+}
+
+/// What `check` examines; the files and the warnings are added when all of them are known.
+fn inspection(roots: &[Section<'_>]) -> Option<Inspection> {
+    let root = roots.first()?;
+    Some(Inspection {
+        sources: roots.iter().map(|root| PathBuf::from(root.faults().file())).collect(),
+        files: Vec::new(),
+        warnings: Vec::new(),
+        control_patterns: warnings::control_patterns(root),
+        state_directory: root.section("state")?.origin("directory"),
+        listen: root.section("admin").map(|admin| admin.origin("listen")),
     })
 }
 
@@ -125,6 +163,17 @@ fn state_directory(root: &Section<'_>) -> Option<PathBuf> {
     }
 
     Some(directory)
+}
+
+fn removed_sinks(state: Option<&Section<'_>>) -> Duration {
+    let Some((state, kept)) = state.and_then(|s| Some((s, s.duration("removed_sinks")?))) else {
+        return REMOVED_SINKS;
+    };
+
+    if kept > MAX_REMOVED_SINKS {
+        state.fault("removed_sinks", "`state.removed_sinks` must be at most 366d");
+    }
+    kept
 }
 
 /// Reads the listener. Metrics and errors name tenants, so a listener that other hosts can reach
@@ -189,16 +238,11 @@ fn http_options(section: &Section<'_>) -> GraphHttpOptions {
         section.fault("bytes_in_flight", "`bytes_in_flight` must be from 8MiB to 4GiB");
     }
 
-    let ca_file = section.path("ca_file");
-    if ca_file.as_ref().is_some_and(|path| path.is_relative()) {
-        section.fault("ca_file", "`ca_file` must be an absolute path");
-    }
-
     GraphHttpOptions {
         proxy: proxy.flatten(),
         proxy_user: section.text("proxy_user").map(str::to_owned),
         proxy_password: section.secret("proxy_password"),
-        ca_file,
+        ca_file: section.path("ca_file"),
         requests_per_second: section
             .integer("requests_per_second")
             .and_then(|rate| u32::try_from(rate).ok())
@@ -240,14 +284,18 @@ fn schedule(section: Option<&Section<'_>>) -> Option<Schedule> {
 }
 
 /// Reads the sinks, and checks what they must not share: names, previous names and destinations.
-fn sinks(root: &Section<'_>, read: &tenants::TenantsRead) -> Vec<SinkPlan> {
+fn sinks(
+    root: &Section<'_>,
+    read: &tenants::TenantsRead,
+    schedule: Option<&Schedule>,
+) -> Vec<SinkPlan> {
     let sections = root.sections("sinks");
     if sections.is_empty() && root.has("sinks") {
         root.fault("sinks", "`sinks` is empty");
     }
     let plans = sections
         .iter()
-        .filter_map(|section| Some((section, sink_plan(section, &read.credentials)?)))
+        .filter_map(|section| Some((section, sink_plan(section, &read.credentials, schedule)?)))
         .collect::<Vec<_>>();
     unique(&plans, "name", |plan| plan.name.clone());
 
@@ -346,9 +394,28 @@ fn check_labels(section: &Section<'_>, plan: &SinkPlan, tenants: &[TenantPlan]) 
     }
 }
 
+/// Reads when a sink sends its digests. Returns `None` for a sink without digests, and after a
+/// fault.
+fn digest(section: &Section<'_>, schedule: Option<&Schedule>) -> Option<DigestSchedule> {
+    let cron = section.text("digest")?;
+    let digest = schedule?.digest(cron);
+    match &digest {
+        Err(error) => section.fault("digest", format!("`digest`: {error}")),
+        Ok(digest) if digest.next(crate::clock::now()).is_none() => {
+            section.fault("digest", format!("`digest`: `{cron}` never occurs"));
+        }
+        Ok(_) => {}
+    }
+    digest.ok()
+}
+
 /// Reads one sink. This function reads the keys that all sinks share; the module of its type reads
 /// the others.
-fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<SinkPlan> {
+fn sink_plan(
+    section: &Section<'_>,
+    credentials: &[NamedCredential],
+    schedule: Option<&Schedule>,
+) -> Option<SinkPlan> {
     let name = section.text("name")?;
     if name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
         section
@@ -356,16 +423,17 @@ fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<S
     }
 
     let kind = sink::KINDS.iter().find(|kind| Some(kind.name) == section.text("type"))?;
-    if section.day("start_from").is_some_and(|day| day > crate::model::Day::of(crate::clock::now()))
-    {
+    let today = Day::of(crate::clock::now());
+    if section.day("start_from").is_some_and(|day| day > today) {
         section.fault("start_from", "`start_from` is in the future: nothing would be sent");
     }
     let plan: Arc<dyn sink::Plan> = (kind.read)(section)?.into();
+    let default_start = (plan.history() == sink::History::Skipped).then_some(today);
 
     Some(SinkPlan {
         name: name.to_owned(),
         kind: kind.name,
-        selection: Arc::new(selection::read(section)),
+        selection: Arc::new(selection::read(section, plan.default_records())),
         tenants: selection::tenants(section),
         max_rate: section.integer("max_rate").and_then(|rate| u32::try_from(rate).ok()),
         texts: section
@@ -373,7 +441,8 @@ fn sink_plan(section: &Section<'_>, credentials: &[NamedCredential]) -> Option<S
             .and_then(Texts::parse)
             .unwrap_or(plan.format().default_texts()),
         fields: tenants::record_fields(section, "extra_fields").into_iter().collect(),
-        start_from: section.day("start_from"),
+        start_from: section.day("start_from").or(default_start),
+        digest: digest(section, schedule),
         sign_in: sign_in(section, plan.as_ref(), credentials),
         renamed_from: section.text("renamed_from").map(str::to_owned),
         discarded: section.bool("discard_backlog") == Some(true),

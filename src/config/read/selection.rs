@@ -1,8 +1,8 @@
-//! Reads which records a sink receives: tenants, kinds and controls. Without `records`, a sink
-//! receives all kinds.
+//! Reads which records a sink receives: tenants, kinds and controls. Without `records`, the type of
+//! the sink decides which kinds it receives.
 
 use crate::{
-    config::{TenantFilter, TenantPattern},
+    config::TenantFilter,
     derive::{ControlFilter, FullEvery, Glob, Selection},
     model::ChangeKind,
     settings::Section,
@@ -11,12 +11,15 @@ use crate::{
 /// The default of `full_every`, in days.
 const FULL_EVERY: i32 = 7;
 
-/// Reads the kinds of record and the controls of a sink.
-pub(super) fn read(section: &Section<'_>) -> Selection {
-    let records =
-        section.texts("records").unwrap_or(vec!["control", "summary", "change", "quality"]);
+/// Reads the kinds of record and the controls of a sink. `default_records` applies without
+/// `records`.
+pub(super) fn read(section: &Section<'_>, default_records: &[&'static str]) -> Selection {
+    let records = section.texts("records").unwrap_or_else(|| default_records.to_vec());
     if records.is_empty() {
         section.fault("records", "`records` is empty");
+    }
+    if section.texts("changes").is_some_and(|changes| changes.is_empty()) {
+        section.fault("changes", "`changes` is empty");
     }
     for key in ["changes", "historical_changes"] {
         if section.has(key) && !records.contains(&"change") {
@@ -52,18 +55,7 @@ pub(super) fn read(section: &Section<'_>) -> Selection {
 
 /// Reads the patterns of `tenants`.
 pub(super) fn tenants(section: &Section<'_>) -> TenantFilter {
-    let patterns = patterns(section, "tenants").into_iter();
-
-    TenantFilter(
-        patterns
-            .map(|text| match text.split_once('=') {
-                Some((label, value)) => {
-                    TenantPattern::Label(label.trim().to_owned(), Glob::new(value.trim()))
-                }
-                None => TenantPattern::Name(Glob::new(text)),
-            })
-            .collect(),
-    )
+    TenantFilter::parse(patterns(section, "tenants"))
 }
 
 fn full_every(section: &Section<'_>) -> FullEvery {

@@ -210,8 +210,7 @@ async fn send(
     what: &'static str,
 ) -> Result<(u16, HeaderMap, Vec<u8>), SourceError> {
     let sent = request.send().await;
-    let response =
-        sent.map_err(|error| SourceError::Transport { what, source: error.without_url() })?;
+    let response = sent.map_err(|error| SourceError::no_response(what, error))?;
 
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = net::read_body(response, MAX_BODY_BYTES).await;

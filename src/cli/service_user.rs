@@ -1,0 +1,167 @@
+//! The user as whom the service runs. A command that runs as root assumes this identity before it
+//! writes to the checkpoint, and `check` judges with it which files the service can read: the
+//! kernel decides, so groups and access control lists count. Start reading at
+//! [`ServiceUser::owner_of`].
+
+use std::{os::unix::fs::MetadataExt, path::Path};
+
+use rustix::{
+    process::{Gid, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+
+/// The user and the state directory of the packages. systemd creates the directory when the service
+/// starts for the first time.
+const PACKAGE_USER: &str = "secure-score-forwarder";
+const PACKAGE_STATE_DIRECTORY: &str = "/var/lib/secure-score-forwarder";
+
+/// A user with its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServiceUser {
+    /// The name, or the number if the system does not know the user.
+    pub name: String,
+    /// The name or the number of the group of its processes.
+    pub group: String,
+    uid: u32,
+    gid: u32,
+    /// All groups, including the one of its processes.
+    groups: Vec<u32>,
+}
+
+/// The local users and groups, as the texts of `/etc/passwd` and `/etc/group`. Users of a directory
+/// service have numbers instead of names, and no further groups.
+struct Accounts {
+    users: String,
+    groups: String,
+}
+
+impl ServiceUser {
+    /// The owner of a directory. `None` if this process does not run as root, and if the directory
+    /// does not exist or belongs to root.
+    pub(super) fn owner_of(directory: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let metadata = fs_err::metadata(directory).ok().filter(|metadata| metadata.uid() != 0)?;
+        Some(Accounts::read().user(metadata.uid(), metadata.gid()))
+    }
+
+    /// The user as whom the service runs with this state directory: its owner or, if it does not
+    /// exist yet, the user of the packages.
+    pub(super) fn of_service(state_directory: &Path) -> Option<Self> {
+        Self::owner_of(state_directory).or_else(|| {
+            let is_future = state_directory == Path::new(PACKAGE_STATE_DIRECTORY)
+                && !state_directory.exists()
+                && rustix::process::geteuid().is_root();
+            is_future.then(|| Accounts::read().user_named(PACKAGE_USER)).flatten()
+        })
+    }
+
+    /// The user of this process.
+    pub(super) fn current() -> Self {
+        let group = rustix::process::getegid();
+        Accounts::read().user(rustix::process::geteuid().as_raw(), group.as_raw())
+    }
+
+    /// Runs work with this identity, in a thread of its own. Fails if this process may not change
+    /// its identity.
+    pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| -> std::io::Result<T> {
+                self.assume()?;
+                Ok(work())
+            });
+            thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread failed")))
+        })
+    }
+
+    /// Changes the identity of the calling thread permanently. Other threads keep theirs, because
+    /// the kernel has one identity per thread.
+    pub(super) fn assume(&self) -> std::io::Result<()> {
+        let (user, group) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
+
+        // After the user has changed, the groups could no longer be changed.
+        set_thread_groups(&groups)?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)?;
+        Ok(())
+    }
+}
+
+impl Accounts {
+    fn read() -> Self {
+        let text = |path: &str| fs_err::read_to_string(path).unwrap_or_default();
+        Self { users: text("/etc/passwd"), groups: text("/etc/group") }
+    }
+
+    /// The user with these numbers.
+    fn user(&self, user: u32, group: u32) -> ServiceUser {
+        let name = lines(&self.users).find(|fields| number(fields, 2) == Some(user));
+        let name = name.and_then(|fields| fields.first().copied());
+
+        let mut groups = vec![group];
+        groups.extend(name.into_iter().flat_map(|name| self.groups_of(name)));
+        groups.sort_unstable();
+        groups.dedup();
+        ServiceUser {
+            name: name.map_or_else(|| user.to_string(), str::to_owned),
+            group: self.group_name(group),
+            uid: user,
+            gid: group,
+            groups,
+        }
+    }
+
+    fn user_named(&self, name: &str) -> Option<ServiceUser> {
+        let fields = lines(&self.users).find(|fields| fields.first().copied() == Some(name))?;
+        Some(self.user(number(&fields, 2)?, number(&fields, 3)?))
+    }
+
+    fn group_name(&self, group: u32) -> String {
+        let found = lines(&self.groups).find(|fields| number(fields, 2) == Some(group));
+        let name = found.and_then(|fields| fields.first().copied());
+        name.map_or_else(|| group.to_string(), str::to_owned)
+    }
+
+    /// The groups that list a user as a member.
+    fn groups_of(&self, name: &str) -> Vec<u32> {
+        let has_member = |fields: &Vec<&str>| {
+            fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name))
+        };
+        let groups = lines(&self.groups).filter(has_member);
+        groups.filter_map(|fields| number(&fields, 2)).collect()
+    }
+}
+
+/// The fields of each line, which colons separate.
+fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines().map(|line| line.split(':').collect())
+}
+
+fn number(fields: &[&str], index: usize) -> Option<u32> {
+    fields.get(index)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_all_groups_that_list_them() {
+        let accounts = Accounts {
+            users: "root:x:0:0::/root:/bin/sh\nforwarder:x:998:997::/:/sbin/nologin\n".to_owned(),
+            groups: "root:x:0:\nforwarder:x:997:\nssl-cert:x:110:www,forwarder\n".to_owned(),
+        };
+
+        let user = accounts.user(998, 997);
+        assert_eq!((user.name.as_str(), user.group.as_str()), ("forwarder", "forwarder"));
+        assert_eq!(user.groups, [110, 997]);
+        assert_eq!(accounts.user_named("forwarder"), Some(user));
+
+        let unknown = accounts.user(4_711, 4_712);
+        assert_eq!((unknown.name.as_str(), unknown.group.as_str()), ("4711", "4712"));
+        assert_eq!(unknown.groups, [4_712]);
+        assert_eq!(accounts.user_named("www"), None);
+    }
+}

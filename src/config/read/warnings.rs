@@ -1,0 +1,210 @@
+//! Finds values that are valid but probably not intended: selections that match nothing, keys
+//! without an effect, and unusual schedules. Only `check` reports the warnings; the one fault here
+//! is a schedule that never occurs.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{
+    clock,
+    config::{ControlAttribute, ControlPattern, TenantFilter, TenantPlan},
+    derive::Glob,
+    schedule::Schedule,
+    settings::Section,
+};
+
+/// The shortest time between two daily polls that is not reported. Microsoft publishes one snapshot
+/// per day.
+const MIN_POLL_INTERVAL: Duration = Duration::from_mins(10);
+
+/// The maximum number of labels that a hint lists.
+const MAX_LISTED_LABELS: usize = 12;
+
+/// Reports selections of sinks and rules that match no tenant or have no effect.
+pub(super) fn check_selections(root: &Section<'_>, tenants: &[TenantPlan]) {
+    for section in root.sections("sinks") {
+        check_tenants(&section, tenants);
+        check_filters(&section);
+    }
+    for section in root.sections("expected_decisions") {
+        check_tenants(&section, tenants);
+    }
+}
+
+/// Reports a fault if the cron expression never occurs, and a warning if it occurs too often.
+pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
+    let Some(cron) = section.text("cron") else { return };
+    let hint = Some("poll once a day, such as `15 6 * * *`".to_owned());
+
+    match schedule.shortest_interval(clock::now()) {
+        None => {
+            section.fault_with("cron", format!("`schedule.cron`: `{cron}` never occurs"), hint);
+        }
+        Some(interval) if interval < MIN_POLL_INTERVAL => {
+            let minutes = interval.as_secs() / 60;
+            let message = format!(
+                "`schedule.cron`: `{cron}` polls every {minutes} min at times, but Microsoft publishes one snapshot per day"
+            );
+            section.warn_with("cron", message, hint);
+        }
+        Some(_) => {}
+    }
+}
+
+/// The patterns that select controls, in all sinks and rules.
+pub(super) fn control_patterns(root: &Section<'_>) -> Vec<ControlPattern> {
+    use ControlAttribute::{Category, Id, Service};
+    let places: [(&str, &[(&'static str, ControlAttribute)]); 3] = [
+        ("sinks", &[("control_ids", Id), ("services", Service), ("categories", Category)]),
+        ("severity", &[("controls", Id), ("categories", Category)]),
+        ("expected_decisions", &[("control", Id)]),
+    ];
+
+    let mut patterns = Vec::new();
+    for (list, keys) in places {
+        for section in root.sections(list) {
+            for &(key, attribute) in keys {
+                let one = section.text(key).map(|text| vec![text]);
+                for text in one.or(section.texts(key)).unwrap_or_default() {
+                    patterns.push(ControlPattern {
+                        key,
+                        attribute,
+                        text: text.to_owned(),
+                        glob: Glob::new(text),
+                        origin: section.origin(key),
+                    });
+                }
+            }
+        }
+    }
+    patterns
+}
+
+/// Reports each pattern of `tenants` that matches no tenant.
+fn check_tenants(section: &Section<'_>, tenants: &[TenantPlan]) {
+    // Without tenants, the configuration has a fault that explains more.
+    if tenants.is_empty() {
+        return;
+    }
+
+    for text in section.texts("tenants").unwrap_or_default() {
+        let filter = TenantFilter::parse([text]);
+        if tenants.iter().any(|tenant| filter.matches(tenant)) {
+            continue;
+        }
+
+        let labels: BTreeSet<&str> =
+            tenants.iter().flat_map(|tenant| tenant.labels.keys().map(String::as_str)).collect();
+        let known: Vec<&str> = labels.into_iter().take(MAX_LISTED_LABELS).collect();
+        let hint = match text.split_once('=') {
+            Some((label, _)) if !known.contains(&label.trim()) && !known.is_empty() => {
+                format!("use a label of a tenant, such as {}", known.join(", "))
+            }
+            Some(_) => "use a label and a value that a tenant has".to_owned(),
+            None => "use the name or the ID of a configured tenant, or `label=pattern`".to_owned(),
+        };
+        section.warn_with(
+            "tenants",
+            format!("`{text}` in `tenants` matches no tenant"),
+            Some(hint),
+        );
+    }
+}
+
+/// Reports keys that select controls in a sink that receives no records of controls.
+fn check_filters(section: &Section<'_>) {
+    let Some(records) = section.texts("records") else { return };
+    let has_scores = records.contains(&"control");
+    let has_controls = has_scores || records.contains(&"change");
+
+    let keys = ["control_ids", "services", "categories"];
+    for key in keys.into_iter().filter(|key| section.has(key) && !has_controls) {
+        let message = format!(
+            "`{key}` has no effect, because `records` contains neither `control` nor `change`"
+        );
+        section.warn_with(key, message, Some(format!("remove `{key}`, or extend `records`")));
+    }
+
+    if section.text("controls") == Some("changed") && !has_scores {
+        let message =
+            "`controls = \"changed\"` has no effect, because `records` does not contain `control`";
+        let hint = "remove `controls`, or extend `records`";
+        section.warn_with("controls", message.to_owned(), Some(hint.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Configuration;
+
+    const CONFIGURATION: &str = r#"
+[state]
+directory = "/var/lib/x"
+[[tenants]]
+name = "contoso"
+id = "3f5c1d2e-0000-4000-8000-00000000c0de"
+labels = { customer = "c-17" }
+[tenants.credential]
+kind = "managed_identity"
+[[sinks]]
+name = "out"
+type = "stdout"
+"#;
+
+    fn warnings(text: &str) -> Vec<String> {
+        let configuration =
+            Configuration::parse("c.toml", &format!("{text}\n")).map_err(|error| error.to_string());
+        let warnings = configuration.unwrap().inspection.warnings;
+        warnings.iter().map(ToString::to_string).collect()
+    }
+
+    /// Regression: a sink whose selection matches nothing passed `check` without a message.
+    #[test]
+    fn selections_without_a_match_are_reported() {
+        for (keys, expected) in [
+            ("tenants = [\"contoso\"]", None),
+            ("tenants = [\"customer=c-*\"]", None),
+            ("tenants = [\"con*\", \"fab*\"]", Some("`fab*` in `tenants` matches no tenant")),
+            ("tenants = [\"costumer=c-17\"]", Some("`costumer=c-17` in `tenants` matches no")),
+            (
+                "records = [\"quality\"]\ncontrol_ids = [\"A*\"]",
+                Some("`control_ids` has no effect"),
+            ),
+            (
+                "records = [\"summary\"]\ncontrols = \"changed\"",
+                Some("`controls = \"changed\"` has"),
+            ),
+            ("records = [\"change\"]\ncontrol_ids = [\"A*\"]", None),
+        ] {
+            let found = warnings(&format!("{CONFIGURATION}{keys}"));
+
+            match expected {
+                Some(expected) => {
+                    assert_eq!(found.len(), 1, "{keys}: {found:?}");
+                    assert!(found[0].contains(expected), "{found:?}");
+                    assert!(found[0].starts_with("c.toml:1"), "{found:?}");
+                }
+                None => assert!(found.is_empty(), "{keys}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn unusual_schedules_are_reported() {
+        let with = |cron: &str| format!("[schedule]\ncron = \"{cron}\"\n{CONFIGURATION}");
+        for (cron, expected) in [
+            ("15 6 * * *", None),
+            ("0 */4 * * *", None),
+            ("*/10 * * * *", None),
+            ("* * * * *", Some("polls every 1 min at times")),
+            ("0,5 6 * * *", Some("polls every 5 min at times")),
+        ] {
+            let found = warnings(&with(cron));
+            assert_eq!(found.len(), usize::from(expected.is_some()), "{cron}: {found:?}");
+            assert!(expected.is_none_or(|expected| found[0].contains(expected)), "{found:?}");
+        }
+
+        let error = Configuration::parse("c.toml", &with("0 0 30 2 *")).unwrap_err().to_string();
+        assert_eq!(error, "c.toml:2:8: `schedule.cron`: `0 0 30 2 *` never occurs");
+        assert!(warnings(&with("0 0 29 2 *")).is_empty());
+    }
+}

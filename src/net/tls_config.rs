@@ -1,0 +1,214 @@
+//! The TLS configuration of every client: TLS 1.2 or later, and the certificate authorities of the
+//! system or of a file. The certificates of servers are always verified; the verifier only adds the
+//! name of the issuer that is not trusted, which the error of the library does not contain. Start
+//! reading at [`tls_config`].
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use x509_parser::{
+    certificate::X509Certificate, extensions::ParsedExtension, parse_x509_certificate,
+};
+
+use super::ClientError;
+
+/// The maximum number of characters of an issuer's name in a message.
+const MAX_NAME_CHARS: usize = 200;
+
+/// The paths of the PEM files of a client certificate, with its chain, and of its private key.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientCertificate<'a> {
+    pub certificate: &'a Path,
+    pub key: &'a Path,
+}
+
+/// Why the issuer of a server's certificate is not trusted. Names are those of RFC 4514, such as
+/// `CN=Example Root CA`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UntrustedChain {
+    #[error("the certificate is self-signed")]
+    SelfSigned,
+    /// The server sent no certificate of an issuer.
+    #[error("the server sent only its own certificate, which `{0}` issued")]
+    OnlyServerCertificate(String),
+    /// The name is that of the last issuer in the chain that the server sent.
+    #[error("the chain ends at `{0}`")]
+    EndsAt(String),
+}
+
+/// Verifies certificates with another verifier, and explains why an issuer is not trusted.
+#[derive(Debug)]
+struct ExplainingVerifier(Arc<dyn ServerCertVerifier>);
+
+/// Installs the cryptography provider of rustls, which is required once per process.
+pub fn install_crypto_provider() {
+    // Fails only if a provider is already installed.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// The configuration of a client. The certificate authorities in `ca_file` (PEM) replace those of
+/// the system.
+///
+/// # Errors
+///
+/// Fails if a file cannot be read, or does not contain what it must contain.
+pub fn tls_config(
+    ca_file: Option<&Path>,
+    client: Option<ClientCertificate<'_>>,
+) -> Result<ClientConfig, ClientError> {
+    install_crypto_provider();
+    let builder = ClientConfig::builder();
+    let provider = Arc::clone(builder.crypto_provider());
+
+    let verifier: Arc<dyn ServerCertVerifier> = match ca_file {
+        Some(path) => {
+            let invalid = |error| ClientError::Authorities(path.display().to_string(), error);
+            let roots = Arc::new(read_authorities(path)?);
+            WebPkiServerVerifier::builder_with_provider(roots, provider)
+                .build()
+                .map_err(|error| invalid(rustls::Error::General(error.to_string())))?
+        }
+        None => Arc::new(
+            rustls_platform_verifier::Verifier::new(provider)
+                .map_err(ClientError::SystemAuthorities)?,
+        ),
+    };
+    let verifier = Arc::new(ExplainingVerifier(verifier));
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+
+    let Some(ClientCertificate { certificate, key }) = client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = read_certificates(certificate)?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| ClientError::PrivateKey(key.display().to_string(), error))?;
+    builder
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| ClientError::ClientCertificate(certificate.display().to_string(), error))
+}
+
+fn read_authorities(path: &Path) -> Result<RootCertStore, ClientError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        roots
+            .add(certificate)
+            .map_err(|error| ClientError::Authorities(path.display().to_string(), error))?;
+    }
+    Ok(roots)
+}
+
+/// Reads the certificates of a PEM file. Fails if the file cannot be read or contains none.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let name = path.display().to_string();
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| ClientError::Certificates(name.clone(), error))?;
+    if certificates.is_empty() { Err(ClientError::NoCertificate(name)) } else { Ok(certificates) }
+}
+
+impl ServerCertVerifier for ExplainingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+
+        verified.map_err(|error| match error {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                match UntrustedChain::of(end_entity, intermediates) {
+                    Some(chain) => CertificateError::Other(OtherError(Arc::new(chain))).into(),
+                    None => error,
+                }
+            }
+            other => other,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+impl UntrustedChain {
+    /// Describes a chain whose issuer is not trusted; `None` if the server's certificate cannot be
+    /// parsed.
+    fn of(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Option<Self> {
+        let (_, server) = parse_x509_certificate(end_entity).ok()?;
+        if is_self_signed(&server) {
+            return Some(Self::SelfSigned);
+        }
+
+        // Servers send intermediate certificates in any order.
+        let sent: Vec<X509Certificate<'_>> = intermediates
+            .iter()
+            .filter_map(|der| Some(parse_x509_certificate(der).ok()?.1))
+            .collect();
+        let mut last = &server;
+        for _ in 0..sent.len() {
+            let is_issuer = |candidate: &&X509Certificate<'_>| {
+                candidate.subject().as_raw() == last.issuer().as_raw()
+            };
+            match sent.iter().find(is_issuer) {
+                Some(issuer) if !is_self_signed(last) => last = issuer,
+                _ => break,
+            }
+        }
+
+        let issuer = printable(&last.issuer().to_string());
+        let is_server = std::ptr::eq(last, &raw const server);
+        Some(if is_server { Self::OnlyServerCertificate(issuer) } else { Self::EndsAt(issuer) })
+    }
+}
+
+/// A name from a certificate, which is untrusted, on one line.
+fn printable(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+}
+
+/// Whether a certificate names itself as its issuer. Different authorities can have the same name,
+/// so the identifiers of the keys are compared too, if the certificate contains both.
+fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    let (mut own_key, mut issuer_key) = (None, None);
+    for extension in certificate.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(key) => own_key = Some(key.0),
+            ParsedExtension::AuthorityKeyIdentifier(authority) => {
+                issuer_key = authority.key_identifier.as_ref().map(|key| key.0);
+            }
+            _ => {}
+        }
+    }
+
+    let has_other_issuer = own_key.zip(issuer_key).is_some_and(|(own, issuer)| own != issuer);
+    certificate.subject().as_raw() == certificate.issuer().as_raw() && !has_other_issuer
+}
