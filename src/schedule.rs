@@ -5,9 +5,12 @@
 //! change of time zone rules, an adjusted clock or a suspended host can neither skip nor repeat a
 //! day. Start reading at [`Schedule::due`]. See decision 0047.
 
+mod digest;
+
 use std::time::Duration;
 
 use croner::{Cron, parser::CronParser};
+pub use digest::DigestSchedule;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::model::{Day, TenantId};
@@ -18,6 +21,10 @@ const LATE_HOUR: i8 = 22;
 /// The delay after the first failure. It doubles with every further failure, up to
 /// `recheck_interval`.
 const FIRST_RETRY: Duration = Duration::from_mins(5);
+
+/// The number of times that [`Schedule::shortest_interval`] compares: more than the minutes of an
+/// hour that are at least ten minutes apart, so that every pair of times is compared.
+const COMPARED_POLLS: usize = 30;
 
 /// The schedule of all tenants.
 #[derive(Clone, Debug)]
@@ -75,12 +82,13 @@ impl Schedule {
         jitter: Duration,
         recheck_interval: Duration,
     ) -> Result<Self, CronError> {
-        // The parser also accepts seconds and names such as `@daily`.
-        let has_five_fields = cron.split_whitespace().count() == 5;
-        let parsed = CronParser::new().parse(cron).ok().filter(|_| has_five_fields);
+        Ok(Self { cron: parse_cron(cron)?, zone, jitter, recheck_interval })
+    }
 
-        let cron = parsed.ok_or_else(|| CronError(cron.to_owned()))?;
-        Ok(Self { cron, zone, jitter, recheck_interval })
+    /// The times of a sink's digests, in the time zone of this schedule. Fails if `cron` does not
+    /// have five valid fields.
+    pub fn digest(&self, cron: &str) -> Result<DigestSchedule, CronError> {
+        Ok(DigestSchedule::new(parse_cron(cron)?, self.zone.clone()))
     }
 
     /// Whether a poll of this tenant is due, and why.
@@ -120,6 +128,73 @@ impl Schedule {
         last.checked_add(self.retry_wait(polled.failures)).ok()
     }
 
+    /// When a tenant is polled next, by the schedule alone: `now` if a poll is due. `None` if the
+    /// cron expression never matches again.
+    pub fn next_poll(
+        &self,
+        tenant: TenantId,
+        polled: &Polled,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        if self.due(tenant, polled, now).is_some() {
+            return Some(now);
+        }
+        if polled.failures > 0 {
+            return self.retry_at(polled);
+        }
+
+        let jitter = self.jitter_of(tenant);
+        let daily = self.next_due_time(now, jitter);
+        let today = Day::of(now);
+        let other = if polled.newest_day < Some(today) {
+            // Before the first daily poll of the UTC day, no snapshot of today is expected.
+            let was_due_today =
+                self.last_due_time(now, jitter).is_some_and(|time| Day::of(time) == today);
+            let last = polled.last_success.or(polled.last_attempt).filter(|_| was_due_today);
+            last.and_then(|last| last.checked_add(self.recheck_interval).ok())
+        } else {
+            let late = today.at(LATE_HOUR).checked_add(jitter).ok();
+            late.filter(|late| now < *late)
+        };
+        [daily, other].into_iter().flatten().min()
+    }
+
+    /// When the snapshot of today was due; `None` if it is stored, or if no poll of today was due
+    /// yet.
+    pub fn due_since(
+        &self,
+        tenant: TenantId,
+        newest_day: Option<Day>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let today = Day::of(now);
+        let due = self.last_due_time(now, self.jitter_of(tenant))?;
+        (newest_day < Some(today) && Day::of(due) == today).then_some(due)
+    }
+
+    /// The shortest time between two daily polls among the next ones after `now`, for the
+    /// validation of a configuration. `None` if the cron expression never matches again.
+    pub fn shortest_interval(&self, now: Timestamp) -> Option<Duration> {
+        let start = now.to_zoned(self.zone.clone());
+        let mut time = self.cron.find_next_occurrence(&start, false).ok()?;
+
+        let mut shortest = Duration::MAX;
+        for _ in 0..COMPARED_POLLS {
+            let Ok(next) = self.cron.find_next_occurrence(&time, false) else { break };
+            let interval = next.timestamp().duration_since(time.timestamp());
+            shortest = shortest.min(interval.unsigned_abs());
+            time = next;
+        }
+        Some(shortest)
+    }
+
+    /// The next time after `now` at which the daily poll of a tenant is due.
+    fn next_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
+        let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
+        let time = self.cron.find_next_occurrence(&shifted, false).ok()?;
+        time.timestamp().checked_add(jitter).ok()
+    }
+
     /// The most recent time at which the daily poll of a tenant was due.
     fn last_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
         let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
@@ -145,6 +220,14 @@ impl Schedule {
         let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
         doubled.min(self.recheck_interval)
     }
+}
+
+/// Parses a cron expression of five fields.
+fn parse_cron(cron: &str) -> Result<Cron, CronError> {
+    // The parser also accepts seconds and names such as `@daily`.
+    let has_five_fields = cron.split_whitespace().count() == 5;
+    let parsed = CronParser::new().parse(cron).ok().filter(|_| has_five_fields);
+    parsed.ok_or_else(|| CronError(cron.to_owned()))
 }
 
 /// Whether `now` is at least `wait` after `then`.

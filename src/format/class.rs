@@ -54,7 +54,7 @@ pub(super) fn action(record: &Record<'_>) -> &'static str {
 }
 
 /// The message of a record: one sentence for a person.
-pub(super) fn sentence(record: &Record<'_>) -> String {
+pub fn sentence(record: &Record<'_>) -> String {
     let points =
         |number: Option<Number>| number.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
 

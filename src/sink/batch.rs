@@ -16,6 +16,15 @@ pub struct Batch {
     items: Vec<Item>,
     truncated: u64,
     progress: Vec<Progress>,
+    attachment: Option<Attachment>,
+}
+
+/// A file that is sent together with the records of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The file name with its extension, which determines its type.
+    pub name: String,
+    pub content: String,
 }
 
 /// One encoded record of a batch.
@@ -91,6 +100,17 @@ impl Batch {
         self.progress = progress;
     }
 
+    /// The file for sinks that attach one to their messages; see
+    /// [`Plan::attaches_report`](super::Plan::attaches_report).
+    pub fn attachment(&self) -> Option<&Attachment> {
+        self.attachment.as_ref()
+    }
+
+    /// Replaces the file that [`Self::attachment`] returns.
+    pub fn set_attachment(&mut self, attachment: Option<Attachment>) {
+        self.attachment = attachment;
+    }
+
     /// The number of records that were truncated.
     pub fn truncated(&self) -> u64 {
         self.truncated
@@ -146,6 +166,7 @@ impl Batch {
         self.items.clear();
         self.truncated = 0;
         self.progress.clear();
+        self.attachment = None;
     }
 
     /// A batch with the records in a range of positions.

@@ -9,11 +9,15 @@
 //! in [`KINDS`]; `CONTRIBUTING.md` contains a tutorial.
 
 mod batch;
+mod chat;
 mod elasticsearch;
+#[cfg(feature = "email")]
+mod email;
 mod file;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod notification;
 #[cfg(feature = "object_store")]
 mod object_store;
 mod otlp;
@@ -27,7 +31,7 @@ mod web;
 
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-pub use batch::{Batch, Item};
+pub use batch::{Attachment, Batch, Item};
 pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 
@@ -35,6 +39,7 @@ use crate::{
     error::{Hint, chain},
     format::{FormatName, Formatter, Options, Texts},
     model::Record,
+    net::TlsFault,
     settings::{Key, Section, Shape, Variant, optional},
 };
 
@@ -98,6 +103,9 @@ pub const KINDS: &[SinkKind] = &[
         guarantees: elasticsearch::GUARANTEES,
     },
     SinkKind { name: "http", keys: http::KEYS, read: http::read, guarantees: http::GUARANTEES },
+    SinkKind { name: "chat", keys: chat::KEYS, read: chat::read, guarantees: chat::GUARANTEES },
+    #[cfg(feature = "email")]
+    SinkKind { name: "email", keys: email::KEYS, read: email::read, guarantees: email::GUARANTEES },
     SinkKind {
         name: "sentinel",
         keys: sentinel::KEYS,
@@ -118,6 +126,8 @@ pub const KINDS: &[SinkKind] = &[
 
 /// Sinks whose Cargo feature is disabled in this build.
 const NOT_IN_THIS_BUILD: &[&str] = &[
+    #[cfg(not(feature = "email"))]
+    "email",
     #[cfg(not(feature = "kafka"))]
     "kafka",
     #[cfg(not(feature = "object_store"))]
@@ -161,6 +171,19 @@ pub trait Plan: Send + Sync + fmt::Debug {
     /// Whether a batch ends only at the end of an entry, regardless of its size.
     fn whole_entries(&self) -> bool {
         self.stores_progress()
+    }
+    /// The kinds of record that are sent if the configuration does not select any.
+    fn default_records(&self) -> &'static [&'static str] {
+        &["control", "summary", "change", "quality"]
+    }
+    /// Whether a new sink receives earlier days.
+    fn history(&self) -> History {
+        History::Sent
+    }
+    /// Whether the deliverer attaches a report to each batch of new records; see
+    /// [`Batch::attachment`].
+    fn attaches_report(&self) -> bool {
+        false
     }
     /// The resource, a URL, for which the sink needs Entra tokens.
     fn token_resource(&self) -> Option<&str> {
@@ -227,6 +250,16 @@ pub trait Tokens: Send + Sync + fmt::Debug {
     fn reject<'a>(&'a self, token: &'a SecretString) -> BoxFuture<'a, ()>;
 }
 
+/// Whether a sink without `start_from` receives the days before the one on which it was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It receives 90 days.
+    Sent,
+    /// It begins with the day on which it was added, because messages for people about earlier days
+    /// are of no use.
+    Skipped,
+}
+
 /// A batch is full when it reaches `records` or `bytes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -266,7 +299,7 @@ pub struct EncodeError(pub String);
 pub enum Failure {
     /// Clears without an operator. The batch is sent again; if the receiver requested a delay,
     /// after at least `after`.
-    Retry { reason: String, after: Option<Duration> },
+    Retry { reason: String, after: Option<Duration>, hint: Option<Cow<'static, str>> },
     /// Needs an operator. The sink parks: its backlog is kept, and delivery is tried again
     /// periodically.
     Misconfigured { reason: String, hint: Option<Cow<'static, str>> },
@@ -314,7 +347,18 @@ impl Acknowledgement {
 impl Failure {
     /// A transient failure without a delay that the receiver requested.
     pub fn retry(reason: impl Into<String>) -> Self {
-        Self::Retry { reason: reason.into(), after: None }
+        Self::Retry { reason: reason.into(), after: None, hint: None }
+    }
+
+    /// A failure of TLS, which parks the sink unless it can clear without an operator. `what` is
+    /// the operation that failed.
+    fn tls(what: &str, fault: &TlsFault) -> Self {
+        let (reason, hint) = (format!("{what}: {fault}"), fault.hint());
+        if fault.is_transient() {
+            Self::Retry { reason, after: None, hint }
+        } else {
+            Self::Misconfigured { reason, hint }
+        }
     }
 
     /// A failure after the first `arrived` records have arrived; `failure` itself if none have.
@@ -333,7 +377,7 @@ impl std::error::Error for Failure {}
 impl Hint for Failure {
     fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Misconfigured { hint, .. } => hint.clone(),
+            Self::Retry { hint, .. } | Self::Misconfigured { hint, .. } => hint.clone(),
             Self::Partial { failure, .. } => failure.hint(),
             _ => None,
         }

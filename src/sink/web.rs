@@ -12,7 +12,8 @@ use secrecy::ExposeSecret;
 
 use super::{Failure, chain};
 use crate::{
-    net,
+    error::Hint,
+    net::{self, ClientCertificate, TlsFault},
     settings::{Key, SecretRef, Section, Shape, optional},
 };
 
@@ -20,18 +21,18 @@ use crate::{
 /// The key `ca_file`.
 pub(super) const CA_FILE: Key = optional(
     "ca_file",
-    Shape::Text,
+    Shape::File,
     "PEM file of the certificate authorities to trust instead of those of the system.",
 );
 /// The key `client_certificate`; a sink that has it also has [`CLIENT_KEY`].
 pub(super) const CLIENT_CERTIFICATE: Key = optional(
     "client_certificate",
-    Shape::Text,
+    Shape::File,
     "PEM file of the client certificate chain, for mutual TLS.",
 );
 /// The key `client_key`; a sink that has it also has [`CLIENT_CERTIFICATE`].
 pub(super) const CLIENT_KEY: Key =
-    optional("client_key", Shape::Text, "PEM file of the client certificate's private key.");
+    optional("client_key", Shape::File, "PEM file of the client certificate's private key.");
 /// The key `gzip`.
 pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compresses requests; default: true.");
 
@@ -40,6 +41,9 @@ const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
 /// The maximum number of characters of a response body in a message.
 const MAX_MESSAGE_CHARS: usize = 300;
+
+/// The minimum length of a part of a secret URL that is removed from messages.
+const MIN_SECRET_CHARS: usize = 8;
 
 /// How an HTTP server is reached, from the keys of this module.
 #[derive(Clone, Debug)]
@@ -50,6 +54,16 @@ pub(super) struct HttpReceiverOptions {
     pub client: Option<(PathBuf, PathBuf)>,
     /// Whether request bodies are compressed.
     pub gzip: bool,
+}
+
+/// The URL of a receiver, which some receivers treat as a secret: anyone who knows the URL of such
+/// a webhook can post to it.
+#[derive(Clone, Debug)]
+pub(super) enum ReceiverUrl {
+    /// From the configuration.
+    Plain(url::Url),
+    /// Read for each request, so that a replaced secret is used at once.
+    Secret(SecretRef),
 }
 
 /// A response. Its body is empty if it was incomplete or larger than the limit.
@@ -73,20 +87,10 @@ impl HttpReceiverOptions {
     /// are used when it is opened again. Fails with `Misconfigured` if a file cannot be read or
     /// used.
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
-        let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
-        let mut builder =
-            net::builder(self.ca_file.as_deref()).map_err(|error| misconfigured(&error))?;
-
-        if let Some((certificate, key)) = &self.client {
-            let mut pem = fs_err::read(certificate).map_err(|error| misconfigured(&error))?;
-            pem.push(b'\n');
-            pem.extend(fs_err::read(key).map_err(|error| misconfigured(&error))?);
-            let identity = reqwest::Identity::from_pem(&pem)
-                .map_err(|error| misconfigured(&error.without_url()))?;
-            builder = builder.identity(identity);
-        }
-
-        builder.build().map_err(|error| misconfigured(&error))
+        let certificate =
+            self.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
+        net::client_with_certificate(self.ca_file.as_deref(), certificate)
+            .map_err(|error| Failure::misconfigured(chain(&error)))
     }
 
     /// Sends a request unchanged. The caller uses only the beginning of the response body. Fails
@@ -117,17 +121,72 @@ impl HttpReceiverOptions {
     }
 }
 
+/// Sends a request. Fails if no response arrives: with `Misconfigured` if a fault of TLS needs an
+/// operator, otherwise with `Retry`.
+pub(super) async fn send_request(
+    request: reqwest::RequestBuilder,
+) -> Result<reqwest::Response, Failure> {
+    request.send().await.map_err(|error| {
+        let error = error.without_url();
+        match TlsFault::of(&error) {
+            Some(fault) => Failure::tls("cannot connect to the receiver", &fault),
+            None => Failure::retry(chain(&error)),
+        }
+    })
+}
+
 async fn exchange(
     request: reqwest::RequestBuilder,
     max_response: usize,
 ) -> Result<HttpResponse, Failure> {
-    let response =
-        request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+    let response = send_request(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
 
     // The status is known even if the body is incomplete or too large; the body is then empty.
     let body = net::read_body(response, max_response).await.unwrap_or_default();
     Ok(HttpResponse { status, headers, body })
+}
+
+impl ReceiverUrl {
+    /// Reads the value of a key with the shape [`Shape::TextOrSecret`] or [`Shape::Secret`]. If a
+    /// URL in the configuration is not valid, adds a fault to the section and returns `None`.
+    pub(super) fn read(section: &Section<'_>, key: &str) -> Option<Self> {
+        match section.secret(key) {
+            Some(secret) => Some(Self::Secret(secret)),
+            None => read_url(section, key, section.text(key)?).map(Self::Plain),
+        }
+    }
+
+    /// The URL. Fails with `Misconfigured` if the secret cannot be read, or if it is not a URL that
+    /// a credential may be sent to. The message does not contain the secret.
+    pub(super) fn get(&self) -> Result<url::Url, Failure> {
+        match self {
+            Self::Plain(url) => Ok(url.clone()),
+            Self::Secret(reference) => {
+                let secret =
+                    reference.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
+                parse_url(secret.expose_secret()).map_err(|reason| {
+                    Failure::misconfigured(format!("the URL in the secret `{reference}` {reason}"))
+                })
+            }
+        }
+    }
+
+    /// Removes a secret URL from the body of a response, because a server may repeat it in a
+    /// message.
+    pub(super) fn redact(&self, url: &url::Url, response: &mut HttpResponse) {
+        if matches!(self, Self::Plain(_)) {
+            return;
+        }
+
+        let mut text = String::from_utf8_lossy(&response.body).into_owned();
+        let parts = [Some(url.as_str()), Some(url.path()), url.query()];
+        // Shorter parts, such as `/`, are not secret.
+        for part in parts.into_iter().flatten().filter(|part| part.len() >= MIN_SECRET_CHARS) {
+            text = text.replace(part, "[redacted]");
+        }
+        response.body = text.into_bytes();
+    }
 }
 
 impl HttpResponse {
@@ -145,10 +204,13 @@ impl HttpResponse {
 
         match self.status {
             408 | 425 | 429 | 500..=599 => {
-                Failure::Retry { reason, after: net::retry_after(&self.headers) }
+                Failure::Retry { reason, after: net::retry_after(&self.headers), hint: None }
             }
             413 => Failure::TooLarge { reason, arrived: Vec::new() },
-            _ => Failure::Misconfigured { reason, hint: None },
+            _ => {
+                let fault = TlsFault::in_response(&self.message());
+                Failure::Misconfigured { reason, hint: fault.and_then(|fault| fault.hint()) }
+            }
         }
     }
 }
@@ -190,16 +252,19 @@ pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderVa
 /// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
 /// If the URL is not valid, adds a fault to the section and returns `None`.
 pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
-    let url = match url::Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => {
-            section.fault(key, format!("`{key}` is not a URL: {error}"));
-            return None;
-        }
-    };
+    let parsed = parse_url(text);
+    if let Err(reason) = &parsed {
+        section.fault(key, format!("`{key}` {reason}"));
+    }
+    parsed.ok()
+}
+
+/// Like [`read_url`], but fails with the reason, which never contains the text: a sentence without
+/// its subject.
+fn parse_url(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if !net::is_safe_url(&url) {
-        section.fault(key, format!("`{key}` must use https, or http to a loopback address"));
-        return None;
+        return Err("must use https, or http to a loopback address".to_owned());
     }
 
     // Cloud instances serve their own credentials at a link-local address.
@@ -209,14 +274,10 @@ pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<u
         _ => false,
     };
     if is_link_local {
-        section.fault(
-            key,
-            format!("`{key}` must not be a link-local address: cloud metadata services use these"),
-        );
-        return None;
+        let reason = "must not be a link-local address: cloud metadata services use these";
+        return Err(reason.to_owned());
     }
-
-    Some(url)
+    Ok(url)
 }
 
 /// Compresses with gzip at level 1, which is ten times faster than the default level. The result is
@@ -226,4 +287,68 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
     // Writing to a `Vec` cannot fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Document, Faults};
+
+    /// A section with this value of `url`, and the message of its fault.
+    fn read(value: &str) -> (Option<ReceiverUrl>, Vec<String>) {
+        let text = format!("url = {value}");
+        let faults = Faults::new("c.toml", &text);
+        let document = Document::parse(&text, &faults).unwrap();
+        let url = ReceiverUrl::read(&document.section(&faults), "url");
+        (url, faults.sorted().into_iter().map(|fault| fault.message).collect())
+    }
+
+    #[test]
+    fn reads_plain_and_secret_urls() {
+        let (url, faults) = read("\"https://hooks.example.com/a\"");
+        assert_eq!(url.unwrap().get().unwrap().as_str(), "https://hooks.example.com/a");
+        assert!(faults.is_empty());
+
+        let (url, faults) = read("\"http://hooks.example.com\"");
+        assert!(url.is_none());
+        assert_eq!(faults, ["`url` must use https, or http to a loopback address"]);
+
+        let (url, faults) = read("{ file = \"/nowhere\" }");
+        assert!(matches!(url, Some(ReceiverUrl::Secret(_))) && faults.is_empty());
+    }
+
+    #[test]
+    fn failures_of_a_secret_url_never_contain_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hook");
+        for (text, reason) in [
+            ("canary", "is not a URL: relative URL without a base"),
+            ("http://canary.example.com/canary", "must use https"),
+            ("https://canary:canary@hooks.example.com/", "must use https"),
+            ("http://169.254.169.254/canary", "must use https"),
+            ("https://169.254.169.254/canary", "must not be a link-local address"),
+        ] {
+            fs_err::write(&path, text).unwrap();
+            let failure = ReceiverUrl::Secret(SecretRef::File(path.clone())).get().unwrap_err();
+            let message = failure.to_string();
+            assert!(message.contains(reason) && !message.contains("canary"), "{message}");
+        }
+    }
+
+    #[test]
+    fn responses_do_not_repeat_a_secret_url() {
+        let url: url::Url = "https://hooks.example.com/T000/canary?sig=canary".parse().unwrap();
+        let body =
+            b"no route for /T000/canary, nor for https://hooks.example.com/T000/canary?sig=canary";
+        let response =
+            || HttpResponse { status: 404, headers: HeaderMap::new(), body: body.to_vec() };
+
+        let mut redacted = response();
+        ReceiverUrl::Secret(SecretRef::Env("HOOK".into())).redact(&url, &mut redacted);
+        assert_eq!(redacted.message(), "no route for [redacted], nor for [redacted]");
+
+        let mut unchanged = response();
+        ReceiverUrl::Plain(url.clone()).redact(&url, &mut unchanged);
+        assert_eq!(unchanged.body, body);
+    }
 }

@@ -9,13 +9,17 @@ use crate::{
     settings::{Key, SecretRef, Section, Shape, optional, required},
     sink::{
         BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
+        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, ReceiverUrl},
     },
 };
 
 /// The keys of this sink, besides those of all sinks.
 pub(in crate::sink) const KEYS: &[Key] = &[
-    required("url", Shape::Text, "The URL that batches are posted to."),
+    required(
+        "url",
+        Shape::TextOrSecret,
+        "The URL that batches are posted to, or a reference to a secret that contains it.",
+    ),
     LINE_FORMAT,
     optional(
         "body",
@@ -57,7 +61,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 #[derive(Clone, Debug)]
 pub(super) struct HttpPlan {
     /// The endpoint: `https`, or `http` to a loopback address.
-    pub url: url::Url,
+    pub url: ReceiverUrl,
     pub format: FormatName,
     /// Whether the body is a JSON array; otherwise it has one record per line.
     pub array: bool,
@@ -72,7 +76,7 @@ pub(super) struct HttpPlan {
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let url = section.text("url").and_then(|text| read_url(section, "url", text));
+    let url = ReceiverUrl::read(section, "url");
     let format = read_format(section, FormatName::Json);
     let array = section.text("body").map_or(format.is_json(), |body| body == "array");
     if array && !format.is_json() {

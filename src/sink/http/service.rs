@@ -36,6 +36,7 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
         plan: plan.clone(),
     };
     // The secrets are read here so that a missing one parks the sink before the first batch.
+    plan.url.get()?;
     secret_headers(&plan.headers)?;
     read_signing_secrets(plan)?;
     Ok(Box::new(sink))
@@ -46,8 +47,10 @@ pub(super) fn open(plan: &HttpPlan, context: &Context) -> Result<Box<dyn Sink>, 
 /// 410 or 5xx is a failure.
 pub(super) async fn probe(plan: &HttpPlan) -> Result<String, Failure> {
     read_signing_secrets(plan)?;
-    let request = plan.web.client()?.head(plan.url.clone()).headers(secret_headers(&plan.headers)?);
-    let response = plan.web.send(request).await?;
+    let url = plan.url.get()?;
+    let request = plan.web.client()?.head(url.clone()).headers(secret_headers(&plan.headers)?);
+    let mut response = plan.web.send(request).await?;
+    plan.url.redact(&url, &mut response);
     match response.status {
         401 | 407 | 410 | 500..=599 => Err(response.failure("the endpoint")),
         status => Ok(format!("the endpoint returned HTTP {status} for a HEAD request")),
@@ -70,9 +73,10 @@ impl Sink for Http {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let body = self.body(batch);
+            let url = self.plan.url.get()?;
             let mut request = self
                 .client
-                .post(self.plan.url.clone())
+                .post(url.clone())
                 .header("Content-Type", self.plan.content_type())
                 .headers(secret_headers(&self.plan.headers)?);
 
@@ -88,7 +92,9 @@ impl Sink for Http {
                 request = request.header("webhook-signature", signature);
             }
 
-            interpret(&self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?)
+            let mut response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
+            self.plan.url.redact(&url, &mut response);
+            interpret(&response)
         })
     }
 }

@@ -61,15 +61,15 @@ pub(in crate::sink) const KEYS: &[Key] = &[
 const TLS: &[Key] = &[
     optional(
         "ca_file",
-        Shape::Text,
+        Shape::File,
         "PEM file of the certificate authorities to trust instead of those of the system.",
     ),
     optional(
         "client_certificate",
-        Shape::Text,
+        Shape::File,
         "PEM file of the client certificate chain, for mutual TLS.",
     ),
-    optional("client_key", Shape::Text, "PEM file of the client certificate's private key."),
+    optional("client_key", Shape::File, "PEM file of the client certificate's private key."),
 ];
 
 const SASL: &[Key] = &[

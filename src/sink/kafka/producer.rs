@@ -18,7 +18,10 @@ use rdkafka::{
 use tokio::{sync::Notify, time::timeout};
 
 use super::oauth::TokenContext;
-use crate::sink::{Failure, chain};
+use crate::{
+    net::TlsFault,
+    sink::{Failure, chain},
+};
 
 /// A producer whose callbacks run on a separate thread.
 pub(super) type Producer = ThreadedProducer<Reports>;
@@ -93,8 +96,12 @@ impl Reports {
                 ),
                 reason,
             )) => Failure::misconfigured(format!("the cluster rejects the credential: {reason}")),
-            Some((Some(Code::SSL), reason)) => {
-                Failure::misconfigured(format!("TLS with the cluster failed: {reason}"))
+            Some((Some(Code::SSL), reason)) => match tls_fault(&reason) {
+                Some(fault) => Failure::tls("TLS with the cluster failed", &fault),
+                None => Failure::misconfigured(format!("TLS with the cluster failed: {reason}")),
+            },
+            Some((_, reason)) if reason.contains("connecting to a SSL listener") => {
+                Failure::tls(message, &TlsFault::TlsExpected)
             }
             Some((_, reason)) => Failure::retry(format!("{message}: {reason}")),
             None => Failure::retry(message.to_owned()),
@@ -149,6 +156,27 @@ impl ProducerContext for Reports {
     }
 }
 
+/// The fault in librdkafka's description of a failed handshake, which OpenSSL reports only as text;
+/// `None` if the text is not known.
+fn tls_fault(reason: &str) -> Option<TlsFault> {
+    let rejected = |reason| TlsFault::ClientCertificateRejected { reason };
+    let known = [
+        ("PLAINTEXT", TlsFault::PlainText),
+        ("wrong version number", TlsFault::PlainText),
+        ("certificate has expired", TlsFault::Expired { end: None }),
+        ("certificate is not yet valid", TlsFault::NotYetValid { start: None }),
+        ("alert certificate required", TlsFault::ClientCertificateRequired),
+        ("alert unknown ca", rejected("the server does not trust its issuer")),
+        ("alert certificate expired", rejected("it is expired or not valid yet")),
+        ("alert bad certificate", rejected("the server does not accept it")),
+        ("alert certificate unknown", rejected("the server does not accept it")),
+        ("alert handshake failure", TlsFault::HandshakeRejected),
+        ("alert protocol version", TlsFault::Outdated),
+        ("certificate verify failed", TlsFault::Untrusted),
+    ];
+    known.into_iter().find(|(text, _)| reason.contains(text)).map(|(_, fault)| fault)
+}
+
 /// What the error of a record, or of a call outside a transaction, means for the sink.
 pub(super) fn failure<C: ClientContext>(client: &Client<C>, error: &KafkaError) -> Failure {
     let reason = chain(error);
@@ -190,4 +218,35 @@ pub(super) fn is_poison(error: &KafkaError) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic ends the process, so no lock is ever poisoned.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are those of librdkafka 2 with OpenSSL 3.
+    #[test]
+    fn tls_errors_of_openssl_are_recognized() {
+        for (reason, fault) in [
+            (
+                "ssl://b:9093/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified, verify that ssl.ca.location is correctly configured (after 5ms in state SSL_HANDSHAKE)",
+                Some(TlsFault::Untrusted),
+            ),
+            (
+                "ssl://b:9092/bootstrap: SSL handshake failed: error:0A00010B:SSL routines::wrong version number: client SSL authentication might be required (see ssl.key.location and ssl.certificate.location and consult the broker logs for more information)",
+                Some(TlsFault::PlainText),
+            ),
+            (
+                "ssl://b:9092/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener? (after 3ms in state SSL_HANDSHAKE)",
+                Some(TlsFault::PlainText),
+            ),
+            (
+                "ssl://b:9093/1: SSL error: tlsv13 alert certificate required: SSL alert number 116",
+                Some(TlsFault::ClientCertificateRequired),
+            ),
+            ("ssl://b:9093/1: no further details", None),
+        ] {
+            assert_eq!(tls_fault(reason), fault, "{reason}");
+        }
+    }
 }

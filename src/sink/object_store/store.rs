@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::config::{DEFAULT_REGION, ObjectPlan, Store};
 use crate::{
     format::cut,
-    net,
+    net::{self, TlsFault},
     settings::SecretRef,
     sink::{Context, Failure, Tokens, chain},
 };
@@ -145,6 +145,10 @@ impl CredentialProvider for EntraCredential {
 
 /// The failure for an object that could not be written.
 pub(super) fn failure(name: &str, error: &Error) -> Failure {
+    if let Some(fault) = TlsFault::of(error) {
+        return Failure::tls(&format!("cannot write object `{name}`"), &fault);
+    }
+
     let message = summary(&chain(error));
     let reason = format!("cannot write object `{name}`: {message}");
     match error {
@@ -169,6 +173,10 @@ const READ_DENIED: [&str; 2] = ["AccessDenied", "AuthorizationPermissionMismatch
 
 /// The result of a probe whose request for a missing object failed with this error.
 pub(super) fn probe_result(error: &Error) -> Result<String, Failure> {
+    if let Some(fault) = TlsFault::of(error) {
+        return Err(Failure::tls("cannot connect to the store", &fault));
+    }
+
     let message = summary(&chain(error));
     let has_code = |codes: &[&str]| codes.iter().any(|code| message.contains(code));
     match error {

@@ -37,7 +37,7 @@ pub(in crate::sink) const KEYS: &[Key] = &[
     optional("gzip", Shape::Bool, "Compresses requests; default: true."),
     optional(
         "ca_file",
-        Shape::Text,
+        Shape::File,
         "PEM file of the certificate authorities to trust instead of those of the system.",
     ),
     optional(

@@ -21,7 +21,7 @@ use crate::{
     error::Hint,
     net,
     settings::SecretRef,
-    sink::{Failure, chain},
+    sink::{Failure, chain, web::send_request},
 };
 
 /// A response contains a code and a message, or the acknowledgement states of up to 1,000 requests.
@@ -82,7 +82,10 @@ impl Collectors {
             attempts += 1;
 
             match sent {
-                Err(Failure::Retry { .. }) if attempts < self.targets.len() => {
+                // The certificate or the token can be invalid for a single collector.
+                Err(Failure::Retry { .. } | Failure::Misconfigured { .. })
+                    if attempts < self.targets.len() =>
+                {
                     self.current.store(at + 1, Ordering::Relaxed);
                 }
                 sent => return sent,
@@ -221,8 +224,7 @@ impl Target {
 }
 
 async fn exchange(request: reqwest::RequestBuilder) -> Result<(u16, HeaderMap, Vec<u8>), Failure> {
-    let response =
-        request.send().await.map_err(|error| Failure::retry(chain(&error.without_url())))?;
+    let response = send_request(request).await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     // A body that cannot be read to its end counts as a body without a code.
     let body = net::read_body(response, MAX_RESPONSE_BYTES).await.unwrap_or_default();

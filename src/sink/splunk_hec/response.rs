@@ -49,7 +49,7 @@ pub(super) fn read(
     match (status, reply.code) {
         (200, Some(0 | 24 | 25)) => Ok(reply.ack_id),
         (_, Some(8 | 9 | 18 | 19 | 20 | 23 | 26 | 27)) | (408 | 429 | 500..=599, _) => {
-            Err(Failure::Retry { reason, after: retry_after })
+            Err(Failure::Retry { reason, after: retry_after, hint: None })
         }
         (413, _) => Err(Failure::TooLarge { reason, arrived: Vec::new() }),
         (_, Some(5 | 6 | 12 | 13 | 15)) => Err(invalid_event(&reply, reason, events)),

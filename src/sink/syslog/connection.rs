@@ -13,11 +13,7 @@ use std::{
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{PrivateKeyDer, ServerName, pem::PemObject},
-};
-use rustls_platform_verifier::ConfigVerifierExt;
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
@@ -27,7 +23,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{config::Tls, outq::SendQueue};
 use crate::{
-    net,
+    net::{self, ClientCertificate, TlsFault},
     sink::{Failure, chain},
 };
 
@@ -85,15 +81,23 @@ async fn handshake(
     tls: &Tls,
     stream: Counted,
 ) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
-    let connector = TlsConnector::from(Arc::new(tls_config(tls)?));
+    let client =
+        tls.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
+    let config = net::tls_config(tls.ca_file.as_deref(), client)
+        .map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
         Failure::misconfigured(format!("`{}` is not a valid server name", tls.server_name))
     })?;
 
+    let what = format!("TLS with `{address}` failed");
     match timeout(net::CONNECT_TIMEOUT, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(tls_failure(address, &error)),
-        Err(_) => Err(Failure::retry(format!("TLS handshake with `{address}` timed out"))),
+        Ok(Err(error)) => Err(match TlsFault::of_handshake(&error) {
+            Some(fault) => Failure::tls(&what, &fault),
+            None => Failure::retry(format!("{what}: {error}")),
+        }),
+        Err(_) => Err(Failure::tls(&what, &TlsFault::Unanswered)),
     }
 }
 
@@ -149,67 +153,17 @@ pub(super) async fn connect_local(path: &Path) -> Result<LocalSocket, Failure> {
     opened.map_err(|error| Failure::retry(format!("cannot reach `{}`: {error}", path.display())))
 }
 
-/// Builds the TLS configuration: it trusts the certificates in `ca_file`, or those of the system.
-fn tls_config(tls: &Tls) -> Result<ClientConfig, Failure> {
-    net::install_crypto_provider();
-    let misconfigured = |error: &dyn std::error::Error| Failure::misconfigured(chain(error));
-
-    let builder = ClientConfig::builder();
-    let builder = match &tls.ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in
-                net::read_certificates(path).map_err(|error| misconfigured(&error))?
-            {
-                roots.add(certificate).map_err(|error| misconfigured(&error))?;
-            }
-            builder.with_root_certificates(roots)
-        }
-        None if tls.client.is_none() => {
-            return ClientConfig::with_platform_verifier().map_err(|error| misconfigured(&error));
-        }
-        // The shortcut above cannot be combined with a client certificate.
-        None => {
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let verifier = rustls_platform_verifier::Verifier::new(provider)
-                .map_err(|error| misconfigured(&error))?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-        }
-    };
-
-    let Some((certificate, key)) = &tls.client else { return Ok(builder.with_no_client_auth()) };
-    let certificates =
-        net::read_certificates(certificate).map_err(|error| misconfigured(&error))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
-        Failure::misconfigured(format!(
-            "cannot read the private key in `{}`: {error}",
-            key.display()
-        ))
-    })?;
-    builder.with_client_auth_cert(certificates, key).map_err(|error| misconfigured(&error))
-}
-
-/// Classifies a failed handshake: a rejected certificate needs an operator, and any other error is
-/// retried.
-fn tls_failure(address: &str, error: &io::Error) -> Failure {
-    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let reason = format!("TLS with `{address}` failed: {}", chain(error));
-    match cause {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
-            Failure::Misconfigured { reason, hint: None }
-        }
-        _ => Failure::retry(reason),
-    }
-}
-
-/// Classifies the loss of a connection: a TLS alert means that the receiver rejected the client
-/// certificate, which needs an operator, and any other error is retried.
+/// Classifies the loss of a connection: a fault of TLS, such as a rejected client certificate, needs
+/// an operator, and any other error is retried.
 pub(super) fn lost(address: &str, error: &io::Error) -> Failure {
-    let reason = format!("the connection to `{address}` was lost: {error}");
-    let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match alert {
-        Some(rustls::Error::AlertReceived(_)) => Failure::Misconfigured { reason, hint: None },
-        _ => Failure::retry(reason),
+    let what = format!("the connection to `{address}` was lost");
+    match TlsFault::of(error) {
+        Some(fault) => Failure::tls(&what, &fault),
+        // The message of the library for an end without a TLS alert contains a URL.
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Failure::retry(format!("{what}: the receiver closed it"))
+        }
+        None => Failure::retry(format!("{what}: {error}")),
     }
 }
 

@@ -31,7 +31,10 @@ use super::{
     connection::{Connected, Stream, USER_TIMEOUT, connect, lost},
     outq::SendQueue,
 };
-use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
+use crate::{
+    net::TlsFault,
+    sink::{Acknowledgement, Batch, Failure, Receipt},
+};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A TLS 1.3 server rejects a client certificate only after the client's handshake has succeeded,
@@ -219,7 +222,8 @@ impl Connection {
     }
 }
 
-/// Fails if the receiver closes the connection within `wait`. Data from the receiver is ignored.
+/// Fails if the receiver closes the connection within `wait`. Data from the receiver is ignored,
+/// except a TLS record in plain text, with which a receiver reports that it expects TLS.
 async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<()> {
     let mut buffer = [0; 256];
     let read = if wait.is_zero() {
@@ -234,7 +238,11 @@ async fn check_open(stream: &mut Box<dyn Stream>, wait: Duration) -> io::Result<
 
     match read {
         Poll::Ready(Ok(0)) => Err(io::Error::other("the receiver closed the connection")),
-        Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        Poll::Ready(Ok(length)) => match TlsFault::in_plain_text(&buffer[..length]) {
+            Some(fault) => Err(io::Error::other(fault)),
+            None => Ok(()),
+        },
+        Poll::Pending => Ok(()),
         Poll::Ready(Err(error)) => Err(error),
     }
 }

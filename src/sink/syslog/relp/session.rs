@@ -11,9 +11,12 @@ use tokio::{
 };
 
 use super::frame::{self, FrameError, RelpReply};
-use crate::sink::{
-    Batch, Failure,
-    syslog::connection::{Stream, lost},
+use crate::{
+    net::TlsFault,
+    sink::{
+        Batch, Failure,
+        syslog::connection::{Stream, lost},
+    },
 };
 
 /// How long the receiver may take to reply, and to accept a chunk of frames.
@@ -158,6 +161,12 @@ impl Session {
 
     async fn next_reply(&mut self) -> Result<RelpReply, Failure> {
         loop {
+            // A TLS alert is shorter than the shortest reply, so it would count as incomplete.
+            if let Some(fault) = TlsFault::in_plain_text(&self.incoming) {
+                self.alive = false;
+                let what = format!("RELP with `{}` failed", self.address);
+                return Err(Failure::tls(&what, &fault));
+            }
             match frame::read(&self.incoming) {
                 Ok(Some((reply, length))) => {
                     self.incoming.drain(..length);

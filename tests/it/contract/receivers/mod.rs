@@ -1,5 +1,7 @@
 //! The receivers under test, each behind a [`FaultyProxy`] if it is reached over a connection.
 
+#[cfg(feature = "email")]
+mod email;
 mod files;
 mod kafka;
 #[cfg(feature = "object_store")]
@@ -8,13 +10,15 @@ mod splunk;
 mod syslog;
 mod web;
 
+#[cfg(feature = "email")]
+pub use email::email;
 pub use files::{file, stdout};
 pub use kafka::{kafka, kafka_at_least_once};
 #[cfg(feature = "object_store")]
 pub use objects::{azure_blob, s3};
 pub use splunk::{hec, hec_acknowledged, hec_collector, hec_collector_acknowledged};
 pub use syslog::{syslog_relp, syslog_relps, syslog_tcp, syslog_tls, syslog_udp, syslog_unix};
-pub use web::{elasticsearch, http, otlp, sentinel};
+pub use web::{chat_slack, chat_teams, chat_template, elasticsearch, http, otlp, sentinel};
 
 use super::{Receiver, SinkCase};
 use crate::support::{Workspace, faulty_proxy::FaultyProxy};

@@ -20,6 +20,27 @@ pub fn http() -> SinkCase {
     SinkCase { repeats_per_kill: 500, repeats_per_cut: 500, ..case("`http`", "http", receiver) }
 }
 
+pub fn chat_teams() -> SinkCase {
+    let receiver = || Box::new(Web::new(teams_section, handle_teams)) as _;
+    chat("`chat`, `service = \"teams\"`", receiver)
+}
+
+pub fn chat_slack() -> SinkCase {
+    let receiver = || Box::new(Web::new(slack_section, handle_slack)) as _;
+    chat("`chat`, `service = \"slack\"`", receiver)
+}
+
+pub fn chat_template() -> SinkCase {
+    let receiver = || Box::new(Web::new(template_section, handle_array)) as _;
+    let case = chat("`chat`, `service = \"template\"`", receiver);
+    SinkCase { repeats_per_kill: 50, repeats_per_cut: 50, ..case }
+}
+
+/// A chat, whose messages hold up to 20 records.
+fn chat(row: &'static str, receiver: fn() -> Box<dyn Receiver>) -> SinkCase {
+    SinkCase { repeats_per_kill: 20, repeats_per_cut: 20, ..case(row, "chat", receiver) }
+}
+
 pub fn sentinel() -> SinkCase {
     let receiver = || Box::new(Web::new(sentinel_section, handle_sentinel)) as _;
     SinkCase {
@@ -94,6 +115,27 @@ fn url_section(url: &str, _: &mut Workspace) -> String {
     format!("url = \"{url}\"")
 }
 
+fn teams_section(url: &str, workspace: &mut Workspace) -> String {
+    chat_section("teams", url, workspace)
+}
+
+fn slack_section(url: &str, workspace: &mut Workspace) -> String {
+    chat_section("slack", url, workspace)
+}
+
+fn template_section(url: &str, workspace: &mut Workspace) -> String {
+    let template = r#"{"control": {"id": "{control.id}"}, "event_id": "{event_id}"}"#;
+    format!("{}\ntemplate = '{template}'", chat_section("template", url, workspace))
+}
+
+/// The keys with which a chat receives the same records as the other sinks, without pauses.
+fn chat_section(service: &str, url: &str, workspace: &Workspace) -> String {
+    let url = workspace.secret("hook-secret", &format!("{url}/{CANARY}-hook"));
+    format!(
+        "service = \"{service}\"\nurl = {url}\ninterval = \"0s\"\nrecords = [\"control\", \"summary\", \"change\", \"quality\"]\nstart_from = \"2020-01-01\""
+    )
+}
+
 fn sentinel_section(url: &str, workspace: &mut Workspace) -> String {
     let credential = workspace.entra_credential(url);
     format!(
@@ -114,6 +156,23 @@ fn handle_array(request: &Request, state: &mut ReceiverState) -> (u16, String) {
     }
     state.ids.extend(ids_in(&text));
     (200, String::new())
+}
+
+fn handle_teams(request: &Request, state: &mut ReceiverState) -> (u16, String) {
+    assert!(request.body.len() < 28_000, "{} bytes", request.body.len());
+    state.ids.extend(ids_after("\"id\":\"", &request.body));
+    (202, String::new())
+}
+
+fn handle_slack(request: &Request, state: &mut ReceiverState) -> (u16, String) {
+    state.ids.extend(ids_after("\"block_id\":\"", &request.body));
+    (200, "ok".to_owned())
+}
+
+/// The event IDs that follow a text.
+fn ids_after(before: &str, body: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(body);
+    text.split(before).skip(1).map(|rest| rest[..40].to_owned()).collect()
 }
 
 fn handle_sentinel(request: &Request, state: &mut ReceiverState) -> (u16, String) {

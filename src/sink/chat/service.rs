@@ -1,0 +1,286 @@
+//! Sends messages as POST requests, at most one per interval. Only a status from 200 to 299 is an
+//! acknowledgement. The URL is a secret and never appears in a message. Start reading at [`open`].
+
+use tokio::time::Instant;
+
+use super::{
+    config::{ChatPlan, Service},
+    json_template::JsonTemplate,
+    slack, teams,
+};
+use crate::{
+    model::Record,
+    sink::{
+        Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Sink,
+        notification::{self, Message, Mode},
+        web::HttpResponse,
+    },
+};
+
+/// Only the beginning of a response is used, in error messages.
+const MAX_RESPONSE_BYTES: usize = 16 << 10;
+
+struct Chat {
+    plan: ChatPlan,
+    client: reqwest::Client,
+    /// `extra_fields`.
+    fields: Vec<(String, String)>,
+    /// The earliest time of the next request.
+    next: Instant,
+}
+
+/// Opens the sink without a request. Fails with `Misconfigured` if a certificate or the URL cannot
+/// be read.
+pub(super) fn open(plan: &ChatPlan, context: &Context) -> Result<Box<dyn Sink>, Failure> {
+    // The URL is read here so that a missing one parks the sink before the first batch.
+    plan.url.get()?;
+    Ok(Box::new(Chat {
+        client: plan.web.client()?,
+        fields: context.fields.clone(),
+        next: Instant::now(),
+        plan: plan.clone(),
+    }))
+}
+
+/// Sends a HEAD request, because every POST request to a webhook posts a message. A status such as
+/// 404 or 405 is not a failure, because a webhook need not implement HEAD. A status of 401, 407,
+/// 410 or 5xx is a failure.
+pub(super) async fn probe(plan: &ChatPlan) -> Result<String, Failure> {
+    let url = plan.url.get()?;
+    let request = plan.web.client()?.head(url.clone());
+    let mut response = plan.web.send(request).await?;
+    plan.url.redact(&url, &mut response);
+
+    let name = plan.service.name();
+    match response.status {
+        401 | 407 | 410 | 500..=599 => Err(failure(name, &response)),
+        status => Ok(format!("{name} returned HTTP {status} for a HEAD request")),
+    }
+}
+
+impl Sink for Chat {
+    fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
+        match (&self.plan.service, self.plan.mode) {
+            (Service::Template(template), Mode::Messages) => {
+                let body = template.of_record(record, &self.fields).map_err(EncodeError)?;
+                batch.push(record, |out| {
+                    let start = out.len();
+                    out.extend_from_slice(&body);
+                    Ok(start)
+                })
+            }
+            _ => notification::encode(record, batch),
+        }
+    }
+
+    fn deliver<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
+        Box::pin(async move {
+            let is_encoded = matches!(self.plan.service, Service::Template(_));
+            if is_encoded && self.plan.mode == Mode::Messages {
+                self.post_each(batch).await?;
+            } else {
+                let body = body(&self.plan, &self.fields, batch)?;
+                self.post(body).await?;
+            }
+            Ok(Acknowledgement::received())
+        })
+    }
+}
+
+impl Chat {
+    /// Posts each record of a batch, which is already encoded as a body. Stops at the first
+    /// failure, which names the records that have arrived.
+    async fn post_each(&mut self, batch: &Batch) -> Result<(), Failure> {
+        for (index, item) in batch.items().iter().enumerate() {
+            match self.post(batch.payload(item).to_vec()).await {
+                Ok(()) => {}
+                Err(Failure::TooLarge { reason, .. }) => {
+                    return Err(Failure::TooLarge { reason, arrived: (0..index).collect() });
+                }
+                Err(failure) => return Err(Failure::partial(index, failure)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn post(&mut self, body: Vec<u8>) -> Result<(), Failure> {
+        let url = self.plan.url.get()?;
+        self.wait_for_interval().await;
+
+        let request = self.client.post(url.clone()).header("Content-Type", "application/json");
+        let mut response = self.plan.web.post(request, body, MAX_RESPONSE_BYTES).await?;
+        self.plan.url.redact(&url, &mut response);
+        interpret(&self.plan, &response)
+    }
+
+    /// Waits until the next request may be sent. The intervals are counted from the beginning of a
+    /// request.
+    async fn wait_for_interval(&mut self) {
+        tokio::time::sleep_until(self.next).await;
+        self.next = Instant::now() + self.plan.interval;
+    }
+}
+
+/// The body of the request for a batch of notices. Fails with `TooLarge` if the records do not fit
+/// into one message of Teams; a single record always does.
+fn body(plan: &ChatPlan, fields: &[(String, String)], batch: &Batch) -> Result<Vec<u8>, Failure> {
+    let message = plan.mode.message(&notification::notices(batch)?, fields);
+    match &plan.service {
+        Service::Slack => Ok(slack::body(&message)),
+        Service::Template(template) => digest_body(template, &message),
+        Service::Teams => {
+            let body = teams::body(&message);
+            if body.len() > teams::MAX_BYTES && batch.len() > 1 {
+                let reason =
+                    format!("the message has {} bytes, more than Teams accepts", body.len());
+                return Err(Failure::TooLarge { reason, arrived: Vec::new() });
+            }
+            Ok(body)
+        }
+    }
+}
+
+fn digest_body(template: &JsonTemplate, message: &Message) -> Result<Vec<u8>, Failure> {
+    template.of_digest(message).map_err(Failure::misconfigured)
+}
+
+/// Interprets a response. If the body of single messages is rejected as invalid, the batch is
+/// halved until one record remains, because the response does not identify the invalid record. A
+/// digest has no record that could be invalid.
+fn interpret(plan: &ChatPlan, response: &HttpResponse) -> Result<(), Failure> {
+    match (response.status, plan.mode) {
+        (200..=299, _) => Ok(()),
+        (400 | 413 | 422, Mode::Messages) => Err(Failure::TooLarge {
+            reason: reason(plan.service.name(), response),
+            arrived: Vec::new(),
+        }),
+        (400 | 413 | 422, Mode::Digest) => {
+            Err(Failure::misconfigured(reason(plan.service.name(), response)))
+        }
+        _ => Err(failure(plan.service.name(), response)),
+    }
+}
+
+/// The failure for any other status. A webhook that does not exist, or that was revoked, needs a
+/// new URL.
+fn failure(name: &str, response: &HttpResponse) -> Failure {
+    match response.failure(name) {
+        Failure::Misconfigured { reason, hint: None }
+            if matches!(response.status, 401 | 403 | 404 | 410) =>
+        {
+            let hint = "create a new webhook, and store its URL in the secret of `url`";
+            Failure::Misconfigured { reason, hint: Some(hint.into()) }
+        }
+        failure => failure,
+    }
+}
+
+fn reason(name: &str, response: &HttpResponse) -> String {
+    format!("{name} returned HTTP {}: {}", response.status, response.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reqwest::header::{HeaderMap, HeaderValue};
+
+    use super::*;
+    use crate::{
+        error::Hint,
+        model::EventId,
+        net,
+        settings::SecretRef,
+        sink::{
+            notification::{Notice, tests::change},
+            web::{HttpReceiverOptions, ReceiverUrl},
+        },
+    };
+
+    fn plan(service: Service, mode: Mode) -> ChatPlan {
+        ChatPlan {
+            service,
+            url: ReceiverUrl::Secret(SecretRef::Env("HOOK".to_owned())),
+            mode,
+            interval: Duration::from_secs(1),
+            web: HttpReceiverOptions { ca_file: None, client: None, gzip: false },
+        }
+    }
+
+    /// A batch with one record for each sentence.
+    fn batch(sentences: &[String]) -> Batch {
+        let mut batch = Batch::default();
+        for (index, sentence) in sentences.iter().enumerate() {
+            let change = change("contoso", "regressed", -1.0, 8);
+            let notice = Notice { sentence: sentence.clone(), ..change };
+            let id = EventId::from_bytes([u8::try_from(index).unwrap(); 20]);
+            batch.push_encoded(id, &serde_json::to_vec(&notice).unwrap());
+        }
+        batch
+    }
+
+    #[test]
+    fn records_that_exceed_a_message_are_split() {
+        let teams = plan(Service::Teams, Mode::Messages);
+        let short = batch(&vec!["short".to_owned(); 20]);
+        assert!(body(&teams, &[], &short).unwrap().len() < teams::MAX_BYTES);
+
+        let long = "界".repeat(500);
+        let large = batch(&vec![long.clone(); 20]);
+        let failure = body(&teams, &[], &large).unwrap_err();
+        assert!(matches!(&failure, Failure::TooLarge { arrived, .. } if arrived.is_empty()));
+        assert!(body(&teams, &[], &batch(&[long])).is_ok());
+    }
+
+    #[test]
+    fn a_status_decides_what_happens_to_a_batch() {
+        let outcome = |status: u16, mode: Mode| {
+            let mut headers = HeaderMap::new();
+            headers.insert("Retry-After", HeaderValue::from_static("17"));
+            let response = HttpResponse { status, headers, body: b"invalid_blocks".to_vec() };
+            interpret(&plan(Service::Slack, mode), &response)
+        };
+
+        for status in [200, 202, 204] {
+            assert!(outcome(status, Mode::Messages).is_ok(), "{status}");
+        }
+        for status in [400, 413, 422] {
+            let failure = outcome(status, Mode::Messages).unwrap_err();
+            assert!(matches!(failure, Failure::TooLarge { .. }), "{status}");
+            let failure = outcome(status, Mode::Digest).unwrap_err();
+            assert!(matches!(failure, Failure::Misconfigured { .. }), "{status}");
+        }
+        for status in [401, 403, 404, 410] {
+            let failure = outcome(status, Mode::Messages).unwrap_err();
+            assert!(failure.hint().unwrap().contains("create a new webhook"), "{status}");
+        }
+        for status in [429, 500, 503] {
+            let failure = outcome(status, Mode::Digest).unwrap_err();
+            let after = Some(Duration::from_secs(17));
+            assert!(matches!(failure, Failure::Retry { after: a, .. } if a == after), "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn messages_are_spaced_by_the_interval() {
+        let mut chat = Chat {
+            plan: plan(Service::Slack, Mode::Messages),
+            client: net::client(None).unwrap(),
+            fields: Vec::new(),
+            next: Instant::now(),
+        };
+        let start = Instant::now();
+        for _ in 0..4 {
+            chat.wait_for_interval().await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
+
+        tokio::time::advance(Duration::from_mins(1)).await;
+        let start = Instant::now();
+        chat.wait_for_interval().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,340 @@
+//! The configuration of a sink with `type = "email"`. Reading a section opens no connection and
+//! reads no secret; faults are added to the section.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use lettre::message::Mailbox;
+
+use super::service::{open, probe};
+use crate::{
+    format::FormatName,
+    settings::{Key, SecretRef, Section, Shape, optional, required},
+    sink::{
+        BoxFuture, Context, Failure, History, Limits, Plan, Sink,
+        notification::{DIGEST, Mode, RECORDS},
+        web::CA_FILE,
+    },
+};
+
+/// The keys of this sink, besides those of all sinks.
+pub(in crate::sink) const KEYS: &[Key] = &[
+    required(
+        "server",
+        Shape::Text,
+        "The mail server, as HOST or HOST:PORT. Without a port, it is 465, or 587 with `tls = \"starttls\"`, or 25 with `tls = \"none\"`.",
+    ),
+    optional(
+        "tls",
+        Shape::OneOf(&["implicit", "starttls", "none"]),
+        "When the connection is encrypted: from its beginning, with STARTTLS before anything is sent, or never, which requires a server on a loopback address; default: implicit.",
+    ),
+    optional(
+        "server_name",
+        Shape::Text,
+        "The name in the certificate of the server; default: the host of `server`.",
+    ),
+    required("from", Shape::Text, "The sender, such as `Secure Score <score@contoso.example>`."),
+    required("to", Shape::Texts, "The recipients."),
+    optional(
+        "username",
+        Shape::Text,
+        "The user name for the mail server; requires `password`; default: no authentication.",
+    ),
+    optional("password", Shape::Secret, "The password for the mail server; requires `username`."),
+    DIGEST,
+    optional(
+        "attach_report",
+        Shape::Bool,
+        "Attaches the report of the last 30 days, as an HTML page, to a digest; default: true.",
+    ),
+    CA_FILE,
+];
+
+/// The maximum number of records in a message.
+const RECORDS_PER_MESSAGE: usize = 100;
+
+/// A validated section.
+#[derive(Clone, Debug)]
+pub(super) struct EmailPlan {
+    pub server: Server,
+    pub encryption: Encryption,
+    /// The name that the certificate of the server must have.
+    pub server_name: String,
+    /// The PEM file of the certificate authorities; `None` means those of the system.
+    pub ca_file: Option<PathBuf>,
+    pub from: Mailbox,
+    /// At least one.
+    pub to: Vec<Mailbox>,
+    /// The user name and the password; `None` for a server without authentication.
+    pub credentials: Option<(String, SecretRef)>,
+    /// Whether single messages or digests are sent.
+    pub mode: Mode,
+    /// Whether the report is attached to a digest.
+    pub attach_report: bool,
+}
+
+/// The address of the mail server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// When the connection is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encryption {
+    /// From its beginning.
+    Implicit,
+    /// After STARTTLS, before anything else is sent.
+    StartTls,
+    /// Never: the server is on a loopback address.
+    None,
+}
+
+/// Reads a section. Returns `None` if it is not valid.
+pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
+    let mode = Mode::read(section);
+    let encryption = section.text("tls").map_or(Encryption::Implicit, Encryption::named);
+    let server = read_server(section, encryption);
+    let from = section.text("from").and_then(|text| read_mailbox(section, "from", text));
+    let to = read_recipients(section);
+
+    let credentials = section.text("username").map(str::to_owned).zip(section.secret("password"));
+    if section.has("username") != section.has("password") {
+        section.fault("username", "`username` and `password` must be set together");
+    }
+    if section.has("attach_report") && mode == Mode::Messages {
+        section.fault("attach_report", "`attach_report` requires `digest`");
+    }
+
+    let server = server?;
+    let server_name = section.text("server_name").unwrap_or(&server.host).to_owned();
+    Some(Box::new(EmailPlan {
+        server,
+        encryption,
+        server_name,
+        ca_file: section.path("ca_file"),
+        from: from?,
+        to: to?,
+        credentials,
+        mode,
+        attach_report: section.bool("attach_report").unwrap_or(true),
+    }))
+}
+
+fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> {
+    let Some(server) = Server::parse(section.text("server")?, encryption) else {
+        section.fault("server", "`server` must be HOST or HOST:PORT");
+        return None;
+    };
+    if encryption == Encryption::None && !server.is_loopback() {
+        let message = "`tls = \"none\"` requires a server on a loopback address";
+        let hint = "use `tls = \"implicit\"` or `tls = \"starttls\"`".to_owned();
+        section.fault_with("tls", message.to_owned(), Some(hint));
+    }
+    Some(server)
+}
+
+fn read_recipients(section: &Section<'_>) -> Option<Vec<Mailbox>> {
+    let texts = section.texts("to")?;
+    if texts.is_empty() {
+        section.fault("to", "`to` is empty");
+        return None;
+    }
+    texts.into_iter().map(|text| read_mailbox(section, "to", text)).collect()
+}
+
+/// Reads a mailbox. Addresses outside ASCII are rejected, because many servers do not accept them.
+fn read_mailbox(section: &Section<'_>, key: &str, text: &str) -> Option<Mailbox> {
+    let mailbox: Option<Mailbox> = text.parse().ok();
+    let is_ascii = |mailbox: &Mailbox| {
+        let address: &str = mailbox.email.as_ref();
+        address.is_ascii()
+    };
+    let mailbox = mailbox.filter(is_ascii);
+    if mailbox.is_none() {
+        section.fault(key, format!("`{key}`: `{text}` is not an e-mail address"));
+    }
+    mailbox
+}
+
+impl Encryption {
+    fn named(name: &str) -> Self {
+        match name {
+            "starttls" => Self::StartTls,
+            "none" => Self::None,
+            _ => Self::Implicit,
+        }
+    }
+
+    /// The port that is registered for this encryption.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Implicit => 465,
+            Self::StartTls => 587,
+            Self::None => 25,
+        }
+    }
+}
+
+impl Server {
+    /// Parses `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`.
+    fn parse(text: &str, encryption: Encryption) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, rest.strip_prefix(':').or(rest.is_empty().then_some(""))?)
+            }
+            None => text.split_once(':').unwrap_or((text, "")),
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || !host.chars().all(is_name) {
+            return None;
+        }
+
+        let ends_with_colon = text.ends_with(':');
+        let port = match port {
+            "" if !ends_with_colon => encryption.default_port(),
+            port => port.parse().ok().filter(|port| *port > 0)?,
+        };
+        Some(Self { host: host.to_owned(), port })
+    }
+
+    fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+}
+
+impl Plan for EmailPlan {
+    /// Messages have no format. This one is used only to estimate sizes.
+    fn format(&self) -> FormatName {
+        FormatName::Json
+    }
+
+    fn acknowledgement(&self) -> &'static str {
+        "the mail server accepted the message"
+    }
+
+    fn limits(&self) -> Limits {
+        self.mode.limits(Limits { records: RECORDS_PER_MESSAGE, bytes: 1 << 20, in_flight: 1 })
+    }
+
+    fn default_records(&self) -> &'static [&'static str] {
+        RECORDS
+    }
+
+    fn history(&self) -> History {
+        History::Skipped
+    }
+
+    fn attaches_report(&self) -> bool {
+        self.mode == Mode::Digest && self.attach_report
+    }
+
+    fn probe<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<String, Failure>> {
+        Box::pin(probe(self, context))
+    }
+
+    fn open<'a>(
+        &'a self,
+        context: &'a Context,
+        _: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Box<dyn Sink>, Failure>> {
+        Box::pin(std::future::ready(open(self, context)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Document, Faults, check};
+
+    /// The messages of the faults of a section.
+    fn faults(keys: &str) -> Vec<String> {
+        let found = Faults::new("c.toml", keys);
+        let document = Document::parse(keys, &found).unwrap();
+        let section = document.section(&found);
+        check(&section, KEYS, &found);
+        let _ = read(&section);
+        found.sorted().into_iter().map(|fault| fault.message).collect()
+    }
+
+    const MAILBOXES: &str =
+        "from = \"Secure Score <score@contoso.example>\"\nto = [\"soc@contoso.example\"]\n";
+
+    #[test]
+    fn servers_have_a_port_for_each_encryption() {
+        let parse = |text: &str, encryption| {
+            Server::parse(text, encryption).map(|server| (server.host, server.port))
+        };
+        for (text, host, port) in [
+            ("mail.example.com", "mail.example.com", 465),
+            ("mail.example.com:2465", "mail.example.com", 2465),
+            ("127.0.0.1:25", "127.0.0.1", 25),
+            ("[::1]", "::1", 465),
+            ("[::1]:2525", "::1", 2525),
+        ] {
+            assert_eq!(parse(text, Encryption::Implicit), Some((host.to_owned(), port)), "{text}");
+        }
+
+        for text in ["", ":25", "mail:", "mail:0", "mail:99999", "::1", "[::1", "[x]", "a b", "u@h"]
+        {
+            assert_eq!(parse(text, Encryption::Implicit), None, "{text}");
+        }
+        assert_eq!(parse("mail", Encryption::StartTls).unwrap().1, 587);
+        assert_eq!(parse("localhost", Encryption::None).unwrap().1, 25);
+    }
+
+    #[test]
+    fn plain_text_requires_a_loopback_address() {
+        for (server, is_valid) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("[::1]", true),
+            ("mail.example.com", false),
+            ("10.0.0.25", false),
+            ("localhost.example.com", false),
+        ] {
+            let found = faults(&format!("server = \"{server}\"\ntls = \"none\"\n{MAILBOXES}"));
+            assert_eq!(found.is_empty(), is_valid, "{server}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn faults_name_the_key() {
+        for (keys, message) in [
+            (
+                "from = \"score\"\nto = [\"soc@contoso.example\"]",
+                "`from`: `score` is not an e-mail address",
+            ),
+            ("from = \"s@c.example\"\nto = []", "`to` is empty"),
+            (
+                "from = \"s@c.example\"\nto = [\"séc@c.example\"]",
+                "`to`: `séc@c.example` is not an e-mail address",
+            ),
+            (
+                "from = \"s@c.example\"\nto = [\"t@c.example\"]\nusername = \"s\"",
+                "`username` and `password` must be set together",
+            ),
+            (
+                "from = \"s@c.example\"\nto = [\"t@c.example\"]\nattach_report = false",
+                "`attach_report` requires `digest`",
+            ),
+            (
+                "from = \"s@c.example\"\nto = [\"t@c.example\"]\ntexts = \"full\"",
+                "`texts` is not available for messages, which contain no descriptions",
+            ),
+        ] {
+            let found = faults(&format!("server = \"mail.example.com\"\n{keys}"));
+            assert!(found.iter().any(|fault| fault == message), "{keys}: {found:?}");
+        }
+
+        let valid = format!(
+            "server = \"mail.example.com:587\"\ntls = \"starttls\"\nusername = \"score\"\npassword = {{ credential = \"mail\" }}\ndigest = \"0 8 * * 1\"\nattach_report = false\n{MAILBOXES}"
+        );
+        assert_eq!(faults(&valid), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,323 @@
+//! The connection to a mail server: TCP, STARTTLS, TLS, and the commands and replies of SMTP.
+//!
+//! The size of a reply is limited, and its texts are untrusted. Start reading at [`connect`]; the
+//! session in `session` sends the commands.
+
+use std::{io, sync::Arc};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::config::{EmailPlan, Encryption};
+use crate::{
+    net::{self, TlsFault},
+    sink::{Failure, chain},
+};
+
+/// The maximum size of a reply. Servers list their extensions in a few hundred bytes.
+const MAX_REPLY_BYTES: usize = 16 << 10;
+/// The maximum number of characters of a reply in a message.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// A byte stream, in clear text or over TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+/// A connection on which commands can be sent.
+pub(super) struct Connection(Box<dyn Stream>);
+
+/// A reply of the mail server (RFC 5321, section 4.2).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reply {
+    /// The three digits of its last line.
+    pub code: u16,
+    /// The text of each line, without the code.
+    pub lines: Vec<String>,
+}
+
+/// Connects to the mail server, encrypts the connection as the plan requires, and returns it with
+/// the extensions of the server. `hello` is the name of this host. Fails with `Misconfigured` if
+/// TLS is not possible or the certificate is not trusted, and with `Retry` if the server cannot be
+/// reached.
+pub(super) async fn connect(
+    plan: &EmailPlan,
+    hello: &str,
+) -> Result<(Connection, Vec<String>), Failure> {
+    let tcp = connect_tcp(plan).await?;
+    let mut connection = match plan.encryption {
+        Encryption::None => Connection::over(tcp),
+        Encryption::Implicit => Connection::over(handshake(plan, tcp).await?),
+        Encryption::StartTls => {
+            let mut tcp = tcp;
+            request_tls(&mut tcp, hello).await?;
+            let mut connection = Connection::over(handshake(plan, tcp).await?);
+            // What the server announced in clear text is not trusted.
+            let extensions = connection.introduce(hello).await?;
+            return Ok((connection, extensions));
+        }
+    };
+
+    greeting(&mut connection.0).await?;
+    let extensions = connection.introduce(hello).await?;
+    Ok((connection, extensions))
+}
+
+async fn connect_tcp(plan: &EmailPlan) -> Result<TcpStream, Failure> {
+    let (host, port) = (plan.server.host.as_str(), plan.server.port);
+    match timeout(net::CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            Err(Failure::retry(format!("cannot connect to `{host}:{port}`: {error}")))
+        }
+        Err(_) => Err(Failure::retry(format!("cannot connect to `{host}:{port}`: timed out"))),
+    }
+}
+
+async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
+    let config = net::tls_config(plan.ca_file.as_deref(), None)
+        .map_err(|error| Failure::misconfigured(chain(&error)))?;
+    let name = ServerName::try_from(plan.server_name.clone()).map_err(|_| {
+        Failure::misconfigured(format!("`{}` is not a valid server name", plan.server_name))
+    })?;
+
+    let what = format!("TLS with `{}:{}` failed", plan.server.host, plan.server.port);
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+    match timeout(net::CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(match TlsFault::of_handshake(&error) {
+            Some(fault) => Failure::tls(&what, &fault),
+            None => Failure::retry(format!("{what}: {error}")),
+        }),
+        Err(_) => Err(Failure::tls(&what, &TlsFault::Unanswered)),
+    }
+}
+
+/// Requests TLS (RFC 3207). Only the handshake may follow: if the server, or an attacker on the
+/// network, sends anything else in clear text, the handshake fails.
+async fn request_tls(stream: &mut impl Stream, hello: &str) -> Result<(), Failure> {
+    greeting(stream).await?;
+    let extensions = exchange(stream, &format!("EHLO {hello}")).await?;
+    let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
+    if !is_offered {
+        let hint =
+            "set `tls = \"implicit\"`, and `server` to the port of SMTP over TLS, usually 465";
+        return Err(Failure::Misconfigured {
+            reason: "the mail server does not offer STARTTLS".to_owned(),
+            hint: Some(hint.into()),
+        });
+    }
+
+    let reply = exchange(stream, "STARTTLS").await?;
+    reply.positive("the mail server rejected STARTTLS").map(drop)
+}
+
+/// Reads the first reply of a server. A server that expects TLS sends none.
+async fn greeting(stream: &mut impl Stream) -> Result<(), Failure> {
+    match timeout(net::READ_TIMEOUT, read_reply(stream)).await {
+        Ok(reply) => reply?.positive("the mail server rejected the connection").map(drop),
+        Err(_) => Err(Failure::Retry {
+            reason: "the mail server did not send a greeting".to_owned(),
+            after: None,
+            hint: Some("set `tls = \"implicit\"` if `server` is a port of SMTP over TLS".into()),
+        }),
+    }
+}
+
+async fn exchange(stream: &mut impl Stream, command: &str) -> Result<Reply, Failure> {
+    write(stream, format!("{command}\r\n").as_bytes()).await?;
+    read_reply(stream).await
+}
+
+async fn write(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), Failure> {
+    let written = async {
+        stream.write_all(bytes).await?;
+        stream.flush().await
+    };
+    written.await.map_err(|error| lost(&error))
+}
+
+/// Reads a reply, which may have several lines. Reads single bytes, because the bytes after the
+/// reply to STARTTLS belong to TLS.
+async fn read_reply(stream: &mut impl Stream) -> Result<Reply, Failure> {
+    let mut bytes = Vec::new();
+    while !is_complete(&bytes) {
+        if bytes.len() == MAX_REPLY_BYTES {
+            let limit = MAX_REPLY_BYTES >> 10;
+            let reason = format!("the mail server sent a reply of more than {limit} KiB");
+            return Err(Failure::retry(reason));
+        }
+        bytes.push(stream.read_u8().await.map_err(|error| lost(&error))?);
+    }
+    Reply::parse(&String::from_utf8_lossy(&bytes))
+}
+
+/// Whether the last line is complete: a `-` after the code continues the reply.
+fn is_complete(reply: &[u8]) -> bool {
+    let Some(lines) = reply.strip_suffix(b"\n") else { return false };
+    let last = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    last.get(3) != Some(&b'-')
+}
+
+fn lost(error: &io::Error) -> Failure {
+    Failure::retry(format!("the connection to the mail server was lost: {error}"))
+}
+
+impl Connection {
+    pub(super) fn over(stream: impl Stream + 'static) -> Self {
+        Self(Box::new(stream))
+    }
+
+    /// Sends a command, without its line break, and reads the reply.
+    pub(super) async fn command(&mut self, command: &str) -> Result<Reply, Failure> {
+        exchange(&mut self.0, command).await
+    }
+
+    /// Sends the bytes of a message and its end, and reads the reply. The lines of the message end
+    /// in CRLF.
+    pub(super) async fn message(&mut self, message: &[u8]) -> Result<Reply, Failure> {
+        write(&mut self.0, &transparent(message)).await?;
+        read_reply(&mut self.0).await
+    }
+
+    /// Introduces this host, and returns the extensions of the server.
+    async fn introduce(&mut self, hello: &str) -> Result<Vec<String>, Failure> {
+        let reply = self.command(&format!("EHLO {hello}")).await?;
+        Ok(reply.positive("the mail server rejected EHLO")?.lines)
+    }
+}
+
+/// A message as it is sent after DATA: a `.` at the beginning of a line is doubled, and a line with
+/// a single `.` ends it (RFC 5321, section 4.5.2).
+fn transparent(message: &[u8]) -> Vec<u8> {
+    let mut sent = Vec::with_capacity(message.len() + 64);
+    for line in message.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            sent.push(b'.');
+        }
+        sent.extend_from_slice(line);
+    }
+    if !sent.ends_with(b"\r\n") {
+        sent.extend_from_slice(b"\r\n");
+    }
+    sent.extend_from_slice(b".\r\n");
+    sent
+}
+
+impl Reply {
+    /// Parses complete lines. Fails if the last one does not begin with a code.
+    fn parse(text: &str) -> Result<Self, Failure> {
+        let code = text.lines().next_back().and_then(|line| line.get(..3)?.parse().ok());
+        let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim().to_owned());
+        let Some(code @ 200..=599) = code else {
+            let text = printable(text);
+            return Err(Failure::retry(format!("the mail server sent an invalid reply: {text}")));
+        };
+        Ok(Self { code, lines: lines.collect() })
+    }
+
+    /// The reply if it is positive or asks for more. Otherwise fails as [`Self::failure`] does.
+    pub(super) fn positive(self, what: &str) -> Result<Self, Failure> {
+        if self.code < 400 { Ok(self) } else { Err(self.failure(what)) }
+    }
+
+    /// The failure for a negative reply: a permanent one needs an operator, and a transient one is
+    /// retried. `what` is the operation that failed.
+    pub(super) fn failure(&self, what: &str) -> Failure {
+        let reason = format!("{what}: {} {}", self.code, printable(&self.lines.join(" ")));
+        if self.code >= 500 { Failure::misconfigured(reason) } else { Failure::retry(reason) }
+    }
+}
+
+/// The beginning of a text from the server, on one line.
+fn printable(text: &str) -> String {
+    let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(MAX_MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// A client, and the server's end with this text already sent.
+    async fn server(text: &str) -> (DuplexStream, DuplexStream) {
+        let (client, mut server) = tokio::io::duplex(1 << 20);
+        server.write_all(text.as_bytes()).await.unwrap();
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn reads_replies_of_several_lines_and_no_more() {
+        let (mut client, server) = server("220-one\r\n220-two\r\n220 three\r\n\x16rest").await;
+        let reply = read_reply(&mut client).await.unwrap();
+        assert_eq!((reply.code, reply.lines.join(",").as_str()), (220, "one,two,three"));
+        assert_eq!(client.read_u8().await.unwrap(), 0x16);
+
+        drop(server);
+        let failure = read_reply(&mut client).await.unwrap_err();
+        assert!(
+            failure.to_string().contains("connection to the mail server was lost"),
+            "{failure}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_size_of_a_reply_is_limited() {
+        let (mut client, _server) = server(&"x".repeat(20 << 10)).await;
+        let failure = read_reply(&mut client).await.unwrap_err();
+        assert_eq!(failure.to_string(), "the mail server sent a reply of more than 16 KiB");
+    }
+
+    #[tokio::test]
+    async fn tls_is_requested_only_if_it_is_offered() {
+        let offered = "220 hi\r\n250-mail\r\n250-SIZE\r\n250 starttls\r\n220 go\r\n";
+        let (mut client, _server) = server(offered).await;
+        request_tls(&mut client, "collector").await.unwrap();
+
+        let (mut client, _server) = server("220 hi\r\n250-mail\r\n250 AUTH PLAIN\r\n").await;
+        let failure = request_tls(&mut client, "collector").await.unwrap_err();
+        assert!(matches!(&failure, Failure::Misconfigured { hint: Some(_), .. }), "{failure}");
+
+        let (mut client, _server) = server("421 try later\r\n").await;
+        let failure = request_tls(&mut client, "collector").await.unwrap_err();
+        assert!(matches!(&failure, Failure::Retry { .. }), "{failure}");
+    }
+
+    #[test]
+    fn replies_without_a_code_are_invalid() {
+        for text in ["\n", "hello\n", "25\n", "999 no\n", "2é0 x\n", "250 fine\nno code\n"] {
+            assert!(Reply::parse(text).is_err(), "{text:?}");
+        }
+        let reply = Reply::parse("550-5.1.1 no\r\n550 \u{1b}[31msuch user\r\n").unwrap();
+        let failure = reply.failure("cannot send to `a@b`");
+        assert_eq!(failure.to_string(), "cannot send to `a@b`: 550 5.1.1 no  [31msuch user");
+        assert!(matches!(failure, Failure::Misconfigured { .. }));
+        assert!(matches!(Reply::parse("450 later\n").unwrap().failure("x"), Failure::Retry { .. }));
+    }
+
+    #[test]
+    fn dots_at_the_beginning_of_lines_are_doubled() {
+        for (message, sent) in [
+            (&b"a\r\n.\r\nb\r\n"[..], &b"a\r\n..\r\nb\r\n.\r\n"[..]),
+            (b".x\r\n..y", b"..x\r\n...y\r\n.\r\n"),
+            (b"", b"\r\n.\r\n"),
+        ] {
+            assert_eq!(transparent(message), sent);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_causes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = is_complete(&bytes);
+            let _ = Reply::parse(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The digest of many records: counts, the largest changes, and the problems that began and have
+//! not ended. Its size does not depend on the number of records. A digest covers the records of one
+//! batch only, so a problem of an earlier digest is not repeated. Start reading at [`digest`].
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use super::{
+    Message, Notice, Part,
+    notice::{NoticeKind, severity_name, signed, thousands, title},
+};
+use crate::{format::cut, model::Severity};
+
+/// The maximum number of rows of a list.
+const MAX_ROWS: usize = 10;
+/// The maximum number of characters of a row.
+const MAX_ROW: usize = 200;
+
+/// The kinds of change whose points are part of the score. The points of the others, such as the
+/// distance from a target, would count a change twice.
+const SCORED: &[&str] = &["regressed", "improved", "added", "removed"];
+
+/// The digest of the records of a batch, oldest first.
+pub(super) fn digest(notices: &[Notice]) -> Message {
+    let changes: Vec<&Notice> =
+        notices.iter().filter(|notice| notice.kind == NoticeKind::Change).collect();
+    let parts = [
+        Some(summary(notices, &changes)),
+        changes_by_kind(&changes),
+        largest_changes(&changes),
+        open_problems(notices),
+    ];
+
+    let title = title(notices).replacen("Secure Score:", "Secure Score digest:", 1);
+    Message { title, parts: parts.into_iter().flatten().collect() }
+}
+
+fn summary(notices: &[Notice], changes: &[&Notice]) -> Part {
+    let mut facts = Vec::new();
+    let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
+
+    let times = notices.iter().map(|notice| notice.time.as_str());
+    if let (Some(first), Some(last)) = (times.clone().min(), times.max()) {
+        fact("Period", format!("{first} to {last}"));
+    }
+    fact("Changes", by_severity(changes));
+
+    let began: Vec<&Notice> = of_kind(notices, NoticeKind::ProblemBegan).collect();
+    let ended = of_kind(notices, NoticeKind::ProblemEnded).count();
+    fact("Problems", format!("{}; {} resolved", by_severity(&began), thousands(ended)));
+
+    let points = || changes.iter().filter_map(|notice| scored_points(notice));
+    let gained: f64 = points().filter(|points| *points > 0.0).sum();
+    let lost: f64 = points().filter(|points| *points < 0.0).sum();
+    fact("Points", format!("{} gained, {} lost", signed(gained), signed(lost)));
+
+    Part {
+        event_id: None,
+        severity: highest(notices.iter()),
+        heading: "Summary".to_owned(),
+        text: String::new(),
+        facts,
+    }
+}
+
+/// How many changes there are of each kind, most first.
+fn changes_by_kind(changes: &[&Notice]) -> Option<Part> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for change in changes {
+        *counts.entry(change.what_in_words()).or_default() += 1;
+    }
+
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    // The sort is stable: kinds with the same count are in alphabetical order.
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    let facts = counts.into_iter().map(|(what, count)| (what, thousands(count)));
+    list("Changes by kind", Severity::Informational, facts.collect(), 0)
+}
+
+fn largest_changes(changes: &[&Notice]) -> Option<Part> {
+    let scored = changes.iter().filter_map(|notice| Some((scored_points(notice)?, *notice)));
+    let mut scored: Vec<(f64, &Notice)> = scored.filter(|(points, _)| *points != 0.0).collect();
+    scored.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()));
+
+    let more = scored.len().saturating_sub(MAX_ROWS);
+    scored.truncate(MAX_ROWS);
+    let severity = highest(scored.iter().map(|(_, notice)| *notice));
+    let facts = scored.iter().map(|(points, notice)| (signed(*points), row(notice)));
+    list("Largest changes", severity, facts.collect(), more)
+}
+
+/// The problems that began and have not ended, the most severe first.
+fn open_problems(notices: &[Notice]) -> Option<Part> {
+    let mut open: BTreeMap<(&str, &str, &str), &Notice> = BTreeMap::new();
+    for notice in notices {
+        let key = (notice.tenant.as_str(), notice.what.as_str(), notice.subject.as_str());
+        match notice.kind {
+            NoticeKind::ProblemBegan => {
+                open.insert(key, notice);
+            }
+            NoticeKind::ProblemEnded => {
+                open.remove(&key);
+            }
+            NoticeKind::Change | NoticeKind::Score => {}
+        }
+    }
+    let mut open: Vec<&Notice> = open.into_values().collect();
+    open.sort_by_key(|notice| Reverse(notice.severity));
+
+    let more = open.len().saturating_sub(MAX_ROWS);
+    open.truncate(MAX_ROWS);
+    let severity = highest(open.iter().copied());
+    let facts =
+        open.iter().map(|notice| (severity_name(notice.severity()).to_owned(), row(notice)));
+    list("Open problems", severity, facts.collect(), more)
+}
+
+/// A section with these rows, and the number of rows that are left out; `None` without rows.
+fn list(
+    heading: &str,
+    severity: Severity,
+    mut facts: Vec<(String, String)>,
+    more: usize,
+) -> Option<Part> {
+    if more > 0 {
+        facts.push(("…".to_owned(), format!("and {} more", thousands(more))));
+    }
+    (!facts.is_empty()).then(|| Part {
+        event_id: None,
+        severity,
+        heading: heading.to_owned(),
+        text: String::new(),
+        facts,
+    })
+}
+
+/// The number of notices, and how many there are of each severity: `3 (1 high, 2 low)`.
+fn by_severity(notices: &[&Notice]) -> String {
+    let counts: Vec<String> = Severity::ALL
+        .into_iter()
+        .rev()
+        .filter_map(|severity| {
+            let count = notices.iter().filter(|notice| notice.severity() == severity).count();
+            (count > 0).then(|| format!("{} {}", thousands(count), severity.as_str()))
+        })
+        .collect();
+
+    let total = thousands(notices.len());
+    if counts.is_empty() { total } else { format!("{total} ({})", counts.join(", ")) }
+}
+
+fn of_kind(notices: &[Notice], kind: NoticeKind) -> impl Iterator<Item = &Notice> {
+    notices.iter().filter(move |notice| notice.kind == kind)
+}
+
+fn scored_points(notice: &Notice) -> Option<f64> {
+    notice.points.filter(|_| SCORED.contains(&notice.what.as_str()))
+}
+
+fn highest<'n>(notices: impl Iterator<Item = &'n Notice>) -> Severity {
+    notices.map(Notice::severity).max().unwrap_or(Severity::Informational)
+}
+
+fn row(notice: &Notice) -> String {
+    cut(&format!("{}: {}", notice.tenant, notice.sentence), MAX_ROW).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            EventIdLines,
+            tests::{change, problem, resolved},
+        },
+        *,
+    };
+
+    #[test]
+    fn a_digest_counts_ranks_and_lists_open_problems() {
+        let notices = [
+            change("contoso", "regressed", -10.0, 8),
+            change("contoso", "improved", 2.5, 1),
+            change("fabrikam", "regressed", -3.0, 5),
+            change("fabrikam", "baseline_drift", -50.0, 8),
+            problem("contoso", "2026-11-20"),
+            problem("contoso", "2026-11-21"),
+            resolved("contoso", "2026-11-20"),
+        ];
+        let message = digest(&notices);
+        assert_eq!(
+            message.title,
+            "Secure Score digest: 4 changes, 2 problems, 1 resolved problem in 2 tenants"
+        );
+        assert_eq!(
+            message.text(EventIdLines::Included),
+            "Summary
+Period: 2026-11-22 06:15 UTC to 2026-11-23 06:15 UTC
+Changes: 4 (2 high, 1 medium, 1 informational)
+Problems: 2 (2 low); 1 resolved
+Points: +2.5 gained, -13 lost
+
+Changes by kind
+regressed: 2
+baseline drift: 1
+improved: 1
+
+Largest changes
+-10: contoso: Require MFA: regressed
+-3: fabrikam: Require MFA: regressed
++2.5: contoso: Require MFA: improved
+
+Open problems
+Low: contoso: day 2026-11-21 is missing
+"
+        );
+        assert_eq!(message.parts[0].severity, Severity::High);
+    }
+
+    #[test]
+    fn the_size_of_a_digest_is_limited() {
+        let mut notices = Vec::new();
+        for day in 0..2_000 {
+            let sentence = "界".repeat(500);
+            notices.push(Notice { sentence, ..change("contoso", "regressed", -1.0, 8) });
+            notices.push(problem("contoso", &format!("day {day}")));
+        }
+
+        let message = digest(&notices);
+        let facts = |part: usize| message.parts[part].facts.last().unwrap().1.as_str();
+        assert_eq!((facts(2), facts(3)), ("and 1,990 more", "and 1,990 more"));
+        assert!(message.text(EventIdLines::Omitted).len() < 16_000);
+    }
+
+    #[test]
+    fn a_problem_that_begins_again_is_open() {
+        let notices = [problem("a", "x"), resolved("a", "x"), problem("a", "x"), problem("b", "x")];
+        let open = open_problems(&notices).unwrap();
+        assert_eq!(open.facts.len(), 2);
+        assert!(open_problems(&[problem("a", "x"), resolved("a", "x")]).is_none());
+    }
+}

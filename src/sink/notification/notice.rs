@@ -1,0 +1,267 @@
+//! What a message contains about one record. The foreign text in a notice is inert and has a
+//! limited length, so that the size of a message is limited too. Start reading at [`Notice::of`].
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Part;
+use crate::{
+    format::{cef_severity, inert, sentence},
+    model::{Body, Number, Phase, Record, Severity},
+};
+
+/// The maximum number of characters of the parts of a notice.
+const MAX_SENTENCE: usize = 500;
+const MAX_NAME: usize = 80;
+const MAX_HINT: usize = 200;
+
+/// What a message or a digest contains about one record. A batch contains it as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::sink) struct Notice {
+    pub event_id: String,
+    pub kind: NoticeKind,
+    /// `change.what` or `quality.what`; `control` or `summary` for a score.
+    pub what: String,
+    /// From 0 to 10, as in CEF.
+    pub severity: u8,
+    /// The name of the tenant.
+    pub tenant: String,
+    /// The ID of the control, or the subject of the observation; empty for a summary.
+    pub subject: String,
+    /// The `time` of the record, in UTC with minutes, so that times sort as text.
+    pub time: String,
+    /// One sentence that describes the record.
+    pub sentence: String,
+    /// Points gained or lost by a change.
+    pub points: Option<f64>,
+    /// What an operator can do about a problem.
+    pub hint: Option<String>,
+    pub replayed: bool,
+}
+
+/// The kinds of record as messages count them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(in crate::sink) enum NoticeKind {
+    Change,
+    ProblemBegan,
+    ProblemEnded,
+    /// A control or a summary, which only a sink with such a selection receives.
+    Score,
+}
+
+impl Notice {
+    /// Describes a record. Its texts are made inert and cut.
+    pub(in crate::sink) fn of(record: &Record<'_>) -> Self {
+        let (kind, what, points, hint) = match &record.body {
+            Body::Control(_) | Body::Summary(_) => {
+                (NoticeKind::Score, record.kind().as_str(), None, None)
+            }
+            Body::Change(record) => {
+                let change = &record.change;
+                (NoticeKind::Change, change.what.as_str(), change.delta.map(Number::get), None)
+            }
+            Body::Quality(quality) => {
+                let kind = match quality.phase {
+                    Phase::Begin => NoticeKind::ProblemBegan,
+                    Phase::End => NoticeKind::ProblemEnded,
+                };
+                (kind, quality.what.as_str(), None, quality.hint)
+            }
+        };
+        let subject = match &record.body {
+            Body::Quality(quality) => quality.subject,
+            _ => record.control_id(),
+        };
+
+        Self {
+            event_id: record.event_id.to_string(),
+            kind,
+            what: what.to_owned(),
+            severity: cef_severity(record),
+            tenant: inert(&record.tenant.name, MAX_NAME),
+            subject: inert(subject, MAX_NAME),
+            time: Timestamp::from(record.time).strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            sentence: inert(&sentence(record), MAX_SENTENCE),
+            points,
+            hint: hint.map(|hint| inert(hint, MAX_HINT)),
+            replayed: record.replayed,
+        }
+    }
+
+    /// The severity by name. It is the inverse of [`Severity::cef`] for changes and problems.
+    pub(in crate::sink) fn severity(&self) -> Severity {
+        match self.severity {
+            0..=2 => Severity::Informational,
+            3..=4 => Severity::Low,
+            5..=6 => Severity::Medium,
+            7..=8 => Severity::High,
+            _ => Severity::Critical,
+        }
+    }
+
+    /// The kind of change or problem in words.
+    pub(super) fn what_in_words(&self) -> String {
+        self.what.replace('_', " ")
+    }
+
+    /// The part of a message about this record. `fields` are added to its facts.
+    pub(super) fn part(&self, fields: &[(String, String)]) -> Part {
+        let severity = self.severity();
+        let replayed = if self.replayed { " · replayed" } else { "" };
+        let (tenant, what) = (&self.tenant, self.what_in_words());
+        let heading = format!("{} · {tenant} · {what}{replayed}", severity_name(severity));
+
+        let mut facts = Vec::new();
+        let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
+        if let Some(points) = self.points {
+            fact("Points", signed(points));
+        }
+        // The sentence about a problem names its subject.
+        if matches!(self.kind, NoticeKind::Change | NoticeKind::Score) && !self.subject.is_empty() {
+            fact("Control", self.subject.clone());
+        }
+        fact("Time", self.time.clone());
+        if let Some(hint) = &self.hint {
+            fact("Hint", hint.clone());
+        }
+        let inert_field =
+            |(name, value): &(String, String)| (inert(name, MAX_NAME), inert(value, MAX_NAME));
+        facts.extend(fields.iter().map(inert_field));
+
+        Part {
+            event_id: Some(self.event_id.clone()),
+            severity,
+            heading,
+            text: self.sentence.clone(),
+            facts,
+        }
+    }
+}
+
+/// The title of a message with these notices: `Secure Score: 2 changes, 1 problem in contoso`.
+pub(super) fn title(notices: &[Notice]) -> String {
+    let counts = [
+        (NoticeKind::Change, "change", "changes"),
+        (NoticeKind::ProblemBegan, "problem", "problems"),
+        (NoticeKind::ProblemEnded, "resolved problem", "resolved problems"),
+        (NoticeKind::Score, "score", "scores"),
+    ];
+    let counted = counts.into_iter().filter_map(|(kind, one, many)| {
+        match notices.iter().filter(|notice| notice.kind == kind).count() {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            count => Some(format!("{} {many}", thousands(count))),
+        }
+    });
+    let counted: Vec<String> = counted.collect();
+
+    format!("Secure Score: {} in {}", counted.join(", "), tenants(notices))
+}
+
+/// The name of the tenant, or the number of tenants.
+fn tenants(notices: &[Notice]) -> String {
+    let names: BTreeSet<&str> = notices.iter().map(|notice| notice.tenant.as_str()).collect();
+    match names.len() {
+        1 => names.first().copied().unwrap_or_default().to_owned(),
+        count => format!("{} tenants", thousands(count)),
+    }
+}
+
+/// The name of a severity with an initial capital.
+pub(super) fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Informational => "Informational",
+        Severity::Low => "Low",
+        Severity::Medium => "Medium",
+        Severity::High => "High",
+        Severity::Critical => "Critical",
+    }
+}
+
+/// Points with their sign and at most two decimal places: `+5`, `-7.83`.
+pub(super) fn signed(points: f64) -> String {
+    format!("{:+}", (points * 100.0).round() / 100.0)
+}
+
+/// A count with a comma between groups of three digits.
+pub(super) fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        derive::{ObservationEntry, Rules, quality},
+        model::{Day, Observation, ObservationKind, SnapshotRef, Tenant, TenantId, UnixMillis},
+    };
+
+    #[test]
+    fn counts_and_points_are_written_for_people() {
+        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(count), text);
+        }
+        for (points, text) in [(5.0, "+5"), (-7.83, "-7.83"), (0.1 + 0.2, "+0.3"), (0.0, "+0")] {
+            assert_eq!(signed(points), text);
+        }
+    }
+
+    #[test]
+    fn severities_are_those_of_the_record() {
+        for severity in Severity::ALL {
+            let notice = super::super::tests::change("a", "added", 1.0, severity.cef());
+            assert_eq!(notice.severity(), severity);
+        }
+    }
+
+    /// A name that tries to mention a channel, and a reason that contains a link.
+    #[test]
+    fn texts_of_a_record_are_inert() {
+        let tenant = Tenant {
+            id: TenantId::TEST,
+            name: "@channel".to_owned(),
+            labels: std::collections::BTreeMap::new(),
+        };
+        let observation = Observation {
+            what: ObservationKind::PollFailed,
+            subject: String::new(),
+            first_day: Day::parse("2026-11-22").unwrap(),
+            phase: Phase::Begin,
+            details: "[help](https://evil.example)\n*now*".to_owned(),
+            hint: Some("ask @here".to_owned()),
+        };
+        let entry = ObservationEntry {
+            tenant: &tenant,
+            observation: &observation,
+            snapshot: &SnapshotRef::of_observation(observation.first_day, 1),
+            observed_time: "2026-11-22T06:15:00Z",
+            observed_at: UnixMillis::new(1_795_328_100_000),
+            repeats: 0,
+            replayed: false,
+            rules: Rules::none(),
+        };
+
+        let notice = Notice::of(&quality(&entry));
+        assert_eq!(notice.tenant, "＠channel");
+        assert_eq!(
+            notice.sentence,
+            "the poll of the tenant failed: [help] (https: //evil.example) ∗now∗"
+        );
+        assert_eq!(notice.hint.as_deref(), Some("ask ＠here"));
+        assert_eq!(notice.time, "2026-11-22 06:15 UTC");
+        assert_eq!((notice.kind, notice.severity()), (NoticeKind::ProblemBegan, Severity::Medium));
+
+        let json = serde_json::to_string(&notice).unwrap();
+        assert_eq!(serde_json::from_str::<Notice>(&json).unwrap(), notice);
+    }
+}
