@@ -3,10 +3,18 @@
 //! operators. Nothing in this module reads a file or the environment, except the default path of
 //! the configuration.
 
+mod delivery;
+mod report;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(super) use self::delivery::{
+    DeadLetters, DeadLettersDiscard, DeadLettersList, DeadLettersRetry, DeadLettersShow, Once,
+    Poll, Replay, StateVerify, TestSink,
+};
+pub(super) use self::report::Report;
 use crate::{model::Day, settings::parse_duration};
 
 /// Forwards Microsoft Secure Score to your SIEM: one record per control and day
@@ -42,10 +50,12 @@ pub(super) enum Command {
     Init(Init),
     /// Run the daemon: poll on schedule and deliver records until stopped
     Run,
-    /// Reload the configuration; an invalid one is rejected and nothing changes
-    Reload,
+    /// Reload the configuration and print what has changed; an invalid one is rejected and nothing changes
+    Reload(Reload),
     /// Poll all tenants, deliver all records, and exit
-    Once,
+    Once(Once),
+    /// Request that the daemon poll tenants now
+    Poll(Poll),
     /// Print days from the API, without using a sink or a checkpoint
     Fetch(Fetch),
     /// Validate the configuration, the secrets and the state directory
@@ -54,8 +64,11 @@ pub(super) enum Command {
     Status(Status),
     /// Read older days from the API into the checkpoint
     Backfill(Backfill),
-    /// Resend stored days or dead letters to a sink
+    /// Resend stored days to a sink
     Replay(Replay),
+    /// List, show, retry and discard the records that a receiver rejected
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Write a report on one tenant (history, changes, decisions), or an overview of all tenants
     Report(Report),
     /// Set, print and compare the targets that tenants must not fall below
@@ -103,6 +116,16 @@ pub(super) struct Init {
     pub offline: bool,
 }
 
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Reload {
+    /// Permit the removal of more than 20 % of the tenants, if there are at least ten
+    #[arg(long)]
+    pub allow_removals: bool,
+    /// Print the changes as a JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Fetch {
     /// The number of days to print, counting back from today: 1 to 90
@@ -132,9 +155,34 @@ pub(super) enum Output {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
+    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub tenant: Vec<String>,
+    /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub sink: Vec<String>,
+    /// Show only tenants and sinks that need attention
+    #[arg(long)]
+    pub failing: bool,
+    /// The order of the tenants
+    #[arg(long, value_enum, default_value_t = StatusSort::Severity)]
+    pub sort: StatusSort,
+    /// The maximum number of tenants in the table; JSON contains all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
     /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StatusSort {
+    /// Failing tenants first, then in the order of the configuration
+    Severity,
+    /// By name
+    Name,
+    /// The tenant with the oldest data first
+    Age,
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,56 +193,6 @@ pub(super) struct Backfill {
     /// The name of the tenant to read [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Replay {
-    /// The name of the sink
-    #[arg(long, value_name = "NAME")]
-    pub sink: String,
-    /// The first day to send, such as 2026-11-22
-    #[arg(long, value_name = "DAY", value_parser = day, required_unless_present = "rejected")]
-    pub from: Option<Day>,
-    /// The last day to send [default: today]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub to: Option<Day>,
-    /// Send the dead letters of the sink instead of days
-    #[arg(long, conflicts_with_all = ["from", "to"])]
-    pub rejected: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Report {
-    /// The name of the tenant [default: all tenants; several tenants produce an overview]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// The first day [default: derived from --days]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub from: Option<Day>,
-    /// The last day [default: today]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub to: Option<Day>,
-    /// The number of days in the report, ending with the last day
-    #[arg(long, default_value_t = 365, conflicts_with = "from", value_parser = clap::value_parser!(i32).range(1..=36_500))]
-    pub days: i32,
-    /// The output format
-    #[arg(long, value_enum, default_value_t = ReportFormat::Html)]
-    pub format: ReportFormat,
-    /// The file to write [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ReportFormat {
-    /// One self-contained page
-    Html,
-    /// One line per day
-    Csv,
-    /// Markdown text
-    Markdown,
-    /// One JSON document
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,6 +226,9 @@ pub(super) struct BaselineOf {
     /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+    /// Print a JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -235,15 +236,18 @@ pub(super) struct BaselineDiff {
     /// The name of the tenant [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Exit with code 1 if a control is below its target
+    /// Exit with code 1 if a control is below its target, and with code 2 if a tenant has no baseline or no stored day
     #[arg(long)]
     pub exit_code: bool,
+    /// Print a JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum State {
     /// Read all stored data, and report any damage
-    Verify,
+    Verify(StateVerify),
     /// Repair damaged data, and rename a database that cannot be used
     Repair(StateRepair),
     /// Write a backup to a file, even while the daemon is running
@@ -310,18 +314,17 @@ pub(super) struct StateForget {
     pub yes: bool,
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct TestSink {
-    /// The name of the sink
-    #[arg(value_name = "NAME")]
-    pub name: String,
-}
-
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Check {
     /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and contact each receiver without sending a record
     #[arg(long)]
     pub online: bool,
+    /// Exit with code 2 if there are warnings
+    #[arg(long)]
+    pub strict: bool,
+    /// Print a JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -345,6 +348,9 @@ pub(super) struct ConsentUrl {
     /// The name of the tenant to print the link for [default: all tenants]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+    /// The page that the browser shows after consent; the application must have it as a redirect URI. The registration scripts register the default
+    #[arg(long, value_name = "URI", default_value = super::consent_url::REDIRECT_URI)]
+    pub redirect_uri: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -437,17 +443,6 @@ impl Args {
     /// The path in `--config`, else in `$SECURE_SCORE_FORWARDER_CONFIG`, else the default path.
     pub(super) fn config_path(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(super::default_config)
-    }
-}
-
-impl From<ReportFormat> for crate::report::Format {
-    fn from(format: ReportFormat) -> Self {
-        match format {
-            ReportFormat::Html => Self::Html,
-            ReportFormat::Csv => Self::Csv,
-            ReportFormat::Markdown => Self::Markdown,
-            ReportFormat::Json => Self::Json,
-        }
     }
 }
 

@@ -225,8 +225,9 @@ fn statistics(
         let days = count(days as u64, "day");
         let _ = writeln!(out, "  tenant `{name}`: {days} read, newest `{newest}`");
     }
-    for (name, delivered, _) in &first.sinks {
-        let _ = writeln!(out, "  sink `{name}`: {} delivered", count(*delivered, "record"));
+    for sink in &first.sinks {
+        let delivered = count(sink.delivered, "record");
+        let _ = writeln!(out, "  sink `{}`: {delivered} delivered", sink.name);
     }
 
     let status = engine.checkpoint.status()?;
@@ -236,7 +237,7 @@ fn statistics(
         let _ = writeln!(out, "  {line}");
     }
 
-    let delivered: u64 = second.sinks.iter().map(|(_, delivered, _)| delivered).sum();
+    let delivered: u64 = second.sinks.iter().map(|sink| sink.delivered).sum();
     let delivered = count(delivered, "record");
     let _ = writeln!(out, "  second poll: no new days, {delivered} delivered");
     Ok(out)

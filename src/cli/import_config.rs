@@ -45,6 +45,8 @@ pub(super) fn import_config(args: &args::ImportConfig) -> Result<ExitCode, Comma
         .map_err(|error| CommandFailure::new(ExitCode::Usage, error.to_string()))?;
     let secret_file =
         args.secret_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SECRET_FILE));
+    // The service does not run in the working directory of this command.
+    let secret_file = std::path::absolute(secret_file)?;
     let converted = convert(&text, &secret_file).map_err(|reason| {
         let message = format!("cannot convert `{}`: {reason}", args.file.display());
         CommandFailure::new(ExitCode::Usage, message)

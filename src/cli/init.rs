@@ -122,9 +122,9 @@ fn unreadable(certificate: &Path, directory: &Path) -> Explanation {
 fn test(config: &Path, args: &args::Init) -> Result<ExitCode, CommandFailure> {
     let mut exit = ExitCode::Done;
     if !args.offline {
-        exit = check::check(config, &args::Check { online: true })?;
+        exit = check::check(config, &args::Check { online: true, ..args::Check::default() })?;
         if let Err(failure) =
-            test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned() })
+            test_sink::test_sink(config, &args::TestSink { name: SINK.to_owned(), json: false })
         {
             print_message(&format!("error: {failure}"));
             exit = ExitCode::Incomplete;

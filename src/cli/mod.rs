@@ -8,23 +8,32 @@ mod backfill;
 mod baseline;
 mod check;
 mod consent_url;
+mod dead_letters;
 mod demo;
 mod fetch;
+mod findings;
+mod host_checks;
 mod import;
 mod import_config;
 mod init;
+mod json;
+mod known_controls;
 mod login;
 mod man;
 mod once;
 mod online;
+mod poll;
 mod reference;
 mod reload;
 mod replay;
 mod report;
 mod run;
 mod schema;
+mod selection;
+mod service_user;
 mod state;
 mod status;
+mod table;
 mod test_sink;
 
 use std::{
@@ -37,12 +46,13 @@ use std::{
 pub use args::Args;
 use args::Command;
 use clap::Parser;
+use service_user::ServiceUser;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Holder},
     config::{ConfigError, Configuration},
-    daemon::{BuildError, RunError},
+    daemon::{BuildError, PossibleRename, RunError},
     error::{Explanation, Hint, chain},
     model::UnixMillis,
     source::SourceError,
@@ -74,7 +84,7 @@ impl ExitCode {
         match self {
             Self::Done => "The command succeeded",
             Self::Incomplete => {
-                "The result is incomplete: for example, a poll failed, or records are undelivered and remain queued"
+                "The result is incomplete: for example, a poll failed, records are undelivered and remain queued, or a receiver has rejected records"
             }
             Self::Usage => "The configuration or the command line is invalid",
             Self::Unusable => "The checkpoint is unusable, or in use by another process",
@@ -189,8 +199,9 @@ fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
     match args.command {
         Command::Init(args) => init::init(&config, &args),
         Command::Run => run::run(&config),
-        Command::Reload => reload::reload(&config),
-        Command::Once => once::once(&config),
+        Command::Reload(args) => reload::reload(&config, args),
+        Command::Once(args) => once::once(&config, args),
+        Command::Poll(args) => poll::poll(&config, &args),
         Command::Fetch(args) => fetch::fetch(&config, &args),
         Command::Check(args) => check::check(&config, &args),
         Command::Login(args) => login::login(&config, &args),
@@ -200,6 +211,7 @@ fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
         Command::Report(args) => report::report(&config, &args),
         Command::Baseline(args) => baseline::baseline(&config, &args),
         Command::Replay(args) => replay::replay(&config, &args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(&config, &args),
         Command::TestSink(args) => test_sink::test_sink(&config, &args),
         Command::State(args) => state::state(&config, &args),
         Command::Status(args) => status::status(&config, &args),
@@ -220,6 +232,13 @@ fn load_with_secrets(path: &Path) -> Result<Configuration, CommandFailure> {
         print_message(&format!("warning: {}", render(&warning)));
     }
     Ok(configuration)
+}
+
+/// Prints a warning for each new sink for which `renamed_from` may be missing.
+fn print_possible_renames(renames: &[PossibleRename]) {
+    for rename in renames {
+        print_message(&format!("warning: {}", render(&rename.explanation())));
+    }
 }
 
 fn unknown_sink(configuration: &Configuration, name: &str) -> CommandFailure {
@@ -313,22 +332,19 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// Executes the command again as the user and group that own the state directory if this process
-/// runs as root, so that it creates no file that the daemon cannot open. Returns for any other
-/// user, and if the directory does not exist or belongs to root.
+/// Executes the command again as the user that owns the state directory, with all its groups, if
+/// this process runs as root, so that it creates no file that the daemon cannot open. Returns for
+/// any other user, and if the directory does not exist or belongs to root.
 fn act_as_owner(directory: &Path) -> Result<(), CommandFailure> {
-    use std::os::unix::{fs::MetadataExt, process::CommandExt};
-    let Ok(metadata) = fs_err::metadata(directory) else { return Ok(()) };
-    if !rustix::process::geteuid().is_root() || metadata.uid() == 0 {
-        return Ok(());
-    }
+    use std::os::unix::process::CommandExt;
+    let Some(owner) = ServiceUser::owner_of(directory) else { return Ok(()) };
 
     let program = std::env::current_exe()?;
-    let error = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .uid(metadata.uid())
-        .gid(metadata.gid())
-        .exec();
+    // The new program has the identity of the thread that executes it.
+    let error = match owner.assume() {
+        Ok(()) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
     Err(CommandFailure::new(
         ExitCode::Incomplete,
         format!("cannot run as the owner of `{}`: {error}", directory.display()),

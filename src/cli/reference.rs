@@ -244,7 +244,7 @@ fn sink_name(kind: &str, variant: &str) -> String {
     format!("`{kind}`{separator}{variant}")
 }
 
-#[cfg(all(test, feature = "kafka", feature = "object_store"))]
+#[cfg(all(test, feature = "email", feature = "kafka", feature = "object_store"))]
 mod tests {
     use serde_json::json;
 

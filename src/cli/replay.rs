@@ -1,105 +1,249 @@
-//! `replay`: resends stored days or dead letters to one sink. If a daemon is running, the command
-//! only queues them and the daemon delivers; otherwise, the command also delivers them. A replay
-//! never moves the live cursor of the sink. The queue itself is in `daemon::replay`.
+//! `replay`: resends stored days to one sink. If a daemon is running, the command only queues them
+//! and the daemon delivers; otherwise, the command also delivers them. A replay never moves the
+//! live cursor of the sink. The queue itself is in `daemon::replay`.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
+
+use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
-    load_with_secrets, lock_holder, print_explanation, print_message, unknown_sink,
+    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, block_on, control_socket, count,
+    dead_letters,
+    json::{self, Document},
+    load_with_secrets, lock_holder,
+    once::{explain_dead_letters, explain_delivery},
+    poll::selected_names,
+    print, print_explanation, print_message,
+    table::with_separators,
+    unknown_sink,
 };
 use crate::{
-    config::Configuration,
-    daemon::{self, Engine, Event, ReplayError, ReplaySelection, Request},
-    error::{Explanation, chain},
-    model::Day,
+    checkpoint::Checkpoint,
+    config::{Configuration, SinkPlan},
+    daemon::{self, Engine, Event, ReplayError, ReplayExtent, ReplayRequest, Request, SinkReport},
+    error::Explanation,
+    model::{Day, Tenant},
+    source::Clients,
 };
 
-/// Runs the command. Returns `Incomplete` if the delivery stopped early. Fails if the sink is not
-/// configured, or if the arguments select no valid range of days.
+/// Runs the command. Returns `Incomplete` if the delivery stopped early, or if the receiver
+/// rejected records. Fails if the sink is not configured, or if the arguments select no valid range
+/// of days or no tenant.
 pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, CommandFailure> {
-    let configuration = Configuration::load(config)?;
-    if !configuration.sinks.iter().any(|sink| sink.name == args.sink) {
-        return Err(unknown_sink(&configuration, &args.sink));
+    if args.rejected {
+        let retry = args::DeadLettersRetry {
+            ids: Vec::new(),
+            sink: Some(args.sink.clone()),
+            json: args.json,
+        };
+        return dead_letters::retry(config, &retry);
     }
-    let selection = selection(args)?;
 
-    let Some(holder) = lock_holder(&configuration.state_directory) else {
-        return replay_without_daemon(config, &args.sink, selection);
-    };
-    let request = Request::Replay { sink: args.sink.clone(), selection };
-    match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
-        Event::Queued { entries } => {
-            let explanation = Explanation::new(queued_line(selection, entries));
-            let hint = "run `status` to see the progress";
-            print_explanation(&if entries > 0 { explanation.with_hint(hint) } else { explanation });
-            Ok(ExitCode::Done)
+    let document = Document::from_flag(args.json);
+    document.run(|| {
+        let configuration = Configuration::load(config)?;
+        let plan = configuration.sinks.iter().find(|sink| sink.name == args.sink);
+        let plan = plan.ok_or_else(|| unknown_sink(&configuration, &args.sink))?;
+        let tenants = selected_names(&configuration, &args.tenant)?;
+        let request = request(args, tenants)?;
+
+        if args.dry_run {
+            return dry_run(&configuration, plan, &request, document);
         }
-        Event::Error(message) => Err(CommandFailure::new(ExitCode::Usage, message)),
-        _ => Ok(ExitCode::Incomplete),
-    }
+        match lock_holder(&configuration.state_directory) {
+            Some(holder) => replay_through_daemon(control_socket(&holder)?, &request, document),
+            None => replay_without_daemon(config, &request, document),
+        }
+    })
 }
 
-/// The days or dead letters that the arguments select.
-fn selection(args: &args::Replay) -> Result<ReplaySelection, CommandFailure> {
-    if args.rejected {
-        return Ok(ReplaySelection::DeadLetters);
-    }
+/// The request for the days that the arguments select.
+fn request(args: &args::Replay, tenants: Vec<String>) -> Result<ReplayRequest, CommandFailure> {
     let first = args.from.ok_or_else(|| usage("`--from` or `--rejected` is required"))?;
     let last = args.to.unwrap_or_else(|| Day::of(crate::clock::now()));
     if first > last {
         return Err(usage("`--from` is after `--to`"));
     }
-    Ok(ReplaySelection::Days(first.number(), last.number()))
+    Ok(ReplayRequest {
+        sink: args.sink.clone(),
+        first_day: first.number(),
+        last_day: last.number(),
+        tenants,
+    })
+}
+
+/// Prints how much the replay would send. Reads only the checkpoint.
+fn dry_run(
+    configuration: &Configuration,
+    plan: &SinkPlan,
+    request: &ReplayRequest,
+    document: Document,
+) -> Result<ExitCode, CommandFailure> {
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
+    let clients = Arc::new(Clients::new(&configuration.http)?);
+    let tenants: Vec<Arc<Tenant>> = configuration
+        .tenants
+        .iter()
+        .filter(|tenant| plan.tenants.matches(tenant) && request.selects(tenant))
+        .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint).map(Arc::new))
+        .collect();
+    if tenants.is_empty() && !request.tenants.is_empty() {
+        return Err(failure(ReplayError::NoTenant(request.sink.clone())));
+    }
+
+    let days = request.days().ok_or_else(|| failure(ReplayError::NoDay))?;
+    let extent = daemon::replay_extent(&checkpoint, plan, &tenants, days, &clients)?;
+    match document {
+        Document::Printed => document.print(|| as_json(request, &extent, "estimated", None))?,
+        Document::Omitted if extent == ReplayExtent::default() => print_message(NOTHING),
+        Document::Omitted => print(&format!("{}\n", describe(&extent)))?,
+    }
+    Ok(ExitCode::Done)
+}
+
+fn replay_through_daemon(
+    socket: &Path,
+    request: &ReplayRequest,
+    document: Document,
+) -> Result<ExitCode, CommandFailure> {
+    match daemon::send_request(socket, &Request::Replay(request.clone()), |_| {})? {
+        Event::Queued(extent) => {
+            let explanation = Explanation::new(queued_line(&extent));
+            let is_queued = extent != ReplayExtent::default();
+            let hint = "run `status` to see the progress";
+            print_explanation(&if is_queued { explanation.with_hint(hint) } else { explanation });
+            let state = if is_queued { "queued" } else { "nothing_to_send" };
+            document.print(|| as_json(request, &extent, state, None))?;
+            Ok(ExitCode::Done)
+        }
+        Event::Error(error) => Err(CommandFailure::new(ExitCode::Usage, error)),
+        other => {
+            let message = format!("unexpected response from the daemon: {other:?}");
+            Err(CommandFailure::new(ExitCode::Incomplete, message))
+        }
+    }
 }
 
 fn replay_without_daemon(
     config: &Path,
-    sink: &str,
-    selection: ReplaySelection,
+    request: &ReplayRequest,
+    document: Document,
 ) -> Result<ExitCode, CommandFailure> {
     let configuration = load_with_secrets(config)?;
+    document.check_stdout(configuration.sinks.iter().filter(|plan| plan.name == request.sink))?;
     act_as_owner(&configuration.state_directory)?;
     let engine = Engine::build(configuration)?;
 
     block_on(async {
-        let entries = engine.replay(sink, selection).map_err(|error| match error {
-            ReplayError::Checkpoint(error) => error.into(),
-            other => usage(&chain(&other)),
-        })?;
-        print_message(&queued_line(selection, entries));
+        let extent = engine.replay(request).map_err(failure)?;
+        print_message(&queued_line(&extent));
 
-        match daemon::deliver_queued(&engine, sink).await {
-            Ok(records) => {
-                print_message(&format!("sink `{sink}`: {} delivered", count(records, "record")));
-                Ok(ExitCode::Done)
-            }
-            Err(stopped) => {
-                print_message(&format!("sink `{sink}`: {}", chain(&stopped)));
-                Ok(ExitCode::Incomplete)
-            }
+        let sink = daemon::deliver_queued(&engine, &request.sink).await;
+        print_explanation(&explain_delivery(&sink));
+        if let Some(explanation) = explain_dead_letters(std::slice::from_ref(&sink)) {
+            print_explanation(&explanation);
         }
+
+        let is_complete = sink.stopped.is_none() && sink.rejected == 0;
+        let state = match (is_complete, extent == ReplayExtent::default()) {
+            (false, _) => "incomplete",
+            (true, true) => "nothing_to_send",
+            (true, false) => "delivered",
+        };
+        document.print(|| as_json(request, &extent, state, Some(&sink)))?;
+        Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
     })?
 }
 
-/// What was queued: the number of days or of dead letters.
-fn queued_line(selection: ReplaySelection, entries: u64) -> String {
-    match (selection, entries) {
-        (ReplaySelection::Days(..), 0) => {
-            "no stored days in this range: there is nothing to send".to_owned()
+const NOTHING: &str = "no stored days in this range: there is nothing to send";
+
+/// What was queued.
+fn queued_line(extent: &ReplayExtent) -> String {
+    if *extent == ReplayExtent::default() {
+        return NOTHING.to_owned();
+    }
+    format!("queued to be sent again: {}", describe(extent))
+}
+
+/// How much a replay sends, such as `2 days × 2 tenants, about 920 records, 0.8 MB`.
+fn describe(extent: &ReplayExtent) -> String {
+    let ReplayExtent { days, tenants, tenant_days, records, bytes } = *extent;
+    let what = match tenants {
+        0 | 1 => count(days, "day"),
+        _ if tenant_days == days * tenants => {
+            format!("{} × {}", count(days, "day"), count(tenants, "tenant"))
         }
-        (ReplaySelection::Days(..), _) => {
-            format!("queued {} to be sent again", count(entries, "day"))
-        }
-        (ReplaySelection::DeadLetters, 0) => {
-            "the sink has no dead letters: there is nothing to send".to_owned()
-        }
-        (ReplaySelection::DeadLetters, _) => {
-            format!("queued {} to be sent again", count(entries, "dead letter"))
-        }
+        // The tenants have different days.
+        _ => format!("{} of {}", count(tenant_days, "day"), count(tenants, "tenant")),
+    };
+    let noun = if records == 1 { "record" } else { "records" };
+    let records = with_separators(records);
+    format!("{what}, about {records} {noun}, {:.1} MB", as_megabytes(bytes))
+}
+
+/// The document of the command. `state` is `estimated`, `queued`, `delivered`, `incomplete` or
+/// `nothing_to_send`; `sink` is the delivery if the command has delivered.
+fn as_json(
+    request: &ReplayRequest,
+    extent: &ReplayExtent,
+    state: &str,
+    sink: Option<&SinkReport>,
+) -> Value {
+    let days = request.days();
+    json!({
+        "sink": request.sink,
+        "from": days.map(|(first, _)| first.to_string()),
+        "to": days.map(|(_, last)| last.to_string()),
+        "state": state,
+        "days": extent.days,
+        "tenants": extent.tenants,
+        "tenant_days": extent.tenant_days,
+        "estimated_records": extent.records,
+        "estimated_bytes": extent.bytes,
+        "records_delivered": sink.map(|sink| sink.delivered),
+        "records_rejected": sink.map(|sink| sink.rejected),
+        "error": sink
+            .and_then(|sink| sink.stopped.as_ref())
+            .map(|stopped| json::error(&Explanation::of(stopped))),
+    })
+}
+
+/// The failure of a replay that was not queued.
+fn failure(error: ReplayError) -> CommandFailure {
+    match error {
+        ReplayError::Checkpoint(error) => error.into(),
+        other => CommandFailure::from_error(ExitCode::Usage, &other),
     }
 }
 
 fn usage(message: &str) -> CommandFailure {
     CommandFailure::new(ExitCode::Usage, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extent_has_units_that_a_person_expects() {
+        let extent = |days, tenants, tenant_days| ReplayExtent {
+            days,
+            tenants,
+            tenant_days,
+            records: 920,
+            bytes: 800_000,
+        };
+        for (extent, text) in [
+            (extent(2, 2, 4), "2 days × 2 tenants, about 920 records, 0.8 MB"),
+            (extent(1, 500, 500), "1 day × 500 tenants, about 920 records, 0.8 MB"),
+            (extent(3, 1, 3), "3 days, about 920 records, 0.8 MB"),
+            (extent(3, 2, 4), "4 days of 2 tenants, about 920 records, 0.8 MB"),
+        ] {
+            assert_eq!(describe(&extent), text);
+            assert_eq!(queued_line(&extent), format!("queued to be sent again: {text}"));
+        }
+        let large = ReplayExtent { records: 20_813, bytes: 31_000_000_000, ..extent(90, 1, 90) };
+        assert_eq!(describe(&large), "90 days, about 20,813 records, 31000.0 MB");
+        assert_eq!(queued_line(&ReplayExtent::default()), NOTHING);
+    }
 }

@@ -6,7 +6,7 @@ use std::{io::Write, path::Path};
 
 use super::{
     CommandFailure, ExitCode, act_as_owner, args, as_megabytes, control_socket, count, format_time,
-    lock_holder, plural, print, print_explanation, print_message, unknown_tenant,
+    json::Document, lock_holder, plural, print, print_explanation, print_message, unknown_tenant,
 };
 use crate::{
     checkpoint::{
@@ -26,7 +26,7 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, Comma
     // None of these commands needs a secret.
     let configuration = Configuration::load(config)?;
     match args {
-        args::State::Verify => verify(&configuration),
+        args::State::Verify(args) => verify(&configuration, *args),
         args::State::Repair(args) => repair(&configuration, args),
         args::State::Backup(args) => backup(&configuration, args),
         args::State::Restore(args) => restore(&configuration, args),
@@ -36,19 +36,49 @@ pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, Comma
     }
 }
 
-fn verify(configuration: &Configuration) -> Result<ExitCode, CommandFailure> {
-    let directory = &configuration.state_directory;
-    Checkpoint::probe(directory)?;
-    let report = Checkpoint::open_read_only(directory)?.verify()?;
-    print_verification(&report)?;
-    if report.findings.is_empty() {
-        return Ok(ExitCode::Done);
-    }
-    let explanation = Explanation::new("the checkpoint is damaged");
-    print_explanation(
-        &explanation.with_hint("stop the daemon, copy the state directory, and run `state repair`"),
-    );
-    Ok(ExitCode::Unusable)
+fn verify(
+    configuration: &Configuration,
+    args: args::StateVerify,
+) -> Result<ExitCode, CommandFailure> {
+    let document = Document::from_flag(args.json);
+    document.run(|| {
+        let directory = &configuration.state_directory;
+        Checkpoint::probe(directory)?;
+        let report = Checkpoint::open_read_only(directory)?.verify()?;
+        match document {
+            Document::Printed => document.print(|| verification_as_json(&report))?,
+            Document::Omitted => print_verification(&report)?,
+        }
+        if report.findings.is_empty() {
+            return Ok(ExitCode::Done);
+        }
+
+        let explanation = Explanation::new("the checkpoint is damaged");
+        print_explanation(
+            &explanation
+                .with_hint("stop the daemon, copy the state directory, and run `state repair`"),
+        );
+        Ok(ExitCode::Unusable)
+    })
+}
+
+fn verification_as_json(report: &VerifyReport) -> serde_json::Value {
+    let VerifyReport { entries, bodies, catalogs, profiles, findings } = report;
+    let findings = findings.iter().map(|finding| {
+        serde_json::json!({
+            "tenant": finding.tenant,
+            "day": finding.day.map(|day| day.to_string()),
+            "message": finding.message,
+        })
+    });
+    serde_json::json!({
+        "damaged": !report.findings.is_empty(),
+        "snapshots": entries,
+        "bodies": bodies,
+        "catalogs": catalogs,
+        "profiles": profiles,
+        "findings": findings.collect::<Vec<_>>(),
+    })
 }
 
 /// Prints one line per finding, and a summary.

@@ -4,7 +4,13 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{CommandFailure, ExitCode, args, block_on, load_with_secrets, print, unknown_sink};
+use serde_json::{Value, json};
+
+use super::{
+    CommandFailure, ExitCode, args, block_on,
+    json::{self, Document},
+    load_with_secrets, print, print_message, unknown_sink,
+};
 use crate::{
     clock,
     config::SinkPlan,
@@ -25,35 +31,71 @@ const TEST_CONTROL: &str = "secure-score-forwarder-test";
 
 /// Runs the command. Fails if the sink is not configured, or if the record was not acknowledged.
 pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode, CommandFailure> {
-    let configuration = load_with_secrets(config)?;
-    let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
-        return Err(unknown_sink(&configuration, &args.name));
-    };
+    let document = Document::from_flag(args.json);
+    document.run(|| {
+        let configuration = load_with_secrets(config)?;
+        let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
+            return Err(unknown_sink(&configuration, &args.name));
+        };
+        document.check_stdout([plan])?;
 
-    // The record has the labels of a configured tenant, because a sink may require them.
-    let tenant = configuration.tenants.first();
-    let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
-    let context = sink_context(plan, &Arc::new(Clients::new(&configuration.http)?));
+        // The record has the labels of a configured tenant, because a sink may require them.
+        let tenant = configuration.tenants.first();
+        let labels = tenant.map(|tenant| tenant.labels.clone()).unwrap_or_default();
+        let context = sink_context(plan, &Arc::new(Clients::new(&configuration.http)?));
+        let result = block_on(deliver(plan, context, labels))?;
+        report(plan, &result, document)
+    })
+}
 
-    match block_on(deliver(plan, context, labels))? {
-        Ok(event_id) => {
+/// Prints the result, as text or as a document.
+fn report(
+    plan: &SinkPlan,
+    result: &Result<String, Failure>,
+    document: Document,
+) -> Result<ExitCode, CommandFailure> {
+    let (name, acknowledgement) = (&plan.name, plan.plan.acknowledgement());
+
+    match (result, document) {
+        (Ok(event_id), Document::Omitted) => {
             print(&format!(
-                "sink `{}`: one test record was delivered; its `event_id` is `{event_id}`\nacknowledgement: {}\n",
-                plan.name,
-                plan.plan.acknowledgement()
+                "sink `{name}`: one test record was delivered; its `event_id` is `{event_id}`\nacknowledgement: {acknowledgement}\n"
             ))?;
             Ok(ExitCode::Done)
         }
-        Err(failure) => {
-            let code = if matches!(failure, Failure::Misconfigured { .. }) {
+        (Ok(_), Document::Printed) => {
+            document.print(|| as_json(plan, result))?;
+            Ok(ExitCode::Done)
+        }
+        (Err(error), _) => {
+            let code = if matches!(error, Failure::Misconfigured { .. }) {
                 ExitCode::Usage
             } else {
                 ExitCode::Incomplete
             };
-            let explanation = Explanation::of(&failure).within(&format!("sink `{}`", plan.name));
-            Err(CommandFailure::new(code, explanation))
+            let explanation = Explanation::of(error).within(&format!("sink `{name}`"));
+            let failure = CommandFailure::new(code, explanation);
+            if document == Document::Omitted {
+                return Err(failure);
+            }
+            // A returned failure would be a document of its own.
+            print_message(&format!("error: {failure}"));
+            document.print(|| as_json(plan, result))?;
+            Ok(code)
         }
     }
+}
+
+fn as_json(plan: &SinkPlan, result: &Result<String, Failure>) -> Value {
+    let error = result.as_ref().err();
+    json!({
+        "sink": plan.name,
+        "type": plan.kind,
+        "delivered": result.is_ok(),
+        "event_id": result.as_ref().ok(),
+        "acknowledgement": result.is_ok().then(|| plan.plan.acknowledgement()),
+        "error": error.map(|error| json::error(&Explanation::of(error))),
+    })
 }
 
 /// Delivers the test record with a sink that is opened for a test: it shares no file, transaction

@@ -24,9 +24,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, ReplaySelection, TenantState, backfill, once::is_complete, prune};
+use super::{
+    Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, TenantRemovals, TenantState,
+    backfill, once::is_complete, poll::respond_to_poll, prune,
+};
 use crate::{
-    checkpoint::{ErasureReceipt, Pruned},
+    checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
     clock,
     error::Explanation,
     model::{Baseline, Day, TenantId},
@@ -39,8 +42,14 @@ use crate::{
 pub enum Request {
     /// Poll all tenants, or one, back to this many days ago.
     Backfill { days: i32, tenant: Option<String> },
-    /// Send days or dead letters to a sink again.
-    Replay { sink: String, selection: ReplaySelection },
+    /// Poll the tenants with these names now; all tenants if there are no names.
+    Poll { tenants: Vec<String> },
+    /// Send stored days to a sink again.
+    Replay(ReplayRequest),
+    /// Send dead letters again.
+    RetryDeadLetters { letters: Vec<DeadLetterKey> },
+    /// Discard dead letters.
+    DiscardDeadLetters { letters: Vec<DeadLetterKey> },
     /// Import saved snapshots of one tenant, one JSON document per item.
     Import { tenant: String, items: Vec<String> },
     /// Set the baseline of all later entries of a tenant.
@@ -55,7 +64,7 @@ pub enum Request {
         targets: String,
     },
     /// Reload the configuration. The response is sent when it has been accepted or rejected.
-    Reload,
+    Reload { removals: TenantRemovals },
     /// Prune bodies now.
     Prune,
     /// Erase a tenant that is no longer configured. `tenant` is its GUID.
@@ -65,7 +74,7 @@ pub enum Request {
     SignedIn { credential: String, refresh_token: String, plaintext: bool },
 }
 
-/// A part of the response to a request. Every variant except `Tenant` ends the response.
+/// A part of the response to a request; see [`Event::is_last`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -78,8 +87,12 @@ pub enum Event {
         /// Why the poll failed or is incomplete; `None` if it is complete.
         error: Option<Explanation>,
     },
-    /// A replay was queued: the number of snapshots or dead letters.
-    Queued { entries: u64 },
+    /// A poll has finished, or is not permitted yet, for the tenant with this name.
+    Polled { name: String, outcome: PollOutcome },
+    /// A replay was queued. Nothing was queued if there are no stored days.
+    Queued(ReplayExtent),
+    /// This number of dead letters was queued or discarded.
+    DeadLetters { count: u64 },
     /// The items of an import were stored: the number of new days, and of rejected items.
     Imported { days: usize, rejected: usize },
     /// Bodies were pruned.
@@ -88,14 +101,30 @@ pub enum Event {
     Forgotten(Option<ErasureReceipt>),
     /// The request was completed; `failed` is the number of tenants whose backfill was not.
     Done { failed: usize },
+    /// The new configuration was accepted, and is applied next.
+    Reloaded(Box<ReloadReport>),
     /// The request was rejected or failed.
     Error(Explanation),
     /// The new configuration was rejected; contains all its faults.
     Invalid(Vec<Explanation>),
 }
 
+impl Event {
+    /// Whether the event ends the response. The others report the progress of single tenants.
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Tenant { .. } | Self::Polled { .. })
+    }
+}
+
 /// Sends the result of a reload: `Ok` when the new configuration is valid, before it is applied.
-pub(super) type ReloadReply = oneshot::Sender<Result<(), Vec<Explanation>>>;
+pub(super) type ReloadReply = oneshot::Sender<Result<ReloadReport, Vec<Explanation>>>;
+
+/// A request to the main loop to reload the configuration.
+pub(super) struct ReloadRequest {
+    pub removals: TenantRemovals,
+    /// `None` if no command waits for the result.
+    pub reply: Option<ReloadReply>,
+}
 
 /// The largest request, in bytes. Commands split an import of years into several requests.
 const MAX_REQUEST_BYTES: u64 = 32 << 20;
@@ -137,7 +166,7 @@ pub(super) fn bind(path: &Path) -> std::io::Result<UnixListener> {
 pub(super) async fn serve(
     engine: Arc<Engine>,
     listener: Arc<UnixListener>,
-    reloads: mpsc::Sender<ReloadReply>,
+    reloads: mpsc::Sender<ReloadRequest>,
     cancel: CancellationToken,
 ) {
     let mut connections = JoinSet::new();
@@ -166,7 +195,7 @@ pub(super) async fn serve(
 async fn serve_connection(
     engine: Arc<Engine>,
     mut stream: UnixStream,
-    reloads: mpsc::Sender<ReloadReply>,
+    reloads: mpsc::Sender<ReloadRequest>,
     cancel: CancellationToken,
 ) {
     let served = tokio::select! {
@@ -186,7 +215,7 @@ async fn serve_connection(
 /// Checks the caller, reads its request, and sends the response.
 async fn respond(
     engine: &Arc<Engine>,
-    reloads: &mpsc::Sender<ReloadReply>,
+    reloads: &mpsc::Sender<ReloadRequest>,
     stream: &mut UnixStream,
 ) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
@@ -205,7 +234,18 @@ async fn respond(
         Ok(Request::Backfill { days, tenant }) => {
             return respond_to_backfill(engine, days, tenant, &mut writer).await;
         }
-        Ok(Request::Replay { sink, selection }) => replay(engine, &sink, selection, caller),
+        Ok(Request::Poll { tenants }) => {
+            return respond_to_poll(engine, &tenants, &mut writer).await;
+        }
+        Ok(Request::Replay(request)) => replay(engine, &request, caller),
+        Ok(Request::RetryDeadLetters { letters }) => {
+            let queued = engine.retry_dead_letters(&letters);
+            changed_dead_letters("dead letters queued for a retry", queued, caller)
+        }
+        Ok(Request::DiscardDeadLetters { letters }) => {
+            let discarded = engine.discard_dead_letters(&letters);
+            changed_dead_letters("dead letters discarded", discarded, caller)
+        }
         Ok(Request::Import { tenant, items }) => import(engine, &tenant, &items).await,
         Ok(Request::Baseline { tenant, name, day, targets }) => {
             match engine.set_baseline(&tenant, &name, day, &targets) {
@@ -217,7 +257,7 @@ async fn respond(
             }
         }
 
-        Ok(Request::Reload) => reload(reloads).await,
+        Ok(Request::Reload { removals }) => reload(reloads, removals).await,
         Ok(Request::Prune) => prune_now(engine, caller),
         Ok(Request::Forget { tenant }) => forget(engine, &tenant, caller),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
@@ -262,22 +302,34 @@ fn unknown_tenant(tenant: &str) -> Explanation {
     Explanation::new(format!("unknown tenant `{tenant}`: not configured, or not resolved yet"))
 }
 
-async fn reload(reloads: &mpsc::Sender<ReloadReply>) -> Event {
+async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals) -> Event {
     let (reply, result) = oneshot::channel();
     // If the daemon is stopping, the sender is dropped, and the receiver returns an error.
-    let _ = reloads.send(reply).await;
+    let _ = reloads.send(ReloadRequest { removals, reply: Some(reply) }).await;
     match result.await {
-        Ok(Ok(())) => Event::Done { failed: 0 },
+        Ok(Ok(report)) => Event::Reloaded(Box::new(report)),
         Ok(Err(faults)) => Event::Invalid(faults),
         Err(_) => Event::Error("the daemon is stopping".into()),
     }
 }
 
-fn replay(engine: &Engine, sink: &str, selection: ReplaySelection, caller: u32) -> Event {
-    match engine.replay(sink, selection) {
-        Ok(entries) => {
-            tracing::info!(sink, entries, uid = caller, "replay queued");
-            Event::Queued { entries }
+fn replay(engine: &Engine, request: &ReplayRequest, caller: u32) -> Event {
+    match engine.replay(request) {
+        Ok(extent) => {
+            let (sink, days) = (&request.sink, extent.tenant_days);
+            tracing::info!(sink, days, tenants = extent.tenants, uid = caller, "replay queued");
+            Event::Queued(extent)
+        }
+        Err(error) => Event::Error(Explanation::of(&error)),
+    }
+}
+
+/// Logs a change of dead letters, and returns the event with the number of them.
+fn changed_dead_letters(message: &str, result: Result<u64, CheckpointError>, caller: u32) -> Event {
+    match result {
+        Ok(count) => {
+            tracing::info!(records = count, uid = caller, "{message}");
+            Event::DeadLetters { count }
         }
         Err(error) => Event::Error(Explanation::of(&error)),
     }
@@ -394,7 +446,11 @@ async fn respond_to_backfill(
     send(stream, &Event::Done { failed }).await
 }
 
-async fn send(stream: &mut (impl AsyncWriteExt + Unpin), event: &Event) -> std::io::Result<()> {
+/// Sends one event as a line. Fails if the caller has disconnected.
+pub(super) async fn send(
+    stream: &mut (impl AsyncWriteExt + Unpin),
+    event: &Event,
+) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(event)?;
     line.push(b'\n');
     stream.write_all(&line).await
@@ -414,7 +470,7 @@ pub fn send_request(
 
     for line in BufReader::new(stream).lines() {
         let event: Event = serde_json::from_str(&line?)?;
-        if !matches!(event, Event::Tenant { .. }) {
+        if event.is_last() {
             return Ok(event);
         }
         on_event(&event);

@@ -15,6 +15,7 @@ use crate::{
     derive::{Entry, Records, Rules},
     format::{Formatter, Options},
     model::{Day, Tenant},
+    sink::Context,
     source::Clients,
     wire,
 };
@@ -46,13 +47,11 @@ pub fn estimate(
     tenants: &[Tenant],
     clients: &Arc<Clients>,
 ) -> Result<Estimate, CheckpointError> {
-    let is_known = checkpoint.status()?.sinks.iter().any(|sink| sink.name == plan.name);
+    // A removed sink is known too: it continues from its cursors.
+    let is_known = checkpoint.stored_sinks()?.iter().any(|sink| sink.name == plan.name);
     let pending = if is_known { checkpoint.pending(&plan.name)? } else { Vec::new() };
 
-    let context = sink_context(plan, clients);
-    let options =
-        Options { texts: plan.texts, host: context.host.clone(), fields: context.fields.clone() };
-    let mut formatter = Formatter::new(plan.plan.format(), options);
+    let mut formatter = formatter(plan, clients);
     let mut catalogs = Catalogs::default();
 
     let mut total = Estimate { is_new: !is_known, ..Estimate::default() };
@@ -77,6 +76,12 @@ pub fn estimate(
         total.bytes += newest.1 + (days - 1) * older.1;
     }
     Ok(total)
+}
+
+/// A formatter that writes records as the sink does, without the envelope of its protocol.
+pub(super) fn formatter(plan: &SinkPlan, clients: &Arc<Clients>) -> Formatter {
+    let Context { host, texts, fields, .. } = sink_context(plan, clients);
+    Formatter::new(plan.plan.format(), Options { texts, host, fields })
 }
 
 /// A tenant's newest day, followed by one that is a few days older if there is one.
@@ -111,7 +116,7 @@ fn samples(
 }
 
 /// The number of records of a day, and their size in bytes.
-fn measure(
+pub(super) fn measure(
     checkpoint: &Checkpoint,
     plan: &SinkPlan,
     tenant: &Tenant,

@@ -15,6 +15,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::outage::Outages;
+
 /// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
 /// watchdog can do so at any time.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Meters {
     maintenance: AtomicU64,
     tenants: Mutex<BTreeMap<String, PollCounts>>,
     sinks: Mutex<BTreeMap<String, Arc<SinkMeter>>>,
+    /// The outages that have not ended.
+    pub(super) outages: Outages,
 }
 
 /// The polls of one tenant since the start of the process.
@@ -85,6 +89,7 @@ impl Meters {
             maintenance: AtomicU64::new(0),
             tenants: Mutex::default(),
             sinks: Mutex::default(),
+            outages: Outages::default(),
         }
     }
 
@@ -134,6 +139,7 @@ impl Meters {
 
     /// Removes the counts of tenants and sinks for which the predicates return `false`.
     pub(super) fn retain(&self, tenant: impl Fn(&str) -> bool, sink: impl Fn(&str) -> bool) {
+        self.outages.retain(&tenant, &sink);
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.retain(|name, _| tenant(name));
         let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,16 +4,24 @@
 //! The loops never call each other. A watch channel notifies deliverers when the log has grown.
 //! Start reading at [`Engine`], then `lifecycle`, `collector` and `deliverer`. See decision 0002.
 
+mod apply;
+mod changes;
 mod collector;
 mod control;
+mod dead_letters;
 mod deliverer;
 mod estimate;
+mod facts;
 mod fetch;
 mod lifecycle;
 mod meters;
 mod once;
+mod outage;
+mod poll;
+mod possible_renames;
 mod replay;
 mod report;
+mod sink_steps;
 mod systemd;
 mod tenants;
 
@@ -24,7 +32,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use secrecy::SecretString;
@@ -33,24 +40,30 @@ use tokio::{
     task::block_in_place,
 };
 
+pub use apply::check_sinks;
+pub use changes::{Changes, NamedChanges, ReloadReport, Renamed, TenantRemovals};
 pub use collector::{PollError, PollReport};
 pub use control::{Event, Request, send_request};
+pub use dead_letters::{DeadLetterRecord, dead_letter_record};
 pub use deliverer::{Deliverer, DeliveryError};
 pub use estimate::{Estimate, estimate};
+pub use facts::{ConfiguredTenant, CurrentStatus, DaemonState};
 pub use fetch::{FetchedTenant, fetch_tenant};
 pub use lifecycle::{LoadConfiguration, Poller, RunError, run};
 pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
-pub use once::{OnceReport, backfill, once};
-pub use replay::{ReplayError, ReplaySelection, deliver_queued};
+pub use once::{OnceReport, SinkReport, backfill, once};
+pub use poll::PollOutcome;
+pub use possible_renames::{PossibleRename, possible_renames};
+pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, replay_extent};
 pub use report::Reporter;
 pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, EntryFilter, OtherTenants, Pruned},
+    checkpoint::{Checkpoint, CheckpointError, LogGrowth, Pruned},
     clock,
     config::{Configuration, SignIn, SinkPlan, TenantName, TenantPlan},
     error::{Explanation, Hint, chain},
-    model::{Day, DayFacts, Tenant, TenantId, UnixMillis},
+    model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
     wire,
@@ -76,11 +89,9 @@ pub struct Engine {
     log_grown: watch::Sender<u64>,
     /// Whether cursors have moved since the second cursor file was written.
     cursors_moved: AtomicBool,
+    /// See [`Self::possible_renames`].
+    possible_renames: Vec<PossibleRename>,
 }
-
-/// The longest remaining `Retry-After` that is restored at startup: the limit of one hour that the
-/// source applies, plus the random fifth that the throttle adds.
-const MAX_RESTORED_RETRY_AFTER: Duration = Duration::from_mins(72);
 
 /// The permits that all polls share. A poll of the newest days takes one. A poll that reads further
 /// back takes more, because its days stay in memory until the oldest one has arrived.
@@ -105,6 +116,12 @@ pub enum BuildError {
     /// The name of a sink with a backlog that the configuration no longer contains.
     #[error("sink `{0}` is no longer configured, but has {1} unsent log entries")]
     DroppedSink(String, u64),
+    /// The names of the tenants that a reload would remove, and the number of tenants before it.
+    #[error(
+        "the new configuration removes {} of {tenants} tenants, more than {} %: {}",
+        .removed.len(), changes::MAX_REMOVED_PERCENT, changes::listed(.removed)
+    )]
+    TooManyRemovals { removed: Vec<String>, tenants: usize },
     /// The key that requires a restart.
     #[error("`{0}` cannot be changed while the daemon is running")]
     NotReloadable(&'static str),
@@ -119,6 +136,9 @@ impl Hint for BuildError {
             Self::DroppedSink(..) => Some(
                 "restore its section, name it in `renamed_from` of its successor, or start once with `discard_backlog = true` in its section".into(),
             ),
+            Self::TooManyRemovals { .. } => {
+                Some("check the list of tenants, or run `reload --allow-removals`".into())
+            }
             Self::NotReloadable(_) => Some("restart the daemon".into()),
         }
     }
@@ -142,8 +162,13 @@ impl Engine {
     /// Builds the engine for another configuration on the same checkpoint. Writes nothing: call
     /// [`Self::apply_configuration`] after the work of this engine has ended.
     ///
-    /// Fails as [`Self::build`] does, and if a key was changed that requires a restart.
-    pub fn reconfigured(&self, configuration: Configuration) -> Result<Arc<Self>, BuildError> {
+    /// Fails as [`Self::build`] does, if a key was changed that requires a restart, and if
+    /// `removals` does not permit the removal of so many tenants.
+    pub fn reconfigured(
+        &self,
+        configuration: Configuration,
+        removals: TenantRemovals,
+    ) -> Result<Arc<Self>, BuildError> {
         if configuration.state_directory != self.configuration.state_directory {
             return Err(BuildError::NotReloadable("state.directory"));
         }
@@ -151,6 +176,12 @@ impl Engine {
             != self.configuration.admin.as_ref().map(|admin| (admin.listen, &admin.hosts))
         {
             return Err(BuildError::NotReloadable("admin.listen` and `admin.hosts"));
+        }
+
+        let removed = Changes::between(&self.configuration, &configuration).tenants.removed;
+        let tenants = self.configuration.tenants.len();
+        if !removals.permit(removed.len(), tenants) {
+            return Err(BuildError::TooManyRemovals { removed, tenants });
         }
 
         Self::prepare(configuration, Arc::clone(&self.checkpoint), Arc::clone(&self.meters))
@@ -187,7 +218,7 @@ impl Engine {
             ));
         }
 
-        let engine = Self {
+        let mut engine = Self {
             configuration,
             checkpoint,
             meters,
@@ -197,87 +228,17 @@ impl Engine {
             poll_permits: Semaphore::new(POLL_PERMITS),
             log_grown: watch::Sender::new(0),
             cursors_moved: AtomicBool::new(false),
+            possible_renames: Vec::new(),
         };
-        engine.check_dropped_sinks()?;
+        check_sinks(&engine.configuration, &engine.checkpoint)?;
+        engine.possible_renames = engine.find_possible_renames();
         Ok(Arc::new(engine))
     }
 
-    /// Updates the sinks and cursors of the checkpoint to match the configuration.
-    ///
-    /// Fails if the checkpoint cannot be read or written, or if a sink cannot be renamed.
-    pub fn apply_configuration(&self) -> Result<(), CheckpointError> {
-        self.rename_and_drop_sinks()?;
-        self.register_all()?;
-        self.restore_retry_after()?;
-
-        let is_tenant = |name: &str| self.tenant_named(name).is_some();
-        self.meters.retain(is_tenant, |name| self.sinks().any(|sink| sink.name == name));
-        Ok(())
-    }
-
-    /// Rejects a configuration that would lose a sink's backlog, or that renames a sink to a name
-    /// that is already in use.
-    fn check_dropped_sinks(&self) -> Result<(), BuildError> {
-        let sinks = &self.configuration.sinks;
-        let stored = self.checkpoint.backlogs()?;
-        let is_stored = |name: &str| stored.iter().any(|(stored, _)| stored == name);
-
-        for (name, backlog) in &stored {
-            let is_kept = sinks.iter().any(|sink| {
-                let carries_over = sink.renamed_from.as_ref() == Some(name);
-                sink.name == *name || carries_over && !is_stored(&sink.name)
-            });
-            if !is_kept && *backlog > 0 {
-                return Err(BuildError::DroppedSink(name.clone(), *backlog));
-            }
-        }
-
-        for sink in sinks {
-            if let Some(old) = sink.renamed_from.as_ref().filter(|old| is_stored(old))
-                && is_stored(&sink.name)
-            {
-                let (old, new) = (old.clone(), sink.name.clone());
-                return Err(CheckpointError::SinkExists(old, new).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Renames and removes sinks in the checkpoint as the configuration requires.
-    fn rename_and_drop_sinks(&self) -> Result<(), CheckpointError> {
-        let sinks = &self.configuration.sinks;
-        let now = UnixMillis::from(clock::now());
-
-        for sink in sinks {
-            if let Some(old) = &sink.renamed_from
-                && self.checkpoint.rename_sink(old, &sink.name, now)?
-            {
-                tracing::info!(sink = sink.name, old, "sink renamed");
-            }
-        }
-
-        for (name, entries) in self.checkpoint.backlogs()? {
-            let is_discarded = sinks.iter().any(|sink| sink.name == name && sink.discarded);
-            let is_removed = sinks.iter().all(|sink| sink.name != name);
-            if is_removed && entries > 0 {
-                // This can happen only in a reload, between the check and the end of the old
-                // generation.
-                tracing::error!(
-                    sink = name,
-                    entries,
-                    hint = "restore its section, or restart once with `discard_backlog = true` in its section",
-                    "the sink is no longer configured, but received log entries during the reload; its backlog is kept"
-                );
-            } else if is_discarded || is_removed {
-                self.checkpoint.drop_sink(&name, now)?;
-                if entries > 0 {
-                    tracing::warn!(sink = name, entries, "sink removed, and its backlog discarded");
-                } else {
-                    tracing::info!(sink = name, "sink removed");
-                }
-            }
-        }
-        Ok(())
+    /// New sinks for which `renamed_from` may be missing, as they were found when this engine was
+    /// built.
+    pub fn possible_renames(&self) -> &[PossibleRename] {
+        &self.possible_renames
     }
 
     /// The sinks that records are sent to.
@@ -285,51 +246,16 @@ impl Engine {
         self.configuration.sinks.iter().filter(|sink| !sink.discarded)
     }
 
-    /// Registers every sink with a cursor for each tenant that it selects, and deactivates its
-    /// cursors for all other tenants.
-    fn register_all(&self) -> Result<(), CheckpointError> {
-        for sink in self.sinks() {
-            let selected = self.tenants.iter().filter(|state| sink.tenants.matches(&state.plan));
-            let resolved: Vec<TenantId> =
-                selected.filter_map(|state| Some(state.resolved()?.id)).collect();
-            let others = OtherTenants::Deactivate;
-            self.checkpoint.register_sink(&sink.name, &resolved, others, first_day(sink))?;
-            let filter =
-                if sink.selection.quality { EntryFilter::All } else { EntryFilter::Snapshots };
-            self.checkpoint.set_entry_filter(&sink.name, filter)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a cursor for this tenant to every sink that selects it.
-    fn register(&self, plan: &TenantPlan, id: TenantId) -> Result<(), CheckpointError> {
-        for sink in self.sinks().filter(|sink| sink.tenants.matches(plan)) {
-            let others = OtherTenants::Keep;
-            self.checkpoint.register_sink(&sink.name, &[id], others, first_day(sink))?;
-        }
-        Ok(())
-    }
-
-    /// Restores the pauses that servers requested with `Retry-After` before a restart.
-    fn restore_retry_after(&self) -> Result<(), CheckpointError> {
-        let now = UnixMillis::from(clock::now());
-        for state in &self.tenants {
-            let Some(tenant) = state.resolved() else { continue };
-            let not_before = self.checkpoint.poll_state(tenant.id)?.not_before;
-            let left = not_before.map(|time| time.saturating_duration_since(now));
-            // A longer pause than the source accepts means that the clock was set back.
-            if let Some(left) = left.filter(|left| *left <= MAX_RESTORED_RETRY_AFTER)
-                && !left.is_zero()
-            {
-                state.graph.restore_pause(left);
-            }
-        }
-        Ok(())
-    }
-
     /// A receiver whose value changes whenever the log has grown or a replay has been queued.
     pub fn log_grown(&self) -> watch::Receiver<u64> {
         self.log_grown.subscribe()
+    }
+
+    /// Wakes idle deliverers if a transaction has appended to the log.
+    fn notify(&self, growth: LogGrowth) {
+        if growth == LogGrowth::Grown {
+            self.notify_log_grown();
+        }
     }
 
     fn notify_log_grown(&self) {
@@ -369,6 +295,8 @@ impl Engine {
             if self.checkpoint.last_prune_day()? == Some(today) {
                 return Ok(Pruned::default());
             }
+            // The cursors of removed sinks protect unsent bodies until they are deleted.
+            self.delete_expired_sinks()?;
             let pruned = prune(&self.configuration, &self.checkpoint)?;
             self.checkpoint.set_last_prune_day(today)?;
             Ok::<_, CheckpointError>(pruned)
@@ -464,7 +392,7 @@ impl Tokens for SinkTokens {
             self.0.get().await.map_err(|error| {
                 let reason = format!("cannot get a token from Entra: {}", chain(&error));
                 if error.is_transient() {
-                    Failure::Retry { reason, after: error.retry_after() }
+                    Failure::Retry { reason, after: error.retry_after(), hint: error.hint() }
                 } else {
                     Failure::Misconfigured { reason, hint: error.hint() }
                 }

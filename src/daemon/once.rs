@@ -1,29 +1,51 @@
 //! One round without a daemon: poll every tenant, then deliver everything. The commands `once` and
-//! `backfill` use it, and the control socket uses [`backfill`] inside the daemon. Start reading at
-//! [`once`].
+//! `backfill` use it, and the control socket uses [`backfill`] and [`poll_tenants`] inside the
+//! daemon. Start reading at [`once`].
 
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, DeliveryError, Engine, PollError, PollReport};
-use crate::model::Day;
+use crate::{checkpoint::DeadLetterFilter, error::chain, model::Day};
 
 /// The result of a round, by the name of the tenant or sink, in the order of the configuration.
 #[derive(Debug, Default)]
 pub struct OnceReport {
     /// The name of the tenant and the result of its poll.
     pub polls: Vec<(String, Result<PollReport, PollError>)>,
-    /// The name, the number of acknowledged records, and the error that stopped the delivery.
-    pub sinks: Vec<(String, u64, Option<DeliveryError>)>,
+    /// The delivery to each sink; empty if nothing was to be delivered.
+    pub sinks: Vec<SinkReport>,
+}
+
+/// The result of delivering everything that is queued for one sink.
+#[derive(Debug, Default)]
+pub struct SinkReport {
+    /// The name of the sink.
+    pub name: String,
+    /// The number of acknowledged records.
+    pub delivered: u64,
+    /// The number of records that the receiver rejected, and that became dead letters.
+    pub rejected: u64,
+    /// The number of dead letters of the sink after the delivery, including earlier ones.
+    pub dead_letters: u64,
+    /// The error that stopped the delivery; `None` if everything was sent.
+    pub stopped: Option<DeliveryError>,
 }
 
 impl OnceReport {
     /// Whether every poll was complete and every sink has received everything.
     pub fn is_complete(&self) -> bool {
         self.polls.iter().all(|(_, poll)| is_complete(poll))
-            && self.sinks.iter().all(|(.., error)| error.is_none())
+            && self.sinks.iter().all(SinkReport::is_complete)
+    }
+}
+
+impl SinkReport {
+    /// Whether the sink has received everything: no error stopped it, and it has no dead letters.
+    pub fn is_complete(&self) -> bool {
+        self.stopped.is_none() && self.dead_letters == 0
     }
 }
 
@@ -48,12 +70,23 @@ pub async fn backfill(
     engine: &Arc<Engine>,
     back_to: Option<Day>,
     tenant: Option<&str>,
-    mut on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
+    on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
     let is_selected =
         |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
+    let indexes = (0..engine.tenants.len()).filter(is_selected).collect();
+    poll_tenants(engine, indexes, back_to, on_finished).await
+}
+
+/// Polls the tenants with these indexes in [`Engine::tenants`], as [`backfill`] does.
+pub(super) async fn poll_tenants(
+    engine: &Arc<Engine>,
+    indexes: Vec<usize>,
+    back_to: Option<Day>,
+    mut on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
+) -> Vec<(String, Result<PollReport, PollError>)> {
     let mut running = JoinSet::new();
-    for index in (0..engine.tenants.len()).filter(is_selected) {
+    for index in indexes {
         let engine = engine.clone();
         running.spawn(async move { (index, engine.poll(&engine.tenants[index], back_to).await) });
     }
@@ -73,12 +106,12 @@ pub async fn backfill(
 }
 
 /// Delivers to all sinks at the same time.
-async fn deliver_all(engine: &Arc<Engine>) -> Vec<(String, u64, Option<DeliveryError>)> {
+async fn deliver_all(engine: &Arc<Engine>) -> Vec<SinkReport> {
     let mut running = JoinSet::new();
     for (index, plan) in engine.sinks().enumerate() {
         let mut deliverer = Deliverer::new(engine.clone(), plan.clone());
         running.spawn(async move {
-            let result = deliverer.run_once(&CancellationToken::new()).await;
+            let result = deliverer.run_once_if_due(&CancellationToken::new()).await;
             (index, deliverer, result.err())
         });
     }
@@ -86,13 +119,31 @@ async fn deliver_all(engine: &Arc<Engine>) -> Vec<(String, u64, Option<DeliveryE
     finished.sort_by_key(|(index, ..)| *index);
 
     let mut results = Vec::new();
-    for (_, mut deliverer, mut error) in finished {
+    for (_, mut deliverer, mut stopped) in finished {
         // A rejection by one receiver has appended an observation, which the other sinks deliver.
-        if error.is_none() {
-            error = deliverer.run_once(&CancellationToken::new()).await.err();
+        if stopped.is_none() {
+            stopped = deliverer.run_once_if_due(&CancellationToken::new()).await.err();
         }
-        deliverer.close().await;
-        results.push((deliverer.name().to_owned(), deliverer.delivered, error));
+        results.push(finish(engine, deliverer, stopped).await);
     }
     results
+}
+
+/// Closes a deliverer, and reports what it has done.
+pub(super) async fn finish(
+    engine: &Engine,
+    mut deliverer: Deliverer,
+    stopped: Option<DeliveryError>,
+) -> SinkReport {
+    deliverer.close().await;
+    let rejected = deliverer.rejected;
+    let name = deliverer.name().to_owned();
+
+    let filter = DeadLetterFilter::of_sink(&name);
+    let counted = block_in_place(|| engine.checkpoint.count_dead_letters(&filter));
+    let dead_letters = counted.unwrap_or_else(|error| {
+        tracing::warn!(sink = name, error = chain(&error), "cannot count the dead letters");
+        rejected
+    });
+    SinkReport { name, delivered: deliverer.delivered, rejected, dead_letters, stopped }
 }

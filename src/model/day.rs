@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use jiff::{ToSpan, civil::Date, tz::TimeZone};
+use jiff::{Span, civil::Date, tz::TimeZone};
 
 use super::UnixMillis;
 
@@ -40,7 +40,8 @@ impl Day {
 
     /// The day with this number of days since 1970-01-01. `None` if it is out of range.
     pub fn from_number(days: i32) -> Option<Self> {
-        EPOCH.checked_add(days.days()).ok().map(Self)
+        let span = Span::new().try_days(days).ok()?;
+        EPOCH.checked_add(span).ok().map(Self)
     }
 
     /// Midnight UTC at the start of the day.
@@ -106,5 +107,15 @@ mod tests {
         }
         assert_eq!(Day::parse("1970-01-02").unwrap().start(), UnixMillis::new(86_400_000));
         assert_eq!(Day::parse("2026-03-01").unwrap().plus(-1).to_string(), "2026-02-28");
+    }
+
+    /// Regression: a number outside the range of a time span caused a panic.
+    #[test]
+    fn numbers_out_of_range_are_not_days() {
+        for number in [i32::MIN, -8_000_000, 8_000_000, i32::MAX] {
+            assert_eq!(Day::from_number(number), None, "{number}");
+        }
+        let day = Day::parse("2026-11-22").unwrap();
+        assert_eq!(day.plus(i32::MAX), day);
     }
 }

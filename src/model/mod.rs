@@ -35,4 +35,4 @@ pub use record::{
 };
 pub use snapshot::{Additional, Average, ControlScore, Snapshot};
 pub use tenant::{Tenant, TenantId, TenantIdError};
-pub use time::UnixMillis;
+pub use time::{UnixMillis, short_duration};

@@ -68,6 +68,25 @@ impl From<UnixMillis> for Timestamp {
     }
 }
 
+/// The units of [`short_duration`] in seconds, largest first.
+const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+
+/// A duration in its two largest units, without fractions of a second: `45s`, `12m30s`, `3h5m`,
+/// `2d4h`.
+pub fn short_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let largest = UNITS.iter().position(|(size, _)| seconds >= *size).unwrap_or(UNITS.len() - 1);
+    let (size, unit) = UNITS[largest];
+    let (whole, rest) = (seconds / size, seconds % size);
+
+    match UNITS.get(largest + 1) {
+        Some((smaller, smaller_unit)) if rest >= *smaller => {
+            format!("{whole}{unit}{}{smaller_unit}", rest / smaller)
+        }
+        _ => format!("{whole}{unit}"),
+    }
+}
+
 fn whole_millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -83,6 +102,24 @@ mod tests {
         assert_eq!(time.as_i64(), 1_795_328_100_250);
         assert_eq!(Timestamp::from(time), timestamp);
         assert_eq!(time.day(), Day::parse("2026-11-22").unwrap());
+    }
+
+    #[test]
+    fn durations_have_at_most_two_units() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (45, "45s"),
+            (60, "1m"),
+            (750, "12m30s"),
+            (3_600, "1h"),
+            (3_659, "1h"),
+            (11_100, "3h5m"),
+            (187_200, "2d4h"),
+            (86_400 * 40 + 59, "40d"),
+        ] {
+            assert_eq!(short_duration(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+        assert_eq!(short_duration(Duration::from_millis(1_999)), "1s");
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn a_second_instance_fences_the_first() {
     eventually("the first instance is fenced or finished", || {
         let Some(status) = first.try_status() else { return false };
         let sink = &status["sinks"][0];
-        sink["last_error"].as_str().is_some_and(|e| e.contains("another instance uses"))
+        sink["error"]["message"].as_str().is_some_and(|e| e.contains("another instance uses"))
             || sink["backlog_entries"] == 0
     });
     daemon.signal("TERM");

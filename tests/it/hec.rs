@@ -83,7 +83,8 @@ fn an_invalid_event_becomes_a_dead_letter() {
     let mut workspace = workspace(&hec, "");
     let file = workspace.file_sink("local");
     hec.poison("\"id\":\"OneAdmin\"");
-    let run = workspace.run_ok(&["once"]);
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "dead letters make a run incomplete");
     assert!(!run.stderr.contains("parked"));
 
     let expected = without_observations(&file);
@@ -142,7 +143,7 @@ fn keeps_the_backlog_while_the_collector_is_down() {
         (sink("splunk")["backlog_entries"].as_u64(), sink("down")["backlog_entries"].as_u64()),
         (Some(0), Some(10))
     );
-    assert!(sink("down")["last_error"].is_string());
+    assert!(sink("down")["error"]["message"].is_string());
 }
 
 /// Asserts that every record of the file has arrived at least once and at most `max` times. Returns
@@ -209,7 +210,7 @@ fn nothing_is_delivered_without_an_acknowledgement() {
     let mut daemon = workspace.spawn(&["run"]);
     eventually("the status reports the missing acknowledgement", || {
         let status = workspace.try_status().unwrap_or_default();
-        let error = status["sinks"][0]["last_error"].as_str().unwrap_or_default();
+        let error = status["sinks"][0]["error"]["message"].as_str().unwrap_or_default();
         error.contains("were not acknowledged: the acknowledgement timed out")
     });
     assert!(daemon.is_running());

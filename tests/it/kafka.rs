@@ -114,7 +114,7 @@ fn an_oversize_record_becomes_a_dead_letter() {
 
     let run = workspace.run(&["once"]);
     let status = workspace.status();
-    assert_eq!(run.code, 0, "{} {status}", run.stderr);
+    assert_eq!(run.code, 1, "{} {status}", run.stderr);
     assert_eq!(status["sinks"][0]["rejected"], 2);
     assert_eq!(broker().consume("small").len(), without_observations(&file).len() - 2);
 }

@@ -24,6 +24,9 @@ mod contract;
 mod crash;
 mod daemon;
 mod data;
+mod dead_letters;
+#[cfg(feature = "email")]
+mod email;
 mod exactly_once;
 mod formats;
 mod hec;
@@ -33,14 +36,17 @@ mod kafka;
 mod login;
 mod logs;
 mod manual;
+mod notifications;
 #[cfg(feature = "object_store")]
 mod objects;
 mod partial;
 mod pipeline;
+mod poll;
 mod readers;
 mod reference;
 mod reload;
 mod relp;
+mod removed_sinks;
 mod replay;
 mod report;
 mod retention;

@@ -31,11 +31,11 @@ fn in_s3(workspace: &mut Workspace, bucket: &str, extra: &str) {
 }
 
 fn last_error(workspace: &Workspace) -> String {
-    workspace.status()["sinks"][0]["last_error"].as_str().unwrap_or_default().to_owned()
+    workspace.status()["sinks"][0]["error"]["message"].as_str().unwrap_or_default().to_owned()
 }
 
 fn last_hint(workspace: &Workspace) -> String {
-    workspace.status()["sinks"][0]["last_hint"].as_str().unwrap_or_default().to_owned()
+    workspace.status()["sinks"][0]["error"]["hint"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The name of an object depends only on its events, so it is not written a second time after the

@@ -66,7 +66,7 @@ fn holds_releases_and_completes_a_partial_day() {
     }
     assert!(scores(&file).is_empty(), "the days are not released");
     let status = workspace.status();
-    assert!(status["tenants"][0]["last_error"].as_str().unwrap().contains(warning));
+    assert!(status["tenants"][0]["error"]["message"].as_str().unwrap().contains(warning));
 
     // `partial_hold` has passed, and the response is partial again.
     workspace.head = "[schedule]\npartial_hold = \"1ms\"".to_owned();

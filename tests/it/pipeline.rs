@@ -323,7 +323,8 @@ fn status_lists_an_unresolved_tenant() {
     assert_eq!(workspace.run(&["once"]).code, 1);
     let tenant = &workspace.status()["tenants"][0];
     assert_eq!((&tenant["name"], &tenant["id"]), (&"nowhere".into(), &"nowhere.example".into()));
-    assert!(tenant["last_error"].as_str().unwrap().contains("tenant ID not resolved yet"));
+    assert!(tenant["error"]["message"].is_string(), "the reason is shown: {tenant}");
+    assert!(tenant["failing_since"].is_string(), "{tenant}");
 }
 
 /// Regression: `once` omitted the hint of a sink that stopped, and `status` joined it to the
@@ -341,7 +342,7 @@ fn a_stopped_sink_is_shown_with_its_hint() {
     let hint = "  hint: create the directory and make it writable by the service's user";
     for (text, start) in [
         (&run.stderr, "sink `local`: 0 records delivered, then stopped: failed to "),
-        (&status, "sink `local`: failed to "),
+        (&status, "error: sink `local`: parked, "),
     ] {
         let after = text.lines().skip_while(|line| !line.starts_with(start)).nth(1);
         assert_eq!(after, Some(hint), "{text}");

@@ -1,10 +1,9 @@
-//! Replays, dead letters, and sinks that are added, renamed, removed or restricted.
+//! Replays, test records, and sinks that are added, renamed, removed or restricted.
 
 use crate::support::{
     OTHER, Workspace, counts, eventually,
-    faults::{Fault, FaultyApi},
     hec::{Hec, TOKEN},
-    records, records_of_kinds,
+    records,
 };
 
 fn workspace(days: u32) -> Workspace {
@@ -27,7 +26,7 @@ fn a_replay_repeats_days_with_the_same_ids() {
     let (from, to) = (days.iter().nth(3).unwrap(), days.iter().nth(5).unwrap());
 
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", from, "--to", to]);
-    assert!(run.stderr.contains("3 days to be sent again"), "{}", run.stderr);
+    assert!(run.stderr.contains("queued to be sent again: 3 days, about "), "{}", run.stderr);
     let after = records(&file);
     let replayed = &after[before.len()..];
     assert!(replayed.iter().all(|record| record["replayed"] == true));
@@ -56,7 +55,7 @@ fn a_replay_is_sent_to_the_daemon() {
     };
     eventually("the days are delivered", || summaries() == 5);
     let run = workspace.run_ok(&["replay", "--sink", "local", "--from", "2020-01-01"]);
-    assert!(run.stderr.contains("5 days to be sent again"), "{}", run.stderr);
+    assert!(run.stderr.contains("queued to be sent again: 5 days, about "), "{}", run.stderr);
     eventually("the days are delivered twice", || summaries() == 10);
     daemon.signal("TERM");
     assert_eq!(daemon.end().code, 0);
@@ -88,46 +87,59 @@ fn a_replay_is_resumed_after_a_crash() {
 }
 
 #[test]
-fn dead_letters_are_listed_and_retried() {
-    let hec = Hec::new();
-    let mut workspace = workspace(5);
-    let token = workspace.secret("hec-secret", TOKEN);
-    workspace
-        .sink("splunk", &format!("type = \"splunk_hec\"\nurl = \"{}\"\ntoken = {token}", hec.url));
-    let other = workspace.file_sink("other");
-    let phases = || -> Vec<String> {
-        let phase = |record: &serde_json::Value| {
-            assert_eq!(record["quality"]["subject"], "splunk");
-            record["quality"]["phase"].as_str().unwrap().to_owned()
-        };
-        records_of_kinds(&other, &["quality"]).iter().map(phase).collect()
-    };
-
-    hec.poison("\"id\":\"OneAdmin\"");
+fn a_replay_is_limited_to_the_selected_tenants() {
+    let mut workspace = workspace(4);
+    workspace.tenants.push(("fabrikam", OTHER));
+    let file = workspace.file_sink("local");
     workspace.run_ok(&["once"]);
-    assert_eq!(phases(), ["begin"], "one observation, for the other sinks");
-    let status = workspace.status();
-    assert_eq!(status["sinks"][0]["dead_letters"], 5);
-    let letters = status["dead_letters"].as_array().unwrap();
-    assert!(letters.len() == 5 && letters[0]["reason"].as_str().unwrap().contains("Invalid data"));
-    let shown = workspace.run(&["status"]).stdout;
-    assert!(shown.contains("run `replay --sink NAME --rejected` to send them again"), "{shown}");
+    let before = records(&file);
 
-    // A retry that is rejected again changes nothing.
-    let run = workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
-    assert!(run.stderr.contains("5 dead letters to be sent again"), "{}", run.stderr);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 5);
+    let from = "2020-01-01";
+    let all = ["replay", "--sink", "local", "--from", from, "--dry-run"];
+    let run = workspace.run_ok(&all);
+    assert!(run.stdout.starts_with("4 days × 2 tenants, about "), "{}", run.stdout);
+    let run = workspace.run_ok(&[&all[..], &["--json"]].concat());
+    let estimate: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&estimate["state"], &estimate["tenant_days"]), (&"estimated".into(), &8.into()));
+    let ratio = |name: &str, exact: usize| estimate[name].as_f64().unwrap() / exact as f64;
+    let size = std::fs::metadata(&file).unwrap().len() as usize;
+    assert!((ratio("estimated_records", before.len()) - 1.0).abs() < 0.1, "{estimate}");
+    assert!((ratio("estimated_bytes", size) - 1.0).abs() < 0.2, "{estimate}");
+    assert_eq!(records(&file).len(), before.len(), "nothing was sent");
+    assert_eq!(workspace.status()["replays"].as_array().unwrap().len(), 0);
 
-    hec.poison("matches no record");
-    let before = hec.ids().len();
-    workspace.run_ok(&["replay", "--sink", "splunk", "--rejected"]);
-    assert_eq!(hec.ids().len(), before + 5);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
+    let some = ["replay", "--sink", "local", "--from", from, "--tenant", "fab*", "--json"];
+    let run = workspace.run_ok(&some);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let replayed = records(&file).split_off(before.len());
+    assert!(replayed.iter().all(|record| record["tenant"]["name"] == "fabrikam"));
+    let of_fabrikam = before.iter().filter(|record| record["tenant"]["name"] == "fabrikam");
+    assert_eq!(replayed.len(), of_fabrikam.count());
+    assert_eq!(report["records_delivered"], replayed.len());
+    assert_eq!((&report["state"], &report["tenants"]), (&"delivered".into(), &1.into()));
+
+    let run = workspace.run(&["replay", "--sink", "local", "--from", from, "--tenant", "unknown"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("no tenant `unknown`\n  hint: use one of: "), "{}", run.stderr);
+}
+
+/// A tenant that the sink does not receive cannot be replayed to it.
+#[test]
+fn a_replay_to_the_wrong_sink_is_rejected() {
+    let mut workspace = workspace(2);
+    workspace.tenants.push(("fabrikam", OTHER));
+    let path = workspace.path("one").display().to_string();
+    workspace.sink("one", &format!("type = \"file\"\npath = \"{path}\"\ntenants = [\"contoso\"]"));
     workspace.run_ok(&["once"]);
-    assert_eq!(phases(), ["begin", "end"]);
-    let received = hec.received();
-    let last = &received.events.last().unwrap()["event"];
-    assert_eq!((&last["control"]["id"], &last["replayed"]), (&"OneAdmin".into(), &true.into()));
+    for dry_run in [None, Some("--dry-run")] {
+        let mut replay =
+            vec!["replay", "--sink", "one", "--from", "2020-01-01", "--tenant", "fabrikam"];
+        replay.extend(dry_run);
+        let run = workspace.run(&replay);
+        assert_eq!(run.code, 2, "{}", run.stderr);
+        let message = "sink `one` does not receive the selected tenants\n  hint: ";
+        assert!(run.stderr.contains(message), "{}", run.stderr);
+    }
 }
 
 #[test]
@@ -157,7 +169,17 @@ fn test_sink_sends_a_marked_record() {
         assert_eq!(event["control"]["id"], "secure-score-forwarder-test");
     }
 
+    let run = workspace.run_ok(&["test-sink", "splunk", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&report["delivered"], &report["error"]), (&true.into(), &().into()));
+    assert_eq!(report["event_id"], hec.received().events[1]["event"]["event_id"]);
+
     std::fs::write(workspace.path("hec-secret"), "CANARY-5ecr3t-wrong").unwrap();
+    let run = workspace.run(&["test-sink", "splunk", "--json"]);
+    assert_eq!(run.code, 2);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(report["delivered"], false);
+    assert!(report["error"]["message"].as_str().unwrap().contains("returned code 4"), "{report}");
     let run = workspace.run(&["test-sink", "splunk"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.contains("sink `splunk`: the collector returned code 4"), "{}", run.stderr);
@@ -293,39 +315,6 @@ fn sends_only_changed_controls() {
 }
 
 #[test]
-fn an_oversize_record_becomes_a_dead_letter() {
-    let api = FaultyApi::new();
-    let mut workspace = Workspace::against(&api.url);
-    workspace.extra = "initial_backfill_days = 1".to_owned();
-    let rsyslog = crate::support::rsyslog::Rsyslog::new();
-    let section = |max: &str| {
-        format!(
-            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"\nmax_message = \"{max}\"",
-            rsyslog.tcp
-        )
-    };
-    workspace.sink("siem", &section("8KiB"));
-    api.fail(
-        "/secureScores",
-        Fault::Change(|text| {
-            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-            page["value"][0]["controlScores"][3]["implementationStatus"] =
-                "long ".repeat(2_000).into();
-            page.to_string()
-        }),
-    );
-    workspace.run_ok(&["once"]);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 1);
-
-    workspace.clear_sinks().sink("siem", &section("60KiB"));
-    workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 0);
-    eventually("the record has arrived", || {
-        rsyslog.messages().iter().any(|m| m["msg"].as_str().unwrap().contains("long long long"))
-    });
-}
-
-#[test]
 fn check_estimates_the_backlog_of_a_new_sink() {
     let mut workspace = workspace(20);
     let file = workspace.file_sink("local");
@@ -413,39 +402,4 @@ fn unencodable_records_park_the_sink() {
     workspace.run_ok(&["once"]);
     let sink = workspace.status()["sinks"][0].clone();
     assert_eq!((&sink["dead_letters"], &sink["backlog_entries"]), (&0.into(), &0.into()));
-}
-
-/// Regression: a retry of many dead letters that were rejected again parked the sink, and was
-/// repeated every five minutes.
-#[test]
-fn rejected_retries_do_not_park_the_sink() {
-    let api = FaultyApi::new();
-    let mut workspace = Workspace::against(&api.url);
-    workspace.extra = "initial_backfill_days = 1".to_owned();
-    let rsyslog = crate::support::rsyslog::Rsyslog::new();
-    workspace.sink(
-        "siem",
-        &format!(
-            "type = \"syslog\"\naddress = \"tcp://127.0.0.1:{}\"\nformat = \"json\"\nmax_message = \"8KiB\"",
-            rsyslog.tcp
-        ),
-    );
-
-    api.fail(
-        "/secureScores",
-        Fault::Change(|text| {
-            let mut page: serde_json::Value = serde_json::from_str(&text).unwrap();
-            for index in (0..100).step_by(4) {
-                page["value"][0]["controlScores"][index]["implementationStatus"] =
-                    "long ".repeat(2_000).into();
-            }
-            page.to_string()
-        }),
-    );
-
-    workspace.run_ok(&["once"]);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 25);
-    workspace.run_ok(&["replay", "--sink", "siem", "--rejected"]);
-    assert_eq!(workspace.status()["sinks"][0]["dead_letters"], 25);
-    workspace.run_ok(&["once"]);
 }

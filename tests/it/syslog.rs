@@ -118,7 +118,9 @@ fn rejects_a_server_with_another_name() {
     let workspace = workspace(&tls(&rsyslog, "client").replace("server.test", "other.test"));
     let run = workspace.run(&["once"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("certificate not valid for name \"other.test\""), "{}", run.stderr);
+    let fault = "the server's certificate is valid for `server.test`, `localhost`, `127.0.0.1`, not for `other.test`";
+    assert!(run.stderr.contains(fault), "{}", run.stderr);
+    assert!(run.stderr.contains("\n  hint: use a name in the certificate"), "{}", run.stderr);
 }
 
 #[test]
@@ -170,7 +172,9 @@ fn a_restarted_local_daemon_receives_the_rest() {
     drop(daemon);
     std::fs::remove_file(&path).unwrap();
     eventually("the failure is reported", || {
-        workspace.try_status().is_some_and(|status| status["sinks"][0]["last_error"].is_string())
+        workspace
+            .try_status()
+            .is_some_and(|status| status["sinks"][0]["error"]["message"].is_string())
     });
     assert!(workspace.status()["sinks"][0]["sent"].as_u64().unwrap() >= 40);
 
@@ -204,7 +208,7 @@ fn an_oversize_message_becomes_a_dead_letter() {
             page.to_string()
         }),
     );
-    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.run(&["once"]).code, 1, "dead letters make a run incomplete");
 
     // The other sinks receive an observation about it; the sink itself does not.
     let observations = records_of_kinds(&file, &["quality"]);
@@ -240,7 +244,15 @@ fn a_recovered_receiver_receives_the_backlog() {
     assert_eq!(cef_ids(&rsyslog.expect(expected.len())), ids(&expected).collect::<Vec<_>>());
     eventually("everything counts as delivered", || workspace.is_delivered());
     daemon.signal("TERM");
-    assert_eq!(daemon.end().code, 0);
+    let run = daemon.end();
+    assert_eq!(run.code, 0);
+
+    let recoveries: Vec<&str> =
+        run.stderr.lines().filter(|line| line.contains("sink recovered")).collect();
+    assert_eq!(recoveries.len(), 1, "each outage ends once: {}", run.stderr);
+    let fields = format!("records={}", expected.len());
+    assert!(recoveries[0].contains(&fields), "{}", run.stderr);
+    assert!(recoveries[0].contains("outage="), "{}", run.stderr);
 }
 
 #[test]

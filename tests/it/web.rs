@@ -104,7 +104,7 @@ fn isolates_a_record_that_a_webhook_rejects() {
     });
     let mut workspace = workspace(&format!("type = \"http\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
-    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.run(&["once"]).code, 1, "dead letters make a run incomplete");
 
     let mut expected = without_observations(&file);
     expected.retain(|record| record["control"]["id"] != "OneAdmin");
@@ -244,7 +244,7 @@ fn each_document_has_a_separate_result() {
     });
     let mut workspace = workspace(&format!("type = \"elasticsearch\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
-    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.run(&["once"]).code, 1, "dead letters make a run incomplete");
 
     let expected = without_observations(&file);
     let rejected = expected.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();
@@ -331,7 +331,7 @@ fn isolates_records_that_opentelemetry_rejects() {
     });
     let mut workspace = workspace(&format!("type = \"otlp\"\nurl = \"{}\"", endpoint.url));
     let file = workspace.file_sink("local");
-    workspace.run_ok(&["once"]);
+    assert_eq!(workspace.run(&["once"]).code, 1, "dead letters make a run incomplete");
 
     let all = records(&file);
     let expected = all.iter().filter(|r| r["control"]["id"] == "OneAdmin").count();

@@ -14,15 +14,19 @@ use jiff::Timestamp;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deliverer, DeliveryError, catalogs::compared_to, rotation::rotate};
+use super::{
+    Deliverer, DeliveryError,
+    catalogs::{Catalogs, compared_to},
+    rotation::rotate,
+};
 use crate::{
     checkpoint::{
-        Lane, LogEntry, Pending, Position, QueuedDeadLetter, ReadRequest, StoredObservation,
+        Checkpoint, Lane, LogEntry, Pending, Position, ReadRequest, StoredObservation,
         StoredSnapshot, baseline_in_force,
     },
-    derive::{Entry, ObservationEntry, Records, Rules, Selection, quality},
+    derive::{Entry, ObservationEntry, Records, Rules, quality},
     error::{Explanation, chain},
-    model::{Baseline, Catalog, Day, Record, Snapshot, Tenant, TenantId, UnixMillis},
+    model::{Baseline, Catalog, Record, Snapshot, Tenant, TenantId, UnixMillis},
     wire,
 };
 
@@ -32,31 +36,30 @@ const READ_AHEAD_BYTES: usize = 2 << 20;
 const TENANTS_PER_ROUND: usize = 64;
 /// A batch is submitted after this time even if it is not full.
 const MAX_BATCH_AGE: Duration = Duration::from_secs(1);
-/// The number of dead letters that are retried at a time.
-const MAX_DEAD_LETTERS: u32 = 500;
 
 /// An entry whose body and catalogs are decoded.
-struct Decoded<'a> {
+pub(super) struct Decoded<'a> {
     catalog: Arc<Catalog>,
     base_catalog: Option<Arc<Catalog>>,
-    snapshot: Snapshot<'a>,
+    pub snapshot: Snapshot<'a>,
     observed_time: String,
 }
 
 /// A configured tenant whose ID is resolved.
-struct ResolvedTenant {
-    tenant: Arc<Tenant>,
-    rules: Arc<Rules>,
+pub(super) struct ResolvedTenant {
+    pub tenant: Arc<Tenant>,
+    pub rules: Arc<Rules>,
 }
 
-type ResolvedTenants = HashMap<TenantId, ResolvedTenant>;
+pub(super) type ResolvedTenants = HashMap<TenantId, ResolvedTenant>;
 
 /// What all entries of one read have in common.
 #[derive(Clone, Copy)]
-struct ReadContext<'a> {
-    resolved: &'a ResolvedTenant,
-    baselines: &'a [Baseline],
-    replayed: bool,
+pub(super) struct ReadContext<'a> {
+    pub tenant: &'a Tenant,
+    pub rules: &'a Rules,
+    pub baselines: &'a [Baseline],
+    pub replayed: bool,
 }
 
 impl Deliverer {
@@ -183,7 +186,12 @@ impl Deliverer {
         };
         let (entries, baselines) = self.read_log(&range)?;
         let replayed = self.outgoing.lane != Lane::Live;
-        let context = ReadContext { resolved, baselines: &baselines, replayed };
+        let context = ReadContext {
+            tenant: &resolved.tenant,
+            rules: &resolved.rules,
+            baselines: &baselines,
+            replayed,
+        };
 
         self.outgoing.begin(pending.tenant, pending.at);
         for stored in &entries {
@@ -213,7 +221,8 @@ impl Deliverer {
                 Position { seq: pending.last_seq + 1, record_index: 0 },
             );
         }
-        if self.outgoing.age() > MAX_BATCH_AGE {
+        // A digest is one message, however long it takes to read its entries.
+        if self.outgoing.age() > MAX_BATCH_AGE && self.plan.digest.is_none() {
             self.submit().await?;
         }
         Ok(())
@@ -233,15 +242,8 @@ impl Deliverer {
     }
 
     fn decode<'e>(&mut self, entry: &'e StoredSnapshot) -> Result<Decoded<'e>, DeliveryError> {
-        let seq = entry.snapshot.seq;
         let checkpoint = &self.engine.checkpoint;
-        let (catalog, base_catalog) =
-            block_in_place(|| self.catalogs.pair(checkpoint, entry.catalog, &entry.context))?;
-
-        let snapshot = wire::snapshot(&entry.body)
-            .map_err(|error| DeliveryError::Entry { seq, reason: chain(&error) })?;
-        let observed_time = rfc3339(entry.observed_at);
-        Ok(Decoded { catalog, base_catalog, snapshot, observed_time })
+        block_in_place(|| Decoded::read(entry, checkpoint, &mut self.catalogs))
     }
 
     /// Adds the records of an entry, submitting batches as they become full. `at` is the position
@@ -256,7 +258,7 @@ impl Deliverer {
     ) -> Result<(), DeliveryError> {
         let seq = entry.snapshot.seq;
         let selection = Arc::clone(&self.plan.selection);
-        let tenant = context.resolved.tenant.id;
+        let tenant = context.tenant.id;
         let entry = decoded.entry(entry, context);
         let records = Records::new(&entry, &decoded.snapshot, &selection);
 
@@ -298,108 +300,33 @@ impl Deliverer {
             self.outgoing.add(at, record.event_id, rejected);
         }
     }
-
-    /// Retries the dead letters that are queued for a retry. Returns whether there were any.
-    async fn retry_dead_letters(
-        &mut self,
-        tenants: &ResolvedTenants,
-    ) -> Result<bool, DeliveryError> {
-        let checkpoint = &self.engine.checkpoint;
-        let letters =
-            block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, MAX_DEAD_LETTERS))?;
-        let letters: Vec<QueuedDeadLetter> =
-            letters.into_iter().filter(|l| tenants.contains_key(&l.tenant)).collect();
-        if letters.is_empty() {
-            return Ok(false);
-        }
-
-        self.ensure_open().await?;
-        self.outgoing.lane = Lane::DeadLetters;
-        for letter in &letters {
-            self.add_dead_letter(letter, &tenants[&letter.tenant]).await?;
-        }
-        self.submit().await?;
-        self.settle_all().await?;
-        self.outgoing.lane = Lane::Live;
-        Ok(true)
-    }
-
-    /// Derives the record of a dead letter again and adds it to the current batch.
-    async fn add_dead_letter(
-        &mut self,
-        letter: &QueuedDeadLetter,
-        resolved: &ResolvedTenant,
-    ) -> Result<(), DeliveryError> {
-        let QueuedDeadLetter { at, .. } = *letter;
-        let range = ReadRequest {
-            tenant: letter.tenant,
-            first_seq: at.seq,
-            last_seq: at.seq,
-            first_day: letter.day.unwrap_or(Day::of(Timestamp::UNIX_EPOCH)),
-            last_day: None,
-            max_bytes: READ_AHEAD_BYTES,
-            with_bases: true,
-            with_observations: true,
-        };
-        let (entries, baselines) = self.read_log(&range)?;
-        let context = ReadContext { resolved, baselines: &baselines, replayed: true };
-
-        self.outgoing.begin(letter.tenant, at);
-        self.outgoing.advance_to(Position { record_index: at.record_index + 1, ..at });
-        let rejected = |reason: &str| Some(reason.to_owned());
-        match entries.first() {
-            None => {
-                let reason = rejected("the day is no longer in the checkpoint");
-                self.outgoing.add_dead_letter(letter, reason);
-            }
-            Some(LogEntry::Observation(stored)) => {
-                let observed_time = rfc3339(stored.observed_at);
-                let record = quality(&observation_entry(stored, &observed_time, context));
-                self.encode_dead_letter(letter, &record);
-            }
-            Some(LogEntry::Snapshot(entry)) => {
-                let decoded = self.decode(entry)?;
-                // The record was selected when it was rejected, so the current selection does not
-                // apply. A summary states the number of records that are selected now.
-                let selection = Selection::all();
-                let entry = decoded.entry(entry, context);
-                let selected =
-                    Records::new(&entry, &decoded.snapshot, &self.plan.selection).selected();
-                let records =
-                    Records::new(&entry, &decoded.snapshot, &selection).with_records_sent(selected);
-
-                // If the day was enriched in the meantime, the record may have another index.
-                let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
-                let search =
-                    || (0..records.end()).filter_map(|index| records.at(index)).find(is_same);
-                if let Some(record) = records.at(at.record_index).filter(is_same).or_else(search) {
-                    self.encode_dead_letter(letter, &record);
-                } else {
-                    let reason = rejected("the day no longer contains the record");
-                    self.outgoing.add_dead_letter(letter, reason);
-                }
-            }
-        }
-
-        if self.outgoing.is_full(self.limits) {
-            self.submit().await?;
-            self.outgoing.lane = Lane::DeadLetters;
-        }
-        Ok(())
-    }
-
-    fn encode_dead_letter(&mut self, letter: &QueuedDeadLetter, record: &Record<'_>) {
-        if let Some(sink) = self.sink.as_mut() {
-            let rejected = sink.encode(record, &mut self.outgoing.batch).err().map(|r| r.0);
-            self.outgoing.add_dead_letter(letter, rejected);
-        }
-    }
 }
 
-impl Decoded<'_> {
-    fn entry<'e>(&'e self, stored: &'e StoredSnapshot, context: ReadContext<'e>) -> Entry<'e> {
+impl<'a> Decoded<'a> {
+    /// Decodes an entry, with its catalogs. Fails if the catalogs cannot be read, or if the body
+    /// cannot be decoded.
+    pub(super) fn read(
+        entry: &'a StoredSnapshot,
+        checkpoint: &Checkpoint,
+        catalogs: &mut Catalogs,
+    ) -> Result<Self, DeliveryError> {
+        let seq = entry.snapshot.seq;
+        let (catalog, base_catalog) = catalogs.pair(checkpoint, entry.catalog, &entry.context)?;
+
+        let snapshot = wire::snapshot(&entry.body)
+            .map_err(|error| DeliveryError::Entry { seq, reason: chain(&error) })?;
+        let observed_time = rfc3339(entry.observed_at);
+        Ok(Self { catalog, base_catalog, snapshot, observed_time })
+    }
+
+    /// The entry from which records are derived.
+    pub(super) fn entry<'e>(
+        &'e self,
+        stored: &'e StoredSnapshot,
+        context: ReadContext<'e>,
+    ) -> Entry<'e> {
         Entry {
-            tenant: &context.resolved.tenant,
+            tenant: context.tenant,
             snapshot: &stored.snapshot,
             observed_time: &self.observed_time,
             observed_at: stored.observed_at,
@@ -410,30 +337,31 @@ impl Decoded<'_> {
                 self.base_catalog.as_deref(),
                 baseline_in_force(context.baselines, stored.snapshot.seq),
             ),
-            rules: &context.resolved.rules,
+            rules: context.rules,
             replayed: context.replayed,
         }
     }
 }
 
-fn observation_entry<'e>(
+/// The entry from which the record of an observation is derived.
+pub(super) fn observation_entry<'e>(
     stored: &'e StoredObservation,
     observed_time: &'e str,
     context: ReadContext<'e>,
 ) -> ObservationEntry<'e> {
     ObservationEntry {
-        tenant: &context.resolved.tenant,
+        tenant: context.tenant,
         observation: &stored.observation,
         snapshot: &stored.snapshot,
         observed_time,
         observed_at: stored.observed_at,
         repeats: stored.repeats,
         replayed: context.replayed,
-        rules: &context.resolved.rules,
+        rules: context.rules,
     }
 }
 
 /// A time as RFC 3339 in UTC.
-fn rfc3339(time: UnixMillis) -> String {
+pub(super) fn rfc3339(time: UnixMillis) -> String {
     Timestamp::from(time).to_string()
 }

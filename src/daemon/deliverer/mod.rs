@@ -6,7 +6,9 @@
 //! cursors move in the order of the batches. Start reading at [`Deliverer::run`].
 
 mod catalogs;
+mod dead_letters;
 mod delivery;
+mod digest;
 mod fill;
 mod outgoing_batch;
 mod rate_limit;
@@ -25,20 +27,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::block_in_place;
+use tokio::{task::block_in_place, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::catalogs::{Catalogs, compared_to};
+pub(super) use self::{
+    catalogs::{Catalogs, compared_to},
+    dead_letters::{DeadLetterContext, derive_dead_letter},
+};
 use self::{
     outgoing_batch::OutgoingBatch, rate_limit::RateLimit, reconcile::ForeignProgress,
     rejections::RejectionCounter, window::InFlight,
 };
-use super::{Engine, SinkMeter, SinkState, sink_context};
+use super::{Engine, SinkMeter, SinkState, outage::OutageSubject, sink_context};
 use crate::{
-    checkpoint::{CheckpointError, Lane, Position},
+    checkpoint::{CheckpointError, Lane, Position, SinkFailure},
+    clock,
     config::SinkPlan,
     error::{Explanation, Hint, chain},
-    model::TenantId,
+    model::{TenantId, short_duration},
     sink::{Batch, Context, Failure, Limits, Sink},
 };
 
@@ -92,6 +98,11 @@ impl DeliveryError {
         matches!(self, Self::Sink(Failure::Misconfigured { .. }))
     }
 
+    /// The state of the sink after this error.
+    fn sink_state(&self) -> SinkState {
+        if self.is_misconfigured() { SinkState::Parked } else { SinkState::Retrying }
+    }
+
     /// Whether another attempt may succeed soon.
     fn is_transient(&self) -> bool {
         matches!(self, Self::Sink(Failure::Retry { .. } | Failure::Broken { .. }))
@@ -132,6 +143,8 @@ pub struct Deliverer {
     last: Option<TenantId>,
     /// The number of records that this deliverer has delivered.
     pub delivered: u64,
+    /// The number of records that the receiver has rejected, and that became dead letters.
+    pub rejected: u64,
 }
 
 impl Shutdown {
@@ -179,6 +192,7 @@ impl Deliverer {
             meter,
             last: None,
             delivered: 0,
+            rejected: 0,
             plan,
         }
     }
@@ -196,6 +210,10 @@ impl Deliverer {
         let mut failures = 0;
 
         loop {
+            let started = tokio::select! {
+                started = self.wait_until_due() => started,
+                () = cancel.cancelled() => break,
+            };
             log_grown.mark_unchanged();
             let delivered_before = self.delivered;
             self.set_state(SinkState::Working);
@@ -215,6 +233,8 @@ impl Deliverer {
                 Ok(()) => {
                     failures = 0;
                     self.set_state(SinkState::Idle);
+                    self.clear_failure();
+                    self.complete_digest(started);
                     self.engine.write_cursor_file();
                     tokio::select! {
                         _ = log_grown.changed() => continue,
@@ -237,11 +257,7 @@ impl Deliverer {
                 Err(error) => {
                     failures += 1;
                     self.record_failure(&error);
-                    self.set_state(if error.is_misconfigured() {
-                        SinkState::Parked
-                    } else {
-                        SinkState::Retrying
-                    });
+                    self.set_state(error.sink_state());
                     backoff(&error, failures)
                 }
             };
@@ -269,9 +285,14 @@ impl Deliverer {
     /// Delivers until nothing is left. Makes at most [`RUN_ONCE_ATTEMPTS`] attempts if the failures
     /// are transient.
     pub async fn run_once(&mut self, cancel: &CancellationToken) -> Result<(), DeliveryError> {
+        let started = clock::now();
         for attempt in 1.. {
             match self.drain(cancel).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.clear_failure();
+                    self.complete_digest(started);
+                    break;
+                }
                 Err(error) => {
                     self.record_failure(&error);
                     if !error.is_transient() || attempt == RUN_ONCE_ATTEMPTS {
@@ -313,7 +334,28 @@ impl Deliverer {
         if !matches!(drained, Err(DeliveryError::Canceled)) {
             self.discard_unsettled();
         }
+        if drained.is_ok() {
+            self.log_recovery();
+        }
         drained
+    }
+
+    /// Logs the end of an outage if there was one. Called when nothing is left to deliver, so that
+    /// a recovery that is interrupted by further failures is logged once.
+    fn log_recovery(&self) {
+        let ended = self.engine.meters.outages.end(&self.outage_subject(), Instant::now());
+        if let Some(recovery) = ended {
+            tracing::info!(
+                sink = self.plan.name,
+                outage = short_duration(recovery.outage),
+                records = recovery.progress,
+                "sink recovered"
+            );
+        }
+    }
+
+    fn outage_subject(&self) -> OutageSubject {
+        OutageSubject::Sink(self.plan.name.clone())
     }
 
     /// Discards unsettled batches at the end of the deliverer, and logs a warning.
@@ -355,8 +397,11 @@ impl Deliverer {
     /// Logs a failure, counts it, and records it in the checkpoint.
     fn record_failure(&self, error: &DeliveryError) {
         self.meter.retries.fetch_add(1, Relaxed);
+        self.engine.meters.outages.begin(self.outage_subject(), Instant::now());
         let reason = Explanation::of(error);
-        if error.is_misconfigured() {
+        let failure =
+            if error.is_misconfigured() { SinkFailure::Parked } else { SinkFailure::Retrying };
+        if failure == SinkFailure::Parked {
             tracing::error!(
                 sink = self.plan.name,
                 error = reason.message,
@@ -372,9 +417,22 @@ impl Deliverer {
             );
         }
 
+        let now = clock::now().into();
+        let checkpoint = &self.engine.checkpoint;
         let recorded = block_in_place(|| {
-            self.engine.checkpoint.set_sink_error(&self.plan.name, Some(&reason))
+            checkpoint.record_sink_failure(&self.plan.name, failure, &reason, now)
         });
+        self.log_unrecorded(recorded);
+    }
+
+    /// Clears the stored failure of the sink, because nothing is left to deliver.
+    fn clear_failure(&self) {
+        let checkpoint = &self.engine.checkpoint;
+        let cleared = block_in_place(|| checkpoint.clear_sink_failure(&self.plan.name));
+        self.log_unrecorded(cleared);
+    }
+
+    fn log_unrecorded(&self, recorded: Result<(), CheckpointError>) {
         if let Err(error) = recorded {
             let error = Explanation::of(&error);
             tracing::warn!(

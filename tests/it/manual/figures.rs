@@ -19,17 +19,22 @@ const MANAGE_SINKS: &str = "docs/how-to/manage-sinks.md";
 const MONITORING: &str = "docs/how-to/monitoring.md";
 const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
 
+const CHANGES_OF_RELOAD: &str = "src/daemon/changes.rs";
 const CLI: &str = "src/cli/mod.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
 const DELIVERER: &str = "src/daemon/deliverer/mod.rs";
 const DAYS: &str = "src/checkpoint/days.rs";
 const ENGINE: &str = "src/daemon/mod.rs";
-const HEALTH: &str = "src/admin/health.rs";
+
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
 const ONCE_SERVICE: &str = "systemd/secure-score-forwarder-once.service";
 const REJECTIONS: &str = "src/daemon/deliverer/rejections.rs";
+const SINK_CONDITIONS: &str = "src/conditions/sinks.rs";
+const TENANT_CONDITIONS: &str = "src/conditions/tenants.rs";
 const THROTTLE: &str = "src/source/throttle.rs";
 
+const MAX_REMOVED_PERCENT: &str = "const MAX_REMOVED_PERCENT: usize = 20;";
+const MIN_LIMITED_TENANTS: &str = "const MIN_LIMITED_TENANTS: usize = 10;";
 const WORKER_THREADS: &str = "const WORKER_THREADS: usize = 1;";
 const BLOCKING_THREADS: &str = "const MAX_BLOCKING_THREADS: usize = 8;";
 const POLL_PERMITS: &str = "const POLL_PERMITS: usize = 8;";
@@ -135,11 +140,24 @@ const FIGURES: &[Figure] = &[
     (
         MONITORING,
         "no acknowledgement for 15 minutes",
-        "src/admin/health.rs",
+        SINK_CONDITIONS,
         "const MAX_RETRY: Duration = Duration::from_mins(15);",
     ),
     (MONITORING, "Below 16 MiB, polling pauses", ENGINE, RESERVED_BYTES),
-    (MONITORING, "more than three days behind", HEALTH, MAX_DAYS_BEHIND),
+    (MONITORING, "more than three days behind", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
+    (MONITORING, "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
+    (
+        MONITORING,
+        "after six hours, it is a warning",
+        TENANT_CONDITIONS,
+        "const LATE_DAY: Duration = Duration::from_hours(6);",
+    ),
+    (
+        MONITORING,
+        "within seven days, it needs an operator",
+        TENANT_CONDITIONS,
+        "const NEAR_EXPIRY_DAYS: i32 = 7;",
+    ),
     ("deploy/monitoring/alerts.yml", "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
     ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
     (
@@ -150,9 +168,14 @@ const FIGURES: &[Figure] = &[
     ),
     (DATA_MODEL, "more than three days old", "src/ledger/observations.rs", STALE_DAYS),
     (CHANGES, "more than three days old", "src/ledger/observations.rs", STALE_DAYS),
-    ("docs/how-to/many-tenants.md", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
-    ("docs/how-to/troubleshooting.md", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
-    ("src/admin/metrics.rs", "more than three days old", HEALTH, MAX_DAYS_BEHIND),
+    ("docs/how-to/many-tenants.md", "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
+    (
+        "docs/how-to/troubleshooting.md",
+        "more than three days old",
+        TENANT_CONDITIONS,
+        MAX_DAYS_BEHIND,
+    ),
+    ("src/admin/metrics.rs", "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
     (DATA_MODEL, "by the next seven polls", DAYS, DAILY_REQUESTS),
     (
         "docs/contributing/decisions/0007-request-missing-days.md",
@@ -160,7 +183,7 @@ const FIGURES: &[Figure] = &[
         DAYS,
         DAILY_REQUESTS,
     ),
-    (ARCHITECTURE, "The schema has version 5", "src/checkpoint/mod.rs", "const VERSION: i32 = 5;"),
+    (ARCHITECTURE, "The schema has version 6", "src/checkpoint/mod.rs", "const VERSION: i32 = 6;"),
     (
         "src/config/keys.rs",
         "at most 16, with",
@@ -175,6 +198,22 @@ const FIGURES: &[Figure] = &[
     ),
     (RUN_THE_SERVICE, "every 30 minutes", ONCE_SERVICE, "RestartSec=30min"),
     (RUN_THE_SERVICE, "at most eight runs", ONCE_SERVICE, "StartLimitBurst=8"),
+    (RUN_THE_SERVICE, "remove more than 20 %", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
+    (RUN_THE_SERVICE, "of at least ten tenants", CHANGES_OF_RELOAD, MIN_LIMITED_TENANTS),
+    (
+        "docs/how-to/many-tenants.md",
+        "remove more than 20 %",
+        CHANGES_OF_RELOAD,
+        MAX_REMOVED_PERCENT,
+    ),
+    ("src/cli/args.rs", "more than 20 % of the tenants", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
+    ("src/cli/args.rs", "there are at least ten", CHANGES_OF_RELOAD, MIN_LIMITED_TENANTS),
+    (
+        "src/config/keys.rs",
+        "at most 366d",
+        "src/config/read/mod.rs",
+        "const MAX_REMOVED_SINKS: Duration = Duration::from_hours(366 * 24);",
+    ),
     ("README.md", "1.95 or newer", "Cargo.toml", "rust-version = \"1.95\""),
     ("rust-toolchain.toml", "1.95.", "Cargo.toml", "rust-version = \"1.95\""),
     ("deploy/Containerfile", "rust:1.95-", "Cargo.toml", "rust-version = \"1.95\""),
@@ -275,6 +314,8 @@ const DEFAULTS: &[(&str, &str, &str, &str)] = &[
     ("docs/how-to/many-tenants.md", "The default of 10 minutes", "jitter", "10m"),
     ("docs/how-to/many-tenants.md", "reads up to 90 days", "initial_backfill_days", "90"),
     ("docs/explanation/data-model.md", "(6 hours by default)", "partial_hold", "6h"),
+    ("docs/how-to/manage-sinks.md", "are kept for 30 days", "removed_sinks", "30d"),
+    ("docs/explanation/delivery.md", "are kept for 30 days", "removed_sinks", "30d"),
 ];
 
 #[test]

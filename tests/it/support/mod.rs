@@ -2,6 +2,7 @@
 //! binary as a process. The output of every process is searched for secrets: see [`CANARY`].
 
 pub mod broker;
+pub mod browser;
 pub mod endpoint;
 pub mod entra;
 pub mod faults;
@@ -12,6 +13,8 @@ pub mod objects;
 pub mod provider;
 pub mod rsyslog;
 pub mod servers;
+#[cfg(feature = "email")]
+pub mod smtp;
 pub mod syslog_ng;
 
 use std::{
@@ -386,9 +389,16 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Writes a file.
+/// Writes a file. Only this user can read it if its name contains `secret`, because `check` reports
+/// secrets that other users can read.
 pub fn write(path: impl AsRef<Path>, text: &str) {
-    std::fs::write(path, text).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::write(&path, text).unwrap();
+    let name = path.as_ref().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if name.contains("secret") {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
 }
 
 /// Removes a browser's profile. Helper processes may write to it for a moment after the browser has

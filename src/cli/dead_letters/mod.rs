@@ -1,0 +1,310 @@
+//! `dead-letters`: lists, shows, retries and discards the records that a receiver rejected. If a
+//! daemon is running, it carries out a retry or a discard; otherwise, the command does so itself.
+//! Start reading at [`dead_letters`].
+
+mod list;
+
+use std::{collections::BTreeSet, path::Path};
+
+use serde_json::{Value, json};
+
+use super::{
+    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
+    json::Document,
+    load_with_secrets, lock_holder,
+    once::{delivery_as_json, explain_dead_letters, explain_delivery},
+    print, print_explanation, print_message, unknown_sink,
+};
+use crate::{
+    checkpoint::{Checkpoint, DeadLetterFilter, DeadLetterKey, Holder, QueuedDeadLetter},
+    clock,
+    config::Configuration,
+    daemon::{self, Engine, Event, Request, SinkReport},
+    error::Explanation,
+};
+
+/// Runs a subcommand. `retry` returns `Incomplete` if the delivery stopped early, or if the
+/// receiver rejected a record again. Fails if an ID or a sink does not exist, or if the checkpoint
+/// cannot be used.
+pub(super) fn dead_letters(
+    config: &Path,
+    args: &args::DeadLetters,
+) -> Result<ExitCode, CommandFailure> {
+    match args {
+        args::DeadLetters::List(args) => list::list(config, args),
+        args::DeadLetters::Show(args) => list::show(config, args),
+        args::DeadLetters::Retry(args) => retry(config, args),
+        args::DeadLetters::Discard(args) => discard(config, args),
+    }
+}
+
+/// Sends the selected dead letters again. `replay --rejected` is the same command.
+pub(super) fn retry(
+    config: &Path,
+    args: &args::DeadLettersRetry,
+) -> Result<ExitCode, CommandFailure> {
+    let document = Document::from_flag(args.json);
+    document.run(|| {
+        let configuration = Configuration::load(config)?;
+        if let Some(sink) = &args.sink
+            && !configuration.sinks.iter().any(|plan| plan.name == *sink)
+        {
+            return Err(unknown_sink(&configuration, sink));
+        }
+        match lock_holder(&configuration.state_directory) {
+            Some(holder) => retry_through_daemon(&configuration, &holder, args, document),
+            None => retry_without_daemon(config, args, document),
+        }
+    })
+}
+
+fn retry_through_daemon(
+    configuration: &Configuration,
+    holder: &Holder,
+    args: &args::DeadLettersRetry,
+    document: Document,
+) -> Result<ExitCode, CommandFailure> {
+    let socket = control_socket(holder)?;
+    let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
+    let letters = select_to_send(&checkpoint, configuration, args)?;
+    if letters.is_empty() {
+        return nothing_to_send(document);
+    }
+
+    let request = Request::RetryDeadLetters { letters: keys(&letters) };
+    let queued = changed_by(daemon::send_request(socket, &request, |_| {})?)?;
+    let explanation = Explanation::new(queued_line(queued));
+    print_explanation(&explanation.with_hint("run `status` to see the progress"));
+    document.print(|| retry_as_json("queued", queued, &[]))?;
+    Ok(ExitCode::Done)
+}
+
+fn retry_without_daemon(
+    config: &Path,
+    args: &args::DeadLettersRetry,
+    document: Document,
+) -> Result<ExitCode, CommandFailure> {
+    let configuration = load_with_secrets(config)?;
+    document.check_stdout(&configuration.sinks)?;
+    act_as_owner(&configuration.state_directory)?;
+    let engine = Engine::build(configuration)?;
+    let letters = select_to_send(&engine.checkpoint, &engine.configuration, args)?;
+    if letters.is_empty() {
+        return nothing_to_send(document);
+    }
+
+    block_on(async {
+        let queued = engine.retry_dead_letters(&keys(&letters))?;
+        print_message(&queued_line(queued));
+
+        let sinks: BTreeSet<&str> = letters.iter().map(|letter| letter.sink.as_str()).collect();
+        let mut reports = Vec::new();
+        for sink in sinks {
+            let report = daemon::deliver_queued(&engine, sink).await;
+            print_explanation(&explain_delivery(&report));
+            reports.push(report);
+        }
+        if let Some(explanation) = explain_dead_letters(&reports) {
+            print_explanation(&explanation);
+        }
+
+        let is_sent = |report: &SinkReport| report.stopped.is_none() && report.rejected == 0;
+        let is_complete = reports.iter().all(is_sent);
+        let state = if is_complete { "delivered" } else { "incomplete" };
+        document.print(|| retry_as_json(state, queued, &reports))?;
+        Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
+    })?
+}
+
+fn nothing_to_send(document: Document) -> Result<ExitCode, CommandFailure> {
+    print_message("the sink has no dead letters: there is nothing to send");
+    document.print(|| retry_as_json("nothing_to_send", 0, &[]))?;
+    Ok(ExitCode::Done)
+}
+
+fn queued_line(queued: u64) -> String {
+    format!("queued {} to be sent again", count(queued, "dead letter"))
+}
+
+/// The document of `retry`. `state` is `queued`, `delivered`, `incomplete` or `nothing_to_send`.
+fn retry_as_json(state: &str, queued: u64, sinks: &[SinkReport]) -> Value {
+    json!({
+        "state": state,
+        "queued": queued,
+        "sinks": sinks.iter().map(delivery_as_json).collect::<Vec<_>>(),
+    })
+}
+
+/// Discards the selected dead letters.
+fn discard(config: &Path, args: &args::DeadLettersDiscard) -> Result<ExitCode, CommandFailure> {
+    let document = Document::from_flag(args.json);
+    document.run(|| {
+        let configuration = Configuration::load(config)?;
+        let directory = &configuration.state_directory;
+        let holder = lock_holder(directory);
+        if holder.is_none() {
+            act_as_owner(directory)?;
+        }
+
+        let stored = Checkpoint::open_read_only(directory)?;
+        let ids: &[String] = if args.all { &[] } else { &args.ids };
+        let letters = select(&stored, &configuration, ids, args.sink.as_deref())?;
+        drop(stored);
+        confirm(&letters, args)?;
+
+        let letters = keys(&letters);
+        let discarded = if let Some(holder) = holder {
+            let request = Request::DiscardDeadLetters { letters: letters.clone() };
+            changed_by(daemon::send_request(control_socket(&holder)?, &request, |_| {})?)?
+        } else {
+            let checkpoint = Checkpoint::open(directory)?;
+            checkpoint.discard_dead_letters(&letters, clock::now().into())?.0
+        };
+        match document {
+            Document::Printed => document.print(|| discard_as_json(discarded, &letters))?,
+            Document::Omitted => {
+                print(&format!("discarded {}\n", count(discarded, "dead letter")))?;
+            }
+        }
+        Ok(ExitCode::Done)
+    })
+}
+
+/// Fails if the operator has not confirmed that more than one dead letter is discarded.
+fn confirm(
+    letters: &[QueuedDeadLetter],
+    args: &args::DeadLettersDiscard,
+) -> Result<(), CommandFailure> {
+    if letters.len() <= 1 || args.yes {
+        return Ok(());
+    }
+    let explanation = Explanation::new(format!(
+        "nothing was discarded: a discard of {} cannot be undone",
+        count(letters.len() as u64, "dead letter")
+    ));
+    let hint = "run `dead-letters list` to read the receiver's messages, and pass --yes to discard the records";
+    Err(CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint)))
+}
+
+fn discard_as_json(discarded: u64, letters: &[DeadLetterKey]) -> Value {
+    let letter = |key: &DeadLetterKey| json!({ "sink": key.sink, "event_id": key.event_id });
+    json!({
+        "discarded": discarded,
+        "dead_letters": letters.iter().map(letter).collect::<Vec<_>>(),
+    })
+}
+
+/// The number of dead letters that the daemon has queued or discarded.
+fn changed_by(event: Event) -> Result<u64, CommandFailure> {
+    match event {
+        Event::DeadLetters { count } => Ok(count),
+        Event::Error(error) => Err(CommandFailure::new(ExitCode::Incomplete, error)),
+        other => {
+            let message = format!("unexpected response from the daemon: {other:?}");
+            Err(CommandFailure::new(ExitCode::Incomplete, message))
+        }
+    }
+}
+
+/// The dead letters to retry. Fails if a sink of one of them is not configured, because it would
+/// never be sent.
+fn select_to_send(
+    checkpoint: &Checkpoint,
+    configuration: &Configuration,
+    args: &args::DeadLettersRetry,
+) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
+    let letters = select(checkpoint, configuration, &args.ids, args.sink.as_deref())?;
+    let is_configured = |letter: &&QueuedDeadLetter| {
+        configuration.sinks.iter().any(|plan| plan.name == letter.sink && !plan.discarded)
+    };
+    match letters.iter().find(|letter| !is_configured(letter)) {
+        Some(letter) => Err(unknown_sink(configuration, &letter.sink)),
+        None => Ok(letters),
+    }
+}
+
+/// The dead letters with one of these IDs or, without IDs, all dead letters of the sink. An event
+/// ID selects the dead letters of all sinks if `sink` is `None`.
+fn select(
+    checkpoint: &Checkpoint,
+    configuration: &Configuration,
+    ids: &[String],
+    sink: Option<&str>,
+) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
+    let of_sink = DeadLetterFilter { sink: sink.map(str::to_owned), ..DeadLetterFilter::default() };
+    if ids.is_empty() {
+        let letters = checkpoint.find_dead_letters(&of_sink, u32::MAX)?;
+        return match sink {
+            Some(sink) if letters.is_empty() && !is_configured(configuration, sink) => {
+                Err(unknown_sink(configuration, sink))
+            }
+            _ => Ok(letters),
+        };
+    }
+
+    let mut letters: Vec<QueuedDeadLetter> = Vec::new();
+    for id in ids {
+        let event_id_prefix = prefix(id).ok_or_else(|| invalid_id(id))?;
+        let filter = DeadLetterFilter { event_id_prefix, ..of_sink.clone() };
+        let found = unambiguous(id, checkpoint.find_dead_letters(&filter, u32::MAX)?)?;
+        let is_new = |letter: &QueuedDeadLetter| letters.iter().all(|known| known.id != letter.id);
+        let new: Vec<QueuedDeadLetter> = found.into_iter().filter(is_new).collect();
+        letters.extend(new);
+    }
+    Ok(letters)
+}
+
+fn is_configured(configuration: &Configuration, sink: &str) -> bool {
+    configuration.sinks.iter().any(|plan| plan.name == sink)
+}
+
+fn keys(letters: &[QueuedDeadLetter]) -> Vec<DeadLetterKey> {
+    letters.iter().map(QueuedDeadLetter::key).collect()
+}
+
+/// The number of hex digits of an event ID.
+const EVENT_ID_DIGITS: usize = 40;
+
+/// The first digits of an event ID in lower case; `None` if the text cannot be a part of one.
+fn prefix(id: &str) -> Option<String> {
+    let is_valid = (1..=EVENT_ID_DIGITS).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_valid.then(|| id.to_ascii_lowercase())
+}
+
+fn invalid_id(id: &str) -> CommandFailure {
+    let explanation = Explanation::new(format!("`{id}` is not an event ID"))
+        .with_hint("run `dead-letters list`, and pass the digits in its first column");
+    CommandFailure::new(ExitCode::Usage, explanation)
+}
+
+/// The dead letters that an ID has found. Fails if there is none, and if they have different event
+/// IDs. Several sinks can have a dead letter with the same event ID.
+fn unambiguous(
+    id: &str,
+    letters: Vec<QueuedDeadLetter>,
+) -> Result<Vec<QueuedDeadLetter>, CommandFailure> {
+    let ids: BTreeSet<[u8; 40]> = letters.iter().map(|letter| letter.event_id.hex()).collect();
+    let explanation = match ids.len() {
+        1 => return Ok(letters),
+        0 => Explanation::new(format!("there is no dead letter `{id}`"))
+            .with_hint("run `dead-letters list`"),
+        several => Explanation::new(format!("`{id}` matches {several} dead letters"))
+            .with_hint("pass more digits of the event ID"),
+    };
+    Err(CommandFailure::new(ExitCode::Usage, explanation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_the_beginning_of_40_hex_digits() {
+        assert_eq!(prefix("3F2a").as_deref(), Some("3f2a"));
+        assert_eq!(prefix(&"a".repeat(40)).map(|id| id.len()), Some(40));
+        for invalid in ["", "x", "3f 2a", "%", &"a".repeat(41)] {
+            assert_eq!(prefix(invalid), None, "{invalid}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Retries dead letters: derives their records again and sends them in a lane of their own.
+//!
+//! A record that is rejected again stays a dead letter, and does not park the sink. The command
+//! `dead-letters show` uses the same derivation. Start reading at
+//! [`Deliverer::retry_dead_letters`].
+
+use jiff::Timestamp;
+use tokio::task::block_in_place;
+
+use super::{
+    Deliverer, DeliveryError,
+    catalogs::Catalogs,
+    fill::{Decoded, ReadContext, ResolvedTenant, ResolvedTenants, observation_entry, rfc3339},
+};
+use crate::{
+    checkpoint::{Checkpoint, Lane, LogEntry, Position, QueuedDeadLetter, ReadRequest},
+    derive::{Records, Rules, Selection, quality},
+    model::{Day, Record, Tenant},
+};
+
+/// The number of dead letters that are retried at a time.
+const MAX_DEAD_LETTERS: u32 = 500;
+
+/// What the record of a dead letter is derived from, in addition to its entry.
+pub(in crate::daemon) struct DeadLetterContext<'a> {
+    /// The checkpoint that contains the entry.
+    pub checkpoint: &'a Checkpoint,
+    /// The tenant of the dead letter.
+    pub tenant: &'a Tenant,
+    /// The rules of the tenant.
+    pub rules: &'a Rules,
+    /// The current selection of the sink. A summary states how many records of its day are
+    /// selected.
+    pub selection: &'a Selection,
+}
+
+/// Derives the record of a dead letter again and passes it to `use_record`, or else the reason why
+/// the record no longer exists. Returns the result of `use_record`.
+///
+/// Fails if the checkpoint cannot be read, or if the entry cannot be decoded.
+pub(in crate::daemon) fn derive_dead_letter<T>(
+    context: &DeadLetterContext<'_>,
+    catalogs: &mut Catalogs,
+    letter: &QueuedDeadLetter,
+    use_record: impl FnOnce(Result<&Record<'_>, &'static str>) -> T,
+) -> Result<T, DeliveryError> {
+    let DeadLetterContext { checkpoint, tenant, rules, selection } = *context;
+    let range = ReadRequest {
+        tenant: letter.tenant,
+        first_seq: letter.at.seq,
+        last_seq: letter.at.seq,
+        first_day: letter.day.unwrap_or(Day::of(Timestamp::UNIX_EPOCH)),
+        last_day: None,
+        max_bytes: usize::MAX,
+        with_bases: true,
+        with_observations: true,
+    };
+    let entries = checkpoint.read(&range)?;
+    let baselines = checkpoint.baselines(letter.tenant)?;
+    let context = ReadContext { tenant, rules, baselines: &baselines, replayed: true };
+
+    match entries.first() {
+        None => Ok(use_record(Err("the day is no longer in the checkpoint"))),
+        Some(LogEntry::Observation(stored)) => {
+            let observed_time = rfc3339(stored.observed_at);
+            let record = quality(&observation_entry(stored, &observed_time, context));
+            Ok(use_record(Ok(&record)))
+        }
+        Some(LogEntry::Snapshot(stored)) => {
+            let decoded = Decoded::read(stored, checkpoint, catalogs)?;
+            let entry = decoded.entry(stored, context);
+            let selected = Records::new(&entry, &decoded.snapshot, selection).selected();
+
+            // The record was selected when it was rejected, so the current selection does not
+            // apply to it.
+            let everything = Selection::all();
+            let records =
+                Records::new(&entry, &decoded.snapshot, &everything).with_records_sent(selected);
+
+            // If the day was enriched in the meantime, the record may have another index.
+            let is_same = |record: &Record<'_>| record.event_id == letter.event_id;
+            let search = || (0..records.end()).filter_map(|index| records.at(index)).find(is_same);
+            let found = records.at(letter.at.record_index).filter(is_same).or_else(search);
+            Ok(use_record(found.as_ref().ok_or("the day no longer contains the record")))
+        }
+    }
+}
+
+impl Deliverer {
+    /// Retries the dead letters that are queued for a retry. Returns whether there were any.
+    pub(super) async fn retry_dead_letters(
+        &mut self,
+        tenants: &ResolvedTenants,
+    ) -> Result<bool, DeliveryError> {
+        let checkpoint = &self.engine.checkpoint;
+        let letters =
+            block_in_place(|| checkpoint.pending_dead_letters(&self.plan.name, MAX_DEAD_LETTERS))?;
+        let letters: Vec<QueuedDeadLetter> =
+            letters.into_iter().filter(|l| tenants.contains_key(&l.tenant)).collect();
+        if letters.is_empty() {
+            return Ok(false);
+        }
+
+        self.ensure_open().await?;
+        self.outgoing.lane = Lane::DeadLetters;
+        for letter in &letters {
+            self.add_dead_letter(letter, &tenants[&letter.tenant]).await?;
+        }
+        self.submit().await?;
+        self.settle_all().await?;
+        self.outgoing.lane = Lane::Live;
+        Ok(true)
+    }
+
+    /// Derives the record of a dead letter again and adds it to the current batch.
+    async fn add_dead_letter(
+        &mut self,
+        letter: &QueuedDeadLetter,
+        resolved: &ResolvedTenant,
+    ) -> Result<(), DeliveryError> {
+        let at = letter.at;
+        self.outgoing.begin(letter.tenant, at);
+        self.outgoing.advance_to(Position { record_index: at.record_index + 1, ..at });
+        block_in_place(|| self.encode_dead_letter(letter, resolved))?;
+
+        if self.outgoing.is_full(self.limits) {
+            self.submit().await?;
+            self.outgoing.lane = Lane::DeadLetters;
+        }
+        Ok(())
+    }
+
+    /// Encodes the record of a dead letter into the current batch. A record that no longer exists,
+    /// or that cannot be encoded, is added as rejected.
+    fn encode_dead_letter(
+        &mut self,
+        letter: &QueuedDeadLetter,
+        resolved: &ResolvedTenant,
+    ) -> Result<(), DeliveryError> {
+        let context = DeadLetterContext {
+            checkpoint: &self.engine.checkpoint,
+            tenant: &resolved.tenant,
+            rules: &resolved.rules,
+            selection: &self.plan.selection,
+        };
+        let Some(sink) = self.sink.as_mut() else { return Ok(()) };
+        let outgoing = &mut self.outgoing;
+
+        derive_dead_letter(&context, &mut self.catalogs, letter, |record| {
+            let rejected = match record {
+                Ok(record) => sink.encode(record, &mut outgoing.batch).err().map(|error| error.0),
+                Err(reason) => Some(reason.to_owned()),
+            };
+            outgoing.add_dead_letter(letter, rejected);
+        })
+    }
+}

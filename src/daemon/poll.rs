@@ -1,0 +1,160 @@
+//! The request to poll tenants now, which the command `poll` sends to the daemon. A pause that the
+//! server requested with `Retry-After` is respected: such a tenant is reported, and not polled.
+//! Start reading at [`respond_to_poll`].
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::{io::AsyncWriteExt, sync::mpsc};
+
+use super::{
+    Engine, Event, PollError, PollReport,
+    control::send,
+    once::{is_complete, poll_tenants},
+};
+use crate::{
+    error::Explanation,
+    model::{Day, short_duration},
+};
+
+/// The result of a request to poll a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PollOutcome {
+    /// The tenant was polled.
+    Polled {
+        /// Days that were released for the first time.
+        days: usize,
+        /// New revisions of stored days.
+        revisions: usize,
+        /// Snapshots that were rejected as foreign or implausible.
+        rejected: usize,
+        /// Days that are held because they are partial.
+        held: usize,
+        /// The newest day in the log, as the number of days since 1970-01-01.
+        newest: Option<i32>,
+        /// Why the response is incomplete; `None` if it is complete.
+        incomplete: Option<Explanation>,
+    },
+    /// The poll failed.
+    Failed(Explanation),
+    /// The tenant was not polled: the server has requested a pause.
+    Paused {
+        /// The rest of the pause.
+        seconds: u64,
+    },
+}
+
+impl PollOutcome {
+    /// The result of a poll that was carried out.
+    pub fn of(result: &Result<PollReport, PollError>) -> Self {
+        match result {
+            Ok(report) => Self::Polled {
+                days: report.days,
+                revisions: report.revisions,
+                rejected: report.rejected,
+                held: report.held,
+                newest: report.newest.map(Day::number),
+                incomplete: report.incomplete.clone(),
+            },
+            Err(error) => Self::Failed(Explanation::of(error)),
+        }
+    }
+
+    /// Whether the tenant was polled and nothing is missing in the response.
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Polled { incomplete: None, .. })
+    }
+
+    /// Why the tenant was not polled completely; `None` if it was.
+    pub fn problem(&self) -> Option<Explanation> {
+        match self {
+            Self::Polled { incomplete, .. } => incomplete.clone(),
+            Self::Failed(error) => Some(error.clone()),
+            Self::Paused { seconds } => {
+                let rest = short_duration(Duration::from_secs(*seconds));
+                let message = format!("not polled: Microsoft requested a pause of another {rest}");
+                let hint = "wait: the daemon polls the tenant after the pause";
+                Some(Explanation::new(message).with_hint(hint))
+            }
+        }
+    }
+}
+
+/// Polls the tenants with these names, and sends an event for each of them as it finishes. Without
+/// names, polls all tenants.
+pub(super) async fn respond_to_poll(
+    engine: &Arc<Engine>,
+    names: &[String],
+    stream: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<()> {
+    if let Some(unknown) = names.iter().find(|name| engine.tenant_named(name).is_none()) {
+        let error = format!("the running configuration has no tenant `{unknown}`");
+        let error = Explanation::new(error).with_hint("run `reload`");
+        return send(stream, &Event::Error(error)).await;
+    }
+    let is_selected = |name: &String| names.is_empty() || names.contains(name);
+    let tenants = engine.tenants.iter().enumerate();
+    let selected = tenants.filter(|(_, state)| is_selected(&state.plan.name));
+    let selected: Vec<usize> = selected.map(|(index, _)| index).collect();
+
+    let mut failed = 0;
+    let mut ready = Vec::new();
+    for index in selected {
+        let state = &engine.tenants[index];
+        let pause = state.graph.paused_for();
+        if pause.is_zero() {
+            ready.push(index);
+            continue;
+        }
+        failed += 1;
+        // The last second of a pause is not rounded down to zero.
+        let outcome = PollOutcome::Paused { seconds: pause.as_secs() + 1 };
+        send(stream, &Event::Polled { name: state.plan.name.clone(), outcome }).await?;
+    }
+
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let polls = poll_tenants(engine, ready, None, |name, result| {
+        // Cannot fail: the receiver outlives this future.
+        let outcome = PollOutcome::of(result);
+        let _ = sender.send(Event::Polled { name: name.to_owned(), outcome });
+    });
+    let mut polls = std::pin::pin!(polls);
+    let results = loop {
+        tokio::select! {
+            Some(event) = events.recv() => send(stream, &event).await?,
+            results = &mut polls => break results,
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        send(stream, &event).await?;
+    }
+
+    failed += results.iter().filter(|(_, result)| !is_complete(result)).count();
+    send(stream, &Event::Done { failed }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_incomplete_poll_has_a_reason() {
+        let reason = Explanation::new("Microsoft returned a partial response");
+        let report = PollReport { days: 1, ..PollReport::default() };
+        let complete = PollOutcome::of(&Ok(report.clone()));
+        assert!(complete.is_complete() && complete.problem().is_none());
+
+        let partial = PollOutcome::of(&Ok(PollReport { incomplete: Some(reason), ..report }));
+        let failed = PollOutcome::of(&Err(PollError::DiskFull));
+        let paused = PollOutcome::Paused { seconds: 750 };
+        for (outcome, message) in [
+            (partial, "Microsoft returned a partial response"),
+            (failed, "the disk is nearly full: polling is paused; delivery continues"),
+            (paused, "not polled: Microsoft requested a pause of another 12m30s"),
+        ] {
+            assert!(!outcome.is_complete());
+            assert_eq!(outcome.problem().unwrap().message, message);
+        }
+    }
+}
