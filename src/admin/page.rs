@@ -14,13 +14,16 @@ use crate::{
     daemon::SinkState,
     error::Explanation,
     model::UnixMillis,
-    report::{document, sparkline},
+    report::{document, sparkline, with_separators},
 };
 
 /// The number of tenants per page.
 const TENANTS_PER_PAGE: usize = 100;
 /// The maximum number of changes in the list.
 const MAX_CHANGES: usize = 25;
+/// The number of columns of the tables, for rows that span all of them.
+const SINK_COLUMNS: usize = 7;
+const TENANT_COLUMNS: usize = 9;
 /// The maximum number of groups of equal conditions in the list.
 const MAX_CONDITIONS: usize = 25;
 /// The maximum number of characters of a search text.
@@ -141,7 +144,7 @@ fn sinks(overview: &Overview) -> Markup {
             h2 { "Sinks" }
             table .cards {
                 thead { tr {
-                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" } th { "Conditions" }
+                    th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" }
                 } }
                 tbody { @for sink in &overview.sinks { (sink_row(sink)) } }
             }
@@ -163,10 +166,21 @@ fn sink_row(line: &SinkLine) -> Markup {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
             td { span .badge .(class) { (state) } }
-            td .n data-l="Records sent" { (status.sent) } td .n data-l="Records rejected" { (status.rejected) } td .n data-l="Backlog, log entries" { (status.backlog) }
+            td .n data-l="Records sent" { (with_separators(status.sent)) }
+            td .n data-l="Records rejected" { (with_separators(status.rejected)) }
+            td .n data-l="Backlog, log entries" { (with_separators(status.backlog)) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
             td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), instant)) }
-            td .error data-l="Conditions" { (listed(&line.conditions)) }
+        }
+        (detail_row(&line.conditions, SINK_COLUMNS))
+    }
+}
+
+/// A row below the row of a tenant or a sink, with its conditions. Nothing without conditions.
+fn detail_row(conditions: &[Condition], columns: usize) -> Markup {
+    html! {
+        @if !conditions.is_empty() {
+            tr .detail { td .error colspan=(columns) { (listed(conditions)) } }
         }
     }
 }
@@ -200,7 +214,7 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
             }
             table .cards {
                 thead { tr {
-                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Next poll" } th { "Conditions" }
+                    th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Next poll" }
                 } }
                 tbody { @for line in shown { (tenant_row(line, views.get(&line.name))) } }
             }
@@ -239,8 +253,8 @@ fn tenant_row(line: &TenantLine, view: Option<&View>) -> Markup {
             td .n data-l="Missing days" { (line.status.missing) }
             td .t data-l="Last successful poll" { (line.status.last_success.map_or_else(|| "never".to_owned(), instant)) }
             td .t data-l="Next poll" { @if let Some(time) = line.next_poll { (instant(time)) } }
-            td .error data-l="Conditions" { (listed(&line.conditions)) }
         }
+        (detail_row(&line.conditions, TENANT_COLUMNS))
     }
 }
 
@@ -294,7 +308,7 @@ fn dead_letters(overview: &Overview) -> Markup {
             @if total == 0 {
                 p .meta { "There are no dead letters." }
             } @else {
-                p .meta { (total) " in total; the newest are listed. To send them again, run " code { "replay --sink NAME --rejected" } "." }
+                p .meta { (total) " in total; the newest are listed. To send them again, run " code { "dead-letters retry --sink NAME" } "." }
                 table {
                     thead { tr { th { "Rejected at" } th { "Sink" } th { "Day" } th { "Event ID" } th { "Receiver's message" } } }
                     tbody {

@@ -13,9 +13,7 @@ use super::{
     load_with_secrets, lock_holder,
     once::{explain_dead_letters, explain_delivery},
     poll::selected_names,
-    print, print_explanation, print_message,
-    table::with_separators,
-    unknown_sink,
+    print, print_explanation, print_message, unknown_sink,
 };
 use crate::{
     checkpoint::Checkpoint,
@@ -23,6 +21,7 @@ use crate::{
     daemon::{self, Engine, Event, ReplayError, ReplayExtent, ReplayRequest, Request, SinkReport},
     error::Explanation,
     model::{Day, Tenant},
+    report::with_separators,
     source::Clients,
 };
 

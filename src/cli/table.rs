@@ -171,22 +171,10 @@ fn shortened(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A number with commas between groups of three digits.
-pub(super) fn with_separators(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::with_separators;
 
     fn table() -> TextTable {
         let column = |heading, content, rank| Column { heading, content, rank };
@@ -235,19 +223,5 @@ mod tests {
         assert!(!table().render(plain(Some(80))).contains('\u{1b}'));
         let colored = Terminal { width: None, is_colored: true };
         assert!(table().render(colored).contains("\u{1b}["));
-    }
-
-    #[test]
-    fn groups_digits_by_three() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1_000, "1,000"),
-            (20_813, "20,813"),
-            (123_456, "123,456"),
-            (u64::MAX, "18,446,744,073,709,551,615"),
-        ] {
-            assert_eq!(with_separators(number), text);
-        }
     }
 }

@@ -276,8 +276,8 @@ impl Configuration {
                 return Some(Explanation::of(&error).within(&format!("`{}`", named.name)));
             }
             let end = crate::source::expires_soon(named.credential.as_ref(), now)?;
-            let message = format!("the certificate of `{}` expires at `{end}`", named.name);
-            Some(Explanation::new(message).with_hint("replace the certificate before it expires"))
+            let message = format!("the credential `{}` is valid until `{end}`", named.name);
+            Some(Explanation::new(message).with_hint("add a new secret or certificate before that"))
         };
         let mut warnings: Vec<Explanation> =
             self.credentials.iter().filter_map(credential_warning).collect();

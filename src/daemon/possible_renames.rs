@@ -18,6 +18,7 @@ use crate::{
     config::{Configuration, SinkPlan},
     error::Explanation,
     model::{Day, Tenant},
+    report::with_separators,
     source::Clients,
 };
 
@@ -139,19 +140,6 @@ fn joined(names: &[String], conjunction: &str) -> String {
     }
 }
 
-/// `20,813`.
-fn with_separators(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// `18 MB`, or `1.8 MB` below 10 MB.
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes.saturating_add(50_000) / 100_000;
@@ -200,10 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_for_people() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(with_separators(number), text);
-        }
+    fn sizes_are_written_for_people() {
         for (bytes, text) in [
             (0, "0.0 MB"),
             (1_840_000, "1.8 MB"),

@@ -24,7 +24,7 @@ pub(super) fn grouped(number: Number) -> String {
         Some((whole, fraction)) => (whole, format!(".{fraction}")),
         None => (digits, String::new()),
     };
-    format!("{sign}{}{fraction}", with_separators(whole))
+    format!("{sign}{}{fraction}", separated(whole))
 }
 
 /// A number for people; empty if it is absent.
@@ -40,7 +40,12 @@ pub(super) fn points(number: Number) -> String {
 
 /// A count for people, such as `1,234`.
 pub(super) fn count(number: usize) -> String {
-    with_separators(&number.to_string())
+    separated(&number.to_string())
+}
+
+/// A count for people with commas between groups of three digits, such as `1,234`.
+pub fn with_separators(number: u64) -> String {
+    separated(&number.to_string())
 }
 
 /// A percentage with one decimal place, or `unknown`.
@@ -57,7 +62,7 @@ pub(super) fn signed(value: Option<f64>) -> String {
     })
 }
 
-fn with_separators(digits: &str) -> String {
+fn separated(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -86,7 +91,7 @@ mod tests {
         ] {
             assert_eq!(grouped(Number::new(value).unwrap()), text);
         }
-        assert_eq!(count(20_813), "20,813");
+        assert_eq!((count(20_813), with_separators(u64::MAX).len()), ("20,813".to_owned(), 26));
         assert_eq!(points(Number::from(1_u32)), "1 point");
         assert_eq!(points(Number::ZERO), "0 points");
     }

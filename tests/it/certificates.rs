@@ -105,7 +105,7 @@ fn reports_a_certificate_that_expires_soon() {
     ));
     let run = workspace.run_ok(&["check"]);
     assert!(
-        run.stderr.contains("warning: the certificate of `tenant contoso` expires at `"),
+        run.stderr.contains("warning: the credential `tenant contoso` is valid until `"),
         "{}",
         run.stderr
     );

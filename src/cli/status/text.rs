@@ -4,7 +4,7 @@
 use super::{
     super::{
         as_megabytes, count, format_time, plural, render,
-        table::{Column, Content, Terminal, TextTable, Tone, with_separators},
+        table::{Column, Content, Terminal, TextTable, Tone},
     },
     View,
 };
@@ -14,6 +14,7 @@ use crate::{
     daemon::ConfiguredTenant,
     error::Explanation,
     model::UnixMillis,
+    report::with_separators,
 };
 
 /// The maximum number of groups of equal conditions that are shown.
