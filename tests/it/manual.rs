@@ -1,9 +1,10 @@
 //! The documentation: every command in it is run, here or by the script or test that `ELSEWHERE`
 //! names; every configuration in it is parsed; every record in it matches the schema; its figures
-//! agree with the code (see `figures`); and the tutorial for contributors names only what exists
-//! (see `tutorial`).
+//! agree with the code (see `figures`); the manifests and the chart for Kubernetes are valid (see
+//! `kubernetes`); and the tutorial for contributors names only what exists (see `tutorial`).
 
 mod figures;
+mod kubernetes;
 mod tutorial;
 
 use std::{
@@ -50,7 +51,11 @@ const ELSEWHERE: &[(&str, Coverage)] = &[
     ("journalctl ", Script("tests/service", "journalctl ")),
     ("curl -fsS http://127.0.0.1:9633/readyz", Script("tests/service", "/readyz")),
     ("curl -fsS -X PUT", Test("siem.rs", "records_reach_the_data_stream_of_the_template")),
-    ("kubectl ", Test("manual.rs", "manifests_fit_the_schemas_of_kubernetes")),
+    ("kubectl ", Test("manual/kubernetes.rs", "manifests_fit_the_schemas_of_kubernetes")),
+    (
+        "helm upgrade --install ",
+        Test("manual/kubernetes.rs", "the_documented_helm_command_renders_the_chart"),
+    ),
     ("install -m 640", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     ("openssl req", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
     ("cat certificate.pem key.pem", Test("manual.rs", "a_self_signed_certificate_is_accepted")),
@@ -438,54 +443,4 @@ fn a_self_signed_certificate_is_accepted() {
     child.stdin.take().unwrap().write_all(CANARY.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(std::fs::read_to_string(target).unwrap(), CANARY);
-}
-
-/// The manifests that `kubectl apply -k` sends match the schemas of the Kubernetes API, and the
-/// documented command creates their secret.
-#[test]
-fn manifests_fit_the_schemas_of_kubernetes() {
-    let directory = tempfile::tempdir().unwrap();
-    for kind in ["deployment", "cronjob"] {
-        let folder = root().join("deploy/kubernetes").join(kind);
-        let manifests = kubectl(&["kustomize", &folder.display().to_string()], directory.path());
-        validate_manifests(&directory.path().join(format!("{kind}.yaml")), &manifests);
-        for hardening in [
-            "readOnlyRootFilesystem: true",
-            "runAsNonRoot: true",
-            "allowPrivilegeEscalation: false",
-            "- ALL",
-            "automountServiceAccountToken: false",
-        ] {
-            assert!(manifests.contains(hardening), "{kind}: {hardening}");
-        }
-    }
-
-    // `kubectl create secret` reads the secrets from files in the working directory.
-    for name in ["graph-secret", "hec-token"] {
-        write(directory.path().join(name), CANARY);
-    }
-    for command in commands(&read("docs/how-to/kubernetes.md")) {
-        if let Some(arguments) = command.strip_prefix("kubectl create secret ") {
-            let mut all = vec!["create", "secret"];
-            all.extend(arguments.split_whitespace());
-            all.extend(["--dry-run=client", "--output=yaml"]);
-            let secret = kubectl(&all, directory.path());
-            assert!(secret.contains("name: secure-score-forwarder"), "{secret}");
-        }
-    }
-}
-
-fn kubectl(arguments: &[&str], directory: &Path) -> String {
-    let output = Command::new("kubectl").args(arguments).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn validate_manifests(file: &Path, manifests: &str) {
-    write(file, manifests);
-    let program = crate::support::cache("PYTHON_READERS", "python").join("bin/kubernetes-validate");
-    let output = Command::new(program).arg("--strict").arg(file).output().unwrap();
-    let report = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && report.contains("passed"), "{report}");
 }
