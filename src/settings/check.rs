@@ -139,9 +139,7 @@ impl Checker<'_> {
                 self.each(value, |checker, item| checker.choice(item, choices));
             }
             Shape::Map => self.with_table(value, |checker, table| {
-                for (name, value) in table {
-                    checker.inside(name.get_ref()).value(value, name, Shape::Text);
-                }
+                table.iter().for_each(|(name, value)| checker.inside(name.get_ref()).entry(value));
             }),
             Shape::Texts => self.each(value, |checker, item| checker.scalar(item, Shape::Text)),
             Shape::File => self.file(value),
@@ -196,6 +194,21 @@ impl Checker<'_> {
             let hint = read.is_datetime().then(|| "put the date in quotes".to_owned());
             self.faults.at(value.span(), format!("`{}` must be {expected}", self.path), hint);
         }
+    }
+
+    /// Checks a value of a table of strings. A period in a name that is not in quotes creates
+    /// another table.
+    fn entry(&self, value: &Spanned<DeValue<'_>>) {
+        let read = value.get_ref();
+        let hint = if read.is_table() {
+            "put a name with periods in quotes"
+        } else if read.is_bool() || read.as_integer().is_some() {
+            "put the value in quotes"
+        } else {
+            return self.scalar(value, Shape::Text);
+        };
+        let message = format!("`{}` must be a non-empty string", self.path);
+        self.faults.at(value.span(), message, Some(hint.to_owned()));
     }
 
     /// Checks the path of a file, and adds it to the files that are named.
@@ -452,6 +465,26 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!(found[0].message, message);
             assert_eq!(found[0].hint.as_deref(), hint, "{message}");
+        }
+    }
+
+    #[test]
+    fn entries_of_maps_are_quoted_strings() {
+        const MAP: &[Key] = &[optional("properties", Shape::Map, "The properties.")];
+        for (text, path, hint) in [
+            ("\"linger.ms\" = 5", "properties.linger.ms", Some("put the value in quotes")),
+            ("linger.ms = \"5\"", "properties.linger", Some("put a name with periods in quotes")),
+            ("linger = \"\"", "properties.linger", None),
+        ] {
+            let text = format!("properties = {{ {text} }}\n");
+            let faults = Faults::new("c.toml", &text);
+            let document = Document::parse(&text, &faults).unwrap();
+            check(&document.section(&faults), MAP, &faults);
+
+            let found = faults.sorted();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].message, format!("`{path}` must be a non-empty string"));
+            assert_eq!(found[0].hint.as_deref(), hint);
         }
     }
 }

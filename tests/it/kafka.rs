@@ -89,6 +89,47 @@ fn a_missing_topic_parks_the_sink() {
     workspace.run_ok(&["once"]);
 }
 
+/// `message.max.bytes` shows that properties take effect: most records are larger.
+#[test]
+fn properties_of_librdkafka_are_passed_through() {
+    broker().create_topic("tuned", 1 << 20);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let properties = "properties = { \"linger.ms\" = \"50\", \"client.id\" = \"posture\" }";
+    workspace.sink("lake", &format!("{}\n{properties}", section("tuned")));
+    let file = workspace.file_sink("local");
+    workspace.run_ok(&["once"]);
+    assert_eq!(broker().consume("tuned").len(), records(&file).len());
+
+    broker().create_topic("limited", 1 << 20);
+    let mut workspace = Workspace::new();
+    workspace.extra = "initial_backfill_days = 1".to_owned();
+    let properties = "properties = { \"message.max.bytes\" = \"1000\" }\ntexts = \"full\"";
+    workspace.sink("limited", &format!("{}\n{properties}", section("limited")));
+    let run = workspace.run(&["once"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("MessageSizeTooLarge"), "{}", run.stderr);
+}
+
+#[test]
+fn properties_that_break_guarantees_are_refused() {
+    for (property, message, hint) in [
+        ("acks", "all in-sync replicas confirm it", "remove this property"),
+        ("topic.acks", "all in-sync replicas confirm it", "remove this property"),
+        ("ssl.ca.location", "`tls` decides how brokers", "set `tls` instead"),
+        ("lingerms", "librdkafka has no such property", "use a name from the page"),
+    ] {
+        let mut workspace = Workspace::against("http://127.0.0.1:1");
+        let properties = format!("properties = {{ \"{property}\" = \"1\" }}");
+        workspace.sink("lake", &format!("{}\n{properties}", section("refused")));
+        let run = workspace.run(&["check"]);
+        assert_eq!(run.code, 2, "{}{}", run.stdout, run.stderr);
+        for text in [format!("cannot contain `{property}`: "), message.into(), hint.into()] {
+            assert!(run.stderr.contains(&text), "{text}: {}", run.stderr);
+        }
+    }
+}
+
 /// The topic accepts only small messages. All other records must still arrive.
 #[test]
 fn an_oversize_record_becomes_a_dead_letter() {

@@ -6,7 +6,10 @@ use std::{path::PathBuf, time::Duration};
 use rdkafka::ClientConfig;
 use secrecy::ExposeSecret;
 
-use super::service::{is_topic_char, open, probe};
+use super::{
+    properties::Properties,
+    service::{is_topic_char, open, probe},
+};
 use crate::{
     format::FormatName,
     settings::{Key, SecretRef, Section, Shape, optional, required},
@@ -56,6 +59,11 @@ pub(in crate::sink) const KEYS: &[Key] = &[
         "TLS for connections to the brokers; `tls = {}` trusts the certificate authorities of the system.",
     ),
     optional("sasl", Shape::Table(SASL), "Authentication with the cluster."),
+    optional(
+        "properties",
+        Shape::Map,
+        "Additional properties of librdkafka, such as `{ \"linger.ms\" = \"50\" }`, except those that other keys set or that the guarantees of the sink depend on; default: none.",
+    ),
 ];
 
 const TLS: &[Key] = &[
@@ -103,6 +111,8 @@ pub(super) struct KafkaPlan {
     pub delivery: DeliveryMode,
     /// The value of `compression.type` of librdkafka.
     pub compression: String,
+    /// The properties that the operator adds to those of this plan.
+    pub properties: Properties,
     tls: Option<Tls>,
     sasl: Option<Sasl>,
 }
@@ -142,32 +152,7 @@ enum Sasl {
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let brokers = read_brokers(section);
-    let topic = Template::read(section, "topic");
-    if let Some(topic) = &topic
-        && !is_topic_name(&topic.literal())
-    {
-        section.fault(
-            "topic",
-            "`topic` must consist of at most 249 letters, digits, `.`, `_` and `-`",
-        );
-    }
-
-    let delivery = read_delivery(section);
-    let tls = section.section("tls").map(|section| read_tls(&section));
-    let sasl = section.section("sasl");
-    let brokers = brokers?;
-    let first = brokers.split([':', ',']).next().unwrap_or_default();
-
-    Some(Box::new(KafkaPlan {
-        brokers: brokers.clone(),
-        topic: topic?,
-        format: read_format(section, FormatName::Json),
-        delivery,
-        compression: section.text("compression").unwrap_or("zstd").to_owned(),
-        tls,
-        sasl: sasl.and_then(|section| read_sasl(&section, first)),
-    }))
+    Some(Box::new(KafkaPlan::read(section)?))
 }
 
 fn read_brokers(section: &Section<'_>) -> Option<String> {
@@ -261,6 +246,39 @@ fn is_topic_name(name: &str) -> bool {
 }
 
 impl KafkaPlan {
+    /// See [`read`].
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let brokers = read_brokers(section);
+        let topic = Template::read(section, "topic");
+        if let Some(topic) = &topic
+            && !is_topic_name(&topic.literal())
+        {
+            section.fault(
+                "topic",
+                "`topic` must consist of at most 249 letters, digits, `.`, `_` and `-`",
+            );
+        }
+
+        let delivery = read_delivery(section);
+        let properties = Properties::read(section);
+        let tls = section.section("tls").map(|section| read_tls(&section));
+        let sasl = section.section("sasl");
+        let brokers = brokers?;
+        let first = brokers.split([':', ',']).next().unwrap_or_default();
+        let sasl = sasl.and_then(|section| read_sasl(&section, first));
+
+        Some(Self {
+            topic: topic?,
+            format: read_format(section, FormatName::Json),
+            delivery,
+            compression: section.text("compression").unwrap_or("zstd").to_owned(),
+            properties,
+            tls,
+            sasl,
+            brokers,
+        })
+    }
+
     /// The settings that all clients of the cluster share. This call reads the password. Fails with
     /// `Misconfigured` if the password cannot be read.
     pub(super) fn client_config(&self, sink: &str) -> Result<ClientConfig, Failure> {
@@ -303,6 +321,8 @@ impl KafkaPlan {
                 config.set("sasl.mechanisms", OAUTHBEARER);
             }
         }
+
+        self.properties.apply(&mut config);
         Ok(config)
     }
 }

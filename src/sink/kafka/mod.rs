@@ -13,6 +13,7 @@ mod config;
 mod oauth;
 mod producer;
 mod progress;
+mod properties;
 mod service;
 
 pub(super) use config::{KEYS, read};

@@ -22,6 +22,7 @@ use super::{
     oauth::TokenContext,
     producer::{PROGRESS_INDEX, Producer, Reports, failure, is_poison},
     progress,
+    properties::{MESSAGE_TIMEOUT, producer_config},
 };
 use crate::{
     format::Formatter,
@@ -32,8 +33,6 @@ use crate::{
     },
 };
 
-/// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time limit for one call of the transaction protocol.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The maximum number of attempts of such a call, if librdkafka permits retries.
@@ -129,32 +128,7 @@ fn make_producer(
     tokens: &TokenContext,
     max_message_bytes: Option<u32>,
 ) -> Result<Producer, Failure> {
-    let mut config = common.clone();
-    config
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("compression.type", &plan.compression)
-        .set("linger.ms", "5")
-        .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
-        // The partitioner of the Java clients, so that both choose the same partition for a key.
-        .set("partitioner", "murmur2_random")
-        .set("queue.buffering.max.kbytes", "65536")
-        .set("topic.metadata.propagation.max.ms", "5000")
-        .set("socket.keepalive.enable", "true");
-
-    if let Some(max) = max_message_bytes {
-        // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
-        config.set("message.max.bytes", max.max(1_000).to_string());
-    }
-    if let DeliveryMode::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
-        config
-            .set("transactional.id", transactional_id)
-            .set("transaction.timeout.ms", timeout.as_millis().to_string())
-            .set("message.timeout.ms", MESSAGE_TIMEOUT.min(*timeout).as_millis().to_string());
-    }
-
-    config.set_log_level(RDKafkaLogLevel::Warning);
-    config
+    producer_config(plan, common, max_message_bytes)
         .create_with_context(Reports::new(tokens.clone()))
         .map_err(|error| Failure::misconfigured(chain(&error)))
 }

@@ -1,0 +1,411 @@
+//! The properties of librdkafka: those that the sink sets, and those that the operator adds with
+//! the key `properties`.
+//!
+//! A property that another key sets, or on which a guarantee of the sink depends, is refused with
+//! the reason. librdkafka itself checks all other names and values, for which it needs neither a
+//! client nor a connection. Start reading at [`Properties::read`].
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaConfRes as ConfigResult,
+};
+
+use super::config::{DeliveryMode, KafkaPlan};
+use crate::{error::Explanation, settings::Section, sink::chain};
+
+/// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The properties that the operator has added, by their usual names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Properties(BTreeMap<String, String>);
+
+/// A group of properties that the operator cannot set.
+struct Refusal {
+    /// The names. A `*` at the beginning or at the end represents any text.
+    names: &'static [&'static str],
+    /// Why the properties are refused, as a clause.
+    reason: &'static str,
+    /// What to do instead, as an imperative.
+    hint: &'static str,
+}
+
+/// The name of the time for which librdkafka waits for more records, and its maximum. A record must
+/// be sent within the time limit of its batch and of a transaction.
+const LINGER: &str = "linger.ms";
+const MAX_LINGER_MS: u64 = 1_000;
+
+/// Properties that the sink sets, and that the operator may replace.
+const DEFAULTS: &[(&str, &str)] = &[
+    (LINGER, "5"),
+    ("topic.metadata.propagation.max.ms", "5000"),
+    ("socket.keepalive.enable", "true"),
+];
+
+/// Other names of properties that are not refused. librdkafka has no order in which it applies two
+/// names of the same property.
+const ALIASES: &[(&str, &str)] =
+    &[("queue.buffering.max.ms", LINGER), ("max.partition.fetch.bytes", "fetch.message.max.bytes")];
+
+const REMOVE: &str = "remove this property";
+
+/// The names are those of `CONFIGURATION.md` of librdkafka 2.12, and hidden ones of its source.
+const REFUSED: &[Refusal] = &[
+    Refusal {
+        names: &["bootstrap.servers", "metadata.broker.list"],
+        reason: "the sink sets it from `brokers`",
+        hint: "set `brokers` instead",
+    },
+    Refusal {
+        names: &["transactional.id"],
+        reason: "the sink sets it from `transactional_id`",
+        hint: "set `transactional_id` instead",
+    },
+    Refusal {
+        names: &["transaction.timeout.ms"],
+        reason: "the sink sets it from `transaction_timeout`",
+        hint: "set `transaction_timeout` instead",
+    },
+    Refusal {
+        names: &["compression.codec", "compression.type"],
+        reason: "the sink sets it from `compression`",
+        hint: "set `compression` instead",
+    },
+    Refusal {
+        names: &["security.protocol"],
+        reason: "the sink sets it from `tls` and `sasl`",
+        hint: "set `tls` or `sasl` instead",
+    },
+    Refusal {
+        names: &["ssl.*", "ssl_*", "https.ca.*", "enable.ssl.*"],
+        reason: "`tls` decides how brokers are authenticated",
+        hint: "set `tls` instead",
+    },
+    Refusal {
+        names: &["sasl.*", "enable.sasl.*", "enable_sasl_queue"],
+        reason: "`sasl` decides how the sink authenticates, and passwords must be references to secrets",
+        hint: "set `sasl` instead",
+    },
+    Refusal {
+        names: &["acks", "request.required.acks", "delivery.report.only.error"],
+        reason: "a record counts as delivered only if all in-sync replicas confirm it",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &[
+            "enable.idempotence",
+            "enable.gapless.guarantee",
+            "max.in.flight",
+            "max.in.flight.requests.per.connection",
+            "message.send.max.retries",
+            "retries",
+            "queuing.strategy",
+            "msg_order_cmp",
+        ],
+        reason: "the sink requires an idempotent producer, which sends each record once and in order",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &["message.timeout.ms", "delivery.timeout.ms"],
+        reason: "the sink itself limits the time of a batch and sends it again",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &[
+            "queue.buffering.max.messages",
+            "queue.buffering.max.kbytes",
+            "queue.buffering.backpressure.threshold",
+        ],
+        reason: "the sink itself limits the memory of the queue to a few batches",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &["partitioner"],
+        reason: "all records of a control must stay in the partition that other clients choose for their key",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &[
+            "isolation.level",
+            "group.*",
+            "partition.assignment.strategy",
+            "auto.offset.reset",
+            "auto.commit.*",
+            "enable.auto.*",
+            "enable.partition.eof",
+            "offset.store.*",
+        ],
+        reason: "the sink itself decides how it reads its progress topic",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &[
+            "*_cb",
+            "opaque",
+            "default_topic_conf",
+            "interceptors",
+            "enabled_events",
+            "statistics.interval.ms",
+            "internal.termination.signal",
+        ],
+        reason: "the sink itself handles the events of the client",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &["debug", "log_level", "log.queue"],
+        reason: "messages of the client are part of the log of this program",
+        hint: "run the command with `--log debug` instead",
+    },
+    Refusal {
+        names: &["plugin.library.paths"],
+        reason: "it loads other programs into this process",
+        hint: REMOVE,
+    },
+    Refusal {
+        names: &["test.*", "ut_*"],
+        reason: "it is only for tests of librdkafka, and records could be lost",
+        hint: REMOVE,
+    },
+];
+
+impl Properties {
+    /// Reads the key `properties` of a section. The faults of single properties are added to the
+    /// section.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let Some(table) = section.section("properties") else { return Self::default() };
+        let mut properties = BTreeMap::new();
+
+        for (written, value) in section.map("properties") {
+            if let Err(Explanation { message, hint }) = check(&written, &value) {
+                table.fault_with(&written, message, hint);
+                continue;
+            }
+            match properties.entry(usual_name(&written).to_owned()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                }
+                Entry::Occupied(entry) => {
+                    let message =
+                        format!("`properties` contains `{}` under two names", entry.key());
+                    table.fault_with(&written, message, Some("remove one of them".to_owned()));
+                }
+            }
+        }
+        Self(properties)
+    }
+
+    /// Sets the properties, which replace those that are set already.
+    pub(super) fn apply(&self, config: &mut ClientConfig) {
+        for (name, value) in &self.0 {
+            config.set(name, value);
+        }
+    }
+}
+
+/// The properties of the producer: those that all clients have in common, and those on which the
+/// guarantees of the sink depend. `max_message_bytes` is the limit of the topic, if it is known.
+pub(super) fn producer_config(
+    plan: &KafkaPlan,
+    common: &ClientConfig,
+    max_message_bytes: Option<u32>,
+) -> ClientConfig {
+    let mut config = common.clone();
+    for (name, value) in DEFAULTS {
+        config.set(*name, *value);
+    }
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", &plan.compression)
+        .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
+        // The partitioner of the Java clients, so that both choose the same partition for a key.
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.kbytes", "65536");
+
+    if let Some(max) = max_message_bytes {
+        // librdkafka then rejects an oversized record immediately, not at the end of a transaction.
+        config.set("message.max.bytes", max.max(1_000).to_string());
+    }
+    if let DeliveryMode::ExactlyOnce { transactional_id, timeout, .. } = &plan.delivery {
+        config
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
+            .set("message.timeout.ms", MESSAGE_TIMEOUT.min(*timeout).as_millis().to_string());
+    }
+
+    plan.properties.apply(&mut config);
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+/// Why a property cannot be set to a value.
+fn check(written: &str, value: &str) -> Result<(), Explanation> {
+    let name = usual_name(written);
+    let problem = |reason: &str| {
+        Explanation::new(format!("`properties` cannot contain `{written}`: {reason}"))
+    };
+    let refuses = |refusal: &&Refusal| refusal.names.iter().any(|pattern| matches(pattern, name));
+    if let Some(refusal) = REFUSED.iter().find(refuses) {
+        return Err(problem(refusal.reason).with_hint(refusal.hint));
+    }
+
+    let mut config = ClientConfig::new();
+    config.set(written, value);
+    match config.create_native_config() {
+        Err(KafkaError::ClientConfig(ConfigResult::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            let hint = "use a name from the page CONFIGURATION.md of librdkafka";
+            Err(problem("librdkafka has no such property").with_hint(hint))
+        }
+        Err(KafkaError::ClientConfig(_, description, ..)) => Err(problem(description.trim_end())),
+        Err(error) => Err(problem(&chain(&error))),
+        Ok(_) if name == LINGER && is_above(value, MAX_LINGER_MS) => {
+            Err(problem(&format!("the maximum of `{LINGER}` is {MAX_LINGER_MS} (milliseconds)")))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The name under which the sink knows a property. librdkafka also accepts properties of topics
+/// with the prefix `topic.`, and two names for some properties.
+fn usual_name(written: &str) -> &str {
+    let is_global = |name: &str| name.starts_with("metadata.") || name == "blacklist";
+    let of_topic = written.strip_prefix("topic.").filter(|name| !is_global(name));
+    let name = of_topic.unwrap_or(written);
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, usual)| *usual)
+}
+
+fn is_above(value: &str, maximum: u64) -> bool {
+    value.trim().parse::<u64>().is_ok_and(|number| number > maximum)
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (None, Some(start)) => name.starts_with(start),
+        (None, None) => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Document, Fault, Faults};
+
+    const KAFKA: &str = "name = \"lake\"\nbrokers = [\"b:9092\"]\ntopic = \"t\"\n";
+
+    /// The plan of a sink with these properties, and the faults.
+    fn plan(properties: &str) -> (KafkaPlan, Vec<Fault>) {
+        let text = format!("{KAFKA}properties = {{ {properties} }}\n");
+        let faults = Faults::new("c.toml", &text);
+        let document = Document::parse(&text, &faults).unwrap();
+        let plan = KafkaPlan::read(&document.section(&faults)).unwrap();
+        (plan, faults.sorted())
+    }
+
+    #[test]
+    fn other_properties_are_passed_through() {
+        for (properties, name, value) in [
+            ("\"linger.ms\" = \"50\"", "linger.ms", "50"),
+            ("\"queue.buffering.max.ms\" = \"50\"", "linger.ms", "50"),
+            ("\"client.id\" = \"posture\"", "client.id", "posture"),
+            ("\"message.max.bytes\" = \"2000000\"", "message.max.bytes", "2000000"),
+            ("\"topic.compression.level\" = \"3\"", "compression.level", "3"),
+            ("\"topic.blacklist\" = \"^x\"", "topic.blacklist", "^x"),
+            ("\"socket.keepalive.enable\" = \"false\"", "socket.keepalive.enable", "false"),
+            ("\"client.dns.lookup\" = \"use_all_dns_ips\"", "client.dns.lookup", "use_all_dns_ips"),
+            ("\"enable.metrics.push\" = \"false\"", "enable.metrics.push", "false"),
+        ] {
+            let (plan, faults) = plan(properties);
+            assert!(faults.is_empty(), "{properties}: {faults:?}");
+            let common = plan.client_config("lake").unwrap();
+            let producer = producer_config(&plan, &common, Some(1_000_000));
+            assert_eq!(producer.get(name), Some(value), "{properties}");
+        }
+    }
+
+    #[test]
+    fn guarantees_and_other_keys_are_protected() {
+        for (name, value, message, hint) in [
+            ("acks", "1", "all in-sync replicas", REMOVE),
+            ("request.required.acks", "1", "all in-sync replicas", REMOVE),
+            ("topic.acks", "1", "all in-sync replicas", REMOVE),
+            ("enable.idempotence", "false", "idempotent producer", REMOVE),
+            ("max.in.flight", "1", "idempotent producer", REMOVE),
+            ("delivery.timeout.ms", "1", "limits the time of a batch", REMOVE),
+            ("queue.buffering.max.kbytes", "1", "limits the memory", REMOVE),
+            ("partitioner", "random", "of a control", REMOVE),
+            ("topic.partitioner", "random", "of a control", REMOVE),
+            ("group.id", "x", "its progress topic", REMOVE),
+            ("enable.auto.offset.store", "true", "its progress topic", REMOVE),
+            ("log_cb", "1", "the events of the client", REMOVE),
+            ("dr_msg_cb", "1", "the events of the client", REMOVE),
+            ("debug", "all", "part of the log", "run the command with `--log debug` instead"),
+            ("plugin.library.paths", "x", "loads other programs", REMOVE),
+            ("test.mock.num.brokers", "3", "only for tests", REMOVE),
+            ("metadata.broker.list", "x:1", "from `brokers`", "set `brokers` instead"),
+            ("transactional.id", "x", "from `transactional_id`", "set `transactional_id` instead"),
+            ("compression.codec", "lz4", "from `compression`", "set `compression` instead"),
+            ("security.protocol", "ssl", "from `tls` and `sasl`", "set `tls` or `sasl` instead"),
+            ("ssl.ca.pem", "x", "`tls` decides", "set `tls` instead"),
+            ("enable.ssl.certificate.verification", "false", "`tls` decides", "set `tls` instead"),
+            ("sasl.password", "x", "`sasl` decides", "set `sasl` instead"),
+        ] {
+            let (plan, faults) = plan(&format!("\"{name}\" = \"{value}\""));
+
+            assert_eq!(faults.len(), 1, "{name}: {faults:?}");
+            let start = format!("`properties` cannot contain `{name}`: ");
+            assert!(faults[0].message.starts_with(&start), "{}", faults[0].message);
+            assert!(faults[0].message.contains(message), "{}", faults[0].message);
+            assert_eq!(faults[0].hint.as_deref(), Some(hint), "{name}");
+            assert_eq!(plan.properties, Properties::default());
+        }
+    }
+
+    #[test]
+    fn librdkafka_checks_names_and_values() {
+        for (properties, message) in [
+            ("\"lingerms\" = \"5\"", "librdkafka has no such property"),
+            ("\"topic.client.id\" = \"x\"", "librdkafka has no such property"),
+            ("\"linger.ms\" = \"5000000\"", "outside allowed range"),
+            ("\"linger.ms\" = \"5000\"", "the maximum of `linger.ms` is 1000 (milliseconds)"),
+            ("\"queue.buffering.max.ms\" = \"5000\"", "the maximum of `linger.ms`"),
+            ("\"client.dns.lookup\" = \"some\"", "Invalid value"),
+            ("\"linger.ms\" = \"5\", \"queue.buffering.max.ms\" = \"6\"", "under two names"),
+        ] {
+            let (_, faults) = plan(properties);
+            assert_eq!(faults.len(), 1, "{properties}: {faults:?}");
+            assert!(faults[0].message.contains(message), "{properties}: {}", faults[0].message);
+        }
+    }
+
+    /// Everything that the sink sets is refused, except what the operator may replace.
+    #[test]
+    fn properties_of_the_sink_cannot_be_replaced() {
+        let text = format!("{KAFKA}tls = {{}}\n");
+        let faults = Faults::new("c.toml", &text);
+        let document = Document::parse(&text, &faults).unwrap();
+        let plan = KafkaPlan::read(&document.section(&faults)).unwrap();
+        let common = plan.client_config("lake").unwrap();
+        let config = producer_config(&plan, &common, Some(1_000_000));
+
+        let is_default = |name: &str| {
+            ["client.id", "message.max.bytes"].contains(&name)
+                || DEFAULTS.iter().any(|(default, _)| *default == name)
+        };
+        let map = config.config_map();
+        assert!(map.len() > 12, "{map:?}");
+        for (name, value) in map {
+            let problem = check(name, value).err();
+            assert_eq!(problem.is_none(), is_default(name), "{name}: {problem:?}");
+        }
+
+        // The consumers of the progress topic set these.
+        for name in ["group.id", "enable.auto.commit", "enable.partition.eof", "isolation.level"] {
+            assert!(check(name, "x").is_err_and(|problem| problem.message.contains("progress")));
+        }
+    }
+}
