@@ -50,11 +50,17 @@ impl ServiceUser {
     /// exist yet, the user of the packages.
     pub(super) fn of_service(state_directory: &Path) -> Option<Self> {
         Self::owner_of(state_directory).or_else(|| {
-            let is_future = state_directory == Path::new(PACKAGE_STATE_DIRECTORY)
-                && !state_directory.exists()
-                && rustix::process::geteuid().is_root();
-            is_future.then(|| Accounts::read().user_named(PACKAGE_USER)).flatten()
+            let is_future =
+                state_directory == Path::new(PACKAGE_STATE_DIRECTORY) && !state_directory.exists();
+            is_future.then(Self::of_package).flatten()
         })
+    }
+
+    /// The user of the packages. `None` if it does not exist, and if this process does not run as
+    /// root.
+    pub(super) fn of_package() -> Option<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        is_root.then(|| Accounts::read().user_named(PACKAGE_USER)).flatten()
     }
 
     /// The user of this process.
@@ -73,6 +79,16 @@ impl ServiceUser {
             });
             thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread failed")))
         })
+    }
+
+    /// Makes this user and its group the owners of a directory.
+    pub(super) fn own(&self, directory: &Path) -> std::io::Result<()> {
+        std::os::unix::fs::chown(directory, Some(self.uid), Some(self.gid))
+    }
+
+    /// Assigns a directory to the group of this user, and keeps its owner.
+    pub(super) fn share(&self, directory: &Path) -> std::io::Result<()> {
+        std::os::unix::fs::chown(directory, None, Some(self.gid))
     }
 
     /// Changes the identity of the calling thread permanently. Other threads keep theirs, because
