@@ -3,32 +3,95 @@
 //! operators. Nothing in this module reads a file or the environment, except the default path of
 //! the configuration.
 
+mod baseline;
 mod delivery;
+mod program;
 mod report;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(super) use self::baseline::{Baseline, BaselineDiff, BaselineOf, BaselineSet};
 pub(super) use self::delivery::{
     DeadLetters, DeadLettersDiscard, DeadLettersList, DeadLettersRetry, DeadLettersShow, Once,
     Poll, Replay, StateVerify, TestSink,
 };
+pub(super) use self::program::{
+    Complete, Completions, Demo, Man, Names, Reference, Schema, SchemaOf,
+};
 pub(super) use self::report::Report;
+pub(super) use self::state::{
+    State, StateBackup, StateExport, StateForget, StatePrune, StateRepair, StateRestore,
+};
 use crate::{model::Day, settings::parse_duration};
+
+/// The heading of the options that every command accepts.
+const GLOBAL_OPTIONS: &str = "Global options";
+
+const EXAMPLES: &str = "Examples:
+  secure-score-forwarder init
+  secure-score-forwarder check --online";
+
+const RUN_EXAMPLES: &str = "Examples:
+  secure-score-forwarder run
+  secure-score-forwarder run --log debug --log-format json";
+
+const INIT_EXAMPLES: &str = "Examples:
+  secure-score-forwarder init
+  secure-score-forwarder init --cloud us-gov-high --offline";
+
+const RELOAD_EXAMPLES: &str = "Examples:
+  secure-score-forwarder reload
+  secure-score-forwarder reload --allow-removals";
+
+const FETCH_EXAMPLES: &str = "Examples:
+  secure-score-forwarder fetch --tenant contoso
+  secure-score-forwarder fetch --days 7 --output jsonl";
+
+const STATUS_EXAMPLES: &str = "Examples:
+  secure-score-forwarder status --failing
+  secure-score-forwarder status --tenant 'c-1*' --sort age --limit 50";
+
+const BACKFILL_EXAMPLES: &str = "Examples:
+  secure-score-forwarder backfill --days 90
+  secure-score-forwarder backfill --days 30 --tenant contoso";
+
+const CHECK_EXAMPLES: &str = "Examples:
+  secure-score-forwarder check --online
+  secure-score-forwarder check --strict --json";
+
+const LOGIN_EXAMPLES: &str = "Examples:
+  secure-score-forwarder login
+  secure-score-forwarder login --credential partner --device-code";
+
+const CONSENT_URL_EXAMPLES: &str = "Examples:
+  secure-score-forwarder consent-url
+  secure-score-forwarder consent-url --tenant contoso";
+
+const IMPORT_EXAMPLES: &str = "Examples:
+  secure-score-forwarder import contoso.jsonl
+  secure-score-forwarder import page-1.json page-2.json";
+
+const IMPORT_CONFIG_EXAMPLES: &str = "Examples:
+  secure-score-forwarder import-config ConfigForSecureScoreAPI.json
+  secure-score-forwarder import-config ConfigForSecureScoreAPI.json --write config.toml";
 
 /// Forwards Microsoft Secure Score to your SIEM: one record per control and day
 #[derive(Debug, Parser)]
-#[command(name = "secure-score-forwarder", version, max_term_width = 100)]
+#[command(name = "secure-score-forwarder", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Args {
     /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL_OPTIONS)]
     config: Option<PathBuf>,
     /// The least severe level that is logged [default: info for `run`, else error]
-    #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"])]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug", "trace"], help_heading = GLOBAL_OPTIONS)]
     pub(super) log: Option<String>,
     /// The format of the log [default: journal under systemd, else text]
-    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = GLOBAL_OPTIONS)]
     pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(super) command: Command,
@@ -49,6 +112,7 @@ pub(super) enum Command {
     /// Create a configuration interactively, and test it
     Init(Init),
     /// Run the daemon: poll on schedule and deliver records until stopped
+    #[command(after_help = RUN_EXAMPLES)]
     Run,
     /// Reload the configuration and print what has changed; an invalid one is rejected and nothing changes
     Reload(Reload),
@@ -98,9 +162,13 @@ pub(super) enum Command {
     Reference(Reference),
     /// Print the completion script for a shell
     Completions(Completions),
+    /// Print the names of the tenants or sinks, one per line, for the completion scripts
+    #[command(hide = true)]
+    Complete(Complete),
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = INIT_EXAMPLES)]
 pub(super) struct Init {
     /// The directory in which the checkpoint is stored
     #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/secure-score-forwarder")]
@@ -117,6 +185,7 @@ pub(super) struct Init {
 }
 
 #[derive(Clone, Copy, Debug, clap::Args)]
+#[command(after_help = RELOAD_EXAMPLES)]
 pub(super) struct Reload {
     /// Permit the removal of more than 20 % of the tenants, if there are at least ten
     #[arg(long)]
@@ -127,6 +196,7 @@ pub(super) struct Reload {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = FETCH_EXAMPLES)]
 pub(super) struct Fetch {
     /// The number of days to print, counting back from today: 1 to 90
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=90))]
@@ -154,11 +224,12 @@ pub(super) enum Output {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = STATUS_EXAMPLES)]
 pub(super) struct Status {
-    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated
+    /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
-    /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated
+    /// Show only sinks whose names match; `*` and `?` are wildcards. Can be repeated [default: all sinks]
     #[arg(long, value_name = "PATTERN")]
     pub sink: Vec<String>,
     /// Show only tenants and sinks that need attention
@@ -186,6 +257,7 @@ pub(super) enum StatusSort {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = BACKFILL_EXAMPLES)]
 pub(super) struct Backfill {
     /// The number of days to read, including today: 1 to 90
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=90))]
@@ -195,126 +267,8 @@ pub(super) struct Backfill {
     pub tenant: Option<String>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum Baseline {
-    /// Set the targets from a stored day or from a file
-    Set(BaselineSet),
-    /// Print the targets
-    Show(BaselineOf),
-    /// Print the controls that are below their targets on the newest day
-    Diff(BaselineDiff),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct BaselineSet {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// The name of the baseline [default: the day, or the name of the file]
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// The stored day whose scores become the targets [default: the newest]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub day: Option<Day>,
-    /// A file with one control and its target per line, in percent (`AdminMFAV2 100%`) or in points (`AdminMFAV2 10`)
-    #[arg(long, value_name = "FILE", conflicts_with = "day")]
-    pub file: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct BaselineOf {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// Print a JSON document instead of text
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct BaselineDiff {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// Exit with code 1 if a control is below its target, and with code 2 if a tenant has no baseline or no stored day
-    #[arg(long)]
-    pub exit_code: bool,
-    /// Print a JSON document instead of text
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum State {
-    /// Read all stored data, and report any damage
-    Verify(StateVerify),
-    /// Repair damaged data, and rename a database that cannot be used
-    Repair(StateRepair),
-    /// Write a backup to a file, even while the daemon is running
-    Backup(StateBackup),
-    /// Replace the checkpoint with a backup; the restored checkpoint gets a new ID
-    Restore(StateRestore),
-    /// Prune the bodies of days that are older than `state.retention_days` and delivered to every sink
-    Prune(StatePrune),
-    /// Print the stored days as Microsoft sent them, one per line, for `import`
-    Export(StateExport),
-    /// Erase the data of a tenant that is no longer configured, and print a receipt
-    Forget(StateForget),
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StateRepair {
-    /// If some damage cannot be repaired, rename the database; the next start creates a new one, and reads
-    /// the days that Microsoft still keeps
-    #[arg(long)]
-    pub set_aside: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StateBackup {
-    /// The file to write; an existing file is not overwritten
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StateRestore {
-    /// A file written by `state backup`
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StatePrune {
-    /// Return the free space in the database file to the file system; the daemon must be stopped
-    #[arg(long)]
-    pub compact: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StateExport {
-    /// The name of the tenant [default: all tenants]
-    #[arg(long, value_name = "NAME")]
-    pub tenant: Option<String>,
-    /// The first day [default: the oldest]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub from: Option<Day>,
-    /// The last day [default: the newest]
-    #[arg(long, value_name = "DAY", value_parser = day)]
-    pub to: Option<Day>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct StateForget {
-    /// The GUID of the tenant
-    #[arg(long, value_name = "GUID")]
-    pub tenant: String,
-    /// Confirm the erasure, which cannot be undone
-    #[arg(long)]
-    pub yes: bool,
-}
-
 #[derive(Debug, Default, clap::Args)]
+#[command(after_help = CHECK_EXAMPLES)]
 pub(super) struct Check {
     /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and contact each receiver without sending a record
     #[arg(long)]
@@ -328,11 +282,12 @@ pub(super) struct Check {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = LOGIN_EXAMPLES)]
 pub(super) struct Login {
-    /// The name of the shared credential
+    /// The name of the shared credential [default: the only credential with kind = "user"]
     #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
     pub credential: Option<String>,
-    /// The name of the tenant, for a credential that is configured in the section of the tenant
+    /// The name of the tenant, for a credential that is configured in the section of the tenant [default: the only credential with kind = "user"]
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// Sign in on another device with a code, instead of in a browser on this host
@@ -344,6 +299,7 @@ pub(super) struct Login {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = CONSENT_URL_EXAMPLES)]
 pub(super) struct ConsentUrl {
     /// The name of the tenant to print the link for [default: all tenants]
     #[arg(long, value_name = "NAME")]
@@ -354,6 +310,7 @@ pub(super) struct ConsentUrl {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_EXAMPLES)]
 pub(super) struct Import {
     /// Files with saved responses: pages, arrays or single days, as JSON or JSON Lines
     #[arg(required = true, value_name = "FILE")]
@@ -361,6 +318,7 @@ pub(super) struct Import {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = IMPORT_CONFIG_EXAMPLES)]
 pub(super) struct ImportConfig {
     /// The `ConfigForSecureScoreAPI.json` file of the original script
     #[arg(value_name = "FILE")]
@@ -368,75 +326,9 @@ pub(super) struct ImportConfig {
     /// The file to which the configuration is written [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// The file to which the application's secret is written; the configuration never contains the secret
+    /// The file to which the application's secret is written; the configuration never contains the secret [default: the secret is not written]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Demo {
-    /// Serve the simulated tenant until interrupted, and print its URLs and credentials
-    #[arg(long)]
-    pub serve: bool,
-    /// The port for --serve; 0 selects a free port
-    #[arg(long, default_value_t = 0, requires = "serve")]
-    pub port: u16,
-    /// The number of additional tenants to simulate, for --serve
-    #[arg(long, default_value_t = 0, requires = "serve", value_name = "N")]
-    pub tenants: usize,
-    /// The delay of each response, for --serve, such as 50ms
-    #[arg(long, default_value = "0s", requires = "serve", value_name = "TIME", value_parser = duration)]
-    pub latency: std::time::Duration,
-    /// The newest day that is served, for --serve [default: today]
-    #[arg(long, requires = "serve", value_name = "DAY", value_parser = day)]
-    pub today: Option<Day>,
-    /// The file to which the report is written
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "secure-score-demo.html",
-        conflicts_with = "serve"
-    )]
-    pub report: PathBuf,
-    /// The number of days to read: 1 to 90
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(i32).range(1..=90), conflicts_with = "serve")]
-    pub days: i32,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Man {
-    /// The directory to which one page per command is written [default: only the main page, to standard output]
-    #[arg(long, value_name = "DIRECTORY")]
-    pub directory: Option<PathBuf>,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Reference {
-    /// The directory to which the pages are written
-    #[arg(long, value_name = "DIRECTORY")]
-    pub directory: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Completions {
-    /// The shell for which the script is printed
-    #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
-}
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub(super) struct Schema {
-    /// The schema to print
-    #[arg(value_enum, default_value_t = SchemaOf::Record)]
-    pub of: SchemaOf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum SchemaOf {
-    /// A record in the canonical JSON
-    Record,
-    /// The configuration file
-    Configuration,
 }
 
 impl Args {

@@ -1,6 +1,5 @@
-//! `man` and `completions`: print the man pages and the completion scripts. Both are generated from
-//! the definitions in `args`, so that they are always current. Only the sections in `MORE_SECTIONS`
-//! are written by hand.
+//! `man`: prints the man pages. They are generated from the definitions in `args`, so that they are
+//! always current. Only the sections in `MORE_SECTIONS` are written by hand.
 
 use std::path::Path;
 
@@ -9,6 +8,9 @@ use clap::CommandFactory;
 use super::{Args, CommandFailure, ExitCode, args, count, print, print_message};
 
 const NAME: &str = "secure-score-forwarder";
+
+/// How `clap_mangen` begins the section of a text that follows the options.
+const EXTRA_WITH_EXAMPLES: &str = ".SH EXTRA\nExamples:\n";
 
 /// The sections of the main page that cannot be generated from the arguments.
 const MORE_SECTIONS: &str = r#".SH FILES
@@ -44,14 +46,6 @@ pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {
     Ok(ExitCode::Done)
 }
 
-/// Prints the completion script for a shell.
-pub(super) fn completions(args: args::Completions) -> Result<ExitCode, CommandFailure> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Args::command(), NAME, &mut script);
-    print(&String::from_utf8_lossy(&script))?;
-    Ok(ExitCode::Done)
-}
-
 /// Writes the page of a command and the pages of its subcommands. Returns the number of pages.
 fn write_all(
     command: clap::Command,
@@ -59,8 +53,11 @@ fn write_all(
     directory: &Path,
 ) -> Result<u64, CommandFailure> {
     let mut pages = 1;
-    let subcommands: Vec<clap::Command> =
-        command.get_subcommands().filter(|c| c.get_name() != "help").cloned().collect();
+    let subcommands: Vec<clap::Command> = command
+        .get_subcommands()
+        .filter(|c| c.get_name() != "help" && !c.is_hide_set())
+        .cloned()
+        .collect();
     for subcommand in subcommands {
         let name = format!("{name}-{}", subcommand.get_name());
         pages += write_all(subcommand, name, directory)?;
@@ -76,12 +73,12 @@ fn write_all(
     Ok(pages)
 }
 
-/// A man page in roff.
+/// A man page in roff. The examples of the help text are a section.
 fn page(command: clap::Command) -> Result<String, CommandFailure> {
     let is_main = command.get_name() == NAME;
     let mut page = Vec::new();
     clap_mangen::Man::new(command).render(&mut page)?;
-    let page = String::from_utf8_lossy(&page).into_owned();
+    let page = String::from_utf8_lossy(&page).replace(EXTRA_WITH_EXAMPLES, ".SH EXAMPLES\n");
     Ok(if is_main { page + &exit_status() + MORE_SECTIONS } else { page })
 }
 

@@ -7,6 +7,7 @@ mod args;
 mod backfill;
 mod baseline;
 mod check;
+mod completions;
 mod consent_url;
 mod dead_letters;
 mod demo;
@@ -220,7 +221,8 @@ fn dispatch(args: Args) -> Result<ExitCode, CommandFailure> {
         Command::Schema(args) => schema::schema(args),
         Command::Man(args) => man::man(&args),
         Command::Reference(args) => reference::reference(&args),
-        Command::Completions(args) => man::completions(args),
+        Command::Completions(args) => completions::completions(args),
+        Command::Complete(args) => Ok(completions::complete(&config, args)),
     }
 }
 

@@ -1,19 +1,35 @@
 //! `init`: the questions, the configuration and its test; `man` and `completions`.
 
-use std::{io::Write, os::unix::fs::PermissionsExt, process::Stdio};
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+};
 
 use crate::support::{CANARY, Run, TENANT, Workspace, free_port, records};
 
-/// Runs `init`, and writes the answers to its standard input.
-fn init(workspace: &Workspace, config: &std::path::Path, more: &[&str], answers: &str) -> Run {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
+const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
+
+/// Starts `init` with a pipe for its answers.
+fn start(workspace: &Workspace, config: &std::path::Path, more: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secure-score-forwarder"));
     command.arg("init").args(more).arg("--config").arg(config);
     command.arg("--state-directory").arg(workspace.state());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    command.spawn().unwrap()
+}
+
+/// Runs `init`, and writes the answers to its standard input.
+fn init(workspace: &Workspace, config: &std::path::Path, more: &[&str], answers: &str) -> Run {
+    let mut child = start(workspace, config, more);
     // The command may end before it has read all answers.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
     Run::of(child.wait_with_output().unwrap())
+}
+
+/// The directories and files that `init` could create.
+fn exists(workspace: &Workspace, config: &std::path::Path) -> bool {
+    config.exists() || workspace.path("secrets").exists() || workspace.state().exists()
 }
 
 #[test]
@@ -23,10 +39,8 @@ fn writes_and_tests_a_configuration() {
     let url = configured.split("login_url = \"").nth(1).unwrap().split('"').next().unwrap();
     let (config, file) = (workspace.path("new-secret/config.toml"), workspace.path("out.jsonl"));
     std::fs::create_dir(workspace.path("new-secret")).unwrap();
-    let answers = format!(
-        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\n{CANARY}-client\nnonsense://x\n{}\n",
-        file.display()
-    );
+    let answers =
+        format!("{TENANT}\n\n{CLIENT}\n\n{CANARY}-client\nnonsense://x\n{}\n", file.display());
 
     let listen = format!("127.0.0.1:{}", free_port());
     let cloud = format!("{url},{url}");
@@ -36,6 +50,8 @@ fn writes_and_tests_a_configuration() {
     for expected in [
         "unsupported receiver",
         "Name of the tenant in records [main]: ",
+        "2. Name in records: main\n",
+        "5. Client secret: (not shown)\n",
         "config.toml`; testing it:",
     ] {
         assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
@@ -51,7 +67,9 @@ fn writes_and_tests_a_configuration() {
     assert_eq!(records(&file).len(), 1);
     let secret = workspace.path("new-secret/secrets/graph-secret");
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), format!("{CANARY}-client\n"));
-    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o007, 0);
+    for private in [&secret, &workspace.path("new-secret/secrets"), &workspace.state()] {
+        assert_eq!(std::fs::metadata(private).unwrap().permissions().mode() & 0o007, 0);
+    }
     assert!(!std::fs::read_to_string(&config).unwrap().contains(CANARY));
 
     let again = init(&workspace, &config, &[], &answers);
@@ -59,23 +77,86 @@ fn writes_and_tests_a_configuration() {
     assert!(again.stderr.contains("exists and is not overwritten"), "{}", again.stderr);
 }
 
+/// An invalid answer is rejected immediately, so the input ends before the last question.
 #[test]
 fn invalid_answers_write_nothing() {
     let workspace = Workspace::against("http://127.0.0.1:1");
     let config = workspace.path("config.toml");
+    let complete = format!("{TENANT}\n\n{CLIENT}\n\nsecret\n/x\n");
     for (answers, expected) in [
         (format!("{TENANT}\nname\n"), "the input ended before the last question"),
         (
-            format!("{TENANT}\n\nid\n/nowhere/app.pem\n"),
+            format!("{TENANT}\n\n{CLIENT}\n/nowhere/app.pem\n"),
             "the file `/nowhere/app.pem` does not exist",
         ),
-        ("not a tenant\n\nid\n\nsecret\n/x\n".to_owned(), "is neither a tenant GUID nor a domain"),
+        ("not a tenant\n".to_owned(), "is neither a tenant GUID nor a domain"),
+        (format!("{TENANT}\n\nmy-app\n"), "`client_id` must be the GUID"),
+        (format!("{complete}yes\nyes\n99\n"), "this is not the number of an answer"),
+        (format!("{complete}perhaps\n"), "the answer is neither yes nor no"),
     ] {
         let run = init(&workspace, &config, &["--offline"], &answers);
         assert_eq!(run.code, 2, "{}", run.stderr);
-        assert!(run.stderr.contains(expected), "{expected}: {}", run.stderr);
-        assert!(!config.exists() && !workspace.path("secrets").exists());
+        for text in [expected, "the input ended before the last question; nothing was written"] {
+            assert!(run.stderr.contains(text), "{text}: {}", run.stderr);
+        }
+        assert!(!exists(&workspace, &config), "{expected}");
     }
+
+    let stopped = init(&workspace, &config, &["--offline"], &format!("{complete}yes\nyes\nno\n"));
+    assert_eq!(stopped.code, 1, "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("stopped; nothing was written"), "{}", stopped.stderr);
+    assert!(!exists(&workspace, &config));
+}
+
+/// Regression: after an invalid answer, all questions had to be answered again.
+#[test]
+fn one_answer_can_be_corrected() {
+    let workspace = Workspace::against("http://127.0.0.1:1");
+    let config = workspace.path("config.toml");
+    // The second answer is changed after the summary; no directory of the state is created.
+    let answers = format!(
+        "nowhere\n{TENANT}\nmistaken\n{CLIENT}\n\nsecret\nelasticsearch\nelastic\nhttps://elastic.example.com\n\n\nno\nyes\n2\ncontoso\n\n"
+    );
+    let run = init(&workspace, &config, &["--offline"], &answers);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+
+    let text = std::fs::read_to_string(&config).unwrap();
+    for expected in
+        [TENANT, "name = \"contoso\"", "type = \"elasticsearch\"\nurl = \"https://elastic.example"]
+    {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    assert!(!workspace.state().exists());
+    let mode = std::fs::metadata(workspace.path("secrets")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn an_interrupted_interview_leaves_nothing_behind() {
+    let workspace = Workspace::against("http://127.0.0.1:1");
+    let config = workspace.path("config.toml");
+    let mut child = start(&workspace, &config, &["--offline"]);
+    let mut answers = child.stdin.take().unwrap();
+    answers.write_all(format!("{TENANT}\nmain\n{CLIENT}\n\n").as_bytes()).unwrap();
+
+    // The command waits for the secret.
+    let mut stderr = child.stderr.take().unwrap();
+    let mut shown = Vec::new();
+    while !String::from_utf8_lossy(&shown).contains("Value of the client secret: ") {
+        let mut byte = [0];
+        stderr.read_exact(&mut byte).unwrap();
+        shown.extend(byte);
+    }
+    let interrupt = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+
+    let status = child.wait().unwrap();
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert_eq!(status.code(), Some(130), "{rest}");
+    assert!(rest.contains("interrupted; nothing was written"), "{rest}");
+    assert!(!exists(&workspace, &config));
+    drop(answers);
 }
 
 #[test]
@@ -85,9 +166,7 @@ fn keeps_the_configuration_if_the_test_fails() {
     let url = configured.split("login_url = \"").nth(1).unwrap().split('"').next().unwrap();
     let config = workspace.path("config.toml");
     let port = free_port();
-    let answers = format!(
-        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\nwrong\ntcp://127.0.0.1:{port}\nxml\njson\n"
-    );
+    let answers = format!("{TENANT}\n\n{CLIENT}\n\nwrong\ntcp://127.0.0.1:{port}\nxml\njson\n");
     let run = init(&workspace, &config, &["--cloud", &format!("{url},{url}")], &answers);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.contains("AADSTS7000215"), "{}", run.stdout);
@@ -114,6 +193,12 @@ fn generates_man_pages_and_completions() {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(text.contains(".SH SYNOPSIS"), "{text}");
     }
+
+    let page = std::fs::read_to_string(pages.join("secure-score-forwarder-replay.1")).unwrap();
+    assert!(page.contains(".SH EXAMPLES\n  secure\\-score\\-forwarder replay "), "{page}");
+    for hidden in ["reference", "complete"] {
+        assert!(!pages.join(format!("secure-score-forwarder-{hidden}.1")).exists(), "{hidden}");
+    }
     assert!(bare(&["man"]).stdout.contains(".SH \"EXIT STATUS\""));
     for shell in ["bash", "zsh", "fish"] {
         let run = bare(&["completions", shell]);
@@ -128,10 +213,7 @@ fn uses_an_existing_secret_file() {
     std::fs::create_dir_all(workspace.path("kept/secrets")).unwrap();
     std::fs::write(workspace.path("kept/secrets/graph-secret"), format!("{CANARY}-client\n"))
         .unwrap();
-    let answers = format!(
-        "{TENANT}\n\n11111111-2222-4333-8444-555555555555\n\n{}\n",
-        workspace.path("out.jsonl").display()
-    );
+    let answers = format!("{TENANT}\n\n{CLIENT}\n\n{}\n", workspace.path("out.jsonl").display());
     let run = init(&workspace, &config, &["--offline"], &answers);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(

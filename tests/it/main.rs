@@ -20,6 +20,7 @@ mod auth;
 mod certificates;
 mod changes;
 mod check;
+mod completions;
 mod contract;
 mod crash;
 mod daemon;

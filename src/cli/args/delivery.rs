@@ -17,6 +17,10 @@ const REPLAY_EXAMPLES: &str = "Examples:
   secure-score-forwarder replay --sink splunk --from 2026-11-01 --dry-run
   secure-score-forwarder replay --sink splunk --from 2026-11-01 --to 2026-11-07 --tenant contoso";
 
+const DEAD_LETTERS_EXAMPLES: &str = "Examples:
+  secure-score-forwarder dead-letters list
+  secure-score-forwarder dead-letters retry --sink splunk";
+
 const LIST_EXAMPLES: &str = "Examples:
   secure-score-forwarder dead-letters list
   secure-score-forwarder dead-letters list --sink splunk --limit 10 --json";
@@ -87,6 +91,7 @@ pub(in crate::cli) struct Replay {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(after_help = DEAD_LETTERS_EXAMPLES)]
 pub(in crate::cli) enum DeadLetters {
     /// List the dead letters with the receiver's messages, newest first
     List(DeadLettersList),
@@ -167,7 +172,7 @@ pub(in crate::cli) struct DeadLettersDiscard {
 #[command(after_help = TEST_SINK_EXAMPLES)]
 pub(in crate::cli) struct TestSink {
     /// The name of the sink
-    #[arg(value_name = "NAME")]
+    #[arg(id = "sink", value_name = "NAME")]
     pub name: String,
     /// Print a JSON document
     #[arg(long)]

@@ -29,7 +29,7 @@ pub(in crate::cli) struct Report {
     /// The number of days in the report, ending with the last day
     #[arg(long, default_value_t = 365, conflicts_with = "from", value_parser = clap::value_parser!(i32).range(1..=36_500))]
     pub days: i32,
-    /// A calendar month, such as 2026-11
+    /// A calendar month, such as 2026-11 [default: the period that the other options select]
     #[arg(long, value_name = "MONTH", value_parser = month, conflicts_with_all = ["from", "to", "days"])]
     pub month: Option<Window>,
     /// The output format
