@@ -272,7 +272,7 @@ fn the_most_urgent_conditions_are_first() {
 }
 
 #[test]
-fn the_backlog_of_a_digest_is_not_a_condition() {
+fn a_waiting_digest_is_no_condition() {
     let mut facts = facts();
     facts.sinks[0].sends_digests = true;
     facts.sinks[0].backlog = 7;

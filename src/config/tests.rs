@@ -308,7 +308,7 @@ fn reads_rules_for_each_tenant() {
 }
 
 #[test]
-fn digests_are_read_in_the_zone_of_the_schedule() {
+fn digests_use_the_zone_of_the_schedule() {
     let chat = |digest: &str| {
         format!(
             "{GOOD}[[sinks]]\nname = \"chat\"\ntype = \"chat\"\nservice = \"slack\"\nurl = {{ env = \"HOOK\" }}\ndigest = \"{digest}\"\n[schedule]\ntimezone = \"Europe/Berlin\"\n"

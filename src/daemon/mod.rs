@@ -326,6 +326,9 @@ pub fn facts_of(body: &str) -> Option<DayFacts> {
 
 /// Prunes bodies by `state.retention_days` and `state.max_size`. Logs an error if the checkpoint
 /// still exceeds `state.max_size` afterward.
+///
+/// # Errors
+///
 /// Fails if the checkpoint cannot be read or written.
 pub fn prune(
     configuration: &Configuration,

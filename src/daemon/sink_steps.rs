@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn new_sinks_of_the_same_type_are_possible_successors() {
+    fn new_sinks_of_one_type_are_successors() {
         for (before, after, expected) in SUCCESSORS {
             let found = possible_successors(&stored(before), &configured(after));
             let found: Vec<(&str, Vec<&str>)> = found

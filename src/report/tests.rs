@@ -362,7 +362,7 @@ fn the_period_before_is_compared() {
 }
 
 #[test]
-fn csv_has_the_same_position_of_the_period_before() {
+fn csv_keeps_its_columns_for_both_periods() {
     let mut days: Vec<Option<&[_]>> = vec![None; 31];
     days[0] = Some(&[("A", 4.0)]);
     days[30] = Some(&[("A", 9.0)]);

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_time_is_in_the_zone_of_the_schedule() {
+    fn the_next_digest_is_in_its_zone() {
         let now = at("2026-11-22T12:00:00Z");
         let berlin = digest("0 8 * * 1", "Europe/Berlin");
         assert_eq!(berlin.next(now), Some(at("2026-11-23T07:00:00Z")));

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_with_other_hints_or_files_are_not_grouped() {
+    fn only_equal_faults_are_grouped() {
         let other = |n: usize| Fault {
             hint: Some(format!("use `{n}`")),
             file: format!("{n}.toml"),

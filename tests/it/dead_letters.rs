@@ -80,7 +80,7 @@ fn dead_letters_are_listed_and_retried() {
 }
 
 #[test]
-fn a_dead_letter_is_shown_as_it_would_be_sent() {
+fn shows_a_dead_letter_as_it_is_sent() {
     let hec = Hec::new();
     let workspace = workspace(&hec);
     workspace.run(&["once"]);

@@ -142,7 +142,7 @@ fn a_secret_url_is_never_printed() {
 }
 
 #[test]
-fn a_url_in_plain_text_is_rejected_without_printing_it() {
+fn a_plain_url_is_rejected_without_printing_it() {
     let (mut workspace, _) = workspace();
     let url = format!("https://hooks.example.com/{CANARY}");
     workspace.sink("chat", &format!("type = \"chat\"\nservice = \"slack\"\nurl = \"{url}\""));
@@ -157,7 +157,7 @@ fn a_url_in_plain_text_is_rejected_without_printing_it() {
 }
 
 #[test]
-fn a_digest_is_sent_only_when_it_is_due() {
+fn a_digest_is_sent_when_due() {
     let endpoint = Endpoint::new("ok");
     let (mut workspace, _) = workspace();
     let keys = format!("service = \"slack\"\ndigest = \"0 0 29 2 *\"\n{SELECTION}");

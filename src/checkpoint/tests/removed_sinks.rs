@@ -204,7 +204,7 @@ fn a_late_rename_keeps_every_dead_letter_once() {
 }
 
 #[test]
-fn the_cursor_file_keeps_removed_sinks_for_their_time() {
+fn the_cursor_file_keeps_removed_sinks() {
     let directory = tempfile::tempdir().unwrap();
     {
         let checkpoint = Checkpoint::open(directory.path()).unwrap();

@@ -60,7 +60,7 @@ fn every_discard_is_reported() {
 }
 
 #[test]
-fn a_discard_keeps_the_time_of_the_first_rejection() {
+fn a_discard_keeps_the_first_rejection_time() {
     let (_directory, checkpoint) = with_dead_letters();
     let now = UnixMillis::new(1_795_341_600_000);
     let _ = checkpoint.discard_dead_letters(&[key(1)], now).unwrap();

@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_the_beginning_of_40_hex_digits() {
+    fn an_id_is_a_prefix_in_hexadecimal() {
         assert_eq!(prefix("3F2a").as_deref(), Some("3f2a"));
         assert_eq!(prefix(&"a".repeat(40)).map(|id| id.len()), Some(40));
         for invalid in ["", "x", "3f 2a", "%", &"a".repeat(41)] {

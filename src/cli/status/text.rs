@@ -62,10 +62,14 @@ fn conditions(conditions: &[Condition]) -> String {
         lines.push('\n');
     }
     if groups.len() > MAX_CONDITIONS {
-        lines += &count((groups.len() - MAX_CONDITIONS) as u64, "condition");
-        lines += " more\n";
+        lines += &format_more(groups.len() - MAX_CONDITIONS);
     }
     lines
+}
+
+fn format_more(conditions: usize) -> String {
+    let noun = if conditions == 1 { "condition" } else { "conditions" };
+    format!("{conditions} more {noun}\n")
 }
 
 fn tenants(view: &View<'_>, terminal: Terminal) -> String {
@@ -92,7 +96,9 @@ fn tenants(view: &View<'_>, terminal: Terminal) -> String {
     }
 
     let more = if hidden > 0 {
-        format!("{} more; use `--limit` or `--failing`\n", count(hidden as u64, "tenant"))
+        let noun = if hidden == 1 { "tenant" } else { "tenants" };
+        let explanation = Explanation::new(format!("{hidden} more {noun}"));
+        render(&explanation.with_hint("use `--limit` or `--failing`")) + "\n"
     } else {
         String::new()
     };

@@ -162,7 +162,7 @@ mod tests {
 
     /// The longest record, in which each character takes four bytes.
     #[test]
-    fn a_single_record_and_a_digest_never_exceed_the_limit() {
+    fn no_message_exceeds_the_size_limit() {
         let longest = |mut notice: Notice| {
             notice.sentence = "🛡".repeat(500);
             notice.tenant = "🛡".repeat(80);

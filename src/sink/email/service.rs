@@ -22,9 +22,9 @@ use crate::{
     },
 };
 
-/// The limit for a session, from connecting to the reply to the message. RFC 5321 recommends to
-/// wait for this reply for ten minutes, because servers scan a message before they accept it.
-const SESSION_TIMEOUT: Duration = Duration::from_mins(5);
+/// The limit for a session, from connecting to the reply to the message. RFC 5321 recommends ten
+/// minutes for this reply alone, because servers scan a message before they accept it.
+const SESSION_TIMEOUT: Duration = Duration::from_mins(12);
 /// A larger report is not attached, because mail servers limit the size of a message.
 const MAX_REPORT_BYTES: usize = 7 << 20;
 
