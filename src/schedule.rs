@@ -6,12 +6,14 @@
 //! day. Start reading at [`Schedule::due`]. See decision 0047.
 
 mod digest;
+mod occurrences;
 
 use std::time::Duration;
 
 use croner::{Cron, parser::CronParser};
 pub use digest::DigestSchedule;
 use jiff::{Timestamp, tz::TimeZone};
+use occurrences::Occurrences;
 
 use crate::model::{Day, TenantId};
 
@@ -32,6 +34,8 @@ pub struct Schedule {
     /// The time of the daily poll.
     cron: Cron,
     zone: TimeZone,
+    /// The matches of `cron` in `zone`.
+    daily: Occurrences,
     /// The time span over which the polls of different tenants are spread.
     jitter: Duration,
     /// The time between a poll that did not find today's snapshot and the next poll.
@@ -82,7 +86,9 @@ impl Schedule {
         jitter: Duration,
         recheck_interval: Duration,
     ) -> Result<Self, CronError> {
-        Ok(Self { cron: parse_cron(cron)?, zone, jitter, recheck_interval })
+        let cron = parse_cron(cron)?;
+        let daily = Occurrences::new(cron.clone(), zone.clone());
+        Ok(Self { cron, zone, daily, jitter, recheck_interval })
     }
 
     /// The times of a sink's digests, in the time zone of this schedule. Fails if `cron` does not
@@ -190,16 +196,14 @@ impl Schedule {
 
     /// The next time after `now` at which the daily poll of a tenant is due.
     fn next_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
-        let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
-        let time = self.cron.find_next_occurrence(&shifted, false).ok()?;
-        time.timestamp().checked_add(jitter).ok()
+        let (_, next) = self.daily.around(now.checked_sub(jitter).ok()?);
+        next?.checked_add(jitter).ok()
     }
 
     /// The most recent time at which the daily poll of a tenant was due.
     fn last_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
-        let shifted = now.checked_sub(jitter).ok()?.to_zoned(self.zone.clone());
-        let time = self.cron.find_previous_occurrence(&shifted, true).ok()?;
-        time.timestamp().checked_add(jitter).ok()
+        let (previous, _) = self.daily.around(now.checked_sub(jitter).ok()?);
+        previous?.checked_add(jitter).ok()
     }
 
     /// The delay of a tenant within the jitter. It is constant for each tenant, and differs between
@@ -308,6 +312,36 @@ mod tests {
 
         // The clock was ahead and was set back.
         check(polled("2027-11-22T06:15:30Z", "2026-11-22"), "2026-11-23T06:14:00Z", None);
+    }
+
+    /// The next poll is the first minute at which a poll is due.
+    #[test]
+    fn the_next_poll_is_when_one_is_due() {
+        let daily = schedule("15 6 * * *", "Europe/Berlin");
+        let failed = Polled { failures: 3, ..polled("2026-11-22T05:15:00Z", "2026-11-21") };
+        for state in [
+            polled("2026-11-21T06:16:00Z", "2026-11-21"),
+            polled("2026-11-22T05:16:00Z", "2026-11-21"),
+            polled("2026-11-22T05:16:00Z", "2026-11-22"),
+            polled("2026-11-22T22:00:30Z", "2026-11-22"),
+            failed,
+            Polled::default(),
+        ] {
+            for now in ["2026-11-22T05:20:00Z", "2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z"] {
+                if state.last_attempt > Some(at(now)) {
+                    continue;
+                }
+                let minutes = (0..3 * 24 * 60).map(|minute| {
+                    at(now).checked_add(jiff::SignedDuration::from_mins(minute)).unwrap()
+                });
+                let due =
+                    minutes.into_iter().find(|time| daily.due(tenant(), &state, *time).is_some());
+
+                let next = daily.next_poll(tenant(), &state, at(now)).unwrap();
+                let wait = due.unwrap().duration_since(next);
+                assert!(wait.unsigned_abs() < Duration::from_mins(1), "{now} {state:?}: {next}");
+            }
+        }
     }
 
     #[test]
