@@ -114,7 +114,7 @@ fn attention(overview: &Overview) -> Markup {
             section #conditions {
                 h2 { "Conditions" }
                 table .cards {
-                    thead { tr { th { "Severity" } th { "Condition" } th { "Since" } th { "Remedy" } } }
+                    thead { tr { th { "Severity" } th { "Condition" } th { "Since" } th { "Hint" } } }
                     tbody { @for group in groups.iter().take(MAX_CONDITIONS) { (condition_row(group)) } }
                 }
                 @if groups.len() > MAX_CONDITIONS {
@@ -133,7 +133,7 @@ fn condition_row(group: &Group) -> Markup {
             td { span .badge .(class(Some(severity))) { (severity.as_str()) } }
             td .error { (message) }
             td .t data-l="Since" { @if let Some(since) = group.condition.since { (instant(since)) } }
-            td .error data-l="Remedy" { @if let Some(hint) = hint { (hint) } }
+            td .error data-l="Hint" { @if let Some(hint) = hint { (hint) } }
         }
     }
 }
