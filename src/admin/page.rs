@@ -337,13 +337,13 @@ fn class(severity: Option<Severity>) -> &'static str {
     }
 }
 
-/// The sentences of the conditions with their remedies. Neither is ever cut.
+/// The sentences of the conditions with their hints. Neither is ever cut.
 fn listed(conditions: &[Condition]) -> Markup {
     html! {
         @for (index, condition) in conditions.iter().enumerate() {
             @if index > 0 { br; }
             (condition.sentence)
-            @if let Some(remedy) = &condition.remedy { " " span .meta { "hint: " (remedy) } }
+            @if let Some(hint) = &condition.hint { " " span .meta { "hint: " (hint) } }
         }
     }
 }
@@ -397,7 +397,7 @@ mod tests {
             kind: ConditionKind::CredentialRejected,
             subject: Subject::Tenant("contoso".to_owned()),
             sentence: format!("no <token>{}", "x".repeat(1_000)),
-            remedy: Some("run `login` again".to_owned()),
+            hint: Some("run `login` again".to_owned()),
             since: None,
         };
         assert_eq!(

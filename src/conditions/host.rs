@@ -12,7 +12,7 @@ pub(super) fn conditions(facts: &Facts) -> Vec<Condition> {
         kind: ConditionKind::LoopStalled,
         subject: Subject::Daemon,
         sentence: what.clone(),
-        remedy: Some("restart the daemon".to_owned()),
+        hint: Some("restart the daemon".to_owned()),
         since: None,
     });
 
@@ -24,7 +24,7 @@ pub(super) fn conditions(facts: &Facts) -> Vec<Condition> {
             "the configuration could not be reloaded, so the previous one remains in force: {}",
             rejected.reason.message
         ),
-        remedy: Some("run `check`, correct the faults, and run `reload`".to_owned()),
+        hint: Some("run `check`, correct the faults, and run `reload`".to_owned()),
         since: Some(rejected.at),
     });
 
@@ -49,7 +49,7 @@ fn disk(facts: &Facts) -> Option<Condition> {
         kind,
         subject: Subject::Daemon,
         sentence,
-        remedy: Some("free space on the disk of the state directory".to_owned()),
+        hint: Some("free space on the disk of the state directory".to_owned()),
         since: None,
     })
 }

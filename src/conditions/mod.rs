@@ -62,7 +62,7 @@ pub struct Condition {
     /// A sentence about the subject in lower case, without a period: what is wrong, and why.
     pub sentence: String,
     /// What an operator can do about it, as an imperative; `None` if it clears by itself.
-    pub remedy: Option<String>,
+    pub hint: Option<String>,
     /// When it began; `None` if that is unknown.
     pub since: Option<UnixMillis>,
 }
@@ -206,14 +206,14 @@ impl Subject {
 }
 
 impl Condition {
-    /// The subject and the sentence, with the remedy as the hint.
+    /// The subject and the sentence, with the hint as the hint.
     pub fn explanation(&self) -> Explanation {
         let message = match &self.subject {
             Subject::Daemon => self.sentence.clone(),
             Subject::Sink(name) => format!("sink `{name}`: {}", self.sentence),
             Subject::Tenant(name) => format!("tenant `{name}`: {}", self.sentence),
         };
-        Explanation { message, hint: self.remedy.clone() }
+        Explanation { message, hint: self.hint.clone() }
     }
 }
 

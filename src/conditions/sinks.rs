@@ -47,12 +47,12 @@ pub(super) fn conditions(
         let last = last.or(sink.failing_since);
         started.is_some() && last.is_some_and(|last| now.saturating_duration_since(last) > limit)
     };
-    let condition = |severity, kind, sentence: String, remedy: Option<String>, since| Condition {
+    let condition = |severity, kind, sentence: String, hint: Option<String>, since| Condition {
         severity,
         kind,
         subject: Subject::Sink(sink.name.clone()),
         sentence,
-        remedy,
+        hint,
         since,
     };
     let mut conditions = Vec::new();
@@ -82,12 +82,12 @@ pub(super) fn conditions(
 
     if sink.dead_letters > 0 {
         let sentence = format!("the receiver rejected {}", count(sink.dead_letters, "record"));
-        let remedy = format!("run `dead-letters list --sink {}`", sink.name);
+        let hint = format!("run `dead-letters list --sink {}`", sink.name);
         conditions.push(condition(
             Severity::Error,
             ConditionKind::DeadLetters,
             sentence,
-            Some(remedy),
+            Some(hint),
             None,
         ));
     }

@@ -95,7 +95,7 @@ impl Counts {
 }
 
 impl Group {
-    /// One line about all members, with the remedy as the hint.
+    /// One line about all members, with the hint as the hint.
     pub fn explanation(&self) -> Explanation {
         if self.subjects.len() == 1 {
             return self.condition.explanation();
@@ -113,7 +113,7 @@ impl Group {
         let members = count(self.subjects.len() as u64, self.condition.subject.kind());
         let message =
             format!("{members}: {} ({}{more})", self.condition.sentence, names.join(", "));
-        Explanation { message, hint: self.condition.remedy.clone() }
+        Explanation { message, hint: self.condition.hint.clone() }
     }
 }
 
@@ -124,10 +124,10 @@ pub fn grouped(conditions: &[Condition]) -> Vec<Group> {
         std::collections::HashMap::new();
 
     for condition in conditions {
-        let Condition { kind, severity, sentence, remedy, subject, .. } = condition;
+        let Condition { kind, severity, sentence, hint, subject, .. } = condition;
         // Without the type of the subject, the sentence of a tenant could equal that of a sink;
         // the kind determines the type.
-        let key = (*kind, *severity, sentence.as_str(), remedy.as_deref());
+        let key = (*kind, *severity, sentence.as_str(), hint.as_deref());
         let index = *known.entry(key).or_insert_with(|| {
             groups.push(Group { condition: condition.clone(), subjects: Vec::new() });
             groups.len() - 1

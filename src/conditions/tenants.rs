@@ -84,16 +84,16 @@ fn poll_error(tenant: &TenantFacts) -> Option<Condition> {
         kind,
         subject: tenant.subject(),
         sentence: format!("{what}: {}", reason.message),
-        remedy: reason.hint.clone(),
+        hint: reason.hint.clone(),
         since: *since,
     })
 }
 
 /// At most one condition about the age of the newest day.
 fn missing_day(tenant: &TenantFacts, now: UnixMillis) -> Option<Condition> {
-    let condition = |severity, kind, sentence, remedy: Option<&str>, since| {
-        let remedy = remedy.map(str::to_owned);
-        Some(Condition { severity, kind, subject: tenant.subject(), sentence, remedy, since })
+    let condition = |severity, kind, sentence, hint: Option<&str>, since| {
+        let hint = hint.map(str::to_owned);
+        Some(Condition { severity, kind, subject: tenant.subject(), sentence, hint, since })
     };
     let first_poll = "the first poll has not ended yet";
     let wait = "check in the Microsoft Defender portal whether the tenant has a score";
@@ -113,8 +113,8 @@ fn missing_day(tenant: &TenantFacts, now: UnixMillis) -> Option<Condition> {
         (Some(day), _) if age_in_days(day, now) > MAX_DAYS_BEHIND => {
             let age = count(u64::try_from(age_in_days(day, now)).unwrap_or(0), "day");
             let sentence = format!("the newest day `{day}` is {age} old");
-            let remedy = if tenant.error.is_some() { None } else { Some(wait) };
-            condition(Severity::Error, ConditionKind::TenantBehind, sentence, remedy, None)
+            let hint = if tenant.error.is_some() { None } else { Some(wait) };
+            condition(Severity::Error, ConditionKind::TenantBehind, sentence, hint, None)
         }
         (Some(day), _) => {
             let due = tenant.due_since?;
@@ -153,7 +153,7 @@ fn observation(tenant: &TenantFacts, open: &OpenObservation, now: UnixMillis) ->
         kind,
         subject: tenant.subject(),
         sentence,
-        remedy: reason.hint.clone(),
+        hint: reason.hint.clone(),
         since: Some(*since),
     })
 }

@@ -243,7 +243,7 @@ fn open_observations_are_conditions_once() {
 
 /// Regression: the error of an expired secret was cut exactly before its hint.
 #[test]
-fn sentences_and_remedies_are_complete() {
+fn sentences_and_hints_are_complete() {
     let long = "x".repeat(2_000);
     let mut facts = facts();
     facts.tenants[0].error = Some(error("credential", &long));

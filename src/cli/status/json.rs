@@ -51,7 +51,7 @@ fn condition(condition: &Condition) -> Value {
         "subject": condition.subject.kind(),
         "name": condition.subject.name(),
         "message": condition.sentence,
-        "hint": condition.remedy,
+        "hint": condition.hint,
         "since": condition.since.map(format_time),
     })
 }
