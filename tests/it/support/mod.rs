@@ -374,6 +374,22 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Whether a process on this host listens on a TCP port. To connect would disturb some servers:
+/// rsyslog can stop reading after a peer has disconnected during the TLS handshake.
+pub fn is_listening(port: u16) -> bool {
+    const LISTEN: &str = "0A";
+
+    let address_end = format!(":{port:04X}");
+    let is_match = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        let local = columns.next().unwrap_or_default();
+        local.ends_with(&address_end) && columns.nth(1) == Some(LISTEN)
+    };
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .any(|table| std::fs::read_to_string(table).unwrap_or_default().lines().any(is_match))
+}
+
 /// A free port that no other test of this process receives. It is outside the range from which the
 /// system assigns ephemeral ports.
 pub fn free_port() -> u16 {

@@ -11,7 +11,7 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-use super::{eventually, free_port, write};
+use super::{eventually, free_port, is_listening, write};
 
 pub struct Rsyslog {
     directory: tempfile::TempDir,
@@ -56,9 +56,7 @@ impl Rsyslog {
 
     fn wait_until_up(&self) {
         for port in [self.tcp, self.tls, self.relp, self.relps] {
-            eventually("rsyslog listens", || {
-                std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-            });
+            eventually("rsyslog listens", || is_listening(port));
         }
         eventually("rsyslog has created its Unix socket", || self.unix().exists());
     }

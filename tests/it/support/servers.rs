@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::{cache, eventually, free_port, write};
+use super::{cache, eventually, free_port, is_listening, write};
 
 /// A server process. It is killed when this value is dropped and when the tests end, even if they
 /// crash: a shell kills it when the shell's standard input is closed.
@@ -42,7 +42,7 @@ impl Server {
                 "{command}: {ended:?}, {}",
                 std::fs::read_to_string(log).unwrap()
             );
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            is_listening(port)
         });
         server
     }

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{cache, eventually, free_port, write};
+use super::{cache, eventually, free_port, is_listening, write};
 
 pub struct SyslogNg {
     directory: tempfile::TempDir,
@@ -60,9 +60,7 @@ log {{ source(counted); source(lines); destination(out); }};
 
         let server = Self { directory, child, counted, lines };
         for port in [counted, lines] {
-            eventually("syslog-ng listens", || {
-                std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-            });
+            eventually("syslog-ng listens", || is_listening(port));
         }
         server
     }
