@@ -8,7 +8,7 @@ use std::{fmt::Write as _, path::Path, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, count,
+    CommandFailure, ExitCode, act_as_owner, args, effective,
     findings::{Findings, WarningPolicy},
     host_checks::HostChecks,
     json::Document,
@@ -22,6 +22,7 @@ use crate::{
     daemon::{self, Estimate},
     model::Tenant,
     source::Clients,
+    text::{count, size},
 };
 
 /// A configuration without errors, and what is known about it.
@@ -56,10 +57,15 @@ pub(super) fn check(config: &Path, args: &args::Check) -> Result<ExitCode, Comma
     let exit = exit.unwrap_or(ExitCode::Done);
     match (Document::from_flag(args.json), &report) {
         (Document::Printed, _) => {
-            let document = || as_json(config, &findings, policy, report.as_ref());
+            let document = || as_json(config, args, &findings, policy, report.as_ref());
             Document::Printed.print(document)?;
         }
-        (Document::Omitted, Some(report)) => print(&as_text(config, report))?,
+        (Document::Omitted, Some(report)) => {
+            print(&as_text(config, report))?;
+            if args.show_effective {
+                print(&effective::as_toml(&report.configuration.inspection.effective))?;
+            }
+        }
         (Document::Omitted, None) => {}
     }
     Ok(exit)
@@ -191,17 +197,15 @@ fn examine_checkpoint(
 
 fn as_text(config: &Path, report: &CheckReport) -> String {
     let CheckReport { configuration, estimates, online } = report;
-    let tenants = count(configuration.tenants.len() as u64, "tenant");
-    let sinks = count(configuration.sinks.len() as u64, "sink");
+    let tenants = count(configuration.tenants.len(), "tenant");
+    let sinks = count(configuration.sinks.len(), "sink");
     let mut text = format!("`{}` is valid: {tenants}, {sinks}\n", config.display());
 
     for (name, Estimate { days, records, bytes, is_new }) in estimates {
         let what = if *is_new { "is new and will receive" } else { "will receive" };
-        let (days, megabytes) = (count(*days, "day"), as_megabytes(*bytes));
-        let _ = writeln!(
-            text,
-            "sink `{name}` {what} {days}, about {records} records and {megabytes:.1} MB"
-        );
+        let (days, records) = (count(*days, "day"), count(*records, "record"));
+        let size = size(*bytes);
+        let _ = writeln!(text, "sink `{name}` {what} {days}, about {records} and {size}");
     }
     if let Some(online) = online {
         text += &online.as_text();
@@ -211,6 +215,7 @@ fn as_text(config: &Path, report: &CheckReport) -> String {
 
 fn as_json(
     config: &Path,
+    args: &args::Check,
     findings: &Findings,
     policy: WarningPolicy,
     report: Option<&CheckReport>,
@@ -220,6 +225,7 @@ fn as_json(
         let Estimate { days, records, bytes, is_new } = estimate;
         json!({ "sink": name, "is_new": is_new, "days": days, "records": records, "bytes": bytes })
     };
+
     json!({
         "configuration": config.display().to_string(),
         "valid": findings.exit_code(policy).is_none(),
@@ -228,6 +234,9 @@ fn as_json(
         "tenants": report.map(|report| report.configuration.tenants.len()),
         "sinks": report.map(|report| report.configuration.sinks.len()),
         "estimates": report.map(|report| report.estimates.iter().map(estimate).collect::<Value>()),
+        "effective": report.filter(|_| args.show_effective).map(|report| {
+            effective::as_json(&report.configuration.inspection.effective)
+        }),
         "online": report.and_then(|report| report.online.as_ref()).map(OnlineReport::as_json),
     })
 }

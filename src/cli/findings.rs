@@ -27,10 +27,12 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    /// Adds faults that make the configuration invalid.
     pub(super) fn add_errors(&mut self, errors: impl IntoIterator<Item = Fault>) {
         self.errors.extend(errors);
     }
 
+    /// Adds faults that only `--strict` rejects.
     pub(super) fn add_warnings(&mut self, warnings: impl IntoIterator<Item = Fault>) {
         self.warnings.extend(warnings);
     }
@@ -46,13 +48,15 @@ impl Findings {
         self.errors.extend(failure.explanations.into_iter().map(Fault::elsewhere));
     }
 
+    /// Whether an error was added. Later steps rely on a configuration without errors.
     pub(super) fn has_errors(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// Whether an error has the location of this fault.
+    /// Whether an error has the location of this fault, if it has one.
     pub(super) fn has_error_at(&self, fault: &Fault) -> bool {
-        self.errors.iter().any(|known| known.file == fault.file && known.location == fault.location)
+        let is_at = |known: &Fault| known.file == fault.file && known.location == fault.location;
+        fault.location.is_some() && self.errors.iter().any(is_at)
     }
 
     /// Whether an error names this path, so that another message about it would be a repetition.

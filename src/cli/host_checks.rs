@@ -82,10 +82,11 @@ impl<'a> HostChecks<'a> {
     /// Adds a warning for each secret and private key that other users can read or change, and for
     /// each secret that is probably not the intended one.
     pub(super) fn check_secrets(&self, findings: &mut Findings) {
-        let secrets = self.configuration.secrets().iter().filter_map(|secret| {
-            let origin = Origin { file: secret.file.clone(), location: secret.location };
-            Some((secret.reference.path()?, origin))
-        });
+        let secrets = self
+            .configuration
+            .secrets()
+            .iter()
+            .filter_map(|secret| Some((secret.reference.path()?, secret.origin.clone())));
         let keys = self.configuration.inspection.files.iter();
         let keys = keys.map(|file| (file.path.clone(), file.origin.clone()));
 
@@ -145,8 +146,8 @@ impl<'a> HostChecks<'a> {
             .map(|file| ReadFile { path: file.path.clone(), origin: Some(file.origin.clone()) });
         let secrets = self.configuration.secrets().iter().filter_map(|secret| {
             let SecretRef::File(path) = &secret.reference else { return None };
-            let origin = Origin { file: secret.file.clone(), location: secret.location };
-            path.exists().then(|| ReadFile { path: path.clone(), origin: Some(origin) })
+            let origin = Some(secret.origin.clone());
+            path.exists().then(|| ReadFile { path: path.clone(), origin })
         });
         sources.chain(named).chain(secrets).collect()
     }

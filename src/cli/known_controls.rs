@@ -139,7 +139,7 @@ mod tests {
                 attribute,
                 text: text.to_owned(),
                 glob: Glob::new(text),
-                origin: Origin {
+                origin: Origin::File {
                     file: "c.toml".to_owned(),
                     location: Location { line: 1, column: 1 },
                 },

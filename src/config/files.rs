@@ -1,54 +1,59 @@
-//! The files of a configuration: the main file, the directory `tenants.d` next to it, and the CSV
-//! file that `tenants_file` names.
-//!
-//! This module reads all of them as TOML text with locations; [`super::read`] interprets it.
+//! The files of a configuration: the main file, the directories `tenants.d` and `sinks.d` next to it,
+//! and the CSV file that `tenants_file` names. This module only reads them; [`super::layers`] merges
+//! their values.
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, read::SourceText, tenants_csv};
-use crate::settings::{Document, Fault, Faults};
+use super::{
+    ConfigError,
+    keys::{SINK_FILE_KEYS, TENANT_FILE_KEYS},
+    layers::{FileKind, SourceFile},
+    tenants_csv,
+};
+use crate::settings::{Fault, Source};
 
-/// Reads a file of the configuration. `hint` is the hint of the error if that fails; it can be
-/// empty.
-pub(super) fn read(path: &Path, hint: &str) -> Result<SourceText, ConfigError> {
-    let text = read_text(path, hint)?;
-
-    Ok(SourceText { faults: Faults::new(&path.display().to_string(), &text), text })
+/// Reads the main file. `hint` is the hint of the error if that fails.
+pub(super) fn read_main(path: &Path, hint: &str) -> Result<SourceFile, ConfigError> {
+    read(path, FileKind::Main, hint)
 }
 
-/// Reads the files that contain only tenants and credentials: those of `tenants.d` in the order of
-/// their names, then the CSV file. Fails if the directory or one of the files cannot be read, or if
-/// the CSV file is not valid.
-pub(super) fn more_tenants(main: &Path, text: &str) -> Result<Vec<SourceText>, ConfigError> {
-    let mut more = Vec::new();
+/// Reads the files in the directories next to the main file, in the order of their names: first those
+/// of `tenants.d`, then those of `sinks.d`.
+pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigError> {
+    let directories = [
+        ("tenants.d", FileKind::Additional(TENANT_FILE_KEYS)),
+        ("sinks.d", FileKind::Additional(SINK_FILE_KEYS)),
+    ];
 
-    let directory = main.with_file_name("tenants.d");
-    if directory.is_dir() {
+    let mut read_files = Vec::new();
+    for (name, kind) in directories {
+        let directory = main.with_file_name(name);
+        if !directory.is_dir() {
+            continue;
+        }
+
         let mut files = list(&directory).map_err(|error| cannot_read(&directory, &error, ""))?;
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
-
         for file in files {
-            more.push(read(&file, "")?);
+            read_files.push(read(&file, kind, "")?);
         }
     }
-
-    if let Some(csv) = tenants_file(text) {
-        let path = main.with_file_name("").join(csv);
-        let text = read_text(&path, "check `tenants_file`")?;
-        more.push(tenants_csv::parse(&path.display().to_string(), &text)?);
-    }
-
-    Ok(more)
+    Ok(read_files)
 }
 
-/// The value of `tenants_file`, if the text can be parsed. Faults are ignored here: the main file
-/// is checked later, together with the others.
-fn tenants_file(text: &str) -> Option<PathBuf> {
-    let ignored = Faults::new("", "");
-    let document = Document::parse(text, &ignored)?;
+/// Reads the CSV file with this name, which is relative to the main file.
+pub(super) fn read_csv(main: &Path, name: &str) -> Result<SourceFile, ConfigError> {
+    let path = main.with_file_name("").join(name);
+    let text = read_text(&path, "check `tenants_file`")?;
+    let source = tenants_csv::parse(&path.display().to_string(), &text)?;
+    Ok(SourceFile { path, kind: FileKind::Additional(TENANT_FILE_KEYS), source })
+}
 
-    document.section(&ignored).path("tenants_file")
+fn read(path: &Path, kind: FileKind, hint: &str) -> Result<SourceFile, ConfigError> {
+    let text = read_text(path, hint)?;
+    let source = Source::file(&path.display().to_string(), text);
+    Ok(SourceFile { path: path.to_owned(), kind, source })
 }
 
 /// The paths of all files in a directory, in no particular order.
@@ -87,7 +92,7 @@ fn not_utf8(path: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
     let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
 
     let before = String::from_utf8_lossy(&bytes[..at]);
-    let location = Some(Faults::new(&file, &before).location(before.len()));
+    let location = Some(Source::file(&file, before.to_string()).location(before.len()));
     let byte = bytes.get(at).copied().unwrap_or_default();
     ConfigError(vec![Fault {
         file,
@@ -116,7 +121,9 @@ type = "stdout"
 
     fn load(files: &[(&str, &str)]) -> Result<Configuration, String> {
         let directory = tempfile::tempdir().unwrap();
-        fs_err::create_dir(directory.path().join("tenants.d")).unwrap();
+        for name in ["tenants.d", "sinks.d"] {
+            fs_err::create_dir(directory.path().join(name)).unwrap();
+        }
         for (name, text) in files {
             fs_err::write(directory.path().join(name), text).unwrap();
         }
@@ -172,6 +179,42 @@ type = "stdout"
         ])
         .unwrap_err();
         assert!(errors.contains("tenants.d/1.toml:1:3: unknown key `sinks`"), "{errors}");
+    }
+
+    #[test]
+    fn joins_the_sinks_and_credentials_of_all_files() {
+        let sink = |name: &str| {
+            format!("[[sinks]]\nname = \"{name}\"\ntype = \"file\"\npath = \"/{name}\"\n")
+        };
+        let credential = "[credentials.b]\nkind = \"managed_identity\"\n";
+        let csv = "name,id,credential\na,a.example,app\nb,b.example,b\n";
+        let more = format!("{}{credential}", sink("two"));
+        let files = [
+            ("c.toml", MAIN),
+            ("tenants.csv", csv),
+            ("sinks.d/1.toml", more.as_str()),
+            ("sinks.d/2.toml", &sink("three")),
+            ("sinks.d/notes.txt", "ignored"),
+        ];
+        let read = load(&files).unwrap();
+        let names: Vec<&str> = read.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        assert_eq!(names, ["out", "two", "three"]);
+        assert_eq!(read.credentials.len(), 2);
+
+        let misspelled = more.replace("path", "pth");
+        let files = [("c.toml", MAIN), ("tenants.csv", csv), ("sinks.d/1.toml", &misspelled)];
+        let errors = load(&files).unwrap_err();
+        assert!(errors.contains("sinks.d/1.toml:4:1: unknown key `sinks[0].pth`"), "{errors}");
+
+        let duplicate = more.replace("credentials.b", "credentials.app").replace("two", "out");
+        let files = [("c.toml", MAIN), ("tenants.csv", csv), ("sinks.d/1.toml", &duplicate)];
+        let errors = load(&files).unwrap_err();
+        for fault in [
+            "sinks.d/1.toml:5:14: duplicate `credentials.app`: another file defines it",
+            "sinks.d/1.toml:2:8: duplicate `name = \"out\"`",
+        ] {
+            assert!(errors.contains(fault), "{errors}");
+        }
     }
 
     /// Regression: a file in ISO 8859-1 was reported without its location, and with a hint to name

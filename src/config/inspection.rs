@@ -8,7 +8,7 @@ use super::Configuration;
 use crate::{
     derive::Glob,
     error::Explanation,
-    settings::{Fault, FileUse, Origin, SecretUse},
+    settings::{EffectiveTable, Fault, FileUse, Origin, SecretUse},
     source::CredentialError,
 };
 
@@ -25,6 +25,8 @@ pub struct Inspection {
     pub control_patterns: Vec<ControlPattern>,
     /// Where `state.directory` is configured.
     pub state_directory: Origin,
+    /// Every key that has a value, table by table.
+    pub effective: Vec<EffectiveTable>,
     /// Where `admin.listen` is configured; `None` without a listener.
     pub listen: Option<Origin>,
 }
@@ -62,8 +64,7 @@ impl Configuration {
         let faults = self.credentials.iter().filter_map(|named| {
             let error = named.credential.check().err()?;
             let is_unreadable = matches!(error, CredentialError::Read(..));
-            let origin = Origin { file: named.file.clone(), location: named.location };
-            is_unreadable.then(|| origin.fault(Explanation::of(&error)))
+            is_unreadable.then(|| named.origin.fault(Explanation::of(&error)))
         });
         faults.collect()
     }
@@ -71,10 +72,10 @@ impl Configuration {
     /// One warning per secret that is probably not the intended one; see
     /// [`crate::settings::SecretRef::doubt`].
     pub fn doubtful_secrets(&self) -> Vec<Fault> {
-        let faults = self.secrets.iter().filter_map(|secret| {
-            let origin = Origin { file: secret.file.clone(), location: secret.location };
-            Some(origin.fault(secret.reference.doubt()?))
-        });
+        let faults = self
+            .secrets
+            .iter()
+            .filter_map(|secret| Some(secret.origin.fault(secret.reference.doubt()?)));
         faults.collect()
     }
 }

@@ -1,12 +1,13 @@
 //! The configuration as the program uses it: validated, with typed values and defaults applied.
 //!
-//! `files` reads the files, `keys` is the table of all keys, and `read` converts TOML sections to
-//! the types below and reports every fault. Loading reads no secret, opens no socket and writes
+//! `files` reads the files, `layers` merges their values with those of the environment, `keys` declares
+//! all keys, and `read` converts the sections to the types below and reports every fault. Loading reads no secret, opens no socket and writes
 //! nothing. Start reading at [`Configuration::load`].
 
 mod files;
 mod inspection;
 mod keys;
+mod layers;
 mod outline;
 mod read;
 mod tenants_csv;
@@ -21,7 +22,8 @@ use std::{
 
 pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
-pub use outline::{Outline, ValueDigest};
+use layers::{FileKind, Layers, SourceFile};
+pub use outline::{Outline, ValueHash};
 
 use crate::{
     derive::{Glob, Rules, Selection},
@@ -29,7 +31,7 @@ use crate::{
     format::Texts,
     model::{Day, TenantId},
     schedule::{DigestSchedule, Schedule},
-    settings::{Fault, FaultGroup, Faults, Location, SecretRef, SecretUse},
+    settings::{Fault, FaultGroup, Origin, SecretRef, SecretUse, Source, VARIABLE_PREFIX},
     sink::Plan,
     source::{Access, Credential, GraphHttpOptions},
 };
@@ -88,8 +90,7 @@ pub struct NamedCredential {
     pub name: String,
     /// The credential, which its tenants and sinks share.
     pub credential: Arc<dyn Credential>,
-    file: String,
-    location: Location,
+    origin: Origin,
 }
 
 /// A configured tenant.
@@ -210,33 +211,57 @@ impl TenantFilter {
 }
 
 impl Configuration {
-    /// Reads and validates a configuration file, and the files next to it that list tenants. No
-    /// secret is read and no connection is opened.
+    /// Reads and validates a configuration file, the files next to it, and the environment variables
+    /// that set keys. No secret is read and no connection is opened.
     ///
-    /// The error contains the faults of all files.
+    /// # Errors
+    ///
+    /// Fails with the faults of all sources.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let hint = "pass --config with the path of the configuration, or run `init` to create one";
-        let main = files::read(path, hint)?;
-        let more = files::more_tenants(path, &main.text)?;
-        read::parse(&main, &more).map_err(ConfigError)
+        let variables = variables();
+        let mut files = vec![files::read_main(path, hint)?];
+        files.extend(files::read_directories(path)?);
+
+        // The other files cannot set `tenants_file`.
+        let main = Layers::new(files[..1].to_vec(), variables.clone()).merge();
+        if let Some(csv) = main.as_ref().and_then(|main| main.text(keys::TENANTS_FILE.name())) {
+            files.push(files::read_csv(path, csv)?);
+        }
+        read::read(&Layers::new(files, variables)).map_err(ConfigError)
     }
 
-    /// The state directory that is set in a file, even if the file has other faults.
+    /// The state directory that is set in a file or in the environment, even if the file has other
+    /// faults.
     pub fn state_directory_in(path: &Path) -> Option<PathBuf> {
-        let text = fs_err::read_to_string(path).ok()?;
-        let document: toml::Table = text.parse().ok()?;
-        Some(document.get("state")?.get("directory")?.as_str()?.into())
+        let main = files::read_main(path, "").ok()?;
+        let merged = Layers::new(vec![main], variables()).merge()?;
+        let state = merged.get(keys::STATE.name())?.table()?;
+        Some(state.text(keys::state::DIRECTORY.name())?.into())
     }
 
     /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.
-    /// It reads no other files, so `tenants_file` and `tenants.d` have no effect.
+    /// It reads no other files and no environment, so `tenants_file` has no effect.
     ///
     /// # Errors
     ///
     /// Fails with all faults of the text.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        let main = read::SourceText { faults: Faults::new(file, text), text: text.to_owned() };
-        read::parse(&main, &[]).map_err(ConfigError)
+        Self::parse_with(file, text, Vec::new())
+    }
+
+    /// Like [`Self::parse`], with environment variables.
+    fn parse_with(
+        file: &str,
+        text: &str,
+        variables: Vec<(String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let main = SourceFile {
+            path: file.into(),
+            kind: FileKind::Main,
+            source: Source::file(file, text.to_owned()),
+        };
+        read::read(&Layers::new(vec![main], variables)).map_err(ConfigError)
     }
 
     /// Reads every secret and every key once, so that an unavailable one is reported before the
@@ -247,23 +272,22 @@ impl Configuration {
     /// Fails with one fault per secret or credential that cannot be read. A credential that is only
     /// temporarily unavailable is not a fault; see [`Self::warnings`].
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        let fault = |file: &String, location: Location, explanation: Explanation| {
-            let Explanation { message, hint } = explanation;
-            Fault { file: file.clone(), location: Some(location), message, hint }
-        };
-
         let secrets = self.secrets.iter().filter_map(|secret| {
             let error = secret.reference.read().err()?;
-            Some(fault(&secret.file, secret.location, crate::error::chain(&error).into()))
+            Some((&secret.origin, crate::error::chain(&error).into()))
         });
         let credentials = self.credentials.iter().filter_map(|named| {
             let error = named.credential.check().err().filter(|error| !error.is_temporary())?;
-            Some(fault(&named.file, named.location, Explanation::of(&error)))
+            Some((&named.origin, Explanation::of(&error)))
         });
 
-        let mut faults: Vec<Fault> = secrets.chain(credentials).collect();
-        faults.sort_by_key(|fault| (fault.file.clone(), fault.location));
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError(faults)) }
+        let mut faults: Vec<(&Origin, Explanation)> = secrets.chain(credentials).collect();
+        faults.sort_by_key(|(origin, _)| origin.sort_key());
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let faults = faults.into_iter().map(|(origin, explanation)| origin.fault(explanation));
+        Err(ConfigError(faults.collect()))
     }
 
     /// Problems that the operator should resolve, but that do not prevent a start: a certificate
@@ -296,6 +320,18 @@ impl Configuration {
 
         warnings
     }
+}
+
+/// The environment variables that set keys, sorted by name.
+fn variables() -> Vec<(String, String)> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    });
+
+    let mut variables: Vec<(String, String)> = all.collect();
+    variables.sort();
+    variables
 }
 
 impl ConfigError {

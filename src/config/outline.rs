@@ -1,89 +1,86 @@
-//! The outline of a configuration: a digest of each sink, tenant and other key, by which a reload
+//! The outline of a configuration: a hash of each sink, tenant and other key, by which a reload
 //! finds what has changed.
 //!
-//! The digests are computed from the values in the files, so comments, white space and the order of
-//! keys have no effect. A file that a value names, such as a secret, is not read.
+//! The hashes are computed from the effective values, so comments, white space, the order of keys
+//! and the file that contains a value have no effect. A file that a value names, such as a secret,
+//! is not read. Start reading at [`Outline`].
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use toml::{Table, Value};
+use super::keys::{SINKS, TENANTS};
+use crate::{
+    settings::{Node, Table},
+    sink::common_keys,
+};
 
-/// The digests of the parts of a configuration.
+/// The hashes of the parts of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
-    /// By the name of the sink. `name` and `renamed_from` are not part of the digest.
-    pub sinks: BTreeMap<String, ValueDigest>,
-    /// By the name of the tenant. `name` is not part of the digest.
-    pub tenants: BTreeMap<String, ValueDigest>,
+    /// By the name of the sink. `name` and `renamed_from` are not part of the hash.
+    pub sinks: BTreeMap<String, ValueHash>,
+    /// By the name of the tenant. `name` is not part of the hash.
+    pub tenants: BTreeMap<String, ValueHash>,
     /// All other values, by their path, such as `schedule.cron`.
-    pub settings: BTreeMap<String, ValueDigest>,
+    pub settings: BTreeMap<String, ValueHash>,
 }
 
-/// Identifies a value. Two digests can be compared only within one process.
+/// Identifies a value. Two hashes can be compared only within one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValueDigest(u64);
+pub struct ValueHash(u64);
 
 impl Outline {
-    /// The outline of the texts of all files. A text that is not valid TOML is ignored, because the
-    /// configuration is then rejected for that reason.
-    pub(super) fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
+    /// The outline of all values, which must be valid.
+    pub(super) fn of(merged: &Table) -> Self {
         let mut outline = Self::default();
-        for table in texts.filter_map(|text| text.parse::<Table>().ok()) {
-            outline.add(table);
+        for (name, _) in merged.names() {
+            let Some(value) = merged.get(name) else { continue };
+
+            if name == SINKS.name() {
+                let ignored = [common_keys::NAME.name(), common_keys::RENAMED_FROM.name()];
+                outline.sinks = hashes(value, &ignored);
+            } else if name == TENANTS.name() {
+                outline.tenants = hashes(value, &[common_keys::NAME.name()]);
+            } else if let Some(section) = value.table() {
+                let inner = section.names().filter_map(|(key, _)| Some((key, section.get(key)?)));
+                outline
+                    .settings
+                    .extend(inner.map(|(key, value)| (format!("{name}.{key}"), hash(value))));
+            } else {
+                outline.settings.insert(name.to_owned(), hash(value));
+            }
         }
         outline
     }
-
-    fn add(&mut self, file: Table) {
-        for (key, value) in file {
-            match (key.as_str(), value) {
-                ("sinks", Value::Array(sinks)) => {
-                    add_named(&mut self.sinks, sinks, &["name", "renamed_from"]);
-                }
-                ("tenants", Value::Array(tenants)) => {
-                    add_named(&mut self.tenants, tenants, &["name"]);
-                }
-                (_, Value::Table(section)) => {
-                    for (inner, value) in section {
-                        self.settings.insert(format!("{key}.{inner}"), digest(&value));
-                    }
-                }
-                (_, value) => {
-                    self.settings.insert(key.clone(), digest(&value));
-                }
-            }
-        }
-    }
 }
 
-/// Adds the digest of each table under its name. The keys in `ignored` are not part of the digest.
-fn add_named(digests: &mut BTreeMap<String, ValueDigest>, tables: Vec<Value>, ignored: &[&str]) {
-    for table in tables {
-        let Value::Table(mut table) = table else { continue };
-        let Some(name) = table.get("name").and_then(Value::as_str).map(str::to_owned) else {
-            continue;
-        };
-
+/// The hash of each table of a list, by its name. The keys in `ignored` are not part of the hash.
+fn hashes(list: &Node, ignored: &[&str]) -> BTreeMap<String, ValueHash> {
+    let tables = list.list().unwrap_or_default().iter();
+    let named = tables.filter_map(|node| {
+        let name = node.table()?.text(common_keys::NAME.name())?.to_owned();
+        let mut node = node.clone();
         for key in ignored {
-            table.remove(*key);
+            node.table_mut()?.take(key);
         }
-        digests.insert(name, digest(&Value::Table(table)));
-    }
+        Some((name, hash(&node)))
+    });
+    named.collect()
 }
 
-/// The digest of a value. The keys of its tables are sorted.
-fn digest(value: &Value) -> ValueDigest {
+/// The hash of a value. The keys of its tables are sorted.
+fn hash(value: &Node) -> ValueHash {
     let mut hasher = DefaultHasher::new();
-    value.to_string().hash(&mut hasher);
-    ValueDigest(hasher.finish())
+    value.to_toml().hash(&mut hasher);
+    ValueHash(hasher.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::{Faults, parse};
 
     const TEXT: &str = "tenants_file = \"t.csv\"\n\
         [schedule]\ncron = \"15 6 * * *\"\n\
@@ -92,7 +89,7 @@ mod tests {
         [[sinks]]\nname = \"local\"\ntype = \"file\"\npath = \"/x\"\n";
 
     fn outline(text: &str) -> Outline {
-        Outline::of(std::iter::once(text))
+        Outline::of(&parse(&Faults::of_file("c.toml", text), 0).unwrap())
     }
 
     #[test]
@@ -105,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_values_change_a_digest() {
+    fn only_values_change_a_hash() {
         for (from, to, is_equal) in [
             ("name = \"local\"\n", "renamed_from = \"old\"\n# a comment\nname = \"local\"\n", true),
             ("{ a = \"1\", b = \"2\" }", "{b=\"2\", a=\"1\"}", true),
@@ -120,12 +117,5 @@ mod tests {
             let changed = outline(&TEXT.replacen(from, to, 1));
             assert_eq!(changed == outline(TEXT), is_equal, "{to}");
         }
-    }
-
-    #[test]
-    fn the_files_of_tenants_are_included() {
-        let more = "[[tenants]]\nname = \"fabrikam\"\nid = \"b.example\"\n";
-        let outline = Outline::of([TEXT, more, "not = valid = toml"].into_iter());
-        assert_eq!(outline.tenants.keys().collect::<Vec<_>>(), ["contoso", "fabrikam"]);
     }
 }

@@ -6,10 +6,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ConfigError, read::SourceText};
+use super::ConfigError;
 use crate::{
     error::Explanation,
-    settings::{Fault, Faults, Location},
+    settings::{Fault, Location, Source, toml_string},
 };
 
 /// The columns that are keys of a tenant. Other columns are labels, whose names have the prefix
@@ -37,7 +37,7 @@ struct Generated {
 }
 
 /// Converts the text of a file. Fails if the header or the number of cells of a row is not valid.
-pub(super) fn parse(file: &str, text: &str) -> Result<SourceText, ConfigError> {
+pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
     let (header, rows) = read(text).map_err(|error| {
         let fault = Fault::elsewhere(Explanation::new(format!("cannot read `{file}`: {error}")));
         ConfigError(vec![fault])
@@ -63,7 +63,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<SourceText, ConfigError> {
         return Err(ConfigError(faults));
     }
     let Generated { text, cells } = generated;
-    Ok(SourceText { faults: Faults::of_cells(file, &text, cells), text })
+    Ok(Source::cells(file, text, cells))
 }
 
 /// The header and the other rows of a file.
@@ -132,29 +132,24 @@ impl Generated {
         for ((column, _), (value, location)) in header.iter().zip(row) {
             match column.strip_prefix(LABEL) {
                 _ if value.is_empty() => {}
-                Some(label) => labels.push((quoted(label), value, *location)),
+                Some(label) => labels.push((toml_string(label), value, *location)),
                 None => keys.push((column, value, *location)),
             }
         }
 
         for (column, value, location) in keys {
             let is_number = column == "initial_backfill_days" && value.parse::<u32>().is_ok();
-            let shown = if is_number { value.clone() } else { quoted(value) };
+            let shown = if is_number { value.clone() } else { toml_string(value) };
             self.add(&format!("{column} = {shown},"), location);
         }
         self.add("labels = {", *start);
         let count = labels.len();
         for (index, (label, value, location)) in labels.into_iter().enumerate() {
             let separator = if index + 1 < count { "," } else { "" };
-            self.add(&format!("{label} = {}{separator}", quoted(value)), location);
+            self.add(&format!("{label} = {}{separator}", toml_string(value)), location);
         }
         let _ = writeln!(self.text, "}}}},");
     }
-}
-
-/// A TOML string on one line.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.replace(['\n', '\r'], " ")).to_string()
 }
 
 impl Iterator for Locations<'_> {
@@ -239,15 +234,15 @@ mod tests {
         let text =
             "\u{feff}name,label.a b,id,initial_backfill_days\n\"o \"\"x\"\"\",v,t.example,7\n,,,\n";
         let source = parse("t.csv", text).unwrap();
-        let table: toml::Table = source.text.parse().unwrap();
+        let table: toml::Table = source.text().parse().unwrap();
         let tenant = &table["tenants"][0];
         assert_eq!(tenant["name"].as_str(), Some("o \"x\""));
         assert_eq!(tenant["labels"]["a b"].as_str(), Some("v"));
         assert_eq!(tenant["initial_backfill_days"].as_integer(), Some(7));
 
         for (value, column) in [("t.example", 13), ("{", 1), ("7,", 23), ("a b", 11)] {
-            let at = source.text.find(value).unwrap();
-            assert_eq!(source.faults.location(at), Location { line: 2, column }, "{value}");
+            let at = source.text().find(value).unwrap();
+            assert_eq!(source.location(at), Location { line: 2, column }, "{value}");
         }
     }
 
@@ -255,7 +250,7 @@ mod tests {
     #[test]
     fn rows_without_values_are_ignored() {
         for text in ["name,id\n,\n\n,\r\n", "name,id\n , \n", "name,id"] {
-            assert_eq!(parse("t.csv", text).unwrap().text, "tenants = [\n]\n", "{text:?}");
+            assert_eq!(parse("t.csv", text).unwrap().text(), "tenants = [\n]\n", "{text:?}");
         }
     }
 

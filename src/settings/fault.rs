@@ -1,9 +1,10 @@
-//! The faults of a configuration file, each with its location and, where possible, a hint. Faults
-//! are collected instead of returned, so that a command reports all of them together. A message
-//! must never contain the value of a secret.
+//! The faults of a configuration, each with its location and, where possible, a hint. Faults are
+//! collected instead of returned, so that a command reports all of them together. A message must
+//! never contain the value of a secret. Start reading at [`Faults`].
 
-use std::{cell::RefCell, collections::HashMap, fmt, ops::Range};
+use std::{cell::RefCell, collections::HashMap, fmt};
 
+use super::Span;
 use crate::error::Explanation;
 
 /// One fault, or one problem that does not make the configuration invalid. Displayed as
@@ -31,10 +32,14 @@ pub struct Location {
 
 /// Where a value is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The path of the configuration file as given.
-    pub file: String,
-    pub location: Location,
+pub enum Origin {
+    File {
+        /// The path of the configuration file as given.
+        file: String,
+        location: Location,
+    },
+    /// The name of an environment variable.
+    Variable(String),
 }
 
 /// A fault, and the number of lines on which it occurs.
@@ -47,46 +52,56 @@ pub struct FaultGroup {
     pub lines: usize,
 }
 
-/// The faults found so far in one file.
-#[derive(Debug)]
-pub struct Faults {
-    file: String,
+/// The text of a file, or the name of an environment variable.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: SourceName,
     text: String,
     /// The location in the file of the text that begins at each offset, in ascending order, if the
     /// text was generated from the file.
     cells: Option<Vec<(usize, Location)>>,
-    /// Each fault with the offset of its first byte in the text.
-    found: RefCell<Vec<(usize, Fault)>>,
-    /// Problems that do not make the configuration invalid, in the same form.
-    warnings: RefCell<Vec<(usize, Fault)>>,
+}
+
+#[derive(Clone, Debug)]
+enum SourceName {
+    /// The path of the file as given.
+    File(String),
+    Variable(String),
+}
+
+/// The faults found so far in all sources of a configuration.
+#[derive(Debug)]
+pub struct Faults {
+    sources: Vec<Source>,
+    found: RefCell<Vec<(Span, Fault)>>,
+    /// Problems that do not make the configuration invalid.
+    warnings: RefCell<Vec<(Span, Fault)>>,
 }
 
 /// The number of lines from which equal faults are reported as one group. With fewer lines, each
 /// location is more useful than a short report.
 const MIN_GROUPED_LINES: usize = 3;
 
-impl Faults {
-    /// An empty list of faults for a file. `text` is its content.
-    pub fn new(file: &str, text: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            text: text.to_owned(),
-            cells: None,
-            found: RefCell::default(),
-            warnings: RefCell::default(),
-        }
+impl Source {
+    /// A file with this content.
+    pub fn file(path: &str, text: String) -> Self {
+        Self { name: SourceName::File(path.to_owned()), text, cells: None }
     }
 
-    /// An empty list of faults for a list of tables that was generated from the cells of a file.
-    /// `cells` contains the offset in the text at which a cell begins, and its location in the
-    /// file, in ascending order.
-    pub fn of_cells(file: &str, text: &str, cells: Vec<(usize, Location)>) -> Self {
-        Self { cells: Some(cells), ..Self::new(file, text) }
+    /// A file whose cells were converted to a list of tables. `cells` contains the offset in the text
+    /// at which a cell begins, and its location in the file, in ascending order.
+    pub fn cells(path: &str, text: String, cells: Vec<(usize, Location)>) -> Self {
+        Self { cells: Some(cells), ..Self::file(path, text) }
     }
 
-    /// The path of the file as given.
-    pub fn file(&self) -> &str {
-        &self.file
+    /// An environment variable. Its value is not part of any message, because it may be a secret.
+    pub fn variable(name: &str) -> Self {
+        Self { name: SourceName::Variable(name.to_owned()), text: String::new(), cells: None }
+    }
+
+    /// The content of the file.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The location of the byte at this offset of the text.
@@ -102,19 +117,48 @@ impl Faults {
         Location { line: before.matches('\n').count() + 1, column: last.chars().count() + 1 }
     }
 
-    /// The origin of a value that begins at this offset of the text.
-    pub fn origin(&self, at: usize) -> Origin {
-        Origin { file: self.file.clone(), location: self.location(at) }
+    fn origin(&self, at: usize) -> Origin {
+        match &self.name {
+            SourceName::File(file) => {
+                Origin::File { file: file.clone(), location: self.location(at) }
+            }
+            SourceName::Variable(name) => Origin::Variable(name.clone()),
+        }
+    }
+}
+
+impl Faults {
+    /// An empty list of faults. The order of the sources is that of the faults.
+    pub fn new(sources: Vec<Source>) -> Self {
+        Self { sources, found: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Reports a fault at a range of bytes of the text. An identical fault is reported only once.
-    pub fn at(&self, span: Range<usize>, message: String, hint: Option<String>) {
+    /// An empty list of faults for one file with this content.
+    pub fn of_file(path: &str, text: &str) -> Self {
+        Self::new(vec![Source::file(path, text.to_owned())])
+    }
+
+    /// The content of the source with this index.
+    pub(super) fn text(&self, source: usize) -> &str {
+        self.sources.get(source).map_or("", Source::text)
+    }
+
+    /// The origin of a value.
+    pub fn origin(&self, span: Span) -> Origin {
+        match self.sources.get(span.source) {
+            Some(source) => source.origin(span.start),
+            None => Origin::Variable(String::new()),
+        }
+    }
+
+    /// Reports a fault at a range of a source. An identical fault is reported only once.
+    pub fn at(&self, span: Span, message: String, hint: Option<String>) {
         self.add(&self.found, span, message, hint);
     }
 
     /// Reports a problem that does not make the configuration invalid, such as a selection that
     /// matches nothing.
-    pub fn warn(&self, span: Range<usize>, message: String, hint: Option<String>) {
+    pub fn warn(&self, span: Span, message: String, hint: Option<String>) {
         self.add(&self.warnings, span, message, hint);
     }
 
@@ -123,38 +167,38 @@ impl Faults {
         self.found.borrow().is_empty()
     }
 
-    /// All faults, in the order of the file.
+    /// All faults, in the order of the sources.
     pub fn sorted(&self) -> Vec<Fault> {
         in_order(&self.found)
     }
 
-    /// All warnings, in the order of the file.
+    /// All warnings, in the order of the sources.
     pub fn sorted_warnings(&self) -> Vec<Fault> {
         in_order(&self.warnings)
     }
 
     fn add(
         &self,
-        list: &RefCell<Vec<(usize, Fault)>>,
-        span: Range<usize>,
+        list: &RefCell<Vec<(Span, Fault)>>,
+        span: Span,
         message: String,
         hint: Option<String>,
     ) {
         // The path of a table that does not exist in the file would confuse the reader.
-        let message = if self.cells.is_some() { without_table(&message) } else { message };
-        let location = Some(self.location(span.start));
-        let fault = Fault { file: self.file.clone(), location, message, hint };
+        let is_generated = self.sources.get(span.source).is_some_and(|s| s.cells.is_some());
+        let message = if is_generated { without_table(&message) } else { message };
+        let fault = self.origin(span).fault(Explanation { message, hint });
 
         let mut list = list.borrow_mut();
         if !list.iter().any(|(_, known)| *known == fault) {
-            list.push((span.start, fault));
+            list.push((span, fault));
         }
     }
 }
 
-fn in_order(list: &RefCell<Vec<(usize, Fault)>>) -> Vec<Fault> {
+fn in_order(list: &RefCell<Vec<(Span, Fault)>>) -> Vec<Fault> {
     let mut list = list.borrow().clone();
-    list.sort_by_key(|(start, _)| *start);
+    list.sort_by_key(|(span, _)| (span.source, span.start));
     list.into_iter().map(|(_, fault)| fault).collect()
 }
 
@@ -174,7 +218,32 @@ impl Origin {
     /// The fault of the value that is configured here.
     pub fn fault(&self, explanation: Explanation) -> Fault {
         let Explanation { message, hint } = explanation;
-        Fault { file: self.file.clone(), location: Some(self.location), message, hint }
+        match self {
+            Self::File { file, location } => {
+                Fault { file: file.clone(), location: Some(*location), message, hint }
+            }
+            Self::Variable(_) => {
+                Fault::elsewhere(Explanation { message: format!("{self}: {message}"), hint })
+            }
+        }
+    }
+
+    /// A key by which faults are sorted: the file, then the location in it.
+    pub fn sort_key(&self) -> (&str, Option<Location>) {
+        match self {
+            Self::File { file, location } => (file, Some(*location)),
+            Self::Variable(name) => (name, None),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// Prints `file:line`, or the environment variable.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { file, location } => write!(f, "{file}:{}", location.line),
+            Self::Variable(name) => write!(f, "environment variable `{name}`"),
+        }
     }
 }
 

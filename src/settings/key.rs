@@ -1,17 +1,43 @@
-//! Tables of keys: the name, shape and description of every key that a section can have. A table is
-//! the only definition of its keys: validation, the JSON Schema and the reference are derived from
-//! it. Start reading at [`Key`].
+//! Definitions of keys: the name, shape, default and description of every key that a section can
+//! have. Validation, the JSON Schema and the reference are derived from lists of definitions. A
+//! definition is made from a typed [`super::Key`], with which the value is also read. Start reading at
+//! [`KeyDefinition`].
+
+use std::{fmt, time::Duration};
+
+use super::units::{show_duration, show_size};
 
 /// One key of a section.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct KeyDefinition {
     /// The key as it is written in the file.
     pub name: &'static str,
     pub shape: Shape,
-    /// Whether the section is invalid without the key.
-    pub required: bool,
+    pub presence: Presence,
     /// The description in the JSON Schema and in the reference.
     pub doc: &'static str,
+}
+
+/// Whether a key can be omitted.
+#[derive(Clone, Copy, Debug)]
+pub enum Presence {
+    /// The section is invalid without the key.
+    Required,
+    /// Without the key, the section has this value.
+    Default(DefaultValue),
+    /// The effect of a section without the key, as a phrase: "no limit".
+    Optional(&'static str),
+}
+
+/// The value of a key that is omitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultValue {
+    Text(&'static str),
+    Bool(bool),
+    Integer(i64),
+    Duration(Duration),
+    /// A number of bytes.
+    Size(u64),
 }
 
 /// The values that a key can have.
@@ -28,10 +54,16 @@ pub enum Shape {
         min: i64,
         max: i64,
     },
-    /// `"10m"`: see [`super::parse_duration`].
-    Duration,
-    /// `"32MiB"`: see [`super::parse_size`].
-    Size,
+    /// A duration in this range, such as `"10m"`: see [`super::parse_duration`].
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    /// A number of bytes in this range, such as `"32MiB"`: see [`super::parse_size`].
+    Size {
+        min: u64,
+        max: u64,
+    },
     /// A date such as `"2026-09-01"`.
     Day,
     /// One of these names.
@@ -42,7 +74,7 @@ pub enum Shape {
         choices: &'static [&'static str],
         /// Names that are known, but that reading the value rejects with its own explanation.
         rejected: &'static [&'static str],
-        keys: &'static [Key],
+        keys: &'static [KeyDefinition],
     },
     /// A list of these names.
     ManyOf(&'static [&'static str]),
@@ -57,15 +89,15 @@ pub enum Shape {
     /// A non-empty string, or a reference to a secret, for values that are secret at some receivers.
     TextOrSecret,
     /// A table with these keys.
-    Table(&'static [Key]),
+    Table(&'static [KeyDefinition]),
     /// A list of tables with these keys.
-    Tables(&'static [Key]),
+    Tables(&'static [KeyDefinition]),
     /// Tables with the common `keys` and those of the variant that the value of the key `tag`
     /// names.
     Tagged {
         tag: &'static str,
         many: Many,
-        keys: &'static [Key],
+        keys: &'static [KeyDefinition],
         variants: fn() -> Vec<Variant>,
     },
     /// The name of something defined elsewhere, or a value of this shape.
@@ -91,21 +123,73 @@ pub struct Variant {
     /// The value of the tag.
     pub name: &'static str,
     /// `None` for a variant that is not part of this build.
-    pub keys: Option<&'static [Key]>,
+    pub keys: Option<&'static [KeyDefinition]>,
 }
 
-/// A key that can be omitted.
-pub const fn optional(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: false, doc }
+impl fmt::Display for DefaultValue {
+    /// Prints the value as it is written in the configuration, but without quotation marks.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Bool(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Duration(duration) => {
+                f.write_str(&show_duration(*duration).unwrap_or_else(|| "0s".to_owned()))
+            }
+            Self::Size(bytes) => f.write_str(&show_size(*bytes).unwrap_or_else(|| "0B".to_owned())),
+        }
+    }
 }
 
-/// A key that must be present. If it is missing, the hint contains the first sentence of its
-/// description.
-pub const fn required(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape, required: true, doc }
+impl KeyDefinition {
+    /// A key that is reserved for a later version.
+    pub const fn reserved(name: &'static str) -> Self {
+        let presence = Presence::Optional("reserved");
+        Self { name, shape: Shape::Reserved, presence, doc: "Not supported by this version." }
+    }
+
+    /// The same key in a section that contains defaults for other sections.
+    #[must_use]
+    pub const fn in_defaults(self) -> Self {
+        Self { presence: Presence::Optional("each section has its default"), ..self }
+    }
+
+    /// Whether a section is invalid without the key.
+    pub fn is_required(&self) -> bool {
+        matches!(self.presence, Presence::Required)
+    }
+
+    /// The keys of a table whose tag has a value, if it is one of this build: the common ones and
+    /// those of the variant. `None` for a key of another shape.
+    pub(super) fn keys_of_variant(&self, value: &str) -> Option<Vec<&'static Self>> {
+        let Shape::Tagged { keys, variants, .. } = self.shape else { return None };
+        let variant = variants().into_iter().find(|variant| variant.name == value)?;
+        Some(keys.iter().chain(variant.keys?).collect())
+    }
 }
 
-/// A key that is reserved for a later version.
-pub const fn reserved(name: &'static str) -> Key {
-    Key { name, shape: Shape::Reserved, required: false, doc: "Not supported by this version." }
+/// The number of definitions in several lists.
+pub const fn count_keys(lists: &[&[KeyDefinition]]) -> usize {
+    let (mut total, mut index) = (0, 0);
+    while index < lists.len() {
+        total += lists[index].len();
+        index += 1;
+    }
+    total
+}
+
+/// One list of the definitions of several lists, whose number is [`count_keys`].
+pub const fn join_keys<const COUNT: usize>(lists: &[&[KeyDefinition]]) -> [KeyDefinition; COUNT] {
+    let mut joined = [KeyDefinition::reserved(""); COUNT];
+    let (mut list, mut next) = (0, 0);
+    while list < lists.len() {
+        let mut index = 0;
+        while index < lists[list].len() {
+            joined[next] = lists[list][index];
+            next += 1;
+            index += 1;
+        }
+        list += 1;
+    }
+    joined
 }

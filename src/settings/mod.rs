@@ -1,24 +1,62 @@
-//! The components for reading a configuration file: tables of keys, faults with their location, and
-//! references to secrets.
+//! The components for reading a configuration: typed keys, the values of all files and of the
+//! environment with their origins, faults, and references to secrets.
 //!
-//! A table of [`Key`]s describes a section. The validation, the JSON Schema and the reference page
-//! are derived from it, so they cannot diverge. This module does not interpret any key; `config`
-//! and the module of each sink do. See decision 0044.
+//! A list of keys describes a section. The validation, the JSON Schema, the reference page and the
+//! list of effective values are derived from it, so they cannot diverge. This module does not
+//! interpret any key; `config` and the module of each sink do. Start reading at [`Key`] and
+//! [`Section`], and see decision 0044.
 
 mod check;
+mod effective;
+mod environment;
 mod fault;
 mod key;
+mod node;
+mod parse;
 mod reference;
 mod schema;
 mod secret;
 mod section;
+mod toml_text;
+mod typed;
 mod units;
 
-pub use check::check;
-pub use fault::{Fault, FaultGroup, Faults, Location, Origin};
-pub use key::{Key, Many, Shape, Variant, optional, required, reserved};
+pub use check::{References, check, check_names};
+pub use effective::{EffectiveTable, EffectiveValue, ValueOrigin, effective};
+pub use environment::{VARIABLE_PREFIX, apply_variables};
+pub use fault::{Fault, FaultGroup, Faults, Location, Origin, Source};
+pub use key::{DefaultValue, KeyDefinition, Many, Presence, Shape, Variant, count_keys, join_keys};
+pub use node::{Node, Span, Table};
+pub use parse::parse;
 pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
-pub use section::{Document, FileUse, SecretUse, Section};
+pub use section::{FileUse, SecretUse, Section};
+pub use toml_text::toml_string;
+pub use typed::{
+    Choice, Choices, DAY, Date, FILE, FLAG, FilePath, Flag, Integer, Key, KeyWithDefault, MAP,
+    ManyOf, Map, MaybeSecret, NameOr, NameOrSection, Named, NamedSections, OneOf, Readable, SECRET,
+    SECRETS, Scalar, Secret, Secrets, Sections, Size, SubSection, TEXT, TEXT_OR_SECRET, TEXTS,
+    Text, TextOrSecret, Texts, Timespan, Typed, defaulted, duration, integer, many_of,
+    name_or_section, named_sections, one_of, optional, required, section, sections, size,
+    tagged_sections,
+};
+pub(crate) use typed::{choices, keys};
 pub use units::{parse_duration, parse_size};
+
+/// Reads a section of this text with a function, after its values were checked. Returns the result
+/// and the messages of all faults.
+#[cfg(test)]
+pub(crate) fn with_section<T>(
+    text: &str,
+    keys: &[KeyDefinition],
+    read: impl FnOnce(&Section<'_>) -> T,
+) -> (T, Vec<String>) {
+    let faults = Faults::of_file("c.toml", text);
+    let table = parse(&faults, 0).unwrap_or_default();
+    let section = Section::root(&table, &faults);
+    check(&section, keys, &faults);
+
+    let result = read(&section);
+    (result, faults.sorted().into_iter().map(|fault| fault.message).collect())
+}

@@ -6,10 +6,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Key, Many, Shape, Variant};
+use super::{
+    KeyDefinition, Many, Presence, Shape, Variant,
+    check::between,
+    units::{show_duration, show_size},
+};
 
 /// One section per table of the configuration, with a row per key.
-pub fn reference(keys: &[Key]) -> String {
+pub fn reference(keys: &[KeyDefinition]) -> String {
     let mut page = String::new();
     section(&mut page, "## Top level", None, keys);
     for key in keys {
@@ -20,7 +24,7 @@ pub fn reference(keys: &[Key]) -> String {
 
 /// The sections of the tables that a key contains. `condition` is the text after the path in their
 /// headings, which names the variant that has the key; it is empty for other keys.
-fn below(page: &mut String, path: &str, condition: &str, key: &Key) {
+fn below(page: &mut String, path: &str, condition: &str, key: &KeyDefinition) {
     let shape = match key.shape {
         Shape::NameOr(shape) => *shape,
         shape => shape,
@@ -47,7 +51,14 @@ fn below(page: &mut String, path: &str, condition: &str, key: &Key) {
     }
 }
 
-fn nested(page: &mut String, title: &str, path: &str, condition: &str, doc: &str, keys: &[Key]) {
+fn nested(
+    page: &mut String,
+    title: &str,
+    path: &str,
+    condition: &str,
+    doc: &str,
+    keys: &[KeyDefinition],
+) {
     let level = if condition.is_empty() { "##" } else { "###" };
     section(page, &format!("{level} {title}{condition}"), Some(doc), keys);
 
@@ -78,7 +89,7 @@ fn add_variants(page: &mut String, title: &str, path: &str, tag: &str, variants:
     }
 }
 
-fn section(page: &mut String, heading: &str, doc: Option<&str>, keys: &[Key]) {
+fn section(page: &mut String, heading: &str, doc: Option<&str>, keys: &[KeyDefinition]) {
     let _ = writeln!(page, "\n{heading}\n");
     if let Some(doc) = doc {
         let _ = writeln!(page, "{}\n", one_sentence_per_line(doc));
@@ -86,12 +97,20 @@ fn section(page: &mut String, heading: &str, doc: Option<&str>, keys: &[Key]) {
     table(page, keys);
 }
 
-fn table(page: &mut String, keys: &[Key]) {
-    page.push_str("| key | value | required | description |\n|---|---|---|---|\n");
+fn table(page: &mut String, keys: &[KeyDefinition]) {
+    page.push_str("| key | value | default | description |\n|---|---|---|---|\n");
     for key in keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved)) {
-        let required = if key.required { "yes" } else { "" };
         let (value, doc) = (value(key.shape), escaped(key.doc));
-        let _ = writeln!(page, "| `{}` | {value} | {required} | {doc} |", key.name);
+        let _ = writeln!(page, "| `{}` | {value} | {} | {doc} |", key.name, default(key.presence));
+    }
+}
+
+/// The effect of a section without the key.
+fn default(presence: Presence) -> String {
+    match presence {
+        Presence::Required => "required".to_owned(),
+        Presence::Optional(without) => escaped(without),
+        Presence::Default(default) => format!("`{default}`"),
     }
 }
 
@@ -102,8 +121,14 @@ fn value(shape: Shape) -> String {
         Shape::File => "absolute path".to_owned(),
         Shape::Bool => "`true` or `false`".to_owned(),
         Shape::Integer { min, max } => format!("integer, {min} to {max}"),
-        Shape::Duration => "duration, such as `10m`".to_owned(),
-        Shape::Size => "size, such as `32MiB`".to_owned(),
+        Shape::Duration { min, max } => within(
+            "duration, such as `10m`",
+            show_duration(min).as_deref(),
+            show_duration(max).as_deref(),
+        ),
+        Shape::Size { min, max } => {
+            within("size, such as `32MiB`", show_size(min).as_deref(), show_size(max).as_deref())
+        }
         Shape::Day => "date, such as `2026-09-01`".to_owned(),
         Shape::OneOf(choices) => one_of(choices),
         Shape::OneOfOrTable { choices, .. } => format!("{}; or a table", one_of(choices)),
@@ -119,6 +144,12 @@ fn value(shape: Shape) -> String {
         Shape::NameOr(shape) => format!("a name, or a {}", value(*shape)),
         Shape::Reserved => "not in this version".to_owned(),
     }
+}
+
+/// A description with the range of a value, if it has one.
+fn within(description: &str, min: Option<&str>, max: Option<&str>) -> String {
+    let range = between(min, max);
+    if range.is_empty() { description.to_owned() } else { format!("{description}; {range}") }
 }
 
 fn one_of(choices: &[&str]) -> String {

@@ -4,27 +4,45 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, Many, Shape, Variant};
+use super::{DefaultValue, KeyDefinition, Many, Presence, Shape, Variant, units};
 
 /// A schema (JSON Schema 2020-12) of an object with these keys.
-pub fn schema(keys: &[Key]) -> Value {
+pub fn schema(keys: &[KeyDefinition]) -> Value {
     object(&keys.iter().collect::<Vec<_>>())
 }
 
-fn object(keys: &[&Key]) -> Value {
+fn object(keys: &[&KeyDefinition]) -> Value {
     let known = keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved));
     let properties: Map<String, Value> =
         known.map(|key| (key.name.to_owned(), described(key))).collect();
-    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.is_required()).map(|key| key.name).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
 
-fn described(key: &Key) -> Value {
+fn described(key: &KeyDefinition) -> Value {
     let mut schema = of_shape(key.shape);
     if let Some(object) = schema.as_object_mut() {
-        object.insert("description".to_owned(), key.doc.into());
+        let description = match key.presence {
+            Presence::Optional(without) => format!("{} Default: {without}.", key.doc),
+            Presence::Required | Presence::Default(_) => key.doc.to_owned(),
+        };
+        object.insert("description".to_owned(), description.into());
+        if let Presence::Default(default) = key.presence {
+            object.insert("default".to_owned(), default_value(default));
+        }
     }
     schema
+}
+
+fn default_value(default: DefaultValue) -> Value {
+    match default {
+        DefaultValue::Text(text) => text.into(),
+        DefaultValue::Bool(value) => value.into(),
+        DefaultValue::Integer(value) => value.into(),
+        DefaultValue::Duration(duration) => units::show_duration(duration).into(),
+        DefaultValue::Size(bytes) => units::show_size(bytes).into(),
+    }
 }
 
 fn of_shape(shape: Shape) -> Value {
@@ -33,8 +51,8 @@ fn of_shape(shape: Shape) -> Value {
         Shape::File => json!({ "type": "string", "pattern": "^/" }),
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
-        Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
+        Shape::Duration { .. } => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|h|d)$" }),
+        Shape::Size { .. } => json!({ "type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)$" }),
         Shape::Day => json!({ "type": "string", "format": "date" }),
         Shape::OneOf(choices) => json!({ "enum": choices }),
         Shape::OneOfOrTable { choices, keys, .. } => {
@@ -69,7 +87,7 @@ fn of_shape(shape: Shape) -> Value {
 }
 
 /// The schema of one variant of a tagged table. `None` if it is not part of this build.
-fn variant(tag: &str, keys: &[Key], variant: &Variant) -> Option<Value> {
+fn variant(tag: &str, keys: &[KeyDefinition], variant: &Variant) -> Option<Value> {
     let mut schema = object(&keys.iter().chain(variant.keys?).collect::<Vec<_>>());
     schema["properties"][tag] = json!({ "const": variant.name });
     Some(schema)

@@ -11,6 +11,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::node::Node;
 use crate::error::Explanation;
 
 /// Where a secret is read from.
@@ -44,6 +45,16 @@ pub enum SecretError {
 }
 
 impl SecretRef {
+    /// The reference that a table with one known name represents.
+    pub(super) fn of(node: &Node) -> Option<Self> {
+        let table = node.table()?;
+        let text = |name: &str| table.text(name);
+        let credential = text("credential").map(|name| Self::Credential(name.to_owned()));
+        let file = text("file").map(|path| Self::File(PathBuf::from(path)));
+        let env = text("env").map(|name| Self::Env(name.to_owned()));
+        credential.or(file).or(env)
+    }
+
     /// Reads the secret, without a trailing line break.
     ///
     /// # Errors

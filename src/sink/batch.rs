@@ -42,14 +42,14 @@ pub struct Item {
 
 /// Identifies a sequence of records, independent of the attempt: the first 32 hex digits of the
 /// SHA-256 of their event IDs.
-pub(super) fn digest(items: &[Item]) -> String {
+pub(super) fn hash_of_ids(items: &[Item]) -> String {
     let mut context = Context::new(&SHA256);
     for item in items {
         context.update(item.event_id.as_bytes());
     }
 
-    let digest = context.finish();
-    let hex: Vec<String> = digest.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let hash = context.finish();
+    let hex: Vec<String> = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
     hex.concat()
 }
 

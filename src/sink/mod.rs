@@ -10,6 +10,7 @@
 
 mod batch;
 mod chat;
+pub mod common_keys;
 mod elasticsearch;
 #[cfg(feature = "email")]
 mod email;
@@ -17,6 +18,7 @@ mod file;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod keys;
 mod notification;
 #[cfg(feature = "object_store")]
 mod object_store;
@@ -32,15 +34,18 @@ mod web;
 use std::{borrow::Cow, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use batch::{Attachment, Batch, Item};
+pub use common_keys::{COMMON_KEYS, INHERITED_KEYS as INHERITED_COMMON_KEYS};
+pub use keys::INHERITED_KEYS;
+pub use notification::DIGEST;
 pub use progress::{Progress, SentDays};
 use secrecy::SecretString;
 
 use crate::{
     error::{Hint, chain},
     format::{FormatName, Formatter, Options, Texts},
-    model::Record,
+    model::{Kind, Record},
     net::TlsFault,
-    settings::{Key, Section, Shape, Variant, optional},
+    settings::{KeyDefinition, Section, Variant},
 };
 
 /// The future of a sink's operation, boxed so that [`Plan`] and [`Sink`] can be used as trait
@@ -53,7 +58,7 @@ pub struct SinkKind {
     /// The value of `type` in `[[sinks]]`.
     pub name: &'static str,
     /// The keys of a section of this type, besides the keys that all sinks have.
-    pub keys: &'static [Key],
+    pub keys: &'static [KeyDefinition],
     /// Reads a `[[sinks]]` section. If the section is not valid, adds the faults to it and returns
     /// `None`.
     pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,
@@ -173,8 +178,8 @@ pub trait Plan: Send + Sync + fmt::Debug {
         self.stores_progress()
     }
     /// The kinds of record that are sent if the configuration does not select any.
-    fn default_records(&self) -> &'static [&'static str] {
-        &["control", "summary", "change", "quality"]
+    fn default_records(&self) -> &'static [Kind] {
+        &[Kind::Control, Kind::Summary, Kind::Change, Kind::Quality]
     }
     /// Whether a new sink receives earlier days.
     fn history(&self) -> History {
@@ -400,31 +405,6 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The key `format` of sinks that cannot write a header line.
-const FORMAT: Key =
-    optional("format", Shape::OneOf(FORMATS), "The format of a record; default: json.");
-
-const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
-    Some((_csv, others)) => others,
-    None => &[],
-};
-
-/// The key `format` of sinks that write one record per line and can write a header line first.
-const LINE_FORMAT: Key =
-    optional("format", Shape::OneOf(LINE_FORMATS), "The format of a record; default: json.");
-
-const LINE_FORMATS: &[&str] = &[
-    // CSV requires a header line. It is first so that `FORMATS` can omit it.
-    "csv",
-    "json",
-    "cef",
-    "leef",
-    "leef2",
-    "ocsf",
-    "ecs",
-    "cloudevents",
-];
-
 /// Decodes a response of a Splunk HTTP event collector, with its HTTP status.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_hec_reply(status: u16, body: &[u8]) {
@@ -435,11 +415,6 @@ pub(crate) fn fuzz_hec_reply(status: u16, body: &[u8]) {
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_relp_reply(bytes: &[u8]) {
     syslog::fuzz_relp_replies(bytes);
-}
-
-/// The value of the key `format`, or the default of the sink.
-fn read_format(section: &Section<'_>, default: FormatName) -> FormatName {
-    section.text("format").and_then(FormatName::parse).unwrap_or(default)
 }
 
 fn formatter(format: FormatName, context: &Context) -> Formatter {

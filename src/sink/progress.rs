@@ -23,7 +23,7 @@ pub struct Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SentDays {
     days: BTreeSet<Day>,
-    /// The newest of these days, and the facts digest of the revision that was sent last.
+    /// The newest of these days, and the facts hash of the revision that was sent last.
     newest: Option<(Day, [u8; 32])>,
 }
 
@@ -40,16 +40,16 @@ impl SentDays {
         sent
     }
 
-    /// The newest sent day and the facts digest of its last revision; `None` if no day was sent.
+    /// The newest sent day and the facts hash of its last revision; `None` if no day was sent.
     pub fn newest(&self) -> Option<(Day, [u8; 32])> {
         self.newest
     }
 
     /// Whether a day in the log of another checkpoint has already been sent. The newest day counts
-    /// as sent only if its facts digest is the same, because it may have been revised since.
-    pub fn covers(&self, day: Day, digest: [u8; 32]) -> bool {
+    /// as sent only if its facts hash is the same, because it may have been revised since.
+    pub fn covers(&self, day: Day, hash: [u8; 32]) -> bool {
         match self.newest {
-            Some((newest, sent)) if newest == day => sent == digest,
+            Some((newest, sent)) if newest == day => sent == hash,
             _ => self.days.contains(&day),
         }
     }
@@ -120,20 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn newest_day_requires_the_same_digest() {
+    fn newest_day_requires_the_same_hash() {
         let newest = Some((day("2026-11-22"), [1; 32]));
         let sent = SentDays::new(
             SentDays::parse_ranges("2026-11-18/2026-11-20,2026-11-22").unwrap(),
             newest,
         );
-        for (text, digest, covered) in [
+        for (text, hash, covered) in [
             ("2026-11-18", 9, true),
             ("2026-11-21", 9, false),
             ("2026-11-22", 1, true),
             ("2026-11-22", 2, false),
             ("2026-11-23", 1, false),
         ] {
-            assert_eq!(sent.covers(day(text), [digest; 32]), covered, "{text}");
+            assert_eq!(sent.covers(day(text), [hash; 32]), covered, "{text}");
         }
     }
 

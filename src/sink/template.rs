@@ -2,7 +2,11 @@
 //! `secure-score-{label.customer}`. A template is checked when the configuration is read; a record
 //! of a tenant without a required label becomes a dead letter. Start reading at [`Template`].
 
-use crate::{model::Record, settings::Section};
+use crate::{
+    error::Explanation,
+    model::Record,
+    settings::{Readable, Section},
+};
 
 /// A name with the placeholders `{tenant.name}`, `{tenant.id}`, `{kind}` and `{label.NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,47 +21,52 @@ enum Piece {
     Label(String),
 }
 
+impl Piece {
+    /// The placeholder of this name.
+    fn parse(name: &str) -> Result<Self, Explanation> {
+        match name {
+            "tenant.name" => return Ok(Self::TenantName),
+            "tenant.id" => return Ok(Self::TenantId),
+            "kind" => return Ok(Self::Kind),
+            _ => {}
+        }
+
+        let label = name.strip_prefix("label.").filter(|label| !label.is_empty());
+        label.map(|label| Self::Label(label.to_owned())).ok_or_else(|| {
+            let hint = "use `{tenant.name}`, `{tenant.id}`, `{kind}` or `{label.NAME}`";
+            Explanation::new(format!("unknown placeholder `{{{name}}}`")).with_hint(hint)
+        })
+    }
+}
+
 impl Template {
     /// Reads the value of a key. An unknown placeholder is a fault of the section.
-    pub(super) fn read(section: &Section<'_>, key: &str) -> Option<Self> {
-        let text = section.text(key)?;
+    pub(super) fn read<'a, K>(section: &Section<'a>, key: &K) -> Option<Self>
+    where
+        K: Readable,
+        K::Output<'a>: Into<Option<&'a str>>,
+    {
+        let text: Option<&str> = section.get(key).into();
+        let text = text?;
         match Self::parse(text) {
             Ok(template) => Some(template),
-            Err(reason) => {
-                section.fault(key, format!("`{key}`: {reason}"));
+            Err(Explanation { message, hint }) => {
+                section.fault_with(key, format!("`{}`: {message}", key.definition().name), hint);
                 None
             }
         }
     }
 
-    /// A name without placeholders.
-    pub(super) fn constant(name: &str) -> Self {
-        Self(vec![Piece::Text(name.to_owned())])
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, Explanation> {
         let (mut pieces, mut rest) = (Vec::new(), text);
 
         while let Some((before, after)) = rest.split_once('{') {
-            let (placeholder, after) =
-                after.split_once('}').ok_or("a `{` has no matching `}`".to_owned())?;
+            let (placeholder, after) = after.split_once('}').ok_or("a `{` has no matching `}`")?;
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
 
-            pieces.push(match placeholder {
-                "tenant.name" => Piece::TenantName,
-                "tenant.id" => Piece::TenantId,
-                "kind" => Piece::Kind,
-                _ => match placeholder.strip_prefix("label.").filter(|label| !label.is_empty()) {
-                    Some(label) => Piece::Label(label.to_owned()),
-                    None => {
-                        return Err(format!(
-                            "unknown placeholder `{{{placeholder}}}`: expected `{{tenant.name}}`, `{{tenant.id}}`, `{{kind}}` or `{{label.NAME}}`"
-                        ));
-                    }
-                },
-            });
+            pieces.push(Piece::parse(placeholder)?);
             rest = after;
         }
 
@@ -139,7 +148,7 @@ mod tests {
         for (text, reason) in
             [("{", "no matching `}`"), ("{tenant}", "unknown"), ("{label.}", "unknown")]
         {
-            assert!(parse(text).unwrap_err().contains(reason), "{text}");
+            assert!(parse(text).unwrap_err().message.contains(reason), "{text}");
         }
     }
 }

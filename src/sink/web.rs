@@ -4,37 +4,22 @@
 //! The size of a response body is limited. A URL never appears in an error message, because it can
 //! contain a secret.
 
-use std::{io::Write, path::PathBuf};
+use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 
-use super::{Failure, chain};
+use super::{
+    Failure, chain,
+    keys::{CA_FILE, GZIP, TlsFiles},
+};
 use crate::{
     error::Hint,
     net::{self, ClientCertificate, TlsFault},
-    settings::{Key, SecretRef, Section, Shape, optional},
+    settings::{Key, MaybeSecret, Named, SecretRef, Section, TextOrSecret},
+    text::one_line,
 };
-
-// The following keys are shared by several sinks.
-/// The key `ca_file`.
-pub(super) const CA_FILE: Key = optional(
-    "ca_file",
-    Shape::File,
-    "PEM file of the certificate authorities to trust instead of those of the system.",
-);
-/// The key `client_certificate`; a sink that has it also has [`CLIENT_KEY`].
-pub(super) const CLIENT_CERTIFICATE: Key = optional(
-    "client_certificate",
-    Shape::File,
-    "PEM file of the client certificate chain, for mutual TLS.",
-);
-/// The key `client_key`; a sink that has it also has [`CLIENT_CERTIFICATE`].
-pub(super) const CLIENT_KEY: Key =
-    optional("client_key", Shape::File, "PEM file of the client certificate's private key.");
-/// The key `gzip`.
-pub(super) const GZIP: Key = optional("gzip", Shape::Bool, "Compresses requests; default: true.");
 
 /// The maximum size of a response body from which only a message for the operator is used.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
@@ -45,13 +30,10 @@ const MAX_MESSAGE_CHARS: usize = 300;
 /// The minimum length of a part of a secret URL that is removed from messages.
 const MIN_SECRET_CHARS: usize = 8;
 
-/// How an HTTP server is reached, from the keys of this module.
+/// How an HTTP server is reached.
 #[derive(Clone, Debug)]
 pub(super) struct HttpReceiverOptions {
-    /// The PEM file of the certificate authorities; `None` means those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// The paths of the client certificate and its private key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    pub tls: TlsFiles,
     /// Whether request bodies are compressed.
     pub gzip: bool,
 }
@@ -76,20 +58,25 @@ pub(super) struct HttpResponse {
 }
 
 impl HttpReceiverOptions {
-    /// Reads the keys of this module; a fault is added to the section.
+    /// Reads the keys for TLS and for compression; a fault is added to the section.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let client = read_client_certificate(section);
-        let gzip = section.bool("gzip").unwrap_or(true);
-        Self { ca_file: section.path("ca_file"), client, gzip }
+        Self { tls: TlsFiles::read(section), gzip: section.get(&GZIP) }
+    }
+
+    /// Reads the keys of a sink without client certificates.
+    pub(super) fn without_client_certificate(section: &Section<'_>) -> Self {
+        let tls = TlsFiles { ca_file: section.get(&CA_FILE), client: None };
+        Self { tls, gzip: section.get(&GZIP) }
     }
 
     /// Builds a client and reads the certificates. An idle sink is closed, so renewed certificates
     /// are used when it is opened again. Fails with `Misconfigured` if a file cannot be read or
     /// used.
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
+        let TlsFiles { ca_file, client } = &self.tls;
         let certificate =
-            self.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
-        net::client_with_certificate(self.ca_file.as_deref(), certificate)
+            client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
+        net::client_with_certificate(ca_file.as_deref(), certificate)
             .map_err(|error| Failure::misconfigured(chain(&error)))
     }
 
@@ -148,12 +135,12 @@ async fn exchange(
 }
 
 impl ReceiverUrl {
-    /// Reads the value of a key with the shape [`Shape::TextOrSecret`] or [`Shape::Secret`]. If a
-    /// URL in the configuration is not valid, adds a fault to the section and returns `None`.
-    pub(super) fn read(section: &Section<'_>, key: &str) -> Option<Self> {
-        match section.secret(key) {
-            Some(secret) => Some(Self::Secret(secret)),
-            None => read_url(section, key, section.text(key)?).map(Self::Plain),
+    /// Reads the value of a key. If a URL in the configuration is not valid, adds a fault to the
+    /// section and returns `None`.
+    pub(super) fn read(section: &Section<'_>, key: &Key<MaybeSecret>) -> Option<Self> {
+        match section.get(key)? {
+            TextOrSecret::Secret(secret) => Some(Self::Secret(secret)),
+            TextOrSecret::Text(text) => read_url(section, key, text).map(Self::Plain),
         }
     }
 
@@ -192,9 +179,7 @@ impl ReceiverUrl {
 impl HttpResponse {
     /// The beginning of the response body, on one line.
     pub(super) fn message(&self) -> String {
-        let text = String::from_utf8_lossy(&self.body);
-        let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-        printable.take(MAX_MESSAGE_CHARS).collect::<String>().trim().to_owned()
+        one_line(&String::from_utf8_lossy(&self.body), MAX_MESSAGE_CHARS)
     }
 
     /// The default failure for a status other than success. `server` is the name of the server in
@@ -211,20 +196,6 @@ impl HttpResponse {
                 let fault = TlsFault::in_response(&self.message());
                 Failure::Misconfigured { reason, hint: fault.and_then(|fault| fault.hint()) }
             }
-        }
-    }
-}
-
-/// Reads the paths of the client certificate and its private key for mutual TLS. One without the
-/// other is a fault of the section.
-pub(super) fn read_client_certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
-    match (section.path("client_certificate"), section.path("client_key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        _ => {
-            let message = "`client_certificate` and `client_key` must be set together";
-            section.fault("client_certificate", message);
-            None
         }
     }
 }
@@ -251,10 +222,10 @@ pub(super) fn secret_header(prefix: &str, secret: &SecretRef) -> Result<HeaderVa
 
 /// Parses a URL that a credential may be sent to: `https`, or `http` to a loopback address.
 /// If the URL is not valid, adds a fault to the section and returns `None`.
-pub(super) fn read_url(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
+pub(super) fn read_url(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
     let parsed = parse_url(text);
     if let Err(reason) = &parsed {
-        section.fault(key, format!("`{key}` {reason}"));
+        section.fault(key, format!("`{}` {reason}", key.definition().name));
     }
     parsed.ok()
 }
@@ -292,15 +263,15 @@ pub(super) fn compress(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Document, Faults};
+    use crate::settings::{TEXT_OR_SECRET, required, with_section};
 
-    /// A section with this value of `url`, and the message of its fault.
+    const URL: Key<MaybeSecret> = required("url", TEXT_OR_SECRET, "The URL.");
+
+    /// The URL in a section with this value of `url`, and the messages of its faults.
     fn read(value: &str) -> (Option<ReceiverUrl>, Vec<String>) {
-        let text = format!("url = {value}");
-        let faults = Faults::new("c.toml", &text);
-        let document = Document::parse(&text, &faults).unwrap();
-        let url = ReceiverUrl::read(&document.section(&faults), "url");
-        (url, faults.sorted().into_iter().map(|fault| fault.message).collect())
+        with_section(&format!("url = {value}"), &[URL.define()], |section| {
+            ReceiverUrl::read(section, &URL)
+        })
     }
 
     #[test]

@@ -9,9 +9,20 @@ use std::{
 };
 
 use crate::{
-    config::NamedCredential,
+    config::{
+        NamedCredential,
+        keys::{
+            CREDENTIALS,
+            credential::{
+                CERTIFICATE, CLIENT_ID, CLIENT_SECRET, CredentialKind, EXPIRES, HOME_TENANT,
+                IDENTITY_CLIENT_ID, KIND, OBJECT_ID, PASSWORD, PRIVATE_KEY, RESOURCE_ID,
+                SEND_CHAIN, TOKEN_FILE, TOKEN_KEY, WORKLOAD_CLIENT_ID,
+            },
+            tenant::CREDENTIAL,
+        },
+    },
     model::TenantId,
-    settings::Section,
+    settings::{Key, KeyDefinition, Section, Text},
     source::{
         Certificate, CertificateChain, ClientSecret, Credential, ManagedIdentity,
         ManagedIdentityId, RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
@@ -21,22 +32,14 @@ use crate::{
 /// The shared credentials by name.
 pub(super) type Shared = HashMap<String, NamedCredential>;
 
-/// Reads the `[credentials.NAME]` sections of all files.
-pub(super) fn shared(roots: &[Section<'_>], state_directory: Option<&Path>) -> Shared {
-    let mut shared = Shared::new();
-
-    for root in roots {
-        let Some(all) = root.section("credentials") else { continue };
-        for (name, section) in root.named("credentials") {
-            if let Some(credential) = read(&section, name, "organizations", state_directory)
-                && shared.insert(name.to_owned(), credential).is_some()
-            {
-                all.fault(name, format!("duplicate `credentials.{name}`: another file defines it"));
-            }
-        }
-    }
-
-    shared
+/// Reads the `[credentials.NAME]` sections.
+pub(super) fn shared(root: &Section<'_>, state_directory: Option<&Path>) -> Shared {
+    let sections = root.get(&CREDENTIALS).unwrap_or_default().into_iter();
+    let read = sections.filter_map(|(name, section)| {
+        let credential = read(&section, name, "organizations", state_directory)?;
+        Some((name.to_owned(), credential))
+    });
+    read.collect()
 }
 
 /// The shared credential with this name. Reports a fault if there is none.
@@ -54,7 +57,7 @@ pub(super) fn named(
             [] => format!("add a section [credentials.{name}]"),
             known => format!("use one of: {}", known.join(", ")),
         };
-        section.fault_with("credential", format!("unknown credential `{name}`"), Some(hint));
+        section.fault_with(&CREDENTIAL, format!("unknown credential `{name}`"), Some(hint));
     }
 
     found
@@ -69,54 +72,55 @@ pub(super) fn read(
     home: &str,
     state_directory: Option<&Path>,
 ) -> Option<NamedCredential> {
-    let credential: Arc<dyn Credential> = match section.text("kind")? {
-        "client_secret" => {
-            let secret = section.secret("client_secret");
+    let credential: Arc<dyn Credential> = match section.get(&KIND)? {
+        CredentialKind::ClientSecret => {
+            let secret = section.get(&CLIENT_SECRET);
             // The secret is valid until the end of its last day.
-            let expires = section.day("expires").map(|day| day.plus(1).at(0));
-            Arc::new(ClientSecret { client_id: client_id(section)?, secret: secret?, expires })
+            let expires = section.get(&EXPIRES).map(|day| day.plus(1).at(0));
+            let client_id = client_id(section, &CLIENT_ID)?;
+            Arc::new(ClientSecret { client_id, secret: secret?, expires })
         }
-        "certificate" => {
-            let file = section.path("certificate");
-            let key = section.path("private_key");
-            let password = section.secret("password");
-            let chain = match section.bool("send_chain") {
-                Some(true) => CertificateChain::Include,
-                _ => CertificateChain::Omit,
+        CredentialKind::Certificate => {
+            let file = section.get(&CERTIFICATE);
+            let key = section.get(&PRIVATE_KEY);
+            let password = section.get(&PASSWORD);
+            let chain = if section.get(&SEND_CHAIN) {
+                CertificateChain::Include
+            } else {
+                CertificateChain::Omit
             };
-            let client_id = client_id(section)?;
+            let client_id = client_id(section, &CLIENT_ID)?;
             Arc::new(Certificate::new(client_id, file?, key, password, chain))
         }
 
-        "workload_identity" => Arc::new(workload_identity(section)?),
-        "managed_identity" => Arc::new(managed_identity(section)?),
-        "user" => {
+        CredentialKind::WorkloadIdentity => Arc::new(workload_identity(section)?),
+        CredentialKind::ManagedIdentity => Arc::new(managed_identity(section)?),
+        CredentialKind::User => {
             // A refresh token is stored in the state directory, encrypted with the token key.
             let directory = state_directory?.join("tokens");
-            let store = RefreshTokenStore::new(&directory, name, section.secret("token_key"));
-            let home = section.text("home_tenant").unwrap_or(home).to_owned();
-            Arc::new(UserCredential::new(name.to_owned(), client_id(section)?, home, store))
+            let store = RefreshTokenStore::new(&directory, name, section.get(&TOKEN_KEY));
+            let home = section.get(&HOME_TENANT).unwrap_or(home).to_owned();
+            let client_id = client_id(section, &CLIENT_ID)?;
+            Arc::new(UserCredential::new(name.to_owned(), client_id, home, store))
         }
 
-        "environment" => match from_environment(variable) {
+        CredentialKind::Environment => match from_environment(variable) {
             Ok(credential) => credential,
             Err(error) => {
-                section.fault("kind", error.to_string());
+                section.fault(&KIND, error.to_string());
                 return None;
             }
         },
-        _ => return None,
     };
 
-    let (file, location) = (section.faults().file().to_owned(), section.location("kind"));
-    Some(NamedCredential { name: name.to_owned(), credential, file, location })
+    Some(NamedCredential { name: name.to_owned(), credential, origin: section.origin(&KIND) })
 }
 
-fn client_id(section: &Section<'_>) -> Option<String> {
-    let id = section.text("client_id")?;
+fn client_id(section: &Section<'_>, key: &Key<Text>) -> Option<String> {
+    let id = section.get(key)?;
     if TenantId::parse(id).is_err() {
         section.fault(
-            "client_id",
+            key,
             "`client_id` must be the GUID that Entra calls \"Application (client) ID\"",
         );
     }
@@ -124,32 +128,32 @@ fn client_id(section: &Section<'_>) -> Option<String> {
 }
 
 fn workload_identity(section: &Section<'_>) -> Option<WorkloadIdentity> {
-    let or_variable = |key: &str, name: &str, given: Option<String>| {
+    let or_variable = |key: KeyDefinition, name: &str, given: Option<String>| {
         let found = given.or_else(|| variable(name));
         if found.is_none() {
-            section.fault(key, format!("neither `{key}` nor `${name}` is set"));
+            section.fault(&key, format!("neither `{}` nor `${name}` is set", key.name));
         }
         found
     };
 
-    let given = if section.has("client_id") { client_id(section) } else { None };
-    let client_id = or_variable("client_id", "AZURE_CLIENT_ID", given);
-    let given = section.text("token_file").map(str::to_owned);
-    let token_file = or_variable("token_file", "AZURE_FEDERATED_TOKEN_FILE", given);
+    let given = client_id(section, &WORKLOAD_CLIENT_ID);
+    let client_id = or_variable(WORKLOAD_CLIENT_ID.define(), "AZURE_CLIENT_ID", given);
+    let given = section.get(&TOKEN_FILE).map(|path| path.display().to_string());
+    let token_file = or_variable(TOKEN_FILE.define(), "AZURE_FEDERATED_TOKEN_FILE", given);
 
     Some(WorkloadIdentity { client_id: client_id?, token_file: PathBuf::from(token_file?) })
 }
 
 fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
-    let text = |key: &str| section.text(key).map(str::to_owned);
-    let identity = match (text("client_id"), text("object_id"), text("resource_id")) {
+    let text = |key: &Key<Text>| section.get(key).map(str::to_owned);
+    let identity = match (text(&IDENTITY_CLIENT_ID), text(&OBJECT_ID), text(&RESOURCE_ID)) {
         (None, None, None) => ManagedIdentityId::System,
         (Some(id), None, None) => ManagedIdentityId::Client(id),
         (None, Some(id), None) => ManagedIdentityId::Object(id),
         (None, None, Some(id)) => ManagedIdentityId::Resource(id),
         _ => {
             section
-                .fault("kind", "only one of `client_id`, `object_id` and `resource_id` can be set");
+                .fault(&KIND, "only one of `client_id`, `object_id` and `resource_id` can be set");
             return None;
         }
     };
@@ -157,7 +161,7 @@ fn managed_identity(section: &Section<'_>) -> Option<ManagedIdentity> {
     match ManagedIdentity::detect(identity, variable) {
         Ok(identity) => Some(identity),
         Err(error) => {
-            section.fault("kind", error.to_string());
+            section.fault(&KIND, error.to_string());
             None
         }
     }

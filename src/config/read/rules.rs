@@ -5,20 +5,30 @@ use std::sync::Arc;
 
 use super::selection::{globs, tenants};
 use crate::{
-    config::{TenantFilter, TenantPlan},
+    config::{
+        TenantFilter, TenantPlan,
+        keys::{
+            self,
+            rules::{
+                CATEGORIES, CAUSE, CONTROL, CONTROLS, EXPIRES, OWNER, POINTS, SEVERITY, STATE,
+                TENANTS, WHAT,
+            },
+        },
+    },
     derive::{Expectation, Glob, Rules, SeverityRule},
-    model::{Cause, ChangeKind, Number, ObservationKind, Severity},
+    model::{ChangeKind, Number, ObservationKind},
     settings::Section,
 };
 
 /// Reads all rules, and assigns to each tenant the rules that apply to it.
 pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
     let severity: Vec<SeverityRule> =
-        root.sections("severity").iter().filter_map(severity_rule).collect();
+        root.get(&keys::SEVERITY).unwrap_or_default().iter().filter_map(severity_rule).collect();
     let expected: Vec<(TenantFilter, Expectation)> = root
-        .sections("expected_decisions")
+        .get(&keys::EXPECTED_DECISIONS)
+        .unwrap_or_default()
         .iter()
-        .filter_map(|section| Some((tenants(section), expectation(section)?)))
+        .filter_map(|section| Some((tenants(section, &TENANTS), expectation(section)?)))
         .collect();
 
     for plan in plans {
@@ -29,27 +39,24 @@ pub(super) fn read(root: &Section<'_>, plans: &mut [TenantPlan]) {
 }
 
 fn severity_rule(section: &Section<'_>) -> Option<SeverityRule> {
-    let what = section.texts("what").unwrap_or_default();
+    let what = section.get(&WHAT).unwrap_or_default();
 
     for name in &what {
         if ChangeKind::parse(name).is_none() && ObservationKind::parse(name).is_none() {
             let known = ChangeKind::ALL.iter().map(|kind| kind.as_str());
             let known = known.chain(ObservationKind::ALL.iter().map(|what| what.as_str()));
             let message = format!("`{name}` is not a kind of change or observation");
-            section.fault_with("what", message, Some(format!("use one of: {}", list(known))));
+            section.fault_with(&WHAT, message, Some(format!("use one of: {}", list(known))));
         }
     }
 
     Some(SeverityRule {
         what: what.into_iter().map(str::to_owned).collect(),
-        controls: globs(section, "controls"),
-        categories: globs(section, "categories"),
-        cause: section.text("cause").and_then(Cause::parse),
-        points: section
-            .integer("points")
-            .and_then(|points| u32::try_from(points).ok())
-            .map(Number::from),
-        severity: section.text("severity").and_then(Severity::parse)?,
+        controls: globs(section, &CONTROLS),
+        categories: globs(section, &CATEGORIES),
+        cause: section.get(&CAUSE),
+        points: section.get(&POINTS).map(Number::from),
+        severity: section.get(&SEVERITY)?,
     })
 }
 
@@ -59,9 +66,9 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 fn expectation(section: &Section<'_>) -> Option<Expectation> {
     Some(Expectation {
-        control: Glob::new(section.text("control")?),
-        state: section.text("state")?.to_owned(),
-        owner: section.text("owner")?.to_owned(),
-        expires: section.day("expires"),
+        control: Glob::new(section.get(&CONTROL)?),
+        state: section.get(&STATE)?.choice().name.to_owned(),
+        owner: section.get(&OWNER)?.to_owned(),
+        expires: section.get(&EXPIRES),
     })
 }

@@ -10,11 +10,20 @@ use super::{
     unique,
 };
 use crate::{
-    config::{NamedCredential, TenantName, TenantPlan},
+    config::{
+        NamedCredential, TenantName, TenantPlan,
+        keys::{
+            TENANTS,
+            tenant::{
+                API, CLOUD, CREDENTIAL, GRAPH_URL, ID, INITIAL_BACKFILL_DAYS, LABELS, LOGIN_URL,
+                NAME,
+            },
+        },
+    },
     model::TenantId,
     net,
-    settings::Section,
-    source::{Access, Api, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
+    settings::{Key, Map, NameOrSection, Named, Section, Text},
+    source::{Access, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
 };
 
 /// The maximum number of entries of `labels` or of `extra_fields`.
@@ -33,19 +42,16 @@ pub(super) struct TenantsRead {
     pub credentials: Vec<NamedCredential>,
 }
 
-/// Reads the tenants and credentials of all files. `roots` begins with the main file.
-pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> TenantsRead {
-    let shared = credentials::shared(roots, state_directory);
+/// Reads the tenants and credentials.
+pub(super) fn read(root: &Section<'_>, state_directory: Option<&Path>) -> TenantsRead {
+    let shared = credentials::shared(root, state_directory);
     let mut read = TenantsRead::default();
     let mut plans = Vec::new();
 
-    let sections: Vec<Section<'_>> =
-        roots.iter().flat_map(|root| root.sections("tenants")).collect();
-    if sections.is_empty()
-        && let Some(root) = roots.first()
-    {
+    let sections = root.get(&TENANTS).unwrap_or_default();
+    if sections.is_empty() {
         let hint = "add a [[tenants]] section, a file in `tenants.d`, or a `tenants_file`";
-        root.fault_with("tenants", "no tenant is configured".to_owned(), Some(hint.to_owned()));
+        root.fault_with(&TENANTS, "no tenant is configured".to_owned(), Some(hint.to_owned()));
     }
 
     for section in &sections {
@@ -56,8 +62,8 @@ pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> Ten
         }
     }
 
-    unique(&plans, "name", |plan| plan.name.clone());
-    unique(&plans, "id", |plan| match &plan.id {
+    unique(&plans, &NAME, |plan| plan.name.clone());
+    unique(&plans, &ID, |plan| match &plan.id {
         TenantName::Guid(guid) => guid.to_string(),
         TenantName::Domain(domain) => domain.clone(),
     });
@@ -72,9 +78,9 @@ pub(super) fn read(roots: &[Section<'_>], state_directory: Option<&Path>) -> Ten
 /// limited, because each record contains all of them.
 pub(super) fn record_fields(
     section: &Section<'_>,
-    key: &str,
+    key: &Key<Map>,
 ) -> std::collections::BTreeMap<String, String> {
-    let fields = section.map(key);
+    let fields = section.get(key).unwrap_or_default();
 
     if fields.len() > MAX_RECORD_FIELDS
         || !fields.iter().all(|(name, value)| is_bounded(name) && is_bounded(value))
@@ -82,7 +88,8 @@ pub(super) fn record_fields(
         section.fault(
             key,
             format!(
-                "`{key}` can have at most {MAX_RECORD_FIELDS} entries; each name and value must be on one line and have at most {MAX_FIELD_LENGTH} characters"
+                "`{}` can have at most {MAX_RECORD_FIELDS} entries; each name and value must be on one line and have at most {MAX_FIELD_LENGTH} characters",
+                key.name()
             ),
         );
     }
@@ -100,22 +107,21 @@ fn tenant(
     shared: &Shared,
     state_directory: Option<&Path>,
 ) -> Option<(TenantPlan, Option<NamedCredential>)> {
-    let id = section.text("id").and_then(|id| tenant_name(section, id));
+    let id = section.get(&ID).and_then(|id| tenant_name(section, id));
     let cloud = cloud(section);
-    let labels = record_fields(section, "labels");
-    let name = section.text("name")?.to_owned();
+    let labels = record_fields(section, &LABELS);
+    let name = section.get(&NAME)?.to_owned();
     if !is_bounded(&name) {
-        section.fault("name", "`name` must be on one line and have at most 128 characters");
+        section.fault(&NAME, "`name` must be on one line and have at most 128 characters");
     }
 
-    let own_credential = section.section("credential").and_then(|inner| {
-        let home = section.text("id").unwrap_or("organizations");
-        credentials::read(&inner, &format!("tenant {name}"), home, state_directory)
-    });
-    let credential = match (&own_credential, section.text("credential")) {
-        (Some(own), _) => own.credential.clone(),
-        (None, Some(name)) => credentials::named(section, name, shared)?,
-        (None, None) => return None,
+    let (credential, own_credential) = match section.get(&CREDENTIAL)? {
+        NameOrSection::Name(name) => (credentials::named(section, name, shared)?, None),
+        NameOrSection::Section(inner) => {
+            let home = section.get(&ID).unwrap_or("organizations");
+            let own = credentials::read(&inner, &format!("tenant {name}"), home, state_directory)?;
+            (own.credential.clone(), Some(own))
+        }
     };
 
     let id = id?;
@@ -123,22 +129,13 @@ fn tenant(
         TenantName::Guid(guid) => guid.to_string(),
         TenantName::Domain(domain) => domain.clone(),
     };
-    let is_legacy = section.text("api") == Some("legacy_reports");
     let plan = TenantPlan {
         name,
         id,
         labels,
-        access: Access {
-            cloud: cloud?,
-            tenant,
-            credential,
-            api: if is_legacy { Api::LegacyReports } else { Api::SecureScores },
-        },
+        access: Access { cloud: cloud?, tenant, credential, api: section.get(&API) },
         rules: std::sync::Arc::default(),
-        initial_backfill_days: section
-            .integer("initial_backfill_days")
-            .and_then(|days| i32::try_from(days).ok())
-            .unwrap_or(90),
+        initial_backfill_days: section.get(&INITIAL_BACKFILL_DAYS),
     };
 
     Some((plan, own_credential))
@@ -159,30 +156,34 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
         return Some(TenantName::Domain(domain));
     }
 
-    section.fault("id", format!("`{id}` is neither a tenant GUID nor a domain"));
+    section.fault(&ID, format!("`{id}` is neither a tenant GUID nor a domain"));
     None
 }
 
 /// The cloud of a tenant: one of the known names, or a table of URLs. Reports a fault for a cloud
 /// that does not offer the API.
 fn cloud(section: &Section<'_>) -> Option<Cloud> {
-    let Some(custom) = section.section("cloud") else {
-        let name = section.text("cloud").unwrap_or("global");
-        if CLOUDS_WITHOUT_SECURE_SCORE.iter().any(|(known, _)| *known == name) {
-            no_api(section, "cloud", name);
+    let custom = match section.get(&CLOUD) {
+        Some(NameOrSection::Section(custom)) => custom,
+        Some(NameOrSection::Name(name)) => {
+            if CLOUDS_WITHOUT_SECURE_SCORE.iter().any(|(known, _)| *known == name) {
+                no_api(section, &CLOUD, name);
+            }
+            return Cloud::named(name);
         }
-        return Cloud::named(name);
+        None => return Cloud::named("global"),
     };
 
-    let url = |key: &str| {
-        let url = Url::parse(custom.text(key)?)
+    let url = |key: &Key<Text>| {
+        let url = Url::parse(custom.get(key)?)
             .ok()
             .filter(|url| net::is_safe_url(url) && url.path() == "/" && url.query().is_none());
         if url.is_none() {
-            custom.fault(
-                key,
-                format!("`cloud.{key}` must be https://host, or http to a loopback address"),
+            let message = format!(
+                "`cloud.{}` must be https://host, or http to a loopback address",
+                key.name()
             );
+            custom.fault(key, message);
         }
         if let Some(cloud) = url.as_ref().and_then(Cloud::without_secure_score) {
             no_api(&custom, key, cloud);
@@ -190,11 +191,11 @@ fn cloud(section: &Section<'_>) -> Option<Cloud> {
         url
     };
 
-    let (login_url, graph_url) = (url("login_url"), url("graph_url"));
+    let (login_url, graph_url) = (url(&LOGIN_URL), url(&GRAPH_URL));
     Some(Cloud { login_url: login_url?, graph_url: graph_url? })
 }
 
-fn no_api(section: &Section<'_>, key: &str, cloud: &str) {
+fn no_api(section: &Section<'_>, key: &impl Named, cloud: &str) {
     section.fault_with(
         key,
         format!("the cloud `{cloud}` does not offer the Secure Score API"),

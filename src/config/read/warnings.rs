@@ -6,10 +6,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     clock,
-    config::{ControlAttribute, ControlPattern, TenantFilter, TenantPlan},
+    config::{
+        ControlAttribute, ControlPattern, TenantFilter, TenantPlan,
+        keys::{self, rules, schedule::CRON},
+    },
     derive::Glob,
+    model::Kind,
     schedule::Schedule,
-    settings::Section,
+    settings::{Key, Named, Section, Texts},
+    sink::common_keys::{CATEGORIES, CONTROL_IDS, CONTROLS, Controls, RECORDS, SERVICES, TENANTS},
 };
 
 /// The shortest time between two daily polls that is not reported. Microsoft publishes one snapshot
@@ -21,30 +26,30 @@ const MAX_LISTED_LABELS: usize = 12;
 
 /// Reports selections of sinks and rules that match no tenant or have no effect.
 pub(super) fn check_selections(root: &Section<'_>, tenants: &[TenantPlan]) {
-    for section in root.sections("sinks") {
-        check_tenants(&section, tenants);
+    for section in root.get(&keys::SINKS).unwrap_or_default() {
+        check_tenants(&section, &TENANTS, tenants);
         check_filters(&section);
     }
-    for section in root.sections("expected_decisions") {
-        check_tenants(&section, tenants);
+    for section in root.get(&keys::EXPECTED_DECISIONS).unwrap_or_default() {
+        check_tenants(&section, &rules::TENANTS, tenants);
     }
 }
 
 /// Reports a fault if the cron expression never occurs, and a warning if it occurs too often.
 pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
-    let Some(cron) = section.text("cron") else { return };
+    let cron = section.get(&CRON);
     let hint = Some("poll once a day, such as `15 6 * * *`".to_owned());
 
     match schedule.shortest_interval(clock::now()) {
         None => {
-            section.fault_with("cron", format!("`schedule.cron`: `{cron}` never occurs"), hint);
+            section.fault_with(&CRON, format!("`schedule.cron`: `{cron}` never occurs"), hint);
         }
         Some(interval) if interval < MIN_POLL_INTERVAL => {
             let minutes = interval.as_secs() / 60;
             let message = format!(
                 "`schedule.cron`: `{cron}` polls every {minutes} min at times, but Microsoft publishes one snapshot per day"
             );
-            section.warn_with("cron", message, hint);
+            section.warn_with(&CRON, message, hint);
         }
         Some(_) => {}
     }
@@ -53,40 +58,60 @@ pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
 /// The patterns that select controls, in all sinks and rules.
 pub(super) fn control_patterns(root: &Section<'_>) -> Vec<ControlPattern> {
     use ControlAttribute::{Category, Id, Service};
-    let places: [(&str, &[(&'static str, ControlAttribute)]); 3] = [
-        ("sinks", &[("control_ids", Id), ("services", Service), ("categories", Category)]),
-        ("severity", &[("controls", Id), ("categories", Category)]),
-        ("expected_decisions", &[("control", Id)]),
-    ];
-
     let mut patterns = Vec::new();
-    for (list, keys) in places {
-        for section in root.sections(list) {
-            for &(key, attribute) in keys {
-                let one = section.text(key).map(|text| vec![text]);
-                for text in one.or(section.texts(key)).unwrap_or_default() {
-                    patterns.push(ControlPattern {
-                        key,
-                        attribute,
-                        text: text.to_owned(),
-                        glob: Glob::new(text),
-                        origin: section.origin(key),
-                    });
-                }
-            }
+
+    for section in root.get(&keys::SINKS).unwrap_or_default() {
+        for (key, attribute) in [(&CONTROL_IDS, Id), (&SERVICES, Service), (&CATEGORIES, Category)]
+        {
+            add_patterns(&mut patterns, &section, key, attribute);
+        }
+    }
+    for section in root.get(&keys::SEVERITY).unwrap_or_default() {
+        add_patterns(&mut patterns, &section, &rules::CONTROLS, Id);
+        add_patterns(&mut patterns, &section, &rules::CATEGORIES, Category);
+    }
+    for section in root.get(&keys::EXPECTED_DECISIONS).unwrap_or_default() {
+        if let Some(text) = section.get(&rules::CONTROL) {
+            patterns.push(pattern(&section, &rules::CONTROL, Id, text));
         }
     }
     patterns
 }
 
+/// Adds the patterns in a list.
+fn add_patterns(
+    patterns: &mut Vec<ControlPattern>,
+    section: &Section<'_>,
+    key: &Key<Texts>,
+    attribute: ControlAttribute,
+) {
+    let texts = section.get(key).unwrap_or_default();
+    patterns.extend(texts.into_iter().map(|text| pattern(section, key, attribute, text)));
+}
+
+fn pattern(
+    section: &Section<'_>,
+    key: &impl Named,
+    attribute: ControlAttribute,
+    text: &str,
+) -> ControlPattern {
+    ControlPattern {
+        key: key.definition().name,
+        attribute,
+        text: text.to_owned(),
+        glob: Glob::new(text),
+        origin: section.origin(key),
+    }
+}
+
 /// Reports each pattern of `tenants` that matches no tenant.
-fn check_tenants(section: &Section<'_>, tenants: &[TenantPlan]) {
+fn check_tenants(section: &Section<'_>, key: &Key<Texts>, tenants: &[TenantPlan]) {
     // Without tenants, the configuration has a fault that explains more.
     if tenants.is_empty() {
         return;
     }
 
-    for text in section.texts("tenants").unwrap_or_default() {
+    for text in section.get(key).unwrap_or_default() {
         let filter = TenantFilter::parse([text]);
         if tenants.iter().any(|tenant| filter.matches(tenant)) {
             continue;
@@ -102,33 +127,31 @@ fn check_tenants(section: &Section<'_>, tenants: &[TenantPlan]) {
             Some(_) => "use a label and a value that a tenant has".to_owned(),
             None => "use the name or the ID of a configured tenant, or `label=pattern`".to_owned(),
         };
-        section.warn_with(
-            "tenants",
-            format!("`{text}` in `tenants` matches no tenant"),
-            Some(hint),
-        );
+        section.warn_with(key, format!("`{text}` in `tenants` matches no tenant"), Some(hint));
     }
 }
 
 /// Reports keys that select controls in a sink that receives no records of controls.
 fn check_filters(section: &Section<'_>) {
-    let Some(records) = section.texts("records") else { return };
-    let has_scores = records.contains(&"control");
-    let has_controls = has_scores || records.contains(&"change");
+    let Some(records) = section.get(&RECORDS) else { return };
+    let has_scores = records.contains(&Kind::Control);
+    let has_controls = has_scores || records.contains(&Kind::Change);
 
-    let keys = ["control_ids", "services", "categories"];
-    for key in keys.into_iter().filter(|key| section.has(key) && !has_controls) {
+    let keys = [&CONTROL_IDS, &SERVICES, &CATEGORIES];
+    for key in keys.into_iter().filter(|key| section.sets(*key) && !has_controls) {
+        let name = key.name();
         let message = format!(
-            "`{key}` has no effect, because `records` contains neither `control` nor `change`"
+            "`{name}` has no effect, because `records` contains neither `control` nor `change`"
         );
-        section.warn_with(key, message, Some(format!("remove `{key}`, or extend `records`")));
+        section.warn_with(key, message, Some(format!("remove `{name}`, or extend `records`")));
     }
 
-    if section.text("controls") == Some("changed") && !has_scores {
+    let is_reduced = section.sets(&CONTROLS) && section.get(&CONTROLS) == Controls::Changed;
+    if is_reduced && !has_scores {
         let message =
             "`controls = \"changed\"` has no effect, because `records` does not contain `control`";
         let hint = "remove `controls`, or extend `records`";
-        section.warn_with("controls", message.to_owned(), Some(hint.to_owned()));
+        section.warn_with(&CONTROLS, message.to_owned(), Some(hint.to_owned()));
     }
 }
 

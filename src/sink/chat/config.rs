@@ -8,43 +8,64 @@ use super::{
     service::{open, probe},
 };
 use crate::{
+    error::Explanation,
     format::FormatName,
-    settings::{Key, Section, Shape, optional, required},
+    model::Kind,
+    settings::{
+        Key, OneOf, SECRET, Secret, Section, TEXT, Text, Timespan, choices, duration, keys, one_of,
+        optional, required,
+    },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
-        notification::{DIGEST, Mode, RECORDS},
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, HttpReceiverOptions, ReceiverUrl},
+        keys::{TLS_KEYS, TlsFiles},
+        notification::{DIGEST_KEYS, Mode, RECORDS},
+        web::{HttpReceiverOptions, ReceiverUrl},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..DIGEST_KEYS;
+    ..TLS_KEYS;
+    SERVICE: Key<OneOf<ServiceName>> = required(
         "service",
-        Shape::OneOf(&["teams", "slack", "template"]),
+        one_of(ServiceName::NAMES),
         "The service that receives the messages: `teams` is a workflow of Microsoft Teams, `slack` an incoming webhook of Slack, and `template` any endpoint for JSON.",
-    ),
-    required(
+    );
+    URL: Key<Secret> = required(
         "url",
-        Shape::Secret,
+        SECRET,
         "The URL of the webhook, as a reference to a secret, because anyone who knows it can post messages.",
-    ),
-    optional(
+    );
+    TEMPLATE: Key<Text> = optional(
         "template",
-        Shape::Text,
+        TEXT,
+        "none",
         "With `service = \"template\"`, the JSON body of a request. In its strings, placeholders such as {title}, {text}, {severity}, {tenant.name} and {label.NAME} are replaced.",
-    ),
-    optional(
+    );
+    INTERVAL: Key<Timespan> = optional(
         "interval",
-        Shape::Duration,
-        "The minimum time between two messages; default: 1s for Slack, 250ms for Teams, and 0s for a template.",
-    ),
-    DIGEST,
-    CA_FILE,
-    CLIENT_CERTIFICATE,
-    CLIENT_KEY,
-];
+        duration(Duration::ZERO, MAX_INTERVAL),
+        "`1s` for Slack, `250ms` for Teams, and `0s` for a template",
+        "The minimum time between two messages.",
+    );
+}
 
+choices! {
+    /// The name of a [`Service`].
+    pub(super) enum ServiceName {
+        /// A workflow of Microsoft Teams.
+        Teams = "teams",
+        /// An incoming webhook of Slack.
+        Slack = "slack",
+        /// Any endpoint for JSON.
+        Template = "template",
+    }
+}
+
+/// The maximum of `interval`; a digest covers longer times.
+const MAX_INTERVAL: Duration = Duration::from_hours(24);
 /// The maximum number of records in a message, so that a message remains readable.
 const RECORDS_PER_MESSAGE: usize = 20;
 /// The maximum number of records in a batch for a template, each of which is one request.
@@ -75,13 +96,13 @@ pub(super) enum Service {
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let mode = Mode::read(section);
-    let url = ReceiverUrl::read(section, "url");
+    let url = section.get(&URL).map(ReceiverUrl::Secret);
     let service = read_service(section, mode);
-    let web = HttpReceiverOptions { gzip: false, ..HttpReceiverOptions::read(section) };
+    let web = HttpReceiverOptions { tls: TlsFiles::read(section), gzip: false };
 
     let service = service?;
     Some(Box::new(ChatPlan {
-        interval: section.duration("interval").unwrap_or(service.interval()),
+        interval: section.get(&INTERVAL).unwrap_or(service.interval()),
         service,
         url: url?,
         mode,
@@ -90,27 +111,28 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 }
 
 fn read_service(section: &Section<'_>, mode: Mode) -> Option<Service> {
-    let service = section.text("service")?;
-    let template = section.text("template");
-    if template.is_some() && service != "template" {
-        section.fault("template", "`template` requires `service = \"template\"`");
+    let service = section.get(&SERVICE)?;
+    let template = section.get(&TEMPLATE);
+    if template.is_some() && service != ServiceName::Template {
+        section.fault(&TEMPLATE, "`template` requires `service = \"template\"`");
     }
 
     match service {
-        "teams" => Some(Service::Teams),
-        "slack" => Some(Service::Slack),
-        "template" => {
+        ServiceName::Teams => Some(Service::Teams),
+        ServiceName::Slack => Some(Service::Slack),
+        ServiceName::Template => {
             let Some(text) = template else {
-                section.fault("service", "`service = \"template\"` requires `template`");
+                section.fault(&SERVICE, "`service = \"template\"` requires `template`");
                 return None;
             };
-            let parsed = JsonTemplate::parse(text, mode);
-            if let Err(reason) = &parsed {
-                section.fault("template", format!("`template`: {reason}"));
+            match JsonTemplate::parse(text, mode) {
+                Ok(template) => Some(Service::Template(template)),
+                Err(Explanation { message, hint }) => {
+                    section.fault_with(&TEMPLATE, format!("`template`: {message}"), hint);
+                    None
+                }
             }
-            parsed.ok().map(Service::Template)
         }
-        _ => None,
     }
 }
 
@@ -157,7 +179,7 @@ impl Plan for ChatPlan {
         self.mode.limits(Limits { records, bytes: 256 << 10, in_flight: 1 })
     }
 
-    fn default_records(&self) -> &'static [&'static str] {
+    fn default_records(&self) -> &'static [Kind] {
         RECORDS
     }
 
@@ -188,18 +210,14 @@ impl Plan for ChatPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Document, Faults, check};
+    use crate::settings::with_section;
 
     /// The faults of a section, without its required `url`.
     fn faults(keys: &str) -> Vec<String> {
         let text = format!("url = {{ env = \"HOOK\" }}\n{keys}");
-        let faults = Faults::new("c.toml", &text);
-        let document = Document::parse(&text, &faults).unwrap();
-        let section = document.section(&faults);
-        check(&section, KEYS, &faults);
-        let read = read(&section);
-        assert_eq!(read.is_some(), faults.is_empty(), "{keys}");
-        faults.sorted().into_iter().map(|fault| fault.message).collect()
+        let (plan, faults) = with_section(&text, KEYS, read);
+        assert_eq!(plan.is_some(), faults.is_empty(), "{keys}");
+        faults
     }
 
     #[test]
@@ -218,12 +236,8 @@ mod tests {
     #[test]
     fn the_url_is_never_part_of_the_configuration() {
         let text = "service = \"slack\"\nurl = \"https://hooks.slack.com/services/canary\"";
-        let faults = Faults::new("c.toml", text);
-        let document = Document::parse(text, &faults).unwrap();
-        check(&document.section(&faults), KEYS, &faults);
-        let messages: Vec<String> =
-            faults.sorted().into_iter().map(|fault| fault.message).collect();
-        assert_eq!(messages, ["`url` must refer to a secret, not contain it"]);
+        let ((), faults) = with_section(text, KEYS, |_| ());
+        assert_eq!(faults, ["`url` must refer to a secret, not contain it"]);
     }
 
     #[test]
@@ -233,7 +247,7 @@ mod tests {
             url: ReceiverUrl::Secret(crate::settings::SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::ZERO,
-            web: HttpReceiverOptions { ca_file: None, client: None, gzip: false },
+            web: HttpReceiverOptions { tls: TlsFiles::default(), gzip: false },
         };
         let template = JsonTemplate::parse("{}", Mode::Messages).unwrap();
 

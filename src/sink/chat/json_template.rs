@@ -1,5 +1,5 @@
-//! The body of a request as JSON with placeholders, for endpoints without a message format of their
-//! own in this program.
+//! The body of a request as JSON with placeholders, for endpoints whose message format this program
+//! does not know.
 //!
 //! Placeholders are replaced only inside the strings of the template, so the values are always
 //! escaped and the body is always valid JSON. A template is checked when the configuration is read.
@@ -8,6 +8,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
+    error::Explanation,
     format::inert,
     model::{Body, Record},
     sink::notification::{EventIdLines, Message, Mode, Notice},
@@ -66,15 +67,15 @@ const FIELDS: &[&str] = &[
 const MAX_VALUE: usize = 300;
 
 impl JsonTemplate {
-    /// Parses a template. Fails with the reason, as a sentence without a period: the text is not
-    /// JSON, or a placeholder is unknown or not available in this mode.
-    pub(super) fn parse(text: &str, mode: Mode) -> Result<Self, String> {
+    /// Parses a template. Fails if the text is not JSON, or if a placeholder is unknown or not
+    /// available in this mode.
+    pub(super) fn parse(text: &str, mode: Mode) -> Result<Self, Explanation> {
         let value: Value = serde_json::from_str(text)
             .map_err(|error| format!("the template is not JSON: {error}"))?;
         Self::of(value, mode)
     }
 
-    fn of(value: Value, mode: Mode) -> Result<Self, String> {
+    fn of(value: Value, mode: Mode) -> Result<Self, Explanation> {
         Ok(match value {
             Value::String(text) => Self::Text(pieces(&text, mode)?),
             Value::Array(items) => {
@@ -84,7 +85,7 @@ impl JsonTemplate {
             Value::Object(members) => {
                 let members =
                     members.into_iter().map(|(key, value)| Ok((key, Self::of(value, mode)?)));
-                Self::Object(members.collect::<Result<_, String>>()?)
+                Self::Object(members.collect::<Result<_, Explanation>>()?)
             }
             other => Self::Other(other),
         })
@@ -213,7 +214,7 @@ fn text(message: &Message) -> String {
 }
 
 /// The pieces of a string. `{{` and `}}` are literal braces.
-fn pieces(text: &str, mode: Mode) -> Result<Vec<Piece>, String> {
+fn pieces(text: &str, mode: Mode) -> Result<Vec<Piece>, Explanation> {
     let (mut pieces, mut literal, mut rest) = (Vec::new(), String::new(), text);
 
     while let Some(at) = rest.find(['{', '}']) {
@@ -227,9 +228,8 @@ fn pieces(text: &str, mode: Mode) -> Result<Vec<Piece>, String> {
 
         let inner = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
         let Some((name, after)) = inner else {
-            return Err(
-                "a brace has no counterpart: write `{{` or `}}` for a literal one".to_owned()
-            );
+            return Err(Explanation::new("a brace has no counterpart")
+                .with_hint("write `{{` or `}}` for a literal brace"));
         };
         if !literal.is_empty() {
             pieces.push(Piece::Literal(std::mem::take(&mut literal)));
@@ -245,7 +245,7 @@ fn pieces(text: &str, mode: Mode) -> Result<Vec<Piece>, String> {
     Ok(pieces)
 }
 
-fn placeholder(name: &str, mode: Mode) -> Result<Placeholder, String> {
+fn placeholder(name: &str, mode: Mode) -> Result<Placeholder, Explanation> {
     match name {
         "title" => return Ok(Placeholder::Title),
         "text" => return Ok(Placeholder::Text),
@@ -260,18 +260,22 @@ fn placeholder(name: &str, mode: Mode) -> Result<Placeholder, String> {
         (None, Some(label)) => Placeholder::Label(label.to_owned()),
         (None, None) => {
             let known: Vec<String> = FIELDS.iter().map(|field| format!("`{{{field}}}`")).collect();
-            return Err(format!(
-                "unknown placeholder `{{{name}}}`: expected `{{title}}`, `{{text}}`, `{{severity}}`, `{{label.NAME}}` or one of {}",
+            let hint = format!(
+                "use `{{title}}`, `{{text}}`, `{{severity}}`, `{{label.NAME}}` or one of {}",
                 known.join(", ")
-            ));
+            );
+            let message = format!("unknown placeholder `{{{name}}}`");
+            return Err(Explanation::new(message).with_hint(hint));
         }
     };
 
     match mode {
         Mode::Messages => Ok(of_record),
-        Mode::Digest => Err(format!(
-            "the placeholder `{{{name}}}` is not available for a digest, which has only `{{title}}`, `{{text}}` and `{{severity}}`"
-        )),
+        Mode::Digest => {
+            let message = format!("the placeholder `{{{name}}}` is not available for a digest");
+            let hint = "use only `{title}`, `{text}` and `{severity}`";
+            Err(Explanation::new(message).with_hint(hint))
+        }
     }
 }
 
@@ -314,7 +318,7 @@ mod tests {
             rules: Rules::none(),
         };
 
-        let template = JsonTemplate::parse(template, Mode::Messages)?;
+        let template = JsonTemplate::parse(template, Mode::Messages).map_err(|e| e.message)?;
         let body = template.of_record(&quality(&entry), &[])?;
         Ok(serde_json::from_slice(&body).unwrap())
     }
@@ -353,6 +357,36 @@ mod tests {
         }
     }
 
+    /// Regression: the message contained the instruction.
+    #[test]
+    fn faults_of_templates_have_separate_hints() {
+        for (template, mode, message, hint) in [
+            (
+                r#"{"a": "{"}"#,
+                Mode::Messages,
+                "a brace has no counterpart",
+                "write `{{` or `}}` for a literal brace",
+            ),
+            (
+                r#"{"a": "{x}"}"#,
+                Mode::Messages,
+                "unknown placeholder `{x}`",
+                "use `{title}`, `{text}`, `{severity}`, `{label.NAME}` or one of `{event_id}`",
+            ),
+            (
+                r#"{"a": "{kind}"}"#,
+                Mode::Digest,
+                "the placeholder `{kind}` is not available for a digest",
+                "use only `{title}`, `{text}` and `{severity}`",
+            ),
+        ] {
+            let error = JsonTemplate::parse(template, mode).unwrap_err();
+
+            assert_eq!(error.message, message);
+            assert!(error.hint.unwrap_or_default().starts_with(hint), "{template}");
+        }
+    }
+
     #[test]
     fn a_digest_has_no_fields_of_a_record() {
         let digest = Mode::Digest.message(&[change("a", "added", 1.0, 8), problem("a", "x")], &[]);
@@ -366,7 +400,7 @@ mod tests {
         );
 
         let error = JsonTemplate::parse(r#"{"text": "{event_id}"}"#, Mode::Digest).unwrap_err();
-        assert!(error.contains("`{event_id}` is not available for a digest"), "{error}");
+        assert!(error.message.contains("`{event_id}` is not available for a digest"), "{error:?}");
     }
 
     #[test]

@@ -195,6 +195,7 @@ mod tests {
         net,
         settings::SecretRef,
         sink::{
+            keys::TlsFiles,
             notification::{Notice, tests::change},
             web::{HttpReceiverOptions, ReceiverUrl},
         },
@@ -206,7 +207,7 @@ mod tests {
             url: ReceiverUrl::Secret(SecretRef::Env("HOOK".to_owned())),
             mode,
             interval: Duration::from_secs(1),
-            web: HttpReceiverOptions { ca_file: None, client: None, gzip: false },
+            web: HttpReceiverOptions { tls: TlsFiles::default(), gzip: false },
         }
     }
 

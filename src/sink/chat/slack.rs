@@ -103,7 +103,7 @@ mod tests {
                     "block_id": "c0fe22cef211175205f5d2746d6bede65c9d0659",
                     "text": {
                         "type": "mrkdwn",
-                        "text": "*High · R&amp;D &lt;contoso&gt; · regressed*\nRequire MFA: regressed\nPoints: -10\nControl: AdminMFAV2\nTime: 2026-11-22 06:15 UTC",
+                        "text": "*High · R&amp;D &lt;contoso&gt; · regressed*\nRequire MFA: regressed\nPoints: −10\nControl: AdminMFAV2\nTime: 2026-11-22 06:15 UTC",
                         "verbatim": true,
                     },
                 },

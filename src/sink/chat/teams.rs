@@ -123,7 +123,7 @@ mod tests {
             {
                 "type": "FactSet",
                 "facts": [
-                    { "title": "Points", "value": "-10" },
+                    { "title": "Points", "value": "−10" },
                     { "title": "Control", "value": "AdminMFAV2" },
                     { "title": "Time", "value": "2026-11-22 06:15 UTC" },
                 ],

@@ -4,48 +4,54 @@
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    settings::{
+        Choice, Key, KeyWithDefault, OneOf, SECRET, Secret, SecretRef, Section, Size, TEXT, Text,
+        defaulted, keys, one_of, optional, required, size,
+    },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        keys::{GZIP_KEYS, TLS_KEYS},
         template::Template,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
+        web::{HttpReceiverOptions, read_url},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
-        "url",
-        Shape::Text,
-        "The URL of the cluster, such as https://elastic.example.com:9200.",
-    ),
-    optional(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..GZIP_KEYS;
+    ..TLS_KEYS;
+    URL: Key<Text> =
+        required("url", TEXT, "The URL of the cluster, such as https://elastic.example.com:9200.");
+    INDEX: KeyWithDefault<Text> = defaulted(
         "index",
-        Shape::Text,
-        "The data stream or index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default: logs-microsoft.secure_score-default.",
-    ),
-    optional(
+        TEXT.or("logs-microsoft.secure_score-default"),
+        "The data stream or index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
+    );
+    FORMAT: KeyWithDefault<OneOf<FormatName>> = defaulted(
         "format",
-        Shape::OneOf(&["ecs", "json", "ocsf"]),
-        "The format of a record; default: ecs. Documents in every format have an `@timestamp`.",
-    ),
-    optional(
+        one_of(&["ecs", "json", "ocsf"]).or(ECS),
+        "The format of a record. Documents in every format have an `@timestamp`.",
+    );
+    API_KEY: Key<Secret> = optional(
         "api_key",
-        Shape::Secret,
+        SECRET,
+        "no API key",
         "The API key, as the base64 encoding of `id:key` that Kibana shows; instead of `username` and `password`.",
-    ),
-    optional("username", Shape::Text, "The user name; requires `password`."),
-    optional("password", Shape::Secret, "The password of `username`."),
-    optional(
+    );
+    USERNAME: Key<Text> =
+        optional("username", TEXT, "no user name", "The user name; requires `password`.");
+    PASSWORD: Key<Secret> =
+        optional("password", SECRET, "no password", "The password of `username`.");
+    BATCH_SIZE: KeyWithDefault<Size> = defaulted(
         "batch_size",
-        Shape::Size,
-        "The size at which a request is sent, before compression; default: 2MiB.",
-    ),
-    GZIP,
-    CA_FILE,
-    CLIENT_CERTIFICATE,
-    CLIENT_KEY,
-];
+        size(64 << 10, 64 << 20).or(2 << 20),
+        "The size at which a request is sent, before compression.",
+    );
+}
+
+/// The default format.
+const ECS: Choice<FormatName> = Choice { name: "ecs", value: FormatName::Ecs };
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -74,37 +80,28 @@ pub(super) enum Login {
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let url = section.text("url").and_then(|text| read_url(section, "url", text));
-    let index = if section.has("index") {
-        Template::read(section, "index")
-    } else {
-        Some(Template::constant("logs-microsoft.secure_score-default"))
-    };
+    let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
+    let index = Template::read(section, &INDEX);
     if let Some(index) = &index
         && !index.literal().chars().all(is_index_char)
     {
         section
-            .fault("index", "`index` must consist of lowercase letters, digits, `.`, `_` and `-`");
+            .fault(&INDEX, "`index` must consist of lowercase letters, digits, `.`, `_` and `-`");
     }
 
-    let (user, password) = (section.text("username"), section.secret("password"));
-    let login = match (section.secret("api_key"), user, password) {
+    let (user, password) = (section.get(&USERNAME), section.get(&PASSWORD));
+    let login = match (section.get(&API_KEY), user, password) {
         (None, None, None) => Login::None,
         (Some(key), None, None) => Login::ApiKey(key),
         (None, Some(user), Some(password)) => Login::Basic(user.to_owned(), password),
         _ => {
             section.fault(
-                "api_key",
+                &API_KEY,
                 "`username` and `password` must be set together, and without `api_key`",
             );
             return None;
         }
     };
-
-    let batch_bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
-    if batch_bytes.is_some_and(|bytes| !(64 << 10..=64 << 20).contains(&bytes)) {
-        section.fault("batch_size", "`batch_size` must be from 64KiB to 64MiB");
-    }
 
     let mut url = url?;
     if let Ok(mut path) = url.path_segments_mut() {
@@ -113,10 +110,10 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     Some(Box::new(ElasticPlan {
         url,
         index: index?,
-        format: read_format(section, FormatName::Ecs),
+        format: section.get(&FORMAT),
         login,
         web: HttpReceiverOptions::read(section),
-        batch_bytes: batch_bytes.unwrap_or(2 << 20),
+        batch_bytes: section.get(&BATCH_SIZE),
     }))
 }
 

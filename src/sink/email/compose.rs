@@ -1,4 +1,8 @@
 //! A message as Internet mail (RFC 5322): plain text and HTML, and a report as an attachment.
+//!
+//! The crate for mail encodes headers and bodies, so no text of a record can add a header or a
+//! recipient. A message that is sent again has the same `Message-ID`, by which clients recognize the
+//! repetition. Start reading at [`compose`].
 
 use std::time::SystemTime;
 
@@ -15,7 +19,7 @@ use crate::sink::{
 };
 
 /// What a mail contains besides the text of the message.
-pub(super) struct Envelope<'a> {
+pub(super) struct MailMetadata<'a> {
     /// The part of `Message-ID` before the domain of the sender: the same for a repeated message.
     pub id: &'a str,
     /// The time in the header `Date`.
@@ -31,9 +35,9 @@ pub(super) struct Envelope<'a> {
 pub(super) fn compose(
     plan: &EmailPlan,
     message: &Message,
-    envelope: &Envelope<'_>,
+    metadata: &MailMetadata<'_>,
 ) -> Result<Vec<u8>, lettre::error::Error> {
-    let id = format!("<{}@{}>", envelope.id, plan.from.email.domain());
+    let id = format!("<{}@{}>", metadata.id, plan.from.email.domain());
     // Servers and clients do not send automatic replies to such a mail (RFC 3834, section 5).
     let automatic = HeaderValue::new(
         HeaderName::new_from_ascii_str("Auto-Submitted"),
@@ -42,17 +46,17 @@ pub(super) fn compose(
     let mut mail = lettre::Message::builder()
         .from(plan.from.clone())
         .subject(message.title.clone())
-        .date(SystemTime::from(envelope.time))
+        .date(SystemTime::from(metadata.time))
         .message_id(Some(id))
         .raw_header(automatic);
     for recipient in &plan.to {
         mail = mail.to(recipient.clone());
     }
 
-    let footer = format!("Sent by secure-score-forwarder on {}", envelope.host);
+    let footer = format!("Sent by secure-score-forwarder on {}", metadata.host);
     let text = format!("{}\n-- \n{footer}\n", message.text(EventIdLines::Included));
     let body = MultiPart::alternative_plain_html(text, html::page(message, &footer));
-    let mail = match envelope.attachment {
+    let mail = match metadata.attachment {
         None => mail.multipart(body)?,
         Some(file) => {
             let part = AttachedPart::new(file.name.clone())
@@ -91,8 +95,8 @@ mod tests {
     fn composed(attachment: Option<&Attachment>) -> String {
         let message = Mode::Messages.message(&[change("contoso", "regressed", -10.0, 8)], &[]);
         let time = "2026-11-23T08:00:00Z".parse().unwrap();
-        let envelope = Envelope { id: "0123abcd", time, host: "collector", attachment };
-        String::from_utf8(compose(&plan(), &message, &envelope).unwrap()).unwrap()
+        let metadata = MailMetadata { id: "0123abcd", time, host: "collector", attachment };
+        String::from_utf8(compose(&plan(), &message, &metadata).unwrap()).unwrap()
     }
 
     #[test]

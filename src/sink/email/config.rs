@@ -8,47 +8,75 @@ use lettre::message::Mailbox;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    model::Kind,
+    settings::{
+        FLAG, Flag, Key, KeyWithDefault, Named, OneOf, SECRET, Secret, SecretRef, Section, TEXT,
+        TEXTS, Text, Texts, choices, defaulted, keys, one_of, optional, required,
+    },
     sink::{
         BoxFuture, Context, Failure, History, Limits, Plan, Sink,
-        notification::{DIGEST, Mode, RECORDS},
-        web::CA_FILE,
+        keys::{AUTHORITY_KEYS, CA_FILE},
+        notification::{DIGEST_KEYS, Mode, RECORDS},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..DIGEST_KEYS;
+    ..AUTHORITY_KEYS;
+    SERVER: Key<Text> = required(
         "server",
-        Shape::Text,
+        TEXT,
         "The mail server, as HOST or HOST:PORT. Without a port, it is 465, or 587 with `tls = \"starttls\"`, or 25 with `tls = \"none\"`.",
-    ),
-    optional(
+    );
+    TLS: KeyWithDefault<OneOf<Encryption>> = defaulted(
         "tls",
-        Shape::OneOf(&["implicit", "starttls", "none"]),
-        "When the connection is encrypted: from its beginning, with STARTTLS before anything is sent, or never, which requires a server on a loopback address; default: implicit.",
-    ),
-    optional(
+        one_of(Encryption::NAMES).or(Encryption::Implicit.choice()),
+        "When the connection is encrypted: from its beginning, with STARTTLS before anything is sent, or never, which requires a server on a loopback address.",
+    );
+    SERVER_NAME: Key<Text> = optional(
         "server_name",
-        Shape::Text,
-        "The name in the certificate of the server; default: the host of `server`.",
-    ),
-    required("from", Shape::Text, "The sender, such as `Secure Score <score@contoso.example>`."),
-    required("to", Shape::Texts, "The recipients."),
-    optional(
+        TEXT,
+        "the host of `server`",
+        "The name in the certificate of the server.",
+    );
+    FROM: Key<Text> = required(
+        "from",
+        TEXT,
+        "The sender, such as `Secure Score <score@contoso.example>`.",
+    );
+    TO: Key<Texts> = required("to", TEXTS, "The recipients.");
+    USERNAME: Key<Text> = optional(
         "username",
-        Shape::Text,
-        "The user name for the mail server; requires `password`; default: no authentication.",
-    ),
-    optional("password", Shape::Secret, "The password for the mail server; requires `username`."),
-    DIGEST,
-    optional(
+        TEXT,
+        "no authentication",
+        "The user name for the mail server; requires `password`.",
+    );
+    PASSWORD: Key<Secret> = optional(
+        "password",
+        SECRET,
+        "no authentication",
+        "The password for the mail server; requires `username`.",
+    );
+    ATTACH_REPORT: KeyWithDefault<Flag> = defaulted(
         "attach_report",
-        Shape::Bool,
-        "Attaches the report of the last 30 days, as an HTML page, to a digest; default: true.",
-    ),
-    CA_FILE,
-];
+        FLAG.or(true),
+        "Attaches the report of the last 30 days, as an HTML page, to a digest.",
+    );
+}
+
+choices! {
+    /// When the connection is encrypted.
+    pub(super) enum Encryption {
+        /// From its beginning.
+        Implicit = "implicit",
+        /// After STARTTLS, before anything else is sent.
+        StartTls = "starttls",
+        /// Never: the server is on a loopback address.
+        None = "none",
+    }
+}
 
 /// The maximum number of records in a message.
 const RECORDS_PER_MESSAGE: usize = 100;
@@ -81,72 +109,61 @@ pub(super) struct Server {
     pub port: u16,
 }
 
-/// When the connection is encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encryption {
-    /// From its beginning.
-    Implicit,
-    /// After STARTTLS, before anything else is sent.
-    StartTls,
-    /// Never: the server is on a loopback address.
-    None,
-}
-
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let mode = Mode::read(section);
-    let encryption = section.text("tls").map_or(Encryption::Implicit, Encryption::named);
+    let encryption = section.get(&TLS);
     let server = read_server(section, encryption);
-    let from = section.text("from").and_then(|text| read_mailbox(section, "from", text));
+    let from = section.get(&FROM).and_then(|text| read_mailbox(section, &FROM, text));
     let to = read_recipients(section);
 
-    let credentials = section.text("username").map(str::to_owned).zip(section.secret("password"));
-    if section.has("username") != section.has("password") {
-        section.fault("username", "`username` and `password` must be set together");
+    let credentials = section.get(&USERNAME).map(str::to_owned).zip(section.get(&PASSWORD));
+    if section.has(&USERNAME) != section.has(&PASSWORD) {
+        section.fault(&USERNAME, "`username` and `password` must be set together");
     }
-    if section.has("attach_report") && mode == Mode::Messages {
-        section.fault("attach_report", "`attach_report` requires `digest`");
+    if section.has(&ATTACH_REPORT) && mode == Mode::Messages {
+        section.fault(&ATTACH_REPORT, "`attach_report` requires `digest`");
     }
 
     let server = server?;
-    let server_name = section.text("server_name").unwrap_or(&server.host).to_owned();
+    let server_name = section.get(&SERVER_NAME).unwrap_or(&server.host).to_owned();
     Some(Box::new(EmailPlan {
         server,
         encryption,
         server_name,
-        ca_file: section.path("ca_file"),
+        ca_file: section.get(&CA_FILE),
         from: from?,
         to: to?,
         credentials,
         mode,
-        attach_report: section.bool("attach_report").unwrap_or(true),
+        attach_report: section.get(&ATTACH_REPORT),
     }))
 }
 
 fn read_server(section: &Section<'_>, encryption: Encryption) -> Option<Server> {
-    let Some(server) = Server::parse(section.text("server")?, encryption) else {
-        section.fault("server", "`server` must be HOST or HOST:PORT");
+    let Some(server) = Server::parse(section.get(&SERVER)?, encryption) else {
+        section.fault(&SERVER, "`server` must be HOST or HOST:PORT");
         return None;
     };
     if encryption == Encryption::None && !server.is_loopback() {
         let message = "`tls = \"none\"` requires a server on a loopback address";
         let hint = "use `tls = \"implicit\"` or `tls = \"starttls\"`".to_owned();
-        section.fault_with("tls", message.to_owned(), Some(hint));
+        section.fault_with(&TLS, message.to_owned(), Some(hint));
     }
     Some(server)
 }
 
 fn read_recipients(section: &Section<'_>) -> Option<Vec<Mailbox>> {
-    let texts = section.texts("to")?;
+    let texts = section.get(&TO)?;
     if texts.is_empty() {
-        section.fault("to", "`to` is empty");
+        section.fault(&TO, "`to` is empty");
         return None;
     }
-    texts.into_iter().map(|text| read_mailbox(section, "to", text)).collect()
+    texts.into_iter().map(|text| read_mailbox(section, &TO, text)).collect()
 }
 
 /// Reads a mailbox. Addresses outside ASCII are rejected, because many servers do not accept them.
-fn read_mailbox(section: &Section<'_>, key: &str, text: &str) -> Option<Mailbox> {
+fn read_mailbox(section: &Section<'_>, key: &impl Named, text: &str) -> Option<Mailbox> {
     let mailbox: Option<Mailbox> = text.parse().ok();
     let is_ascii = |mailbox: &Mailbox| {
         let address: &str = mailbox.email.as_ref();
@@ -154,20 +171,13 @@ fn read_mailbox(section: &Section<'_>, key: &str, text: &str) -> Option<Mailbox>
     };
     let mailbox = mailbox.filter(is_ascii);
     if mailbox.is_none() {
-        section.fault(key, format!("`{key}`: `{text}` is not an e-mail address"));
+        let name = key.definition().name;
+        section.fault(key, format!("`{name}`: `{text}` is not an e-mail address"));
     }
     mailbox
 }
 
 impl Encryption {
-    fn named(name: &str) -> Self {
-        match name {
-            "starttls" => Self::StartTls,
-            "none" => Self::None,
-            _ => Self::Implicit,
-        }
-    }
-
     /// The port that is registered for this encryption.
     fn default_port(self) -> u16 {
         match self {
@@ -222,7 +232,7 @@ impl Plan for EmailPlan {
         self.mode.limits(Limits { records: RECORDS_PER_MESSAGE, bytes: 1 << 20, in_flight: 1 })
     }
 
-    fn default_records(&self) -> &'static [&'static str] {
+    fn default_records(&self) -> &'static [Kind] {
         RECORDS
     }
 
@@ -250,16 +260,11 @@ impl Plan for EmailPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Document, Faults, check};
+    use crate::settings::with_section;
 
     /// The messages of the faults of a section.
     fn faults(keys: &str) -> Vec<String> {
-        let found = Faults::new("c.toml", keys);
-        let document = Document::parse(keys, &found).unwrap();
-        let section = document.section(&found);
-        check(&section, KEYS, &found);
-        let _ = read(&section);
-        found.sorted().into_iter().map(|fault| fault.message).collect()
+        with_section(keys, KEYS, |section| read(section).is_some()).1
     }
 
     const MAILBOXES: &str =

@@ -17,6 +17,7 @@ use super::config::{EmailPlan, Encryption};
 use crate::{
     net::{self, TlsFault},
     sink::{Failure, chain},
+    text::one_line,
 };
 
 /// The maximum size of a reply. Servers list their extensions in a few hundred bytes.
@@ -25,11 +26,11 @@ const MAX_REPLY_BYTES: usize = 16 << 10;
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// A byte stream, in clear text or over TLS.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+pub(super) trait SmtpStream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> SmtpStream for T {}
 
 /// A connection on which commands can be sent.
-pub(super) struct Connection(Box<dyn Stream>);
+pub(super) struct SmtpConnection(Box<dyn SmtpStream>);
 
 /// A reply of the mail server (RFC 5321, section 4.2).
 #[derive(Debug, PartialEq, Eq)]
@@ -47,15 +48,15 @@ pub(super) struct Reply {
 pub(super) async fn connect(
     plan: &EmailPlan,
     hello: &str,
-) -> Result<(Connection, Vec<String>), Failure> {
+) -> Result<(SmtpConnection, Vec<String>), Failure> {
     let tcp = connect_tcp(plan).await?;
     let mut connection = match plan.encryption {
-        Encryption::None => Connection::over(tcp),
-        Encryption::Implicit => Connection::over(handshake(plan, tcp).await?),
+        Encryption::None => SmtpConnection::over(tcp),
+        Encryption::Implicit => SmtpConnection::over(handshake(plan, tcp).await?),
         Encryption::StartTls => {
             let mut tcp = tcp;
             request_tls(&mut tcp, hello).await?;
-            let mut connection = Connection::over(handshake(plan, tcp).await?);
+            let mut connection = SmtpConnection::over(handshake(plan, tcp).await?);
             // What the server announced in clear text is not trusted.
             let extensions = connection.introduce(hello).await?;
             return Ok((connection, extensions));
@@ -99,7 +100,7 @@ async fn handshake(plan: &EmailPlan, tcp: TcpStream) -> Result<TlsStream<TcpStre
 
 /// Requests TLS (RFC 3207). Only the handshake may follow: if the server, or an attacker on the
 /// network, sends anything else in clear text, the handshake fails.
-async fn request_tls(stream: &mut impl Stream, hello: &str) -> Result<(), Failure> {
+async fn request_tls(stream: &mut impl SmtpStream, hello: &str) -> Result<(), Failure> {
     greeting(stream).await?;
     let extensions = exchange(stream, &format!("EHLO {hello}")).await?;
     let is_offered = extensions.lines.iter().any(|line| line.eq_ignore_ascii_case("STARTTLS"));
@@ -117,7 +118,7 @@ async fn request_tls(stream: &mut impl Stream, hello: &str) -> Result<(), Failur
 }
 
 /// Reads the first reply of a server. A server that expects TLS sends none.
-async fn greeting(stream: &mut impl Stream) -> Result<(), Failure> {
+async fn greeting(stream: &mut impl SmtpStream) -> Result<(), Failure> {
     match timeout(net::READ_TIMEOUT, read_reply(stream)).await {
         Ok(reply) => reply?.positive("the mail server rejected the connection").map(drop),
         Err(_) => Err(Failure::Retry {
@@ -128,12 +129,12 @@ async fn greeting(stream: &mut impl Stream) -> Result<(), Failure> {
     }
 }
 
-async fn exchange(stream: &mut impl Stream, command: &str) -> Result<Reply, Failure> {
+async fn exchange(stream: &mut impl SmtpStream, command: &str) -> Result<Reply, Failure> {
     write(stream, format!("{command}\r\n").as_bytes()).await?;
     read_reply(stream).await
 }
 
-async fn write(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), Failure> {
+async fn write(stream: &mut impl SmtpStream, bytes: &[u8]) -> Result<(), Failure> {
     let written = async {
         stream.write_all(bytes).await?;
         stream.flush().await
@@ -143,7 +144,7 @@ async fn write(stream: &mut impl Stream, bytes: &[u8]) -> Result<(), Failure> {
 
 /// Reads a reply, which may have several lines. Reads single bytes, because the bytes after the
 /// reply to STARTTLS belong to TLS.
-async fn read_reply(stream: &mut impl Stream) -> Result<Reply, Failure> {
+async fn read_reply(stream: &mut impl SmtpStream) -> Result<Reply, Failure> {
     let mut bytes = Vec::new();
     while !is_complete(&bytes) {
         if bytes.len() == MAX_REPLY_BYTES {
@@ -167,8 +168,8 @@ fn lost(error: &io::Error) -> Failure {
     Failure::retry(format!("the connection to the mail server was lost: {error}"))
 }
 
-impl Connection {
-    pub(super) fn over(stream: impl Stream + 'static) -> Self {
+impl SmtpConnection {
+    pub(super) fn over(stream: impl SmtpStream + 'static) -> Self {
         Self(Box::new(stream))
     }
 
@@ -214,7 +215,7 @@ impl Reply {
         let code = text.lines().next_back().and_then(|line| line.get(..3)?.parse().ok());
         let lines = text.lines().map(|line| line.get(4..).unwrap_or_default().trim().to_owned());
         let Some(code @ 200..=599) = code else {
-            let text = printable(text);
+            let text = one_line(text, MAX_MESSAGE_CHARS);
             return Err(Failure::retry(format!("the mail server sent an invalid reply: {text}")));
         };
         Ok(Self { code, lines: lines.collect() })
@@ -228,15 +229,10 @@ impl Reply {
     /// The failure for a negative reply: a permanent one needs an operator, and a transient one is
     /// retried. `what` is the operation that failed.
     pub(super) fn failure(&self, what: &str) -> Failure {
-        let reason = format!("{what}: {} {}", self.code, printable(&self.lines.join(" ")));
+        let message = one_line(&self.lines.join(" "), MAX_MESSAGE_CHARS);
+        let reason = format!("{what}: {} {message}", self.code);
         if self.code >= 500 { Failure::misconfigured(reason) } else { Failure::retry(reason) }
     }
-}
-
-/// The beginning of a text from the server, on one line.
-fn printable(text: &str) -> String {
-    let printable = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_MESSAGE_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use crate::{
     model::Severity,
     sink::notification::{Message, Part},
+    text::html_escaped,
 };
 
 /// The style of secondary text.
@@ -13,26 +14,26 @@ const MUTED: &str = "color:#59636e";
 
 /// The page for a message. `footer` is one line.
 pub(super) fn page(message: &Message, footer: &str) -> String {
-    let title = escaped(&message.title);
+    let title = html_escaped(&message.title);
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n<body style=\"font-family:sans-serif;font-size:14px;color:#1f2328\">\n<h1 style=\"font-size:18px\">{title}</h1>\n"
     );
     for part in &message.parts {
         write_part(part, &mut page);
     }
-    let footer = escaped(footer);
+    let footer = html_escaped(footer);
     let _ = write!(page, "<p style=\"{MUTED};font-size:12px\">{footer}</p>\n</body>\n</html>\n");
     page
 }
 
 fn write_part(part: &Part, page: &mut String) {
-    let (color, heading) = (color(part.severity), escaped(&part.heading));
+    let (color, heading) = (color(part.severity), html_escaped(&part.heading));
     let _ = writeln!(
         page,
         "<div style=\"border-left:4px solid {color};margin:16px 0;padding-left:12px\">\n<b>{heading}</b>"
     );
     if !part.text.is_empty() {
-        let _ = writeln!(page, "<p style=\"margin:4px 0\">{}</p>", escaped(&part.text));
+        let _ = writeln!(page, "<p style=\"margin:4px 0\">{}</p>", html_escaped(&part.text));
     }
 
     let id = part.event_id.iter().map(|id| ("Event ID", id.as_str()));
@@ -41,7 +42,7 @@ fn write_part(part: &Part, page: &mut String) {
     if rows.peek().is_some() {
         page.push_str("<table style=\"border-spacing:0\">\n");
         for (name, value) in rows {
-            let (name, value) = (escaped(name), escaped(value));
+            let (name, value) = (html_escaped(name), html_escaped(value));
             let _ = writeln!(
                 page,
                 "<tr><td style=\"{MUTED};padding-right:12px;vertical-align:top\">{name}</td><td>{value}</td></tr>"
@@ -58,11 +59,6 @@ fn color(severity: Severity) -> &'static str {
         Severity::Medium => "#bf8700",
         Severity::Low | Severity::Informational => "#8c959f",
     }
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    text.replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 #[cfg(test)]

@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{
-    compose::{Envelope, compose},
+    compose::{MailMetadata, compose},
     config::EmailPlan,
-    session::Session,
+    session::SmtpSession,
 };
 use crate::{
     clock,
     model::{Record, Severity},
     sink::{
         Acknowledgement, Attachment, Batch, BoxFuture, Context, EncodeError, Failure, Sink,
-        batch::digest,
+        batch::hash_of_ids,
         chain,
         notification::{self, Message, Mode, Part},
     },
@@ -51,7 +51,7 @@ pub(super) fn open(plan: &EmailPlan, context: &Context) -> Result<Box<dyn Sink>,
 
 /// Connects and authenticates, and sends no message.
 pub(super) async fn probe(plan: &EmailPlan, context: &Context) -> Result<String, Failure> {
-    let session = in_time(Session::open(plan, &context.host)).await?;
+    let session = in_time(SmtpSession::open(plan, &context.host)).await?;
     session.close().await;
     let accepted = if plan.credentials.is_some() { "the credentials" } else { "the connection" };
     Ok(format!("the mail server accepts {accepted}"))
@@ -68,7 +68,7 @@ impl Sink for Email {
     ) -> BoxFuture<'a, Result<Acknowledgement, Failure>> {
         Box::pin(async move {
             let message = self.plan.mode.message(&notification::notices(batch)?, &self.fields);
-            let id = digest(batch.items());
+            let id = hash_of_ids(batch.items());
             self.send_with_report(message, &id, batch.attachment()).await?;
             Ok(Acknowledgement::received())
         })
@@ -109,12 +109,12 @@ impl Email {
         id: &str,
         attachment: Option<&Attachment>,
     ) -> Result<(), Failure> {
-        let envelope = Envelope { id, time: clock::now(), host: &self.host, attachment };
-        let mail = compose(&self.plan, message, &envelope)
+        let metadata = MailMetadata { id, time: clock::now(), host: &self.host, attachment };
+        let mail = compose(&self.plan, message, &metadata)
             .map_err(|error| Failure::misconfigured(chain(&error)))?;
 
         let session = in_time(async {
-            let mut session = Session::open(&self.plan, &self.host).await?;
+            let mut session = SmtpSession::open(&self.plan, &self.host).await?;
             session.send(&self.plan, &mail).await?;
             Ok::<_, Failure>(session)
         });
@@ -135,8 +135,10 @@ fn note_about_report() -> Part {
         event_id: None,
         severity: Severity::Informational,
         heading: "Report".to_owned(),
-        text: "The report is too large for a mail: run `report` on the host of the forwarder."
-            .to_owned(),
-        facts: Vec::new(),
+        text: "The report is too large for a mail.".to_owned(),
+        facts: vec![(
+            Part::HINT.to_owned(),
+            "run `report` on the host of the forwarder".to_owned(),
+        )],
     }
 }

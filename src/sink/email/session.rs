@@ -2,7 +2,7 @@
 //!
 //! A message is either accepted for all recipients or not sent: if the server rejects one of them,
 //! the others do not receive it either, and the sink parks until the configuration is corrected.
-//! Start reading at [`Session::open`].
+//! Start reading at [`SmtpSession::open`].
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     config::EmailPlan,
-    connection::{Connection, connect},
+    connection::{SmtpConnection, connect},
 };
 use crate::sink::{Failure, chain};
 
@@ -23,9 +23,9 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 const TOO_LARGE: u16 = 552;
 
 /// A session in which the client is authenticated, if the plan has credentials.
-pub(super) struct Session(Connection);
+pub(super) struct SmtpSession(SmtpConnection);
 
-impl Session {
+impl SmtpSession {
     /// Connects and authenticates. `host` is the name of this host. Fails with `Misconfigured` if
     /// the server rejects the credentials or offers no supported mechanism.
     pub(super) async fn open(plan: &EmailPlan, host: &str) -> Result<Self, Failure> {
@@ -160,7 +160,7 @@ mod tests {
         let (client, mut server) = tokio::io::duplex(1 << 16);
         server.write_all(replies.as_bytes()).await.unwrap();
         server.shutdown().await.unwrap();
-        let mut session = Session(Connection::over(client));
+        let mut session = SmtpSession(SmtpConnection::over(client));
         let outcome = session.send(&plan(), b"Subject: x\r\n\r\n.\r\n").await;
         drop(session);
 

@@ -17,14 +17,18 @@ use fs_err::{File, os::unix::fs::OpenOptionsExt};
 
 use self::rotation::Rotation;
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, LINE_FORMAT,
-    Limits, Plan, Receipt, Sink, chain, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
+    Receipt, Sink, chain, formatter,
+    keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
 };
 use crate::{
     clock,
     format::{FormatName, Formatter},
     model::{Day, Record},
-    settings::{Key, Section, Shape, optional, required},
+    settings::{
+        FLAG, Flag, Integer, Key, KeyWithDefault, Section, Size, TEXT, Text, defaulted, integer,
+        keys, optional, required, size,
+    },
 };
 
 /// See [`Guarantee`].
@@ -35,26 +39,29 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
     may_be_repeated: "nothing: the file is truncated to the confirmed length",
 }];
 
-/// The keys of this sink, besides those of all sinks.
-pub(super) const KEYS: &[Key] = &[
-    required("path", Shape::Text, "The file to append to."),
-    LINE_FORMAT,
-    optional(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(super) const KEYS;
+    ..LINE_FORMAT_KEYS;
+    PATH: Key<Text> = required("path", TEXT, "The file to append to, as an absolute path.");
+    ROTATE_SIZE: Key<Size> = optional(
         "rotate_size",
-        Shape::Size,
-        "Rotates the file before it exceeds this size; default: no limit.",
-    ),
-    optional(
+        size(64 << 10, u64::MAX),
+        "no limit",
+        "Rotates the file before it exceeds this size.",
+    );
+    ROTATE_DAILY: KeyWithDefault<Flag> = defaulted(
         "rotate_daily",
-        Shape::Bool,
-        "Rotates the file at the end of the UTC day; default: false.",
-    ),
-    optional(
+        FLAG.or(false),
+        "Rotates the file at the end of the UTC day.",
+    );
+    ROTATE_KEEP: Key<Integer<usize>> = optional(
         "rotate_keep",
-        Shape::Integer { min: 1, max: 100_000 },
-        "The number of rotated files to keep; default: all.",
-    ),
-];
+        integer::<usize>(1, 100_000),
+        "all",
+        "The number of rotated files to keep.",
+    );
+}
 
 #[derive(Debug)]
 struct FilePlan {
@@ -68,7 +75,7 @@ struct FileSink {
     file: File,
     /// The confirmed length, in bytes.
     length: u64,
-    identity: Identity,
+    identity: FileIdentity,
     /// The day of the last write.
     day: Day,
     rotation: Rotation,
@@ -79,7 +86,7 @@ struct FileSink {
 
 /// Identifies a file independently of its path, because the file at a path can be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+struct FileIdentity {
     device: u64,
     inode: u64,
 }
@@ -87,11 +94,11 @@ struct Identity {
 /// The mark of this sink: the file that the last batch was written to, and its confirmed length.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
-    identity: Identity,
+    identity: FileIdentity,
     length: u64,
 }
 
-impl Identity {
+impl FileIdentity {
     fn of(metadata: &std::fs::Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
@@ -100,7 +107,7 @@ impl Identity {
 impl Mark {
     /// Encodes the mark as three little-endian `u64`: device, inode and length.
     fn write(&self) -> Vec<u8> {
-        let Identity { device, inode } = self.identity;
+        let FileIdentity { device, inode } = self.identity;
         [device, inode, self.length].map(u64::to_le_bytes).concat()
     }
 
@@ -108,33 +115,30 @@ impl Mark {
         let (fields, rest) = bytes.as_chunks::<8>();
         let [device, inode, length] = fields else { return None };
         let identity =
-            Identity { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode) };
+            FileIdentity { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode) };
         rest.is_empty().then_some(Self { identity, length: u64::from_le_bytes(*length) })
     }
 }
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let path = section.path("path")?;
+    let path = PathBuf::from(section.get(&PATH)?);
     if !path.is_absolute() {
         let message = "`path` must be absolute: the service runs in a different working directory";
-        section.fault("path", message);
+        section.fault(&PATH, message);
         return None;
     }
 
-    if section.size("rotate_size").is_some_and(|size| size < 64 << 10) {
-        section.fault("rotate_size", "`rotate_size` must be at least 64KiB");
-    }
     let rotation = Rotation {
-        size: section.size("rotate_size"),
-        daily: section.bool("rotate_daily") == Some(true),
-        keep: section.integer("rotate_keep").and_then(|n| usize::try_from(n).ok()),
+        size: section.get(&ROTATE_SIZE).map(|size| size as u64),
+        daily: section.get(&ROTATE_DAILY),
+        keep: section.get(&ROTATE_KEEP),
     };
     if rotation.keep.is_some() && rotation.size.is_none() && !rotation.daily {
-        section.fault("rotate_keep", "`rotate_keep` requires `rotate_size` or `rotate_daily`");
+        section.fault(&ROTATE_KEEP, "`rotate_keep` requires `rotate_size` or `rotate_daily`");
     }
 
-    Some(Box::new(FilePlan { path, format: read_format(section, FormatName::Json), rotation }))
+    Some(Box::new(FilePlan { path, format: section.get(&LINE_FORMAT), rotation }))
 }
 
 impl Plan for FilePlan {
@@ -252,7 +256,7 @@ impl FileSink {
         // If another program has changed the file, this fails and the sink is reopened, so that
         // the mark of the current file is stored before anything is written to it.
         let current = fs_err::metadata(&self.path).ok();
-        match current.map(|current| (Identity::of(&current), current.len())) {
+        match current.map(|current| (FileIdentity::of(&current), current.len())) {
             Some((identity, length)) if identity == self.identity && length == self.length => {}
             Some((identity, _)) if identity == self.identity => {
                 return Err(std::io::Error::other(
@@ -296,7 +300,7 @@ fn may_write(path: &Path) -> std::io::Result<()> {
 
 /// Opens and locks the file for appending, and truncates it to the mark if the mark belongs to this
 /// file. Returns the file, its length and its identity.
-fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity)> {
+fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, FileIdentity)> {
     let is_new = !path.exists();
     let mut options = fs_err::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o640);
@@ -315,7 +319,7 @@ fn open(path: &Path, mark: Option<Mark>) -> std::io::Result<(File, u64, Identity
     }
 
     let metadata = file.metadata()?;
-    let (mut length, identity) = (metadata.len(), Identity::of(&metadata));
+    let (mut length, identity) = (metadata.len(), FileIdentity::of(&metadata));
     match mark {
         Some(mark) if mark.identity == identity && mark.length <= length => {
             length = mark.length;
@@ -414,13 +418,13 @@ mod tests {
         let path = directory.path().join("records.jsonl");
         let content = |path: &Path| std::fs::read_to_string(path).unwrap();
         std::fs::write(&path, "one\ntwo\nthr").unwrap();
-        let identity = Identity::of(&std::fs::metadata(&path).unwrap());
+        let identity = FileIdentity::of(&std::fs::metadata(&path).unwrap());
 
         drop(open(&path, Some(Mark { identity, length: 4 })).unwrap());
         assert_eq!(content(&path), "one\n");
 
         std::fs::write(&path, "foreign line\ntor").unwrap();
-        let other = Identity { device: identity.device + 1, ..identity };
+        let other = FileIdentity { device: identity.device + 1, ..identity };
         drop(open(&path, Some(Mark { identity: other, length: 4 })).unwrap());
         assert_eq!(content(&path), "foreign line\ntor\n");
     }

@@ -6,56 +6,74 @@ use reqwest::header::HeaderName;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    settings::{
+        Integer, Key, KeyWithDefault, MaybeSecret, OneOf, SECRET, SECRETS, Secret, SecretRef,
+        Secrets, Section, Size, TEXT_OR_SECRET, choices, defaulted, integer, keys, one_of,
+        optional, required, size,
+    },
     sink::{
-        BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, ReceiverUrl},
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        keys::{GZIP_KEYS, LINE_FORMAT, LINE_FORMAT_KEYS, TLS_KEYS},
+        web::{HttpReceiverOptions, ReceiverUrl},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..LINE_FORMAT_KEYS;
+    ..GZIP_KEYS;
+    ..TLS_KEYS;
+    URL: Key<MaybeSecret> = required(
         "url",
-        Shape::TextOrSecret,
+        TEXT_OR_SECRET,
         "The URL that batches are posted to, or a reference to a secret that contains it.",
-    ),
-    LINE_FORMAT,
-    optional(
+    );
+    BODY: Key<OneOf<BodyForm>> = optional(
         "body",
-        Shape::OneOf(&["array", "lines"]),
-        "The body of a request: `array` is a JSON array, the default for JSON formats; `lines` has one record per line.",
-    ),
-    optional(
+        one_of(BodyForm::NAMES),
+        "`array` for JSON formats, otherwise `lines`",
+        "The body of a request: `array` is a JSON array; `lines` has one record per line.",
+    );
+    HEADERS: Key<Secrets> = optional(
         "headers",
-        Shape::Secrets,
+        SECRETS,
+        "none",
         "Additional headers, by reference: X-Api-Key = { credential = \"name\" }.",
-    ),
-    optional(
+    );
+    SIGNING_SECRET: Key<Secret> = optional(
         "signing_secret",
-        Shape::Secret,
+        SECRET,
+        "requests are not signed",
         "The secret for signing requests according to Standard Webhooks: `whsec_…` or any text.",
-    ),
-    optional(
+    );
+    OLD_SIGNING_SECRET: Key<Secret> = optional(
         "old_signing_secret",
-        Shape::Secret,
+        SECRET,
+        "one signature",
         "The previous `signing_secret` during a rotation; requests are signed with both.",
-    ),
-    optional(
+    );
+    BATCH_RECORDS: KeyWithDefault<Integer<usize>> = defaulted(
         "batch_records",
-        Shape::Integer { min: 1, max: 100_000 },
-        "The maximum number of records in a request; default: 500.",
-    ),
-    optional(
+        integer::<usize>(1, 100_000).or(500),
+        "The maximum number of records in a request.",
+    );
+    BATCH_SIZE: KeyWithDefault<Size> = defaulted(
         "batch_size",
-        Shape::Size,
-        "The size at which a request is sent, before compression; default: 512KiB.",
-    ),
-    GZIP,
-    CA_FILE,
-    CLIENT_CERTIFICATE,
-    CLIENT_KEY,
-];
+        size(1 << 10, 64 << 20).or(512 << 10),
+        "The size at which a request is sent, before compression.",
+    );
+}
+
+choices! {
+    /// The form of a request body.
+    pub(super) enum BodyForm {
+        /// A JSON array of records.
+        Array = "array",
+        /// One record per line.
+        Lines = "lines",
+    }
+}
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -63,8 +81,7 @@ pub(super) struct HttpPlan {
     /// The endpoint: `https`, or `http` to a loopback address.
     pub url: ReceiverUrl,
     pub format: FormatName,
-    /// Whether the body is a JSON array; otherwise it has one record per line.
-    pub array: bool,
+    pub body: BodyForm,
     /// Additional headers; their values are secrets.
     pub headers: Vec<(HeaderName, SecretRef)>,
     /// The current secret and the previous one; empty if requests are not signed.
@@ -76,42 +93,37 @@ pub(super) struct HttpPlan {
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let url = ReceiverUrl::read(section, "url");
-    let format = read_format(section, FormatName::Json);
-    let array = section.text("body").map_or(format.is_json(), |body| body == "array");
-    if array && !format.is_json() {
-        section.fault("body", "`body = \"array\"` requires a JSON format");
+    let url = ReceiverUrl::read(section, &URL);
+    let format = section.get(&LINE_FORMAT);
+    let default_body = if format.is_json() { BodyForm::Array } else { BodyForm::Lines };
+    let body = section.get(&BODY).unwrap_or(default_body);
+    if body == BodyForm::Array && !format.is_json() {
+        section.fault(&BODY, "`body = \"array\"` requires a JSON format");
     }
 
     let mut headers = Vec::new();
-    for (name, secret) in section.secret_map("headers") {
+    for (name, secret) in section.get(&HEADERS).unwrap_or_default() {
         match name.parse::<HeaderName>() {
             Ok(name) if !is_reserved(&name) => headers.push((name, secret)),
-            _ => section.fault("headers", format!("the header `{name}` cannot be set")),
+            _ => section.fault(&HEADERS, format!("the header `{name}` cannot be set")),
         }
     }
 
-    let old = section.secret("old_signing_secret");
-    if old.is_some() && !section.has("signing_secret") {
-        section.fault("old_signing_secret", "`old_signing_secret` requires `signing_secret`");
-    }
-
-    let number = |key: &str| section.integer(key).and_then(|n| usize::try_from(n).ok());
-    let bytes = section.size("batch_size").and_then(|size| usize::try_from(size).ok());
-    if bytes.is_some_and(|bytes| !(1 << 10..=64 << 20).contains(&bytes)) {
-        section.fault("batch_size", "`batch_size` must be from 1KiB to 64MiB");
+    let old = section.get(&OLD_SIGNING_SECRET);
+    if old.is_some() && !section.has(&SIGNING_SECRET) {
+        section.fault(&OLD_SIGNING_SECRET, "`old_signing_secret` requires `signing_secret`");
     }
 
     Some(Box::new(HttpPlan {
         url: url?,
         format,
-        array,
+        body,
         headers,
-        signing_secrets: section.secret("signing_secret").into_iter().chain(old).collect(),
+        signing_secrets: section.get(&SIGNING_SECRET).into_iter().chain(old).collect(),
         web: HttpReceiverOptions::read(section),
         limits: Limits {
-            records: number("batch_records").unwrap_or(500),
-            bytes: bytes.unwrap_or(512 << 10),
+            records: section.get(&BATCH_RECORDS),
+            bytes: section.get(&BATCH_SIZE),
             in_flight: 1,
         },
     }))
@@ -129,11 +141,11 @@ fn is_reserved(name: &HeaderName) -> bool {
 impl HttpPlan {
     /// The media type of a request body, by format and form.
     pub(super) fn content_type(&self) -> &'static str {
-        match (self.format, self.array) {
-            (FormatName::CloudEvents, true) => "application/cloudevents-batch+json",
+        match (self.format, self.body) {
+            (FormatName::CloudEvents, BodyForm::Array) => "application/cloudevents-batch+json",
             (FormatName::Csv, _) => "text/csv; charset=utf-8; header=present",
-            (format, true) if format.is_json() => "application/json",
-            (format, false) if format.is_json() => "application/x-ndjson",
+            (format, BodyForm::Array) if format.is_json() => "application/json",
+            (format, BodyForm::Lines) if format.is_json() => "application/x-ndjson",
             _ => "text/plain; charset=utf-8",
         }
     }

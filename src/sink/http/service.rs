@@ -4,7 +4,10 @@
 
 use secrecy::SecretString;
 
-use super::{config::HttpPlan, signature};
+use super::{
+    config::{BodyForm, HttpPlan},
+    signature,
+};
 use crate::{
     clock,
     format::Formatter,
@@ -106,7 +109,7 @@ impl Http {
             body.extend_from_slice(line.as_bytes());
             body.push(b'\n');
         }
-        if !self.plan.array {
+        if self.plan.body == BodyForm::Lines {
             body.extend_from_slice(batch.bytes());
             return body;
         }

@@ -15,11 +15,11 @@ use base64::{
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::sink::{Batch, batch::digest};
+use crate::sink::{Batch, batch::hash_of_ids};
 
 /// The ID of a request. It is the same whenever the same records are sent together.
 pub(super) fn id(batch: &Batch) -> String {
-    format!("msg_{}", digest(batch.items()))
+    format!("msg_{}", hash_of_ids(batch.items()))
 }
 
 /// The value of `webhook-signature` for a request with the whole seconds of this time as

@@ -12,93 +12,125 @@ use super::{
 };
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    settings::{
+        FLAG, Flag, Key, KeyWithDefault, MAP, Map, OneOf, SECRET, Secret, SecretRef, Section,
+        SubSection, TEXT, TEXTS, Text, Texts, Timespan, choices, defaulted, duration, keys, one_of,
+        optional, required, section,
+    },
     sink::{
-        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, chain, read_format,
-        template::Template, web::read_client_certificate,
+        BoxFuture, Context, Failure, Limits, Plan, Sink, chain,
+        common_keys::NAME,
+        keys::{FORMAT, FORMAT_KEYS, TLS_KEYS, TlsFiles},
+        template::Template,
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required("brokers", Shape::Texts, "The bootstrap brokers, each `host:port`."),
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..FORMAT_KEYS;
+    BROKERS: Key<Texts> = required("brokers", TEXTS, "The bootstrap brokers, each `host:port`.");
+    TOPIC: Key<Text> = required(
         "topic",
-        Shape::Text,
+        TEXT,
         "The topic, which must exist; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
-    ),
-    FORMAT,
-    optional(
+    );
+    EXACTLY_ONCE: KeyWithDefault<Flag> = defaulted(
         "exactly_once",
-        Shape::Bool,
-        "Writes records and progress in transactions; default: true.",
-    ),
-    optional(
+        FLAG.or(true),
+        "Writes records and progress in transactions.",
+    );
+    TRANSACTIONAL_ID: Key<Text> = optional(
         "transactional_id",
-        Shape::Text,
-        "The transactional ID of the producer, which only one instance at a time may use; default: `secure-score-forwarder.TOPIC.SINK`.",
-    ),
-    optional(
+        TEXT,
+        "`secure-score-forwarder.TOPIC.SINK`",
+        "The transactional ID of the producer, which only one instance at a time may use.",
+    );
+    PROGRESS_TOPIC: Key<Text> = optional(
         "progress_topic",
-        Shape::Text,
-        "The compacted topic that stores the progress, created if it does not exist (not with oauthbearer); default: `TRANSACTIONAL_ID.progress`.",
-    ),
-    optional(
+        TEXT,
+        "`TRANSACTIONAL_ID.progress`",
+        "The compacted topic that stores the progress, created if it does not exist (not with oauthbearer).",
+    );
+    TRANSACTION_TIMEOUT: KeyWithDefault<Timespan> = defaulted(
         "transaction_timeout",
-        Shape::Duration,
-        "The time after which the cluster aborts an unfinished transaction; default: 60s.",
-    ),
-    optional(
+        duration(Duration::from_secs(5), Duration::from_mins(15)).or(Duration::from_mins(1)),
+        "The time after which the cluster aborts an unfinished transaction.",
+    );
+    COMPRESSION: KeyWithDefault<OneOf<Compression>> = defaulted(
         "compression",
-        Shape::OneOf(&["zstd", "lz4", "snappy", "gzip", "none"]),
-        "The compression of batches; default: zstd.",
-    ),
-    optional(
+        one_of(Compression::NAMES).or(Compression::Zstd.choice()),
+        "The compression of batches.",
+    );
+    TLS: Key<SubSection> = optional(
         "tls",
-        Shape::Table(TLS),
+        section(TLS_KEYS),
+        "no encryption",
         "TLS for connections to the brokers; `tls = {}` trusts the certificate authorities of the system.",
-    ),
-    optional("sasl", Shape::Table(SASL), "Authentication with the cluster."),
-    optional(
+    );
+    SASL: Key<SubSection> = optional(
+        "sasl",
+        section(SASL_KEYS),
+        "no authentication",
+        "Authentication with the cluster.",
+    );
+    PROPERTIES: Key<Map> = optional(
         "properties",
-        Shape::Map,
-        "Additional properties of librdkafka, such as `{ \"linger.ms\" = \"50\" }`, except those that other keys set or that the guarantees of the sink depend on; default: none.",
-    ),
-];
+        MAP,
+        "none",
+        "Additional properties of librdkafka, such as `{ \"linger.ms\" = \"50\" }`, except those that other keys set or that the guarantees of the sink depend on.",
+    );
+}
 
-const TLS: &[Key] = &[
-    optional(
-        "ca_file",
-        Shape::File,
-        "PEM file of the certificate authorities to trust instead of those of the system.",
-    ),
-    optional(
-        "client_certificate",
-        Shape::File,
-        "PEM file of the client certificate chain, for mutual TLS.",
-    ),
-    optional("client_key", Shape::File, "PEM file of the client certificate's private key."),
-];
-
-const SASL: &[Key] = &[
-    required(
+keys! {
+    /// The keys of `sasl`.
+    const SASL_KEYS;
+    MECHANISM: Key<OneOf<Mechanism>> = required(
         "mechanism",
-        Shape::OneOf(&["plain", "scram-sha-256", "scram-sha-512", "oauthbearer"]),
+        one_of(Mechanism::NAMES),
         "The mechanism; oauthbearer, for Azure Event Hubs, also requires `credential` and `entra_tenant`.",
-    ),
-    optional("username", Shape::Text, "The user name."),
-    optional("password", Shape::Secret, "The password."),
-    optional(
+    );
+    USERNAME: Key<Text> = optional(
+        "username",
+        TEXT,
+        "none",
+        "The user name, which every mechanism except oauthbearer requires.",
+    );
+    PASSWORD: Key<Secret> = optional(
+        "password",
+        SECRET,
+        "none",
+        "The password, which every mechanism except oauthbearer requires.",
+    );
+    RESOURCE: Key<Text> = optional(
         "resource",
-        Shape::Text,
-        "oauthbearer: the resource for which Entra tokens are requested; default: https:// and the host name of the first broker.",
-    ),
-];
+        TEXT,
+        "`https://` and the host name of the first broker",
+        "oauthbearer: the resource for which Entra tokens are requested.",
+    );
+}
 
-/// librdkafka's name of the mechanism.
-const OAUTHBEARER: &str = "OAUTHBEARER";
+choices! {
+    /// The compression of batches, as librdkafka names it.
+    pub(super) enum Compression {
+        Zstd = "zstd",
+        Lz4 = "lz4",
+        Snappy = "snappy",
+        Gzip = "gzip",
+        None = "none",
+    }
+}
 
-const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+choices! {
+    /// How the sink authenticates with the cluster.
+    enum Mechanism {
+        Plain = "plain",
+        ScramSha256 = "scram-sha-256",
+        ScramSha512 = "scram-sha-512",
+        /// With Entra tokens.
+        OauthBearer = "oauthbearer",
+    }
+}
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -109,11 +141,10 @@ pub(super) struct KafkaPlan {
     pub topic: Template,
     pub format: FormatName,
     pub delivery: DeliveryMode,
-    /// The value of `compression.type` of librdkafka.
-    pub compression: String,
+    pub compression: Compression,
     /// The properties that the operator adds to those of this plan.
     pub properties: Properties,
-    tls: Option<Tls>,
+    tls: Option<TlsFiles>,
     sasl: Option<Sasl>,
 }
 
@@ -134,15 +165,9 @@ pub(super) enum DeliveryMode {
 }
 
 #[derive(Clone, Debug)]
-struct Tls {
-    ca_file: Option<PathBuf>,
-    client: Option<(PathBuf, PathBuf)>,
-}
-
-#[derive(Clone, Debug)]
 enum Sasl {
     Password {
-        mechanism: String,
+        mechanism: Mechanism,
         username: String,
         password: SecretRef,
     },
@@ -156,7 +181,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 }
 
 fn read_brokers(section: &Section<'_>) -> Option<String> {
-    let brokers = section.texts("brokers")?;
+    let brokers = section.get(&BROKERS)?;
     let has_port = |broker: &&str| {
         broker
             .rsplit_once(':')
@@ -167,75 +192,69 @@ fn read_brokers(section: &Section<'_>) -> Option<String> {
         || !brokers.iter().all(has_port)
         || brokers.iter().any(|b| b.contains(','))
     {
-        section.fault("brokers", "`brokers` must be a list of `host:port`");
+        section.fault(&BROKERS, "`brokers` must be a list of `host:port`");
         return None;
     }
     Some(brokers.join(","))
 }
 
 fn read_delivery(section: &Section<'_>) -> DeliveryMode {
-    if section.bool("exactly_once") == Some(false) {
-        for key in ["transactional_id", "progress_topic", "transaction_timeout"]
-            .into_iter()
-            .filter(|key| section.has(key))
-        {
-            section.fault(key, format!("`{key}` requires `exactly_once = true`"));
+    if !section.get(&EXACTLY_ONCE) {
+        let keys =
+            [TRANSACTIONAL_ID.define(), PROGRESS_TOPIC.define(), TRANSACTION_TIMEOUT.define()];
+        for key in keys.into_iter().filter(|key| section.has(key)) {
+            section.fault(&key, format!("`{}` requires `exactly_once = true`", key.name));
         }
         return DeliveryMode::AtLeastOnce;
     }
 
-    let topic = section.text("topic").unwrap_or_default().replace(['{', '}'], "");
-    let name = section.text("name").unwrap_or_default();
+    let topic = section.get(&TOPIC).unwrap_or_default().replace(['{', '}'], "");
+    let name = section.get(&NAME).unwrap_or_default();
     let default_id = format!("secure-score-forwarder.{topic}.{name}");
-    let transactional_id = section.text("transactional_id").unwrap_or(&default_id).to_owned();
+    let transactional_id = section.get(&TRANSACTIONAL_ID).unwrap_or(&default_id).to_owned();
 
     // By default, each sink has a separate topic, so that an open transaction of another producer
     // cannot hide its committed progress.
     let default_topic = format!("{transactional_id}.progress");
-    let progress_topic = section.text("progress_topic").unwrap_or(&default_topic);
+    let progress_topic = section.get(&PROGRESS_TOPIC).unwrap_or(&default_topic);
     if !is_topic_name(progress_topic) {
-        section.fault("progress_topic", "`progress_topic` is not a valid topic name");
+        section.fault(&PROGRESS_TOPIC, "`progress_topic` is not a valid topic name");
     }
-    if Some(progress_topic) == section.text("topic") {
-        section.fault("progress_topic", "`progress_topic` must differ from `topic`");
-    }
-
-    let timeout = section.duration("transaction_timeout").unwrap_or(TRANSACTION_TIMEOUT);
-    if !(Duration::from_secs(5)..=Duration::from_mins(15)).contains(&timeout) {
-        section.fault("transaction_timeout", "`transaction_timeout` must be from 5s to 15m");
+    if Some(progress_topic) == section.get(&TOPIC) {
+        section.fault(&PROGRESS_TOPIC, "`progress_topic` must differ from `topic`");
     }
 
-    let progress_topic = progress_topic.to_owned();
-    DeliveryMode::ExactlyOnce { transactional_id, progress_topic, timeout }
-}
-
-fn read_tls(section: &Section<'_>) -> Tls {
-    let client = read_client_certificate(section);
-    Tls { ca_file: section.path("ca_file"), client }
+    DeliveryMode::ExactlyOnce {
+        transactional_id,
+        progress_topic: progress_topic.to_owned(),
+        timeout: section.get(&TRANSACTION_TIMEOUT),
+    }
 }
 
 fn read_sasl(section: &Section<'_>, first_broker: &str) -> Option<Sasl> {
-    let mechanism = section.text("mechanism")?.to_ascii_uppercase();
-    let (username, password) = (section.text("username"), section.secret("password"));
+    let mechanism = section.get(&MECHANISM)?;
 
-    if mechanism == OAUTHBEARER {
-        for key in ["username", "password"].into_iter().filter(|key| section.has(key)) {
-            section.fault(key, format!("`{key}` cannot be set with `mechanism = \"oauthbearer\"`"));
+    if mechanism == Mechanism::OauthBearer {
+        let keys = [USERNAME.define(), PASSWORD.define()];
+        for key in keys.into_iter().filter(|key| section.has(key)) {
+            let message =
+                format!("`{}` cannot be set with `mechanism = \"oauthbearer\"`", key.name);
+            section.fault(&key, message);
         }
         let default = format!("https://{first_broker}");
-        let resource = section.text("resource").unwrap_or(&default);
+        let resource = section.get(&RESOURCE).unwrap_or(&default);
         if url::Url::parse(resource).is_err() {
-            section.fault("resource", "`resource` must be a URL");
+            section.fault(&RESOURCE, "`resource` must be a URL");
             return None;
         }
         return Some(Sasl::Entra(resource.to_owned()));
     }
 
-    if section.has("resource") {
-        section.fault("resource", "`resource` requires `mechanism = \"oauthbearer\"`");
+    if section.has(&RESOURCE) {
+        section.fault(&RESOURCE, "`resource` requires `mechanism = \"oauthbearer\"`");
     }
-    let (Some(username), Some(password)) = (username, password) else {
-        section.fault("mechanism", "this mechanism requires `username` and `password`");
+    let (Some(username), Some(password)) = (section.get(&USERNAME), section.get(&PASSWORD)) else {
+        section.fault(&MECHANISM, "this mechanism requires `username` and `password`");
         return None;
     };
     Some(Sasl::Password { mechanism, username: username.to_owned(), password })
@@ -245,33 +264,39 @@ fn is_topic_name(name: &str) -> bool {
     name.len() <= 249 && name.chars().all(is_topic_char)
 }
 
+impl Mechanism {
+    /// The name of the mechanism for librdkafka.
+    fn property(self) -> String {
+        self.choice().name.to_ascii_uppercase()
+    }
+}
+
 impl KafkaPlan {
     /// See [`read`].
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
         let brokers = read_brokers(section);
-        let topic = Template::read(section, "topic");
+        let topic = Template::read(section, &TOPIC);
         if let Some(topic) = &topic
             && !is_topic_name(&topic.literal())
         {
             section.fault(
-                "topic",
+                &TOPIC,
                 "`topic` must consist of at most 249 letters, digits, `.`, `_` and `-`",
             );
         }
 
         let delivery = read_delivery(section);
         let properties = Properties::read(section);
-        let tls = section.section("tls").map(|section| read_tls(&section));
-        let sasl = section.section("sasl");
+        let tls = section.get(&TLS).map(|tls| TlsFiles::read(&tls));
         let brokers = brokers?;
         let first = brokers.split([':', ',']).next().unwrap_or_default();
-        let sasl = sasl.and_then(|section| read_sasl(&section, first));
+        let sasl = section.get(&SASL).and_then(|sasl| read_sasl(&sasl, first));
 
         Some(Self {
             topic: topic?,
-            format: read_format(section, FormatName::Json),
+            format: section.get(&FORMAT),
             delivery,
-            compression: section.text("compression").unwrap_or("zstd").to_owned(),
+            compression: section.get(&COMPRESSION),
             properties,
             tls,
             sasl,
@@ -313,12 +338,12 @@ impl KafkaPlan {
                 let password =
                     password.read().map_err(|error| Failure::misconfigured(chain(&error)))?;
                 config
-                    .set("sasl.mechanisms", mechanism)
+                    .set("sasl.mechanisms", mechanism.property())
                     .set("sasl.username", username)
                     .set("sasl.password", password.expose_secret());
             }
             Some(Sasl::Entra(_)) => {
-                config.set("sasl.mechanisms", OAUTHBEARER);
+                config.set("sasl.mechanisms", Mechanism::OauthBearer.property());
             }
         }
 

@@ -30,7 +30,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// The value of a progress record, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
-struct Value {
+struct ProgressValue {
     version: u32,
     checkpoint: String,
     seq: u64,
@@ -38,7 +38,7 @@ struct Value {
     newest: Option<Newest>,
 }
 
-/// The newest day that was sent: the date, and the digest of its facts in hex.
+/// The newest day that was sent: the date, and the hash of its facts in hex.
 #[derive(Debug, Serialize, Deserialize)]
 struct Newest {
     day: String,
@@ -56,8 +56,8 @@ pub(super) fn value(progress: &Progress) -> Vec<u8> {
     let newest = progress
         .sent
         .newest()
-        .map(|(day, digest)| Newest { day: day.to_string(), digest: hex(&digest) });
-    let value = Value {
+        .map(|(day, hash)| Newest { day: day.to_string(), digest: hex(&hash) });
+    let value = ProgressValue {
         version: 1,
         checkpoint: progress.checkpoint.clone(),
         seq: progress.seq,
@@ -193,10 +193,10 @@ pub(super) fn read(
 fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     let key = std::str::from_utf8(key).ok()?;
     let tenant = key.strip_prefix(transactional_id)?.strip_prefix('/')?;
-    let value: Value = serde_json::from_slice(value).ok()?;
+    let value: ProgressValue = serde_json::from_slice(value).ok()?;
 
     let newest = match &value.newest {
-        Some(newest) => Some((Day::parse(&newest.day)?, parse_digest(&newest.digest)?)),
+        Some(newest) => Some((Day::parse(&newest.day)?, parse_hash(&newest.digest)?)),
         None => None,
     };
     Some(Progress {
@@ -207,24 +207,24 @@ fn parse(key: &[u8], value: &[u8], transactional_id: &str) -> Option<Progress> {
     })
 }
 
-fn hex(digest: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * digest.len());
-    for byte in digest {
+fn hex(hash: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * hash.len());
+    for byte in hash {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
 }
 
-fn parse_digest(hex: &str) -> Option<[u8; 32]> {
+fn parse_hash(hex: &str) -> Option<[u8; 32]> {
     // `EventId` parses 20 bytes of hex, so the 32 bytes are parsed as two overlapping parts.
     let (front, back) = (hex.get(..40)?, hex.get(24..64).filter(|_| hex.len() == 64)?);
     let (front, back) = (EventId::parse(front)?, EventId::parse(back)?);
 
-    let mut digest = [0; 32];
-    digest[..20].copy_from_slice(front.as_bytes());
-    digest[12..].copy_from_slice(back.as_bytes());
-    Some(digest)
+    let mut hash = [0; 32];
+    hash[..20].copy_from_slice(front.as_bytes());
+    hash[12..].copy_from_slice(back.as_bytes());
+    Some(hash)
 }
 
 fn exists(config: &ClientConfig, topic: &str) -> bool {
@@ -242,13 +242,13 @@ mod tests {
     fn progress_survives_a_round_trip() {
         let tenant = TenantId::parse("3f5c1d2e-0000-4000-8000-00000000c0de").unwrap();
         let day = Day::parse("2026-11-22").unwrap();
-        let mut digest = [0; 32];
-        digest.iter_mut().zip(1..).for_each(|(byte, n)| *byte = n);
+        let mut hash = [0; 32];
+        hash.iter_mut().zip(1..).for_each(|(byte, n)| *byte = n);
         let progress = Progress {
             tenant,
             checkpoint: "c".into(),
             seq: 412,
-            sent: SentDays::new([day], Some((day, digest))),
+            sent: SentDays::new([day], Some((day, hash))),
         };
 
         let (key, value) = (key("id", tenant), value(&progress));

@@ -14,7 +14,7 @@ use rdkafka::{
     ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaConfRes as ConfigResult,
 };
 
-use super::config::{DeliveryMode, KafkaPlan};
+use super::config::{DeliveryMode, KafkaPlan, PROPERTIES};
 use crate::{error::Explanation, settings::Section, sink::chain};
 
 /// How long librdkafka retries a record before the batch fails and is retried by the deliverer.
@@ -174,14 +174,13 @@ const REFUSED: &[Refusal] = &[
 
 impl Properties {
     /// Reads the key `properties` of a section. The faults of single properties are added to the
-    /// section.
+    /// section, at the key.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        let Some(table) = section.section("properties") else { return Self::default() };
         let mut properties = BTreeMap::new();
 
-        for (written, value) in section.map("properties") {
+        for (written, value) in section.get(&PROPERTIES).unwrap_or_default() {
             if let Err(Explanation { message, hint }) = check(&written, &value) {
-                table.fault_with(&written, message, hint);
+                section.fault_with(&PROPERTIES, message, hint);
                 continue;
             }
             match properties.entry(usual_name(&written).to_owned()) {
@@ -191,7 +190,8 @@ impl Properties {
                 Entry::Occupied(entry) => {
                     let message =
                         format!("`properties` contains `{}` under two names", entry.key());
-                    table.fault_with(&written, message, Some("remove one of them".to_owned()));
+                    let hint = Some("remove one of them".to_owned());
+                    section.fault_with(&PROPERTIES, message, hint);
                 }
             }
         }
@@ -220,7 +220,7 @@ pub(super) fn producer_config(
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
-        .set("compression.type", &plan.compression)
+        .set("compression.type", plan.compression.choice().name)
         .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
         // The partitioner of the Java clients, so that both choose the same partition for a key.
         .set("partitioner", "murmur2_random")
@@ -293,17 +293,22 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Document, Fault, Faults};
+    use crate::{
+        settings::{KeyDefinition, with_section},
+        sink::{common_keys::NAME, kafka::KEYS},
+    };
 
-    const KAFKA: &str = "name = \"lake\"\nbrokers = [\"b:9092\"]\ntopic = \"t\"\n";
+    /// The plan of a sink with these additional keys, and the messages of the faults.
+    fn plan(keys: &str) -> (KafkaPlan, Vec<String>) {
+        let text = format!("name = \"lake\"\nbrokers = [\"b:9092\"]\ntopic = \"t\"\n{keys}\n");
+        let known: Vec<KeyDefinition> = KEYS.iter().copied().chain([NAME.define()]).collect();
+        let (plan, faults) = with_section(&text, &known, KafkaPlan::read);
+        (plan.unwrap(), faults)
+    }
 
-    /// The plan of a sink with these properties, and the faults.
-    fn plan(properties: &str) -> (KafkaPlan, Vec<Fault>) {
-        let text = format!("{KAFKA}properties = {{ {properties} }}\n");
-        let faults = Faults::new("c.toml", &text);
-        let document = Document::parse(&text, &faults).unwrap();
-        let plan = KafkaPlan::read(&document.section(&faults)).unwrap();
-        (plan, faults.sorted())
+    /// See [`plan`]; these are the properties.
+    fn plan_with(properties: &str) -> (KafkaPlan, Vec<String>) {
+        plan(&format!("properties = {{ {properties} }}"))
     }
 
     #[test]
@@ -319,7 +324,7 @@ mod tests {
             ("\"client.dns.lookup\" = \"use_all_dns_ips\"", "client.dns.lookup", "use_all_dns_ips"),
             ("\"enable.metrics.push\" = \"false\"", "enable.metrics.push", "false"),
         ] {
-            let (plan, faults) = plan(properties);
+            let (plan, faults) = plan_with(properties);
             assert!(faults.is_empty(), "{properties}: {faults:?}");
             let common = plan.client_config("lake").unwrap();
             let producer = producer_config(&plan, &common, Some(1_000_000));
@@ -354,13 +359,14 @@ mod tests {
             ("enable.ssl.certificate.verification", "false", "`tls` decides", "set `tls` instead"),
             ("sasl.password", "x", "`sasl` decides", "set `sasl` instead"),
         ] {
-            let (plan, faults) = plan(&format!("\"{name}\" = \"{value}\""));
-
-            assert_eq!(faults.len(), 1, "{name}: {faults:?}");
+            let problem = check(name, value).unwrap_err();
             let start = format!("`properties` cannot contain `{name}`: ");
-            assert!(faults[0].message.starts_with(&start), "{}", faults[0].message);
-            assert!(faults[0].message.contains(message), "{}", faults[0].message);
-            assert_eq!(faults[0].hint.as_deref(), Some(hint), "{name}");
+            assert!(problem.message.starts_with(&start), "{}", problem.message);
+            assert!(problem.message.contains(message), "{}", problem.message);
+            assert_eq!(problem.hint.as_deref(), Some(hint), "{name}");
+
+            let (plan, faults) = plan_with(&format!("\"{name}\" = \"{value}\""));
+            assert_eq!(faults, [problem.message]);
             assert_eq!(plan.properties, Properties::default());
         }
     }
@@ -376,19 +382,16 @@ mod tests {
             ("\"client.dns.lookup\" = \"some\"", "Invalid value"),
             ("\"linger.ms\" = \"5\", \"queue.buffering.max.ms\" = \"6\"", "under two names"),
         ] {
-            let (_, faults) = plan(properties);
+            let (_, faults) = plan_with(properties);
             assert_eq!(faults.len(), 1, "{properties}: {faults:?}");
-            assert!(faults[0].message.contains(message), "{properties}: {}", faults[0].message);
+            assert!(faults[0].contains(message), "{properties}: {}", faults[0]);
         }
     }
 
     /// Everything that the sink sets is refused, except what the operator may replace.
     #[test]
     fn properties_of_the_sink_cannot_be_replaced() {
-        let text = format!("{KAFKA}tls = {{}}\n");
-        let faults = Faults::new("c.toml", &text);
-        let document = Document::parse(&text, &faults).unwrap();
-        let plan = KafkaPlan::read(&document.section(&faults)).unwrap();
+        let (plan, _) = plan("tls = {}");
         let common = plan.client_config("lake").unwrap();
         let config = producer_config(&plan, &common, Some(1_000_000));
 

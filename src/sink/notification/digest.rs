@@ -6,9 +6,13 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     Message, Notice, Part,
-    notice::{NoticeKind, severity_name, signed, thousands, title},
+    notice::{NoticeKind, severity_name, title},
 };
-use crate::{format::cut, model::Severity};
+use crate::{
+    format::cut,
+    model::Severity,
+    text::{signed, with_separators},
+};
 
 /// The maximum number of rows of a list.
 const MAX_ROWS: usize = 10;
@@ -46,7 +50,7 @@ fn summary(notices: &[Notice], changes: &[&Notice]) -> Part {
 
     let began: Vec<&Notice> = of_kind(notices, NoticeKind::ProblemBegan).collect();
     let ended = of_kind(notices, NoticeKind::ProblemEnded).count();
-    fact("Problems", format!("{}; {} resolved", by_severity(&began), thousands(ended)));
+    fact("Problems", format!("{}; {} resolved", by_severity(&began), with_separators(ended)));
 
     let points = || changes.iter().filter_map(|notice| scored_points(notice));
     let gained: f64 = points().filter(|points| *points > 0.0).sum();
@@ -72,7 +76,7 @@ fn changes_by_kind(changes: &[&Notice]) -> Option<Part> {
     let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
     // The sort is stable: kinds with the same count are in alphabetical order.
     counts.sort_by_key(|(_, count)| Reverse(*count));
-    let facts = counts.into_iter().map(|(what, count)| (what, thousands(count)));
+    let facts = counts.into_iter().map(|(what, count)| (what, with_separators(count)));
     list("Changes by kind", Severity::Informational, facts.collect(), 0)
 }
 
@@ -122,7 +126,7 @@ fn list(
     more: usize,
 ) -> Option<Part> {
     if more > 0 {
-        facts.push(("…".to_owned(), format!("and {} more", thousands(more))));
+        facts.push(("…".to_owned(), format!("and {} more", with_separators(more))));
     }
     (!facts.is_empty()).then(|| Part {
         event_id: None,
@@ -140,11 +144,11 @@ fn by_severity(notices: &[&Notice]) -> String {
         .rev()
         .filter_map(|severity| {
             let count = notices.iter().filter(|notice| notice.severity() == severity).count();
-            (count > 0).then(|| format!("{} {}", thousands(count), severity.as_str()))
+            (count > 0).then(|| format!("{} {}", with_separators(count), severity.as_str()))
         })
         .collect();
 
-    let total = thousands(notices.len());
+    let total = with_separators(notices.len());
     if counts.is_empty() { total } else { format!("{total} ({})", counts.join(", ")) }
 }
 
@@ -196,7 +200,7 @@ mod tests {
 Period: 2026-11-22 06:15 UTC to 2026-11-23 06:15 UTC
 Changes: 4 (2 high, 1 medium, 1 informational)
 Problems: 2 (2 low); 1 resolved
-Points: +2.5 gained, -13 lost
+Points: +2.5 gained, −13 lost
 
 Changes by kind
 regressed: 2
@@ -204,8 +208,8 @@ baseline drift: 1
 improved: 1
 
 Largest changes
--10: contoso: Require MFA: regressed
--3: fabrikam: Require MFA: regressed
+−10: contoso: Require MFA: regressed
+−3: fabrikam: Require MFA: regressed
 +2.5: contoso: Require MFA: improved
 
 Open problems

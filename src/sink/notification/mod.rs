@@ -11,22 +11,29 @@ mod notice;
 use std::fmt::Write as _;
 
 pub(super) use self::notice::Notice;
-use super::{Batch, EncodeError, Failure, Limits, chain};
+use super::{
+    Batch, EncodeError, Failure, Limits, chain,
+    common_keys::{MAX_RATE, TEXT_LENGTH},
+};
 use crate::{
-    model::{Record, Severity},
-    settings::{Key, Section, Shape, optional},
+    model::{Kind, Record, Severity},
+    settings::{Key, KeyDefinition, Section, TEXT, Text, optional},
 };
 
 /// The key `digest`. The configuration reads its value, because the time zone is that of the
 /// schedule.
-pub(super) const DIGEST: Key = optional(
+pub const DIGEST: Key<Text> = optional(
     "digest",
-    Shape::Text,
-    "When one digest is sent instead of single messages: a cron expression with five fields in the time zone of the schedule, such as `0 8 * * 1`; default: single messages.",
+    TEXT,
+    "single messages",
+    "When one digest is sent instead of single messages: a cron expression with five fields in the time zone of the schedule, such as `0 8 * * 1`.",
 );
 
+/// The keys of a sink that can send digests.
+pub(super) const DIGEST_KEYS: &[KeyDefinition] = &[DIGEST.define()];
+
 /// The kinds of record that a sink for people receives by default.
-pub(super) const RECORDS: &[&str] = &["change", "quality"];
+pub(super) const RECORDS: &[Kind] = &[Kind::Change, Kind::Quality];
 
 /// A digest of more records is sent as several messages.
 const MAX_DIGEST_RECORDS: usize = 10_000;
@@ -64,6 +71,11 @@ pub(super) struct Part {
     pub facts: Vec<(String, String)>,
 }
 
+impl Part {
+    /// The name of the fact that contains a hint.
+    pub(super) const HINT: &'static str = "Hint";
+}
+
 /// Whether a text has a line with the event ID of each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventIdLines {
@@ -76,18 +88,19 @@ pub(super) enum EventIdLines {
 }
 
 impl Mode {
-    /// The mode of a section, and the faults of keys that have no effect on messages.
+    /// The mode of a section, and the faults of keys that have no effect on messages. Values that
+    /// the section inherits are meant for other sinks, so they are not faults.
     pub(super) fn read(section: &Section<'_>) -> Self {
-        if section.has("texts") {
+        if section.sets(&TEXT_LENGTH) {
             let message = "`texts` is not available for messages, which contain no descriptions";
-            section.fault("texts", message);
+            section.fault(&TEXT_LENGTH, message);
         }
 
-        if !section.has("digest") {
+        if !section.has(&DIGEST) {
             return Self::Messages;
         }
-        if section.has("max_rate") {
-            section.fault("max_rate", "`max_rate` cannot be combined with `digest`");
+        if section.sets(&MAX_RATE) {
+            section.fault(&MAX_RATE, "`max_rate` cannot be combined with `digest`");
         }
         Self::Digest
     }
@@ -210,7 +223,7 @@ pub(super) mod tests {
             message.text(EventIdLines::Included),
             "High · contoso · regressed
 Require MFA: regressed
-Points: -10
+Points: −10
 Control: AdminMFAV2
 Time: 2026-11-22 06:15 UTC
 env: production

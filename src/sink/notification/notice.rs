@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Part;
 use crate::{
     format::{cef_severity, inert, sentence},
     model::{Body, Number, Phase, Record, Severity},
+    text::{count, minute, plural, signed},
 };
 
 /// The maximum number of characters of the parts of a notice.
@@ -82,7 +82,7 @@ impl Notice {
             severity: cef_severity(record),
             tenant: inert(&record.tenant.name, MAX_NAME),
             subject: inert(subject, MAX_NAME),
-            time: Timestamp::from(record.time).strftime("%Y-%m-%d %H:%M UTC").to_string(),
+            time: minute(record.time),
             sentence: inert(&sentence(record), MAX_SENTENCE),
             points,
             hint: hint.map(|hint| inert(hint, MAX_HINT)),
@@ -124,7 +124,7 @@ impl Notice {
         }
         fact("Time", self.time.clone());
         if let Some(hint) = &self.hint {
-            fact("Hint", hint.clone());
+            fact(Part::HINT, hint.clone());
         }
         let inert_field =
             |(name, value): &(String, String)| (inert(name, MAX_NAME), inert(value, MAX_NAME));
@@ -151,8 +151,7 @@ pub(super) fn title(notices: &[Notice]) -> String {
     let counted = counts.into_iter().filter_map(|(kind, one, many)| {
         match notices.iter().filter(|notice| notice.kind == kind).count() {
             0 => None,
-            1 => Some(format!("1 {one}")),
-            count => Some(format!("{} {many}", thousands(count))),
+            number => Some(plural(number, one, many)),
         }
     });
     let counted: Vec<String> = counted.collect();
@@ -165,7 +164,7 @@ fn tenants(notices: &[Notice]) -> String {
     let names: BTreeSet<&str> = notices.iter().map(|notice| notice.tenant.as_str()).collect();
     match names.len() {
         1 => names.first().copied().unwrap_or_default().to_owned(),
-        count => format!("{} tenants", thousands(count)),
+        number => count(number, "tenant"),
     }
 }
 
@@ -180,24 +179,6 @@ pub(super) fn severity_name(severity: Severity) -> &'static str {
     }
 }
 
-/// Points with their sign and at most two decimal places: `+5`, `-7.83`.
-pub(super) fn signed(points: f64) -> String {
-    format!("{:+}", (points * 100.0).round() / 100.0)
-}
-
-/// A count with a comma between groups of three digits.
-pub(super) fn thousands(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,16 +186,6 @@ mod tests {
         derive::{ObservationEntry, Rules, quality},
         model::{Day, Observation, ObservationKind, SnapshotRef, Tenant, TenantId, UnixMillis},
     };
-
-    #[test]
-    fn counts_and_points_are_written_for_people() {
-        for (count, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(thousands(count), text);
-        }
-        for (points, text) in [(5.0, "+5"), (-7.83, "-7.83"), (0.1 + 0.2, "+0.3"), (0.0, "+0")] {
-            assert_eq!(signed(points), text);
-        }
-    }
 
     #[test]
     fn severities_are_those_of_the_record() {

@@ -6,65 +6,103 @@ use std::path::PathBuf;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    settings::{
+        Key, KeyDefinition, KeyWithDefault, OneOf, SECRET, Secret, SecretRef, Section, SubSection,
+        TEXT, Text, choices, defaulted, keys, one_of, optional, required, section,
+    },
     sink::{
-        BoxFuture, Context, Failure, LINE_FORMAT, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, read_url},
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        common_keys::CREDENTIAL,
+        keys::{AUTHORITY_KEYS, CA_FILE, LINE_FORMAT, LINE_FORMAT_KEYS},
+        web::read_url,
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..LINE_FORMAT_KEYS;
+    ..AUTHORITY_KEYS;
+    URL: Key<Text> = required(
         "url",
-        Shape::Text,
+        TEXT,
         "The bucket or container, and a prefix: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
-    ),
-    LINE_FORMAT,
-    optional(
+    );
+    COMPRESSION: KeyWithDefault<OneOf<Compression>> = defaulted(
         "compression",
-        Shape::OneOf(&["zstd", "gzip", "none"]),
-        "The compression of objects; default: zstd.",
-    ),
-    optional(
+        one_of(Compression::NAMES).or(Compression::Zstd.choice()),
+        "The compression of objects.",
+    );
+    REGION: Key<Text> = optional(
         "region",
-        Shape::Text,
-        "s3: the region of the bucket; default: $AWS_REGION, or else us-east-1.",
-    ),
-    optional(
+        TEXT,
+        "`$AWS_REGION`, or else `us-east-1`",
+        "s3: the region of the bucket.",
+    );
+    ACCESS_KEY_ID: Key<Text> = optional(
         "access_key_id",
-        Shape::Text,
-        "s3: the ID of the access key; default: the key in the environment, or the role of the host.",
-    ),
-    optional("secret_access_key", Shape::Secret, "s3: the secret access key."),
-    optional("account", Shape::Text, "az: the storage account."),
-    optional(
+        TEXT,
+        "the key in the environment, or the role of the host",
+        "s3: the ID of the access key; requires `secret_access_key`.",
+    );
+    SECRET_ACCESS_KEY: Key<Secret> = optional(
+        "secret_access_key",
+        SECRET,
+        "the key in the environment, or the role of the host",
+        "s3: the secret access key; requires `access_key_id`.",
+    );
+    ACCOUNT: Key<Text> = optional(
+        "account",
+        TEXT,
+        "none",
+        "az: the storage account, which az:// URLs require.",
+    );
+    ACCOUNT_KEY: Key<Secret> = optional(
         "account_key",
-        Shape::Secret,
+        SECRET,
+        "`credential` and `entra_tenant`",
         "az: the key of the account; instead of `credential` and `entra_tenant`.",
-    ),
-    optional(
+    );
+    SERVICE_ACCOUNT: Key<Secret> = optional(
         "service_account",
-        Shape::Secret,
-        "gs: the JSON key of a service account; default: the account in the environment, or that of the host.",
-    ),
-    optional("endpoint", Shape::Text, "The URL of the API; default: that of the cloud provider."),
-    optional(
+        SECRET,
+        "the account in the environment, or that of the host",
+        "gs: the JSON key of a service account.",
+    );
+    ENDPOINT: Key<Text> = optional(
+        "endpoint",
+        TEXT,
+        "that of the cloud provider",
+        "The URL of the API.",
+    );
+    SECURITY_LAKE: Key<SubSection> = optional(
         "security_lake",
-        Shape::Table(SECURITY_LAKE),
+        section(SECURITY_LAKE_KEYS),
+        "one folder for each tenant and day",
         "s3: writes OCSF as Parquet, in the layout of a custom source of Amazon Security Lake.",
-    ),
-    CA_FILE,
-];
+    );
+}
 
-const SECURITY_LAKE: &[Key] = &[
-    required("source", Shape::Text, "The name of the custom source."),
-    required(
+keys! {
+    /// The keys of `security_lake`.
+    const SECURITY_LAKE_KEYS;
+    SOURCE: Key<Text> = required("source", TEXT, "The name of the custom source.");
+    ACCOUNT_ID: Key<Text> = required(
         "account_id",
-        Shape::Text,
+        TEXT,
         "The ID of the AWS account that the records belong to: 12 digits.",
-    ),
-];
+    );
+}
+
+choices! {
+    /// The compression of objects that consist of lines.
+    pub(super) enum Compression {
+        /// Zstandard.
+        Zstd = "zstd",
+        Gzip = "gzip",
+        None = "none",
+    }
+}
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -120,15 +158,11 @@ pub(super) enum Layout {
     SecurityLake { source: String, region: String, account: String },
 }
 
-/// The encoding of an object: lines with or without compression, or Parquet.
+/// The encoding of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// One record per line, compressed with Zstandard.
-    Zstd,
-    /// One record per line, compressed with gzip.
-    Gzip,
-    /// One record per line, uncompressed.
-    None,
+    /// One record per line.
+    Lines(Compression),
     /// One row per record; required by Amazon Security Lake.
     Parquet,
 }
@@ -140,10 +174,10 @@ pub(super) const DEFAULT_REGION: &str = "us-east-1";
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let text = section.text("url")?;
+    let text = section.get(&URL)?;
     let url = url::Url::parse(text).ok().filter(|url| url.has_host() && url.query().is_none());
     let Some(url) = url else {
-        section.fault("url", "`url` must be s3://…, az://… or gs://…, with a bucket or container");
+        section.fault(&URL, "`url` must be s3://…, az://… or gs://…, with a bucket or container");
         return None;
     };
 
@@ -152,109 +186,116 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let store = match url.scheme() {
         "s3" => read_s3(section, bucket),
         "az" => read_azure(section, bucket)?,
-        "gs" => Store::Google { bucket, service_account: section.secret("service_account") },
+        "gs" => Store::Google { bucket, service_account: section.get(&SERVICE_ACCOUNT) },
         _ => {
-            section.fault("url", "`url` must begin with s3://, az:// or gs://");
+            section.fault(&URL, "`url` must begin with s3://, az:// or gs://");
             return None;
         }
     };
 
-    let endpoint = section.text("endpoint").map(|text| read_url(section, "endpoint", text));
+    let endpoint = section.get(&ENDPOINT).map(|text| read_url(section, &ENDPOINT, text));
     let layout = read_layout(section, &store);
-    let lake = matches!(layout, Layout::SecurityLake { .. });
-    for key in ["format", "compression"].into_iter().filter(|key| lake && section.has(key)) {
-        let message =
-            format!("`{key}` cannot be set with `security_lake`, which requires OCSF as Parquet");
-        section.fault(key, message);
-    }
-    let encoding = match section.text("compression") {
-        _ if lake => Encoding::Parquet,
-        Some("none") => Encoding::None,
-        Some("gzip") => Encoding::Gzip,
-        _ => Encoding::Zstd,
+    let (format, encoding) = match layout {
+        Layout::Days => (section.get(&LINE_FORMAT), Encoding::Lines(section.get(&COMPRESSION))),
+        Layout::SecurityLake { .. } => {
+            check_lake_keys(section);
+            (FormatName::Ocsf, Encoding::Parquet)
+        }
     };
 
     Some(Box::new(ObjectPlan {
         store,
         prefix: url.path().trim_matches('/').to_owned(),
-        format: if lake { FormatName::Ocsf } else { read_format(section, FormatName::Json) },
+        format,
         layout,
         encoding,
         endpoint: match endpoint {
             None => None,
             Some(read) => Some(read?),
         },
-        ca_file: section.path("ca_file"),
+        ca_file: section.get(&CA_FILE),
     }))
+}
+
+/// Adds a fault for each key that `security_lake` excludes.
+fn check_lake_keys(section: &Section<'_>) {
+    let keys = [LINE_FORMAT.define(), COMPRESSION.define()];
+    for key in keys.into_iter().filter(|key| section.has(key)) {
+        let message = format!(
+            "`{}` cannot be set with `security_lake`, which requires OCSF as Parquet",
+            key.name
+        );
+        section.fault(&key, message);
+    }
 }
 
 /// Adds a fault for each key that does not apply to the scheme of `url`.
 fn check_keys(section: &Section<'_>, scheme: &str) {
-    const SCHEME_OF_KEY: [(&str, &str); 8] = [
-        ("region", "s3"),
-        ("access_key_id", "s3"),
-        ("secret_access_key", "s3"),
-        ("security_lake", "s3"),
-        ("account", "az"),
-        ("account_key", "az"),
-        ("credential", "az"),
-        ("service_account", "gs"),
+    const SCHEME_OF_KEY: [(KeyDefinition, &str); 8] = [
+        (REGION.define(), "s3"),
+        (ACCESS_KEY_ID.define(), "s3"),
+        (SECRET_ACCESS_KEY.define(), "s3"),
+        (SECURITY_LAKE.define(), "s3"),
+        (ACCOUNT.define(), "az"),
+        (ACCOUNT_KEY.define(), "az"),
+        (CREDENTIAL.define(), "az"),
+        (SERVICE_ACCOUNT.define(), "gs"),
     ];
 
     for (key, expected) in SCHEME_OF_KEY {
-        if expected != scheme && section.has(key) {
-            section.fault(key, format!("`{key}` applies only to `{expected}://` URLs"));
+        if expected != scheme && section.sets(&key) {
+            section.fault(&key, format!("`{}` applies only to `{expected}://` URLs", key.name));
         }
     }
 }
 
 fn read_s3(section: &Section<'_>, bucket: String) -> Store {
-    let key = match (section.text("access_key_id"), section.secret("secret_access_key")) {
+    let key = match (section.get(&ACCESS_KEY_ID), section.get(&SECRET_ACCESS_KEY)) {
         (Some(id), Some(secret)) => Some((id.to_owned(), secret)),
         (None, None) => None,
         _ => {
             section.fault(
-                "access_key_id",
+                &ACCESS_KEY_ID,
                 "`access_key_id` and `secret_access_key` must be set together",
             );
             None
         }
     };
-    Store::S3 { bucket, region: section.text("region").map(str::to_owned), key }
+    Store::S3 { bucket, region: section.get(&REGION).map(str::to_owned), key }
 }
 
 fn read_azure(section: &Section<'_>, container: String) -> Option<Store> {
-    let key = section.secret("account_key");
-    if key.is_some() == section.has("credential") {
+    let key = section.get(&ACCOUNT_KEY);
+    if key.is_some() == section.has(&CREDENTIAL) {
         section.fault(
-            "account_key",
+            &ACCOUNT_KEY,
             "an az:// URL requires either `account_key`, or `credential` and `entra_tenant`",
         );
     }
-    let Some(account) = section.text("account") else {
-        section.fault("account", "an az:// URL requires `account`");
+    let Some(account) = section.get(&ACCOUNT) else {
+        section.fault(&ACCOUNT, "an az:// URL requires `account`");
         return None;
     };
     Some(Store::Azure { account: account.to_owned(), container, key })
 }
 
 fn read_layout(section: &Section<'_>, store: &Store) -> Layout {
-    let Some(lake) = section.section("security_lake") else { return Layout::Days };
-    let (source, account) =
-        (lake.text("source").unwrap_or_default(), lake.text("account_id").unwrap_or_default());
+    let Some(lake) = section.get(&SECURITY_LAKE) else { return Layout::Days };
+    let source = lake.get(&SOURCE).unwrap_or_default();
+    let account = lake.get(&ACCOUNT_ID).unwrap_or_default();
 
     if !source.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
-        lake.fault("source", "`source` must consist of letters, digits, `-`, `_` and `.`");
+        lake.fault(&SOURCE, "`source` must consist of letters, digits, `-`, `_` and `.`");
     }
     if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
-        lake.fault("account_id", "`account_id` must be the 12 digits of an AWS account");
+        lake.fault(&ACCOUNT_ID, "`account_id` must be the 12 digits of an AWS account");
     }
 
     let region = if let Store::S3 { region: Some(region), .. } = store {
         region.clone()
     } else {
         lake.fault(
-            "source",
+            &SOURCE,
             "`security_lake` requires `region`, which is part of the name of each object",
         );
         DEFAULT_REGION.to_owned()

@@ -2,12 +2,12 @@
 //! a repeated attempt writes the same object. Start reading at [`objects`].
 
 use super::{
-    config::{Encoding, Layout, ObjectPlan},
+    config::{Compression, Encoding, Layout, ObjectPlan},
     parquet::Rows,
 };
 use crate::{
     model::Record,
-    sink::{Batch, Item, batch::digest, web::compress},
+    sink::{Batch, Item, batch::hash_of_ids, web::compress},
 };
 
 /// The default level of Zstandard. A higher level takes more time and saves little storage.
@@ -51,23 +51,23 @@ pub(super) fn objects(batch: &Batch) -> Vec<Object<'_>> {
 }
 
 impl Object<'_> {
-    /// The prefix, the folder, and a digest of the event IDs. The same records always have the same
+    /// The prefix, the folder, and a hash of the event IDs. The same records always have the same
     /// name.
     pub(super) fn name(&self, plan: &ObjectPlan, batch: &Batch) -> String {
         let private = self.items.first().map_or(&b""[..], |first| batch.key(first));
         let folder = private.split(|b| *b == 0).next().unwrap_or_default();
-        let digest = digest(self.items);
+        let hash = hash_of_ids(self.items);
 
         let format = plan.format.extension();
         let extension = match plan.encoding {
-            Encoding::Zstd => format!("{format}.zst"),
-            Encoding::Gzip => format!("{format}.gz"),
-            Encoding::None => format.to_owned(),
+            Encoding::Lines(Compression::Zstd) => format!("{format}.zst"),
+            Encoding::Lines(Compression::Gzip) => format!("{format}.gz"),
+            Encoding::Lines(Compression::None) => format.to_owned(),
             Encoding::Parquet => "parquet".to_owned(),
         };
 
         let slash = if plan.prefix.is_empty() { "" } else { "/" };
-        format!("{}{slash}{}/{digest}.{extension}", plan.prefix, String::from_utf8_lossy(folder))
+        format!("{}{slash}{}/{hash}.{extension}", plan.prefix, String::from_utf8_lossy(folder))
     }
 
     /// The encoded records. Fails with the reason if they cannot be encoded.
@@ -78,9 +78,10 @@ impl Object<'_> {
         rows: &Rows,
     ) -> Result<Vec<u8>, String> {
         let records = self.items.iter().map(|item| batch.payload(item));
-        if plan.encoding == Encoding::Parquet {
-            return rows.write(records);
-        }
+        let compression = match plan.encoding {
+            Encoding::Lines(compression) => compression,
+            Encoding::Parquet => return rows.write(records),
+        };
 
         let header_line = plan.format.header_line();
         let mut lines = Vec::new();
@@ -89,10 +90,10 @@ impl Object<'_> {
             lines.push(b'\n');
         }
 
-        let encoded = match plan.encoding {
-            Encoding::Zstd => zstd::bulk::compress(&lines, ZSTD_LEVEL),
-            Encoding::Gzip => Ok(compress(&lines)),
-            Encoding::None | Encoding::Parquet => Ok(lines),
+        let encoded = match compression {
+            Compression::Zstd => zstd::bulk::compress(&lines, ZSTD_LEVEL),
+            Compression::Gzip => Ok(compress(&lines)),
+            Compression::None => Ok(lines),
         };
         encoded.map_err(|error| error.to_string())
     }

@@ -6,31 +6,32 @@ use reqwest::header::HeaderName;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
+    settings::{Key, SECRETS, SecretRef, Secrets, Section, TEXT, Text, keys, optional, required},
     sink::{
-        BoxFuture, Context, FORMAT, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GZIP, HttpReceiverOptions, read_url},
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        keys::{FORMAT, FORMAT_KEYS, GZIP_KEYS, TLS_KEYS},
+        web::{HttpReceiverOptions, read_url},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..FORMAT_KEYS;
+    ..GZIP_KEYS;
+    ..TLS_KEYS;
+    URL: Key<Text> = required(
         "url",
-        Shape::Text,
+        TEXT,
         "The URL of the receiver, such as https://otel.example.com:4318; if it has no path, /v1/logs is added.",
-    ),
-    FORMAT,
-    optional(
+    );
+    HEADERS: Key<Secrets> = optional(
         "headers",
-        Shape::Secrets,
+        SECRETS,
+        "none",
         "Additional headers, by reference: Authorization = { credential = \"name\" }.",
-    ),
-    GZIP,
-    CA_FILE,
-    CLIENT_CERTIFICATE,
-    CLIENT_KEY,
-];
+    );
+}
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -47,13 +48,13 @@ pub(super) struct OtlpPlan {
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let url = section.text("url").and_then(|text| read_url(section, "url", text));
+    let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
 
     let mut headers = Vec::new();
-    for (name, secret) in section.secret_map("headers") {
+    for (name, secret) in section.get(&HEADERS).unwrap_or_default() {
         match name.parse::<HeaderName>() {
             Ok(name) => headers.push((name, secret)),
-            Err(_) => section.fault("headers", format!("`{name}` is not a valid header name")),
+            Err(_) => section.fault(&HEADERS, format!("`{name}` is not a valid header name")),
         }
     }
 
@@ -64,7 +65,7 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
 
     Some(Box::new(OtlpPlan {
         url,
-        format: read_format(section, FormatName::Json),
+        format: section.get(&FORMAT),
         headers,
         web: HttpReceiverOptions::read(section),
     }))

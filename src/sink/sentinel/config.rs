@@ -4,34 +4,39 @@
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, Section, Shape, optional, required},
+    settings::{
+        Key, KeyWithDefault, OneOf, Section, TEXT, Text, defaulted, keys, one_of, required,
+    },
     sink::{
-        BoxFuture, Context, Failure, Limits, Plan, Sink, read_format,
-        web::{CA_FILE, GZIP, HttpReceiverOptions, read_url},
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        keys::{AUTHORITY_KEYS, GZIP_KEYS, JSON},
+        web::{HttpReceiverOptions, read_url},
     },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    required(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..GZIP_KEYS;
+    ..AUTHORITY_KEYS;
+    URL: Key<Text> = required(
         "url",
-        Shape::Text,
+        TEXT,
         "The logs ingestion URL of the data collection endpoint or rule, https://….ingest.monitor.azure.com.",
-    ),
-    required("rule_id", Shape::Text, "The immutable ID of the data collection rule, dcr-…."),
-    required(
+    );
+    RULE_ID: Key<Text> =
+        required("rule_id", TEXT, "The immutable ID of the data collection rule, dcr-….");
+    STREAM: Key<Text> = required(
         "stream",
-        Shape::Text,
+        TEXT,
         "A stream that the rule declares, such as Custom-SecureScore_CL.",
-    ),
-    optional(
+    );
+    FORMAT: KeyWithDefault<OneOf<FormatName>> = defaulted(
         "format",
-        Shape::OneOf(&["json", "ocsf", "ecs"]),
-        "The format of a record; default: json. Records in every format have a `TimeGenerated`.",
-    ),
-    GZIP,
-    CA_FILE,
-];
+        one_of(&["json", "ocsf", "ecs"]).or(JSON),
+        "The format of a record. Records in every format have a `TimeGenerated`.",
+    );
+}
 
 /// A validated section.
 #[derive(Clone, Debug)]
@@ -54,19 +59,18 @@ const RESOURCES: [(&str, &str); 3] = [
 
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    let url = section.text("url").and_then(|text| read_url(section, "url", text));
-    let (rule, stream) = (section.text("rule_id")?, section.text("stream")?);
+    let url = section.get(&URL).and_then(|text| read_url(section, &URL, text));
+    let (rule, stream) = (section.get(&RULE_ID)?, section.get(&STREAM)?);
 
     let is_name =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if !rule.starts_with("dcr-") || !is_name(rule) {
-        section.fault("rule_id", "`rule_id` must be the immutable ID of the rule, dcr-…");
+        section.fault(&RULE_ID, "`rule_id` must be the immutable ID of the rule, dcr-…");
     }
     if !["Custom-", "Microsoft-"].iter().any(|prefix| stream.starts_with(prefix))
         || !is_name(stream)
     {
-        section
-            .fault("stream", "`stream` must be Custom-… or Microsoft-…, as the rule declares it");
+        section.fault(&STREAM, "`stream` must be Custom-… or Microsoft-…, as the rule declares it");
     }
 
     let mut url = url?;
@@ -75,8 +79,12 @@ pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     url.set_path(&format!("/dataCollectionRules/{rule}/streams/{stream}"));
     url.set_query(Some("api-version=2023-01-01"));
 
-    let format = read_format(section, FormatName::Json);
-    Some(Box::new(SentinelPlan { url, format, web: HttpReceiverOptions::read(section), resource }))
+    Some(Box::new(SentinelPlan {
+        url,
+        format: section.get(&FORMAT),
+        web: HttpReceiverOptions::without_client_certificate(section),
+        resource,
+    }))
 }
 
 impl Plan for SentinelPlan {

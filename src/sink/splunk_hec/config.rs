@@ -6,53 +6,61 @@ use std::time::Duration;
 use super::service::{open, probe};
 use crate::{
     format::FormatName,
-    settings::{Key, SecretRef, Section, Shape, optional, required},
-    sink::{BoxFuture, Context, Failure, Limits, Plan, Sink, template::Template, web::read_url},
+    settings::{
+        FLAG, Flag, Key, KeyWithDefault, Named, SECRET, Secret, SecretRef, Section, TEXT, TEXTS,
+        Text, Texts, Timespan, defaulted, duration, keys, optional, required,
+    },
+    sink::{
+        BoxFuture, Context, Failure, Limits, Plan, Sink,
+        keys::{AUTHORITY_KEYS, GZIP_KEYS},
+        template::Template,
+        web::{HttpReceiverOptions, read_url},
+    },
 };
 
-/// The keys of this sink, besides those of all sinks.
-pub(in crate::sink) const KEYS: &[Key] = &[
-    optional(
+keys! {
+    /// The keys of this sink, besides those of all sinks.
+    pub(in crate::sink) const KEYS;
+    ..GZIP_KEYS;
+    ..AUTHORITY_KEYS;
+    URL: Key<Text> = optional(
         "url",
-        Shape::Text,
+        TEXT,
+        "`urls` is required",
         "The URL of the collector, such as https://splunk.example.com:8088.",
-    ),
-    optional(
+    );
+    URLS: Key<Texts> = optional(
         "urls",
-        Shape::Texts,
+        TEXTS,
+        "`url` is required",
         "The URLs of several collectors, instead of `url`; if a collector cannot accept events, the next one is used.",
-    ),
-    required("token", Shape::Secret, "The token of the collector."),
-    optional(
+    );
+    TOKEN: Key<Secret> = required("token", SECRET, "The token of the collector.");
+    INDEX: Key<Text> = optional(
         "index",
-        Shape::Text,
-        "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}; default: the index of the token.",
-    ),
-    optional("sourcetype", Shape::Text, "The source type; default: `microsoft:securescore:KIND`."),
-    optional(
+        TEXT,
+        "the index of the token",
+        "The index; may contain {tenant.name}, {tenant.id}, {kind} and {label.NAME}.",
+    );
+    SOURCETYPE: Key<Text> =
+        optional("sourcetype", TEXT, "`microsoft:securescore:KIND`", "The source type.");
+    INDEXED_FIELDS: KeyWithDefault<Flag> = defaulted(
         "indexed_fields",
-        Shape::Bool,
-        "Sends event_id, tenant_id, vendor_product, object and object_category as indexed fields; default: true.",
-    ),
-    optional("gzip", Shape::Bool, "Compresses requests; default: true."),
-    optional(
-        "ca_file",
-        Shape::File,
-        "PEM file of the certificate authorities to trust instead of those of the system.",
-    ),
-    optional(
+        FLAG.or(true),
+        "Sends event_id, tenant_id, vendor_product, object and object_category as indexed fields.",
+    );
+    ACKNOWLEDGEMENT: Key<Flag> = optional(
         "acknowledgement",
-        Shape::Bool,
-        "Waits until the indexer confirms the events: true requires a token with indexer acknowledgement, false disables waiting; default: waits if the token has indexer acknowledgement.",
-    ),
-    optional(
+        FLAG,
+        "waits if the token has indexer acknowledgement",
+        "Waits until the indexer confirms the events: true requires a token with indexer acknowledgement, false disables waiting.",
+    );
+    ACKNOWLEDGEMENT_TIMEOUT: KeyWithDefault<Timespan> = defaulted(
         "acknowledgement_timeout",
-        Shape::Duration,
-        "The time after which events without an acknowledgement are sent again; default: 5m.",
-    ),
-];
-
-const ACKNOWLEDGEMENT_TIMEOUT: Duration = Duration::from_mins(5);
+        duration(Duration::from_secs(1), Duration::from_hours(1)).or(Duration::from_mins(5)),
+        "The time after which events without an acknowledgement are sent again.",
+    );
+}
 
 /// A validated section.
 #[derive(Debug)]
@@ -67,10 +75,8 @@ pub(super) struct HecPlan {
     pub sourcetype: Option<String>,
     /// `indexed_fields`: whether events have indexed fields.
     pub fields: bool,
-    /// Whether request bodies are compressed.
-    pub gzip: bool,
-    /// The PEM file of the certificate authorities; `None` means those of the system.
-    pub ca_file: Option<std::path::PathBuf>,
+    /// How the collectors are reached.
+    pub web: HttpReceiverOptions,
     pub acknowledgement: AcknowledgementMode,
     /// How long to wait for the acknowledgement of one request before it is sent again.
     pub acknowledgement_timeout: Duration,
@@ -90,38 +96,32 @@ pub(super) enum AcknowledgementMode {
 /// Reads a section. Returns `None` if it is not valid.
 pub(in crate::sink) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
     let urls = read_urls(section);
-    let acknowledgement = match section.bool("acknowledgement") {
+    let acknowledgement = match section.get(&ACKNOWLEDGEMENT) {
         Some(true) => AcknowledgementMode::Required,
         Some(false) => AcknowledgementMode::Off,
         None => AcknowledgementMode::Auto,
     };
 
-    let timeout = section.duration("acknowledgement_timeout").unwrap_or(ACKNOWLEDGEMENT_TIMEOUT);
-    if !(Duration::from_secs(1)..=Duration::from_hours(1)).contains(&timeout) {
-        section.fault("acknowledgement_timeout", "`acknowledgement_timeout` must be from 1s to 1h");
-    }
-
     Some(Box::new(HecPlan {
         urls: urls?,
-        token: section.secret("token")?,
-        index: section.has("index").then(|| Template::read(section, "index")).flatten(),
-        sourcetype: section.text("sourcetype").map(str::to_owned),
-        fields: section.bool("indexed_fields").unwrap_or(true),
-        gzip: section.bool("gzip").unwrap_or(true),
-        ca_file: section.path("ca_file"),
+        token: section.get(&TOKEN)?,
+        index: Template::read(section, &INDEX),
+        sourcetype: section.get(&SOURCETYPE).map(str::to_owned),
+        fields: section.get(&INDEXED_FIELDS),
+        web: HttpReceiverOptions::without_client_certificate(section),
         acknowledgement,
-        acknowledgement_timeout: timeout,
+        acknowledgement_timeout: section.get(&ACKNOWLEDGEMENT_TIMEOUT),
     }))
 }
 
 fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
-    let urls = match (section.text("url"), section.texts("urls")) {
-        (Some(url), None) => vec![read_root(section, "url", url)],
+    let urls = match (section.get(&URL), section.get(&URLS)) {
+        (Some(url), None) => vec![read_root(section, &URL, url)],
         (None, Some(urls)) if !urls.is_empty() => {
-            urls.into_iter().map(|url| read_root(section, "urls", url)).collect()
+            urls.into_iter().map(|url| read_root(section, &URLS, url)).collect()
         }
         _ => {
-            section.fault("url", "exactly one of `url` and `urls` is required");
+            section.fault(&URL, "exactly one of `url` and `urls` is required");
             return None;
         }
     };
@@ -129,12 +129,13 @@ fn read_urls(section: &Section<'_>) -> Option<Vec<url::Url>> {
 }
 
 /// Reads a URL without a path, because every collector has the same paths.
-fn read_root(section: &Section<'_>, key: &str, text: &str) -> Option<url::Url> {
+fn read_root(section: &Section<'_>, key: &impl Named, text: &str) -> Option<url::Url> {
     let url = read_url(section, key, text)?;
     if !matches!(url.path(), "" | "/") {
+        let name = key.definition().name;
         section.fault(
             key,
-            format!("`{key}` must not have a path; the paths of the collector are added"),
+            format!("`{name}` must not have a path; the paths of the collector are added"),
         );
         return None;
     }

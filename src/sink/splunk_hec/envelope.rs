@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Writes records as events of HEC.
-pub(super) struct Envelope {
+pub(super) struct HecEnvelope {
     /// The members that are the same in every event: `"host":…,`.
     metadata: Vec<u8>,
     index: Option<Template>,
@@ -21,7 +21,7 @@ pub(super) struct Envelope {
     formatter: Formatter,
 }
 
-impl Envelope {
+impl HecEnvelope {
     /// Renders the members that are the same in every event.
     pub(super) fn new(plan: &HecPlan, context: &Context) -> Self {
         let mut metadata = Vec::new();

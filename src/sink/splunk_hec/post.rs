@@ -33,13 +33,13 @@ pub(super) struct Collectors {
     token: SecretRef,
     gzip: bool,
     acknowledgement: AcknowledgementMode,
-    targets: Vec<Target>,
+    targets: Vec<CollectorTarget>,
     /// The index of the target in use; taken modulo the number of targets.
     current: AtomicUsize,
 }
 
 /// One collector and the channel in use.
-struct Target {
+struct CollectorTarget {
     url: url::Url,
     channel: Mutex<Arc<Channel>>,
 }
@@ -56,16 +56,14 @@ impl Collectors {
     /// Creates one channel per collector, without a request. Fails with `Misconfigured` if
     /// `ca_file` cannot be read.
     pub(super) fn new(plan: &HecPlan) -> Result<Self, Failure> {
-        let client = net::client(plan.ca_file.as_deref())
-            .map_err(|error| Failure::misconfigured(chain(&error)))?;
-        let target = |url: &url::Url| Target {
+        let target = |url: &url::Url| CollectorTarget {
             url: url.clone(),
             channel: Mutex::new(Arc::new(Channel::new(url.clone()))),
         };
         Ok(Self {
-            client,
+            client: plan.web.client()?,
             token: plan.token.clone(),
-            gzip: plan.gzip,
+            gzip: plan.web.gzip,
             acknowledgement: plan.acknowledgement,
             targets: plan.urls.iter().map(target).collect(),
             current: AtomicUsize::new(0),
@@ -148,7 +146,7 @@ impl Collectors {
 
     async fn send_to(
         &self,
-        target: &Target,
+        target: &CollectorTarget,
         body: &Bytes,
         events: usize,
     ) -> Result<Accepted, Failure> {
@@ -176,7 +174,7 @@ impl Collectors {
     }
 
     /// A collector that accepts the token responds that the request has no data.
-    async fn check_token_at(&self, target: &Target) -> Result<(), Failure> {
+    async fn check_token_at(&self, target: &CollectorTarget) -> Result<(), Failure> {
         let request = self.request(&target.url, "event", &target.channel())?;
         let (status, headers, body) = exchange(request.header("Content-Length", "0")).await?;
 
@@ -212,7 +210,7 @@ impl Collectors {
     }
 }
 
-impl Target {
+impl CollectorTarget {
     /// The channel in use. A lost channel is replaced.
     fn channel(&self) -> Arc<Channel> {
         let mut used = self.channel.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,10 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::Deserialize;
 
-use crate::sink::Failure;
+use crate::{sink::Failure, text::one_line};
+
+/// The maximum number of characters of the collector's text in a message.
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// The body of a response from the event endpoint.
 #[derive(Debug, Default, Deserialize)]
@@ -98,7 +101,7 @@ fn describe(status: u16, reply: &HecReply) -> String {
     let Some(code) = reply.code else {
         return format!("the collector returned HTTP {status} without a code");
     };
-    let text: String = reply.text.chars().filter(|c| !c.is_control()).take(200).collect();
+    let text = one_line(&reply.text, MAX_MESSAGE_CHARS);
     if text.is_empty() {
         format!("the collector returned code {code}")
     } else {

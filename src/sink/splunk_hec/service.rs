@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    acks::wait_for_acknowledgement, config::HecPlan, envelope::Envelope, post::Collectors,
+    acks::wait_for_acknowledgement, config::HecPlan, envelope::HecEnvelope, post::Collectors,
 };
 use crate::{
     model::Record,
@@ -19,7 +19,7 @@ use crate::{
 
 struct Hec {
     collectors: Arc<Collectors>,
-    envelope: Envelope,
+    envelope: HecEnvelope,
     gzip: bool,
     acknowledgement_timeout: Duration,
 }
@@ -34,8 +34,8 @@ pub(super) async fn open(plan: &HecPlan, context: &Context) -> Result<Box<dyn Si
 
     Ok(Box::new(Hec {
         collectors,
-        envelope: Envelope::new(plan, context),
-        gzip: plan.gzip,
+        envelope: HecEnvelope::new(plan, context),
+        gzip: plan.web.gzip,
         acknowledgement_timeout: plan.acknowledgement_timeout,
     }))
 }

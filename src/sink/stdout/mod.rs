@@ -6,13 +6,14 @@
 use std::io::Write;
 
 use super::{
-    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, LINE_FORMAT,
-    Limits, Plan, Sink, formatter, read_format,
+    Acknowledgement, Batch, BoxFuture, Context, EncodeError, Failure, Guarantee, Limits, Plan,
+    Sink, formatter,
+    keys::{LINE_FORMAT, LINE_FORMAT_KEYS},
 };
 use crate::{
     format::{FormatName, Formatter},
     model::Record,
-    settings::{Key, Section},
+    settings::{KeyDefinition, Section},
 };
 
 /// See [`Guarantee`].
@@ -24,7 +25,7 @@ pub(super) const GUARANTEES: &[Guarantee] = &[Guarantee {
 }];
 
 /// The keys of this sink, besides those of all sinks.
-pub(super) const KEYS: &[Key] = &[LINE_FORMAT];
+pub(super) const KEYS: &[KeyDefinition] = LINE_FORMAT_KEYS;
 
 #[derive(Debug)]
 struct StdoutPlan {
@@ -40,7 +41,7 @@ struct Stdout {
 /// Reads a section. Every value is checked against [`KEYS`], so this never returns `None`.
 #[expect(clippy::unnecessary_wraps, reason = "the signature of `SinkKind::read`")]
 pub(super) fn read(section: &Section<'_>) -> Option<Box<dyn Plan>> {
-    Some(Box::new(StdoutPlan { format: read_format(section, FormatName::Json) }))
+    Some(Box::new(StdoutPlan { format: section.get(&LINE_FORMAT) }))
 }
 
 impl Plan for StdoutPlan {

@@ -82,8 +82,8 @@ async fn handshake(
     stream: Counted,
 ) -> Result<tokio_rustls::client::TlsStream<Counted>, Failure> {
     let client =
-        tls.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
-    let config = net::tls_config(tls.ca_file.as_deref(), client)
+        tls.files.client.as_ref().map(|(certificate, key)| ClientCertificate { certificate, key });
+    let config = net::tls_config(tls.files.ca_file.as_deref(), client)
         .map_err(|error| Failure::misconfigured(chain(&error)))?;
     let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {

@@ -5,7 +5,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 use syslog::{Formatter3164, LogFormat, Severity};
 
-use super::config::{Header, Oversize, SyslogPlan, Target, TimestampFormat};
+use super::config::{Header, Oversize, SyslogPlan, SyslogTarget, TimestampFormat};
 use crate::{
     format::{
         Formatter, SyslogHeader, cef_severity, shorten, syslog_severity, write_message,
@@ -87,7 +87,7 @@ impl Messages {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let severity = syslog_severity(cef_severity(record));
-        if matches!(plan.target, Target::Unix { .. }) {
+        if matches!(plan.target, SyslogTarget::Unix { .. }) {
             return local_head(severity, plan, out);
         }
 

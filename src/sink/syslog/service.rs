@@ -3,7 +3,7 @@
 //! Start reading at [`open`].
 
 use super::{
-    config::{SyslogPlan, Target},
+    config::{Framing, SyslogPlan, SyslogTarget},
     datagram::{LocalLink, UdpLink},
     message::Messages,
     relp::RelpLink,
@@ -62,12 +62,12 @@ pub(super) async fn probe(plan: &SyslogPlan) -> Result<String, Failure> {
 
 fn transport(plan: &SyslogPlan) -> Transport {
     match &plan.target {
-        Target::Udp { address } => Transport::Udp(UdpLink::new(address)),
-        Target::Unix { path } => Transport::Local(LocalLink::new(path.clone())),
-        Target::Stream { address, tls } => {
+        SyslogTarget::Udp { address } => Transport::Udp(UdpLink::new(address)),
+        SyslogTarget::Unix { path } => Transport::Local(LocalLink::new(path.clone())),
+        SyslogTarget::Stream { address, tls } => {
             Transport::Stream(StreamLink::new(address, tls.as_ref(), plan.replay_on_reconnect))
         }
-        Target::Relp { address, tls } => {
+        SyslogTarget::Relp { address, tls } => {
             Transport::Relp(RelpLink::new(address, tls.as_ref(), plan.window))
         }
     }
@@ -94,17 +94,17 @@ fn write_length(start: usize, message: usize, out: &mut Vec<u8>) {
 impl Sink for SyslogSink {
     fn encode(&mut self, record: &Record<'_>, batch: &mut Batch) -> Result<(), EncodeError> {
         let Self { plan, messages, .. } = self;
-        let framed = matches!(plan.target, Target::Stream { .. });
+        let framed = matches!(plan.target, SyslogTarget::Stream { .. });
         let mut truncated = false;
 
         batch.push(record, |out| {
             let start = out.len();
-            if framed && !plan.newline {
+            if framed && plan.framing == Framing::OctetCounting {
                 out.extend_from_slice(LENGTH);
             }
             let message = out.len();
             truncated = messages.write(record, plan, out)?;
-            if framed && plan.newline {
+            if framed && plan.framing == Framing::Newline {
                 out.push(b'\n');
             } else if framed {
                 write_length(start, message, out);

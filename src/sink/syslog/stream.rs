@@ -49,12 +49,12 @@ const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct StreamLink {
     address: String,
     tls: Option<Tls>,
-    connection: Option<Arc<Connection>>,
+    connection: Option<Arc<StreamConnection>>,
     window: Arc<Mutex<ReplayWindow>>,
 }
 
 /// One connection. A pending acknowledgement can hold it longer than the sink does.
-struct Connection {
+struct StreamConnection {
     address: String,
     stream: Mutex<Box<dyn Stream>>,
     queue: SendQueue,
@@ -131,15 +131,15 @@ impl StreamLink {
     }
 
     /// Returns the current connection, or opens one and first sends the replay window if it is due.
-    async fn open_connection(&mut self) -> Result<Arc<Connection>, Failure> {
-        let is_usable = |current: &&Arc<Connection>| !current.lost.load(Ordering::Relaxed);
+    async fn open_connection(&mut self) -> Result<Arc<StreamConnection>, Failure> {
+        let is_usable = |current: &&Arc<StreamConnection>| !current.lost.load(Ordering::Relaxed);
         if let Some(connection) = self.connection.as_ref().filter(is_usable) {
             return Ok(Arc::clone(connection));
         }
 
         self.connection = None;
         let connected = connect(&self.address, self.tls.as_ref()).await?;
-        let connection = Arc::new(Connection::new(&self.address, connected));
+        let connection = Arc::new(StreamConnection::new(&self.address, connected));
 
         let mut window = self.window.lock().await;
         if window.due {
@@ -166,7 +166,7 @@ impl StreamLink {
     }
 }
 
-impl Connection {
+impl StreamConnection {
     fn new(address: &str, connected: Connected) -> Self {
         Self {
             address: address.to_owned(),

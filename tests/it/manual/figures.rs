@@ -8,27 +8,34 @@ use crate::support::Workspace;
 
 /// A figure in a page: the page, the statement, and the source file and the declaration that it
 /// agrees with. Most of these constants are private, so their declarations are compared as text.
-type Figure = (&'static str, &'static str, &'static str, &'static str);
+pub(super) type Figure = (&'static str, &'static str, &'static str, &'static str);
 
 const ARCHITECTURE: &str = "docs/explanation/architecture.md";
+const AUTOMATE: &str = "docs/how-to/automate-with-json.md";
+const CHECK: &str = "docs/how-to/check-the-configuration.md";
 const DATA_MODEL: &str = "docs/explanation/data-model.md";
 const DELIVERY: &str = "docs/explanation/delivery.md";
 const MEMORY_OF_POLLS: &str = "docs/contributing/decisions/0009-bound-memory-of-polls.md";
 const CHANGES: &str = "docs/how-to/changes-and-severity.md";
 const MANAGE_SINKS: &str = "docs/how-to/manage-sinks.md";
 const MONITORING: &str = "docs/how-to/monitoring.md";
+const NOTIFICATIONS: &str = "docs/how-to/notifications.md";
 const RUN_THE_SERVICE: &str = "docs/how-to/run-the-service.md";
 
 const CHANGES_OF_RELOAD: &str = "src/daemon/changes.rs";
 const CLI: &str = "src/cli/mod.rs";
+const ALERTS: &str = "deploy/monitoring/alerts.yml";
+const CHAT: &str = "src/sink/chat/config.rs";
 const COLLECTOR: &str = "src/daemon/collector/mod.rs";
 const DELIVERER: &str = "src/daemon/deliverer/mod.rs";
 const DAYS: &str = "src/checkpoint/days.rs";
 const ENGINE: &str = "src/daemon/mod.rs";
 
+const EMAIL: &str = "src/sink/email/config.rs";
 const LIFECYCLE: &str = "src/daemon/lifecycle.rs";
 const ONCE_SERVICE: &str = "systemd/secure-score-forwarder-once.service";
 const REJECTIONS: &str = "src/daemon/deliverer/rejections.rs";
+const STATUS: &str = "src/checkpoint/status.rs";
 const SINK_CONDITIONS: &str = "src/conditions/sinks.rs";
 const TENANT_CONDITIONS: &str = "src/conditions/tenants.rs";
 const THROTTLE: &str = "src/source/throttle.rs";
@@ -47,10 +54,11 @@ const PARKED_WAIT: &str = "const PARKED_WAIT: Duration = Duration::from_mins(5);
 const TICK: &str = "const TICK: Duration = Duration::from_mins(1);";
 const RESERVED_BYTES: &str = "const RESERVED_BYTES: u64 = 16 << 20;";
 const STALE_DAYS: &str = "const STALE_DAYS: i32 = 3;";
-const MAX_DAYS_BEHIND: &str = "const MAX_DAYS_BEHIND: i32 = 3;";
+const MAX_DAYS_BEHIND: &str = "const MAX_DAYS_BEHIND: u32 = 3;";
 const DAILY_REQUESTS: &str = "const DAILY_REQUESTS: u32 = 7;";
+const DEAD_LETTERS: &str = "const MAX_DEAD_LETTERS: u32 = 50;";
 
-const FIGURES: &[Figure] = &[
+pub(super) const FIGURES: &[Figure] = &[
     (ARCHITECTURE, "one worker thread", CLI, WORKER_THREADS),
     (ARCHITECTURE, "at most eight threads for calls that block", CLI, BLOCKING_THREADS),
     (ARCHITECTURE, "there are eight,", ENGINE, POLL_PERMITS),
@@ -143,6 +151,57 @@ const FIGURES: &[Figure] = &[
         SINK_CONDITIONS,
         "const MAX_RETRY: Duration = Duration::from_mins(15);",
     ),
+    (
+        MONITORING,
+        "after 15 minutes without an acknowledgement",
+        SINK_CONDITIONS,
+        "const MAX_RETRY: Duration = Duration::from_mins(15);",
+    ),
+    (
+        MONITORING,
+        "expires within 30 days",
+        "src/source/graph.rs",
+        "const NOTICE: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);",
+    ),
+    (MONITORING, "the newest 50 dead letters", STATUS, DEAD_LETTERS),
+    (MONITORING, "more than four days old", ALERTS, "newest_day_age_seconds > 4 * 86400"),
+    (MONITORING, "behind for six hours", ALERTS, "for: 6h"),
+    (AUTOMATE, "The newest 50 dead letters", STATUS, DEAD_LETTERS),
+    (
+        CHECK,
+        "more often than every ten minutes",
+        "src/config/read/warnings.rs",
+        "const MIN_POLL_INTERVAL: Duration = Duration::from_mins(10);",
+    ),
+    (
+        CHECK,
+        "Eight tenants are contacted at the same time",
+        "src/cli/online.rs",
+        "const MAX_CONCURRENT_PROBES: usize = 8;",
+    ),
+    (NOTIFICATIONS, "up to 20 records", CHAT, "const RECORDS_PER_MESSAGE: usize = 20;"),
+    (
+        NOTIFICATIONS,
+        "less than 28 KB",
+        "src/sink/chat/teams.rs",
+        "const MAX_BYTES: usize = 27_000;",
+    ),
+    (NOTIFICATIONS, "one message per second", CHAT, "Self::Slack => Duration::from_secs(1),"),
+    (NOTIFICATIONS, "on port 465", EMAIL, "Self::Implicit => 465,"),
+    (NOTIFICATIONS, "on port 587", EMAIL, "Self::StartTls => 587,"),
+    (NOTIFICATIONS, "up to 100 records", EMAIL, "const RECORDS_PER_MESSAGE: usize = 100;"),
+    (
+        NOTIFICATIONS,
+        "the ten largest changes",
+        "src/sink/notification/digest.rs",
+        "const MAX_ROWS: usize = 10;",
+    ),
+    (
+        NOTIFICATIONS,
+        "The report of the last 30 days",
+        "src/daemon/deliverer/digest.rs",
+        "const REPORT_DAYS: i32 = 30;",
+    ),
     (MONITORING, "Below 16 MiB, polling pauses", ENGINE, RESERVED_BYTES),
     (MONITORING, "more than three days behind", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
     (MONITORING, "more than three days old", TENANT_CONDITIONS, MAX_DAYS_BEHIND),
@@ -158,7 +217,7 @@ const FIGURES: &[Figure] = &[
         TENANT_CONDITIONS,
         "const NEAR_EXPIRY_DAYS: i32 = 7;",
     ),
-    ("deploy/monitoring/alerts.yml", "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
+    (ALERTS, "Below 16 MiB, polling is paused", ENGINE, RESERVED_BYTES),
     ("docs/how-to/backup-and-recovery.md", "Below 16 MiB of free space", ENGINE, RESERVED_BYTES),
     (
         "docs/contributing/decisions/0019-reserve-disk-for-cursors.md",
@@ -185,13 +244,13 @@ const FIGURES: &[Figure] = &[
     ),
     (ARCHITECTURE, "The schema has version 6", "src/checkpoint/mod.rs", "const VERSION: i32 = 6;"),
     (
-        "src/config/keys.rs",
+        "src/config/keys/tenant.rs",
         "at most 16, with",
         "src/config/read/tenants.rs",
         "const MAX_RECORD_FIELDS: usize = 16;",
     ),
     (
-        "src/config/keys.rs",
+        "src/config/keys/tenant.rs",
         "at most 128 characters",
         "src/config/read/tenants.rs",
         "const MAX_FIELD_LENGTH: usize = 128;",
@@ -208,12 +267,6 @@ const FIGURES: &[Figure] = &[
     ),
     ("src/cli/args.rs", "more than 20 % of the tenants", CHANGES_OF_RELOAD, MAX_REMOVED_PERCENT),
     ("src/cli/args.rs", "there are at least ten", CHANGES_OF_RELOAD, MIN_LIMITED_TENANTS),
-    (
-        "src/config/keys.rs",
-        "at most 366d",
-        "src/config/read/mod.rs",
-        "const MAX_REMOVED_SINKS: Duration = Duration::from_hours(366 * 24);",
-    ),
     ("README.md", "1.95 or newer", "Cargo.toml", "rust-version = \"1.95\""),
     ("rust-toolchain.toml", "1.95.", "Cargo.toml", "rust-version = \"1.95\""),
     ("deploy/Containerfile", "rust:1.95-", "Cargo.toml", "rust-version = \"1.95\""),
@@ -327,8 +380,7 @@ fn documented_defaults_agree_with_the_schema() {
     let mut descriptions = BTreeMap::new();
     describe(&serde_json::from_str(&schema).unwrap(), &mut descriptions);
     let has_default = |key: &str, value: &str| {
-        descriptions.get(key).into_iter().flatten().any(|description: &String| {
-            let default = description.split("default").nth(1).unwrap_or_default();
+        descriptions.get(key).into_iter().flatten().any(|default: &String| {
             let mut words = default.split(|c: char| !c.is_ascii_alphanumeric());
             words.any(|word| word == value)
         })
@@ -350,14 +402,21 @@ fn documented_defaults_agree_with_the_schema() {
 }
 
 /// Collects the descriptions in a JSON Schema, by the name of the property.
+/// Collects the defaults of all keys by name.
 fn describe(schema: &serde_json::Value, descriptions: &mut BTreeMap<String, Vec<String>>) {
     match schema {
         serde_json::Value::Object(members) => {
             let properties =
                 members.get("properties").and_then(|properties| properties.as_object());
             for (name, property) in properties.into_iter().flatten() {
+                let defaults = descriptions.entry(name.clone()).or_default();
+                match &property["default"] {
+                    serde_json::Value::Null => {}
+                    serde_json::Value::String(default) => defaults.push(default.clone()),
+                    default => defaults.push(default.to_string()),
+                }
                 if let Some(description) = property["description"].as_str() {
-                    descriptions.entry(name.clone()).or_default().push(description.to_owned());
+                    defaults.extend(description.split("Default: ").skip(1).map(str::to_owned));
                 }
             }
             members.values().for_each(|member| describe(member, descriptions));

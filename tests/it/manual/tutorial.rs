@@ -11,13 +11,14 @@ const RECEIVERS: &str = "tests/it/contract/receivers/mod.rs";
 /// Uses of functions, fields and variants in the tutorial, each with the source file and the
 /// declaration that it requires.
 const USES: &[(&str, &str, &str)] = &[
-    ("FormatName::Json", "src/format/mod.rs", "    Json,"),
-    ("Shape::Text,", "src/settings/key.rs", "    Text,"),
-    ("required(\"directory\", Shape::Text, \"", "src/settings/key.rs", "pub const fn required("),
-    ("section.path(\"directory\")?", "src/settings/section.rs", "pub fn path("),
+    ("DIRECTORY: Key<Text> =", "src/settings/typed.rs", "pub struct Key<T>"),
+    ("required(\"directory\", TEXT, \"", "src/settings/typed.rs", "pub const fn required<T>("),
+    ("keys! {", "src/settings/typed/declare.rs", "macro_rules! keys {"),
+    ("..FORMAT_KEYS;", "src/sink/keys.rs", "const FORMAT_KEYS;"),
+    ("section.get(&FORMAT)", "src/sink/keys.rs", "FORMAT: KeyWithDefault<OneOf<FormatName>>"),
+    ("section.get(&DIRECTORY)?", "src/settings/section.rs", "pub fn get<"),
     ("self.formatter.write(record, out)", "src/format/mod.rs", "pub fn write("),
     ("formatter(self.format, context)", SINK, "fn formatter(format: FormatName,"),
-    ("read_format(section, FormatName::Json)", SINK, "fn read_format(section: &Section<'_>,"),
     ("chain(&error)", "src/error.rs", "pub fn chain(error: "),
     ("clock::now()", "src/clock.rs", "pub fn now() -> "),
     ("batch.push(record, |out| {", BATCH, "pub fn push<E>("),
@@ -38,7 +39,7 @@ const USES: &[(&str, &str, &str)] = &[
     ("may_be_repeated: \"", SINK, "    pub may_be_repeated: &'static str,"),
     ("`KINDS` in the same file", SINK, "pub const KINDS: &[SinkKind] = "),
     ("SinkKind { name: \"spool\",", SINK, "    pub name: &'static str,"),
-    ("keys: spool::KEYS,", SINK, "    pub keys: &'static [Key],"),
+    ("keys: spool::KEYS,", SINK, "    pub keys: &'static [KeyDefinition],"),
     ("read: spool::read,", SINK, "    pub read: fn(&Section<'_>) -> Option<Box<dyn Plan>>,"),
     ("guarantees: spool::GUARANTEES }", SINK, "    pub guarantees: &'static [Guarantee],"),
     ("SinkCase { repeats_per_kill: ", CONTRACT, "    repeats_per_kill: usize,"),
@@ -81,6 +82,7 @@ fn tutorial_imports_only_what_exists() {
             let (module, name) = path.rsplit_once("::").unwrap();
             let source = match module {
                 "super" => parent.to_owned(),
+                "super::keys" => "src/sink/keys.rs".to_owned(),
                 "crate" => "src/lib.rs".to_owned(),
                 _ => source_of(module.strip_prefix("crate::").unwrap()),
             };
@@ -181,11 +183,14 @@ fn declares(source: &str, name: &str) -> bool {
     let code = code.join("\n");
     let keywords = ["fn", "struct", "enum", "trait", "type", "const", "mod"];
     let is_declared = keywords.iter().any(|keyword| has_word(&code, &format!("{keyword} {name}")));
+    // The macro `keys!` declares constants without the keyword.
+    let is_key =
+        || has_word(&code, &format!("{name}: Key")) || code.contains(&format!("{name}: KeyWith"));
     let is_imported = || {
         let mut statements = code.split(';').filter_map(|statement| statement.split_once("use "));
         statements.any(|(_, tree)| has_word(tree, name))
     };
-    is_declared || is_imported()
+    is_declared || is_key() || is_imported()
 }
 
 fn has_word(text: &str, word: &str) -> bool {

@@ -4,7 +4,7 @@
 //! `SP DATA` if DATALEN is 0 and begins the data of `rsp` with a status code of three digits.
 //! Any other input is an error; the parser never panics.
 
-use crate::model::write_integer;
+use crate::{model::write_integer, text::one_line};
 
 /// The last transaction number, after which numbering restarts at 1. A server uses 0 for frames
 /// that are not replies.
@@ -12,6 +12,8 @@ pub(super) const LAST_NUMBER: u32 = 999_999_999;
 /// The maximum length of the data of a reply, in bytes. A reply contains a status code, a message
 /// and, for `open`, a few offers.
 const MAX_REPLY: usize = 64 << 10;
+/// The maximum number of characters of the message in a reply that are kept.
+const MAX_MESSAGE_CHARS: usize = 200;
 
 /// A frame from the server.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,8 +120,8 @@ fn parse<T: std::str::FromStr>(text: &str) -> Result<T, FrameError> {
 fn response(number: u32, data: &[u8]) -> RelpReply {
     let text = String::from_utf8_lossy(data);
     let (code, message) = text.split_once([' ', '\n']).unwrap_or((&text, ""));
-    let message = message.chars().take(200).map(|c| if c.is_control() { ' ' } else { c });
-    RelpReply::Response { number, code: code.parse().unwrap_or(0), text: message.collect() }
+    let text = one_line(message, MAX_MESSAGE_CHARS);
+    RelpReply::Response { number, code: code.parse().unwrap_or(0), text }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use self::session::Session;
+use self::session::RelpSession;
 use super::{config::Tls, connection::connect};
 use crate::sink::{Acknowledgement, Batch, Failure, Receipt};
 
@@ -21,7 +21,7 @@ pub(super) struct RelpLink {
     address: String,
     tls: Option<Tls>,
     window: usize,
-    session: Option<Arc<Mutex<Session>>>,
+    session: Option<Arc<Mutex<RelpSession>>>,
 }
 
 impl RelpLink {
@@ -62,7 +62,7 @@ impl RelpLink {
         self.open_session().await.map(drop)
     }
 
-    async fn open_session(&mut self) -> Result<Arc<Mutex<Session>>, Failure> {
+    async fn open_session(&mut self) -> Result<Arc<Mutex<RelpSession>>, Failure> {
         if let Some(session) = &self.session
             && session.lock().await.is_alive()
         {
@@ -70,7 +70,7 @@ impl RelpLink {
         }
 
         let connected = connect(&self.address, self.tls.as_ref()).await?;
-        let session = Session::open(&self.address, connected.stream, self.window).await?;
+        let session = RelpSession::open(&self.address, connected.stream, self.window).await?;
         let session = Arc::new(Mutex::new(session));
         self.session = Some(Arc::clone(&session));
         Ok(session)

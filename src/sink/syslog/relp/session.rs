@@ -34,7 +34,7 @@ const OFFERS: &str = concat!(
 const CHUNK: usize = 256 << 10;
 
 /// An open session. After a failure it is not alive and must be replaced.
-pub(super) struct Session {
+pub(super) struct RelpSession {
     address: String,
     stream: Box<dyn Stream>,
     window: usize,
@@ -52,7 +52,7 @@ pub(super) struct Session {
     alive: bool,
 }
 
-impl Session {
+impl RelpSession {
     /// Opens a session on a new connection. Fails with `Misconfigured` if the receiver rejects the
     /// offers, and with `Retry` if the connection is lost.
     pub(super) async fn open(

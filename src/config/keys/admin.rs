@@ -1,0 +1,27 @@
+//! The keys of `[admin]`.
+
+use crate::settings::{
+    Integer, Key, KeyWithDefault, TEXT, TEXTS, Text, Texts, defaulted, integer, keys, optional,
+    required,
+};
+
+keys! {
+    /// All keys of the section.
+    pub(in crate::config) const KEYS;
+    LISTEN: Key<Text> = required(
+        "listen",
+        TEXT,
+        "The IP address and port to listen on, such as 127.0.0.1:9633; port 0 selects a free port. An address other than loopback requires `hosts`.",
+    );
+    HOSTS: Key<Texts> = optional(
+        "hosts",
+        TEXTS,
+        "only those of loopback",
+        "The values of the `Host` header that are accepted in addition to those of loopback.",
+    );
+    TENANT_SERIES: KeyWithDefault<Integer<usize>> = defaulted(
+        "tenant_series",
+        integer::<usize>(0, 100_000).or(1_000),
+        "With more tenants than this, metrics have no series per tenant. A tenant has about ten series.",
+    );
+}

@@ -1,0 +1,131 @@
+//! The keys of a configuration, one module per section. The validation, the JSON Schema and the
+//! reference page are derived from [`KEYS`].
+//!
+//! The keys of one type of sink are in the module of that sink. The description of a key is the one in
+//! the schema and in the reference.
+
+pub(super) mod admin;
+pub(super) mod credential;
+pub(super) mod rules;
+pub(super) mod schedule;
+pub(super) mod source;
+pub(super) mod state;
+pub(super) mod tenant;
+
+use crate::{
+    settings::{
+        Key, KeyDefinition, Many, NamedSections, Sections, Shape, SubSection, TEXT, Text, keys,
+        named_sections, optional, required, section, sections, tagged_sections,
+    },
+    sink,
+};
+
+/// The keys at the top level of the configuration.
+pub const KEYS: &[KeyDefinition] = TOP_LEVEL;
+
+keys! {
+    pub(super) const TOP_LEVEL;
+    STATE: Key<SubSection> = required(
+        "state",
+        section(state::KEYS),
+        "The location and the retention of the checkpoint.",
+    );
+    SCHEDULE: Key<SubSection> = optional(
+        "schedule",
+        section(schedule::KEYS),
+        "the defaults of its keys",
+        "When tenants are polled.",
+    );
+    SOURCE: Key<SubSection> = optional(
+        "source",
+        section(source::KEYS),
+        "the defaults of its keys",
+        "The connection to Microsoft Graph: proxy, certificate authorities and limits.",
+    );
+    DEFAULTS: Key<SubSection> = optional(
+        "defaults",
+        section(DEFAULTS_KEYS),
+        "none",
+        "Values for all tenants and all sinks that do not set the key themselves.",
+    );
+    CREDENTIALS: Key<NamedSections> = optional(
+        "credentials",
+        named_sections(credential::NAMED),
+        "none",
+        "Credentials that tenants and sinks refer to by name: [credentials.NAME].",
+    );
+    TENANTS: Key<Sections> = optional(
+        "tenants",
+        sections(tenant::KEYS),
+        "those of `tenants.d` and `tenants_file`",
+        "The tenants to poll.",
+    );
+    TENANTS_FILE: Key<Text> = optional(
+        "tenants_file",
+        TEXT,
+        "none",
+        "A CSV file with more tenants, relative to this file. Its header names the columns: `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
+    );
+    SINKS: Key<Sections> = optional(
+        "sinks",
+        tagged_sections(SINK_LIST),
+        "those of `sinks.d`",
+        "The destinations of records.",
+    );
+    ADMIN: Key<SubSection> = optional(
+        "admin",
+        section(admin::KEYS),
+        "no listener",
+        "The HTTP listener for metrics, health checks and the status page.",
+    );
+    SEVERITY: Key<Sections> = optional(
+        "severity",
+        sections(rules::SEVERITY_KEYS),
+        "the severities of the program",
+        "Rules that set the severity of changes and observations; the first matching rule applies.",
+    );
+    EXPECTED_DECISIONS: Key<Sections> = optional(
+        "expected_decisions",
+        sections(rules::EXPECTED_KEYS),
+        "none",
+        "Decisions that are expected, such as accepted risks, each with an owner and an optional expiration date. Any other acceptance is a change of high severity.",
+    );
+}
+
+keys! {
+    /// The sections of `[defaults]`.
+    pub(super) const DEFAULTS_KEYS;
+    TENANT_DEFAULTS: Key<SubSection> = optional(
+        "tenants",
+        section(tenant::INHERITED_KEYS),
+        "none",
+        "Values for the keys of all tenants.",
+    );
+    SINK_DEFAULTS: Key<SubSection> = optional(
+        "sinks",
+        section(INHERITED_SINK_KEYS),
+        "none",
+        "Values for the keys of all sinks. A sink whose type does not have the key ignores the value.",
+    );
+}
+
+/// The shape of `[[sinks]]`.
+const SINK_LIST: Shape = Shape::Tagged {
+    tag: "type",
+    many: Many::List,
+    keys: sink::COMMON_KEYS,
+    variants: sink::variants,
+};
+
+keys! {
+    /// The keys that `[defaults.sinks]` can set.
+    const INHERITED_SINK_KEYS;
+    ..sink::INHERITED_COMMON_KEYS;
+    ..sink::INHERITED_KEYS;
+}
+
+/// The keys of a file in `tenants.d`, and of the table into which a CSV file is converted.
+pub(super) const TENANT_FILE_KEYS: &[KeyDefinition] = &[CREDENTIALS.define(), TENANTS.define()];
+
+/// The keys of a file in `sinks.d`.
+pub(super) const SINK_FILE_KEYS: &[KeyDefinition] = &[CREDENTIALS.define(), SINKS.define()];

@@ -1,0 +1,45 @@
+//! The keys of `[source]`.
+
+use crate::settings::{
+    FILE, FilePath, Integer, Key, KeyWithDefault, SECRET, Secret, Size, TEXT, Text, defaulted,
+    integer, keys, optional, size,
+};
+
+keys! {
+    /// All keys of the section.
+    pub(in crate::config) const KEYS;
+    PROXY: Key<Text> = optional(
+        "proxy",
+        TEXT,
+        "no proxy",
+        "The proxy for requests to Microsoft, as http://host:port. Requests to the Azure Instance Metadata Service never use it.",
+    );
+    PROXY_USER: Key<Text> = optional(
+        "proxy_user",
+        TEXT,
+        "no authentication",
+        "The user name for the proxy; requires `proxy_password`.",
+    );
+    PROXY_PASSWORD: Key<Secret> = optional(
+        "proxy_password",
+        SECRET,
+        "no authentication",
+        "The password for the proxy; requires `proxy_user`.",
+    );
+    CA_FILE: Key<FilePath> = optional(
+        "ca_file",
+        FILE,
+        "those of the system",
+        "A PEM file of certificate authorities that are trusted instead of those of the system.",
+    );
+    REQUESTS_PER_SECOND: KeyWithDefault<Integer<u32>> = defaulted(
+        "requests_per_second",
+        integer::<u32>(1, 1_000).or(50),
+        "The maximum number of requests to Graph per second, for all tenants together.",
+    );
+    BYTES_IN_FLIGHT: KeyWithDefault<Size> = defaulted(
+        "bytes_in_flight",
+        size(8 << 20, 4 << 30).or(32 << 20),
+        "The memory for responses from Graph, for all tenants together. A response that is larger than half of it is rejected.",
+    );
+}

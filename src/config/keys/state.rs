@@ -1,0 +1,41 @@
+//! The keys of `[state]`.
+
+use std::time::Duration;
+
+use crate::settings::{
+    Integer, Key, KeyDefinition, KeyWithDefault, Size, TEXT, Text, Timespan, defaulted, duration,
+    integer, keys, optional, required, size,
+};
+
+keys! {
+    /// All keys of the section.
+    pub(in crate::config) const KEYS;
+    ..RESERVED;
+    DIRECTORY: Key<Text> = required(
+        "directory",
+        TEXT,
+        "The state directory, as an absolute path. It contains the checkpoint.",
+    );
+    RETENTION_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
+        "retention_days",
+        integer::<i32>(90, 36_500).or(400),
+        "The age in days above which the body of a snapshot is pruned if every sink has received it. Facts are never pruned.",
+    );
+    MAX_SIZE: Key<Size> = optional(
+        "max_size",
+        size(0, u64::MAX),
+        "no limit",
+        "The size of the checkpoint above which the oldest bodies are pruned before they reach `retention_days`.",
+    );
+    REMOVED_SINKS: KeyWithDefault<Timespan> = defaulted(
+        "removed_sinks",
+        duration(Duration::ZERO, MAX_REMOVED_SINKS).or(Duration::from_hours(30 * 24)),
+        "How long the cursors and dead letters of a sink are kept after its section was removed. If the name returns in this time, delivery continues from the cursors; `0d` deletes them with the section.",
+    );
+}
+
+const RESERVED: &[KeyDefinition] = &[KeyDefinition::reserved("url")];
+
+/// The cursors of a removed sink protect unsent bodies from retention, so they must not be kept for an
+/// unlimited time.
+const MAX_REMOVED_SINKS: Duration = Duration::from_hours(366 * 24);

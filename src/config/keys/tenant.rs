@@ -1,0 +1,73 @@
+//! The keys of `[[tenants]]`.
+
+use super::credential;
+use crate::{
+    settings::{
+        Choice, Choices, Integer, Key, KeyDefinition, KeyWithDefault, MAP, Map, NameOr, OneOf,
+        Shape, TEXT, Text, defaulted, integer, keys, name_or_section, one_of, optional, required,
+    },
+    source::Api,
+};
+
+keys! {
+    /// All keys of the section.
+    pub(in crate::config) const KEYS;
+    NAME: Key<Text> = required("name", TEXT, "The name of the tenant in records.");
+    ID: Key<Text> = required("id", TEXT, "The GUID of the tenant, or one of its verified domains.");
+    CLOUD: Key<NameOr> = optional(
+        "cloud",
+        name_or_section(Shape::OneOfOrTable {
+            choices: &["global", "us-gov-high", "us-gov-dod"],
+            rejected: &["china", "bleu", "delos", "govsg"],
+            keys: CLOUD_KEYS,
+        }),
+        "`global`",
+        "The Microsoft cloud of the tenant. The clouds `china`, `bleu`, `delos` and `govsg` are rejected, because they do not offer Secure Score.",
+    );
+    API: KeyWithDefault<OneOf<Api>> = defaulted(
+        "api",
+        one_of(&[SECURE_SCORES.name, LEGACY_REPORTS.name]).or(SECURE_SCORES),
+        "The API to read; `legacy_reports` is the original getTenantSecureScores.",
+    );
+    INITIAL_BACKFILL_DAYS: KeyWithDefault<Integer<i32>> = defaulted(
+        "initial_backfill_days",
+        integer::<i32>(1, 90).or(90),
+        "The number of days that the first poll requests.",
+    );
+    LABELS: Key<Map> = optional(
+        "labels",
+        MAP,
+        "none",
+        "Custom names and values that are added to every record of the tenant: at most 16, with at most 128 characters in each name and value.",
+    );
+    CREDENTIAL: Key<NameOr> = required(
+        "credential",
+        name_or_section(Shape::NameOr(&credential::SINGLE)),
+        "The credential for signing in to the tenant: the name of one in [credentials], or a section [tenants.credential].",
+    );
+}
+
+keys! {
+    /// The keys of a cloud that is not one of the known ones.
+    pub(in crate::config) const CLOUD_KEYS;
+    LOGIN_URL: Key<Text> = required("login_url", TEXT, "The base URL of the token endpoint.");
+    GRAPH_URL: Key<Text> = required("graph_url", TEXT, "The base URL of Microsoft Graph.");
+}
+
+/// The keys that `[defaults.tenants]` can set.
+pub(in crate::config) const INHERITED_KEYS: &[KeyDefinition] = &[
+    CLOUD.define().in_defaults(),
+    API.define().in_defaults(),
+    INITIAL_BACKFILL_DAYS.define().in_defaults(),
+    CREDENTIAL.define().in_defaults(),
+];
+
+const SECURE_SCORES: Choice<Api> = Choice { name: "secure_scores", value: Api::SecureScores };
+const LEGACY_REPORTS: Choice<Api> = Choice { name: "legacy_reports", value: Api::LegacyReports };
+
+impl Choices for Api {
+    fn from_name(name: &str) -> Option<Self> {
+        let choices = [SECURE_SCORES, LEGACY_REPORTS];
+        choices.into_iter().find(|choice| choice.name == name).map(|choice| choice.value)
+    }
+}

@@ -1,0 +1,229 @@
+//! The values of a configuration, each with its origin.
+//!
+//! The values of all files and of the environment are merged into one tree, so a value must know
+//! where it was set. The tree does not interpret any key. Start reading at [`Table`].
+
+/// A range of bytes of one source; see [`super::Source`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The index of the source.
+    pub(super) source: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) value: Value,
+    pub(super) span: Span,
+    pub(super) set: SetBy,
+}
+
+/// Whether a table contains its value, or inherits it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetBy {
+    /// The table itself.
+    Table,
+    /// A section of `[defaults]`.
+    Defaults,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Text(String),
+    Bool(bool),
+    /// `None` if the integer does not fit.
+    Integer(Option<i64>),
+    DateTime,
+    Float,
+    List(Vec<Node>),
+    Table(Table),
+}
+
+/// Values by name, in the order of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    entries: Vec<TableEntry>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TableEntry {
+    pub name: String,
+    pub name_span: Span,
+    pub value: Node,
+}
+
+impl Table {
+    /// Adds the tables of a list to the list of this name. The list is created if it does not exist.
+    /// A value that is not a list is replaced, because its fault has already been reported.
+    pub fn append(&mut self, name: &str, more: Node) {
+        match (self.get_mut(name), more) {
+            (
+                Some(Node { value: Value::List(list), .. }),
+                Node { value: Value::List(more), .. },
+            ) => list.extend(more),
+            (_, more) => self.set(name, more),
+        }
+    }
+
+    /// Removes a value.
+    pub fn take(&mut self, name: &str) -> Option<Node> {
+        let index = self.entries.iter().position(|entry| entry.name == name)?;
+        Some(self.entries.remove(index).value)
+    }
+
+    /// The name and the span of the name of each value.
+    pub fn names(&self) -> impl Iterator<Item = (&str, Span)> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.name_span))
+    }
+
+    /// Adds each value of `defaults` that this table does not contain and that `accepts` selects by
+    /// its name.
+    pub fn inherit(&mut self, defaults: &Self, accepts: impl Fn(&str) -> bool) {
+        for entry in &defaults.entries {
+            if self.get(&entry.name).is_none() && accepts(&entry.name) {
+                let value = Node { set: SetBy::Defaults, ..entry.value.clone() };
+                self.entries.push(TableEntry { value, ..entry.clone() });
+            }
+        }
+    }
+
+    /// Adds each value of the same table in another file, unless this table contains it.
+    pub fn add_missing(&mut self, other: &Self) {
+        for entry in &other.entries {
+            if self.get(&entry.name).is_none() {
+                self.entries.push(entry.clone());
+            }
+        }
+    }
+
+    /// The text of a value.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.text()
+    }
+
+    /// The value of this name.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.value)
+    }
+
+    /// The value of this name.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.entries.iter_mut().find(|entry| entry.name == name).map(|entry| &mut entry.value)
+    }
+
+    /// The table of this name, which is created if there is no value. `None` for a value of another
+    /// shape.
+    pub(super) fn child(&mut self, name: &str, span: Span) -> Option<&mut Self> {
+        if self.get(name).is_none() {
+            self.set(name, Node::new(Value::Table(Self::default()), span));
+        }
+        self.get_mut(name)?.table_mut()
+    }
+
+    pub(super) fn entries(&self) -> &[TableEntry] {
+        &self.entries
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: Node) {
+        match self.get_mut(name) {
+            Some(existing) => *existing = value,
+            None => self.push(TableEntry { name: name.to_owned(), name_span: value.span, value }),
+        }
+    }
+
+    pub(super) fn push(&mut self, entry: TableEntry) {
+        self.entries.push(entry);
+    }
+}
+
+impl Node {
+    pub(super) fn new(value: Value, span: Span) -> Self {
+        Self { value, span, set: SetBy::Table }
+    }
+
+    /// The range of the source that contains the value.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The value, if it is a string.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn bool(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub(super) fn integer(&self) -> Option<i64> {
+        match self.value {
+            Value::Integer(value) => value,
+            _ => None,
+        }
+    }
+
+    /// The value, if it is a table.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The value, if it is a table.
+    pub fn table_mut(&mut self) -> Option<&mut Table> {
+        match &mut self.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The items, if the value is a list.
+    pub fn list(&self) -> Option<&[Self]> {
+        match &self.value {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The items, if the value is a list.
+    pub fn list_mut(&mut self) -> Option<&mut Vec<Self>> {
+        match &mut self.value {
+            Value::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The value as TOML on one line. The names of tables are sorted, so that values that differ only
+    /// in the order of their names have the same text.
+    pub fn to_toml(&self) -> String {
+        self.as_toml().to_string()
+    }
+
+    fn as_toml(&self) -> toml::Value {
+        match &self.value {
+            Value::Text(text) => toml::Value::String(text.clone()),
+            Value::Bool(value) => toml::Value::Boolean(*value),
+            Value::Integer(value) => toml::Value::Integer(value.unwrap_or_default()),
+            Value::DateTime => toml::Value::String("date".to_owned()),
+            Value::Float => toml::Value::Float(0.0),
+            Value::List(list) => toml::Value::Array(list.iter().map(Self::as_toml).collect()),
+            Value::Table(table) => toml::Value::Table(table.as_toml()),
+        }
+    }
+}
+
+impl Table {
+    fn as_toml(&self) -> toml::Table {
+        let entry = |entry: &TableEntry| (entry.name.clone(), entry.value.as_toml());
+        self.entries.iter().map(entry).collect()
+    }
+}

@@ -1,0 +1,204 @@
+//! The keys that all types of sinks share. `config` reads most of them; a sink may read them too.
+
+use std::time::Duration;
+
+use crate::{
+    format::Texts,
+    model::{ChangeKind, Kind},
+    settings::{
+        Choices, DAY, Date, FLAG, Flag, Integer, Key, KeyDefinition, KeyWithDefault, MAP, ManyOf,
+        Map, OneOf, TEXT, TEXTS, Text, Texts as TextList, Timespan, choices, defaulted, duration,
+        integer, keys, many_of, one_of, optional, required,
+    },
+};
+
+keys! {
+    /// The keys of every sink.
+    pub const COMMON_KEYS;
+    ..IDENTITY_KEYS;
+    ..SELECTION_KEYS;
+    ..SIGN_IN_KEYS;
+}
+
+keys! {
+    /// The keys that only one sink can have, so they have no common default.
+    pub const IDENTITY_KEYS;
+    NAME: Key<Text> =
+        required("name", TEXT, "The name of the sink, under which its cursors are stored.");
+    TYPE: Key<Text> = required("type", TEXT, "The type of sink.");
+    RENAMED_FROM: Key<Text> = optional(
+        "renamed_from",
+        TEXT,
+        "not renamed",
+        "The previous name of the sink: delivery continues from its cursors.",
+    );
+    DISCARD_BACKLOG: KeyWithDefault<Flag> = defaulted(
+        "discard_backlog",
+        FLAG.or(false),
+        "Stops delivery to this sink and drops its backlog. Set it before you remove a sink.",
+    );
+}
+
+keys! {
+    /// The keys that decide which records a sink receives, and what they contain. `[defaults.sinks]`
+    /// can set them.
+    pub const SELECTION_KEYS;
+    RECORDS: Key<ManyOf<Kind>> = optional(
+        "records",
+        many_of(RECORD_KINDS),
+        "all four, but for `chat` and `email` only `change` and `quality`",
+        "The kinds of record to send.",
+    );
+    CONTROLS: KeyWithDefault<OneOf<Controls>> = defaulted(
+        "controls",
+        one_of(Controls::NAMES).or(Controls::All.choice()),
+        "The controls of a day that are sent: all, or those that differ from the base.",
+    );
+    FULL_EVERY: KeyWithDefault<Timespan> = defaulted(
+        "full_every",
+        duration(ONE_DAY, Duration::from_hours(366 * 24)).or(Duration::from_hours(7 * 24)),
+        "With `controls = \"changed\"`, how often all controls are sent, in whole days.",
+    );
+    TENANTS: Key<TextList> = optional(
+        "tenants",
+        TEXTS,
+        "all tenants",
+        "Sends only records of these tenants: patterns for names or IDs with `*` and `?`, or `label=pattern`.",
+    );
+    CONTROL_IDS: Key<TextList> = optional(
+        "control_ids",
+        TEXTS,
+        "all controls",
+        "Sends only controls whose ID matches one of these patterns.",
+    );
+    SERVICES: Key<TextList> = optional(
+        "services",
+        TEXTS,
+        "all controls",
+        "Sends only controls whose service matches one of these patterns.",
+    );
+    CATEGORIES: Key<TextList> = optional(
+        "categories",
+        TEXTS,
+        "all controls",
+        "Sends only controls whose category matches one of these patterns.",
+    );
+    EXTRA_FIELDS: Key<Map> = optional(
+        "extra_fields",
+        MAP,
+        "none",
+        "Custom names and values that are added to every record of this sink: at most 16, with at most 128 characters in each name and value.",
+    );
+    MAX_RATE: Key<Integer<u32>> = optional(
+        "max_rate",
+        integer::<u32>(1, 10_000_000),
+        "no limit",
+        "The maximum number of records per second.",
+    );
+    START_FROM: Key<Date> = optional(
+        "start_from",
+        DAY,
+        "90 days before the day on which the sink was added, but for `chat` and `email` that day",
+        "The first day that is sent.",
+    );
+    TEXT_LENGTH: Key<OneOf<Texts>> = optional(
+        "texts",
+        one_of(&["none", "short", "full"]),
+        "`none` for CEF and LEEF, `short` for other formats",
+        "How much of Microsoft's text the records contain.",
+    );
+    CHANGES: Key<ManyOf<ChangeKind>> = optional(
+        "changes",
+        many_of(CHANGE_KINDS),
+        "all kinds",
+        "The kinds of change to send; requires `change` in `records`.",
+    );
+    HISTORICAL_CHANGES: KeyWithDefault<Flag> = defaulted(
+        "historical_changes",
+        FLAG.or(false),
+        "Also sends historical changes: those of backfilled or imported days, and decisions made before the first poll.",
+    );
+}
+
+keys! {
+    /// The keys of sinks that sign in to Entra.
+    pub const SIGN_IN_KEYS;
+    CREDENTIAL: Key<Text> = optional(
+        "credential",
+        TEXT,
+        "the sink does not sign in to Entra",
+        "The name of a credential in [credentials], for sinks that sign in to Entra.",
+    );
+    ENTRA_TENANT: Key<Text> = optional(
+        "entra_tenant",
+        TEXT,
+        "the sink does not sign in to Entra",
+        "The tenant to sign in to, by GUID or domain, for sinks that sign in to Entra.",
+    );
+    LOGIN_URL: Key<Text> = optional(
+        "login_url",
+        TEXT,
+        "the endpoint of the receiver's cloud",
+        "The base URL of the token endpoint.",
+    );
+}
+
+choices! {
+    /// The controls of a day that are sent.
+    pub enum Controls {
+        /// All controls, every day.
+        All = "all",
+        /// Controls that differ from the base; all controls in the interval `full_every`.
+        Changed = "changed",
+    }
+}
+
+const ONE_DAY: Duration = Duration::from_hours(24);
+
+const RECORD_KINDS: &[&str] = &["control", "summary", "change", "quality"];
+
+const CHANGE_KINDS: &[&str] = &[
+    "regressed",
+    "improved",
+    "added",
+    "removed",
+    "max_score_changed",
+    "decision_changed",
+    "deprecated",
+    "implementation_changed",
+    "baseline_drift",
+    "acceptance_expired",
+];
+
+/// The keys that `[defaults.sinks]` can set.
+pub const INHERITED_KEYS: &[KeyDefinition] = &in_defaults::<{ SELECTION_KEYS.len() }>();
+
+const fn in_defaults<const COUNT: usize>() -> [KeyDefinition; COUNT] {
+    let mut inherited = [SELECTION_KEYS[0]; COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        inherited[index] = SELECTION_KEYS[index].in_defaults();
+        index += 1;
+    }
+    inherited
+}
+
+impl Choices for Kind {
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Control, Self::Summary, Self::Change, Self::Quality]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+impl Choices for ChangeKind {
+    fn from_name(name: &str) -> Option<Self> {
+        Self::parse(name)
+    }
+}
+
+impl Choices for Texts {
+    fn from_name(name: &str) -> Option<Self> {
+        Self::parse(name)
+    }
+}

@@ -1,0 +1,123 @@
+//! Keys that several types of sinks share: the format, and the files for TLS. The modules of the sinks
+//! include these groups in their keys. Start reading at [`TLS_KEYS`].
+
+use std::path::PathBuf;
+
+use crate::{
+    format::FormatName,
+    settings::{
+        Choice, Choices, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault, OneOf,
+        Section, defaulted, keys, one_of, optional,
+    },
+};
+
+keys! {
+    /// The key of a sink that can use other certificate authorities, but no client certificate.
+    pub(super) const AUTHORITY_KEYS;
+    CA_FILE: Key<FilePath> = optional(
+        "ca_file",
+        FILE,
+        "those of the system",
+        "A PEM file of the certificate authorities to trust instead of those of the system.",
+    );
+}
+
+keys! {
+    /// The keys of a sink that can use mutual TLS.
+    pub(super) const TLS_KEYS;
+    ..AUTHORITY_KEYS;
+    CLIENT_CERTIFICATE: Key<FilePath> = optional(
+        "client_certificate",
+        FILE,
+        "no client certificate",
+        "A PEM file of the client certificate chain, for mutual TLS; requires `client_key`.",
+    );
+    CLIENT_KEY: Key<FilePath> = optional(
+        "client_key",
+        FILE,
+        "no client certificate",
+        "A PEM file of the client certificate's private key; requires `client_certificate`.",
+    );
+}
+
+keys! {
+    /// The key of a sink whose requests can be compressed.
+    pub(super) const GZIP_KEYS;
+    GZIP: KeyWithDefault<Flag> = defaulted("gzip", FLAG.or(true), "Compresses requests.");
+}
+
+keys! {
+    /// The format of a sink that can write a header line first.
+    pub(super) const LINE_FORMAT_KEYS;
+    LINE_FORMAT: KeyWithDefault<OneOf<FormatName>> =
+        defaulted("format", one_of(LINE_FORMATS).or(JSON), "The format of a record.");
+}
+
+keys! {
+    /// The format of a sink that cannot write a header line.
+    pub(super) const FORMAT_KEYS;
+    FORMAT: KeyWithDefault<OneOf<FormatName>> =
+        defaulted("format", one_of(FORMATS).or(JSON), "The format of a record.");
+}
+
+/// The default format of most sinks.
+pub(super) const JSON: Choice<FormatName> = Choice { name: "json", value: FormatName::Json };
+
+/// The formats of records that are sent one by one.
+pub(super) const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
+    Some((_csv, others)) => others,
+    None => &[],
+};
+
+const LINE_FORMATS: &[&str] = &[
+    // CSV requires a header line. It is first so that `FORMATS` can omit it.
+    "csv",
+    "json",
+    "cef",
+    "leef",
+    "leef2",
+    "ocsf",
+    "ecs",
+    "cloudevents",
+];
+
+/// The files for TLS, from [`TLS_KEYS`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsFiles {
+    /// The PEM file of the certificate authorities; `None` means those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// The paths of the client certificate and its private key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsFiles {
+    /// Reads the keys. A client certificate without its private key, and the reverse, is a fault of
+    /// the section.
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let client = match (section.get(&CLIENT_CERTIFICATE), section.get(&CLIENT_KEY)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                let message = "`client_certificate` and `client_key` must be set together";
+                section.fault(&CLIENT_CERTIFICATE, message);
+                None
+            }
+        };
+        Self { ca_file: section.get(&CA_FILE), client }
+    }
+}
+
+impl Choices for FormatName {
+    fn from_name(name: &str) -> Option<Self> {
+        Self::parse(name)
+    }
+}
+
+/// The keys that `[defaults.sinks]` can set in addition to those of all sinks. They apply to each sink
+/// whose type has them.
+pub const INHERITED_KEYS: &[KeyDefinition] = &[
+    CA_FILE.define().in_defaults(),
+    CLIENT_CERTIFICATE.define().in_defaults(),
+    CLIENT_KEY.define().in_defaults(),
+    GZIP.define().in_defaults(),
+];
