@@ -1,9 +1,9 @@
 //! How errors are explained to operators: a message that states what failed and why, and a hint
 //! that states what to do about it.
 //!
-//! Errors carry both as data. Only the command line, the log renderer and the status page combine
-//! them, so that each of these and a JSON document can show the hint in its own way.
-//! See decision 0041.
+//! Errors carry both as data. Only code that shows errors to people combines them: the command
+//! line, the log renderer, the HTTP endpoints and notifications. Each of these, and a JSON
+//! document, can therefore show the hint differently. See decision 0041.
 
 use std::borrow::Cow;
 

@@ -21,8 +21,8 @@ pub fn graph_page(data: &[u8]) {
     let _ = wire::GraphError::read(data);
 }
 
-/// A reply of Splunk's HTTP Event Collector, read both as the answer to events and as the answer to
-/// a query for acknowledgements. The first byte determines the status.
+/// A reply of Splunk's HTTP Event Collector, read both as the reply to events and as the reply to a
+/// query for acknowledgements. The first byte determines the status.
 pub fn hec_reply(data: &[u8]) {
     let Some((choice, body)) = data.split_first() else { return };
     let status = [200, 400, 403, 404, 413, 429, 500, 503][usize::from(choice % 8)];

@@ -28,4 +28,5 @@ pub mod settings;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod text;
 pub mod wire;

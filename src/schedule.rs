@@ -15,7 +15,7 @@ pub use digest::DigestSchedule;
 use jiff::{Timestamp, tz::TimeZone};
 use occurrences::Occurrences;
 
-use crate::model::{Day, TenantId};
+use crate::model::{Day, Polled, TenantId};
 
 /// The hour (UTC) from which today's snapshot is read again.
 const LATE_HOUR: i8 = 22;
@@ -40,19 +40,6 @@ pub struct Schedule {
     jitter: Duration,
     /// The time between a poll that did not find today's snapshot and the next poll.
     recheck_interval: Duration,
-}
-
-/// The previous polls of a tenant.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Polled {
-    /// The time of the last poll, successful or not; `None` if the tenant has never been polled.
-    pub last_attempt: Option<Timestamp>,
-    /// The time of the last poll that read everything; `None` if there was none.
-    pub last_success: Option<Timestamp>,
-    /// The number of failed polls since the last success.
-    pub failures: u32,
-    /// The newest stored day; `None` if no day is stored.
-    pub newest_day: Option<Day>,
 }
 
 /// Why a poll is due.
@@ -103,14 +90,14 @@ impl Schedule {
 
         // After the clock was set back, the last poll can be in the future. Polling must not pause
         // until the clock has reached that time again.
-        let last_attempt = last_attempt.min(now);
+        let last_attempt = Timestamp::from(last_attempt).min(now);
         if polled.failures > 0 {
             return has_passed(self.retry_wait(polled.failures), last_attempt, now)
                 .then_some(Due::Retry);
         }
 
         let jitter = self.jitter_of(tenant);
-        let last_success = polled.last_success.unwrap_or(last_attempt).min(now);
+        let last_success = polled.last_success.map_or(last_attempt, Timestamp::from).min(now);
         if self.last_due_time(now, jitter).is_some_and(|time| time > last_success) {
             return Some(Due::Daily);
         }
@@ -131,7 +118,7 @@ impl Schedule {
     /// When a tenant whose last poll failed is polled again; `None` if it did not fail.
     pub fn retry_at(&self, polled: &Polled) -> Option<Timestamp> {
         let last = polled.last_attempt.filter(|_| polled.failures > 0)?;
-        last.checked_add(self.retry_wait(polled.failures)).ok()
+        Timestamp::from(last).checked_add(self.retry_wait(polled.failures)).ok()
     }
 
     /// When a tenant is polled next, by the schedule alone: `now` if a poll is due. `None` if the
@@ -157,7 +144,7 @@ impl Schedule {
             let was_due_today =
                 self.last_due_time(now, jitter).is_some_and(|time| Day::of(time) == today);
             let last = polled.last_success.or(polled.last_attempt).filter(|_| was_due_today);
-            last.and_then(|last| last.checked_add(self.recheck_interval).ok())
+            last.and_then(|last| Timestamp::from(last).checked_add(self.recheck_interval).ok())
         } else {
             let late = today.at(LATE_HOUR).checked_add(jitter).ok();
             late.filter(|late| now < *late)
@@ -259,7 +246,7 @@ mod tests {
     }
 
     fn polled(success: &str, newest: &str) -> Polled {
-        let time = Some(at(success));
+        let time = Some(at(success).into());
         Polled {
             last_attempt: time,
             last_success: time,
@@ -328,7 +315,7 @@ mod tests {
             Polled::default(),
         ] {
             for now in ["2026-11-22T05:20:00Z", "2026-11-22T12:00:00Z", "2026-11-22T23:30:00Z"] {
-                if state.last_attempt > Some(at(now)) {
+                if state.last_attempt > Some(at(now).into()) {
                     continue;
                 }
                 let minutes = (0..3 * 24 * 60).map(|minute| {
@@ -377,7 +364,8 @@ mod tests {
             for minute in 1..=days * 24 * 60 {
                 let now = start.checked_add(jiff::SignedDuration::from_mins(minute)).unwrap();
                 if schedule.due(tenant(), &polled, now) == Some(Due::Daily) {
-                    (polled.last_attempt, polled.last_success) = (Some(now), Some(now));
+                    polled.last_attempt = Some(now.into());
+                    polled.last_success = polled.last_attempt;
                     times.push(now.to_zoned(TimeZone::get(zone).unwrap()));
                 }
             }

@@ -1,34 +1,29 @@
-//! Metrics in Prometheus' text format 0.0.4:
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
+//! The metrics: which families there are, and the value of each series.
 //!
-//! The tables below have one row per metric family. With more tenants than `admin.tenant_series`,
-//! only totals of all tenants are exported, and no series per tenant. Start reading at [`render`].
+//! The tables below have one row per metric family; `exposition` writes them. With more tenants
+//! than `admin.tenant_series`, only totals of all tenants are exported, and no series per tenant. A
+//! name or a label must never change, because alerts and dashboards depend on it. Start reading at
+//! [`render`].
 
 use std::collections::BTreeMap;
 
 use prometheus::{
-    Encoder, TextEncoder,
-    core::Collector,
-    process_collector::ProcessCollector,
-    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+    TextEncoder, core::Collector, process_collector::ProcessCollector, proto::MetricType,
 };
 
 use super::{
-    overview::{Overview, SinkLine, TenantLine},
-    views::{View, Views},
+    exposition::{Description, Exposition, Labels, MetricKind, PREFIX},
+    overview::{SinkLine, StatusOverview, TenantLine},
+    views::{TenantView, Views},
 };
 use crate::{
-    conditions::ConditionKind,
-    daemon::SinkState,
-    model::{Day, UnixMillis},
+    conditions::{SinkHealth, TenantHealth},
+    model::{Day, PollErrorClass, UnixMillis},
 };
 
 /// The name without [`PREFIX`], the type, the help text, and the value; without a value, there is
 /// no series.
-type Family<T> = (&'static str, MetricType, &'static str, fn(&T) -> Option<f64>);
-
-/// The name without [`PREFIX`], the type, and the help text of a family.
-type Description<'a> = (&'a str, MetricType, &'a str);
+type Family<T> = (&'static str, MetricKind, &'static str, fn(&T) -> Option<f64>);
 
 /// A family as the reference page shows it.
 #[derive(Debug)]
@@ -41,27 +36,25 @@ pub struct MetricDescription {
     pub help: String,
 }
 
-const PREFIX: &str = "secure_score_forwarder_";
-
 fn tenant_families<'a>() -> Vec<Family<TenantSeries<'a>>> {
     vec![
         (
             "tenant_newest_day_timestamp_seconds",
             GAUGE,
             "Start of the newest stored day in UTC, in seconds since 1970-01-01.",
-            |t| t.line.status.newest_day.map(midnight),
+            |t| t.line.status.polled.newest_day.map(midnight),
         ),
         (
             "tenant_newest_day_age_seconds",
             GAUGE,
             "Seconds since the start of the newest stored day in UTC.",
-            |t| t.line.status.newest_day.map(|day| t.now - midnight(day)),
+            |t| t.line.status.polled.newest_day.map(|day| t.now - midnight(day)),
         ),
         (
             "tenant_last_success_timestamp_seconds",
             GAUGE,
             "Time of the last successful poll, in seconds since 1970-01-01.",
-            |t| t.line.status.last_success.map(seconds),
+            |t| t.line.status.polled.last_success.map(seconds),
         ),
         (
             "tenant_next_poll_timestamp_seconds",
@@ -153,14 +146,14 @@ const SINK_FAMILIES: &[Family<SinkLine>] = &[
         |s| s.status.last_acknowledgement.map(seconds),
     ),
     ("sink_parked", GAUGE, "1 if the sink is parked and needs an operator, else 0.", |s| {
-        Some(flag(s.state == SinkState::Parked))
+        Some(flag(s.health == SinkHealth::Parked))
     }),
     ("sink_failing", GAUGE, "1 if the last attempt to deliver failed, else 0.", |s| {
-        Some(flag(matches!(s.state, SinkState::Parked | SinkState::Retrying)))
+        Some(flag(s.health.is_failing()))
     }),
 ];
 
-const GLOBAL_FAMILIES: &[Family<Overview>] = &[
+const GLOBAL_FAMILIES: &[Family<StatusOverview>] = &[
     (
         "start_timestamp_seconds",
         GAUGE,
@@ -204,12 +197,12 @@ const TENANT_POLL_FAILURES: Description<'_> = (
     "Failed polls of this tenant since the start of the daemon, by cause.",
 );
 
-const GAUGE: MetricType = MetricType::GAUGE;
-const COUNTER: MetricType = MetricType::COUNTER;
+const GAUGE: MetricKind = MetricKind::Gauge;
+const COUNTER: MetricKind = MetricKind::Counter;
 
 struct TenantSeries<'a> {
     line: &'a TenantLine,
-    view: Option<&'a View>,
+    view: Option<&'a TenantView>,
     /// Seconds since 1970-01-01.
     now: f64,
 }
@@ -228,7 +221,7 @@ pub fn metric_families() -> Vec<MetricDescription> {
         .chain(sinks)
         .map(|(name, kind, help)| MetricDescription {
             name: format!("{PREFIX}{name}"),
-            kind: if kind == COUNTER { "counter" } else { "gauge" },
+            kind: kind.as_str(),
             help: help.to_owned(),
         })
         .chain(process_descriptions())
@@ -238,151 +231,129 @@ pub fn metric_families() -> Vec<MetricDescription> {
 /// The standard metrics of a process, which have no prefix.
 fn process_descriptions() -> Vec<MetricDescription> {
     let families = ProcessCollector::for_self().collect();
-    let described = families.iter().map(|family| MetricDescription {
-        name: family.name().to_owned(),
-        kind: if family.get_field_type() == COUNTER { "counter" } else { "gauge" },
-        help: family.help().to_owned(),
+    let described = families.iter().map(|family| {
+        let is_counter = family.get_field_type() == MetricType::COUNTER;
+        let kind = if is_counter { COUNTER } else { GAUGE };
+        MetricDescription {
+            name: family.name().to_owned(),
+            kind: kind.as_str(),
+            help: family.help().to_owned(),
+        }
     });
     described.collect()
 }
 
 /// Renders all metrics.
-pub(super) fn render(overview: &Overview, views: &Views) -> String {
-    let now = seconds(overview.now.into());
-    let mut families = Vec::new();
+pub(super) fn render(overview: &StatusOverview, views: &Views) -> String {
+    let mut exposition = Exposition::default();
 
-    let build = metric(GAUGE, 1.0, &[("version", env!("CARGO_PKG_VERSION"))]);
-    families.push(family(BUILD_INFO, vec![build]));
-    add(&mut families, GLOBAL_FAMILIES, &[(&[], overview)]);
-    families.push(tenants_by_state(overview));
-    families.push(conditions_by_kind(overview));
-    families.push(failures(overview));
+    let build = Labels::new(&[("version", env!("CARGO_PKG_VERSION"))]);
+    exposition.family(BUILD_INFO, [(&build, 1.0)]);
+    add(&mut exposition, GLOBAL_FAMILIES, &[(Labels::default(), overview)]);
+    add_tenants_by_state(&mut exposition, overview);
+    add_conditions(&mut exposition, overview);
+    add_failures(&mut exposition, overview);
 
     if overview.tenants.len() <= overview.tenant_series {
-        let series: Vec<_> = overview
-            .tenants
-            .iter()
-            .map(|line| TenantSeries { line, view: views.get(&line.name), now })
-            .collect();
-        let labels: Vec<_> = series.iter().map(|s| [("tenant", s.line.name.as_str())]).collect();
-        let labeled: Vec<_> =
-            labels.iter().zip(&series).map(|(label, one)| (&label[..], one)).collect();
-        add(&mut families, &tenant_families(), &labeled);
-        families.push(failures_by_tenant(overview));
+        add_tenants(&mut exposition, overview, views);
     }
-
-    let labels: Vec<_> = overview
+    let sinks: Vec<_> = overview
         .sinks
         .iter()
-        .map(|line| [("sink", line.status.name.as_str()), ("type", line.kind)])
+        .map(|line| (Labels::new(&[("sink", &line.status.name), ("type", line.kind)]), line))
         .collect();
-    let labeled: Vec<_> =
-        labels.iter().zip(&overview.sinks).map(|(label, one)| (&label[..], one)).collect();
-    add(&mut families, SINK_FAMILIES, &labeled);
-
-    families.extend(ProcessCollector::for_self().collect());
+    add(&mut exposition, SINK_FAMILIES, &sinks);
 
     // The encoder fails only for a family without a name or without metrics.
-    families.retain(|family| !family.get_metric().is_empty());
-    let mut text = Vec::new();
-    let _ = TextEncoder::new().encode(&families, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
+    let mut text = exposition.into_text();
+    let mut process = ProcessCollector::for_self().collect();
+    process.retain(|family| !family.get_metric().is_empty());
+    let _ = TextEncoder::new().encode_utf8(&process, &mut text);
+    text
 }
 
-type Labels<'a> = &'a [(&'a str, &'a str)];
-
 /// Adds the families of a table, with one series per labeled item.
-fn add<T>(families: &mut Vec<MetricFamily>, table: &[Family<T>], items: &[(Labels<'_>, &T)]) {
+fn add<T>(exposition: &mut Exposition, table: &[Family<T>], items: &[(Labels, &T)]) {
     for (name, kind, help, value) in table {
-        let metrics = items
-            .iter()
-            .filter_map(|(labels, item)| Some(metric(*kind, value(item)?, labels)))
-            .collect();
-        families.push(family((name, *kind, help), metrics));
+        let series = items.iter().filter_map(|(labels, item)| Some((labels, value(item)?)));
+        exposition.family((name, *kind, help), series);
     }
 }
 
-fn tenants_by_state(overview: &Overview) -> MetricFamily {
-    let state = |line: &TenantLine| {
-        let has_no_day = line.status.newest_day.is_none() && line.status.last_attempt.is_some();
-        if has_no_day || line.has(ConditionKind::TenantBehind) {
-            "behind"
-        } else if line.severity().is_some() {
-            "waiting"
-        } else {
-            "current"
-        }
-    };
-    let metrics = ["current", "waiting", "behind"].map(|name| {
-        let tenants = overview.tenants.iter().filter(|line| state(line) == name);
-        metric(GAUGE, number(tenants.count() as u64), &[("state", name)])
+fn add_tenants(exposition: &mut Exposition, overview: &StatusOverview, views: &Views) {
+    let now = seconds(overview.now.into());
+    let series: Vec<_> = overview
+        .tenants
+        .iter()
+        .map(|line| TenantSeries { line, view: views.get(&line.name), now })
+        .collect();
+    let labeled: Vec<_> =
+        series.iter().map(|one| (Labels::new(&[("tenant", &one.line.name)]), one)).collect();
+    add(exposition, &tenant_families(), &labeled);
+
+    let failures = overview.tenants.iter().flat_map(|tenant| {
+        tenant.polls.failures.iter().map(move |(class, times)| {
+            let labels = Labels::new(&[("tenant", &tenant.name), ("cause", class.as_str())]);
+            (labels, number(*times))
+        })
     });
-    family(TENANTS, metrics.into())
+    add_owned(exposition, TENANT_POLL_FAILURES, failures);
 }
 
-/// One series per kind and severity that occurs.
-fn conditions_by_kind(overview: &Overview) -> MetricFamily {
+fn add_tenants_by_state(exposition: &mut Exposition, overview: &StatusOverview) {
+    let (mut current, mut waiting, mut behind) = (0, 0, 0);
+    for line in &overview.tenants {
+        let polled = line.status.polled;
+        let has_no_day = polled.newest_day.is_none() && polled.last_attempt.is_some();
+        let tenants = if has_no_day || line.health == TenantHealth::Behind {
+            &mut behind
+        } else if line.health == TenantHealth::Current {
+            &mut current
+        } else {
+            &mut waiting
+        };
+        *tenants += 1;
+    }
+
+    let counts = [("current", current), ("waiting", waiting), ("behind", behind)];
+    let series = counts.map(|(state, tenants)| (Labels::new(&[("state", state)]), number(tenants)));
+    add_owned(exposition, TENANTS, series);
+}
+
+/// Adds one series per kind and severity that occurs.
+fn add_conditions(exposition: &mut Exposition, overview: &StatusOverview) {
     let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for condition in &overview.conditions {
         let key = (condition.kind.as_str(), condition.severity.as_str());
         *counts.entry(key).or_default() += 1;
     }
-    let metrics = counts.iter().map(|((kind, severity), number_of)| {
-        metric(GAUGE, number(*number_of), &[("kind", kind), ("severity", severity)])
+
+    let series = counts.into_iter().map(|((kind, severity), conditions)| {
+        (Labels::new(&[("kind", kind), ("severity", severity)]), number(conditions))
     });
-    family(CONDITIONS, metrics.collect())
+    add_owned(exposition, CONDITIONS, series);
 }
 
-fn failures(overview: &Overview) -> MetricFamily {
-    let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
-    for (cause, times) in overview.tenants.iter().flat_map(|tenant| &tenant.polls.failures) {
-        *causes.entry(cause).or_default() += times;
+fn add_failures(exposition: &mut Exposition, overview: &StatusOverview) {
+    let mut classes: BTreeMap<PollErrorClass, u64> = BTreeMap::new();
+    for (class, times) in overview.tenants.iter().flat_map(|tenant| &tenant.polls.failures) {
+        *classes.entry(*class).or_default() += times;
     }
-    let metrics =
-        causes.iter().map(|(cause, times)| metric(COUNTER, number(*times), &[("cause", cause)]));
-    family(POLL_FAILURES, metrics.collect())
+
+    let series = classes
+        .into_iter()
+        .map(|(class, times)| (Labels::new(&[("cause", class.as_str())]), number(times)));
+    add_owned(exposition, POLL_FAILURES, series);
 }
 
-fn failures_by_tenant(overview: &Overview) -> MetricFamily {
-    let metrics = |tenant: &TenantLine| -> Vec<Metric> {
-        let failures = tenant.polls.failures.iter();
-        failures
-            .map(|(cause, times)| {
-                metric(COUNTER, number(*times), &[("tenant", &tenant.name), ("cause", cause)])
-            })
-            .collect()
-    };
-    family(TENANT_POLL_FAILURES, overview.tenants.iter().flat_map(metrics).collect())
-}
-
-fn family((name, kind, help): Description<'_>, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(format!("{PREFIX}{name}"));
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn metric(kind: MetricType, value: f64, labels: &[(&str, &str)]) -> Metric {
-    let pairs = labels.iter().map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    });
-    let mut metric = Metric::from_label(pairs.collect());
-
-    if kind == COUNTER {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    metric
+/// Adds a family whose labels belong to no other one.
+fn add_owned(
+    exposition: &mut Exposition,
+    description: Description<'_>,
+    series: impl IntoIterator<Item = (Labels, f64)>,
+) {
+    let series: Vec<(Labels, f64)> = series.into_iter().collect();
+    exposition.family(description, series.iter().map(|(labels, value)| (labels, *value)));
 }
 
 fn flag(value: bool) -> f64 {

@@ -6,6 +6,7 @@
 //! limits methods, host names, sizes and times. Start reading at [`Admin`] and `respond`.
 //! See decision 0032.
 
+mod exposition;
 mod metrics;
 mod overview;
 mod page;
@@ -22,7 +23,7 @@ use tokio::{
     task::block_in_place,
 };
 
-use self::{overview::Overview, server::PageResponse, views::Views};
+use self::{overview::StatusOverview, server::PageResponse, views::Views};
 use crate::{
     checkpoint::CheckpointError,
     conditions::{grouped, not_ready_reasons},
@@ -147,7 +148,7 @@ fn render(
     path: &str,
     query: &str,
 ) -> Result<PageResponse, CheckpointError> {
-    let overview = Overview::of(engine)?;
+    let overview = StatusOverview::of(engine)?;
     Ok(match path {
         "/readyz" => readiness(&overview),
         "/metrics" => PageResponse::metrics(metrics::render(&overview, views)),
@@ -156,7 +157,7 @@ fn render(
 }
 
 /// `ready`, or why the process is not ready; followed by all conditions.
-fn readiness(overview: &Overview) -> PageResponse {
+fn readiness(overview: &StatusOverview) -> PageResponse {
     let listed: Vec<String> = grouped(&overview.conditions)
         .iter()
         .map(|group| {

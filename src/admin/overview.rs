@@ -1,7 +1,10 @@
-//! The state of the daemon at a point in time, from the checkpoint and the running engine. All
-//! pages and metrics are rendered from it.
+//! The state of the daemon at a point in time, from the checkpoint and the running engine.
+//!
+//! All pages and metrics are rendered from it, so that they agree. Reading it must never make a
+//! deliverer wait, and copies nothing that a page can borrow while it is rendered. Start reading at
+//! [`StatusOverview::of`].
 
-use std::{collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use jiff::Timestamp;
 
@@ -10,14 +13,17 @@ use crate::{
         Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
     },
     clock,
-    conditions::{Condition, ConditionKind, Facts, Severity, Subject},
-    daemon::{CurrentStatus, DaemonState, Engine, PollCounts, SinkState, host_name},
+    conditions::{
+        BySubject, Condition, ConditionFacts, ConditionSeverity, SinkHealth, TenantHealth,
+        severity_of,
+    },
+    daemon::{CurrentStatus, DaemonState, Engine, PollCounts, host_name},
     model::UnixMillis,
 };
 
 /// The state of the daemon at a point in time, without the histories of the tenants.
 #[derive(Debug)]
-pub(super) struct Overview {
+pub(super) struct StatusOverview {
     /// The time at which the state was read.
     pub now: Timestamp,
     /// The time at which the process started.
@@ -37,7 +43,7 @@ pub(super) struct Overview {
     /// Free bytes on the disk of the checkpoint; 0 if the number cannot be determined.
     pub free: u64,
     /// The facts from which the conditions follow.
-    pub facts: Facts,
+    pub facts: ConditionFacts,
     /// What needs attention, the most urgent first.
     pub conditions: Vec<Condition>,
     /// With more tenants than this, the metrics have no series per tenant.
@@ -56,8 +62,10 @@ pub(super) struct TenantLine {
     pub next_poll: Option<UnixMillis>,
     /// When the credential expires, if that is known.
     pub credential_expires: Option<UnixMillis>,
-    /// The conditions of this tenant, the most urgent first.
-    pub conditions: Vec<Condition>,
+    /// The health that follows from the tenant's conditions.
+    pub health: TenantHealth,
+    /// The most urgent severity of the tenant's conditions; `None` without conditions.
+    pub severity: Option<ConditionSeverity>,
     /// The polls since the start of the process.
     pub polls: PollCounts,
 }
@@ -69,10 +77,10 @@ pub(super) struct SinkLine {
     pub kind: &'static str,
     /// The state in the checkpoint.
     pub status: SinkStatus,
-    /// The conditions of this sink, the most urgent first.
-    pub conditions: Vec<Condition>,
-    /// The state of its deliverer.
-    pub state: SinkState,
+    /// The health that follows from the sink's conditions.
+    pub health: SinkHealth,
+    /// The most urgent severity of the sink's conditions; `None` without conditions.
+    pub severity: Option<ConditionSeverity>,
     /// The number of settled batches since the start of the process.
     pub batches: u64,
     /// The size of these batches in bytes, before compression.
@@ -81,7 +89,7 @@ pub(super) struct SinkLine {
     pub retries: u64,
 }
 
-impl Overview {
+impl StatusOverview {
     /// Reads the current state through a separate connection to the checkpoint, so that no deliverer
     /// has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
@@ -91,16 +99,19 @@ impl Overview {
         let current = CurrentStatus::read(&engine.configuration, &checkpoint, daemon, now)?;
         let CurrentStatus { tenants, stored, facts, conditions, .. } = current;
 
-        let mut by_subject = BySubject::new(&conditions);
-        let mut polls = engine.meters.polls();
+        let by_subject = BySubject::new(&conditions);
         // Both are in the order of the configuration.
-        let tenants = tenants.into_iter().zip(&engine.tenants).map(|(tenant, state)| TenantLine {
-            credential_expires: state.graph.access().credential.expires().map(Into::into),
-            conditions: by_subject.take(&Subject::Tenant(tenant.name.clone())),
-            polls: polls.remove(&tenant.name).unwrap_or_default(),
-            name: tenant.name,
-            status: tenant.status,
-            next_poll: tenant.next_poll,
+        let tenants = tenants.into_iter().zip(&engine.tenants).map(|(tenant, state)| {
+            let of_tenant = by_subject.tenant(&tenant.name);
+            TenantLine {
+                credential_expires: state.graph.access().credential.expires().map(Into::into),
+                health: TenantHealth::of(of_tenant),
+                severity: severity_of(of_tenant),
+                polls: engine.meters.polls_of(&tenant.name),
+                name: tenant.name,
+                status: tenant.status,
+                next_poll: tenant.next_poll,
+            }
         });
         let tenants = tenants.collect();
 
@@ -108,13 +119,14 @@ impl Overview {
         let sinks = stored.sinks.into_iter().filter_map(|status| {
             let plan = engine.sinks().find(|plan| plan.name == status.name)?;
             let meter = meters.get(&status.name)?;
+            let of_sink = by_subject.sink(&status.name);
             Some(SinkLine {
                 kind: plan.kind,
-                state: meter.state(),
+                health: SinkHealth::of(of_sink),
+                severity: severity_of(of_sink),
                 batches: meter.batches.load(Relaxed),
                 bytes: meter.bytes.load(Relaxed),
                 retries: meter.retries.load(Relaxed),
-                conditions: by_subject.take(&Subject::Sink(status.name.clone())),
                 status,
             })
         });
@@ -135,41 +147,5 @@ impl Overview {
             conditions,
             tenant_series: admin.map_or(0, |admin| admin.tenant_series),
         })
-    }
-}
-
-impl TenantLine {
-    /// The most urgent severity of the tenant's conditions; `None` without conditions.
-    pub(super) fn severity(&self) -> Option<Severity> {
-        self.conditions.iter().map(|condition| condition.severity).max()
-    }
-
-    /// Whether the tenant has a condition of this kind.
-    pub(super) fn has(&self, kind: ConditionKind) -> bool {
-        self.conditions.iter().any(|condition| condition.kind == kind)
-    }
-}
-
-impl SinkLine {
-    /// The most urgent severity of the sink's conditions; `None` without conditions.
-    pub(super) fn severity(&self) -> Option<Severity> {
-        self.conditions.iter().map(|condition| condition.severity).max()
-    }
-}
-
-/// The conditions by their subject.
-struct BySubject<'a>(HashMap<&'a Subject, Vec<Condition>>);
-
-impl<'a> BySubject<'a> {
-    fn new(conditions: &'a [Condition]) -> Self {
-        let mut by_subject: HashMap<&Subject, Vec<Condition>> = HashMap::new();
-        for condition in conditions {
-            by_subject.entry(&condition.subject).or_default().push(condition.clone());
-        }
-        Self(by_subject)
-    }
-
-    fn take(&mut self, subject: &Subject) -> Vec<Condition> {
-        self.0.remove(subject).unwrap_or_default()
     }
 }

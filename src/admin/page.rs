@@ -1,20 +1,23 @@
-//! The status page: one HTML document without scripts and without external resources. maud escapes
-//! all text. Start reading at [`render`].
+//! The status page: one HTML document without scripts and without external resources.
+//!
+//! maud escapes all text. The page must not decide by itself what is healthy: states and colors
+//! follow from the conditions. Start reading at [`render`].
 
 use std::cmp::Reverse;
 
 use maud::{Markup, html};
 
 use super::{
-    overview::{Overview, SinkLine, TenantLine},
-    views::{View, Views},
+    overview::{SinkLine, StatusOverview, TenantLine},
+    views::{TenantView, Views},
 };
 use crate::{
-    conditions::{Condition, ConditionKind, Counts, Group, Health, Severity, grouped, headline},
-    daemon::SinkState,
+    conditions::{
+        BySubject, Condition, ConditionSeverity, Counts, Group, Health, grouped, headline,
+    },
     error::Explanation,
-    model::UnixMillis,
-    report::{document, sparkline, with_separators},
+    report::{document, sparkline},
+    text::{count, minute, plural, signed, size, with_separators},
 };
 
 /// The number of tenants per page.
@@ -32,22 +35,23 @@ const MAX_SEARCH_CHARS: usize = 100;
 const TENANTS_WITHOUT_SEARCH: usize = 10;
 
 /// Renders the page for the query part of a URL.
-pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String {
-    let filter = TenantFilter::parse(query);
+pub(super) fn render(overview: &StatusOverview, views: &Views, query: &str) -> String {
+    let filter = TenantQuery::parse(query);
+    let by_subject = BySubject::new(&overview.conditions);
 
     let body = html! {
         header {
             h1 { "secure-score-forwarder on " (overview.host) }
             (summary(overview))
             p .meta {
-                "Version " (env!("CARGO_PKG_VERSION")) " · up since " (instant(overview.started.into()))
-                " · as of " (instant(overview.now.into())) " · checkpoint " (size(overview.size)) ", " (size(overview.free)) " free"
+                "Version " (env!("CARGO_PKG_VERSION")) " · up since " (minute(overview.started))
+                " · as of " (minute(overview.now)) " · checkpoint " (size(overview.size)) ", " (size(overview.free)) " free"
             }
         }
         main {
             (attention(overview))
-            (sinks(overview))
-            (tenants(overview, views, &filter))
+            (sinks(overview, &by_subject))
+            (tenants(overview, &by_subject, views, &filter))
             (changes(overview, views))
             (replays(overview))
             (dead_letters(overview))
@@ -59,14 +63,14 @@ pub(super) fn render(overview: &Overview, views: &Views, query: &str) -> String 
 
 /// Which tenants are shown.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct TenantFilter {
+struct TenantQuery {
     /// A part of the tenant's name, not case-sensitive.
     search: String,
     /// The number of the page, counted from 0; in the query, it is counted from 1.
     page: usize,
 }
 
-impl TenantFilter {
+impl TenantQuery {
     /// Reads `q` and `page` from a query. Invalid values have no effect.
     fn parse(query: &str) -> Self {
         let mut filter = Self::default();
@@ -92,7 +96,7 @@ impl TenantFilter {
 }
 
 /// The banner: the overall health in one sentence.
-fn summary(overview: &Overview) -> Markup {
+fn summary(overview: &StatusOverview) -> Markup {
     let health = Health::of(&overview.conditions);
     let counts = Counts::of(&overview.facts, &overview.conditions);
     let class = class(overview.conditions.iter().map(|condition| condition.severity).max());
@@ -104,10 +108,8 @@ fn summary(overview: &Overview) -> Markup {
 }
 
 /// The conditions that need attention, one row for equal conditions of several subjects.
-fn attention(overview: &Overview) -> Markup {
-    let urgent: Vec<Condition> =
-        overview.conditions.iter().filter(|c| c.severity > Severity::Info).cloned().collect();
-    let groups = grouped(&urgent);
+fn attention(overview: &StatusOverview) -> Markup {
+    let groups = grouped(overview.conditions.iter().filter(|c| c.needs_attention()));
 
     html! {
         @if !groups.is_empty() {
@@ -118,27 +120,28 @@ fn attention(overview: &Overview) -> Markup {
                     tbody { @for group in groups.iter().take(MAX_CONDITIONS) { (condition_row(group)) } }
                 }
                 @if groups.len() > MAX_CONDITIONS {
-                    p .meta { (count(groups.len() - MAX_CONDITIONS, "condition")) " more; run " code { "secure-score-forwarder status" } }
+                    p .meta { (count(groups.len() - MAX_CONDITIONS, "condition")) " more" }
+                    p .meta { "hint: run " code { "secure-score-forwarder status" } " to list all of them" }
                 }
             }
         }
     }
 }
 
-fn condition_row(group: &Group) -> Markup {
+fn condition_row(group: &Group<'_>) -> Markup {
     let severity = group.condition.severity;
     let Explanation { message, hint } = group.explanation();
     html! {
         tr {
             td { span .badge .(class(Some(severity))) { (severity.as_str()) } }
             td .error { (message) }
-            td .t data-l="Since" { @if let Some(since) = group.condition.since { (instant(since)) } }
+            td .t data-l="Since" { @if let Some(since) = group.condition.since { (minute(since)) } }
             td .error data-l="Hint" { @if let Some(hint) = hint { (hint) } }
         }
     }
 }
 
-fn sinks(overview: &Overview) -> Markup {
+fn sinks(overview: &StatusOverview, by_subject: &BySubject<'_>) -> Markup {
     html! {
         section {
             h2 { "Sinks" }
@@ -146,38 +149,31 @@ fn sinks(overview: &Overview) -> Markup {
                 thead { tr {
                     th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" }
                 } }
-                tbody { @for sink in &overview.sinks { (sink_row(sink)) } }
+                tbody { @for sink in &overview.sinks { (sink_row(sink, by_subject)) } }
             }
         }
     }
 }
 
-fn sink_row(line: &SinkLine) -> Markup {
-    let SinkLine { kind, status, state, .. } = line;
-    let class = class(line.severity());
-    let state = match state {
-        SinkState::Idle if status.backlog == 0 => "up to date",
-        SinkState::Idle | SinkState::Working => "delivering",
-        SinkState::Retrying => "retrying",
-        SinkState::Parked => "parked",
-    };
+fn sink_row(line: &SinkLine, by_subject: &BySubject<'_>) -> Markup {
+    let SinkLine { kind, status, health, severity, .. } = line;
 
     html! {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
-            td { span .badge .(class) { (state) } }
+            td { span .badge .(class(*severity)) { (health.name()) } }
             td .n data-l="Records sent" { (with_separators(status.sent)) }
             td .n data-l="Records rejected" { (with_separators(status.rejected)) }
             td .n data-l="Backlog, log entries" { (with_separators(status.backlog)) }
             td .t data-l="Oldest unsent day" { @if let Some(day) = status.oldest_day { (day) } }
-            td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), instant)) }
+            td .t data-l="Last acknowledgement" { (status.last_acknowledgement.map_or_else(|| "never".to_owned(), minute)) }
         }
-        (detail_row(&line.conditions, SINK_COLUMNS))
+        (detail_row(by_subject.sink(&status.name), SINK_COLUMNS))
     }
 }
 
 /// A row below the row of a tenant or a sink, with its conditions. Nothing without conditions.
-fn detail_row(conditions: &[Condition], columns: usize) -> Markup {
+fn detail_row(conditions: &[&Condition], columns: usize) -> Markup {
     html! {
         @if !conditions.is_empty() {
             tr .detail { td .error colspan=(columns) { (listed(conditions)) } }
@@ -185,7 +181,12 @@ fn detail_row(conditions: &[Condition], columns: usize) -> Markup {
     }
 }
 
-fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup {
+fn tenants(
+    overview: &StatusOverview,
+    by_subject: &BySubject<'_>,
+    views: &Views,
+    filter: &TenantQuery,
+) -> Markup {
     let search = filter.search.to_lowercase();
     let mut lines: Vec<&TenantLine> = overview
         .tenants
@@ -193,7 +194,7 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
         .filter(|line| search.is_empty() || line.name.to_lowercase().contains(&search))
         .collect();
     // The sort is stable: within the same severity, in the order of the configuration.
-    lines.sort_by_key(|line| Reverse(line.severity()));
+    lines.sort_by_key(|line| Reverse(line.severity));
 
     let pages = lines.len().div_ceil(TENANTS_PER_PAGE).max(1);
     let page = filter.page.min(pages - 1);
@@ -216,7 +217,7 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
                 thead { tr {
                     th { "Tenant" } th { "State" } th { "Score, 30 days" } th .n { "Score" } th .n { "Percentage points, 7 days" } th { "Newest day" } th .n { "Missing days" } th { "Last successful poll" } th { "Next poll" }
                 } }
-                tbody { @for line in shown { (tenant_row(line, views.get(&line.name))) } }
+                tbody { @for line in shown { (tenant_row(line, by_subject, views.get(&line.name))) } }
             }
             @if pages > 1 {
                 p .pages {
@@ -228,37 +229,27 @@ fn tenants(overview: &Overview, views: &Views, filter: &TenantFilter) -> Markup 
     }
 }
 
-fn tenant_row(line: &TenantLine, view: Option<&View>) -> Markup {
-    let severity = line.severity();
-    let state = if line.has(ConditionKind::TenantBehind) {
-        "behind"
-    } else {
-        match severity {
-            None => "current",
-            Some(Severity::Info) => "waiting",
-            Some(Severity::Warning) => "degraded",
-            Some(Severity::Error) => "failing",
-        }
-    };
+fn tenant_row(line: &TenantLine, by_subject: &BySubject<'_>, view: Option<&TenantView>) -> Markup {
     let row = view.map(|view| &view.row);
+    let polled = line.status.polled;
 
     html! {
         tr {
             td { b { (line.name) } }
-            td { span .badge .(class(severity)) { (state) } }
+            td { span .badge .(class(line.severity)) { (line.health.name()) } }
             td data-l="Score, 30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
             td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1}%", share.get())) } }
             td .n data-l="Percentage points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
-            td .t data-l="Newest day" { (line.status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
-            td .n data-l="Missing days" { (line.status.missing) }
-            td .t data-l="Last successful poll" { (line.status.last_success.map_or_else(|| "never".to_owned(), instant)) }
-            td .t data-l="Next poll" { @if let Some(time) = line.next_poll { (instant(time)) } }
+            td .t data-l="Newest day" { (polled.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
+            td .n data-l="Missing days" { (with_separators(line.status.missing)) }
+            td .t data-l="Last successful poll" { (polled.last_success.map_or_else(|| "never".to_owned(), minute)) }
+            td .t data-l="Next poll" { @if let Some(time) = line.next_poll { (minute(time)) } }
         }
-        (detail_row(&line.conditions, TENANT_COLUMNS))
+        (detail_row(by_subject.tenant(&line.name), TENANT_COLUMNS))
     }
 }
 
-fn changes(overview: &Overview, views: &Views) -> Markup {
+fn changes(overview: &StatusOverview, views: &Views) -> Markup {
     let changes = views.changes(MAX_CHANGES);
 
     html! {
@@ -286,20 +277,20 @@ fn changes(overview: &Overview, views: &Views) -> Markup {
     }
 }
 
-fn replays(overview: &Overview) -> Markup {
+fn replays(overview: &StatusOverview) -> Markup {
     html! {
         @if !overview.replays.is_empty() {
             section {
                 h2 { "Replays" }
                 ul { @for job in &overview.replays {
-                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (job.remaining) " log entries left" }
+                    li { "to " b { (job.sink) } ": " (job.first_day) " to " (job.last_day) ", " (plural(job.remaining, "log entry", "log entries")) " left" }
                 } }
             }
         }
     }
 }
 
-fn dead_letters(overview: &Overview) -> Markup {
+fn dead_letters(overview: &StatusOverview) -> Markup {
     let total: u64 = overview.sinks.iter().map(|sink| sink.status.dead_letters).sum();
 
     html! {
@@ -308,13 +299,14 @@ fn dead_letters(overview: &Overview) -> Markup {
             @if total == 0 {
                 p .meta { "There are no dead letters." }
             } @else {
-                p .meta { (total) " in total; the newest are listed. To send them again, run " code { "dead-letters retry --sink NAME" } "." }
+                p .meta { (with_separators(total)) " in total; the newest are listed." }
+                p .meta { "hint: run " code { "secure-score-forwarder dead-letters retry --sink NAME" } " to send them again" }
                 table {
                     thead { tr { th { "Rejected at" } th { "Sink" } th { "Day" } th { "Event ID" } th { "Receiver's message" } } }
                     tbody {
                         @for letter in &overview.dead_letters {
                             tr {
-                                td .t { (instant(letter.rejected_at)) }
+                                td .t { (minute(letter.rejected_at)) }
                                 td { (letter.sink) }
                                 td .t { @if let Some(day) = letter.day { (day) } }
                                 td { code { (letter.event_id) } }
@@ -329,16 +321,16 @@ fn dead_letters(overview: &Overview) -> Markup {
 }
 
 /// The CSS class of `report/style.css`.
-fn class(severity: Option<Severity>) -> &'static str {
+fn class(severity: Option<ConditionSeverity>) -> &'static str {
     match severity {
         None => "healthy",
-        Some(Severity::Info | Severity::Warning) => "waiting",
-        Some(Severity::Error) => "failing",
+        Some(ConditionSeverity::Info | ConditionSeverity::Warning) => "waiting",
+        Some(ConditionSeverity::Error) => "failing",
     }
 }
 
 /// The sentences of the conditions with their hints. Neither is ever cut.
-fn listed(conditions: &[Condition]) -> Markup {
+fn listed(conditions: &[&Condition]) -> Markup {
     html! {
         @for (index, condition) in conditions.iter().enumerate() {
             @if index > 0 { br; }
@@ -348,44 +340,24 @@ fn listed(conditions: &[Condition]) -> Markup {
     }
 }
 
-/// A time in UTC, to the minute.
-fn instant(time: UnixMillis) -> String {
-    jiff::Timestamp::from(time).strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-fn count(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
-/// A number with its sign and one decimal; without a sign if it rounds to zero.
-fn signed(gained: f64) -> String {
-    if gained.abs() < 0.05 { "0.0".to_owned() } else { format!("{gained:+.1}") }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..10_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.0} GB", bytes as f64 / 1e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conditions::Subject;
+    use crate::{
+        checkpoint::SinkStatus,
+        conditions::{ConditionKind, ConditionSubject, SinkHealth, severity_of},
+    };
 
     #[test]
     fn parses_and_links_queries() {
-        let filter = TenantFilter::parse("q=a%26b+c&page=3&other=x");
-        assert_eq!(filter, TenantFilter { search: "a&b c".to_owned(), page: 2 });
+        let filter = TenantQuery::parse("q=a%26b+c&page=3&other=x");
+        assert_eq!(filter, TenantQuery { search: "a&b c".to_owned(), page: 2 });
         assert_eq!(filter.link(3), "/?q=a%26b+c&page=4#tenants");
 
         for invalid in ["", "page=0", "page=-1", "page=x", "&&=", "q"] {
-            assert_eq!(TenantFilter::parse(invalid).page, 0, "{invalid}");
+            assert_eq!(TenantQuery::parse(invalid).page, 0, "{invalid}");
         }
-        let long = TenantFilter::parse(&format!("q={}", "ä".repeat(500)));
+        let long = TenantQuery::parse(&format!("q={}", "ä".repeat(500)));
         assert_eq!(long.search.chars().count(), 100);
     }
 
@@ -393,20 +365,48 @@ mod tests {
     #[test]
     fn conditions_are_shown_in_full() {
         let condition = Condition {
-            severity: Severity::Error,
+            severity: ConditionSeverity::Error,
             kind: ConditionKind::CredentialRejected,
-            subject: Subject::Tenant("contoso".to_owned()),
+            subject: ConditionSubject::Tenant("contoso".to_owned()),
             sentence: format!("no <token>{}", "x".repeat(1_000)),
             hint: Some("run `login` again".to_owned()),
             since: None,
         };
         assert_eq!(
-            listed(&[condition]).into_string(),
+            listed(&[&condition]).into_string(),
             format!(
                 "no &lt;token&gt;{} <span class=\"meta\">hint: run `login` again</span>",
                 "x".repeat(1_000)
             )
         );
         assert_eq!(listed(&[]).into_string(), "");
+    }
+
+    /// Regression: the page showed a sink with dead letters as up to date, and `status` did not.
+    #[test]
+    fn the_state_of_a_sink_follows_from_its_conditions() {
+        let conditions = [Condition {
+            severity: ConditionSeverity::Error,
+            kind: ConditionKind::DeadLetters,
+            subject: ConditionSubject::Sink("siem".to_owned()),
+            sentence: "the receiver rejected 7 records".to_owned(),
+            hint: None,
+            since: None,
+        }];
+        let by_subject = BySubject::new(&conditions);
+        let of_sink = by_subject.sink("siem");
+
+        let line = SinkLine {
+            kind: "syslog",
+            status: SinkStatus { name: "siem".to_owned(), ..SinkStatus::default() },
+            health: SinkHealth::of(of_sink),
+            severity: severity_of(of_sink),
+            batches: 1,
+            bytes: 1,
+            retries: 0,
+        };
+        let row = sink_row(&line, &by_subject).into_string();
+        assert!(row.contains("<span class=\"badge failing\">rejected records</span>"), "{row}");
+        assert!(row.contains("the receiver rejected 7 records"), "{row}");
     }
 }

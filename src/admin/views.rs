@@ -1,7 +1,11 @@
 //! The part of each tenant's history that the status page shows: the scores of a month and the
-//! changes of a week. It is read again only for tenants whose log has grown.
+//! changes of a week.
+//!
+//! It is read again only for tenants whose log has grown, and never by a request, because it takes
+//! much longer than the rest of the page. Start reading at [`Views::update`].
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
@@ -16,11 +20,11 @@ use crate::{
 
 /// The views of all tenants by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Views(HashMap<String, Arc<View>>);
+pub(super) struct Views(HashMap<String, Arc<TenantView>>);
 
 /// What the status page shows of one tenant's history.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct TenantView {
     /// The end of the tenant's log when the view was read.
     end: u64,
     /// The row of the overview, computed over the last [`TREND_DAYS`] days.
@@ -37,7 +41,7 @@ const MAX_CHANGES: usize = 25;
 
 impl Views {
     /// The view of the tenant with this name; `None` until an entry of its log has been read.
-    pub(super) fn get(&self, tenant: &str) -> Option<&View> {
+    pub(super) fn get(&self, tenant: &str) -> Option<&TenantView> {
         self.0.get(tenant).map(Arc::as_ref)
     }
 
@@ -47,11 +51,13 @@ impl Views {
             view.changes.iter().map(move |change| (name.as_str(), change))
         });
         let mut all: Vec<_> = all.collect();
-        all.sort_by(|(a, x), (b, y)| {
-            let rank = |change: &ReportedChange| (change.day, change.severity);
-            rank(y).cmp(&rank(x)).then_with(|| (a, &x.control).cmp(&(b, &y.control)))
-        });
-        all.truncate(limit);
+
+        // A thousand tenants have thousands of changes, and only the first ones are sorted.
+        if limit < all.len() {
+            all.select_nth_unstable_by(limit, newest_first);
+            all.truncate(limit);
+        }
+        all.sort_by(newest_first);
         all
     }
 
@@ -83,9 +89,15 @@ impl Views {
                     && !change.historical
             });
             let changes = shown.take(MAX_CHANGES).cloned().collect();
-            let view = View { end, row: Row::of(&report), changes };
+            let view = TenantView { end, row: Row::of(&report), changes };
             self.0.insert(tenant.name.clone(), Arc::new(view));
         }
         Ok(())
     }
+}
+
+/// The order of changes, each with the name of its tenant.
+fn newest_first((a, x): &(&str, &ReportedChange), (b, y): &(&str, &ReportedChange)) -> Ordering {
+    let rank = |change: &ReportedChange| (change.day, change.severity);
+    rank(y).cmp(&rank(x)).then_with(|| (a, &x.control).cmp(&(b, &y.control)))
 }

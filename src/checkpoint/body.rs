@@ -4,17 +4,23 @@
 //! *key frame*, as their zstd dictionary. There are no chains: a body depends only on its key frame,
 //! so a damaged body makes at most the 31 bodies that depend on it unreadable. See decision 0013.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params, types::ToSqlOutput};
 
 use super::{
     CheckpointError,
     row_ids::{BodyId, TenantRow, last_inserted},
 };
 
-/// `body.codec`: zstd without a dictionary; only such a body can be a key frame.
-const PLAIN: i64 = 1;
-/// `body.codec`: zstd with the body of the key frame as dictionary.
-const WITH_KEY_FRAME: i64 = 2;
+/// How a body is compressed, as stored in the column `body.codec`. Conditions in SQL contain the
+/// number itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Codec {
+    /// zstd without a dictionary; only such a body can be a key frame.
+    Plain,
+    /// zstd with the body of the key frame as dictionary.
+    WithKeyFrame,
+}
+
 const COMPRESSION_LEVEL: i32 = 9;
 /// How many bodies may depend on one key frame.
 const MAX_DEPENDENTS: u32 = 31;
@@ -29,6 +35,28 @@ pub(super) struct KeyFrame {
     stored_bytes: usize,
     /// How many bodies depend on it.
     dependents: u32,
+}
+
+impl Codec {
+    /// The codec with this number in the database. Fails with [`CheckpointError::Damaged`] if there
+    /// is none.
+    fn from_number(number: i64) -> Result<Self, CheckpointError> {
+        match number {
+            1 => Ok(Self::Plain),
+            2 => Ok(Self::WithKeyFrame),
+            _ => Err(unreadable()),
+        }
+    }
+}
+
+impl ToSql for Codec {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let number: i64 = match self {
+            Self::Plain => 1,
+            Self::WithKeyFrame => 2,
+        };
+        Ok(number.into())
+    }
 }
 
 impl KeyFrame {
@@ -52,7 +80,7 @@ impl KeyFrame {
             [id],
             |row| row.get("dependents"),
         )?;
-        let body = decompress(PLAIN, &bytes, None)?;
+        let body = decompress(Codec::Plain, &bytes, None)?;
         Ok(Some(Self { id, body, stored_bytes: bytes.len(), dependents }))
     }
 }
@@ -70,12 +98,12 @@ pub(super) fn store(
         // A body that differs much from its key frame is a better key frame for later bodies.
         if bytes.len() * 3 < frame.stored_bytes {
             frame.dependents += 1;
-            return insert(connection, WITH_KEY_FRAME, Some(frame.id), &bytes);
+            return insert(connection, Codec::WithKeyFrame, Some(frame.id), &bytes);
         }
     }
 
     let bytes = compress(body.as_bytes(), COMPRESSION_LEVEL, &[])?;
-    let id = insert(connection, PLAIN, None, &bytes)?;
+    let id = insert(connection, Codec::Plain, None, &bytes)?;
     *key_frame = Some(KeyFrame {
         id,
         body: body.as_bytes().to_vec(),
@@ -105,6 +133,7 @@ impl BodyReader {
             .query_row([id], |row| {
                 Ok((row.get("codec")?, row.get("key_frame")?, row.get("bytes")?))
             })?;
+        let codec = Codec::from_number(codec)?;
 
         let body = match key_frame {
             None => decompress(codec, &bytes, None)?,
@@ -119,7 +148,8 @@ impl BodyReader {
             let (codec, bytes): (i64, Vec<u8>) = connection
                 .prepare_cached("SELECT codec, bytes FROM body WHERE id = ?1")?
                 .query_row([id], |row| Ok((row.get("codec")?, row.get("bytes")?)))?;
-            self.key_frame = Some((id, decompress(codec, &bytes, None)?));
+            let body = decompress(Codec::from_number(codec)?, &bytes, None)?;
+            self.key_frame = Some((id, body));
         }
         Ok(self.key_frame.as_ref().map(|(_, body)| body.as_slice()).unwrap_or_default())
     }
@@ -127,7 +157,7 @@ impl BodyReader {
 
 fn insert(
     connection: &Connection,
-    codec: i64,
+    codec: Codec,
     key_frame: Option<BodyId>,
     bytes: &[u8],
 ) -> Result<BodyId, CheckpointError> {
@@ -146,21 +176,24 @@ pub(super) fn compress(bytes: &[u8], level: i32, dictionary: &[u8]) -> std::io::
 }
 
 fn decompress(
-    codec: i64,
+    codec: Codec,
     bytes: &[u8],
     dictionary: Option<&[u8]>,
 ) -> Result<Vec<u8>, CheckpointError> {
-    let damaged = || CheckpointError::Damaged("a stored body cannot be read".to_owned());
-    if !matches!((codec, dictionary), (PLAIN, None) | (WITH_KEY_FRAME, Some(_))) {
-        return Err(damaged());
+    if !matches!((codec, dictionary), (Codec::Plain, None) | (Codec::WithKeyFrame, Some(_))) {
+        return Err(unreadable());
     }
 
     // The size limit prevents a damaged header from reserving all memory.
-    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten().ok_or_else(damaged)?;
-    let size =
-        usize::try_from(size).ok().filter(|size| *size <= MAX_BODY_BYTES).ok_or_else(damaged)?;
+    let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
+    let size = size.and_then(|size| usize::try_from(size).ok());
+    let size = size.filter(|size| *size <= MAX_BODY_BYTES).ok_or_else(unreadable)?;
 
     let mut decompressor =
         zstd::bulk::Decompressor::with_dictionary(dictionary.unwrap_or_default())?;
-    decompressor.decompress(bytes, size).map_err(|_| damaged())
+    decompressor.decompress(bytes, size).map_err(|_| unreadable())
+}
+
+fn unreadable() -> CheckpointError {
+    CheckpointError::Damaged("a stored body cannot be read".to_owned())
 }

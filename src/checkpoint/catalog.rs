@@ -18,8 +18,8 @@ use crate::model::UnixMillis;
 /// before it is written, because it could not be read again.
 const MAX_CATALOG_BYTES: usize = MAX_BODY_BYTES;
 
-/// The digest of an empty row that only reserves the ID of an erased profile or catalog.
-pub(super) const RESERVED_DIGEST: &[u8] = &[0];
+/// The hash of an empty row that only reserves the ID of an erased profile or catalog.
+pub(super) const RESERVED_HASH: &[u8] = &[0];
 
 /// One profile of a stored catalog version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,18 +91,17 @@ pub(super) fn store(
         .map(|member| (digest(&SHA256, member.shared.as_bytes()).as_ref().to_vec(), member))
         .collect();
     ordered.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let version = version_digest(
-        ordered.iter().map(|(digest, member)| (digest.as_slice(), member.decisions)),
-    );
-    if let Some((id, digest)) = newest
-        && digest == version
+    let version =
+        version_hash(ordered.iter().map(|(hash, member)| (hash.as_slice(), member.decisions)));
+    if let Some((id, hash)) = newest
+        && hash == version
     {
         return Ok(Some(id));
     }
 
     let mut packed = Vec::new();
-    for (digest, member) in &ordered {
-        let profile = store_profile(connection, digest, member.shared)?;
+    for (hash, member) in &ordered {
+        let profile = store_profile(connection, hash, member.shared)?;
         write_field(&profile.to_le_bytes(), &mut packed);
         write_field(member.decisions.as_bytes(), &mut packed);
     }
@@ -138,33 +137,33 @@ pub(super) fn unpack(packed: &[u8]) -> Result<Vec<StoredCatalogMember>, Checkpoi
     Ok(members)
 }
 
-fn version_digest<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec<u8> {
+fn version_hash<'a>(members: impl Iterator<Item = (&'a [u8], &'a str)>) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
-    for (digest, decisions) in members {
-        context.update(digest);
+    for (hash, decisions) in members {
+        context.update(hash);
         context.update(&(decisions.len() as u64).to_be_bytes());
         context.update(decisions.as_bytes());
     }
     context.finish().as_ref().to_vec()
 }
 
-/// The SHA-256 digests of profiles, by ID.
-pub(super) type ProfileDigests = BTreeMap<ProfileId, Vec<u8>>;
+/// The SHA-256 hashes of profiles, by ID.
+pub(super) type ProfileHashes = BTreeMap<ProfileId, Vec<u8>>;
 
-/// The digests of the intact profiles, and the IDs of the damaged ones. Fails only if the database
+/// The hashes of the intact profiles, and the IDs of the damaged ones. Fails only if the database
 /// cannot be read.
 pub(super) fn check_profiles(
     connection: &Connection,
-) -> Result<(ProfileDigests, Vec<ProfileId>), CheckpointError> {
+) -> Result<(ProfileHashes, Vec<ProfileId>), CheckpointError> {
     let mut statement = connection.prepare("SELECT id, digest, bytes FROM profile ORDER BY id")?;
 
     let (mut intact, mut damaged) = (BTreeMap::new(), Vec::new());
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (digest, bytes): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("bytes")?);
+        let (hash, bytes): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("bytes")?);
         let id = row.get("id")?;
-        if is_intact_profile(&digest, &bytes) {
-            intact.insert(id, digest);
+        if is_intact_profile(&hash, &bytes) {
+            intact.insert(id, hash);
         } else {
             damaged.push(id);
         }
@@ -176,7 +175,7 @@ pub(super) fn check_profiles(
 /// their IDs and the GUIDs of their tenants. Fails only if the database cannot be read.
 pub(super) fn damaged_catalogs(
     connection: &Connection,
-    intact_profiles: &ProfileDigests,
+    intact_profiles: &ProfileHashes,
 ) -> Result<Vec<(CatalogVersion, String)>, CheckpointError> {
     let mut statement = connection.prepare(
         "SELECT c.id, t.guid, c.digest, c.members FROM catalog c JOIN tenant t ON t.id = c.tenant ORDER BY c.id",
@@ -185,46 +184,42 @@ pub(super) fn damaged_catalogs(
     let mut damaged = Vec::new();
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (digest, packed): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("members")?);
-        if !is_intact_catalog(&digest, &packed, intact_profiles) {
+        let (hash, packed): (Vec<u8>, Vec<u8>) = (row.get("digest")?, row.get("members")?);
+        if !is_intact_catalog(&hash, &packed, intact_profiles) {
             damaged.push((row.get("id")?, row.get("guid")?));
         }
     }
     Ok(damaged)
 }
 
-/// Whether a profile matches its digest, or is the reserved row of an erased one.
-fn is_intact_profile(stored_digest: &[u8], bytes: &[u8]) -> bool {
+/// Whether a profile matches its hash, or is the reserved row of an erased one.
+fn is_intact_profile(stored_hash: &[u8], bytes: &[u8]) -> bool {
     let Ok(shared) = zstd::bulk::decompress(bytes, MAX_CATALOG_BYTES) else { return false };
-    digest(&SHA256, &shared).as_ref() == stored_digest
-        || (shared.is_empty() && stored_digest == RESERVED_DIGEST)
+    digest(&SHA256, &shared).as_ref() == stored_hash
+        || (shared.is_empty() && stored_hash == RESERVED_HASH)
 }
 
-/// Whether a catalog version matches its digest, or is the reserved row of an erased one.
-fn is_intact_catalog(
-    stored_digest: &[u8],
-    packed: &[u8],
-    intact_profiles: &ProfileDigests,
-) -> bool {
+/// Whether a catalog version matches its hash, or is the reserved row of an erased one.
+fn is_intact_catalog(stored_hash: &[u8], packed: &[u8], intact_profiles: &ProfileHashes) -> bool {
     let Ok(members) = unpack(packed) else { return false };
-    let with_digests: Option<Vec<(&[u8], &str)>> = members
+    let with_hashes: Option<Vec<(&[u8], &str)>> = members
         .iter()
         .map(|m| Some((intact_profiles.get(&m.profile)?.as_slice(), m.decisions.as_str())))
         .collect();
     let is_intact =
-        with_digests.is_some_and(|members| version_digest(members.into_iter()) == stored_digest);
-    is_intact || (members.is_empty() && stored_digest == RESERVED_DIGEST)
+        with_hashes.is_some_and(|members| version_hash(members.into_iter()) == stored_hash);
+    is_intact || (members.is_empty() && stored_hash == RESERVED_HASH)
 }
 
 /// The ID of a profile, which is inserted if it does not exist.
 fn store_profile(
     connection: &Connection,
-    digest: &[u8],
+    hash: &[u8],
     shared: &str,
 ) -> Result<ProfileId, CheckpointError> {
     let existing = connection
         .prepare_cached("SELECT id FROM profile WHERE digest = ?1")?
-        .query_row([digest], |row| row.get("id"))
+        .query_row([hash], |row| row.get("id"))
         .optional()?;
     if let Some(id) = existing {
         return Ok(id);
@@ -233,7 +228,7 @@ fn store_profile(
     let bytes = compress(shared.as_bytes(), 9, &[])?;
     connection
         .prepare_cached("INSERT INTO profile (digest, bytes) VALUES (?1, ?2)")?
-        .execute(params![digest, bytes])?;
+        .execute(params![hash, bytes])?;
     Ok(last_inserted(connection))
 }
 

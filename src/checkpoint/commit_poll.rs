@@ -17,7 +17,7 @@ use super::{
 use crate::{
     compressed::CompressedText,
     error::Explanation,
-    model::{Day, DayFacts, Observation, Phase, TenantId, UnixMillis, day_digest},
+    model::{Day, DayFacts, Observation, Phase, PollErrorClass, TenantId, UnixMillis, day_hash},
 };
 
 /// A snapshot to append to the log.
@@ -199,7 +199,7 @@ impl PollWriter<'_> {
                 entry.revision,
                 entry.snapshot_id,
                 facts,
-                day_digest(entry.facts),
+                day_hash(entry.facts),
                 entry.flags.bits(),
                 catalog,
                 entry.base.map(|(day, _)| day.number()),
@@ -306,9 +306,16 @@ impl PollWriter<'_> {
                 params![self.tenant, attempt],
             )?,
             PollEnd::Incomplete { reason, not_before } => self.transaction.execute(
-                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = 'incomplete', failures = failures + 1,
-                    failing_since = coalesce(failing_since, ?2), not_before = ?5 WHERE id = ?1",
-                params![self.tenant, attempt, reason.message, reason.hint, not_before],
+                "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
+                    failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
+                params![
+                    self.tenant,
+                    attempt,
+                    reason.message,
+                    reason.hint,
+                    PollErrorClass::Incomplete.as_str(),
+                    not_before
+                ],
             )?,
             PollEnd::NoPoll => 0,
         };

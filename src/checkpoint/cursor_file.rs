@@ -1,7 +1,7 @@
 //! The second cursor file, `cursors.json`: a copy of the cursors outside the database. It prevents
 //! days from being sent again after the database is lost.
 //!
-//! The file is one line of JSON and one line with its SHA-256 digest in hexadecimal. It is replaced
+//! The file is one line of JSON and one line with its SHA-256 hash in hexadecimal. It is replaced
 //! as a whole: write a new file, fsync, rename, fsync the directory. See decision 0015.
 
 use std::{collections::HashSet, fmt::Write as _, io::Write, path::Path};
@@ -52,13 +52,13 @@ pub struct SavedCursor {
 pub enum CursorFileError {
     #[error("cannot read the cursor file")]
     Read(#[source] std::io::Error),
-    /// The file is not text, its digest is wrong, or its JSON has another form.
+    /// The file is not text, its hash is wrong, or its JSON has another form.
     #[error("the cursor file is damaged")]
     Damaged,
 }
 
 impl CursorFile {
-    /// Reads the file; `None` if it does not exist. Fails if its digest is wrong.
+    /// Reads the file; `None` if it does not exist. Fails if its hash is wrong.
     pub fn read(directory: &Path) -> Result<Option<Self>, CursorFileError> {
         let text = match fs_err::read_to_string(directory.join(FILE)) {
             Ok(text) => text,
@@ -127,7 +127,7 @@ impl CursorFile {
         self.retain(|cursor| cursor.removed_at.is_none_or(|removed| removed > until));
     }
 
-    /// Moves the cursors of a sink to its new name, unless that name has cursors of its own.
+    /// Moves the cursors of a sink to its new name, unless that name already has cursors.
     pub(super) fn rename_sink(&mut self, old: &str, new: &str) {
         for cursors in [&mut self.cursors, &mut self.carried] {
             let taken: HashSet<String> =

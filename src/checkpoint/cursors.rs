@@ -278,7 +278,7 @@ impl Checkpoint {
     }
 
     /// The days of a tenant's snapshots before `seq`, newest first and at most 200, and the facts
-    /// digest of the newest one at its latest revision.
+    /// hash of the newest one at its latest revision.
     /// Fails if the database cannot be read.
     pub fn days_before(
         &self,

@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Checkpoint, CheckpointError, EntryFlags, columns::day, commit_poll::read_facts};
+use super::{
+    Checkpoint, CheckpointError, EntryFlags,
+    columns::{day, unsigned},
+    commit_poll::read_facts,
+};
 use crate::model::{Day, KeptDay, TenantId, UnixMillis};
 
 /// A day that Microsoft was expected to list and did not.
@@ -15,6 +19,17 @@ pub struct MissingDay {
     pub day: Day,
     /// Microsoft no longer keeps the day, so it is not requested again.
     pub absent: bool,
+}
+
+/// Snapshots of a tenant's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRange {
+    /// Their number.
+    pub snapshots: u64,
+    /// The `seq` of the first one.
+    pub first_seq: u64,
+    /// The `seq` of the last one.
+    pub last_seq: u64,
 }
 
 /// A missing day is requested by this many polls, and weekly after that.
@@ -181,23 +196,33 @@ impl Checkpoint {
         Ok(days)
     }
 
-    /// The number of stored snapshots that have a body, starting at this entry and this day.
+    /// The stored snapshots that have a body, starting at this entry and this day; `None` if there
+    /// are none.
     ///
     /// # Errors
     ///
     /// Fails if the database cannot be read.
-    pub fn count_snapshots(
+    pub fn snapshot_range(
         &self,
         tenant: TenantId,
         first_seq: u64,
         first_day: Day,
-    ) -> Result<u64, CheckpointError> {
-        let count: i64 = self.connection().query_row(
-            "SELECT count(*) AS snapshots FROM entry e JOIN tenant t ON t.id = e.tenant
+    ) -> Result<Option<SnapshotRange>, CheckpointError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare_cached(
+            "SELECT count(*) AS snapshots, coalesce(min(e.seq), 0) AS first_seq, coalesce(max(e.seq), 0) AS last_seq
+             FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",
-            params![tenant.to_string(), first_seq.cast_signed(), first_day.number()],
-            |row| row.get("snapshots"),
         )?;
-        Ok(count.cast_unsigned())
+
+        let params = params![tenant.to_string(), first_seq.cast_signed(), first_day.number()];
+        let range = statement.query_row(params, |row| {
+            Ok(SnapshotRange {
+                snapshots: unsigned(row, "snapshots")?,
+                first_seq: unsigned(row, "first_seq")?,
+                last_seq: unsigned(row, "last_seq")?,
+            })
+        })?;
+        Ok((range.snapshots > 0).then_some(range))
     }
 }

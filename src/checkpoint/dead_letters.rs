@@ -15,7 +15,10 @@ use super::{
     row_ids::{DeadLetterId, TenantRow},
     tenant_id,
 };
-use crate::model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis};
+use crate::{
+    model::{Day, EventId, Observation, ObservationKind, Phase, TenantId, UnixMillis},
+    text::count,
+};
 
 /// A stored dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,6 +283,7 @@ fn observe_discard(
     // The observation of a renamed sink has ended, although its dead letters were kept. It begins
     // here, so that every discard is reported.
     let begun = observe(Phase::Begin, "the receiver rejected records".to_owned())?;
+    let rejected = |number: u64| count(number, "rejected record");
     let ended = observe(Phase::End, format!("an operator discarded {}", rejected(records)))?;
     let growth = begun.and(ended);
     if remaining == 0 {
@@ -295,9 +299,4 @@ fn observe_discard(
         params![sink, tenant, ObservationKind::DeadLetter.as_str()],
     )?;
     Ok(growth.and(begun_again))
-}
-
-fn rejected(records: u64) -> String {
-    let plural = if records == 1 { "" } else { "s" };
-    format!("{records} rejected record{plural}")
 }

@@ -50,7 +50,7 @@ pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd}
 pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
 pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
-pub use days::MissingDay;
+pub use days::{MissingDay, SnapshotRange};
 pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
 pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
@@ -69,7 +69,8 @@ pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
 pub use sinks::{EntryFilter, SinkFailure};
 pub use status::{
-    RejectedReload, SinkStatus, Status, StoredOpenObservation, TenantStatus, UnresolvedDomain,
+    CursorStatus, RejectedReload, SinkStatus, Status, StoredFailures, StoredOpenObservation,
+    TenantStatus, UnresolvedDomain,
 };
 pub use verify::{Finding, VerifyReport};
 

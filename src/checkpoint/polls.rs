@@ -8,24 +8,18 @@ use super::{
     Checkpoint, CheckpointError, LogGrowth, columns, commit_poll::append_observation, tenant_id,
     tenant_row,
 };
-use crate::error::Explanation;
-use crate::model::{Day, Observation, TenantId, UnixMillis};
+use crate::{
+    error::Explanation,
+    model::{Day, Observation, PollErrorClass, Polled, TenantId, UnixMillis},
+};
 
 /// The state of a tenant's polls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PollState {
-    /// The time of the last poll, successful or not; `None` if there was none.
-    pub last_attempt: Option<UnixMillis>,
-    /// The last poll that read everything; `None` if there was none.
-    pub last_success: Option<UnixMillis>,
-    /// Why the last poll failed or was incomplete; `None` if it was complete.
-    pub last_error: Option<String>,
-    /// The number of failed polls since the last successful one.
-    pub failures: u32,
+    /// The previous polls, from which the schedule decides when the next one is due.
+    pub polled: Polled,
     /// The earliest day that a complete poll has requested.
     pub polled_back_to: Option<Day>,
-    /// The newest stored day; `None` if no day is stored.
-    pub newest_day: Option<Day>,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
 }
@@ -37,8 +31,8 @@ pub struct PollFailure<'a> {
     pub at: UnixMillis,
     /// Why it failed.
     pub reason: &'a Explanation,
-    /// The class of the error, such as `credential`, which decides who can resolve it.
-    pub class: &'a str,
+    /// The class of the error, which decides whether an operator has to resolve it.
+    pub class: PollErrorClass,
     /// The beginning of the observation that polls fail.
     pub observation: &'a Observation,
     /// From the server's `Retry-After`: no request before this time.
@@ -55,15 +49,16 @@ impl Checkpoint {
         let newest_day = self.newest_day(tenant)?;
         let connection = self.connection();
         let state = connection
-            .prepare_cached("SELECT last_attempt, last_success, last_error, failures, polled_back_to, not_before FROM tenant WHERE guid = ?1")?
+            .prepare_cached("SELECT last_attempt, last_success, failures, polled_back_to, not_before FROM tenant WHERE guid = ?1")?
             .query_row([tenant.to_string()], |row| {
                 Ok(PollState {
-                    last_attempt: row.get("last_attempt")?,
-                    last_success: row.get("last_success")?,
-                    last_error: row.get("last_error")?,
-                    failures: row.get("failures")?,
+                    polled: Polled {
+                        last_attempt: row.get("last_attempt")?,
+                        last_success: row.get("last_success")?,
+                        failures: row.get("failures")?,
+                        newest_day,
+                    },
                     polled_back_to: columns::day(row, "polled_back_to")?,
-                    newest_day,
                     not_before: row.get("not_before")?,
                 })
             })
@@ -90,7 +85,7 @@ impl Checkpoint {
         transaction.execute(
             "UPDATE tenant SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5, failures = failures + 1,
                 failing_since = coalesce(failing_since, ?2), not_before = ?6 WHERE id = ?1",
-            params![row, at, reason.message, reason.hint, class, not_before],
+            params![row, at, reason.message, reason.hint, class.as_str(), not_before],
         )?;
         let growth = append_observation(&transaction, row, observation, at)?;
 
@@ -105,9 +100,11 @@ impl Checkpoint {
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the stored
     /// GUID is invalid.
     pub fn tenant_of_domain(&self, domain: &str) -> Result<Option<TenantId>, CheckpointError> {
-        let guid: Option<String> = self
-            .connection()
-            .query_row("SELECT guid FROM domain WHERE domain = ?1", [domain], |row| row.get("guid"))
+        let connection = self.connection();
+        // A status asks for every tenant that is configured by its domain.
+        let guid: Option<String> = connection
+            .prepare_cached("SELECT guid FROM domain WHERE domain = ?1")?
+            .query_row([domain], |row| row.get("guid"))
             .optional()?;
         guid.as_deref().map(tenant_id).transpose()
     }
@@ -122,12 +119,12 @@ impl Checkpoint {
         domain: &str,
         at: UnixMillis,
         reason: &Explanation,
-        class: &str,
+        class: PollErrorClass,
     ) -> Result<(), CheckpointError> {
         self.connection().execute(
             "INSERT INTO unresolved_domain VALUES (?1, ?2, ?2, ?3, ?4, ?5)
              ON CONFLICT (domain) DO UPDATE SET last_attempt = ?2, last_error = ?3, last_hint = ?4, error_class = ?5",
-            params![domain, at, reason.message, reason.hint, class],
+            params![domain, at, reason.message, reason.hint, class.as_str()],
         )?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::{
     catalog, columns, commit_poll, held, pack, retention,
     row_ids::{BodyId, CatalogVersion, TenantRow},
 };
-use crate::model::{Day, DayFacts, UnixMillis, day_digest};
+use crate::model::{Day, DayFacts, UnixMillis, day_hash};
 
 /// What [`Checkpoint::repair`] repaired, and what was lost.
 #[derive(Debug, Default)]
@@ -48,8 +48,8 @@ impl Checkpoint {
     /// Repairs everything that can be repaired, in one transaction.
     ///
     /// - A damaged body or held day is removed, and its day becomes missing.
-    /// - Damaged facts, or a wrong digest, are replaced by what `facts_of` derives from the body.
-    ///   The result is used only if it matches the stored digest or the stored facts.
+    /// - Damaged facts, or a wrong hash, are replaced by what `facts_of` derives from the body.
+    ///   The result is used only if it matches the stored hash or the stored facts.
     /// - A damaged baseline is removed, and so is a catalog that is damaged or contains a damaged
     ///   profile.
     /// - A cursor outside the log is moved back into it.
@@ -169,16 +169,16 @@ fn repair_facts(
     let mut rows = statement.query([])?;
     let mut replacements = Vec::new();
     while let Some(row) = rows.next()? {
-        let digest: Vec<u8> = row.get("digest")?;
+        let hash: Vec<u8> = row.get("digest")?;
         let stored = commit_poll::read_facts(row, &names);
-        if stored.as_ref().is_ok_and(|stored| day_digest(stored)[..] == digest[..]) {
+        if stored.as_ref().is_ok_and(|stored| day_hash(stored)[..] == hash[..]) {
             continue;
         }
 
         // The checksum guarantees that the body is unchanged, so facts that are derived from it can
-        // be trusted if they also match the digest or the stored facts.
+        // be trusted if they also match the hash or the stored facts.
         let Some(facts) = facts_of(&bodies.read(transaction, row.get("body")?)?) else { continue };
-        if day_digest(&facts)[..] == digest[..] || stored.is_ok_and(|stored| stored == facts) {
+        if day_hash(&facts)[..] == hash[..] || stored.is_ok_and(|stored| stored == facts) {
             let (tenant, seq): (TenantRow, i64) = (row.get("tenant")?, row.get("seq")?);
             replacements.push((tenant, seq, facts));
         }
@@ -191,7 +191,7 @@ fn repair_facts(
             pack::pack(&facts, |name| commit_poll::control_id(transaction, &mut names, name))?;
         transaction.execute(
             "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
-            params![tenant, seq, packed, day_digest(&facts)],
+            params![tenant, seq, packed, day_hash(&facts)],
         )?;
         repaired.facts += 1;
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Checkpoint, CheckpointError,
-    catalog::RESERVED_DIGEST,
+    catalog::RESERVED_HASH,
     columns,
     row_ids::{BodyId, CatalogVersion, ProfileId, TenantRow},
 };
@@ -43,10 +43,10 @@ pub struct ErasureReceipt {
     pub profiles: u64,
     /// The number of erased dead letters.
     pub dead_letters: u64,
-    /// The first day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were none.
-    pub first_day: Option<String>,
-    /// The last day of the erased snapshots, as `YYYY-MM-DD`; `None` if there were none.
-    pub last_day: Option<String>,
+    /// The first day of the erased snapshots; `None` if there were none.
+    pub first_day: Option<Day>,
+    /// The last day of the erased snapshots; `None` if there were none.
+    pub last_day: Option<Day>,
 }
 
 /// Bodies of the newest days are never pruned: polls read these days again, and a backfill reads
@@ -265,10 +265,7 @@ fn delete_tenant(
     row: TenantRow,
     guid: &str,
 ) -> Result<ErasureReceipt, CheckpointError> {
-    let day = |sql: &str| -> Result<Option<String>, CheckpointError> {
-        let day = transaction.query_row(sql, [row], |row| columns::day(row, "day"))?;
-        Ok(day.map(|day| day.to_string()))
-    };
+    let day = |sql: &str| transaction.query_row(sql, [row], |row| columns::day(row, "day"));
     let first_day = day("SELECT min(day) AS day FROM entry WHERE tenant = ?1 AND kind = 1")?;
     let last_day = day("SELECT max(day) AS day FROM entry WHERE tenant = ?1 AND kind = 1")?;
     let highest_ids = HighestIds::read(transaction)?;
@@ -330,13 +327,13 @@ impl HighestIds {
         connection.execute(
             "INSERT INTO profile (id, digest, bytes) SELECT ?1, ?3, ?2 WHERE ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.profile, nothing, RESERVED_DIGEST],
+            params![self.profile, nothing, RESERVED_HASH],
         )?;
         connection.execute(
             "INSERT INTO catalog (id, tenant, digest, observed, members)
              SELECT ?1, t.id, ?3, 0, ?2 FROM tenant t WHERE t.guid = '-' AND ?1 IS NOT NULL
              ON CONFLICT DO NOTHING",
-            params![self.catalog, nothing, RESERVED_DIGEST],
+            params![self.catalog, nothing, RESERVED_HASH],
         )?;
         Ok(())
     }

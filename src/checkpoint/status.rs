@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, QueuedDeadLetter, ReplayStatus,
-    SinkFailure,
+    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Position, QueuedDeadLetter,
+    ReplayStatus, SinkFailure,
     columns::{InOrder, day, unsigned},
     replay,
     row_ids::SinkRow,
@@ -16,17 +16,21 @@ use super::{
 };
 use crate::{
     error::Explanation,
-    model::{Day, ObservationKind, TenantId, UnixMillis},
+    model::{CredentialExpiry, Day, ObservationKind, PollErrorClass, Polled, TenantId, UnixMillis},
 };
 
 /// The state of the whole checkpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Status {
+    /// The ID that the checkpoint received when it was created.
     pub checkpoint_id: String,
     /// The size of the database and its write-ahead log in bytes.
     pub size: u64,
+    /// All tenants with stored data, in the order in which they were added.
     pub tenants: Vec<TenantStatus>,
+    /// All sinks that are not removed, in the order in which they were added.
     pub sinks: Vec<SinkStatus>,
+    /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters, newest first.
     pub dead_letters: Vec<QueuedDeadLetter>,
@@ -39,18 +43,23 @@ pub struct Status {
 /// A configured domain that could not be resolved to a tenant yet.
 #[derive(Clone, Debug)]
 pub struct UnresolvedDomain {
+    /// The domain in the configuration.
     pub domain: String,
+    /// The last failed attempt.
     pub last_attempt: UnixMillis,
     /// The first failed attempt.
     pub failing_since: UnixMillis,
+    /// Why the last attempt failed.
     pub error: Explanation,
-    /// The class of the error, such as `network`.
-    pub class: String,
+    /// The class of the error; `None` if a later release has stored one that this one does not
+    /// know.
+    pub class: Option<PollErrorClass>,
 }
 
 /// A reload whose configuration was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedReload {
+    /// The time of the reload.
     pub at: UnixMillis,
     /// The first fault of the configuration.
     pub reason: Explanation,
@@ -59,11 +68,16 @@ pub struct RejectedReload {
 /// An observation that has begun and has not ended.
 #[derive(Clone, Debug)]
 pub struct StoredOpenObservation {
+    /// The kind of the observation.
     pub what: ObservationKind,
+    /// The day that it concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
     /// When it was noticed.
     pub since: UnixMillis,
+    /// The details, and the hint.
     pub reason: Explanation,
+    /// When the credential expires, if the observation is about one and its details contain it.
+    pub expires: Option<CredentialExpiry>,
 }
 
 /// The row of `meta` with the last rejected reload, as JSON.
@@ -75,27 +89,21 @@ const MAX_DEAD_LETTERS: u32 = 50;
 /// The state of one tenant.
 #[derive(Debug, Default)]
 pub struct TenantStatus {
-    /// The GUID of the tenant.
-    pub guid: String,
-    /// The newest stored day; `None` if no day is stored.
-    pub newest_day: Option<Day>,
+    /// `None` if nothing is stored about the tenant, as before its domain has been resolved.
+    pub id: Option<TenantId>,
+    /// The previous polls, and the newest stored day.
+    pub polled: Polled,
     /// The number of stored days.
     pub days: u64,
     /// The number of missing days that are still requested.
     pub missing: u64,
-    /// The last poll that read everything; `None` if there was none.
-    pub last_success: Option<UnixMillis>,
-    /// The time of the last poll, successful or not; `None` if there was none.
-    pub last_attempt: Option<UnixMillis>,
     /// Why the last poll failed or was incomplete; `None` if it was complete.
     pub last_error: Option<Explanation>,
-    /// The class of the last error, such as `credential`; `None` if there is none, or if an earlier
-    /// version has stored it.
-    pub error_class: Option<String>,
+    /// The class of the last error; `None` if there is none, or if another release has stored an
+    /// error without a class that this one knows.
+    pub error_class: Option<PollErrorClass>,
     /// The first failed poll since the last successful one.
     pub failing_since: Option<UnixMillis>,
-    /// The number of failed polls since the last successful one.
-    pub failures: u32,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
     /// Observations that have begun and have not ended, without gaps that Microsoft no longer keeps.
@@ -103,8 +111,9 @@ pub struct TenantStatus {
 }
 
 /// The state of one sink.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SinkStatus {
+    /// The name in the configuration.
     pub name: String,
     /// The number of acknowledged records since the sink was created.
     pub sent: u64,
@@ -126,8 +135,28 @@ pub struct SinkStatus {
     pub failure: Option<SinkFailure>,
     /// The first failed attempt since the last acknowledgement.
     pub failing_since: Option<UnixMillis>,
-    /// For each tenant: its GUID, `seq` and record index.
-    pub cursors: Vec<(String, u64, u32)>,
+    /// One per tenant, including those that the sink no longer receives.
+    pub cursors: Vec<CursorStatus>,
+}
+
+/// The live cursor of a sink for one tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorStatus {
+    /// The tenant in whose log the cursor is.
+    pub tenant: TenantId,
+    /// The next record to send.
+    pub at: Position,
+}
+
+/// What has failed and not recovered, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredFailures {
+    /// Tenants whose last poll failed. A poll with an incomplete response is not a failure.
+    pub tenants: HashMap<TenantId, UnixMillis>,
+    /// Domains that could not be resolved.
+    pub domains: HashMap<String, UnixMillis>,
+    /// Sinks that have acknowledged nothing since, by name.
+    pub sinks: HashMap<String, UnixMillis>,
 }
 
 impl Checkpoint {
@@ -177,6 +206,28 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// What is failing, without the rest of the state.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if the GUID of a
+    /// tenant is invalid.
+    pub fn failures(&self) -> Result<StoredFailures, CheckpointError> {
+        const DOMAINS: &str = "SELECT domain AS name, failing_since FROM unresolved_domain";
+        const SINKS: &str = "SELECT name, failing_since FROM sink WHERE failing_since IS NOT NULL AND removed IS NULL";
+        const TENANTS: &str = "SELECT guid AS name, failing_since FROM tenant WHERE failing_since IS NOT NULL AND error_class IS NOT ?1";
+
+        let connection = self.connection();
+        let incomplete = PollErrorClass::Incomplete.as_str();
+        let tenants = failing_since(&connection, TENANTS, [incomplete])?;
+        let by_id = tenants.into_iter().map(|(guid, since)| Ok((tenant_id(&guid)?, since)));
+        Ok(StoredFailures {
+            tenants: by_id.collect::<Result<_, CheckpointError>>()?,
+            domains: failing_since(&connection, DOMAINS, [])?,
+            sinks: failing_since(&connection, SINKS, [])?,
+        })
+    }
+
     /// The `seq` after the last entry of each tenant's log.
     ///
     /// # Errors
@@ -215,31 +266,36 @@ impl Checkpoint {
 
 fn tenant_status(connection: &Connection) -> Result<Vec<TenantStatus>, CheckpointError> {
     let mut statement = connection.prepare_cached(
-            "SELECT t.guid, (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1) AS newest_day,
+        "SELECT t.guid, t.last_attempt, t.last_success, t.failures,
+                (SELECT max(day) FROM entry WHERE tenant = t.id AND kind = 1) AS newest_day,
                 (SELECT count(DISTINCT day) FROM entry WHERE tenant = t.id AND kind = 1) AS days,
                 (SELECT count(*) FROM missing WHERE tenant = t.id AND absent = 0) AS missing,
-                t.last_success, t.last_attempt, t.last_error, t.last_hint, t.error_class, t.failures, t.failing_since, t.not_before
+                t.last_error, t.last_hint, t.error_class, t.failing_since, t.not_before
              FROM tenant t WHERE t.guid <> '-' ORDER BY t.id",
-        )?;
+    )?;
 
-    let rows = statement.query_map([], |row| {
+    let mut rows = statement.query([])?;
+    let mut tenants = Vec::new();
+    while let Some(row) = rows.next()? {
         let row = InOrder::new(row);
-        Ok(TenantStatus {
-            guid: row.get("guid")?,
-            newest_day: row.day("newest_day")?,
+        tenants.push(TenantStatus {
+            id: Some(tenant_id(&row.get::<String>("guid")?)?),
+            polled: Polled {
+                last_attempt: row.get("last_attempt")?,
+                last_success: row.get("last_success")?,
+                failures: row.get("failures")?,
+                newest_day: row.day("newest_day")?,
+            },
             days: row.unsigned("days")?,
             missing: row.unsigned("missing")?,
-            last_success: row.get("last_success")?,
-            last_attempt: row.get("last_attempt")?,
             last_error: last_error(row.get("last_error")?, row.get("last_hint")?),
-            error_class: row.get("error_class")?,
-            failures: row.get("failures")?,
+            error_class: error_class(row.get("error_class")?),
             failing_since: row.get("failing_since")?,
             not_before: row.get("not_before")?,
             observations: Vec::new(),
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        });
+    }
+    Ok(tenants)
 }
 
 fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointError> {
@@ -258,9 +314,7 @@ fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointErr
     let mut rows = statement.query([])?;
     let mut sinks = Vec::new();
     while let Some(row) = rows.next()? {
-        let cursors = cursors_of_sink.query_map(params![row.get::<_, SinkRow>("id")?], |row| {
-            Ok((row.get("guid")?, unsigned(row, "seq")?, row.get("record_index")?))
-        })?;
+        let cursors = cursors_of_sink.query([row.get::<_, SinkRow>("id")?])?;
         sinks.push(SinkStatus {
             name: row.get("name")?,
             sent: unsigned(row, "sent")?,
@@ -276,10 +330,22 @@ fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointErr
             failing_since: row.get("failing_since")?,
             backlog: unsigned(row, "backlog")?,
             oldest_day: day(row, "oldest_day")?,
-            cursors: cursors.collect::<Result<_, _>>()?,
+            cursors: read_cursors(cursors)?,
         });
     }
     Ok(sinks)
+}
+
+fn read_cursors(mut rows: Rows<'_>) -> Result<Vec<CursorStatus>, CheckpointError> {
+    let mut cursors = Vec::new();
+    while let Some(row) = rows.next()? {
+        let row = InOrder::new(row);
+        cursors.push(CursorStatus {
+            tenant: tenant_id(&row.get::<String>("guid")?)?,
+            at: Position { seq: row.unsigned("seq")?, record_index: row.get("record_index")? },
+        });
+    }
+    Ok(cursors)
 }
 
 /// Adds the open observations to their tenants.
@@ -287,8 +353,8 @@ fn add_observations(
     connection: &Connection,
     tenants: &mut [TenantStatus],
 ) -> Result<(), CheckpointError> {
-    let mut by_guid: HashMap<String, &mut TenantStatus> =
-        tenants.iter_mut().map(|tenant| (tenant.guid.clone(), tenant)).collect();
+    let mut by_id: HashMap<TenantId, &mut TenantStatus> =
+        tenants.iter_mut().filter_map(|tenant| Some((tenant.id?, tenant))).collect();
     // A gap that Microsoft no longer keeps is never filled, so it is not shown.
     let mut statement = connection.prepare_cached(
         "SELECT t.guid, o.what, o.first_day, o.since, o.details, o.hint
@@ -299,18 +365,35 @@ fn add_observations(
 
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let Some(tenant) = by_guid.get_mut(&row.get::<_, String>("guid")?) else { continue };
+        // Observations about the host belong to the tenant `-`, which has no status.
+        let Ok(id) = TenantId::parse(&row.get::<_, String>("guid")?) else { continue };
+        let Some(tenant) = by_id.get_mut(&id) else { continue };
         // A kind of a later version has no text that this version could show.
         let Some(what) = ObservationKind::parse(&row.get::<_, String>("what")?) else { continue };
         let Some(first_day) = day(row, "first_day")? else { continue };
-        tenant.observations.push(StoredOpenObservation {
-            what,
-            first_day,
-            since: row.get("since")?,
-            reason: Explanation { message: row.get("details")?, hint: row.get("hint")? },
-        });
+        let reason = Explanation { message: row.get("details")?, hint: row.get("hint")? };
+        let expires = match what {
+            ObservationKind::CredentialExpiring => CredentialExpiry::parse(&reason.message),
+            _ => None,
+        };
+
+        let since = row.get("since")?;
+        tenant.observations.push(StoredOpenObservation { what, first_day, since, reason, expires });
     }
     Ok(())
+}
+
+/// The columns `name` and `failing_since` of a query.
+fn failing_since(
+    connection: &Connection,
+    sql: &str,
+    params: impl rusqlite::Params,
+) -> Result<HashMap<String, UnixMillis>, CheckpointError> {
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map(params, |row| {
+        Ok((row.get::<_, String>("name")?, row.get::<_, UnixMillis>("failing_since")?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn unresolved(connection: &Connection) -> Result<Vec<UnresolvedDomain>, CheckpointError> {
@@ -323,7 +406,7 @@ fn unresolved(connection: &Connection) -> Result<Vec<UnresolvedDomain>, Checkpoi
             last_attempt: row.get("last_attempt")?,
             failing_since: row.get("failing_since")?,
             error: Explanation { message: row.get("last_error")?, hint: row.get("last_hint")? },
-            class: row.get("error_class")?,
+            class: error_class(row.get("error_class")?),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -337,6 +420,11 @@ fn rejected_reload(connection: &Connection) -> Result<Option<RejectedReload>, Ch
         })
         .optional()?;
     Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// The class in the column `error_class`.
+fn error_class(name: Option<String>) -> Option<PollErrorClass> {
+    name.and_then(|name| PollErrorClass::parse(&name))
 }
 
 /// The error in the columns `last_error` and `last_hint`.

@@ -8,7 +8,7 @@ use super::{
     Checkpoint, CheckpointError, ControlNames, baseline, body::BodyReader, catalog, check_database,
     columns, commit_poll::read_facts, held, row_ids::BodyId,
 };
-use crate::model::{Day, day_digest};
+use crate::model::{Day, day_hash};
 
 /// The result of [`Checkpoint::verify`]: how much was read, and which faults were found.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub struct Finding {
 
 impl Checkpoint {
     /// Reads everything once: the structure of the database, the facts of each day against their
-    /// digest, every body, held day, baseline, catalog and profile, and whether logs and cursors
+    /// hash, every body, held day, baseline, catalog and profile, and whether logs and cursors
     /// are consistent. Everything is read from one consistent state, even while a daemon is running.
     ///
     /// # Errors
@@ -155,11 +155,11 @@ fn verify_entries(
         let day = columns::day(row, "day")?;
 
         report.entries += 1;
-        let digest: Vec<u8> = row.get("digest")?;
+        let hash: Vec<u8> = row.get("digest")?;
         match read_facts(row, &names) {
-            Ok(facts) if day_digest(&facts)[..] == digest[..] => {}
+            Ok(facts) if day_hash(&facts)[..] == hash[..] => {}
             Ok(_) => {
-                let message = "the facts do not match their digest".to_owned();
+                let message = "the facts do not match their hash".to_owned();
                 report.add_finding(Some(guid.clone()), day, message);
             }
             Err(error) => report.add_finding(Some(guid.clone()), day, crate::error::chain(&error)),

@@ -1,10 +1,11 @@
 //! What needs attention: one list of conditions, from facts about tenants, sinks and the process.
 //!
 //! The status page, `status`, `/readyz`, the metrics and the status line of systemd all show this
-//! list, so they cannot contradict each other. The functions are pure: they depend on [`Facts`]
-//! alone, which `daemon::facts` collects. Start reading at [`conditions`], then `summary`.
-//! See decision 0050.
+//! list, so they cannot contradict each other. The functions are pure: they depend on
+//! [`ConditionFacts`] alone, which `daemon::facts` collects. Start reading at [`conditions`], then
+//! `summary` and `health`. See decision 0050.
 
+mod health;
 mod host;
 mod sinks;
 mod summary;
@@ -14,20 +15,19 @@ mod tenants;
 mod tests;
 
 pub use self::{
+    health::{BySubject, SinkHealth, TenantHealth, severity_of},
     sinks::SinkFacts,
     summary::{
         Counts, Group, Health, grouped, headline, is_incomplete, not_ready_reasons, status_line,
     },
     tenants::{OpenObservation, PollErrorFacts, TenantFacts},
 };
-use crate::{
-    error::Explanation,
-    model::{Day, UnixMillis},
-};
+use crate::{error::Explanation, model::UnixMillis};
 
 /// Everything that the conditions depend on.
-#[derive(Clone, Debug)]
-pub struct Facts {
+#[derive(Clone, Debug, Default)]
+pub struct ConditionFacts {
+    /// The time at which the facts were collected.
     pub now: UnixMillis,
     /// When the daemon started; `None` if no daemon is running.
     pub daemon_started: Option<UnixMillis>,
@@ -48,6 +48,7 @@ pub struct Facts {
 /// A reload whose configuration was rejected, so that the previous one remains in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedConfiguration {
+    /// The time of the reload.
     pub at: UnixMillis,
     /// The first fault of the configuration.
     pub reason: Explanation,
@@ -56,9 +57,12 @@ pub struct RejectedConfiguration {
 /// One thing that an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    pub severity: Severity,
+    /// How urgent it is.
+    pub severity: ConditionSeverity,
+    /// What it is; it determines the type of the subject.
     pub kind: ConditionKind,
-    pub subject: Subject,
+    /// What it is about.
+    pub subject: ConditionSubject,
     /// A sentence about the subject in lower case, without a period: what is wrong, and why.
     pub sentence: String,
     /// What an operator can do about it, as an imperative; `None` if it clears by itself.
@@ -69,7 +73,7 @@ pub struct Condition {
 
 /// How urgent a condition is, from least to most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
+pub enum ConditionSeverity {
     /// Work in progress.
     Info,
     /// It is retried, and clears by itself.
@@ -80,7 +84,7 @@ pub enum Severity {
 
 /// What a condition is about. The order is the order in which conditions are listed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Subject {
+pub enum ConditionSubject {
     /// The daemon, its configuration, or its disk.
     Daemon,
     /// The sink with this name.
@@ -89,36 +93,54 @@ pub enum Subject {
     Tenant(String),
 }
 
-/// The kinds of condition.
+/// The kinds of condition. `docs/how-to/monitoring.md` states when each one occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionKind {
+    /// A loop of the daemon makes no progress.
     LoopStalled,
+    /// The disk of the checkpoint is full, and polling is paused.
     DiskFull,
+    /// The disk of the checkpoint is nearly full.
     DiskLow,
+    /// A reload was rejected, and the previous configuration remains in force.
     ConfigurationRejected,
+    /// A sink needs an operator.
     SinkParked,
+    /// The last attempt of a sink to deliver failed, and is retried.
     SinkRetrying,
+    /// A sink with a backlog has had no acknowledgement for a long time, without an error.
     SinkSilent,
+    /// A receiver has rejected records, which are stored.
     DeadLetters,
+    /// A sink has a backlog.
     SinkDelivering,
+    /// Microsoft rejects the credential of a tenant, or a permission is missing.
     CredentialRejected,
+    /// Polls of a tenant fail for another reason.
     PollFailing,
+    /// Microsoft returned only a part of what was requested.
     ResponseIncomplete,
+    /// The newest day of a tenant is too old, or Microsoft has not published a score.
     TenantBehind,
+    /// The snapshot of today was due, and is missing.
     DayLate,
+    /// The first poll of a tenant has not ended yet.
     NeverPolled,
+    /// The credential of a tenant expires soon.
     CredentialExpiring,
+    /// An observation about the data of a tenant is open.
     DataQuality,
 }
 
 /// All conditions, the most urgent first, and then in the order of their subjects.
-pub fn conditions(facts: &Facts) -> Vec<Condition> {
+pub fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
+    let today = facts.now.day();
     let mut conditions = host::conditions(facts);
     for sink in &facts.sinks {
         conditions.extend(sinks::conditions(sink, facts.daemon_started, facts.now));
     }
     for tenant in &facts.tenants {
-        conditions.extend(tenants::conditions(tenant, facts.now));
+        conditions.extend(tenants::conditions(tenant, facts.now, today));
     }
 
     // The sort is stable: within a severity, the order of the configuration is kept.
@@ -126,7 +148,7 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     conditions
 }
 
-impl Severity {
+impl ConditionSeverity {
     /// All severities, from least to most urgent.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
 
@@ -186,7 +208,7 @@ impl ConditionKind {
     }
 }
 
-impl Subject {
+impl ConditionSubject {
     /// The type of the subject in JSON.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -206,23 +228,18 @@ impl Subject {
 }
 
 impl Condition {
+    /// Whether the condition is more than work in progress.
+    pub fn needs_attention(&self) -> bool {
+        self.severity > ConditionSeverity::Info
+    }
+
     /// The subject and the sentence, with the hint as the hint.
     pub fn explanation(&self) -> Explanation {
         let message = match &self.subject {
-            Subject::Daemon => self.sentence.clone(),
-            Subject::Sink(name) => format!("sink `{name}`: {}", self.sentence),
-            Subject::Tenant(name) => format!("tenant `{name}`: {}", self.sentence),
+            ConditionSubject::Daemon => self.sentence.clone(),
+            ConditionSubject::Sink(name) => format!("sink `{name}`: {}", self.sentence),
+            ConditionSubject::Tenant(name) => format!("tenant `{name}`: {}", self.sentence),
         };
         Explanation { message, hint: self.hint.clone() }
     }
-}
-
-/// `1 day` or `2 days`.
-fn count(number: u64, singular: &str) -> String {
-    if number == 1 { format!("1 {singular}") } else { format!("{number} {singular}s") }
-}
-
-/// The number of days from `day` to the day of `now`.
-fn age_in_days(day: Day, now: UnixMillis) -> i32 {
-    now.day().number() - day.number()
 }

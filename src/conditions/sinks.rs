@@ -1,16 +1,22 @@
 //! Conditions of a sink: failures, dead letters, and a backlog that makes no progress.
+//!
+//! A sink has at most one condition about its delivery, and one about its dead letters. Whether a
+//! backlog makes progress is decided from the last acknowledgement, never from the number of
+//! entries. Start reading at [`conditions`].
 
 use std::time::Duration;
 
-use super::{Condition, ConditionKind, Severity, Subject, count};
+use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
 use crate::{
     error::Explanation,
     model::{Day, UnixMillis},
+    text::{count, plural},
 };
 
 /// What the conditions of a sink depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkFacts {
+    /// The name in the configuration.
     pub name: String,
     /// Why the sink makes no progress; `None` if it makes progress.
     pub failure: Option<Explanation>,
@@ -50,7 +56,7 @@ pub(super) fn conditions(
     let condition = |severity, kind, sentence: String, hint: Option<String>, since| Condition {
         severity,
         kind,
-        subject: Subject::Sink(sink.name.clone()),
+        subject: ConditionSubject::Sink(sink.name.clone()),
         sentence,
         hint,
         since,
@@ -59,22 +65,26 @@ pub(super) fn conditions(
 
     if let Some(Explanation { message, hint }) = &sink.failure {
         let (severity, kind, what) = if sink.parked {
-            (Severity::Error, ConditionKind::SinkParked, "parked")
+            (ConditionSeverity::Error, ConditionKind::SinkParked, "parked")
         } else if is_silent_for(MAX_RETRY) {
-            (Severity::Error, ConditionKind::SinkRetrying, "failing for more than 15 minutes")
+            (
+                ConditionSeverity::Error,
+                ConditionKind::SinkRetrying,
+                "failing for more than 15 minutes",
+            )
         } else {
-            (Severity::Warning, ConditionKind::SinkRetrying, "retrying")
+            (ConditionSeverity::Warning, ConditionKind::SinkRetrying, "retrying")
         };
         let sentence = format!("{what}, {}: {message}", waiting(sink));
         conditions.push(condition(severity, kind, sentence, hint.clone(), sink.failing_since));
     } else if sink.backlog > 0 && !sink.sends_digests {
         let (severity, kind, what) = if is_silent_for(MAX_SILENCE) {
             let what = "no acknowledgement for more than an hour";
-            (Severity::Warning, ConditionKind::SinkSilent, what)
+            (ConditionSeverity::Warning, ConditionKind::SinkSilent, what)
         } else if started.is_some() {
-            (Severity::Info, ConditionKind::SinkDelivering, "delivering")
+            (ConditionSeverity::Info, ConditionKind::SinkDelivering, "delivering")
         } else {
-            (Severity::Info, ConditionKind::SinkDelivering, "waiting for a daemon")
+            (ConditionSeverity::Info, ConditionKind::SinkDelivering, "waiting for a daemon")
         };
         let sentence = format!("{what}, {}", waiting(sink));
         conditions.push(condition(severity, kind, sentence, None, sink.last_acknowledgement));
@@ -84,7 +94,7 @@ pub(super) fn conditions(
         let sentence = format!("the receiver rejected {}", count(sink.dead_letters, "record"));
         let hint = format!("run `dead-letters list --sink {}`", sink.name);
         conditions.push(condition(
-            Severity::Error,
+            ConditionSeverity::Error,
             ConditionKind::DeadLetters,
             sentence,
             Some(hint),
@@ -96,7 +106,7 @@ pub(super) fn conditions(
 
 /// The size of the backlog.
 fn waiting(sink: &SinkFacts) -> String {
-    let entries = if sink.backlog == 1 { "log entry" } else { "log entries" };
+    let entries = plural(sink.backlog, "log entry", "log entries");
     let oldest = sink.oldest_day.map_or_else(String::new, |day| format!(" since `{day}`"));
-    format!("{} {entries}{oldest} unsent", sink.backlog)
+    format!("{entries}{oldest} unsent")
 }

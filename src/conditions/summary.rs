@@ -1,10 +1,17 @@
 //! Summaries of the conditions: the overall health, one sentence, groups of equal conditions, and
 //! the reasons why the process is not ready.
+//!
+//! A summary shortens the list of conditions, but never a sentence or a hint. It must not decide by
+//! itself what is healthy: everything follows from the list. Start reading at [`Health`] and
+//! [`headline`].
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 
-use super::{Condition, ConditionKind, Facts, Severity, Subject, count};
-use crate::error::Explanation;
+use super::{Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject};
+use crate::{
+    error::Explanation,
+    text::{count, with_separators},
+};
 
 /// The overall health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,22 +26,26 @@ pub enum Health {
     NeedsAttention,
 }
 
-/// How many tenants and sinks have no condition above [`Severity::Info`].
+/// How many tenants and sinks have no condition above [`ConditionSeverity::Info`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
+    /// All configured tenants.
     pub tenants: usize,
+    /// The tenants without a condition that needs attention.
     pub healthy_tenants: usize,
+    /// All configured sinks.
     pub sinks: usize,
+    /// The sinks without a condition that needs attention.
     pub healthy_sinks: usize,
 }
 
 /// Conditions that differ only in their subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct Group<'a> {
     /// The first one.
-    pub condition: Condition,
+    pub condition: &'a Condition,
     /// The subjects of all of them, in the order of the list.
-    pub subjects: Vec<Subject>,
+    pub subjects: Vec<&'a ConditionSubject>,
 }
 
 /// At most this many subjects of a group are named.
@@ -47,9 +58,9 @@ impl Health {
     pub fn of(conditions: &[Condition]) -> Self {
         match conditions.iter().map(|condition| condition.severity).max() {
             None => Self::Healthy,
-            Some(Severity::Info) => Self::Working,
-            Some(Severity::Warning) => Self::Degraded,
-            Some(Severity::Error) => Self::NeedsAttention,
+            Some(ConditionSeverity::Info) => Self::Working,
+            Some(ConditionSeverity::Warning) => Self::Degraded,
+            Some(ConditionSeverity::Error) => Self::NeedsAttention,
         }
     }
 
@@ -76,14 +87,14 @@ impl Health {
 
 impl Counts {
     /// Counts the tenants and sinks of `facts` by their conditions.
-    pub fn of(facts: &Facts, conditions: &[Condition]) -> Self {
-        let unhealthy: BTreeSet<&Subject> = conditions
+    pub fn of(facts: &ConditionFacts, conditions: &[Condition]) -> Self {
+        let unhealthy: HashSet<&ConditionSubject> = conditions
             .iter()
-            .filter(|condition| condition.severity > Severity::Info)
+            .filter(|condition| condition.needs_attention())
             .map(|condition| &condition.subject)
             .collect();
-        let tenants = unhealthy.iter().filter(|s| matches!(s, Subject::Tenant(_))).count();
-        let sinks = unhealthy.iter().filter(|s| matches!(s, Subject::Sink(_))).count();
+        let tenants = unhealthy.iter().filter(|s| matches!(s, ConditionSubject::Tenant(_))).count();
+        let sinks = unhealthy.iter().filter(|s| matches!(s, ConditionSubject::Sink(_))).count();
 
         Self {
             tenants: facts.tenants.len(),
@@ -94,7 +105,7 @@ impl Counts {
     }
 }
 
-impl Group {
+impl Group<'_> {
     /// One line about all members, with the hint as the hint.
     pub fn explanation(&self) -> Explanation {
         if self.subjects.len() == 1 {
@@ -108,9 +119,12 @@ impl Group {
             .filter_map(|subject| Some(format!("`{}`", subject.name()?)))
             .collect();
         let rest = self.subjects.len() - names.len();
-        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        let more = match rest {
+            0 => String::new(),
+            rest => format!(" and {} more", with_separators(rest)),
+        };
 
-        let members = count(self.subjects.len() as u64, self.condition.subject.kind());
+        let members = count(self.subjects.len(), self.condition.subject.kind());
         let message =
             format!("{members}: {} ({}{more})", self.condition.sentence, names.join(", "));
         Explanation { message, hint: self.condition.hint.clone() }
@@ -118,10 +132,10 @@ impl Group {
 }
 
 /// Groups conditions that differ only in their subject, in the order of their first members.
-pub fn grouped(conditions: &[Condition]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut known: std::collections::HashMap<(ConditionKind, Severity, &str, Option<&str>), usize> =
-        std::collections::HashMap::new();
+pub fn grouped<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mut known: HashMap<(ConditionKind, ConditionSeverity, &str, Option<&str>), usize> =
+        HashMap::new();
 
     for condition in conditions {
         let Condition { kind, severity, sentence, hint, subject, .. } = condition;
@@ -129,26 +143,26 @@ pub fn grouped(conditions: &[Condition]) -> Vec<Group> {
         // the kind determines the type.
         let key = (*kind, *severity, sentence.as_str(), hint.as_deref());
         let index = *known.entry(key).or_insert_with(|| {
-            groups.push(Group { condition: condition.clone(), subjects: Vec::new() });
+            groups.push(Group { condition, subjects: Vec::new() });
             groups.len() - 1
         });
-        groups[index].subjects.push(subject.clone());
+        groups[index].subjects.push(subject);
     }
     groups
 }
 
-/// One sentence about everything, such as `499 of 500 tenants are healthy; 1 sink needs attention`.
+/// One sentence about everything, such as `499 of 500 tenants are healthy; 1 sink is healthy`.
 pub fn headline(counts: Counts, conditions: &[Condition]) -> String {
     let part = |healthy: usize, all: usize, noun: &str| {
         let verb = if healthy == 1 { "is" } else { "are" };
-        if healthy == all {
-            match all {
-                0 => format!("no {noun}s"),
-                1 => format!("1 {noun} is healthy"),
-                _ => format!("all {all} {noun}s are healthy"),
+        match all {
+            0 => format!("no {noun}s"),
+            _ if healthy < all => {
+                let (healthy, all) = (with_separators(healthy), with_separators(all));
+                format!("{healthy} of {all} {noun}s {verb} healthy")
             }
-        } else {
-            format!("{healthy} of {all} {noun}s {verb} healthy")
+            1 => format!("{} is healthy", count(all, noun)),
+            _ => format!("all {} are healthy", count(all, noun)),
         }
     };
     let mut parts = vec![
@@ -157,7 +171,7 @@ pub fn headline(counts: Counts, conditions: &[Condition]) -> String {
     ];
 
     let of_daemon = conditions.iter().filter(|condition| {
-        condition.subject == Subject::Daemon && condition.severity > Severity::Info
+        condition.subject == ConditionSubject::Daemon && condition.needs_attention()
     });
     parts.extend(of_daemon.map(|condition| condition.sentence.clone()));
     parts.join("; ")
@@ -165,29 +179,26 @@ pub fn headline(counts: Counts, conditions: &[Condition]) -> String {
 
 /// The headline and the most urgent conditions on one line, for the status line of systemd.
 pub fn status_line(counts: Counts, conditions: &[Condition]) -> String {
-    let urgent: Vec<Condition> = conditions
-        .iter()
-        .filter(|condition| {
-            condition.severity > Severity::Info && condition.subject != Subject::Daemon
-        })
-        .cloned()
-        .collect();
-    let groups = grouped(&urgent);
+    let urgent = conditions.iter().filter(|condition| {
+        condition.subject != ConditionSubject::Daemon && condition.needs_attention()
+    });
+    let groups = grouped(urgent);
 
     let mut parts = vec![headline(counts, conditions)];
     let shown = groups.iter().take(MAX_GROUPS_PER_LINE).map(|group| group.explanation().message);
     parts.extend(shown);
     if groups.len() > MAX_GROUPS_PER_LINE {
-        parts.push(format!("{} more in `status`", groups.len() - MAX_GROUPS_PER_LINE));
+        let more = with_separators(groups.len() - MAX_GROUPS_PER_LINE);
+        parts.push(format!("{more} more in `status`"));
     }
     parts.join("; ")
 }
 
 /// Why the process is not ready: a stalled loop, a sink that needs an operator, or polls of all
 /// tenants that fail. A single failing tenant does not make the process unready.
-pub fn not_ready_reasons(facts: &Facts, conditions: &[Condition]) -> Vec<Explanation> {
+pub fn not_ready_reasons(facts: &ConditionFacts, conditions: &[Condition]) -> Vec<Explanation> {
     let is_blocking = |condition: &&Condition| {
-        condition.severity == Severity::Error
+        condition.severity == ConditionSeverity::Error
             && matches!(
                 condition.kind,
                 ConditionKind::LoopStalled
@@ -202,7 +213,7 @@ pub fn not_ready_reasons(facts: &Facts, conditions: &[Condition]) -> Vec<Explana
         !facts.tenants.is_empty() && facts.tenants.iter().all(|tenant| tenant.error.is_some());
     if are_all_failing {
         let is_of_a_tenant =
-            |condition: &&Condition| matches!(condition.subject, Subject::Tenant(_));
+            |condition: &&Condition| matches!(condition.subject, ConditionSubject::Tenant(_));
         let first = conditions.iter().find(is_of_a_tenant).map(Condition::explanation);
         reasons.extend(first.map(|first| first.within("polls of all tenants fail")));
     }

@@ -1,27 +1,29 @@
 //! Conditions of a tenant: failed polls, late days, credentials, and the quality of its data.
+//!
+//! Each fact leads to at most one condition: an open observation that another fact reports as well
+//! is left out. This module must never interpret the text of an error; what a condition depends on
+//! is a field of [`TenantFacts`]. Start reading at [`conditions`].
 
 use std::time::Duration;
 
-use super::{Condition, ConditionKind, Severity, Subject, age_in_days, count};
+use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
 use crate::{
     error::Explanation,
-    model::{Day, ObservationKind, UnixMillis},
+    model::{Day, ObservationKind, PollErrorClass, UnixMillis},
+    text::count,
 };
 
 /// What the conditions of a tenant depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TenantFacts {
+    /// The name in the configuration.
     pub name: String,
     /// The newest stored day; `None` if no day is stored.
     pub newest_day: Option<Day>,
     /// The last poll, successful or not; `None` if there was none.
     pub last_attempt: Option<UnixMillis>,
-    /// The last poll that read everything; `None` if there was none.
-    pub last_success: Option<UnixMillis>,
     /// Why the last poll failed or was incomplete; `None` if it was complete.
     pub error: Option<PollErrorFacts>,
-    /// The next poll by the schedule; `None` without a daemon.
-    pub next_poll: Option<UnixMillis>,
     /// When the snapshot of today was due; `None` if it is stored or not due yet.
     pub due_since: Option<UnixMillis>,
     /// Observations that have begun and have not ended.
@@ -31,10 +33,10 @@ pub struct TenantFacts {
 /// A poll that failed or was incomplete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollErrorFacts {
+    /// What failed and why, with the hint.
     pub reason: Explanation,
-    /// `credential` and `permission` need an operator, `incomplete` is a response without some of
-    /// its parts, and every other class is retried.
-    pub class: String,
+    /// `None` if the class is unknown; the poll then counts as retried.
+    pub class: Option<PollErrorClass>,
     /// The first failure since the last success; `None` if it is unknown.
     pub since: Option<UnixMillis>,
 }
@@ -42,43 +44,51 @@ pub struct PollErrorFacts {
 /// An observation that has begun and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenObservation {
+    /// The kind of the observation.
     pub what: ObservationKind,
+    /// The day that it concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
     /// When it was noticed.
     pub since: UnixMillis,
     /// The reason, and what an operator can do about it.
     pub reason: Explanation,
+    /// When the credential expires, if the observation is about one and the time is known.
+    pub expires: Option<UnixMillis>,
 }
 
 /// A tenant whose newest day is more than this many days old is behind. Microsoft publishes a day
 /// during the following day, and the poll may run hours later.
-const MAX_DAYS_BEHIND: i32 = 3;
+const MAX_DAYS_BEHIND: u32 = 3;
 /// Microsoft does not publish at a fixed time, so a day that is due may be missing for this time.
 const LATE_DAY: Duration = Duration::from_hours(6);
 /// A certificate that expires within this time needs an operator now.
 const NEAR_EXPIRY_DAYS: i32 = 7;
 
-pub(super) fn conditions(tenant: &TenantFacts, now: UnixMillis) -> Vec<Condition> {
+/// The conditions of a tenant. `today` is the day of `now`, which is the same for all tenants.
+pub(super) fn conditions(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Vec<Condition> {
     let mut conditions = Vec::new();
     conditions.extend(poll_error(tenant));
-    conditions.extend(missing_day(tenant, now));
-    conditions.extend(tenant.observations.iter().filter_map(|open| observation(tenant, open, now)));
+    conditions.extend(missing_day(tenant, now, today));
+    let observations = tenant.observations.iter();
+    conditions.extend(observations.filter_map(|open| observation(tenant, open, today)));
     conditions
 }
 
 fn poll_error(tenant: &TenantFacts) -> Option<Condition> {
     let PollErrorFacts { reason, class, since } = tenant.error.as_ref()?;
 
-    let (severity, kind, what) = match class.as_str() {
-        "credential" | "permission" => {
-            (Severity::Error, ConditionKind::CredentialRejected, "polls fail")
+    let (kind, what) = match class {
+        Some(PollErrorClass::Credential | PollErrorClass::Permission) => {
+            (ConditionKind::CredentialRejected, "polls fail")
         }
-        "incomplete" => {
-            (Severity::Warning, ConditionKind::ResponseIncomplete, "the last poll was incomplete")
+        Some(PollErrorClass::Incomplete) => {
+            (ConditionKind::ResponseIncomplete, "the last poll was incomplete")
         }
-        "configuration" => (Severity::Error, ConditionKind::PollFailing, "polls fail"),
-        _ => (Severity::Warning, ConditionKind::PollFailing, "polls fail"),
+        _ => (ConditionKind::PollFailing, "polls fail"),
     };
+    let needs_operator = class.is_some_and(PollErrorClass::needs_operator);
+    let severity =
+        if needs_operator { ConditionSeverity::Error } else { ConditionSeverity::Warning };
     Some(Condition {
         severity,
         kind,
@@ -90,7 +100,7 @@ fn poll_error(tenant: &TenantFacts) -> Option<Condition> {
 }
 
 /// At most one condition about the age of the newest day.
-fn missing_day(tenant: &TenantFacts, now: UnixMillis) -> Option<Condition> {
+fn missing_day(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Option<Condition> {
     let condition = |severity, kind, sentence, hint: Option<&str>, since| {
         let hint = hint.map(str::to_owned);
         Some(Condition { severity, kind, subject: tenant.subject(), sentence, hint, since })
@@ -99,49 +109,54 @@ fn missing_day(tenant: &TenantFacts, now: UnixMillis) -> Option<Condition> {
     let wait = "check in the Microsoft Defender portal whether the tenant has a score";
 
     match (tenant.newest_day, tenant.last_attempt) {
-        (None, None) => {
-            condition(Severity::Info, ConditionKind::NeverPolled, first_poll.to_owned(), None, None)
-        }
-        // The error of the poll is a condition of its own.
+        (None, None) => condition(
+            ConditionSeverity::Info,
+            ConditionKind::NeverPolled,
+            first_poll.to_owned(),
+            None,
+            None,
+        ),
+        // The error of the poll is a separate condition.
         (None, Some(_)) if tenant.error.is_some() => None,
         (None, Some(attempt)) => {
-            let (severity, kind) = (Severity::Warning, ConditionKind::TenantBehind);
+            let (severity, kind) = (ConditionSeverity::Warning, ConditionKind::TenantBehind);
             let sentence = "Microsoft has not published a score yet".to_owned();
             condition(severity, kind, sentence, Some(wait), Some(attempt))
         }
 
-        (Some(day), _) if age_in_days(day, now) > MAX_DAYS_BEHIND => {
-            let age = count(u64::try_from(age_in_days(day, now)).unwrap_or(0), "day");
+        (Some(day), _) if age_in_days(day, today) > MAX_DAYS_BEHIND => {
+            let age = count(age_in_days(day, today), "day");
             let sentence = format!("the newest day `{day}` is {age} old");
             let hint = if tenant.error.is_some() { None } else { Some(wait) };
-            condition(Severity::Error, ConditionKind::TenantBehind, sentence, hint, None)
+            condition(ConditionSeverity::Error, ConditionKind::TenantBehind, sentence, hint, None)
         }
         (Some(day), _) => {
             let due = tenant.due_since?;
             let is_late = now.saturating_duration_since(due) > LATE_DAY;
-            let severity = if is_late { Severity::Warning } else { Severity::Info };
+            let severity =
+                if is_late { ConditionSeverity::Warning } else { ConditionSeverity::Info };
             let sentence = format!("the snapshot of today is missing; the newest day is `{day}`");
             condition(severity, ConditionKind::DayLate, sentence, None, Some(due))
         }
     }
 }
 
-fn observation(tenant: &TenantFacts, open: &OpenObservation, now: UnixMillis) -> Option<Condition> {
-    let OpenObservation { what, first_day, since, reason } = open;
+fn observation(tenant: &TenantFacts, open: &OpenObservation, today: Day) -> Option<Condition> {
+    let OpenObservation { what, first_day, since, reason, expires } = open;
 
     let (severity, kind) = match what {
-        // Conditions of their own report these.
+        // Separate conditions report these.
         ObservationKind::PollFailed | ObservationKind::Stale | ObservationKind::DeadLetter => {
             return None;
         }
         ObservationKind::CredentialExpiring => {
-            let is_near = expiry_in(&reason.message)
-                .is_some_and(|day| day.number() - now.day().number() <= NEAR_EXPIRY_DAYS);
-            let severity = if is_near { Severity::Error } else { Severity::Warning };
+            let is_near = expires.is_some_and(|end| end.day() <= today.plus(NEAR_EXPIRY_DAYS));
+            let severity =
+                if is_near { ConditionSeverity::Error } else { ConditionSeverity::Warning };
             (severity, ConditionKind::CredentialExpiring)
         }
-        ObservationKind::ForeignTenant => (Severity::Error, ConditionKind::DataQuality),
-        _ => (Severity::Warning, ConditionKind::DataQuality),
+        ObservationKind::ForeignTenant => (ConditionSeverity::Error, ConditionKind::DataQuality),
+        _ => (ConditionSeverity::Warning, ConditionKind::DataQuality),
     };
 
     let sentence = match kind {
@@ -158,14 +173,17 @@ fn observation(tenant: &TenantFacts, open: &OpenObservation, now: UnixMillis) ->
     })
 }
 
-/// The first date in a text, such as the end of a certificate in the reason of its observation.
-fn expiry_in(text: &str) -> Option<Day> {
-    let starts = text.char_indices().filter(|(_, c)| c.is_ascii_digit()).map(|(start, _)| start);
-    starts.filter_map(|start| text.get(start..start + 10)).find_map(Day::parse)
+/// The number of days from `day` to `today`; 0 if `day` is later.
+fn age_in_days(day: Day, today: Day) -> u32 {
+    // Computing the difference is expensive, and nearly all tenants have the snapshot of today.
+    if day >= today {
+        return 0;
+    }
+    u32::try_from(today.number() - day.number()).unwrap_or(0)
 }
 
 impl TenantFacts {
-    fn subject(&self) -> Subject {
-        Subject::Tenant(self.name.clone())
+    fn subject(&self) -> ConditionSubject {
+        ConditionSubject::Tenant(self.name.clone())
     }
 }

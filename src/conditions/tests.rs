@@ -3,7 +3,7 @@
 use super::*;
 use ConditionKind as Kind;
 
-use crate::model::ObservationKind;
+use crate::model::{Day, ObservationKind, PollErrorClass};
 
 const NOW: &str = "2026-11-30T12:00:00Z";
 
@@ -15,8 +15,8 @@ fn day(text: &str) -> Day {
     Day::parse(text).unwrap()
 }
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> ConditionFacts {
+    ConditionFacts {
         now: at(NOW),
         daemon_started: Some(at("2026-11-01T00:00:00Z")),
         tenants: vec![tenant("contoso")],
@@ -34,7 +34,6 @@ fn tenant(name: &str) -> TenantFacts {
         name: name.to_owned(),
         newest_day: Some(day("2026-11-30")),
         last_attempt: Some(at("2026-11-30T06:15:00Z")),
-        last_success: Some(at("2026-11-30T06:15:00Z")),
         ..TenantFacts::default()
     }
 }
@@ -54,16 +53,16 @@ fn sink(name: &str) -> SinkFacts {
     }
 }
 
-fn error(class: &str, message: &str) -> PollErrorFacts {
+fn error(class: PollErrorClass, message: &str) -> PollErrorFacts {
     PollErrorFacts {
         reason: Explanation::new(message).with_hint("act"),
-        class: class.to_owned(),
+        class: Some(class),
         since: Some(at("2026-11-30T06:15:00Z")),
     }
 }
 
 /// The severity and kind of each condition.
-fn kinds(facts: &Facts) -> Vec<(Severity, ConditionKind)> {
+fn kinds(facts: &ConditionFacts) -> Vec<(ConditionSeverity, ConditionKind)> {
     conditions(facts).iter().map(|condition| (condition.severity, condition.kind)).collect()
 }
 
@@ -76,29 +75,34 @@ fn healthy_facts_have_no_conditions() {
 }
 
 /// A name, a change of healthy facts, and the only condition that follows.
-type Case = (&'static str, fn(&mut Facts), Severity, ConditionKind);
+type Case = (&'static str, fn(&mut ConditionFacts), ConditionSeverity, ConditionKind);
 
 const OF_DAEMON_AND_SINKS: &[Case] = &[
-    ("a stalled loop", |f| f.stalled.push("x".to_owned()), Severity::Error, Kind::LoopStalled),
-    ("a full disk", |f| f.free_bytes = Some(1 << 20), Severity::Error, Kind::DiskFull),
-    ("little space", |f| f.free_bytes = Some(100 << 20), Severity::Warning, Kind::DiskLow),
+    (
+        "a stalled loop",
+        |f| f.stalled.push("x".to_owned()),
+        ConditionSeverity::Error,
+        Kind::LoopStalled,
+    ),
+    ("a full disk", |f| f.free_bytes = Some(1 << 20), ConditionSeverity::Error, Kind::DiskFull),
+    ("little space", |f| f.free_bytes = Some(100 << 20), ConditionSeverity::Warning, Kind::DiskLow),
     (
         "a rejected reload",
         |f| {
             let reason = Explanation::new("c.toml:3:1: unknown key `x`");
             f.rejected_configuration = Some(RejectedConfiguration { at: f.now, reason });
         },
-        Severity::Error,
+        ConditionSeverity::Error,
         Kind::ConfigurationRejected,
     ),
-    ("dead letters", |f| f.sinks[0].dead_letters = 7, Severity::Error, Kind::DeadLetters),
+    ("dead letters", |f| f.sinks[0].dead_letters = 7, ConditionSeverity::Error, Kind::DeadLetters),
     (
         "a parked sink",
         |f| {
             f.sinks[0].failure = Some("the token is rejected".into());
             f.sinks[0].parked = true;
         },
-        Severity::Error,
+        ConditionSeverity::Error,
         Kind::SinkParked,
     ),
     (
@@ -107,23 +111,28 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
             f.sinks[0].failure = Some("connection refused".into());
             f.sinks[0].last_acknowledgement = Some(at("2026-11-30T11:50:00Z"));
         },
-        Severity::Warning,
+        ConditionSeverity::Warning,
         Kind::SinkRetrying,
     ),
     (
         "a sink that has retried for long",
         |f| f.sinks[0].failure = Some("connection refused".into()),
-        Severity::Error,
+        ConditionSeverity::Error,
         Kind::SinkRetrying,
     ),
-    ("no acknowledgement", |f| f.sinks[0].backlog = 3, Severity::Warning, Kind::SinkSilent),
+    (
+        "no acknowledgement",
+        |f| f.sinks[0].backlog = 3,
+        ConditionSeverity::Warning,
+        Kind::SinkSilent,
+    ),
     (
         "a fresh backlog",
         |f| {
             f.sinks[0].backlog = 3;
             f.sinks[0].last_acknowledgement = Some(at("2026-11-30T11:59:00Z"));
         },
-        Severity::Info,
+        ConditionSeverity::Info,
         Kind::SinkDelivering,
     ),
 ];
@@ -131,32 +140,47 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
 const OF_TENANTS: &[Case] = &[
     (
         "an expired secret",
-        |f| f.tenants[0].error = Some(error("credential", "the client secret has expired")),
-        Severity::Error,
+        |f| f.tenants[0].error = Some(error(PollErrorClass::Credential, "the secret has expired")),
+        ConditionSeverity::Error,
         Kind::CredentialRejected,
     ),
     (
         "a missing permission",
-        |f| f.tenants[0].error = Some(error("permission", "the permission is missing")),
-        Severity::Error,
+        |f| f.tenants[0].error = Some(error(PollErrorClass::Permission, "no permission")),
+        ConditionSeverity::Error,
         Kind::CredentialRejected,
     ),
     (
         "a failed poll",
-        |f| f.tenants[0].error = Some(error("network", "connection refused")),
-        Severity::Warning,
+        |f| f.tenants[0].error = Some(error(PollErrorClass::Unavailable, "connection refused")),
+        ConditionSeverity::Warning,
+        Kind::PollFailing,
+    ),
+    (
+        "a fault of the configuration",
+        |f| f.tenants[0].error = Some(error(PollErrorClass::Configuration, "same tenant")),
+        ConditionSeverity::Error,
+        Kind::PollFailing,
+    ),
+    (
+        "an error of an unknown class",
+        |f| {
+            let unknown = error(PollErrorClass::Credential, "of a later release");
+            f.tenants[0].error = Some(PollErrorFacts { class: None, ..unknown });
+        },
+        ConditionSeverity::Warning,
         Kind::PollFailing,
     ),
     (
         "a partial response",
-        |f| f.tenants[0].error = Some(error("incomplete", "no catalog")),
-        Severity::Warning,
+        |f| f.tenants[0].error = Some(error(PollErrorClass::Incomplete, "no catalog")),
+        ConditionSeverity::Warning,
         Kind::ResponseIncomplete,
     ),
     (
         "data that is four days old",
         |f| f.tenants[0].newest_day = Some(day("2026-11-26")),
-        Severity::Error,
+        ConditionSeverity::Error,
         Kind::TenantBehind,
     ),
     (
@@ -165,7 +189,7 @@ const OF_TENANTS: &[Case] = &[
             f.tenants[0].newest_day = Some(day("2026-11-29"));
             f.tenants[0].due_since = Some(at("2026-11-30T05:00:00Z"));
         },
-        Severity::Warning,
+        ConditionSeverity::Warning,
         Kind::DayLate,
     ),
     (
@@ -174,19 +198,19 @@ const OF_TENANTS: &[Case] = &[
             f.tenants[0].newest_day = Some(day("2026-11-29"));
             f.tenants[0].due_since = Some(at("2026-11-30T11:00:00Z"));
         },
-        Severity::Info,
+        ConditionSeverity::Info,
         Kind::DayLate,
     ),
     (
         "a new tenant",
         |f| f.tenants[0] = TenantFacts { name: "new".to_owned(), ..TenantFacts::default() },
-        Severity::Info,
+        ConditionSeverity::Info,
         Kind::NeverPolled,
     ),
     (
         "a tenant without a score",
         |f| f.tenants[0].newest_day = None,
-        Severity::Warning,
+        ConditionSeverity::Warning,
         Kind::TenantBehind,
     ),
 ];
@@ -202,42 +226,41 @@ fn every_problem_is_a_condition() {
     }
 }
 
+/// Regression: the first date in the reason was taken for the end of the credential.
 #[test]
 fn open_observations_are_conditions_once() {
     let cases = [
-        (ObservationKind::Gap, "Microsoft does not list this day", Some(Severity::Warning)),
+        (ObservationKind::Gap, None, Some(ConditionSeverity::Warning)),
+        (ObservationKind::ForeignTenant, None, Some(ConditionSeverity::Error)),
+        (ObservationKind::CredentialExpiring, None, Some(ConditionSeverity::Warning)),
         (
-            ObservationKind::ForeignTenant,
-            "the snapshot names another tenant",
-            Some(Severity::Error),
+            ObservationKind::CredentialExpiring,
+            Some(at("2026-12-08T00:00:00Z")),
+            Some(ConditionSeverity::Warning),
         ),
         (
             ObservationKind::CredentialExpiring,
-            "the credential is valid until `2026-12-20T00:00:00Z`",
-            Some(Severity::Warning),
-        ),
-        (
-            ObservationKind::CredentialExpiring,
-            "the credential is valid until `2026-12-05T00:00:00Z`",
-            Some(Severity::Error),
+            Some(at("2026-12-07T23:59:59Z")),
+            Some(ConditionSeverity::Error),
         ),
         // Other facts report these, so they are not reported twice.
-        (ObservationKind::PollFailed, "x", None),
-        (ObservationKind::Stale, "x", None),
-        (ObservationKind::DeadLetter, "x", None),
+        (ObservationKind::PollFailed, None, None),
+        (ObservationKind::Stale, None, None),
+        (ObservationKind::DeadLetter, None, None),
     ];
 
-    for (what, text, expected) in cases {
+    for (what, expires, expected) in cases {
         let mut facts = facts();
         facts.tenants[0].observations.push(OpenObservation {
             what,
             first_day: day("2026-11-20"),
             since: at("2026-11-21T06:15:00Z"),
-            reason: Explanation::new(text),
+            reason: Explanation::new("issued on 2026-11-01"),
+            expires,
         });
 
-        let found: Vec<Severity> = conditions(&facts).iter().map(|c| c.severity).collect();
-        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{what:?}: {text}");
+        let found: Vec<ConditionSeverity> = conditions(&facts).iter().map(|c| c.severity).collect();
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{what:?}: {expires:?}");
     }
 }
 
@@ -246,7 +269,7 @@ fn open_observations_are_conditions_once() {
 fn sentences_and_hints_are_complete() {
     let long = "x".repeat(2_000);
     let mut facts = facts();
-    facts.tenants[0].error = Some(error("credential", &long));
+    facts.tenants[0].error = Some(error(PollErrorClass::Credential, &long));
 
     let found = conditions(&facts);
     let explanation = found[0].explanation();
@@ -258,8 +281,8 @@ fn sentences_and_hints_are_complete() {
 fn the_most_urgent_conditions_are_first() {
     let mut facts = facts();
     facts.tenants = vec![tenant("a"), tenant("b"), tenant("c")];
-    facts.tenants[0].error = Some(error("network", "timeout"));
-    facts.tenants[2].error = Some(error("credential", "expired"));
+    facts.tenants[0].error = Some(error(PollErrorClass::Unavailable, "timeout"));
+    facts.tenants[2].error = Some(error(PollErrorClass::Credential, "expired"));
     facts.sinks[0].backlog = 1;
     facts.sinks[0].last_acknowledgement = Some(facts.now);
 
@@ -282,7 +305,7 @@ fn a_waiting_digest_is_no_condition() {
     // The time without an acknowledgement begins with the failure.
     facts.sinks[0].failure = Some("connection refused".into());
     facts.sinks[0].failing_since = Some(facts.now);
-    assert_eq!(kinds(&facts), [(Severity::Warning, ConditionKind::SinkRetrying)]);
+    assert_eq!(kinds(&facts), [(ConditionSeverity::Warning, ConditionKind::SinkRetrying)]);
 }
 
 #[test]
@@ -290,9 +313,9 @@ fn equal_conditions_are_one_group() {
     let mut facts = facts();
     facts.tenants = (0..500).map(|index| tenant(&format!("t{index}"))).collect();
     for index in [3, 7, 8, 9, 100] {
-        facts.tenants[index].error = Some(error("network", "connection refused"));
+        facts.tenants[index].error = Some(error(PollErrorClass::Unavailable, "connection refused"));
     }
-    facts.tenants[10].error = Some(error("network", "timeout"));
+    facts.tenants[10].error = Some(error(PollErrorClass::Unavailable, "timeout"));
 
     let conditions = conditions(&facts);
     let groups = grouped(&conditions);
@@ -316,15 +339,15 @@ fn equal_conditions_are_one_group() {
 fn readiness_depends_on_loops_sinks_and_all_tenants() {
     let mut facts = facts();
     facts.tenants = vec![tenant("a"), tenant("b")];
-    let reasons = |facts: &Facts| -> Vec<String> {
+    let reasons = |facts: &ConditionFacts| -> Vec<String> {
         not_ready_reasons(facts, &conditions(facts)).into_iter().map(|r| r.message).collect()
     };
 
-    facts.tenants[0].error = Some(error("credential", "expired"));
+    facts.tenants[0].error = Some(error(PollErrorClass::Credential, "expired"));
     facts.sinks[0].dead_letters = 7;
     assert_eq!(reasons(&facts), Vec::<String>::new(), "other tenants can be polled");
 
-    facts.tenants[1].error = Some(error("network", "timeout"));
+    facts.tenants[1].error = Some(error(PollErrorClass::Unavailable, "timeout"));
     assert_eq!(reasons(&facts), ["polls of all tenants fail: tenant `a`: polls fail: expired"]);
 
     facts.tenants[1].error = None;

@@ -1,7 +1,7 @@
 //! What a reload changes: the sinks, tenants and settings in which two configurations differ, and
 //! the limit for the removal of tenants.
 //!
-//! The functions are pure. Names are compared with the digests of `config::Outline`, so a section
+//! The functions are pure. Names are compared with the hashes of `config::Outline`, so a section
 //! counts as changed only if one of its values has changed. Start reading at [`Changes::between`].
 //! See decision 0051.
 
@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::PossibleRename;
-use crate::config::{Configuration, TenantName, TenantPlan, ValueDigest};
+use crate::{
+    config::{Configuration, TenantName, TenantPlan, ValueHash},
+    text::count,
+};
 
 /// The result of a reload, as the control socket carries it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +69,12 @@ pub(super) const MIN_LIMITED_TENANTS: usize = 10;
 const MAX_LISTED_NAMES: usize = 10;
 
 /// A named section of a configuration.
-struct Section<'a> {
+struct NamedSection<'a> {
     name: &'a str,
     /// The section of the other configuration that has another name, but is the same sink or
     /// tenant.
     earlier_name: Option<&'a str>,
-    digest: Option<ValueDigest>,
+    hash: Option<ValueHash>,
 }
 
 impl TenantRemovals {
@@ -97,27 +100,29 @@ impl Changes {
         let names_by_id: BTreeMap<String, &str> =
             old.tenants.iter().map(|tenant| (id(tenant), tenant.name.as_str())).collect();
 
-        let old_sinks: Vec<Section<'_>> = old
+        let old_sinks: Vec<NamedSection<'_>> = old
             .sinks
             .iter()
-            .map(|sink| Section::new(&sink.name, None, &old_outline.sinks))
+            .map(|sink| NamedSection::new(&sink.name, None, &old_outline.sinks))
             .collect();
-        let new_sinks: Vec<Section<'_>> = new
+        let new_sinks: Vec<NamedSection<'_>> = new
             .sinks
             .iter()
-            .map(|sink| Section::new(&sink.name, sink.renamed_from.as_deref(), &new_outline.sinks))
+            .map(|sink| {
+                NamedSection::new(&sink.name, sink.renamed_from.as_deref(), &new_outline.sinks)
+            })
             .collect();
-        let old_tenants: Vec<Section<'_>> = old
+        let old_tenants: Vec<NamedSection<'_>> = old
             .tenants
             .iter()
-            .map(|tenant| Section::new(&tenant.name, None, &old_outline.tenants))
+            .map(|tenant| NamedSection::new(&tenant.name, None, &old_outline.tenants))
             .collect();
-        let new_tenants: Vec<Section<'_>> = new
+        let new_tenants: Vec<NamedSection<'_>> = new
             .tenants
             .iter()
             .map(|tenant| {
                 let earlier = names_by_id.get(&id(tenant)).copied();
-                Section::new(&tenant.name, earlier, &new_outline.tenants)
+                NamedSection::new(&tenant.name, earlier, &new_outline.tenants)
             })
             .collect();
 
@@ -144,8 +149,8 @@ impl Changes {
 }
 
 impl NamedChanges {
-    fn between(old: &[Section<'_>], new: &[Section<'_>]) -> Self {
-        let old_by_name: BTreeMap<&str, &Section<'_>> =
+    fn between(old: &[NamedSection<'_>], new: &[NamedSection<'_>]) -> Self {
+        let old_by_name: BTreeMap<&str, &NamedSection<'_>> =
             old.iter().map(|section| (section.name, section)).collect();
         let new_names: BTreeSet<&str> = new.iter().map(|section| section.name).collect();
         let mut changes = Self::default();
@@ -166,7 +171,7 @@ impl NamedChanges {
                 let (from, to) = (old.name.to_owned(), section.name.to_owned());
                 changes.renamed.push(Renamed { from, to });
             }
-            if old.digest != section.digest {
+            if old.hash != section.hash {
                 changes.changed.push(section.name.to_owned());
             }
         }
@@ -189,13 +194,13 @@ impl NamedChanges {
     }
 }
 
-impl<'a> Section<'a> {
+impl<'a> NamedSection<'a> {
     fn new(
         name: &'a str,
         earlier_name: Option<&'a str>,
-        digests: &BTreeMap<String, ValueDigest>,
+        hashes: &BTreeMap<String, ValueHash>,
     ) -> Self {
-        Self { name, earlier_name, digest: digests.get(name).copied() }
+        Self { name, earlier_name, hash: hashes.get(name).copied() }
     }
 }
 
@@ -214,8 +219,8 @@ fn id(tenant: &TenantPlan) -> String {
 
 /// The keys whose values differ, or that only one of the outlines has.
 fn changed_keys(
-    old: &BTreeMap<String, ValueDigest>,
-    new: &BTreeMap<String, ValueDigest>,
+    old: &BTreeMap<String, ValueHash>,
+    new: &BTreeMap<String, ValueHash>,
 ) -> Vec<String> {
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
@@ -223,8 +228,7 @@ fn changed_keys(
 
 /// `2 sinks added: `, followed by the items; `None` if there are no items.
 fn line(noun: &str, verb: &str, items: &[String]) -> Option<String> {
-    let plural = if items.len() == 1 { "" } else { "s" };
-    let text = || format!("{} {noun}{plural} {verb}: {}", items.len(), shortened(items));
+    let text = || format!("{} {verb}: {}", count(items.len(), noun), shortened(items));
     (!items.is_empty()).then(text)
 }
 

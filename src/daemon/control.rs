@@ -25,8 +25,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, TenantRemovals, TenantState,
-    backfill, once::is_complete, poll::respond_to_poll, prune,
+    Engine, PollOutcome, ReloadReport, ReplayExtent, ReplayRequest, RequestFailure,
+    RequestFailureKind, TenantRemovals, TenantState,
+    poll::{respond_to_backfill, respond_to_poll},
+    prune,
 };
 use crate::{
     checkpoint::{CheckpointError, DeadLetterKey, ErasureReceipt, Pruned},
@@ -40,8 +42,8 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Poll all tenants, or one, back to this many days ago.
-    Backfill { days: i32, tenant: Option<String> },
+    /// Poll all tenants, or one, back to this day.
+    Backfill { first_day: Day, tenant: Option<String> },
     /// Poll the tenants with these names now; all tenants if there are no names.
     Poll { tenants: Vec<String> },
     /// Send stored days to a sink again.
@@ -58,8 +60,8 @@ pub enum Request {
         tenant: String,
         /// The name of the baseline.
         name: String,
-        /// The day that the targets are taken from, in days since 1970-01-01.
-        day: Option<i32>,
+        /// The day that the targets are taken from; `None` if they are from a file.
+        day: Option<Day>,
         /// In the format of `Baseline::parse_targets`.
         targets: String,
     },
@@ -67,27 +69,17 @@ pub enum Request {
     Reload { removals: TenantRemovals },
     /// Prune bodies now.
     Prune,
-    /// Erase a tenant that is no longer configured. `tenant` is its GUID.
-    Forget { tenant: String },
-    /// Use the refresh token of a new sign-in. `plaintext` permits storing it without encryption if
-    /// no key is configured.
-    SignedIn { credential: String, refresh_token: String, plaintext: bool },
+    /// Erase a tenant that is no longer configured.
+    Forget { tenant: TenantId },
+    /// Use the refresh token of a new sign-in.
+    SignedIn { credential: String, refresh_token: String, plaintext: PlaintextPolicy },
 }
 
 /// A part of the response to a request; see [`Event::is_last`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A backfill has finished one tenant.
-    Tenant {
-        /// The name of the tenant.
-        name: String,
-        /// The number of new days; 0 if the poll failed.
-        days: usize,
-        /// Why the poll failed or is incomplete; `None` if it is complete.
-        error: Option<Explanation>,
-    },
-    /// A poll has finished, or is not permitted yet, for the tenant with this name.
+    /// A poll or a backfill has finished, or is not permitted yet, for the tenant with this name.
     Polled { name: String, outcome: PollOutcome },
     /// A replay was queued. Nothing was queued if there are no stored days.
     Queued(ReplayExtent),
@@ -99,12 +91,12 @@ pub enum Event {
     Pruned(Pruned),
     /// `None` if the checkpoint did not contain the tenant.
     Forgotten(Option<ErasureReceipt>),
-    /// The request was completed; `failed` is the number of tenants whose backfill was not.
+    /// The request was completed; `failed` is the number of tenants whose poll was not.
     Done { failed: usize },
     /// The new configuration was accepted, and is applied next.
     Reloaded(Box<ReloadReport>),
     /// The request was rejected or failed.
-    Error(Explanation),
+    Error(RequestFailure),
     /// The new configuration was rejected; contains all its faults.
     Invalid(Vec<Explanation>),
 }
@@ -112,7 +104,7 @@ pub enum Event {
 impl Event {
     /// Whether the event ends the response. The others report the progress of single tenants.
     fn is_last(&self) -> bool {
-        !matches!(self, Self::Tenant { .. } | Self::Polled { .. })
+        !matches!(self, Self::Polled { .. })
     }
 }
 
@@ -204,7 +196,8 @@ async fn serve_connection(
         served = respond(&engine, &reloads, &mut stream) => served,
         () = cancel.cancelled() => {
             let error = Explanation::new("the request was aborted: the daemon is stopping or reloading");
-            send(&mut stream, &Event::Error(error.with_hint("run the command again"))).await
+            let error = error.with_hint("run the command again");
+            send(&mut stream, &Event::Error(RequestFailure::incomplete(error))).await
         }
     };
     if let Err(error) = served {
@@ -220,8 +213,7 @@ async fn respond(
 ) -> std::io::Result<()> {
     let caller = stream.peer_cred()?.uid();
     if caller != 0 && caller != rustix::process::geteuid().as_raw() {
-        let message = "permission denied: only root and the user of the daemon are permitted";
-        return send(stream, &Event::Error(message.into())).await;
+        return send(stream, &Event::Error(permission_denied())).await;
     }
 
     let mut line = String::new();
@@ -231,8 +223,8 @@ async fn respond(
     tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
 
     let event = match serde_json::from_str(&line) {
-        Ok(Request::Backfill { days, tenant }) => {
-            return respond_to_backfill(engine, days, tenant, &mut writer).await;
+        Ok(Request::Backfill { first_day, tenant }) => {
+            return respond_to_backfill(engine, first_day, tenant, &mut writer).await;
         }
         Ok(Request::Poll { tenants }) => {
             return respond_to_poll(engine, &tenants, &mut writer).await;
@@ -259,16 +251,16 @@ async fn respond(
 
         Ok(Request::Reload { removals }) => reload(reloads, removals).await,
         Ok(Request::Prune) => prune_now(engine, caller),
-        Ok(Request::Forget { tenant }) => forget(engine, &tenant, caller),
+        Ok(Request::Forget { tenant }) => forget(engine, tenant, caller),
         Ok(Request::SignedIn { credential, refresh_token, plaintext }) => {
             let token = SecretString::from(refresh_token);
-            accept_token(engine, &credential, token, PlaintextPolicy::from_flag(plaintext)).await
+            accept_token(engine, &credential, token, plaintext).await
         }
         // The parser's message may contain a secret of the request.
-        Err(_) => Event::Error(
+        Err(_) => Event::Error(RequestFailure::invalid(
             Explanation::new("cannot parse the request")
                 .with_hint("run the command from the same version as the daemon"),
-        ),
+        )),
     };
     send(&mut writer, &event).await
 }
@@ -281,25 +273,31 @@ impl Engine {
         &self,
         tenant: &str,
         name: &str,
-        day: Option<i32>,
+        day: Option<Day>,
         targets: &str,
-    ) -> Result<(), Explanation> {
+    ) -> Result<(), RequestFailure> {
         let resolved = self.tenant_named(tenant).and_then(TenantState::resolved);
         let resolved = resolved.ok_or_else(|| unknown_tenant(tenant))?;
         let targets = Baseline::parse_targets(targets)
-            .map_err(|line| format!("invalid target in line {line}"))?;
+            .map_err(|line| RequestFailure::invalid(format!("invalid target in line {line}")))?;
 
-        let day = day.and_then(Day::from_number);
         let baseline = Baseline { name: name.to_owned(), day, since: 0, targets };
         let now = clock::now().into();
-        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now))
-            .map(drop)
-            .map_err(|error| Explanation::of(&error))
+        block_in_place(|| self.checkpoint.set_baseline(resolved.id, &baseline, now))?;
+        Ok(())
     }
 }
 
-fn unknown_tenant(tenant: &str) -> Explanation {
-    Explanation::new(format!("unknown tenant `{tenant}`: not configured, or not resolved yet"))
+fn unknown_tenant(tenant: &str) -> RequestFailure {
+    let reason = format!("unknown tenant `{tenant}`: not configured, or not resolved yet");
+    RequestFailure::invalid(reason)
+}
+
+fn permission_denied() -> RequestFailure {
+    let reason =
+        Explanation::new("permission denied: only root and the user of the daemon are permitted")
+            .with_hint("run the command as root or as the user of the service");
+    RequestFailure { kind: RequestFailureKind::Unusable, reason }
 }
 
 async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals) -> Event {
@@ -309,7 +307,7 @@ async fn reload(reloads: &mpsc::Sender<ReloadRequest>, removals: TenantRemovals)
     match result.await {
         Ok(Ok(report)) => Event::Reloaded(Box::new(report)),
         Ok(Err(faults)) => Event::Invalid(faults),
-        Err(_) => Event::Error("the daemon is stopping".into()),
+        Err(_) => Event::Error(RequestFailure::incomplete("the daemon is stopping")),
     }
 }
 
@@ -320,7 +318,7 @@ fn replay(engine: &Engine, request: &ReplayRequest, caller: u32) -> Event {
             tracing::info!(sink, days, tenants = extent.tenants, uid = caller, "replay queued");
             Event::Queued(extent)
         }
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(error.into()),
     }
 }
 
@@ -331,7 +329,7 @@ fn changed_dead_letters(message: &str, result: Result<u64, CheckpointError>, cal
             tracing::info!(records = count, uid = caller, "{message}");
             Event::DeadLetters { count }
         }
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(error.into()),
     }
 }
 
@@ -342,30 +340,27 @@ fn prune_now(engine: &Engine, caller: u32) -> Event {
             tracing::info!(days, used_bytes = used, uid = caller, "pruned the bodies of old days");
             Event::Pruned(pruned)
         }
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(error.into()),
     }
 }
 
-fn forget(engine: &Engine, tenant: &str, caller: u32) -> Event {
-    let Ok(id) = TenantId::parse(tenant) else {
-        return Event::Error(format!("`{tenant}` is not a valid tenant ID").into());
-    };
-    if engine.tenants.iter().filter_map(TenantState::resolved).any(|known| known.id == id) {
+fn forget(engine: &Engine, tenant: TenantId, caller: u32) -> Event {
+    if engine.tenants.iter().filter_map(TenantState::resolved).any(|known| known.id == tenant) {
         let error = Explanation::new("the running configuration still contains the tenant");
         let hint = "remove it from the configuration and run `reload`";
-        return Event::Error(error.with_hint(hint));
+        return Event::Error(RequestFailure::invalid(error.with_hint(hint)));
     }
 
     let now = clock::now().into();
-    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(id, now));
+    let forget = || engine.meters.run_maintenance(|| engine.checkpoint.forget(tenant, now));
     match block_in_place(forget) {
         Ok(forgotten) => {
             if let Some(ErasureReceipt { snapshots, .. }) = &forgotten {
-                tracing::info!(tenant, snapshots, uid = caller, "tenant erased");
+                tracing::info!(%tenant, snapshots, uid = caller, "tenant erased");
             }
             Event::Forgotten(forgotten)
         }
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(error.into()),
     }
 }
 
@@ -380,7 +375,7 @@ async fn import(engine: &Engine, tenant: &str, items: &[String]) -> Event {
     let _polling = state.polling.lock().await;
     match engine.import(&resolved, &items) {
         Ok(report) => Event::Imported { days: report.days, rejected: report.rejected },
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(error.into()),
     }
 }
 
@@ -393,57 +388,13 @@ async fn accept_token(
     let named = engine.configuration.credentials.iter().find(|named| named.name == credential);
     let Some(user) = named.and_then(|named| named.credential.user()) else {
         let error = format!("the running configuration has no user credential `{credential}`");
-        return Event::Error(Explanation::new(error).with_hint("run `reload`"));
+        let error = Explanation::new(error).with_hint("run `reload`");
+        return Event::Error(RequestFailure::invalid(error));
     };
     match user.accept(token, plaintext).await {
         Ok(()) => Event::Done { failed: 0 },
-        Err(error) => Event::Error(Explanation::of(&error)),
+        Err(error) => Event::Error(RequestFailure::incomplete(Explanation::of(&error))),
     }
-}
-
-/// Polls the selected tenants, and sends an event for each of them as it finishes.
-async fn respond_to_backfill(
-    engine: &Arc<Engine>,
-    days: i32,
-    tenant: Option<String>,
-    stream: &mut (impl AsyncWriteExt + Unpin),
-) -> std::io::Result<()> {
-    if !(1..=90).contains(&days) {
-        let error = Explanation::new(format!("cannot read {days} days: Microsoft keeps 90 days"));
-        return send(stream, &Event::Error(error.with_hint("request from 1 to 90 days"))).await;
-    }
-    if let Some(name) = &tenant
-        && !engine.tenants.iter().any(|state| state.plan.name == *name)
-    {
-        let error = format!("the running configuration has no tenant `{name}`");
-        let error = Explanation::new(error).with_hint("run `reload`");
-        return send(stream, &Event::Error(error)).await;
-    }
-
-    let (sender, mut events) = mpsc::unbounded_channel();
-    let back_to = Day::of(clock::now()).plus(1 - days);
-    let polls = backfill(engine, Some(back_to), tenant.as_deref(), |name, result| {
-        let days = result.as_ref().map_or(0, |report| report.days);
-        let error = match result {
-            Ok(report) => report.incomplete.clone(),
-            Err(error) => Some(Explanation::of(error)),
-        };
-        // Cannot fail: the receiver outlives this future.
-        let _ = sender.send(Event::Tenant { name: name.to_owned(), days, error });
-    });
-
-    let mut polls = std::pin::pin!(polls);
-    let results = loop {
-        tokio::select! {
-            Some(event) = events.recv() => send(stream, &event).await?,
-            results = &mut polls => break results,
-        }
-    };
-    while let Ok(event) = events.try_recv() {
-        send(stream, &event).await?;
-    }
-    let failed = results.iter().filter(|(_, result)| !is_complete(result)).count();
-    send(stream, &Event::Done { failed }).await
 }
 
 /// Sends one event as a line. Fails if the caller has disconnected.
@@ -476,4 +427,27 @@ pub fn send_request(
         on_event(&event);
     }
     Err(std::io::Error::other("the daemon closed the connection before it responded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_contain_days_and_ids() {
+        let first_day = Day::parse("2026-11-22").unwrap();
+        let request = Request::Backfill { first_day, tenant: None };
+        let json = r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+        assert!(serde_json::from_str::<Request>(json).is_ok_and(|parsed| parsed == request));
+
+        for invalid in [
+            r#"{"backfill":{"first_day":20000,"tenant":null}}"#,
+            r#"{"backfill":{"first_day":"2026-02-30","tenant":null}}"#,
+            r#"{"forget":{"tenant":"contoso"}}"#,
+            r#"{"signed_in":{"credential":"a","refresh_token":"b","plaintext":true}}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(invalid).is_err(), "{invalid}");
+        }
+    }
 }

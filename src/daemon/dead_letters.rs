@@ -8,7 +8,7 @@ use tokio::task::block_in_place;
 use super::{
     DeliveryError, Engine,
     deliverer::{Catalogs, DeadLetterContext, derive_dead_letter},
-    estimate::formatter,
+    sampler::formatter,
 };
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, DeadLetterKey, QueuedDeadLetter},

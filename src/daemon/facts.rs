@@ -8,19 +8,19 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{Engine, RESERVED_BYTES, resolved_tenant};
+use super::{Engine, RESERVED_BYTES, free_bytes, resolved_id};
 use crate::{
     checkpoint::{
         Checkpoint, CheckpointError, SinkFailure, SinkStatus, Status, TenantStatus,
         UnresolvedDomain,
     },
     conditions::{
-        Condition, Facts, OpenObservation, PollErrorFacts, RejectedConfiguration, SinkFacts,
-        TenantFacts, conditions,
+        Condition, ConditionFacts, OpenObservation, PollErrorFacts, RejectedConfiguration,
+        SinkFacts, TenantFacts, conditions,
     },
     config::{Configuration, TenantName, TenantPlan},
-    model::{TenantId, UnixMillis},
-    schedule::{Polled, Schedule},
+    model::{CredentialExpiry, Polled, TenantId, UnixMillis},
+    schedule::Schedule,
 };
 
 /// The state of all tenants and sinks at one moment.
@@ -32,7 +32,8 @@ pub struct CurrentStatus {
     pub other_tenants: Vec<TenantStatus>,
     /// The rest of what the checkpoint contains; its list of tenants is empty.
     pub stored: Status,
-    pub facts: Facts,
+    /// The facts about everything that is configured.
+    pub facts: ConditionFacts,
     /// The conditions of `facts`.
     pub conditions: Vec<Condition>,
 }
@@ -40,7 +41,10 @@ pub struct CurrentStatus {
 /// A configured tenant and its state.
 #[derive(Debug)]
 pub struct ConfiguredTenant {
+    /// The name in the configuration.
     pub name: String,
+    /// The GUID or the domain in the configuration.
+    pub configured_id: TenantName,
     /// The GUID; `None` if the domain of the tenant has not been resolved yet.
     pub id: Option<TenantId>,
     /// The default if nothing is stored about the tenant.
@@ -69,8 +73,8 @@ impl CurrentStatus {
         now: Timestamp,
     ) -> Result<Self, CheckpointError> {
         let mut stored = checkpoint.status()?;
-        let mut by_guid: HashMap<String, TenantStatus> =
-            stored.tenants.drain(..).map(|tenant| (tenant.guid.clone(), tenant)).collect();
+        let mut by_id: HashMap<TenantId, TenantStatus> =
+            stored.tenants.drain(..).filter_map(|tenant| Some((tenant.id?, tenant))).collect();
 
         let schedule = &configuration.schedule;
         let polling = daemon.started().map(|_| schedule);
@@ -78,31 +82,23 @@ impl CurrentStatus {
             .tenants
             .iter()
             .map(|plan| {
-                let id = resolved_tenant(plan, checkpoint).map(|tenant| tenant.id);
-                let known = id.and_then(|id| by_guid.remove(&id.to_string()));
+                let id = resolved_id(plan, checkpoint);
+                let known = id.and_then(|id| by_id.remove(&id));
                 let status = known.unwrap_or_else(|| unknown(plan, &stored.unresolved));
                 let next_poll = next_poll(polling, id, &status, now);
-                ConfiguredTenant { name: plan.name.clone(), id, status, next_poll }
+                let (name, configured_id) = (plan.name.clone(), plan.id.clone());
+                ConfiguredTenant { name, configured_id, id, status, next_poll }
             })
             .collect();
 
-        let facts = tenants.iter().map(|tenant| tenant_facts(tenant, schedule, now)).collect();
-        let mut other_tenants: Vec<TenantStatus> = by_guid.into_values().collect();
-        other_tenants.sort_by(|a, b| a.guid.cmp(&b.guid));
-        let current = Self::of(checkpoint, stored, daemon, now, tenants, facts, other_tenants);
-        Ok(current.with_digests(configuration))
-    }
+        let mut other_tenants: Vec<TenantStatus> = by_id.into_values().collect();
+        other_tenants.sort_by_key(|tenant| tenant.id);
 
-    /// Marks the sinks that send digests, whose backlog waits for the next one.
-    fn with_digests(mut self, configuration: &Configuration) -> Self {
-        for plan in configuration.sinks.iter().filter(|plan| plan.digest.is_some()) {
-            let mut sinks = self.facts.sinks.iter_mut();
-            if let Some(sink) = sinks.find(|sink| sink.name == plan.name) {
-                sink.sends_digests = true;
-            }
-        }
-        self.conditions = conditions(&self.facts);
-        self
+        let mut facts = facts_without_tenants(checkpoint, &stored, daemon, now);
+        facts.tenants = tenants.iter().map(|tenant| tenant_facts(tenant, schedule, now)).collect();
+        mark_digests(&mut facts.sinks, configuration);
+        let conditions = conditions(&facts);
+        Ok(Self { tenants, other_tenants, stored, facts, conditions })
     }
 
     /// Reads the current status without a configuration: no tenant counts as configured. Fails if
@@ -114,32 +110,9 @@ impl CurrentStatus {
     ) -> Result<Self, CheckpointError> {
         let mut stored = checkpoint.status()?;
         let other_tenants = std::mem::take(&mut stored.tenants);
-        Ok(Self::of(checkpoint, stored, daemon, now, Vec::new(), Vec::new(), other_tenants))
-    }
-
-    fn of(
-        checkpoint: &Checkpoint,
-        stored: Status,
-        daemon: DaemonState<'_>,
-        now: Timestamp,
-        tenants: Vec<ConfiguredTenant>,
-        tenant_facts: Vec<TenantFacts>,
-        other_tenants: Vec<TenantStatus>,
-    ) -> Self {
-        let facts = Facts {
-            now: now.into(),
-            daemon_started: daemon.started(),
-            tenants: tenant_facts,
-            sinks: stored.sinks.iter().map(sink_facts).collect(),
-            stalled: daemon.stalled(),
-            free_bytes: free_bytes(checkpoint),
-            reserved_bytes: RESERVED_BYTES,
-            rejected_configuration: stored.rejected_reload.as_ref().map(|rejected| {
-                RejectedConfiguration { at: rejected.at, reason: rejected.reason.clone() }
-            }),
-        };
+        let facts = facts_without_tenants(checkpoint, &stored, daemon, now);
         let conditions = conditions(&facts);
-        Self { tenants, other_tenants, stored, facts, conditions }
+        Ok(Self { tenants: Vec::new(), other_tenants, stored, facts, conditions })
     }
 }
 
@@ -160,19 +133,50 @@ impl DaemonState<'_> {
     }
 }
 
+/// The facts about the host and the sinks.
+fn facts_without_tenants(
+    checkpoint: &Checkpoint,
+    stored: &Status,
+    daemon: DaemonState<'_>,
+    now: Timestamp,
+) -> ConditionFacts {
+    let rejected = stored.rejected_reload.as_ref();
+    ConditionFacts {
+        now: now.into(),
+        daemon_started: daemon.started(),
+        tenants: Vec::new(),
+        sinks: stored.sinks.iter().map(sink_facts).collect(),
+        stalled: daemon.stalled(),
+        free_bytes: free_bytes(checkpoint.directory()),
+        reserved_bytes: RESERVED_BYTES,
+        rejected_configuration: rejected.map(|rejected| RejectedConfiguration {
+            at: rejected.at,
+            reason: rejected.reason.clone(),
+        }),
+    }
+}
+
+/// Marks the sinks that send digests, whose backlog waits for the next one.
+fn mark_digests(sinks: &mut [SinkFacts], configuration: &Configuration) {
+    for plan in configuration.sinks.iter().filter(|plan| plan.digest.is_some()) {
+        if let Some(sink) = sinks.iter_mut().find(|sink| sink.name == plan.name) {
+            sink.sends_digests = true;
+        }
+    }
+}
+
 /// The status of a tenant about which the log contains nothing.
 fn unknown(plan: &TenantPlan, unresolved: &[UnresolvedDomain]) -> TenantStatus {
     let TenantName::Domain(domain) = &plan.id else { return TenantStatus::default() };
 
-    let status = TenantStatus { guid: domain.clone(), ..TenantStatus::default() };
     match unresolved.iter().find(|unresolved| unresolved.domain == *domain) {
-        None => status,
+        None => TenantStatus::default(),
         Some(found) => TenantStatus {
-            last_attempt: Some(found.last_attempt),
+            polled: Polled { last_attempt: Some(found.last_attempt), ..Polled::default() },
             last_error: Some(found.error.clone()),
-            error_class: Some(found.class.clone()),
+            error_class: found.class,
             failing_since: Some(found.failing_since),
-            ..status
+            ..TenantStatus::default()
         },
     }
 }
@@ -183,26 +187,18 @@ fn next_poll(
     status: &TenantStatus,
     now: Timestamp,
 ) -> Option<UnixMillis> {
-    let next = UnixMillis::from(schedule?.next_poll(id?, &polled(status), now)?);
+    let next = UnixMillis::from(schedule?.next_poll(id?, &status.polled, now)?);
     // The server may have requested a longer wait than the schedule.
     Some(next.max(status.not_before.unwrap_or(next)))
 }
 
-fn polled(status: &TenantStatus) -> Polled {
-    Polled {
-        last_attempt: status.last_attempt.map(Into::into),
-        last_success: status.last_success.map(Into::into),
-        failures: status.failures,
-        newest_day: status.newest_day,
-    }
-}
-
 fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) -> TenantFacts {
-    let ConfiguredTenant { name, id, status, next_poll } = tenant;
-    let due_since = id.and_then(|id| schedule.due_since(id, status.newest_day, now));
+    let ConfiguredTenant { name, id, status, .. } = tenant;
+    let Polled { last_attempt, newest_day, .. } = status.polled;
+    let due_since = id.and_then(|id| schedule.due_since(id, newest_day, now));
     let error = status.last_error.clone().map(|reason| PollErrorFacts {
         reason,
-        class: status.error_class.clone().unwrap_or_default(),
+        class: status.error_class,
         since: status.failing_since,
     });
     let observations = status.observations.iter().map(|open| OpenObservation {
@@ -210,15 +206,14 @@ fn tenant_facts(tenant: &ConfiguredTenant, schedule: &Schedule, now: Timestamp) 
         first_day: open.first_day,
         since: open.since,
         reason: open.reason.clone(),
+        expires: open.expires.map(CredentialExpiry::at),
     });
 
     TenantFacts {
         name: name.clone(),
-        newest_day: status.newest_day,
-        last_attempt: status.last_attempt,
-        last_success: status.last_success,
+        newest_day,
+        last_attempt,
         error,
-        next_poll: *next_poll,
         due_since: due_since.map(Into::into),
         observations: observations.collect(),
     }
@@ -236,10 +231,4 @@ fn sink_facts(sink: &SinkStatus) -> SinkFacts {
         sends_digests: false,
         dead_letters: sink.dead_letters,
     }
-}
-
-/// Free bytes on the disk of the checkpoint; `None` if they cannot be determined.
-fn free_bytes(checkpoint: &Checkpoint) -> Option<u64> {
-    let fs = rustix::fs::statvfs(checkpoint.directory()).ok()?;
-    Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }

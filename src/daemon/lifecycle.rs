@@ -27,11 +27,10 @@ use super::{
     systemd,
 };
 use crate::{
-    checkpoint::{CheckpointError, PollState, RejectedReload},
+    checkpoint::{CheckpointError, RejectedReload},
     clock,
     config::Configuration,
     error::Explanation,
-    schedule::Polled,
     telemetry::UNCOLLAPSED,
 };
 
@@ -55,12 +54,16 @@ pub type LoadConfiguration = dyn Fn() -> Result<Configuration, Vec<Explanation>>
 /// Why the daemon cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The operating system rejected the handler of a signal.
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
+    /// The path of the control socket, and why it cannot be opened.
     #[error("cannot open the control socket `{0}`")]
     Control(String, #[source] std::io::Error),
+    /// The task that notifies the poll loop every minute cannot be started.
     #[error("cannot start the scheduler")]
     Ticker(#[from] JobSchedulerError),
+    /// The path of the control socket cannot be announced in the checkpoint's directory.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
@@ -454,17 +457,8 @@ fn is_due(engine: &Engine, state: &TenantState, round: Round) -> Result<bool, Ch
     // A tenant whose domain is not resolved has never been polled.
     let Some(tenant) = state.resolved() else { return Ok(true) };
 
-    let poll_state = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?;
+    let polled = block_in_place(|| engine.checkpoint.poll_state(tenant.id))?.polled;
     let schedule = &engine.configuration.schedule;
-    Ok(round == Round::First && poll_state.failures > 0
-        || schedule.due(tenant.id, &polled(&poll_state), clock::now()).is_some())
-}
-
-fn polled(state: &PollState) -> Polled {
-    Polled {
-        last_attempt: state.last_attempt.map(Into::into),
-        last_success: state.last_success.map(Into::into),
-        failures: state.failures,
-        newest_day: state.newest_day,
-    }
+    Ok(round == Round::First && polled.failures > 0
+        || schedule.due(tenant.id, &polled, clock::now()).is_some())
 }

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::outage::Outages;
+use crate::model::PollErrorClass;
 
 /// The counters and heartbeats of all loops. Reading them never waits for the checkpoint, so the
 /// watchdog can do so at any time.
@@ -39,8 +40,8 @@ pub struct Meters {
 pub struct PollCounts {
     /// All polls, including those that failed.
     pub polls: u64,
-    /// Failed polls by `PollError::class`.
-    pub failures: BTreeMap<&'static str, u64>,
+    /// Failed polls by the class of their error.
+    pub failures: BTreeMap<PollErrorClass, u64>,
 }
 
 /// The counters of one sink since the start of the process.
@@ -52,23 +53,9 @@ pub struct SinkMeter {
     pub bytes: AtomicU64,
     /// Failed attempts to deliver.
     pub retries: AtomicU64,
-    state: AtomicU8,
     heartbeat: Heartbeat,
     /// The longest time that a batch may take by the sink's own limits; see `Plan::timeout`.
     batch_limit: Duration,
-}
-
-/// The state of a deliverer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SinkState {
-    /// The sink has no backlog.
-    Idle = 0,
-    /// The deliverer sends its backlog.
-    Working = 1,
-    /// The last attempt failed, and the deliverer retries.
-    Retrying = 2,
-    /// The configuration of the sink needs an operator. The deliverer retries every few minutes.
-    Parked = 3,
 }
 
 /// When a loop last made progress, in milliseconds since the start of the process plus one; 0 while
@@ -94,7 +81,7 @@ impl Meters {
     }
 
     /// Counts a poll, and its failure if it failed, by class.
-    pub(super) fn poll(&self, tenant: &str, failure: Option<&'static str>) {
+    pub(super) fn poll(&self, tenant: &str, failure: Option<PollErrorClass>) {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         if !tenants.contains_key(tenant) {
             tenants.insert(tenant.to_owned(), PollCounts::default());
@@ -107,9 +94,10 @@ impl Meters {
         }
     }
 
-    /// The counts of all tenants by name.
-    pub fn polls(&self) -> BTreeMap<String, PollCounts> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The polls of the tenant with this name.
+    pub fn polls_of(&self, tenant: &str) -> PollCounts {
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(tenant).cloned().unwrap_or_default()
     }
 
     /// A meter for the deliverer of a sink. Continues the counts of the sink's previous meter.
@@ -124,7 +112,6 @@ impl Meters {
             batches: continued(|meter| &meter.batches),
             bytes: continued(|meter| &meter.bytes),
             retries: continued(|meter| &meter.retries),
-            state: AtomicU8::new(SinkState::Idle as u8),
             heartbeat: Heartbeat::default(),
             batch_limit,
         });
@@ -170,25 +157,6 @@ impl Meters {
         sink.heartbeat.beat(self.started_at.elapsed());
     }
 
-    /// Sets the state of a sink. A sink that is retrying or parked keeps that state during its next
-    /// attempts until [`Self::acknowledged`], because an attempt alone is not a recovery.
-    pub(super) fn set_state(&self, sink: &SinkMeter, state: SinkState) {
-        if state != SinkState::Working {
-            sink.state.store(state as u8, Relaxed);
-            return sink.heartbeat.stop();
-        }
-        if matches!(sink.state(), SinkState::Idle) {
-            sink.state.store(state as u8, Relaxed);
-        }
-        self.progress(sink);
-    }
-
-    /// Records that the receiver has acknowledged records.
-    pub(super) fn acknowledged(&self, sink: &SinkMeter) {
-        sink.state.store(SinkState::Working as u8, Relaxed);
-        self.progress(sink);
-    }
-
     /// Describes each loop that should have made progress and has not. A loop that waits within its
     /// limits is not stalled: systemd restarts the daemon if the watchdog is not notified.
     pub fn stalled(&self) -> Vec<String> {
@@ -213,14 +181,10 @@ impl Meters {
 }
 
 impl SinkMeter {
-    /// The state that was set last.
-    pub fn state(&self) -> SinkState {
-        match self.state.load(Relaxed) {
-            0 => SinkState::Idle,
-            1 => SinkState::Working,
-            2 => SinkState::Retrying,
-            _ => SinkState::Parked,
-        }
+    /// Records that the deliverer is idle: it waits for new entries, or for its next attempt. An
+    /// idle deliverer is never stalled.
+    pub(super) fn idle(&self) {
+        self.heartbeat.stop();
     }
 }
 
@@ -257,7 +221,7 @@ mod tests {
         tokio::time::advance(Duration::from_mins(4)).await;
         assert_eq!(meters.stalled(), Vec::<String>::new());
 
-        meters.set_state(&sink, SinkState::Working);
+        meters.progress(&sink);
         tokio::time::advance(Duration::from_mins(9)).await;
         assert_eq!(meters.stalled(), ["the scheduler has not run for 5 minutes"]);
 
@@ -267,17 +231,16 @@ mod tests {
         meters.scheduler_progress();
         assert_eq!(meters.stalled(), ["sink `splunk` has spent more than 600 s on one batch"]);
 
-        meters.set_state(&sink, SinkState::Parked);
-        assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Parked));
+        sink.idle();
+        assert_eq!(meters.stalled(), Vec::<String>::new());
 
-        meters.set_state(&sink, SinkState::Working);
-        assert_eq!(sink.state(), SinkState::Parked, "an attempt is not a recovery");
+        meters.progress(&sink);
         tokio::time::advance(Duration::from_mins(11)).await;
         meters.scheduler_progress();
-        assert_eq!(meters.stalled().len(), 1, "an attempt can stall");
+        assert_eq!(meters.stalled().len(), 1, "the next attempt can stall");
 
-        meters.acknowledged(&sink);
-        assert_eq!((meters.stalled().len(), sink.state()), (0, SinkState::Working));
+        meters.progress(&sink);
+        assert_eq!(meters.stalled(), Vec::<String>::new());
     }
 
     #[tokio::test(start_paused = true)]
@@ -299,12 +262,12 @@ mod tests {
         assert_eq!(reloaded.bytes.load(Relaxed), 7);
 
         meters.poll("contoso", None);
-        meters.poll("contoso", Some("throttled"));
-        let polls = meters.polls();
-        assert_eq!(polls["contoso"].polls, 2);
-        assert_eq!(polls["contoso"].failures, BTreeMap::from([("throttled", 1)]));
+        meters.poll("contoso", Some(PollErrorClass::Throttled));
+        let failures = BTreeMap::from([(PollErrorClass::Throttled, 1)]);
+        assert_eq!(meters.polls_of("contoso"), PollCounts { polls: 2, failures });
 
         meters.retain(|_| false, |_| false);
-        assert!(meters.polls().is_empty() && meters.sinks().is_empty());
+        assert_eq!(meters.polls_of("contoso"), PollCounts::default());
+        assert!(meters.sinks().is_empty());
     }
 }

@@ -21,6 +21,8 @@ mod poll;
 mod possible_renames;
 mod replay;
 mod report;
+mod request_failure;
+mod sampler;
 mod sink_steps;
 mod systemd;
 mod tenants;
@@ -50,12 +52,13 @@ pub use estimate::{Estimate, estimate};
 pub use facts::{ConfiguredTenant, CurrentStatus, DaemonState};
 pub use fetch::{FetchedTenant, fetch_tenant};
 pub use lifecycle::{LoadConfiguration, Poller, RunError, run};
-pub use meters::{Meters, PollCounts, SinkMeter, SinkState};
+pub use meters::{Meters, PollCounts, SinkMeter};
 pub use once::{OnceReport, SinkReport, backfill, once};
 pub use poll::PollOutcome;
 pub use possible_renames::{PossibleRename, possible_renames};
 pub use replay::{ReplayError, ReplayExtent, ReplayRequest, deliver_queued, replay_extent};
 pub use report::Reporter;
+pub use request_failure::{RequestFailure, RequestFailureKind};
 pub use tenants::{ResolutionFailure, TenantState};
 
 use crate::{
@@ -154,6 +157,7 @@ impl Engine {
         let meters = Arc::new(Meters::new(clock::now()));
         let engine = Self::prepare(configuration, checkpoint, meters)?;
         engine.apply_configuration()?;
+        engine.restore_outages()?;
         // A restored checkpoint has no second cursor file, or the file of another checkpoint.
         engine.mark_cursors_moved();
         Ok(engine)
@@ -349,13 +353,16 @@ pub fn prune(
     Ok(pruned)
 }
 
+/// Free bytes on the disk of a directory; `None` if they cannot be determined.
+fn free_bytes(directory: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(directory).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Whether the disk has more free space than the reserve for cursors.
 fn has_free_space(directory: &Path) -> bool {
-    match rustix::fs::statvfs(directory) {
-        Ok(fs) => fs.f_bavail.saturating_mul(fs.f_frsize) >= RESERVED_BYTES,
-        // A fault of the file system is reported by the write that follows.
-        Err(_) => true,
-    }
+    // A fault of the file system is reported by the write that follows.
+    free_bytes(directory).is_none_or(|free| free >= RESERVED_BYTES)
 }
 
 /// The first day that is sent to a sink that the checkpoint does not contain yet.
@@ -416,11 +423,15 @@ pub fn host_name() -> String {
 
 /// A configured tenant with its ID; `None` if its domain has not been resolved yet.
 pub fn resolved_tenant(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
-    let id = match &plan.id {
+    resolved_id(plan, checkpoint).map(|id| tenant_of(plan, id))
+}
+
+/// The ID of a tenant from its configuration, or from the checkpoint if its domain was resolved.
+fn resolved_id(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<TenantId> {
+    match &plan.id {
         TenantName::Guid(id) => Some(*id),
         TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain).ok().flatten(),
-    };
-    id.map(|id| tenant_of(plan, id))
+    }
 }
 
 /// The tenant of a plan, as it appears in records.

@@ -1,6 +1,6 @@
 //! One round without a daemon: poll every tenant, then deliver everything. The commands `once` and
-//! `backfill` use it, and the control socket uses [`backfill`] and [`poll_tenants`] inside the
-//! daemon. Start reading at [`once`].
+//! `backfill` use it, and the control socket uses [`poll_tenants`] inside the daemon. Start reading
+//! at [`once`].
 
 use std::sync::Arc;
 
@@ -43,6 +43,12 @@ impl OnceReport {
 }
 
 impl SinkReport {
+    /// Whether everything that this delivery sent was acknowledged. The sink may have earlier dead
+    /// letters.
+    pub fn has_sent_all(&self) -> bool {
+        self.stopped.is_none() && self.rejected == 0
+    }
+
     /// Whether the sink has received everything: no error stopped it, and it has no dead letters.
     pub fn is_complete(&self) -> bool {
         self.stopped.is_none() && self.dead_letters == 0

@@ -1,6 +1,9 @@
 //! How long a sink, or the polls of a tenant, have failed, so that one log line at the end of each
-//! outage can report it. Everything here is in memory and survives a reload, because a reload is
-//! often what ends an outage. Start reading at [`Outages`].
+//! outage can report it.
+//!
+//! A reload or a restart is often what ends an outage, so neither ends its record: [`Outages`]
+//! survives a reload, and a start continues the outages whose beginning the checkpoint has stored.
+//! Start reading at [`Outages`].
 
 use std::{
     collections::BTreeMap,
@@ -9,6 +12,9 @@ use std::{
 };
 
 use tokio::time::Instant;
+
+use super::{Engine, TenantState};
+use crate::{checkpoint::CheckpointError, clock, config::TenantName, model::UnixMillis};
 
 /// What has an outage. The names are those of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +32,10 @@ pub(super) struct Outages(Mutex<BTreeMap<OutageSubject, Outage>>);
 /// A series of failures.
 #[derive(Clone, Copy, Debug)]
 struct Outage {
-    /// The first failure.
+    /// The first failure, or the start of the process if that is later.
     since: Instant,
+    /// The time from the first failure to the start of the process.
+    before_start: Duration,
     /// The first progress after the last failure.
     recovering_since: Option<Instant>,
     /// The progress after the last failure, in records or days.
@@ -46,9 +54,15 @@ pub(super) struct Recovery {
 impl Outages {
     /// Records a failure. A failure during a recovery continues the outage.
     pub(super) fn begin(&self, subject: OutageSubject, now: Instant) {
-        let since = self.lock().get(&subject).map_or(now, |outage| outage.since);
-        let outage = Outage { since, recovering_since: None, progress: 0 };
-        self.lock().insert(subject, outage);
+        let mut outages = self.lock();
+        let outage = outages.entry(subject).or_insert_with(|| Outage::since(now, Duration::ZERO));
+        *outage = Outage::since(outage.since, outage.before_start);
+    }
+
+    /// Continues an outage that began before the start of the process. `age` is the time since its
+    /// first failure.
+    fn restore(&self, subject: OutageSubject, age: Duration, now: Instant) {
+        self.lock().insert(subject, Outage::since(now, age));
     }
 
     /// Records progress, which counts only during an outage.
@@ -61,9 +75,10 @@ impl Outages {
 
     /// Ends an outage. Returns `None` if there is none.
     pub(super) fn end(&self, subject: &OutageSubject, now: Instant) -> Option<Recovery> {
-        let Outage { since, recovering_since, progress } = self.lock().remove(subject)?;
-        let outage = recovering_since.unwrap_or(now).duration_since(since);
-        Some(Recovery { outage, progress })
+        let ended = self.lock().remove(subject)?;
+        let end = ended.recovering_since.unwrap_or(now);
+        let outage = ended.before_start + end.duration_since(ended.since);
+        Some(Recovery { outage, progress: ended.progress })
     }
 
     /// Removes the outages of tenants and sinks for which the predicates return `false`.
@@ -76,6 +91,44 @@ impl Outages {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<OutageSubject, Outage>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outage {
+    /// An outage without progress.
+    fn since(since: Instant, before_start: Duration) -> Self {
+        Self { since, before_start, recovering_since: None, progress: 0 }
+    }
+}
+
+impl Engine {
+    /// Continues the outages that the checkpoint has stored. Called once, when the process starts.
+    ///
+    /// Fails if the checkpoint cannot be read.
+    pub(super) fn restore_outages(&self) -> Result<(), CheckpointError> {
+        let stored = self.checkpoint.failures()?;
+        let now = UnixMillis::from(clock::now());
+        let restore = |subject, since: UnixMillis| {
+            let age = now.saturating_duration_since(since);
+            self.meters.outages.restore(subject, age, Instant::now());
+        };
+
+        let failing_since = |state: &TenantState| match (state.resolved(), &state.plan.id) {
+            (Some(tenant), _) => stored.tenants.get(&tenant.id).copied(),
+            (None, TenantName::Domain(domain)) => stored.domains.get(domain).copied(),
+            (None, TenantName::Guid(_)) => None,
+        };
+        for state in &self.tenants {
+            if let Some(since) = failing_since(state) {
+                restore(OutageSubject::Tenant(state.plan.name.clone()), since);
+            }
+        }
+        for sink in self.sinks() {
+            if let Some(since) = stored.sinks.get(&sink.name) {
+                restore(OutageSubject::Sink(sink.name.clone()), *since);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +168,22 @@ mod tests {
         outages.begin(sink(), after(start, 20));
         let recovery = Recovery { outage: Duration::from_secs(30), progress: 0 };
         assert_eq!(outages.end(&sink(), after(start, 30)), Some(recovery));
+    }
+
+    /// Regression: a restart during an outage lost its beginning.
+    #[tokio::test(start_paused = true)]
+    async fn a_restored_outage_includes_the_time_before() {
+        let (outages, start) = (Outages::default(), Instant::now());
+        outages.restore(sink(), Duration::from_hours(1), start);
+        outages.begin(sink(), after(start, 10));
+        outages.advance(&sink(), 1_200, after(start, 60));
+
+        let recovery = Recovery { outage: Duration::from_mins(61), progress: 1_200 };
+        assert_eq!(outages.end(&sink(), after(start, 70)), Some(recovery));
+
+        outages.begin(sink(), after(start, 80));
+        let recovery = Recovery { outage: Duration::from_secs(5), progress: 0 };
+        assert_eq!(outages.end(&sink(), after(start, 85)), Some(recovery), "another outage");
     }
 
     #[tokio::test(start_paused = true)]

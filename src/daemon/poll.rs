@@ -1,6 +1,6 @@
-//! The request to poll tenants now, which the command `poll` sends to the daemon. A pause that the
-//! server requested with `Retry-After` is respected: such a tenant is reported, and not polled.
-//! Start reading at [`respond_to_poll`].
+//! The requests to poll tenants now, which the commands `poll` and `backfill` send to the daemon.
+//! `poll` respects a pause that the server requested with `Retry-After`: such a tenant is reported,
+//! and not polled. Start reading at [`respond_to_poll`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,12 +8,14 @@ use serde::{Deserialize, Serialize};
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 use super::{
-    Engine, Event, PollError, PollReport,
+    Engine, Event, PollError, PollReport, RequestFailure, TenantState,
     control::send,
     once::{is_complete, poll_tenants},
 };
 use crate::{
+    clock,
     error::Explanation,
+    ledger::DAYS_AT_SOURCE,
     model::{Day, short_duration},
 };
 
@@ -31,8 +33,8 @@ pub enum PollOutcome {
         rejected: usize,
         /// Days that are held because they are partial.
         held: usize,
-        /// The newest day in the log, as the number of days since 1970-01-01.
-        newest: Option<i32>,
+        /// The newest day in the log; `None` if it contains no day.
+        newest: Option<Day>,
         /// Why the response is incomplete; `None` if it is complete.
         incomplete: Option<Explanation>,
     },
@@ -40,8 +42,8 @@ pub enum PollOutcome {
     Failed(Explanation),
     /// The tenant was not polled: the server has requested a pause.
     Paused {
-        /// The rest of the pause.
-        seconds: u64,
+        /// The rest of the pause, rounded up to whole seconds.
+        rest: Duration,
     },
 }
 
@@ -54,7 +56,7 @@ impl PollOutcome {
                 revisions: report.revisions,
                 rejected: report.rejected,
                 held: report.held,
-                newest: report.newest.map(Day::number),
+                newest: report.newest,
                 incomplete: report.incomplete.clone(),
             },
             Err(error) => Self::Failed(Explanation::of(error)),
@@ -71,8 +73,8 @@ impl PollOutcome {
         match self {
             Self::Polled { incomplete, .. } => incomplete.clone(),
             Self::Failed(error) => Some(error.clone()),
-            Self::Paused { seconds } => {
-                let rest = short_duration(Duration::from_secs(*seconds));
+            Self::Paused { rest } => {
+                let rest = short_duration(*rest);
                 let message = format!("not polled: Microsoft requested a pause of another {rest}");
                 let hint = "wait: the daemon polls the tenant after the pause";
                 Some(Explanation::new(message).with_hint(hint))
@@ -82,23 +84,18 @@ impl PollOutcome {
 }
 
 /// Polls the tenants with these names, and sends an event for each of them as it finishes. Without
-/// names, polls all tenants.
+/// names, polls all tenants. Fails if the caller has disconnected.
 pub(super) async fn respond_to_poll(
     engine: &Arc<Engine>,
     names: &[String],
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
-    if let Some(unknown) = names.iter().find(|name| engine.tenant_named(name).is_none()) {
-        let error = format!("the running configuration has no tenant `{unknown}`");
-        let error = Explanation::new(error).with_hint("run `reload`");
-        return send(stream, &Event::Error(error)).await;
-    }
-    let is_selected = |name: &String| names.is_empty() || names.contains(name);
-    let tenants = engine.tenants.iter().enumerate();
-    let selected = tenants.filter(|(_, state)| is_selected(&state.plan.name));
-    let selected: Vec<usize> = selected.map(|(index, _)| index).collect();
+    let selected = match selected(engine, names) {
+        Ok(selected) => selected,
+        Err(failure) => return send(stream, &Event::Error(failure)).await,
+    };
 
-    let mut failed = 0;
+    let mut paused = 0;
     let mut ready = Vec::new();
     for index in selected {
         let state = &engine.tenants[index];
@@ -107,18 +104,70 @@ pub(super) async fn respond_to_poll(
             ready.push(index);
             continue;
         }
-        failed += 1;
+        paused += 1;
         // The last second of a pause is not rounded down to zero.
-        let outcome = PollOutcome::Paused { seconds: pause.as_secs() + 1 };
+        let outcome = PollOutcome::Paused { rest: Duration::from_secs(pause.as_secs() + 1) };
         send(stream, &Event::Polled { name: state.plan.name.clone(), outcome }).await?;
     }
 
+    let failed = paused + poll_and_report(engine, ready, None, stream).await?;
+    send(stream, &Event::Done { failed }).await
+}
+
+/// Polls all tenants, or one, back to a day, and sends an event for each of them as it finishes.
+/// Fails if the caller has disconnected.
+pub(super) async fn respond_to_backfill(
+    engine: &Arc<Engine>,
+    first_day: Day,
+    tenant: Option<String>,
+    stream: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<()> {
+    // The UTC day may have ended since the command computed its first day.
+    if first_day < Day::of(clock::now()).plus(-DAYS_AT_SOURCE) {
+        let message =
+            format!("cannot read back to `{first_day}`: Microsoft keeps {DAYS_AT_SOURCE} days");
+        let hint = format!("request from 1 to {DAYS_AT_SOURCE} days");
+        let reason = Explanation::new(message).with_hint(hint);
+        return send(stream, &Event::Error(RequestFailure::invalid(reason))).await;
+    }
+    let names: Vec<String> = tenant.into_iter().collect();
+    let selected = match selected(engine, &names) {
+        Ok(selected) => selected,
+        Err(failure) => return send(stream, &Event::Error(failure)).await,
+    };
+
+    let failed = poll_and_report(engine, selected, Some(first_day), stream).await?;
+    send(stream, &Event::Done { failed }).await
+}
+
+/// The indexes in [`Engine::tenants`] of the tenants with these names, or of all tenants if there
+/// are no names. Fails if a tenant is unknown.
+fn selected(engine: &Engine, names: &[String]) -> Result<Vec<usize>, RequestFailure> {
+    if let Some(unknown) = names.iter().find(|name| engine.tenant_named(name).is_none()) {
+        let reason = format!("the running configuration has no tenant `{unknown}`");
+        let reason = Explanation::new(reason).with_hint("run `reload`");
+        return Err(RequestFailure::invalid(reason));
+    }
+    let is_selected = |state: &TenantState| names.is_empty() || names.contains(&state.plan.name);
+    let tenants = engine.tenants.iter().enumerate();
+    Ok(tenants.filter(|(_, state)| is_selected(state)).map(|(index, _)| index).collect())
+}
+
+/// Polls the tenants with these indexes, and sends an event for each of them as it finishes.
+/// Returns the number of polls that failed or are incomplete. Fails if the caller has disconnected.
+async fn poll_and_report(
+    engine: &Arc<Engine>,
+    indexes: Vec<usize>,
+    back_to: Option<Day>,
+    stream: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<usize> {
     let (sender, mut events) = mpsc::unbounded_channel();
-    let polls = poll_tenants(engine, ready, None, |name, result| {
+    let polls = poll_tenants(engine, indexes, back_to, |name, result| {
         // Cannot fail: the receiver outlives this future.
         let outcome = PollOutcome::of(result);
         let _ = sender.send(Event::Polled { name: name.to_owned(), outcome });
     });
+
     let mut polls = std::pin::pin!(polls);
     let results = loop {
         tokio::select! {
@@ -129,9 +178,7 @@ pub(super) async fn respond_to_poll(
     while let Ok(event) = events.try_recv() {
         send(stream, &event).await?;
     }
-
-    failed += results.iter().filter(|(_, result)| !is_complete(result)).count();
-    send(stream, &Event::Done { failed }).await
+    Ok(results.iter().filter(|(_, result)| !is_complete(result)).count())
 }
 
 #[cfg(test)]
@@ -147,7 +194,7 @@ mod tests {
 
         let partial = PollOutcome::of(&Ok(PollReport { incomplete: Some(reason), ..report }));
         let failed = PollOutcome::of(&Err(PollError::DiskFull));
-        let paused = PollOutcome::Paused { seconds: 750 };
+        let paused = PollOutcome::Paused { rest: Duration::from_secs(750) };
         for (outcome, message) in [
             (partial, "Microsoft returned a partial response"),
             (failed, "the disk is nearly full: polling is paused; delivery continues"),

@@ -18,8 +18,8 @@ use crate::{
     config::{Configuration, SinkPlan},
     error::Explanation,
     model::{Day, Tenant},
-    report::with_separators,
     source::Clients,
+    text::{count, size},
 };
 
 /// A new sink that will receive days which a removed sink of its type has received already.
@@ -29,16 +29,13 @@ pub struct PossibleRename {
     pub added: String,
     /// The names of the removed sinks of the same type; at least one.
     pub removed: Vec<String>,
-    /// The first day that the new sink receives, as `YYYY-MM-DD`; `None` means the last 90 days.
-    pub start_from: Option<String>,
+    /// The first day that the new sink receives; `None` means the last 90 days.
+    pub start_from: Option<Day>,
     /// The estimated number of records that the new sink will receive.
     pub records: u64,
     /// The estimated size of these records in bytes.
     pub bytes: u64,
 }
-
-/// The number of tenants whose days are measured; the others are assumed to be like them.
-const MAX_MEASURED_TENANTS: usize = 50;
 
 impl PossibleRename {
     /// What will be sent again, and how to prevent it.
@@ -51,10 +48,10 @@ impl PossibleRename {
         };
 
         let message = format!(
-            "{noun} {} {verb} removed and sink `{added}` is new: `{added}` will receive {days}, about {} records ({})",
+            "{noun} {} {verb} removed and sink `{added}` is new: `{added}` will receive {days}, about {} ({})",
             joined(removed, "and"),
-            with_separators(*records),
-            megabytes(*bytes)
+            count(*records, "record"),
+            size(*bytes)
         );
         let hint = match removed.as_slice() {
             [old] => format!(
@@ -94,15 +91,14 @@ pub fn possible_renames(
         let Estimate { records, bytes, .. } =
             estimate_history(configuration, checkpoint, plan, clients)?;
         if records > 0 {
-            let start_from = plan.start_from.map(|day| day.to_string());
+            let start_from = plan.start_from;
             renames.push(PossibleRename { added, removed, start_from, records, bytes });
         }
     }
     Ok(renames)
 }
 
-/// Estimates what a new sink will receive. Measures only some of many tenants, because a reload
-/// waits for the result.
+/// Estimates what a new sink will receive.
 fn estimate_history(
     configuration: &Configuration,
     checkpoint: &Checkpoint,
@@ -115,19 +111,7 @@ fn estimate_history(
         .filter(|tenant| plan.tenants.matches(tenant))
         .filter_map(|tenant| resolved_tenant(tenant, checkpoint))
         .collect();
-
-    let step = tenants.len().div_ceil(MAX_MEASURED_TENANTS).max(1);
-    let measured: Vec<Tenant> = tenants.iter().step_by(step).cloned().collect();
-    let total = estimate(checkpoint, plan, &measured, clients)?;
-
-    let (all, some) = (tenants.len() as u64, (measured.len() as u64).max(1));
-    let scaled = |number: u64| number.saturating_mul(all) / some;
-    Ok(Estimate {
-        days: scaled(total.days),
-        records: scaled(total.records),
-        bytes: scaled(total.bytes),
-        ..total
-    })
+    estimate(checkpoint, plan, &tenants, clients)
 }
 
 /// The names in backticks, with `conjunction` before the last one.
@@ -137,16 +121,6 @@ fn joined(names: &[String], conjunction: &str) -> String {
         Some((last, [])) => last.clone(),
         Some((last, first)) => format!("{} {conjunction} {last}", first.join(", ")),
         None => String::new(),
-    }
-}
-
-/// `18 MB`, or `1.8 MB` below 10 MB.
-fn megabytes(bytes: u64) -> String {
-    let tenths = bytes.saturating_add(50_000) / 100_000;
-    if tenths < 100 {
-        format!("{}.{} MB", tenths / 10, tenths % 10)
-    } else {
-        format!("{} MB", with_separators(bytes.saturating_add(500_000) / 1_000_000))
     }
 }
 
@@ -179,24 +153,11 @@ mod tests {
 
     #[test]
     fn names_all_removed_sinks() {
-        let start_from = Some("2026-01-01".to_owned());
+        let start_from = Day::parse("2026-01-01");
         let rename = PossibleRename { start_from, ..rename(&["a", "c", "d"]) };
         let Explanation { message, hint } = rename.explanation();
         let start = "sinks `a`, `c` and `d` were removed and sink `b` is new: `b` will receive the days since `2026-01-01`, ";
         assert!(message.starts_with(start), "{message}");
         assert!(hint.unwrap().ends_with("the cursors of `a`, `c` or `d`"));
-    }
-
-    #[test]
-    fn sizes_are_written_for_people() {
-        for (bytes, text) in [
-            (0, "0.0 MB"),
-            (1_840_000, "1.8 MB"),
-            (9_949_999, "9.9 MB"),
-            (9_950_000, "10 MB"),
-            (31_000_000_000, "31,000 MB"),
-        ] {
-            assert_eq!(megabytes(bytes), text);
-        }
     }
 }

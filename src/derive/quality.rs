@@ -60,7 +60,7 @@ fn event_id(entry: &ObservationEntry<'_>) -> EventId {
     let mut ids = EventIds::new(entry.tenant.id, *first_day);
     let day = first_day.to_string();
     let fields = [Field::Text(what.as_str()), Field::Text(&day), Field::Text(phase.as_str())];
-    let facts = ids.digest(&fields);
+    let facts = ids.hash(&fields);
 
     let subject = Subject { kind: Kind::Quality, what: what.as_str(), control: subject };
     let first = ids.make(&subject, &facts, None);

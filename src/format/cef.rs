@@ -22,7 +22,7 @@ use crate::model::{
 
 /// The six header fields between `CEF:Version` and the extension.
 #[derive(Clone, Copy, Debug)]
-pub struct Header<'a> {
+pub struct CefHeader<'a> {
     /// Device Vendor.
     pub vendor: &'a str,
     /// Device Product.
@@ -210,11 +210,11 @@ impl Rendered {
 }
 
 /// Appends the header: `CEF:<version>|…|` with all seven pipes.
-pub fn write_header(version: u8, header: &Header<'_>, out: &mut Vec<u8>) {
+pub fn write_header(version: u8, header: &CefHeader<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"CEF:");
     crate::model::write_integer(version.into(), out);
     out.push(b'|');
-    let Header { vendor, product, version, class, name, severity } = *header;
+    let CefHeader { vendor, product, version, class, name, severity } = *header;
     for field in [vendor, product, version, class, name, severity] {
         write_header_field(field, out);
         out.push(b'|');

@@ -45,7 +45,7 @@ mod severity;
 mod shorten;
 mod text;
 
-pub use cef::{Cef, Header as CefHeader, write_extension, write_header};
+pub use cef::{Cef, CefHeader, write_extension, write_header};
 pub use change::{change_sentence, quality_sentence};
 pub use class::sentence;
 pub use cloudevents::CloudEvents;
@@ -55,7 +55,7 @@ pub use inert::inert;
 pub use json::Json;
 pub use leef::{AttributePosition, Leef, LeefHeader, write_leef_attribute, write_leef_header};
 pub use ocsf::Ocsf;
-pub use rfc5424::{Header as SyslogHeader, Sd, SyslogTag, write_message, write_message_3164};
+pub use rfc5424::{Sd, SyslogHeader, SyslogTag, write_message, write_message_3164};
 pub use severity::{cef_severity, syslog_severity};
 pub use shorten::shorten;
 pub use text::{cut, json_string, plain};

@@ -10,7 +10,7 @@
 /// The header fields of a message. The functions here replace characters that a field must not
 /// contain.
 #[derive(Clone, Copy, Debug)]
-pub struct Header<'a> {
+pub struct SyslogHeader<'a> {
     /// Facility x 8 + severity, from 0 to 191.
     pub pri: u8,
     /// For RFC 5424, an RFC 3339 time with `T` and with `Z` or an offset, or `-`. For RFC 3164,
@@ -42,7 +42,12 @@ pub enum SyslogTag {
 
 /// Appends a message of RFC 5424. Without `msg`, it ends after STRUCTURED-DATA. An empty `msg`
 /// leaves a space at the end, so that the caller can append MSG.
-pub fn write_message(header: &Header<'_>, sd: &[Sd<'_>], msg: Option<&[u8]>, out: &mut Vec<u8>) {
+pub fn write_message(
+    header: &SyslogHeader<'_>,
+    sd: &[Sd<'_>],
+    msg: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
     out.extend_from_slice(b">1 ");
@@ -96,7 +101,7 @@ fn write_param(value: &str, out: &mut Vec<u8>) {
 
 /// Appends the header of a message of RFC 3164, section 4.1, up to MSG: `<PRI>TIMESTAMP SP HOSTNAME
 /// SP [TAG: SP]`. A tag has at most 32 letters, digits, `-` and `_`.
-pub fn write_message_3164(header: &Header<'_>, tag: SyslogTag, out: &mut Vec<u8>) {
+pub fn write_message_3164(header: &SyslogHeader<'_>, tag: SyslogTag, out: &mut Vec<u8>) {
     out.push(b'<');
     crate::model::write_integer(header.pri.into(), out);
     out.push(b'>');
@@ -118,7 +123,7 @@ mod tests {
 
     #[test]
     fn replaces_invalid_bytes_in_header_fields() {
-        let header = Header {
+        let header = SyslogHeader {
             pri: 134,
             timestamp: "-",
             hostname: "my host",
@@ -133,7 +138,8 @@ mod tests {
             format!("<134>1 - my_host __ - {} -", "m".repeat(32))
         );
 
-        let header = Header { timestamp: "Nov  5 06:15:00", app_name: "secure score:x", ..header };
+        let (timestamp, app_name) = ("Nov  5 06:15:00", "secure score:x");
+        let header = SyslogHeader { timestamp, app_name, ..header };
         for (tag, expected) in [
             (SyslogTag::AppName, "<134>Nov  5 06:15:00 my_host secure_score_x: "),
             (SyslogTag::Omitted, "<134>Nov  5 06:15:00 my_host "),

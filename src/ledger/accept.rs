@@ -1,10 +1,11 @@
 //! Decides whether to accept a snapshot: it must belong to the tenant and be plausible. A rejected
 //! snapshot is never stored; only the observation that reports it is. Start reading at [`accept`].
 
-use super::{AcceptedSnapshot, Origin};
+use super::{AcceptedSnapshot, SnapshotOrigin};
 use crate::{
     compressed::CompressedText,
     model::{Day, DayFacts, Observation, ObservationKind, Phase, Snapshot, TenantId, UnixMillis},
+    text::one_line,
 };
 
 /// The largest number of characters that an observation quotes from the snapshot.
@@ -34,7 +35,7 @@ pub fn accept(
     body: &str,
     tenant: TenantId,
     today: Day,
-    origin: Origin,
+    origin: SnapshotOrigin,
     observed_at: UnixMillis,
 ) -> Result<AcceptedSnapshot, Rejected> {
     let reject = |what: ObservationKind, details: String| {
@@ -53,8 +54,7 @@ pub fn accept(
     if !snapshot.belongs_to(tenant) {
         let details = match snapshot.tenant_id.as_deref() {
             Some(named) => {
-                let named: String =
-                    named.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect();
+                let named = one_line(named, MAX_QUOTED_CHARS);
                 format!("the snapshot names `{named}` as its tenant")
             }
             None => "the snapshot names no tenant".to_owned(),

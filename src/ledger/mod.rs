@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub use accept::{Rejected, accept, unreadable};
 pub use observations::observations;
-pub use plan::plan;
+pub use plan::{DAYS_AT_SOURCE, plan};
 
 use crate::{
     compressed::CompressedText,
@@ -34,12 +34,12 @@ pub struct AcceptedSnapshot {
     /// When the snapshot was read.
     pub observed_at: UnixMillis,
     /// The source of the copy.
-    pub origin: Origin,
+    pub origin: SnapshotOrigin,
 }
 
 /// The origin of a copy of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SnapshotOrigin {
     /// The poll that is being processed.
     Poll,
     /// An earlier poll, which accepted the day and held it.

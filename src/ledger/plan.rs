@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{AcceptedSnapshot, Holding, Origin, PollPlan, PollScope, REREAD_DAYS, Release};
-use crate::model::{Day, FactsComparison, KeptDay, compare, day_digest};
+use super::{AcceptedSnapshot, Holding, PollPlan, PollScope, REREAD_DAYS, Release, SnapshotOrigin};
+use crate::model::{Day, FactsComparison, KeptDay, compare, day_hash};
 
-/// The number of days that Microsoft keeps.
-const DAYS_AT_SOURCE: i32 = 90;
+/// The number of days that Microsoft keeps, including today.
+pub const DAYS_AT_SOURCE: i32 = 90;
 
 /// Compares the snapshots that were read with the stored days. `kept` must contain the newest
 /// stored day and all stored days since [`PollScope::from`].
@@ -106,7 +106,7 @@ impl Planner<'_> {
     /// A day that is stored completely.
     fn known_day(&mut self, index: usize, copy: &AcceptedSnapshot, stored: &KeptDay) {
         // An incomplete copy cannot be compared with the complete one that is stored.
-        if copy.partial || copy.origin == Origin::Held {
+        if copy.partial || copy.origin == SnapshotOrigin::Held {
             return;
         }
 
@@ -117,13 +117,13 @@ impl Planner<'_> {
                 // A body is replaced only by one with exactly the same facts, because event IDs
                 // are computed from the facts: a copy with one more fact would change the IDs of
                 // records that were already sent.
-                if is_useful && day_digest(&stored.facts) == day_digest(&copy.facts) {
+                if is_useful && day_hash(&stored.facts) == day_hash(&copy.facts) {
                     self.plan.enriched.push((index, stored.revision));
                 }
                 self.plan.settled.push(day);
             }
             // An import adds days and never revises a stored one.
-            FactsComparison::Revision if copy.origin == Origin::Import => {}
+            FactsComparison::Revision if copy.origin == SnapshotOrigin::Import => {}
             // A revision is released only together with the complete catalog of the same poll.
             FactsComparison::Revision if !self.is_complete(copy) => self.plan.unfinished.push(day),
             FactsComparison::Revision => {
@@ -137,7 +137,7 @@ impl Planner<'_> {
     }
 
     fn is_complete(&self, copy: &AcceptedSnapshot) -> bool {
-        !copy.partial && self.holding.catalog_complete && copy.origin != Origin::Held
+        !copy.partial && self.holding.catalog_complete && copy.origin != SnapshotOrigin::Held
     }
 
     /// Whether a day is older than the days that every poll reads.

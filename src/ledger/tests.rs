@@ -32,7 +32,7 @@ fn snapshot(date: &str, score: u32) -> AcceptedSnapshot {
 
 fn accepted(json: &str) -> Result<AcceptedSnapshot, Rejected> {
     let tenant = TenantId::parse(TENANT).unwrap();
-    accept(&wire::snapshot(json).unwrap(), json, tenant, today(), Origin::Poll, NOW)
+    accept(&wire::snapshot(json).unwrap(), json, tenant, today(), SnapshotOrigin::Poll, NOW)
 }
 
 /// The time of the poll; the tests do not depend on its value.
@@ -242,8 +242,8 @@ fn partial_copy_of_a_complete_day_is_ignored() {
 #[test]
 fn an_import_adds_days_and_revises_none() {
     let kept = kept(&[("2026-11-21", 2, 1)]);
-    let import =
-        |date: &str, score| AcceptedSnapshot { origin: Origin::Import, ..snapshot(date, score) };
+    let origin = SnapshotOrigin::Import;
+    let import = |date: &str, score| AcceptedSnapshot { origin, ..snapshot(date, score) };
     let days = [import("2026-11-21", 7), import("2025-01-02", 1), import("2025-01-01", 1)];
     let scope = PollScope { from: None, ..scope(&kept, "2026-11-21") };
     let plan = plan(&days, &kept, scope, &complete_catalog());

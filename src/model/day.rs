@@ -4,11 +4,13 @@
 use std::fmt;
 
 use jiff::{Span, civil::Date, tz::TimeZone};
+use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
 
-/// A UTC calendar date.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A UTC calendar date; `YYYY-MM-DD` in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Day(Date);
 
 impl Day {

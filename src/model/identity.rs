@@ -1,10 +1,10 @@
 //! Event IDs: a record has the same `event_id` in every sink, even if the checkpoint is lost and
-//! rebuilt from Microsoft's API. The rule below and that of the subject digest, which is described
+//! rebuilt from Microsoft's API. The rule below and that of the subject hash, which is described
 //! at [`EventIds`], are published and must never change.
 //!
 //! The ID is the first 40 hex digits of SHA-256 over these fields, each preceded by its length in
 //! bytes as four bytes, big-endian: `ssf1`, tenant GUID (lower case, hyphenated), day
-//! (`YYYY-MM-DD`), kind, what, control ID, subject digest (32 bytes), and the `event_id` of the
+//! (`YYYY-MM-DD`), kind, what, control ID, subject hash (32 bytes), and the `event_id` of the
 //! previous revision of this subject (40 hex digits, or empty for the first revision).
 //!
 //! The IDs of controls and summaries do not depend on counts and texts, because Microsoft removes
@@ -32,7 +32,7 @@ pub struct Subject<'a> {
     pub control: &'a str,
 }
 
-/// A field of a subject digest.
+/// A field of a subject hash.
 #[derive(Clone, Copy, Debug)]
 pub enum Field<'a> {
     /// A text, written unchanged in UTF-8.
@@ -44,7 +44,7 @@ pub enum Field<'a> {
 /// Computes the event IDs of one tenant and day. The fields that all of them share are encoded
 /// once.
 ///
-/// A subject digest is SHA-256 over fields of the same form as those of an ID. A number is written
+/// A subject hash is SHA-256 over fields of the same form as those of an ID. A number is written
 /// as its shortest decimal (`7.83`, `10`), an absent one as `-`. The fields depend on the kind:
 ///
 /// - control: score and percentage
@@ -57,20 +57,20 @@ pub enum Field<'a> {
 pub struct EventIds {
     /// The fields that all IDs begin with.
     head: Vec<u8>,
-    message: Message,
+    input: HashInput,
 }
 
 impl EventIds {
     /// Prepares the IDs of this tenant and day.
     pub fn new(tenant: TenantId, day: Day) -> Self {
-        let mut head = Message::default();
+        let mut head = HashInput::default();
         head.field(b"ssf1");
         head.field(tenant.to_string().as_bytes());
         head.field(day.to_string().as_bytes());
-        Self { head: head.bytes, message: Message::default() }
+        Self { head: head.bytes, input: HashInput::default() }
     }
 
-    /// The ID of a subject. `facts` is its subject digest, and `previous` the ID of its previous
+    /// The ID of a subject. `facts` is its subject hash, and `previous` the ID of its previous
     /// revision.
     pub fn make(
         &mut self,
@@ -78,42 +78,42 @@ impl EventIds {
         facts: &[u8; 32],
         previous: Option<EventId>,
     ) -> EventId {
-        let message = &mut self.message;
-        message.bytes.clear();
-        message.bytes.extend_from_slice(&self.head);
-        message.field(subject.kind.as_str().as_bytes());
-        message.field(subject.what.as_bytes());
-        message.field(subject.control.as_bytes());
-        message.field(facts);
+        let input = &mut self.input;
+        input.bytes.clear();
+        input.bytes.extend_from_slice(&self.head);
+        input.field(subject.kind.as_str().as_bytes());
+        input.field(subject.what.as_bytes());
+        input.field(subject.control.as_bytes());
+        input.field(facts);
         match previous {
-            Some(id) => message.field(&id.hex()),
-            None => message.field(b""),
+            Some(id) => input.field(&id.hex()),
+            None => input.field(b""),
         }
 
         let mut id = [0; 20];
-        id.copy_from_slice(&message.digest()[..20]);
+        id.copy_from_slice(&input.hash()[..20]);
         EventId(id)
     }
 
-    /// The subject digest of a control, from score and percentage, or of a summary, from current
+    /// The subject hash of a control, from score and percentage, or of a summary, from current
     /// and maximum score.
     pub fn facts(&mut self, first: Option<Number>, second: Option<Number>) -> [u8; 32] {
-        self.message.bytes.clear();
-        self.message.number(first);
-        self.message.number(second);
-        self.message.digest()
+        self.input.bytes.clear();
+        self.input.number(first);
+        self.input.number(second);
+        self.input.hash()
     }
 
-    /// A subject digest over other fields: those of a change or of an observation.
-    pub fn digest(&mut self, fields: &[Field<'_>]) -> [u8; 32] {
-        self.message.bytes.clear();
+    /// A subject hash over other fields: those of a change or of an observation.
+    pub fn hash(&mut self, fields: &[Field<'_>]) -> [u8; 32] {
+        self.input.bytes.clear();
         for field in fields {
             match field {
-                Field::Text(text) => self.message.field(text.as_bytes()),
-                Field::Number(number) => self.message.number(*number),
+                Field::Text(text) => self.input.field(text.as_bytes()),
+                Field::Number(number) => self.input.number(*number),
             }
         }
-        self.message.digest()
+        self.input.hash()
     }
 }
 
@@ -167,33 +167,33 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// The digest of a day: the totals, then the name, score and percentage of every control in the
-/// order of the names. Two checkpoints with the same digest contain the same facts of the day.
-pub fn day_digest(facts: &DayFacts) -> [u8; 32] {
-    let mut message = Message::default();
-    message.number(facts.current_score);
-    message.number(facts.max_score);
+/// The hash of a day: the totals, then the name, score and percentage of every control in the
+/// order of the names. Two checkpoints with the same hash contain the same facts of the day.
+pub fn day_hash(facts: &DayFacts) -> [u8; 32] {
+    let mut input = HashInput::default();
+    input.number(facts.current_score);
+    input.number(facts.max_score);
     for control in &facts.controls {
-        message.field(control.name.as_bytes());
-        message.number(control.score);
-        message.number(control.percentage);
+        input.field(control.name.as_bytes());
+        input.number(control.score);
+        input.number(control.percentage);
     }
-    message.digest()
+    input.hash()
 }
 
 /// A buffer of length-prefixed fields.
 #[derive(Debug)]
-struct Message {
+struct HashInput {
     bytes: Vec<u8>,
 }
 
-impl Default for Message {
+impl Default for HashInput {
     fn default() -> Self {
         Self { bytes: Vec::with_capacity(256) }
     }
 }
 
-impl Message {
+impl HashInput {
     fn field(&mut self, field: &[u8]) {
         self.fill(|bytes| bytes.extend_from_slice(field));
     }
@@ -214,7 +214,7 @@ impl Message {
         self.bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
     }
 
-    fn digest(&self) -> [u8; 32] {
+    fn hash(&self) -> [u8; 32] {
         let mut out = [0; 32];
         out.copy_from_slice(digest(&SHA256, &self.bytes).as_ref());
         out

@@ -12,6 +12,7 @@ mod facts;
 mod identity;
 mod number;
 mod observation;
+mod poll;
 mod record;
 mod snapshot;
 mod tenant;
@@ -25,10 +26,11 @@ pub use change::{
 };
 pub use day::Day;
 pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, compare};
-pub use identity::{EventId, EventIds, Field, Subject, day_digest};
+pub use identity::{EventId, EventIds, Field, Subject, day_hash};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{Observation, ObservationKind, Phase};
+pub use observation::{CredentialExpiry, Observation, ObservationKind, Phase};
+pub use poll::{PollErrorClass, Polled};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,
     SummaryRecord,

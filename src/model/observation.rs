@@ -2,7 +2,9 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use super::Day;
+use jiff::Timestamp;
+
+use super::{Day, UnixMillis};
 
 /// The kinds of observation: the values of `quality.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,12 +47,18 @@ pub struct Observation {
     pub subject: String,
     /// The day that the condition concerns or, without such a day, the day on which it was noticed.
     pub first_day: Day,
+    /// Whether it begins or ends.
     pub phase: Phase,
     /// The reason, on one line and without secrets.
     pub details: String,
     /// What an operator can do about it.
     pub hint: Option<String>,
 }
+
+/// When a credential expires. An observation of [`ObservationKind::CredentialExpiring`] has no
+/// field for it, so its details contain it; this type is the only one that writes and reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialExpiry(UnixMillis);
 
 impl ObservationKind {
     /// All kinds, in the order of the reference.
@@ -92,6 +100,33 @@ impl ObservationKind {
     }
 }
 
+impl CredentialExpiry {
+    /// The details before the time, which a backtick follows.
+    const BEFORE: &'static str = "the credential is valid until `";
+
+    /// The expiry at this time.
+    pub const fn new(at: UnixMillis) -> Self {
+        Self(at)
+    }
+
+    /// The time at which the credential expires.
+    pub const fn at(self) -> UnixMillis {
+        self.0
+    }
+
+    /// The details of the observation: a sentence with the time as RFC 3339 in UTC.
+    pub fn details(self) -> String {
+        format!("{}{}`", Self::BEFORE, Timestamp::from(self.0))
+    }
+
+    /// The inverse of [`Self::details`]; `None` for any other text, such as the details that an
+    /// earlier release has stored.
+    pub fn parse(details: &str) -> Option<Self> {
+        let time = details.strip_prefix(Self::BEFORE)?.strip_suffix('`')?;
+        time.parse::<Timestamp>().ok().map(|time| Self(time.into()))
+    }
+}
+
 impl Phase {
     /// The phase with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
@@ -103,6 +138,25 @@ impl Phase {
         match self {
             Self::Begin => "begin",
             Self::End => "end",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_read_from_its_details() {
+        for milliseconds in [0, 1_797_724_800_000, 1_797_724_800_250] {
+            let expiry = CredentialExpiry::new(UnixMillis::new(milliseconds));
+            assert_eq!(CredentialExpiry::parse(&expiry.details()), Some(expiry));
+        }
+
+        let details = CredentialExpiry::new(UnixMillis::new(1_797_724_800_000)).details();
+        assert_eq!(details, "the credential is valid until `2026-12-20T00:00:00Z`");
+        for other in ["", "recovered", "the certificate is valid until 2026-12-20T00:00:00Z"] {
+            assert_eq!(CredentialExpiry::parse(other), None, "{other}");
         }
     }
 }

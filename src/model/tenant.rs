@@ -3,10 +3,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The GUID of a Microsoft Entra tenant. It is the only key under which data of a tenant is stored.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// In JSON, it is a string in the hyphenated form.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TenantId(Uuid);
 
 /// The error for a text that is not a tenant GUID.
@@ -32,6 +35,20 @@ impl TenantId {
     /// The 16 bytes of the GUID. The schedule uses them to spread the polls of tenants over time.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+}
+
+impl TryFrom<String> for TenantId {
+    type Error = TenantIdError;
+
+    fn try_from(text: String) -> Result<Self, TenantIdError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(id: TenantId) -> Self {
+        id.to_string()
     }
 }
 

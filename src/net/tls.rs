@@ -10,11 +10,17 @@ use rustls::{
     pki_types::{ServerName, UnixTime},
 };
 
-use super::tls_config::UntrustedChain;
-use crate::error::Hint;
+use super::tls_config::{MAX_NAME_CHARS, UntrustedChain};
+use crate::{error::Hint, text::one_line};
 
 /// The message of tokio-rustls for a connection that ends during the handshake.
 const HANDSHAKE_EOF: &str = "tls handshake eof";
+
+/// The maximum number of names of a certificate in a fault, because a hostile server can present
+/// thousands.
+const MAX_PRESENTED_NAMES: usize = 5;
+/// The maximum number of characters of a library's error in the log.
+const MAX_LOGGED_CHARS: usize = 1_000;
 
 /// A fault of TLS between this program, which is the client, and a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +39,13 @@ pub enum TlsFault {
     UnknownAuthority {
         issuer: Option<String>,
     },
-    /// The certificate is for other names than the expected one. `presented` is empty if it has no
-    /// subject alternative names, which are the only names that are compared.
+    /// The certificate is for other names than the expected one. `presented` has the first subject
+    /// alternative names, which are the only names that are compared, and `omitted` is the number
+    /// of the others.
     WrongName {
         expected: String,
         presented: Vec<String>,
+        omitted: usize,
     },
     Expired {
         end: Option<Timestamp>,
@@ -82,7 +90,8 @@ impl TlsFault {
         let mut next = Some(error);
         while let Some(current) = next {
             if let Some(fault) = Self::of_one(current) {
-                tracing::debug!(error = crate::error::chain(error), "TLS failed");
+                let logged = one_line(&crate::error::chain(error), MAX_LOGGED_CHARS);
+                tracing::debug!(error = logged, "TLS failed");
                 return Some(fault);
             }
             next = cause(current);
@@ -173,12 +182,16 @@ impl TlsFault {
         match error {
             CertificateError::UnknownIssuer => Self::UnknownAuthority { issuer: None },
             CertificateError::NotValidForName => {
-                Self::WrongName { expected: String::new(), presented: Vec::new() }
+                Self::WrongName { expected: String::new(), presented: Vec::new(), omitted: 0 }
             }
-            CertificateError::NotValidForNameContext { expected, presented } => Self::WrongName {
-                expected: name(expected),
-                presented: presented.iter().filter_map(|name| presented_name(name)).collect(),
-            },
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                let mut names = presented.iter().filter_map(|name| presented_name(name));
+                Self::WrongName {
+                    expected: name(expected),
+                    presented: names.by_ref().take(MAX_PRESENTED_NAMES).collect(),
+                    omitted: names.count(),
+                }
+            }
             CertificateError::Expired => Self::Expired { end: None },
             CertificateError::ExpiredContext { not_after, .. } => {
                 Self::Expired { end: timestamp(*not_after) }
@@ -261,7 +274,7 @@ fn name(name: &ServerName<'_>) -> String {
 fn presented_name(described: &str) -> Option<String> {
     let dns = described.strip_prefix("DnsName(\"").and_then(|rest| rest.strip_suffix("\")"));
     let ip = || described.strip_prefix("IpAddress(").and_then(|rest| rest.strip_suffix(')'));
-    dns.or_else(ip).map(|name| name.chars().filter(|c| !c.is_control()).take(100).collect())
+    dns.or_else(ip).map(|name| one_line(name, MAX_NAME_CHARS))
 }
 
 fn timestamp(time: UnixTime) -> Option<Timestamp> {
@@ -304,7 +317,9 @@ impl TlsFault {
                     "the certificate chain of the server ends at `{issuer}`, which is not trusted"
                 )
             }
-            Self::WrongName { expected, presented } => wrong_name(expected, presented)?,
+            Self::WrongName { expected, presented, omitted } => {
+                wrong_name(expected, presented, *omitted)?
+            }
             Self::Expired { end } => {
                 let end = (*end)?;
                 format!("a certificate of the server expired on `{end}`")
@@ -402,15 +417,23 @@ impl TlsFault {
 }
 
 /// The sentence for a certificate with other names; `None` if the expected name is unknown.
-fn wrong_name(expected: &str, presented: &[String]) -> Option<String> {
-    let names = presented.join("`, `");
-    match presented {
-        _ if expected.is_empty() => None,
-        [] => Some(format!(
-            "the server's certificate contains no subject alternative name, and must contain `{expected}`"
-        )),
-        _ => Some(format!("the server's certificate is valid for `{names}`, not for `{expected}`")),
+fn wrong_name(expected: &str, presented: &[String], omitted: usize) -> Option<String> {
+    if expected.is_empty() {
+        return None;
     }
+    if presented.is_empty() {
+        return Some(format!(
+            "the server's certificate contains no subject alternative name, and must contain `{expected}`"
+        ));
+    }
+
+    let names = presented.join("`, `");
+    let others = match omitted {
+        0 => String::new(),
+        1 => " and 1 other name".to_owned(),
+        _ => format!(" and {omitted} other names"),
+    };
+    Some(format!("the server's certificate is valid for `{names}`{others}, not for `{expected}`"))
 }
 
 #[cfg(test)]

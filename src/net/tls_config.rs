@@ -19,9 +19,10 @@ use x509_parser::{
 };
 
 use super::ClientError;
+use crate::text::one_line;
 
-/// The maximum number of characters of an issuer's name in a message.
-const MAX_NAME_CHARS: usize = 200;
+/// The maximum number of characters of a name of a certificate in a message.
+pub(super) const MAX_NAME_CHARS: usize = 200;
 
 /// The paths of the PEM files of a client certificate, with its chain, and of its private key.
 #[derive(Clone, Copy, Debug)]
@@ -184,15 +185,10 @@ impl UntrustedChain {
             }
         }
 
-        let issuer = printable(&last.issuer().to_string());
+        let issuer = one_line(&last.issuer().to_string(), MAX_NAME_CHARS);
         let is_server = std::ptr::eq(last, &raw const server);
         Some(if is_server { Self::OnlyServerCertificate(issuer) } else { Self::EndsAt(issuer) })
     }
-}
-
-/// A name from a certificate, which is untrusted, on one line.
-fn printable(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }
 
 /// Whether a certificate names itself as its issuer. Different authorities can have the same name,

@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use super::{
     Report, ReportedChange,
     ranking::{ChangeList, RankedChanges},
-    text::{count, grouped, signed},
+    text::{grouped, signed},
 };
-use crate::model::Number;
+use crate::{model::Number, text::with_separators};
 
 /// The maximum number of changes with points, and of other changes, in the tables on paper.
 const MAX_RANKED: usize = 25;
@@ -37,7 +37,7 @@ pub(super) fn changes(report: &Report) -> Markup {
             }
             @if report.implementation_changes > 0 {
                 p .meta { "Implementation changes that did not affect the score of a control are not listed: "
-                    (count(report.implementation_changes)) "." }
+                    (with_separators(report.implementation_changes)) "." }
             }
         }
     }

@@ -2,7 +2,8 @@
 //! points than a listed one, and a sentence below the table reports their number and their sum.
 //! Start reading at [`Cut::of`].
 
-use super::text::{count, points, rounded};
+use super::text::{points, rounded};
+use crate::text::with_separators;
 
 /// The rows of a table, and the points of those that are not listed.
 pub(super) struct Cut<'a, T> {
@@ -37,7 +38,7 @@ impl<'a, T> Cut<'a, T> {
 
 /// Describes what is not listed: how many, their sum, and the most points of one of them.
 pub(super) fn omission(what: &str, number: usize, sum: f64, most: f64) -> String {
-    let number = count(number);
+    let number = with_separators(number);
     let (sum, most) = (points(rounded(sum)), points(rounded(most)));
     format!("{what} that are not listed: {number}, with {sum} in total and at most {most} each.")
 }

@@ -1,4 +1,4 @@
-//! The names of the files when each tenant gets a report of its own. A name of a tenant is
+//! The names of the files when each tenant gets a separate report. A name of a tenant is
 //! arbitrary text, so it must never be used as a part of a path unchanged. Start reading at
 //! [`file_names`].
 

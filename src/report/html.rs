@@ -10,9 +10,9 @@ use super::{
     change_tables::{changes, comparison},
     sections::{baseline, breakdown, categories, completeness, decisions, improvements},
     svg::{Line, chart},
-    text::{count, grouped, percent, rounded, shown},
+    text::{grouped, percent, rounded, shown},
 };
-use crate::model::Day;
+use crate::{model::Day, text::with_separators};
 
 /// The style sheet of all pages.
 const STYLE: &str = include_str!("style.css");
@@ -90,9 +90,9 @@ fn figures(report: &Report) -> Markup {
             (figure(&percent(totals.percentage), &of_max))
             (figure(&grouped(report.points.lost), "points lost"))
             (figure(&grouped(report.points.gained), "points gained"))
-            (figure(&count(report.high_changes()), "high-severity changes"))
+            (figure(&with_separators(report.high_changes()), "high-severity changes"))
             (figure(&grouped(rounded(open)), "points missing in open improvements"))
-            (figure(&count(accepted), "accepted risks"))
+            (figure(&with_separators(accepted), "accepted risks"))
         }
     }
 }
@@ -140,7 +140,7 @@ fn over_time(report: &Report) -> Markup {
                             tr {
                                 td { (day) @if totals.partial { " (partial)" } @if totals.revision > 1 { " (revised)" } }
                                 td .n { (shown(totals.current)) } td .n { (shown(totals.max)) }
-                                td .n { (shown(totals.percentage)) } td .n { (count(totals.controls)) }
+                                td .n { (shown(totals.percentage)) } td .n { (with_separators(totals.controls)) }
                             }
                         }
                     }

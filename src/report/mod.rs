@@ -31,7 +31,6 @@ pub use html::document;
 pub use overview::{Overview, Row};
 pub use period::{DayScore, PointTotals, PreviousPeriod, Window};
 pub use svg::sparkline;
-pub use text::with_separators;
 
 use crate::model::{Day, Number, Tenant};
 

@@ -12,9 +12,12 @@ use super::{
     json::number,
     markdown, summary,
     svg::sparkline,
-    text::{count, display, grouped, percent, rounded, shown, signed},
+    text::{display, grouped, percent, rounded, shown, signed},
 };
-use crate::model::{Day, Number, Severity};
+use crate::{
+    model::{Day, Number, Severity},
+    text::{count, with_separators},
+};
 
 /// The overview of several tenants.
 #[derive(Clone, Debug)]
@@ -189,10 +192,10 @@ impl Row {
                 td .n .fraction data-l="Points" { (shown(self.current)) " of " (shown(self.max)) }
                 td .n data-l="7 days" { (signed(self.gained_7)) }
                 td .n data-l="30 days" { (signed(self.gained_30)) }
-                td .n data-l="High-severity changes" { @if self.high_changes > 0 { span .badge .high { (count(self.high_changes)) } } @else { "0" } }
-                td .n data-l="Below baseline" { (self.below_baseline.map(count).unwrap_or_default()) }
-                td .n data-l="Accepted risks" { (count(self.accepted)) }
-                td .n data-l="Missing days" { (count(self.missing)) }
+                td .n data-l="High-severity changes" { @if self.high_changes > 0 { span .badge .high { (with_separators(self.high_changes)) } } @else { "0" } }
+                td .n data-l="Below baseline" { (self.below_baseline.map(with_separators).unwrap_or_default()) }
+                td .n data-l="Accepted risks" { (with_separators(self.accepted)) }
+                td .n data-l="Missing days" { (with_separators(self.missing)) }
                 td .t data-l="Newest day" { (self.newest.map_or_else(|| "unknown".to_owned(), |day| day.to_string())) }
             }
         }
@@ -227,7 +230,7 @@ impl Overview {
     }
 
     fn heading(&self) -> String {
-        let default = || format!("Microsoft Secure Score of {} tenants", count(self.rows.len()));
+        let default = || format!("Microsoft Secure Score of {}", count(self.rows.len(), "tenant"));
         self.title.clone().unwrap_or_else(default)
     }
 
@@ -256,7 +259,7 @@ impl Overview {
                 header {
                     h1 { (self.heading()) }
                     p .meta {
-                        (count(self.rows.len())) " tenants, lowest percentage first · mean " (percent(mean))
+                        (count(self.rows.len(), "tenant")) ", lowest percentage first · mean " (percent(mean))
                         " · " (self.window.first) " to " (self.window.last) " · generated " (generated)
                     }
                     p .lead { (self.summary()) }

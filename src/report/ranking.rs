@@ -5,8 +5,8 @@
 
 use std::cmp::Ordering;
 
-use super::{PointTotals, ReportedChange, cut::omission, text::count};
-use crate::model::Number;
+use super::{PointTotals, ReportedChange, cut::omission};
+use crate::{model::Number, text::with_separators};
 
 /// Changes in the order in which a report lists them.
 pub(super) struct RankedChanges<'a> {
@@ -68,7 +68,7 @@ impl ChangeList<'_> {
 
         let Some(most) = first.points else {
             let severity = first.severity.as_str();
-            let number = count(number);
+            let number = with_separators(number);
             return Some(format!(
                 "Changes that are not listed: {number}, with at most {severity} severity."
             ));

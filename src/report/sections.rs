@@ -8,13 +8,14 @@ use super::{
     Decision, Improvement, Report,
     cut::Cut,
     svg::{bar, sparkline},
-    text::{count, grouped, rounded, shown},
+    text::{grouped, rounded, shown},
 };
-use crate::model::Number;
+use crate::{model::Number, text::with_separators};
 
 /// The maximum number of rows of the table of improvements.
 const MAX_IMPROVEMENTS: usize = 20;
 
+/// The controls below their maximum score, with the best ratio of points to cost first.
 pub(super) fn improvements(report: &Report) -> Markup {
     let cut = Cut::of(&report.improvements, MAX_IMPROVEMENTS, |i| i.missing.get());
     let link = |improvement: &Improvement| {
@@ -49,6 +50,7 @@ pub(super) fn improvements(report: &Report) -> Markup {
     }
 }
 
+/// The decisions in force on the last day, with the person who is expected to act, if it is known.
 pub(super) fn decisions(report: &Report) -> Markup {
     let expected = |decision: &Decision| match (&decision.expected, decision.accepts_risk) {
         (Some((owner, Some(until))), _) => format!("{owner}, until {until}"),
@@ -83,6 +85,7 @@ pub(super) fn decisions(report: &Report) -> Markup {
     }
 }
 
+/// The controls below their targets; empty if the tenant has no baseline.
 pub(super) fn baseline(report: &Report) -> Markup {
     let Some(baseline) = &report.baseline else { return html! {} };
 
@@ -90,7 +93,7 @@ pub(super) fn baseline(report: &Report) -> Markup {
         section {
             h2 { "Baseline " (baseline.name) }
             p {
-                (count(baseline.below.len())) " of " (count(baseline.targets)) " targets are missed"
+                (with_separators(baseline.below.len())) " of " (with_separators(baseline.targets)) " targets are missed"
                 @if let Some(day) = baseline.day { "; the targets are the scores of " (day) } "."
             }
             @if !baseline.below.is_empty() {
@@ -113,6 +116,7 @@ pub(super) fn baseline(report: &Report) -> Markup {
     }
 }
 
+/// The points of each category on the last day, with their share of the maximum and a trend.
 pub(super) fn categories(report: &Report) -> Markup {
     html! {
         section {
@@ -136,6 +140,7 @@ pub(super) fn categories(report: &Report) -> Markup {
     }
 }
 
+/// How the points are achieved, and the part of the total that belongs to no control.
 pub(super) fn breakdown(report: &Report) -> Markup {
     let parts = &report.breakdown;
     let unassigned = parts.total.map(|total| rounded(total.get() - parts.sum_of_controls.get()));
@@ -157,6 +162,7 @@ pub(super) fn breakdown(report: &Report) -> Markup {
     }
 }
 
+/// The number of days in the report, and the days that are missing in it.
 pub(super) fn completeness(report: &Report) -> Markup {
     let absent = report.missing.iter().filter(|missing| missing.absent).count();
 
@@ -164,8 +170,8 @@ pub(super) fn completeness(report: &Report) -> Markup {
         section {
             h2 { "Completeness" }
             p {
-                "Days in the report: " (count(report.days.len())) ". Missing days: " (count(report.missing.len()))
-                @if absent > 0 { ", " (count(absent)) " of which are no longer available from Microsoft" }
+                "Days in the report: " (with_separators(report.days.len())) ". Missing days: " (with_separators(report.missing.len()))
+                @if absent > 0 { ", " (with_separators(absent)) " of which are no longer available from Microsoft" }
                 "."
             }
             @if !report.missing.is_empty() {

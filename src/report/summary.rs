@@ -7,11 +7,12 @@ use std::cmp::Ordering;
 use super::{
     PointTotals, PreviousPeriod, Report, ReportedChange, Row, Window,
     ranking::by_points,
-    text::{count, grouped, percent, points, rounded, signed},
+    text::{grouped, percent, points, rounded, signed},
 };
 use crate::{
     format::cut,
     model::{Number, Severity},
+    text::with_separators,
 };
 
 /// The maximum number of characters of a title in the sentence.
@@ -72,9 +73,9 @@ pub(super) fn of_tenants(rows: &[Row], window: Window) -> String {
         "From {} to {}, points were lost in {} and gained in {} of {} tenants: {}{largest}.",
         window.first,
         window.last,
-        count(losing),
-        count(gaining),
-        count(rows.len()),
+        with_separators(losing),
+        with_separators(gaining),
+        with_separators(rows.len()),
         gained_and_lost("their controls", total),
     )
 }
@@ -89,8 +90,8 @@ pub(super) fn comparison(report: &Report) -> Option<Vec<ComparisonRow>> {
 
     let number = |name: &'static str, current: usize, previous: usize| ComparisonRow {
         name,
-        current: count(current),
-        previous: count(previous),
+        current: with_separators(current),
+        previous: with_separators(previous),
         difference: String::new(),
     };
     let sum = |name: &'static str, current: Number, previous: Number| ComparisonRow {

@@ -1,5 +1,7 @@
-//! The error of a failed request to Microsoft. No message contains a URL or a token, because
-//! messages are logged.
+//! The error of a failed request to Microsoft, and its class.
+//!
+//! No message contains a URL or a token, because messages are logged. Start reading at
+//! [`SourceError`].
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,6 +11,7 @@ use super::{
 };
 use crate::{
     error::Hint,
+    model::PollErrorClass,
     net::{BodyError, TlsFault},
     wire::{EntraError, GraphError, WireError},
 };
@@ -17,8 +20,10 @@ use crate::{
 /// collection, such as `the token endpoint`.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The TLS settings or the proxy cannot be used.
     #[error("cannot set up the HTTP client")]
     Client(#[from] crate::net::ClientError),
+    /// The credential cannot be read or used, before any request to Graph.
     #[error(transparent)]
     Credential(#[from] CredentialError),
     /// The token endpoint rejected the request.
@@ -33,6 +38,7 @@ pub enum SourceError {
     /// A response with an unsuccessful status and without a body that explains it.
     #[error("{what} returned HTTP {status}")]
     Status { what: &'static str, status: u16 },
+    /// A response that refers to another address, which could receive the token.
     #[error("{what} returned HTTP {status}: redirects are not followed")]
     Redirect { what: &'static str, status: u16 },
     /// The server throttles requests, or the pause that an earlier response demanded is not over.
@@ -44,17 +50,22 @@ pub enum SourceError {
     /// HTTP 206: a provider behind Graph did not respond, and a part of the body is missing.
     #[error("Microsoft returned an incomplete response: {warning}")]
     Partial { warning: String, body: Vec<u8> },
+    /// The body is too large, too slow, or was interrupted.
     #[error("cannot read the response from {what}")]
     Body { what: &'static str, source: BodyError },
+    /// The body is JSON that cannot be decoded.
     #[error("unexpected response from {what}")]
     Wire { what: &'static str, source: WireError },
+    /// The body has another type, such as the page of a proxy.
     #[error("{what} returned `{content_type}` instead of JSON")]
     NotJson { what: &'static str, content_type: String },
     /// Why the link to the next page is not followed.
     #[error("cannot follow the link to the next page: {0}")]
     NextLink(&'static str),
+    /// Graph does not accept its own link, which may have expired.
     #[error("Graph rejected the link that it returned for the next page: {}", describe_graph(.0))]
     BrokenLink(GraphError),
+    /// The domain of a tenant cannot be resolved to an ID.
     #[error("no tenant of this cloud has the domain `{0}`")]
     UnknownDomain(String),
 }
@@ -94,24 +105,26 @@ impl SourceError {
         }
     }
 
-    /// The cause as one word, for metrics and observations.
-    pub fn class(&self) -> &'static str {
+    /// The class of the cause, for metrics and conditions.
+    pub fn class(&self) -> PollErrorClass {
         match self {
-            Self::Client(_) => "configuration",
-            Self::Credential(_) | Self::TokenRejected(_) | Self::UnknownDomain(_) => "credential",
-            Self::Graph { status: 401 | 403, .. } => "permission",
+            Self::Client(_) => PollErrorClass::Configuration,
+            Self::Credential(_) | Self::TokenRejected(_) | Self::UnknownDomain(_) => {
+                PollErrorClass::Credential
+            }
+            Self::Graph { status: 401 | 403, .. } => PollErrorClass::Permission,
             Self::Transport { .. }
             | Self::Tls { .. }
             | Self::Status { .. }
             | Self::Redirect { .. }
-            | Self::Graph { .. } => "unavailable",
-            Self::Throttled { .. } => "throttled",
-            Self::Partial { .. } => "partial",
+            | Self::Graph { .. } => PollErrorClass::Unavailable,
+            Self::Throttled { .. } => PollErrorClass::Throttled,
+            Self::Partial { .. } => PollErrorClass::Partial,
             Self::Body { .. }
             | Self::Wire { .. }
             | Self::NotJson { .. }
             | Self::NextLink(_)
-            | Self::BrokenLink(_) => "response",
+            | Self::BrokenLink(_) => PollErrorClass::Response,
         }
     }
 }

@@ -26,10 +26,12 @@ use super::{
     paging::{PAGING_METHODS, PagingMethod, next_page, skip_to},
     throttle::TenantThrottle,
 };
-use crate::{clock, model::TenantId, net, wire};
+use crate::{clock, model::TenantId, net, text::one_line, wire};
 
 /// The server's name in error messages.
 const WHAT: &str = "Graph";
+/// The maximum number of characters of a header in a message.
+const MAX_HEADER_CHARS: usize = 200;
 /// The maximum number of pages of one collection; a collection with more is rejected.
 const MAX_PAGES: usize = 200;
 /// The longest pause that a poll waits for; a longer one ends the poll.
@@ -484,10 +486,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     header(headers, "Content-Type").to_ascii_lowercase().contains("json")
 }
 
-/// A header's text without control characters, at most 200 characters; empty if it is absent.
+/// A header's text on one line; empty if it is absent.
 fn header(headers: &HeaderMap, name: &str) -> String {
     let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    one_line(text, MAX_HEADER_CHARS)
 }
 
 /// When the credential expires, if that is less than 30 days away.

@@ -9,23 +9,23 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use tracing::Level;
 
-use super::{Line, Value};
+use super::{FieldValue, LogLine};
 
 /// Repeats within this time are only counted.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
 /// The number of different lines that are remembered. Beyond it, the oldest one is removed.
 const MAX_LINES: usize = 512;
 
-type Fields = Vec<(&'static str, Value)>;
+type Fields = Vec<(&'static str, FieldValue)>;
 
 /// The warnings and errors of the last hour.
 #[derive(Debug, Default)]
-pub(super) struct Collapse(HashMap<Key, Repeats>);
+pub(super) struct Collapse(HashMap<RepeatKey, Repeats>);
 
 /// Lines with equal keys are repeats of each other. Numbers and IDs in the messages of other
 /// systems are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
+struct RepeatKey {
     level: Level,
     message: String,
     fields: Fields,
@@ -53,7 +53,7 @@ enum After {
 impl Collapse {
     /// Adds a line. Returns the lines to write now: the repeats of the lines that it causes to be
     /// removed, and then the line, unless it is a repeat.
-    pub(super) fn add(&mut self, line: Line) -> Vec<Line> {
+    pub(super) fn add(&mut self, line: LogLine) -> Vec<LogLine> {
         if line.is_uncollapsed {
             return vec![line];
         }
@@ -65,7 +65,7 @@ impl Collapse {
             return lines;
         }
 
-        let key = Key::of(&line);
+        let key = RepeatKey::of(&line);
         if let Some(repeats) = self.0.get_mut(&key) {
             if age(repeats.written, line.time) < WINDOW {
                 repeats.count += 1;
@@ -75,7 +75,7 @@ impl Collapse {
             }
             let repeated = std::mem::take(&mut repeats.count);
             repeats.written = line.time;
-            return vec![Line { repeated, ..line }];
+            return vec![LogLine { repeated, ..line }];
         }
 
         let mut lines = if self.0.len() < MAX_LINES { Vec::new() } else { self.remove_oldest() };
@@ -87,7 +87,7 @@ impl Collapse {
 
     /// Removes the lines of the sink or tenant whose progress this line reports. Returns their
     /// repeats.
-    fn recovered(&mut self, line: &Line) -> Vec<Line> {
+    fn recovered(&mut self, line: &LogLine) -> Vec<LogLine> {
         let subject = line.fields.iter().find(|(name, _)| matches!(*name, "sink" | "tenant"));
         match subject {
             Some(subject) => self.flush(|key, _| key.fields.contains(subject), After::Remove),
@@ -95,24 +95,28 @@ impl Collapse {
         }
     }
 
-    fn remove_oldest(&mut self) -> Vec<Line> {
+    fn remove_oldest(&mut self) -> Vec<LogLine> {
         let oldest = self.0.iter().min_by_key(|(_, repeats)| repeats.written);
         let oldest = oldest.map(|(key, _)| key.clone());
         self.flush(|key, _| Some(key) == oldest.as_ref(), After::Remove)
     }
 
     /// The repeats of lines that were written more than an hour ago. Removes lines without repeats.
-    pub(super) fn due(&mut self, now: Timestamp) -> Vec<Line> {
+    pub(super) fn due(&mut self, now: Timestamp) -> Vec<LogLine> {
         self.flush(|_, repeats| age(repeats.written, now) >= WINDOW, After::Keep)
     }
 
     /// All repeats that have not been written.
-    pub(super) fn finish(&mut self) -> Vec<Line> {
+    pub(super) fn finish(&mut self) -> Vec<LogLine> {
         self.flush(|_, _| true, After::Keep)
     }
 
     /// The repeats of the selected lines, oldest first. Removes selected lines without repeats.
-    fn flush(&mut self, is_selected: impl Fn(&Key, &Repeats) -> bool, after: After) -> Vec<Line> {
+    fn flush(
+        &mut self,
+        is_selected: impl Fn(&RepeatKey, &Repeats) -> bool,
+        after: After,
+    ) -> Vec<LogLine> {
         let mut lines = Vec::new();
         self.0.retain(|key, repeats| {
             if !is_selected(key, repeats) {
@@ -123,7 +127,7 @@ impl Collapse {
             }
             let repeated = std::mem::take(&mut repeats.count);
             repeats.written = repeats.last;
-            lines.push(Line {
+            lines.push(LogLine {
                 time: repeats.last,
                 level: key.level,
                 message: key.message.clone(),
@@ -139,14 +143,14 @@ impl Collapse {
     }
 }
 
-impl Key {
-    fn of(line: &Line) -> Self {
+impl RepeatKey {
+    fn of(line: &LogLine) -> Self {
         let fields = line.fields.iter().map(|(name, value)| {
             let value = match value {
-                Value::Text(text) | Value::Formatted(text)
+                FieldValue::Text(text) | FieldValue::Formatted(text)
                     if matches!(*name, "error" | "details") =>
                 {
-                    Value::Text(without_numbers(text))
+                    FieldValue::Text(without_numbers(text))
                 }
                 value => value.clone(),
             };
@@ -185,9 +189,9 @@ mod tests {
         Timestamp::from_second(minute * 60).unwrap()
     }
 
-    fn line(minute: i64, level: Level, message: &str, sink: &str) -> Line {
-        let fields = vec![("sink", Value::Text(sink.to_owned()))];
-        Line {
+    fn line(minute: i64, level: Level, message: &str, sink: &str) -> LogLine {
+        let fields = vec![("sink", FieldValue::Text(sink.to_owned()))];
+        LogLine {
             time: at(minute),
             level,
             message: message.to_owned(),
@@ -271,8 +275,8 @@ mod tests {
         let mut is_written = |tenant: &str, error: &str| {
             let mut line = line(0, Level::WARN, "poll failed", "x");
             line.fields = vec![
-                ("tenant", Value::Text(tenant.to_owned())),
-                ("error", Value::Formatted(error.to_owned())),
+                ("tenant", FieldValue::Text(tenant.to_owned())),
+                ("error", FieldValue::Formatted(error.to_owned())),
             ];
             !collapse.add(line).is_empty()
         };
@@ -286,7 +290,7 @@ mod tests {
     fn uncollapsed_lines_are_always_written() {
         let mut collapse = Collapse::default();
         for _ in 0..3 {
-            let line = Line { is_uncollapsed: true, ..line(0, Level::ERROR, "rejected", "a") };
+            let line = LogLine { is_uncollapsed: true, ..line(0, Level::ERROR, "rejected", "a") };
             assert_eq!(collapse.add(line).len(), 1);
         }
     }

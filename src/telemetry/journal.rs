@@ -6,7 +6,7 @@ use std::os::unix::{fs::MetadataExt, net::UnixDatagram};
 
 use tracing::Level;
 
-use super::{Line, Value, render::message_and_fields};
+use super::{FieldValue, LogLine, render::message_and_fields};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// The number of bytes to which a value is truncated, because the size of a datagram is limited.
@@ -41,7 +41,7 @@ impl Journal {
     }
 
     /// Sends a line. Returns `false` if it could not be sent.
-    pub(super) fn write(&mut self, line: &Line) -> bool {
+    pub(super) fn write(&mut self, line: &LogLine) -> bool {
         self.datagram.clear();
 
         let mut message = Vec::new();
@@ -50,7 +50,8 @@ impl Journal {
         self.field("PRIORITY", priority(line.level).as_bytes());
         self.field("SYSLOG_IDENTIFIER", b"secure-score-forwarder");
         for (name, value) in &line.fields {
-            let (Value::Text(text) | Value::Formatted(text) | Value::Bare(text)) = value;
+            let (FieldValue::Text(text) | FieldValue::Formatted(text) | FieldValue::Bare(text)) =
+                value;
             self.field(&name.to_ascii_uppercase(), text.as_bytes());
         }
         if line.repeated > 0 {
@@ -96,13 +97,13 @@ mod tests {
         let path = directory.path().join("journal");
         let receiver = UnixDatagram::bind(&path).unwrap();
         let mut journal = Journal::at(path.to_str().unwrap()).unwrap();
-        let line = Line {
+        let line = LogLine {
             time: Timestamp::UNIX_EPOCH,
             level: Level::ERROR,
             message: "parked".to_owned(),
             fields: vec![
-                ("sink", Value::Text("splunk".to_owned())),
-                ("error", Value::Text("a\nMESSAGE=forged".to_owned())),
+                ("sink", FieldValue::Text("splunk".to_owned())),
+                ("error", FieldValue::Text("a\nMESSAGE=forged".to_owned())),
             ],
             is_uncollapsed: false,
             repeated: 2,

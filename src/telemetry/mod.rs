@@ -54,11 +54,11 @@ pub enum LogStyle {
 
 /// One line of the log.
 #[derive(Clone, Debug)]
-struct Line {
+struct LogLine {
     time: Timestamp,
     level: Level,
     message: String,
-    fields: Vec<(&'static str, Value)>,
+    fields: Vec<(&'static str, FieldValue)>,
     /// Whether every repeat of the line is written; see [`UNCOLLAPSED`].
     is_uncollapsed: bool,
     /// The number of repeats of the line that were not written.
@@ -66,7 +66,7 @@ struct Line {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Value {
+enum FieldValue {
     /// A string, which text output quotes.
     Text(String),
     /// A value in the format of its `Debug` or `Display`, such as a date or an error.
@@ -87,14 +87,14 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 const FLUSH_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A message to the writer.
-enum Message {
-    Line(Line),
+enum WriterMessage {
+    Line(LogLine),
     End,
 }
 
 /// The layer that sends events to the writer.
 struct QueueLayer {
-    queue: SyncSender<Message>,
+    queue: SyncSender<WriterMessage>,
     /// Events that did not fit into the queue.
     lost: Arc<AtomicU64>,
 }
@@ -102,7 +102,7 @@ struct QueueLayer {
 /// Writes the remaining lines when it is dropped.
 #[derive(Debug)]
 pub struct Guard {
-    queue: SyncSender<Message>,
+    queue: SyncSender<WriterMessage>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -117,7 +117,7 @@ pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
     let (queue, messages) = sync_channel(QUEUE_LENGTH);
     let lost = Arc::new(AtomicU64::new(0));
 
-    let mut output = Output::new(style);
+    let mut output = LogOutput::new(style);
     let lost_events = Arc::clone(&lost);
     let writer = std::thread::Builder::new().name("log".to_owned()).stack_size(256 << 10);
     let writer = writer.spawn(move || write_all(&messages, &lost_events, &mut output)).ok();
@@ -131,18 +131,18 @@ pub fn init(level: LevelFilter, style: LogStyle) -> Guard {
     Guard { queue, writer }
 }
 
-/// The thread of the writer. Returns after `Message::End`, or when all senders are dropped.
-fn write_all(messages: &Receiver<Message>, lost: &AtomicU64, output: &mut Output) {
+/// The thread of the writer. Returns after `WriterMessage::End`, or when all senders are dropped.
+fn write_all(messages: &Receiver<WriterMessage>, lost: &AtomicU64, output: &mut LogOutput) {
     let mut collapse = Collapse::default();
     loop {
         let message = messages.recv_timeout(REPEATS_INTERVAL);
         let now = clock::now();
         match message {
-            Ok(Message::Line(line)) => {
+            Ok(WriterMessage::Line(line)) => {
                 collapse.add(line).iter().for_each(|line| output.write(line));
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
+            Ok(WriterMessage::End) | Err(RecvTimeoutError::Disconnected) => {
                 collapse.finish().iter().for_each(|line| output.write(line));
                 return;
             }
@@ -151,12 +151,12 @@ fn write_all(messages: &Receiver<Message>, lost: &AtomicU64, output: &mut Output
         collapse.due(now).iter().for_each(|line| output.write(line));
         let lost = lost.swap(0, Relaxed);
         if lost > 0 {
-            output.write(&Line {
+            output.write(&LogLine {
                 time: now,
                 level: Level::WARN,
                 message: "log events lost: they arrived faster than they could be written"
                     .to_owned(),
-                fields: vec![("events", Value::Bare(lost.to_string()))],
+                fields: vec![("events", FieldValue::Bare(lost.to_string()))],
                 is_uncollapsed: false,
                 repeated: 0,
             });
@@ -165,13 +165,13 @@ fn write_all(messages: &Receiver<Message>, lost: &AtomicU64, output: &mut Output
 }
 
 /// The destination of lines: the journal's socket if it is open, else standard error.
-struct Output {
+struct LogOutput {
     render: Render,
     journal: Option<Journal>,
     buffer: Vec<u8>,
 }
 
-impl Output {
+impl LogOutput {
     fn new(style: LogStyle) -> Self {
         let journal = if style == LogStyle::Journal { Journal::open() } else { None };
         // https://no-color.org
@@ -181,7 +181,7 @@ impl Output {
         Self { render, journal, buffer: Vec::new() }
     }
 
-    fn write(&mut self, line: &Line) {
+    fn write(&mut self, line: &LogLine) {
         if self.journal.as_mut().is_some_and(|journal| journal.write(line)) {
             return;
         }
@@ -195,11 +195,11 @@ impl Output {
 
 /// The fields of a span, such as the sink or the tenant. Every line of an event inside the span
 /// contains them.
-struct SpanFields(Vec<(&'static str, Value)>);
+struct SpanFields(Vec<(&'static str, FieldValue)>);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for QueueLayer {
     fn on_new_span(&self, span: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut line = Line::new(span.metadata());
+        let mut line = LogLine::new(span.metadata());
         span.record(&mut line);
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(SpanFields(line.fields));
@@ -207,7 +207,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for QueueLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut line = Line::new(event.metadata());
+        let mut line = LogLine::new(event.metadata());
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(SpanFields(fields)) = span.extensions().get() {
                 line.fields.extend(fields.iter().cloned());
@@ -215,13 +215,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for QueueLayer {
         }
         event.record(&mut line);
 
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        if self.queue.try_send(WriterMessage::Line(line)).is_err() {
             self.lost.fetch_add(1, Relaxed);
         }
     }
 }
 
-impl Line {
+impl LogLine {
     fn new(metadata: &Metadata<'_>) -> Self {
         Self {
             time: clock::now(),
@@ -234,9 +234,12 @@ impl Line {
     }
 
     /// Adds a field. It replaces one with the same name, so that an event overrides its spans.
-    fn add(&mut self, field: &Field, value: Value) {
+    fn add(&mut self, field: &Field, value: FieldValue) {
         match (field.name(), value) {
-            ("message", Value::Text(text) | Value::Formatted(text) | Value::Bare(text)) => {
+            (
+                "message",
+                FieldValue::Text(text) | FieldValue::Formatted(text) | FieldValue::Bare(text),
+            ) => {
                 self.message = text;
             }
             (name, value) => {
@@ -247,25 +250,25 @@ impl Line {
     }
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, Value::Text(value.to_owned()));
+        self.add(field, FieldValue::Text(value.to_owned()));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, Value::Bare(value.to_string()));
+        self.add(field, FieldValue::Bare(value.to_string()));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, Value::Bare(value.to_string()));
+        self.add(field, FieldValue::Bare(value.to_string()));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, Value::Bare(value.to_string()));
+        self.add(field, FieldValue::Bare(value.to_string()));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::Formatted(format!("{value:?}")));
+        self.add(field, FieldValue::Formatted(format!("{value:?}")));
     }
 }
 
@@ -275,7 +278,7 @@ impl Drop for Guard {
         let (mut is_sent, mut waited) = (false, Duration::ZERO);
         while !writer.is_finished() && waited < FLUSH_LIMIT {
             // The queue may still be full after a burst.
-            is_sent = is_sent || self.queue.try_send(Message::End).is_ok();
+            is_sent = is_sent || self.queue.try_send(WriterMessage::End).is_ok();
             std::thread::park_timeout(FLUSH_POLL_INTERVAL);
             waited += FLUSH_POLL_INTERVAL;
         }
@@ -298,13 +301,13 @@ mod tests {
         });
 
         let fields = messages.into_iter().map(|message| match message {
-            Message::Line(line) => line.fields,
-            Message::End => Vec::new(),
+            WriterMessage::Line(line) => line.fields,
+            WriterMessage::End => Vec::new(),
         });
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| FieldValue::Text(text.to_owned());
         let expected = [
             vec![],
-            vec![("sink", text("siem")), ("records", Value::Bare("3".to_owned()))],
+            vec![("sink", text("siem")), ("records", FieldValue::Bare("3".to_owned()))],
             vec![("sink", text("other"))],
         ];
         assert_eq!(fields.collect::<Vec<_>>(), expected);

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde_json::json;
 use tracing::Level;
 
-use super::{Line, Value};
+use super::{FieldValue, LogLine};
 
 /// The form in which a line is rendered.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub(super) enum LevelColor {
 
 impl Render {
     /// Appends the line, with a line feed.
-    pub(super) fn line(self, line: &Line, out: &mut Vec<u8>) {
+    pub(super) fn line(self, line: &LogLine, out: &mut Vec<u8>) {
         match self {
             Self::Text(color) => text(line, color, out),
             Self::Json => json(line, out),
@@ -37,7 +37,7 @@ impl Render {
     }
 }
 
-fn text(line: &Line, color: LevelColor, out: &mut Vec<u8>) {
+fn text(line: &LogLine, color: LevelColor, out: &mut Vec<u8>) {
     let (on, off) = match color {
         LevelColor::Ansi => (color_code(line.level), "\x1b[0m"),
         LevelColor::Plain => ("", ""),
@@ -49,13 +49,13 @@ fn text(line: &Line, color: LevelColor, out: &mut Vec<u8>) {
 }
 
 /// The message, followed by the fields as `name=value`.
-pub(super) fn message_and_fields(line: &Line, out: &mut Vec<u8>) {
+pub(super) fn message_and_fields(line: &LogLine, out: &mut Vec<u8>) {
     out.extend_from_slice(escaped(&line.message).as_bytes());
     for (name, value) in &line.fields {
         let _ = match value {
-            Value::Formatted(text) if is_plain(text) => write!(out, " {name}={text}"),
-            Value::Text(text) | Value::Formatted(text) => write!(out, " {name}={text:?}"),
-            Value::Bare(text) => write!(out, " {name}={text}"),
+            FieldValue::Formatted(text) if is_plain(text) => write!(out, " {name}={text}"),
+            FieldValue::Text(text) | FieldValue::Formatted(text) => write!(out, " {name}={text:?}"),
+            FieldValue::Bare(text) => write!(out, " {name}={text}"),
         };
     }
     if line.repeated > 0 {
@@ -84,12 +84,12 @@ fn color_code(level: Level) -> &'static str {
     }
 }
 
-fn json(line: &Line, out: &mut Vec<u8>) {
+fn json(line: &LogLine, out: &mut Vec<u8>) {
     let mut object = serde_json::Map::new();
     for (name, value) in &line.fields {
         let value = match value {
-            Value::Text(text) | Value::Formatted(text) => json!(text),
-            Value::Bare(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+            FieldValue::Text(text) | FieldValue::Formatted(text) => json!(text),
+            FieldValue::Bare(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
         };
         object.insert((*name).to_owned(), value);
     }
@@ -111,15 +111,15 @@ mod tests {
     use super::*;
 
     fn rendered(render: Render) -> String {
-        let line = Line {
+        let line = LogLine {
             time: Timestamp::from_millisecond(1_795_456_896_703).unwrap(),
             level: Level::WARN,
             message: "delivery\x1b[2J failed".to_owned(),
             fields: vec![
-                ("sink", Value::Text("far".to_owned())),
-                ("records", Value::Bare("3".to_owned())),
-                ("newest", Value::Formatted("2026-11-22".to_owned())),
-                ("error", Value::Text("line one\nline \"two\"".to_owned())),
+                ("sink", FieldValue::Text("far".to_owned())),
+                ("records", FieldValue::Bare("3".to_owned())),
+                ("newest", FieldValue::Formatted("2026-11-22".to_owned())),
+                ("error", FieldValue::Text("line one\nline \"two\"".to_owned())),
             ],
             is_uncollapsed: false,
             repeated: 7,

@@ -4,6 +4,11 @@
 
 use serde::Deserialize;
 
+use crate::text::one_line;
+
+/// The maximum number of characters of a text.
+const MAX_MESSAGE_CHARS: usize = 300;
+
 /// The error of a failed request to Graph. Programs evaluate only `code`; `message` is for people.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GraphError {
@@ -31,7 +36,7 @@ impl GraphError {
     /// Parses the body of an error response; `None` if it is not an error of Graph.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Envelope {
+        struct ErrorEnvelope {
             error: Inner,
         }
         #[derive(Deserialize)]
@@ -40,7 +45,7 @@ impl GraphError {
             message: Option<String>,
         }
 
-        let Envelope { error } = serde_json::from_slice(body).ok()?;
+        let ErrorEnvelope { error } = serde_json::from_slice(body).ok()?;
         Some(Self {
             code: error.code.unwrap_or_default(),
             message: first_line(&error.message.unwrap_or_default()),
@@ -52,7 +57,7 @@ impl EntraError {
     /// Parses the body of an error response; `None` if it is not an error of Entra.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Body {
+        struct ErrorBody {
             error: String,
             #[serde(default)]
             error_codes: Vec<u32>,
@@ -62,7 +67,7 @@ impl EntraError {
             trace_id: String,
         }
 
-        let body: Body = serde_json::from_slice(body).ok()?;
+        let body: ErrorBody = serde_json::from_slice(body).ok()?;
         let described = Self::of(&body.error, &body.error_description);
         let codes = if body.error_codes.is_empty() { described.codes } else { body.error_codes };
         Some(Self { codes, trace_id: first_line(&body.trace_id), ..described })
@@ -86,11 +91,9 @@ fn code_in(description: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// The first line, without control characters and at most 300 characters long. The text is
-/// received from a server and is logged.
+/// The beginning of the first line of a text from a server, for messages.
 fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    one_line(text.lines().next().unwrap_or_default(), MAX_MESSAGE_CHARS)
 }
 
 #[cfg(test)]

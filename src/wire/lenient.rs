@@ -15,7 +15,7 @@ use serde_json::{Value, value::RawValue};
 use crate::model::{Additional, Number};
 
 /// Any scalar, borrowed where possible; a list or an object as JSON text.
-pub(super) enum Scalar<'a> {
+pub(super) enum JsonScalar<'a> {
     Null,
     Bool(bool),
     Number(Number),
@@ -23,27 +23,27 @@ pub(super) enum Scalar<'a> {
     Other(String),
 }
 
-impl<'de> Deserialize<'de> for Scalar<'de> {
+impl<'de> Deserialize<'de> for JsonScalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ScalarVisitor;
         impl<'de> Visitor<'de> for ScalarVisitor {
-            type Value = Scalar<'de>;
+            type Value = JsonScalar<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a value")
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Null)
+                Ok(JsonScalar::Null)
             }
 
             fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-                Ok(Scalar::Bool(value))
+                Ok(JsonScalar::Bool(value))
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
                 Number::new(value)
-                    .map(Scalar::Number)
+                    .map(JsonScalar::Number)
                     .ok_or_else(|| E::custom("number out of range"))
             }
 
@@ -59,29 +59,29 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
 
             fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
                 bounded(value)?;
-                Ok(Scalar::Text(Cow::Borrowed(value)))
+                Ok(JsonScalar::Text(Cow::Borrowed(value)))
             }
 
             fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
                 bounded(value)?;
-                Ok(Scalar::Text(Cow::Owned(value.to_owned())))
+                Ok(JsonScalar::Text(Cow::Owned(value.to_owned())))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
                 let value = Value::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Scalar::Other(value.to_string()))
+                Ok(JsonScalar::Other(value.to_string()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
                 let value = Value::deserialize(SeqAccessDeserializer::new(seq))?;
-                Ok(Scalar::Other(value.to_string()))
+                Ok(JsonScalar::Other(value.to_string()))
             }
         }
         deserializer.deserialize_any(ScalarVisitor)
     }
 }
 
-impl Scalar<'_> {
+impl JsonScalar<'_> {
     /// The value as JSON text, for the additional fields; `None` for null.
     fn into_json(self) -> Option<String> {
         match self {
@@ -112,10 +112,10 @@ impl<'de> Fields<'_, 'de> {
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
-            Scalar::Number(number) => *slot = Some(number),
-            Scalar::Text(text) => match Number::parse(&text) {
+            JsonScalar::Number(number) => *slot = Some(number),
+            JsonScalar::Text(text) => match Number::parse(&text) {
                 Some(number) => *slot = Some(number),
-                None => self.keep(key, Scalar::Text(text)),
+                None => self.keep(key, JsonScalar::Text(text)),
             },
             other => self.keep(key, other),
         }
@@ -132,9 +132,9 @@ impl<'de> Fields<'_, 'de> {
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
-            Scalar::Bool(value) => *slot = Some(value),
-            Scalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
-            Scalar::Text(text) if text.eq_ignore_ascii_case("false") => *slot = Some(false),
+            JsonScalar::Bool(value) => *slot = Some(value),
+            JsonScalar::Text(text) if text.eq_ignore_ascii_case("true") => *slot = Some(true),
+            JsonScalar::Text(text) if text.eq_ignore_ascii_case("false") => *slot = Some(false),
             other => self.keep(key, other),
         }
         Ok(())
@@ -150,7 +150,7 @@ impl<'de> Fields<'_, 'de> {
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
-            Scalar::Text(text) => *slot = Some(text),
+            JsonScalar::Text(text) => *slot = Some(text),
             other => self.keep(key, other),
         }
         Ok(())
@@ -166,13 +166,13 @@ impl<'de> Fields<'_, 'de> {
     ) -> Result<(), A::Error> {
         reject_duplicate(&key, slot.is_some())?;
         match map.next_value()? {
-            Scalar::Text(text) if text.len() == 10 => {
+            JsonScalar::Text(text) if text.len() == 10 => {
                 *slot = Some(Cow::Owned(format!("{text}T00:00:00Z")));
             }
-            Scalar::Text(text) => *slot = Some(text),
-            Scalar::Other(json) => match date_of(&json) {
+            JsonScalar::Text(text) => *slot = Some(text),
+            JsonScalar::Other(json) => match date_of(&json) {
                 Some(date) => *slot = Some(Cow::Owned(date)),
-                None => self.keep(key, Scalar::Other(json)),
+                None => self.keep(key, JsonScalar::Other(json)),
             },
             other => self.keep(key, other),
         }
@@ -194,7 +194,7 @@ impl<'de> Fields<'_, 'de> {
         Ok(())
     }
 
-    fn keep(&mut self, key: Cow<'de, str>, value: Scalar<'de>) {
+    fn keep(&mut self, key: Cow<'de, str>, value: JsonScalar<'de>) {
         if let Some(json) = value.into_json() {
             self.additional.push((key, Cow::Owned(json)));
         }
@@ -240,13 +240,13 @@ pub(super) fn reject_duplicate<E: Error>(key: &str, seen: bool) -> Result<(), E>
 }
 
 /// A key or a string, borrowed if the JSON text has no escapes.
-pub(super) struct Text<'a>(pub Cow<'a, str>);
+pub(super) struct JsonText<'a>(pub Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text<'de> {
+impl<'de> Deserialize<'de> for JsonText<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct TextVisitor;
         impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
+            type Value = JsonText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
@@ -254,12 +254,12 @@ impl<'de> Deserialize<'de> for Text<'de> {
 
             fn visit_borrowed_str<E: Error>(self, value: &'de str) -> Result<Self::Value, E> {
                 bounded(value)?;
-                Ok(Text(Cow::Borrowed(value)))
+                Ok(JsonText(Cow::Borrowed(value)))
             }
 
             fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
                 bounded(value)?;
-                Ok(Text(Cow::Owned(value.to_owned())))
+                Ok(JsonText(Cow::Owned(value.to_owned())))
             }
         }
         deserializer.deserialize_str(TextVisitor)

@@ -18,7 +18,7 @@ pub struct Page<'a> {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+struct PageEnvelope<'a> {
     #[serde(borrow)]
     value: Vec<&'a RawValue>,
     #[serde(borrow, rename = "@odata.nextLink")]
@@ -32,7 +32,7 @@ struct Envelope<'a> {
 /// Fails if the body is not a JSON object with a list `value`.
 pub fn page(body: &[u8]) -> Result<Page<'_>, WireError> {
     let text = std::str::from_utf8(body).map_err(|_| WireError::NotText)?;
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(WireError::NotJson)?;
+    let envelope: PageEnvelope<'_> = serde_json::from_str(text).map_err(WireError::NotJson)?;
     let items = envelope.value.into_iter().map(RawValue::get).collect();
     Ok(Page { items, next_link: envelope.next_link.filter(|link| !link.is_empty()) })
 }
@@ -57,7 +57,7 @@ pub fn saved_items(text: &str) -> Result<Vec<&str>, WireError> {
     let mut items = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
         let json = value.map_err(WireError::NotJson)?.get();
-        match serde_json::from_str::<Envelope<'_>>(json) {
+        match serde_json::from_str::<PageEnvelope<'_>>(json) {
             Ok(envelope) => items.extend(envelope.value.into_iter().map(RawValue::get)),
             Err(_) if json.starts_with('[') => items.extend(bare_list(json.as_bytes())?.items),
             Err(_) => items.push(json),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{
     MAX_CONTROLS, WireError,
-    lenient::{Fields, List, Text, reject_duplicate},
+    lenient::{Fields, JsonText, List, reject_duplicate},
 };
 use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 
@@ -26,8 +26,9 @@ use crate::model::{Additional, Average, ControlScore, Number, Snapshot};
 /// [`MAX_CONTROLS`] controls.
 pub fn snapshot(json: &str) -> Result<Snapshot<'_>, WireError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let mut snapshot =
-        Object::<Snapshot<'_>>::new().deserialize(&mut deserializer).map_err(WireError::NotJson)?;
+    let mut snapshot = ObjectSeed::<Snapshot<'_>>::new()
+        .deserialize(&mut deserializer)
+        .map_err(WireError::NotJson)?;
     deserializer.end().map_err(WireError::NotJson)?;
 
     // A snapshot of the original API has no ID; it is composed as in the current API.
@@ -98,17 +99,17 @@ impl<'de> FromFields<'de> for Snapshot<'de> {
             "licensedUserCount" => fields.number(key, &mut self.licensed_users, map)?,
             "enabledServices" => {
                 reject_duplicate(&key, !self.enabled_services.is_empty())?;
-                let texts = map.next_value_seed(List(PhantomData::<Text<'de>>))?;
+                let texts = map.next_value_seed(List(PhantomData::<JsonText<'de>>))?;
                 self.enabled_services = texts.into_iter().map(|text| text.0).collect();
             }
 
             "averageComparativeScores" => {
                 reject_duplicate(&key, !self.averages.is_empty())?;
-                self.averages = map.next_value_seed(List(Object::new()))?;
+                self.averages = map.next_value_seed(List(ObjectSeed::new()))?;
             }
             "controlScores" => {
                 reject_duplicate(&key, !self.controls.is_empty())?;
-                self.controls = map.next_value_seed(List(Object::new()))?;
+                self.controls = map.next_value_seed(List(ObjectSeed::new()))?;
             }
 
             // In every known response, it contains only the name of the product.
@@ -132,7 +133,7 @@ impl<'de> FromFields<'de> for ControlScore<'de> {
         match key.as_ref() {
             "controlName" | "referenceId" => {
                 reject_duplicate(&key, !self.name.is_empty())?;
-                self.name = map.next_value::<Text<'de>>()?.0;
+                self.name = map.next_value::<JsonText<'de>>()?.0;
                 Ok(())
             }
             "controlCategory" => fields.text(key, &mut self.category, map),
@@ -159,7 +160,7 @@ impl<'de> ControlScore<'de> {
             return Ok(());
         }
 
-        let seed = Object::<Details<'de>>::new();
+        let seed = ObjectSeed::<Details<'de>>::new();
         let details = seed.deserialize(&mut serde_json::Deserializer::from_str(raw.get()));
         let details = details.map_err(E::custom)?;
         (self.count, self.total, self.on) = (details.count, details.total, details.on);
@@ -207,7 +208,7 @@ impl<'de> FromFields<'de> for Average<'de> {
             // The field was named `scope` in 2018.
             "basis" | "scope" => {
                 reject_duplicate(&key, !self.basis.is_empty())?;
-                self.basis = map.next_value::<Text<'de>>()?.0;
+                self.basis = map.next_value::<JsonText<'de>>()?.0;
                 Ok(())
             }
             "averageScore" => fields.number(key, &mut self.score, map),
@@ -217,23 +218,23 @@ impl<'de> FromFields<'de> for Average<'de> {
 }
 
 /// Deserializes a `T` from a JSON object.
-struct Object<T>(PhantomData<T>);
+struct ObjectSeed<T>(PhantomData<T>);
 
-impl<T> Object<T> {
+impl<T> ObjectSeed<T> {
     fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<T> Clone for Object<T> {
+impl<T> Clone for ObjectSeed<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Object<T> {}
+impl<T> Copy for ObjectSeed<T> {}
 
-impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for Object<T> {
+impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for ObjectSeed<T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
@@ -241,7 +242,7 @@ impl<'de, T: FromFields<'de>> DeserializeSeed<'de> for Object<T> {
     }
 }
 
-impl<'de, T: FromFields<'de>> Visitor<'de> for Object<T> {
+impl<'de, T: FromFields<'de>> Visitor<'de> for ObjectSeed<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,7 +251,7 @@ impl<'de, T: FromFields<'de>> Visitor<'de> for Object<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         let mut object = T::default();
-        while let Some(key) = map.next_key::<Text<'de>>()? {
+        while let Some(key) = map.next_key::<JsonText<'de>>()? {
             object.field(key.0, &mut map)?;
         }
         Ok(object)
@@ -259,7 +260,7 @@ impl<'de, T: FromFields<'de>> Visitor<'de> for Object<T> {
 
 impl<'de> Deserialize<'de> for Snapshot<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::new().deserialize(deserializer)
+        ObjectSeed::new().deserialize(deserializer)
     }
 }
 

@@ -180,9 +180,8 @@ fn a_late_rename_continues_at_the_later_cursor() {
 
         assert!(checkpoint.rename_sink("old", "new", RESTORED).unwrap());
         assert_eq!(names(&checkpoint), ["new"]);
-        let cursor = &checkpoint.status().unwrap().sinks[0];
-        assert_eq!(cursor.cursors[0].1, expected.seq);
-        assert_eq!((cursor.cursors[0].2, cursor.sent), (expected.record_index, 20));
+        let sink = &checkpoint.status().unwrap().sinks[0];
+        assert_eq!((sink.cursors[0].at, sink.sent), (expected, 20));
         assert_eq!(checkpoint.mark("new").unwrap().as_deref(), Some(&b"new"[..]));
     }
 }

@@ -4,24 +4,27 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::format_time,
-    View,
-    text::{sink_state, tenant_state},
+    super::{format_time, json},
+    StatusView,
 };
 use crate::{
-    checkpoint::{QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus},
-    conditions::{Condition, Counts, Health, headline},
+    checkpoint::{CursorStatus, ReplayStatus, SinkStatus, TenantStatus},
+    conditions::{Condition, Counts, Health, SinkHealth, TenantHealth, headline},
+    config::TenantName,
     daemon::ConfiguredTenant,
-    error::Explanation,
     model::UnixMillis,
 };
 
-pub(super) fn document(view: &View<'_>) -> Value {
+/// The document.
+pub(super) fn document(view: &StatusView<'_>) -> Value {
     let current = view.current;
     let counts = Counts::of(&current.facts, &current.conditions);
     let tenants = view.tenants.iter().map(|tenant| configured(view, tenant));
     let others = current.other_tenants.iter().filter(|_| view.selected == current.tenants.len());
-    let others = others.map(|status| tenant(None, "not_configured", status, None));
+    let others = others.map(|status| {
+        let id = status.id.map(|id| id.to_string());
+        tenant(None, id.as_deref(), "not_configured", status, None)
+    });
 
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -33,14 +36,14 @@ pub(super) fn document(view: &View<'_>) -> Value {
         })),
         "health": Health::of(&current.conditions).as_str(),
         "headline": headline(counts, &current.conditions),
-        "conditions": view.conditions.iter().map(condition).collect::<Vec<_>>(),
+        "conditions": view.conditions.iter().copied().map(condition).collect::<Vec<_>>(),
         "checkpoint_id": current.stored.checkpoint_id,
         "size_bytes": current.stored.size,
         "free_bytes": current.facts.free_bytes,
         "tenants": tenants.chain(others).collect::<Vec<_>>(),
         "sinks": view.sinks.iter().map(|status| sink(view, status)).collect::<Vec<_>>(),
         "replays": current.stored.replays.iter().map(replay).collect::<Vec<_>>(),
-        "dead_letters": current.stored.dead_letters.iter().map(dead_letter).collect::<Vec<_>>(),
+        "dead_letters": current.stored.dead_letters.iter().map(json::dead_letter).collect::<Vec<_>>(),
     })
 }
 
@@ -56,42 +59,45 @@ fn condition(condition: &Condition) -> Value {
     })
 }
 
-fn configured(view: &View<'_>, line: &ConfiguredTenant) -> Value {
-    let (state, _) = tenant_state(view, line);
-    tenant(Some(&line.name), state, &line.status, line.next_poll)
+fn configured(view: &StatusView<'_>, line: &ConfiguredTenant) -> Value {
+    let state = TenantHealth::of(view.by_subject.tenant(&line.name)).name();
+    let id = match &line.configured_id {
+        TenantName::Domain(domain) if line.id.is_none() => Some(domain.clone()),
+        _ => line.id.map(|id| id.to_string()),
+    };
+    tenant(Some(&line.name), id.as_deref(), state, &line.status, line.next_poll)
 }
 
+/// `id` is the GUID, or the domain of a tenant that has not been resolved yet.
 fn tenant(
     name: Option<&str>,
+    id: Option<&str>,
     state: &str,
     status: &TenantStatus,
     next_poll: Option<UnixMillis>,
 ) -> Value {
+    let polled = status.polled;
     json!({
-        "id": status.guid,
+        "id": id,
         "name": name,
         "state": state,
-        "newest_day": status.newest_day.map(|day| day.to_string()),
+        "newest_day": polled.newest_day.map(|day| day.to_string()),
         "days": status.days,
         "missing_days": status.missing,
-        "last_success": status.last_success.map(format_time),
-        "last_attempt": status.last_attempt.map(format_time),
+        "last_success": polled.last_success.map(format_time),
+        "last_attempt": polled.last_attempt.map(format_time),
         "next_poll": next_poll.map(format_time),
-        "failures": status.failures,
+        "failures": polled.failures,
         "failing_since": status.failing_since.map(format_time),
-        "error": status.last_error.as_ref().map(error),
+        "error": status.last_error.as_ref().map(json::error),
     })
 }
 
-fn sink(view: &View<'_>, status: &SinkStatus) -> Value {
-    let (state, _) = sink_state(view, status);
-    let cursors = status
-        .cursors
-        .iter()
-        .map(|(tenant, seq, index)| json!({ "tenant": tenant, "seq": seq, "record_index": index }));
+fn sink(view: &StatusView<'_>, status: &SinkStatus) -> Value {
+    let health = SinkHealth::of(view.by_subject.sink(&status.name));
     json!({
         "name": status.name,
-        "state": state.replace(' ', "_"),
+        "state": health.as_str(),
         "sent": status.sent,
         "rejected": status.rejected,
         "truncated": status.truncated,
@@ -99,9 +105,17 @@ fn sink(view: &View<'_>, status: &SinkStatus) -> Value {
         "oldest_day": status.oldest_day.map(|day| day.to_string()),
         "last_acknowledgement": status.last_acknowledgement.map(format_time),
         "failing_since": status.failing_since.map(format_time),
-        "error": status.last_error.as_ref().map(error),
+        "error": status.last_error.as_ref().map(json::error),
         "dead_letters": status.dead_letters,
-        "cursors": cursors.collect::<Vec<_>>(),
+        "cursors": status.cursors.iter().map(cursor).collect::<Vec<_>>(),
+    })
+}
+
+fn cursor(cursor: &CursorStatus) -> Value {
+    json!({
+        "tenant": cursor.tenant,
+        "seq": cursor.at.seq,
+        "record_index": cursor.at.record_index,
     })
 }
 
@@ -112,20 +126,4 @@ fn replay(job: &ReplayStatus) -> Value {
         "to": job.last_day.to_string(),
         "entries_left": job.remaining,
     })
-}
-
-fn dead_letter(letter: &QueuedDeadLetter) -> Value {
-    json!({
-        "sink": letter.sink,
-        "tenant": letter.tenant.to_string(),
-        "day": letter.day.map(|day| day.to_string()),
-        "event_id": letter.event_id.to_string(),
-        "reason": letter.reason,
-        "rejected_at": format_time(letter.rejected_at),
-        "retry_queued": letter.retry,
-    })
-}
-
-fn error(error: &Explanation) -> Value {
-    json!({ "message": error.message, "hint": error.hint })
 }

@@ -5,7 +5,7 @@
 mod json;
 mod text;
 
-use std::{cmp::Reverse, collections::HashMap, path::Path};
+use std::{cmp::Reverse, path::Path};
 
 use jiff::Timestamp;
 
@@ -13,14 +13,16 @@ use super::{CommandFailure, ExitCode, args, print, table::Terminal, unknown_name
 use crate::{
     checkpoint::{Checkpoint, Holder, SinkStatus},
     clock,
-    conditions::{Condition, Severity, Subject, is_incomplete},
+    conditions::{
+        BySubject, Condition, ConditionSeverity, ConditionSubject, is_incomplete, severity_of,
+    },
     config::{ConfigError, Configuration},
     daemon::{ConfiguredTenant, CurrentStatus, DaemonState},
     derive::Glob,
 };
 
 /// What the command shows: the current status, limited by its arguments.
-struct View<'a> {
+struct StatusView<'a> {
     current: &'a CurrentStatus,
     /// The process that holds the checkpoint; `None` if no daemon is running.
     holder: Option<&'a Holder>,
@@ -30,13 +32,14 @@ struct View<'a> {
     selected: usize,
     sinks: Vec<&'a SinkStatus>,
     /// The conditions of what is selected, the most urgent first.
-    conditions: Vec<Condition>,
-    severities: HashMap<Subject, Severity>,
+    conditions: Vec<&'a Condition>,
+    /// All conditions.
+    by_subject: BySubject<'a>,
 }
 
 /// Runs the command. Returns `Incomplete` if something is missing or unsent. Fails if the checkpoint
 /// or the configuration cannot be read, or if the arguments select nothing.
-pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, CommandFailure> {
+pub(super) fn status(config: &Path, args: &args::StatusArgs) -> Result<ExitCode, CommandFailure> {
     let configuration = match Configuration::load(config) {
         Ok(configuration) => configuration,
         Err(error) => return without_configuration(config, args, error),
@@ -47,7 +50,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, Com
     let now = clock::now();
     let daemon = daemon_state(holder.as_ref(), now);
     let current = CurrentStatus::read(&configuration, &checkpoint, daemon, now)?;
-    let view = View::new(&current, holder.as_ref(), args)?;
+    let view = StatusView::new(&current, holder.as_ref(), args)?;
     show(&view, args)?;
 
     let incomplete = is_incomplete(&current.conditions) || !current.stored.replays.is_empty();
@@ -58,7 +61,7 @@ pub(super) fn status(config: &Path, args: &args::Status) -> Result<ExitCode, Com
 /// its faults: the daemon may be running with the previous configuration.
 fn without_configuration(
     config: &Path,
-    args: &args::Status,
+    args: &args::StatusArgs,
     error: ConfigError,
 ) -> Result<ExitCode, CommandFailure> {
     let checkpoint = Configuration::state_directory_in(config)
@@ -69,7 +72,7 @@ fn without_configuration(
     let now = clock::now();
     let daemon = daemon_state(holder.as_ref(), now);
     let current = CurrentStatus::read_without_configuration(&checkpoint, daemon, now)?;
-    show(&View::new(&current, holder.as_ref(), args)?, args)?;
+    show(&StatusView::new(&current, holder.as_ref(), args)?, args)?;
     Err(error.into())
 }
 
@@ -80,7 +83,7 @@ fn daemon_state(holder: Option<&Holder>, now: Timestamp) -> DaemonState<'static>
     })
 }
 
-fn show(view: &View<'_>, args: &args::Status) -> Result<(), CommandFailure> {
+fn show(view: &StatusView<'_>, args: &args::StatusArgs) -> Result<(), CommandFailure> {
     let shown = if args.json {
         format!("{:#}\n", json::document(view))
     } else {
@@ -89,19 +92,16 @@ fn show(view: &View<'_>, args: &args::Status) -> Result<(), CommandFailure> {
     print(&shown)
 }
 
-impl<'a> View<'a> {
+impl<'a> StatusView<'a> {
     /// Applies the arguments. Fails if a pattern selects nothing.
     fn new(
         current: &'a CurrentStatus,
         holder: Option<&'a Holder>,
-        args: &args::Status,
+        args: &args::StatusArgs,
     ) -> Result<Self, CommandFailure> {
-        let mut severities: HashMap<Subject, Severity> = HashMap::new();
-        for condition in &current.conditions {
-            let severity = severities.entry(condition.subject.clone()).or_insert(Severity::Info);
-            *severity = (*severity).max(condition.severity);
-        }
-        let severity_of = |subject: Subject| severities.get(&subject).copied();
+        let by_subject = BySubject::new(&current.conditions);
+        let of_tenant = |tenant: &ConfiguredTenant| severity_of(by_subject.tenant(&tenant.name));
+        let of_sink = |sink: &SinkStatus| severity_of(by_subject.sink(&sink.name));
 
         let mut tenants: Vec<&ConfiguredTenant> =
             current.tenants.iter().filter(|tenant| selects(&args.tenant, &tenant.name)).collect();
@@ -113,16 +113,14 @@ impl<'a> View<'a> {
         fail_if_empty("sink", &args.sink, sinks.is_empty(), names)?;
 
         if args.failing {
-            let is_failing = |subject| severity_of(subject) > Some(Severity::Info);
-            tenants.retain(|tenant| is_failing(Subject::Tenant(tenant.name.clone())));
-            sinks.retain(|sink| is_failing(Subject::Sink(sink.name.clone())));
+            tenants.retain(|tenant| of_tenant(tenant) > Some(ConditionSeverity::Info));
+            sinks.retain(|sink| of_sink(sink) > Some(ConditionSeverity::Info));
         }
         match args.sort {
             // The sorts are stable: equal tenants stay in the order of the configuration.
-            args::StatusSort::Severity => tenants
-                .sort_by_key(|tenant| Reverse(severity_of(Subject::Tenant(tenant.name.clone())))),
+            args::StatusSort::Severity => tenants.sort_by_key(|tenant| Reverse(of_tenant(tenant))),
             args::StatusSort::Name => tenants.sort_by(|a, b| a.name.cmp(&b.name)),
-            args::StatusSort::Age => tenants.sort_by_key(|tenant| tenant.status.newest_day),
+            args::StatusSort::Age => tenants.sort_by_key(|tenant| tenant.status.polled.newest_day),
         }
 
         let selected = tenants.len();
@@ -130,16 +128,12 @@ impl<'a> View<'a> {
             tenants.truncate(args.limit);
         }
         let conditions = current.conditions.iter().filter(|condition| match &condition.subject {
-            Subject::Daemon => args.tenant.is_empty() && args.sink.is_empty(),
-            Subject::Sink(name) => args.tenant.is_empty() && selects(&args.sink, name),
-            Subject::Tenant(name) => args.sink.is_empty() && selects(&args.tenant, name),
+            ConditionSubject::Daemon => args.tenant.is_empty() && args.sink.is_empty(),
+            ConditionSubject::Sink(name) => args.tenant.is_empty() && selects(&args.sink, name),
+            ConditionSubject::Tenant(name) => args.sink.is_empty() && selects(&args.tenant, name),
         });
-        let conditions = conditions.cloned().collect();
-        Ok(Self { current, holder, tenants, selected, sinks, conditions, severities })
-    }
-
-    fn severity_of(&self, subject: &Subject) -> Option<Severity> {
-        self.severities.get(subject).copied()
+        let conditions = conditions.collect();
+        Ok(Self { current, holder, tenants, selected, sinks, conditions, by_subject })
     }
 }
 

@@ -3,18 +3,20 @@
 
 use super::{
     super::{
-        as_megabytes, count, format_time, plural, render,
+        format_time, render,
         table::{Column, Content, Terminal, TextTable, Tone},
     },
-    View,
+    StatusView,
 };
 use crate::{
-    checkpoint::{SinkFailure, SinkStatus, TenantStatus},
-    conditions::{Condition, ConditionKind, Counts, Health, Severity, Subject, grouped, headline},
-    daemon::ConfiguredTenant,
+    checkpoint::TenantStatus,
+    conditions::{
+        Condition, ConditionSeverity, Counts, Health, SinkHealth, TenantHealth, grouped, headline,
+        severity_of,
+    },
     error::Explanation,
     model::UnixMillis,
-    report::with_separators,
+    text::{count, plural, size, with_separators},
 };
 
 /// The maximum number of groups of equal conditions that are shown.
@@ -22,7 +24,8 @@ const MAX_CONDITIONS: usize = 20;
 /// The number of dead letters in the table; the JSON document lists more.
 const MAX_DEAD_LETTERS: usize = 10;
 
-pub(super) fn document(view: &View<'_>, terminal: Terminal) -> String {
+/// The text: its parts are separated by an empty line.
+pub(super) fn document(view: &StatusView<'_>, terminal: Terminal) -> String {
     let parts = [
         summary(view),
         conditions(&view.conditions),
@@ -36,7 +39,7 @@ pub(super) fn document(view: &View<'_>, terminal: Terminal) -> String {
     shown.join("\n")
 }
 
-fn summary(view: &View<'_>) -> String {
+fn summary(view: &StatusView<'_>) -> String {
     let conditions = &view.current.conditions;
     let health = Health::of(conditions).title();
     let counts = Counts::of(&view.current.facts, conditions);
@@ -44,10 +47,8 @@ fn summary(view: &View<'_>) -> String {
 }
 
 /// One line per group of equal conditions that need attention, with its hint below.
-fn conditions(conditions: &[Condition]) -> String {
-    let urgent: Vec<Condition> =
-        conditions.iter().filter(|c| c.severity > Severity::Info).cloned().collect();
-    let groups = grouped(&urgent);
+fn conditions(conditions: &[&Condition]) -> String {
+    let groups = grouped(conditions.iter().copied().filter(|c| c.needs_attention()));
 
     let mut lines = String::new();
     for group in groups.iter().take(MAX_CONDITIONS) {
@@ -62,17 +63,14 @@ fn conditions(conditions: &[Condition]) -> String {
         lines.push('\n');
     }
     if groups.len() > MAX_CONDITIONS {
-        lines += &format_more(groups.len() - MAX_CONDITIONS);
+        let more = groups.len() - MAX_CONDITIONS;
+        lines += &plural(more, "more condition", "more conditions");
+        lines.push('\n');
     }
     lines
 }
 
-fn format_more(conditions: usize) -> String {
-    let noun = if conditions == 1 { "condition" } else { "conditions" };
-    format!("{conditions} more {noun}\n")
-}
-
-fn tenants(view: &View<'_>, terminal: Terminal) -> String {
+fn tenants(view: &StatusView<'_>, terminal: Terminal) -> String {
     let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
         column("tenant", Content::Text, 0),
@@ -85,19 +83,20 @@ fn tenants(view: &View<'_>, terminal: Terminal) -> String {
     ]);
 
     for tenant in &view.tenants {
-        let (state, tone) = tenant_state(view, tenant);
-        table.row(tenant_cells(&tenant.name, state, tone, &tenant.status, tenant.next_poll));
+        let of_tenant = view.by_subject.tenant(&tenant.name);
+        let state = (TenantHealth::of(of_tenant).name(), tone(severity_of(of_tenant)));
+        table.row(tenant_cells(&tenant.name, state, &tenant.status, tenant.next_poll));
     }
     let hidden = view.selected - view.tenants.len();
     // Tenants that are not configured are shown only in a complete list.
     let is_complete = hidden == 0 && view.selected == view.current.tenants.len();
     for status in view.current.other_tenants.iter().filter(|_| is_complete) {
-        table.row(tenant_cells(&status.guid, "not configured", Tone::Plain, status, None));
+        let id = status.id.map(|id| id.to_string()).unwrap_or_default();
+        table.row(tenant_cells(&id, ("not configured", Tone::Plain), status, None));
     }
 
     let more = if hidden > 0 {
-        let noun = if hidden == 1 { "tenant" } else { "tenants" };
-        let explanation = Explanation::new(format!("{hidden} more {noun}"));
+        let explanation = Explanation::new(plural(hidden, "more tenant", "more tenants"));
         render(&explanation.with_hint("use `--limit` or `--failing`")) + "\n"
     } else {
         String::new()
@@ -107,39 +106,34 @@ fn tenants(view: &View<'_>, terminal: Terminal) -> String {
 
 fn tenant_cells(
     name: &str,
-    state: &str,
-    tone: Tone,
+    (state, tone): (&str, Tone),
     status: &TenantStatus,
     next_poll: Option<UnixMillis>,
 ) -> Vec<(String, Tone)> {
-    let newest = status.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string());
+    let polled = status.polled;
+    let newest = polled.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string());
     vec![
         (name.to_owned(), Tone::Plain),
         (state.to_owned(), tone),
         (newest, Tone::Plain),
         (with_separators(status.days), Tone::Plain),
         (with_separators(status.missing), Tone::Plain),
-        (status.last_success.map_or_else(|| "never".to_owned(), format_time), Tone::Plain),
+        (polled.last_success.map_or_else(|| "never".to_owned(), format_time), Tone::Plain),
         (next_poll.map_or_else(String::new, format_time), Tone::Plain),
     ]
 }
 
-/// One word for the state of a tenant.
-pub(super) fn tenant_state(view: &View<'_>, tenant: &ConfiguredTenant) -> (&'static str, Tone) {
-    let subject = Subject::Tenant(tenant.name.clone());
-    let is_behind = view.conditions.iter().any(|condition| {
-        condition.kind == ConditionKind::TenantBehind && condition.subject == subject
-    });
-    match view.severity_of(&subject) {
-        _ if is_behind => ("behind", Tone::Bad),
-        None => ("current", Tone::Good),
-        Some(Severity::Info) => ("waiting", Tone::Plain),
-        Some(Severity::Warning) => ("degraded", Tone::Warning),
-        Some(Severity::Error) => ("failing", Tone::Bad),
+/// The tone of the state of a tenant or a sink.
+fn tone(severity: Option<ConditionSeverity>) -> Tone {
+    match severity {
+        None => Tone::Good,
+        Some(ConditionSeverity::Info) => Tone::Plain,
+        Some(ConditionSeverity::Warning) => Tone::Warning,
+        Some(ConditionSeverity::Error) => Tone::Bad,
     }
 }
 
-fn sinks(view: &View<'_>, terminal: Terminal) -> String {
+fn sinks(view: &StatusView<'_>, terminal: Terminal) -> String {
     let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
         column("sink", Content::Text, 0),
@@ -152,10 +146,10 @@ fn sinks(view: &View<'_>, terminal: Terminal) -> String {
     ]);
 
     for sink in &view.sinks {
-        let (state, tone) = sink_state(view, sink);
+        let of_sink = view.by_subject.sink(&sink.name);
         table.row(vec![
             (sink.name.clone(), Tone::Plain),
-            (state.to_owned(), tone),
+            (SinkHealth::of(of_sink).name().to_owned(), tone(severity_of(of_sink))),
             (with_separators(sink.sent), Tone::Plain),
             (with_separators(sink.rejected), Tone::Plain),
             (with_separators(sink.backlog), Tone::Plain),
@@ -169,23 +163,8 @@ fn sinks(view: &View<'_>, terminal: Terminal) -> String {
     if view.sinks.is_empty() { String::new() } else { table.render(terminal) }
 }
 
-/// One word for the state of a sink.
-pub(super) fn sink_state(view: &View<'_>, sink: &SinkStatus) -> (&'static str, Tone) {
-    match (sink.failure, view.severity_of(&Subject::Sink(sink.name.clone()))) {
-        (Some(SinkFailure::Parked), _) => ("parked", Tone::Bad),
-        (Some(SinkFailure::Retrying), severity) => {
-            let tone = if severity == Some(Severity::Error) { Tone::Bad } else { Tone::Warning };
-            ("retrying", tone)
-        }
-        (None, None) => ("up to date", Tone::Good),
-        (None, Some(Severity::Error)) => ("rejected records", Tone::Bad),
-        (None, Some(Severity::Warning)) => ("silent", Tone::Warning),
-        (None, Some(Severity::Info)) => ("delivering", Tone::Plain),
-    }
-}
-
 /// One line per replay that is not finished.
-fn replays(view: &View<'_>) -> String {
+fn replays(view: &StatusView<'_>) -> String {
     let lines = view.current.stored.replays.iter().map(|job| {
         let left = plural(job.remaining, "log entry", "log entries");
         format!("replay to `{}`: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
@@ -194,7 +173,7 @@ fn replays(view: &View<'_>) -> String {
 }
 
 /// The newest dead letters, and how to send them again.
-fn dead_letters(view: &View<'_>, terminal: Terminal) -> String {
+fn dead_letters(view: &StatusView<'_>, terminal: Terminal) -> String {
     let selected: Vec<_> = view
         .current
         .stored
@@ -237,7 +216,7 @@ fn dead_letters(view: &View<'_>, terminal: Terminal) -> String {
     format!("{}{}\n", table.render(terminal), render(&explanation))
 }
 
-fn footer(view: &View<'_>) -> String {
+fn footer(view: &StatusView<'_>) -> String {
     let daemon = view.holder.map_or_else(
         || "no daemon is running".to_owned(),
         |holder| {
@@ -249,5 +228,48 @@ fn footer(view: &View<'_>) -> String {
             format!("the daemon is running as process {}{version}{since}", holder.pid)
         },
     );
-    format!("{daemon}; checkpoint: {:.1} MB\n", as_megabytes(view.current.stored.size))
+    format!("{daemon}; checkpoint: {}\n", size(view.current.stored.size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::json, *};
+    use crate::{
+        checkpoint::{SinkStatus, Status},
+        conditions::{BySubject, ConditionFacts, ConditionKind, ConditionSubject},
+        daemon::CurrentStatus,
+    };
+
+    /// Regression: the page showed a sink with dead letters as up to date, and `status` did not.
+    #[test]
+    fn the_state_of_a_sink_follows_from_its_conditions() {
+        let sink = SinkStatus { name: "siem".to_owned(), ..SinkStatus::default() };
+        let current = CurrentStatus {
+            tenants: Vec::new(),
+            other_tenants: Vec::new(),
+            stored: Status { sinks: vec![sink], ..Status::default() },
+            facts: ConditionFacts::default(),
+            conditions: vec![Condition {
+                severity: ConditionSeverity::Error,
+                kind: ConditionKind::DeadLetters,
+                subject: ConditionSubject::Sink("siem".to_owned()),
+                sentence: "the receiver rejected 7 records".to_owned(),
+                hint: None,
+                since: None,
+            }],
+        };
+
+        let view = StatusView {
+            current: &current,
+            holder: None,
+            tenants: Vec::new(),
+            selected: 0,
+            sinks: current.stored.sinks.iter().collect(),
+            conditions: current.conditions.iter().collect(),
+            by_subject: BySubject::new(&current.conditions),
+        };
+        let table = sinks(&view, Terminal { width: None, is_colored: false });
+        assert!(table.contains("siem  rejected records"), "{table}");
+        assert_eq!(json::document(&view)["sinks"][0]["state"], "rejected_records");
+    }
 }

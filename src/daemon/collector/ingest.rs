@@ -19,8 +19,8 @@ use crate::{
     compressed::CompressedText,
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
-    ledger::{self, AcceptedSnapshot, Holding, Origin, PollPlan, Rejected, Release},
-    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
+    ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejected, Release, SnapshotOrigin},
+    model::{CredentialExpiry, Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
     source::expires_soon,
     wire,
 };
@@ -131,7 +131,7 @@ impl Engine {
             let decoded = wire::snapshot(item)
                 .map_err(|error| ledger::unreadable(item, &chain(&error), today));
             let accepted = decoded.and_then(|snapshot| {
-                let origin = Origin::Import;
+                let origin = SnapshotOrigin::Import;
                 ledger::accept(&snapshot, item, tenant.id, today, origin, now.into())
             });
             match accepted {
@@ -256,7 +256,7 @@ fn held_copies(
         .filter_map(|held| {
             let snapshot = wire::snapshot(&held.body).ok()?;
             // Cannot fail: the snapshot was accepted before it was held.
-            let (body, origin) = (&held.body, Origin::Held);
+            let (body, origin) = (&held.body, SnapshotOrigin::Held);
             ledger::accept(&snapshot, body, tenant.id, today, origin, held.observed_at).ok()
         })
         .collect()
@@ -264,7 +264,7 @@ fn held_copies(
 
 fn entry<'a>(release: &Release, snapshot: &'a AcceptedSnapshot) -> NewEntry<'a> {
     let Release { revision, base, late, backfilled, partial, .. } = *release;
-    let imported = snapshot.origin == Origin::Import;
+    let imported = snapshot.origin == SnapshotOrigin::Import;
     NewEntry {
         snapshot_id: &snapshot.snapshot_id,
         revision,
@@ -286,7 +286,7 @@ fn newly_held<'a>(
     snapshots: &'a [AcceptedSnapshot],
 ) -> Vec<(Day, &'a CompressedText)> {
     let held = plan.held.iter().map(|index| &snapshots[*index]);
-    held.filter(|s| s.origin != Origin::Held).map(|s| (s.facts.day, &s.body)).collect()
+    held.filter(|s| s.origin != SnapshotOrigin::Held).map(|s| (s.facts.day, &s.body)).collect()
 }
 
 /// The requested days that must be requested again: not listed, rejected, or partial.
@@ -325,7 +325,7 @@ fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp)
 fn credential_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
     let end = expires_soon(state.graph.access().credential.as_ref(), now);
     let details = end.map(|end| {
-        Explanation::new(format!("the credential is valid until `{end}`"))
+        Explanation::new(CredentialExpiry::new(end.into()).details())
             .with_hint("add a new secret or certificate to the app registration, and configure it")
     });
 

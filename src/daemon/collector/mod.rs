@@ -22,7 +22,10 @@ use crate::{
     config::TenantName,
     error::{Explanation, Hint, chain},
     ledger,
-    model::{Day, Observation, ObservationKind, Phase, Tenant, UnixMillis, short_duration},
+    model::{
+        Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis,
+        short_duration,
+    },
     source::SourceError,
 };
 
@@ -61,8 +64,10 @@ const OLDEST_AVAILABLE: i32 = -89;
 /// Why a poll failed. A failed poll has stored nothing except the failure itself.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
+    /// A request failed, or its response is unusable.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The checkpoint could not be read or written.
     #[error("cannot store the response")]
     Checkpoint(#[from] CheckpointError),
     /// Less than 16 MiB of the disk are free. They are reserved for cursors, so that delivery can
@@ -86,13 +91,13 @@ impl Hint for PollError {
 }
 
 impl PollError {
-    /// The label `cause` of the metrics that count failures.
-    pub fn class(&self) -> &'static str {
+    /// The class of the error, for metrics and conditions.
+    pub fn class(&self) -> PollErrorClass {
         match self {
             Self::Source(error) => error.class(),
-            Self::Checkpoint(_) => "checkpoint",
-            Self::DiskFull => "disk",
-            Self::SameTenant(..) => "configuration",
+            Self::Checkpoint(_) => PollErrorClass::Checkpoint,
+            Self::DiskFull => PollErrorClass::Disk,
+            Self::SameTenant(..) => PollErrorClass::Configuration,
         }
     }
 }
@@ -252,9 +257,7 @@ impl Engine {
     /// Logs a failed poll, and records it in the checkpoint together with an observation.
     fn record_failure(&self, state: &TenantState, tenant: &Tenant, error: &PollError) {
         let reason = Explanation::of(error);
-        // A secret, a certificate or a consent needs an operator; everything else may recover by
-        // retrying.
-        if matches!(error.class(), "credential" | "permission") {
+        if error.class().needs_operator() {
             tracing::error!(
                 tenant = tenant.name,
                 error = reason.message,

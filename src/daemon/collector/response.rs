@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     error::chain,
-    ledger::{self, AcceptedSnapshot, Origin, Rejected},
+    ledger::{self, AcceptedSnapshot, Rejected, SnapshotOrigin},
     model::{Day, Tenant, UnixMillis},
     net::BodyError,
     source::{Api, Collection, Graph, PageOutcome, ReadEvent, SourceError},
@@ -130,8 +130,8 @@ impl ScoresReader<'_> {
             let decoded = wire::snapshot(item)
                 .map_err(|error| ledger::unreadable(item, &chain(&error), self.today));
             let accepted = decoded.and_then(|snapshot| {
-                let (tenant, today) = (self.tenant.id, self.today);
-                ledger::accept(&snapshot, item, tenant, today, Origin::Poll, self.observed_at)
+                let (tenant, today, origin) = (self.tenant.id, self.today, SnapshotOrigin::Poll);
+                ledger::accept(&snapshot, item, tenant, today, origin, self.observed_at)
             });
 
             match accepted {

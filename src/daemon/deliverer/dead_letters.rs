@@ -1,4 +1,4 @@
-//! Retries dead letters: derives their records again and sends them in a lane of their own.
+//! Retries dead letters: derives their records again and sends them in a separate lane.
 //!
 //! A record that is rejected again stays a dead letter, and does not park the sink. The command
 //! `dead-letters show` uses the same derivation. Start reading at

@@ -21,6 +21,7 @@ use crate::{
     model::{Day, UnixMillis},
     report::{Detail, Format, Overview, Row, Window},
     sink::Attachment,
+    text::minute,
 };
 
 /// The longest time between two checks, because the clock can be set and the host suspended.
@@ -104,7 +105,7 @@ impl Deliverer {
         let now = clock::now();
         let last = Day::of(now);
         let window = Window { first: last.plus(1 - REPORT_DAYS), last };
-        let generated = now.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let generated = minute(now);
 
         let states = self.engine.tenants.iter();
         let selected = states.filter(|state| self.plan.tenants.matches(&state.plan));

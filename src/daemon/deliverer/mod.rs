@@ -38,7 +38,7 @@ use self::{
     outgoing_batch::OutgoingBatch, rate_limit::RateLimit, reconcile::ForeignProgress,
     rejections::RejectionCounter, window::InFlight,
 };
-use super::{Engine, SinkMeter, SinkState, outage::OutageSubject, sink_context};
+use super::{Engine, SinkMeter, outage::OutageSubject, sink_context};
 use crate::{
     checkpoint::{CheckpointError, Lane, Position, SinkFailure},
     clock,
@@ -96,11 +96,6 @@ impl DeliveryError {
     /// Whether the configuration of the sink needs an operator.
     fn is_misconfigured(&self) -> bool {
         matches!(self, Self::Sink(Failure::Misconfigured { .. }))
-    }
-
-    /// The state of the sink after this error.
-    fn sink_state(&self) -> SinkState {
-        if self.is_misconfigured() { SinkState::Parked } else { SinkState::Retrying }
     }
 
     /// Whether another attempt may succeed soon.
@@ -216,7 +211,7 @@ impl Deliverer {
             };
             log_grown.mark_unchanged();
             let delivered_before = self.delivered;
-            self.set_state(SinkState::Working);
+            self.engine.meters.progress(&self.meter);
             let drained = tokio::select! {
                 drained = self.drain(&cancel) => Some(drained),
                 // Bounds every wait inside `drain`, such as the wait for a receiver that hangs.
@@ -232,7 +227,7 @@ impl Deliverer {
             let wait = match drained {
                 Ok(()) => {
                     failures = 0;
-                    self.set_state(SinkState::Idle);
+                    self.meter.idle();
                     self.clear_failure();
                     self.complete_digest(started);
                     self.engine.write_cursor_file();
@@ -257,7 +252,7 @@ impl Deliverer {
                 Err(error) => {
                     failures += 1;
                     self.record_failure(&error);
-                    self.set_state(error.sink_state());
+                    self.meter.idle();
                     backoff(&error, failures)
                 }
             };
@@ -268,7 +263,7 @@ impl Deliverer {
             }
         }
 
-        self.set_state(SinkState::Idle);
+        self.meter.idle();
         self.close().await;
     }
 
@@ -276,10 +271,6 @@ impl Deliverer {
         if records > 0 {
             tracing::info!(sink = self.plan.name, records, "delivered");
         }
-    }
-
-    fn set_state(&self, state: SinkState) {
-        self.engine.meters.set_state(&self.meter, state);
     }
 
     /// Delivers until nothing is left. Makes at most [`RUN_ONCE_ATTEMPTS`] attempts if the failures

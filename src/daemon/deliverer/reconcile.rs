@@ -3,7 +3,7 @@
 //! The progress of the same log is compared by `seq`, and the later position is correct: a batch
 //! may have been committed by the receiver but not in the checkpoint. The progress of another log
 //! (the database was lost or restored) cannot be compared; days that were sent from that log are
-//! recognized by day and digest, and skipped.
+//! recognized by day and hash, and skipped.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use tokio::task::block_in_place;
 use super::{Deliverer, DeliveryError, outgoing_batch::OutgoingBatch};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Position, StoredSnapshot},
-    model::{DayFacts, Snapshot, TenantId, day_digest},
+    model::{DayFacts, Snapshot, TenantId, day_hash},
     sink::{Progress, SentDays},
 };
 
@@ -63,7 +63,7 @@ impl Deliverer {
         // A later revision was read by this checkpoint only, so the other log did not contain it.
         entry.snapshot.revision == 1
             && DayFacts::of(snapshot)
-                .is_some_and(|facts| sent.covers(entry.snapshot.day, day_digest(&facts)))
+                .is_some_and(|facts| sent.covers(entry.snapshot.day, day_hash(&facts)))
     }
 
     /// The progress of each tenant of a batch, for the receiver to store with it. Fails if the
@@ -102,7 +102,7 @@ fn sent_before(
     tenant: TenantId,
     seq: u64,
 ) -> Result<SentDays, CheckpointError> {
-    let (days, digest) = checkpoint.days_before(tenant, seq)?;
-    let newest = days.first().copied().zip(digest);
+    let (days, hash) = checkpoint.days_before(tenant, seq)?;
+    let newest = days.first().copied().zip(hash);
     Ok(SentDays::new(days, newest))
 }

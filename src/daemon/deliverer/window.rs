@@ -222,11 +222,9 @@ impl Deliverer {
         self.log_dead_letters(&dead_letters);
         self.delivered += sent;
         self.rejected += dead_letters.len() as u64;
+        self.engine.meters.progress(&self.meter);
         if sent > 0 {
-            self.engine.meters.acknowledged(&self.meter);
             self.engine.meters.outages.advance(&self.outage_subject(), sent, Instant::now());
-        } else {
-            self.engine.meters.progress(&self.meter);
         }
         self.recycle(outgoing.batch);
         verdict.stopped.map_or(Ok(()), Err)

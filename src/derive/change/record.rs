@@ -81,7 +81,7 @@ impl ChangeRecord<'_> {
         if let (ChangeKind::DecisionChanged, Some(decision)) = (what, after.decision) {
             let day = decision::day(decision).unwrap_or(entry.snapshot.day);
             let mut ids = EventIds::new(entry.tenant.id, day);
-            let facts = ids.digest(&decision_fields(decision));
+            let facts = ids.hash(&decision_fields(decision));
             return ids.make(&subject, &facts, None);
         }
 
@@ -98,7 +98,7 @@ impl ChangeRecord<'_> {
             fields.push(Field::Text(expires.as_deref().unwrap_or_default()));
         }
 
-        let facts = ids.digest(&fields);
+        let facts = ids.hash(&fields);
         ids.make(&subject, &facts, previous)
     }
 }

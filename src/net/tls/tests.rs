@@ -230,6 +230,31 @@ async fn wrong_names_and_times_are_named() {
     assert_fault(&for_clients, &root.pem, host, "is not issued for servers").await;
 }
 
+/// Regression: the message contained all names of the certificate, and a long name was cut without
+/// a mark.
+#[test]
+fn presented_names_are_limited() {
+    let fault = |count: usize| {
+        let presented = vec![format!("DnsName(\"{}\")", "x".repeat(300)); count];
+        let expected = ServerName::try_from("siem.example.com").unwrap();
+        let error = CertificateError::NotValidForNameContext { expected, presented };
+        TlsFault::of(&rustls::Error::from(error)).unwrap()
+    };
+
+    for (count, end) in [
+        (1, "x…`, not for `siem.example.com`"),
+        (5, "x…`, not for `siem.example.com`"),
+        (6, "x…` and 1 other name, not for `siem.example.com`"),
+        (5_000, "x…` and 4995 other names, not for `siem.example.com`"),
+    ] {
+        let text = fault(count).to_string();
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(text.matches('…').count(), count.min(5));
+        assert!(text.chars().count() < 1_200, "{text}");
+        assert_clear(&fault(count));
+    }
+}
+
 /// A self-signed certificate is valid if it is not that of an authority and `ca_file` contains it.
 #[tokio::test]
 async fn complete_chains_and_pinned_certificates_are_valid() {

@@ -29,8 +29,15 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{TokenRequestContext, send, token_error};
-use crate::{error::Hint, source::SourceError, wire};
+use crate::{
+    error::Hint,
+    source::SourceError,
+    text::{html_escaped, one_line},
+    wire,
+};
 
+/// The maximum number of characters of a text in the page that the browser shows at the end.
+const MAX_PAGE_CHARS: usize = 1_000;
 /// How long a user has to complete the sign-in in the browser.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -236,7 +243,7 @@ async fn handle_redirect(
 
 /// A page that loads no resources from any server and that must not be cached.
 fn page(status: StatusCode, title: &str, text: &str) -> Response {
-    let (title, text) = (escaped(title), escaped(text));
+    let [title, text] = [title, text].map(|text| html_escaped(&one_line(text, MAX_PAGE_CHARS)));
     let body = format!(
         r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · secure-score-forwarder</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -255,21 +262,6 @@ h1{{font-size:1.6rem;font-weight:600;margin:0 0 .5rem}}p{{margin:0}}small{{displ
         headers.insert(name, header::HeaderValue::from_static(value));
     }
     (status, headers, Html(body)).into_response()
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// A sign-in that is in progress on another device: the device authorization response of RFC

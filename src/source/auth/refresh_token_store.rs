@@ -19,6 +19,7 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::Hint,
@@ -41,7 +42,8 @@ pub struct RefreshTokenStore {
 }
 
 /// Whether a refresh token may be stored without encryption if no key is configured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PlaintextPolicy {
     /// A token without a key is not stored: [`RefreshTokenError::NoKey`].
     #[default]

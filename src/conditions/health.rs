@@ -1,0 +1,259 @@
+//! The health of one sink and of one tenant, as the column "State" shows it.
+//!
+//! It follows from the conditions of the subject alone, so a table can never contradict the list of
+//! conditions above it. The status page, `status` as text and as JSON, and the metrics all use it,
+//! and none of them may use the state of a deliverer instead. Start reading at [`BySubject`], then
+//! [`SinkHealth::of`]. See decision 0050.
+
+use std::collections::HashMap;
+
+use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
+
+/// The health of a sink. The most urgent one is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SinkHealth {
+    /// Delivery is paused until an operator has resolved the failure.
+    Parked,
+    /// The last attempt to deliver failed, and is retried.
+    Retrying,
+    /// The receiver has rejected records, which are stored as dead letters.
+    RejectedRecords,
+    /// There is a backlog, and no acknowledgement has arrived for a long time.
+    Silent,
+    /// There is a backlog.
+    Delivering,
+    /// Everything is delivered, or waits for the next digest.
+    UpToDate,
+}
+
+/// The health of a tenant. The most urgent one is first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TenantHealth {
+    /// The newest day is too old, or Microsoft has not published a score.
+    Behind,
+    /// Something needs an operator.
+    Failing,
+    /// Something is retried, and clears by itself.
+    Degraded,
+    /// Work is in progress.
+    Waiting,
+    /// There are no conditions.
+    Current,
+}
+
+/// The conditions of each sink and of each tenant, without those of the daemon.
+#[derive(Clone, Debug, Default)]
+pub struct BySubject<'a> {
+    sinks: HashMap<&'a str, Vec<&'a Condition>>,
+    tenants: HashMap<&'a str, Vec<&'a Condition>>,
+}
+
+/// The most urgent severity of some conditions; `None` without conditions.
+pub fn severity_of(conditions: &[&Condition]) -> Option<ConditionSeverity> {
+    conditions.iter().map(|condition| condition.severity).max()
+}
+
+impl<'a> BySubject<'a> {
+    /// Sorts conditions by their subjects, and keeps their order within a subject.
+    pub fn new(conditions: &'a [Condition]) -> Self {
+        let mut by_subject = Self::default();
+        for condition in conditions {
+            let (subjects, name) = match &condition.subject {
+                ConditionSubject::Daemon => continue,
+                ConditionSubject::Sink(name) => (&mut by_subject.sinks, name),
+                ConditionSubject::Tenant(name) => (&mut by_subject.tenants, name),
+            };
+            subjects.entry(name.as_str()).or_default().push(condition);
+        }
+        by_subject
+    }
+
+    /// The conditions of the sink with this name.
+    pub fn sink(&self, name: &str) -> &[&'a Condition] {
+        self.sinks.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The conditions of the tenant with this name.
+    pub fn tenant(&self, name: &str) -> &[&'a Condition] {
+        self.tenants.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+impl SinkHealth {
+    /// The health that follows from the conditions of a sink.
+    pub fn of(conditions: &[&Condition]) -> Self {
+        let causes = conditions.iter().filter_map(|condition| Self::caused_by(condition.kind));
+        causes.min().unwrap_or(Self::UpToDate)
+    }
+
+    /// The health of a sink that has only a condition of this kind; `None` for the conditions of
+    /// other subjects.
+    const fn caused_by(kind: ConditionKind) -> Option<Self> {
+        match kind {
+            ConditionKind::SinkParked => Some(Self::Parked),
+            ConditionKind::SinkRetrying => Some(Self::Retrying),
+            ConditionKind::DeadLetters => Some(Self::RejectedRecords),
+            ConditionKind::SinkSilent => Some(Self::Silent),
+            ConditionKind::SinkDelivering => Some(Self::Delivering),
+            ConditionKind::LoopStalled
+            | ConditionKind::DiskFull
+            | ConditionKind::DiskLow
+            | ConditionKind::ConfigurationRejected
+            | ConditionKind::CredentialRejected
+            | ConditionKind::PollFailing
+            | ConditionKind::ResponseIncomplete
+            | ConditionKind::TenantBehind
+            | ConditionKind::DayLate
+            | ConditionKind::NeverPolled
+            | ConditionKind::CredentialExpiring
+            | ConditionKind::DataQuality => None,
+        }
+    }
+
+    /// The words in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Retrying => "retrying",
+            Self::RejectedRecords => "rejected records",
+            Self::Silent => "silent",
+            Self::Delivering => "delivering",
+            Self::UpToDate => "up to date",
+        }
+    }
+
+    /// The name in JSON. It must never change.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RejectedRecords => "rejected_records",
+            Self::UpToDate => "up_to_date",
+            Self::Parked | Self::Retrying | Self::Silent | Self::Delivering => self.name(),
+        }
+    }
+
+    /// Whether the last attempt to deliver failed.
+    pub const fn is_failing(self) -> bool {
+        matches!(self, Self::Parked | Self::Retrying)
+    }
+}
+
+impl TenantHealth {
+    /// The health that follows from the conditions of a tenant.
+    pub fn of(conditions: &[&Condition]) -> Self {
+        if conditions.iter().any(|condition| condition.kind == ConditionKind::TenantBehind) {
+            return Self::Behind;
+        }
+        match severity_of(conditions) {
+            Some(ConditionSeverity::Error) => Self::Failing,
+            Some(ConditionSeverity::Warning) => Self::Degraded,
+            Some(ConditionSeverity::Info) => Self::Waiting,
+            None => Self::Current,
+        }
+    }
+
+    /// The word in tables and in JSON. It must never change.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Behind => "behind",
+            Self::Failing => "failing",
+            Self::Degraded => "degraded",
+            Self::Waiting => "waiting",
+            Self::Current => "current",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ConditionKind as Kind;
+
+    fn condition(
+        subject: ConditionSubject,
+        kind: ConditionKind,
+        severity: ConditionSeverity,
+    ) -> Condition {
+        let sentence = "x".to_owned();
+        Condition { severity, kind, subject, sentence, hint: None, since: None }
+    }
+
+    fn of_sink(kind: ConditionKind) -> Condition {
+        condition(ConditionSubject::Sink("siem".to_owned()), kind, ConditionSeverity::Error)
+    }
+
+    fn of_tenant(kind: ConditionKind, severity: ConditionSeverity) -> Condition {
+        condition(ConditionSubject::Tenant("contoso".to_owned()), kind, severity)
+    }
+
+    /// The health for each kind of condition of a sink, the most urgent first.
+    const OF_KINDS: [(ConditionKind, SinkHealth); 5] = [
+        (Kind::SinkParked, SinkHealth::Parked),
+        (Kind::SinkRetrying, SinkHealth::Retrying),
+        (Kind::DeadLetters, SinkHealth::RejectedRecords),
+        (Kind::SinkSilent, SinkHealth::Silent),
+        (Kind::SinkDelivering, SinkHealth::Delivering),
+    ];
+
+    #[test]
+    fn every_kind_determines_the_health_of_a_sink() {
+        for kind in ConditionKind::ALL {
+            let expected = OF_KINDS.iter().find(|(of_sink, _)| *of_sink == kind);
+            let expected = expected.map_or(SinkHealth::UpToDate, |(_, health)| *health);
+            assert_eq!(SinkHealth::of(&[&of_sink(kind)]), expected, "{kind:?}");
+        }
+        assert_eq!(SinkHealth::of(&[]), SinkHealth::UpToDate);
+    }
+
+    #[test]
+    fn the_most_urgent_kind_determines_the_health() {
+        for (index, (kind, health)) in OF_KINDS.iter().enumerate() {
+            for (other, _) in &OF_KINDS[index..] {
+                let (first, second) = (of_sink(*kind), of_sink(*other));
+                assert_eq!(SinkHealth::of(&[&second, &first]), *health, "{kind:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn severity_determines_the_health_of_a_tenant() {
+        let health = |kind, severity| TenantHealth::of(&[&of_tenant(kind, severity)]);
+        for kind in ConditionKind::ALL.into_iter().filter(|kind| *kind != Kind::TenantBehind) {
+            assert_eq!(health(kind, ConditionSeverity::Error), TenantHealth::Failing, "{kind:?}");
+            assert_eq!(
+                health(kind, ConditionSeverity::Warning),
+                TenantHealth::Degraded,
+                "{kind:?}"
+            );
+            assert_eq!(health(kind, ConditionSeverity::Info), TenantHealth::Waiting, "{kind:?}");
+        }
+        for severity in ConditionSeverity::ALL {
+            assert_eq!(health(Kind::TenantBehind, severity), TenantHealth::Behind);
+        }
+        assert_eq!(TenantHealth::of(&[]), TenantHealth::Current);
+    }
+
+    #[test]
+    fn names_in_json_have_no_spaces() {
+        for (_, health) in OF_KINDS {
+            assert_eq!(health.as_str(), health.name().replace(' ', "_"));
+        }
+        assert_eq!(SinkHealth::UpToDate.as_str(), "up_to_date");
+    }
+
+    #[test]
+    fn subjects_have_only_their_own_conditions() {
+        let conditions = [
+            condition(ConditionSubject::Daemon, Kind::DiskFull, ConditionSeverity::Error),
+            of_sink(Kind::DeadLetters),
+            of_tenant(Kind::PollFailing, ConditionSeverity::Warning),
+            of_sink(Kind::SinkDelivering),
+        ];
+        let by_subject = BySubject::new(&conditions);
+
+        assert_eq!(by_subject.sink("siem"), [&conditions[1], &conditions[3]]);
+        assert_eq!(by_subject.tenant("contoso"), [&conditions[2]]);
+        assert_eq!(severity_of(by_subject.tenant("contoso")), Some(ConditionSeverity::Warning));
+        assert!(by_subject.sink("contoso").is_empty() && by_subject.tenant("siem").is_empty());
+        assert_eq!(severity_of(by_subject.sink("contoso")), None);
+    }
+}
