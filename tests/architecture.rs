@@ -1,5 +1,5 @@
-//! Rules of the source tree: dependencies between modules, purity, hints, the length of files and
-//! paragraphs, words to avoid, citations of decisions, and the form of Markdown.
+//! Rules of the source tree: dependencies between modules, purity, hints, names of types, the length
+//! of files and paragraphs, words to avoid, citations of decisions, and the form of Markdown.
 //!
 //! Every rule reports all violations as `file:line: description` and reads only text, so the crate
 //! need not be built. `STYLE.md` and `docs/explanation/architecture.md` explain the rules.
@@ -24,5 +24,7 @@ mod layout;
 mod markdown;
 #[path = "architecture/modules.rs"]
 mod modules;
+#[path = "architecture/types.rs"]
+mod types;
 #[path = "architecture/words.rs"]
 mod words;

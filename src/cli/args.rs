@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(super) use self::baseline::{Baseline, BaselineDiff, BaselineOf, BaselineSet};
+pub(super) use self::baseline::{BaselineCommand, BaselineDiff, BaselineOf, BaselineSet};
 pub(super) use self::delivery::{
     DeadLetters, DeadLettersDiscard, DeadLettersList, DeadLettersRetry, DeadLettersShow, Once,
     Poll, Replay, StateVerify, TestSink,
@@ -23,9 +23,9 @@ pub(super) use self::delivery::{
 pub(super) use self::program::{
     Complete, Completions, Demo, Man, Names, Reference, Schema, SchemaOf,
 };
-pub(super) use self::report::Report;
+pub(super) use self::report::ReportArgs;
 pub(super) use self::state::{
-    State, StateBackup, StateExport, StateForget, StatePrune, StateRepair, StateRestore,
+    StateBackup, StateCommand, StateExport, StateForget, StatePrune, StateRepair, StateRestore,
 };
 use crate::{model::Day, settings::parse_duration};
 
@@ -82,7 +82,13 @@ const IMPORT_CONFIG_EXAMPLES: &str = "Examples:
 
 /// Forwards Microsoft Secure Score to your SIEM: one record per control and day
 #[derive(Debug, Parser)]
-#[command(name = "secure-score-forwarder", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(
+    name = "secure-score-forwarder",
+    version,
+    long_version = super::version::long(),
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
 pub struct Args {
     /// The configuration file [default: $SECURE_SCORE_FORWARDER_CONFIG, else /etc/secure-score-forwarder/config.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL_OPTIONS)]
@@ -125,7 +131,7 @@ pub(super) enum Command {
     /// Validate the configuration, the secrets and the state directory
     Check(Check),
     /// Show the state of tenants and sinks
-    Status(Status),
+    Status(StatusArgs),
     /// Read older days from the API into the checkpoint
     Backfill(Backfill),
     /// Resend stored days to a sink
@@ -134,17 +140,17 @@ pub(super) enum Command {
     #[command(subcommand)]
     DeadLetters(DeadLetters),
     /// Write a report on one tenant (history, changes, decisions), or an overview of all tenants
-    Report(Report),
+    Report(ReportArgs),
     /// Set, print and compare the targets that tenants must not fall below
     #[command(subcommand)]
-    Baseline(Baseline),
+    Baseline(BaselineCommand),
     /// Maintain the checkpoint
     #[command(subcommand)]
-    State(State),
+    State(StateCommand),
     /// Send one marked test record to a sink, and wait for its acknowledgement
     TestSink(TestSink),
     /// Sign in as a user, for a credential with kind = "user"
-    Login(Login),
+    Login(LoginArgs),
     /// Print the link that an administrator opens to grant the required permission
     ConsentUrl(ConsentUrl),
     /// Import saved responses of the current or the original API into the checkpoint, as history
@@ -225,7 +231,7 @@ pub(super) enum Output {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATUS_EXAMPLES)]
-pub(super) struct Status {
+pub(super) struct StatusArgs {
     /// Show only tenants whose names match; `*` and `?` are wildcards. Can be repeated [default: all tenants]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,
@@ -269,6 +275,7 @@ pub(super) struct Backfill {
 
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = CHECK_EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent option")]
 pub(super) struct Check {
     /// Also sign in, read one snapshot, compare the granted permissions with the required ones, and contact each receiver without sending a record
     #[arg(long)]
@@ -276,6 +283,9 @@ pub(super) struct Check {
     /// Exit with code 2 if there are warnings
     #[arg(long)]
     pub strict: bool,
+    /// Also print the value of every key, and where it is set; secrets are not read
+    #[arg(long)]
+    pub show_effective: bool,
     /// Print a JSON document instead of text
     #[arg(long)]
     pub json: bool,
@@ -283,7 +293,7 @@ pub(super) struct Check {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = LOGIN_EXAMPLES)]
-pub(super) struct Login {
+pub(super) struct LoginArgs {
     /// The name of the shared credential [default: the only credential with kind = "user"]
     #[arg(long, value_name = "NAME", conflicts_with = "tenant")]
     pub credential: Option<String>,

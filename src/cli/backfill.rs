@@ -8,16 +8,17 @@ use std::{io::IsTerminal, path::Path, time::Duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
-    load_with_secrets, lock_holder, once::print_report, print_explanation, print_message,
-    unknown_tenant,
+    CommandFailure, ExitCode, act_as_owner, args, block_on,
+    daemon_client::{request_with_progress, unexpected_response},
+    load_with_secrets, lock_holder,
+    once::{print_poll, print_report},
+    selection::check_tenant,
 };
 use crate::{
     checkpoint::Holder,
     clock,
     config::Configuration,
     daemon::{self, Engine, Event, OnceReport, Request},
-    error::chain,
     model::Day,
 };
 
@@ -25,12 +26,7 @@ use crate::{
 /// tenant is not configured, or if the daemon does not respond.
 pub(super) fn backfill(config: &Path, args: &args::Backfill) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
-    if let Some(name) = &args.tenant
-        && !configuration.tenants.iter().any(|tenant| tenant.name == *name)
-    {
-        return Err(unknown_tenant(&configuration, name));
-    }
-
+    check_tenant(&configuration, args.tenant.as_deref())?;
     match lock_holder(&configuration.state_directory) {
         Some(holder) => backfill_through_daemon(&configuration, &holder, args),
         None => backfill_without_daemon(config, args),
@@ -44,34 +40,22 @@ fn backfill_through_daemon(
     holder: &Holder,
     args: &args::Backfill,
 ) -> Result<ExitCode, CommandFailure> {
-    let socket = control_socket(holder)?;
     let bar =
         progress_bar(if args.tenant.is_some() { 1 } else { configuration.tenants.len() as u64 });
-    let request = Request::Backfill { days: args.days, tenant: args.tenant.clone() };
+    let request = Request::Backfill { first_day: first_day(args), tenant: args.tenant.clone() };
 
-    let end = daemon::send_request(socket, &request, |event| {
-        if let Event::Tenant { name, days, error } = event {
-            bar.suspend(|| match error {
-                None => {
-                    print_message(&format!("tenant `{name}`: {}", count(*days as u64, "new day")));
-                }
-                Some(error) => {
-                    print_explanation(&error.clone().within(&format!("tenant `{name}`")));
-                }
-            });
+    let response = request_with_progress(holder, &request, |event| {
+        if let Event::Polled { name, outcome } = event {
+            bar.suspend(|| print_poll(name, outcome));
             bar.inc(1);
         }
     });
     bar.finish_and_clear();
 
-    match end {
-        Ok(Event::Done { failed: 0 }) => Ok(ExitCode::Done),
-        Ok(Event::Error(message)) => Err(CommandFailure::new(ExitCode::Usage, message)),
-        Ok(_) => Ok(ExitCode::Incomplete),
-        Err(error) => Err(CommandFailure::new(
-            ExitCode::Incomplete,
-            format!("no response from the daemon: {}", chain(&error)),
-        )),
+    match response? {
+        Event::Done { failed: 0 } => Ok(ExitCode::Done),
+        Event::Done { .. } => Ok(ExitCode::Incomplete),
+        _ => Err(unexpected_response()),
     }
 }
 
@@ -84,16 +68,20 @@ fn backfill_without_daemon(
     let engine = Engine::build(configuration)?;
 
     let bar = progress_bar(if args.tenant.is_some() { 1 } else { engine.tenants.len() as u64 });
-    let first = Day::of(clock::now()).plus(1 - args.days);
-    let polls =
-        block_on(daemon::backfill(&engine, Some(first), args.tenant.as_deref(), |_, _| {
-            bar.inc(1);
-        }))?;
+    let first = Some(first_day(args));
+    let polls = block_on(daemon::backfill(&engine, first, args.tenant.as_deref(), |_, _| {
+        bar.inc(1);
+    }))?;
     bar.finish_and_clear();
 
     let report = OnceReport { polls, sinks: Vec::new() };
     print_report(&report);
     Ok(if report.is_complete() { ExitCode::Done } else { ExitCode::Incomplete })
+}
+
+/// The first of the days to read, which include today.
+fn first_day(args: &args::Backfill) -> Day {
+    Day::of(clock::now()).plus(1 - args.days)
 }
 
 /// A progress bar that counts tenants; hidden if standard error is not a terminal.

@@ -12,14 +12,17 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count, json::Document,
-    load_with_secrets, lock_holder, print, print_explanation, print_message, unknown_tenant,
+    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    daemon_client::{request, unexpected_response},
+    json::Document,
+    load_with_secrets, lock_holder, print, print_explanation, print_message,
+    selection::check_tenant,
 };
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Holder},
     clock,
     config::{Configuration, TenantPlan},
-    daemon::{self, Engine, Event, Request, resolved_tenant},
+    daemon::{Engine, Event, Request, resolved_tenant},
     error::Explanation,
     model::{Baseline, ControlFacts, Day, KeptDay, Target, Tenant},
 };
@@ -28,7 +31,7 @@ use crate::{
 const SEARCHED_DAYS: i32 = 400;
 
 /// The checkpoint, and the name of the tenant that the arguments select.
-struct Selection {
+struct TenantSelection {
     configuration: Configuration,
     checkpoint: Checkpoint,
     tenant: Option<String>,
@@ -46,24 +49,25 @@ struct NewBaseline {
 
 /// Runs a subcommand. Fails if the tenant is not configured or the checkpoint cannot be read; `set`
 /// also fails if a line of the file is not a target, or if no tenant has a control that it names.
-pub(super) fn baseline(config: &Path, args: &args::Baseline) -> Result<ExitCode, CommandFailure> {
+pub(super) fn baseline(
+    config: &Path,
+    args: &args::BaselineCommand,
+) -> Result<ExitCode, CommandFailure> {
     match args {
-        args::Baseline::Set(args) => set(config, args),
-        args::Baseline::Show(args) => Document::from_flag(args.json).run(|| show(config, args)),
-        args::Baseline::Diff(args) => {
+        args::BaselineCommand::Set(args) => set(config, args),
+        args::BaselineCommand::Show(args) => {
+            Document::from_flag(args.json).run(|| show(config, args))
+        }
+        args::BaselineCommand::Diff(args) => {
             Document::from_flag(args.json).run(|| diff::diff(config, args))
         }
     }
 }
 
-impl Selection {
+impl TenantSelection {
     fn new(config: &Path, tenant: Option<&str>) -> Result<Self, CommandFailure> {
         let configuration = Configuration::load(config)?;
-        if let Some(name) = tenant
-            && !configuration.tenants.iter().any(|plan| plan.name == name)
-        {
-            return Err(unknown_tenant(&configuration, name));
-        }
+        check_tenant(&configuration, tenant)?;
         let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
         Ok(Self { configuration, checkpoint, tenant: tenant.map(str::to_owned) })
     }
@@ -93,7 +97,7 @@ impl NewBaseline {
 }
 
 fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailure> {
-    let selection = Selection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
     let from_file = args.file.as_deref().map(read_targets).transpose()?;
 
     let mut baselines = Vec::new();
@@ -124,7 +128,7 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailu
     let holder = lock_holder(&selection.configuration.state_directory);
     drop(selection);
     match holder {
-        Some(holder) => set_through_daemon(control_socket(&holder)?, &baselines)?,
+        Some(holder) => set_through_daemon(&holder, &baselines)?,
         None => set_without_daemon(config, &baselines)?,
     }
 
@@ -139,7 +143,7 @@ fn set(config: &Path, args: &args::BaselineSet) -> Result<ExitCode, CommandFailu
 
 /// Rejects a target for a control that no selected tenant has, because it could never be missed.
 fn reject_unknown_controls(
-    selection: &Selection,
+    selection: &TenantSelection,
     targets: &[(String, Target)],
     file: &Path,
 ) -> Result<(), CommandFailure> {
@@ -200,7 +204,7 @@ fn read_targets(path: &Path) -> Result<Vec<(String, Target)>, CommandFailure> {
 /// The scores of a stored day as targets: percentages where the day has them, else points. `None`
 /// if the day is not stored.
 fn from_day(
-    selection: &Selection,
+    selection: &TenantSelection,
     plan: &TenantPlan,
     tenant: &Tenant,
     args: &args::BaselineSet,
@@ -235,22 +239,17 @@ fn from_day(
     }))
 }
 
-fn set_through_daemon(socket: &Path, baselines: &[NewBaseline]) -> Result<(), CommandFailure> {
+fn set_through_daemon(holder: &Holder, baselines: &[NewBaseline]) -> Result<(), CommandFailure> {
     for baseline in baselines {
-        let request = Request::Baseline {
+        let change = Request::Baseline {
             tenant: baseline.tenant.clone(),
             name: baseline.name.clone(),
-            day: baseline.day.map(Day::number),
+            day: baseline.day,
             targets: baseline.targets_as_text(),
         };
-        match daemon::send_request(socket, &request, |_| {})? {
-            Event::Done { .. } => {}
-            Event::Error(message) => return Err(CommandFailure::new(ExitCode::Usage, message)),
-            _ => {
-                let message = "the daemon did not set the baseline";
-                return Err(CommandFailure::new(ExitCode::Incomplete, message));
-            }
-        }
+        let Event::Done { .. } = request(holder, &change)? else {
+            return Err(unexpected_response());
+        };
     }
     Ok(())
 }
@@ -262,16 +261,14 @@ fn set_without_daemon(config: &Path, baselines: &[NewBaseline]) -> Result<(), Co
     block_on(async {
         for baseline in baselines {
             let NewBaseline { tenant, name, day, .. } = baseline;
-            engine
-                .set_baseline(tenant, name, day.map(Day::number), &baseline.targets_as_text())
-                .map_err(|message| CommandFailure::new(ExitCode::Usage, message))?;
+            engine.set_baseline(tenant, name, *day, &baseline.targets_as_text())?;
         }
         Ok(())
     })?
 }
 
 fn show(config: &Path, args: &args::BaselineOf) -> Result<ExitCode, CommandFailure> {
-    let selection = Selection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
     let document = Document::from_flag(args.json);
 
     let mut tenants = Vec::new();

@@ -22,12 +22,15 @@ const FISH_HOOK: &str = include_str!("completions/hook.fish");
 const TENANT_PLACEHOLDER: ValueHint = ValueHint::Username;
 const SINK_PLACEHOLDER: ValueHint = ValueHint::Hostname;
 
-/// The functions of the placeholders in zsh and fish, and the functions that replace them.
-const REPLACEMENTS: [(&str, &str); 4] = [
+/// The functions of the placeholders in zsh and fish, and the functions that replace them. Without
+/// a hint, a value is not a path, so no files are offered for it.
+const REPLACEMENTS: [(&str, &str); 6] = [
     (":_users'", ":_secure_score_forwarder_tenants'"),
     (":_hosts'", ":_secure_score_forwarder_sinks'"),
+    (":_default'", ": '"),
     ("(__fish_complete_users)", "(__secure_score_forwarder_names tenants)"),
     ("(__fish_print_hostnames)", "(__secure_score_forwarder_names sinks)"),
+    (" -r\n", " -r -f\n"),
 ];
 
 /// `clap_complete` 4.6 sets the path of a subcommand with the second prefix, and compares it with
@@ -107,7 +110,7 @@ fn with_placeholders(command: clap::Command) -> clap::Command {
 mod tests {
     use super::*;
 
-    /// `tests/it/completions.rs` runs the script for bash.
+    /// `tests/it/completions.rs` runs the scripts for bash, zsh and fish.
     #[test]
     fn every_name_is_completed_from_the_configuration() {
         for (shell, tenants, sinks) in [
@@ -123,7 +126,7 @@ mod tests {
             assert!(lines(tenants) >= 10, "{shell}: {}", lines(tenants));
             assert!(lines(sinks) >= 7, "{shell}: {}", lines(sinks));
 
-            for other in ["_users", "_hosts", "hostnames"] {
+            for other in ["_users", "_hosts", "hostnames", ":_default'", " -r\n"] {
                 assert!(!script.contains(other), "{shell}: {other}");
             }
             // The GUID of a tenant that is no longer configured is not completed.

@@ -22,6 +22,7 @@ use crate::{
     model::Day,
     report::{Detail, Format, Window},
     source::simulated::{Simulation, start},
+    text::minute,
 };
 
 /// A temporary directory that is removed when the value is dropped.
@@ -125,7 +126,7 @@ fn important_changes(engine: &Engine, report_file: &Path) -> Result<String, Comm
             let _ = writeln!(out, "  {} {severity}: {}", change.day, change.sentence);
         }
 
-        let generated = clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let generated = minute(clock::now());
         match fs_err::write(report_file, report.write(Format::Html, &generated)) {
             Ok(()) => {
                 let message = format!("wrote the full report to `{}`", report_file.display());

@@ -3,18 +3,20 @@
 
 use std::{fmt::Write as _, path::Path, sync::Arc};
 
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, args::Output, backfill::progress_bar, block_on,
-    load_with_secrets, print, print_message, unknown_tenant,
+    CommandFailure, ExitCode, act_as_owner, args,
+    args::Output,
+    backfill::progress_bar,
+    block_on, load_with_secrets, print, print_explanation,
+    selection::check_tenant,
+    table::{Column, Content, Terminal, TextTable, Tone, shortened},
 };
 use crate::{
     clock,
     config::Configuration,
     daemon::{FetchedTenant, PollError, fetch_tenant},
     derive::{Comparison, Entry, Records, Rules, Selection},
-    error::chain,
+    error::{Explanation, chain},
     format::{FormatName, Formatter, Options, Texts, csv_cell, plain},
     ledger,
     model::{Body, Day, Number, Record, SnapshotRef},
@@ -30,33 +32,33 @@ pub(super) fn fetch(config: &Path, args: &args::Fetch) -> Result<ExitCode, Comma
         // A sign-in replaces the refresh token in the state directory.
         act_as_owner(&configuration.state_directory)?;
     }
-    let is_selected = |name: &str| args.tenant.as_deref().is_none_or(|tenant| tenant == name);
-    if !configuration.tenants.iter().any(|tenant| is_selected(&tenant.name)) {
-        let name = args.tenant.as_deref().unwrap_or_default();
-        return Err(unknown_tenant(&configuration, name));
-    }
-
+    check_tenant(&configuration, args.tenant.as_deref())?;
     let fetched = block_on(fetch_all(&configuration, args))??;
 
-    let mut printer = Printer::new(args.output);
+    let mut printer = Printer::new(args.output, Terminal::of_stdout());
     let mut exit = ExitCode::Done;
     for (name, result) in fetched {
         match result {
             Ok(fetched) => {
                 if let Some(warning) = &fetched.warning {
-                    print_message(&format!("tenant `{name}`: the response is partial: {warning}"));
+                    let explanation = format!("the response is partial: {warning}").into();
+                    print_problem(&name, explanation);
                     exit = ExitCode::Incomplete;
                 }
                 printer.add_tenant(&fetched)?;
             }
             Err(error) => {
-                print_message(&format!("tenant `{name}`: {}", chain(&error)));
+                print_problem(&name, Explanation::of(&error));
                 exit = ExitCode::Incomplete;
             }
         }
     }
     print(&printer.finish())?;
     Ok(exit)
+}
+
+fn print_problem(tenant: &str, problem: Explanation) {
+    print_explanation(&problem.within(&format!("tenant `{tenant}`")));
 }
 
 /// Reads the selected tenants one after another; the results are in the order of the configuration.
@@ -88,29 +90,26 @@ struct Printer {
     text: String,
     rows: u64,
     json: Formatter,
-    table: Table,
+    terminal: Terminal,
+    /// The day that is being added to tables.
+    day: DayTable,
 }
 
-/// The columns of the CSV output. A table omits the last one, whose values are long.
+/// The columns of the CSV output.
 const COLUMNS: [&str; 10] =
     ["tenant", "day", "control", "category", "score", "max", "percent", "state", "title", "status"];
 
 impl Printer {
-    fn new(output: Output) -> Self {
+    fn new(output: Output, terminal: Terminal) -> Self {
         let options = Options { texts: Texts::Full, host: String::new(), fields: vec![] };
-        let mut table = Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(&COLUMNS[..9]);
-
         let mut text = String::new();
         match output {
             Output::Csv => text = COLUMNS.join(",") + "\n",
             Output::Json => text += "[",
             _ => {}
         }
-        Self { output, text, rows: 0, json: Formatter::new(FormatName::Json, options), table }
+        let json = Formatter::new(FormatName::Json, options);
+        Self { output, text, rows: 0, json, terminal, day: DayTable::new() }
     }
 
     /// Adds all days of a tenant. Fails if a body cannot be decoded.
@@ -154,8 +153,19 @@ impl Printer {
             (0..records.end())
                 .filter_map(|record_index| records.at(record_index))
                 .for_each(|record| self.add_record(&record));
+            self.finish_day();
         }
         Ok(())
+    }
+
+    /// Adds the table of a day after its last record.
+    fn finish_day(&mut self) {
+        if self.output == Output::Table {
+            let day = std::mem::replace(&mut self.day, DayTable::new());
+            let separator = if self.text.is_empty() { "" } else { "\n" };
+            self.text += separator;
+            self.text += &day.render(self.terminal);
+        }
     }
 
     fn add_record(&mut self, record: &Record<'_>) {
@@ -190,21 +200,71 @@ impl Printer {
                 csv_cell(cell, &mut row);
             }
             let _ = writeln!(self.text, "{}", String::from_utf8_lossy(&row));
+        } else if matches!(record.body, Body::Summary(_)) {
+            self.day.set_total(&cells);
         } else {
-            self.table.add_row(&cells[..9]);
+            self.day.add_control(&cells);
         }
     }
 
     fn finish(mut self) -> String {
         match self.output {
-            Output::Table if self.rows == 0 => String::new(),
-            Output::Table => format!("{}\n", self.table),
             Output::Json => {
                 self.text += "\n]\n";
                 self.text
             }
             _ => self.text,
         }
+    }
+}
+
+/// The controls of one day as a table, below a line with the total.
+struct DayTable {
+    total: String,
+    controls: TextTable,
+}
+
+impl DayTable {
+    fn new() -> Self {
+        let column = |heading, content, rank| Column { heading, content, rank };
+        let controls = TextTable::new(vec![
+            column("control", Content::Label { min: 20 }, 0),
+            column("category", Content::Text, 4),
+            column("score", Content::Number, 0),
+            column("max", Content::Number, 0),
+            column("percent", Content::Number, 1),
+            column("state", Content::Text, 2),
+            column("title", Content::Label { min: 16 }, 3),
+        ]);
+        Self { total: String::new(), controls }
+    }
+
+    /// Sets the line above the table from the values of a summary record.
+    fn set_total(&mut self, cells: &[String; 10]) {
+        let [tenant, day, _, _, score, max, percent, _, controls, _] = cells;
+        let [score, max] =
+            [score, max].map(|text| if text.is_empty() { "unknown" } else { text.as_str() });
+        let percent = if percent.is_empty() { String::new() } else { format!(", {percent}%") };
+        self.total = format!("{tenant}, {day}: {score} of {max} points{percent}, {controls}");
+    }
+
+    /// Adds a row with the values of a control record.
+    fn add_control(&mut self, cells: &[String; 10]) {
+        let [_, _, control, category, score, max, percent, state, title, _] = cells;
+        let shown = [control, category, score, max, percent, state, title];
+        // A line break would end the row.
+        let cell = |text: &String| (text.replace(char::is_control, " "), Tone::Plain);
+        self.controls.row(Vec::from(shown.map(cell)));
+    }
+
+    /// The lines, each with a line break. None is wider than the terminal, unless that is narrower
+    /// than the numbers.
+    fn render(&self, terminal: Terminal) -> String {
+        let total = match terminal.width {
+            Some(width) => shortened(&self.total, width),
+            None => self.total.clone(),
+        };
+        format!("{total}\n{}", self.controls.render(terminal))
     }
 }
 
@@ -245,5 +305,71 @@ fn cells(record: &Record<'_>) -> [String; 10] {
         }
         // Without a comparison and a history, an entry has no such records.
         Body::Change(_) | Body::Quality(_) => Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day() -> DayTable {
+        let row = |cells: [&str; 10]| cells.map(str::to_owned);
+        let mut day = DayTable::new();
+
+        day.add_control(&row([
+            "contoso",
+            "2026-11-22",
+            "AdminMFAV2",
+            "Identity",
+            "10",
+            "10",
+            "100",
+            "Default",
+            "Ensure multifactor authentication is enabled for all users in administrative roles",
+            "",
+        ]));
+        day.add_control(&row([
+            "contoso",
+            "2026-11-22",
+            "mdo_a_control_with_a_name_of_sixty_characters_or_even_more",
+            "Apps",
+            "0.25",
+            "5",
+            "5",
+            "",
+            "A title\nwith a line break",
+            "",
+        ]));
+        let total =
+            ["contoso", "2026-11-22", "(total)", "", "10.25", "15", "68.33", "", "2 controls", ""];
+        day.set_total(&row(total));
+        day
+    }
+
+    /// Regression: with 80 columns, a title was shown with a few letters on each of many lines.
+    #[test]
+    fn tables_fit_into_the_terminal() {
+        for width in [40, 60, 80, 100, 132] {
+            let text = day().render(Terminal { width: Some(width), is_colored: false });
+            assert_eq!(text.lines().count(), 4, "{width}\n{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}\n{text}");
+            assert!(text.contains(" 0.25 ") && text.contains(" 10 "), "{width}\n{text}");
+        }
+
+        let text = day().render(Terminal { width: Some(80), is_colored: false });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "contoso, 2026-11-22: 10.25 of 15 points, 68.33%, 2 controls");
+        let end_of = |line: &str, value: &str| {
+            line.find(value).map(|at| line[..at + value.len()].chars().count())
+        };
+        assert_eq!(end_of(lines[1], "score"), end_of(lines[3], "0.25"), "{text}");
+        assert!(lines[2].ends_with('…') && lines[3].contains("… "), "{text}");
+    }
+
+    #[test]
+    fn a_pipe_gets_complete_values() {
+        let text = day().render(Terminal { width: None, is_colored: false });
+        assert!(!text.contains('…'), "{text}");
+        assert!(text.contains("in administrative roles\n"), "{text}");
     }
 }

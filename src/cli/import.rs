@@ -5,13 +5,14 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count, lock_holder,
-    print_explanation, print_message,
+    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    daemon_client::{request, unexpected_response},
+    lock_holder, print_explanation, print_message,
 };
 use crate::{
     checkpoint::{Checkpoint, Holder},
     config::{Configuration, TenantName},
-    daemon::{self, Engine, Event, Request},
+    daemon::{self, Engine, Event, Request, RequestFailure},
     error::{Explanation, chain},
     model::{Day, TenantId},
     wire,
@@ -20,8 +21,8 @@ use crate::{
 /// The maximum size of all snapshots in one request to the daemon, in bytes.
 const MAX_PART_BYTES: usize = 8 << 20;
 
-/// The days and snapshots in the files, by the GUID of the tenant, in the order of the files.
-type SnapshotsByGuid = BTreeMap<String, Vec<(Day, String)>>;
+/// The days and snapshots in the files, by tenant, in the order of the files.
+type SnapshotsByTenant = BTreeMap<TenantId, Vec<(Day, String)>>;
 
 /// The numbers of imported and of rejected snapshots.
 #[derive(Clone, Copy, Default)]
@@ -36,7 +37,7 @@ struct Totals {
 pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, CommandFailure> {
     // An import needs no secret, and the caller may not have access to those of the daemon.
     let configuration = Configuration::load(config)?;
-    let mut found = SnapshotsByGuid::new();
+    let mut found = SnapshotsByTenant::new();
     let mut skipped = 0;
     for file in &args.files {
         skipped += read(file, &mut found)?;
@@ -51,12 +52,12 @@ pub(super) fn import(config: &Path, args: &args::Import) -> Result<ExitCode, Com
         Some(holder) => import_through_daemon(&holder, &tenants)?,
         None => import_without_daemon(configuration, &tenants)?,
     };
-    Ok(if skipped > 0 { ExitCode::Incomplete } else { exit })
+    Ok(if skipped > 0 && exit == ExitCode::Done { ExitCode::Incomplete } else { exit })
 }
 
 /// Adds the snapshots in a file. Returns the number of items that are not snapshots with a tenant
 /// and a day.
-fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure> {
+fn read(file: &Path, found: &mut SnapshotsByTenant) -> Result<u64, CommandFailure> {
     let text = fs_err::read_to_string(file).map_err(|error| {
         let explanation = Explanation::new(error.to_string());
         let explanation = if error.kind() == std::io::ErrorKind::PermissionDenied {
@@ -80,7 +81,7 @@ fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure>
             snapshot.and_then(|s| Some((TenantId::parse(s.tenant_id.as_deref()?).ok()?, s.day()?)));
         match key {
             Some((tenant, day)) => {
-                found.entry(tenant.to_string()).or_default().push((day, item.to_owned()));
+                found.entry(tenant).or_default().push((day, item.to_owned()));
             }
             None => skipped += 1,
         }
@@ -92,7 +93,7 @@ fn read(file: &Path, found: &mut SnapshotsByGuid) -> Result<u64, CommandFailure>
 /// configured.
 fn by_configured_name(
     configuration: &Configuration,
-    found: &SnapshotsByGuid,
+    found: &SnapshotsByTenant,
 ) -> Result<Vec<(String, Vec<String>)>, CommandFailure> {
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory).ok();
     let guid = |id: &TenantName| match id {
@@ -102,10 +103,7 @@ fn by_configured_name(
 
     let mut tenants = Vec::new();
     for (tenant, items) in found {
-        let plan = configuration
-            .tenants
-            .iter()
-            .find(|plan| guid(&plan.id).is_some_and(|id| id.to_string() == *tenant));
+        let plan = configuration.tenants.iter().find(|plan| guid(&plan.id) == Some(*tenant));
         let Some(plan) = plan else {
             let explanation = Explanation::new(format!(
                 "the files contain days of tenant `{tenant}`, which is not configured"
@@ -144,15 +142,12 @@ fn import_without_daemon(
                 match engine.import(&tenant, &part) {
                     Ok(report) => totals.add(report.days, report.rejected),
                     Err(error) => {
-                        print_explanation(
-                            &Explanation::of(&error).within(&format!("tenant `{name}`")),
-                        );
-                        exit = ExitCode::Incomplete;
+                        exit = print_failure(name, RequestFailure::from(error).into());
                     }
                 }
             }
             print_totals(name, totals);
-            exit = if totals.rejected > 0 { ExitCode::Incomplete } else { exit };
+            exit = totals.exit_code(exit);
         }
         exit
     })
@@ -162,30 +157,30 @@ fn import_through_daemon(
     holder: &Holder,
     tenants: &[(String, Vec<String>)],
 ) -> Result<ExitCode, CommandFailure> {
-    let socket = control_socket(holder)?;
     let mut exit = ExitCode::Done;
     for (name, items) in tenants {
         let mut totals = Totals::default();
         for part in parts(items) {
             let items = part.into_iter().map(str::to_owned).collect();
-            match daemon::send_request(
-                socket,
-                &Request::Import { tenant: name.clone(), items },
-                |_| {},
-            )? {
-                Event::Imported { days, rejected } => totals.add(days, rejected),
-                Event::Error(explanation) => {
-                    print_explanation(&explanation.within(&format!("tenant `{name}`")));
-                    exit = ExitCode::Incomplete;
-                }
-                _ => exit = ExitCode::Incomplete,
+            match request(holder, &Request::Import { tenant: name.clone(), items }) {
+                Ok(Event::Imported { days, rejected }) => totals.add(days, rejected),
+                Ok(_) => return Err(unexpected_response()),
+                Err(failure) => exit = print_failure(name, failure),
             }
         }
 
         print_totals(name, totals);
-        exit = if totals.rejected > 0 { ExitCode::Incomplete } else { exit };
+        exit = totals.exit_code(exit);
     }
     Ok(exit)
+}
+
+/// Prints why some items of a tenant were not imported. Returns the exit code.
+fn print_failure(tenant: &str, failure: CommandFailure) -> ExitCode {
+    for explanation in failure.explanations {
+        print_explanation(&explanation.within(&format!("tenant `{tenant}`")));
+    }
+    failure.code
 }
 
 /// Splits the items, in their order, into parts of at most [`MAX_PART_BYTES`]. An item that is
@@ -210,6 +205,12 @@ impl Totals {
     fn add(&mut self, imported: usize, rejected: usize) {
         self.imported += imported;
         self.rejected += rejected;
+    }
+
+    /// The exit code after these items, if it was `before` without them.
+    fn exit_code(self, before: ExitCode) -> ExitCode {
+        let is_first = self.rejected > 0 && before == ExitCode::Done;
+        if is_first { ExitCode::Incomplete } else { before }
     }
 }
 

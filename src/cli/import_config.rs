@@ -14,7 +14,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use url::Url;
 
 use super::{CommandFailure, ExitCode, args, print, print_explanation, print_message};
-use crate::{error::Explanation, model::TenantId};
+use crate::{error::Explanation, model::TenantId, settings::toml_string};
 
 const DEFAULT_SECRET_FILE: &str = "/etc/secure-score-forwarder/client-secret";
 
@@ -114,7 +114,6 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
     }
     let cloud = cloud(value("LoginURL").as_deref(), value("ResourceAPI").as_deref())?;
 
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let name = domain.unwrap_or_else(|| "tenant".to_owned());
     let mut out = String::from("# Converted from the configuration of the original script.\n\n");
     let _ = write!(
@@ -122,12 +121,12 @@ fn convert(text: &str, secret_file: &Path) -> Result<Converted, String> {
         "[state]\ndirectory = \"/var/lib/secure-score-forwarder\"\n\n[[tenants]]\nname = {}\nid = {}\ncloud = {}\ninitial_backfill_days = {}\n\n\
          [tenants.credential]\nkind = \"client_secret\"\nclient_id = {}\nclient_secret = {{ file = {} }}\n\n\
          # Records are written to standard output, as the original script does.\n[[sinks]]\nname = \"screen\"\ntype = \"stdout\"\n",
-        quoted(&name),
-        quoted(&id),
-        quoted(cloud),
+        toml_string(&name),
+        toml_string(&id),
+        toml_string(cloud),
         days.unwrap_or(90),
-        quoted(&client_id),
-        quoted(&secret_file.display().to_string()),
+        toml_string(&client_id),
+        toml_string(&secret_file.display().to_string()),
     );
     Ok(Converted { configuration: out, secret: value("SSAPIAppSecret"), warnings })
 }

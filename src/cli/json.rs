@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CommandFailure, ExitCode, print};
-use crate::{config::SinkPlan, error::Explanation};
+use super::{CommandFailure, ExitCode, format_time, print};
+use crate::{checkpoint::QueuedDeadLetter, config::SinkPlan, error::Explanation};
 
 /// Whether a command prints a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,19 @@ impl Document {
 /// An error and its hint; the hint is `null` if there is none.
 pub(super) fn error(explanation: &Explanation) -> Value {
     json!({ "message": explanation.message, "hint": explanation.hint })
+}
+
+/// A stored dead letter. Some commands add members.
+pub(super) fn dead_letter(letter: &QueuedDeadLetter) -> Value {
+    json!({
+        "sink": letter.sink,
+        "tenant": letter.tenant.to_string(),
+        "day": letter.day.map(|day| day.to_string()),
+        "event_id": letter.event_id.to_string(),
+        "reason": letter.reason,
+        "rejected_at": format_time(letter.rejected_at),
+        "retry_queued": letter.retry,
+    })
 }
 
 fn failure_document(explanations: &[Explanation]) -> Value {

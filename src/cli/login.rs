@@ -7,13 +7,14 @@ use std::{io::IsTerminal, path::Path, process::Stdio};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, lock_holder, print,
-    print_explanation, print_message,
+    CommandFailure, ExitCode, act_as_owner, args, block_on,
+    daemon_client::{request, unexpected_response},
+    lock_holder, print, print_explanation, print_message,
 };
 use crate::{
     checkpoint::Holder,
     config::{Configuration, NamedCredential},
-    daemon::{self, Event, Request},
+    daemon::{Event, Request},
     error::Explanation,
     source::{
         Access, Api, AuthorizationRequest, Clients, Cloud, DeviceLogin, LoginError, LoopbackLogin,
@@ -23,7 +24,7 @@ use crate::{
 
 /// Runs the command. Fails if the credential is not unique, if its token could only be stored
 /// unencrypted and `--plaintext` is not set, or if the user does not complete the sign-in.
-pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, CommandFailure> {
+pub(super) fn login(config: &Path, args: &args::LoginArgs) -> Result<ExitCode, CommandFailure> {
     let configuration = Configuration::load(config)?;
     let (named, user) = select_credential(&configuration, args)?;
     if !user.has_key() && !args.plaintext {
@@ -70,7 +71,7 @@ pub(super) fn login(config: &Path, args: &args::Login) -> Result<ExitCode, Comma
 /// The credential to sign in for: the one that the arguments name, or the only one of kind `user`.
 fn select_credential<'a>(
     configuration: &'a Configuration,
-    args: &args::Login,
+    args: &args::LoginArgs,
 ) -> Result<(&'a NamedCredential, &'a UserCredential), CommandFailure> {
     // A credential in the section of a tenant has a name of this form.
     let requested =
@@ -168,17 +169,13 @@ fn store_through_daemon(
     token: &SecretString,
     plaintext: PlaintextPolicy,
 ) -> Result<(), CommandFailure> {
-    let request = Request::SignedIn {
+    let sign_in = Request::SignedIn {
         credential: named.name.clone(),
         refresh_token: token.expose_secret().to_owned(),
-        plaintext: plaintext == PlaintextPolicy::Allow,
+        plaintext,
     };
-    match daemon::send_request(control_socket(holder)?, &request, |_| {})? {
+    match request(holder, &sign_in)? {
         Event::Done { .. } => Ok(()),
-        Event::Error(message) => Err(CommandFailure::new(ExitCode::Incomplete, message)),
-        _ => Err(CommandFailure::new(
-            ExitCode::Incomplete,
-            "the daemon did not store the refresh token",
-        )),
+        _ => Err(unexpected_response()),
     }
 }

@@ -33,7 +33,8 @@ SIGHUP reloads the configuration; an invalid one is rejected and nothing changes
 /// Prints the main page, or writes all pages into a directory, which is created. Fails if a page
 /// cannot be written.
 pub(super) fn man(args: &args::Man) -> Result<ExitCode, CommandFailure> {
-    let command = Args::command().name(NAME);
+    // A page is the same for every build of a version.
+    let command = Args::command().name(NAME).long_version(env!("CARGO_PKG_VERSION"));
     match &args.directory {
         None => print(&page(command)?)?,
         Some(directory) => {

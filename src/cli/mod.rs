@@ -9,8 +9,11 @@ mod baseline;
 mod check;
 mod completions;
 mod consent_url;
+mod daemon_client;
 mod dead_letters;
 mod demo;
+mod effective;
+mod exit_code;
 mod fetch;
 mod findings;
 mod host_checks;
@@ -36,6 +39,7 @@ mod state;
 mod status;
 mod table;
 mod test_sink;
+mod version;
 
 use std::{
     fmt,
@@ -47,52 +51,21 @@ use std::{
 pub use args::Args;
 use args::Command;
 use clap::Parser;
+use daemon_client::lock_holder;
+pub use exit_code::ExitCode;
 use service_user::ServiceUser;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Holder},
+    checkpoint::CheckpointError,
     config::{ConfigError, Configuration},
-    daemon::{BuildError, PossibleRename, RunError},
+    daemon::{BuildError, PossibleRename, RequestFailure, RunError},
     error::{Explanation, Hint, chain},
     model::UnixMillis,
     source::SourceError,
     telemetry,
+    text::count,
 };
-
-/// The exit code of the process. The numbers are public: `docs/reference/exit-codes.md` lists them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitCode {
-    /// The command succeeded.
-    Done = 0,
-    /// The result is incomplete; undelivered records remain queued.
-    Incomplete = 1,
-    /// The configuration or the command line is invalid.
-    Usage = 2,
-    /// The checkpoint is unusable, or in use by another process.
-    Unusable = 3,
-    /// SIGINT interrupted the command.
-    Interrupted = 130,
-}
-
-impl ExitCode {
-    /// All exit codes, in their numeric order.
-    pub const ALL: [Self; 5] =
-        [Self::Done, Self::Incomplete, Self::Usage, Self::Unusable, Self::Interrupted];
-
-    /// The meaning of the code, as a sentence without a period.
-    pub const fn description(self) -> &'static str {
-        match self {
-            Self::Done => "The command succeeded",
-            Self::Incomplete => {
-                "The result is incomplete: for example, a poll failed, records are undelivered and remain queued, or a receiver has rejected records"
-            }
-            Self::Usage => "The configuration or the command line is invalid",
-            Self::Unusable => "The checkpoint is unusable, or in use by another process",
-            Self::Interrupted => "SIGINT interrupted the command; no data is lost",
-        }
-    }
-}
 
 /// A failed command: its exit code, and the explanations that are printed.
 #[derive(Debug)]
@@ -133,12 +106,13 @@ impl From<ConfigError> for CommandFailure {
 
 impl From<CheckpointError> for CommandFailure {
     fn from(error: CheckpointError) -> Self {
-        let code = match &error {
-            CheckpointError::SinkExists(..) | CheckpointError::InvalidBackup(..) => ExitCode::Usage,
-            error if error.is_unusable() => ExitCode::Unusable,
-            _ => ExitCode::Incomplete,
-        };
-        Self::from_error(code, &error)
+        RequestFailure::from(error).into()
+    }
+}
+
+impl From<RequestFailure> for CommandFailure {
+    fn from(failure: RequestFailure) -> Self {
+        Self::new(failure.kind.into(), failure.reason)
     }
 }
 
@@ -269,40 +243,6 @@ fn unknown_name<'a>(
     CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
 }
 
-/// The number of attempts to read the path of the control socket from the lock file, and the
-/// interval between them.
-const SOCKET_ATTEMPTS: u32 = 20;
-const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
-
-/// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of
-/// its control socket shortly after it has taken the lock, so this function waits up to two seconds
-/// for the path.
-#[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
-fn lock_holder(directory: &Path) -> Option<Holder> {
-    for _ in 0..SOCKET_ATTEMPTS {
-        let holder = Checkpoint::holder(directory)?;
-        if holder.socket.is_some() {
-            return Some(holder);
-        }
-        std::thread::sleep(SOCKET_INTERVAL);
-    }
-    Checkpoint::holder(directory)
-}
-
-/// The control socket of the daemon that holds a checkpoint. Fails for a process without one, such
-/// as `once`.
-fn control_socket(holder: &Holder) -> Result<&Path, CommandFailure> {
-    holder.socket.as_deref().ok_or_else(|| {
-        CommandFailure::new(
-            ExitCode::Unusable,
-            format!(
-                "the checkpoint is in use by process {}, which does not accept commands",
-                holder.pid
-            ),
-        )
-    })
-}
-
 /// Runs asynchronous work to completion. SIGINT cancels it with exit code 130. This is safe at any
 /// time, because the next run repeats everything that was not committed or acknowledged.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CommandFailure> {
@@ -397,22 +337,6 @@ fn print(data: &str) -> Result<(), CommandFailure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(data.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// A number with a noun whose plural is formed with `s`: `1 record`, `2 records`.
-fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
-/// A number with a noun whose plural is irregular, or with a phrase.
-fn plural(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn as_megabytes(bytes: u64) -> f64 {
-    bytes as f64 / 1e6
 }
 
 /// A time as RFC 3339 in UTC, to the second.

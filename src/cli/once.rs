@@ -14,7 +14,6 @@ use super::{
 use crate::{
     daemon::{Engine, OnceReport, PollOutcome, SinkReport, once as run_once},
     error::Explanation,
-    model::Day,
 };
 
 /// Runs the command. Returns `Incomplete` if a poll or a delivery is incomplete, or if a sink has
@@ -64,7 +63,7 @@ fn explain_poll(outcome: &PollOutcome) -> Explanation {
     };
 
     let mut parts = vec![count(*days as u64, "new day")];
-    let newest = newest.and_then(Day::from_number).map(|day| format!("newest `{day}`"));
+    let newest = newest.map(|day| format!("newest `{day}`"));
     parts.push(newest.unwrap_or_else(|| "no day yet".to_owned()));
     if *revisions > 0 {
         parts.push(count(*revisions as u64, "revision"));
@@ -144,10 +143,9 @@ pub(super) fn poll_as_json(tenant: &str, outcome: &PollOutcome) -> Value {
             document["revisions"] = json!(revisions);
             document["rejected_snapshots"] = json!(rejected);
             document["held_days"] = json!(held);
-            let newest = newest.and_then(Day::from_number);
-            document["newest_day"] = json!(newest.map(|day| day.to_string()));
+            document["newest_day"] = json!(newest);
         }
-        PollOutcome::Paused { seconds } => document["retry_after_seconds"] = json!(seconds),
+        PollOutcome::Paused { rest } => document["retry_after_seconds"] = json!(rest.as_secs()),
         PollOutcome::Failed(_) => {}
     }
     document
@@ -176,7 +174,10 @@ pub(super) fn delivery_as_json(sink: &SinkReport) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::Day;
 
     fn report(delivered: u64, rejected: u64, dead_letters: u64) -> SinkReport {
         SinkReport { name: "x".to_owned(), delivered, rejected, dead_letters, stopped: None }
@@ -211,7 +212,7 @@ mod tests {
             revisions: 0,
             rejected: 0,
             held: 0,
-            newest: Some(0),
+            newest: Day::from_number(0),
             incomplete,
         };
         let members = |outcome: &PollOutcome| -> Vec<String> {
@@ -223,7 +224,7 @@ mod tests {
         for (outcome, state) in [
             (polled(Some(reason.clone())), "incomplete"),
             (PollOutcome::Failed(reason), "failed"),
-            (PollOutcome::Paused { seconds: 60 }, "paused"),
+            (PollOutcome::Paused { rest: Duration::from_mins(1) }, "paused"),
         ] {
             assert_eq!(members(&outcome), members(&complete));
             let document = poll_as_json("t", &outcome);

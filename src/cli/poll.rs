@@ -6,16 +6,15 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{
-    CommandFailure, ExitCode, args, control_socket,
+    CommandFailure, ExitCode, args,
+    daemon_client::{request_with_progress, running_daemon, unexpected_response},
     json::Document,
-    lock_holder,
     once::{poll_as_json, print_poll},
     selection::selected_tenants,
 };
 use crate::{
     config::Configuration,
-    daemon::{self, Event, Request},
-    error::{Explanation, chain},
+    daemon::{Event, Request},
 };
 
 /// Runs the command. Returns `Incomplete` if a poll failed, is incomplete, or is not permitted yet.
@@ -26,33 +25,19 @@ pub(super) fn poll(config: &Path, args: &args::Poll) -> Result<ExitCode, Command
         // Only the daemon reads the secrets; the caller may not have access to them.
         let configuration = Configuration::load(config)?;
         let names = selected_names(&configuration, &args.tenant)?;
-        let Some(holder) = lock_holder(&configuration.state_directory) else {
-            let explanation = Explanation::new("cannot poll now: no daemon is running")
-                .with_hint("run `once`, which polls all tenants and delivers their records");
-            return Err(CommandFailure::new(ExitCode::Usage, explanation));
-        };
+        let hint = "run `once`, which polls all tenants and delivers their records";
+        let holder = running_daemon(&configuration.state_directory, "poll now", hint)?;
 
         let mut tenants = Vec::new();
         let request = Request::Poll { tenants: names };
-        let end = daemon::send_request(control_socket(&holder)?, &request, |event| {
+        let response = request_with_progress(&holder, &request, |event| {
             if let Event::Polled { name, outcome } = event {
                 print_poll(name, outcome);
                 tenants.push(poll_as_json(name, outcome));
             }
-        });
+        })?;
 
-        let failed = match end {
-            Ok(Event::Done { failed }) => failed,
-            Ok(Event::Error(error)) => return Err(CommandFailure::new(ExitCode::Usage, error)),
-            Ok(other) => {
-                let message = format!("unexpected response from the daemon: {other:?}");
-                return Err(CommandFailure::new(ExitCode::Incomplete, message));
-            }
-            Err(error) => {
-                let message = format!("no response from the daemon: {}", chain(&error));
-                return Err(CommandFailure::new(ExitCode::Incomplete, message));
-            }
-        };
+        let Event::Done { failed } = response else { return Err(unexpected_response()) };
         document.print(|| json!({ "complete": failed == 0, "tenants": tenants }))?;
         Ok(if failed == 0 { ExitCode::Done } else { ExitCode::Incomplete })
     })

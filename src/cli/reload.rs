@@ -6,12 +6,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, args, control_socket, json::Document, lock_holder, print,
-    print_possible_renames,
+    CommandFailure, ExitCode, args,
+    daemon_client::{request, running_daemon, unexpected_response},
+    json::Document,
+    print, print_possible_renames,
 };
 use crate::{
     config::Configuration,
-    daemon::{self, Event, PossibleRename, ReloadReport, Request, TenantRemovals},
+    daemon::{Event, PossibleRename, ReloadReport, Request, TenantRemovals},
 };
 
 /// Runs the command. Fails if no daemon is running, with all faults of the configuration if the
@@ -32,15 +34,11 @@ pub(super) fn reload(config: &Path, args: args::Reload) -> Result<ExitCode, Comm
 fn request_reload(config: &Path, removals: TenantRemovals) -> Result<ReloadReport, CommandFailure> {
     // Only the daemon reads the secrets; the caller may not have access to them.
     let configuration = Configuration::load(config)?;
-    let Some(holder) = lock_holder(&configuration.state_directory) else {
-        return Err(CommandFailure::new(ExitCode::Incomplete, "no daemon is running"));
-    };
-
-    match daemon::send_request(control_socket(&holder)?, &Request::Reload { removals }, |_| {})? {
+    let hint = "start the service, which reads the configuration";
+    let holder = running_daemon(&configuration.state_directory, "reload", hint)?;
+    match request(&holder, &Request::Reload { removals })? {
         Event::Reloaded(report) => Ok(*report),
-        Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
-        Event::Error(explanation) => Err(CommandFailure::new(ExitCode::Usage, explanation)),
-        _ => Err(CommandFailure::new(ExitCode::Incomplete, "unexpected response from the daemon")),
+        _ => Err(unexpected_response()),
     }
 }
 

@@ -7,22 +7,25 @@ use std::{path::Path, sync::Arc};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, block_on, control_socket, count,
-    dead_letters,
+    CommandFailure, ExitCode, act_as_owner, args, block_on, daemon_client, dead_letters,
     json::{self, Document},
     load_with_secrets, lock_holder,
     once::{explain_dead_letters, explain_delivery},
     poll::selected_names,
-    print, print_explanation, print_message, unknown_sink,
+    print, print_explanation, print_message,
+    selection::selected_sink,
 };
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Holder},
     config::{Configuration, SinkPlan},
-    daemon::{self, Engine, Event, ReplayError, ReplayExtent, ReplayRequest, Request, SinkReport},
+    daemon::{
+        self, Engine, Event, ReplayError, ReplayExtent, ReplayRequest, Request, RequestFailure,
+        SinkReport,
+    },
     error::Explanation,
     model::{Day, Tenant},
-    report::with_separators,
     source::Clients,
+    text::{count, size},
 };
 
 /// Runs the command. Returns `Incomplete` if the delivery stopped early, or if the receiver
@@ -41,8 +44,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
     let document = Document::from_flag(args.json);
     document.run(|| {
         let configuration = Configuration::load(config)?;
-        let plan = configuration.sinks.iter().find(|sink| sink.name == args.sink);
-        let plan = plan.ok_or_else(|| unknown_sink(&configuration, &args.sink))?;
+        let plan = selected_sink(&configuration, &args.sink)?;
         let tenants = selected_names(&configuration, &args.tenant)?;
         let request = request(args, tenants)?;
 
@@ -50,7 +52,7 @@ pub(super) fn replay(config: &Path, args: &args::Replay) -> Result<ExitCode, Com
             return dry_run(&configuration, plan, &request, document);
         }
         match lock_holder(&configuration.state_directory) {
-            Some(holder) => replay_through_daemon(control_socket(&holder)?, &request, document),
+            Some(holder) => replay_through_daemon(&holder, &request, document),
             None => replay_without_daemon(config, &request, document),
         }
     })
@@ -63,12 +65,7 @@ fn request(args: &args::Replay, tenants: Vec<String>) -> Result<ReplayRequest, C
     if first > last {
         return Err(usage("`--from` is after `--to`"));
     }
-    Ok(ReplayRequest {
-        sink: args.sink.clone(),
-        first_day: first.number(),
-        last_day: last.number(),
-        tenants,
-    })
+    Ok(ReplayRequest { sink: args.sink.clone(), first_day: first, last_day: last, tenants })
 }
 
 /// Prints how much the replay would send. Reads only the checkpoint.
@@ -87,10 +84,11 @@ fn dry_run(
         .filter_map(|tenant| daemon::resolved_tenant(tenant, &checkpoint).map(Arc::new))
         .collect();
     if tenants.is_empty() && !request.tenants.is_empty() {
-        return Err(failure(ReplayError::NoTenant(request.sink.clone())));
+        let error = ReplayError::NoTenant(request.sink.clone());
+        return Err(RequestFailure::from(error).into());
     }
 
-    let days = request.days().ok_or_else(|| failure(ReplayError::NoDay))?;
+    let days = (request.first_day, request.last_day);
     let extent = daemon::replay_extent(&checkpoint, plan, &tenants, days, &clients)?;
     match document {
         Document::Printed => document.print(|| as_json(request, &extent, "estimated", None))?,
@@ -101,26 +99,20 @@ fn dry_run(
 }
 
 fn replay_through_daemon(
-    socket: &Path,
+    holder: &Holder,
     request: &ReplayRequest,
     document: Document,
 ) -> Result<ExitCode, CommandFailure> {
-    match daemon::send_request(socket, &Request::Replay(request.clone()), |_| {})? {
-        Event::Queued(extent) => {
-            let explanation = Explanation::new(queued_line(&extent));
-            let is_queued = extent != ReplayExtent::default();
-            let hint = "run `status` to see the progress";
-            print_explanation(&if is_queued { explanation.with_hint(hint) } else { explanation });
-            let state = if is_queued { "queued" } else { "nothing_to_send" };
-            document.print(|| as_json(request, &extent, state, None))?;
-            Ok(ExitCode::Done)
-        }
-        Event::Error(error) => Err(CommandFailure::new(ExitCode::Usage, error)),
-        other => {
-            let message = format!("unexpected response from the daemon: {other:?}");
-            Err(CommandFailure::new(ExitCode::Incomplete, message))
-        }
-    }
+    let response = daemon_client::request(holder, &Request::Replay(request.clone()))?;
+    let Event::Queued(extent) = response else { return Err(daemon_client::unexpected_response()) };
+
+    let explanation = Explanation::new(queued_line(&extent));
+    let is_queued = extent != ReplayExtent::default();
+    let hint = "run `status` to see the progress";
+    print_explanation(&if is_queued { explanation.with_hint(hint) } else { explanation });
+    let state = if is_queued { "queued" } else { "nothing_to_send" };
+    document.print(|| as_json(request, &extent, state, None))?;
+    Ok(ExitCode::Done)
 }
 
 fn replay_without_daemon(
@@ -134,7 +126,7 @@ fn replay_without_daemon(
     let engine = Engine::build(configuration)?;
 
     block_on(async {
-        let extent = engine.replay(request).map_err(failure)?;
+        let extent = engine.replay(request).map_err(RequestFailure::from)?;
         print_message(&queued_line(&extent));
 
         let sink = daemon::deliver_queued(&engine, &request.sink).await;
@@ -143,7 +135,7 @@ fn replay_without_daemon(
             print_explanation(&explanation);
         }
 
-        let is_complete = sink.stopped.is_none() && sink.rejected == 0;
+        let is_complete = sink.has_sent_all();
         let state = match (is_complete, extent == ReplayExtent::default()) {
             (false, _) => "incomplete",
             (true, true) => "nothing_to_send",
@@ -175,9 +167,7 @@ fn describe(extent: &ReplayExtent) -> String {
         // The tenants have different days.
         _ => format!("{} of {}", count(tenant_days, "day"), count(tenants, "tenant")),
     };
-    let noun = if records == 1 { "record" } else { "records" };
-    let records = with_separators(records);
-    format!("{what}, about {records} {noun}, {:.1} MB", as_megabytes(bytes))
+    format!("{what}, about {}, {}", count(records, "record"), size(bytes))
 }
 
 /// The document of the command. `state` is `estimated`, `queued`, `delivered`, `incomplete` or
@@ -188,11 +178,10 @@ fn as_json(
     state: &str,
     sink: Option<&SinkReport>,
 ) -> Value {
-    let days = request.days();
     json!({
         "sink": request.sink,
-        "from": days.map(|(first, _)| first.to_string()),
-        "to": days.map(|(_, last)| last.to_string()),
+        "from": request.first_day,
+        "to": request.last_day,
         "state": state,
         "days": extent.days,
         "tenants": extent.tenants,
@@ -205,14 +194,6 @@ fn as_json(
             .and_then(|sink| sink.stopped.as_ref())
             .map(|stopped| json::error(&Explanation::of(stopped))),
     })
-}
-
-/// The failure of a replay that was not queued.
-fn failure(error: ReplayError) -> CommandFailure {
-    match error {
-        ReplayError::Checkpoint(error) => error.into(),
-        other => CommandFailure::from_error(ExitCode::Usage, &other),
-    }
 }
 
 fn usage(message: &str) -> CommandFailure {
@@ -242,7 +223,7 @@ mod tests {
             assert_eq!(queued_line(&extent), format!("queued to be sent again: {text}"));
         }
         let large = ReplayExtent { records: 20_813, bytes: 31_000_000_000, ..extent(90, 1, 90) };
-        assert_eq!(describe(&large), "90 days, about 20,813 records, 31000.0 MB");
+        assert_eq!(describe(&large), "90 days, about 20,813 records, 31 GB");
         assert_eq!(queued_line(&ReplayExtent::default()), NOTHING);
     }
 }

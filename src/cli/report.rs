@@ -17,6 +17,7 @@ use crate::{
     error::Explanation,
     model::{Day, Tenant},
     report::{Detail, Format, Overview, Row, Window, file_names},
+    text::minute,
 };
 
 /// Where the report is written.
@@ -40,7 +41,7 @@ struct ReportRequest<'a> {
 
 /// Writes the report. Returns `Incomplete` if no selected tenant has been read yet. Fails if a
 /// pattern matches no tenant, if the period is invalid, or if the checkpoint cannot be read.
-pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, CommandFailure> {
+pub(super) fn report(config: &Path, args: &args::ReportArgs) -> Result<ExitCode, CommandFailure> {
     let window = window(args, Day::of(clock::now()))?;
     let format: Format = args.format.into();
     if args.title.is_some() && format == Format::Csv {
@@ -57,7 +58,7 @@ pub(super) fn report(config: &Path, args: &args::Report) -> Result<ExitCode, Com
         window,
         format,
         title: args.title.as_deref(),
-        generated: clock::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        generated: minute(clock::now()),
     };
     if request.tenants.is_empty() {
         return Ok(ExitCode::Incomplete);
@@ -161,7 +162,7 @@ fn replace_file(directory: &Path, name: &str, text: &str) -> std::io::Result<()>
 
 /// The period that the arguments select. A month that has not ended yet ends today, so that it is
 /// compared with as many days of the period before.
-fn window(args: &args::Report, today: Day) -> Result<Window, CommandFailure> {
+fn window(args: &args::ReportArgs, today: Day) -> Result<Window, CommandFailure> {
     let failure = |message: String| CommandFailure::new(ExitCode::Usage, message);
     if let Some(month) = args.month {
         if month.first > today {

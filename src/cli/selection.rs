@@ -1,12 +1,12 @@
-//! The tenants that the repeatable option `--tenant` selects. A pattern that selects nothing is an
+//! The tenants and the sink that options select. A name or a pattern that selects nothing is an
 //! error, so that a typing error never produces an empty or a smaller result. Start reading at
 //! [`selected_tenants`].
 
 use std::collections::BTreeSet;
 
-use super::{CommandFailure, ExitCode, unknown_tenant};
+use super::{CommandFailure, ExitCode, unknown_sink, unknown_tenant};
 use crate::{
-    config::{Configuration, TenantFilter, TenantPlan},
+    config::{Configuration, SinkPlan, TenantFilter, TenantPlan},
     error::Explanation,
 };
 
@@ -40,6 +40,28 @@ pub(super) fn selected_tenants<'a>(
     }
     let tenants = configuration.tenants.iter().enumerate();
     Ok(tenants.filter(|(index, _)| selected.contains(index)).map(|(_, plan)| plan).collect())
+}
+
+/// The sink with this name. Fails if it is not configured.
+pub(super) fn selected_sink<'a>(
+    configuration: &'a Configuration,
+    name: &str,
+) -> Result<&'a SinkPlan, CommandFailure> {
+    let found = configuration.sinks.iter().find(|plan| plan.name == name);
+    found.ok_or_else(|| unknown_sink(configuration, name))
+}
+
+/// Fails if a name is given, and no configured tenant has it.
+pub(super) fn check_tenant(
+    configuration: &Configuration,
+    name: Option<&str>,
+) -> Result<(), CommandFailure> {
+    match name {
+        Some(name) if !configuration.tenants.iter().any(|plan| plan.name == name) => {
+            Err(unknown_tenant(configuration, name))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The indexes of the tenants that a pattern selects.

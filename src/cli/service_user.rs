@@ -69,7 +69,7 @@ impl ServiceUser {
         Accounts::read().user(rustix::process::geteuid().as_raw(), group.as_raw())
     }
 
-    /// Runs work with this identity, in a thread of its own. Fails if this process may not change
+    /// Runs work with this identity, in a separate thread. Fails if this process may not change
     /// its identity.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
         std::thread::scope(|scope| {

@@ -5,8 +5,11 @@
 use std::{io::Write, path::Path};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, as_megabytes, control_socket, count, format_time,
-    json::Document, lock_holder, plural, print, print_explanation, print_message, unknown_tenant,
+    CommandFailure, ExitCode, act_as_owner, args,
+    daemon_client::{request, unexpected_response},
+    format_time,
+    json::Document,
+    lock_holder, print, print_explanation, print_message, unknown_tenant,
 };
 use crate::{
     checkpoint::{
@@ -18,21 +21,22 @@ use crate::{
     daemon::{self, Event, Request},
     error::Explanation,
     model::{Day, TenantId},
+    text::{count, plural, size},
 };
 
 /// Runs a subcommand. `verify` and `repair` return `Unusable` if the checkpoint is damaged
 /// afterwards. Fails if the checkpoint cannot be used.
-pub(super) fn state(config: &Path, args: &args::State) -> Result<ExitCode, CommandFailure> {
+pub(super) fn state(config: &Path, args: &args::StateCommand) -> Result<ExitCode, CommandFailure> {
     // None of these commands needs a secret.
     let configuration = Configuration::load(config)?;
     match args {
-        args::State::Verify(args) => verify(&configuration, *args),
-        args::State::Repair(args) => repair(&configuration, args),
-        args::State::Backup(args) => backup(&configuration, args),
-        args::State::Restore(args) => restore(&configuration, args),
-        args::State::Prune(args) => prune(&configuration, args),
-        args::State::Export(args) => export(&configuration, args),
-        args::State::Forget(args) => forget(&configuration, args),
+        args::StateCommand::Verify(args) => verify(&configuration, *args),
+        args::StateCommand::Repair(args) => repair(&configuration, args),
+        args::StateCommand::Backup(args) => backup(&configuration, args),
+        args::StateCommand::Restore(args) => restore(&configuration, args),
+        args::StateCommand::Prune(args) => prune(&configuration, args),
+        args::StateCommand::Export(args) => export(&configuration, args),
+        args::StateCommand::Forget(args) => forget(&configuration, args),
     }
 }
 
@@ -99,7 +103,7 @@ fn print_verification(report: &VerifyReport) -> Result<(), CommandFailure> {
         count(*profiles, "profile"),
         match findings.len() {
             0 => "no damage found".to_owned(),
-            faults => count(faults as u64, "fault"),
+            faults => count(faults, "fault"),
         }
     ))
 }
@@ -221,9 +225,9 @@ fn backup(
 
     let bytes = checkpoint.backup(&args.file)?;
     print_message(&format!(
-        "wrote a backup of the checkpoint to `{}`, {:.1} MB",
+        "wrote a backup of the checkpoint to `{}`, {}",
         args.file.display(),
-        as_megabytes(bytes)
+        size(bytes)
     ));
     Ok(ExitCode::Done)
 }
@@ -249,7 +253,7 @@ fn print_restored(restored: &Restored) -> Result<ExitCode, CommandFailure> {
     if restored.newer_cursors > 0 {
         print_message(&format!(
             "took {} from `cursors.json`: records that were sent since the backup are not sent again",
-            count(restored.newer_cursors as u64, "cursor")
+            count(restored.newer_cursors, "cursor")
         ));
     }
     print(&format!("restored as checkpoint `{}`\n", restored.checkpoint_id))?;
@@ -280,12 +284,10 @@ fn prune(
                 Explanation::new(message).with_hint("stop the daemon and run the command again"),
             ));
         }
-        Some(holder) => {
-            match daemon::send_request(control_socket(&holder)?, &Request::Prune, |_| {})? {
-                Event::Pruned(pruned) => pruned,
-                other => return Err(unexpected_event(other)),
-            }
-        }
+        Some(holder) => match request(&holder, &Request::Prune)? {
+            Event::Pruned(pruned) => pruned,
+            _ => return Err(unexpected_response()),
+        },
         None => {
             act_as_owner(directory)?;
             let checkpoint = Checkpoint::open(directory)?;
@@ -297,11 +299,7 @@ fn prune(
         }
     };
 
-    print(&format!(
-        "pruned the bodies of {}; {:.1} MB in use\n",
-        count(days, "day"),
-        as_megabytes(used)
-    ))?;
+    print(&format!("pruned the bodies of {}; {} in use\n", count(days, "day"), size(used)))?;
     Ok(ExitCode::Done)
 }
 
@@ -367,15 +365,14 @@ fn forget(
         let explanation = Explanation::new(
             "nothing was erased: an erasure cannot be undone, and does not change backups",
         );
-        print_explanation(&explanation.with_hint("pass --yes to erase the tenant"));
-        return Ok(ExitCode::Incomplete);
+        let explanation = explanation.with_hint("pass --yes to erase the tenant");
+        return Err(CommandFailure::new(ExitCode::Usage, explanation));
     }
 
     let forgotten = if let Some(holder) = lock_holder(directory) {
-        let request = Request::Forget { tenant: tenant.to_string() };
-        match daemon::send_request(control_socket(&holder)?, &request, |_| {})? {
+        match request(&holder, &Request::Forget { tenant })? {
             Event::Forgotten(forgotten) => forgotten,
-            other => return Err(unexpected_event(other)),
+            _ => return Err(unexpected_response()),
         }
     } else {
         act_as_owner(directory)?;
@@ -410,14 +407,6 @@ fn receipt(forgotten: &ErasureReceipt) -> String {
         "not_erased": "backups, databases that were renamed by `state repair` or `state restore`, and records that receivers have acknowledged",
     });
     format!("{receipt:#}\n")
-}
-
-fn unexpected_event(event: Event) -> CommandFailure {
-    let explanation = match event {
-        Event::Error(explanation) => explanation,
-        other => format!("unexpected response from the daemon: {other:?}").into(),
-    };
-    CommandFailure::new(ExitCode::Incomplete, explanation)
 }
 
 /// The current time in UTC for the name of a file, such as `20261122T061509Z`.

@@ -1,6 +1,7 @@
-//! Tables for people: numbers are aligned to the right, and a narrow terminal hides the least
-//! important columns instead of wrapping every cell. The layout of a table is pure: it depends on
-//! its cells and on the width that the caller passes. Start reading at [`TextTable::render`].
+//! Tables for people: numbers are aligned to the right, and a narrow terminal shortens names and
+//! titles and hides the least important columns instead of wrapping every cell. The layout of a
+//! table is pure: it depends on its cells and on the width that the caller passes. Start reading at
+//! [`TextTable::render`].
 
 use std::io::IsTerminal;
 
@@ -22,6 +23,11 @@ pub(super) enum Content {
     Text,
     /// Numbers, which are aligned to the right.
     Number,
+    /// Names or titles of any length. Before a column is hidden, they are shortened to as few as
+    /// `min` characters.
+    Label {
+        min: usize,
+    },
 }
 
 /// How important the content of a cell is.
@@ -36,7 +42,7 @@ pub(super) enum Tone {
 /// How a table is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terminal {
-    /// The number of columns; `None` if the output is not a terminal, or if it reports no width.
+    /// The number of columns; `None` if the output is not a terminal, so that nothing is shortened.
     pub width: Option<usize>,
     pub is_colored: bool,
 }
@@ -52,6 +58,8 @@ pub(super) struct TextTable {
 const GAP: usize = 2;
 /// The first column is not shortened below this number of characters.
 const MIN_FIRST_COLUMN: usize = 12;
+/// The width of a terminal that reports none, if `$COLUMNS` is not set either.
+const DEFAULT_WIDTH: usize = 80;
 
 impl Terminal {
     /// The terminal of standard output.
@@ -63,15 +71,18 @@ impl Terminal {
 
         // A width of 0 means that the terminal does not know its size.
         let size = rustix::termios::tcgetwinsize(&stdout).ok();
-        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        let reported = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        let variable = || std::env::var("COLUMNS").ok()?.parse::<usize>().ok();
+        let variable = || variable().filter(|width| *width > 0);
         Self {
-            width,
+            width: Some(reported.or_else(variable).unwrap_or(DEFAULT_WIDTH)),
             is_colored: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         }
     }
 }
 
 impl TextTable {
+    /// A table without rows. The first column must have the rank 0, because it names the row.
     pub(super) fn new(columns: Vec<Column>) -> Self {
         Self { columns, rows: Vec::new() }
     }
@@ -83,9 +94,12 @@ impl TextTable {
 
     /// The table as lines without trailing spaces, each with a line break.
     pub(super) fn render(&self, terminal: Terminal) -> String {
-        let widths = self.widths();
-        let shown = shown_columns(&self.columns, &widths, terminal.width);
-        let first = first_column_width(&widths, &shown, terminal.width);
+        let mut widths = self.widths();
+        let least = self.least_widths(&widths);
+        let shown = shown_columns(&self.columns, &least, terminal.width);
+        if let Some(limit) = terminal.width {
+            fit(&mut widths, &least, &shown, limit);
+        }
 
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -100,8 +114,7 @@ impl TextTable {
         for row in &self.rows {
             table.add_row(shown.iter().map(|index| {
                 let (text, tone) = &row[*index];
-                let shortened = if *index == 0 { shortened(text, first) } else { text.clone() };
-                self.cell(*index, &shortened, *tone)
+                self.cell(*index, &shortened(text, widths[*index]), *tone)
             }));
         }
 
@@ -121,9 +134,18 @@ impl TextTable {
         self.columns.iter().enumerate().map(|(index, column)| width(index, column)).collect()
     }
 
+    /// The width to which each column can be shortened before a column is hidden.
+    fn least_widths(&self, widths: &[usize]) -> Vec<usize> {
+        let least = |(column, width): (&Column, &usize)| match column.content {
+            Content::Label { min } => min.max(column.heading.chars().count()).min(*width),
+            Content::Text | Content::Number => *width,
+        };
+        self.columns.iter().zip(widths).map(least).collect()
+    }
+
     fn cell(&self, column: usize, text: &str, tone: Tone) -> Cell {
         let alignment = match self.columns[column].content {
-            Content::Text => CellAlignment::Left,
+            Content::Text | Content::Label { .. } => CellAlignment::Left,
             Content::Number => CellAlignment::Right,
         };
         let cell = Cell::new(text).set_alignment(alignment);
@@ -151,12 +173,20 @@ fn shown_columns(columns: &[Column], widths: &[usize], limit: Option<usize>) -> 
     shown
 }
 
-/// The width of the first column, which contains names: as wide as its content, or what the other
-/// columns leave.
-fn first_column_width(widths: &[usize], shown: &[usize], limit: Option<usize>) -> usize {
-    let first = widths.first().copied().unwrap_or(0);
-    let excess = limit.map_or(0, |limit| total(widths, shown).saturating_sub(limit));
-    first.saturating_sub(excess).max(MIN_FIRST_COLUMN.min(first))
+/// Reduces the widths of the shown columns until they fit into the limit: first those of the widest
+/// labels, and then that of the first column, which contains names.
+fn fit(widths: &mut [usize], least: &[usize], shown: &[usize], limit: usize) {
+    let mut excess = total(widths, shown).saturating_sub(limit);
+    while excess > 0 {
+        let labels = shown.iter().filter(|index| widths[**index] > least[**index]);
+        let Some(widest) = labels.max_by_key(|index| widths[**index]) else { break };
+        widths[*widest] -= 1;
+        excess -= 1;
+    }
+
+    if let Some(first) = widths.first_mut() {
+        *first = first.saturating_sub(excess).max(MIN_FIRST_COLUMN.min(*first));
+    }
 }
 
 fn total(widths: &[usize], shown: &[usize]) -> usize {
@@ -164,7 +194,7 @@ fn total(widths: &[usize], shown: &[usize]) -> usize {
 }
 
 /// The text, or its beginning and an ellipsis if it is longer than `width` characters.
-fn shortened(text: &str, width: usize) -> String {
+pub(super) fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -174,7 +204,7 @@ fn shortened(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::with_separators;
+    use crate::text::with_separators;
 
     fn table() -> TextTable {
         let column = |heading, content, rank| Column { heading, content, rank };
@@ -184,7 +214,7 @@ mod tests {
             column("days", Content::Number, 2),
             column("last error", Content::Text, 1),
         ]);
-        for (name, days) in [("contoso", 90), ("a-tenant-with-a-very-long-name", 12_345)] {
+        for (name, days) in [("contoso", 90_u64), ("a-tenant-with-a-very-long-name", 12_345)] {
             table.row(vec![
                 (name.to_owned(), Tone::Plain),
                 ("current".to_owned(), Tone::Good),
@@ -216,6 +246,36 @@ mod tests {
         }
         assert!(!table().render(plain(Some(50))).contains("days"));
         assert!(table().render(plain(Some(30))).contains("a-tenant-with-a-very…"));
+    }
+
+    #[test]
+    fn labels_are_shortened_before_columns_are_hidden() {
+        let column = |heading, content, rank| Column { heading, content, rank };
+        let mut table = TextTable::new(vec![
+            column("control", Content::Label { min: 10 }, 0),
+            column("score", Content::Number, 0),
+            column("title", Content::Label { min: 8 }, 1),
+        ]);
+        for (control, score, title) in [
+            ("AdminMFAV2", "10", "Require MFA"),
+            ("a_control_with_a_long_name", "0.25", "A title that is much longer than its column"),
+        ] {
+            table.row([control, score, title].map(|text| (text.to_owned(), Tone::Plain)).to_vec());
+        }
+
+        for (width, second_row) in [
+            (
+                None,
+                "a_control_with_a_long_name   0.25  A title that is much longer than its column",
+            ),
+            (Some(60), "a_control_with_a_long_name   0.25  A title that is much lon…"),
+            (Some(48), "a_control_with_a_lo…   0.25  A title that is mu…"),
+            (Some(27), "a_control…   0.25  A title…"),
+            (Some(26), "a_control_with_a_l…   0.25"),
+        ] {
+            let text = table.render(plain(width));
+            assert_eq!(text.lines().nth(2), Some(second_row), "{width:?}\n{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::{
     CommandFailure, ExitCode, args, block_on,
     json::{self, Document},
-    load_with_secrets, print, print_message, unknown_sink,
+    load_with_secrets, print, print_message,
+    selection::selected_sink,
 };
 use crate::{
     clock,
@@ -34,9 +35,7 @@ pub(super) fn test_sink(config: &Path, args: &args::TestSink) -> Result<ExitCode
     let document = Document::from_flag(args.json);
     document.run(|| {
         let configuration = load_with_secrets(config)?;
-        let Some(plan) = configuration.sinks.iter().find(|sink| sink.name == args.name) else {
-            return Err(unknown_sink(&configuration, &args.name));
-        };
+        let plan = selected_sink(&configuration, &args.name)?;
         document.check_stdout([plan])?;
 
         // The record has the labels of a configured tenant, because a sink may require them.
@@ -78,7 +77,7 @@ fn report(
             if document == Document::Omitted {
                 return Err(failure);
             }
-            // A returned failure would be a document of its own.
+            // A returned failure would be a second document.
             print_message(&format!("error: {failure}"));
             document.print(|| as_json(plan, result))?;
             Ok(code)

@@ -29,6 +29,8 @@ mod dead_letters;
 #[cfg(feature = "email")]
 mod email;
 mod exactly_once;
+mod exit_codes;
+mod fetch;
 mod formats;
 mod hec;
 mod import;
@@ -56,4 +58,5 @@ mod state;
 mod support;
 mod syslog;
 mod throttling;
+mod version;
 mod web;

@@ -3,7 +3,9 @@
 //! agree with the code (see `figures`); the manifests and the chart for Kubernetes are valid (see
 //! `kubernetes`); and the tutorial for contributors names only what exists (see `tutorial`).
 
+mod compared;
 mod figures;
+mod json;
 mod kubernetes;
 mod tutorial;
 

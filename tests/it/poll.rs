@@ -99,3 +99,47 @@ fn the_end_of_failed_polls_is_logged_once() {
     assert_eq!(ends.len(), 1, "{log}");
     assert!(ends[0].contains("outage=") && ends[0].contains("days=3"), "{log}");
 }
+
+/// Regression: a restart during an outage lost its beginning, so its end was not logged.
+#[test]
+fn the_end_of_an_outage_is_logged_after_a_restart() {
+    let api = FaultyApi::new();
+    let (mut workspace, file) = against(&api);
+    let absent = workspace.path("absent");
+    let parked = absent.join("records.jsonl").display().to_string();
+    workspace.sink("parked", &format!("type = \"file\"\npath = \"{parked}\""));
+    api.fail("/secureScores", response(403, &[]));
+    let daemon = workspace.spawn(&["run"]);
+    await_failure(&workspace);
+    workspace.run_ok(&["poll"]);
+    eventually("the sink is parked", || {
+        let status = workspace.status();
+        let sinks = status["sinks"].as_array().unwrap();
+        sinks.iter().any(|sink| sink["name"] == "parked" && sink["failing_since"].is_string())
+    });
+
+    // The polls fail again, so that both outages begin before the restart.
+    api.fail("/secureScores", response(403, &[]));
+    assert_eq!(workspace.run(&["poll"]).code, 1);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().code, 0);
+
+    std::fs::create_dir(&absent).unwrap();
+    let daemon = workspace.spawn(&["run"]);
+    eventually("the polls succeed again", || workspace.run(&["poll"]).code == 0);
+    eventually("everything is delivered", || {
+        summaries(&file) == 3
+            && summaries(&absent.join("records.jsonl")) == 3
+            && workspace.is_delivered()
+    });
+    workspace.run_ok(&["poll"]);
+    daemon.signal("TERM");
+    let log = daemon.end().stderr;
+    let ends: Vec<&str> = log.lines().filter(|line| line.contains("outage=")).collect();
+    assert_eq!(ends.len(), 2, "{log}");
+    for (end, subject) in
+        [("polls succeed again", "tenant=\"contoso\""), ("sink recovered", "sink=\"parked\"")]
+    {
+        assert!(ends.iter().any(|line| line.contains(end) && line.contains(subject)), "{log}");
+    }
+}

@@ -329,7 +329,7 @@ fn check_estimates_the_backlog_of_a_new_sink() {
     assert!(line.contains("will receive 20 days, about "), "{output}");
     let number = |after: &str| -> f64 {
         let rest = line.split(after).nth(1).unwrap().trim_start();
-        rest.split(' ').next().unwrap().parse().unwrap()
+        rest.split(' ').next().unwrap().replace(',', "").parse().unwrap()
     };
 
     workspace.run_ok(&["once"]);

@@ -107,7 +107,7 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
     workspace.tenants.pop();
     workspace.write_configuration();
     let active = workspace.run(&forget);
-    assert_eq!(active.code, 1);
+    assert_eq!(active.code, 2);
     assert!(
         active.stderr.contains("the running configuration still contains the tenant"),
         "{}",
@@ -116,7 +116,7 @@ fn erases_a_tenant_completely_and_prints_a_receipt() {
 
     daemon.signal("HUP");
     let unconfirmed = workspace.run(&forget[..4]);
-    assert_eq!(unconfirmed.code, 1);
+    assert_eq!(unconfirmed.code, 2);
     assert!(unconfirmed.stderr.contains("nothing was erased"), "{}", unconfirmed.stderr);
 
     let mut receipt = String::new();

@@ -39,7 +39,7 @@ fn verify_reports_every_kind_of_damage() {
     for (damage, finding) in [
         (
             "UPDATE entry SET digest = zeroblob(32) WHERE seq = 2",
-            "the facts do not match their digest",
+            "the facts do not match their hash",
         ),
         ("UPDATE body SET bytes = zeroblob(40) WHERE id = 1", "a stored body cannot be read"),
         ("UPDATE cursor SET seq = 99", "the cursor of sink `local` is outside the log"),

@@ -1,4 +1,5 @@
-//! The arguments of `baseline`.
+//! The arguments of `baseline`. The documentation comments are the help texts. Only `set` changes
+//! the checkpoint.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ const DIFF_EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = BASELINE_EXAMPLES)]
-pub(in crate::cli) enum Baseline {
+pub(in crate::cli) enum BaselineCommand {
     /// Set the targets from a stored day or from a file
     Set(BaselineSet),
     /// Print the targets

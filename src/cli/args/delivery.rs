@@ -1,4 +1,8 @@
 //! The arguments of the commands that poll, deliver and resend records.
+//!
+//! The documentation comments are the help texts, so they are written for operators. A command that
+//! reports a result has `--json`; an option that selects a tenant accepts a pattern, and one that
+//! selects a sink accepts a name.
 
 use clap::Subcommand;
 

@@ -1,4 +1,7 @@
 //! The arguments of `report`.
+//!
+//! The options for the period exclude each other here, and `cli::report` derives the period from
+//! them, because most defaults depend on the current day.
 
 use std::path::PathBuf;
 
@@ -16,7 +19,7 @@ const EXAMPLES: &str = "Examples:
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(in crate::cli) struct Report {
+pub(in crate::cli) struct ReportArgs {
     /// The name or the ID of a tenant, or `LABEL=VALUE`; `*` and `?` are wildcards. Can be repeated [default: all tenants; several tenants produce an overview]
     #[arg(long, value_name = "PATTERN")]
     pub tenant: Vec<String>,

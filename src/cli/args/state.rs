@@ -1,4 +1,5 @@
-//! The arguments of `state`.
+//! The arguments of `state`. The documentation comments are the help texts. `forget`, which cannot be
+//! undone, has `--yes`.
 
 use std::path::PathBuf;
 
@@ -37,7 +38,7 @@ const FORGET_EXAMPLES: &str = "Examples:
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = STATE_EXAMPLES)]
-pub(in crate::cli) enum State {
+pub(in crate::cli) enum StateCommand {
     /// Read all stored data, and report any damage
     Verify(StateVerify),
     /// Repair damaged data, and rename a database that cannot be used

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{SEARCHED_DAYS, Selection};
+use super::{SEARCHED_DAYS, TenantSelection};
 use crate::{
     cli::{
         CommandFailure, ExitCode, args, count,
@@ -30,7 +30,7 @@ pub(super) enum Problem {
 }
 
 /// The newest day of a tenant, and the controls that are below their targets on it.
-struct Comparison {
+struct BaselineComparison {
     day: Day,
     baseline: BaselineState,
 }
@@ -52,7 +52,7 @@ impl Problem {
 /// and `Usage` if a tenant cannot be compared. Fails if the tenant is not configured or the
 /// checkpoint cannot be read.
 pub(super) fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode, CommandFailure> {
-    let selection = Selection::new(config, args.tenant.as_deref())?;
+    let selection = TenantSelection::new(config, args.tenant.as_deref())?;
     let document = Document::from_flag(args.json);
 
     let mut reporter = Reporter::new(&selection.checkpoint);
@@ -83,7 +83,7 @@ pub(super) fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode,
 
     // A job that compares nothing must not succeed.
     let is_incomplete = results.iter().any(|(_, result)| result.is_err());
-    let is_below = |result: &Result<Comparison, Problem>| {
+    let is_below = |result: &Result<BaselineComparison, Problem>| {
         result.as_ref().is_ok_and(|comparison| !comparison.baseline.below.is_empty())
     };
     let exit = if is_incomplete {
@@ -99,10 +99,10 @@ pub(super) fn diff(config: &Path, args: &args::BaselineDiff) -> Result<ExitCode,
 /// Compares the newest day of a tenant with its baseline, even if the day is not recent. Fails if
 /// the checkpoint cannot be read.
 fn compare(
-    selection: &Selection,
+    selection: &TenantSelection,
     plan: &TenantPlan,
     reporter: &mut Reporter<'_>,
-) -> Result<Result<Comparison, Problem>, CommandFailure> {
+) -> Result<Result<BaselineComparison, Problem>, CommandFailure> {
     let Some(tenant) = resolved_tenant(plan, &selection.checkpoint) else {
         return Ok(Err(Problem::NoDay));
     };
@@ -114,16 +114,20 @@ fn compare(
     let window = Window { first: last.plus(-SEARCHED_DAYS), last };
     let report = reporter.report(&tenant, plan, window, Detail::Row)?;
     let Some(day) = report.newest().map(|(day, _)| day) else { return Ok(Err(Problem::NoDay)) };
-    Ok(report.baseline.map(|baseline| Comparison { day, baseline }).ok_or(Problem::NoBaseline))
+    Ok(report
+        .baseline
+        .map(|baseline| BaselineComparison { day, baseline })
+        .ok_or(Problem::NoBaseline))
 }
 
-fn summary(tenant: &str, comparison: &Comparison) -> String {
-    let Comparison { day, baseline: BaselineState { name, targets, below, .. } } = comparison;
+fn summary(tenant: &str, comparison: &BaselineComparison) -> String {
+    let BaselineComparison { day, baseline: BaselineState { name, targets, below, .. } } =
+        comparison;
     let targets = count(*targets as u64, "target");
     format!("tenant `{tenant}`: {} of {targets} below baseline `{name}` on `{day}`", below.len())
 }
 
-fn comparison_as_json(tenant: &str, result: &Result<Comparison, Problem>) -> Value {
+fn comparison_as_json(tenant: &str, result: &Result<BaselineComparison, Problem>) -> Value {
     let comparison = match result {
         Ok(comparison) => comparison,
         Err(problem) => {

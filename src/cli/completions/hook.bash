@@ -6,13 +6,19 @@ _secure_score_forwarder_names() {
     local -a config=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${COMP_WORDS[i]}" in
-            --config) config=(--config "${COMP_WORDS[i + 1]}") ;;
+            --config)
+                # Bash separates `--config=FILE` into three words.
+                name="${COMP_WORDS[i + 1]}"
+                [[ "$name" != = ]] || name="${COMP_WORDS[i + 2]}"
+                config=(--config "${name/#\~\//"$HOME/"}")
+                ;;
             test-sink) names=sinks ;;
             # `state forget` expects the GUID of a tenant that is not configured.
             forget) tenants= ;;
         esac
     done
 
+    [[ "$prev" != = ]] || prev="${COMP_WORDS[COMP_CWORD - 2]}"
     case "$prev" in
         --tenant) names="$tenants" ;;
         --sink) names=sinks ;;
@@ -23,6 +29,7 @@ _secure_score_forwarder_names() {
         return
     fi
 
+    [[ "$cur" != = ]] || cur=
     COMPREPLY=()
     while IFS= read -r name; do
         [[ "$name" != "$cur"* ]] || COMPREPLY+=("$(printf %q "$name")")

@@ -6,8 +6,11 @@ _secure_score_forwarder_names() {
     shift
     local -a typed config names
     typed=(${(Q)${(z)BUFFER}})
-    local -i option=${typed[(I)--config]}
-    (( option )) && config=(--config "${typed[option+1]}")
+    local -i option=${typed[(I)--config(|=*)]}
+    case ${typed[option]} in
+        (--config) config=(--config "${typed[option+1]/#\~\//$HOME/}") ;;
+        (--config=*) config=("${typed[option]}") ;;
+    esac
     names=(${(f)"$(secure-score-forwarder $config complete $kind 2>/dev/null)"})
     compadd "$@" -a names
 }

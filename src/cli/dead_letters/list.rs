@@ -1,5 +1,6 @@
-//! `dead-letters list` and `dead-letters show`: only read the checkpoint, even while a daemon is
-//! running, and open no connection.
+//! `dead-letters list` and `dead-letters show`. Both only read the checkpoint, so they also work
+//! while a daemon is running, and they never open a connection to a receiver. A record is not stored
+//! with its dead letter: [`show`] derives it again from the log. Start reading at [`list`].
 
 use std::{path::Path, sync::Arc};
 
@@ -7,13 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::{
     CommandFailure, ExitCode, args, count, format_time,
-    json::Document,
+    json::{self, Document},
     print, print_explanation,
-    selection::selected_tenants,
+    selection::{selected_sink, selected_tenants},
     table::{Column, Content, Terminal, TextTable, Tone},
-    unknown_sink,
 };
-use super::{is_configured, select};
+use super::select;
 use crate::{
     checkpoint::{Checkpoint, DeadLetterFilter, QueuedDeadLetter},
     config::{Configuration, TenantPlan},
@@ -47,9 +47,8 @@ pub(super) fn list(
         let total = checkpoint.count_dead_letters(&filter)?;
         if let Some(sink) = &args.sink
             && total == 0
-            && !is_configured(&configuration, sink)
         {
-            return Err(unknown_sink(&configuration, sink));
+            selected_sink(&configuration, sink)?;
         }
 
         let letters = checkpoint.find_dead_letters(&filter, args.limit)?;
@@ -130,7 +129,7 @@ fn configured_name<'k>(letter: &QueuedDeadLetter, known: &'k [KnownTenant<'_>]) 
     of_letter.map(|known| known.tenant.name.as_str())
 }
 
-/// A table, in which the receiver's message follows each row on a line of its own. Empty if there
+/// A table, in which the receiver's message follows each row on a separate line. Empty if there
 /// are no dead letters.
 fn as_text(letters: &[QueuedDeadLetter], known: &[KnownTenant<'_>]) -> String {
     if letters.is_empty() {
@@ -180,16 +179,9 @@ fn summary(total: u64, listed: u64) -> Explanation {
 
 /// The same members as in `status --json`, and the name of the tenant.
 fn as_json(letter: &QueuedDeadLetter, known: &[KnownTenant<'_>]) -> Value {
-    json!({
-        "event_id": letter.event_id.to_string(),
-        "sink": letter.sink,
-        "tenant": letter.tenant.to_string(),
-        "tenant_name": configured_name(letter, known),
-        "day": letter.day.map(|day| day.to_string()),
-        "reason": letter.reason,
-        "rejected_at": format_time(letter.rejected_at),
-        "retry_queued": letter.retry,
-    })
+    let mut document = json::dead_letter(letter);
+    document["tenant_name"] = json!(configured_name(letter, known));
+    document
 }
 
 /// The record of a dead letter as its sink would send it now.

@@ -9,11 +9,14 @@ use std::{collections::BTreeSet, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    CommandFailure, ExitCode, act_as_owner, args, block_on, control_socket, count,
+    CommandFailure, ExitCode, act_as_owner, args, block_on, count,
+    daemon_client::{request, unexpected_response},
     json::Document,
     load_with_secrets, lock_holder,
     once::{delivery_as_json, explain_dead_letters, explain_delivery},
-    print, print_explanation, print_message, unknown_sink,
+    print, print_explanation, print_message,
+    selection::selected_sink,
+    unknown_sink,
 };
 use crate::{
     checkpoint::{Checkpoint, DeadLetterFilter, DeadLetterKey, Holder, QueuedDeadLetter},
@@ -46,10 +49,8 @@ pub(super) fn retry(
     let document = Document::from_flag(args.json);
     document.run(|| {
         let configuration = Configuration::load(config)?;
-        if let Some(sink) = &args.sink
-            && !configuration.sinks.iter().any(|plan| plan.name == *sink)
-        {
-            return Err(unknown_sink(&configuration, sink));
+        if let Some(sink) = &args.sink {
+            selected_sink(&configuration, sink)?;
         }
         match lock_holder(&configuration.state_directory) {
             Some(holder) => retry_through_daemon(&configuration, &holder, args, document),
@@ -64,15 +65,13 @@ fn retry_through_daemon(
     args: &args::DeadLettersRetry,
     document: Document,
 ) -> Result<ExitCode, CommandFailure> {
-    let socket = control_socket(holder)?;
     let checkpoint = Checkpoint::open_read_only(&configuration.state_directory)?;
     let letters = select_to_send(&checkpoint, configuration, args)?;
     if letters.is_empty() {
         return nothing_to_send(document);
     }
 
-    let request = Request::RetryDeadLetters { letters: keys(&letters) };
-    let queued = changed_by(daemon::send_request(socket, &request, |_| {})?)?;
+    let queued = changed_by(holder, &Request::RetryDeadLetters { letters: keys(&letters) })?;
     let explanation = Explanation::new(queued_line(queued));
     print_explanation(&explanation.with_hint("run `status` to see the progress"));
     document.print(|| retry_as_json("queued", queued, &[]))?;
@@ -108,8 +107,7 @@ fn retry_without_daemon(
             print_explanation(&explanation);
         }
 
-        let is_sent = |report: &SinkReport| report.stopped.is_none() && report.rejected == 0;
-        let is_complete = reports.iter().all(is_sent);
+        let is_complete = reports.iter().all(SinkReport::has_sent_all);
         let state = if is_complete { "delivered" } else { "incomplete" };
         document.print(|| retry_as_json(state, queued, &reports))?;
         Ok(if is_complete { ExitCode::Done } else { ExitCode::Incomplete })
@@ -154,8 +152,7 @@ fn discard(config: &Path, args: &args::DeadLettersDiscard) -> Result<ExitCode, C
 
         let letters = keys(&letters);
         let discarded = if let Some(holder) = holder {
-            let request = Request::DiscardDeadLetters { letters: letters.clone() };
-            changed_by(daemon::send_request(control_socket(&holder)?, &request, |_| {})?)?
+            changed_by(&holder, &Request::DiscardDeadLetters { letters: letters.clone() })?
         } else {
             let checkpoint = Checkpoint::open(directory)?;
             checkpoint.discard_dead_letters(&letters, clock::now().into())?.0
@@ -194,15 +191,11 @@ fn discard_as_json(discarded: u64, letters: &[DeadLetterKey]) -> Value {
     })
 }
 
-/// The number of dead letters that the daemon has queued or discarded.
-fn changed_by(event: Event) -> Result<u64, CommandFailure> {
-    match event {
+/// Sends a request to the daemon. Returns the number of dead letters that it has queued or discarded.
+fn changed_by(holder: &Holder, change: &Request) -> Result<u64, CommandFailure> {
+    match request(holder, change)? {
         Event::DeadLetters { count } => Ok(count),
-        Event::Error(error) => Err(CommandFailure::new(ExitCode::Incomplete, error)),
-        other => {
-            let message = format!("unexpected response from the daemon: {other:?}");
-            Err(CommandFailure::new(ExitCode::Incomplete, message))
-        }
+        _ => Err(unexpected_response()),
     }
 }
 
@@ -235,9 +228,7 @@ fn select(
     if ids.is_empty() {
         let letters = checkpoint.find_dead_letters(&of_sink, u32::MAX)?;
         return match sink {
-            Some(sink) if letters.is_empty() && !is_configured(configuration, sink) => {
-                Err(unknown_sink(configuration, sink))
-            }
+            Some(sink) if letters.is_empty() => selected_sink(configuration, sink).map(|_| letters),
             _ => Ok(letters),
         };
     }
@@ -252,10 +243,6 @@ fn select(
         letters.extend(new);
     }
     Ok(letters)
-}
-
-fn is_configured(configuration: &Configuration, sink: &str) -> bool {
-    configuration.sinks.iter().any(|plan| plan.name == sink)
 }
 
 fn keys(letters: &[QueuedDeadLetter]) -> Vec<DeadLetterKey> {

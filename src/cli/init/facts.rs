@@ -6,17 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::questions::Key;
+use super::questions::QuestionKey;
 use crate::error::Explanation;
 
-pub(super) struct Facts<'a> {
+pub(super) struct HostFacts<'a> {
     /// The directory to which the paths of files are relative.
     pub working_directory: PathBuf,
     pub settings: Settings,
     /// The names of the secrets whose files exist.
     pub existing_secrets: Vec<&'static str>,
     /// The directories that do not exist, each with the question that offers to create it.
-    pub missing_directories: Vec<(Key, NewDirectory)>,
+    pub missing_directories: Vec<(QuestionKey, NewDirectory)>,
     /// Why the file of a certificate cannot be used.
     pub examine_certificate: &'a dyn Fn(&Path) -> Result<(), Explanation>,
 }
@@ -59,8 +59,8 @@ pub(super) struct NewDirectory {
     pub group: Option<String>,
 }
 
-impl Facts<'_> {
-    pub(super) fn missing_directory(&self, key: Key) -> Option<&NewDirectory> {
+impl HostFacts<'_> {
+    pub(super) fn missing_directory(&self, key: QuestionKey) -> Option<&NewDirectory> {
         self.missing_directories.iter().find(|(of, _)| *of == key).map(|(_, missing)| missing)
     }
 

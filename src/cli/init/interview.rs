@@ -7,8 +7,8 @@ use std::{fmt::Write as _, path::PathBuf};
 use secrecy::SecretString;
 
 use super::{
-    facts::{Facts, NewDirectory},
-    questions::{Answer, Answers, Input, Key, QUESTIONS, Question},
+    facts::{HostFacts, NewDirectory},
+    questions::{Answer, Answers, Input, QUESTIONS, Question, QuestionKey},
     text::configuration,
 };
 use crate::{
@@ -18,13 +18,13 @@ use crate::{
 
 /// An interview, with the answers that have been given.
 pub(super) struct Interview<'a> {
-    facts: &'a Facts<'a>,
+    facts: &'a HostFacts<'a>,
     answers: Answers,
 }
 
 /// What to do after the summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum InterviewDecision {
     Write,
     /// An answer was removed, and its question is asked again.
     Change,
@@ -46,7 +46,7 @@ pub(super) const CONFIRMATION: &str = "Press Enter to write the files, enter the
 impl<'a> Interview<'a> {
     /// An interview without answers. Fails if the arguments of the command result in an invalid
     /// configuration, regardless of the answers.
-    pub(super) fn new(facts: &'a Facts<'a>) -> Result<Self, ConfigError> {
+    pub(super) fn new(facts: &'a HostFacts<'a>) -> Result<Self, ConfigError> {
         let interview = Self { facts, answers: Answers::default() };
         let file = facts.settings.file.display().to_string();
         Configuration::parse(&file, &configuration(&interview.answers, &facts.settings))?;
@@ -135,10 +135,10 @@ impl<'a> Interview<'a> {
     }
 
     /// Interprets the answer to [`CONFIRMATION`].
-    pub(super) fn decide(&mut self, line: &str) -> Result<Decision, Explanation> {
+    pub(super) fn decide(&mut self, line: &str) -> Result<InterviewDecision, Explanation> {
         match line.trim().to_ascii_lowercase().as_str() {
-            "" | "y" | "yes" => Ok(Decision::Write),
-            "n" | "no" => Ok(Decision::Stop),
+            "" | "y" | "yes" => Ok(InterviewDecision::Write),
+            "n" | "no" => Ok(InterviewDecision::Stop),
             text => {
                 let index = text.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
                 let question = index.and_then(|index| self.questions().nth(index));
@@ -148,14 +148,14 @@ impl<'a> Interview<'a> {
                         .with_hint(format!("enter a number from 1 to {count}, yes or no")));
                 };
                 self.answers.remove(question.key);
-                Ok(Decision::Change)
+                Ok(InterviewDecision::Change)
             }
         }
     }
 
     /// The content of all files.
     pub(super) fn files(&self) -> Files {
-        let confirmed = |key: Key| self.answers.text(key) == "yes";
+        let confirmed = |key: QuestionKey| self.answers.text(key) == "yes";
         let missing = self.questions().filter(|question| confirmed(question.key));
         let directories = missing.filter_map(|question| self.facts.missing_directory(question.key));
 
@@ -199,8 +199,8 @@ mod tests {
     const ID: &str = "3f5c1d2e-0000-4000-8000-00000000c0de";
     const CLIENT: &str = "11111111-2222-4333-8444-555555555555";
 
-    fn facts() -> Facts<'static> {
-        Facts {
+    fn facts() -> HostFacts<'static> {
+        HostFacts {
             working_directory: PathBuf::from("/home/anna"),
             settings: Settings {
                 file: PathBuf::from("/etc/forwarder/config.toml"),
@@ -326,13 +326,16 @@ mod tests {
         for text in ["0", "8", "x", "-1"] {
             assert!(interview.decide(text).is_err(), "{text}");
         }
-        assert_eq!(interview.decide("2"), Ok(Decision::Change));
-        assert_eq!(interview.next_question().map(|question| question.key), Some(Key::TenantName));
+        assert_eq!(interview.decide("2"), Ok(InterviewDecision::Change));
+        assert_eq!(
+            interview.next_question().map(|question| question.key),
+            Some(QuestionKey::TenantName)
+        );
         assert_eq!(give(&mut interview, &["contoso"]), 0);
         assert!(interview.next_question().is_none());
 
         // The questions about the other receiver follow.
-        assert_eq!(interview.decide("6"), Ok(Decision::Change));
+        assert_eq!(interview.decide("6"), Ok(InterviewDecision::Change));
         assert_eq!(give(&mut interview, &["https://splunk.example.com:8088", "token"]), 0);
         assert!(interview.next_question().is_none());
         let files = interview.files();
@@ -340,8 +343,8 @@ mod tests {
         assert!(!files.configuration.contains("tcp://"));
         assert_eq!(files.secrets.len(), 2);
 
-        assert_eq!(interview.decide(""), Ok(Decision::Write));
-        assert_eq!(interview.decide("NO"), Ok(Decision::Stop));
+        assert_eq!(interview.decide(""), Ok(InterviewDecision::Write));
+        assert_eq!(interview.decide("NO"), Ok(InterviewDecision::Stop));
     }
 
     #[test]
@@ -354,10 +357,10 @@ mod tests {
         };
         let state = directory("/var/lib/forwarder", Some("forwarder"));
         let secrets = directory("/etc/forwarder/secrets", None);
-        let facts = Facts {
+        let facts = HostFacts {
             missing_directories: vec![
-                (Key::StateDirectory, state.clone()),
-                (Key::SecretsDirectory, secrets.clone()),
+                (QuestionKey::StateDirectory, state.clone()),
+                (QuestionKey::SecretsDirectory, secrets.clone()),
             ],
             ..facts()
         };
@@ -385,7 +388,7 @@ mod tests {
 
     #[test]
     fn existing_secrets_are_used() {
-        let facts = Facts { existing_secrets: vec!["graph-secret"], ..facts() };
+        let facts = HostFacts { existing_secrets: vec!["graph-secret"], ..facts() };
         let mut interview = Interview::new(&facts).unwrap();
         give(&mut interview, &[ID, "main", CLIENT, ""]);
         let question = interview.next_question().unwrap();

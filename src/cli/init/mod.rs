@@ -19,9 +19,9 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use self::{
-    facts::{Facts, NewDirectory, ReferenceKind, SecretStore, Settings},
-    interview::{CONFIRMATION, Decision, Interview},
-    questions::{Input, Key, QUESTIONS, Question},
+    facts::{HostFacts, NewDirectory, ReferenceKind, SecretStore, Settings},
+    interview::{CONFIRMATION, Interview, InterviewDecision},
+    questions::{Input, QUESTIONS, Question, QuestionKey},
     terminal::{Echo, InputKind, Lines},
     text::SINK,
 };
@@ -63,7 +63,7 @@ pub(super) fn init(config: &Path, args: &args::Init) -> Result<ExitCode, Command
     let service = service_user(config, &args.state_directory);
     let examine = |certificate: &Path| examine_certificate(certificate, service.as_ref());
     let settings = settings(config, args, &directory);
-    let facts = Facts {
+    let facts = HostFacts {
         existing_secrets: existing_secrets(&settings.secrets.directory),
         missing_directories: missing_directories(&settings, service.as_ref()),
         working_directory,
@@ -113,9 +113,9 @@ async fn converse(interview: &mut Interview<'_>, lines: &mut Lines) -> Result<()
         ask_all(interview, lines).await?;
         print_message(&interview.summary());
         match confirm(interview, lines).await? {
-            Decision::Write => return Ok(()),
-            Decision::Change => {}
-            Decision::Stop => {
+            InterviewDecision::Write => return Ok(()),
+            InterviewDecision::Change => {}
+            InterviewDecision::Stop => {
                 let message = "stopped; nothing was written";
                 return Err(CommandFailure::new(ExitCode::Incomplete, message));
             }
@@ -149,7 +149,9 @@ async fn ask(
 
     // A script ends after the last answer, and does not know whether a directory exists.
     let mut at_end = match (lines.kind(), question.key) {
-        (InputKind::Script, Key::StateDirectory | Key::SecretsDirectory) => AtEnd::Default,
+        (InputKind::Script, QuestionKey::StateDirectory | QuestionKey::SecretsDirectory) => {
+            AtEnd::Default
+        }
         _ => AtEnd::Fail,
     };
     loop {
@@ -166,7 +168,7 @@ async fn ask(
 async fn confirm(
     interview: &mut Interview<'_>,
     lines: &mut Lines,
-) -> Result<Decision, CommandFailure> {
+) -> Result<InterviewDecision, CommandFailure> {
     let mut at_end = match lines.kind() {
         InputKind::Script => AtEnd::Default,
         InputKind::Terminal => AtEnd::Fail,
@@ -218,7 +220,7 @@ fn existing_secrets(directory: &Path) -> Vec<&'static str> {
 fn missing_directories(
     settings: &Settings,
     service: Option<&ServiceUser>,
-) -> Vec<(Key, NewDirectory)> {
+) -> Vec<(QuestionKey, NewDirectory)> {
     let group = || service.map(|service| service.group.clone());
     let state = NewDirectory {
         path: settings.state_directory.clone(),
@@ -233,7 +235,7 @@ fn missing_directories(
         group: group(),
     };
 
-    let all = [(Key::StateDirectory, state), (Key::SecretsDirectory, secrets)];
+    let all = [(QuestionKey::StateDirectory, state), (QuestionKey::SecretsDirectory, secrets)];
     all.into_iter().filter(|(_, directory)| !directory.path.exists()).collect()
 }
 

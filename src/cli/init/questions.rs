@@ -5,28 +5,28 @@ use std::{collections::BTreeMap, path::Path};
 
 use secrecy::SecretString;
 
-use super::{facts::Facts, receiver::Receiver};
+use super::{facts::HostFacts, receiver::Receiver};
 use crate::error::Explanation;
 
 /// A question of the interview.
 pub(super) struct Question {
-    pub key: Key,
+    pub key: QuestionKey,
     /// The name of the answer in the summary.
     pub label: &'static str,
     pub prompt: &'static str,
     pub input: Input,
     pub default: DefaultAnswer,
     /// Whether the question is asked after these answers.
-    pub applies: fn(&Answers, &Facts<'_>) -> bool,
+    pub applies: fn(&Answers, &HostFacts<'_>) -> bool,
     /// Why an answer is rejected, in addition to the check of the configuration that it results in.
-    pub check: fn(&str, &Facts<'_>) -> Result<(), Explanation>,
+    pub check: fn(&str, &HostFacts<'_>) -> Result<(), Explanation>,
     /// A valid answer, which represents the answer in the configuration until it is given.
     pub example: &'static str,
 }
 
 /// Identifies a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) enum QuestionKey {
     Tenant,
     TenantName,
     ClientId,
@@ -75,7 +75,7 @@ pub(super) enum DefaultAnswer {
 
 /// The answers that were given so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers(BTreeMap<Key, Answer>);
+pub(super) struct Answers(BTreeMap<QuestionKey, Answer>);
 
 #[derive(Clone, Debug)]
 pub(super) enum Answer {
@@ -94,13 +94,13 @@ pub(super) const ELASTIC_KEY: &str = "elastic-key";
 
 /// All questions in the order in which they are asked.
 pub(super) const QUESTIONS: &[Question] = &[
-    text(Key::Tenant, "Tenant", "Tenant (GUID or verified domain)", "tenant.example"),
+    text(QuestionKey::Tenant, "Tenant", "Tenant (GUID or verified domain)", "tenant.example"),
     Question {
         default: DefaultAnswer::Computed(name_of_tenant),
-        ..text(Key::TenantName, "Name in records", "Name of the tenant in records", "main")
+        ..text(QuestionKey::TenantName, "Name in records", "Name of the tenant in records", "main")
     },
     text(
-        Key::ClientId,
+        QuestionKey::ClientId,
         "Client ID",
         "Client ID of the application",
         "00000000-0000-0000-0000-000000000000",
@@ -113,26 +113,31 @@ pub(super) const QUESTIONS: &[Question] = &[
             file => (facts.examine_certificate)(Path::new(file)),
         },
         ..text(
-            Key::Certificate,
+            QuestionKey::Certificate,
             "Certificate",
             "File with the certificate and key of the application (PEM or PFX); leave empty to use a client secret",
             "",
         )
     },
     Question {
-        applies: |answers, _| answers.text(Key::Certificate).is_empty(),
-        ..secret(Key::ClientSecret, "Client secret", "Value of the client secret", GRAPH_SECRET)
+        applies: |answers, _| answers.text(QuestionKey::Certificate).is_empty(),
+        ..secret(
+            QuestionKey::ClientSecret,
+            "Client secret",
+            "Value of the client secret",
+            GRAPH_SECRET,
+        )
     },
     Question {
         default: DefaultAnswer::Text("/var/log/secure-score/records.jsonl"),
         check: |answer, _| Receiver::of(answer).map(|_| ()).ok_or_else(Receiver::unsupported),
-        ..text(Key::Receiver, "Receiver", Receiver::PROMPT, "/records.jsonl")
+        ..text(QuestionKey::Receiver, "Receiver", Receiver::PROMPT, "/records.jsonl")
     },
     Question {
         default: DefaultAnswer::Text("cef"),
         applies: |answers, _| answers.receiver() == Receiver::Syslog,
         ..text(
-            Key::Format,
+            QuestionKey::Format,
             "Format",
             "Format: cef, leef, json, ecs, ocsf (the rsyslog and syslog-ng configurations in this package require json)",
             "cef",
@@ -140,12 +145,12 @@ pub(super) const QUESTIONS: &[Question] = &[
     },
     Question {
         applies: |answers, _| answers.receiver() == Receiver::Splunk,
-        ..secret(Key::HecToken, "HEC token", "HEC token", HEC_TOKEN)
+        ..secret(QuestionKey::HecToken, "HEC token", "HEC token", HEC_TOKEN)
     },
     Question {
         applies: is_kafka,
         ..text(
-            Key::Brokers,
+            QuestionKey::Brokers,
             "Brokers",
             "Brokers of the cluster: HOST:9092, separated by commas",
             "kafka.example.com:9092",
@@ -154,20 +159,20 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         default: DefaultAnswer::Text("secure-score"),
         applies: is_kafka,
-        ..text(Key::Topic, "Topic", "Topic, which must exist", "secure-score")
+        ..text(QuestionKey::Topic, "Topic", "Topic, which must exist", "secure-score")
     },
     Question {
         default: DefaultAnswer::Text("yes"),
         input: Input::YesOrNo,
         applies: is_kafka,
         check: is_yes_or_no,
-        ..text(Key::KafkaTls, "TLS", "Do the brokers require TLS? yes or no", "no")
+        ..text(QuestionKey::KafkaTls, "TLS", "Do the brokers require TLS? yes or no", "no")
     },
     Question {
         default: DefaultAnswer::Absent,
         applies: is_kafka,
         ..text(
-            Key::KafkaUser,
+            QuestionKey::KafkaUser,
             "User",
             "User name for SASL; leave empty if the cluster requires none",
             "",
@@ -183,7 +188,7 @@ pub(super) const QUESTIONS: &[Question] = &[
             _ => Ok(()),
         },
         ..text(
-            Key::KafkaMechanism,
+            QuestionKey::KafkaMechanism,
             "Mechanism",
             "Mechanism: plain, scram-sha-256 or scram-sha-512",
             "plain",
@@ -191,12 +196,12 @@ pub(super) const QUESTIONS: &[Question] = &[
     },
     Question {
         applies: has_kafka_user,
-        ..secret(Key::KafkaPassword, "Password", "Password of this user", KAFKA_PASSWORD)
+        ..secret(QuestionKey::KafkaPassword, "Password", "Password of this user", KAFKA_PASSWORD)
     },
     Question {
         applies: is_elastic,
         ..text(
-            Key::ElasticUrl,
+            QuestionKey::ElasticUrl,
             "URL",
             "URL of the cluster, such as https://elastic.example.com:9200",
             "https://elastic.example.com:9200",
@@ -205,13 +210,13 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         default: DefaultAnswer::Text("logs-microsoft.secure_score-default"),
         applies: is_elastic,
-        ..text(Key::ElasticIndex, "Index", "Data stream or index", "logs")
+        ..text(QuestionKey::ElasticIndex, "Index", "Data stream or index", "logs")
     },
     Question {
         default: DefaultAnswer::Absent,
         applies: is_elastic,
         ..secret(
-            Key::ElasticSecret,
+            QuestionKey::ElasticSecret,
             "API key",
             "API key, as Kibana shows it; leave empty if the cluster requires none",
             ELASTIC_KEY,
@@ -220,7 +225,7 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         applies: is_sentinel,
         ..text(
-            Key::SentinelUrl,
+            QuestionKey::SentinelUrl,
             "URL",
             "Logs ingestion URL of the data collection rule or endpoint",
             "https://dce.ingest.monitor.azure.com",
@@ -229,7 +234,7 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         applies: is_sentinel,
         ..text(
-            Key::SentinelRule,
+            QuestionKey::SentinelRule,
             "Rule",
             "Immutable ID of the data collection rule, dcr-…",
             "dcr-0",
@@ -238,20 +243,26 @@ pub(super) const QUESTIONS: &[Question] = &[
     Question {
         default: DefaultAnswer::Text("Custom-SecureScore_CL"),
         applies: is_sentinel,
-        ..text(Key::SentinelStream, "Stream", "Stream that the rule declares", "Custom-S_CL")
+        ..text(
+            QuestionKey::SentinelStream,
+            "Stream",
+            "Stream that the rule declares",
+            "Custom-S_CL",
+        )
     },
     Question {
         default: DefaultAnswer::Text("yes"),
         input: Input::YesOrNo,
-        applies: |_, facts| facts.missing_directory(Key::StateDirectory).is_some(),
+        applies: |_, facts| facts.missing_directory(QuestionKey::StateDirectory).is_some(),
         check: is_yes_or_no,
-        ..text(Key::StateDirectory, "State directory", "Create the state directory", "no")
+        ..text(QuestionKey::StateDirectory, "State directory", "Create the state directory", "no")
     },
     Question {
         default: DefaultAnswer::Text("yes"),
         input: Input::YesOrNo,
         applies: |answers, facts| {
-            facts.missing_directory(Key::SecretsDirectory).is_some() && answers.has_new_secret()
+            facts.missing_directory(QuestionKey::SecretsDirectory).is_some()
+                && answers.has_new_secret()
         },
         check: |answer, facts| match answer {
             "no" => Err(Explanation::new("the secrets cannot be stored without this directory")
@@ -259,7 +270,7 @@ pub(super) const QUESTIONS: &[Question] = &[
             answer => is_yes_or_no(answer, facts),
         },
         ..text(
-            Key::SecretsDirectory,
+            QuestionKey::SecretsDirectory,
             "Secrets directory",
             "Create the directory for secrets",
             "yes",
@@ -269,7 +280,7 @@ pub(super) const QUESTIONS: &[Question] = &[
 
 /// A required answer that is always asked for.
 const fn text(
-    key: Key,
+    key: QuestionKey,
     label: &'static str,
     prompt: &'static str,
     example: &'static str,
@@ -288,7 +299,7 @@ const fn text(
 
 /// A required secret, which is stored in a file.
 const fn secret(
-    key: Key,
+    key: QuestionKey,
     label: &'static str,
     prompt: &'static str,
     file: &'static str,
@@ -296,23 +307,23 @@ const fn secret(
     Question { input: Input::Secret(file), ..text(key, label, prompt, "") }
 }
 
-fn is_kafka(answers: &Answers, _: &Facts<'_>) -> bool {
+fn is_kafka(answers: &Answers, _: &HostFacts<'_>) -> bool {
     answers.receiver() == Receiver::Kafka
 }
 
-fn has_kafka_user(answers: &Answers, facts: &Facts<'_>) -> bool {
-    is_kafka(answers, facts) && !answers.text(Key::KafkaUser).is_empty()
+fn has_kafka_user(answers: &Answers, facts: &HostFacts<'_>) -> bool {
+    is_kafka(answers, facts) && !answers.text(QuestionKey::KafkaUser).is_empty()
 }
 
-fn is_elastic(answers: &Answers, _: &Facts<'_>) -> bool {
+fn is_elastic(answers: &Answers, _: &HostFacts<'_>) -> bool {
     answers.receiver() == Receiver::Elasticsearch
 }
 
-fn is_sentinel(answers: &Answers, _: &Facts<'_>) -> bool {
+fn is_sentinel(answers: &Answers, _: &HostFacts<'_>) -> bool {
     answers.receiver() == Receiver::Sentinel
 }
 
-fn is_yes_or_no(answer: &str, _: &Facts<'_>) -> Result<(), Explanation> {
+fn is_yes_or_no(answer: &str, _: &HostFacts<'_>) -> Result<(), Explanation> {
     match answer {
         "yes" | "no" => Ok(()),
         _ => Err(Explanation::new("the answer is neither yes nor no").with_hint("enter yes or no")),
@@ -321,7 +332,7 @@ fn is_yes_or_no(answer: &str, _: &Facts<'_>) -> Result<(), Explanation> {
 
 /// The first part of a domain.
 fn name_of_tenant(answers: &Answers) -> String {
-    let id = answers.text(Key::Tenant);
+    let id = answers.text(QuestionKey::Tenant);
     id.split_once('.').map_or("main", |(first, _)| first).to_owned()
 }
 
@@ -352,12 +363,12 @@ impl Question {
 }
 
 impl Answers {
-    pub(super) fn get(&self, key: Key) -> Option<&Answer> {
+    pub(super) fn get(&self, key: QuestionKey) -> Option<&Answer> {
         self.0.get(&key)
     }
 
     /// The text of an answer, or the example of its question until it is given.
-    pub(super) fn text(&self, key: Key) -> &str {
+    pub(super) fn text(&self, key: QuestionKey) -> &str {
         match self.get(key) {
             Some(Answer::Text(text)) => text,
             _ => QUESTIONS.iter().find(|question| question.key == key).map_or("", |q| q.example),
@@ -365,19 +376,19 @@ impl Answers {
     }
 
     pub(super) fn receiver(&self) -> Receiver {
-        Receiver::of(self.text(Key::Receiver)).unwrap_or(Receiver::File)
+        Receiver::of(self.text(QuestionKey::Receiver)).unwrap_or(Receiver::File)
     }
 
     /// Whether the configuration refers to a secret that can be absent.
-    pub(super) fn has_secret(&self, key: Key) -> bool {
+    pub(super) fn has_secret(&self, key: QuestionKey) -> bool {
         matches!(self.get(key), Some(Answer::Secret(_) | Answer::ExistingSecret))
     }
 
-    pub(super) fn set(&mut self, key: Key, answer: Answer) {
+    pub(super) fn set(&mut self, key: QuestionKey, answer: Answer) {
         self.0.insert(key, answer);
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(super) fn remove(&mut self, key: QuestionKey) {
         self.0.remove(&key);
     }
 

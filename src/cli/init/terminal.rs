@@ -1,5 +1,5 @@
-//! Reads the answers from standard input, and writes the questions to standard error. A thread of
-//! its own reads the lines, so that SIGINT ends the command while it waits for an answer.
+//! Reads the answers from standard input, and writes the questions to standard error. A separate
+//! thread reads the lines, so that SIGINT ends the command while it waits for an answer.
 
 use std::io::{BufRead, IsTerminal, Write};
 

@@ -1,0 +1,95 @@
+//! Requests to the daemon that holds the checkpoint. All commands use these functions, so that a
+//! failure of a request has the same message and the same exit code in each of them. Start reading
+//! at [`request`].
+
+use std::{io::ErrorKind, path::Path, time::Duration};
+
+use super::{CommandFailure, ExitCode};
+use crate::{
+    checkpoint::{Checkpoint, Holder},
+    daemon::{self, Event, Request},
+    error::{Explanation, chain},
+};
+
+/// The number of attempts to read the path of the control socket from the lock file, and the
+/// interval between them.
+const SOCKET_ATTEMPTS: u32 = 20;
+const SOCKET_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The process that holds the lock of a checkpoint, if there is one. A daemon writes the path of
+/// its control socket shortly after it has taken the lock, so this function waits up to two seconds
+/// for the path.
+#[expect(clippy::disallowed_methods, reason = "no runtime is running that this could block")]
+pub(super) fn lock_holder(directory: &Path) -> Option<Holder> {
+    for _ in 0..SOCKET_ATTEMPTS {
+        let holder = Checkpoint::holder(directory)?;
+        if holder.socket.is_some() {
+            return Some(holder);
+        }
+        std::thread::sleep(SOCKET_INTERVAL);
+    }
+    Checkpoint::holder(directory)
+}
+
+/// The process that holds the lock of a checkpoint, for a command that only a daemon can carry out.
+/// Fails if there is none; `operation` is a verb such as `reload`.
+pub(super) fn running_daemon(
+    directory: &Path,
+    operation: &str,
+    hint: &str,
+) -> Result<Holder, CommandFailure> {
+    lock_holder(directory).ok_or_else(|| {
+        let explanation = Explanation::new(format!("cannot {operation}: no daemon is running"));
+        CommandFailure::new(ExitCode::Usage, explanation.with_hint(hint))
+    })
+}
+
+/// Sends a request to the daemon, and returns its response.
+///
+/// Fails if the process does not accept requests, does not respond, or has not carried out the
+/// request.
+pub(super) fn request(holder: &Holder, request: &Request) -> Result<Event, CommandFailure> {
+    request_with_progress(holder, request, |_| {})
+}
+
+/// Like [`request`], and calls `on_event` with each event before the response.
+pub(super) fn request_with_progress(
+    holder: &Holder,
+    request: &Request,
+    on_event: impl FnMut(&Event),
+) -> Result<Event, CommandFailure> {
+    let event = daemon::send_request(control_socket(holder)?, request, on_event);
+    match event.map_err(|error| no_response(&error))? {
+        Event::Error(failure) => Err(failure.into()),
+        Event::Invalid(explanations) => Err(CommandFailure { code: ExitCode::Usage, explanations }),
+        event => Ok(event),
+    }
+}
+
+/// The failure for a response that does not belong to the request.
+pub(super) fn unexpected_response() -> CommandFailure {
+    let explanation = Explanation::new("unexpected response from the daemon")
+        .with_hint("run the command from the same version as the daemon");
+    CommandFailure::new(ExitCode::Incomplete, explanation)
+}
+
+/// The control socket of the daemon that holds a checkpoint. Fails for a process without one, such
+/// as `once`.
+fn control_socket(holder: &Holder) -> Result<&Path, CommandFailure> {
+    holder.socket.as_deref().ok_or_else(|| {
+        let message = format!(
+            "the checkpoint is in use by process {}, which does not accept commands",
+            holder.pid
+        );
+        CommandFailure::new(ExitCode::Unusable, message)
+    })
+}
+
+fn no_response(error: &std::io::Error) -> CommandFailure {
+    let explanation = Explanation::new(format!("no response from the daemon: {}", chain(error)));
+    if error.kind() == ErrorKind::PermissionDenied {
+        let hint = "run the command as root or as the user of the service";
+        return CommandFailure::new(ExitCode::Unusable, explanation.with_hint(hint));
+    }
+    CommandFailure::new(ExitCode::Incomplete, explanation)
+}
