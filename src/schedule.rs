@@ -57,12 +57,40 @@ pub enum Due {
     Retry,
 }
 
-/// The text is not a cron expression of five fields.
+/// Why a text is not a cron expression of five fields.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{0}` is not a cron expression of five fields: minute, hour, day of month, month, day of week"
-)]
-pub struct CronError(String);
+pub enum CronError {
+    #[error(
+        "`{0}` is not a cron expression of five fields: minute, hour, day of month, month, day of week"
+    )]
+    Fields(String),
+    #[error("`{cron}`: the {name} `{field}` is not valid; expected {expected}")]
+    Field {
+        cron: String,
+        /// The name of the field, such as `minute`.
+        name: &'static str,
+        /// The field as it is written.
+        field: String,
+        /// The values that the field can have.
+        expected: &'static str,
+    },
+}
+
+/// The names and the values of the fields of a cron expression.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of month", "1 to 31"),
+    ("month", "1 to 12"),
+    ("day of week", "0 to 7"),
+];
+
+/// The longest time between two polls of a daily schedule: the day on which daylight saving time
+/// ends has an hour more.
+const LONGEST_DAY: Duration = Duration::from_hours(25);
+
+/// The time after the next poll in which [`Schedule::longest_gap`] compares polls.
+const COMPARED_TIME: Duration = Duration::from_hours(366 * 24);
 
 impl Schedule {
     /// Builds a schedule from the values of the configuration. Fails if `cron` does not have five
@@ -181,6 +209,29 @@ impl Schedule {
         Some(shortest)
     }
 
+    /// The longest time of more than a day between two daily polls, of which the first is within a
+    /// year after the next poll, for the validation of a configuration. `None` if there is a poll
+    /// on every day, or if the cron expression never matches again.
+    pub fn longest_gap(&self, now: Timestamp) -> Option<Duration> {
+        let (_, first) = self.daily.around(now);
+        let mut last = first?;
+        let end = last.checked_add(COMPARED_TIME).ok()?;
+
+        let mut longest = None;
+        while last < end {
+            // Polls that are less than a day apart are skipped.
+            let (previous, next) = self.daily.around(last.checked_add(LONGEST_DAY).ok()?);
+            if let Some(previous) = previous.filter(|previous| *previous > last) {
+                last = previous;
+                continue;
+            }
+            let Some(next) = next else { break };
+            longest = longest.max(Some(next.duration_since(last).unsigned_abs()));
+            last = next;
+        }
+        longest
+    }
+
     /// The next time after `now` at which the daily poll of a tenant is due.
     fn next_due_time(&self, now: Timestamp, jitter: Duration) -> Option<Timestamp> {
         let (_, next) = self.daily.around(now.checked_sub(jitter).ok()?);
@@ -216,9 +267,28 @@ impl Schedule {
 /// Parses a cron expression of five fields.
 fn parse_cron(cron: &str) -> Result<Cron, CronError> {
     // The parser also accepts seconds and names such as `@daily`.
-    let has_five_fields = cron.split_whitespace().count() == 5;
-    let parsed = CronParser::new().parse(cron).ok().filter(|_| has_five_fields);
-    parsed.ok_or_else(|| CronError(cron.to_owned()))
+    let fields: Vec<&str> = cron.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Err(CronError::Fields(cron.to_owned()));
+    }
+    CronParser::new().parse(cron).map_err(|_| wrong_field(cron, &fields))
+}
+
+/// The error of the first field that is not valid by itself.
+fn wrong_field(cron: &str, fields: &[&str]) -> CronError {
+    let is_valid = |index: usize, field: &str| {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[index] = field;
+        CronParser::new().parse(&alone.join(" ")).is_ok()
+    };
+
+    for (index, (field, (name, expected))) in fields.iter().zip(FIELDS).enumerate() {
+        if !is_valid(index, field) {
+            let (cron, field) = (cron.to_owned(), (*field).to_owned());
+            return CronError::Field { cron, name, field, expected };
+        }
+    }
+    CronError::Fields(cron.to_owned())
 }
 
 /// Whether `now` is at least `wait` after `then`.
@@ -385,6 +455,41 @@ mod tests {
     fn rejects_invalid_cron_expressions() {
         for cron in ["", "15 6 * *", "0 15 6 * * *", "99 6 * * *", "@daily"] {
             assert!(Schedule::new(cron, TimeZone::UTC, HOUR, HOUR).is_err(), "{cron}");
+        }
+    }
+
+    /// Regression: `60 * * * *` was reported as an expression without five fields.
+    #[test]
+    fn errors_name_the_wrong_field() {
+        for (cron, error) in [
+            ("60 * * * *", "`60 * * * *`: the minute `60` is not valid; expected 0 to 59"),
+            ("0 24 * * *", "`0 24 * * *`: the hour `24` is not valid; expected 0 to 23"),
+            ("0 0 32 * *", "`0 0 32 * *`: the day of month `32` is not valid; expected 1 to 31"),
+            ("0 0 * 13 *", "`0 0 * 13 *`: the month `13` is not valid; expected 1 to 12"),
+            ("0 0 * * x", "`0 0 * * x`: the day of week `x` is not valid; expected 0 to 7"),
+        ] {
+            let found = Schedule::new(cron, TimeZone::UTC, HOUR, HOUR).unwrap_err();
+            assert_eq!(found.to_string(), error);
+        }
+    }
+
+    #[test]
+    fn gaps_of_more_than_a_day_are_found() {
+        for (cron, zone, days) in [
+            ("15 6 * * *", "UTC", None),
+            ("* * * * *", "UTC", None),
+            ("30 2 * * *", "Europe/Berlin", None),
+            ("0 6 * * 1-5", "UTC", Some(3)),
+            ("0 0 31 * *", "UTC", Some(61)),
+            ("0 0 1 1 *", "UTC", Some(365)),
+            ("0 0 29 2 *", "UTC", Some(1_461)),
+            // From the last minute of January to the first one of the next January.
+            ("* * * 1 *", "UTC", Some(334)),
+        ] {
+            let gap = schedule(cron, zone).longest_gap(at("2025-11-22T12:00:00Z"));
+            // In whole hours.
+            let found = gap.map(|gap| gap.as_secs() / 3_600);
+            assert_eq!(found, days.map(|days| days * 24), "{cron}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The files of a configuration: the main file, the directories `tenants.d` and `sinks.d` next to it,
-//! and the CSV file that `tenants_file` names. This module only reads them; [`super::layers`] merges
-//! their values.
+//! The files of a configuration: the main file, the directories `tenants.d` and `sinks.d` next to
+//! it, and the CSV file that `tenants_file` names. This module only reads them; [`super::layers`]
+//! merges their values.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,23 @@ use super::{
 };
 use crate::settings::{Fault, Source};
 
+/// The directories next to the main file whose files are also read.
+pub const DIRECTORIES: [&str; 2] = [TENANTS_DIRECTORY, SINKS_DIRECTORY];
+
+const TENANTS_DIRECTORY: &str = "tenants.d";
+const SINKS_DIRECTORY: &str = "sinks.d";
+
 /// Reads the main file. `hint` is the hint of the error if that fails.
 pub(super) fn read_main(path: &Path, hint: &str) -> Result<SourceFile, ConfigError> {
     read(path, FileKind::Main, hint)
 }
 
-/// Reads the files in the directories next to the main file, in the order of their names: first those
-/// of `tenants.d`, then those of `sinks.d`.
+/// Reads the files in the directories next to the main file, in the order of their names: first
+/// those of `tenants.d`, then those of `sinks.d`.
 pub(super) fn read_directories(main: &Path) -> Result<Vec<SourceFile>, ConfigError> {
     let directories = [
-        ("tenants.d", FileKind::Additional(TENANT_FILE_KEYS)),
-        ("sinks.d", FileKind::Additional(SINK_FILE_KEYS)),
+        (TENANTS_DIRECTORY, FileKind::Additional(TENANT_FILE_KEYS)),
+        (SINKS_DIRECTORY, FileKind::Additional(SINK_FILE_KEYS)),
     ];
 
     let mut read_files = Vec::new();
@@ -73,6 +79,9 @@ fn read_text(path: &Path, hint: &str) -> Result<String, ConfigError> {
 fn cannot_read(path: &Path, error: &std::io::Error, hint: &str) -> ConfigError {
     let file = path.display().to_string();
     let hint = match error.kind() {
+        std::io::ErrorKind::PermissionDenied if path.is_dir() => {
+            "run the command as root or as the user of the service, and let the group of that user read the directory with `chgrp` and `chmod 750`"
+        }
         std::io::ErrorKind::PermissionDenied => {
             "run the command as root or as the user of the service, and make the file readable by that user"
         }
@@ -210,7 +219,7 @@ type = "stdout"
         let files = [("c.toml", MAIN), ("tenants.csv", csv), ("sinks.d/1.toml", &duplicate)];
         let errors = load(&files).unwrap_err();
         for fault in [
-            "sinks.d/1.toml:5:14: duplicate `credentials.app`: another file defines it",
+            "sinks.d/1.toml:5:14: duplicate `credentials.app`: `c.toml:5` also defines it",
             "sinks.d/1.toml:2:8: duplicate `name = \"out\"`",
         ] {
             assert!(errors.contains(fault), "{errors}");

@@ -8,11 +8,11 @@ use super::Configuration;
 use crate::{
     derive::Glob,
     error::Explanation,
-    settings::{EffectiveTable, Fault, FileUse, Origin, SecretUse},
+    settings::{Fault, FileUse, Origin, SecretUse},
     source::CredentialError,
 };
 
-/// See the documentation of the module.
+/// What `check` examines in addition to the values of a valid configuration.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The configuration files that were read, the main one first.
@@ -25,8 +25,6 @@ pub struct Inspection {
     pub control_patterns: Vec<ControlPattern>,
     /// Where `state.directory` is configured.
     pub state_directory: Origin,
-    /// Every key that has a value, table by table.
-    pub effective: Vec<EffectiveTable>,
     /// Where `admin.listen` is configured; `None` without a listener.
     pub listen: Option<Origin>,
 }

@@ -1,16 +1,32 @@
 //! Merges the values of all sources into one table.
 //!
 //! The lists and credentials of all files are joined; a value from an environment variable replaces
-//! that of a file; and a key that a tenant or a sink does not set is inherited from `[defaults]`. This
-//! module performs no I/O. Start reading at [`Layers::merge`].
+//! that of a file; and a key that a tenant or a sink does not set is inherited from `[defaults]`.
+//! This module performs no I/O. Start reading at [`Layers::merge`].
 
 use std::path::PathBuf;
 
-use super::keys::{CREDENTIALS, DEFAULTS, KEYS, SINK_DEFAULTS, SINKS, TENANT_DEFAULTS, TENANTS};
-use crate::{
-    settings::{Faults, KeyDefinition, Source, Table, apply_variables, check_names, parse},
-    sink::{COMMON_KEYS, KINDS, common_keys},
+use super::keys::{
+    CREDENTIALS, DEFAULTS, INHERITED_SINK_KEYS, KEYS, SINK_DEFAULTS, SINKS, TENANT_DEFAULTS,
+    TENANTS, tenant,
 };
+use crate::{
+    settings::{Faults, KeyDefinition, Source, Span, Table, apply_variables, check_names, parse},
+    sink::{
+        COMMON_KEYS, KINDS, SinkKind,
+        common_keys::{self, CONTROLS, FULL_EVERY, HISTORICAL_CHANGES, RECORDS, START_FROM},
+    },
+};
+
+/// The keys that sinks for people do not inherit. As defaults, they are chosen for receivers that
+/// store every record, and would send hundreds of messages to a chat or a mailbox.
+const NOT_FOR_PEOPLE: &[&str] = &[
+    RECORDS.name(),
+    CONTROLS.name(),
+    FULL_EVERY.name(),
+    HISTORICAL_CHANGES.name(),
+    START_FROM.name(),
+];
 
 /// A file of the configuration.
 #[derive(Clone, Debug)]
@@ -57,7 +73,15 @@ impl Layers {
         self.files.iter().map(|(path, _)| path.clone()).collect()
     }
 
-    /// Merges all values. Returns `None` if the main file is not valid TOML. The values are not checked.
+    /// The names of the environment variables that set keys, sorted.
+    pub(super) fn variable_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.variables.iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Merges all values. Returns `None` if the main file is not valid TOML. The values are not
+    /// checked.
     pub(super) fn merge(&self) -> Option<Table> {
         let mut merged = None;
         for (index, (_, kind)) in self.files.iter().enumerate() {
@@ -74,8 +98,36 @@ impl Layers {
 
         let mut merged = merged?;
         apply_variables(&mut merged, KEYS, &self.variables, self.files.len(), &self.faults);
+        self.reject_other_defaults(&mut merged);
         inherit(&mut merged);
         Some(merged)
+    }
+
+    /// Reports and removes each key of `[defaults]` that only a tenant or a sink itself can set.
+    /// The check of all values, which follows, would report it as unknown.
+    fn reject_other_defaults(&self, merged: &mut Table) {
+        let defaults = merged.get_mut(DEFAULTS.name()).and_then(|node| node.table_mut());
+        let Some(defaults) = defaults else { return };
+
+        for (section, list, item, inherited) in DEFAULT_SECTIONS {
+            let table = defaults.get_mut(section).and_then(|node| node.table_mut());
+            let Some(table) = table else { continue };
+            let known = keys_of(list);
+            let others: Vec<(String, Span)> = table
+                .names()
+                .filter(|(name, _)| {
+                    !has_key(inherited, name) && known.iter().any(|key| key.name == *name)
+                })
+                .map(|(name, span)| (name.to_owned(), span))
+                .collect();
+
+            for (name, span) in others {
+                let path = format!("{}.{section}.{name}", DEFAULTS.name());
+                let message = format!("`{path}`: `{name}` cannot have a common default");
+                self.faults.at(span, message, Some(format!("set `{name}` in each {item}")));
+                table.take(&name);
+            }
+        }
     }
 
     /// Joins the lists and the credentials of an additional file with those of the other files.
@@ -90,10 +142,12 @@ impl Layers {
         let Some(more) = file.take(name) else { return };
         match (merged.get_mut(name).and_then(|node| node.table_mut()), more.table()) {
             (Some(known), Some(table)) => {
-                for (duplicate, span) in table.names().filter(|(n, _)| known.get(n).is_some()) {
+                for (duplicate, span) in table.names() {
+                    let Some(first) = known.get(duplicate) else { continue };
+                    let first = self.faults.origin(first.span());
                     let message =
-                        format!("duplicate `{name}.{duplicate}`: another file defines it");
-                    self.faults.at(span, message, None);
+                        format!("duplicate `{name}.{duplicate}`: `{first}` also defines it");
+                    self.faults.at(span, message, Some("remove one of the sections".to_owned()));
                 }
                 known.add_missing(table);
             }
@@ -102,7 +156,23 @@ impl Layers {
     }
 }
 
-/// Adds the values of `[defaults]` to the tenants and sinks that do not set them.
+/// The sections of `[defaults]`: the key, the list that inherits its values, a word for an item of
+/// the list, and the keys that it can set.
+const DEFAULT_SECTIONS: [(&str, &str, &str, &[KeyDefinition]); 2] = [
+    (TENANT_DEFAULTS.name(), TENANTS.name(), "tenant", tenant::INHERITED_KEYS),
+    (SINK_DEFAULTS.name(), SINKS.name(), "sink", INHERITED_SINK_KEYS),
+];
+
+/// The key definitions of a tenant, or of a sink of any type.
+fn keys_of(list: &str) -> Vec<&'static KeyDefinition> {
+    if list == TENANTS.name() {
+        return tenant::KEYS.iter().collect();
+    }
+    COMMON_KEYS.iter().chain(KINDS.iter().flat_map(|kind| kind.keys)).collect()
+}
+
+/// Adds the values of `[defaults]` to the tenants and sinks that do not set them. An unknown key is
+/// not inherited, because it would be reported again for each of them.
 fn inherit(merged: &mut Table) {
     let Some(defaults) = merged.get(DEFAULTS.name()).and_then(|node| node.table()).cloned() else {
         return;
@@ -111,18 +181,30 @@ fn inherit(merged: &mut Table) {
 
     if let Some(defaults) = section(TENANT_DEFAULTS.name()) {
         for tenant in tables(merged, TENANTS.name()) {
-            tenant.inherit(defaults, |_| true);
+            tenant.inherit(defaults, |name| has_key(tenant::INHERITED_KEYS, name));
         }
     }
     if let Some(defaults) = section(SINK_DEFAULTS.name()) {
         for sink in tables(merged, SINKS.name()) {
             let kind = sink.text(common_keys::TYPE.name());
-            let own = KINDS.iter().find(|known| Some(known.name) == kind).map(|known| known.keys);
-            let keys: Vec<&str> =
-                COMMON_KEYS.iter().chain(own.unwrap_or_default()).map(|key| key.name).collect();
-            sink.inherit(defaults, |name| keys.contains(&name));
+            let kind = KINDS.iter().find(|known| Some(known.name) == kind);
+            sink.inherit(defaults, |name| is_inherited(kind, name));
         }
     }
+}
+
+/// Whether a sink of this type has the default of a key. `kind` is `None` for an unknown type.
+fn is_inherited(kind: Option<&SinkKind>, name: &str) -> bool {
+    let own = kind.map(|kind| kind.keys).unwrap_or_default();
+    let is_for_people = kind.is_some_and(SinkKind::is_for_people);
+
+    has_key(INHERITED_SINK_KEYS, name)
+        && (has_key(COMMON_KEYS, name) || has_key(own, name))
+        && !(is_for_people && NOT_FOR_PEOPLE.contains(&name))
+}
+
+fn has_key(keys: &[KeyDefinition], name: &str) -> bool {
+    keys.iter().any(|key| key.name == name)
 }
 
 /// The tables of a list.

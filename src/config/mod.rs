@@ -1,8 +1,9 @@
 //! The configuration as the program uses it: validated, with typed values and defaults applied.
 //!
-//! `files` reads the files, `layers` merges their values with those of the environment, `keys` declares
-//! all keys, and `read` converts the sections to the types below and reports every fault. Loading reads no secret, opens no socket and writes
-//! nothing. Start reading at [`Configuration::load`].
+//! `files` reads the files, `layers` merges their values with those of the environment, `keys`
+//! declares all keys, and `read` converts the sections to the types below and reports every fault.
+//! Loading reads no secret, opens no socket and writes nothing. Start reading at
+//! [`Configuration::load`].
 
 mod files;
 mod inspection;
@@ -11,6 +12,7 @@ mod layers;
 mod outline;
 mod read;
 mod tenants_csv;
+mod variables;
 
 use std::{
     fmt,
@@ -20,10 +22,12 @@ use std::{
     time::Duration,
 };
 
+pub use files::DIRECTORIES;
 pub use inspection::{ControlAttribute, ControlPattern, Inspection};
 pub use keys::KEYS;
 use layers::{FileKind, Layers, SourceFile};
 pub use outline::{Outline, ValueHash};
+use variables::variables;
 
 use crate::{
     derive::{Glob, Rules, Selection},
@@ -31,7 +35,7 @@ use crate::{
     format::Texts,
     model::{Day, TenantId},
     schedule::{DigestSchedule, Schedule},
-    settings::{Fault, FaultGroup, Origin, SecretRef, SecretUse, Source, VARIABLE_PREFIX},
+    settings::{EffectiveTable, Fault, FaultGroup, Origin, SecretRef, SecretUse, Source},
     sink::Plan,
     source::{Access, Credential, GraphHttpOptions},
 };
@@ -194,11 +198,7 @@ impl TenantFilter {
 
     /// Whether any pattern matches the tenant, or there are no patterns.
     pub fn matches(&self, tenant: &TenantPlan) -> bool {
-        let id = match &tenant.id {
-            TenantName::Guid(id) => id.to_string(),
-            TenantName::Domain(domain) => domain.clone(),
-        };
-
+        let id = tenant.id.to_string();
         let is_match = |pattern: &TenantPattern| match pattern {
             TenantPattern::Name(glob) => glob.matches(&tenant.name) || glob.matches(&id),
             TenantPattern::Label(label, glob) => {
@@ -210,25 +210,35 @@ impl TenantFilter {
     }
 }
 
+impl fmt::Display for TenantName {
+    /// Prints the GUID or the domain.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Guid(id) => id.fmt(f),
+            Self::Domain(domain) => f.write_str(domain),
+        }
+    }
+}
+
 impl Configuration {
-    /// Reads and validates a configuration file, the files next to it, and the environment variables
-    /// that set keys. No secret is read and no connection is opened.
+    /// Reads and validates a configuration file, the files next to it, and the environment
+    /// variables that set keys. No secret is read and no connection is opened.
     ///
     /// # Errors
     ///
     /// Fails with the faults of all sources.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let hint = "pass --config with the path of the configuration, or run `init` to create one";
-        let variables = variables();
-        let mut files = vec![files::read_main(path, hint)?];
-        files.extend(files::read_directories(path)?);
+        read::read(&layers(path)?).map_err(ConfigError)
+    }
 
-        // The other files cannot set `tenants_file`.
-        let main = Layers::new(files[..1].to_vec(), variables.clone()).merge();
-        if let Some(csv) = main.as_ref().and_then(|main| main.text(keys::TENANTS_FILE.name())) {
-            files.push(files::read_csv(path, csv)?);
-        }
-        read::read(&Layers::new(files, variables)).map_err(ConfigError)
+    /// Every key that has a value in a valid configuration, table by table, from the same sources
+    /// as [`Self::load`].
+    ///
+    /// # Errors
+    ///
+    /// Fails if a file cannot be read or parsed.
+    pub fn effective_values(path: &Path) -> Result<Vec<EffectiveTable>, ConfigError> {
+        read::effective_values(&layers(path)?).map_err(ConfigError)
     }
 
     /// The state directory that is set in a file or in the environment, even if the file has other
@@ -240,6 +250,12 @@ impl Configuration {
         Some(state.text(keys::state::DIRECTORY.name())?.into())
     }
 
+    /// Whether a user signs in for a tenant or a sink. Such a sign-in replaces the refresh token in
+    /// the state directory.
+    pub fn has_user_credential(&self) -> bool {
+        self.credentials.iter().any(|named| named.credential.user().is_some())
+    }
+
     /// Like [`Self::load`], but reads the text of a file. `file` is the name of the file in faults.
     /// It reads no other files and no environment, so `tenants_file` has no effect.
     ///
@@ -247,21 +263,7 @@ impl Configuration {
     ///
     /// Fails with all faults of the text.
     pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
-        Self::parse_with(file, text, Vec::new())
-    }
-
-    /// Like [`Self::parse`], with environment variables.
-    fn parse_with(
-        file: &str,
-        text: &str,
-        variables: Vec<(String, String)>,
-    ) -> Result<Self, ConfigError> {
-        let main = SourceFile {
-            path: file.into(),
-            kind: FileKind::Main,
-            source: Source::file(file, text.to_owned()),
-        };
-        read::read(&Layers::new(vec![main], variables)).map_err(ConfigError)
+        read::read(&layers_of(file, text, Vec::new())).map_err(ConfigError)
     }
 
     /// Reads every secret and every key once, so that an unavailable one is reported before the
@@ -322,16 +324,30 @@ impl Configuration {
     }
 }
 
-/// The environment variables that set keys, sorted by name.
-fn variables() -> Vec<(String, String)> {
-    let all = std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
-        Some((name, value.to_string_lossy().into_owned()))
-    });
+/// All sources of the configuration with this main file.
+fn layers(path: &Path) -> Result<Layers, ConfigError> {
+    let hint = "pass --config with the path of the configuration, or run `init` to create one";
+    let variables = variables();
+    let mut files = vec![files::read_main(path, hint)?];
+    files.extend(files::read_directories(path)?);
 
-    let mut variables: Vec<(String, String)> = all.collect();
-    variables.sort();
-    variables
+    // The other files cannot set `tenants_file`.
+    let main = Layers::new(files[..1].to_vec(), variables.clone()).merge();
+    let csv = main.as_ref().and_then(|main| main.text(keys::TENANTS_FILE.name()));
+    if let Some(csv) = csv.filter(|csv| !csv.is_empty()) {
+        files.push(files::read_csv(path, csv)?);
+    }
+    Ok(Layers::new(files, variables))
+}
+
+/// The sources of a configuration that consists of one text and these environment variables.
+fn layers_of(file: &str, text: &str, variables: Vec<(String, String)>) -> Layers {
+    let main = SourceFile {
+        path: file.into(),
+        kind: FileKind::Main,
+        source: Source::file(file, text.to_owned()),
+    };
+    Layers::new(vec![main], variables)
 }
 
 impl ConfigError {

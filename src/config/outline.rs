@@ -3,12 +3,15 @@
 //!
 //! The hashes are computed from the effective values, so comments, white space, the order of keys
 //! and the file that contains a value have no effect. A file that a value names, such as a secret,
-//! is not read. Start reading at [`Outline`].
+//! is not read. The daemon stores a hash of its outline, so that `status` in another process finds
+//! out whether the files have changed since. Start reading at [`Outline`].
 
 use std::{
     collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
+    fmt::{self, Write as _},
 };
+
+use aws_lc_rs::digest::{SHA256, digest};
 
 use super::keys::{SINKS, TENANTS};
 use crate::{
@@ -25,11 +28,13 @@ pub struct Outline {
     pub tenants: BTreeMap<String, ValueHash>,
     /// All other values, by their path, such as `schedule.cron`.
     pub settings: BTreeMap<String, ValueHash>,
+    /// The names of the environment variables that set keys, sorted.
+    pub variables: Vec<String>,
 }
 
-/// Identifies a value. Two hashes can be compared only within one process.
+/// Identifies a value, in every process: SHA-256 of its effective keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValueHash(u64);
+pub struct ValueHash([u8; 32]);
 
 impl Outline {
     /// The outline of all values, which must be valid.
@@ -54,6 +59,36 @@ impl Outline {
         }
         outline
     }
+
+    /// A hash of the whole outline in hex, which another process can compare with its own. The
+    /// names of the environment variables are not part of it.
+    pub fn fingerprint(&self) -> String {
+        let mut lines = String::new();
+        for (part, hashes) in
+            [("sink", &self.sinks), ("tenant", &self.tenants), ("setting", &self.settings)]
+        {
+            for (name, hash) in hashes {
+                // Writing to a string cannot fail. A name is quoted, because it may contain spaces.
+                let _ = writeln!(lines, "{part} {name:?} {hash}");
+            }
+        }
+        ValueHash::of(&lines).to_string()
+    }
+}
+
+impl ValueHash {
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ValueHash {
+    /// Prints 64 hex digits in lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// The hash of each table of a list, by its name. The keys in `ignored` are not part of the hash.
@@ -72,9 +107,7 @@ fn hashes(list: &Node, ignored: &[&str]) -> BTreeMap<String, ValueHash> {
 
 /// The hash of a value. The keys of its tables are sorted.
 fn hash(value: &Node) -> ValueHash {
-    let mut hasher = DefaultHasher::new();
-    value.to_toml().hash(&mut hasher);
-    ValueHash(hasher.finish())
+    ValueHash::of(&value.to_toml())
 }
 
 #[cfg(test)]
@@ -99,6 +132,21 @@ mod tests {
         assert_eq!(outline.tenants.keys().collect::<Vec<_>>(), ["contoso"]);
         let settings: Vec<_> = outline.settings.keys().collect();
         assert_eq!(settings, ["credentials.app", "schedule.cron", "tenants_file"]);
+    }
+
+    /// Regression: the hashes could be compared only within one process.
+    #[test]
+    fn a_fingerprint_is_the_same_in_every_process() {
+        assert_eq!(
+            ValueHash::of("abc").to_string(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+
+        let fingerprint = outline(TEXT).fingerprint();
+        assert_eq!(fingerprint, outline(&format!("# a comment\n{TEXT}")).fingerprint());
+        for (from, to) in [("\"local\"", "\"other\""), ("15 6", "15 7"), ("\"/x\"", "\"/y\"")] {
+            assert_ne!(fingerprint, outline(&TEXT.replacen(from, to, 1)).fingerprint(), "{to}");
+        }
     }
 
     #[test]

@@ -6,15 +6,13 @@
 
 use std::fmt::Write as _;
 
-use super::ConfigError;
+use super::{ConfigError, keys::tenant};
 use crate::{
     error::Explanation,
-    settings::{Fault, Location, Source, toml_string},
+    settings::{Fault, KeyDefinition, Location, Shape, Source, toml_key, toml_string},
 };
 
-/// The columns that are keys of a tenant. Other columns are labels, whose names have the prefix
-/// [`LABEL`].
-const COLUMNS: [&str; 6] = ["name", "id", "credential", "cloud", "api", "initial_backfill_days"];
+/// The prefix of a column that is a label.
 const LABEL: &str = "label.";
 
 /// Spreadsheets begin a file in UTF-8 with this mark.
@@ -36,6 +34,11 @@ struct Generated {
     cells: Vec<(usize, Location)>,
 }
 
+/// The columns that are keys of a tenant. All other columns are labels.
+fn key_columns() -> impl Iterator<Item = &'static KeyDefinition> {
+    tenant::KEYS.iter().filter(|key| key.name != tenant::LABELS.name())
+}
+
 /// Converts the text of a file. Fails if the header or the number of cells of a row is not valid.
 pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
     let (header, rows) = read(text).map_err(|error| {
@@ -44,6 +47,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Source, ConfigError> {
     })?;
     let mut faults: Vec<Fault> =
         header.iter().filter_map(|cell| check_column(file, cell)).collect();
+    let duplicates = header
+        .iter()
+        .enumerate()
+        .filter_map(|(index, cell)| duplicate(file, &header[..index], cell));
+    faults.extend(duplicates);
 
     let mut generated = Generated::default();
     generated.add("tenants = [\n", Location { line: 1, column: 1 });
@@ -87,14 +95,26 @@ fn read(text: &str) -> Result<(Vec<Cell>, Vec<Vec<Cell>>), csv::Error> {
 
 fn check_column(file: &str, (column, location): &Cell) -> Option<Fault> {
     let is_label = column.strip_prefix(LABEL).is_some_and(|name| !name.is_empty());
-    if is_label || COLUMNS.contains(&column.as_str()) {
+    if is_label || key_columns().any(|key| key.name == column) {
         return None;
     }
+    let known: Vec<&str> = key_columns().map(|key| key.name).collect();
     Some(Fault {
         file: file.to_owned(),
         location: Some(*location),
         message: format!("unknown column `{column}`"),
-        hint: Some(format!("use only the columns {}, {LABEL}NAME", COLUMNS.join(", "))),
+        hint: Some(format!("use only the columns {}, {LABEL}NAME", known.join(", "))),
+    })
+}
+
+/// The fault of a column that an earlier one also names.
+fn duplicate(file: &str, earlier: &[Cell], (column, location): &Cell) -> Option<Fault> {
+    let (_, first) = earlier.iter().find(|(name, _)| name == column)?;
+    Some(Fault {
+        file: file.to_owned(),
+        location: Some(*location),
+        message: format!("duplicate column `{column}`: it is also at column {}", first.column),
+        hint: Some("remove one of the columns".to_owned()),
     })
 }
 
@@ -132,13 +152,16 @@ impl Generated {
         for ((column, _), (value, location)) in header.iter().zip(row) {
             match column.strip_prefix(LABEL) {
                 _ if value.is_empty() => {}
-                Some(label) => labels.push((toml_string(label), value, *location)),
+                Some(label) => labels.push((toml_key(label), value, *location)),
                 None => keys.push((column, value, *location)),
             }
         }
 
         for (column, value, location) in keys {
-            let is_number = column == "initial_backfill_days" && value.parse::<u32>().is_ok();
+            let is_integer = |key: &KeyDefinition| {
+                key.name == column && matches!(key.shape, Shape::Integer { .. })
+            };
+            let is_number = key_columns().any(is_integer) && value.parse::<u32>().is_ok();
             let shown = if is_number { value.clone() } else { toml_string(value) };
             self.add(&format!("{column} = {shown},"), location);
         }
@@ -205,6 +228,15 @@ fn cell_length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys::TENANTS_FILE;
+
+    #[test]
+    fn the_description_names_every_column() {
+        let doc = TENANTS_FILE.define().doc;
+        for column in key_columns().map(|key| key.name).chain(["label.NAME"]) {
+            assert!(doc.contains(&format!("`{column}`")), "{column}");
+        }
+    }
 
     #[test]
     fn cells_have_their_line_and_column() {
@@ -252,6 +284,14 @@ mod tests {
         for text in ["name,id\n,\n\n,\r\n", "name,id\n , \n", "name,id"] {
             assert_eq!(parse("t.csv", text).unwrap().text(), "tenants = [\n]\n", "{text:?}");
         }
+    }
+
+    /// Regression: a duplicate column was reported at the first row, as a duplicate key.
+    #[test]
+    fn duplicate_columns_are_faults_of_the_header() {
+        let error = parse("t.csv", "name,id,name\na,a.example,b\n").err().unwrap();
+        let faults: Vec<String> = error.0.iter().map(ToString::to_string).collect();
+        assert_eq!(faults, ["t.csv:1:9: duplicate column `name`: it is also at column 1"]);
     }
 
     #[test]

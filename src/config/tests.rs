@@ -228,8 +228,8 @@ fn commented_keys_are_marked_as_default_or_example() {
     }
 }
 
-/// Regression: the comment only had to begin with `default`; its value was not compared. Nor was the
-/// default after an example: `# example; default: 90`.
+/// Regression: the comment only had to begin with `default`; its value was not compared. Nor was
+/// the default after an example: `# example; default: 90`.
 #[test]
 fn commented_defaults_are_those_of_the_keys() {
     let example = include_str!("../../deploy/config.example.toml");
@@ -287,6 +287,10 @@ fn the_reference_has_every_key() {
     let page = settings::reference(KEYS);
     let rows = page.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows, every_key(KEYS).len(), "{page}");
+    // The row of a tag lists the variants of its table.
+    for row in ["| `type` | `\"stdout\"`, ", "| `kind` | `\"client_secret\"`, "] {
+        assert!(page.contains(row), "{page}");
+    }
 }
 
 /// The keys of a table, of the tables inside it, and of their variants.
@@ -297,7 +301,7 @@ fn every_key(keys: &'static [KeyDefinition]) -> Vec<&'static KeyDefinition> {
 
 fn keys_inside(shape: Shape) -> Vec<&'static KeyDefinition> {
     match shape {
-        Shape::NameOr(shape) => keys_inside(*shape),
+        Shape::NameOrSection(shape) => keys_inside(*shape),
         Shape::Table(keys) | Shape::Tables(keys) | Shape::OneOfOrTable { keys, .. } => {
             every_key(keys)
         }
@@ -450,7 +454,7 @@ fn common_mistakes_get_a_hint() {
         ("[[tenants]]", "[tenants]", "write [[tenants]] with double brackets"),
         ("type = \"file\"", "type = \"file\"\nstart_from = 2026-01-01", "put the date in quotes"),
         ("type = \"file\"", "type = \"file\"\nstart_from = \"2126-01-01\"", "is in the future"),
-        ("[state]", "[schedule]\nrecheck_interval = \"0s\"\n[state]", "must be at least 1m"),
+        ("[state]", "[schedule]\nrecheck_interval = \"0s\"\n[state]", "must be from 1m to 1d"),
         ("[state]", "[state]\nremoved_sinks = \"367d\"", "must be at most 366d"),
         // The other keys are checked although the tag is missing.
         ("type = \"file\"", "texts = \"many\"", "`sinks[1].texts` must be one of"),

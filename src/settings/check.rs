@@ -3,18 +3,21 @@
 //! All faults are reported, each with its location and, if there is one, the most similar known
 //! name. The value of a secret is never part of a message.
 
+mod part_path;
 mod scalar;
 
 use std::{cell::RefCell, path::Path};
 
+use part_path::PartPath;
+pub(super) use scalar::between;
 use scalar::{as_phrase, expected_scalar, is_valid_scalar};
-pub(super) use scalar::{between, nearest};
 
 use super::{
     Faults, FileUse, KeyDefinition, Many, SecretRef, SecretUse, Section, Shape, Span, Table,
     Variant,
-    node::{Node, Value},
+    node::{Node, SetBy, Value},
 };
+use crate::text::nearest;
 
 /// What a configuration refers to.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +31,7 @@ pub struct References {
 /// the section refers to.
 pub fn check(section: &Section<'_>, keys: &[KeyDefinition], faults: &Faults) -> References {
     let references = RefCell::default();
-    let checker = Checker { faults, references: &references, path: String::new() };
+    let checker = Checker { faults, references: &references, path: PartPath::default() };
     checker.table(section.table, section.span, &refs(keys), None);
     references.into_inner()
 }
@@ -37,7 +40,7 @@ pub fn check(section: &Section<'_>, keys: &[KeyDefinition], faults: &Faults) -> 
 /// checked.
 pub fn check_names(table: &Table, keys: &[KeyDefinition], faults: &Faults) {
     let references = RefCell::default();
-    let checker = Checker { faults, references: &references, path: String::new() };
+    let checker = Checker { faults, references: &references, path: PartPath::default() };
     for (name, span) in table.names().filter(|(name, _)| !keys.iter().any(|k| k.name == *name)) {
         checker.unknown_key(name, span, &refs(keys));
     }
@@ -51,8 +54,8 @@ struct Checker<'a> {
     faults: &'a Faults,
     /// What the parts that were checked so far refer to.
     references: &'a RefCell<References>,
-    /// The path of that part as messages show it, such as `sinks[0].tls`.
-    path: String,
+    /// The path of that part.
+    path: PartPath,
 }
 
 /// The variant that the tag of a table selects, and all variants of the tag.
@@ -64,8 +67,8 @@ struct SelectedVariant<'a> {
 }
 
 impl Checker<'_> {
-    /// Checks a table at a span: its unknown keys, values and missing keys. `variant` is `None` for a
-    /// table without a tag.
+    /// Checks a table at a span: its unknown keys, values and missing keys. `variant` is `None` for
+    /// a table without a tag.
     fn table(
         &self,
         table: &Table,
@@ -81,6 +84,10 @@ impl Checker<'_> {
                 continue;
             };
 
+            // An inherited value has been checked in `[defaults]`, where its fault is.
+            if value.set == SetBy::Defaults {
+                continue;
+            }
             let choices = variant.and_then(|variant| variant.alternatives_to(key, value));
             match (variant, choices) {
                 (Some(variant), Some(choices)) => inner.unavailable(value, variant, choices),
@@ -90,7 +97,8 @@ impl Checker<'_> {
 
         for key in keys.iter().filter(|key| key.is_required()) {
             if table.get(key.name).is_none() {
-                let path = self.inside(key.name).path;
+                let inner = self.inside(key.name);
+                let path = inner.shown(span);
                 let hint = format!("set `{}` to {}", key.name, as_phrase(key.doc));
                 self.faults.at(span, format!("`{path}` is missing"), Some(hint));
             }
@@ -98,7 +106,8 @@ impl Checker<'_> {
     }
 
     fn unknown_key(&self, name: &str, span: Span, keys: &[&KeyDefinition]) {
-        let path = self.inside(name).path;
+        let inner = self.inside(name);
+        let path = inner.shown(span);
         // A reserved key is not supported, so it is not offered either.
         let offered = keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved));
         let hint = nearest(name, offered.map(|key| key.name)).map(|near| format!("use `{near}`"));
@@ -109,24 +118,16 @@ impl Checker<'_> {
     fn value(&self, value: &Node, name: Span, shape: Shape) {
         match shape {
             Shape::Reserved => {
-                let message = format!("`{}` is not supported by this version", self.path);
+                let message = format!("`{}` is not supported by this version", self.shown(name));
                 self.faults.at(name, message, None);
             }
-            Shape::Table(keys) => {
-                self.with_table(value, |checker, table| {
-                    checker.table(table, value.span, &refs(keys), None);
-                });
-            }
-            Shape::Tables(keys) => self.each(value, |checker, item| {
-                checker.with_table(item, |checker, table| {
-                    checker.table(table, item.span, &refs(keys), None);
-                });
-            }),
+            Shape::Table(keys) => self.table_of(value, keys),
+            Shape::Tables(keys) => self.each(value, |checker, item| checker.table_of(item, keys)),
 
-            Shape::NameOr(_) | Shape::TextOrSecret if value.text().is_some() => {
+            Shape::NameOrSection(_) | Shape::TextOrSecret if value.text().is_some() => {
                 self.scalar(value, Shape::Text);
             }
-            Shape::NameOr(shape) => self.value(value, name, *shape),
+            Shape::NameOrSection(shape) => self.value(value, name, *shape),
             Shape::Tagged { tag, many, keys, variants } => {
                 self.tables(value, many, |checker, table, span| {
                     checker.tagged(table, span, tag, keys, &variants());
@@ -134,13 +135,9 @@ impl Checker<'_> {
             }
 
             Shape::Secret | Shape::TextOrSecret => self.secret(value),
-            Shape::Secrets => self.with_table(value, |checker, table| {
-                for entry in table.entries() {
-                    checker.inside(&entry.name).secret(&entry.value);
-                }
-            }),
+            Shape::Secrets => self.each_entry(value, Self::secret),
             Shape::OneOfOrTable { keys, .. } if value.table().is_some() => {
-                self.value(value, name, Shape::Table(keys));
+                self.table_of(value, keys);
             }
 
             Shape::OneOfOrTable { rejected, .. }
@@ -151,11 +148,7 @@ impl Checker<'_> {
             Shape::ManyOf(choices) => {
                 self.each(value, |checker, item| checker.choice(item, choices));
             }
-            Shape::Map => self.with_table(value, |checker, table| {
-                for entry in table.entries() {
-                    checker.inside(&entry.name).entry(&entry.value);
-                }
-            }),
+            Shape::Map => self.each_entry(value, Self::entry),
             Shape::Texts => self.each(value, |checker, item| checker.scalar(item, Shape::Text)),
             Shape::File => self.file(value),
             scalar => self.scalar(value, scalar),
@@ -171,12 +164,15 @@ impl Checker<'_> {
         match many {
             Many::One => check(self, value),
             Many::List => self.each(value, check),
-            Many::Named => self.with_table(value, |checker, table| {
-                for entry in table.entries() {
-                    check(&checker.inside(&entry.name), &entry.value);
-                }
-            }),
+            Many::Named => self.each_entry(value, check),
         }
+    }
+
+    /// Checks a table without a tag.
+    fn table_of(&self, value: &Node, keys: &[KeyDefinition]) {
+        self.with_table(value, |checker, table| {
+            checker.table(table, value.span, &refs(keys), None);
+        });
     }
 
     /// Checks a value that is neither a table nor a list.
@@ -185,7 +181,8 @@ impl Checker<'_> {
             let expected = expected_scalar(value, shape);
             let is_date = matches!(value.value, Value::DateTime);
             let hint = is_date.then(|| "put the date in quotes".to_owned());
-            self.faults.at(value.span, format!("`{}` must be {expected}", self.path), hint);
+            let message = format!("`{}` must be {expected}", self.shown(value.span));
+            self.faults.at(value.span, message, hint);
         }
     }
 
@@ -197,7 +194,7 @@ impl Checker<'_> {
             Value::Bool(_) | Value::Integer(_) => "put the value in quotes",
             _ => return self.scalar(value, Shape::Text),
         };
-        let message = format!("`{}` must be a non-empty string", self.path);
+        let message = format!("`{}` must be a non-empty string", self.shown(value.span));
         self.faults.at(value.span, message, Some(hint.to_owned()));
     }
 
@@ -208,7 +205,7 @@ impl Checker<'_> {
             return self.scalar(value, Shape::Text);
         }
         if !text.starts_with('/') {
-            let message = format!("`{}` must be an absolute path", self.path);
+            let message = format!("`{}` must be an absolute path", self.shown(value.span));
             return self.faults.at(value.span, message, Some(ABSOLUTE.to_owned()));
         }
 
@@ -262,7 +259,8 @@ impl Checker<'_> {
                 self.common(table, keys);
             }
             (None, _) => {
-                self.faults.at(span, format!("`{}` is missing", self.inside(tag).path), None);
+                let message = format!("`{}` is missing", self.inside(tag).shown(span));
+                self.faults.at(span, message, None);
                 self.common(table, keys);
             }
         }
@@ -271,7 +269,7 @@ impl Checker<'_> {
     /// Checks the common keys of a table whose tag is missing or unknown. Other keys are not
     /// checked, because each variant has its own.
     fn common(&self, table: &Table, keys: &[KeyDefinition]) {
-        for entry in table.entries() {
+        for entry in table.entries().iter().filter(|entry| entry.value.set == SetBy::Table) {
             if let Some(key) = keys.iter().find(|key| key.name == entry.name) {
                 self.inside(key.name).value(&entry.value, entry.name_span, key.shape);
             }
@@ -280,19 +278,19 @@ impl Checker<'_> {
 
     /// Checks a reference to a secret: a table with one known key.
     fn secret(&self, value: &Node) {
-        const KINDS: [&str; 3] = ["credential", "file", "env"];
         let hint = "write { credential = \"name\" }, { file = \"/path\" } or { env = \"NAME\" }";
 
         let one = match value.table().map(Table::entries) {
             Some([one]) => Some(one),
             _ => None,
         };
-        let target = one.filter(|one| KINDS.contains(&one.name.as_str()));
+        let target = one.filter(|one| SecretRef::kinds().any(|kind| kind == one.name));
         let target = target.and_then(|one| one.value.text()).filter(|target| !target.is_empty());
 
         match (target, SecretRef::of(value)) {
             (Some(_), Some(SecretRef::File(path))) if path.is_relative() => {
-                let message = format!("`{}.file` must be an absolute path", self.path);
+                let path = self.shown(value.span);
+                let message = format!("`{path}.file` must be an absolute path");
                 self.faults.at(value.span, message, Some(ABSOLUTE.to_owned()));
             }
             (Some(_), Some(reference)) => {
@@ -305,10 +303,11 @@ impl Checker<'_> {
             }
             _ => {
                 // The value is not printed: it may be the secret itself.
+                let path = self.shown(value.span);
                 let message = if value.text().is_some() {
-                    format!("`{}` must refer to a secret, not contain it", self.path)
+                    format!("`{path}` must refer to a secret, not contain it")
                 } else {
-                    format!("`{}` must be a reference to one secret", self.path)
+                    format!("`{path}` must be a reference to one secret")
                 };
                 self.faults.at(value.span, message, Some(hint.to_owned()));
             }
@@ -318,7 +317,7 @@ impl Checker<'_> {
     fn not_built(&self, value: &Node, name: &str) {
         self.faults.at(
             value.span,
-            format!("`{} = \"{name}\"` is not supported by this build", self.path),
+            format!("`{} = \"{name}\"` is not supported by this build", self.shown(value.span)),
             Some(format!("build with `--features {name}`")),
         );
     }
@@ -327,26 +326,28 @@ impl Checker<'_> {
     fn unavailable(&self, value: &Node, variant: SelectedVariant<'_>, choices: &[&str]) {
         let text = value.text().unwrap_or_default();
         let SelectedVariant { tag, name, .. } = variant;
-        let message =
-            format!("`{} = \"{text}\"` is not available for `{tag} = \"{name}\"`", self.path);
+        let path = self.shown(value.span);
+        let message = format!("`{path} = \"{text}\"` is not available for `{tag} = \"{name}\"`");
         let hint = format!("use one of: {}", choices.join(", "));
         self.faults.at(value.span, message, Some(hint));
     }
 
     fn unknown_value<'b>(&self, value: &Node, text: &str, known: impl Iterator<Item = &'b str>) {
         let known: Vec<&str> = known.collect();
-        let message = format!("`{}` must be one of: {}", self.path, known.join(", "));
-        let hint = nearest(text, known.into_iter()).map(|near| format!("use `{near}`"));
+        let path = self.shown(value.span);
+        let message = format!("`{path}` must be one of: {}", known.join(", "));
+        let hint = nearest(text, known).map(|near| format!("use `{near}`"));
         self.faults.at(value.span, message, hint);
     }
 
-    /// Checks every item of a list. The lists of several files are joined; an item has the index that
-    /// it has in its file.
+    /// Checks every item of a list. The lists of several files are joined; an item has the index
+    /// that it has in its file.
     fn each(&self, value: &Node, check: impl Fn(&Self, &Node)) {
         let Some(list) = value.list() else {
             let is_table = value.table().is_some();
-            let hint = is_table.then(|| format!("write [[{0}]] with double brackets", self.path));
-            return self.faults.at(value.span, format!("`{}` must be a list", self.path), hint);
+            let path = self.shown(value.span);
+            let hint = is_table.then(|| format!("write [[{path}]] with double brackets"));
+            return self.faults.at(value.span, format!("`{path}` must be a list"), hint);
         };
 
         let (mut source, mut first) = (None, 0);
@@ -354,26 +355,40 @@ impl Checker<'_> {
             if source != Some(item.span.source) {
                 (source, first) = (Some(item.span.source), index);
             }
-            check(&self.at(format!("{}[{}]", self.path, index - first)), item);
+            check(&self.at(self.path.item(index - first, item)), item);
         }
     }
 
+    /// Checks every value of a table whose keys the operator chooses.
+    fn each_entry(&self, value: &Node, check: impl Fn(&Self, &Node)) {
+        self.with_table(value, |checker, table| {
+            for entry in table.entries() {
+                check(&checker.inside(&entry.name), &entry.value);
+            }
+        });
+    }
+
     fn with_table(&self, value: &Node, check: impl FnOnce(&Self, &Table)) {
-        match value.table() {
-            Some(table) => check(self, table),
-            None => self.faults.at(value.span, format!("`{}` must be a table", self.path), None),
+        if let Some(table) = value.table() {
+            check(self, table);
+        } else {
+            let message = format!("`{}` must be a table", self.shown(value.span));
+            self.faults.at(value.span, message, None);
         }
+    }
+
+    /// The path of this part in a message about a value at this span.
+    fn shown(&self, span: Span) -> &str {
+        if self.faults.is_variable(span) { self.path.named() } else { self.path.indexed() }
     }
 
     /// The checker of a key within this part.
     fn inside(&self, key: &str) -> Self {
-        let path =
-            if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        self.at(path)
+        self.at(self.path.inside(key))
     }
 
     /// The checker of the part at this path.
-    fn at(&self, path: String) -> Self {
+    fn at(&self, path: PartPath) -> Self {
         Self { faults: self.faults, references: self.references, path }
     }
 }

@@ -1,17 +1,21 @@
 //! The effective value of every key: from a file, from the environment, from `[defaults]`, or the
 //! default of the program.
 //!
-//! References to secrets are listed, and the secrets themselves are never read. The text of a key that
-//! can also be a reference, such as the URL of a webhook, is redacted. Start reading at [`effective`].
+//! References to secrets are listed, and the secrets themselves are never read. The text of a key
+//! that can also be a reference, such as the URL of a webhook, is redacted, and so are the secret
+//! parts of every URL. Start reading at [`effective`].
 
 use std::fmt;
 
 use super::{
     Faults, KeyDefinition, Many, Origin, Presence, Shape, Table,
+    key::NOTHING_IS_INHERITED,
     node::{Node, SetBy},
+    redacted::{REDACTED, redacted},
+    toml_key, toml_string,
 };
 
-/// One table of the configuration, and its keys that have a value.
+/// One table of the configuration, and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveTable {
     /// The heading of the table in TOML, such as `[[sinks]]`; empty for the top level.
@@ -23,8 +27,8 @@ pub struct EffectiveTable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectiveValue {
     pub key: &'static str,
-    /// The value as TOML on one line.
-    pub value: String,
+    /// The value as TOML on one line; `None` for a key that is not set and has no fixed default.
+    pub value: Option<String>,
     pub origin: ValueOrigin,
 }
 
@@ -37,6 +41,8 @@ pub enum ValueOrigin {
     Defaults(Origin),
     /// The default of the program.
     BuiltIn,
+    /// The key is not set, with this effect, as a phrase: "no limit".
+    NotSet(&'static str),
 }
 
 /// Collects one table after another.
@@ -69,30 +75,36 @@ impl Collector<'_> {
         let (inner, scalars): (Vec<&KeyDefinition>, Vec<&KeyDefinition>) =
             keys.iter().copied().partition(|key| is_table(key.shape, value(key)));
 
-        let values = scalars.into_iter().filter_map(|key| self.value(key, value(key))).collect();
+        // A table that is absent has only the defaults.
+        let is_shown = |shown: &EffectiveValue| shown.value.is_some() || table.is_some();
+        let values = scalars.into_iter().filter_map(|key| self.value(key, value(key)));
+        let values = values.filter(is_shown).collect();
         self.tables.push(EffectiveTable { heading: heading.as_toml(), values });
         for key in inner {
             self.add_tables(key, value(key), heading);
         }
     }
 
-    /// The value of a key; `None` if it has none.
+    /// The value of a key; `None` for a key that is missing or not supported, and for a default
+    /// that is not set.
     fn value(&self, key: &KeyDefinition, node: Option<&Node>) -> Option<EffectiveValue> {
         let (value, origin) = match (node, key.presence) {
-            (Some(node), _) => (shown(key.shape, node), self.origin(node)),
+            (Some(node), _) => (Some(shown(key.shape, node)), self.origin(node)),
             (None, Presence::Default(default)) => {
                 let text = default.to_string();
                 let is_bare = matches!(key.shape, Shape::Bool | Shape::Integer { .. });
-                let value = if is_bare { text } else { toml::Value::String(text).to_string() };
-                (value, ValueOrigin::BuiltIn)
+                let value = if is_bare { text } else { toml_string(&text) };
+                (Some(value), ValueOrigin::BuiltIn)
             }
-            (None, _) => return None,
+            (None, Presence::Optional(NOTHING_IS_INHERITED) | Presence::Required) => return None,
+            (None, _) if matches!(key.shape, Shape::Reserved) => return None,
+            (None, Presence::Optional(without)) => (None, ValueOrigin::NotSet(without)),
         };
         Some(EffectiveValue { key: key.name, value, origin })
     }
 
-    /// Adds the tables of a key. A single table has values even if it is absent, because its keys can
-    /// have defaults.
+    /// Adds the tables of a key. A single table has values even if it is absent, because its keys
+    /// can have defaults.
     fn add_tables(&mut self, key: &KeyDefinition, node: Option<&Node>, parent: Heading<'_>) {
         let path = parent.path_of(key.name);
         let items = || node.and_then(Node::list).unwrap_or_default().iter();
@@ -125,7 +137,7 @@ impl Collector<'_> {
                     self.add_tagged(key, &entry.value, Heading::Single(&path));
                 }
             }
-            Shape::NameOr(shape) => {
+            Shape::NameOrSection(shape) => {
                 let key = KeyDefinition { shape: *shape, ..*key };
                 if let Some(node) = node {
                     self.add_tagged(&key, node, Heading::Single(&path));
@@ -162,12 +174,7 @@ impl Heading<'_> {
 
     /// The path of a table within this one.
     fn path_of(self, name: &str) -> String {
-        let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let name = if !name.is_empty() && name.chars().all(is_bare) {
-            name.to_owned()
-        } else {
-            toml::Value::String(name.to_owned()).to_string()
-        };
+        let name = toml_key(name);
         match self {
             Self::Root => name,
             Self::Single(path) | Self::Item(path) => format!("{path}.{name}"),
@@ -181,6 +188,7 @@ impl fmt::Display for ValueOrigin {
             Self::Section(origin) => origin.fmt(f),
             Self::Defaults(origin) => write!(f, "defaults, {origin}"),
             Self::BuiltIn => f.write_str("default"),
+            Self::NotSet(without) => write!(f, "not set: {without}"),
         }
     }
 }
@@ -189,7 +197,7 @@ impl fmt::Display for ValueOrigin {
 fn is_table(shape: Shape, node: Option<&Node>) -> bool {
     match shape {
         Shape::Table(_) | Shape::Tables(_) | Shape::Tagged { .. } => true,
-        Shape::OneOfOrTable { .. } | Shape::NameOr(_) => {
+        Shape::OneOfOrTable { .. } | Shape::NameOrSection(_) => {
             node.is_some_and(|node| node.table().is_some())
         }
         _ => false,
@@ -199,7 +207,7 @@ fn is_table(shape: Shape, node: Option<&Node>) -> bool {
 /// The value as TOML. Text that may be a secret is replaced.
 fn shown(shape: Shape, node: &Node) -> String {
     match (shape, node.text()) {
-        (Shape::TextOrSecret, Some(_)) => "\"[redacted]\"".to_owned(),
-        _ => node.to_toml(),
+        (Shape::TextOrSecret, Some(_)) => toml_string(REDACTED),
+        _ => node.map_texts(&redacted).to_toml(),
     }
 }

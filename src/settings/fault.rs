@@ -2,7 +2,11 @@
 //! collected instead of returned, so that a command reports all of them together. A message must
 //! never contain the value of a secret. Start reading at [`Faults`].
 
-use std::{cell::RefCell, collections::HashMap, fmt};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 use super::Span;
 use crate::error::Explanation;
@@ -88,13 +92,14 @@ impl Source {
         Self { name: SourceName::File(path.to_owned()), text, cells: None }
     }
 
-    /// A file whose cells were converted to a list of tables. `cells` contains the offset in the text
-    /// at which a cell begins, and its location in the file, in ascending order.
+    /// A file whose cells were converted to a list of tables. `cells` contains the offset in the
+    /// text at which a cell begins, and its location in the file, in ascending order.
     pub fn cells(path: &str, text: String, cells: Vec<(usize, Location)>) -> Self {
         Self { cells: Some(cells), ..Self::file(path, text) }
     }
 
-    /// An environment variable. Its value is not part of any message, because it may be a secret.
+    /// An environment variable. Its text is empty, because a value of the environment has no
+    /// location in a text.
     pub fn variable(name: &str) -> Self {
         Self { name: SourceName::Variable(name.to_owned()), text: String::new(), cells: None }
     }
@@ -143,12 +148,20 @@ impl Faults {
         self.sources.get(source).map_or("", Source::text)
     }
 
-    /// The origin of a value.
+    /// The origin of a value. A span without a source, which no parser creates, is in the main
+    /// file.
     pub fn origin(&self, span: Span) -> Origin {
-        match self.sources.get(span.source) {
-            Some(source) => source.origin(span.start),
-            None => Origin::Variable(String::new()),
-        }
+        let source = self.sources.get(span.source).or(self.sources.first());
+        source.map_or_else(
+            || Origin::File { file: String::new(), location: Location { line: 1, column: 1 } },
+            |source| source.origin(span.start),
+        )
+    }
+
+    /// Whether a value is that of an environment variable.
+    pub(super) fn is_variable(&self, span: Span) -> bool {
+        let source = self.sources.get(span.source);
+        source.is_some_and(|source| matches!(source.name, SourceName::Variable(_)))
     }
 
     /// Reports a fault at a range of a source. An identical fault is reported only once.
@@ -272,7 +285,8 @@ impl Fault {
 
         let group = |index: usize| {
             let equal = &members[&key(index)];
-            let lines = equal.iter().filter(|other| faults[**other].location.is_some()).count();
+            let locations = equal.iter().filter_map(|other| faults[*other].location);
+            let lines = locations.map(|location| location.line).collect::<BTreeSet<_>>().len();
             let is_grouped = lines >= MIN_GROUPED_LINES;
             match (is_grouped, equal.first() == Some(&index)) {
                 (true, false) => None,
@@ -356,6 +370,10 @@ mod tests {
                 "c.toml:2:3: `a[b]` is not `x[7]`",
             ]
         );
+
+        // Several faults of one line count once.
+        let on_one_line = |index: usize| fault(3, &format!("`sinks[{index}].x` is wrong"));
+        assert_eq!(printed(&(0..5).map(on_one_line).collect::<Vec<_>>()).len(), 5);
 
         let few: Vec<Fault> = (0..2).map(unknown).collect();
         assert_eq!(

@@ -1,11 +1,14 @@
 //! Definitions of keys: the name, shape, default and description of every key that a section can
 //! have. Validation, the JSON Schema and the reference are derived from lists of definitions. A
-//! definition is made from a typed [`super::Key`], with which the value is also read. Start reading at
-//! [`KeyDefinition`].
+//! definition is made from a typed [`super::Key`], with which the value is also read. Start reading
+//! at [`KeyDefinition`].
 
 use std::{fmt, time::Duration};
 
 use super::units::{show_duration, show_size};
+
+/// The effect of a key of `[defaults]` that is not set.
+pub(super) const NOTHING_IS_INHERITED: &str = "nothing is inherited";
 
 /// One key of a section.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,8 @@ pub enum Presence {
     Required,
     /// Without the key, the section has this value.
     Default(DefaultValue),
-    /// The effect of a section without the key, as a phrase: "no limit".
+    /// The effect of a section without the key, as a phrase that completes "If it is not set: …":
+    /// "no limit".
     Optional(&'static str),
 }
 
@@ -86,7 +90,8 @@ pub enum Shape {
     Secret,
     /// A table of references to secrets whose keys the operator chooses.
     Secrets,
-    /// A non-empty string, or a reference to a secret, for values that are secret at some receivers.
+    /// A non-empty string, or a reference to a secret, for values that are secret at some
+    /// receivers.
     TextOrSecret,
     /// A table with these keys.
     Table(&'static [KeyDefinition]),
@@ -101,7 +106,7 @@ pub enum Shape {
         variants: fn() -> Vec<Variant>,
     },
     /// The name of something defined elsewhere, or a value of this shape.
-    NameOr(&'static Shape),
+    NameOrSection(&'static Shape),
     /// A key that is reserved for a later version and rejected by this one.
     Reserved,
 }
@@ -151,7 +156,7 @@ impl KeyDefinition {
     /// The same key in a section that contains defaults for other sections.
     #[must_use]
     pub const fn in_defaults(self) -> Self {
-        Self { presence: Presence::Optional("each section has its default"), ..self }
+        Self { presence: Presence::Optional(NOTHING_IS_INHERITED), ..self }
     }
 
     /// Whether a section is invalid without the key.

@@ -6,6 +6,7 @@
 //! interpret any key; `config` and the module of each sink do. Start reading at [`Key`] and
 //! [`Section`], and see decision 0044.
 
+mod authority_keys;
 mod check;
 mod effective;
 mod environment;
@@ -13,6 +14,7 @@ mod fault;
 mod key;
 mod node;
 mod parse;
+mod redacted;
 mod reference;
 mod schema;
 mod secret;
@@ -21,9 +23,10 @@ mod toml_text;
 mod typed;
 mod units;
 
+pub use authority_keys::{AUTHORITY_KEYS, CA_FILE};
 pub use check::{References, check, check_names};
 pub use effective::{EffectiveTable, EffectiveValue, ValueOrigin, effective};
-pub use environment::{VARIABLE_PREFIX, apply_variables};
+pub use environment::apply_variables;
 pub use fault::{Fault, FaultGroup, Faults, Location, Origin, Source};
 pub use key::{DefaultValue, KeyDefinition, Many, Presence, Shape, Variant, count_keys, join_keys};
 pub use node::{Node, Span, Table};
@@ -32,16 +35,16 @@ pub use reference::reference;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};
 pub use section::{FileUse, SecretUse, Section};
-pub use toml_text::toml_string;
+pub use toml_text::{toml_key, toml_string};
 pub use typed::{
-    Choice, Choices, DAY, Date, FILE, FLAG, FilePath, Flag, Integer, Key, KeyWithDefault, MAP,
-    ManyOf, Map, MaybeSecret, NameOr, NameOrSection, Named, NamedSections, OneOf, Readable, SECRET,
-    SECRETS, Scalar, Secret, Secrets, Sections, Size, SubSection, TEXT, TEXT_OR_SECRET, TEXTS,
-    Text, TextOrSecret, Texts, Timespan, Typed, defaulted, duration, integer, many_of,
-    name_or_section, named_sections, one_of, optional, required, section, sections, size,
-    tagged_sections,
+    Choice, Choices, DAY, Date, FILE, FLAG, FilePath, Flag, HasDefault, Integer, Key,
+    KeyWithDefault, MAP, ManyOf, Map, NameOrSection, NameOrSectionValue, Named, NamedSections,
+    OneOf, Readable, SECRET, SECRETS, Secret, Secrets, Sections, Size, SubSection, TEXT,
+    TEXT_OR_SECRET, TEXTS, Text, TextOrSecret, TextOrSecretValue, Texts, Timespan, Typed,
+    defaulted, duration, integer, many_of, name_or_section, named_sections, one_of, optional,
+    required, section, sections, size, tagged_sections,
 };
-pub(crate) use typed::{choices, keys};
+pub(crate) use typed::{choices, keys, names};
 pub use units::{parse_duration, parse_size};
 
 /// Reads a section of this text with a function, after its values were checked. Returns the result

@@ -55,8 +55,8 @@ pub(super) struct TableEntry {
 }
 
 impl Table {
-    /// Adds the tables of a list to the list of this name. The list is created if it does not exist.
-    /// A value that is not a list is replaced, because its fault has already been reported.
+    /// Adds the tables of a list to the list of this name. The list is created if it does not
+    /// exist. A value that is not a list is replaced, because its fault has already been reported.
     pub fn append(&mut self, name: &str, more: Node) {
         match (self.get_mut(name), more) {
             (
@@ -83,8 +83,7 @@ impl Table {
     pub fn inherit(&mut self, defaults: &Self, accepts: impl Fn(&str) -> bool) {
         for entry in &defaults.entries {
             if self.get(&entry.name).is_none() && accepts(&entry.name) {
-                let value = Node { set: SetBy::Defaults, ..entry.value.clone() };
-                self.entries.push(TableEntry { value, ..entry.clone() });
+                self.entries.push(TableEntry { value: entry.value.inherited(), ..entry.clone() });
             }
         }
     }
@@ -122,6 +121,13 @@ impl Table {
         self.get_mut(name)?.table_mut()
     }
 
+    /// The tables in this one, by name.
+    pub(super) fn tables_mut(&mut self) -> impl Iterator<Item = (&str, &mut Self)> {
+        self.entries
+            .iter_mut()
+            .filter_map(|entry| Some((entry.name.as_str(), entry.value.table_mut()?)))
+    }
+
     pub(super) fn entries(&self) -> &[TableEntry] {
         &self.entries
     }
@@ -141,6 +147,39 @@ impl Table {
 impl Node {
     pub(super) fn new(value: Value, span: Span) -> Self {
         Self { value, span, set: SetBy::Table }
+    }
+
+    /// The same value, marked as inherited from `[defaults]`, also within tables and lists.
+    fn inherited(&self) -> Self {
+        let value = match &self.value {
+            Value::List(list) => Value::List(list.iter().map(Self::inherited).collect()),
+            Value::Table(table) => {
+                let mut inherited = Table::default();
+                inherited.inherit(table, |_| true);
+                Value::Table(inherited)
+            }
+            other => other.clone(),
+        };
+        Self { value, span: self.span, set: SetBy::Defaults }
+    }
+
+    /// The same value after a change of every text in it.
+    pub(super) fn map_texts(&self, change: &impl Fn(&str) -> String) -> Self {
+        let value = match &self.value {
+            Value::Text(text) => Value::Text(change(text)),
+            Value::List(list) => {
+                Value::List(list.iter().map(|item| item.map_texts(change)).collect())
+            }
+            Value::Table(table) => {
+                let entries = table.entries.iter().map(|entry| TableEntry {
+                    value: entry.value.map_texts(change),
+                    ..entry.clone()
+                });
+                Value::Table(Table { entries: entries.collect() })
+            }
+            other => other.clone(),
+        };
+        Self { value, ..*self }
     }
 
     /// The range of the source that contains the value.
@@ -202,8 +241,8 @@ impl Node {
         }
     }
 
-    /// The value as TOML on one line. The names of tables are sorted, so that values that differ only
-    /// in the order of their names have the same text.
+    /// The value as TOML on one line. The names of tables are sorted, so that values that differ
+    /// only in the order of their names have the same text.
     pub fn to_toml(&self) -> String {
         self.as_toml().to_string()
     }
@@ -213,6 +252,8 @@ impl Node {
             Value::Text(text) => toml::Value::String(text.clone()),
             Value::Bool(value) => toml::Value::Boolean(*value),
             Value::Integer(value) => toml::Value::Integer(value.unwrap_or_default()),
+            // No key accepts a date or a float, and `check` reports both, so these values are never
+            // part of a valid configuration.
             Value::DateTime => toml::Value::String("date".to_owned()),
             Value::Float => toml::Value::Float(0.0),
             Value::List(list) => toml::Value::Array(list.iter().map(Self::as_toml).collect()),

@@ -1,4 +1,5 @@
-//! Converts TOML text to a [`Table`] with the origin of every value. No other module uses the parser.
+//! Converts TOML text to a [`Table`] with the origin of every value. No other module uses the
+//! parser.
 
 use toml::{
     Spanned,
@@ -10,8 +11,8 @@ use super::{
     node::{Node, TableEntry, Value},
 };
 
-/// Parses the text of a source, by its index. If it is not valid TOML, reports the fault and returns
-/// `None`.
+/// Parses the text of a source, by its index. If it is not valid TOML, reports the fault and
+/// returns `None`.
 pub fn parse(faults: &Faults, source: usize) -> Option<Table> {
     match DeTable::parse(faults.text(source)) {
         Ok(root) => Some(table(root.get_ref(), source)),

@@ -12,10 +12,33 @@ use super::{
     units::{show_duration, show_size},
 };
 
+/// A table of the configuration, which is a section of the page.
+#[derive(Clone, Copy)]
+struct PageSection<'a> {
+    /// The heading, such as `` `[[sinks]]` ``.
+    title: &'a str,
+    /// The path of the table without brackets.
+    path: &'a str,
+    /// The text after the title, which names the variant that has the table; empty for other
+    /// tables.
+    condition: &'a str,
+    doc: &'a str,
+    keys: &'a [KeyDefinition],
+    /// `None` for a table without variants.
+    tag: Option<PageTag<'a>>,
+}
+
+/// The key whose value selects the variant of a table.
+#[derive(Clone, Copy)]
+struct PageTag<'a> {
+    name: &'a str,
+    variants: &'a [Variant],
+}
+
 /// One section per table of the configuration, with a row per key.
 pub fn reference(keys: &[KeyDefinition]) -> String {
-    let mut page = String::new();
-    section(&mut page, "## Top level", None, keys);
+    let mut page = "\n## Top level\n\n".to_owned();
+    table(&mut page, keys, None);
     for key in keys {
         below(&mut page, key.name, "", key);
     }
@@ -26,16 +49,17 @@ pub fn reference(keys: &[KeyDefinition]) -> String {
 /// headings, which names the variant that has the key; it is empty for other keys.
 fn below(page: &mut String, path: &str, condition: &str, key: &KeyDefinition) {
     let shape = match key.shape {
-        Shape::NameOr(shape) => *shape,
+        Shape::NameOrSection(shape) => *shape,
         shape => shape,
     };
 
+    let empty = PageSection { title: "", path, condition, doc: key.doc, keys: &[], tag: None };
     match shape {
         Shape::Table(keys) | Shape::OneOfOrTable { keys, .. } => {
-            nested(page, &format!("`[{path}]`"), path, condition, key.doc, keys);
+            section(page, PageSection { title: &format!("`[{path}]`"), keys, ..empty });
         }
         Shape::Tables(keys) => {
-            nested(page, &format!("`[[{path}]]`"), path, condition, key.doc, keys);
+            section(page, PageSection { title: &format!("`[[{path}]]`"), keys, ..empty });
         }
         Shape::Tagged { tag, many, keys, variants } => {
             let title = match many {
@@ -44,69 +68,64 @@ fn below(page: &mut String, path: &str, condition: &str, key: &KeyDefinition) {
                 Many::Named => format!("`[{path}.NAME]`"),
             };
             let path = if many == Many::Named { format!("{path}.NAME") } else { path.to_owned() };
-            nested(page, &title, &path, condition, key.doc, keys);
-            add_variants(page, &title, &path, tag, &variants());
+            let tag = PageTag { name: tag, variants: &variants() };
+            let tagged = PageSection { title: &title, path: &path, keys, tag: Some(tag), ..empty };
+            section(page, tagged);
+            add_variants(page, &title, &path, tag);
         }
         _ => {}
     }
 }
 
-fn nested(
-    page: &mut String,
-    title: &str,
-    path: &str,
-    condition: &str,
-    doc: &str,
-    keys: &[KeyDefinition],
-) {
+/// A section, and those of the tables within it.
+fn section(page: &mut String, section: PageSection<'_>) {
+    let PageSection { title, path, condition, doc, keys, tag } = section;
     let level = if condition.is_empty() { "##" } else { "###" };
-    section(page, &format!("{level} {title}{condition}"), Some(doc), keys);
+    let doc = one_sentence_per_line(doc);
+    let _ = writeln!(page, "\n{level} {title}{condition}\n\n{doc}\n");
+    table(page, keys, tag);
 
     for key in keys {
         below(page, &format!("{path}.{}", key.name), condition, key);
     }
 }
 
-/// The values of `tag`, and the additional keys of each variant.
-fn add_variants(page: &mut String, title: &str, path: &str, tag: &str, variants: &[Variant]) {
-    let names: Vec<String> = variants.iter().map(|v| format!("`\"{}\"`", v.name)).collect();
-    let _ =
-        writeln!(page, "\nThe key `{tag}` is required; its value is one of {}.", names.join(", "));
-
-    for variant in variants {
+/// The additional keys of each variant.
+fn add_variants(page: &mut String, title: &str, path: &str, tag: PageTag<'_>) {
+    for variant in tag.variants {
         let Some(keys) = variant.keys else { continue };
-        let condition = format!(" with `{tag} = \"{}\"`", variant.name);
+        let condition = format!(" with `{} = \"{}\"`", tag.name, variant.name);
         if keys.is_empty() {
             let _ = writeln!(page, "\n### {title}{condition}\n\nNo additional keys.");
             continue;
         }
 
         let _ = writeln!(page, "\n### {title}{condition}\n");
-        table(page, keys);
+        table(page, keys, None);
         for key in keys {
             below(page, &format!("{path}.{}", key.name), &condition, key);
         }
     }
 }
 
-fn section(page: &mut String, heading: &str, doc: Option<&str>, keys: &[KeyDefinition]) {
-    let _ = writeln!(page, "\n{heading}\n");
-    if let Some(doc) = doc {
-        let _ = writeln!(page, "{}\n", one_sentence_per_line(doc));
-    }
-    table(page, keys);
-}
-
-fn table(page: &mut String, keys: &[KeyDefinition]) {
-    page.push_str("| key | value | default | description |\n|---|---|---|---|\n");
+/// A row per key. The values of a tag are the names of its variants.
+fn table(page: &mut String, keys: &[KeyDefinition], tag: Option<PageTag<'_>>) {
+    page.push_str("| key | value | if not set | description |\n|---|---|---|---|\n");
     for key in keys.iter().filter(|key| !matches!(key.shape, Shape::Reserved)) {
-        let (value, doc) = (value(key.shape), escaped(key.doc));
-        let _ = writeln!(page, "| `{}` | {value} | {} | {doc} |", key.name, default(key.presence));
+        let value = match tag.filter(|tag| tag.name == key.name) {
+            Some(PageTag { variants, .. }) => {
+                one_of(&variants.iter().map(|variant| variant.name).collect::<Vec<_>>())
+            }
+            None => value(key.shape),
+        };
+        let doc = escaped(key.doc);
+        let _ =
+            writeln!(page, "| `{}` | {value} | {} | {doc} |", key.name, if_not_set(key.presence));
     }
 }
 
 /// The effect of a section without the key.
-fn default(presence: Presence) -> String {
+fn if_not_set(presence: Presence) -> String {
     match presence {
         Presence::Required => "required".to_owned(),
         Presence::Optional(without) => escaped(without),
@@ -141,7 +160,7 @@ fn value(shape: Shape) -> String {
         Shape::Table(_) | Shape::Tagged { many: Many::One, .. } => "table".to_owned(),
         Shape::Tables(_) | Shape::Tagged { many: Many::List, .. } => "list of tables".to_owned(),
         Shape::Tagged { many: Many::Named, .. } => "tables by name".to_owned(),
-        Shape::NameOr(shape) => format!("a name, or a {}", value(*shape)),
+        Shape::NameOrSection(shape) => format!("a name, or a {}", value(*shape)),
         Shape::Reserved => "not in this version".to_owned(),
     }
 }

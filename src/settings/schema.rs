@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{DefaultValue, KeyDefinition, Many, Presence, Shape, Variant, units};
+use super::{DefaultValue, KeyDefinition, Many, Presence, SecretRef, Shape, Variant};
 
 /// A schema (JSON Schema 2020-12) of an object with these keys.
 pub fn schema(keys: &[KeyDefinition]) -> Value {
@@ -24,7 +24,7 @@ fn described(key: &KeyDefinition) -> Value {
     let mut schema = of_shape(key.shape);
     if let Some(object) = schema.as_object_mut() {
         let description = match key.presence {
-            Presence::Optional(without) => format!("{} Default: {without}.", key.doc),
+            Presence::Optional(without) => format!("{} If it is not set: {without}.", key.doc),
             Presence::Required | Presence::Default(_) => key.doc.to_owned(),
         };
         object.insert("description".to_owned(), description.into());
@@ -40,8 +40,7 @@ fn default_value(default: DefaultValue) -> Value {
         DefaultValue::Text(text) => text.into(),
         DefaultValue::Bool(value) => value.into(),
         DefaultValue::Integer(value) => value.into(),
-        DefaultValue::Duration(duration) => units::show_duration(duration).into(),
-        DefaultValue::Size(bytes) => units::show_size(bytes).into(),
+        DefaultValue::Duration(_) | DefaultValue::Size(_) => default.to_string().into(),
     }
 }
 
@@ -64,16 +63,20 @@ fn of_shape(shape: Shape) -> Value {
         Shape::Secrets => {
             json!({ "type": "object", "additionalProperties": of_shape(Shape::Secret) })
         }
-        Shape::Secret => json!({
-            "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
-            "properties": { "credential": { "type": "string" }, "file": { "type": "string" }, "env": { "type": "string" } }
-        }),
+        Shape::Secret => {
+            let property = |kind: &str| (kind.to_owned(), json!({ "type": "string" }));
+            let properties: Map<String, Value> = SecretRef::kinds().map(property).collect();
+            json!({
+                "type": "object", "minProperties": 1, "maxProperties": 1,
+                "additionalProperties": false, "properties": properties
+            })
+        }
         Shape::Table(keys) => schema(keys),
         Shape::TextOrSecret => {
             json!({ "oneOf": [of_shape(Shape::Text), of_shape(Shape::Secret)] })
         }
         Shape::Tables(keys) => json!({ "type": "array", "items": schema(keys) }),
-        Shape::NameOr(shape) => json!({ "oneOf": [{ "type": "string" }, of_shape(*shape)] }),
+        Shape::NameOrSection(shape) => json!({ "oneOf": [{ "type": "string" }, of_shape(*shape)] }),
         Shape::Tagged { tag, many, keys, variants } => {
             let one = json!({ "oneOf": variants().iter().filter_map(|v| variant(tag, keys, v)).collect::<Vec<_>>() });
             match many {
@@ -91,4 +94,24 @@ fn variant(tag: &str, keys: &[KeyDefinition], variant: &Variant) -> Option<Value
     let mut schema = object(&keys.iter().chain(variant.keys?).collect::<Vec<_>>());
     schema["properties"][tag] = json!({ "const": variant.name });
     Some(schema)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Regression: a default of zero was `null`.
+    #[test]
+    fn defaults_have_the_form_of_the_configuration() {
+        for (default, shown) in [
+            (DefaultValue::Duration(Duration::ZERO), "0s"),
+            (DefaultValue::Duration(Duration::from_mins(10)), "10m"),
+            (DefaultValue::Size(0), "0B"),
+            (DefaultValue::Size(1 << 20), "1MiB"),
+        ] {
+            assert_eq!(default_value(default), shown);
+        }
+    }
 }

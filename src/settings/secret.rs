@@ -48,11 +48,12 @@ impl SecretRef {
     /// The reference that a table with one known name represents.
     pub(super) fn of(node: &Node) -> Option<Self> {
         let table = node.table()?;
-        let text = |name: &str| table.text(name);
-        let credential = text("credential").map(|name| Self::Credential(name.to_owned()));
-        let file = text("file").map(|path| Self::File(PathBuf::from(path)));
-        let env = text("env").map(|name| Self::Env(name.to_owned()));
-        credential.or(file).or(env)
+        KINDS.into_iter().find_map(|(kind, reference)| table.text(kind).map(reference))
+    }
+
+    /// The names of all kinds, each of which is the key of a table with one entry.
+    pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+        KINDS.into_iter().map(|(kind, _)| kind)
     }
 
     /// Reads the secret, without a trailing line break.
@@ -102,6 +103,16 @@ impl SecretRef {
         Some(Explanation::new(format!("the secret in `{self}` {what}")).with_hint(hint))
     }
 }
+
+/// The reference that the value of a key in the table represents.
+type ReferenceTo = fn(&str) -> SecretRef;
+
+/// The kinds of references: the key of the table, and the reference that its value represents.
+const KINDS: [(&str, ReferenceTo); 3] = [
+    ("credential", |name| SecretRef::Credential(name.to_owned())),
+    ("file", |path| SecretRef::File(PathBuf::from(path))),
+    ("env", |name| SecretRef::Env(name.to_owned())),
+];
 
 /// Characters that are not shown and do not count as white space: soft hyphens, joiners, marks for
 /// the direction of text, and the byte order mark.

@@ -59,8 +59,8 @@ impl<'a> Section<'a> {
         self.node(key.definition().name).is_some()
     }
 
-    /// Whether the section itself contains the key. A value that is inherited from `[defaults]` does
-    /// not count.
+    /// Whether the section itself contains the key. A value that is inherited from `[defaults]`
+    /// does not count.
     pub fn sets(&self, key: &impl Named) -> bool {
         self.node(key.definition().name).is_some_and(|node| node.set == SetBy::Table)
     }

@@ -1,5 +1,5 @@
-//! Writes values into the text of a configuration that the program generates. Start reading at
-//! [`toml_string`].
+//! Writes keys and values into the text of a configuration that the program generates or prints.
+//! Start reading at [`toml_string`].
 
 use std::fmt::Write as _;
 
@@ -22,6 +22,12 @@ pub fn toml_string(text: &str) -> String {
     quoted
 }
 
+/// A key of TOML: the name itself, or in quotation marks if TOML requires them.
+pub fn toml_key(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { toml_string(name) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -37,6 +43,14 @@ mod tests {
             ("\u{1b}\u{7f}", r#""\u001B\u007F""#),
         ] {
             assert_eq!(toml_string(text), quoted);
+        }
+    }
+
+    #[test]
+    fn keys_are_quoted_if_necessary() {
+        for (name, key) in [("app-1", "app-1"), ("a.b", "\"a.b\""), ("", "\"\""), ("ä", "\"ä\"")]
+        {
+            assert_eq!(toml_key(name), key);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Typed keys: a key, the type of its value, its default, its description and the way to read it are
-//! one constant.
+//! Typed keys: a key, the type of its value, its default, its description and the way to read it
+//! are one constant.
 //!
 //! [`super::Section::get`] takes such a constant, so neither the name nor the type of a key is
 //! repeated where its value is used. The macro `keys!` declares the keys of a
@@ -10,10 +10,11 @@ mod types;
 
 use std::{marker::PhantomData, time::Duration};
 
-pub(crate) use declare::{choices, keys};
+pub(crate) use declare::{choices, keys, names};
 pub use types::{
-    Date, FilePath, Flag, Integer, ManyOf, Map, MaybeSecret, NameOr, NameOrSection, NamedSections,
-    OneOf, Secret, Secrets, Sections, Size, SubSection, Text, TextOrSecret, Texts, Timespan,
+    Date, FilePath, Flag, Integer, ManyOf, Map, NameOrSection, NameOrSectionValue, NamedSections,
+    OneOf, Secret, Secrets, Sections, Size, SubSection, Text, TextOrSecret, TextOrSecretValue,
+    Texts, Timespan,
 };
 
 use super::{DefaultValue, KeyDefinition, Presence, Section, Shape, node::Node};
@@ -27,7 +28,7 @@ pub struct Key<T> {
 
 /// A key whose value is a `T`. A section without the key has the default.
 #[derive(Debug)]
-pub struct KeyWithDefault<T: Scalar> {
+pub struct KeyWithDefault<T: HasDefault> {
     key: Key<T>,
     default: T::Default,
 }
@@ -41,7 +42,7 @@ pub struct Typed<T> {
 
 /// A shape and the default of a key.
 #[derive(Debug)]
-pub struct WithDefault<T: Scalar> {
+pub struct WithDefault<T: HasDefault> {
     typed: Typed<T>,
     default: T::Default,
     shown: DefaultValue,
@@ -57,7 +58,7 @@ pub trait KeyType: 'static {
 }
 
 /// A type of values that can have a default.
-pub trait Scalar: KeyType {
+pub trait HasDefault: KeyType {
     /// The default as a constant.
     type Default: Copy + std::fmt::Debug + 'static;
 
@@ -93,15 +94,24 @@ pub trait Choices: Copy + std::fmt::Debug + 'static {
     fn from_name(name: &str) -> Option<Self>;
 }
 
+/// Non-empty strings.
 pub const TEXT: Typed<Text> = typed(Shape::Text);
+/// Absolute paths of files that are read.
 pub const FILE: Typed<FilePath> = typed(Shape::File);
+/// `true` and `false`.
 pub const FLAG: Typed<Flag> = typed(Shape::Bool);
+/// Dates such as `"2026-09-01"`.
 pub const DAY: Typed<Date> = typed(Shape::Day);
+/// Lists of non-empty strings.
 pub const TEXTS: Typed<Texts> = typed(Shape::Texts);
+/// Tables of strings whose keys the operator chooses.
 pub const MAP: Typed<Map> = typed(Shape::Map);
+/// References to a secret.
 pub const SECRET: Typed<Secret> = typed(Shape::Secret);
+/// Tables of references to secrets whose keys the operator chooses.
 pub const SECRETS: Typed<Secrets> = typed(Shape::Secrets);
-pub const TEXT_OR_SECRET: Typed<MaybeSecret> = typed(Shape::TextOrSecret);
+/// Non-empty strings, or references to a secret, for values that are secret at some receivers.
+pub const TEXT_OR_SECRET: Typed<TextOrSecret> = typed(Shape::TextOrSecret);
 
 /// A key that must be present. If it is missing, the hint contains the first sentence of its
 /// description.
@@ -110,8 +120,8 @@ pub const fn required<T>(name: &'static str, typed: Typed<T>, doc: &'static str)
     Key::new(name, typed.shape, Presence::Required, doc)
 }
 
-/// A key that can be omitted. `without` is the effect of that, as a phrase for the reference: "no
-/// limit".
+/// A key that can be omitted. `without` is the effect of that, as a phrase that completes "If it is
+/// not set: …": "no limit".
 #[expect(clippy::needless_pass_by_value, reason = "a constant expression")]
 pub const fn optional<T>(
     name: &'static str,
@@ -123,7 +133,7 @@ pub const fn optional<T>(
 }
 
 /// A key that can be omitted, and then has a default.
-pub const fn defaulted<T: Scalar>(
+pub const fn defaulted<T: HasDefault>(
     name: &'static str,
     with_default: WithDefault<T>,
     doc: &'static str,
@@ -177,8 +187,8 @@ pub const fn named_sections(shape: Shape) -> Typed<NamedSections> {
     typed(shape)
 }
 
-/// A name or a table, whose shape must be [`Shape::NameOr`] or [`Shape::OneOfOrTable`].
-pub const fn name_or_section(shape: Shape) -> Typed<NameOr> {
+/// A name or a table, whose shape must be [`Shape::NameOrSection`] or [`Shape::OneOfOrTable`].
+pub const fn name_or_section(shape: Shape) -> Typed<NameOrSection> {
     typed(shape)
 }
 
@@ -202,7 +212,7 @@ impl<T> Key<T> {
     }
 }
 
-impl<T: Scalar> KeyWithDefault<T> {
+impl<T: HasDefault> KeyWithDefault<T> {
     /// The definition of the key, for a list of keys.
     pub const fn define(&self) -> KeyDefinition {
         self.key.definition
@@ -217,14 +227,9 @@ impl<T: Scalar> KeyWithDefault<T> {
     pub const fn default(&self) -> T::Default {
         self.default
     }
-
-    /// The value, or `None` if neither the section nor `[defaults]` contains it.
-    pub fn given<'a>(&self, section: Section<'a>) -> Option<T::Value<'a>> {
-        self.key.read(section)
-    }
 }
 
-impl<T: Scalar> WithDefault<T> {
+impl<T: HasDefault> WithDefault<T> {
     const fn new(typed: Typed<T>, default: T::Default, shown: DefaultValue) -> Self {
         Self { typed, default, shown }
     }
@@ -258,6 +263,13 @@ impl Typed<Size> {
     }
 }
 
+impl Typed<NameOrSection> {
+    /// Adds a default, which must be a name.
+    pub const fn or(self, default: &'static str) -> WithDefault<NameOrSection> {
+        WithDefault::new(self, default, DefaultValue::Text(default))
+    }
+}
+
 impl<E: Choices> Typed<OneOf<E>> {
     /// Adds a default.
     pub const fn or(self, default: Choice<E>) -> WithDefault<OneOf<E>> {
@@ -271,7 +283,7 @@ impl<T: KeyType> Named for Key<T> {
     }
 }
 
-impl<T: Scalar> Named for KeyWithDefault<T> {
+impl<T: HasDefault> Named for KeyWithDefault<T> {
     fn definition(&self) -> KeyDefinition {
         self.key.definition
     }
@@ -291,7 +303,7 @@ impl<T: KeyType> Readable for Key<T> {
     }
 }
 
-impl<T: Scalar> Readable for KeyWithDefault<T> {
+impl<T: HasDefault> Readable for KeyWithDefault<T> {
     type Output<'a> = T::Value<'a>;
 
     fn read<'a>(&self, section: Section<'a>) -> T::Value<'a> {

@@ -8,7 +8,7 @@ use crate::{
     settings::{
         Choices, DAY, Date, FLAG, Flag, Integer, Key, KeyDefinition, KeyWithDefault, MAP, ManyOf,
         Map, OneOf, TEXT, TEXTS, Text, Texts as TextList, Timespan, choices, defaulted, duration,
-        integer, keys, many_of, one_of, optional, required,
+        integer, keys, many_of, names, one_of, optional, required,
     },
 };
 
@@ -29,7 +29,7 @@ keys! {
     RENAMED_FROM: Key<Text> = optional(
         "renamed_from",
         TEXT,
-        "not renamed",
+        "the sink was not renamed",
         "The previous name of the sink: delivery continues from its cursors.",
     );
     DISCARD_BACKLOG: KeyWithDefault<Flag> = defaulted(
@@ -40,12 +40,12 @@ keys! {
 }
 
 keys! {
-    /// The keys that decide which records a sink receives, and what they contain. `[defaults.sinks]`
-    /// can set them.
+    /// The keys that decide which records a sink receives, and what they contain.
+    /// `[defaults.sinks]` can set them.
     pub const SELECTION_KEYS;
     RECORDS: Key<ManyOf<Kind>> = optional(
         "records",
-        many_of(RECORD_KINDS),
+        many_of(names!(Kind)),
         "all four, but for `chat` and `email` only `change` and `quality`",
         "The kinds of record to send.",
     );
@@ -86,7 +86,7 @@ keys! {
     EXTRA_FIELDS: Key<Map> = optional(
         "extra_fields",
         MAP,
-        "none",
+        "no additional fields",
         "Custom names and values that are added to every record of this sink: at most 16, with at most 128 characters in each name and value.",
     );
     MAX_RATE: Key<Integer<u32>> = optional(
@@ -103,13 +103,13 @@ keys! {
     );
     TEXT_LENGTH: Key<OneOf<Texts>> = optional(
         "texts",
-        one_of(&["none", "short", "full"]),
+        one_of(names!(Texts)),
         "`none` for CEF and LEEF, `short` for other formats",
         "How much of Microsoft's text the records contain.",
     );
     CHANGES: Key<ManyOf<ChangeKind>> = optional(
         "changes",
-        many_of(CHANGE_KINDS),
+        many_of(names!(ChangeKind)),
         "all kinds",
         "The kinds of change to send; requires `change` in `records`.",
     );
@@ -155,21 +155,6 @@ choices! {
 
 const ONE_DAY: Duration = Duration::from_hours(24);
 
-const RECORD_KINDS: &[&str] = &["control", "summary", "change", "quality"];
-
-const CHANGE_KINDS: &[&str] = &[
-    "regressed",
-    "improved",
-    "added",
-    "removed",
-    "max_score_changed",
-    "decision_changed",
-    "deprecated",
-    "implementation_changed",
-    "baseline_drift",
-    "acceptance_expired",
-];
-
 /// The keys that `[defaults.sinks]` can set.
 pub const INHERITED_KEYS: &[KeyDefinition] = &in_defaults::<{ SELECTION_KEYS.len() }>();
 
@@ -185,9 +170,7 @@ const fn in_defaults<const COUNT: usize>() -> [KeyDefinition; COUNT] {
 
 impl Choices for Kind {
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Control, Self::Summary, Self::Change, Self::Quality]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 

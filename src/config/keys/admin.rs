@@ -1,4 +1,6 @@
-//! The keys of `[admin]`.
+//! The keys of `[admin]`: where the HTTP listener accepts requests, and how many metrics it
+//! exports. The listener has no authentication, so no key may make it change anything. Start
+//! reading at [`LISTEN`].
 
 use crate::settings::{
     Integer, Key, KeyWithDefault, TEXT, TEXTS, Text, Texts, defaulted, integer, keys, optional,

@@ -1,4 +1,7 @@
-//! The keys of credentials: `[credentials.NAME]`, and `credential` in a tenant.
+//! The keys of credentials: `[credentials.NAME]`, and `credential` in a tenant. Each kind of
+//! credential has its own list of keys. A key that holds a secret must have a type of secret, so
+//! that its value is a reference and never appears in a message. Start reading at
+//! [`CredentialKind`].
 
 use crate::settings::{
     DAY, Date, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault, Many, OneOf, SECRET,
@@ -82,13 +85,13 @@ keys! {
     WORKLOAD_CLIENT_ID: Key<Text> = optional(
         "client_id",
         TEXT,
-        "$AZURE_CLIENT_ID",
+        "`$AZURE_CLIENT_ID`",
         "The application (client) ID.",
     );
     TOKEN_FILE: Key<FilePath> = optional(
         "token_file",
         FILE,
-        "$AZURE_FEDERATED_TOKEN_FILE",
+        "`$AZURE_FEDERATED_TOKEN_FILE`",
         "The path of the file that contains the federated token.",
     );
 }

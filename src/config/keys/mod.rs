@@ -1,8 +1,8 @@
 //! The keys of a configuration, one module per section. The validation, the JSON Schema and the
 //! reference page are derived from [`KEYS`].
 //!
-//! The keys of one type of sink are in the module of that sink. The description of a key is the one in
-//! the schema and in the reference.
+//! The keys of one type of sink are in the module of that sink. The description of a key is the one
+//! in the schema and in the reference.
 
 pub(super) mod admin;
 pub(super) mod credential;
@@ -45,13 +45,13 @@ keys! {
     DEFAULTS: Key<SubSection> = optional(
         "defaults",
         section(DEFAULTS_KEYS),
-        "none",
+        "no common values",
         "Values for all tenants and all sinks that do not set the key themselves.",
     );
     CREDENTIALS: Key<NamedSections> = optional(
         "credentials",
         named_sections(credential::NAMED),
-        "none",
+        "no shared credentials",
         "Credentials that tenants and sinks refer to by name: [credentials.NAME].",
     );
     TENANTS: Key<Sections> = optional(
@@ -63,7 +63,7 @@ keys! {
     TENANTS_FILE: Key<Text> = optional(
         "tenants_file",
         TEXT,
-        "none",
+        "no CSV file",
         "A CSV file with more tenants, relative to this file. Its header names the columns: `name`, `id`, `credential`, `cloud`, `api`, `initial_backfill_days`, `label.NAME`.",
     );
     SINKS: Key<Sections> = optional(
@@ -87,7 +87,7 @@ keys! {
     EXPECTED_DECISIONS: Key<Sections> = optional(
         "expected_decisions",
         sections(rules::EXPECTED_KEYS),
-        "none",
+        "no decision is expected",
         "Decisions that are expected, such as accepted risks, each with an owner and an optional expiration date. Any other acceptance is a change of high severity.",
     );
 }
@@ -98,14 +98,14 @@ keys! {
     TENANT_DEFAULTS: Key<SubSection> = optional(
         "tenants",
         section(tenant::INHERITED_KEYS),
-        "none",
+        "no common values",
         "Values for the keys of all tenants.",
     );
     SINK_DEFAULTS: Key<SubSection> = optional(
         "sinks",
         section(INHERITED_SINK_KEYS),
-        "none",
-        "Values for the keys of all sinks. A sink whose type does not have the key ignores the value.",
+        "no common values",
+        "Values for the keys of all sinks. A sink whose type does not have the key ignores the value. Sinks for people, such as `chat` and `email`, also ignore `records`, `controls`, `full_every`, `historical_changes` and `start_from`.",
     );
 }
 
@@ -119,7 +119,7 @@ const SINK_LIST: Shape = Shape::Tagged {
 
 keys! {
     /// The keys that `[defaults.sinks]` can set.
-    const INHERITED_SINK_KEYS;
+    pub(super) const INHERITED_SINK_KEYS;
     ..sink::INHERITED_COMMON_KEYS;
     ..sink::INHERITED_KEYS;
 }

@@ -1,10 +1,12 @@
-//! The keys of `[[severity]]` and `[[expected_decisions]]`.
+//! The keys of `[[severity]]` and `[[expected_decisions]]`. The names of severities, causes and
+//! states are those that records contain, so they must never change. The rules themselves are in
+//! `derive`. Start reading at [`SEVERITY_KEYS`].
 
 use crate::{
     model::{Cause, Severity},
     settings::{
         Choices, DAY, Date, Integer, Key, OneOf, TEXT, TEXTS, Text, Texts, choices, integer, keys,
-        one_of, optional, required,
+        names, one_of, optional, required,
     },
 };
 
@@ -31,7 +33,7 @@ keys! {
     );
     CAUSE: Key<OneOf<Cause>> = optional(
         "cause",
-        one_of(&["tenant", "microsoft", "unknown"]),
+        one_of(names!(Cause)),
         "any cause",
         "Matches changes with this cause.",
     );
@@ -43,7 +45,7 @@ keys! {
     );
     SEVERITY: Key<OneOf<Severity>> = required(
         "severity",
-        one_of(&["informational", "low", "medium", "high", "critical"]),
+        one_of(names!(Severity)),
         "The severity of matching changes and observations.",
     );
 }

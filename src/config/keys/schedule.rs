@@ -1,4 +1,6 @@
-//! The keys of `[schedule]`.
+//! The keys of `[schedule]`: when tenants are polled, and how long a partial day is held. The cron
+//! expression and the time zone are checked where the section is read, never here. Start reading at
+//! [`CRON`].
 
 use std::time::Duration;
 
@@ -16,12 +18,12 @@ keys! {
         defaulted("timezone", TEXT.or("UTC"), "The time zone of `cron`, such as Europe/Berlin.");
     JITTER: KeyWithDefault<Timespan> = defaulted(
         "jitter",
-        duration(Duration::ZERO, Duration::MAX).or(Duration::from_mins(10)),
+        duration(Duration::ZERO, ONE_DAY).or(Duration::from_mins(10)),
         "The time span over which the polls of different tenants are spread. The delay of each tenant is constant.",
     );
     RECHECK_INTERVAL: KeyWithDefault<Timespan> = defaulted(
         "recheck_interval",
-        duration(MIN_RECHECK_INTERVAL, Duration::MAX).or(Duration::from_hours(2)),
+        duration(MIN_RECHECK_INTERVAL, ONE_DAY).or(Duration::from_hours(2)),
         "The time until a tenant is polled again if today's snapshot is not available yet. This is also the longest delay between retries of a failed poll.",
     );
     PARTIAL_HOLD: KeyWithDefault<Timespan> = defaulted(
@@ -30,6 +32,9 @@ keys! {
         "How long a partial day is held before it is released as partial.",
     );
 }
+
+/// With a longer jitter or a longer interval, a tenant would not be polled on every day.
+const ONE_DAY: Duration = Duration::from_hours(24);
 
 /// A shorter interval would put an unnecessary load on the API.
 const MIN_RECHECK_INTERVAL: Duration = Duration::from_mins(1);

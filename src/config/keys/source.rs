@@ -1,13 +1,16 @@
-//! The keys of `[source]`.
+//! The keys of `[source]`: the proxy, the certificate authorities and the limits of requests to
+//! Microsoft. They apply to all tenants together, so a key of a single tenant must not be declared
+//! here. Start reading at [`PROXY`].
 
 use crate::settings::{
-    FILE, FilePath, Integer, Key, KeyWithDefault, SECRET, Secret, Size, TEXT, Text, defaulted,
+    AUTHORITY_KEYS, Integer, Key, KeyWithDefault, SECRET, Secret, Size, TEXT, Text, defaulted,
     integer, keys, optional, size,
 };
 
 keys! {
     /// All keys of the section.
     pub(in crate::config) const KEYS;
+    ..AUTHORITY_KEYS;
     PROXY: Key<Text> = optional(
         "proxy",
         TEXT,
@@ -25,12 +28,6 @@ keys! {
         SECRET,
         "no authentication",
         "The password for the proxy; requires `proxy_user`.",
-    );
-    CA_FILE: Key<FilePath> = optional(
-        "ca_file",
-        FILE,
-        "those of the system",
-        "A PEM file of certificate authorities that are trusted instead of those of the system.",
     );
     REQUESTS_PER_SECOND: KeyWithDefault<Integer<u32>> = defaulted(
         "requests_per_second",

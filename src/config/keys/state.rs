@@ -1,4 +1,5 @@
-//! The keys of `[state]`.
+//! The keys of `[state]`: where the checkpoint is stored, and for how long. No key may shorten the
+//! storage of facts, which are never pruned. Start reading at [`DIRECTORY`].
 
 use std::time::Duration;
 
@@ -36,6 +37,6 @@ keys! {
 
 const RESERVED: &[KeyDefinition] = &[KeyDefinition::reserved("url")];
 
-/// The cursors of a removed sink protect unsent bodies from retention, so they must not be kept for an
-/// unlimited time.
+/// The cursors of a removed sink protect unsent bodies from retention, so they must not be kept for
+/// an unlimited time.
 const MAX_REMOVED_SINKS: Duration = Duration::from_hours(366 * 24);

@@ -1,10 +1,13 @@
-//! The keys of `[[tenants]]`.
+//! The keys of `[[tenants]]`, which are also columns of the CSV file that `tenants_file` names. A
+//! key that `[defaults.tenants]` can set must also be in [`INHERITED_KEYS`]; the name and the ID
+//! identify one tenant and must never be there. Start reading at [`KEYS`].
 
 use super::credential;
 use crate::{
     settings::{
-        Choice, Choices, Integer, Key, KeyDefinition, KeyWithDefault, MAP, Map, NameOr, OneOf,
-        Shape, TEXT, Text, defaulted, integer, keys, name_or_section, one_of, optional, required,
+        Choice, Choices, Integer, Key, KeyDefinition, KeyWithDefault, MAP, Map, NameOrSection,
+        OneOf, Shape, TEXT, Text, defaulted, integer, keys, name_or_section, one_of, optional,
+        required,
     },
     source::Api,
 };
@@ -14,14 +17,14 @@ keys! {
     pub(in crate::config) const KEYS;
     NAME: Key<Text> = required("name", TEXT, "The name of the tenant in records.");
     ID: Key<Text> = required("id", TEXT, "The GUID of the tenant, or one of its verified domains.");
-    CLOUD: Key<NameOr> = optional(
+    CLOUD: KeyWithDefault<NameOrSection> = defaulted(
         "cloud",
         name_or_section(Shape::OneOfOrTable {
             choices: &["global", "us-gov-high", "us-gov-dod"],
             rejected: &["china", "bleu", "delos", "govsg"],
             keys: CLOUD_KEYS,
-        }),
-        "`global`",
+        })
+        .or("global"),
         "The Microsoft cloud of the tenant. The clouds `china`, `bleu`, `delos` and `govsg` are rejected, because they do not offer Secure Score.",
     );
     API: KeyWithDefault<OneOf<Api>> = defaulted(
@@ -37,12 +40,12 @@ keys! {
     LABELS: Key<Map> = optional(
         "labels",
         MAP,
-        "none",
+        "no labels",
         "Custom names and values that are added to every record of the tenant: at most 16, with at most 128 characters in each name and value.",
     );
-    CREDENTIAL: Key<NameOr> = required(
+    CREDENTIAL: Key<NameOrSection> = required(
         "credential",
-        name_or_section(Shape::NameOr(&credential::SINGLE)),
+        name_or_section(Shape::NameOrSection(&credential::SINGLE)),
         "The credential for signing in to the tenant: the name of one in [credentials], or a section [tenants.credential].",
     );
 }

@@ -18,11 +18,10 @@ use crate::{
                 IDENTITY_CLIENT_ID, KIND, OBJECT_ID, PASSWORD, PRIVATE_KEY, RESOURCE_ID,
                 SEND_CHAIN, TOKEN_FILE, TOKEN_KEY, WORKLOAD_CLIENT_ID,
             },
-            tenant::CREDENTIAL,
         },
     },
     model::TenantId,
-    settings::{Key, KeyDefinition, Section, Text},
+    settings::{Key, KeyDefinition, Named, Section, Text},
     source::{
         Certificate, CertificateChain, ClientSecret, Credential, ManagedIdentity,
         ManagedIdentityId, RefreshTokenStore, UserCredential, WorkloadIdentity, from_environment,
@@ -42,9 +41,11 @@ pub(super) fn shared(root: &Section<'_>, state_directory: Option<&Path>) -> Shar
     read.collect()
 }
 
-/// The shared credential with this name. Reports a fault if there is none.
+/// The shared credential with this name, which is the value of a key. Reports a fault if there is
+/// none.
 pub(super) fn named(
     section: &Section<'_>,
+    key: &impl Named,
     name: &str,
     shared: &Shared,
 ) -> Option<Arc<dyn Credential>> {
@@ -57,7 +58,7 @@ pub(super) fn named(
             [] => format!("add a section [credentials.{name}]"),
             known => format!("use one of: {}", known.join(", ")),
         };
-        section.fault_with(&CREDENTIAL, format!("unknown credential `{name}`"), Some(hint));
+        section.fault_with(key, format!("unknown credential `{name}`"), Some(hint));
     }
 
     found

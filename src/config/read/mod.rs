@@ -21,8 +21,7 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use super::{
-    AdminPlan, Configuration, Inspection, KEYS, NamedCredential, Outline, SignIn, SinkPlan,
-    TenantPlan,
+    AdminPlan, Configuration, Inspection, KEYS, Outline, SignIn, SinkPlan, TenantPlan,
     keys::{self, admin, schedule, source, state},
     layers::Layers,
 };
@@ -30,7 +29,8 @@ use crate::{
     model::Day,
     schedule::{DigestSchedule, Schedule},
     settings::{
-        Fault, KeyWithDefault, Named, References, Section, Text, Timespan, check, effective,
+        CA_FILE, EffectiveTable, Fault, FileUse, KeyWithDefault, Named, Origin, References,
+        Section, Text, Timespan, check, effective,
     },
     sink::{
         self,
@@ -51,15 +51,20 @@ pub(super) fn read(layers: &Layers) -> Result<Configuration, Vec<Fault>> {
 
     match configuration(&root, layers, references) {
         Some(configuration) if faults.is_empty() => {
-            let inspection = Inspection {
-                warnings: faults.sorted_warnings(),
-                effective: effective(&merged, KEYS, faults),
-                ..configuration.inspection
-            };
-            Ok(Configuration { outline: Outline::of(&merged), inspection, ..configuration })
+            let inspection =
+                Inspection { warnings: faults.sorted_warnings(), ..configuration.inspection };
+            let outline = Outline { variables: layers.variable_names(), ..Outline::of(&merged) };
+            Ok(Configuration { outline, inspection, ..configuration })
         }
         _ => Err(faults.sorted()),
     }
+}
+
+/// The effective values of all sources, which must be valid. Fails if the main file cannot be
+/// parsed.
+pub(super) fn effective_values(layers: &Layers) -> Result<Vec<EffectiveTable>, Vec<Fault>> {
+    let merged = layers.merge().ok_or_else(|| layers.faults.sorted())?;
+    Ok(effective(&merged, KEYS, &layers.faults))
 }
 
 /// Reads all sections. Returns `None` if a required part could not be read.
@@ -71,15 +76,16 @@ fn configuration(
     // Every part is read before the first `?`, so that the faults of all parts are reported.
     let schedule_section = root.get(&keys::SCHEDULE);
     let schedule = schedule(schedule_section.as_ref());
-    let state = root.get(&keys::STATE);
-    let state_directory = state.and_then(|state| state_directory(&state));
-    let mut read = tenants::read(root, state_directory.as_deref());
-    rules::read(root, &mut read.tenants);
-    let http = root.get(&keys::SOURCE).map_or_else(GraphHttpOptions::default, |s| http_options(&s));
-    let admin = root.get(&keys::ADMIN).and_then(|section| admin(&section));
     if let (Some(section), Some(schedule)) = (&schedule_section, &schedule) {
         warnings::check_cron(section, schedule);
     }
+    let http = root.get(&keys::SOURCE).map_or_else(GraphHttpOptions::default, |s| http_options(&s));
+    let admin = root.get(&keys::ADMIN).and_then(|section| admin(&section));
+    let state = root.get(&keys::STATE);
+    let state_directory = state.and_then(|state| state_directory(&state));
+
+    let mut read = tenants::read(root, state_directory.as_deref());
+    rules::read(root, &mut read.tenants);
     warnings::check_selections(root, &read.tenants);
     let sinks = sinks(root, &read, schedule.as_ref());
 
@@ -98,17 +104,27 @@ fn configuration(
         credentials: read.credentials,
         sinks,
         outline: Outline::default(),
-        inspection: Inspection {
-            sources: layers.paths(),
-            files: references.files,
-            warnings: Vec::new(),
-            control_patterns: warnings::control_patterns(root),
-            state_directory: state.origin(&state::DIRECTORY),
-            effective: Vec::new(),
-            listen: root.get(&keys::ADMIN).map(|admin| admin.origin(&admin::LISTEN)),
-        },
+        inspection: inspection(root, &state, layers, references.files),
         secrets: references.secrets,
     })
+}
+
+/// What `check` examines in addition, without the warnings: those of all parts are not known yet.
+/// `files` are the ones that the configuration names.
+fn inspection(
+    root: &Section<'_>,
+    state: &Section<'_>,
+    layers: &Layers,
+    files: Vec<FileUse>,
+) -> Inspection {
+    Inspection {
+        sources: layers.paths(),
+        files,
+        warnings: Vec::new(),
+        control_patterns: warnings::control_patterns(root),
+        state_directory: state.origin(&state::DIRECTORY),
+        listen: root.get(&keys::ADMIN).map(|admin| admin.origin(&admin::LISTEN)),
+    }
 }
 
 fn state_directory(state: &Section<'_>) -> Option<PathBuf> {
@@ -180,7 +196,7 @@ fn http_options(section: &Section<'_>) -> GraphHttpOptions {
         proxy: proxy.flatten(),
         proxy_user: section.get(&source::PROXY_USER).map(str::to_owned),
         proxy_password: section.get(&source::PROXY_PASSWORD),
-        ca_file: section.get(&source::CA_FILE),
+        ca_file: section.get(&CA_FILE),
         requests_per_second: section.get(&source::REQUESTS_PER_SECOND),
         bytes_in_flight: section.get(&source::BYTES_IN_FLIGHT) as u64,
     }
@@ -226,7 +242,7 @@ fn sinks(
     }
     let plans = sections
         .iter()
-        .filter_map(|section| Some((section, sink_plan(section, &read.credentials, schedule)?)))
+        .filter_map(|section| Some((section, sink_plan(section, &read.shared, schedule)?)))
         .collect::<Vec<_>>();
     unique(&plans, &NAME, |plan| plan.name.clone());
 
@@ -263,7 +279,7 @@ fn sinks(
 fn sign_in(
     section: &Section<'_>,
     plan: &dyn sink::Plan,
-    credentials: &[NamedCredential],
+    shared: &credentials::Shared,
 ) -> Option<SignIn> {
     let Some(resource) = plan.token_resource() else {
         for key in sink::common_keys::SIGN_IN_KEYS.iter().filter(|key| section.has(*key)) {
@@ -291,14 +307,9 @@ fn sign_in(
         section.fault(&CREDENTIAL, message);
         return None;
     };
-    let named = credentials.iter().find(|known| known.name == name);
-    if named.is_none() {
-        let hint = format!("add a section [credentials.{name}]");
-        section.fault_with(&CREDENTIAL, format!("unknown credential `{name}`"), Some(hint));
-    }
 
     Some(SignIn {
-        credential: named?.credential.clone(),
+        credential: credentials::named(section, &CREDENTIAL, name, shared)?,
         tenant: tenant.to_owned(),
         login_url: login_url?,
         resource: Url::parse(resource).ok()?,
@@ -340,7 +351,7 @@ fn digest(section: &Section<'_>, schedule: Option<&Schedule>) -> Option<DigestSc
 /// the others.
 fn sink_plan(
     section: &Section<'_>,
-    credentials: &[NamedCredential],
+    shared: &credentials::Shared,
     schedule: Option<&Schedule>,
 ) -> Option<SinkPlan> {
     let name = section.get(&NAME)?;
@@ -367,7 +378,7 @@ fn sink_plan(
         fields: tenants::record_fields(section, &EXTRA_FIELDS).into_iter().collect(),
         start_from: section.get(&START_FROM).or(default_start),
         digest: digest(section, schedule),
-        sign_in: sign_in(section, plan.as_ref(), credentials),
+        sign_in: sign_in(section, plan.as_ref(), shared),
         renamed_from: section.get(&RENAMED_FROM).map(str::to_owned),
         discarded: section.get(&DISCARD_BACKLOG),
         plan,
@@ -380,13 +391,15 @@ pub(super) fn unique<P, K: Hash + Eq + std::fmt::Display>(
     key: &impl Named,
     of: impl Fn(&P) -> K,
 ) {
-    let mut seen = HashSet::new();
+    let mut seen: HashMap<K, Origin> = HashMap::new();
     for (section, plan) in plans {
         let value = of(plan);
-        let shown = value.to_string();
-        if !seen.insert(value) {
+        if let Some(first) = seen.get(&value) {
             let name = key.definition().name;
-            section.fault(key, format!("duplicate `{name} = \"{shown}\"`"));
+            let message = format!("duplicate `{name} = \"{value}\"`: `{first}` has the same value");
+            section.fault(key, message);
+        } else {
+            seen.insert(value, section.origin(key));
         }
     }
 }

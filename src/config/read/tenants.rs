@@ -22,7 +22,7 @@ use crate::{
     },
     model::TenantId,
     net,
-    settings::{Key, Map, NameOrSection, Named, Section, Text},
+    settings::{Key, Map, NameOrSectionValue, Named, Section, Text},
     source::{Access, CLOUDS_WITHOUT_SECURE_SCORE, Cloud},
 };
 
@@ -40,6 +40,8 @@ pub(super) struct TenantsRead {
     pub tenants: Vec<TenantPlan>,
     /// The credentials, sorted by name.
     pub credentials: Vec<NamedCredential>,
+    /// The shared ones among them, by name.
+    pub shared: Shared,
 }
 
 /// Reads the tenants and credentials.
@@ -63,14 +65,12 @@ pub(super) fn read(root: &Section<'_>, state_directory: Option<&Path>) -> Tenant
     }
 
     unique(&plans, &NAME, |plan| plan.name.clone());
-    unique(&plans, &ID, |plan| match &plan.id {
-        TenantName::Guid(guid) => guid.to_string(),
-        TenantName::Domain(domain) => domain.clone(),
-    });
+    unique(&plans, &ID, |plan| plan.id.to_string());
 
     read.tenants = plans.into_iter().map(|(_, plan)| plan).collect();
-    read.credentials.extend(shared.into_values());
+    read.credentials.extend(shared.values().cloned());
     read.credentials.sort_by(|a, b| a.name.cmp(&b.name));
+    read.shared = shared;
     read
 }
 
@@ -112,12 +112,15 @@ fn tenant(
     let labels = record_fields(section, &LABELS);
     let name = section.get(&NAME)?.to_owned();
     if !is_bounded(&name) {
-        section.fault(&NAME, "`name` must be on one line and have at most 128 characters");
+        let limit = format!("have at most {MAX_FIELD_LENGTH} characters");
+        section.fault(&NAME, format!("`name` must be on one line and {limit}"));
     }
 
     let (credential, own_credential) = match section.get(&CREDENTIAL)? {
-        NameOrSection::Name(name) => (credentials::named(section, name, shared)?, None),
-        NameOrSection::Section(inner) => {
+        NameOrSectionValue::Name(name) => {
+            (credentials::named(section, &CREDENTIAL, name, shared)?, None)
+        }
+        NameOrSectionValue::Section(inner) => {
             let home = section.get(&ID).unwrap_or("organizations");
             let own = credentials::read(&inner, &format!("tenant {name}"), home, state_directory)?;
             (own.credential.clone(), Some(own))
@@ -125,10 +128,7 @@ fn tenant(
     };
 
     let id = id?;
-    let tenant = match &id {
-        TenantName::Guid(guid) => guid.to_string(),
-        TenantName::Domain(domain) => domain.clone(),
-    };
+    let tenant = id.to_string();
     let plan = TenantPlan {
         name,
         id,
@@ -164,14 +164,13 @@ fn tenant_name(section: &Section<'_>, id: &str) -> Option<TenantName> {
 /// that does not offer the API.
 fn cloud(section: &Section<'_>) -> Option<Cloud> {
     let custom = match section.get(&CLOUD) {
-        Some(NameOrSection::Section(custom)) => custom,
-        Some(NameOrSection::Name(name)) => {
+        NameOrSectionValue::Section(custom) => custom,
+        NameOrSectionValue::Name(name) => {
             if CLOUDS_WITHOUT_SECURE_SCORE.iter().any(|(known, _)| *known == name) {
                 no_api(section, &CLOUD, name);
             }
             return Cloud::named(name);
         }
-        None => return Cloud::named("global"),
     };
 
     let url = |key: &Key<Text>| {

@@ -1,6 +1,6 @@
 //! Finds values that are valid but probably not intended: selections that match nothing, keys
-//! without an effect, and unusual schedules. Only `check` reports the warnings; the one fault here
-//! is a schedule that never occurs.
+//! without an effect, and unusual schedules. Only `check` reports the warnings; the only faults
+//! here are schedules that never occur or lose history.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,12 +14,22 @@ use crate::{
     model::Kind,
     schedule::Schedule,
     settings::{Key, Named, Section, Texts},
-    sink::common_keys::{CATEGORIES, CONTROL_IDS, CONTROLS, Controls, RECORDS, SERVICES, TENANTS},
+    sink::{
+        KINDS,
+        common_keys::{
+            CATEGORIES, CONTROL_IDS, CONTROLS, Controls, RECORDS, SERVICES, TENANTS, TYPE,
+        },
+    },
 };
 
 /// The shortest time between two daily polls that is not reported. Microsoft publishes one snapshot
 /// per day.
 const MIN_POLL_INTERVAL: Duration = Duration::from_mins(10);
+
+/// The number of days for which Microsoft keeps snapshots.
+const HISTORY_DAYS: u64 = 90;
+
+const HALF_A_DAY: u64 = 12 * 3_600;
 
 /// The maximum number of labels that a hint lists.
 const MAX_LISTED_LABELS: usize = 12;
@@ -29,13 +39,14 @@ pub(super) fn check_selections(root: &Section<'_>, tenants: &[TenantPlan]) {
     for section in root.get(&keys::SINKS).unwrap_or_default() {
         check_tenants(&section, &TENANTS, tenants);
         check_filters(&section);
+        check_messages(&section);
     }
     for section in root.get(&keys::EXPECTED_DECISIONS).unwrap_or_default() {
         check_tenants(&section, &rules::TENANTS, tenants);
     }
 }
 
-/// Reports a fault if the cron expression never occurs, and a warning if it occurs too often.
+/// Reports a cron expression that never occurs, or that occurs too often or too rarely.
 pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
     let cron = section.get(&CRON);
     let hint = Some("poll once a day, such as `15 6 * * *`".to_owned());
@@ -51,7 +62,29 @@ pub(super) fn check_cron(section: &Section<'_>, schedule: &Schedule) {
             );
             section.warn_with(&CRON, message, hint);
         }
-        Some(_) => {}
+        Some(_) => check_gaps(section, schedule, cron, hint),
+    }
+}
+
+/// Reports a warning if there are days without a poll, and a fault if Microsoft deletes the
+/// snapshots of such days before the next poll.
+fn check_gaps(section: &Section<'_>, schedule: &Schedule, cron: &str, hint: Option<String>) {
+    // Without a restriction of the days, there is a poll on every day.
+    if cron.split_whitespace().skip(2).all(|field| field == "*") {
+        return;
+    }
+    let Some(gap) = schedule.longest_gap(clock::now()) else { return };
+
+    let days = ((gap.as_secs() + HALF_A_DAY) / (2 * HALF_A_DAY)).max(2);
+    let message = format!("`schedule.cron`: `{cron}` polls only every {days} days at times");
+    if days > HISTORY_DAYS {
+        let message = format!(
+            "{message}, but Microsoft keeps snapshots for {HISTORY_DAYS} days: others would be lost"
+        );
+        section.fault_with(&CRON, message, hint);
+    } else {
+        let message = format!("{message}, so changes are reported late");
+        section.warn_with(&CRON, message, hint);
     }
 }
 
@@ -155,6 +188,27 @@ fn check_filters(section: &Section<'_>) {
     }
 }
 
+/// Reports records of scores in a sink for people: one poll of a tenant has hundreds of them.
+fn check_messages(section: &Section<'_>) {
+    let Some(records) = section.get(&RECORDS) else { return };
+    let scores: Vec<String> = records
+        .iter()
+        .filter(|kind| matches!(kind, Kind::Control | Kind::Summary))
+        .map(|kind| format!("`{}`", kind.as_str()))
+        .collect();
+
+    let kind = KINDS.iter().find(|kind| Some(kind.name) == section.get(&TYPE));
+    if let Some(kind) = kind.filter(|kind| kind.is_for_people() && !scores.is_empty()) {
+        let scores = scores.join(" and ");
+        let message = format!(
+            "`records` contains {scores}: `type = \"{}\"` sends a message for people, and every poll has many of these records",
+            kind.name
+        );
+        let hint = format!("remove {scores} from `records`, and add another sink for them");
+        section.warn_with(&RECORDS, message, Some(hint));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::Configuration;
@@ -220,6 +274,8 @@ type = "stdout"
             ("*/10 * * * *", None),
             ("* * * * *", Some("polls every 1 min at times")),
             ("0,5 6 * * *", Some("polls every 5 min at times")),
+            ("0 6 * * 1-5", Some("polls only every 3 days at times")),
+            ("0 0 1 * *", Some("polls only every 31 days at times")),
         ] {
             let found = warnings(&with(cron));
             assert_eq!(found.len(), usize::from(expected.is_some()), "{cron}: {found:?}");
@@ -228,6 +284,22 @@ type = "stdout"
 
         let error = Configuration::parse("c.toml", &with("0 0 30 2 *")).unwrap_err().to_string();
         assert_eq!(error, "c.toml:2:8: `schedule.cron`: `0 0 30 2 *` never occurs");
-        assert!(warnings(&with("0 0 29 2 *")).is_empty());
+    }
+
+    /// Regression: schedules that lose history passed `check --strict`.
+    #[test]
+    fn schedules_that_lose_history_are_faults() {
+        let error = |schedule: &str| {
+            let text = format!("[schedule]\n{schedule}\n{CONFIGURATION}");
+            Configuration::parse("c.toml", &text).unwrap_err().to_string()
+        };
+        for cron in ["0 0 29 2 *", "0 0 1 1 *", "0 0 1 1,6 *"] {
+            let error = error(&format!("cron = \"{cron}\""));
+            assert!(error.contains("but Microsoft keeps snapshots for 90 days"), "{error}");
+        }
+        for key in ["jitter", "recheck_interval"] {
+            let error = error(&format!("{key} = \"400d\""));
+            assert!(error.contains(&format!("`schedule.{key}` must be ")), "{error}");
+        }
     }
 }

@@ -60,16 +60,6 @@ pub(in crate::settings) fn between(min: Option<&str>, max: Option<&str>) -> Stri
     }
 }
 
-/// The known name with the smallest edit distance to a mistyped one, if it is small enough.
-pub(in crate::settings) fn nearest<'a>(
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let scored = known.map(|known| (strsim::damerau_levenshtein(name, known), known));
-    let (distance, near) = scored.min_by_key(|(distance, _)| *distance)?;
-    (distance <= 2.max(name.len() / 3)).then_some(near)
-}
-
 /// The first sentence of a description, as the object of "set … to".
 pub(super) fn as_phrase(doc: &str) -> String {
     let sentence = doc.split(". ").next().unwrap_or(doc).trim_end_matches('.');

@@ -1,4 +1,7 @@
-//! The macros that declare keys and the enumerations of their values.
+//! The macros that declare keys and the enumerations of their values. A key that is declared with
+//! `keys!` is always in the list of its section, so no list can omit a key. The generated code must
+//! name every item with its full path, because the macros are used in other modules. Start reading
+//! at `keys`.
 
 /// Declares the keys of a section as constants, and the list of their definitions.
 ///
@@ -60,5 +63,23 @@ macro_rules! choices {
     };
 }
 
+/// The names of all values of an enumeration that is declared elsewhere, in the order of its
+/// constant `ALL`.
+macro_rules! names {
+    ($kind:ident) => {{
+        const NAMES: [&str; $kind::ALL.len()] = {
+            let mut names = [""; $kind::ALL.len()];
+            let mut index = 0;
+            while index < names.len() {
+                names[index] = $kind::ALL[index].as_str();
+                index += 1;
+            }
+            names
+        };
+        &NAMES
+    }};
+}
+
 pub(crate) use choices;
 pub(crate) use keys;
+pub(crate) use names;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf, time::Duration};
 
-use super::{Choices, KeyType, Scalar, Typed, WithDefault};
+use super::{Choices, HasDefault, KeyType, Typed, WithDefault};
 use crate::{
     model::Day,
     settings::{DefaultValue, SecretRef, Section, node::Node, parse_duration, parse_size},
@@ -10,14 +10,14 @@ use crate::{
 
 /// A text, or the reference to a secret that contains it.
 #[derive(Clone, Debug)]
-pub enum TextOrSecret<'a> {
+pub enum TextOrSecretValue<'a> {
     Text(&'a str),
     Secret(SecretRef),
 }
 
 /// The name of something defined elsewhere, or a section that defines it.
 #[derive(Clone, Copy, Debug)]
-pub enum NameOrSection<'a> {
+pub enum NameOrSectionValue<'a> {
     Name(&'a str),
     Section(Section<'a>),
 }
@@ -61,9 +61,9 @@ pub struct Secret;
 /// References to secrets by name, as `Vec<(&str, SecretRef)>`.
 #[derive(Debug)]
 pub struct Secrets;
-/// A string or a reference to a secret, as [`TextOrSecret`].
+/// A string or a reference to a secret, as [`TextOrSecretValue`].
 #[derive(Debug)]
-pub struct MaybeSecret;
+pub struct TextOrSecret;
 /// A table, as `Section`.
 #[derive(Debug)]
 pub struct SubSection;
@@ -73,19 +73,19 @@ pub struct Sections;
 /// Tables by name, as `Vec<(&str, Section)>`.
 #[derive(Debug)]
 pub struct NamedSections;
-/// A name or a table, as [`NameOrSection`].
+/// A name or a table, as [`NameOrSectionValue`]. The default, if there is one, is a name.
 #[derive(Debug)]
-pub struct NameOr;
+pub struct NameOrSection;
 
 impl KeyType for Text {
     type Value<'a> = &'a str;
 
     fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<&'a str> {
-        node.text()
+        non_empty(node)
     }
 }
 
-impl Scalar for Text {
+impl HasDefault for Text {
     type Default = &'static str;
 
     fn default<'a>(default: &'static str) -> Self::Value<'a> {
@@ -97,7 +97,7 @@ impl KeyType for FilePath {
     type Value<'a> = PathBuf;
 
     fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<PathBuf> {
-        node.text().map(PathBuf::from)
+        non_empty(node).map(PathBuf::from)
     }
 }
 
@@ -109,7 +109,7 @@ impl KeyType for Flag {
     }
 }
 
-impl Scalar for Flag {
+impl HasDefault for Flag {
     type Default = bool;
 
     fn default<'a>(default: bool) -> Self::Value<'a> {
@@ -125,7 +125,7 @@ impl KeyType for Timespan {
     }
 }
 
-impl Scalar for Timespan {
+impl HasDefault for Timespan {
     type Default = Duration;
 
     fn default<'a>(default: Duration) -> Self::Value<'a> {
@@ -141,7 +141,7 @@ impl KeyType for Size {
     }
 }
 
-impl Scalar for Size {
+impl HasDefault for Size {
     type Default = usize;
 
     fn default<'a>(default: usize) -> Self::Value<'a> {
@@ -165,7 +165,7 @@ impl<E: Choices> KeyType for OneOf<E> {
     }
 }
 
-impl<E: Choices> Scalar for OneOf<E> {
+impl<E: Choices> HasDefault for OneOf<E> {
     type Default = E;
 
     fn default<'a>(default: E) -> Self::Value<'a> {
@@ -224,12 +224,12 @@ impl KeyType for Secrets {
     }
 }
 
-impl KeyType for MaybeSecret {
-    type Value<'a> = TextOrSecret<'a>;
+impl KeyType for TextOrSecret {
+    type Value<'a> = TextOrSecretValue<'a>;
 
-    fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<TextOrSecret<'a>> {
-        let text = node.text().map(TextOrSecret::Text);
-        text.or_else(|| SecretRef::of(node).map(TextOrSecret::Secret))
+    fn read<'a>(node: &'a Node, _: Section<'a>) -> Option<TextOrSecretValue<'a>> {
+        let text = non_empty(node).map(TextOrSecretValue::Text);
+        text.or_else(|| SecretRef::of(node).map(TextOrSecretValue::Secret))
     }
 }
 
@@ -262,13 +262,26 @@ impl KeyType for NamedSections {
     }
 }
 
-impl KeyType for NameOr {
-    type Value<'a> = NameOrSection<'a>;
+impl KeyType for NameOrSection {
+    type Value<'a> = NameOrSectionValue<'a>;
 
-    fn read<'a>(node: &'a Node, section: Section<'a>) -> Option<NameOrSection<'a>> {
-        let name = node.text().map(NameOrSection::Name);
-        name.or_else(|| section.inside(node).map(NameOrSection::Section))
+    fn read<'a>(node: &'a Node, section: Section<'a>) -> Option<NameOrSectionValue<'a>> {
+        let name = non_empty(node).map(NameOrSectionValue::Name);
+        name.or_else(|| section.inside(node).map(NameOrSectionValue::Section))
     }
+}
+
+impl HasDefault for NameOrSection {
+    type Default = &'static str;
+
+    fn default<'a>(default: &'static str) -> Self::Value<'a> {
+        NameOrSectionValue::Name(default)
+    }
+}
+
+/// The text of a value. An empty one has the wrong shape, so it reads as absent.
+fn non_empty(node: &Node) -> Option<&str> {
+    node.text().filter(|text| !text.is_empty())
 }
 
 /// The types of integers that a key can have.
@@ -290,7 +303,7 @@ macro_rules! integers {
             }
         }
 
-        impl Scalar for Integer<$integer> {
+        impl HasDefault for Integer<$integer> {
             type Default = $integer;
 
             fn default<'a>(default: $integer) -> Self::Value<'a> {

@@ -1,24 +1,25 @@
-//! Keys that several types of sinks share: the format, and the files for TLS. The modules of the sinks
-//! include these groups in their keys. Start reading at [`TLS_KEYS`].
+//! Keys that several types of sinks share: the format, and the files and the name for TLS. The
+//! modules of the sinks include these groups in their keys. Start reading at [`TLS_KEYS`].
 
 use std::path::PathBuf;
 
+pub(super) use crate::settings::{AUTHORITY_KEYS, CA_FILE};
 use crate::{
     format::FormatName,
     settings::{
         Choice, Choices, FILE, FLAG, FilePath, Flag, Key, KeyDefinition, KeyWithDefault, OneOf,
-        Section, defaulted, keys, one_of, optional,
+        Section, TEXT, Text, defaulted, keys, names, one_of, optional,
     },
 };
 
 keys! {
-    /// The key of a sink that can use other certificate authorities, but no client certificate.
-    pub(super) const AUTHORITY_KEYS;
-    CA_FILE: Key<FilePath> = optional(
-        "ca_file",
-        FILE,
-        "those of the system",
-        "A PEM file of the certificate authorities to trust instead of those of the system.",
+    /// The key of a sink whose receiver can have a certificate with another name.
+    pub(super) const SERVER_NAME_KEYS;
+    SERVER_NAME: Key<Text> = optional(
+        "server_name",
+        TEXT,
+        "the host of the receiver's address",
+        "The name in the certificate of the receiver.",
     );
 }
 
@@ -61,25 +62,17 @@ keys! {
 }
 
 /// The default format of most sinks.
-pub(super) const JSON: Choice<FormatName> = Choice { name: "json", value: FormatName::Json };
+pub(super) const JSON: Choice<FormatName> =
+    Choice { name: FormatName::Json.as_str(), value: FormatName::Json };
 
-/// The formats of records that are sent one by one.
-pub(super) const FORMATS: &[&str] = match LINE_FORMATS.split_first() {
+/// The formats of records that are sent one by one: all except the last one, CSV, which requires a
+/// header line.
+pub(super) const FORMATS: &[&str] = match LINE_FORMATS.split_last() {
     Some((_csv, others)) => others,
     None => &[],
 };
 
-const LINE_FORMATS: &[&str] = &[
-    // CSV requires a header line. It is first so that `FORMATS` can omit it.
-    "csv",
-    "json",
-    "cef",
-    "leef",
-    "leef2",
-    "ocsf",
-    "ecs",
-    "cloudevents",
-];
+const LINE_FORMATS: &[&str] = names!(FormatName);
 
 /// The files for TLS, from [`TLS_KEYS`].
 #[derive(Clone, Debug, Default)]
@@ -113,11 +106,24 @@ impl Choices for FormatName {
     }
 }
 
-/// The keys that `[defaults.sinks]` can set in addition to those of all sinks. They apply to each sink
-/// whose type has them.
+/// The keys that `[defaults.sinks]` can set in addition to those of all sinks. They apply to each
+/// sink whose type has them.
 pub const INHERITED_KEYS: &[KeyDefinition] = &[
     CA_FILE.define().in_defaults(),
     CLIENT_CERTIFICATE.define().in_defaults(),
     CLIENT_KEY.define().in_defaults(),
     GZIP.define().in_defaults(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_formats_without_header_are_sent_singly() {
+        for format in FormatName::ALL {
+            let has_header = format.header_line().is_some();
+            assert_eq!(FORMATS.contains(&format.as_str()), !has_header, "{format:?}");
+        }
+    }
+}
