@@ -179,7 +179,7 @@ const BUILD_INFO: Description<'_> =
 const TENANTS: Description<'_> = (
     "tenants",
     GAUGE,
-    "Tenants by state: current, waiting for a successful poll, or behind (the newest day is more than three days old).",
+    "Tenants by state, as `status` shows it: healthy, working (info), degraded (warning), failing (error), or behind (the newest day is more than three days old, or no day is stored).",
 );
 const CONDITIONS: Description<'_> = (
     "conditions",
@@ -300,23 +300,12 @@ fn add_tenants(exposition: &mut Exposition, overview: &StatusOverview, views: &V
     add_owned(exposition, TENANT_POLL_FAILURES, failures);
 }
 
+/// Adds one series per health, also for those that no tenant has.
 fn add_tenants_by_state(exposition: &mut Exposition, overview: &StatusOverview) {
-    let (mut current, mut waiting, mut behind) = (0, 0, 0);
-    for line in &overview.tenants {
-        let polled = line.status.polled;
-        let has_no_day = polled.newest_day.is_none() && polled.last_attempt.is_some();
-        let tenants = if has_no_day || line.health == TenantHealth::Behind {
-            &mut behind
-        } else if line.health == TenantHealth::Current {
-            &mut current
-        } else {
-            &mut waiting
-        };
-        *tenants += 1;
-    }
-
-    let counts = [("current", current), ("waiting", waiting), ("behind", behind)];
-    let series = counts.map(|(state, tenants)| (Labels::new(&[("state", state)]), number(tenants)));
+    let series = TenantHealth::ALL.map(|health| {
+        let tenants = overview.tenants.iter().filter(|line| line.health == health).count();
+        (Labels::new(&[("state", health.as_str())]), number(tenants as u64))
+    });
     add_owned(exposition, TENANTS, series);
 }
 

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::{
     checkpoint::{
-        Checkpoint, CheckpointError, QueuedDeadLetter, ReplayStatus, SinkStatus, TenantStatus,
+        Checkpoint, CheckpointError, CursorList, DeadLetterGroup, ReplayStatus, SinkStatus,
+        TenantStatus,
     },
     clock,
     conditions::{
@@ -36,8 +37,8 @@ pub(super) struct StatusOverview {
     pub sinks: Vec<SinkLine>,
     /// Replays that are not finished.
     pub replays: Vec<ReplayStatus>,
-    /// The newest dead letters.
-    pub dead_letters: Vec<QueuedDeadLetter>,
+    /// All dead letters by sink, tenant and message.
+    pub dead_letters: Vec<DeadLetterGroup>,
     /// The size of the checkpoint in bytes.
     pub size: u64,
     /// Free bytes on the disk of the checkpoint; 0 if the number cannot be determined.
@@ -90,13 +91,19 @@ pub(super) struct SinkLine {
 }
 
 impl StatusOverview {
-    /// Reads the current state through a separate connection to the checkpoint, so that no deliverer
-    /// has to wait. Fails if the checkpoint cannot be read.
+    /// Reads the current state through a separate connection to the checkpoint, so that no
+    /// deliverer has to wait. Fails if the checkpoint cannot be read.
     pub(super) fn of(engine: &Engine) -> Result<Self, CheckpointError> {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let now = clock::now();
         let daemon = DaemonState::Here(engine);
-        let current = CurrentStatus::read(&engine.configuration, &checkpoint, daemon, now)?;
+        let current = CurrentStatus::read(
+            &engine.configuration,
+            &checkpoint,
+            CursorList::Omitted,
+            daemon,
+            now,
+        )?;
         let CurrentStatus { tenants, stored, facts, conditions, .. } = current;
 
         let by_subject = BySubject::new(&conditions);
@@ -140,7 +147,7 @@ impl StatusOverview {
             tenants,
             sinks,
             replays: stored.replays,
-            dead_letters: stored.dead_letters,
+            dead_letters: stored.dead_letter_groups,
             size: stored.size,
             free: facts.free_bytes.unwrap_or(0),
             facts,

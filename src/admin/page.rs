@@ -12,12 +12,13 @@ use super::{
     views::{TenantView, Views},
 };
 use crate::{
+    checkpoint::DeadLetterReason,
     conditions::{
         BySubject, Condition, ConditionSeverity, Counts, Group, Health, grouped, headline,
     },
     error::Explanation,
     report::{document, sparkline},
-    text::{count, minute, plural, signed, size, with_separators},
+    text::{count, minute, percent, plural, signed, size, with_separators},
 };
 
 /// The number of tenants per page.
@@ -29,6 +30,8 @@ const SINK_COLUMNS: usize = 7;
 const TENANT_COLUMNS: usize = 9;
 /// The maximum number of groups of equal conditions in the list.
 const MAX_CONDITIONS: usize = 25;
+/// The maximum number of different messages of receivers in the list of dead letters.
+const MAX_REASONS: usize = 25;
 /// The maximum number of characters of a search text.
 const MAX_SEARCH_CHARS: usize = 100;
 /// With more tenants than this, the page has a search field.
@@ -49,8 +52,8 @@ pub(super) fn render(overview: &StatusOverview, views: &Views, query: &str) -> S
             }
         }
         main {
-            (attention(overview))
-            (sinks(overview, &by_subject))
+            (attention(&overview.conditions))
+            (sinks(&overview.sinks, &by_subject))
             (tenants(overview, &by_subject, views, &filter))
             (changes(overview, views))
             (replays(overview))
@@ -99,17 +102,16 @@ impl TenantQuery {
 fn summary(overview: &StatusOverview) -> Markup {
     let health = Health::of(&overview.conditions);
     let counts = Counts::of(&overview.facts, &overview.conditions);
-    let class = class(overview.conditions.iter().map(|condition| condition.severity).max());
     html! {
-        p .summary .(class) role="status" {
+        p .summary .(health.as_str()) role="status" {
             b { (health.title()) } ": " (headline(counts, &overview.conditions)) "."
         }
     }
 }
 
 /// The conditions that need attention, one row for equal conditions of several subjects.
-fn attention(overview: &StatusOverview) -> Markup {
-    let groups = grouped(overview.conditions.iter().filter(|c| c.needs_attention()));
+fn attention(conditions: &[Condition]) -> Markup {
+    let groups = grouped(conditions.iter().filter(|c| c.needs_attention()));
 
     html! {
         @if !groups.is_empty() {
@@ -141,7 +143,12 @@ fn condition_row(group: &Group<'_>) -> Markup {
     }
 }
 
-fn sinks(overview: &StatusOverview, by_subject: &BySubject<'_>) -> Markup {
+/// The sinks, those that need attention first.
+fn sinks(sinks: &[SinkLine], by_subject: &BySubject<'_>) -> Markup {
+    let mut sinks: Vec<&SinkLine> = sinks.iter().collect();
+    // The sort is stable: within the same severity, in the order in which they were added.
+    sinks.sort_by_key(|line| Reverse(line.severity));
+
     html! {
         section {
             h2 { "Sinks" }
@@ -149,7 +156,7 @@ fn sinks(overview: &StatusOverview, by_subject: &BySubject<'_>) -> Markup {
                 thead { tr {
                     th { "Sink" } th { "State" } th .n { "Records sent" } th .n { "Records rejected" } th .n { "Backlog, log entries" } th { "Oldest unsent day" } th { "Last acknowledgement" }
                 } }
-                tbody { @for sink in &overview.sinks { (sink_row(sink, by_subject)) } }
+                tbody { @for sink in sinks { (sink_row(sink, by_subject)) } }
             }
         }
     }
@@ -161,7 +168,7 @@ fn sink_row(line: &SinkLine, by_subject: &BySubject<'_>) -> Markup {
     html! {
         tr {
             td { b { (status.name) } " " span .meta { (kind) } }
-            td { span .badge .(class(*severity)) { (health.name()) } }
+            td { span .badge .(class(*severity)) { (health.title()) } }
             td .n data-l="Records sent" { (with_separators(status.sent)) }
             td .n data-l="Records rejected" { (with_separators(status.rejected)) }
             td .n data-l="Backlog, log entries" { (with_separators(status.backlog)) }
@@ -236,9 +243,9 @@ fn tenant_row(line: &TenantLine, by_subject: &BySubject<'_>, view: Option<&Tenan
     html! {
         tr {
             td { b { (line.name) } }
-            td { span .badge .(class(line.severity)) { (line.health.name()) } }
+            td { span .badge .(class(line.severity)) { (line.health.title()) } }
             td data-l="Score, 30 days" { @if let Some(row) = row { (sparkline(&row.trend)) } }
-            td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (format!("{:.1}%", share.get())) } }
+            td .n data-l="Score" { @if let Some(share) = row.and_then(|row| row.percentage) { (percent(share.get())) } }
             td .n data-l="Percentage points, 7 days" { @if let Some(gained) = row.and_then(|row| row.gained_7) { (signed(gained)) } }
             td .t data-l="Newest day" { (polled.newest_day.map_or_else(|| "none".to_owned(), |day| day.to_string())) }
             td .n data-l="Missing days" { (with_separators(line.status.missing)) }
@@ -290,43 +297,46 @@ fn replays(overview: &StatusOverview) -> Markup {
     }
 }
 
+/// The dead letters, with one row for each message of a receiver.
 fn dead_letters(overview: &StatusOverview) -> Markup {
-    let total: u64 = overview.sinks.iter().map(|sink| sink.status.dead_letters).sum();
+    let reasons = DeadLetterReason::of(&overview.dead_letters);
+    let total: u64 = reasons.iter().map(|reason| reason.letters).sum();
 
     html! {
         section {
             h2 { "Dead letters" }
-            @if total == 0 {
+            @if reasons.is_empty() {
                 p .meta { "There are no dead letters." }
             } @else {
-                p .meta { (with_separators(total)) " in total; the newest are listed." }
-                p .meta { "hint: run " code { "secure-score-forwarder dead-letters retry --sink NAME" } " to send them again" }
-                table {
-                    thead { tr { th { "Rejected at" } th { "Sink" } th { "Day" } th { "Event ID" } th { "Receiver's message" } } }
-                    tbody {
-                        @for letter in &overview.dead_letters {
-                            tr {
-                                td .t { (minute(letter.rejected_at)) }
-                                td { (letter.sink) }
-                                td .t { @if let Some(day) = letter.day { (day) } }
-                                td { code { (letter.event_id) } }
-                                td .error { (letter.reason) }
-                            }
-                        }
-                    }
+                p .meta { (count(total, "dead letter")) }
+                p .meta { "hint: run " code { "secure-score-forwarder dead-letters list" } " to list them, and " code { "dead-letters retry --sink NAME" } " to send them again" }
+                table .cards {
+                    thead { tr { th { "Sink" } th .n { "Dead letters" } th .n { "Tenants" } th { "Newest rejected at" } th { "Receiver's message" } } }
+                    tbody { @for reason in reasons.iter().take(MAX_REASONS) { (reason_row(reason)) } }
+                }
+                @if reasons.len() > MAX_REASONS {
+                    p .meta { (plural(reasons.len() - MAX_REASONS, "more message", "more messages")) }
                 }
             }
         }
     }
 }
 
-/// The CSS class of `report/style.css`.
-fn class(severity: Option<ConditionSeverity>) -> &'static str {
-    match severity {
-        None => "healthy",
-        Some(ConditionSeverity::Info | ConditionSeverity::Warning) => "waiting",
-        Some(ConditionSeverity::Error) => "failing",
+fn reason_row(reason: &DeadLetterReason<'_>) -> Markup {
+    html! {
+        tr {
+            td { b { (reason.sink) } }
+            td .n data-l="Dead letters" { (with_separators(reason.letters)) }
+            td .n data-l="Tenants" { (with_separators(reason.tenants)) }
+            td .t data-l="Newest rejected at" { (minute(reason.newest_at)) }
+            td .error data-l="Receiver's message" { (reason.reason) }
+        }
     }
+}
+
+/// The CSS class of `report/style.css`, which is the word of the severity.
+fn class(severity: Option<ConditionSeverity>) -> &'static str {
+    Health::of_severity(severity).as_str()
 }
 
 /// The sentences of the conditions with their hints. Neither is ever cut.
@@ -345,8 +355,46 @@ mod tests {
     use super::*;
     use crate::{
         checkpoint::SinkStatus,
-        conditions::{ConditionKind, ConditionSubject, SinkHealth, severity_of},
+        conditions::{
+            ConditionKind, ConditionSubject, SinkHealth, conditions, severity_of,
+            tests::fleet::{self, TENANTS},
+        },
     };
+
+    fn line(name: &str, by_subject: &BySubject<'_>) -> SinkLine {
+        let of_sink = by_subject.sink(name);
+        SinkLine {
+            kind: "syslog",
+            status: SinkStatus { name: name.to_owned(), ..SinkStatus::default() },
+            health: SinkHealth::of(of_sink),
+            severity: severity_of(of_sink),
+            batches: 1,
+            bytes: 1,
+            retries: 0,
+        }
+    }
+
+    #[test]
+    fn a_fleet_lists_each_condition_once() {
+        let conditions = conditions(&fleet::facts());
+        let table = attention(&conditions).into_string();
+        assert!(table.matches("<tr>").count() < 20, "{TENANTS} tenants: {table}");
+        for condition in &conditions {
+            let message = html! { (condition.explanation().message) }.into_string();
+            assert_eq!(table.matches(&message).count(), 1, "{message}: {table}");
+        }
+    }
+
+    /// Regression: sinks were listed in the order of the configuration.
+    #[test]
+    fn failing_sinks_are_first() {
+        let conditions = conditions(&fleet::facts());
+        let by_subject = BySubject::new(&conditions);
+        let lines = ["healthy", "c", "a"].map(|name| line(name, &by_subject));
+        let table = sinks(&lines, &by_subject).into_string();
+        let position = |name: &str| table.find(&format!("<b>{name}</b>")).unwrap();
+        assert!(position("a") < position("c") && position("c") < position("healthy"), "{table}");
+    }
 
     #[test]
     fn parses_and_links_queries() {
@@ -384,7 +432,7 @@ mod tests {
 
     /// Regression: the page showed a sink with dead letters as up to date, and `status` did not.
     #[test]
-    fn the_state_of_a_sink_follows_from_its_conditions() {
+    fn a_sink_state_follows_from_its_conditions() {
         let conditions = [Condition {
             severity: ConditionSeverity::Error,
             kind: ConditionKind::DeadLetters,
@@ -396,16 +444,9 @@ mod tests {
         let by_subject = BySubject::new(&conditions);
         let of_sink = by_subject.sink("siem");
 
-        let line = SinkLine {
-            kind: "syslog",
-            status: SinkStatus { name: "siem".to_owned(), ..SinkStatus::default() },
-            health: SinkHealth::of(of_sink),
-            severity: severity_of(of_sink),
-            batches: 1,
-            bytes: 1,
-            retries: 0,
-        };
-        let row = sink_row(&line, &by_subject).into_string();
+        assert_eq!(of_sink.len(), 1);
+
+        let row = sink_row(&line("siem", &by_subject), &by_subject).into_string();
         assert!(row.contains("<span class=\"badge failing\">rejected records</span>"), "{row}");
         assert!(row.contains("the receiver rejected 7 records"), "{row}");
     }

@@ -48,8 +48,8 @@ impl Checkpoint {
         Ok(since.cast_unsigned())
     }
 
-    /// All baselines of a tenant in the order in which they were set; the last one is in force. Logs
-    /// and skips damaged ones.
+    /// All baselines of a tenant in the order in which they were set; the last one is in force.
+    /// Logs and skips damaged ones.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! Compressed storage of bodies.
 //!
 //! The days of a tenant are very similar, so most bodies are compressed with an earlier body, the
-//! *key frame*, as their zstd dictionary. There are no chains: a body depends only on its key frame,
-//! so a damaged body makes at most the 31 bodies that depend on it unreadable. See decision 0013.
+//! *key frame*, as their zstd dictionary. There are no chains: a body depends only on its key
+//! frame, so a damaged body makes at most the 31 bodies that depend on it unreadable. See
+//! decision 0013.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params, types::ToSqlOutput};
 

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::model::UnixMillis;
 
-/// The size of the largest packed catalog in bytes, including its decisions. A larger one is rejected
-/// before it is written, because it could not be read again.
+/// The size of the largest packed catalog in bytes, including its decisions. A larger one is
+/// rejected before it is written, because it could not be read again.
 const MAX_CATALOG_BYTES: usize = MAX_BODY_BYTES;
 
 /// The hash of an empty row that only reserves the ID of an erased profile or catalog.

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     compressed::CompressedText,
     error::Explanation,
-    model::{Day, DayFacts, Observation, Phase, PollErrorClass, TenantId, UnixMillis, day_hash},
+    model::{
+        Day, DayFacts, Observation, ObservationKind, Phase, PollErrorClass, TenantId, UnixMillis,
+        day_hash,
+    },
 };
 
 /// A snapshot to append to the log.
@@ -75,6 +78,9 @@ pub struct PollCommit<'a> {
     pub catalog: Vec<CatalogMember<'a>>,
     /// Observations that begin or end with this poll; one that changes nothing is not appended.
     pub observations: Vec<Observation>,
+    /// When the credential of the tenant expires, if the tenant has an open observation about that;
+    /// `None` keeps what is stored.
+    pub credential_expiry: Option<UnixMillis>,
     /// The first day that the poll requested; `None` if there was no request.
     pub requested_from: Option<Day>,
     /// Days that were requested and not listed.
@@ -168,6 +174,9 @@ impl PollWriter<'_> {
                 append_observation(self.transaction, self.tenant, observation, commit.observed_at)?;
             growth = growth.and(appended);
         }
+        if let Some(expires) = commit.credential_expiry {
+            self.set_credential_expiry(expires)?;
+        }
 
         self.update_missing(commit)?;
         self.record_end(commit)?;
@@ -253,6 +262,17 @@ impl PollWriter<'_> {
     }
 
     /// Stores the days to hold; a later copy of a held day replaces the earlier one.
+    /// Stores when the credential expires with the open observation about it.
+    fn set_credential_expiry(&self, expires: UnixMillis) -> Result<(), CheckpointError> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE open_observation SET expires = ?3
+                 WHERE tenant = ?1 AND what = ?2 AND expires IS NOT ?3",
+            )?
+            .execute(params![self.tenant, ObservationKind::CredentialExpiring.as_str(), expires])?;
+        Ok(())
+    }
+
     fn hold(&self, commit: &PollCommit<'_>) -> Result<(), CheckpointError> {
         for (day, body) in &commit.held {
             let bytes = body::compress(body.decompress()?.as_bytes(), 9, &[])?;

@@ -65,8 +65,8 @@ impl Checkpoint {
         Ok(fs_err::metadata(to)?.len())
     }
 
-    /// Replaces the checkpoint with a backup, and sets the replaced database aside under a name that
-    /// ends with `stamp`.
+    /// Replaces the checkpoint with a backup, and sets the replaced database aside under a name
+    /// that ends with `stamp`.
     ///
     /// The restored checkpoint gets a new ID, because its log continues differently from the
     /// replaced one. Cursors in the second cursor file take precedence over those of the backup, so

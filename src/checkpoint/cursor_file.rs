@@ -22,8 +22,8 @@ pub struct CursorFile {
     pub checkpoint_id: String,
     /// The cursors of all sinks and tenants of that checkpoint.
     pub cursors: Vec<SavedCursor>,
-    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that do not have a cursor
-    /// in the current one yet.
+    /// Cursors of a checkpoint that was lost earlier, for sinks and tenants that do not have a
+    /// cursor in the current one yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub carried: Vec<SavedCursor>,
 }

@@ -10,6 +10,7 @@ use super::{
     Checkpoint, CheckpointError, EntryFlags,
     columns::{day, unsigned},
     commit_poll::read_facts,
+    entry_flags,
 };
 use crate::model::{Day, KeptDay, TenantId, UnixMillis};
 
@@ -21,14 +22,16 @@ pub struct MissingDay {
     pub absent: bool,
 }
 
-/// Snapshots of a tenant's log.
+/// A range of snapshots in the log of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotRange {
-    /// Their number.
+    /// The number of snapshots.
     pub snapshots: u64,
-    /// The `seq` of the first one.
+    /// The number of different days; a day can have several revisions.
+    pub days: u64,
+    /// The `seq` of the first snapshot.
     pub first_seq: u64,
-    /// The `seq` of the last one.
+    /// The `seq` of the last snapshot.
     pub last_seq: u64,
 }
 
@@ -88,7 +91,8 @@ impl Checkpoint {
         &self,
         tenant: TenantId,
     ) -> Result<Option<RangeInclusive<Day>>, CheckpointError> {
-        // SQLite finds a single `min` or `max` in the index, but scans the index for both in one query.
+        // SQLite finds a single `min` or `max` in the index, but scans the index for both in one
+        // query.
         let days = self
             .connection()
             .prepare_cached(
@@ -117,12 +121,12 @@ impl Checkpoint {
         let days = self
             .connection()
             .prepare_cached(
-                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & 8 = 0 ORDER BY day DESC LIMIT 1)
+                "SELECT (SELECT day FROM entry WHERE tenant = t.id AND kind = 1 AND flags & ?2 = 0 ORDER BY day DESC LIMIT 1)
                             AS newest_polled,
                         (SELECT min(day) FROM held WHERE tenant = t.id) AS oldest_held
                  FROM tenant t WHERE t.guid = ?1",
             )?
-            .query_row([tenant.to_string()], |row| {
+            .query_row(params![tenant.to_string(), entry_flags::IMPORTED], |row| {
                 Ok((day(row, "newest_polled")?, day(row, "oldest_held")?))
             })
             .optional()?;
@@ -142,9 +146,11 @@ impl Checkpoint {
             .connection()
             .prepare_cached(
                 "SELECT e.day, e.revision FROM entry e JOIN tenant t ON t.id = e.tenant
-                 WHERE t.guid = ?1 AND e.kind = 1 AND e.flags & 4 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1",
+                 WHERE t.guid = ?1 AND e.kind = 1 AND e.flags & ?2 = 0 ORDER BY e.day DESC, e.revision DESC LIMIT 1",
             )?
-            .query_row([tenant.to_string()], |row| Ok(day(row, "day")?.zip(row.get("revision")?)))
+            .query_row(params![tenant.to_string(), entry_flags::PARTIAL], |row| {
+                Ok(day(row, "day")?.zip(row.get("revision")?))
+            })
             .optional()?;
         Ok(complete.flatten())
     }
@@ -210,7 +216,8 @@ impl Checkpoint {
     ) -> Result<Option<SnapshotRange>, CheckpointError> {
         let connection = self.connection();
         let mut statement = connection.prepare_cached(
-            "SELECT count(*) AS snapshots, coalesce(min(e.seq), 0) AS first_seq, coalesce(max(e.seq), 0) AS last_seq
+            "SELECT count(*) AS snapshots, count(DISTINCT e.day) AS days,
+                coalesce(min(e.seq), 0) AS first_seq, coalesce(max(e.seq), 0) AS last_seq
              FROM entry e JOIN tenant t ON t.id = e.tenant
              WHERE t.guid = ?1 AND e.kind = 1 AND e.seq >= ?2 AND e.day >= ?3 AND e.body IS NOT NULL",
         )?;
@@ -219,6 +226,7 @@ impl Checkpoint {
         let range = statement.query_row(params, |row| {
             Ok(SnapshotRange {
                 snapshots: unsigned(row, "snapshots")?,
+                days: unsigned(row, "days")?,
                 first_seq: unsigned(row, "first_seq")?,
                 last_seq: unsigned(row, "last_seq")?,
             })

@@ -40,6 +40,36 @@ pub struct QueuedDeadLetter {
     pub retry: bool,
 }
 
+/// The dead letters of a sink and a tenant for which the receiver sent the same message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterGroup {
+    /// The name of the sink.
+    pub sink: String,
+    /// The tenant of the records.
+    pub tenant: TenantId,
+    /// The message of the receiver.
+    pub reason: String,
+    /// The number of dead letters.
+    pub letters: u64,
+    /// When the newest one was rejected.
+    pub newest_at: UnixMillis,
+}
+
+/// The dead letters of a sink for which the receiver sent the same message, over several tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterReason<'a> {
+    /// The name of the sink.
+    pub sink: &'a str,
+    /// The message of the receiver.
+    pub reason: &'a str,
+    /// The number of dead letters.
+    pub letters: u64,
+    /// The number of tenants of their records.
+    pub tenants: usize,
+    /// When the newest one was rejected.
+    pub newest_at: UnixMillis,
+}
+
 /// Identifies a dead letter to another process. The ID of its row is not suitable, because the
 /// database may assign it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +228,57 @@ impl Checkpoint {
         transaction.commit()?;
         Ok((discarded.values().sum(), growth))
     }
+}
+
+impl<'a> DeadLetterReason<'a> {
+    /// Joins the groups of all tenants that have the same sink and the same message. The message
+    /// with the most dead letters is first.
+    pub fn of(groups: impl IntoIterator<Item = &'a DeadLetterGroup>) -> Vec<Self> {
+        let mut reasons: BTreeMap<(&str, &str), Self> = BTreeMap::new();
+        for group in groups {
+            let DeadLetterGroup { sink, reason, letters, newest_at, .. } = group;
+            let known = reasons.entry((sink.as_str(), reason.as_str())).or_insert(Self {
+                sink,
+                reason,
+                letters: 0,
+                tenants: 0,
+                newest_at: *newest_at,
+            });
+            known.letters += letters;
+            known.tenants += 1;
+            known.newest_at = known.newest_at.max(*newest_at);
+        }
+
+        let mut reasons: Vec<Self> = reasons.into_values().collect();
+        // The sort is stable: messages with the same number are in alphabetical order.
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.letters));
+        reasons
+    }
+}
+
+/// All dead letters of configured sinks by sink, tenant and message. Fails in the same cases as
+/// [`Checkpoint::pending_dead_letters`].
+pub(super) fn dead_letter_groups(
+    connection: &Connection,
+) -> Result<Vec<DeadLetterGroup>, CheckpointError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.name AS sink, t.guid, d.reason, count(*) AS letters, max(d.rejected) AS newest
+         FROM dead_letter d JOIN sink s ON s.id = d.sink JOIN tenant t ON t.id = d.tenant
+         WHERE s.removed IS NULL GROUP BY d.sink, d.tenant, d.reason ORDER BY d.sink, d.tenant, d.reason",
+    )?;
+
+    let mut rows = statement.query([])?;
+    let mut groups = Vec::new();
+    while let Some(row) = rows.next()? {
+        groups.push(DeadLetterGroup {
+            sink: row.get("sink")?,
+            tenant: tenant_id(&row.get::<_, String>("guid")?)?,
+            reason: row.get("reason")?,
+            letters: unsigned(row, "letters")?,
+            newest_at: row.get("newest")?,
+        });
+    }
+    Ok(groups)
 }
 
 /// The newest dead letters of all sinks, newest first; at most `limit`. Fails in the same cases as

@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::{
     Checkpoint, CheckpointError, EntryContext, EntryFlags,
     body::BodyReader,
+    columns::unsigned,
     commit_poll::read_facts,
     read::{BaseEntry, EntryReader, LOOKBACK_DAYS},
     row_ids::CatalogVersion,
@@ -29,8 +30,8 @@ pub struct PastEntry {
     pub context: EntryContext,
 }
 
-/// How many entries one call reads. A larger number takes more memory; with a smaller one, the bases
-/// of the first two weeks of each call are read again more often.
+/// How many entries one call reads. A larger number takes more memory; with a smaller one, the
+/// bases of the first two weeks of each call are read again more often.
 const MAX_ENTRIES_PER_READ: u32 = 120;
 
 impl Checkpoint {
@@ -111,7 +112,7 @@ impl EntryReader<'_> {
     fn past_entry(&mut self, row: &rusqlite::Row<'_>) -> Result<PastEntry, CheckpointError> {
         let facts = Arc::new(read_facts(row, self.names)?);
         let flags = EntryFlags::from_bits(row.get("flags")?);
-        let (revision, seq) = (row.get("revision")?, row.get("seq")?);
+        let (revision, seq) = (row.get("revision")?, unsigned(row, "seq")?);
         let snapshot = flags.snapshot_ref(String::new(), facts.day, revision, seq);
 
         let base_key = row.get::<_, Option<i32>>("base_day")?.zip(row.get("base_revision")?);
@@ -122,8 +123,8 @@ impl EntryReader<'_> {
         Ok(PastEntry { snapshot, observed_at: row.get("observed")?, facts, catalog, context })
     }
 
-    /// Caches an entry, which is the base of the next day, and removes entries that are too old to be
-    /// read again.
+    /// Caches an entry, which is the base of the next day, and removes entries that are too old to
+    /// be read again.
     fn cache(
         &mut self,
         snapshot: &SnapshotRef,

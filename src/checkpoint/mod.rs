@@ -15,6 +15,7 @@ mod commit_poll;
 mod copy;
 mod cursor_file;
 mod cursors;
+mod daemon_report;
 mod days;
 mod dead_letters;
 mod entry_flags;
@@ -50,8 +51,11 @@ pub use commit_poll::{CatalogMember, EnrichedDay, NewEntry, PollCommit, PollEnd}
 pub use copy::Restored;
 pub use cursor_file::{CursorFile, CursorFileError, SavedCursor};
 pub use cursors::{Advance, CursorMove, DeadLetter, Lane, OtherTenants, Pending, Position};
+pub use daemon_report::DaemonReport;
 pub use days::{MissingDay, SnapshotRange};
-pub use dead_letters::{DeadLetterFilter, DeadLetterKey, QueuedDeadLetter};
+pub use dead_letters::{
+    DeadLetterFilter, DeadLetterGroup, DeadLetterKey, DeadLetterReason, QueuedDeadLetter,
+};
 pub use entry_flags::EntryFlags;
 pub use error::CheckpointError;
 pub use held::HeldDay;
@@ -69,8 +73,8 @@ pub use retention::{ErasureReceipt, Pruned};
 pub use row_ids::{CatalogVersion, DeadLetterId, ProfileId, ReplayId};
 pub use sinks::{EntryFilter, SinkFailure};
 pub use status::{
-    CursorStatus, RejectedReload, SinkStatus, Status, StoredFailures, StoredOpenObservation,
-    TenantStatus, UnresolvedDomain,
+    CursorList, CursorStatus, RejectedReload, SinkStatus, Status, StoredFailures,
+    StoredOpenObservation, TenantStatus, UnresolvedDomain,
 };
 pub use verify::{Finding, VerifyReport};
 
@@ -80,7 +84,7 @@ use crate::model::TenantId;
 /// database.
 const APPLICATION_ID: i32 = 0x7373_6631;
 /// The schema version of this release.
-const VERSION: i32 = 6;
+const VERSION: i32 = 7;
 /// The SQL that migrates each version to the next one; the first script creates the database.
 const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema.sql"),
@@ -89,6 +93,7 @@ const SCHEMAS: [&str; VERSION as usize] = [
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
 ];
 /// SQL: the day of an entry `e`. An observation belongs to the day on which it was noticed, not to
 /// its first day.
@@ -111,8 +116,8 @@ pub struct Checkpoint {
     /// even if it crashes.
     lock: Option<lock::Lock>,
     id: String,
-    /// The second cursor file as it was when the checkpoint was opened. If the previous database was
-    /// lost, it contains the cursors of that database.
+    /// The second cursor file as it was when the checkpoint was opened. If the previous database
+    /// was lost, it contains the cursors of that database.
     saved_cursors: Mutex<CursorFile>,
     /// Held while the second cursor file is written.
     cursor_file_writer: Mutex<()>,
@@ -166,8 +171,8 @@ impl Checkpoint {
     /// # Errors
     ///
     /// Fails if it does not exist ([`CheckpointError::Absent`]), if its version is not the version
-    /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), or if it is foreign
-    /// or damaged.
+    /// of this release ([`CheckpointError::Newer`], [`CheckpointError::Older`]), or if it is
+    /// foreign or damaged.
     pub fn open_read_only(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(DATABASE);
         match fs_err::metadata(&path) {
@@ -436,8 +441,8 @@ fn configure(connection: &Connection) -> Result<(), CheckpointError> {
     Ok(())
 }
 
-/// Migrates a database of an older version, or an empty file, to the version of this release, in one
-/// transaction.
+/// Migrates a database of an older version, or an empty file, to the version of this release, in
+/// one transaction.
 fn migrate(connection: &mut Connection) -> Result<(), CheckpointError> {
     let current: i32 =
         connection.query_row("PRAGMA user_version", [], |row| row.get("user_version"))?;

@@ -12,6 +12,7 @@ use super::{
     body::BodyReader,
     columns::{EntryKind, entry_day, unsigned},
     commit_poll::read_facts,
+    entry_flags,
     row_ids::{CatalogVersion, TenantRow},
 };
 use crate::model::{
@@ -116,8 +117,8 @@ impl LogEntry {
 }
 
 impl Checkpoint {
-    /// Reads entries of a tenant's log in the order of `seq`. Skips snapshots whose body was pruned,
-    /// and observations of a kind that this release does not support.
+    /// Reads entries of a tenant's log in the order of `seq`. Skips snapshots whose body was
+    /// pruned, and observations of a kind that this release does not support.
     ///
     /// If a body is damaged, returns the entries before it; fails if it belongs to the first entry.
     pub fn read(&self, request: &ReadRequest) -> Result<Vec<LogEntry>, CheckpointError> {
@@ -192,8 +193,8 @@ impl EntryReader<'_> {
     /// The snapshot of a row, with an empty context.
     fn snapshot(&self, row: &Row<'_>, body: String) -> Result<StoredSnapshot, CheckpointError> {
         let flags = EntryFlags::from_bits(row.get("flags")?);
-        let (id, revision, seq) = (row.get("snapshot_id")?, row.get("revision")?, row.get("seq")?);
-        let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, seq);
+        let (id, revision) = (row.get("snapshot_id")?, row.get("revision")?);
+        let snapshot = flags.snapshot_ref(id, entry_day(row)?, revision, unsigned(row, "seq")?);
 
         Ok(StoredSnapshot {
             observed_at: row.get("observed")?,
@@ -312,9 +313,9 @@ impl EntryReader<'_> {
         let earlier = self
             .connection
             .prepare_cached(
-                "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = 1 AND seq < ?2 AND flags & 4 = 0 LIMIT 1",
+                "SELECT 1 FROM entry WHERE tenant = ?1 AND kind = 1 AND seq < ?2 AND flags & ?3 = 0 LIMIT 1",
             )?
-            .query_row(params![tenant, seq.cast_signed()], |_| Ok(()))
+            .query_row(params![tenant, seq.cast_signed(), entry_flags::PARTIAL], |_| Ok(()))
             .optional()?;
         Ok(earlier.is_none())
     }
@@ -352,8 +353,8 @@ impl EntryReader<'_> {
         let (seq, subject): (i64, String) = (row.get("seq")?, row.get("subject")?);
         let first_day = entry_day(row)?;
 
-        // The same observation can begin again on the same day. The number of earlier ones makes the
-        // event IDs of its records unique.
+        // The same observation can begin again on the same day. The number of earlier ones makes
+        // the event IDs of its records unique.
         let repeats = self
             .connection
             .prepare_cached(

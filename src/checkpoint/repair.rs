@@ -1,5 +1,5 @@
-//! Repairs the faults that [`Checkpoint::verify`] finds in a database whose structure is intact, one
-//! by one, so that the rest of the history is kept.
+//! Repairs the faults that [`Checkpoint::verify`] finds in a database whose structure is intact,
+//! one by one, so that the rest of the history is kept.
 //!
 //! A day whose data is lost becomes missing, so that the next poll requests it. A database whose
 //! structure is damaged is set aside instead. Start reading at [`Checkpoint::repair`].
@@ -22,15 +22,15 @@ pub struct Repaired {
     pub days: Vec<LostBody>,
     /// Held days that were damaged and have been removed: the GUID of the tenant and the day.
     pub held: Vec<(String, Day)>,
-    /// The number of catalog versions that were damaged and have been removed. Their entries refer to
-    /// the next version of the tenant instead, or to the previous one if there is no next one.
+    /// The number of catalog versions that were damaged and have been removed. Their entries refer
+    /// to the next version of the tenant instead, or to the previous one if there is no next one.
     pub catalogs: u64,
     /// Baselines that were damaged and have been removed: the GUID of the tenant and the name.
     pub baselines: Vec<(String, String)>,
     /// The number of days whose facts were derived again from the body.
     pub facts: u64,
-    /// Cursors that were outside the log and have been moved back into it: the GUID of the tenant and
-    /// the name of the sink.
+    /// Cursors that were outside the log and have been moved back into it: the GUID of the tenant
+    /// and the name of the sink.
     pub cursors: Vec<(String, String)>,
 }
 
@@ -109,12 +109,12 @@ fn repair_bodies(
              WHERE c.tenant = ?1 AND c.active AND c.seq <= ?2 AND c.floor <= ?3 ORDER BY s.name",
         )?;
         let unsent_sinks = statement
-            .query_map(params![tenant, seq, day.number()], |row| row.get("name"))?
+            .query_map(params![tenant, seq.cast_signed(), day.number()], |row| row.get("name"))?
             .collect::<Result<_, _>>()?;
 
         transaction.execute(
             "UPDATE entry SET body = NULL WHERE tenant = ?1 AND seq = ?2",
-            params![tenant, seq],
+            params![tenant, seq.cast_signed()],
         )?;
         retention::delete_if_unreferenced(transaction, vec![body])?;
         request_again(transaction, tenant, day, now)?;
@@ -128,7 +128,8 @@ fn repair_bodies(
 struct DamagedBody {
     tenant: TenantRow,
     guid: String,
-    seq: i64,
+    /// The number of the entry in the tenant's log.
+    seq: u64,
     day: Day,
     body: BodyId,
 }
@@ -147,7 +148,8 @@ fn damaged_bodies(connection: &Connection) -> Result<Vec<DamagedBody>, Checkpoin
         if bodies.read(connection, body).is_err()
             && let Some(day) = columns::day(row, "day")?
         {
-            let (tenant, guid, seq) = (row.get("tenant")?, row.get("guid")?, row.get("seq")?);
+            let (tenant, guid) = (row.get("tenant")?, row.get("guid")?);
+            let seq = columns::unsigned(row, "seq")?;
             damaged.push(DamagedBody { tenant, guid, seq, day, body });
         }
     }
@@ -179,8 +181,8 @@ fn repair_facts(
         // be trusted if they also match the hash or the stored facts.
         let Some(facts) = facts_of(&bodies.read(transaction, row.get("body")?)?) else { continue };
         if day_hash(&facts)[..] == hash[..] || stored.is_ok_and(|stored| stored == facts) {
-            let (tenant, seq): (TenantRow, i64) = (row.get("tenant")?, row.get("seq")?);
-            replacements.push((tenant, seq, facts));
+            let tenant: TenantRow = row.get("tenant")?;
+            replacements.push((tenant, columns::unsigned(row, "seq")?, facts));
         }
     }
     drop(rows);
@@ -191,7 +193,7 @@ fn repair_facts(
             pack::pack(&facts, |name| commit_poll::control_id(transaction, &mut names, name))?;
         transaction.execute(
             "UPDATE entry SET facts = ?3, digest = ?4 WHERE tenant = ?1 AND seq = ?2",
-            params![tenant, seq, packed, day_hash(&facts)],
+            params![tenant, seq.cast_signed(), packed, day_hash(&facts)],
         )?;
         repaired.facts += 1;
     }

@@ -63,9 +63,9 @@ fn from_entries_to_replay() -> String {
     )
 }
 
-/// SQL: the `FROM` clause that joins each replay `r` with its unsent entries `e`. The caller adds the
-/// columns and the conditions. The clause excludes sinks that are not configured, and tenants that the
-/// sink no longer receives.
+/// SQL: the `FROM` clause that joins each replay `r` with its unsent entries `e`. The caller adds
+/// the columns and the conditions. The clause excludes sinks that are not configured, and tenants
+/// that the sink no longer receives.
 fn from_unsent_entries() -> String {
     format!(
         "FROM replay r JOIN replay_cursor c ON c.replay = r.id JOIN tenant t ON t.id = c.tenant
@@ -165,8 +165,8 @@ impl Checkpoint {
         Ok(entries.cast_unsigned())
     }
 
-    /// The sink's oldest unfinished replay, and the tenants for which it has entries to send; `None`
-    /// if there is no such replay. Deletes finished replays.
+    /// The sink's oldest unfinished replay, and the tenants for which it has entries to send;
+    /// `None` if there is no such replay. Deletes finished replays.
     ///
     /// # Errors
     ///

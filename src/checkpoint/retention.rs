@@ -207,8 +207,8 @@ impl Checkpoint {
 
         let connection = self.connection();
         connection.execute("DELETE FROM meta WHERE key = ?1", [&key])?;
-        // If this fails, the write-ahead log contains nothing about the tenant except the deletion of
-        // this key.
+        // If this fails, the write-ahead log contains nothing about the tenant except the deletion
+        // of this key.
         let _ = truncate_wal(&connection);
         Ok(Some(receipt))
     }

@@ -3,20 +3,22 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Rows, params};
+use rusqlite::{Connection, Rows};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Checkpoint, CheckpointError, ENTRY_DAY, IS_SENT_TO_SINK, Position, QueuedDeadLetter,
-    ReplayStatus, SinkFailure,
+    Checkpoint, CheckpointError, DeadLetterGroup, ENTRY_DAY, IS_SENT_TO_SINK, Position,
+    QueuedDeadLetter, ReplayStatus, SinkFailure,
     columns::{InOrder, day, unsigned},
+    daemon_report::{DaemonReport, daemon_report, document, set_document},
+    dead_letters::dead_letter_groups,
     replay,
     row_ids::SinkRow,
     tenant_id,
 };
 use crate::{
     error::Explanation,
-    model::{CredentialExpiry, Day, ObservationKind, PollErrorClass, Polled, TenantId, UnixMillis},
+    model::{Day, ObservationKind, PollErrorClass, Polled, TenantId, UnixMillis},
 };
 
 /// The state of the whole checkpoint.
@@ -34,10 +36,14 @@ pub struct Status {
     pub replays: Vec<ReplayStatus>,
     /// The newest dead letters, newest first.
     pub dead_letters: Vec<QueuedDeadLetter>,
+    /// All dead letters by sink, tenant and message.
+    pub dead_letter_groups: Vec<DeadLetterGroup>,
     /// Domains that could not be resolved to a tenant yet.
     pub unresolved: Vec<UnresolvedDomain>,
     /// The last reload, if its configuration was rejected.
     pub rejected_reload: Option<RejectedReload>,
+    /// What the daemon that polled last has reported; `None` if `once` polled last.
+    pub daemon: Option<DaemonReport>,
 }
 
 /// A configured domain that could not be resolved to a tenant yet.
@@ -76,8 +82,8 @@ pub struct StoredOpenObservation {
     pub since: UnixMillis,
     /// The details, and the hint.
     pub reason: Explanation,
-    /// When the credential expires, if the observation is about one and its details contain it.
-    pub expires: Option<CredentialExpiry>,
+    /// When the credential expires, if the observation is about one and the time is known.
+    pub expires: Option<UnixMillis>,
 }
 
 /// The row of `meta` with the last rejected reload, as JSON.
@@ -106,7 +112,8 @@ pub struct TenantStatus {
     pub failing_since: Option<UnixMillis>,
     /// From the server's `Retry-After`: no request before this time.
     pub not_before: Option<UnixMillis>,
-    /// Observations that have begun and have not ended, without gaps that Microsoft no longer keeps.
+    /// Observations that have begun and have not ended, without gaps that Microsoft no longer
+    /// keeps.
     pub observations: Vec<StoredOpenObservation>,
 }
 
@@ -135,8 +142,16 @@ pub struct SinkStatus {
     pub failure: Option<SinkFailure>,
     /// The first failed attempt since the last acknowledgement.
     pub failing_since: Option<UnixMillis>,
-    /// One per tenant, including those that the sink no longer receives.
+    /// One per tenant, including those that the sink no longer receives, if they are listed.
     pub cursors: Vec<CursorStatus>,
+}
+
+/// Whether [`Checkpoint::status`] lists the cursors, of which there is one per sink and tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorList {
+    /// The lists are empty.
+    Omitted,
+    Included,
 }
 
 /// The live cursor of a sink for one tenant.
@@ -166,7 +181,7 @@ impl Checkpoint {
     ///
     /// Fails if the database cannot be read, or with [`CheckpointError::Damaged`] if a stored value
     /// is invalid.
-    pub fn status(&self) -> Result<Status, CheckpointError> {
+    pub fn status(&self, cursors: CursorList) -> Result<Status, CheckpointError> {
         let connection = self.connection();
         // Without a transaction, a cursor could be ahead of the log that was read before it.
         let transaction = connection.unchecked_transaction()?;
@@ -177,11 +192,13 @@ impl Checkpoint {
             checkpoint_id: self.id.clone(),
             size: ["", "-wal"].iter().map(|suffix| self.file_size(suffix)).sum(),
             tenants,
-            sinks: sink_status(&transaction)?,
+            sinks: sink_status(&transaction, cursors)?,
             replays: replay::unfinished(&transaction)?,
             dead_letters: replay::newest_dead_letters(&transaction, MAX_DEAD_LETTERS)?,
+            dead_letter_groups: dead_letter_groups(&transaction)?,
             unresolved: unresolved(&transaction)?,
-            rejected_reload: rejected_reload(&transaction)?,
+            rejected_reload: document(&transaction, REJECTED_RELOAD)?,
+            daemon: daemon_report(&transaction)?,
         })
     }
 
@@ -194,16 +211,7 @@ impl Checkpoint {
         &self,
         rejected: Option<&RejectedReload>,
     ) -> Result<(), CheckpointError> {
-        let connection = self.connection();
-        match rejected {
-            // Serializing a struct of strings and numbers cannot fail.
-            Some(rejected) => connection.execute(
-                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
-                params![REJECTED_RELOAD, serde_json::to_string(rejected).unwrap_or_default()],
-            )?,
-            None => connection.execute("DELETE FROM meta WHERE key = ?1", [REJECTED_RELOAD])?,
-        };
-        Ok(())
+        set_document(&self.connection(), REJECTED_RELOAD, rejected)
     }
 
     /// What is failing, without the rest of the state.
@@ -246,18 +254,6 @@ impl Checkpoint {
         .collect()
     }
 
-    /// The name of each sink, and the number of entries in its backlog.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the database cannot be read.
-    pub fn backlogs(&self) -> Result<Vec<(String, u64)>, CheckpointError> {
-        Ok(sink_status(&self.connection())?
-            .into_iter()
-            .map(|sink| (sink.name, sink.backlog))
-            .collect())
-    }
-
     fn file_size(&self, suffix: &str) -> u64 {
         fs_err::metadata(self.directory.join(format!("{}{suffix}", super::DATABASE)))
             .map_or(0, |file| file.len())
@@ -298,7 +294,10 @@ fn tenant_status(connection: &Connection) -> Result<Vec<TenantStatus>, Checkpoin
     Ok(tenants)
 }
 
-fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointError> {
+fn sink_status(
+    connection: &Connection,
+    list: CursorList,
+) -> Result<Vec<SinkStatus>, CheckpointError> {
     let mut statement = connection.prepare_cached(
             &format!("SELECT s.id, s.name, s.sent, s.rejected, s.truncated, s.last_acknowledgement, s.last_error, s.last_hint, s.failure, s.failing_since,
                 count(e.seq) AS backlog, min({ENTRY_DAY}) AS oldest_day,
@@ -314,7 +313,12 @@ fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointErr
     let mut rows = statement.query([])?;
     let mut sinks = Vec::new();
     while let Some(row) = rows.next()? {
-        let cursors = cursors_of_sink.query([row.get::<_, SinkRow>("id")?])?;
+        let cursors = match list {
+            CursorList::Omitted => Vec::new(),
+            CursorList::Included => {
+                read_cursors(cursors_of_sink.query([row.get::<_, SinkRow>("id")?])?)?
+            }
+        };
         sinks.push(SinkStatus {
             name: row.get("name")?,
             sent: unsigned(row, "sent")?,
@@ -330,7 +334,7 @@ fn sink_status(connection: &Connection) -> Result<Vec<SinkStatus>, CheckpointErr
             failing_since: row.get("failing_since")?,
             backlog: unsigned(row, "backlog")?,
             oldest_day: day(row, "oldest_day")?,
-            cursors: read_cursors(cursors)?,
+            cursors,
         });
     }
     Ok(sinks)
@@ -357,7 +361,7 @@ fn add_observations(
         tenants.iter_mut().filter_map(|tenant| Some((tenant.id?, tenant))).collect();
     // A gap that Microsoft no longer keeps is never filled, so it is not shown.
     let mut statement = connection.prepare_cached(
-        "SELECT t.guid, o.what, o.first_day, o.since, o.details, o.hint
+        "SELECT t.guid, o.what, o.first_day, o.since, o.details, o.hint, o.expires
          FROM open_observation o JOIN tenant t ON t.id = o.tenant
          LEFT JOIN missing m ON m.tenant = o.tenant AND m.day = o.first_day AND o.what = 'gap'
          WHERE coalesce(m.absent, 0) = 0 ORDER BY o.tenant, o.first_day, o.what, o.subject",
@@ -371,14 +375,14 @@ fn add_observations(
         // A kind of a later version has no text that this version could show.
         let Some(what) = ObservationKind::parse(&row.get::<_, String>("what")?) else { continue };
         let Some(first_day) = day(row, "first_day")? else { continue };
-        let reason = Explanation { message: row.get("details")?, hint: row.get("hint")? };
-        let expires = match what {
-            ObservationKind::CredentialExpiring => CredentialExpiry::parse(&reason.message),
-            _ => None,
-        };
 
-        let since = row.get("since")?;
-        tenant.observations.push(StoredOpenObservation { what, first_day, since, reason, expires });
+        tenant.observations.push(StoredOpenObservation {
+            what,
+            first_day,
+            since: row.get("since")?,
+            reason: Explanation { message: row.get("details")?, hint: row.get("hint")? },
+            expires: row.get("expires")?,
+        });
     }
     Ok(())
 }
@@ -410,16 +414,6 @@ fn unresolved(connection: &Connection) -> Result<Vec<UnresolvedDomain>, Checkpoi
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The rejected reload; `None` also if its text is from another version.
-fn rejected_reload(connection: &Connection) -> Result<Option<RejectedReload>, CheckpointError> {
-    let text: Option<String> = connection
-        .query_row("SELECT value FROM meta WHERE key = ?1", [REJECTED_RELOAD], |row| {
-            row.get("value")
-        })
-        .optional()?;
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// The class in the column `error_class`.

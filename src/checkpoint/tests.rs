@@ -97,6 +97,7 @@ fn empty_commit() -> PollCommit<'static> {
         enriched: vec![],
         catalog: vec![],
         observations: vec![],
+        credential_expiry: None,
         held: vec![],
         requested_from: Some(Day::of(jiff::Timestamp::UNIX_EPOCH)),
         missing: vec![],
@@ -297,7 +298,7 @@ fn a_cursor_advances_only_from_its_position() {
     assert_eq!(advance(middle, end, &[]).unwrap(), LogGrowth::Unchanged);
     assert!(checkpoint.pending("s").unwrap().is_empty());
 
-    let status = checkpoint.status().unwrap();
+    let status = checkpoint.status(CursorList::Included).unwrap();
     assert_eq!(
         (status.sinks[0].sent, status.sinks[0].rejected, status.sinks[0].backlog),
         (20, 1, 0)
@@ -335,6 +336,29 @@ fn an_observation_begins_once_and_ends_once() {
         .collect();
     let first = day("2026-11-02").number();
     assert_eq!(rows, [("begin".to_owned(), first), ("end".to_owned(), first)]);
+}
+
+#[test]
+fn polls_update_the_expiry_of_a_credential() {
+    let (_directory, checkpoint) = new_checkpoint();
+    let expiring = Observation {
+        what: ObservationKind::CredentialExpiring,
+        subject: "credential".into(),
+        first_day: day("2026-11-01"),
+        phase: Phase::Begin,
+        details: "soon".into(),
+        hint: None,
+    };
+
+    for (observations, expiry, stored) in
+        [(vec![expiring], Some(1), 1), (vec![], None, 1), (vec![], Some(2), 2)]
+    {
+        let credential_expiry = expiry.map(UnixMillis::new);
+        commit(&checkpoint, &PollCommit { observations, credential_expiry, ..empty_commit() });
+        let status = checkpoint.status(CursorList::Omitted).unwrap();
+        let open = &status.tenants[0].observations;
+        assert_eq!((open.len(), open[0].expires), (1, Some(UnixMillis::new(stored))));
+    }
 }
 
 #[test]

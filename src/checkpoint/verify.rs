@@ -39,7 +39,8 @@ pub struct Finding {
 impl Checkpoint {
     /// Reads everything once: the structure of the database, the facts of each day against their
     /// hash, every body, held day, baseline, catalog and profile, and whether logs and cursors
-    /// are consistent. Everything is read from one consistent state, even while a daemon is running.
+    /// are consistent. Everything is read from one consistent state, even while a daemon is
+    /// running.
     ///
     /// # Errors
     ///

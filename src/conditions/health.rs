@@ -1,13 +1,28 @@
-//! The health of one sink and of one tenant, as the column "State" shows it.
+//! The health of everything, of one sink and of one tenant; the column "State" shows that of a sink
+//! or a tenant.
 //!
 //! It follows from the conditions of the subject alone, so a table can never contradict the list of
 //! conditions above it. The status page, `status` as text and as JSON, and the metrics all use it,
-//! and none of them may use the state of a deliverer instead. Start reading at [`BySubject`], then
-//! [`SinkHealth::of`]. See decision 0050.
+//! and none of them may use the state of a deliverer instead. Each severity has one word in all of
+//! them, which [`Health`] defines; a sink or a tenant may have a more specific one. Start reading
+//! at [`Health`], then [`SinkHealth::of`]. See decision 0050.
 
 use std::collections::HashMap;
 
 use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
+
+/// The health that follows from the most urgent severity of some conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// There are no conditions.
+    Healthy,
+    /// Work is in progress.
+    Working,
+    /// Something is retried, and clears by itself.
+    Degraded,
+    /// Something needs an operator.
+    Failing,
+}
 
 /// The health of a sink. The most urgent one is first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,32 +31,34 @@ pub enum SinkHealth {
     Parked,
     /// The last attempt to deliver failed, and is retried.
     Retrying,
+    /// There is a backlog, and no daemon is running.
+    Waiting,
     /// The receiver has rejected records, which are stored as dead letters.
     RejectedRecords,
     /// There is a backlog, and no acknowledgement has arrived for a long time.
-    Silent,
+    NoAcknowledgement,
     /// There is a backlog.
-    Delivering,
+    Working,
     /// Everything is delivered, or waits for the next digest.
-    UpToDate,
+    Healthy,
 }
 
 /// The health of a tenant. The most urgent one is first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TenantHealth {
-    /// The newest day is too old, or Microsoft has not published a score.
+    /// The newest day is too old or missing: see [`ConditionKind::TenantBehind`].
     Behind,
     /// Something needs an operator.
     Failing,
     /// Something is retried, and clears by itself.
     Degraded,
     /// Work is in progress.
-    Waiting,
+    Working,
     /// There are no conditions.
-    Current,
+    Healthy,
 }
 
-/// The conditions of each sink and of each tenant, without those of the daemon.
+/// The conditions of each sink and of each tenant, without those of the daemon and of credentials.
 #[derive(Clone, Debug, Default)]
 pub struct BySubject<'a> {
     sinks: HashMap<&'a str, Vec<&'a Condition>>,
@@ -59,7 +76,7 @@ impl<'a> BySubject<'a> {
         let mut by_subject = Self::default();
         for condition in conditions {
             let (subjects, name) = match &condition.subject {
-                ConditionSubject::Daemon => continue,
+                ConditionSubject::Daemon | ConditionSubject::Credential(_) => continue,
                 ConditionSubject::Sink(name) => (&mut by_subject.sinks, name),
                 ConditionSubject::Tenant(name) => (&mut by_subject.tenants, name),
             };
@@ -79,11 +96,49 @@ impl<'a> BySubject<'a> {
     }
 }
 
+impl Health {
+    /// The health that follows from all conditions.
+    pub fn of<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Self {
+        Self::of_severity(conditions.into_iter().map(|condition| condition.severity).max())
+    }
+
+    /// The health of something whose most urgent condition has this severity; `None` without
+    /// conditions.
+    pub const fn of_severity(severity: Option<ConditionSeverity>) -> Self {
+        match severity {
+            None => Self::Healthy,
+            Some(ConditionSeverity::Info) => Self::Working,
+            Some(ConditionSeverity::Warning) => Self::Degraded,
+            Some(ConditionSeverity::Error) => Self::Failing,
+        }
+    }
+
+    /// The first word of a line, such as of the headline.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Working => "Working",
+            Self::Degraded => "Degraded",
+            Self::Failing => "Failing",
+        }
+    }
+
+    /// The word in tables, in JSON, in metrics, and as a CSS class. It must never change.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Working => "working",
+            Self::Degraded => "degraded",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 impl SinkHealth {
     /// The health that follows from the conditions of a sink.
     pub fn of(conditions: &[&Condition]) -> Self {
         let causes = conditions.iter().filter_map(|condition| Self::caused_by(condition.kind));
-        causes.min().unwrap_or(Self::UpToDate)
+        causes.min().unwrap_or(Self::Healthy)
     }
 
     /// The health of a sink that has only a condition of this kind; `None` for the conditions of
@@ -93,12 +148,16 @@ impl SinkHealth {
             ConditionKind::SinkParked => Some(Self::Parked),
             ConditionKind::SinkRetrying => Some(Self::Retrying),
             ConditionKind::DeadLetters => Some(Self::RejectedRecords),
-            ConditionKind::SinkSilent => Some(Self::Silent),
-            ConditionKind::SinkDelivering => Some(Self::Delivering),
+            ConditionKind::SinkSilent => Some(Self::NoAcknowledgement),
+            ConditionKind::SinkDelivering => Some(Self::Working),
+            ConditionKind::SinkWaiting => Some(Self::Waiting),
             ConditionKind::LoopStalled
             | ConditionKind::DiskFull
             | ConditionKind::DiskLow
             | ConditionKind::ConfigurationRejected
+            | ConditionKind::ConfigurationInvalid
+            | ConditionKind::ConfigurationChanged
+            | ConditionKind::DaemonStopped
             | ConditionKind::CredentialRejected
             | ConditionKind::PollFailing
             | ConditionKind::ResponseIncomplete
@@ -111,23 +170,26 @@ impl SinkHealth {
     }
 
     /// The words in tables.
-    pub const fn name(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         match self {
-            Self::Parked => "parked",
-            Self::Retrying => "retrying",
             Self::RejectedRecords => "rejected records",
-            Self::Silent => "silent",
-            Self::Delivering => "delivering",
-            Self::UpToDate => "up to date",
+            Self::NoAcknowledgement => "no acknowledgement",
+            Self::Parked | Self::Retrying | Self::Waiting | Self::Working | Self::Healthy => {
+                self.as_str()
+            }
         }
     }
 
     /// The name in JSON. It must never change.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Parked => "parked",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
             Self::RejectedRecords => "rejected_records",
-            Self::UpToDate => "up_to_date",
-            Self::Parked | Self::Retrying | Self::Silent | Self::Delivering => self.name(),
+            Self::NoAcknowledgement => "no_acknowledgement",
+            Self::Working => Health::Working.as_str(),
+            Self::Healthy => Health::Healthy.as_str(),
         }
     }
 
@@ -138,27 +200,36 @@ impl SinkHealth {
 }
 
 impl TenantHealth {
+    /// Every health, the most urgent first.
+    pub const ALL: [Self; 5] =
+        [Self::Behind, Self::Failing, Self::Degraded, Self::Working, Self::Healthy];
+
     /// The health that follows from the conditions of a tenant.
     pub fn of(conditions: &[&Condition]) -> Self {
         if conditions.iter().any(|condition| condition.kind == ConditionKind::TenantBehind) {
             return Self::Behind;
         }
-        match severity_of(conditions) {
-            Some(ConditionSeverity::Error) => Self::Failing,
-            Some(ConditionSeverity::Warning) => Self::Degraded,
-            Some(ConditionSeverity::Info) => Self::Waiting,
-            None => Self::Current,
+        match Health::of_severity(severity_of(conditions)) {
+            Health::Failing => Self::Failing,
+            Health::Degraded => Self::Degraded,
+            Health::Working => Self::Working,
+            Health::Healthy => Self::Healthy,
         }
     }
 
-    /// The word in tables and in JSON. It must never change.
-    pub const fn name(self) -> &'static str {
+    /// The word in tables.
+    pub const fn title(self) -> &'static str {
+        self.as_str()
+    }
+
+    /// The name in JSON and in metrics. It must never change.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Behind => "behind",
-            Self::Failing => "failing",
-            Self::Degraded => "degraded",
-            Self::Waiting => "waiting",
-            Self::Current => "current",
+            Self::Failing => Health::Failing.as_str(),
+            Self::Degraded => Health::Degraded.as_str(),
+            Self::Working => Health::Working.as_str(),
+            Self::Healthy => Health::Healthy.as_str(),
         }
     }
 }
@@ -186,22 +257,23 @@ mod tests {
     }
 
     /// The health for each kind of condition of a sink, the most urgent first.
-    const OF_KINDS: [(ConditionKind, SinkHealth); 5] = [
+    const OF_KINDS: [(ConditionKind, SinkHealth); 6] = [
         (Kind::SinkParked, SinkHealth::Parked),
         (Kind::SinkRetrying, SinkHealth::Retrying),
+        (Kind::SinkWaiting, SinkHealth::Waiting),
         (Kind::DeadLetters, SinkHealth::RejectedRecords),
-        (Kind::SinkSilent, SinkHealth::Silent),
-        (Kind::SinkDelivering, SinkHealth::Delivering),
+        (Kind::SinkSilent, SinkHealth::NoAcknowledgement),
+        (Kind::SinkDelivering, SinkHealth::Working),
     ];
 
     #[test]
     fn every_kind_determines_the_health_of_a_sink() {
         for kind in ConditionKind::ALL {
             let expected = OF_KINDS.iter().find(|(of_sink, _)| *of_sink == kind);
-            let expected = expected.map_or(SinkHealth::UpToDate, |(_, health)| *health);
+            let expected = expected.map_or(SinkHealth::Healthy, |(_, health)| *health);
             assert_eq!(SinkHealth::of(&[&of_sink(kind)]), expected, "{kind:?}");
         }
-        assert_eq!(SinkHealth::of(&[]), SinkHealth::UpToDate);
+        assert_eq!(SinkHealth::of(&[]), SinkHealth::Healthy);
     }
 
     #[test]
@@ -224,20 +296,47 @@ mod tests {
                 TenantHealth::Degraded,
                 "{kind:?}"
             );
-            assert_eq!(health(kind, ConditionSeverity::Info), TenantHealth::Waiting, "{kind:?}");
+            assert_eq!(health(kind, ConditionSeverity::Info), TenantHealth::Working, "{kind:?}");
         }
         for severity in ConditionSeverity::ALL {
             assert_eq!(health(Kind::TenantBehind, severity), TenantHealth::Behind);
         }
-        assert_eq!(TenantHealth::of(&[]), TenantHealth::Current);
+        assert_eq!(TenantHealth::of(&[]), TenantHealth::Healthy);
     }
 
     #[test]
     fn names_in_json_have_no_spaces() {
         for (_, health) in OF_KINDS {
-            assert_eq!(health.as_str(), health.name().replace(' ', "_"));
+            assert_eq!(health.as_str(), health.title().replace(' ', "_"));
         }
-        assert_eq!(SinkHealth::UpToDate.as_str(), "up_to_date");
+        assert_eq!(SinkHealth::NoAcknowledgement.title(), "no acknowledgement");
+    }
+
+    /// Regression: work in progress was `working`, `waiting` or `delivering`, and an error was
+    /// `needs_attention` or `failing`.
+    #[test]
+    fn each_severity_has_one_word() {
+        for severity in std::iter::once(None).chain(ConditionSeverity::ALL.map(Some)) {
+            let health = Health::of_severity(severity);
+            let word = health.as_str();
+            assert_eq!(health.title().to_lowercase(), word);
+
+            let conditions = severity.map(|severity| of_tenant(Kind::DataQuality, severity));
+            let conditions: Vec<&Condition> = conditions.iter().collect();
+            assert_eq!(TenantHealth::of(&conditions).as_str(), word);
+        }
+        assert_eq!(SinkHealth::of(&[&of_sink(Kind::SinkDelivering)]).as_str(), "working");
+        assert_eq!(SinkHealth::of(&[]).as_str(), "healthy");
+    }
+
+    #[test]
+    fn every_health_of_a_tenant_is_listed() {
+        let mut sorted = TenantHealth::ALL;
+        sorted.sort_unstable();
+        assert_eq!(sorted, TenantHealth::ALL, "the most urgent is first");
+        let names: std::collections::BTreeSet<&str> =
+            TenantHealth::ALL.into_iter().map(TenantHealth::as_str).collect();
+        assert_eq!(names.len(), TenantHealth::ALL.len());
     }
 
     #[test]

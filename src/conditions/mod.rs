@@ -5,6 +5,7 @@
 //! [`ConditionFacts`] alone, which `daemon::facts` collects. Start reading at [`conditions`], then
 //! `summary` and `health`. See decision 0050.
 
+mod credentials;
 mod health;
 mod host;
 mod sinks;
@@ -12,30 +13,31 @@ mod summary;
 mod tenants;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
-    health::{BySubject, SinkHealth, TenantHealth, severity_of},
+    health::{BySubject, Health, SinkHealth, TenantHealth, severity_of},
     sinks::SinkFacts,
-    summary::{
-        Counts, Group, Health, grouped, headline, is_incomplete, not_ready_reasons, status_line,
-    },
+    summary::{Counts, Group, grouped, headline, is_incomplete, not_ready_reasons, status_line},
     tenants::{OpenObservation, PollErrorFacts, TenantFacts},
 };
-use crate::{error::Explanation, model::UnixMillis};
+use crate::{
+    error::Explanation,
+    model::{Severity, UnixMillis},
+};
 
 /// Everything that the conditions depend on.
 #[derive(Clone, Debug, Default)]
 pub struct ConditionFacts {
     /// The time at which the facts were collected.
     pub now: UnixMillis,
-    /// When the daemon started; `None` if no daemon is running.
-    pub daemon_started: Option<UnixMillis>,
+    /// Whether a daemon is running.
+    pub daemon: DaemonFacts,
     /// In the order of the configuration.
     pub tenants: Vec<TenantFacts>,
     /// In the order of the configuration.
     pub sinks: Vec<SinkFacts>,
-    /// A description of each loop of the daemon that makes no progress.
+    /// A description of each loop of the running daemon that makes no progress.
     pub stalled: Vec<String>,
     /// Free bytes on the disk of the checkpoint; `None` if they cannot be determined.
     pub free_bytes: Option<u64>,
@@ -43,6 +45,32 @@ pub struct ConditionFacts {
     pub reserved_bytes: u64,
     /// The last reload, if its configuration was rejected.
     pub rejected_configuration: Option<RejectedConfiguration>,
+    /// How the files of the configuration differ from what is running.
+    pub configuration: ConfigurationFacts,
+}
+
+/// Whether a daemon is running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DaemonFacts {
+    /// A daemon has been running since this time.
+    Running(UnixMillis),
+    /// No daemon is running, although one polled last.
+    Stopped,
+    /// No daemon is running, and none is expected: `once` polled last, or nothing did.
+    #[default]
+    NotUsed,
+}
+
+/// How the files of the configuration differ from the configuration of the running daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ConfigurationFacts {
+    /// They are equal, or they cannot be compared.
+    #[default]
+    InForce,
+    /// The files have changed, and the daemon has not loaded them.
+    Changed,
+    /// The files are invalid, for this reason.
+    Invalid(Explanation),
 }
 
 /// A reload whose configuration was rejected, so that the previous one remains in force.
@@ -89,6 +117,8 @@ pub enum ConditionSubject {
     Daemon,
     /// The sink with this name.
     Sink(String),
+    /// The credential with this name, which tenants share.
+    Credential(String),
     /// The tenant with this name.
     Tenant(String),
 }
@@ -104,6 +134,12 @@ pub enum ConditionKind {
     DiskLow,
     /// A reload was rejected, and the previous configuration remains in force.
     ConfigurationRejected,
+    /// The files of the configuration are invalid.
+    ConfigurationInvalid,
+    /// The files of the configuration differ from what the daemon is running with.
+    ConfigurationChanged,
+    /// No daemon is running, although one polled last.
+    DaemonStopped,
     /// A sink needs an operator.
     SinkParked,
     /// The last attempt of a sink to deliver failed, and is retried.
@@ -114,19 +150,22 @@ pub enum ConditionKind {
     DeadLetters,
     /// A sink has a backlog.
     SinkDelivering,
+    /// A sink has a backlog, and no daemon is running that could deliver it.
+    SinkWaiting,
     /// Microsoft rejects the credential of a tenant, or a permission is missing.
     CredentialRejected,
     /// Polls of a tenant fail for another reason.
     PollFailing,
     /// Microsoft returned only a part of what was requested.
     ResponseIncomplete,
-    /// The newest day of a tenant is too old, or Microsoft has not published a score.
+    /// The newest day of a tenant is too old, no day is stored although polls have been failing for
+    /// days, or Microsoft has not published a score.
     TenantBehind,
     /// The snapshot of today was due, and is missing.
     DayLate,
     /// The first poll of a tenant has not ended yet.
     NeverPolled,
-    /// The credential of a tenant expires soon.
+    /// A credential expires soon.
     CredentialExpiring,
     /// An observation about the data of a tenant is open.
     DataQuality,
@@ -137,10 +176,11 @@ pub fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
     let today = facts.now.day();
     let mut conditions = host::conditions(facts);
     for sink in &facts.sinks {
-        conditions.extend(sinks::conditions(sink, facts.daemon_started, facts.now));
+        conditions.extend(sinks::conditions(sink, facts.daemon, facts.now));
     }
+    conditions.extend(credentials::conditions(&facts.tenants, today));
     for tenant in &facts.tenants {
-        conditions.extend(tenants::conditions(tenant, facts.now, today));
+        conditions.extend(tenants::conditions(tenant, facts, today));
     }
 
     // The sort is stable: within a severity, the order of the configuration is kept.
@@ -148,9 +188,28 @@ pub fn conditions(facts: &ConditionFacts) -> Vec<Condition> {
     conditions
 }
 
+impl DaemonFacts {
+    /// When the running daemon started; `None` if none is running.
+    pub const fn started(self) -> Option<UnixMillis> {
+        match self {
+            Self::Running(since) => Some(since),
+            Self::Stopped | Self::NotUsed => None,
+        }
+    }
+}
+
 impl ConditionSeverity {
     /// All severities, from least to most urgent.
     pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Error];
+
+    /// The urgency of an observation with this severity.
+    pub const fn of(severity: Severity) -> Self {
+        match severity {
+            Severity::High | Severity::Critical => Self::Error,
+            Severity::Medium | Severity::Low => Self::Warning,
+            Severity::Informational => Self::Info,
+        }
+    }
 
     /// The name in JSON and in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -164,16 +223,20 @@ impl ConditionSeverity {
 
 impl ConditionKind {
     /// All kinds, in the order of the reference.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::LoopStalled,
         Self::DiskFull,
         Self::DiskLow,
         Self::ConfigurationRejected,
+        Self::ConfigurationInvalid,
+        Self::ConfigurationChanged,
+        Self::DaemonStopped,
         Self::SinkParked,
         Self::SinkRetrying,
         Self::SinkSilent,
         Self::DeadLetters,
         Self::SinkDelivering,
+        Self::SinkWaiting,
         Self::CredentialRejected,
         Self::PollFailing,
         Self::ResponseIncomplete,
@@ -191,11 +254,15 @@ impl ConditionKind {
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
             Self::ConfigurationRejected => "configuration_rejected",
+            Self::ConfigurationInvalid => "configuration_invalid",
+            Self::ConfigurationChanged => "configuration_changed",
+            Self::DaemonStopped => "daemon_stopped",
             Self::SinkParked => "sink_parked",
             Self::SinkRetrying => "sink_retrying",
             Self::SinkSilent => "sink_silent",
             Self::DeadLetters => "dead_letters",
             Self::SinkDelivering => "sink_delivering",
+            Self::SinkWaiting => "sink_waiting",
             Self::CredentialRejected => "credential_rejected",
             Self::PollFailing => "poll_failing",
             Self::ResponseIncomplete => "response_incomplete",
@@ -214,15 +281,16 @@ impl ConditionSubject {
         match self {
             Self::Daemon => "daemon",
             Self::Sink(_) => "sink",
+            Self::Credential(_) => "credential",
             Self::Tenant(_) => "tenant",
         }
     }
 
-    /// The name of the sink or tenant; `None` for the daemon.
+    /// The name of the sink, credential or tenant; `None` for the daemon.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Daemon => None,
-            Self::Sink(name) | Self::Tenant(name) => Some(name),
+            Self::Sink(name) | Self::Credential(name) | Self::Tenant(name) => Some(name),
         }
     }
 }
@@ -237,8 +305,11 @@ impl Condition {
     pub fn explanation(&self) -> Explanation {
         let message = match &self.subject {
             ConditionSubject::Daemon => self.sentence.clone(),
-            ConditionSubject::Sink(name) => format!("sink `{name}`: {}", self.sentence),
-            ConditionSubject::Tenant(name) => format!("tenant `{name}`: {}", self.sentence),
+            ConditionSubject::Sink(name)
+            | ConditionSubject::Credential(name)
+            | ConditionSubject::Tenant(name) => {
+                format!("{} `{name}`: {}", self.subject.kind(), self.sentence)
+            }
         };
         Explanation { message, hint: self.hint.clone() }
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
+use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject, DaemonFacts};
 use crate::{
     error::Explanation,
     model::{Day, UnixMillis},
@@ -41,67 +41,103 @@ const MAX_RETRY: Duration = Duration::from_mins(15);
 /// A backlog without a failure is unusual after this time without an acknowledgement.
 const MAX_SILENCE: Duration = Duration::from_hours(1);
 
-/// The conditions of a sink. `started` is the start of the daemon; `None` if none is running.
-pub(super) fn conditions(
-    sink: &SinkFacts,
-    started: Option<UnixMillis>,
-    now: UnixMillis,
-) -> Vec<Condition> {
-    let is_silent_for = |limit| {
-        // The last digest may have been acknowledged a week ago.
-        let last = if sink.sends_digests { None } else { sink.last_acknowledgement.max(started) };
-        let last = last.or(sink.failing_since);
-        started.is_some() && last.is_some_and(|last| now.saturating_duration_since(last) > limit)
+/// The conditions of a sink.
+pub(super) fn conditions(sink: &SinkFacts, daemon: DaemonFacts, now: UnixMillis) -> Vec<Condition> {
+    let silence = silence(sink, daemon.started(), now);
+    let delivery = match &sink.failure {
+        Some(failure) => Some(failing(sink, failure, daemon, silence)),
+        None if sink.backlog > 0 && !sink.sends_digests => Some(delivering(sink, daemon, silence)),
+        None => None,
     };
-    let condition = |severity, kind, sentence: String, hint: Option<String>, since| Condition {
+    delivery.into_iter().chain(rejected_records(sink)).collect()
+}
+
+/// What a sink with a backlog waits for; `None` while a daemon is running.
+fn awaited(daemon: DaemonFacts) -> Option<&'static str> {
+    match daemon {
+        DaemonFacts::Running(_) => None,
+        DaemonFacts::Stopped => Some("waiting for the daemon"),
+        DaemonFacts::NotUsed => Some("waiting for the next `once` or `run`"),
+    }
+}
+
+/// How long a running daemon has received no acknowledgement; zero if that is unknown.
+fn silence(sink: &SinkFacts, started: Option<UnixMillis>, now: UnixMillis) -> Duration {
+    // The last digest may have been acknowledged a week ago.
+    let last = if sink.sends_digests { None } else { sink.last_acknowledgement.max(started) };
+    match (started, last.or(sink.failing_since)) {
+        (Some(_), Some(last)) => now.saturating_duration_since(last),
+        _ => Duration::ZERO,
+    }
+}
+
+/// The condition of a sink that makes no progress.
+fn failing(
+    sink: &SinkFacts,
+    failure: &Explanation,
+    daemon: DaemonFacts,
+    silence: Duration,
+) -> Condition {
+    let (severity, kind, what) = if sink.parked {
+        (ConditionSeverity::Error, ConditionKind::SinkParked, "parked")
+    } else if let Some(what) = awaited(daemon) {
+        (ConditionSeverity::Warning, ConditionKind::SinkWaiting, what)
+    } else if silence > MAX_RETRY {
+        let what = "failing for more than 15 minutes";
+        (ConditionSeverity::Error, ConditionKind::SinkRetrying, what)
+    } else {
+        (ConditionSeverity::Warning, ConditionKind::SinkRetrying, "retrying")
+    };
+
+    let Explanation { message, hint } = failure;
+    let sentence = format!("{what}, {}: {message}", waiting(sink));
+    Condition {
+        hint: hint.clone(),
+        since: sink.failing_since,
+        ..condition(sink, severity, kind, sentence)
+    }
+}
+
+/// The condition of a sink with a backlog and without a failure.
+fn delivering(sink: &SinkFacts, daemon: DaemonFacts, silence: Duration) -> Condition {
+    let (severity, kind, what) = if let Some(what) = awaited(daemon) {
+        (ConditionSeverity::Info, ConditionKind::SinkWaiting, what)
+    } else if silence > MAX_SILENCE {
+        let what = "no acknowledgement for more than an hour";
+        (ConditionSeverity::Warning, ConditionKind::SinkSilent, what)
+    } else {
+        (ConditionSeverity::Info, ConditionKind::SinkDelivering, "delivering")
+    };
+
+    let sentence = format!("{what}, {}", waiting(sink));
+    Condition { since: sink.last_acknowledgement, ..condition(sink, severity, kind, sentence) }
+}
+
+/// The condition of a sink with dead letters.
+fn rejected_records(sink: &SinkFacts) -> Option<Condition> {
+    let sentence = format!("the receiver rejected {}", count(sink.dead_letters, "record"));
+    let rejected = Condition {
+        hint: Some(format!("run `dead-letters list --sink {}`", sink.name)),
+        ..condition(sink, ConditionSeverity::Error, ConditionKind::DeadLetters, sentence)
+    };
+    (sink.dead_letters > 0).then_some(rejected)
+}
+
+/// A condition of a sink without a hint, whose beginning is unknown.
+fn condition(
+    sink: &SinkFacts,
+    severity: ConditionSeverity,
+    kind: ConditionKind,
+    sentence: String,
+) -> Condition {
+    Condition {
         severity,
         kind,
         subject: ConditionSubject::Sink(sink.name.clone()),
         sentence,
-        hint,
-        since,
-    };
-    let mut conditions = Vec::new();
-
-    if let Some(Explanation { message, hint }) = &sink.failure {
-        let (severity, kind, what) = if sink.parked {
-            (ConditionSeverity::Error, ConditionKind::SinkParked, "parked")
-        } else if is_silent_for(MAX_RETRY) {
-            (
-                ConditionSeverity::Error,
-                ConditionKind::SinkRetrying,
-                "failing for more than 15 minutes",
-            )
-        } else {
-            (ConditionSeverity::Warning, ConditionKind::SinkRetrying, "retrying")
-        };
-        let sentence = format!("{what}, {}: {message}", waiting(sink));
-        conditions.push(condition(severity, kind, sentence, hint.clone(), sink.failing_since));
-    } else if sink.backlog > 0 && !sink.sends_digests {
-        let (severity, kind, what) = if is_silent_for(MAX_SILENCE) {
-            let what = "no acknowledgement for more than an hour";
-            (ConditionSeverity::Warning, ConditionKind::SinkSilent, what)
-        } else if started.is_some() {
-            (ConditionSeverity::Info, ConditionKind::SinkDelivering, "delivering")
-        } else {
-            (ConditionSeverity::Info, ConditionKind::SinkDelivering, "waiting for a daemon")
-        };
-        let sentence = format!("{what}, {}", waiting(sink));
-        conditions.push(condition(severity, kind, sentence, None, sink.last_acknowledgement));
+        hint: None,
+        since: None,
     }
-
-    if sink.dead_letters > 0 {
-        let sentence = format!("the receiver rejected {}", count(sink.dead_letters, "record"));
-        let hint = format!("run `dead-letters list --sink {}`", sink.name);
-        conditions.push(condition(
-            ConditionSeverity::Error,
-            ConditionKind::DeadLetters,
-            sentence,
-            Some(hint),
-            None,
-        ));
-    }
-    conditions
 }
 
 /// The size of the backlog.

@@ -1,9 +1,8 @@
-//! Summaries of the conditions: the overall health, one sentence, groups of equal conditions, and
-//! the reasons why the process is not ready.
+//! Summaries of the conditions: one sentence, groups of equal conditions, and the reasons why the
+//! process is not ready.
 //!
 //! A summary shortens the list of conditions, but never a sentence or a hint. It must not decide by
-//! itself what is healthy: everything follows from the list. Start reading at [`Health`] and
-//! [`headline`].
+//! itself what is healthy: everything follows from the list. Start reading at [`headline`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,27 +12,15 @@ use crate::{
     text::{count, with_separators},
 };
 
-/// The overall health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// There are no conditions.
-    Healthy,
-    /// Work is in progress.
-    Working,
-    /// Something is retried, and clears by itself.
-    Degraded,
-    /// Something needs an operator.
-    NeedsAttention,
-}
-
-/// How many tenants and sinks have no condition above [`ConditionSeverity::Info`].
+/// How many tenants and sinks have no condition above [`ConditionSeverity::Info`]: those that are
+/// working count as current and healthy, except tenants without data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// All configured tenants.
+    /// All counted tenants.
     pub tenants: usize,
     /// The tenants without a condition that needs attention.
-    pub healthy_tenants: usize,
-    /// All configured sinks.
+    pub current_tenants: usize,
+    /// All counted sinks.
     pub sinks: usize,
     /// The sinks without a condition that needs attention.
     pub healthy_sinks: usize,
@@ -53,56 +40,48 @@ const MAX_NAMES: usize = 3;
 /// At most this many groups are named in one line.
 const MAX_GROUPS_PER_LINE: usize = 3;
 
-impl Health {
-    /// The health that follows from a list of conditions.
-    pub fn of(conditions: &[Condition]) -> Self {
-        match conditions.iter().map(|condition| condition.severity).max() {
-            None => Self::Healthy,
-            Some(ConditionSeverity::Info) => Self::Working,
-            Some(ConditionSeverity::Warning) => Self::Degraded,
-            Some(ConditionSeverity::Error) => Self::NeedsAttention,
-        }
-    }
-
-    /// The words for the health.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Healthy => "Healthy",
-            Self::Working => "Working",
-            Self::Degraded => "Degraded",
-            Self::NeedsAttention => "Needs attention",
-        }
-    }
-
-    /// The name in JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Working => "working",
-            Self::Degraded => "degraded",
-            Self::NeedsAttention => "needs_attention",
-        }
-    }
-}
-
 impl Counts {
     /// Counts the tenants and sinks of `facts` by their conditions.
     pub fn of(facts: &ConditionFacts, conditions: &[Condition]) -> Self {
-        let unhealthy: HashSet<&ConditionSubject> = conditions
-            .iter()
-            .filter(|condition| condition.needs_attention())
-            .map(|condition| &condition.subject)
-            .collect();
-        let tenants = unhealthy.iter().filter(|s| matches!(s, ConditionSubject::Tenant(_))).count();
-        let sinks = unhealthy.iter().filter(|s| matches!(s, ConditionSubject::Sink(_))).count();
-
-        Self {
-            tenants: facts.tenants.len(),
-            healthy_tenants: facts.tenants.len().saturating_sub(tenants),
-            sinks: facts.sinks.len(),
-            healthy_sinks: facts.sinks.len().saturating_sub(sinks),
-        }
+        let tenants = facts.tenants.iter().map(|tenant| tenant.name.as_str());
+        let sinks = facts.sinks.iter().map(|sink| sink.name.as_str());
+        Self::of_named(tenants, sinks, conditions)
     }
+
+    /// Counts the tenants and sinks with these names by their conditions.
+    pub fn of_named<'a>(
+        tenants: impl Iterator<Item = &'a str>,
+        sinks: impl Iterator<Item = &'a str>,
+        conditions: impl IntoIterator<Item = &'a Condition>,
+    ) -> Self {
+        let (mut behind, mut unhealthy) = (HashSet::new(), HashSet::new());
+        // A tenant without data is not current, although its first poll may only be waiting.
+        let counts = |condition: &&Condition| {
+            condition.needs_attention() || condition.kind == ConditionKind::NeverPolled
+        };
+        for condition in conditions.into_iter().filter(counts) {
+            match &condition.subject {
+                ConditionSubject::Tenant(name) => {
+                    behind.insert(name.as_str());
+                }
+                ConditionSubject::Sink(name) => {
+                    unhealthy.insert(name.as_str());
+                }
+                ConditionSubject::Daemon | ConditionSubject::Credential(_) => {}
+            }
+        }
+
+        let (tenants, current_tenants) = tally(tenants, &behind);
+        let (sinks, healthy_sinks) = tally(sinks, &unhealthy);
+        Self { tenants, current_tenants, sinks, healthy_sinks }
+    }
+}
+
+/// The number of names, and of those that are not in the set.
+fn tally<'a>(names: impl Iterator<Item = &'a str>, excluded: &HashSet<&str>) -> (usize, usize) {
+    names.fold((0, 0), |(all, others), name| {
+        (all + 1, others + usize::from(!excluded.contains(name)))
+    })
 }
 
 impl Group<'_> {
@@ -151,30 +130,46 @@ pub fn grouped<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> Vec<G
     groups
 }
 
-/// One sentence about everything, such as `499 of 500 tenants are healthy; 1 sink is healthy`.
-pub fn headline(counts: Counts, conditions: &[Condition]) -> String {
-    let part = |healthy: usize, all: usize, noun: &str| {
-        let verb = if healthy == 1 { "is" } else { "are" };
-        match all {
-            0 => format!("no {noun}s"),
-            _ if healthy < all => {
-                let (healthy, all) = (with_separators(healthy), with_separators(all));
-                format!("{healthy} of {all} {noun}s {verb} healthy")
-            }
-            1 => format!("{} is healthy", count(all, noun)),
-            _ => format!("all {} are healthy", count(all, noun)),
-        }
-    };
-    let mut parts = vec![
-        part(counts.healthy_tenants, counts.tenants, "tenant"),
-        part(counts.healthy_sinks, counts.sinks, "sink"),
-    ];
+/// One sentence about everything, such as `998 of 1,000 tenants are current; 1 sink is healthy`. It
+/// also names what no tenant and no sink has: the conditions of the daemon and of credentials.
+pub fn headline<'a>(counts: Counts, conditions: impl IntoIterator<Item = &'a Condition>) -> String {
+    let Counts { tenants, current_tenants, sinks, healthy_sinks } = counts;
+    let mut parts = Vec::new();
+    parts.extend(share(current_tenants, tenants, "tenant", "current"));
+    parts.extend(share(healthy_sinks, sinks, "sink", "healthy"));
 
-    let of_daemon = conditions.iter().filter(|condition| {
-        condition.subject == ConditionSubject::Daemon && condition.needs_attention()
-    });
-    parts.extend(of_daemon.map(|condition| condition.sentence.clone()));
+    let mut expiring = Vec::new();
+    for condition in conditions.into_iter().filter(|condition| condition.needs_attention()) {
+        match &condition.subject {
+            ConditionSubject::Daemon => parts.push(condition.sentence.clone()),
+            ConditionSubject::Credential(name) => expiring.push(name.as_str()),
+            ConditionSubject::Sink(_) | ConditionSubject::Tenant(_) => {}
+        }
+    }
+    match expiring.as_slice() {
+        [] => {}
+        [name] => parts.push(format!("credential `{name}` expires soon")),
+        names => parts.push(format!("{} expire soon", count(names.len(), "credential"))),
+    }
+
+    if parts.is_empty() {
+        parts.push("no tenants and no sinks".to_owned());
+    }
     parts.join("; ")
+}
+
+/// How many of the tenants or sinks have a property, such as `1 of 2 tenants is current`; `None` if
+/// there are none.
+fn share(number: usize, all: usize, noun: &str, property: &str) -> Option<String> {
+    let verb = if number == 1 { "is" } else { "are" };
+    match all {
+        0 => None,
+        _ if number < all => {
+            let (number, all) = (with_separators(number), with_separators(all));
+            Some(format!("{number} of {all} {noun}s {verb} {property}"))
+        }
+        _ => Some(format!("{} {verb} {property}", count(all, noun))),
+    }
 }
 
 /// The headline and the most urgent conditions on one line, for the status line of systemd.
@@ -220,25 +215,33 @@ pub fn not_ready_reasons(facts: &ConditionFacts, conditions: &[Condition]) -> Ve
     reasons
 }
 
-/// Whether something is still missing or unsent, which is the exit code 1 of commands.
-pub fn is_incomplete(conditions: &[Condition]) -> bool {
-    conditions.iter().any(|condition| match condition.kind {
-        ConditionKind::SinkParked
-        | ConditionKind::SinkRetrying
-        | ConditionKind::SinkSilent
-        | ConditionKind::SinkDelivering
-        | ConditionKind::DeadLetters
-        | ConditionKind::CredentialRejected
-        | ConditionKind::PollFailing
-        | ConditionKind::ResponseIncomplete
-        | ConditionKind::TenantBehind => true,
-        ConditionKind::NeverPolled
-        | ConditionKind::LoopStalled
-        | ConditionKind::DiskFull
-        | ConditionKind::DiskLow
-        | ConditionKind::ConfigurationRejected
-        | ConditionKind::DayLate
-        | ConditionKind::CredentialExpiring
-        | ConditionKind::DataQuality => false,
+/// Whether something needs an operator, is still missing or is unsent, which is the exit code 1 of
+/// commands. A warning that is not about data, such as an expiring credential, does not count.
+pub fn is_incomplete<'a>(conditions: impl IntoIterator<Item = &'a Condition>) -> bool {
+    conditions.into_iter().any(|condition| {
+        let is_of_data = match condition.kind {
+            ConditionKind::SinkParked
+            | ConditionKind::SinkRetrying
+            | ConditionKind::SinkSilent
+            | ConditionKind::SinkDelivering
+            | ConditionKind::SinkWaiting
+            | ConditionKind::DeadLetters
+            | ConditionKind::CredentialRejected
+            | ConditionKind::PollFailing
+            | ConditionKind::ResponseIncomplete
+            | ConditionKind::TenantBehind
+            | ConditionKind::NeverPolled => true,
+            ConditionKind::LoopStalled
+            | ConditionKind::DiskFull
+            | ConditionKind::DiskLow
+            | ConditionKind::ConfigurationRejected
+            | ConditionKind::ConfigurationInvalid
+            | ConditionKind::ConfigurationChanged
+            | ConditionKind::DaemonStopped
+            | ConditionKind::DayLate
+            | ConditionKind::CredentialExpiring
+            | ConditionKind::DataQuality => false,
+        };
+        is_of_data || condition.severity == ConditionSeverity::Error
     })
 }

@@ -1,4 +1,4 @@
-//! Conditions of a tenant: failed polls, late days, credentials, and the quality of its data.
+//! Conditions of a tenant: failed polls, late days, and the quality of its data.
 //!
 //! Each fact leads to at most one condition: an open observation that another fact reports as well
 //! is left out. This module must never interpret the text of an error; what a condition depends on
@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use super::{Condition, ConditionKind, ConditionSeverity, ConditionSubject};
+use super::{
+    Condition, ConditionFacts, ConditionKind, ConditionSeverity, ConditionSubject,
+    ConfigurationFacts,
+};
 use crate::{
     error::Explanation,
     model::{Day, ObservationKind, PollErrorClass, UnixMillis},
@@ -18,6 +21,8 @@ use crate::{
 pub struct TenantFacts {
     /// The name in the configuration.
     pub name: String,
+    /// The name of its credential in the configuration; `tenant NAME` if no other tenant uses it.
+    pub credential: String,
     /// The newest stored day; `None` if no day is stored.
     pub newest_day: Option<Day>,
     /// The last poll, successful or not; `None` if there was none.
@@ -56,21 +61,25 @@ pub struct OpenObservation {
     pub expires: Option<UnixMillis>,
 }
 
-/// A tenant whose newest day is more than this many days old is behind. Microsoft publishes a day
-/// during the following day, and the poll may run hours later.
+/// A tenant whose newest day is more than this many days old is behind. A tenant without a day is
+/// behind if its polls have failed for more than this many days. Microsoft publishes a day during
+/// the following day, and the poll may run hours later.
 const MAX_DAYS_BEHIND: u32 = 3;
 /// Microsoft does not publish at a fixed time, so a day that is due may be missing for this time.
 const LATE_DAY: Duration = Duration::from_hours(6);
-/// A certificate that expires within this time needs an operator now.
-const NEAR_EXPIRY_DAYS: i32 = 7;
 
-/// The conditions of a tenant. `today` is the day of `now`, which is the same for all tenants.
-pub(super) fn conditions(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Vec<Condition> {
+/// The conditions of a tenant of `facts`. `today` is the day of `facts.now`, which is the same for
+/// all tenants.
+pub(super) fn conditions(
+    tenant: &TenantFacts,
+    facts: &ConditionFacts,
+    today: Day,
+) -> Vec<Condition> {
     let mut conditions = Vec::new();
     conditions.extend(poll_error(tenant));
-    conditions.extend(missing_day(tenant, now, today));
+    conditions.extend(missing_day(tenant, facts, today));
     let observations = tenant.observations.iter();
-    conditions.extend(observations.filter_map(|open| observation(tenant, open, today)));
+    conditions.extend(observations.filter_map(|open| observation(tenant, open)));
     conditions
 }
 
@@ -100,12 +109,16 @@ fn poll_error(tenant: &TenantFacts) -> Option<Condition> {
 }
 
 /// At most one condition about the age of the newest day.
-fn missing_day(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Option<Condition> {
+fn missing_day(tenant: &TenantFacts, facts: &ConditionFacts, today: Day) -> Option<Condition> {
     let condition = |severity, kind, sentence, hint: Option<&str>, since| {
         let hint = hint.map(str::to_owned);
         Some(Condition { severity, kind, subject: tenant.subject(), sentence, hint, since })
     };
-    let first_poll = "the first poll has not ended yet";
+    let first_poll = match facts.configuration {
+        // A tenant of the files may be unknown to the daemon.
+        ConfigurationFacts::Changed => "no poll has ended yet; the daemon may not know the tenant",
+        _ => "the first poll has not ended yet",
+    };
     let wait = "check in the Microsoft Defender portal whether the tenant has a score";
 
     match (tenant.newest_day, tenant.last_attempt) {
@@ -117,7 +130,14 @@ fn missing_day(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Option<Cond
             None,
         ),
         // The error of the poll is a separate condition.
-        (None, Some(_)) if tenant.error.is_some() => None,
+        (None, Some(_)) if tenant.error.is_some() => {
+            let since = tenant.error.as_ref()?.since?;
+            if age_in_days(since.day(), today) <= MAX_DAYS_BEHIND {
+                return None;
+            }
+            let (severity, kind) = (ConditionSeverity::Error, ConditionKind::TenantBehind);
+            condition(severity, kind, "no day is stored yet".to_owned(), None, Some(since))
+        }
         (None, Some(attempt)) => {
             let (severity, kind) = (ConditionSeverity::Warning, ConditionKind::TenantBehind);
             let sentence = "Microsoft has not published a score yet".to_owned();
@@ -132,7 +152,7 @@ fn missing_day(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Option<Cond
         }
         (Some(day), _) => {
             let due = tenant.due_since?;
-            let is_late = now.saturating_duration_since(due) > LATE_DAY;
+            let is_late = facts.now.saturating_duration_since(due) > LATE_DAY;
             let severity =
                 if is_late { ConditionSeverity::Warning } else { ConditionSeverity::Info };
             let sentence = format!("the snapshot of today is missing; the newest day is `{day}`");
@@ -141,33 +161,28 @@ fn missing_day(tenant: &TenantFacts, now: UnixMillis, today: Day) -> Option<Cond
     }
 }
 
-fn observation(tenant: &TenantFacts, open: &OpenObservation, today: Day) -> Option<Condition> {
-    let OpenObservation { what, first_day, since, reason, expires } = open;
+fn observation(tenant: &TenantFacts, open: &OpenObservation) -> Option<Condition> {
+    let OpenObservation { what, first_day, since, reason, .. } = open;
 
-    let (severity, kind) = match what {
+    match what {
         // Separate conditions report these.
-        ObservationKind::PollFailed | ObservationKind::Stale | ObservationKind::DeadLetter => {
-            return None;
-        }
-        ObservationKind::CredentialExpiring => {
-            let is_near = expires.is_some_and(|end| end.day() <= today.plus(NEAR_EXPIRY_DAYS));
-            let severity =
-                if is_near { ConditionSeverity::Error } else { ConditionSeverity::Warning };
-            (severity, ConditionKind::CredentialExpiring)
-        }
-        ObservationKind::ForeignTenant => (ConditionSeverity::Error, ConditionKind::DataQuality),
-        _ => (ConditionSeverity::Warning, ConditionKind::DataQuality),
-    };
+        ObservationKind::PollFailed
+        | ObservationKind::Stale
+        | ObservationKind::DeadLetter
+        | ObservationKind::CredentialExpiring => return None,
+        ObservationKind::Gap
+        | ObservationKind::Implausible
+        | ObservationKind::ForeignTenant
+        | ObservationKind::Partial
+        | ObservationKind::CatalogStale => {}
+    }
 
-    let sentence = match kind {
-        ConditionKind::CredentialExpiring => reason.message.clone(),
-        _ => format!("{} `{first_day}`: {}", what.as_str().replace('_', " "), reason.message),
-    };
+    let name = what.as_str().replace('_', " ");
     Some(Condition {
-        severity,
-        kind,
+        severity: ConditionSeverity::of(what.severity("")),
+        kind: ConditionKind::DataQuality,
         subject: tenant.subject(),
-        sentence,
+        sentence: format!("{name} `{first_day}`: {}", reason.message),
         hint: reason.hint.clone(),
         since: Some(*since),
     })

@@ -5,6 +5,9 @@ use ConditionKind as Kind;
 
 use crate::model::{Day, ObservationKind, PollErrorClass};
 
+pub(crate) mod fleet;
+mod past_bugs;
+
 const NOW: &str = "2026-11-30T12:00:00Z";
 
 fn at(text: &str) -> UnixMillis {
@@ -18,13 +21,14 @@ fn day(text: &str) -> Day {
 fn facts() -> ConditionFacts {
     ConditionFacts {
         now: at(NOW),
-        daemon_started: Some(at("2026-11-01T00:00:00Z")),
+        daemon: DaemonFacts::Running(at("2026-11-01T00:00:00Z")),
         tenants: vec![tenant("contoso")],
         sinks: vec![sink("siem")],
         stalled: Vec::new(),
         free_bytes: Some(10 << 30),
         reserved_bytes: 16 << 20,
         rejected_configuration: None,
+        configuration: ConfigurationFacts::InForce,
     }
 }
 
@@ -32,6 +36,7 @@ fn facts() -> ConditionFacts {
 fn tenant(name: &str) -> TenantFacts {
     TenantFacts {
         name: name.to_owned(),
+        credential: "app".to_owned(),
         newest_day: Some(day("2026-11-30")),
         last_attempt: Some(at("2026-11-30T06:15:00Z")),
         ..TenantFacts::default()
@@ -71,7 +76,7 @@ fn healthy_facts_have_no_conditions() {
     let facts = facts();
     assert_eq!(conditions(&facts), []);
     assert_eq!(Health::of(&[]), Health::Healthy);
-    assert_eq!(headline(Counts::of(&facts, &[]), &[]), "1 tenant is healthy; 1 sink is healthy");
+    assert_eq!(headline(Counts::of(&facts, &[]), &[]), "1 tenant is current; 1 sink is healthy");
 }
 
 /// A name, a change of healthy facts, and the only condition that follows.
@@ -94,6 +99,24 @@ const OF_DAEMON_AND_SINKS: &[Case] = &[
         },
         ConditionSeverity::Error,
         Kind::ConfigurationRejected,
+    ),
+    (
+        "invalid files",
+        |f| f.configuration = ConfigurationFacts::Invalid("c.toml:3:1: unknown key `x`".into()),
+        ConditionSeverity::Error,
+        Kind::ConfigurationInvalid,
+    ),
+    (
+        "changed files",
+        |f| f.configuration = ConfigurationFacts::Changed,
+        ConditionSeverity::Warning,
+        Kind::ConfigurationChanged,
+    ),
+    (
+        "a stopped daemon",
+        |f| f.daemon = DaemonFacts::Stopped,
+        ConditionSeverity::Warning,
+        Kind::DaemonStopped,
     ),
     ("dead letters", |f| f.sinks[0].dead_letters = 7, ConditionSeverity::Error, Kind::DeadLetters),
     (
@@ -215,8 +238,8 @@ const OF_TENANTS: &[Case] = &[
     ),
 ];
 
-/// Regression: the page showed a healthy state above dead letters, an expiring certificate, and data that
-/// was three days old; an expired secret was shown as work in progress.
+/// Regression: the page showed a healthy state above dead letters, an expiring certificate, and
+/// data that was three days old; an expired secret was shown as work in progress.
 #[test]
 fn every_problem_is_a_condition() {
     for (name, change, severity, kind) in OF_DAEMON_AND_SINKS.iter().chain(OF_TENANTS) {
@@ -278,6 +301,26 @@ fn sentences_and_hints_are_complete() {
 }
 
 #[test]
+fn a_tenant_that_only_fails_is_behind() {
+    let mut facts = facts();
+    facts.tenants[0].newest_day = None;
+    for (since, expected) in [
+        ("2026-11-27T06:15:00Z", vec![(ConditionSeverity::Warning, Kind::PollFailing)]),
+        (
+            "2026-11-26T06:15:00Z",
+            vec![
+                (ConditionSeverity::Error, Kind::TenantBehind),
+                (ConditionSeverity::Warning, Kind::PollFailing),
+            ],
+        ),
+    ] {
+        let unavailable = error(PollErrorClass::Unavailable, "connection refused");
+        facts.tenants[0].error = Some(PollErrorFacts { since: Some(at(since)), ..unavailable });
+        assert_eq!(kinds(&facts), expected, "{since}");
+    }
+}
+
+#[test]
 fn the_most_urgent_conditions_are_first() {
     let mut facts = facts();
     facts.tenants = vec![tenant("a"), tenant("b"), tenant("c")];
@@ -291,7 +334,7 @@ fn the_most_urgent_conditions_are_first() {
         .map(|condition| condition.subject.name().map(str::to_owned))
         .collect();
     assert_eq!(subjects, [Some("c".to_owned()), Some("a".to_owned()), Some("siem".to_owned())]);
-    assert_eq!(Health::of(&conditions(&facts)), Health::NeedsAttention);
+    assert_eq!(Health::of(&conditions(&facts)), Health::Failing);
 }
 
 #[test]
@@ -328,7 +371,7 @@ fn equal_conditions_are_one_group() {
         ]
     );
     let counts = Counts::of(&facts, &conditions);
-    assert_eq!(headline(counts, &conditions), "494 of 500 tenants are healthy; 1 sink is healthy");
+    assert_eq!(headline(counts, &conditions), "494 of 500 tenants are current; 1 sink is healthy");
     assert_eq!(
         status_line(counts, &conditions),
         format!("{}; {}", headline(counts, &conditions), lines.join("; "))

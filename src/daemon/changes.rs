@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::PossibleRename;
 use crate::{
-    config::{Configuration, TenantName, TenantPlan, ValueHash},
-    text::count,
+    config::{Configuration, ValueHash},
+    text::{count, listed},
 };
 
 /// The result of a reload, as the control socket carries it.
@@ -98,7 +98,7 @@ impl Changes {
     pub fn between(old: &Configuration, new: &Configuration) -> Self {
         let (old_outline, new_outline) = (&old.outline, &new.outline);
         let names_by_id: BTreeMap<String, &str> =
-            old.tenants.iter().map(|tenant| (id(tenant), tenant.name.as_str())).collect();
+            old.tenants.iter().map(|plan| (plan.id.to_string(), plan.name.as_str())).collect();
 
         let old_sinks: Vec<NamedSection<'_>> = old
             .sinks
@@ -121,7 +121,7 @@ impl Changes {
             .tenants
             .iter()
             .map(|tenant| {
-                let earlier = names_by_id.get(&id(tenant)).copied();
+                let earlier = names_by_id.get(&tenant.id.to_string()).copied();
                 NamedSection::new(&tenant.name, earlier, &new_outline.tenants)
             })
             .collect();
@@ -205,16 +205,8 @@ impl<'a> NamedSection<'a> {
 }
 
 /// At most 10 of these names in backticks, and the number of the others.
-pub(super) fn listed(names: &[String]) -> String {
-    shortened(&quoted(names))
-}
-
-/// The ID of a tenant as it is configured.
-fn id(tenant: &TenantPlan) -> String {
-    match &tenant.id {
-        TenantName::Guid(id) => id.to_string(),
-        TenantName::Domain(domain) => domain.clone(),
-    }
+pub(super) fn listed_names(names: &[String]) -> String {
+    listed(&quoted(names), MAX_LISTED_NAMES)
 }
 
 /// The keys whose values differ, or that only one of the outlines has.
@@ -228,17 +220,8 @@ fn changed_keys(
 
 /// `2 sinks added: `, followed by the items; `None` if there are no items.
 fn line(noun: &str, verb: &str, items: &[String]) -> Option<String> {
-    let text = || format!("{} {verb}: {}", count(items.len(), noun), shortened(items));
-    (!items.is_empty()).then(text)
-}
-
-fn shortened(items: &[String]) -> String {
-    match items.get(..MAX_LISTED_NAMES) {
-        Some(first) if first.len() < items.len() => {
-            format!("{} and {} more", first.join(", "), items.len() - first.len())
-        }
-        _ => items.join(", "),
-    }
+    let names = listed(items, MAX_LISTED_NAMES);
+    (!items.is_empty()).then(|| format!("{} {verb}: {names}", count(items.len(), noun)))
 }
 
 fn quoted(names: &[String]) -> Vec<String> {
@@ -319,7 +302,7 @@ mod tests {
             line("tenant", "removed", &quoted(&names)).unwrap(),
             "12 tenants removed: `t1`, `t2`, `t3`, `t4`, `t5`, `t6`, `t7`, `t8`, `t9`, `t10` and 2 more"
         );
-        assert!(listed(&names[..10]).ends_with("`t9`, `t10`"));
+        assert!(listed_names(&names[..10]).ends_with("`t9`, `t10`"));
         assert_eq!(line("tenant", "removed", &[]), None);
     }
 

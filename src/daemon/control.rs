@@ -42,8 +42,11 @@ use crate::{
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// Poll all tenants, or one, back to this day.
-    Backfill { first_day: Day, tenant: Option<String> },
+    /// Poll the tenants with these names back to this day; all tenants if there are no names. An
+    /// older daemon does not know the names and would poll all tenants, so it must reject the
+    /// request.
+    #[serde(rename = "backfill_tenants")]
+    Backfill { first_day: Day, tenants: Vec<String> },
     /// Poll the tenants with these names now; all tenants if there are no names.
     Poll { tenants: Vec<String> },
     /// Send stored days to a sink again.
@@ -223,8 +226,8 @@ async fn respond(
     tokio::time::timeout(REQUEST_LIMIT, reader.read_line(&mut line)).await??;
 
     let event = match serde_json::from_str(&line) {
-        Ok(Request::Backfill { first_day, tenant }) => {
-            return respond_to_backfill(engine, first_day, tenant, &mut writer).await;
+        Ok(Request::Backfill { first_day, tenants }) => {
+            return respond_to_backfill(engine, first_day, &tenants, &mut writer).await;
         }
         Ok(Request::Poll { tenants }) => {
             return respond_to_poll(engine, &tenants, &mut writer).await;
@@ -436,14 +439,15 @@ mod tests {
     #[test]
     fn requests_contain_days_and_ids() {
         let first_day = Day::parse("2026-11-22").unwrap();
-        let request = Request::Backfill { first_day, tenant: None };
-        let json = r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#;
+        let request = Request::Backfill { first_day, tenants: Vec::new() };
+        let json = r#"{"backfill_tenants":{"first_day":"2026-11-22","tenants":[]}}"#;
         assert_eq!(serde_json::to_string(&request).unwrap(), json);
         assert!(serde_json::from_str::<Request>(json).is_ok_and(|parsed| parsed == request));
 
         for invalid in [
-            r#"{"backfill":{"first_day":20000,"tenant":null}}"#,
-            r#"{"backfill":{"first_day":"2026-02-30","tenant":null}}"#,
+            r#"{"backfill_tenants":{"first_day":20000,"tenants":[]}}"#,
+            r#"{"backfill_tenants":{"first_day":"2026-02-30","tenants":[]}}"#,
+            r#"{"backfill":{"first_day":"2026-11-22","tenant":null}}"#,
             r#"{"forget":{"tenant":"contoso"}}"#,
             r#"{"signed_in":{"credential":"a","refresh_token":"b","plaintext":true}}"#,
         ] {

@@ -4,7 +4,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::sampler::{SnapshotSpan, Volume, volume};
+use super::{
+    ReplayExtent,
+    sampler::{SnapshotSpan, Volume, volume},
+};
 use crate::{
     checkpoint::{Checkpoint, CheckpointError, Pending, SnapshotRange},
     config::SinkPlan,
@@ -15,12 +18,9 @@ use crate::{
 /// The estimated backlog of a sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// The number of snapshots, over all tenants.
-    pub days: u64,
-    /// The estimated number of records of these snapshots, without observations.
-    pub records: u64,
-    /// Bytes of the formatted records, without the overhead of the protocol.
-    pub bytes: u64,
+    /// The snapshots and their records, without observations. `days` is the largest number of days
+    /// of a tenant.
+    pub extent: ReplayExtent,
     /// Whether the checkpoint does not contain the sink yet.
     pub is_new: bool,
 }
@@ -42,7 +42,7 @@ pub fn estimate(
     let pending: HashMap<TenantId, Pending> =
         pending.into_iter().map(|pending| (pending.tenant, pending)).collect();
 
-    let mut spans = Vec::new();
+    let (mut spans, mut days) = (Vec::new(), Vec::new());
     for tenant in tenants {
         let (seq, first_day) = match pending.get(&tenant.id) {
             Some(pending) => (pending.at.seq, pending.first_day),
@@ -50,7 +50,8 @@ pub fn estimate(
             None => (1, super::first_day(plan)),
         };
         if let Some(range) = checkpoint.snapshot_range(tenant.id, seq, first_day)? {
-            let SnapshotRange { snapshots, first_seq, last_seq } = range;
+            let SnapshotRange { snapshots, days: days_of_tenant, first_seq, last_seq } = range;
+            days.push(days_of_tenant);
             let last_day = None;
             spans.push(SnapshotSpan {
                 tenant,
@@ -64,6 +65,12 @@ pub fn estimate(
     }
 
     let Volume { records, bytes } = volume(checkpoint, plan, clients, &spans)?;
-    let days = spans.iter().map(|span| span.snapshots).sum();
-    Ok(Estimate { days, records, bytes, is_new: !is_known })
+    let extent = ReplayExtent {
+        days: days.iter().copied().max().unwrap_or(0),
+        tenants: days.len() as u64,
+        tenant_days: days.iter().sum(),
+        records,
+        bytes,
+    };
+    Ok(Estimate { extent, is_new: !is_known })
 }

@@ -23,6 +23,7 @@ mod replay;
 mod report;
 mod request_failure;
 mod sampler;
+mod self_report;
 mod sink_steps;
 mod systemd;
 mod tenants;
@@ -69,6 +70,7 @@ use crate::{
     model::{Day, DayFacts, Tenant, TenantId},
     sink::{BoxFuture, Context, Failure, Tokens},
     source::{Clients, Graph, ResourceTokens, SourceError},
+    text::{plural, with_separators},
     wire,
 };
 
@@ -117,12 +119,16 @@ pub enum BuildError {
     #[error("tenants `{0}` and `{1}` have the same ID `{2}`")]
     SameTenant(String, String, String),
     /// The name of a sink with a backlog that the configuration no longer contains.
-    #[error("sink `{0}` is no longer configured, but has {1} unsent log entries")]
+    #[error(
+        "sink `{}` is no longer configured, but has {}",
+        .0, plural(*.1, "unsent log entry", "unsent log entries")
+    )]
     DroppedSink(String, u64),
     /// The names of the tenants that a reload would remove, and the number of tenants before it.
     #[error(
-        "the new configuration removes {} of {tenants} tenants, more than {} %: {}",
-        .removed.len(), changes::MAX_REMOVED_PERCENT, changes::listed(.removed)
+        "the new configuration removes {} of {} tenants, more than {}%: {}",
+        with_separators(.removed.len()), with_separators(*.tenants),
+        changes::MAX_REMOVED_PERCENT, changes::listed_names(.removed)
     )]
     TooManyRemovals { removed: Vec<String>, tenants: usize },
     /// The key that requires a restart.
@@ -423,14 +429,15 @@ pub fn host_name() -> String {
 
 /// A configured tenant with its ID; `None` if its domain has not been resolved yet.
 pub fn resolved_tenant(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<Tenant> {
-    resolved_id(plan, checkpoint).map(|id| tenant_of(plan, id))
+    resolved_id(plan, Some(checkpoint)).map(|id| tenant_of(plan, id))
 }
 
 /// The ID of a tenant from its configuration, or from the checkpoint if its domain was resolved.
-fn resolved_id(plan: &TenantPlan, checkpoint: &Checkpoint) -> Option<TenantId> {
+/// `checkpoint` is `None` if there is none.
+pub fn resolved_id(plan: &TenantPlan, checkpoint: Option<&Checkpoint>) -> Option<TenantId> {
     match &plan.id {
         TenantName::Guid(id) => Some(*id),
-        TenantName::Domain(domain) => checkpoint.tenant_of_domain(domain).ok().flatten(),
+        TenantName::Domain(domain) => checkpoint?.tenant_of_domain(domain).ok().flatten(),
     }
 }
 

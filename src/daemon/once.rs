@@ -62,24 +62,26 @@ pub(super) fn is_complete(poll: &Result<PollReport, PollError>) -> bool {
 
 /// Polls every tenant once, delivers everything that is queued, and prunes bodies.
 pub async fn once(engine: &Arc<Engine>) -> OnceReport {
-    let polls = backfill(engine, None, None, |_, _| {}).await;
+    engine.remove_report();
+    let polls = backfill(engine, None, &[], |_, _| {}).await;
     let sinks = deliver_all(engine).await;
     engine.write_cursor_file();
     engine.prune_daily();
     OnceReport { polls, sinks }
 }
 
-/// Polls every tenant, or the one with this name, back to a day. Calls `on_finished` with each
-/// result as it arrives, and returns all results in the order of the configuration. Without
-/// `back_to`, reads as far back as a scheduled poll would. A failed poll is part of the results.
+/// Polls the tenants with these names back to a day; all tenants if there are no names. Calls
+/// `on_finished` with each result as it arrives, and returns all results in the order of the
+/// configuration. Without `back_to`, reads as far back as a scheduled poll would. A failed poll is
+/// part of the results.
 pub async fn backfill(
     engine: &Arc<Engine>,
     back_to: Option<Day>,
-    tenant: Option<&str>,
+    names: &[String],
     on_finished: impl FnMut(&str, &Result<PollReport, PollError>),
 ) -> Vec<(String, Result<PollReport, PollError>)> {
     let is_selected =
-        |index: &usize| tenant.is_none_or(|name| engine.tenants[*index].plan.name == name);
+        |index: &usize| names.is_empty() || names.contains(&engine.tenants[*index].plan.name);
     let indexes = (0..engine.tenants.len()).filter(is_selected).collect();
     poll_tenants(engine, indexes, back_to, on_finished).await
 }

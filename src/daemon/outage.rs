@@ -1,9 +1,9 @@
 //! How long a sink, or the polls of a tenant, have failed, so that one log line at the end of each
 //! outage can report it.
 //!
-//! A reload or a restart is often what ends an outage, so neither ends its record: [`Outages`]
-//! survives a reload, and a start continues the outages whose beginning the checkpoint has stored.
-//! Start reading at [`Outages`].
+//! An operator often repairs a sink or a tenant with a reload or a restart, so neither may lose the
+//! beginning of an outage: a reload keeps [`Outages`], and a start restores the outages that the
+//! checkpoint contains. Start reading at [`Outages`].
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{Engine, TenantState};
 use crate::{checkpoint::CheckpointError, clock, config::TenantName, model::UnixMillis};
 
-/// What has an outage. The names are those of the configuration.
+/// The sink or the tenant that fails, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OutageSubject {
     /// The deliveries to a sink.

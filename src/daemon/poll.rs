@@ -114,12 +114,12 @@ pub(super) async fn respond_to_poll(
     send(stream, &Event::Done { failed }).await
 }
 
-/// Polls all tenants, or one, back to a day, and sends an event for each of them as it finishes.
-/// Fails if the caller has disconnected.
+/// Polls the tenants with these names back to a day, and sends an event for each of them as it
+/// finishes. Without names, polls all tenants. Fails if the caller has disconnected.
 pub(super) async fn respond_to_backfill(
     engine: &Arc<Engine>,
     first_day: Day,
-    tenant: Option<String>,
+    names: &[String],
     stream: &mut (impl AsyncWriteExt + Unpin),
 ) -> std::io::Result<()> {
     // The UTC day may have ended since the command computed its first day.
@@ -130,8 +130,7 @@ pub(super) async fn respond_to_backfill(
         let reason = Explanation::new(message).with_hint(hint);
         return send(stream, &Event::Error(RequestFailure::invalid(reason))).await;
     }
-    let names: Vec<String> = tenant.into_iter().collect();
-    let selected = match selected(engine, &names) {
+    let selected = match selected(engine, names) {
         Ok(selected) => selected,
         Err(failure) => return send(stream, &Event::Error(failure)).await,
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Estimate,
+    Estimate, ReplayExtent,
     apply::kept_sinks,
     estimate, resolved_tenant,
     sink_steps::{ConfiguredSink, Successor, possible_successors},
@@ -88,8 +88,8 @@ pub fn possible_renames(
     for Successor { added, removed } in successors {
         let plan = configuration.sinks.iter().find(|plan| plan.name == added);
         let Some(plan) = plan.filter(has_history) else { continue };
-        let Estimate { records, bytes, .. } =
-            estimate_history(configuration, checkpoint, plan, clients)?;
+        let Estimate { extent, .. } = estimate_history(configuration, checkpoint, plan, clients)?;
+        let ReplayExtent { records, bytes, .. } = extent;
         if records > 0 {
             let start_from = plan.start_from;
             renames.push(PossibleRename { added, removed, start_from, records, bytes });

@@ -35,7 +35,8 @@ pub struct ReplayRequest {
     pub tenants: Vec<String>,
 }
 
-/// How much a replay sends. The numbers of records and bytes are estimates.
+/// How much a replay or the delivery of a backlog sends. The numbers of records and bytes are
+/// estimates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayExtent {
     /// The number of different days.

@@ -15,7 +15,7 @@ pub struct RequestFailure {
     pub reason: Explanation,
 }
 
-/// Who or what can resolve a failure.
+/// What can resolve a failure: another request, another attempt, or an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestFailureKind {

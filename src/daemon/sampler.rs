@@ -1,6 +1,8 @@
 //! Estimates the volume of stored snapshots: how many records a sink derives from them, and how
-//! large these are. Formatting everything could take minutes, so two snapshots each of some tenants
-//! represent all others. Reads only the checkpoint. Start reading at [`volume`].
+//! large these are. Formatting all snapshots could take minutes, so only two snapshots of each of
+//! at most [`MAX_SAMPLED_TENANTS`] tenants are formatted, and the result is scaled to the number of
+//! all snapshots. This module reads only the checkpoint, and never sends anything. Start reading at
+//! [`volume`].
 
 use std::sync::Arc;
 

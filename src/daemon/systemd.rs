@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::block_in_place, time};
 
 use super::{CurrentStatus, DaemonState, Engine};
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, CursorList},
     clock,
     conditions::{self, Counts},
     error::chain,
@@ -60,16 +60,23 @@ pub(super) async fn notify_watchdog(current: watch::Receiver<Arc<Engine>>) {
     }
 }
 
-/// Updates the status line. This is a separate task, because reading the checkpoint must not delay
-/// the watchdog. Never returns.
+/// Updates the status line, and stores which loops are stalled. This is a separate task, because
+/// the checkpoint must not delay the watchdog. Never returns.
 pub(super) async fn update_status_line(current: watch::Receiver<Arc<Engine>>) {
     let mut interval = time::interval(STATUS_INTERVAL);
     interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
 
     let mut last_status = String::new();
+    let mut last_stalled = Vec::new();
     loop {
         interval.tick().await;
         let engine = current.borrow().clone();
+
+        let stalled = engine.meters.stalled();
+        if stalled != last_stalled {
+            engine.store_report(&stalled);
+            last_stalled = stalled;
+        }
         let status = status_line(&engine);
         if status != last_status {
             notify(&[NotifyState::Status(&status)]);
@@ -83,7 +90,13 @@ fn status_line(engine: &Engine) -> String {
     let read = block_in_place(|| {
         let checkpoint = Checkpoint::open_read_only(engine.checkpoint.directory())?;
         let daemon = DaemonState::Here(engine);
-        CurrentStatus::read(&engine.configuration, &checkpoint, daemon, clock::now())
+        CurrentStatus::read(
+            &engine.configuration,
+            &checkpoint,
+            CursorList::Omitted,
+            daemon,
+            clock::now(),
+        )
     });
     let CurrentStatus { facts, conditions, .. } = match read {
         Ok(current) => current,

@@ -53,6 +53,16 @@ pub struct ResolutionFailure {
 
 /// The wait after the first failed attempt; it doubles with every failure, up to 32 times this.
 const FIRST_BACKOFF: Duration = Duration::from_mins(5);
+/// How often the wait doubles at most.
+const MAX_DOUBLINGS: u32 = 5;
+
+/// The wait after a failure that the checkpoint cannot count. `failing` is the time from the first
+/// failure of the process to this one, from which the number of failures follows: after `n` of
+/// them, it is at least `2^(n - 1) - 1` times the first wait.
+pub(super) fn backoff_after(failing: Duration) -> Duration {
+    let waits = failing.as_secs() / FIRST_BACKOFF.as_secs() + 1;
+    FIRST_BACKOFF * (1 << waits.ilog2().min(MAX_DOUBLINGS))
+}
 
 impl TenantState {
     /// A tenant without failures. `id` is `None` if its domain has not been resolved yet.
@@ -79,7 +89,7 @@ impl TenantState {
         *self.resolution_failure.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(ResolutionFailure { error, at: now });
 
-        let doublings = self.failed_attempts.fetch_add(1, Ordering::Relaxed).min(5);
+        let doublings = self.failed_attempts.fetch_add(1, Ordering::Relaxed).min(MAX_DOUBLINGS);
         *self.not_before.lock().unwrap_or_else(PoisonError::into_inner) =
             now.checked_add(FIRST_BACKOFF * (1 << doublings)).ok();
     }
@@ -105,5 +115,21 @@ impl TenantState {
     /// Sets the ID of the tenant. Only the first call has an effect.
     pub(super) fn set_id(&self, id: TenantId) -> Arc<Tenant> {
         self.tenant.get_or_init(|| Arc::new(tenant_of(&self.plan, id))).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_depends_on_the_last_failure() {
+        let mut failing = Duration::ZERO;
+        for doublings in [0, 1, 2, 3, 4, 5, 5, 5] {
+            let wait = FIRST_BACKOFF * (1 << doublings);
+            assert_eq!(backoff_after(failing), wait, "{failing:?}");
+            // A poll starts up to a minute after its wait.
+            failing += wait + Duration::from_secs(59);
+        }
     }
 }

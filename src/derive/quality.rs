@@ -48,7 +48,7 @@ pub fn quality<'a>(entry: &ObservationEntry<'a>) -> Record<'a> {
             first_day: *first_day,
             details,
             hint: hint.as_deref(),
-            severity: entry.rules.severity_of_quality(*what, *phase),
+            severity: entry.rules.severity_of_quality(entry.observation),
         }),
     }
 }

@@ -4,8 +4,8 @@
 
 use super::Glob;
 use crate::model::{
-    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, ObservationKind, Phase,
-    Severity, accepts_risk,
+    Acceptance, Cause, Change, ChangeKind, Day, ExpectedBy, Number, Observation, Phase, Severity,
+    accepts_risk,
 };
 
 /// The rules for one tenant.
@@ -90,28 +90,19 @@ impl Rules {
         rule.map_or_else(|| default_severity(change, acceptance), |rule| rule.severity)
     }
 
-    /// The severity of an observation. Its end is always informational.
-    pub fn severity_of_quality(&self, what: ObservationKind, phase: Phase) -> Severity {
-        if phase == Phase::End {
+    /// The severity of an observation: that of the first rule that names it or, if no rule does,
+    /// the one of [`ObservationKind::severity`](crate::model::ObservationKind::severity). Its end
+    /// is always informational.
+    pub fn severity_of_quality(&self, observation: &Observation) -> Severity {
+        let Observation { what, subject, phase, .. } = observation;
+        if *phase == Phase::End {
             return Severity::Informational;
         }
 
         // A rule without `what` applies to changes only.
         let is_named = |rule: &&SeverityRule| rule.what.iter().any(|name| name == what.as_str());
-        if let Some(rule) = self.severity.iter().find(is_named) {
-            return rule.severity;
-        }
-
-        match what {
-            ObservationKind::ForeignTenant | ObservationKind::CredentialExpiring => Severity::High,
-            ObservationKind::Stale
-            | ObservationKind::Implausible
-            | ObservationKind::PollFailed
-            | ObservationKind::DeadLetter => Severity::Medium,
-            ObservationKind::Gap | ObservationKind::Partial | ObservationKind::CatalogStale => {
-                Severity::Low
-            }
-        }
+        let rule = self.severity.iter().find(is_named);
+        rule.map_or_else(|| what.severity(subject), |rule| rule.severity)
     }
 
     /// Whether a decision with this state accepts a risk or claims points, and whether that is

@@ -29,7 +29,7 @@ pub use facts::{AverageFacts, ControlFacts, DayFacts, FactsComparison, KeptDay, 
 pub use identity::{EventId, EventIds, Field, Subject, day_hash};
 pub use number::Number;
 pub(crate) use number::write_integer;
-pub use observation::{CredentialExpiry, Observation, ObservationKind, Phase};
+pub use observation::{Observation, ObservationKind, Phase};
 pub use poll::{PollErrorClass, Polled};
 pub use record::{
     Body, ControlOutcome, ControlRecord, Kind, MaxScoreSource, Record, SCHEMA, SnapshotRef,

@@ -2,9 +2,7 @@
 //! when it ends. The observer of a condition reports it at every poll; the checkpoint appends an
 //! entry only if the phase changes. Start reading at [`ObservationKind`]. See decision 0038.
 
-use jiff::Timestamp;
-
-use super::{Day, UnixMillis};
+use super::{Day, PollErrorClass, Severity};
 
 /// The kinds of observation: the values of `quality.what` in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +53,6 @@ pub struct Observation {
     pub hint: Option<String>,
 }
 
-/// When a credential expires. An observation of [`ObservationKind::CredentialExpiring`] has no
-/// field for it, so its details contain it; this type is the only one that writes and reads them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CredentialExpiry(UnixMillis);
-
 impl ObservationKind {
     /// All kinds, in the order of the reference.
     pub const ALL: [Self; 9] = [
@@ -77,6 +70,22 @@ impl ObservationKind {
     /// The kind with this name; `None` for any other text, such as a kind of a later release.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|what| what.as_str() == name)
+    }
+
+    /// The severity of the beginning of an observation with this subject, unless a rule sets
+    /// another one. Conditions have the urgency that follows from it, so that a message to a chat
+    /// and the status page agree: what is [`Severity::High`] needs an operator.
+    pub fn severity(self, subject: &str) -> Severity {
+        match self {
+            Self::ForeignTenant | Self::Stale | Self::DeadLetter => Severity::High,
+            Self::PollFailed => {
+                let class = PollErrorClass::parse(subject);
+                let needs_operator = class.is_some_and(PollErrorClass::needs_operator);
+                if needs_operator { Severity::High } else { Severity::Medium }
+            }
+            Self::Implausible | Self::CredentialExpiring => Severity::Medium,
+            Self::Gap | Self::Partial | Self::CatalogStale => Severity::Low,
+        }
     }
 
     /// Whether the subject is a sink. Such an observation is not sent to that sink.
@@ -100,33 +109,6 @@ impl ObservationKind {
     }
 }
 
-impl CredentialExpiry {
-    /// The details before the time, which a backtick follows.
-    const BEFORE: &'static str = "the credential is valid until `";
-
-    /// The expiry at this time.
-    pub const fn new(at: UnixMillis) -> Self {
-        Self(at)
-    }
-
-    /// The time at which the credential expires.
-    pub const fn at(self) -> UnixMillis {
-        self.0
-    }
-
-    /// The details of the observation: a sentence with the time as RFC 3339 in UTC.
-    pub fn details(self) -> String {
-        format!("{}{}`", Self::BEFORE, Timestamp::from(self.0))
-    }
-
-    /// The inverse of [`Self::details`]; `None` for any other text, such as the details that an
-    /// earlier release has stored.
-    pub fn parse(details: &str) -> Option<Self> {
-        let time = details.strip_prefix(Self::BEFORE)?.strip_suffix('`')?;
-        time.parse::<Timestamp>().ok().map(|time| Self(time.into()))
-    }
-}
-
 impl Phase {
     /// The phase with this name; `None` for any other text.
     pub fn parse(name: &str) -> Option<Self> {
@@ -138,25 +120,6 @@ impl Phase {
         match self {
             Self::Begin => "begin",
             Self::End => "end",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_expiry_is_read_from_its_details() {
-        for milliseconds in [0, 1_797_724_800_000, 1_797_724_800_250] {
-            let expiry = CredentialExpiry::new(UnixMillis::new(milliseconds));
-            assert_eq!(CredentialExpiry::parse(&expiry.details()), Some(expiry));
-        }
-
-        let details = CredentialExpiry::new(UnixMillis::new(1_797_724_800_000)).details();
-        assert_eq!(details, "the credential is valid until `2026-12-20T00:00:00Z`");
-        for other in ["", "recovered", "the certificate is valid until 2026-12-20T00:00:00Z"] {
-            assert_eq!(CredentialExpiry::parse(other), None, "{other}");
         }
     }
 }

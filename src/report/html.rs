@@ -10,7 +10,7 @@ use super::{
     change_tables::{changes, comparison},
     sections::{baseline, breakdown, categories, completeness, decisions, improvements},
     svg::{Line, chart},
-    text::{grouped, percent, rounded, shown},
+    text::{grouped, percent, points, rounded, shown},
 };
 use crate::{model::Day, text::with_separators};
 
@@ -83,7 +83,8 @@ fn figures(report: &Report) -> Markup {
     let Some((day, totals)) = report.newest() else { return html! {} };
     let open: f64 = report.improvements.iter().map(|i| i.missing.get()).sum();
     let accepted = report.decisions.iter().filter(|d| d.state == "Ignored").count();
-    let of_max = format!("{} of {} points on {day}", shown(totals.current), shown(totals.max));
+    let max = totals.max.map_or_else(|| "unknown".to_owned(), points);
+    let of_max = format!("{} of {max} on {day}", shown(totals.current));
 
     html! {
         section .figures aria-label="Key figures" {

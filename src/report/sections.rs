@@ -10,7 +10,10 @@ use super::{
     svg::{bar, sparkline},
     text::{grouped, rounded, shown},
 };
-use crate::{model::Number, text::with_separators};
+use crate::{
+    model::Number,
+    text::{percent, with_separators},
+};
 
 /// The maximum number of rows of the table of improvements.
 const MAX_IMPROVEMENTS: usize = 20;
@@ -130,7 +133,7 @@ pub(super) fn categories(report: &Report) -> Markup {
                             td .wrap { (category.name) }
                             td .n data-l="Points" { (grouped(category.points)) }
                             td .n data-l="Maximum" { (grouped(category.max)) }
-                            td data-l="Percent" { (bar(share)) " " (format!("{:.0}%", share * 100.0)) }
+                            td data-l="Percent" { (bar(share)) " " (percent(share * 100.0)) }
                             td data-l="Trend" { (sparkline(&category.series)) }
                         }
                     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::model::Day;
+use crate::{model::Day, text::percent};
 
 /// A line of a chart. `class` is the CSS class that sets its color.
 pub(super) struct Line<'a> {
@@ -95,7 +95,7 @@ pub(super) fn chart(lines: &[Line<'_>], title: &str, text: &str) -> Markup {
         ul .legend {
             @for line in lines {
                 @if let Some((_, value)) = line.points.last() {
-                    li { span .key .(line.class) {} (line.name) " " b { (format!("{value:.1}%")) } }
+                    li { span .key .(line.class) {} (line.name) " " b { (percent(*value)) } }
                 }
             }
         }

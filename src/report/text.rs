@@ -30,13 +30,12 @@ pub(super) fn shown(number: Option<Number>) -> String {
 
 /// A number of points with its unit, such as `1 point` or `2.5 points`.
 pub(super) fn points(number: Number) -> String {
-    let unit = if number == Number::from(1_u32) { "point" } else { "points" };
-    format!("{} {unit}", grouped(number))
+    text::points(number.get())
 }
 
 /// A percentage with one decimal place, or `unknown`.
 pub(super) fn percent(number: Option<Number>) -> String {
-    number.map_or_else(|| "unknown".to_owned(), |number| format!("{:.1}%", number.get()))
+    number.map_or_else(|| "unknown".to_owned(), |number| text::percent(number.get()))
 }
 
 /// A difference with its sign; empty if it is absent.
@@ -56,11 +55,9 @@ mod tests {
     }
 
     #[test]
-    fn points_have_a_unit() {
-        for (value, text) in [(0.0, "0 points"), (1.0, "1 point"), (-1_234.5, "−1,234.5 points")]
-        {
-            assert_eq!(points(Number::new(value).unwrap()), text);
-        }
+    fn numbers_for_people_are_grouped() {
+        assert_eq!(points(Number::from(1_u32)), "1 point");
+        assert_eq!(grouped(Number::from(1_234_u32)), "1,234");
         assert_eq!(signed(Some(2.5)), "+2.5");
     }
 }

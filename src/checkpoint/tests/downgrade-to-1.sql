@@ -1,4 +1,7 @@
--- Converts a database of version 6 back to version 1, for the test of the migration.
+-- Converts a database of version 7 back to version 1, for the test of the migration.
+
+-- Version 7.
+ALTER TABLE open_observation DROP COLUMN expires;
 
 -- Version 6.
 ALTER TABLE open_observation DROP COLUMN since;

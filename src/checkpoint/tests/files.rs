@@ -93,8 +93,8 @@ fn rolls_back_the_journal_of_a_killed_process() {
     assert_eq!(rows, 1, "the uncommitted rows are gone");
 }
 
-/// The tables and indexes of a database, each with the names of its columns. Their SQL is not part of
-/// the result, because it differs between a created table and a migrated one.
+/// The tables and indexes of a database, each with the names of its columns. Their SQL is not part
+/// of the result, because it differs between a created table and a migrated one.
 fn tables(connection: &rusqlite::Connection) -> Vec<String> {
     let sql = "SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name) FROM pragma_table_info(m.name) c), '')
                  AS columns
@@ -112,6 +112,15 @@ fn migrates_a_version_1_database_completely() {
         commit_day(&checkpoint, "2026-11-20", 1, 1);
         commit_day(&checkpoint, "2026-11-21", 1, 1);
         register(&checkpoint, "s");
+        let expiring = Observation {
+            what: ObservationKind::CredentialExpiring,
+            subject: "credential".to_owned(),
+            first_day: day("2026-11-20"),
+            phase: Phase::Begin,
+            details: "the credential is valid until `2026-12-20T00:00:00Z`".to_owned(),
+            hint: None,
+        };
+        commit(&checkpoint, &PollCommit { observations: vec![expiring], ..empty_commit() });
 
         let (from, to) = (at(1, 0), at(2, 7));
         let moves = [cursor_move(from, to)];
@@ -136,12 +145,16 @@ fn migrates_a_version_1_database_completely() {
     let pending = checkpoint.pending("s").unwrap();
     assert_eq!((pending[0].at, pending[0].entries), (at(2, 7), 1));
     assert_eq!(checkpoint.mark("s").unwrap().as_deref(), Some(&b"m"[..]));
-    let status = checkpoint.status().unwrap();
+    let status = checkpoint.status(CursorList::Included).unwrap();
     assert_eq!((status.sinks[0].sent, status.sinks[0].rejected), (10, 1));
+    let expires = UnixMillis::from("2026-12-20T00:00:00Z".parse::<jiff::Timestamp>().unwrap());
+    let mut observations = status.tenants[0].observations.iter();
+    let expiring = observations.find(|open| open.what == ObservationKind::CredentialExpiring);
+    assert_eq!(expiring.unwrap().expires, Some(expires));
     let dead_letters = checkpoint.find_dead_letters(&DeadLetterFilter::of_sink("s"), 9).unwrap();
     assert_eq!(dead_letters[0].event_id, event_id);
     assert_eq!(checkpoint.retry_dead_letters(&[dead_letters[0].key()]).unwrap(), 1);
-    assert_eq!(checkpoint.read(&read_request(1, "2026-11-20")).unwrap().len(), 2);
+    assert_eq!(checkpoint.read(&read_request(1, "2026-11-20")).unwrap().len(), 3);
 }
 
 #[test]

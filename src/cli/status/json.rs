@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     checkpoint::{CursorStatus, ReplayStatus, SinkStatus, TenantStatus},
-    conditions::{Condition, Counts, Health, SinkHealth, TenantHealth, headline},
+    conditions::{Condition, ConfigurationFacts, SinkHealth, TenantHealth},
     config::TenantName,
     daemon::ConfiguredTenant,
     model::UnixMillis,
@@ -18,12 +18,14 @@ use crate::{
 /// The document.
 pub(super) fn document(view: &StatusView<'_>) -> Value {
     let current = view.current;
-    let counts = Counts::of(&current.facts, &current.conditions);
     let tenants = view.tenants.iter().map(|tenant| configured(view, tenant));
-    let others = current.other_tenants.iter().filter(|_| view.selected == current.tenants.len());
-    let others = others.map(|status| {
+    let state = match current.facts.configuration {
+        ConfigurationFacts::Invalid(_) => "unknown",
+        ConfigurationFacts::InForce | ConfigurationFacts::Changed => "not_configured",
+    };
+    let others = view.other_tenants().iter().map(|status| {
         let id = status.id.map(|id| id.to_string());
-        tenant(None, id.as_deref(), "not_configured", status, None)
+        tenant(None, id.as_deref(), state, status, None)
     });
 
     json!({
@@ -34,16 +36,16 @@ pub(super) fn document(view: &StatusView<'_>) -> Value {
             "version": holder.version,
             "since": holder.since.map(format_time),
         })),
-        "health": Health::of(&current.conditions).as_str(),
-        "headline": headline(counts, &current.conditions),
+        "health": view.health().as_str(),
+        "headline": view.headline(),
         "conditions": view.conditions.iter().copied().map(condition).collect::<Vec<_>>(),
         "checkpoint_id": current.stored.checkpoint_id,
         "size_bytes": current.stored.size,
         "free_bytes": current.facts.free_bytes,
         "tenants": tenants.chain(others).collect::<Vec<_>>(),
         "sinks": view.sinks.iter().map(|status| sink(view, status)).collect::<Vec<_>>(),
-        "replays": current.stored.replays.iter().map(replay).collect::<Vec<_>>(),
-        "dead_letters": current.stored.dead_letters.iter().map(json::dead_letter).collect::<Vec<_>>(),
+        "replays": view.replays().map(replay).collect::<Vec<_>>(),
+        "dead_letters": view.dead_letters().map(json::dead_letter).collect::<Vec<_>>(),
     })
 }
 
@@ -60,7 +62,7 @@ fn condition(condition: &Condition) -> Value {
 }
 
 fn configured(view: &StatusView<'_>, line: &ConfiguredTenant) -> Value {
-    let state = TenantHealth::of(view.by_subject.tenant(&line.name)).name();
+    let state = TenantHealth::of(view.by_subject.tenant(&line.name)).as_str();
     let id = match &line.configured_id {
         TenantName::Domain(domain) if line.id.is_none() => Some(domain.clone()),
         _ => line.id.map(|id| id.to_string()),

@@ -9,9 +9,9 @@ use super::{
     StatusView,
 };
 use crate::{
-    checkpoint::TenantStatus,
+    checkpoint::{DeadLetterReason, TenantStatus},
     conditions::{
-        Condition, ConditionSeverity, Counts, Health, SinkHealth, TenantHealth, grouped, headline,
+        Condition, ConditionSeverity, ConfigurationFacts, SinkHealth, TenantHealth, grouped,
         severity_of,
     },
     error::Explanation,
@@ -21,8 +21,11 @@ use crate::{
 
 /// The maximum number of groups of equal conditions that are shown.
 const MAX_CONDITIONS: usize = 20;
-/// The number of dead letters in the table; the JSON document lists more.
-const MAX_DEAD_LETTERS: usize = 10;
+/// The number of different messages of receivers in the table of dead letters.
+const MAX_REASONS: usize = 10;
+/// The number of characters to which a message of a receiver is shortened before a column is
+/// hidden.
+const MIN_REASON: usize = 30;
 
 /// The text: its parts are separated by an empty line.
 pub(super) fn document(view: &StatusView<'_>, terminal: Terminal) -> String {
@@ -40,10 +43,7 @@ pub(super) fn document(view: &StatusView<'_>, terminal: Terminal) -> String {
 }
 
 fn summary(view: &StatusView<'_>) -> String {
-    let conditions = &view.current.conditions;
-    let health = Health::of(conditions).title();
-    let counts = Counts::of(&view.current.facts, conditions);
-    format!("{health}: {}\n", headline(counts, conditions))
+    format!("{}: {}\n", view.health().title(), view.headline())
 }
 
 /// One line per group of equal conditions that need attention, with its hint below.
@@ -84,24 +84,30 @@ fn tenants(view: &StatusView<'_>, terminal: Terminal) -> String {
 
     for tenant in &view.tenants {
         let of_tenant = view.by_subject.tenant(&tenant.name);
-        let state = (TenantHealth::of(of_tenant).name(), tone(severity_of(of_tenant)));
+        let state = (TenantHealth::of(of_tenant).title(), tone(severity_of(of_tenant)));
         table.row(tenant_cells(&tenant.name, state, &tenant.status, tenant.next_poll));
     }
-    let hidden = view.selected - view.tenants.len();
-    // Tenants that are not configured are shown only in a complete list.
-    let is_complete = hidden == 0 && view.selected == view.current.tenants.len();
-    for status in view.current.other_tenants.iter().filter(|_| is_complete) {
+    let state = match view.current.facts.configuration {
+        ConfigurationFacts::Invalid(_) => "unknown",
+        ConfigurationFacts::InForce | ConfigurationFacts::Changed => "not configured",
+    };
+    for status in view.other_tenants() {
         let id = status.id.map(|id| id.to_string()).unwrap_or_default();
-        table.row(tenant_cells(&id, ("not configured", Tone::Plain), status, None));
+        table.row(tenant_cells(&id, (state, Tone::Plain), status, None));
     }
 
+    let hidden = view.selected - view.tenants.len();
     let more = if hidden > 0 {
         let explanation = Explanation::new(plural(hidden, "more tenant", "more tenants"));
-        render(&explanation.with_hint("use `--limit` or `--failing`")) + "\n"
+        let hint =
+            if view.selection.failing { "use `--limit`" } else { "use `--limit` or `--failing`" };
+        render(&explanation.with_hint(hint)) + "\n"
     } else {
         String::new()
     };
-    table.render(terminal) + &more
+    let is_empty = view.tenants.is_empty() && view.other_tenants().is_empty();
+    let table = if is_empty { String::new() } else { table.render(terminal) };
+    table + &more
 }
 
 fn tenant_cells(
@@ -149,7 +155,7 @@ fn sinks(view: &StatusView<'_>, terminal: Terminal) -> String {
         let of_sink = view.by_subject.sink(&sink.name);
         table.row(vec![
             (sink.name.clone(), Tone::Plain),
-            (SinkHealth::of(of_sink).name().to_owned(), tone(severity_of(of_sink))),
+            (SinkHealth::of(of_sink).title().to_owned(), tone(severity_of(of_sink))),
             (with_separators(sink.sent), Tone::Plain),
             (with_separators(sink.rejected), Tone::Plain),
             (with_separators(sink.backlog), Tone::Plain),
@@ -165,54 +171,46 @@ fn sinks(view: &StatusView<'_>, terminal: Terminal) -> String {
 
 /// One line per replay that is not finished.
 fn replays(view: &StatusView<'_>) -> String {
-    let lines = view.current.stored.replays.iter().map(|job| {
+    let lines = view.replays().map(|job| {
         let left = plural(job.remaining, "log entry", "log entries");
         format!("replay to `{}`: {} to {}, {left} left\n", job.sink, job.first_day, job.last_day)
     });
     lines.collect()
 }
 
-/// The newest dead letters, and how to send them again.
+/// The dead letters, with one line for each message of a receiver, and how to send them again.
 fn dead_letters(view: &StatusView<'_>, terminal: Terminal) -> String {
-    let selected: Vec<_> = view
-        .current
-        .stored
-        .dead_letters
-        .iter()
-        .filter(|letter| view.sinks.iter().any(|sink| sink.name == letter.sink))
-        .collect();
-    if selected.is_empty() {
+    let reasons = DeadLetterReason::of(view.dead_letter_groups());
+    if reasons.is_empty() {
         return String::new();
     }
 
-    let column = |heading, rank| Column { heading, content: Content::Text, rank };
+    let column = |heading, content, rank| Column { heading, content, rank };
     let mut table = TextTable::new(vec![
-        column("dead letter", 0),
-        column("sink", 3),
-        column("tenant", 2),
-        column("day", 1),
-        column("reason", 0),
+        column("sink", Content::Text, 0),
+        column("dead letters", Content::Number, 1),
+        column("tenants", Content::Number, 2),
+        column("newest rejected at", Content::Text, 3),
+        column("receiver's message", Content::Label { min: MIN_REASON }, 0),
     ]);
-    for letter in selected.iter().take(MAX_DEAD_LETTERS) {
-        let id = letter.tenant.to_string();
-        let known = view.current.tenants.iter().find(|tenant| tenant.id == Some(letter.tenant));
+    for reason in reasons.iter().take(MAX_REASONS) {
         table.row(vec![
-            (letter.event_id.to_string(), Tone::Plain),
-            (letter.sink.clone(), Tone::Plain),
-            (known.map_or(id, |tenant| tenant.name.clone()), Tone::Plain),
-            (letter.day.map_or_else(String::new, |day| day.to_string()), Tone::Plain),
-            (letter.reason.clone(), Tone::Plain),
+            (reason.sink.to_owned(), Tone::Plain),
+            (with_separators(reason.letters), Tone::Plain),
+            (with_separators(reason.tenants), Tone::Plain),
+            (format_time(reason.newest_at), Tone::Plain),
+            (reason.reason.to_owned(), Tone::Plain),
         ]);
     }
 
-    let total: u64 = view.sinks.iter().map(|sink| sink.dead_letters).sum();
-    let shown = if total > MAX_DEAD_LETTERS as u64 {
-        format!(", of which the newest {MAX_DEAD_LETTERS} are shown")
-    } else {
-        String::new()
+    let total: u64 = reasons.iter().map(|reason| reason.letters).sum();
+    let more = match reasons.len().saturating_sub(MAX_REASONS) {
+        0 => String::new(),
+        more => format!("; {}", plural(more, "more message", "more messages")),
     };
-    let explanation = Explanation::new(format!("{}{shown}", count(total, "dead letter")))
-        .with_hint("run `dead-letters retry` or `dead-letters discard`");
+    let explanation = Explanation::new(format!("{}{more}", count(total, "dead letter"))).with_hint(
+        "run `dead-letters list`, and then `dead-letters retry` or `dead-letters discard`",
+    );
     format!("{}{}\n", table.render(terminal), render(&explanation))
 }
 
@@ -229,47 +227,4 @@ fn footer(view: &StatusView<'_>) -> String {
         },
     );
     format!("{daemon}; checkpoint: {}\n", size(view.current.stored.size))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::json, *};
-    use crate::{
-        checkpoint::{SinkStatus, Status},
-        conditions::{BySubject, ConditionFacts, ConditionKind, ConditionSubject},
-        daemon::CurrentStatus,
-    };
-
-    /// Regression: the page showed a sink with dead letters as up to date, and `status` did not.
-    #[test]
-    fn the_state_of_a_sink_follows_from_its_conditions() {
-        let sink = SinkStatus { name: "siem".to_owned(), ..SinkStatus::default() };
-        let current = CurrentStatus {
-            tenants: Vec::new(),
-            other_tenants: Vec::new(),
-            stored: Status { sinks: vec![sink], ..Status::default() },
-            facts: ConditionFacts::default(),
-            conditions: vec![Condition {
-                severity: ConditionSeverity::Error,
-                kind: ConditionKind::DeadLetters,
-                subject: ConditionSubject::Sink("siem".to_owned()),
-                sentence: "the receiver rejected 7 records".to_owned(),
-                hint: None,
-                since: None,
-            }],
-        };
-
-        let view = StatusView {
-            current: &current,
-            holder: None,
-            tenants: Vec::new(),
-            selected: 0,
-            sinks: current.stored.sinks.iter().collect(),
-            conditions: current.conditions.iter().collect(),
-            by_subject: BySubject::new(&current.conditions),
-        };
-        let table = sinks(&view, Terminal { width: None, is_colored: false });
-        assert!(table.contains("siem  rejected records"), "{table}");
-        assert_eq!(json::document(&view)["sinks"][0]["state"], "rejected_records");
-    }
 }

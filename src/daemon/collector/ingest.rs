@@ -20,7 +20,7 @@ use crate::{
     daemon::{Engine, TenantState},
     error::{Explanation, chain},
     ledger::{self, AcceptedSnapshot, Holding, PollPlan, Rejected, Release, SnapshotOrigin},
-    model::{CredentialExpiry, Day, Observation, ObservationKind, Phase, Tenant, UnixMillis},
+    model::{Day, Observation, ObservationKind, Phase, PollErrorClass, Tenant, UnixMillis},
     source::expires_soon,
     wire,
 };
@@ -38,6 +38,8 @@ struct Ingest<'a> {
     /// The oldest day of a backfill that has been read completely.
     polled_back_to: Option<Day>,
     observations: Vec<Observation>,
+    /// When the credential expires, if that is soon.
+    credential_expiry: Option<UnixMillis>,
     /// The outcome of the poll, with the reason if it was incomplete; `None` without a poll.
     end: Option<Result<(), Explanation>>,
     /// From the server's `Retry-After`: no request before this time.
@@ -78,12 +80,16 @@ impl Engine {
         let is_backfilled =
             kind == PollKind::Backfill && complete && !snapshots.is_empty() && all_named;
 
+        let expires = expires_soon(state.graph.access().credential.as_ref(), now);
         let mut observations = vec![
             condition(ObservationKind::CatalogStale, catalog_error.as_ref(), now),
-            credential_condition(state, tenant, now),
+            credential_condition(expires, tenant, now),
         ];
         if end.is_ok() {
-            observations.push(condition(ObservationKind::PollFailed, None, now));
+            observations.extend(PollErrorClass::OBSERVATION_SUBJECTS.map(|subject| {
+                let ended = condition(ObservationKind::PollFailed, None, now);
+                Observation { subject: subject.to_owned(), ..ended }
+            }));
         }
 
         let parts = match &catalog {
@@ -98,6 +104,7 @@ impl Engine {
             requested_from: Some(oldest),
             polled_back_to: is_backfilled.then_some(oldest),
             observations,
+            credential_expiry: expires.map(Into::into),
             end: Some(end),
             not_before: not_before(state, now),
         };
@@ -193,6 +200,7 @@ impl Engine {
                 .map(|p| CatalogMember { shared: &p.shared, decisions: &p.decisions })
                 .collect(),
             observations,
+            credential_expiry: ingest.credential_expiry,
             requested_from: ingest.requested_from,
             missing: missing(&plan, &ingest),
             no_longer_missing: plan.settled.clone(),
@@ -322,15 +330,19 @@ fn condition(what: ObservationKind, error: Option<&Explanation>, now: Timestamp)
 }
 
 /// The observation about a credential that expires soon, which is also logged with every poll.
-fn credential_condition(state: &TenantState, tenant: &Tenant, now: Timestamp) -> Observation {
-    let end = expires_soon(state.graph.access().credential.as_ref(), now);
-    let details = end.map(|end| {
-        Explanation::new(CredentialExpiry::new(end.into()).details())
+/// `expires` is `None` for any other credential.
+fn credential_condition(
+    expires: Option<Timestamp>,
+    tenant: &Tenant,
+    now: Timestamp,
+) -> Observation {
+    let details = expires.map(|expires| {
+        Explanation::new(format!("the credential is valid until `{expires}`"))
             .with_hint("add a new secret or certificate to the app registration, and configure it")
     });
 
     if let Some(Explanation { message: details, hint }) = &details {
-        let is_near = end.is_some_and(|end| end.duration_since(now) < EXPIRY_ERROR_PERIOD);
+        let is_near = expires.is_some_and(|end| end.duration_since(now) < EXPIRY_ERROR_PERIOD);
         if is_near {
             tracing::error!(
                 tenant = tenant.name,

@@ -225,8 +225,8 @@ impl Engine {
         Ok((oldest, kind))
     }
 
-    /// Logs that the domain of a tenant cannot be resolved, records it in the checkpoint, and delays
-    /// the next attempt.
+    /// Logs that the domain of a tenant cannot be resolved, records it in the checkpoint, and
+    /// delays the next attempt.
     fn record_resolution_failure(&self, state: &TenantState, error: &PollError) {
         let reason = Explanation::of(error);
         tracing::warn!(
@@ -276,7 +276,7 @@ impl Engine {
         let now = clock::now();
         let observation = Observation {
             what: ObservationKind::PollFailed,
-            subject: "poll".to_owned(),
+            subject: error.class().observation_subject().to_owned(),
             first_day: Day::of(now),
             phase: Phase::Begin,
             details: reason.message.clone(),

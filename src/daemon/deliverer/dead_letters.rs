@@ -123,7 +123,7 @@ impl Deliverer {
         self.outgoing.advance_to(Position { record_index: at.record_index + 1, ..at });
         block_in_place(|| self.encode_dead_letter(letter, resolved))?;
 
-        if self.outgoing.is_full(self.limits) {
+        if self.is_full() {
             self.submit().await?;
             self.outgoing.lane = Lane::DeadLetters;
         }

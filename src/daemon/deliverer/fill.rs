@@ -209,7 +209,7 @@ impl Deliverer {
 
             let next = Position { seq: stored.seq() + 1, record_index: 0 };
             self.advance_to(pending.tenant, next);
-            if self.outgoing.is_full(self.limits) {
+            if self.is_full() {
                 self.submit().await?;
                 self.outgoing.begin(pending.tenant, next);
             }
@@ -267,7 +267,7 @@ impl Deliverer {
             if let Some(record) = records.at(record_index) {
                 self.encode(&record, Position { seq, record_index });
             }
-            if self.outgoing.is_full(self.limits) && !self.plan.plan.whole_entries() {
+            if self.is_full() && !self.plan.plan.whole_entries() {
                 if cancel.is_cancelled() {
                     return Err(DeliveryError::Canceled);
                 }
@@ -290,6 +290,13 @@ impl Deliverer {
         let observed_time = rfc3339(stored.observed_at);
         let record = quality(&observation_entry(stored, &observed_time, context));
         self.encode(&record, Position { seq: stored.snapshot.seq, record_index: 0 });
+    }
+
+    /// Whether the current batch is submitted before another record is added.
+    pub(super) fn is_full(&self) -> bool {
+        let batch = &self.outgoing.batch;
+        self.outgoing.is_full(self.limits)
+            || self.sink.as_ref().is_some_and(|sink| sink.is_full(batch))
     }
 
     /// Encodes a record into the current batch. A record that cannot be encoded is added as

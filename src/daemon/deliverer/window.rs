@@ -18,6 +18,7 @@ use crate::{
     checkpoint::{Advance, CheckpointError, DeadLetter, Lane},
     clock,
     sink::{Acknowledgement, Batch, Failure},
+    text::{count, with_separators},
 };
 
 /// The interval at which a commit is retried while the disk is full.
@@ -275,7 +276,9 @@ fn encoding_fault(outgoing: &OutgoingBatch) -> Option<DeliveryError> {
     let records = outgoing.records();
     let first = first.filter(|_| are_too_many(rejected, records))?;
     Some(DeliveryError::Sink(Failure::misconfigured(format!(
-        "cannot encode {rejected} of {records} records for this sink: {first}"
+        "cannot encode {} of {} for this sink: {first}",
+        with_separators(rejected),
+        count(records, "record")
     ))))
 }
 

@@ -1,0 +1,41 @@
+//! What the daemon stores in the checkpoint about itself, so that `status` in another process shows
+//! the same as the status page: the fingerprint of the running configuration, and stalled loops.
+//!
+//! The report is not essential: a failure to store it is logged, and nothing else. Start reading at
+//! [`Engine::store_report`].
+
+use tokio::task::block_in_place;
+
+use super::Engine;
+use crate::{checkpoint::DaemonReport, error::Explanation};
+
+impl Engine {
+    /// Stores that this process runs the daemon with this configuration, and which of its loops are
+    /// stalled. Called when the daemon starts, after a reload, and when `stalled` changes.
+    pub(super) fn store_report(&self, stalled: &[String]) {
+        let outline = &self.configuration.outline;
+        self.set_report(Some(&DaemonReport {
+            pid: std::process::id(),
+            configuration: outline.fingerprint(),
+            variables: outline.variables.clone(),
+            stalled: stalled.to_vec(),
+        }));
+    }
+
+    /// Removes the report of an earlier daemon: from now on, `once` polls, and no daemon is
+    /// expected.
+    pub(super) fn remove_report(&self) {
+        self.set_report(None);
+    }
+
+    fn set_report(&self, report: Option<&DaemonReport>) {
+        if let Err(error) = block_in_place(|| self.checkpoint.set_daemon_report(report)) {
+            let error = Explanation::of(&error);
+            tracing::warn!(
+                error = error.message,
+                hint = error.hint,
+                "cannot store the state of the daemon in the checkpoint"
+            );
+        }
+    }
+}
